@@ -1,0 +1,1 @@
+"""For agents: emit signals, read directives, wait with limits; asynchronous or synchronous."""

@@ -1,0 +1,72 @@
+"""Getting signals into the ingress: in order, retried, held back while it is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import StrEnum
+
+from fabric.errors import OverloadedError, UnavailableError, UnreachableError
+from fabric.store.port import ClientStore
+
+#: First and longest pause before a signal is sent again, s.
+RETRY_FIRST_S = 0.02
+RETRY_LONGEST_S = 1.0
+
+
+class WhenFull(StrEnum):
+    """What an emitter wants while the ingress is over its limit."""
+
+    WAIT = "wait"
+    RAISE = "raise"
+
+
+class Emitter:
+    """One emitter's way into one partition: what is sent first arrives first.
+
+    `limit_ms` bounds how long a signal is tried, over reconnects and back-pressure.
+    """
+
+    def __init__(
+        self,
+        store: ClientStore,
+        partition: int,
+        *,
+        ingress_max: int,
+        when_full: WhenFull = WhenFull.WAIT,
+        limit_ms: int,
+    ) -> None:
+        self._store = store
+        self._partition = partition
+        self._ingress_max = ingress_max
+        self._when_full = when_full
+        self._limit_ms = limit_ms
+
+    async def send(
+        self, entries: Sequence[Sequence[bytes]], *, numbered: bool = True
+    ) -> list[bytes]:
+        """Append entries and return their ids.
+
+        Numbered signals are sent again when a reply is lost: the core drops what it has seen. For
+        others UnreachableError is raised then, since they may have arrived. Raises OverloadedError
+        when the ingress is full, at once or after the time limit, as chosen.
+        """
+        pause_s = RETRY_FIRST_S
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limit_ms / 1000
+        while True:
+            try:
+                return await self._store.emit(self._partition, entries, self._ingress_max)
+            except OverloadedError:
+                if self._when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
+                    raise
+            except UnreachableError as error:
+                if not numbered and not error.never_sent:
+                    raise
+                if loop.time() + pause_s > deadline:
+                    raise
+            except UnavailableError:
+                if loop.time() + pause_s > deadline:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_LONGEST_S)

@@ -1,0 +1,112 @@
+"""What `step` returns: the effects of one signal, as data, in the order in which they are written.
+
+Nothing here acts. The worker turns a decision into stream entries and commits them together with
+the session's changed records and the acknowledgement of the signal; either all of it takes
+effect, or none.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from fabric.core.directive import DirectiveType
+from fabric.core.signal import Signal, SignalType
+
+#: Recipient of a message to all agents of the session: written once, to the broadcast stream.
+EVERYONE = "*"
+
+#: Sender of directives.
+ORCHESTRATOR = "ORCHESTRATOR"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Kind(StrEnum):
+    """What a log entry records."""
+
+    SIGNAL = "signal"
+    DERIVED = "derived"
+    DIRECTIVE = "directive"
+    REFUSED = "refused"
+
+
+class Outcome(StrEnum):
+    """What became of a signal."""
+
+    ACCEPTED = "accepted"
+    #: A retry of what was seen before, by (agent, incarnation, sequence): dropped, nothing written.
+    REPEATED = "repeated"
+    #: Against the rules: kept in the dead-letter stream with the reason.
+    REFUSED = "refused"
+
+
+class Message(Struct, frozen=True):
+    """A log entry that follows from the signal, and a copy of it to whom it concerns.
+
+    `to` is an agent's name, EVERYONE, or "" for what is only logged. A forwarded signal repeats its
+    payload to the recipient, not in the log: its cause holds it.
+    """
+
+    kind: Kind
+    type: str
+    to: str
+    sender: str
+    stream: str
+    payload: bytes
+    forwarded: bool = False
+
+
+class Decision(Struct):
+    """The effects of one signal.
+
+    `to_results`: the signal also goes to the results stream, for the synthesizer.
+    `timers`: key → due time in ms, None to cancel; kept in the partition's deadlines.
+    `code` and `reason` say why a signal was refused.
+    """
+
+    outcome: Outcome = Outcome.ACCEPTED
+    messages: list[Message] = []
+    to_results: bool = False
+    timers: dict[str, int | None] = {}
+    code: str = ""
+    reason: str = ""
+
+    def direct(self, to: str, directive: DirectiveType, payload: Struct) -> None:
+        """Tell an agent something."""
+        self.messages.append(
+            Message(Kind.DIRECTIVE, directive.value, to, ORCHESTRATOR, "", _encode(payload))
+        )
+
+    def forward(self, to: str, signal: Signal) -> None:
+        """Pass a signal on as it came."""
+        self.messages.append(
+            Message(
+                Kind.DIRECTIVE,
+                signal.type.value,
+                to,
+                signal.emitter,
+                signal.stream,
+                signal.raw,
+                forwarded=True,
+            )
+        )
+
+    def derive(self, to: str, kind: SignalType, sender: str, stream: str, payload: Struct) -> None:
+        """Say for an agent what follows from its signal; with no recipient it is only logged."""
+        self.messages.append(
+            Message(Kind.DERIVED, kind.value, to, sender, stream, _encode(payload))
+        )
+
+
+#: Shared by all signals that have no effect beyond the log and the state. Never changed.
+ACCEPTED = Decision()
+ACCEPTED_TO_RESULTS = Decision(to_results=True)
+REPEATED = Decision(Outcome.REPEATED)
+
+
+def refuse(code: str, reason: str) -> Decision:
+    """Return the decision that keeps a signal out, with the reason a person reads."""
+    return Decision(Outcome.REFUSED, code=code, reason=reason)

@@ -1,0 +1,44 @@
+"""Every bound on what an agent may send and on what a session may hold, with unit and reason."""
+
+from __future__ import annotations
+
+#: Characters in the name of a session, agent, stream, task or dependency. Names become parts of
+#: key names and table rows: long enough for a path, short enough to read.
+NAME_CHARS_MAX = 512
+
+#: Bytes of one payload. An inbox, a log and `results` each keep a copy: large results belong in a
+#: file or a blob, the signal carries the location.
+PAYLOAD_BYTES_MAX = 1_048_576
+
+#: Levels of nesting in a payload. A parser's stack is the reason; 64 is beyond any real document.
+PAYLOAD_DEPTH_MAX = 64
+
+#: Fields of one ingress entry. The envelope has 12; the flat spelling adds a payload's own.
+ENTRY_FIELDS_MAX = 64
+
+#: Bytes of one envelope field other than the payload (a traceparent has 55, a signature some 500).
+FIELD_BYTES_MAX = 4_096
+
+#: Items in one list of a payload (reads, writes, produces, consumers, resources).
+LIST_ITEMS_MAX = 1_000
+
+#: Largest sequence number and incarnation: what a signed 64-bit integer holds.
+COUNTER_MAX = 2**63 - 1
+
+#: Agents in one session. Above the 5,000 of the largest fleet we know; bounds the state in memory.
+SESSION_AGENTS_MAX = 20_000
+
+#: Dependencies in one session, declared, awaited or resolved.
+SESSION_DEPENDENCIES_MAX = 50_000
+
+#: Tasks in one session, done or not.
+SESSION_TASKS_MAX = 50_000
+
+#: Dependencies that one agent may wait for at a time.
+AGENT_WAITS_MAX = 1_000
+
+#: Findings kept as one-line summaries on a task (seeds: `partial_findings`).
+TASK_FINDINGS_MAX = 20
+
+#: Characters of one such summary.
+TASK_FINDING_CHARS_MAX = 160

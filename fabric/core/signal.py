@@ -1,0 +1,265 @@
+"""The signals: the twelve of the seeds, the extensions, and their typed payloads (design, 4 and 5).
+
+A payload struct names only the fields the rules read. Fields it does not name are kept: the raw
+bytes travel beside the struct, into the log, the inboxes and the results, as they were sent.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from fabric.core.limits import COUNTER_MAX, LIST_ITEMS_MAX, NAME_CHARS_MAX
+
+
+class SignalType(StrEnum):
+    """What an agent can say. The value is the word on the wire."""
+
+    STARTED = "STARTED"
+    PROGRESS = "PROGRESS"
+    PARTIAL_RESULT = "PARTIAL_RESULT"
+    BLOCKED = "BLOCKED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CHECKPOINT_REACHED = "CHECKPOINT_REACHED"
+    DEPENDENCY_RESOLVED = "DEPENDENCY_RESOLVED"
+    CONFLICT_DETECTED = "CONFLICT_DETECTED"
+    INTEGRATION_REQUIRED = "INTEGRATION_REQUIRED"
+    EARLY_COMPLETION = "EARLY_COMPLETION"
+    ESCALATE = "ESCALATE"
+    # Extensions: the same envelope, words of ours.
+    HEARTBEAT = "HEARTBEAT"
+    INTENT = "INTENT"
+    RELEASE = "RELEASE"
+    INTEGRATED = "INTEGRATED"
+    DECIDED = "DECIDED"
+
+
+#: The words of the seeds' two tables; all others are extensions.
+SEED_TYPES = frozenset(
+    {
+        SignalType.STARTED,
+        SignalType.PROGRESS,
+        SignalType.PARTIAL_RESULT,
+        SignalType.BLOCKED,
+        SignalType.COMPLETED,
+        SignalType.FAILED,
+        SignalType.CHECKPOINT_REACHED,
+        SignalType.DEPENDENCY_RESOLVED,
+        SignalType.CONFLICT_DETECTED,
+        SignalType.INTEGRATION_REQUIRED,
+        SignalType.EARLY_COMPLETION,
+        SignalType.ESCALATE,
+    }
+)
+
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+Names = Annotated[list[Name], Meta(max_length=LIST_ITEMS_MAX)]
+Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Milliseconds = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
+
+
+class Finding(Struct, frozen=True):
+    """One finding of a partial result: what it is about, and what was found."""
+
+    key: Name
+    value: Raw
+    evidence: Raw | UnsetType = UNSET
+    confidence: Share | UnsetType = UNSET
+    supersedes: Name | Names | UnsetType | None = UNSET
+
+
+class Partial(Struct, frozen=True):
+    """A partial document: typed findings where it has some; all else is merged as it stands."""
+
+    findings: list[Finding] | UnsetType = UNSET
+
+
+class Started(Struct, frozen=True):
+    """Work has begun; declares what the agent will read, write and produce."""
+
+    task: Name | None = None
+    task_type: Name | None = None
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    parallel_group: Name | None = None
+    reads: Names = []
+    writes: Names = []
+    produces: Names = []
+
+
+class Progress(Struct, frozen=True):
+    """Partial completion: percent, and the checkpoint passed."""
+
+    percent: Percent | None = None
+    checkpoint: Name | None = None
+    partial: Partial | None = None
+    next_checkpoint: Name | None = None
+
+
+class PartialResult(Struct, frozen=True):
+    """Early findings are available."""
+
+    partial: Partial
+    checkpoint: Name | None = None
+
+
+class Blocked(Struct, frozen=True):
+    """Cannot go on without a dependency or a resource."""
+
+    on: Name
+    reason: str | None = None
+
+
+class Completed(Struct, frozen=True):
+    """Full results are ready."""
+
+    result: Raw | UnsetType = UNSET
+
+
+class Failed(Struct, frozen=True):
+    """Unrecoverable error. Told to a waiter, it also names the dependency that fails with it."""
+
+    error: str | None = None
+    retryable: bool = False
+    dependency_id: Name | None = None
+
+
+class CheckpointReached(Struct, frozen=True):
+    """A safe place to pause."""
+
+    checkpoint: Name | None = None
+
+
+class DependencyResolved(Struct, frozen=True):
+    """An output is there for those who wait for it."""
+
+    dependency_id: Name
+    output_location: str | None = None
+    consumers: Names = []
+
+
+class ConflictDetected(Struct, frozen=True):
+    """A write collision is imminent."""
+
+    resources: Names = []
+    agents: Names = []
+    kind: str | None = None
+
+
+class IntegrationRequired(Struct, frozen=True):
+    """A milestone: all agents meet at a barrier."""
+
+    name: Name | None = None
+    level: int | None = None
+    deadline_ms: Milliseconds | None = None
+
+
+class EarlyCompletion(Struct, frozen=True):
+    """Finished ahead of schedule: there is capacity."""
+
+    ahead_ms: Milliseconds | None = None
+    capacity: int | None = None
+
+
+class Escalate(Struct, frozen=True):
+    """A question that needs a person."""
+
+    question: str
+    options: list[str] = []
+    context: Raw | UnsetType = UNSET
+
+
+class Heartbeat(Struct, frozen=True):
+    """Still alive; sent only when nothing else was."""
+
+
+class Intent(Struct, frozen=True):
+    """The reads and writes that the agent is about to make."""
+
+    reads: Names = []
+    writes: Names = []
+
+
+class Release(Struct, frozen=True):
+    """Gives back resources, or withdraws waits, by name."""
+
+    resources: Names = []
+
+
+class Integrated(Struct, frozen=True):
+    """The barrier's leader has finished the integration."""
+
+    name: Name | None = None
+
+
+class Decided(Struct, frozen=True):
+    """A person's answer to an escalation."""
+
+    escalation: Name
+    decision: str
+
+
+Payload = (
+    Started
+    | Progress
+    | PartialResult
+    | Blocked
+    | Completed
+    | Failed
+    | CheckpointReached
+    | DependencyResolved
+    | ConflictDetected
+    | IntegrationRequired
+    | EarlyCompletion
+    | Escalate
+    | Heartbeat
+    | Intent
+    | Release
+    | Integrated
+    | Decided
+)
+
+#: Signal type → payload struct. To add a signal type: add the word, its struct and this row, then
+#: its handler in `step.py`.
+PAYLOADS: dict[SignalType, type[Struct]] = {
+    SignalType.STARTED: Started,
+    SignalType.PROGRESS: Progress,
+    SignalType.PARTIAL_RESULT: PartialResult,
+    SignalType.BLOCKED: Blocked,
+    SignalType.COMPLETED: Completed,
+    SignalType.FAILED: Failed,
+    SignalType.CHECKPOINT_REACHED: CheckpointReached,
+    SignalType.DEPENDENCY_RESOLVED: DependencyResolved,
+    SignalType.CONFLICT_DETECTED: ConflictDetected,
+    SignalType.INTEGRATION_REQUIRED: IntegrationRequired,
+    SignalType.EARLY_COMPLETION: EarlyCompletion,
+    SignalType.ESCALATE: Escalate,
+    SignalType.HEARTBEAT: Heartbeat,
+    SignalType.INTENT: Intent,
+    SignalType.RELEASE: Release,
+    SignalType.INTEGRATED: Integrated,
+    SignalType.DECIDED: Decided,
+}
+
+
+class Signal(msgspec.Struct):
+    """One signal, checked and typed.
+
+    `raw` is the payload's JSON as the emitter wrote it; `fields` the flat ingress fields that the
+    log repeats. `seq` and `incarnation` are 0 when the emitter does not number its signals.
+    """
+
+    type: SignalType
+    session: str
+    emitter: str
+    stream: str
+    payload: Payload
+    raw: bytes
+    fields: list[bytes]
+    seq: int = 0
+    incarnation: int = 0
+    task: str = ""

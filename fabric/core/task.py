@@ -1,0 +1,77 @@
+"""Tasks as a todo list sees them (seeds: RESULT_STREAMING, "Integration with TodoWrite")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fabric.core.decision import Decision, refuse
+from fabric.core.limits import TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
+from fabric.core.rules import Rules
+from fabric.core.session import Agent, AgentStatus, Session, Task
+from fabric.core.signal import Signal, SignalType
+
+#: Agent status → the word that todo lists use.
+_TODO_STATUS = {
+    AgentStatus.ACTIVE: "in_progress",
+    AgentStatus.BLOCKED: "in_progress",
+    AgentStatus.COMPLETED: "completed",
+    AgentStatus.FAILED: "failed",
+}
+
+_decode = msgspec.json.Decoder().decode
+
+
+def over_limit(session: Session, name: str, rules: Rules) -> Decision | None:
+    """Refuse a new task in a session that has as many as it may have."""
+    if not name or name in session.tasks or len(session.tasks) < rules.tasks_max:
+        return None
+    return refuse("LIMIT", f"session {session.name} has {rules.tasks_max} tasks, the most allowed")
+
+
+def begin(session: Session, name: str, agent: Agent) -> None:
+    """Note that the agent works on its task, when it named one."""
+    if agent.task:
+        session.tasks.put(
+            agent.task,
+            Task(
+                content=agent.task,
+                status="in_progress",
+                agent=name,
+                stream=agent.stream,
+                last_signal=SignalType.STARTED.value,
+            ),
+        )
+
+
+def follow(session: Session, agent: Agent, signal: Signal) -> None:
+    """Bring the agent's task up to what the agent has just said."""
+    task = session.tasks.get(agent.task)
+    if task is None or task.agent != signal.emitter:
+        return
+    task.status = _TODO_STATUS[agent.status]
+    task.last_signal = signal.type.value
+    task.progress_percent = agent.percent or 0
+    task.checkpoint = agent.checkpoint
+    if signal.type is SignalType.PARTIAL_RESULT:
+        partial = _decode(signal.raw).get("partial")
+        task.partial_findings = (task.partial_findings + summarise(partial))[-TASK_FINDINGS_MAX:]
+    session.tasks.put(agent.task, task)
+
+
+def summarise(partial: dict[str, Any]) -> list[str]:
+    """Say each finding in a line, as the seeds do: `2 security issues`, or `key: value`."""
+    lines = []
+    for key, value in partial.items():
+        if key == "findings" and isinstance(value, list):
+            lines += [f"{finding['key']}: {_plain(finding['value'])}" for finding in value]
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            lines.append(f"{value} {key.replace('_', ' ')}")
+        else:
+            lines.append(f"{key}: {_plain(value)}")
+    return [line[:TASK_FINDING_CHARS_MAX] for line in lines[-TASK_FINDINGS_MAX:]]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

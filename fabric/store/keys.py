@@ -1,0 +1,150 @@
+"""Every key name there is, built in one place: a public contract for redis-cli (design, section 4).
+
+`{p}` is the partition and the hash tag: all that one commit writes lies in one Cluster slot.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+#: Consumer groups, one per kind of worker: the group's position is what has been committed.
+ORCHESTRATORS = "orchestrators"
+SYNTHESIZERS = "synthesizers"
+
+
+def partition_of(session: str, partitions: int) -> int:
+    """Return the partition of a session: CRC-32 of its name, modulo the number of partitions.
+
+    CRC-32 because every language and shell has it.
+    """
+    return zlib.crc32(session.encode()) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """Names of keys that belong to no partition."""
+
+    name: str = "fabric"
+
+    @property
+    def meta(self) -> str:
+        """Hash: number of partitions, layout version, which epochs were ever seeded."""
+        return f"{self.name}:meta"
+
+    def replicas(self, group: str) -> str:
+        """Sorted set: live replicas of a group of workers, by expiry in ms."""
+        return f"{self.name}:replicas:{group}"
+
+    def partition(self, number: int) -> Partition:
+        """Return the names within a partition."""
+        return Partition(f"{self.name}:{{{number}}}", number)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Names of keys of one partition."""
+
+    prefix: str
+    number: int
+
+    @property
+    def signals(self) -> str:
+        """Stream: ingress."""
+        return f"{self.prefix}:signals"
+
+    @property
+    def results(self) -> str:
+        """Stream: what the synthesizer folds."""
+        return f"{self.prefix}:results"
+
+    @property
+    def dead(self) -> str:
+        """Stream: refused signals, with the reason."""
+        return f"{self.prefix}:dead"
+
+    @property
+    def sessions(self) -> str:
+        """Sorted set: session by last activity, ms."""
+        return f"{self.prefix}:sessions"
+
+    @property
+    def deadlines(self) -> str:
+        """Sorted set: timers by due time, ms."""
+        return f"{self.prefix}:deadlines"
+
+    def lease(self, group: str) -> str:
+        """Hash: who reads this partition. The orchestrators' has the short name."""
+        return f"{self.prefix}:lease" + ("" if group == ORCHESTRATORS else f":{group}")
+
+    def source(self, group: str) -> str:
+        """Return the stream that a group of workers reads."""
+        return self.signals if group == ORCHESTRATORS else self.results
+
+    def session_of(self, key: str) -> str | None:
+        """Return the session that a key belongs to; None for a key of the partition itself."""
+        if key == self.lease(SYNTHESIZERS):
+            return None
+        name, separator, _ = key.removeprefix(f"{self.prefix}:").partition(":")
+        return name if separator else None
+
+    def session(self, name: str) -> SessionKeys:
+        """Return the names within a session."""
+        return SessionKeys(f"{self.prefix}:{name}", name)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeys:
+    """Names of keys of one session."""
+
+    prefix: str
+    name: str
+
+    @property
+    def log(self) -> str:
+        """Stream: every accepted signal and every decision."""
+        return f"{self.prefix}:log"
+
+    @property
+    def broadcast(self) -> str:
+        """Stream: messages to all agents."""
+        return f"{self.prefix}:broadcast"
+
+    def inbox(self, agent: str) -> str:
+        """Stream: messages to one agent."""
+        return f"{self.prefix}:inbox:{agent}"
+
+    @property
+    def meta(self) -> str:
+        """Hash: how many signals the log holds, the session's clock, when it was opened."""
+        return f"{self.prefix}:meta"
+
+    @property
+    def agents(self) -> str:
+        """Hash: agent → JSON."""
+        return f"{self.prefix}:agents"
+
+    @property
+    def tasks(self) -> str:
+        """Hash: task → JSON."""
+        return f"{self.prefix}:tasks"
+
+    @property
+    def dependencies(self) -> str:
+        """Hash: dependency → JSON."""
+        return f"{self.prefix}:dependencies"
+
+    @property
+    def cursors(self) -> str:
+        """Hash: agent → id of the last message it has read."""
+        return f"{self.prefix}:cursors"
+
+    @property
+    def incarnations(self) -> str:
+        """Hash: agent → incarnation last handed out."""
+        return f"{self.prefix}:incarnations"
+
+    @property
+    def synthesis(self) -> str:
+        """Hash: the synthesis so far."""
+        return f"{self.prefix}:synthesis"

@@ -1,0 +1,51 @@
+-- acquire: take a partition's lease when it is free, expired or the caller's own.
+--
+-- KEYS[1]  lease (hash)      KEYS[2]  input stream
+-- ARGV[1]  owner             ARGV[2]  nonce, new for every attempt
+-- ARGV[3]  lease time, ms    ARGV[4]  '1' when the partition may be seeded (it never had an epoch)
+-- ARGV[5]  consumer group
+--
+-- Returns {'acquired', epoch, version, committed id, expires, now}
+--         {'held', owner, epoch, remaining ms}
+--         {'unseeded'}       the epoch is gone and may not be made up: fails closed
+-- A new holder always gets a higher epoch, so whatever the last one still sends is refused. A first
+-- epoch is the server's time in ms: above any that a lost server can have handed out.
+
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local epoch, version, committed
+if lease[2] then
+  local expires = tonumber(lease[3] or '0')
+  if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[1] and now < expires then
+    return {'held', lease[1], lease[2], expires - now}
+  end
+  epoch, version, committed = lease[2] + 1, lease[4] or '0', lease[5] or '0-0'
+elseif ARGV[4] == '1' then
+  epoch, version, committed = now, '0', '0-0'
+else
+  return {'unseeded'}
+end
+
+-- A stream that was deleted starts again, perhaps below the committed id: then all of it is new.
+local info = redis.pcall('XINFO', 'STREAM', KEYS[2])
+if not info.err then
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local ms, seq = string.match(info[i + 1], '(%d+)-(%d+)')
+      local done_ms, done_seq = string.match(committed, '(%d+)-(%d+)')
+      ms, seq, done_ms, done_seq = tonumber(ms), tonumber(seq), tonumber(done_ms), tonumber(done_seq)
+      if ms < done_ms or (ms == done_ms and seq < done_seq) then
+        committed = '0-0'
+      end
+    end
+  end
+end
+-- BUSYGROUP is the usual answer; any other error is met again, and reported, by the first commit.
+redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], committed, 'MKSTREAM')
+
+local expires = string.format('%.0f', now + ARGV[3])
+local text = string.format('%.0f', epoch)
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'nonce', ARGV[2], 'epoch', text,
+  'expires', expires, 'version', version, 'committed', committed)
+return {'acquired', text, version, committed, expires, now}

@@ -1,0 +1,87 @@
+-- commit: apply one batch of writes and acknowledge its input, if the lease is still good.
+--
+-- KEYS[1]  lease of the partition (hash)
+-- KEYS[2]  input stream
+-- KEYS[3…] every key that the batch writes
+-- ARGV[1]  nonce            ARGV[2]  epoch           ARGV[3]  version the batch builds on
+-- ARGV[4]  lease time, ms   ARGV[5]  consumer group
+-- ARGV[6]  id of the last input entry in the batch, '' when the batch acknowledges none
+-- ARGV[7]  id to trim below, '' to leave the input as it is
+-- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
+-- ARGV[9]  expected types of KEYS[3…], separated by spaces
+-- ARGV[10…] writes: verb, index of the key counted from 0, number of arguments, arguments …
+--
+-- Returns {'committed', server time in ms}; or, with nothing written:
+--   {'unseeded'}                    the lease has no epoch: fails closed
+--   {'fenced', owner, epoch}        somebody else holds the lease, or it was taken anew
+--   {'expired', owner, epoch}       the lease ran out before the commit came
+--   {'superseded', version}         another commit came first
+--   {'tampered', key, type found, type expected}
+-- Everything that can go wrong is looked at before the first write: Lua does not roll back.
+
+local lease = redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'expires', 'version', 'owner')
+if not lease[2] then
+  return {'unseeded'}
+end
+if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then
+  return {'fenced', lease[5] or '', lease[2]}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now >= tonumber(lease[3]) then
+  return {'expired', lease[5] or '', lease[2]}
+end
+if lease[4] ~= ARGV[3] then
+  return {'superseded', lease[4]}
+end
+
+local found = redis.call('TYPE', KEYS[2]).ok
+if found ~= 'stream' and found ~= 'none' then
+  return {'tampered', KEYS[2], found, 'stream'}
+end
+local at = 3
+for expected in string.gmatch(ARGV[9], '%S+') do
+  found = redis.call('TYPE', KEYS[at]).ok
+  if found ~= expected and found ~= 'none' then
+    return {'tampered', KEYS[at], found, expected}
+  end
+  at = at + 1
+end
+
+local position, last = 10, #ARGV
+while position < last do
+  local verb = ARGV[position]
+  local key = KEYS[ARGV[position + 1] + 3]
+  local from = position + 3
+  local upto = position + 2 + ARGV[position + 2]
+  if verb == 'XADD' and ARGV[from] ~= '*' then
+    -- Somebody has appended to this stream by hand, beyond our numbers: the message still goes in.
+    if redis.pcall('XADD', key, unpack(ARGV, from, upto)).err then
+      redis.call('XADD', key, '*', unpack(ARGV, from + 1, upto))
+    end
+  else
+    redis.call(verb, key, unpack(ARGV, from, upto))
+  end
+  position = upto + 1
+end
+
+if ARGV[6] ~= '' then
+  -- The group's position is the committed point. It may be gone (FLUSHALL, XGROUP DESTROY).
+  if redis.pcall('XGROUP', 'SETID', KEYS[2], ARGV[5], ARGV[6]).err then
+    redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], ARGV[6], 'MKSTREAM')
+  end
+  -- Nobody needs XREADGROUP here; what somebody took by it is settled once it is committed.
+  local pending = redis.call('XPENDING', KEYS[2], ARGV[5])
+  if pending[1] > 0 then
+    local taken = redis.call('XPENDING', KEYS[2], ARGV[5], '-', ARGV[6], 1000)
+    for i = 1, #taken do
+      redis.call('XACK', KEYS[2], ARGV[5], taken[i][1])
+    end
+  end
+  redis.call('HSET', KEYS[1], 'committed', ARGV[6])
+end
+if ARGV[7] ~= '' then
+  redis.call('XTRIM', KEYS[2], 'MINID', ARGV[8], ARGV[7])
+end
+redis.call('HSET', KEYS[1], 'version', lease[4] + 1, 'expires', string.format('%.0f', now + ARGV[4]))
+return {'committed', now}

@@ -1,0 +1,20 @@
+-- emit: append signals to the ingress, all of them or none.
+--
+-- KEYS[1]  ingress stream
+-- ARGV[1]  most entries the ingress may hold
+-- ARGV[2…] per signal: number of arguments, then field, value …
+--
+-- Returns {'emitted', id …} or {'overloaded', entries held}. Nothing is ever dropped to make room.
+
+local held = redis.call('XLEN', KEYS[1])
+if held >= tonumber(ARGV[1]) then
+  return {'overloaded', held}
+end
+local reply = {'emitted'}
+local position, last = 2, #ARGV
+while position < last do
+  local upto = position + ARGV[position]
+  reply[#reply + 1] = redis.call('XADD', KEYS[1], '*', unpack(ARGV, position + 1, upto))
+  position = upto + 1
+end
+return reply

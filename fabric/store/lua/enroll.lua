@@ -1,0 +1,18 @@
+-- enroll: hand out the next incarnation of an agent.
+--
+-- KEYS[1]  incarnations handed out (hash)    KEYS[2]  agents of the session (hash of JSON)
+-- ARGV[1]  agent
+--
+-- Returns the incarnation: above any handed out here, and above the one the agent speaks as now.
+
+local handed = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+local record = redis.call('HGET', KEYS[2], ARGV[1])
+if record then
+  local read, agent = pcall(cjson.decode, record)
+  if read and type(agent) == 'table' then
+    handed = math.max(handed, tonumber(agent.incarnation) or 0)
+  end
+end
+local incarnation = string.format('%.0f', handed + 1)
+redis.call('HSET', KEYS[1], ARGV[1], incarnation)
+return tonumber(incarnation)

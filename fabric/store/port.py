@@ -1,0 +1,189 @@
+"""What workers and clients need from a store. Redis and memory implement it, one suite tests both.
+
+Times are the server's, in ms since the epoch. Ids are stream ids, as bytes. Every method raises
+ServerError: UnreachableError when it is unknown whether the request took effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fabric.store.keys import Namespace
+
+#: One stream entry: id, and its fields as a flat list.
+Entry = tuple[bytes, list[bytes]]
+
+#: Before the first entry of any stream.
+BEGINNING = b"0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to commit to one partition, as one replica holds it.
+
+    `epoch` grows with every new holder. `version` counts the commits; `committed` is the id of the
+    last input entry that has taken effect.
+    """
+
+    partition: int
+    group: str
+    owner: str
+    nonce: str
+    epoch: int
+    version: int
+    committed: bytes
+    expires_ms: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else holds the lease, for at most so long."""
+
+    owner: str
+    epoch: int
+    remaining_ms: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """The writes of one commit: whole or not at all.
+
+    `keys` are all keys written, `types` the Redis type of each. `operations` is a flat list of
+    (verb, index of the key counted from 0, number of arguments, arguments …).
+    """
+
+    keys: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    operations: list[str | bytes | int] = field(default_factory=list)
+    indexes: dict[str, int] = field(default_factory=dict)
+    #: Bytes of the arguments so far, roughly: bounds a commit.
+    size_bytes: int = 0
+
+    def write(self, verb: str, key: str, arguments: Sequence[str | bytes | int]) -> None:
+        """Add one write: XADD, HSET, HDEL, SET, ZADD, ZREM or DEL."""
+        index = self.indexes.get(key)
+        if index is None:
+            index = self.indexes[key] = len(self.keys)
+            self.keys.append(key)
+            self.types.append(TYPES[verb])
+        self.operations += (verb, index, len(arguments))
+        self.operations += arguments
+
+
+#: The type of the key that a verb writes.
+TYPES = {
+    "XADD": "stream",
+    "HSET": "hash",
+    "HDEL": "hash",
+    "SET": "string",
+    "ZADD": "zset",
+    "ZREM": "zset",
+}
+
+
+class WorkerStore(Protocol):
+    """What the worker loop needs."""
+
+    namespace: Namespace
+
+    async def partitions(self, default: int) -> int:
+        """Return the namespace's number of partitions, fixing it to `default` on first use."""
+
+    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
+        """Say that a replica lives for so long from now; return all live ones, sorted."""
+
+    async def leave(self, group: str, replica: str) -> None:
+        """Say that a replica is gone."""
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        """Take a free, expired or own lease, under a new epoch; or say who holds it.
+
+        Raises UnseededError when the epoch of a partition that once had one is gone.
+        """
+
+    async def renew(self, lease: Lease, ttl_ms: int) -> int:
+        """Hold on for so long from now; return the server's time. Raises FencedError."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease up, if it is still held."""
+
+    async def read(
+        self, partition: int, group: str, after: bytes, count: int, block_ms: int
+    ) -> list[Entry]:
+        """Return up to `count` input entries after an id; wait up to `block_ms` for the first."""
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """Return whole hashes, empty where there is none. Raises TamperedError."""
+
+    async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
+        """Return timers due at `now_ms`, soonest first, with their times."""
+
+    async def commit(
+        self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
+    ) -> int:
+        """Apply a batch and acknowledge the input up to an id, if the lease is still good.
+
+        `version` is the one that the commit builds on; the next one builds on `version + 1`.
+        `drained`: nothing more is waiting, so trim to the entry. Returns the server's time. Raises
+        FencedError (nothing was written, and nothing more can be under this lease), TamperedError
+        (nothing was written), UnreachableError (unknown).
+        """
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class ClientStore(Protocol):
+    """What agents and the command line need."""
+
+    namespace: Namespace
+
+    async def partitions(self, default: int) -> int:
+        """Return the namespace's number of partitions, fixing it to `default` on first use."""
+
+    async def emit(
+        self, partition: int, entries: Sequence[Sequence[bytes]], ingress_max: int
+    ) -> list[bytes]:
+        """Append entries to the ingress, all or none; return their ids.
+
+        Raises OverloadedError when the ingress would hold more than `ingress_max` entries.
+        """
+
+    async def enroll(self, partition: int, session: str, agent: str) -> int:
+        """Hand out the agent's next incarnation, above any that was ever seen."""
+
+    async def read_streams(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """Return entries after the given ids, waiting up to `block_ms` for the first."""
+
+    async def entries(
+        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """Return a range of a stream; `-` and `+` are its ends, `(` before an id excludes it."""
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """Return whole hashes, empty where there is none. Raises TamperedError."""
+
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        """Return some fields of a hash."""
+
+    async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
+        """Note the last message that an agent has read."""
+
+    async def scores(self, key: str) -> list[tuple[bytes, int]]:
+        """Return a sorted set, highest score first."""
+
+    async def length(self, key: str) -> int:
+        """Return the number of entries of a stream."""
+
+    async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
+        """Remove entries from a stream; only ever dead letters that were retried or discarded."""
+
+    async def close(self) -> None:
+        """Close all connections."""

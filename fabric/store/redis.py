@@ -1,0 +1,209 @@
+"""The store on a Redis or Valkey server, for workers and for clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fabric.errors import TamperedError, UnseededError
+from fabric.store import connection, scripts
+from fabric.store.connection import Channel
+from fabric.store.keys import Namespace
+from fabric.store.port import Batch, Entry, Held, Lease
+
+#: Layout of the keys; a namespace written by another layout is not touched.
+SCHEMA = "1"
+
+
+class RedisStore:
+    """WorkerStore and ClientStore on one server.
+
+    Reads that block have a connection of their own for each caller (`key`), so that nothing waits
+    behind them; commits and everything else share one per partition.
+    """
+
+    def __init__(self, url: str, namespace: str = "fabric", *, name: str = "fabric") -> None:
+        self.namespace = Namespace(namespace)
+        self._pool = connection.pool(url, name)
+        self._channels: dict[tuple[str, object], Channel] = {}
+
+    def _channel(self, purpose: str = "calls", key: object = None) -> Channel:
+        channel = self._channels.get((purpose, key))
+        if channel is None:
+            channel = self._channels[purpose, key] = Channel(self._pool)
+        return channel
+
+    async def call(self, *command: Any) -> Any:
+        """Send any command: for `doctor`, which looks at the server itself."""
+        return await self._channel().call(*command)
+
+    async def partitions(self, default: int) -> int:
+        """See WorkerStore."""
+        channel, key = self._channel(), self.namespace.meta
+        stored = await channel.call("HGET", key, "partitions")
+        if stored is None:
+            await channel.call("HSETNX", key, "schema", SCHEMA)
+            await channel.call("HSETNX", key, "partitions", default)
+            stored = await channel.call("HGET", key, "partitions")
+        if not stored.isdigit() or int(stored) < 1:
+            raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
+        return int(stored)
+
+    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
+        """See WorkerStore."""
+        return await scripts.beat(self._channel(), self.namespace.replicas(group), replica, ttl_ms)
+
+    async def leave(self, group: str, replica: str) -> None:
+        """See WorkerStore."""
+        await self._channel().call("ZREM", self.namespace.replicas(group), replica)
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        """See WorkerStore. An epoch is made up once per partition, when the namespace is new."""
+        names = self.namespace.partition(partition)
+        keys = (names.lease(group), names.source(group))
+        channel = self._channel("commits", (partition, group))
+        seeded = f"seeded:{group}:{partition}"
+        for seed in (False, True):
+            taken = await scripts.acquire(
+                channel, keys, partition=partition, group=group,
+                owner=owner, nonce=nonce, ttl_ms=ttl_ms, seed=seed,
+            )  # fmt: skip
+            if taken is not None:
+                if seed:
+                    await channel.call("HSET", self.namespace.meta, seeded, "1")
+                return taken
+            if await channel.call("HEXISTS", self.namespace.meta, seeded):
+                break
+        raise UnseededError(
+            f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
+            f"be told from new ones; `fabric doctor --reseed` starts it above any epoch used before"
+        )
+
+    async def renew(self, lease: Lease, ttl_ms: int) -> int:
+        """See WorkerStore."""
+        key = self.namespace.partition(lease.partition).lease(lease.group)
+        return await scripts.renew(
+            self._channel("leases", (lease.partition, lease.group)), key, lease, ttl_ms
+        )
+
+    async def release(self, lease: Lease) -> None:
+        """See WorkerStore."""
+        await self.renew(lease, 0)
+
+    async def read(
+        self, partition: int, group: str, after: bytes, count: int, block_ms: int
+    ) -> list[Entry]:
+        """See WorkerStore."""
+        reply = await self._channel("reads", (partition, group)).call(
+            "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
+            "STREAMS", self.namespace.partition(partition).source(group), after,
+            block_ms=block_ms,
+        )  # fmt: skip
+        return reply[0][1] if reply else []
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """See WorkerStore."""
+        found = []
+        for key in keys:
+            try:
+                flat = await self._channel().call("HGETALL", key)
+            except TamperedError:
+                kind = await self._channel().call("TYPE", key)
+                raise TamperedError(key, kind.decode(), "hash") from None
+            found.append(dict(zip(flat[::2], flat[1::2], strict=True)))
+        return found
+
+    async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
+        """See WorkerStore."""
+        flat = await self._channel().call(
+            "ZRANGEBYSCORE", self.namespace.partition(partition).deadlines,
+            "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count,
+        )  # fmt: skip
+        return [(key, int(float(score))) for key, score in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def commit(
+        self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
+    ) -> int:
+        """See WorkerStore."""
+        names = self.namespace.partition(lease.partition)
+        return await scripts.commit(
+            self._channel("commits", (lease.partition, lease.group)),
+            (names.lease(lease.group), names.source(lease.group)),
+            lease,
+            version,
+            batch,
+            upto=upto,
+            floor=successor(upto) if upto else b"",
+            drained=drained,
+            ttl_ms=ttl_ms,
+        )
+
+    async def emit(
+        self, partition: int, entries: Sequence[Sequence[bytes]], ingress_max: int
+    ) -> list[bytes]:
+        """See ClientStore."""
+        key = self.namespace.partition(partition).signals
+        return await scripts.emit(self._channel("emits"), key, entries, ingress_max)
+
+    async def enroll(self, partition: int, session: str, agent: str) -> int:
+        """See ClientStore."""
+        names = self.namespace.partition(partition).session(session)
+        return await scripts.enroll(self._channel(), (names.incarnations, names.agents), agent)
+
+    async def read_streams(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """See ClientStore."""
+        reply = await self._channel("follows", tuple(after)).call(
+            "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
+            "STREAMS", *after, *after.values(),
+            block_ms=block_ms,
+        )  # fmt: skip
+        return {key.decode(): entries for key, entries in reply or []}
+
+    async def entries(
+        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """See ClientStore."""
+        bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
+        found: list[Entry] = await self._channel().call(*bounds, "COUNT", count)
+        return found
+
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        """See ClientStore."""
+        found: list[bytes | None] = await self._channel().call("HMGET", key, *names)
+        return found
+
+    async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
+        """See ClientStore."""
+        await self._channel().call("HSET", key, agent, entry_id)
+
+    async def scores(self, key: str) -> list[tuple[bytes, int]]:
+        """See ClientStore."""
+        flat = await self._channel().call("ZREVRANGE", key, 0, -1, "WITHSCORES")
+        return [
+            (name, int(float(score))) for name, score in zip(flat[::2], flat[1::2], strict=True)
+        ]
+
+    async def length(self, key: str) -> int:
+        """See ClientStore."""
+        return int(await self._channel().call("XLEN", key))
+
+    async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
+        """See ClientStore."""
+        return int(await self._channel().call("XDEL", key, *ids))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for channel in self._channels.values():
+            await channel.drop()
+        self._channels.clear()
+        await self._pool.disconnect()
+
+
+def successor(entry_id: bytes) -> bytes:
+    """Return the smallest stream id after the given one."""
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return b"%s-%d" % (milliseconds, int(sequence or b"0") + 1)

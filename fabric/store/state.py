@@ -1,0 +1,90 @@
+"""A session's records as hash fields: JSON that redis-cli shows, and back."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from fabric.core.session import Agent, Dependency, Session, Table, Task
+from fabric.errors import TamperedError
+from fabric.store.keys import SessionKeys
+from fabric.store.port import Batch
+
+#: Fields written by one HSET: Lua passes at most some 8,000 arguments on.
+FIELDS_MAX = 1_000
+
+R = TypeVar("R", bound=Struct)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def hashes(keys: SessionKeys) -> list[str]:
+    """Name the hashes that hold a session, in the order in which `restore` takes them."""
+    return [keys.meta, keys.agents, keys.tasks, keys.dependencies]
+
+
+def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> Session:
+    """Return the session that the hashes hold; a new one when they are empty.
+
+    Raises TamperedError, naming the key, when a field is not what the fabric writes.
+    """
+    meta, agents, tasks, dependencies = stored
+    try:
+        log, clock_ms, opened_ms = (
+            int(meta.get(field, b"0")) for field in (b"log", b"clock_ms", b"opened_ms")
+        )
+    except ValueError:
+        raise TamperedError(keys.meta, "hash with a field that is no number", "hash") from None
+    return Session(
+        name,
+        log=log,
+        clock_ms=clock_ms,
+        opened_ms=opened_ms,
+        agents=_records(keys.agents, agents, Agent),
+        tasks=_records(keys.tasks, tasks, Task),
+        dependencies=_records(keys.dependencies, dependencies, Dependency),
+    )
+
+
+def save(batch: Batch, keys: SessionKeys, session: Session) -> None:
+    """Add what has changed in a session to a batch."""
+    batch.write(
+        "HSET",
+        keys.meta,
+        (
+            "log", session.log,
+            "clock_ms", session.clock_ms,
+            "opened_ms", session.opened_ms,
+        ),
+    )  # fmt: skip
+    _save_table(batch, keys.agents, session.agents)
+    _save_table(batch, keys.tasks, session.tasks)
+    _save_table(batch, keys.dependencies, session.dependencies)
+
+
+def _save_table(batch: Batch, key: str, table: Table[Any]) -> None:
+    if not table.changed:
+        return
+    fields: list[str | bytes | int] = []
+    dropped: list[str] = []
+    for name, record in table.take_changes().items():
+        if record is None:
+            dropped.append(name)
+            continue
+        encoded = _encode(record)
+        batch.size_bytes += len(encoded)
+        fields += (name, encoded)
+    for start in range(0, len(fields), 2 * FIELDS_MAX):
+        batch.write("HSET", key, fields[start : start + 2 * FIELDS_MAX])
+    for start in range(0, len(dropped), FIELDS_MAX):
+        batch.write("HDEL", key, dropped[start : start + FIELDS_MAX])
+
+
+def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R]:
+    try:
+        decode = msgspec.json.Decoder(kind).decode
+        return {name.decode(): decode(value) for name, value in stored.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TamperedError(key, f"hash with a foreign field ({error})", "hash") from None

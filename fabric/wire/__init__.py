@@ -1,0 +1,1 @@
+"""Between stream fields and the core's structs: decoding, spellings, log records, JSON Schema."""

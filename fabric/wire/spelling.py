@@ -1,0 +1,215 @@
+"""The other spellings of a signal, rewritten to the canonical fields (design, section 5).
+
+Accepted at every boundary, as a JSON document and as stream fields:
+
+- result streaming: `{"signal": "PROGRESS", "percent": 50, "checkpoint": …, "partial": {…}}`
+- propagation: `{"signal_type": …, "emitter": …, "stream": …, "timestamp": …, "payload": {…}}`
+- shorthand, as the example session writes it: `PROGRESS(25%)`, `BLOCKED(schema-change)`
+
+Fields that no spelling names are kept, in the payload.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from fabric.core.limits import PAYLOAD_BYTES_MAX
+from fabric.core.signal import PAYLOADS, SEED_TYPES, SignalType
+from fabric.errors import SignalError
+from fabric.wire import complaint
+
+#: The canonical ingress fields.
+ENVELOPE = frozenset(
+    {
+        b"session", b"type", b"emitter", b"stream", b"payload",
+        b"at", b"seq", b"incarnation", b"task", b"trace", b"sig",
+    }
+)  # fmt: skip
+_ENVELOPE_NAMES = frozenset(field.decode() for field in ENVELOPE)
+
+_TYPE_FIELDS = ("type", "signal", "signal_type")
+_SHORTHAND = re.compile(r"(?P<type>[A-Z_]+)\((?P<argument>.*)\)", re.DOTALL)
+
+#: What stands between the brackets of a shorthand.
+_ARGUMENT: dict[SignalType, str] = {
+    SignalType.STARTED: "task",
+    SignalType.PROGRESS: "percent",
+    SignalType.BLOCKED: "on",
+    SignalType.FAILED: "error",
+    SignalType.CHECKPOINT_REACHED: "checkpoint",
+    SignalType.DEPENDENCY_RESOLVED: "dependency_id",
+    SignalType.CONFLICT_DETECTED: "resources",
+    SignalType.INTEGRATION_REQUIRED: "name",
+    SignalType.ESCALATE: "question",
+    SignalType.INTENT: "writes",
+    SignalType.RELEASE: "resources",
+    SignalType.INTEGRATED: "name",
+}
+
+
+def _accepts(field_type: Any) -> set[type]:
+    """Name what a payload field takes, of the kinds that flat text can be read as."""
+    info = msgspec.inspect.type_info(field_type)
+    choices = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    return {type(choice) for choice in choices}
+
+
+#: What each payload field takes: in a flat entry everything arrives as text.
+_FIELD_TYPES: dict[SignalType, dict[str, set[type]]] = {
+    kind: {field.name: _accepts(field.type) for field in msgspec.structs.fields(payload)}
+    for kind, payload in PAYLOADS.items()
+}
+
+
+def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document in canonical fields, its payload still an object.
+
+    Raises SignalError when the type is unknown, or when two spellings of a field disagree.
+    """
+    kind, argument = _type(document)
+    payload = document.get("payload")
+    if payload is None or payload == "":
+        payload = {}
+    if not isinstance(payload, dict):
+        raise SignalError("VALUE", "payload", complaint.shown(payload), "a JSON object")
+    kept = dict(payload)
+    fields: dict[str, Any] = {}
+    for key, value in document.items():
+        if key in _TYPE_FIELDS or key == "payload":
+            continue
+        target = "at" if key == "timestamp" else key
+        into = fields if target in _ENVELOPE_NAMES else kept
+        if into.setdefault(target, value) != value:
+            raise SignalError("AMBIGUOUS", key, complaint.shown(value), "one value for a field")
+    for key, value in argument.items():
+        if kept.setdefault(key, value) != value:
+            raise SignalError("AMBIGUOUS", key, complaint.shown(value), "one value for a field")
+    fields["type"] = kind.value
+    if kept:
+        fields["payload"] = kept
+    return fields
+
+
+def rewrite(flat: list[bytes]) -> list[bytes]:
+    """Rewrite an entry's flat fields to canonical ones. Raises SignalError."""
+    document: dict[str, Any] = {}
+    for key, value in zip(flat[::2], flat[1::2], strict=True):
+        field = _text("field name", key)
+        if field in document:
+            raise SignalError("AMBIGUOUS", complaint.shown(key), "it twice", "each field once")
+        document[field] = value if field == "payload" else _text(field, value)
+    if "payload" in document:
+        document["payload"] = _payload(document["payload"])
+    kind, _ = _type(document)
+    for field, value in document.items():
+        if field not in _ENVELOPE_NAMES and field not in _TYPE_FIELDS and field != "timestamp":
+            document[field] = _flat_value(kind, field, value)
+    return encode(canonical(document))
+
+
+def encode(fields: Mapping[str, Any]) -> list[bytes]:
+    """Return canonical fields as the flat list that XADD takes. Raises SignalError."""
+    flat: list[bytes] = []
+    for field, value in fields.items():
+        if value is None:
+            continue
+        if field == "payload":
+            encoded = msgspec.json.encode(value)
+        elif isinstance(value, str):
+            encoded = value.encode("utf-8", "surrogatepass")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            encoded = b"%d" % value
+        else:
+            raise SignalError("VALUE", field, complaint.shown(value), "text or a whole number")
+        flat += (field.encode(), encoded)
+    return flat
+
+
+def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
+    """Find the signal's type, and what a shorthand says of its payload."""
+    given = {field: document[field] for field in _TYPE_FIELDS if document.get(field)}
+    if not given:
+        raise SignalError("MISSING", "type", "nothing", _allowed_types())
+    if len(set(map(str, given.values()))) > 1:
+        raise SignalError(
+            "AMBIGUOUS", "type", complaint.shown(given), "one of type, signal, signal_type"
+        )
+    text = next(iter(given.values()))
+    if not isinstance(text, str):
+        raise SignalError("TYPE", "type", complaint.shown(text), _allowed_types())
+    word, argument = text.strip(), ""
+    short = _SHORTHAND.fullmatch(word)
+    if short:
+        word, argument = short["type"], short["argument"].strip()
+    try:
+        kind = SignalType(word)
+    except ValueError:
+        raise SignalError("TYPE", "type", complaint.shown(text), _allowed_types()) from None
+    if not short or not argument:
+        return kind, {}
+    return kind, _shorthand(kind, argument)
+
+
+def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
+    field = _ARGUMENT.get(kind)
+    if field is None:
+        raise SignalError("TYPE", "type", f"{kind.value}({argument})", f"{kind.value} alone")
+    if field == "percent":
+        return {field: _number(argument)}
+    if kind is SignalType.DEPENDENCY_RESOLVED:
+        first, *consumers = [part.strip() for part in argument.split(",")]
+        listed = [name.strip("[] ") for name in consumers if name.strip("[] ")]
+        return {field: first, **({"consumers": listed} if listed else {})}
+    if field in ("resources", "writes"):
+        return {field: [part.strip() for part in argument.split(",")]}
+    return {field: argument}
+
+
+def _flat_value(kind: SignalType, field: str, text: str) -> Any:
+    """Read a payload field that stands by itself in the entry, as its struct expects it."""
+    expected = _FIELD_TYPES[kind].get(field)
+    if field == "percent":
+        return _number(text)
+    if expected is None and not text.startswith(("{", "[")):
+        return text
+    if expected is not None and msgspec.inspect.StrType in expected:
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        is_list = expected is not None and msgspec.inspect.ListType in expected
+        return [text] if is_list else text
+
+
+def _number(text: str) -> Any:
+    """Read `25%`, `25` or `2.5`; anything else is left for the struct to refuse."""
+    try:
+        return msgspec.json.decode(text.removesuffix("%").strip())
+    except msgspec.MsgspecError:
+        return text
+
+
+def _payload(raw: bytes) -> Any:
+    if len(raw) > PAYLOAD_BYTES_MAX:
+        raise complaint.excess("payload", len(raw), f"{PAYLOAD_BYTES_MAX} bytes")
+    try:
+        return msgspec.json.decode(raw) if raw else {}
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise SignalError("JSON", "payload", complaint.shown(raw), f"JSON ({error})") from None
+
+
+def _text(field: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise SignalError("NAME", field, complaint.shown(value), "UTF-8 text") from None
+
+
+def _allowed_types() -> str:
+    seeds = [kind.value for kind in SignalType if kind in SEED_TYPES]
+    others = [kind.value for kind in SignalType if kind not in SEED_TYPES]
+    return ", ".join(seeds) + "; extensions: " + ", ".join(others)

@@ -1,0 +1,152 @@
+"""Style that a machine can check: each rule reads files and returns what is wrong, a line each.
+
+After TigerBeetle's tidy: what these rules find fails the tests, and a file that needs to be longer
+is written down with its size and its reason, so that sizes go down and never quietly up.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+#: Folders whose code the rules read.
+FOLDERS = ("fabric", "workers", "tests", "benchmarks")
+#: A file of this many lines is too long to be read in one sitting.
+FILE_LINES_LIMIT = 300
+#: A function of this many lines does not fit on a screen.
+FUNCTION_LINES_LIMIT = 70
+#: Characters that a reason needs to be one ("x" is none).
+REASON_CHARS_MIN = 10
+#: Names that say nothing about what is inside.
+NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc", "model", "models"})
+
+#: What the core must not see: clocks, chance, identity, the operating system, other threads.
+CORE_FORBIDDEN = frozenset(
+    {"asyncio", "concurrent", "importlib", "io", "logging", "multiprocessing", "os", "random"}
+    | {"secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile"}
+    | {"threading", "time", "uuid"}
+)
+#: Builtins that do I/O, or (hash, id) differ between two runs on the same signals.
+CORE_CALLS_FORBIDDEN = frozenset({"breakpoint", "hash", "id", "input", "open", "print"})
+#: Methods that read a clock: datetime is welcome in the core to read and write times, no more.
+CORE_METHODS_FORBIDDEN = frozenset({"now", "today", "utcnow"})
+
+
+class Longer(NamedTuple):
+    """A file that may be longer, up to this many lines, and why."""
+
+    lines: int
+    reason: str
+
+
+#: Files over FILE_LINES_LIMIT, by path from the root; an entry goes when its file is short again.
+LONGER: dict[str, Longer] = {}
+
+#: A comment that silences a check: its codes, and what follows up to the next such comment.
+SILENCER = re.compile(
+    r"#\s*(?:noqa|type:\s*ignore)\b"
+    r"(?P<codes>\s*:\s*[A-Z0-9, ]+\b|\[[^\]]*\])?"
+    r"(?P<rest>(?:(?!#\s*noqa|#\s*type:).)*)"
+)
+
+
+def sources(root: Path) -> list[Path]:
+    """Every Python and Lua file that is ours, in order."""
+    found = (path for folder in FOLDERS for path in (root / folder).rglob("*"))
+    return sorted(path for path in found if path.suffix in {".py", ".lua"})
+
+
+def problems(root: Path, longer: dict[str, Longer] = LONGER) -> list[str]:
+    """All that is wrong under root, as "path:line: what", in order."""
+    found: list[str] = []
+    for path in sources(root):
+        name = path.relative_to(root).as_posix()
+        text = path.read_text(encoding="utf-8")
+        complaints = [*sizes(text, longer.get(name)), *names(name)]
+        if path.suffix == ".py":
+            tree = ast.parse(text, name)
+            complaints += [*functions(tree), *reasons(text)]
+            if name.startswith("fabric/core/"):
+                complaints += purity(tree)
+        found += [f"{name}:{line}: {what}" for line, what in complaints]
+    missing = sorted(name for name in longer if not (root / name).is_file())
+    return found + [f"{name}:1: listed as longer, and not there" for name in missing]
+
+
+def sizes(text: str, allowed: Longer | None) -> Iterator[tuple[int, str]]:
+    """A file is under FILE_LINES_LIMIT, or exactly as long as its entry in LONGER says at most."""
+    lines = len(text.splitlines())
+    if allowed is None:
+        if lines >= FILE_LINES_LIMIT:
+            yield lines, f"{lines} lines: split it, a file has under {FILE_LINES_LIMIT}"
+    elif lines < FILE_LINES_LIMIT:
+        yield lines, "short again: take its entry out of LONGER"
+    elif lines > allowed.lines:
+        yield lines, f"{lines} lines, {allowed.lines} allowed ({allowed.reason})"
+
+
+def names(name: str) -> Iterator[tuple[int, str]]:
+    """No file or folder is called after nothing."""
+    for part in Path(name).with_suffix("").parts:
+        if part.removeprefix("test_") in NAMES_EMPTY:
+            yield 1, f'"{part}" says nothing: name it for what is inside'
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """A function is under FUNCTION_LINES_LIMIT, its signature and docstring included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines >= FUNCTION_LINES_LIMIT:
+                yield (
+                    node.lineno,
+                    f"{node.name} has {lines} lines: split it",
+                )
+
+
+def reasons(text: str) -> Iterator[tuple[int, str]]:
+    """A comment that silences a check says, after it on the same line, why it may."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        for match in SILENCER.finditer(token.string):
+            if not match["codes"]:
+                yield token.start[0], "silences every check: name the code"
+            elif len(match["rest"].strip(" #:-–")) < REASON_CHARS_MIN:
+                yield token.start[0], "silences a check without a reason beside it"
+
+
+def purity(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The core imports msgspec, itself and pure parts of the standard library; it calls no I/O."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            if isinstance(node, ast.Call) and (called := impure_call(node.func)):
+                yield node.lineno, f"the core calls {called}: take the value as an argument"
+            continue
+        for module in imported:
+            if not is_pure(module):
+                yield node.lineno, f"the core imports {module}"
+
+
+def is_pure(module: str) -> bool:
+    top = module.partition(".")[0]
+    if top == "fabric":
+        return f"{module}.".startswith("fabric.core.")
+    return top == "msgspec" or (top in sys.stdlib_module_names and top not in CORE_FORBIDDEN)
+
+
+def impure_call(function: ast.expr) -> str | None:
+    """The name of what is called, when the core must not call it."""
+    if isinstance(function, ast.Name) and function.id in CORE_CALLS_FORBIDDEN:
+        return f"{function.id}()"
+    if isinstance(function, ast.Attribute) and function.attr in CORE_METHODS_FORBIDDEN:
+        return f".{function.attr}()"
+    return None

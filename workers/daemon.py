@@ -1,0 +1,77 @@
+"""A worker as a process: settings, signals, log lines, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+from fabric.core.rules import Rules
+from fabric.errors import ConfigError
+from fabric.settings import Settings
+from fabric.store import target
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.redis import RedisStore
+from workers import orchestrator, synthesizer
+from workers.replica import MakeHandler, Replica
+
+logger = logging.getLogger("fabric.daemon")
+
+#: Worker → its consumer group.
+GROUPS = {"orchestrator": ORCHESTRATORS, "synthesizer": SYNTHESIZERS}
+
+
+def serve(worker: str, settings: Settings, name: str | None = None) -> int:
+    """Run a worker until it is told to stop; return the process's exit code.
+
+    The first SIGTERM or SIGINT drains: what was read is committed, the leases are given up. The
+    second one stops at once; nothing is lost by it, the next holder goes on from the last commit.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
+    )
+    try:
+        return asyncio.run(_serve(worker, settings, name))
+    except asyncio.CancelledError:
+        return 1
+
+
+async def _serve(worker: str, settings: Settings, name: str | None) -> int:
+    url = target.resolve(settings)
+    if url is None:
+        raise ConfigError(
+            "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
+        )
+    replica = name or f"{socket.gethostname()}-{os.getpid()}"
+    store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
+    stop = asyncio.Event()
+    running = asyncio.create_task(
+        Replica(store, GROUPS[worker], _handler(worker, settings), settings, replica).run(stop)
+    )
+
+    def on_signal() -> None:
+        if stop.is_set():
+            logger.warning("%s: stopping at once", worker)
+            running.cancel()
+        else:
+            logger.info("%s: draining; once more stops at once", worker)
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    logger.info("%s %s: serving namespace %s", worker, replica, settings.namespace)
+    try:
+        await running
+    finally:
+        await store.close()
+    logger.info("%s %s: stopped", worker, replica)
+    return 0
+
+
+def _handler(worker: str, settings: Settings) -> MakeHandler:
+    if worker == "orchestrator":
+        return orchestrator.factory(Rules(), settings)
+    return synthesizer.factory(settings)

@@ -1,0 +1,73 @@
+"""Holding a partition's lease: renewed well before it ends, given up at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from fabric.errors import FencedError, ServerError, UnreachableError
+from fabric.store.port import Lease, WorkerStore
+
+logger = logging.getLogger("fabric.lease")
+
+#: A lease is renewed after this share of its time: two renewals may be lost before it ends.
+RENEW_AFTER = 1 / 3
+
+
+class HeldLease:
+    """A lease as its holder sees it: which commit comes next, and what time the server has.
+
+    Every commit renews the lease, so renewals of its own are needed only in quiet times.
+    """
+
+    def __init__(self, store: WorkerStore, lease: Lease, ttl_ms: int) -> None:
+        self.store = store
+        self.lease = lease
+        self.ttl_ms = ttl_ms
+        self.version = lease.version
+        self.committed = lease.committed
+        #: Set when the lease is known to be lost; the holder stops reading then.
+        self.lost = asyncio.Event()
+        self._offset_ms = lease.now_ms - _monotonic_ms()
+        self._renewed_ms = _monotonic_ms()
+
+    def now_ms(self) -> int:
+        """Return the server's time, by its last answer and our own clock since."""
+        return _monotonic_ms() + self._offset_ms
+
+    def renewed(self, server_ms: int) -> None:
+        """Note that the server has just extended the lease."""
+        self._renewed_ms = _monotonic_ms()
+        self._offset_ms = server_ms - self._renewed_ms
+
+    async def keep(self) -> None:
+        """Renew until cancelled, or until the lease is lost."""
+        pause_ms = self.ttl_ms * RENEW_AFTER
+        while True:
+            due_ms = self._renewed_ms + pause_ms - _monotonic_ms()
+            if due_ms > 0:
+                await asyncio.sleep(due_ms / 1000)
+                continue
+            try:
+                self.renewed(await self.store.renew(self.lease, self.ttl_ms))
+            except UnreachableError as error:
+                logger.warning("partition %d: renewal: %s", self.lease.partition, error)
+                await asyncio.sleep(pause_ms / 4 / 1000)
+            except ServerError as error:
+                logger.warning("partition %d: lease lost: %s", self.lease.partition, error)
+                self.lost.set()
+                return
+
+    async def give_up(self) -> None:
+        """Let another replica have the partition at once, if the lease is still ours."""
+        try:
+            await self.store.release(self.lease)
+        except FencedError:
+            pass
+        except ServerError as error:
+            logger.warning("partition %d: release: %s", self.lease.partition, error)
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,176 @@
+"""Read → decide → commit, for one partition, for as long as its lease holds.
+
+While the server applies one batch, the next is read and decided. Memory follows the commits; on any
+doubt (a refused commit, a lost reply) it is thrown away with everything that was under way, and the
+loop goes on from what the server says is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from fabric.errors import TamperedError
+from fabric.settings import Settings
+from fabric.store.port import Batch, Entry
+from workers.handler import Decided, Handler
+from workers.lease import HeldLease
+
+logger = logging.getLogger("fabric.loop")
+
+#: First number of signals to read, before their size is known; doubled while they prove small.
+COUNT_FIRST = 32
+
+#: Timers fired in one go, so that a crowd of them does not hold the signals up.
+TIMERS_MAX = 100
+
+
+class Loop:
+    """One partition's worker, from the moment its lease is taken to the moment it is given up."""
+
+    def __init__(self, held: HeldLease, handler: Handler, settings: Settings) -> None:
+        self._held = held
+        self._handler = handler
+        self._settings = settings
+        self._count = min(COUNT_FIRST, settings.batch_signals_max)
+        self._committing: asyncio.Task[int] | None = None
+        self._decided_upto = held.committed
+        self._drained = True
+        self._due_ms: int | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop, then drain. Raises ServerError on any doubt; then reload."""
+        try:
+            while not await self._work_with_others(stop):
+                pass
+        finally:
+            if self._committing is not None:
+                self._committing.cancel()
+                await asyncio.gather(self._committing, return_exceptions=True)
+
+    async def _work_with_others(self, stop: asyncio.Event) -> bool:
+        """Work; a session whose keys somebody has spoilt is left out, and all others go on."""
+        try:
+            await self._work(stop)
+        except TamperedError as error:
+            # What met the spoilt key wrote nothing; what was sent before it stands.
+            await self._settle()
+            if not self._handler.quarantine(error.key, str(error)):
+                raise
+            logger.error("partition %d: %s", self._held.lease.partition, error)
+            self._handler.forget()
+            return False
+        return True
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        self._decided_upto = self._held.committed
+        await self._look_at_timers()
+        reading = asyncio.create_task(self._read(self._decided_upto))
+        stopping = asyncio.create_task(stop.wait())
+        lost = asyncio.create_task(self._held.lost.wait())
+        try:
+            while not stop.is_set() and not self._held.lost.is_set():
+                await asyncio.wait(
+                    (reading, stopping, lost),
+                    timeout=self._pause_s(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                entries: list[Entry] = []
+                full = False
+                if reading.done():
+                    entries = reading.result()
+                    full = len(entries) >= self._count
+                    after = entries[-1][0] if entries else self._decided_upto
+                    self._adapt(entries)
+                    reading = asyncio.create_task(self._read(after))
+                    # Let the request go out before this batch takes the processor.
+                    await asyncio.sleep(0)
+                await self._take(entries, full)
+                if self._due_ms is not None and self._due_ms <= self._held.now_ms():
+                    await self._fire()
+            await self._settle()
+        finally:
+            for task in (reading, stopping, lost):
+                task.cancel()
+            await asyncio.gather(reading, stopping, lost, return_exceptions=True)
+
+    async def _read(self, after: bytes) -> list[Entry]:
+        lease = self._held.lease
+        return await self._held.store.read(
+            lease.partition, lease.group, after, self._count, self._settings.block_ms
+        )
+
+    async def _take(self, entries: list[Entry], full: bool) -> None:
+        """Decide and commit what was read; when nothing more came, trim what the last one left."""
+        if not entries:
+            if not self._drained:
+                await self._commit(Decided(Batch(), 0), self._decided_upto, drained=True)
+            return
+        inputs = await self._handler.prepare(entries)
+        position = 0
+        while position < len(inputs):
+            decided = self._handler.decide(
+                inputs[position:] if position else inputs, self._held.now_ms()
+            )
+            position += decided.taken
+            upto = entries[position - 1][0]
+            await self._commit(decided, upto, drained=not full and position == len(inputs))
+
+    async def _fire(self) -> None:
+        """Apply the timers that are due."""
+        await self._settle()
+        lease = self._held.lease
+        due = await self._held.store.due(lease.partition, self._held.now_ms(), TIMERS_MAX)
+        inputs = await self._handler.alarms([key for key, _ in due])
+        while inputs:
+            decided = self._handler.decide(inputs, self._held.now_ms())
+            await self._commit(decided, b"", drained=True)
+            inputs = inputs[decided.taken :]
+        await self._settle()
+        await self._look_at_timers()
+
+    async def _look_at_timers(self) -> None:
+        """Learn from the store when the next timer is due. Only this loop writes them."""
+        first = await self._held.store.due(self._held.lease.partition, 2**53, 1)
+        self._handler.next_due_ms()
+        self._due_ms = first[0][1] if first else None
+
+    async def _commit(self, decided: Decided, upto: bytes, *, drained: bool) -> None:
+        """Send a batch once the one before it is through; do not wait for its own answer."""
+        await self._settle()
+        held = self._held
+        self._committing = asyncio.create_task(
+            held.store.commit(
+                held.lease, held.version, decided.batch, upto, held.ttl_ms, drained=drained
+            )
+        )
+        if upto:
+            self._decided_upto = upto
+            self._drained = drained
+        due_ms = self._handler.next_due_ms()
+        if due_ms is not None and (self._due_ms is None or due_ms < self._due_ms):
+            self._due_ms = due_ms
+        await asyncio.sleep(0)
+
+    async def _settle(self) -> None:
+        """Wait for the answer of the commit under way."""
+        committing, self._committing = self._committing, None
+        if committing is None:
+            return
+        upto = self._decided_upto
+        self._held.renewed(await committing)
+        self._held.version += 1
+        self._held.committed = upto
+
+    def _adapt(self, entries: list[Entry]) -> None:
+        """Read as many signals at a time as fit the byte limit, at the size they have had."""
+        if not entries:
+            return
+        size = sum(len(value) for _, fields in entries for value in fields)
+        fitting = self._settings.batch_bytes_max * len(entries) // max(size, 1)
+        self._count = max(1, min(fitting, self._count * 2, self._settings.batch_signals_max))
+
+    def _pause_s(self) -> float | None:
+        if self._due_ms is None:
+            return None
+        return max(0, self._due_ms - self._held.now_ms()) / 1000
