@@ -16,6 +16,14 @@ class Decided:
     taken: int
 
 
+class DefectError(Exception):
+    """The rules failed on an input: a defect of ours, which must not stop the partition.
+
+    The handler has noted the input and will leave it out when it is given the batch again; what the
+    failed attempt has changed in memory must be thrown away.
+    """
+
+
 class Handler(Protocol):
     """Everything one kind of worker knows about one partition, in memory.
 
@@ -26,7 +34,10 @@ class Handler(Protocol):
         """Decode entries and load the state that they need. Raises TamperedError, ServerError."""
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        """Take inputs, from the first on, until the batch is full. Pure: no I/O, no clock."""
+        """Take inputs, from the first on, until the batch is full. Pure: no I/O, no clock.
+
+        Raises DefectError.
+        """
 
     async def alarms(self, timers: list[bytes]) -> list[Any]:
         """Turn timers that are due into inputs, loading the state that they need."""

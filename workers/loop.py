@@ -13,7 +13,7 @@ import logging
 from fabric.errors import TamperedError
 from fabric.settings import Settings
 from fabric.store.port import Batch, Entry
-from workers.handler import Decided, Handler
+from workers.handler import Decided, DefectError, Handler
 from workers.lease import HeldLease
 
 logger = logging.getLogger("fabric.loop")
@@ -49,9 +49,17 @@ class Loop:
                 await asyncio.gather(self._committing, return_exceptions=True)
 
     async def _work_with_others(self, stop: asyncio.Event) -> bool:
-        """Work; a session whose keys somebody has spoilt is left out, and all others go on."""
+        """Work; what cannot be handled is left out, and everything else goes on.
+
+        That is a session whose keys somebody has spoilt, or an input on which the rules fail.
+        """
         try:
             await self._work(stop)
+        except DefectError:
+            logger.exception("partition %d: a defect; going on without", self._held.lease.partition)
+            await self._settle()
+            self._handler.forget()
+            return False
         except TamperedError as error:
             # What met the spoilt key wrote nothing; what was sent before it stands.
             await self._settle()

@@ -18,7 +18,7 @@ from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.entry import decode
-from workers.handler import Decided
+from workers.handler import Decided, DefectError
 
 logger = logging.getLogger("fabric.orchestrator")
 
@@ -27,6 +27,10 @@ COMMIT_BYTES_MAX = 2_097_152
 
 #: Time that a session with a spoilt key is left out before it is looked at again, ms.
 QUARANTINE_MS = 10_000
+
+
+#: Inputs that are remembered for a defect of the rules. More at a time would be one defect.
+DEFECTS_MAX = 1_000
 
 
 class _Alarm:
@@ -58,6 +62,8 @@ class Orchestrator:
         self._keys: dict[str, SessionKeys] = {}
         #: Session → (why it is left out, until when).
         self._quarantined: dict[str, tuple[str, int]] = {}
+        #: Inputs on which the rules have failed → the failure's kind. Emptied when full.
+        self._defects: dict[bytes, str] = {}
         self._due_ms: int | None = None
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
@@ -132,6 +138,9 @@ class Orchestrator:
         if isinstance(signal, SignalError):
             self._bury(batch, entry_id, fields, *record.reason_of(signal))
             return
+        if entry_id in self._defects:
+            self._bury(batch, entry_id, fields, "DEFECT", self._defects[entry_id])
+            return
         session = self._sessions.get(signal.session)
         if session is None:
             reason, _ = self._quarantined.get(signal.session, ("its state is not readable", 0))
@@ -139,7 +148,11 @@ class Orchestrator:
             return
         # The server's time at which the signal came in; a hand-made id does not move the clock on.
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
-        decision = step(session, signal, self._rules, entered_ms)
+        try:
+            decision = step(session, signal, self._rules, entered_ms)
+        except Exception as error:
+            self._note_defect(entry_id, error)
+            raise DefectError(f"{signal.type} of {signal.emitter}, entry {entry_id!r}") from error
         if decision.outcome is Outcome.REPEATED:
             return
         touched[signal.session] = session
@@ -168,7 +181,13 @@ class Orchestrator:
             batch.write("ZADD", self._names.deadlines, (later, alarm.member))
             return
         batch.write("ZREM", self._names.deadlines, (alarm.member,))
-        decision = fire(session, alarm.timer, self._rules, now_ms)
+        if alarm.member in self._defects:
+            return
+        try:
+            decision = fire(session, alarm.timer, self._rules, now_ms)
+        except Exception as error:
+            self._note_defect(alarm.member, error)
+            raise DefectError(f"timer {alarm.member!r}") from error
         if decision is None:
             return
         touched[alarm.session] = session
@@ -208,6 +227,11 @@ class Orchestrator:
     def _incarnation(session: Session, signal: Signal) -> int:
         agent = session.agents.get(signal.emitter)
         return agent.incarnation if agent is not None else signal.incarnation
+
+    def _note_defect(self, key: bytes, error: Exception) -> None:
+        if len(self._defects) >= DEFECTS_MAX:
+            self._defects.clear()
+        self._defects[key] = f"the rules failed on it ({type(error).__name__}); please report this"
 
     def next_due_ms(self) -> int | None:
         """See Handler."""

@@ -20,7 +20,9 @@ def printable(text: str) -> str:
 
 def excerpt(text: str, chars_max: int = EXCERPT_CHARS_MAX) -> str:
     """Return the trimmed, printable start of `text`; what was cut is marked by an ellipsis."""
-    shown = printable(text[: 4 * chars_max].strip().replace("\t", " "))
+    # Cut before anything else: a line may be a million characters long.
+    start = text[: 20 * chars_max].strip()[: chars_max + 1]
+    shown = printable(start.replace("\t", " "))
     if len(shown) > chars_max:
         return shown[: chars_max - 1] + "…"
     return shown

@@ -194,11 +194,11 @@ class _Mentions:
     def _affixes(self, first: ast.expr, last: ast.expr) -> None:
         """Note the fixed part of a name that is put together from two parts."""
         if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            prefix = _PREFIX.fullmatch(first.value)
+            prefix = _PREFIX.fullmatch(first.value[:QUOTED_CHARS_MAX])
             if prefix:
                 self.prefixes.add(prefix[1])
         if isinstance(last, ast.Constant) and isinstance(last.value, str):
-            suffix = _SUFFIX.fullmatch(last.value)
+            suffix = _SUFFIX.fullmatch(last.value[-QUOTED_CHARS_MAX:])
             if suffix:
                 self.suffixes.add(suffix[1])
 

@@ -43,7 +43,7 @@ class Import(msgspec.Struct, frozen=True, omit_defaults=True):
     the file. `line` is that of the name, `statement_line` that of the word `import` or `from`.
     `deferred` imports do not run when the module is loaded (in a function, for type checkers only,
     under `__main__`); `guarded` ones stand in a `try` that expects them to fail; `explicit` ones
-    are written `x as x`: re-exported on purpose.
+    are offered to others on purpose: written `x as x`, or in a class body.
     """
 
     module: str

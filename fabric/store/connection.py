@@ -33,6 +33,10 @@ REPLY_MS_MAX = 5_000
 #: Longest wait for a connection, ms.
 CONNECT_MS_MAX = 5_000
 
+#: Connections of one process: a process with thousands of agents has one to follow each inbox, and
+#: the server's own limit (maxclients, 10,000 by default) is the one that counts.
+CONNECTIONS_MAX = 20_000
+
 #: Bytes asked of the socket at a time: a batch of 512 signals is some 200 KB.
 _READ_BYTES = 1 << 18
 
@@ -55,6 +59,7 @@ def pool(url: str, name: str) -> ConnectionPool:
         socket_timeout=None,
         socket_connect_timeout=CONNECT_MS_MAX / 1000,
         socket_read_size=_READ_BYTES,
+        max_connections=CONNECTIONS_MAX,
         health_check_interval=0,
         decode_responses=False,
     )

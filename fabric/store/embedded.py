@@ -10,7 +10,7 @@ and whether it lives are told by file locks that the kernel drops with their hol
   next `acquire` joins it, and it ends when that one leaves, or with `stop`;
 - a pid is signalled only while the lock of that very process is seen to be held.
 
-The append-only files stay, so the next start has the data. `find` takes about a millisecond and
+The append-only files stay, so the next start has the data. `find` takes under a millisecond and
 imports no driver: the command line calls it every time.
 
 Beside this file: `project.py` (which folder, which files), `presence.py` (the locks), `probe.py`
@@ -82,7 +82,10 @@ def find(start: Path | None = None) -> EmbeddedServer | None:
     None when none answers, or when its folder is not ours alone. Never raises, starts or changes
     anything.
     """
-    return server.running(Project(project_root(start)))
+    try:
+        return server.running(Project(project_root(start)))
+    except OSError:  # the working directory is gone, or there is no temp folder
+        return None
 
 
 def users(root: Path | None = None) -> list[int]:

@@ -50,6 +50,16 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["fabric.toml"]
 
 
+def test_looking_from_a_deleted_folder_finds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert embedded.find() is None
+
+
 def test_the_state_folder_is_private_and_out_of_version_control(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.state.mkdir(mode=0o755)

@@ -37,6 +37,8 @@ _PLAIN_BASES = frozenset(
 )
 #: The same for classes, though their methods may be hooks.
 _PLAIN_CLASS_BASES = _PLAIN_BASES | {"Protocol", "BaseModel", "Struct"}
+#: Constants of a file from which on it is a table, as of a protocol: nobody needs all of them.
+CONSTANT_TABLE_MIN = 12
 #: Modules whose constants are read by a framework.
 _SETTINGS_MODULES = frozenset(
     {"settings", "config", "conf", "constants", "conftest", "setup", "noxfile"}
@@ -122,12 +124,18 @@ class DeadCode:
         if name.startswith(self._prefixes) or name.endswith(self._suffixes):
             return False
         if symbol.kind == "constant":
-            return file.module.rpartition(".")[2] not in _SETTINGS_MODULES
+            return name.startswith("_") or not self._offers_constants(file)
         if symbol.kind == "class":
             return self._is_plain_class(symbol)
         if symbol.kind == "method":
             return self._is_own_method(symbol, classes.get(symbol.owner))
         return True
+
+    def _offers_constants(self, file: FileSymbols) -> bool:
+        """Tell whether the constants of a file are there for whoever may need them."""
+        if file.module.rpartition(".")[2] in _SETTINGS_MODULES:
+            return True
+        return sum(symbol.kind == "constant" for symbol in file.symbols) >= CONSTANT_TABLE_MIN
 
     def _is_plain_class(self, symbol: Symbol) -> bool:
         """Tell whether no base class registers the class or makes it otherwise known."""

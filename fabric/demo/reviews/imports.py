@@ -18,7 +18,7 @@ CYCLE_NAMED_MAX = 12
 
 IMPORT_CYCLE = Rule(
     "import-cycle",
-    Severity.HIGH,
+    Severity.MEDIUM,
     "Move what both need into a third module, or import inside the function.",
 )
 STAR_IMPORT = Rule(
@@ -99,6 +99,9 @@ class Imports:
 
     def _is_unused(self, file: FileSymbols, item: Import) -> bool:
         if item.explicit or item.guarded or item.module == "__future__" or item.bound == "_":
+            return False
+        # `import a.b` also makes `b` an attribute of an `a` that is known by another name.
+        if not item.name and item.module.rpartition(".")[2] in file.attributes:
             return False
         if (
             item.bound in file.names

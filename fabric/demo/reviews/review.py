@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import msgspec
+
 from fabric.demo.excerpt import excerpt
 from fabric.demo.finding import Finding, Rule, Severity
 from fabric.demo.secret import masked
@@ -14,6 +16,9 @@ from fabric.demo.source import Source
 #: Findings of one rule in one file. A file with more is told so once; the rest would only fill the
 #: report.
 FINDINGS_PER_RULE_MAX = 50
+
+#: Characters of a line that are looked at to make the evidence.
+LINE_CHARS_MAX = 2_000
 
 #: Given when a file is too much for a reviewer, so that nobody takes silence for praise.
 NOT_REVIEWED = Rule(
@@ -44,8 +49,9 @@ def found(
     measure: int = 0,
 ) -> Finding:
     """Return a finding of `rule` at `line`, with the source line as evidence unless another one is
-    given.
+    given. Strings on a line that speaks of passwords are hidden.
     """
+    shown = source.line(line) if evidence is None else evidence
     return Finding(
         key=f"{source.path}:{line}:{rule.name}",
         path=source.path,
@@ -53,7 +59,7 @@ def found(
         rule=rule.name,
         message=message,
         severity=severity or rule.severity,
-        evidence=excerpt(masked(source.line(line) if evidence is None else evidence)),
+        evidence=excerpt(masked(shown[:LINE_CHARS_MAX])),
         recommendation=rule.advice,
         confidence=rule.confidence,
         measure=measure,
@@ -68,12 +74,18 @@ def examine(review: Review, source: Source) -> list[Finding]:
     that exhausts the stack or the memory is itself a finding. This is what an agent of the fleet
     calls for each file.
     """
+    kept: list[Finding] = []
+    counts: Counter[str] = Counter()
     try:
-        findings = list(review.check(source))
+        for finding in review.check(source):
+            counts[finding.rule] += 1
+            if counts[finding.rule] <= FINDINGS_PER_RULE_MAX:
+                kept.append(finding)
     except (RecursionError, MemoryError):
-        findings = [found(source, NOT_REVIEWED, 1, "is too deeply nested to review")]
-    findings.sort(key=lambda finding: (finding.line, finding.rule, finding.message))
-    return list(_bounded(_distinct(findings)))
+        kept.append(found(source, NOT_REVIEWED, 0, "is too much for this reviewer"))
+    rest = [_rest(finding, counts[finding.rule]) for finding in _firsts_of_many(kept, counts)]
+    kept.sort(key=lambda finding: (finding.line, finding.rule, finding.message))
+    return [*_distinct(kept), *rest]
 
 
 def _distinct(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -84,30 +96,25 @@ def _distinct(findings: Iterable[Finding]) -> Iterator[Finding]:
         if number == 1:
             yield finding
         else:
-            yield _with(finding, key=f"{finding.key}#{number}")
+            yield msgspec.structs.replace(finding, key=f"{finding.key}#{number}")
 
 
-def _bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
-    counts: Counter[str] = Counter()
-    last: dict[str, Finding] = {}
-    for finding in findings:
-        counts[finding.rule] += 1
-        last[finding.rule] = finding
-        if counts[finding.rule] <= FINDINGS_PER_RULE_MAX:
-            yield finding
-    for rule, count in counts.items():
-        if count > FINDINGS_PER_RULE_MAX:
-            more = count - FINDINGS_PER_RULE_MAX
-            key = f"{last[rule].path}:0:{rule}"
-            yield _with(
-                last[rule],
-                key=key,
-                line=0,
-                message=f"and {more:,} more of {rule} in this file",
-                evidence="",
-            )
+def _firsts_of_many(kept: Iterable[Finding], counts: Counter[str]) -> list[Finding]:
+    """Return the first finding of each rule of which some were left out."""
+    firsts: dict[str, Finding] = {}
+    for finding in kept:
+        if counts[finding.rule] > FINDINGS_PER_RULE_MAX:
+            firsts.setdefault(finding.rule, finding)
+    return list(firsts.values())
 
 
-def _with(finding: Finding, **changes: str | int) -> Finding:
-    fields = {name: getattr(finding, name) for name in Finding.__struct_fields__}
-    return Finding(**{**fields, **changes})
+def _rest(first: Finding, count: int) -> Finding:
+    more = count - FINDINGS_PER_RULE_MAX
+    return msgspec.structs.replace(
+        first,
+        key=f"{first.path}:0:{first.rule}",
+        line=0,
+        message=f"and {more:,} more of {first.rule} in this file",
+        evidence="",
+        measure=0,
+    )
