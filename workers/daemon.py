@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,9 @@ from workers.replica import MakeHandler, Replica
 
 logger = logging.getLogger("fabric.daemon")
 
+#: Allocations between two looks of the garbage collector at young objects: some batches' worth.
+GC_ALLOCATIONS = 50_000
+
 #: Worker → its consumer group.
 GROUPS = {"orchestrator": ORCHESTRATORS, "synthesizer": SYNTHESIZERS}
 
@@ -30,6 +34,10 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
     The first SIGTERM or SIGINT drains: what was read is committed, the leases are given up. The
     second one stops at once; nothing is lost by it, the next holder goes on from the last commit.
     """
+    # Nearly all that a worker allocates is freed by its reference count. The collector need not
+    # look at what was imported, nor at every few hundred structs: 5 % of the hot path.
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from fabric.errors import TamperedError
 from fabric.settings import Settings
@@ -28,7 +29,15 @@ TIMERS_MAX = 100
 class Loop:
     """One partition's worker, from the moment its lease is taken to the moment it is given up."""
 
-    def __init__(self, held: HeldLease, handler: Handler, settings: Settings) -> None:
+    def __init__(
+        self,
+        held: HeldLease,
+        handler: Handler,
+        settings: Settings,
+        worked: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`worked` is called when a commit, or a read that had nothing to bring, has gone well."""
+        self._worked = worked
         self._held = held
         self._handler = handler
         self._settings = settings
@@ -78,13 +87,15 @@ class Loop:
         lost = asyncio.create_task(self._held.lost.wait())
         try:
             while not stop.is_set() and not self._held.lost.is_set():
+                committing = (self._committing,) if self._committing is not None else ()
                 await asyncio.wait(
-                    (reading, stopping, lost),
+                    (reading, stopping, lost, *committing),
                     timeout=self._pause_s(),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                entries: list[Entry] = []
-                full = False
+                if self._committing is not None and self._committing.done():
+                    # One that failed is met now, not when the next signal comes.
+                    await self._settle()
                 if reading.done():
                     entries = reading.result()
                     full = len(entries) >= self._count
@@ -93,7 +104,7 @@ class Loop:
                     reading = asyncio.create_task(self._read(after))
                     # Let the request go out before this batch takes the processor.
                     await asyncio.sleep(0)
-                await self._take(entries, full)
+                    await self._take(entries, full)
                 if self._due_ms is not None and self._due_ms <= self._held.now_ms():
                     await self._fire()
             await self._settle()
@@ -111,6 +122,7 @@ class Loop:
     async def _take(self, entries: list[Entry], full: bool) -> None:
         """Decide and commit what was read; when nothing more came, trim what the last one left."""
         if not entries:
+            self._worked()
             if not self._drained:
                 await self._commit(Decided(Batch(), 0), self._decided_upto, drained=True)
             return
@@ -167,6 +179,7 @@ class Loop:
             return
         upto = self._decided_upto
         self._held.renewed(await committing)
+        self._worked()
         self._held.version += 1
         self._held.committed = upto
 
@@ -174,7 +187,7 @@ class Loop:
         """Read as many signals at a time as fit the byte limit, at the size they have had."""
         if not entries:
             return
-        size = sum(len(value) for _, fields in entries for value in fields)
+        size = sum(len(b"".join(fields)) for _, fields in entries)
         fitting = self._settings.batch_bytes_max * len(entries) // max(size, 1)
         self._count = max(1, min(fitting, self._count * 2, self._settings.batch_signals_max))
 

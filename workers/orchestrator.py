@@ -25,6 +25,10 @@ logger = logging.getLogger("fabric.orchestrator")
 #: Bytes of one commit's arguments, roughly. A megabyte takes the server some milliseconds.
 COMMIT_BYTES_MAX = 2_097_152
 
+#: Bytes of the messages that may follow from one signal. One commit holds them all, and a server
+#: refuses a request of a gigabyte, whoever sends it and however often.
+CONSEQUENCE_BYTES_MAX = 33_554_432
+
 #: Time that a session with a spoilt key is left out before it is looked at again, ms.
 QUARANTINE_MS = 10_000
 
@@ -62,14 +66,17 @@ class Orchestrator:
         self._keys: dict[str, SessionKeys] = {}
         #: Session → (why it is left out, until when).
         self._quarantined: dict[str, tuple[str, int]] = {}
-        #: Inputs on which the rules have failed → the failure's kind. Emptied when full.
-        self._defects: dict[bytes, str] = {}
+        #: Inputs that cannot be handled → code and reason. Emptied when full.
+        self._defects: dict[bytes, tuple[str, str]] = {}
         self._due_ms: int | None = None
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """See Handler."""
         inputs: list[_Input] = []
         needed: dict[str, None] = {}
+        if self._quarantined and entries:
+            # By the time the newest came in: what a quarantine has outlasted is read again.
+            self._end_quarantines(int(entries[-1][0].partition(b"-")[0]))
         for entry_id, fields in entries:
             try:
                 signal = decode(fields)
@@ -105,7 +112,6 @@ class Orchestrator:
         """See Handler."""
         batch = Batch()
         touched: dict[str, Session] = {}
-        self._end_quarantines(now_ms)
         taken = 0
         item: _Input
         for item in inputs:
@@ -124,6 +130,7 @@ class Orchestrator:
             for name, session in touched.items():
                 scores += (session.clock_ms, name)
             batch.write("ZADD", self._names.sessions, scores)
+        self._end_quarantines(now_ms)
         return Decided(batch, taken)
 
     def _take_signal(
@@ -139,7 +146,7 @@ class Orchestrator:
             self._bury(batch, entry_id, fields, *record.reason_of(signal))
             return
         if entry_id in self._defects:
-            self._bury(batch, entry_id, fields, "DEFECT", self._defects[entry_id])
+            self._bury(batch, entry_id, fields, *self._defects[entry_id])
             return
         session = self._sessions.get(signal.session)
         if session is None:
@@ -161,15 +168,16 @@ class Orchestrator:
         if decision.outcome is Outcome.REFUSED:
             self._bury(batch, entry_id, fields, decision.code, decision.reason)
             refusal = record.logged_refusal(signal, decision.code, decision.reason, ms)
-            batch.write("XADD", keys.log, (cause, *refusal))
+            batch.append(keys.log, cause, *refusal)
             return
         batch.size_bytes += 2 * len(signal.raw)
-        batch.write("XADD", keys.log, (cause, *record.logged_signal(signal, ms)))
+        batch.append(keys.log, cause, *record.logged_signal(signal, ms))
         if decision.to_results:
             incarnation = self._incarnation(session, signal)
             result = record.result(signal, incarnation, cause, ms)
-            batch.write("XADD", self._names.results, ("*", *result))
+            batch.append(self._names.results, "*", *result)
         if decision.messages or decision.timers:
+            self._check_size(entry_id, decision)
             self._write_consequences(batch, session, keys, decision, cause)
 
     def _take_alarm(
@@ -190,9 +198,10 @@ class Orchestrator:
             raise DefectError(f"timer {alarm.member!r}") from error
         if decision is None:
             return
+        self._check_size(alarm.member, decision)
         touched[alarm.session] = session
         keys, cause = self._keys[alarm.session], f"{session.log}-0"
-        batch.write("XADD", keys.log, (cause, *record.logged_timer(alarm.timer, session.clock_ms)))
+        batch.append(keys.log, cause, *record.logged_timer(alarm.timer, session.clock_ms))
         self._write_consequences(batch, session, keys, decision, cause)
 
     def _write_consequences(
@@ -202,10 +211,10 @@ class Orchestrator:
         for number, message in enumerate(decision.messages, 1):
             entry_id = f"{session.log}-{number}"
             logged = record.logged_message(message, cause, session.clock_ms)
-            batch.write("XADD", keys.log, (entry_id, *logged))
+            batch.append(keys.log, entry_id, *logged)
             if message.to:
                 key = keys.broadcast if message.to == EVERYONE else keys.inbox(message.to)
-                batch.write("XADD", key, (entry_id, *record.inbox(message, cause)))
+                batch.append(key, entry_id, *record.inbox(message, cause))
             batch.size_bytes += 2 * len(message.payload)
         for timer, due_ms in decision.timers.items():
             member = f"{session.name}:{timer}"
@@ -228,10 +237,25 @@ class Orchestrator:
         agent = session.agents.get(signal.emitter)
         return agent.incarnation if agent is not None else signal.incarnation
 
+    def _check_size(self, key: bytes, decision: Decision) -> None:
+        """Leave out what no commit can hold. Raises DefectError; the input goes to `dead`."""
+        size = sum(len(message.payload) for message in decision.messages)
+        if size > CONSEQUENCE_BYTES_MAX:
+            reason = (
+                f"{len(decision.messages)} messages of {size} bytes in all would follow from it; "
+                f"at most {CONSEQUENCE_BYTES_MAX} bytes"
+            )
+            self._note(key, "LIMIT", reason)
+            raise DefectError(f"{key!r}: {reason}")
+
     def _note_defect(self, key: bytes, error: Exception) -> None:
+        kind = type(error).__name__
+        self._note(key, "DEFECT", f"the rules failed on it ({kind}); please report this")
+
+    def _note(self, key: bytes, code: str, reason: str) -> None:
         if len(self._defects) >= DEFECTS_MAX:
             self._defects.clear()
-        self._defects[key] = f"the rules failed on it ({type(error).__name__}); please report this"
+        self._defects[key] = code, reason
 
     def next_due_ms(self) -> int | None:
         """See Handler."""

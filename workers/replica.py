@@ -48,7 +48,10 @@ class Replica:
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain: finish what is under way, give the leases up."""
+        """Work until `stop` is set, then drain: finish what is under way, give the leases up.
+
+        Cancelled, it ends at once: the leases run out by themselves.
+        """
         backoff = Backoff(f"{self._group} {self.name}")
         partitions = 0
         pause_ms = self._settings.lease_ms // BEATS_PER_LEASE
@@ -65,8 +68,13 @@ class Replica:
                 backoff.worked()
                 self._take_share(share(self.name, partitions, live))
                 await _wait(stop, pause_ms)
-        finally:
-            await self._drain()
+        except asyncio.CancelledError:
+            tasks = [task for _, task in self._serving.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        await self._drain()
 
     def _take_share(self, mine: set[int]) -> None:
         """Begin with the partitions that are ours now, hand over those that are not."""
@@ -122,9 +130,8 @@ class Replica:
         self, held: HeldLease, handler: Handler, stop: asyncio.Event, backoff: Backoff
     ) -> None:
         keeping = asyncio.create_task(held.keep())
-        backoff.worked()
         try:
-            await Loop(held, handler, self._settings).run(stop)
+            await Loop(held, handler, self._settings, backoff.worked).run(stop)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

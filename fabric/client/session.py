@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from fabric.core.session import Agent, Dependency, Task
-from fabric.errors import NotFoundError
+from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 
@@ -45,7 +45,10 @@ class Session:
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])
         decode = msgspec.json.Decoder(kind).decode
-        return {name.decode(): decode(value) for name, value in sorted(stored.items())}
+        try:
+            return {name.decode(): decode(value) for name, value in sorted(stored.items())}
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise TamperedError(key, f"hash with a foreign field ({error})", "hash") from None
 
     async def exists(self) -> bool:
         """Say whether any signal of this session was ever accepted."""

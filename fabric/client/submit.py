@@ -40,18 +40,25 @@ async def submit(
 ) -> list[str]:
     """Send checked entries; return their ingress ids, in order.
 
-    All entries of a partition go in together or not at all. They are not numbered, so none is sent
-    twice: after a lost reply UnreachableError is raised.
+    All entries of a partition go in together or not at all. After a lost reply they are sent again
+    when each has a sequence number, by which a repeat is recognised; else UnreachableError is
+    raised.
     """
     parts: dict[int, list[tuple[int, list[bytes]]]] = {}
+    unnumbered: set[int] = set()
     for number, entry in enumerate(entries):
-        session = decode(entry).session
-        parts.setdefault(partition_of(session, partitions), []).append((number, entry))
+        signal = decode(entry)
+        partition = partition_of(signal.session, partitions)
+        parts.setdefault(partition, []).append((number, entry))
+        if not signal.seq:
+            unnumbered.add(partition)
     ids: dict[int, bytes] = {}
     for partition, numbered in parts.items():
         emitter = Emitter(
             store, partition, ingress_max=ingress_max, when_full=when_full, limit_ms=limit_ms
         )
-        sent = await emitter.send([entry for _, entry in numbered], numbered=False)
+        sent = await emitter.send(
+            [entry for _, entry in numbered], numbered=partition not in unnumbered
+        )
         ids |= dict(zip((number for number, _ in numbered), sent, strict=True))
     return [ids[number].decode() for number in sorted(ids)]

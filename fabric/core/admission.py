@@ -12,13 +12,19 @@ from fabric.core.signal import Signal, SignalType
 OUTSIDERS = frozenset({SignalType.DECIDED, SignalType.CONFLICT_DETECTED})
 
 
-def admit(session: Session, signal: Signal, rules: Rules) -> tuple[Agent | None, Decision | None]:
+def admit(
+    session: Session, signal: Signal, rules: Rules, now_ms: int
+) -> tuple[Agent | None, Decision | None]:
     """Return the speaking agent, or the decision that ends the matter.
 
     A signal without an incarnation speaks for the present one; a STARTED without one begins the
     next when the last has ended. An agent unknown so far is registered by whatever it says first.
     """
     agent = session.agents.get(signal.emitter)
+    if agent is not None and _is_repeated(agent, signal):
+        # Before the clock moves: what is not written down must leave no trace in memory either.
+        return None, REPEATED
+    session.tick(now_ms)
     if agent is None:
         if signal.type in OUTSIDERS:
             session.log += 1
@@ -27,7 +33,8 @@ def admit(session: Session, signal: Signal, rules: Rules) -> tuple[Agent | None,
             return None, _refused(
                 session,
                 "LIMIT",
-                f"session {session.name} has {rules.agents_max} agents, the most it may have",
+                f"session {session.name} would have {len(session.agents) + 1} agents; "
+                f"the limit is {rules.agents_max}",
             )
         agent = Agent(
             AgentStatus.ACTIVE,
@@ -52,7 +59,7 @@ def admit(session: Session, signal: Signal, rules: Rules) -> tuple[Agent | None,
 
 
 def _judge(session: Session, agent: Agent, signal: Signal) -> Decision | None:
-    """Refuse the stale and the late, drop the repeated; let a successor take its place."""
+    """Refuse the stale and the late; let a successor take its place."""
     incarnation = signal.incarnation
     if incarnation and incarnation < agent.incarnation:
         return _refused(
@@ -61,12 +68,9 @@ def _judge(session: Session, agent: Agent, signal: Signal) -> Decision | None:
             f"{signal.emitter} speaks as incarnation {incarnation}, "
             f"incarnation {agent.incarnation} has replaced it",
         )
-    restarted = signal.type is SignalType.STARTED and agent.status in ENDED and not incarnation
-    if incarnation > agent.incarnation or restarted:
+    if incarnation > agent.incarnation or _is_restart(agent, signal):
         _succeed(session, signal.emitter, agent, incarnation or agent.incarnation + 1)
         return None
-    if signal.seq and signal.seq <= agent.seq:
-        return REPEATED
     if agent.status in ENDED:
         return _refused(
             session,
@@ -75,6 +79,18 @@ def _judge(session: Session, agent: Agent, signal: Signal) -> Decision | None:
             f"it must send STARTED with a higher incarnation before it speaks again",
         )
     return None
+
+
+def _is_repeated(agent: Agent, signal: Signal) -> bool:
+    """Recognise a retry by incarnation and sequence number."""
+    if not signal.seq or signal.seq > agent.seq or _is_restart(agent, signal):
+        return False
+    return signal.incarnation in (0, agent.incarnation)
+
+
+def _is_restart(agent: Agent, signal: Signal) -> bool:
+    """A hand-made STARTED, with no incarnation, of an agent that has ended."""
+    return signal.type is SignalType.STARTED and not signal.incarnation and agent.status in ENDED
 
 
 def _succeed(session: Session, name: str, agent: Agent, incarnation: int) -> None:

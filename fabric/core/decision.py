@@ -43,7 +43,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """A log entry that follows from the signal, and a copy of it to whom it concerns.
 
     `to` is an agent's name, EVERYONE, or "" for what is only logged. A forwarded signal repeats its
@@ -59,7 +59,7 @@ class Message(Struct, frozen=True):
     forwarded: bool = False
 
 
-class Decision(Struct):
+class Decision(Struct, gc=False):
     """The effects of one signal.
 
     `to_results`: the signal also goes to the results stream, for the synthesizer.

@@ -7,9 +7,10 @@ starts again makes it pending again.
     event                      pending                          resolved            failed
     BLOCKED                    wait; NUDGE the producer once    resume at once      wait; told of it
     DEPENDENCY_RESOLVED        waiters resume                   location replaced   waiters resume
-    producer COMPLETED         waiters resume                   -                   -
+    producer COMPLETED         waiters resume                   -                   waiters resume
     last producer FAILED       waiters told, go on waiting      -                   -
     producer STARTED           NUDGE it when somebody waits     -                   pending; NUDGE
+    producer drops it          NUDGE the next; none: report     -                   -
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from fabric.core.directive import DirectiveType, Nudge, Resume
 from fabric.core.limits import AGENT_WAITS_MAX
 from fabric.core.rules import Rules
 from fabric.core.session import (
-    ENDED,
     Agent,
     AgentStatus,
     Dependency,
@@ -55,15 +55,18 @@ def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
         return decision
     if name not in dependency.waiters:
         if len(agent.waits_for) >= AGENT_WAITS_MAX:
-            return refuse("LIMIT", f"{name} already waits for {AGENT_WAITS_MAX} dependencies")
+            return refuse(
+                "LIMIT",
+                f"{name} waits for {AGENT_WAITS_MAX} dependencies already, the most allowed",
+            )
         dependency.waiters[name] = f"{session.log}-0"
         agent.waits_for = [*agent.waits_for, on]
     agent.status = AgentStatus.BLOCKED
     if dependency.status is DependencyStatus.FAILED:
-        _tell_failed(on, dependency, dependency.failed_by, [name], decision)
+        _tell_failed(session, on, dependency, [name], decision)
+    elif undeclared.producer(session, dependency) is None:
+        undeclared.watch(session, on, dependency, rules, decision)
     _nudge(session, on, dependency, decision)
-    if not dependency.producers:
-        undeclared.watch(session, on, rules, decision)
     session.dependencies.put(on, dependency)
     return decision
 
@@ -103,18 +106,28 @@ def declare(session: Session, name: str, agent: Agent, decision: Decision) -> No
             dependency.producers = [*dependency.producers, name]
         if dependency.status is DependencyStatus.FAILED:
             dependency.status = DependencyStatus.PENDING
-            dependency.error = dependency.failed_by = ""
+            _forget_failure(dependency)
         _nudge(session, on, dependency, decision, starting=(name, agent))
         session.dependencies.put(on, dependency)
 
 
-def retract(session: Session, name: str, produces: Iterable[str]) -> None:
-    """An agent that declares anew no longer produces what it leaves out."""
+def retract(
+    session: Session, name: str, produces: Iterable[str], rules: Rules, decision: Decision
+) -> None:
+    """An agent that declares anew no longer produces what it leaves out.
+
+    Those who wait for it are left to the next producer, or reported when there is none.
+    """
     for on in sorted(produces):
         dependency = session.dependencies.get(on)
-        if dependency is not None and name in dependency.producers:
-            dependency.producers = [other for other in dependency.producers if other != name]
-            session.dependencies.put(on, dependency)
+        if dependency is None or name not in dependency.producers:
+            continue
+        dependency.producers = [other for other in dependency.producers if other != name]
+        if dependency.waiters and dependency.status is DependencyStatus.PENDING:
+            if undeclared.producer(session, dependency) is None:
+                undeclared.watch(session, on, dependency, rules, decision)
+            _nudge(session, on, dependency, decision)
+        session.dependencies.put(on, dependency)
 
 
 def resolve_all(session: Session, name: str, agent: Agent, decision: Decision) -> None:
@@ -126,8 +139,9 @@ def resolve_all(session: Session, name: str, agent: Agent, decision: Decision) -
         waiters = list(dependency.waiters)
         _settle(dependency, name, None)
         session.dependencies.put(on, dependency)
-        payload = DependencyResolved(on, None, waiters)
         for waiter in waiters or [""]:
+            # Each is told of itself alone: a list of all in each message would grow as the square.
+            payload = DependencyResolved(on, None, [waiter] if waiter else [])
             decision.derive(waiter, SignalType.DEPENDENCY_RESOLVED, name, agent.stream, payload)
         for waiter in waiters:
             _release_waiter(session, waiter, on, agent, name, decision)
@@ -141,12 +155,12 @@ def fail_all(session: Session, signal: Signal, agent: Agent, decision: Decision)
         dependency = session.dependencies.get(on)
         if dependency is None or dependency.status is DependencyStatus.RESOLVED:
             continue
-        if _producer(session, dependency, ended=signal.emitter) is None:
+        if undeclared.producer(session, dependency, ended=signal.emitter) is None:
             dependency.status = DependencyStatus.FAILED
             dependency.error = agent.error
             dependency.retryable = retryable
             dependency.failed_by = signal.emitter
-            _tell_failed(on, dependency, signal.emitter, list(dependency.waiters), decision)
+            _tell_failed(session, on, dependency, dependency.waiters, decision)
         else:
             _nudge(session, on, dependency, decision, ended=signal.emitter)
         session.dependencies.put(on, dependency)
@@ -159,13 +173,16 @@ def withdraw_all(session: Session, name: str, agent: Agent) -> None:
 
 def over_limit(session: Session, names: list[str], rules: Rules) -> Decision | None:
     """Refuse what would take the session over its number of dependencies."""
-    added = sum(name not in session.dependencies for name in names)
-    if len(session.dependencies) + added <= rules.dependencies_max:
+    if len(session.dependencies) + len(names) <= rules.dependencies_max:
+        return None
+    added = sum(name not in session.dependencies for name in set(names))
+    total = len(session.dependencies) + added
+    if total <= rules.dependencies_max:
         return None
     return refuse(
         "LIMIT",
-        f"session {session.name} has {len(session.dependencies)} dependencies, "
-        f"{rules.dependencies_max} are allowed",
+        f"session {session.name} would have {total} dependencies; "
+        f"the limit is {rules.dependencies_max}",
     )
 
 
@@ -183,9 +200,15 @@ def _settle(dependency: Dependency, by: str, location: str | None) -> None:
     dependency.status = DependencyStatus.RESOLVED
     dependency.resolved_by = by
     dependency.location = location
-    dependency.error = dependency.failed_by = ""
     dependency.waiters = {}
     dependency.nudged = {}
+    dependency.report_ms = 0
+    _forget_failure(dependency)
+
+
+def _forget_failure(dependency: Dependency) -> None:
+    dependency.error = dependency.failed_by = ""
+    dependency.retryable = False
 
 
 def _release_waiter(
@@ -212,20 +235,12 @@ def _resume(name: str, on: str, decision: Decision) -> None:
 
 
 def _tell_failed(
-    on: str, dependency: Dependency, producer: str, waiters: list[str], decision: Decision
+    session: Session, on: str, dependency: Dependency, waiters: Iterable[str], decision: Decision
 ) -> None:
     payload = Failed(dependency.error, dependency.retryable, on)
+    stream = _stream_of(session, dependency.failed_by)
     for name in waiters:
-        decision.derive(name, SignalType.FAILED, producer, "", payload)
-
-
-def _producer(session: Session, dependency: Dependency, ended: str = "") -> str | None:
-    """Name the first declared producer that is still at work."""
-    for name in dependency.producers:
-        agent = session.agents.get(name)
-        if name != ended and agent is not None and agent.status not in ENDED:
-            return name
-    return None
+        decision.derive(name, SignalType.FAILED, dependency.failed_by, stream, payload)
 
 
 def _nudge(
@@ -243,7 +258,7 @@ def _nudge(
     if starting is not None:
         name, agent = starting
     else:
-        found = _producer(session, dependency, ended)
+        found = undeclared.producer(session, dependency, ended)
         known = session.agents.get(found) if found is not None else None
         if found is None or known is None:
             return

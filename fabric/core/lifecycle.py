@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fabric.core import dependencies, task
 from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, Decision
+from fabric.core.limits import ETA_MS_MAX
 from fabric.core.rules import Rules
 from fabric.core.session import Agent, AgentStatus, Session
 from fabric.core.signal import Completed, Failed, PartialResult, Progress, Signal, Started
@@ -17,7 +18,8 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     assert agent is not None
     assert isinstance(signal.payload, Started)
     payload = signal.payload
-    excess = dependencies.over_limit(session, payload.produces, rules) or task.over_limit(
+    produces = list(dict.fromkeys(payload.produces))
+    excess = dependencies.over_limit(session, produces, rules) or task.over_limit(
         session, payload.task or signal.task, rules
     )
     if excess is not None:
@@ -28,13 +30,14 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     agent.parallel_group = payload.parallel_group or ""
     agent.reads = payload.reads
     agent.writes = payload.writes
-    dependencies.retract(session, signal.emitter, set(agent.produces) - set(payload.produces))
-    agent.produces = payload.produces
-    agent.next_checkpoint = rules.checkpoint_after(agent.task_type, "")
+    agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
     task.begin(session, signal.emitter, agent)
-    if not payload.produces:
+    if not produces and not agent.produces:
         return ACCEPTED
     decision = Decision()
+    retracted = set(agent.produces) - set(produces)
+    agent.produces = produces
+    dependencies.retract(session, signal.emitter, retracted, rules, decision)
     dependencies.declare(session, signal.emitter, agent, decision)
     return decision
 
@@ -52,8 +55,6 @@ def progress(session: Session, agent: Agent | None, signal: Signal, rules: Rules
         agent.next_checkpoint = rules.checkpoint_after(agent.task_type, payload.checkpoint)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
-    if agent.task:
-        task.follow(session, agent, signal)
     return ACCEPTED if payload.partial is None else ACCEPTED_TO_RESULTS
 
 
@@ -64,8 +65,6 @@ def partial_result(session: Session, agent: Agent | None, signal: Signal, rules:
     if signal.payload.checkpoint is not None:
         agent.checkpoint = signal.payload.checkpoint
         agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    if agent.task:
-        task.follow(session, agent, signal)
     return ACCEPTED_TO_RESULTS
 
 
@@ -80,8 +79,6 @@ def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rule
     decision = Decision(to_results=True)
     dependencies.withdraw_all(session, signal.emitter, agent)
     dependencies.resolve_all(session, signal.emitter, agent, decision)
-    if agent.task:
-        task.follow(session, agent, signal)
     return decision
 
 
@@ -95,14 +92,13 @@ def failed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
     decision = Decision(to_results=True)
     dependencies.withdraw_all(session, signal.emitter, agent)
     dependencies.fail_all(session, signal, agent, decision)
-    if agent.task:
-        task.follow(session, agent, signal)
     return decision
 
 
 def _expected_end(agent: Agent, now_ms: int) -> int | None:
     """Extrapolate the end from the share done and the time taken (seeds: load balancing)."""
-    if not agent.percent or agent.percent >= 100:
-        return None
     taken_ms = now_ms - agent.started_ms
-    return now_ms + int(taken_ms * (100 - agent.percent) / agent.percent)
+    if not taken_ms or not agent.percent or agent.percent >= 100:
+        return None
+    left_ms = taken_ms * (100 - agent.percent) / agent.percent
+    return now_ms + int(left_ms) if left_ms <= ETA_MS_MAX else None

@@ -22,8 +22,8 @@ FIELD_BYTES_MAX = 4_096
 #: Items in one list of a payload (reads, writes, produces, consumers, resources).
 LIST_ITEMS_MAX = 1_000
 
-#: Largest sequence number and incarnation: what a signed 64-bit integer holds.
-COUNTER_MAX = 2**63 - 1
+#: Largest sequence number and incarnation: what Lua and every reader of JSON can count exactly.
+COUNTER_MAX = 2**53 - 1
 
 #: Agents in one session. Above the 5,000 of the largest fleet we know; bounds the state in memory.
 SESSION_AGENTS_MAX = 20_000
@@ -42,3 +42,9 @@ TASK_FINDINGS_MAX = 20
 
 #: Characters of one such summary.
 TASK_FINDING_CHARS_MAX = 160
+
+#: Milliseconds ahead that an expected end may lie: 10 years. Beyond that the rate says nothing.
+ETA_MS_MAX = 10 * 365 * 86_400_000
+
+#: Names listed in one sentence; how many more there are is said after them.
+NAMES_SHOWN_MAX = 10

@@ -48,7 +48,8 @@ class Agent(Struct, omit_defaults=True):
     last_signal: str = ""
     started_ms: int = 0
     seen_ms: int = 0
-    percent: float | None = None
+    #: As it was given: 50 stays 50 and 50.5 stays 50.5, however often the record is read again.
+    percent: int | float | None = None
     #: Expected end, from the rate so far; only while there is one.
     eta_ms: int | None = None
     checkpoint: str = ""
@@ -74,6 +75,8 @@ class Dependency(Struct, omit_defaults=True):
     waiters: dict[str, str] = {}
     #: Producer → incarnation that was told that somebody waits.
     nudged: dict[str, int] = {}
+    #: When waiting for it without a producer is reported, ms; 0 while that was never due.
+    report_ms: int = 0
     location: str | None = None
     resolved_by: str = ""
     failed_by: str = ""
@@ -89,7 +92,8 @@ class Task(Struct, omit_defaults=True):
     status: str
     agent: str = ""
     stream: str = ""
-    progress_percent: float = 0
+    incarnation: int = 0
+    progress_percent: int | float = 0
     checkpoint: str = ""
     last_signal: str = ""
     partial_findings: list[str] = []

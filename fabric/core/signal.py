@@ -249,11 +249,11 @@ PAYLOADS: dict[SignalType, type[Struct]] = {
 }
 
 
-class Signal(msgspec.Struct):
+class Signal(msgspec.Struct, gc=False):
     """One signal, checked and typed.
 
-    `raw` is the payload's JSON as the emitter wrote it; `fields` the flat ingress fields that the
-    log repeats. `seq` and `incarnation` are 0 when the emitter does not number its signals.
+    `raw` is the payload's JSON as the emitter wrote it; `names` and `values` are the ingress fields
+    that the log repeats. `seq` and `incarnation` are 0 when the emitter does not number signals.
     """
 
     type: SignalType
@@ -262,7 +262,8 @@ class Signal(msgspec.Struct):
     stream: str
     payload: Payload
     raw: bytes
-    fields: list[bytes]
+    names: tuple[bytes, ...]
+    values: list[bytes]
     seq: int = 0
     incarnation: int = 0
     task: str = ""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fabric.core import dependencies, forwarding, lifecycle, undeclared
+from fabric.core import dependencies, forwarding, lifecycle, task, undeclared
 from fabric.core.admission import admit
-from fabric.core.decision import Decision
+from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import Agent, Session
 from fabric.core.signal import Signal, SignalType
@@ -56,12 +56,13 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
     `now_ms` is the server time at which the signal entered the ingress, in ms since the epoch.
     An accepted signal gets the next log number; a repeated one changes nothing at all.
     """
-    session.tick(now_ms)
-    agent, verdict = admit(session, signal, rules)
+    agent, verdict = admit(session, signal, rules, now_ms)
     if verdict is not None:
         return verdict
     decision = HANDLERS[signal.type](session, agent, signal, rules)
     if agent is not None:
+        if agent.task and decision.outcome is Outcome.ACCEPTED:
+            task.follow(session, agent, signal)
         session.agents.put(signal.emitter, agent)
     return decision
 
@@ -76,8 +77,12 @@ def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | 
     alarm = TIMERS.get(kind)
     if alarm is None:
         return None
+    before = session.clock_ms, session.opened_ms
     session.tick(now_ms)
     decision = alarm(session, subject, rules)
-    if decision is not None:
-        session.log += 1
+    if decision is None:
+        # Nothing is written down, so nothing may have changed in memory either.
+        session.clock_ms, session.opened_ms = before
+        return None
+    session.log += 1
     return decision

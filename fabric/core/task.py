@@ -27,30 +27,41 @@ def over_limit(session: Session, name: str, rules: Rules) -> Decision | None:
     """Refuse a new task in a session that has as many as it may have."""
     if not name or name in session.tasks or len(session.tasks) < rules.tasks_max:
         return None
-    return refuse("LIMIT", f"session {session.name} has {rules.tasks_max} tasks, the most allowed")
+    return refuse(
+        "LIMIT",
+        f"session {session.name} would have {len(session.tasks) + 1} tasks; "
+        f"the limit is {rules.tasks_max}",
+    )
 
 
 def begin(session: Session, name: str, agent: Agent) -> None:
-    """Note that the agent works on its task, when it named one."""
-    if agent.task:
-        session.tasks.put(
-            agent.task,
-            Task(
-                content=agent.task,
-                status="in_progress",
-                agent=name,
-                stream=agent.stream,
-                last_signal=SignalType.STARTED.value,
-            ),
-        )
+    """Note that the agent works on its task, when it named one.
+
+    What it has done in this incarnation stands; whoever takes a task up anew begins at 0.
+    """
+    if not agent.task:
+        return
+    known = session.tasks.get(agent.task)
+    if known is not None and (known.agent, known.incarnation) == (name, agent.incarnation):
+        return
+    session.tasks.put(
+        agent.task,
+        Task(
+            content=agent.task,
+            status=_TODO_STATUS[agent.status],
+            agent=name,
+            incarnation=agent.incarnation,
+        ),
+    )
 
 
 def follow(session: Session, agent: Agent, signal: Signal) -> None:
     """Bring the agent's task up to what the agent has just said."""
     task = session.tasks.get(agent.task)
-    if task is None or task.agent != signal.emitter:
+    if task is None or task.agent != signal.emitter or signal.type is SignalType.HEARTBEAT:
         return
     task.status = _TODO_STATUS[agent.status]
+    task.stream = agent.stream
     task.last_signal = signal.type.value
     task.progress_percent = agent.percent or 0
     task.checkpoint = agent.checkpoint

@@ -74,11 +74,9 @@ def _blocks(found: Sequence[Comment]) -> Iterator[list[Comment]]:
 
 def _is_code(lines: Sequence[str]) -> bool:
     bodies = [line.lstrip("#") for line in lines]
-    while bodies and not bodies[-1].strip():
-        bodies.pop()
-    while bodies and not bodies[0].strip():
-        bodies.pop(0)
-    if not bodies or not any(char in "".join(bodies) for char in "=(."):
+    filled = [number for number, body in enumerate(bodies) if body.strip()]
+    bodies = bodies[filled[0] : filled[-1] + 1] if filled else []
+    if not bodies or not any(mark in "".join(bodies) for mark in ("=", "(", ".", "import ")):
         return False
     if _INTRODUCTION.search(bodies[0]) and not bodies[0].lstrip().startswith(_OPENERS):
         return False

@@ -8,6 +8,7 @@ taken as hiredis parses them, with no per-command conversion: on the hot path th
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import hiredis
@@ -17,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from fabric.errors import (
+    ConfigError,
     FabricError,
     NotAllowedError,
     ServerError,
@@ -50,19 +52,29 @@ _PASSING = frozenset(
 
 
 def pool(url: str, name: str) -> ConnectionPool:
-    """Return a pool for a URL (redis://, rediss://, unix://): no retries, RESP2, bytes."""
-    return ConnectionPool.from_url(
-        url,
-        client_name=name,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,
-        socket_connect_timeout=CONNECT_MS_MAX / 1000,
-        socket_read_size=_READ_BYTES,
-        max_connections=CONNECTIONS_MAX,
-        health_check_interval=0,
-        decode_responses=False,
-    )
+    """Return a pool for a URL (redis://, rediss://, unix://): no retries, RESP2, bytes.
+
+    Raises ConfigError when the URL cannot be read.
+    """
+    try:
+        return ConnectionPool.from_url(
+            url,
+            client_name=name,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_MS_MAX / 1000,
+            socket_read_size=_READ_BYTES,
+            max_connections=CONNECTIONS_MAX,
+            health_check_interval=0,
+            decode_responses=False,
+        )
+    except ValueError:
+        # The driver's own words may repeat a part of the URL, which may be one of the password.
+        raise ConfigError(
+            "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
+            "rediss://… or unix://…/redis.sock; in a password, %-encode what is no letter or digit"
+        ) from None
 
 
 class Channel:
@@ -122,15 +134,19 @@ class NoScriptError(ServerError):
     code = "NOSCRIPT"
 
 
+#: What Redis 6.2 puts before an error that a script has met.
+_MET_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_script: ?\d+: )*-?")
+
+
 def translate(error: Exception) -> FabricError:
     """Turn a driver's error into ours. Never repeats what was sent: it may hold secrets."""
-    text = str(error)
+    text = _MET_IN_SCRIPT.sub("", str(error), count=1)
     word = text.split(" ", 1)[0].rstrip(":")
     if isinstance(error, exceptions.NoScriptError):
         return NoScriptError()
     if isinstance(error, exceptions.BusyLoadingError | exceptions.ReadOnlyError):
         return UnavailableError(f"server: {text[:200]}")
-    if isinstance(error, exceptions.OutOfMemoryError):
+    if isinstance(error, exceptions.OutOfMemoryError) or word == "OOM":
         return UnavailableError("server: out of memory (maxmemory reached); free some, then go on")
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError) or word in (
         "NOAUTH",

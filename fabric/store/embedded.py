@@ -163,6 +163,13 @@ class Embedded:
                 os.waitpid(self.server.pid, 0 if has_ended else os.WNOHANG)
         return has_ended
 
+    def leave(self) -> None:
+        """Stop using the server and let it run on, for somebody to look into; `stop` ends it."""
+        if not self._is_released and os.getpid() == self._owner:
+            self._is_released = True
+            self._seat.leave()
+            self._forget()
+
     def _end_if_last(self) -> bool:
         with _locked(self._project):
             self._seat.leave()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from fabric.errors import FencedError, OverloadedError, UnseededError
+from fabric.errors import FencedError, OverloadedError, TamperedError, UnseededError
 from fabric.store.keys import Namespace
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
@@ -34,8 +34,11 @@ class MemoryStore:
 
     async def partitions(self, default: int) -> int:
         """See WorkerStore."""
-        meta = self.data.hash(self.namespace.meta)
-        return int(meta.setdefault(b"partitions", b"%d" % default))
+        key = self.namespace.meta
+        stored = self.data.hash(key).setdefault(b"partitions", b"%d" % default)
+        if not stored.isdigit() or int(stored) < 1:
+            raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
+        return int(stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""
@@ -68,11 +71,13 @@ class MemoryStore:
         else:
             epoch = now
             self.data.hash(self.namespace.meta)[seeded] = b"1"
-        source = self.data.stream(names.source(group))
         committed = lease.get(b"committed", BEGINNING)
-        if source.last < parse_id(committed):
-            committed = BEGINNING
-        source.groups.setdefault(group, committed)
+        # An input that is no stream is met again, and reported, by the first commit.
+        if self.data.kind(names.source(group)) in (None, "stream"):
+            source = self.data.stream(names.source(group))
+            if source.last < parse_id(committed):
+                committed = BEGINNING
+            source.groups.setdefault(group, committed)
         version, expires = int(lease.get(b"version", b"0")), now + ttl_ms
         lease |= {
             b"owner": owner.encode(), b"nonce": nonce.encode(), b"epoch": b"%d" % epoch,
@@ -133,11 +138,11 @@ class MemoryStore:
                 f"another commit came first (version {int(held[b'version'])})"
             )
         key = self.namespace.partition(lease.partition).source(lease.group)
-        source = self.data.stream(key)
-        for written, kind in zip(batch.keys, batch.types, strict=True):
+        for written, kind in [(key, "stream"), *zip(batch.keys, batch.types, strict=True)]:
             self.data.peek(written, kind)
         self.data.apply(batch, self._clock_ms())
         if upto:
+            source = self.data.stream(key)
             source.groups[lease.group] = upto
             held[b"committed"] = upto
             source.trim(parse_id(upto))
@@ -164,9 +169,8 @@ class MemoryStore:
         """See ClientStore."""
         names = self.namespace.partition(partition).session(session)
         handed = self.data.hash(names.incarnations)
-        record = json.loads(self.data.hash(names.agents).get(agent.encode(), b"{}"))
-        present = int(record.get("incarnation", 0))
-        incarnation = max(int(handed.get(agent.encode(), b"0")), present) + 1
+        record = (self.data.peek(names.agents, "hash") or {}).get(agent.encode(), b"{}")
+        incarnation = max(int(handed.get(agent.encode(), b"0")), _present(record)) + 1
         handed[agent.encode()] = b"%d" % incarnation
         return incarnation
 
@@ -217,7 +221,16 @@ class MemoryStore:
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         """See ClientStore."""
-        return self.data.stream(key).delete({parse_id(entry_id) for entry_id in ids})
+        stream = self.data.peek(key, "stream")
+        return stream.delete({parse_id(entry_id) for entry_id in ids}) if stream is not None else 0
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+def _present(record: bytes) -> int:
+    """Return the incarnation that an agent's record tells; 0 when somebody has spoilt it."""
+    try:
+        return int(json.loads(record)["incarnation"])
+    except (ValueError, TypeError, LookupError):
+        return 0

@@ -20,18 +20,24 @@ class MemoryServer:
         self.keys: dict[str, tuple[str, Any]] = {}
         self._changed = asyncio.Event()
 
+    def kind(self, key: str) -> str | None:
+        """Return a key's type; None where there is none, or a hash or set with nothing in it."""
+        kind, value = self.keys.get(key, ("hash", None))
+        return None if kind in ("hash", "zset") and not value else kind
+
     def peek(self, key: str, kind: str) -> Any:
         """Return a key's value, None where there is none. Raises TamperedError."""
-        found = self.keys.get(key)
+        found = self.kind(key)
         if found is None:
             return None
-        if found[0] != kind:
-            raise TamperedError(key, found[0], kind)
-        return found[1]
+        if found != kind:
+            raise TamperedError(key, found, kind)
+        return self.keys[key][1]
 
     def _value(self, key: str, kind: str) -> Any:
-        if key not in self.keys:
+        if self.kind(key) is None:
             self.keys[key] = (kind, _KINDS[kind]())
+            return self.keys[key][1]
         return self.peek(key, kind)
 
     def stream(self, key: str) -> Stream:
@@ -53,10 +59,18 @@ class MemoryServer:
         """Carry out the writes of a batch, as `commit.lua` does."""
         operations, position = batch.operations, 0
         while position < len(operations):
-            verb, index, count = operations[position : position + 3]
-            arguments = [_bytes(item) for item in operations[position + 3 : position + 3 + count]]  # type: ignore[operator] # the third of an operation is its count
-            self._write(str(verb), batch.keys[int(index)], arguments, now_ms)
-            position += 3 + int(count)
+            what, index = operations[position : position + 2]
+            key = batch.keys[int(index)]
+            if isinstance(what, int):
+                names = batch.forms[what]
+                stop = position + 3 + len(names)
+                entry_id, *values = map(_bytes, operations[position + 2 : stop])
+                pairs = zip(map(_bytes, names), values, strict=True)
+                self.stream(key).append(entry_id, [item for pair in pairs for item in pair], now_ms)
+            else:
+                stop = position + 3 + int(operations[position + 2])
+                self._write(str(what), key, [*map(_bytes, operations[position + 3 : stop])], now_ms)
+            position = stop
         self.wake()
 
     def _write(self, verb: str, key: str, arguments: list[bytes], now_ms: int) -> None:
@@ -73,8 +87,6 @@ class MemoryServer:
             stored = self.hash(key) if verb == "HDEL" else self.sorted_set(key)
             for name in arguments:
                 stored.pop(name, None)
-            if not stored:
-                del self.keys[key]
 
     def wake(self) -> None:
         """Let blocked readers look again."""

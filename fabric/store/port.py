@@ -15,6 +15,9 @@ from fabric.store.keys import Namespace
 #: One stream entry: id, and its fields as a flat list.
 Entry = tuple[bytes, list[bytes]]
 
+#: What a write may be given.
+Argument = str | bytes | int
+
 #: Before the first entry of any stream.
 BEGINNING = b"0-0"
 
@@ -51,26 +54,50 @@ class Held:
 class Batch:
     """The writes of one commit: whole or not at all.
 
-    `keys` are all keys written, `types` the Redis type of each. `operations` is a flat list of
-    (verb, index of the key counted from 0, number of arguments, arguments …).
+    `keys` are all keys written, `types` the Redis type of each. `operations` is a flat list: first
+    what is to be done, then the index of the key in `keys`, then the rest.
+
+    - number of a form, index, entry id, one value for each name of the form: append to a stream
+    - verb, index, number of arguments, arguments: any other write
+
+    A form is the field names of an entry, given once for a batch that has many such entries: that
+    halves the arguments which client and server have to handle.
     """
 
     keys: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
+    forms: list[Sequence[str | bytes]] = field(default_factory=list)
     operations: list[str | bytes | int] = field(default_factory=list)
-    indexes: dict[str, int] = field(default_factory=dict)
     #: Bytes of the arguments so far, roughly: bounds a commit.
     size_bytes: int = 0
+    _keys: dict[str, int] = field(default_factory=dict)
+    _forms: dict[Sequence[str | bytes], int] = field(default_factory=dict)
 
-    def write(self, verb: str, key: str, arguments: Sequence[str | bytes | int]) -> None:
-        """Add one write: XADD, HSET, HDEL, SET, ZADD, ZREM or DEL."""
-        index = self.indexes.get(key)
+    def append(
+        self, key: str, entry_id: str, form: Sequence[str | bytes], values: Sequence[Argument]
+    ) -> None:
+        """Append an entry to a stream, under an id of ours or `*`. `form` must be hashable."""
+        index = self._keys.get(key)
         if index is None:
-            index = self.indexes[key] = len(self.keys)
-            self.keys.append(key)
-            self.types.append(TYPES[verb])
-        self.operations += (verb, index, len(arguments))
-        self.operations += arguments
+            index = self._index(key, "stream")
+        number = self._forms.get(form)
+        if number is None:
+            number = self._forms[form] = len(self.forms)
+            self.forms.append(form)
+        self.operations += (number, index, entry_id, *values)
+
+    def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
+        """Add any other write: HSET, HDEL, SET, ZADD or ZREM; or an XADD without a form."""
+        index = self._keys.get(key)
+        if index is None:
+            index = self._index(key, TYPES[verb])
+        self.operations += (verb, index, len(arguments), *arguments)
+
+    def _index(self, key: str, kind: str) -> int:
+        index = self._keys[key] = len(self.keys)
+        self.keys.append(key)
+        self.types.append(kind)
+        return index
 
 
 #: The type of the key that a verb writes.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from fabric.errors import TamperedError, UnseededError
 from fabric.store import connection, scripts
 from fabric.store.connection import Channel
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch, Entry, Held, Lease
+from fabric.store.stream import SEQUENCE_MAX, parse_id
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
+
+T = TypeVar("T")
 
 
 class RedisStore:
@@ -32,6 +35,20 @@ class RedisStore:
         if channel is None:
             channel = self._channels[purpose, key] = Channel(self._pool)
         return channel
+
+    async def _on(self, expected: str, keys: Iterable[str], call: Awaitable[T]) -> T:
+        """Await a call on keys of one type; name the one that is of another. Raises TamperedError.
+
+        The server's own error names none, and a script may have met any of its keys.
+        """
+        try:
+            return await call
+        except TamperedError:
+            for key in keys:
+                kind = (await self._channel().call("TYPE", key)).decode()
+                if kind not in (expected, "none"):
+                    raise TamperedError(key, kind, expected) from None
+            raise
 
     async def call(self, *command: Any) -> Any:
         """Send any command: for `doctor`, which looks at the server itself."""
@@ -92,35 +109,56 @@ class RedisStore:
         """See WorkerStore."""
         await self.renew(lease, 0)
 
+    async def reseed(self, partition: int, group: str) -> int:
+        """Give a partition whose epoch is gone one above any handed out before; return it.
+
+        Raises NotAllowedError when the epoch is there, TamperedError when the lease is no hash.
+        """
+        names = self.namespace.partition(partition)
+        channel, seeded = self._channel(), f"seeded:{group}:{partition}"
+        remembered = await channel.call("HGET", self.namespace.meta, seeded) or b""
+        epoch, _ = await scripts.reseed(
+            channel,
+            (names.lease(group), names.source(group)),
+            group,
+            int(remembered) if remembered.isdigit() else 0,
+        )
+        # Outside the script, for it lies in another slot; the next loss starts above it.
+        await channel.call("HSET", self.namespace.meta, seeded, epoch)
+        return epoch
+
+    async def attempt(self, key: str, ttl_ms: int) -> None:
+        """Find out, on a scratch key, whether scripts work; raises the reason when they do not."""
+        await scripts.attempt(self._channel(), key, ttl_ms)
+
     async def read(
         self, partition: int, group: str, after: bytes, count: int, block_ms: int
     ) -> list[Entry]:
         """See WorkerStore."""
-        reply = await self._channel("reads", (partition, group)).call(
+        key = self.namespace.partition(partition).source(group)
+        reading = self._channel("reads", (partition, group)).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
-            "STREAMS", self.namespace.partition(partition).source(group), after,
+            "STREAMS", key, after,
             block_ms=block_ms,
         )  # fmt: skip
+        reply = await self._on("stream", [key], reading)
         return reply[0][1] if reply else []
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         """See WorkerStore."""
         found = []
         for key in keys:
-            try:
-                flat = await self._channel().call("HGETALL", key)
-            except TamperedError:
-                kind = await self._channel().call("TYPE", key)
-                raise TamperedError(key, kind.decode(), "hash") from None
+            flat = await self._on("hash", [key], self._channel().call("HGETALL", key))
             found.append(dict(zip(flat[::2], flat[1::2], strict=True)))
         return found
 
     async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
         """See WorkerStore."""
-        flat = await self._channel().call(
-            "ZRANGEBYSCORE", self.namespace.partition(partition).deadlines,
-            "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count,
-        )  # fmt: skip
+        key = self.namespace.partition(partition).deadlines
+        looking = self._channel().call(
+            "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count
+        )
+        flat = await self._on("zset", [key], looking)
         return [(key, int(float(score))) for key, score in zip(flat[::2], flat[1::2], strict=True)]
 
     async def commit(
@@ -145,22 +183,25 @@ class RedisStore:
     ) -> list[bytes]:
         """See ClientStore."""
         key = self.namespace.partition(partition).signals
-        return await scripts.emit(self._channel("emits"), key, entries, ingress_max)
+        sending = scripts.emit(self._channel("emits"), key, entries, ingress_max)
+        return await self._on("stream", [key], sending)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """See ClientStore."""
         names = self.namespace.partition(partition).session(session)
-        return await scripts.enroll(self._channel(), (names.incarnations, names.agents), agent)
+        keys = (names.incarnations, names.agents)
+        return await self._on("hash", keys, scripts.enroll(self._channel(), keys, agent))
 
     async def read_streams(
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
         """See ClientStore."""
-        reply = await self._channel("follows", tuple(after)).call(
+        reading = self._channel("follows", tuple(after)).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
             "STREAMS", *after, *after.values(),
             block_ms=block_ms,
         )  # fmt: skip
+        reply = await self._on("stream", after, reading)
         return {key.decode(): entries for key, entries in reply or []}
 
     async def entries(
@@ -168,28 +209,34 @@ class RedisStore:
     ) -> list[Entry]:
         """See ClientStore."""
         bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
-        found: list[Entry] = await self._channel().call(*bounds, "COUNT", count)
+        found: list[Entry] = await self._on(
+            "stream", [key], self._channel().call(*bounds, "COUNT", count)
+        )
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """See ClientStore."""
-        found: list[bytes | None] = await self._channel().call("HMGET", key, *names)
+        found: list[bytes | None] = await self._on(
+            "hash", [key], self._channel().call("HMGET", key, *names)
+        )
         return found
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""
-        await self._channel().call("HSET", key, agent, entry_id)
+        await self._on("hash", [key], self._channel().call("HSET", key, agent, entry_id))
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
         """See ClientStore."""
-        flat = await self._channel().call("ZREVRANGE", key, 0, -1, "WITHSCORES")
+        flat = await self._on(
+            "zset", [key], self._channel().call("ZREVRANGE", key, 0, -1, "WITHSCORES")
+        )
         return [
             (name, int(float(score))) for name, score in zip(flat[::2], flat[1::2], strict=True)
         ]
 
     async def length(self, key: str) -> int:
         """See ClientStore."""
-        return int(await self._channel().call("XLEN", key))
+        return int(await self._on("stream", [key], self._channel().call("XLEN", key)))
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         """See ClientStore."""
@@ -204,6 +251,8 @@ class RedisStore:
 
 
 def successor(entry_id: bytes) -> bytes:
-    """Return the smallest stream id after the given one."""
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return b"%s-%d" % (milliseconds, int(sequence or b"0") + 1)
+    """Return the smallest stream id after the given one; the last one there is follows itself."""
+    milliseconds, sequence = parse_id(entry_id)
+    if sequence < SEQUENCE_MAX:
+        return b"%d-%d" % (milliseconds, sequence + 1)
+    return b"%d-0" % (milliseconds + 1) if milliseconds < SEQUENCE_MAX else entry_id

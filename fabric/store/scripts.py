@@ -10,6 +10,7 @@ from typing import Any
 
 from fabric.errors import (
     FencedError,
+    NotAllowedError,
     OverloadedError,
     ServerError,
     TamperedError,
@@ -94,13 +95,17 @@ async def commit(
     ttl_ms: int,
 ) -> int:
     """Apply a batch; return the server's time."""
+    forms: list[Any] = []
+    for form in batch.forms:
+        forms += (len(form), *form)
     reply = await run(
         channel,
         "commit",
         (*keys, *batch.keys),
         (
             lease.nonce, lease.epoch, version, ttl_ms, lease.group, upto, floor,
-            "=" if drained else "~", " ".join(batch.types), *batch.operations,
+            "=" if drained else "~", " ".join(batch.types),
+            len(batch.forms), *forms, *batch.operations,
         ),
     )  # fmt: skip
     if reply[0] == b"committed":
@@ -135,6 +140,30 @@ async def emit(
 async def enroll(channel: Channel, keys: tuple[str, str], agent: str) -> int:
     """Hand out an agent's next incarnation."""
     return int(await run(channel, "enroll", keys, (agent,)))
+
+
+async def reseed(
+    channel: Channel, keys: tuple[str, str], group: str, remembered: int
+) -> tuple[int, bytes]:
+    """Give a lease whose epoch is gone a new one; return it, and the committed id."""
+    reply = await run(channel, "reseed", keys, (group, remembered))
+    match reply:
+        case [b"reseeded", epoch, committed]:
+            return int(epoch), bytes(committed)
+        case [b"seeded", epoch]:
+            raise NotAllowedError(
+                f"{keys[0]} has its epoch ({int(epoch)}), and that is never replaced"
+            )
+        case [b"tampered", key, found, expected]:
+            raise TamperedError(key.decode("utf-8", "replace"), found.decode(), expected.decode())
+    raise _unexpected("reseed", reply)
+
+
+async def attempt(channel: Channel, key: str, ttl_ms: int) -> None:
+    """Do on a scratch key what all scripts do; raises what the server says when it fails."""
+    reply = await run(channel, "attempt", (key,), ('{"n": 7}', ttl_ms))
+    if reply[:2] != [b"attempted", b"7"]:
+        raise _unexpected("attempt", reply)
 
 
 def _refusal(verb: str, lease: Lease, reply: list[Any]) -> Exception:

@@ -9,10 +9,14 @@ from fabric.store.port import Entry
 Id = tuple[int, int]
 
 
-def parse_id(entry_id: bytes) -> Id:
-    """Read `ms-seq`; a missing sequence is 0."""
+#: Highest sequence number within a millisecond.
+SEQUENCE_MAX = 2**64 - 1
+
+
+def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
+    """Read `ms-seq`, or `ms` alone."""
     milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds), int(sequence or b"0")
+    return int(milliseconds), int(sequence or sequence_default)
 
 
 class Stream:
@@ -51,7 +55,7 @@ class Stream:
         stop = len(self.ids)
         if last != b"+":
             find = bisect_left if last.startswith(b"(") else bisect_right
-            stop = find(self.ids, parse_id(last.lstrip(b"(")))
+            stop = find(self.ids, parse_id(last.lstrip(b"("), SEQUENCE_MAX))
         return self._slice(start, stop)
 
     def trim(self, upto: Id) -> None:

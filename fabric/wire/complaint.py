@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
-from fabric.core.signal import SignalType
+from fabric.core.limits import NAME_CHARS_MAX
+from fabric.core.signal import PAYLOADS, SEED_TYPES, SignalType
 from fabric.errors import SignalError
 
-#: Characters of a refused value that a message repeats. Enough to recognise it by.
+#: Characters of a refused value, or of a field's name, that a message repeats. Enough to recognise
+#: it by.
 SHOWN_CHARS_MAX = 80
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
+_PARTS = re.compile(r"[^.\[\]]+")
 
 
 def shown(value: object) -> str:
     """Show a refused value: printable, one line, bounded."""
-    text = repr(value.decode() if isinstance(value, bytes) and _is_text(value) else value)
+    try:
+        text = repr(value.decode() if isinstance(value, bytes) and _is_text(value) else value)
+    except (RecursionError, ValueError):
+        # Nested beyond the stack, or a number of more digits than Python writes out.
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}… ({len(text)})"
+
+
+def named(field: str) -> str:
+    """Show the name of a field that the emitter made up: as it is, when that is harmless."""
+    return field if field.isprintable() and 0 < len(field) <= SHOWN_CHARS_MAX else shown(field)
 
 
 def excess(field: str, given: int, allowed: str) -> SignalError:
     """Say that something is too large, with both figures."""
     return SignalError("LIMIT", field, str(given), f"at most {allowed}")
+
+
+def unknown(given: object) -> SignalError:
+    """Say that there is no such signal type, which one may be meant, and which there are."""
+    seeds = [word.value for word in SignalType if word in SEED_TYPES]
+    others = [word.value for word in SignalType if word not in SEED_TYPES]
+    allowed = f"{', '.join(seeds)}; extensions: {', '.join(others)}"
+    if not given:
+        return SignalError("MISSING", "type", "nothing", allowed)
+    if isinstance(given, str) and len(given) <= NAME_CHARS_MAX:
+        word = re.sub(r"\(.*", "", given, flags=re.DOTALL).strip().upper().replace("-", "_")
+        nearest = difflib.get_close_matches(word, seeds + others, 1)
+        if nearest:
+            allowed = f"{nearest[0]} (perhaps), or one of {allowed}"
+    return SignalError("TYPE", "type", shown(given), allowed)
 
 
 def payload(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
@@ -37,21 +66,73 @@ def payload(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
     path = found["path"] if found else ""
     missing = _MISSING.search(text)
     if missing:
-        field = f"{path}.{missing['field']}".lstrip(".")
-        return SignalError("MISSING", field, "nothing", f"{kind.value} needs it")
-    said = _PATH.sub("", text)
-    return SignalError("VALUE", path or "payload", _given(raw, path), said[0].lower() + said[1:])
+        path = f"{path}.{missing['field']}".lstrip(".")
+        return SignalError(
+            "MISSING", path, "nothing", f"{_allowed(kind, path)} ({kind.value} needs it)"
+        )
+    if "out of range" in text and "[...]" in path:
+        return SignalError("VALUE", "payload", shown(raw), "numbers that a 64-bit float can hold")
+    return SignalError("VALUE", path or "payload", _given(raw, path), _allowed(kind, path))
 
 
 def _given(raw: bytes, path: str) -> str:
     """Look up the value that a decoder's path points at."""
     try:
         value: Any = msgspec.json.decode(raw)
-        for part in re.findall(r"[^.\[\]]+", path):
+        for part in _PARTS.findall(path):
             value = value[int(part)] if isinstance(value, list) else value[part]
     except (msgspec.MsgspecError, LookupError, ValueError, TypeError, RecursionError):
         return shown(raw)
     return shown(value)
+
+
+def _allowed(kind: SignalType, path: str) -> str:
+    """Say what the payload takes at a place, in words."""
+    expected: inspect.Type = inspect.type_info(PAYLOADS[kind])
+    for part in _PARTS.findall(path):
+        choices = expected.types if isinstance(expected, inspect.UnionType) else (expected,)
+        for choice in choices:
+            if isinstance(choice, inspect.StructType):
+                expected = next(f.type for f in choice.fields if f.encode_name == part)
+            elif isinstance(choice, inspect.ListType):
+                expected = choice.item_type
+    return _words(expected)
+
+
+def _words(expected: inspect.Type) -> str:
+    match expected:
+        case inspect.UnionType(types):
+            # A union with a float takes whole numbers too; null and "not given" need no word.
+            has_float = any(isinstance(choice, inspect.FloatType) for choice in types)
+            words = [
+                _words(choice)
+                for choice in types
+                if not isinstance(choice, inspect.NoneType | inspect.CustomType)
+                and not (has_float and isinstance(choice, inspect.IntType))
+            ]
+            return " or ".join(word for word in words if word)
+        case inspect.IntType(ge=least, le=most):
+            return "a whole number" + _range(least, most)
+        case inspect.FloatType(ge=least, le=most):
+            return "a number" + _range(least, most)
+        case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
+            text = f"text of {least or 0} to {most} characters" if most else "text"
+            return f"{text}, none of them a control character" if pattern else text
+        case inspect.ListType(item_type=item, max_length=most):
+            return f"a list{f' of at most {most} items' if most else ''}: each {_words(item)}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.StructType():
+            return "a JSON object"
+        case inspect.RawType():
+            return "any JSON value"
+    return ""
+
+
+def _range(least: float | None, most: float | None) -> str:
+    if least is None or most is None:
+        return ""
+    return f", {least} to {most}"
 
 
 def _is_text(value: bytes) -> bool:

@@ -7,24 +7,22 @@ need; the log repeats the entry's own bytes. Other spellings are first rewritten
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
+from fabric.core.decision import EVERYONE
 from fabric.core.limits import (
     COUNTER_MAX,
     ENTRY_FIELDS_MAX,
     FIELD_BYTES_MAX,
     NAME_CHARS_MAX,
-    PAYLOAD_BYTES_MAX,
-    PAYLOAD_DEPTH_MAX,
 )
 from fabric.core.signal import PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError
-from fabric.wire import complaint
+from fabric.wire import bound, complaint
 from fabric.wire.spelling import ENVELOPE, rewrite
 
 _DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any]]] = {
@@ -36,9 +34,38 @@ _decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).
 #: Names seen lately, decoded and checked: most entries repeat them. Emptied when full.
 _NAMES_MAX = 50_000
 _names: dict[bytes, str] = {}
+_sessions: dict[bytes, str] = {}
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+#: Place of a field that an entry does not have: `_signal` puts an empty value there.
+ABSENT = -1
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """Where the envelope's fields stand in an entry. Emitters write the same fields every time."""
+
+    names: tuple[bytes, ...]
+    session: int
+    type: int
+    emitter: int
+    stream: int
+    payload: int
+    seq: int
+    incarnation: int
+    task: int
+    rare: tuple[bytes, ...]
+
+
+#: Shapes seen lately. Emptied when full: whoever shuffles its fields only slows itself down.
+_SHAPES_MAX = 1_000
+_shapes: dict[tuple[bytes, ...], Shape] = {}
+
+_EVERYONE = EVERYONE.encode()
+
+#: Fields of the envelope that are kept without being used.
+_RARE = frozenset({b"at", b"trace", b"sig"})
+
+#: Reads any JSON there is, to see that everybody else can.
+_decode_any = msgspec.json.Decoder().decode
 
 
 def decode(fields: list[bytes]) -> Signal:
@@ -47,50 +74,81 @@ def decode(fields: list[bytes]) -> Signal:
     Raises SignalError, naming field, value and what is allowed. Never anything else, whatever the
     bytes.
     """
-    pairs = iter(fields)
-    entry = dict(zip(pairs, pairs, strict=False))
-    known = _DECODERS.get(entry.get(b"type", b""))
-    if known is None or len(entry) * 2 != len(fields) or not entry.keys() <= ENVELOPE:
-        if len(fields) > 2 * ENTRY_FIELDS_MAX:
-            raise complaint.excess("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
-        fields = rewrite(fields)
-        pairs = iter(fields)
-        entry = dict(zip(pairs, pairs, strict=True))
-        known = _DECODERS[entry[b"type"]]
-    return _signal(fields, entry, *known)
+    names = tuple(fields[::2])
+    shape = _shapes.get(names) or _shape_of(names)
+    if shape is not None:
+        values = fields[1::2]
+        known = _DECODERS.get(values[shape.type])
+        if known is not None:
+            return _signal(shape, values, *known)
+    if len(fields) > 2 * ENTRY_FIELDS_MAX:
+        raise complaint.excess("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
+    fields = rewrite(fields)
+    shape = _shape_of(tuple(fields[::2]))
+    assert shape is not None, "a rewritten entry is canonical"
+    values = fields[1::2]
+    return _signal(shape, values, *_DECODERS[values[shape.type]])
+
+
+def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
+    """Return where the envelope's fields stand in entries of these names; None if not canonical."""
+    if b"type" not in names or not ENVELOPE.issuperset(names) or len(set(names)) < len(names):
+        return None
+    if len(_shapes) >= _SHAPES_MAX:
+        _shapes.clear()
+    places = {field: names.index(field) if field in names else ABSENT for field in ENVELOPE}
+    shape = _shapes[names] = Shape(
+        names=names,
+        rare=tuple(field for field in _RARE if field in names),
+        **{field.decode(): place for field, place in places.items() if field not in _RARE},
+    )
+    return shape
 
 
 def _signal(
-    fields: list[bytes],
-    entry: dict[bytes, bytes],
-    kind: SignalType,
-    decoder: Callable[[bytes], Any],
+    shape: Shape, values: list[bytes], kind: SignalType, decoder: Callable[[bytes], Any]
 ) -> Signal:
-    session = name(b"session", entry.get(b"session"))
-    if ":" in session:
-        raise SignalError("NAME", "session", repr(session), "a name without ':'")
-    raw = entry.get(b"payload") or b"{}"
-    check_payload(raw)
+    # The last of these is the value of every field that the entry does not have.
+    values.append(b"")
+    raw = values[shape.payload] or b"{}"
+    bound.check_payload(raw)
     try:
         payload = decoder(raw)
+        _decode_any(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise complaint.payload(kind, raw, error) from None
-    stream, task = entry.get(b"stream"), entry.get(b"task")
-    seq, incarnation = entry.get(b"seq"), entry.get(b"incarnation")
-    if len(entry) > 6:
-        _check_rest(entry)
-    return Signal(
+    if values[shape.emitter] == _EVERYONE:
+        raise SignalError("NAME", "emitter", "'*'", "the name of one agent; * stands for all")
+    session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]
+    seq, incarnation, task = values[shape.seq], values[shape.incarnation], values[shape.task]
+    if shape.rare:
+        _check_rest(shape, values)
+    signal = Signal(
         kind,
-        session,
-        name(b"emitter", entry.get(b"emitter")),
-        name(b"stream", stream) if stream else "",
+        _sessions.get(session) or session_name(session),
+        _names.get(emitter) or name(b"emitter", emitter),
+        (_names.get(stream) or name(b"stream", stream)) if stream else "",
         payload,
         raw,
-        fields,
+        shape.names,
+        values,
         counter(b"seq", seq) if seq else 0,
         counter(b"incarnation", incarnation) if incarnation else 0,
         name(b"task", task) if task else "",
     )
+    values.pop()
+    return signal
+
+
+def session_name(value: bytes) -> str:
+    """Decode and check the name of a session. Raises SignalError."""
+    text = name(b"session", value)
+    if ":" in text:
+        raise SignalError("NAME", "session", repr(text), "a name without ':'")
+    if len(_sessions) >= _NAMES_MAX:
+        _sessions.clear()
+    _sessions[value] = text
+    return text
 
 
 def name(field: bytes, value: bytes | None) -> str:
@@ -130,41 +188,23 @@ def counter(field: bytes, value: bytes) -> int:
     )
 
 
-def check_payload(raw: bytes) -> None:
-    """Refuse a payload that is too large, too deep or no text. Raises SignalError."""
-    if len(raw) > PAYLOAD_BYTES_MAX:
-        raise complaint.excess("payload", len(raw), f"{PAYLOAD_BYTES_MAX} bytes")
-    if not raw.isascii():
-        try:
-            raw.decode()
-        except UnicodeDecodeError:
-            raise SignalError("JSON", "payload", complaint.shown(raw), "JSON in UTF-8") from None
-    if raw.count(b"{") + raw.count(b"[") > PAYLOAD_DEPTH_MAX and _depth(raw) > PAYLOAD_DEPTH_MAX:
-        raise complaint.excess("payload", _depth(raw), f"{PAYLOAD_DEPTH_MAX} levels of nesting")
-
-
-def _depth(raw: bytes) -> int:
-    deepest = level = 0
-    for bracket in _STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS):
-        if bracket in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        else:
-            level -= 1
-    return deepest
-
-
-def _check_rest(entry: dict[bytes, bytes]) -> None:
+def _check_rest(shape: Shape, values: list[bytes]) -> None:
     """Check the envelope's rarer fields: they are kept as they are, so long as they are sane."""
-    at = entry.get(b"at")
-    if at is not None:
-        try:
-            _decode_time(b'"%s"' % at)
-        except (msgspec.MsgspecError, ValueError):
-            raise SignalError(
-                "TIME", "at", complaint.shown(at), "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
-            ) from None
-    for field in (b"at", b"trace", b"sig"):
-        value = entry.get(field, b"")
+    for field in shape.rare:
+        value = values[shape.names.index(field)]
         if len(value) > FIELD_BYTES_MAX:
             raise complaint.excess(field.decode(), len(value), f"{FIELD_BYTES_MAX} bytes")
+        if field == b"at":
+            _check_time(value)
+
+
+def _check_time(value: bytes) -> None:
+    try:
+        if b"\\" not in value:
+            _decode_time(b'"%s"' % value)
+            return
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    raise SignalError(
+        "TIME", "at", complaint.shown(value), "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
+    )

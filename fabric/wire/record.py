@@ -5,6 +5,9 @@ Field names are the public contract (design, section 4): what `redis-cli XRANGE`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import msgspec
 
 from fabric.core.decision import Kind, Message
@@ -18,69 +21,68 @@ RAW_PREFIX = b"raw."
 #: Field that holds all of a refused entry's fields, in MessagePack, when there are very many.
 RAW_PACKED = b"raw"
 
-_SIGNAL = (b"kind", Kind.SIGNAL.value.encode())
+#: Field names of each kind of entry, in order; the functions below give the values.
+REFUSAL = ("kind", "type", "emitter", "code", "reason", "ms")
+TIMER = ("kind", "type", "timer", "ms")
+DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
+FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
+MESSAGE = ("type", "from", "stream", "cause", "payload")
+RESULT = ("session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload")
+
+#: Forms of log entries remembered. Emitters write few; whoever shuffles its fields fills no memory.
+_FORMS_MAX = 1_000
+
+#: What one entry of a stream consists of: field names, and their values.
+Form = tuple[str | bytes, ...]
+Values = Sequence[str | bytes | int]
 
 
-def logged_signal(signal: Signal, now_ms: int) -> tuple[bytes | str, ...]:
-    """Return the log entry of an accepted signal: its own fields, between `kind` and `ms`."""
-    return (*_SIGNAL, *signal.fields, b"ms", b"%d" % now_ms)
+@lru_cache(_FORMS_MAX)
+def signal_form(names: tuple[bytes, ...]) -> Form:
+    """Return the field names of a signal's log entry: its own, between `kind` and `ms`."""
+    return ("kind", *names, "ms")
 
 
-def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[bytes | str, ...]:
+def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
+    """Return the log entry of an accepted signal, with the values that it came with."""
+    return signal_form(signal.names), (Kind.SIGNAL, *signal.values, now_ms)
+
+
+def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a refused signal; the signal itself is in `dead`."""
-    return (
-        "kind", Kind.REFUSED.value,
-        "type", signal.type.value,
-        "emitter", signal.emitter,
-        "code", code,
-        "reason", reason,
-        "ms", b"%d" % now_ms,
-    )  # fmt: skip
+    return REFUSAL, (Kind.REFUSED, signal.type, signal.emitter, code, reason, now_ms)
 
 
-def logged_timer(timer: str, now_ms: int) -> tuple[bytes | str, ...]:
+def logged_timer(timer: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a timer that took effect."""
-    return ("kind", Kind.DERIVED.value, "type", "TIMER", "timer", timer, "ms", b"%d" % now_ms)
+    return TIMER, (Kind.DERIVED, "TIMER", timer, now_ms)
 
 
-def logged_message(message: Message, cause: str, now_ms: int) -> tuple[bytes | str, ...]:
+def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a consequence. What is passed on keeps its payload in its cause."""
-    fields: tuple[bytes | str, ...] = (
-        "kind", message.kind.value,
-        "type", message.type,
-        "to", message.to,
-        "from", message.sender,
-        "stream", message.stream,
-        "cause", cause,
-    )  # fmt: skip
-    if not message.forwarded:
-        fields += ("payload", message.payload)
-    return (*fields, "ms", b"%d" % now_ms)
+    kind, to, sender, stream = message.kind, message.to, message.sender, message.stream
+    if message.forwarded:
+        return FORWARDED, (kind, message.type, to, sender, stream, cause, now_ms)
+    return DERIVED, (kind, message.type, to, sender, stream, cause, message.payload, now_ms)
 
 
-def inbox(message: Message, cause: str) -> tuple[bytes | str, ...]:
+def inbox(message: Message, cause: str) -> tuple[Form, Values]:
     """Return the inbox or broadcast entry of a message."""
-    return (
-        "type", message.type,
-        "from", message.sender,
-        "stream", message.stream,
-        "cause", cause,
-        "payload", message.payload,
-    )  # fmt: skip
+    return MESSAGE, (message.type, message.sender, message.stream, cause, message.payload)
 
 
-def result(signal: Signal, incarnation: int, cause: str, now_ms: int) -> tuple[bytes | str, ...]:
+def result(signal: Signal, incarnation: int, cause: str, now_ms: int) -> tuple[Form, Values]:
     """Return the entry for the synthesizer: who found what, in which incarnation."""
-    return (
-        "session", signal.session,
-        "type", signal.type.value,
-        "emitter", signal.emitter,
-        "stream", signal.stream,
-        "incarnation", b"%d" % incarnation,
-        "cause", cause,
-        "ms", b"%d" % now_ms,
-        "payload", signal.raw,
-    )  # fmt: skip
+    return RESULT, (
+        signal.session,
+        signal.type,
+        signal.emitter,
+        signal.stream,
+        incarnation,
+        cause,
+        now_ms,
+        signal.raw,
+    )
 
 
 def dead(

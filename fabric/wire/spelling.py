@@ -17,10 +17,9 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.limits import PAYLOAD_BYTES_MAX
-from fabric.core.signal import PAYLOADS, SEED_TYPES, SignalType
+from fabric.core.signal import PAYLOADS, SignalType
 from fabric.errors import SignalError
-from fabric.wire import complaint
+from fabric.wire import bound, complaint
 
 #: The canonical ingress fields.
 ENVELOPE = frozenset(
@@ -30,6 +29,8 @@ ENVELOPE = frozenset(
     }
 )  # fmt: skip
 _ENVELOPE_NAMES = frozenset(field.decode() for field in ENVELOPE)
+
+_UNREADABLE = (msgspec.MsgspecError, RecursionError)
 
 _TYPE_FIELDS = ("type", "signal", "signal_type")
 _SHORTHAND = re.compile(r"(?P<type>[A-Z_]+)\((?P<argument>.*)\)", re.DOTALL)
@@ -83,25 +84,35 @@ def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
             continue
         target = "at" if key == "timestamp" else key
         into = fields if target in _ENVELOPE_NAMES else kept
-        if into.setdefault(target, value) != value:
-            raise SignalError("AMBIGUOUS", key, complaint.shown(value), "one value for a field")
+        _settle(into, target, value)
     for key, value in argument.items():
-        if kept.setdefault(key, value) != value:
-            raise SignalError("AMBIGUOUS", key, complaint.shown(value), "one value for a field")
+        _settle(kept, key, value)
     fields["type"] = kind.value
     if kept:
         fields["payload"] = kept
     return fields
 
 
+def _settle(fields: dict[str, Any], field: str, value: Any) -> None:
+    """Note a field; said in two places it must be the same in both."""
+    known = fields.setdefault(field, value)
+    try:
+        agrees = known is value or known == value
+    except RecursionError:
+        agrees = False
+    if not agrees:
+        given = f"{complaint.shown(known)} and {complaint.shown(value)}"
+        raise SignalError("AMBIGUOUS", complaint.named(field), given, "one value")
+
+
 def rewrite(flat: list[bytes]) -> list[bytes]:
     """Rewrite an entry's flat fields to canonical ones. Raises SignalError."""
     document: dict[str, Any] = {}
     for key, value in zip(flat[::2], flat[1::2], strict=True):
-        field = _text("field name", key)
+        field = bound.text("field name", key)
         if field in document:
-            raise SignalError("AMBIGUOUS", complaint.shown(key), "it twice", "each field once")
-        document[field] = value if field == "payload" else _text(field, value)
+            raise SignalError("AMBIGUOUS", complaint.named(field), "it twice", "each field once")
+        document[field] = bound.text(field, value)
     if "payload" in document:
         document["payload"] = _payload(document["payload"])
     kind, _ = _type(document)
@@ -118,7 +129,7 @@ def encode(fields: Mapping[str, Any]) -> list[bytes]:
         if value is None:
             continue
         if field == "payload":
-            encoded = msgspec.json.encode(value)
+            encoded = _encode(value)
         elif isinstance(value, str):
             encoded = value.encode("utf-8", "surrogatepass")
         elif isinstance(value, int) and not isinstance(value, bool):
@@ -133,14 +144,14 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
     """Find the signal's type, and what a shorthand says of its payload."""
     given = {field: document[field] for field in _TYPE_FIELDS if document.get(field)}
     if not given:
-        raise SignalError("MISSING", "type", "nothing", _allowed_types())
-    if len(set(map(str, given.values()))) > 1:
+        raise complaint.unknown("")
+    if len(set(map(complaint.shown, given.values()))) > 1:
         raise SignalError(
             "AMBIGUOUS", "type", complaint.shown(given), "one of type, signal, signal_type"
         )
     text = next(iter(given.values()))
     if not isinstance(text, str):
-        raise SignalError("TYPE", "type", complaint.shown(text), _allowed_types())
+        raise complaint.unknown(text)
     word, argument = text.strip(), ""
     short = _SHORTHAND.fullmatch(word)
     if short:
@@ -148,7 +159,7 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
     try:
         kind = SignalType(word)
     except ValueError:
-        raise SignalError("TYPE", "type", complaint.shown(text), _allowed_types()) from None
+        raise complaint.unknown(text) from None
     if not short or not argument:
         return kind, {}
     return kind, _shorthand(kind, argument)
@@ -157,7 +168,8 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
 def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
     field = _ARGUMENT.get(kind)
     if field is None:
-        raise SignalError("TYPE", "type", f"{kind.value}({argument})", f"{kind.value} alone")
+        given = complaint.shown(f"{kind.value}({argument})")
+        raise SignalError("TYPE", "type", given, f"{kind.value}, with nothing in brackets")
     if field == "percent":
         return {field: _number(argument)}
     if kind is SignalType.DEPENDENCY_RESOLVED:
@@ -180,7 +192,7 @@ def _flat_value(kind: SignalType, field: str, text: str) -> Any:
         return text
     try:
         return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         is_list = expected is not None and msgspec.inspect.ListType in expected
         return [text] if is_list else text
 
@@ -189,27 +201,24 @@ def _number(text: str) -> Any:
     """Read `25%`, `25` or `2.5`; anything else is left for the struct to refuse."""
     try:
         return msgspec.json.decode(text.removesuffix("%").strip())
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return text
 
 
-def _payload(raw: bytes) -> Any:
-    if len(raw) > PAYLOAD_BYTES_MAX:
-        raise complaint.excess("payload", len(raw), f"{PAYLOAD_BYTES_MAX} bytes")
+def _payload(text: str) -> Any:
     try:
-        return msgspec.json.decode(raw) if raw else {}
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise SignalError("JSON", "payload", complaint.shown(raw), f"JSON ({error})") from None
+        return msgspec.json.decode(text) if text else {}
+    except _UNREADABLE as error:
+        raise SignalError(
+            "JSON", "payload", complaint.shown(text), f"a JSON object ({error})"
+        ) from None
 
 
-def _text(field: str, value: bytes) -> str:
+def _encode(payload: Any) -> bytes:
+    """Write a payload that a program made: it may hold what JSON has no word for."""
     try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise SignalError("NAME", field, complaint.shown(value), "UTF-8 text") from None
-
-
-def _allowed_types() -> str:
-    seeds = [kind.value for kind in SignalType if kind in SEED_TYPES]
-    others = [kind.value for kind in SignalType if kind not in SEED_TYPES]
-    return ", ".join(seeds) + "; extensions: " + ", ".join(others)
+        return msgspec.json.encode(payload)
+    except (*_UNREADABLE, TypeError, ValueError, OverflowError) as error:
+        raise SignalError(
+            "VALUE", "payload", complaint.shown(payload), f"what JSON can say ({error})"
+        ) from None

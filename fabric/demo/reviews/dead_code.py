@@ -60,6 +60,7 @@ class DeadCode:
         self._mentions: Counter[str] = Counter()
         self._quoted: set[str] = set()
         self._exported: set[str] = set()
+        self._constant_tables: set[str] = set()
         self._classes: dict[str, list[tuple[Symbol, set[str]]]] = defaultdict(list)
         for file in index.files:
             self._collect(file)
@@ -96,6 +97,10 @@ class DeadCode:
             self._mentions[item.name or item.bound] += 1
             if file.path.endswith("__init__.py"):
                 self._exported.add(item.name)
+        constants = sum(symbol.kind == "constant" for symbol in file.symbols)
+        is_settings = file.module.rpartition(".")[2] in _SETTINGS_MODULES
+        if is_settings or constants >= CONSTANT_TABLE_MIN:
+            self._constant_tables.add(file.path)
         methods: dict[str, set[str]] = defaultdict(set)
         for symbol in file.symbols:
             self._mentions[symbol.name] -= symbol.self_references
@@ -124,18 +129,12 @@ class DeadCode:
         if name.startswith(self._prefixes) or name.endswith(self._suffixes):
             return False
         if symbol.kind == "constant":
-            return name.startswith("_") or not self._offers_constants(file)
+            return name.startswith("_") or file.path not in self._constant_tables
         if symbol.kind == "class":
             return self._is_plain_class(symbol)
         if symbol.kind == "method":
             return self._is_own_method(symbol, classes.get(symbol.owner))
         return True
-
-    def _offers_constants(self, file: FileSymbols) -> bool:
-        """Tell whether the constants of a file are there for whoever may need them."""
-        if file.module.rpartition(".")[2] in _SETTINGS_MODULES:
-            return True
-        return sum(symbol.kind == "constant" for symbol in file.symbols) >= CONSTANT_TABLE_MIN
 
     def _is_plain_class(self, symbol: Symbol) -> bool:
         """Tell whether no base class registers the class or makes it otherwise known."""

@@ -73,8 +73,9 @@ class Imports:
         # A package's __init__ imports for others; that is what it is for.
         if source.name == "__init__.py":
             return
+        silenced = _silenced(source)
         for item in file.imports:
-            if "noqa" in source.line(item.line) + source.line(item.statement_line):
+            if item.line in silenced or item.statement_line in silenced:
                 continue
             if item.name == "*":
                 dots = "." * item.level
@@ -121,3 +122,10 @@ class Imports:
             message += f"; {cycle.members} modules hang together in this way"
         line = self._edges[cycle.path[0]][cycle.path[1]]
         return found(source, IMPORT_CYCLE, line, message, measure=cycle.members)
+
+
+def _silenced(source: Source) -> set[int]:
+    """Return the lines on which the author has told linters to look away."""
+    if "noqa" not in source.text:
+        return set()
+    return {number for number, line in enumerate(source.lines, 1) if "noqa" in line}

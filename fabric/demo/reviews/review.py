@@ -18,7 +18,7 @@ from fabric.demo.source import Source
 FINDINGS_PER_RULE_MAX = 50
 
 #: Characters of a line that are looked at to make the evidence.
-LINE_CHARS_MAX = 2_000
+LINE_CHARS_MAX = 400
 
 #: Given when a file is too much for a reviewer, so that nobody takes silence for praise.
 NOT_REVIEWED = Rule(

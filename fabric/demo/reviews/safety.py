@@ -180,7 +180,8 @@ def _call(place: _Place, node: ast.Call) -> Iterator[Finding]:
         if not is_copy:
             message = f"{name} runs code from the data that it loads"
             yield found(place.source, PICKLE_LOAD, line, message)
-    if dotted(node.func).rpartition(".")[2] in _QUERY_CALLS:
+    last = node.func.attr if isinstance(node.func, ast.Attribute) else name
+    if last in _QUERY_CALLS:
         place.queries.update(id(item) for item in walk(*node.args) if isinstance(item, ast.Compare))
     for word in node.keywords:
         yield from _secret(place, word.arg or "", word.value, word.lineno)

@@ -60,7 +60,7 @@ def _notes(source: Source, remarks: list[Comment]) -> Iterator[Finding]:
     for comment in remarks:
         match = _NOTE.match(comment.text)
         if match:
-            # FIXME and XXX say that something is wrong now, TODO that something is missing.
+            # The other two say that something is wrong now, this one that something is missing.
             severity = Severity.LOW if match[1] == "TODO" else Severity.MEDIUM
             note = excerpt(comment.text.lstrip("#"))
             yield found(

@@ -28,6 +28,9 @@ else
 end
 
 -- A stream that was deleted starts again, perhaps below the committed id: then all of it is new.
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  committed = '0-0'
+end
 local info = redis.pcall('XINFO', 'STREAM', KEYS[2])
 if not info.err then
   for i = 1, #info, 2 do

@@ -9,7 +9,10 @@
 -- ARGV[7]  id to trim below, '' to leave the input as it is
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
 -- ARGV[9]  expected types of KEYS[3…], separated by spaces
--- ARGV[10…] writes: verb, index of the key counted from 0, number of arguments, arguments …
+-- ARGV[10] number of forms, then of each: number of names, names …
+-- then the writes, each one of (indexes of forms and keys are counted from 0):
+--   form, key, entry id, one value for each name of the form     appends an entry to a stream
+--   verb, key, number of arguments, arguments …                  any other write
 --
 -- Returns {'committed', server time in ms}; or, with nothing written:
 --   {'unseeded'}                    the lease has no epoch: fails closed
@@ -48,21 +51,37 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   at = at + 1
 end
 
-local position, last = 10, #ARGV
-while position < last do
-  local verb = ARGV[position]
-  local key = KEYS[ARGV[position + 1] + 3]
-  local from = position + 3
-  local upto = position + 2 + ARGV[position + 2]
-  if verb == 'XADD' and ARGV[from] ~= '*' then
-    -- Somebody has appended to this stream by hand, beyond our numbers: the message still goes in.
-    if redis.pcall('XADD', key, unpack(ARGV, from, upto)).err then
-      redis.call('XADD', key, '*', unpack(ARGV, from + 1, upto))
-    end
-  else
-    redis.call(verb, key, unpack(ARGV, from, upto))
+local forms, position, last = {}, 11, #ARGV
+for number = 1, ARGV[10] do
+  local names = tonumber(ARGV[position])
+  local entry = {}
+  for i = 1, names do
+    entry[1 + 2 * i] = ARGV[position + i]
   end
-  position = upto + 1
+  forms[tostring(number - 1)] = {names, entry}
+  position = position + names + 1
+end
+
+while position < last do
+  local form = forms[ARGV[position]]
+  local key = KEYS[ARGV[position + 1] + 3]
+  if form then
+    local names, entry = form[1], form[2]
+    entry[1], entry[2] = key, ARGV[position + 2]
+    for i = 1, names do
+      entry[2 + 2 * i] = ARGV[position + 2 + i]
+    end
+    -- An error: somebody has appended by hand, beyond our ids. The message still goes in.
+    if redis.pcall('XADD', unpack(entry)).err then
+      entry[2] = '*'
+      redis.call('XADD', unpack(entry))
+    end
+    position = position + names + 3
+  else
+    local upto = position + 2 + ARGV[position + 2]
+    redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
+    position = upto + 1
+  end
 end
 
 if ARGV[6] ~= '' then

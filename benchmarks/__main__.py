@@ -1,0 +1,98 @@
+"""`python -m benchmarks relay|startup`: measure, and print a small table or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import relay, report, server, workload
+from benchmarks.failure import BenchmarkError
+from benchmarks.relay import Plan
+
+#: Signals in one measurement: some seconds of work for ours.
+SIGNALS = 200_000
+
+#: Signals with --quick: less than a second of work.
+SIGNALS_QUICK = 30_000
+
+#: Signals must outlast the first look by far.
+SIGNALS_MIN = 10_000
+
+ROUNDS = 3
+LATENCY_SECONDS = 3.0
+LATENCY_SECONDS_QUICK = 1.0
+
+
+def main() -> int:
+    """Run one benchmark; return its exit code."""
+    flags = _parser().parse_args()
+    try:
+        if flags.benchmark == "relay":
+            _relay(flags)
+    except BenchmarkError as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="data in place of the table")
+    common.add_argument(
+        "--server", type=Path, default=server.DEFAULT, help="redis-server to start (%(default)s)"
+    )
+    which = parser.add_subparsers(dest="benchmark", required=True)
+    relaying = which.add_parser("relay", parents=[common], help=relay.__doc__)
+    relaying.add_argument(
+        "--signals", type=_signals, help=f"signals in each measurement ({SIGNALS:,})"
+    )
+    relaying.add_argument("--rounds", type=int, help=f"each contender's turns ({ROUNDS})")
+    relaying.add_argument("--workload", choices=(*workload.NAMES, "both"), default="both")
+    relaying.add_argument(
+        "--aof", choices=("no", "everysec", "always"), default="no", help="append-only file"
+    )
+    relaying.add_argument("--unix", action="store_true", help="a unix socket, not TCP loopback")
+    relaying.add_argument("--quick", action="store_true", help="one short round, to see it work")
+    relaying.add_argument("--no-latency", action="store_true", help="throughput only")
+    relaying.add_argument("--verbose", action="store_true", help="show the keys that were written")
+    return parser
+
+
+def _signals(text: str) -> int:
+    number = int(text)
+    if number < SIGNALS_MIN:
+        raise argparse.ArgumentTypeError(f"at least {SIGNALS_MIN:,}: fewer are done at once")
+    return number
+
+
+def _relay(flags: argparse.Namespace) -> None:
+    latency_s = LATENCY_SECONDS_QUICK if flags.quick else LATENCY_SECONDS
+    findings = relay.run(
+        Plan(
+            binary=flags.server,
+            workloads=workload.NAMES if flags.workload == "both" else (flags.workload,),
+            signals=flags.signals or (SIGNALS_QUICK if flags.quick else SIGNALS),
+            rounds=flags.rounds or (1 if flags.quick else ROUNDS),
+            unix=flags.unix,
+            aof=flags.aof,
+            latency_seconds=0 if flags.no_latency else latency_s,
+            verbose=flags.verbose,
+        )
+    )
+    if flags.json:
+        print(json.dumps(report.document(findings), indent=2))
+    else:
+        print(report.table(findings))
+    sys.stderr.write(f"{report.NOTE}\n")
+    disturbed = report.noise(findings)
+    if disturbed is not None:
+        sys.stderr.write(f"{disturbed}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What a contender has written, key by key, and whether two have written the same."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.failure import BenchmarkError
+from benchmarks.wire import Connection
+
+#: Two contenders' bytes in one key may differ by this share: numbers in records have their own
+#: length, and the twin writes constants.
+BYTES_TOLERANCE = 0.1
+
+#: Keys of ours that are not part of the work: who is alive, what the namespace is.
+_ASIDE = (b"fabric:meta", b"fabric:replicas:")
+
+_LENGTH = {b"stream": "XLEN", b"hash": "HLEN", b"zset": "ZCARD", b"string": "STRLEN"}
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One key: its type, its number of entries, its bytes, and its last entry's field names."""
+
+    kind: str
+    length: int
+    size_bytes: int
+    fields: tuple[str, ...] = ()
+
+
+def holdings(connection: Connection) -> dict[str, Holding]:
+    """Return every key of the work."""
+    found: dict[str, Holding] = {}
+    cursor = b"0"
+    while True:
+        cursor, keys = connection.call("SCAN", cursor, "COUNT", 1_000)
+        for key in keys:
+            if not key.startswith(_ASIDE):
+                found[key.decode()] = _holding(connection, key)
+        if cursor == b"0":
+            return dict(sorted(found.items()))
+
+
+def _holding(connection: Connection, key: bytes) -> Holding:
+    kind = connection.call("TYPE", key)
+    fields: list[Any] = []
+    if kind == b"stream":
+        last = connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+        fields = last[0][1][::2] if last else []
+    return Holding(
+        kind.decode(),
+        connection.call(_LENGTH[kind], key),
+        connection.call("MEMORY", "USAGE", key),
+        tuple(field.decode() for field in fields),
+    )
+
+
+def compare(label: str, mine: dict[str, Holding], theirs: dict[str, Holding]) -> None:
+    """Raise BenchmarkError unless both hold the same number of entries in the same keys."""
+    wrong: list[str] = []
+    for key in sorted(mine.keys() | theirs.keys()):
+        one, other = mine.get(key), theirs.get(key)
+        if one is None or other is None:
+            wrong.append(f"{key}: only {'the other' if one is None else 'ours'} has it")
+        elif (one.kind, one.length, one.fields) != (other.kind, other.length, other.fields):
+            wrong.append(f"{key}: {one} against {other}")
+        elif abs(one.size_bytes - other.size_bytes) > _allowed(one.size_bytes):
+            wrong.append(f"{key}: {one.size_bytes} against {other.size_bytes} bytes")
+    if wrong:
+        raise BenchmarkError("\n".join([f"{label} has not written what ours has:", *wrong[:20]]))
+
+
+def drained(connection: Connection, stream: str, limit_s: float) -> None:
+    """Wait until a stream is trimmed to nothing. Raises BenchmarkError."""
+    deadline = time.monotonic() + limit_s
+    while left := connection.call("XLEN", stream):
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{left} entries are left in {stream}")
+        time.sleep(0.01)
+
+
+def _allowed(size_bytes: int) -> float:
+    # A hash is rehashed and a stream's node is filled in steps: small keys differ by a step.
+    return max(size_bytes * BYTES_TOLERANCE, 4_096)

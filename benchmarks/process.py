@@ -1,0 +1,96 @@
+"""Worker processes: started, watched and ended; and the processor time that a process has used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from benchmarks.failure import BenchmarkError
+from benchmarks.server import stop
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Characters of a worker's last words that an error shows.
+WORDS_MAX = 2_000
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A running worker and what it writes."""
+
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        return self.process.pid
+
+    def check(self) -> None:
+        """Raise BenchmarkError when the worker has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise BenchmarkError(f"a worker ended with {code}:\n{self.words()}")
+
+    def words(self) -> str:
+        """Return the end of what the worker has written."""
+        self.output.seek(0)
+        return self.output.read().decode(errors="replace")[-WORDS_MAX:]
+
+
+@contextmanager
+def working(module: str, *flags: str) -> Iterator[Worker]:
+    """Run `python -m module` while the block lasts, free of settings from outside."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *flags],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Worker(process, output)
+        finally:
+            stop(process)
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without the user's fabric settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FABRIC_")}
+    return kept | {"FABRIC_CONFIG": os.devnull}
+
+
+def processor_seconds(pid: int) -> float | None:
+    """Return the processor time a process has used; None where there is no /proc."""
+    times = _fields(f"/proc/{pid}/stat")
+    if times is None:
+        return None
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_seconds() -> float | None:
+    """Return the processor time that the whole machine has used; None where there is no /proc."""
+    try:
+        first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, first[:8])
+    used = user + nice + system + interrupts + soft + stolen
+    return used / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(path: str) -> list[str] | None:
+    """Return what follows the program's name, which may hold anything, in brackets."""
+    try:
+        return Path(path).read_text().rpartition(")")[2].split()
+    except OSError:
+        return None

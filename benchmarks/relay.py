@@ -1,0 +1,112 @@
+"""`relay`: ours, the raw twin and FastStream, by turns, on one fresh server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import contender, faststream_relay, twin
+from benchmarks.contender import Contender
+from benchmarks.failure import BenchmarkError
+from benchmarks.holding import Holding, compare
+from benchmarks.latency import Delays, delays
+from benchmarks.measurement import Sample, measure
+from benchmarks.server import Server, running
+from benchmarks.terminal import progress
+
+#: Rates of the latency measurement, signals/s.
+LATENCY_RATES = (200, 2_000)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. `aof` is `no` or a value of appendfsync."""
+
+    binary: Path
+    workloads: tuple[str, ...]
+    signals: int
+    rounds: int
+    unix: bool
+    aof: str
+    latency_seconds: float
+    verbose: bool
+
+
+@dataclass
+class Findings:
+    """What was measured: workload → contender → one sample per round; and the delays."""
+
+    plan: Plan
+    version: str
+    samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    delays: list[Delays] = field(default_factory=list)
+
+
+def run(plan: Plan) -> Findings:
+    """Measure everything. Raises BenchmarkError, also when FastStream is not installed."""
+    faststream_relay.installed()
+    with running(plan.binary, unix=plan.unix, aof=plan.aof) as server:
+        connection = server.connect()
+        information = connection.call("INFO", "server").decode()
+        connection.close()
+        version = information.partition("redis_version:")[2].split()[0]
+        findings = Findings(plan, version)
+        for name in plan.workloads:
+            findings.samples[name] = _measure_workload(plan, server, name)
+        rates = LATENCY_RATES if plan.latency_seconds else ()
+        for rate in rates:
+            for _ in range(plan.rounds):
+                findings.delays += delays(server, rate, plan.latency_seconds)
+    return findings
+
+
+def _measure_workload(plan: Plan, server: Server, name: str) -> dict[str, list[Sample]]:
+    progress(f"{name}: writing {plan.signals:,} signals")
+    start_ms = contender.first_ms(plan.signals)
+    contender.prefill(server, name, plan.signals, start_ms)
+    count = ("--produce", str(plan.signals))
+    contender.produce(server, *count, "--database", str(contender.TEMPLATES), "--workload", name)
+    samples: dict[str, list[Sample]] = {}
+    for number in range(1, plan.rounds + 1):
+        reference: dict[str, Holding] = {}
+        for one in _contenders(server, name, start_ms):
+            progress(f"{name}, round {number} of {plan.rounds}: {one.label}")
+            sample, held = measure(server, one, plan.signals)
+            samples.setdefault(one.label, []).append(sample)
+            if not one.fabric:
+                continue
+            if not reference:
+                reference = held
+                _check(name, plan.signals, held)
+            else:
+                compare(one.label, reference, held)
+        if plan.verbose and number == 1:
+            _show(name, reference)
+    progress("")
+    return samples
+
+
+def _contenders(server: Server, name: str, start_ms: int) -> Iterator[Contender]:
+    """Yield all, in the order in which each round runs them; ours is the reference."""
+    yield contender.ours(server.url, start_ms)
+    for reader in twin.READERS:
+        for shape in twin.SHAPES:
+            yield contender.twin(server.url, start_ms, name, shape, reader)
+    yield contender.faststream(server.url)
+
+
+def _check(name: str, signals: int, held: dict[str, Holding]) -> None:
+    """Make sure that what ours has written is all that the workload asks for."""
+    logged = sum(one.length for key, one in held.items() if key.endswith(":log"))
+    told = sum(one.length for key, one in held.items() if ":inbox:" in key)
+    if logged != signals + told or (name == "resolved" and told != signals):
+        raise BenchmarkError(f"ours: {signals} signals, {logged} log and {told} inbox entries")
+
+
+def _show(name: str, held: dict[str, Holding]) -> None:
+    progress("")
+    sys.stderr.write(f"{name}: keys that ours and every twin ended with, and their lengths\n")
+    for key, one in held.items():
+        sys.stderr.write(f"  {key:48} {one.kind:7} {one.length:>9,}\n")

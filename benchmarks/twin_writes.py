@@ -1,0 +1,155 @@
+"""The writes that the orchestrator makes for a batch of the workload, without finding them out.
+
+Everything that the rules would decide is known beforehand: a signal's kind says which entries it
+makes, its emitter says for whom. Records are constants of the size that ours have.
+"""
+
+from __future__ import annotations
+
+from benchmarks import workload
+from benchmarks.wire import Argument
+from benchmarks.workload import AGENTS, DEPENDENCY_AT, KEYS, SESSIONS
+from fabric.store.keys import ORCHESTRATORS
+
+#: An input entry as the server gives it: id, flat fields.
+Entry = tuple[bytes, list[bytes]]
+
+#: A lease of the twin never ends.
+_EXPIRES = b"9999999999999"
+
+_CLOCK = b"1700000000000"
+_FINDING = "src/file-00000000.py: an import that nothing in the file uses"
+
+
+def _agent_record(number: int, mixed: bool) -> bytes:
+    about = (
+        '"percent":50.0,"eta_ms":1700000000000,"checkpoint":"issues_found",'
+        f'"next_checkpoint":"recommendations_drafted","task":"review-{number:02d}",'
+        f'"task_type":"Code Review","reads":["src/{number}"]'
+    )
+    last = "PROGRESS" if mixed else "DEPENDENCY_RESOLVED"
+    return (
+        f'{{"status":"active","incarnation":1,"stream":"{workload.stream_of(number)}","seq":2000,'
+        f'"signals":2000,"last_signal":"{last}","started_ms":1700000000000,'
+        f'"seen_ms":1700000000000{"," + about if mixed else ""}}}'
+    ).encode()
+
+
+def _task_record(number: int) -> bytes:
+    findings = ",".join([f'"{_FINDING}"'] * 20)
+    return (
+        f'{{"content":"review-{number:02d}","status":"in_progress",'
+        f'"agent":"{workload.agent(number)}","stream":"{workload.stream_of(number)}",'
+        '"progress_percent":50.0,"checkpoint":"issues_found","last_signal":"PROGRESS",'
+        f'"partial_findings":[{findings}]}}'
+    ).encode()
+
+
+def _dependency_record(number: int) -> bytes:
+    return (
+        '{"status":"resolved","location":"s3://builds/main/artefact/result-00000000.json",'
+        f'"resolved_by":"{workload.agent(number)}"}}'
+    ).encode()
+
+
+class _Place:
+    """All that is known of one agent."""
+
+    __slots__ = (
+        "dependency", "inbox", "message", "name", "record", "sender", "session", "task",
+        "task_record",
+    )  # fmt: skip
+
+    def __init__(self, number: int, mixed: bool, inbox: int) -> None:
+        self.session = number % SESSIONS
+        self.inbox = inbox
+        self.name = workload.agent(number).encode()
+        stream = workload.stream_of(number).encode()
+        consumer = workload.agent(workload.consumer_of(number)).encode()
+        self.sender = (b"from", self.name, b"stream", stream, b"cause")
+        self.message = (
+            b"kind", b"directive", b"type", b"DEPENDENCY_RESOLVED", b"to", consumer, *self.sender,
+        )  # fmt: skip
+        self.record = _agent_record(number, mixed)
+        self.task = b"review-%02d" % number
+        self.task_record = _task_record(number)
+        self.dependency = _dependency_record(number)
+
+
+class Writes:
+    """Turns batches into arguments of `twin.lua`, counting the log entries of each session."""
+
+    def __init__(self, name: str) -> None:
+        sessions = [KEYS.session(workload.session_of(number)) for number in range(SESSIONS)]
+        self._mixed = name == "mix"
+        self.keys = [keys.log for keys in sessions]
+        for one in ("meta", "agents", "dependencies", "tasks"):
+            self.keys += [getattr(keys, one) for keys in sessions]
+        self.keys += [KEYS.results, KEYS.sessions]
+        self._places: dict[bytes, _Place] = {}
+        for number in range(AGENTS):
+            consumer = workload.agent(workload.consumer_of(number))
+            self._places[workload.agent(number).encode()] = _Place(
+                number, self._mixed, len(self.keys)
+            )
+            self.keys.append(sessions[number % SESSIONS].inbox(consumer))
+        self._logged = [0] * SESSIONS
+
+    def arguments(self, entries: list[Entry], *, acknowledge: bool) -> list[Argument]:
+        """Return the arguments that follow the fixed ones: counts, input ids, all writes."""
+        streams: list[Argument] = []
+        agents: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
+        tasks: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
+        dependencies: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
+        logged, places, mixed = self._logged, self._places, self._mixed
+        results = 5 * SESSIONS
+        for entry_id, fields in entries:
+            place, kind, ms = places[fields[5]], fields[3], entry_id[:13]
+            session = place.session
+            logged[session] += 1
+            cause = b"%d-0" % logged[session]
+            streams += (session, 19, cause, b"kind", b"signal", *fields, b"ms", ms)
+            agents[session][place.name] = place.record
+            if kind == b"DEPENDENCY_RESOLVED":
+                follows, raw = b"%d-1" % logged[session], fields[13]
+                streams += (session, 15, follows, *place.message, cause, b"ms", ms)
+                streams += (place.inbox, 11, follows, b"type", kind, *place.sender, cause)
+                streams += (b"payload", raw)
+                dependencies[session][raw[DEPENDENCY_AT]] = place.dependency
+            elif kind == b"PARTIAL_RESULT":
+                streams += (results, 17, b"*", *fields[:8], *fields[10:12])
+                streams += (b"cause", cause, b"ms", ms, *fields[12:])
+            if mixed and kind != b"DEPENDENCY_RESOLVED":
+                tasks[session][place.task] = place.task_record
+        ids = [entry_id for entry_id, _ in entries] if acknowledge else []
+        arguments: list[Argument] = [len(ids), len(streams), *ids, *streams]
+        clocks: list[Argument] = []
+        for session in range(SESSIONS):
+            if agents[session]:
+                arguments += (b"HSET", SESSIONS + session, 6, b"log", logged[session])
+                arguments += (b"clock_ms", _CLOCK, b"opened_ms", _CLOCK)
+                clocks += (_CLOCK, workload.session_of(session))
+            for order, changed in enumerate((agents, dependencies, tasks), 2):
+                if changed[session]:
+                    arguments += (b"HSET", order * SESSIONS + session, 2 * len(changed[session]))
+                    for pair in changed[session].items():
+                        arguments += pair
+        return [*arguments, b"ZADD", results + 1, len(clocks), *clocks]
+
+    def command(
+        self,
+        digest: str,
+        version: int,
+        entries: list[Entry],
+        *,
+        acknowledge: bool,
+        drained: bool,
+    ) -> tuple[Argument, ...]:
+        """Return the whole EVALSHA that commits a batch."""
+        last = entries[-1][0]
+        return (
+            "EVALSHA", digest, len(self.keys) + 2,
+            KEYS.lease(ORCHESTRATORS), KEYS.signals, *self.keys,
+            ORCHESTRATORS, last, last[:-1] + b"1", "=" if drained else "~", version, _EXPIRES,
+            *self.arguments(entries, acknowledge=acknowledge),
+        )  # fmt: skip

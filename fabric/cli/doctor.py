@@ -1,0 +1,59 @@
+"""`fabric doctor`: is everything as the fabric needs it, and what to do where it is not."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from fabric.cli.connect import Target, open_store, run
+from fabric.cli.options import json_option, on_target
+from fabric.cli.output import plain, print_json
+from fabric.store import inspect
+from fabric.store import target as servers
+from fabric.store.diagnosis import Finding, Level
+
+_COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
+
+
+@click.command(short_help="Check server, settings and workers.")
+@on_target()
+@click.option(
+    "--reseed",
+    is_flag=True,
+    help="Give partitions that have lost their epoch a new one, above any handed out before.",
+)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> None:
+    """Check server, settings, keys and workers, and say what to do.
+
+    Exit code 0 when nothing failed, warnings or not; 1 when something did; 6 when the server cannot
+    be reached. Writes nothing, except with --reseed, but one scratch key that it deletes again.
+    """
+    report = run(_examine(target, reseed=reseed))
+    if as_json:
+        print_json({"ok": not report.exit_code, "checks": msgspec.to_builtins(report.findings)})
+    else:
+        width = max(len(finding.check) for finding in report.findings)
+        for finding in report.findings:
+            _print(finding, width)
+    ctx.exit(report.exit_code)
+
+
+async def _examine(target: Target, *, reseed: bool) -> inspect.Report:
+    url = servers.resolve(target)
+    if url is None:
+        return await inspect.examine(None, "", target.partitions)
+    store = open_store(target, "fabric-doctor")
+    try:
+        where = inspect.public(url)
+        return await inspect.examine(store, where, target.partitions, reseed=reseed)
+    finally:
+        await store.close()
+
+
+def _print(finding: Finding, width: int) -> None:
+    level = click.style(f"{finding.level.value:9}", fg=_COLOURS[finding.level])
+    click.echo(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
+    if finding.advice:
+        click.echo(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")

@@ -1,0 +1,213 @@
+"""`fabric emit`: one signal from the command line, or a stream of them from standard input."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.options import json_option, on_target
+from fabric.client.emitter import WhenFull
+from fabric.client.feed import Line, document, follow
+from fabric.client.submit import prepare, submit
+from fabric.errors import ServerError, SignalError
+from fabric.wire.entry import decode
+from fabric.wire.spelling import rewrite
+
+#: Options that are fields of the signal: name of the parameter → name of the field.
+_FIELDS = {
+    "percent": "percent",
+    "checkpoint": "checkpoint",
+    "on": "on",
+    "location": "output_location",
+    "payload": "payload",
+    "seq": "seq",
+    "incarnation": "incarnation",
+    "at": "at",
+    "task": "task",
+    "trace": "trace",
+}
+
+
+@click.command(short_help="Send a signal.")
+@click.argument("signal", metavar="TYPE|-")
+@click.argument("pairs", nargs=-1, metavar="[NAME=VALUE]...")
+@on_target("session", "agent", "stream")
+@click.option("--percent", help="How far the work has come, 0 to 100.")
+@click.option("--checkpoint", help="The checkpoint that was passed.")
+@click.option("--on", help="What a BLOCKED agent waits for.")
+@click.option("--location", help="Where a resolved dependency is (output_location).")
+@click.option("--field", multiple=True, metavar="NAME=VALUE", help="Any other field; repeatable.")
+@click.option("--payload", metavar="JSON", help="The payload as a JSON object.")
+@click.option("--task", help="What the agent works on.")
+@click.option("--seq", help="Number of the signal: a repeat is recognised and dropped.")
+@click.option("--incarnation", help="Number of the agent's present life.")
+@click.option("--at", help="When it happened, RFC 3339.")
+@click.option("--trace", help="W3C traceparent.")
+@click.option(
+    "--when-full",
+    type=click.Choice([choice.value for choice in WhenFull]),
+    default=WhenFull.WAIT.value,
+    show_default=True,
+    help="What to do while too many signals wait for the orchestrator.",
+)
+@click.option("--strict", is_flag=True, help="With -: stop at the first bad line.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no ids.")
+@json_option
+def command(
+    target: Target,
+    signal: str,
+    pairs: tuple[str, ...],
+    field: tuple[str, ...],
+    when_full: str,
+    strict: bool,
+    quiet: bool,
+    as_json: bool,
+    **fields: str | None,
+) -> None:
+    """Send a signal and print its id.
+
+    \b
+      fabric emit PROGRESS --percent 50 --checkpoint files_read
+      fabric emit 'PROGRESS(25%)'
+      fabric emit BLOCKED on=schema-change
+      fabric emit STARTED produces='["schema-change"]'
+      agent | fabric emit -
+
+    With - it reads signals from standard input, a JSON document or a shorthand a line, in any of
+    the spellings; each is sent as soon as it is there. A bad line is reported, the others go
+    through, and the exit code is 1 at the end.
+    """
+    given = {_FIELDS[name]: value for name, value in fields.items() if value is not None}
+    if signal == "-":
+        if pairs or field or given:
+            raise click.UsageError("with '-' all fields come from standard input")
+        feed = Feed(target, WhenFull(when_full), quiet=quiet, as_json=as_json, strict=strict)
+        if not run(feed.send_all()):
+            raise click.exceptions.Exit(1)
+        return
+    if signal.startswith("{"):
+        if pairs or field or given:
+            raise click.UsageError("a JSON document holds all fields itself")
+        entry = prepare(document(signal.encode()), _defaults(target))
+    else:
+        entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
+    (entry_id,) = run(_send(target, entry, WhenFull(when_full)))
+    if not quiet:
+        click.echo(msgspec.json.encode({"id": entry_id}) if as_json else entry_id)
+
+
+def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[bytes]:
+    """Return the checked entry that words of a command line spell, as flat fields do."""
+    named = {name for name, _ in fields}
+    who = [
+        (field, target.need(setting))
+        for field, setting in (("session", "session"), ("emitter", "agent"))
+        if field not in named
+    ]
+    if target.stream and "stream" not in named:
+        who.append(("stream", target.stream))
+    flat = [("type", signal), *who, *fields]
+    entry = rewrite([part.encode("utf-8", "surrogateescape") for pair in flat for part in pair])
+    decode(list(entry))
+    return entry
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"'{text}' is not NAME=VALUE")
+    return name, value
+
+
+def _defaults(target: Target) -> dict[str, str | None]:
+    return {"session": target.session, "emitter": target.agent, "stream": target.stream}
+
+
+async def _send(target: Target, entry: list[bytes], when_full: WhenFull) -> list[str]:
+    async with connected(target, founding=True) as connection:
+        return await _submit(connection, [entry], when_full)
+
+
+async def _submit(
+    connection: Connection, entries: list[list[bytes]], when_full: WhenFull
+) -> list[str]:
+    return await submit(
+        connection.store,
+        connection.partitions,
+        entries,
+        ingress_max=connection.target.ingress_max,
+        limit_ms=connection.target.emit_limit_ms,
+        when_full=when_full,
+    )
+
+
+class Feed:
+    """Standard input, line by line, into the fabric."""
+
+    def __init__(
+        self, target: Target, when_full: WhenFull, *, quiet: bool, as_json: bool, strict: bool
+    ) -> None:
+        self._target = target
+        self._when_full = when_full
+        self._quiet = quiet
+        self._as_json = as_json
+        self._strict = strict
+        self._sent = 0
+        self._refused = 0
+        # A count that runs on a terminal, where nothing else is written.
+        self._is_watched = sys.stderr.isatty() and (quiet or not sys.stdout.isatty())
+
+    async def send_all(self) -> bool:
+        """Send what comes until it ends; return whether all of it was good."""
+        async with connected(self._target, founding=True) as connection:
+            async for lines in follow(sys.stdin.fileno()):
+                good = self._check(lines)
+                if good:
+                    await self._send(connection, good)
+                if self._refused and self._strict:
+                    break
+        if self._is_watched:
+            click.echo(err=True)
+        if self._refused:
+            click.echo(f"fabric: {self._sent} sent, {self._refused} refused", err=True)
+        return not self._refused
+
+    def _check(self, lines: list[Line]) -> list[tuple[int, list[bytes]]]:
+        good = []
+        for number, line in lines:
+            try:
+                good.append((number, prepare(document(line), _defaults(self._target))))
+            except SignalError as error:
+                self._refused += 1
+                click.echo(f"fabric: line {number}: {error}", err=True)
+                if self._strict:
+                    break
+        return good
+
+    async def _send(self, connection: Connection, good: list[tuple[int, list[bytes]]]) -> None:
+        numbers = [number for number, _ in good]
+        try:
+            ids = await _submit(connection, [entry for _, entry in good], self._when_full)
+        except ServerError:
+            click.echo(
+                f"fabric: stopped at lines {numbers[0]} to {numbers[-1]}, which are not known to "
+                f"have arrived; {self._sent} signals before them were sent",
+                err=True,
+            )
+            raise
+        self._sent += len(ids)
+        if self._is_watched:
+            click.echo(f"\r{self._sent} sent, {self._refused} refused", err=True, nl=False)
+        if self._quiet:
+            return
+        if self._as_json:
+            rows = [
+                msgspec.json.encode({"line": number, "id": entry_id}).decode()
+                for number, entry_id in zip(numbers, ids, strict=True)
+            ]
+        else:
+            rows = ids
+        click.echo("\n".join(rows))

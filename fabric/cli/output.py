@@ -1,0 +1,65 @@
+"""Putting things on paper: tables, JSON lines, ages. Nothing that agents say moves a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
+
+def plain(text: str) -> str:
+    """Return a text as one line without control characters: it may come from anybody."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "·" for character in text)
+
+
+def json_line(value: Any) -> str:
+    """Return a value as one line of JSON."""
+    return _encode(value).decode()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as a JSON document that a person can read too."""
+    click.echo(msgspec.json.format(_encode(value), indent=2))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines at once."""
+    text = "\n".join(lines)
+    if text:
+        click.echo(text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
+    """Return the lines of a table, its columns as wide as they need to be."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    return [
+        indent
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [list(header), *cells]
+    ]
+
+
+def ago(ms: int) -> str:
+    """Say how long ago a time was: `12 s`, `5 min`, `3 h`, `2 d`."""
+    seconds = max(0, time.time() - ms / 1000)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def when(ms: int) -> str:
+    """Return a time as RFC 3339, to the second, in UTC."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):  # an id written by hand
+        return str(ms)

@@ -1,0 +1,92 @@
+"""`fabric tail`: what has happened in a session, in order."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import click
+import msgspec
+
+from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.inbox import since_option
+from fabric.cli.options import json_option, on_target
+from fabric.cli.output import json_line, print_lines
+from fabric.client.log import pages
+from fabric.client.session import Session
+from fabric.store.keys import SessionKeys
+from fabric.store.port import BEGINNING, Entry
+from fabric.wire.timeline import Row, Timeline, clock
+
+#: Widths of the columns, those of the seeds' example. The last one is as wide as it needs to be.
+_WIDTHS = (4, 24, 6, 29)
+
+
+@click.command(short_help="Show a session's timeline.")
+@click.argument("name", metavar="[SESSION]", required=False)
+@on_target("session")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@since_option
+@json_option
+def command(
+    target: Target, name: str | None, follow: bool, since: bytes | None, as_json: bool
+) -> None:
+    """Print what has happened in a session: who said what, and what followed from it.
+
+    With --json the log's own entries, one a line: the signals, the directives, what was passed on
+    and what was refused, each with its id and its cause.
+    """
+    session = target.need("session", name)
+    run(_tail(target, session, since or BEGINNING, follow=follow, as_json=as_json))
+
+
+async def _tail(target: Target, name: str, after: bytes, *, follow: bool, as_json: bool) -> None:
+    async with connected(target) as connection:
+        keys = connection.keys(name)[1]
+        if not follow:
+            await Session(connection.store, keys).must_exist()
+        if as_json:
+            async for page in pages(connection.store, keys, after, follow=follow):
+                print_lines(_document(entry) for entry in page)
+            return
+        timeline, opened_ms = await _timeline(connection, keys, after)
+        print_lines(
+            [_line("Time", "Signal", "Stream", "Action"), _line(*("─" * w for w in _WIDTHS))]
+        )
+        async for page in pages(connection.store, keys, after, follow=follow):
+            rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
+            if rows and opened_ms is None:
+                opened_ms = rows[0].ms
+            print_lines(_words(row, opened_ms or 0) for row in rows)
+
+
+async def _timeline(
+    connection: Connection, keys: SessionKeys, after: bytes
+) -> tuple[Timeline, int | None]:
+    """Return a timeline that knows what was before its first row, and when the session opened."""
+    (opened,) = await connection.store.fields(keys.meta, ["opened_ms"])
+    streams: dict[str, str] = {}
+    if after != BEGINNING:
+        agents = await Session(connection.store, keys).agents()
+        streams = {name: agent.stream for name, agent in agents.items()}
+    return Timeline(streams), int(opened) if opened and opened.isdigit() else None
+
+
+def _words(row: Row, opened_ms: int) -> str:
+    return _line(clock(row.ms, opened_ms), row.signal, row.stream, row.action)
+
+
+def _line(*cells: str) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
+def _document(entry: Entry) -> str:
+    entry_id, flat = entry
+    fields: dict[str, object] = {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
+    payload = fields.get("payload")
+    if isinstance(payload, str):
+        with suppress(msgspec.MsgspecError, RecursionError):  # by hand: shown as it is
+            fields["payload"] = msgspec.json.decode(payload)
+    return json_line({"id": entry_id.decode(), **fields})

@@ -1,0 +1,112 @@
+"""`fabric wait`: block a script until a dependency is there, or until agents have ended."""
+
+from __future__ import annotations
+
+import click
+from click.core import ParameterSource
+
+from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.options import json_option, on_target
+from fabric.cli.output import json_line, plain, print_lines
+from fabric.client.emitter import Emitter
+from fabric.client.ending import until_ended
+from fabric.client.shell import Resolved, Shell
+from fabric.core.session import Agent, AgentStatus
+from fabric.errors import ConfigError
+
+
+@click.command(short_help="Wait for a dependency, an agent, or all agents.")
+@click.argument("dependency", required=False)
+@on_target("session", "agent", "stream")
+@click.option("--all", "everyone", is_flag=True, help="Wait until every agent has ended.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to wait.")
+@click.option("--reason", help="Why, for who looks at the session.")
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    target: Target,
+    dependency: str | None,
+    everyone: bool,
+    timeout: float | None,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Wait, and say what came of it.
+
+    \b
+      fabric wait schema-change    as the agent (FABRIC_AGENT): BLOCKED until it is resolved;
+                                   prints its location
+      fabric wait --agent QA       until that agent has completed (exit code 1: it has failed)
+      fabric wait --all            until all agents of the session have
+
+    Exit code 7 when --timeout is over first; the message says on whom it waited. A wait for a
+    dependency that ends without an answer is withdrawn.
+    """
+    named = context.get_parameter_source("agent") is ParameterSource.COMMANDLINE
+    if everyone and (dependency or named):
+        raise click.UsageError("--all takes neither a dependency nor --agent")
+    if dependency is not None:
+        answer = run(_resolved(target, dependency, reason, timeout))
+        _print_answer(dependency, answer, as_json=as_json)
+        return
+    if not everyone and not named:
+        raise click.UsageError("for what? A dependency, --agent NAME, or --all")
+    agents = run(_ended(target, None if everyone else target.agent, timeout))
+    if everyone or as_json:
+        print_lines(_row(name, agent, as_json=as_json) for name, agent in agents.items())
+    failed = {name: agent for name, agent in agents.items() if agent.status is AgentStatus.FAILED}
+    for name, agent in failed.items():
+        _note(f"{name} has failed: {agent.error or 'no reason given'}")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+async def _resolved(
+    target: Target, dependency: str, reason: str | None, timeout_s: float | None
+) -> Resolved:
+    session, agent = target.need("session"), target.need("agent")
+    async with connected(target, founding=True) as connection:
+        shell = _shell(connection, session, agent)
+        return await shell.wait_for(dependency, reason=reason, timeout_s=timeout_s)
+
+
+def _shell(connection: Connection, session: str, agent: str) -> Shell:
+    target, (partition, keys) = connection.target, connection.keys(session)
+    emitter = Emitter(
+        connection.store,
+        partition.number,
+        ingress_max=target.ingress_max,
+        limit_ms=target.emit_limit_ms,
+    )
+    return Shell(
+        connection.store, partition, keys, emitter, agent=agent, stream=target.stream, note=_note
+    )
+
+
+async def _ended(target: Target, name: str | None, timeout_s: float | None) -> dict[str, Agent]:
+    session = target.need("session")
+    if name == "":
+        raise ConfigError("no agent: name the one to wait for (--agent)")
+    async with connected(target) as connection:
+        keys = connection.keys(session)[1]
+        return await until_ended(connection.store, keys, name, timeout_s=timeout_s, note=_note)
+
+
+def _note(text: str) -> None:
+    click.echo(f"fabric: {plain(text)}", err=True)
+
+
+def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(
+            json_line({"dependency": dependency, "by": answer.by, "location": answer.location})
+        )
+    elif answer.location is not None:
+        click.echo(answer.location)
+
+
+def _row(name: str, agent: Agent, *, as_json: bool) -> str:
+    if as_json:
+        return json_line({"agent": name, "status": agent.status, "error": agent.error})
+    return plain(f"{name} {agent.status.value}")

@@ -1,0 +1,172 @@
+"""Dead letters: signals that were refused, and why; to be looked at, sent again or thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+from fabric.client.emitter import Emitter
+from fabric.errors import CallerError, NotAllowedError, NotFoundError
+from fabric.store.port import ClientStore, Entry
+from fabric.store.stream import parse_id
+from fabric.wire.record import RAW_PREFIX, revived
+
+#: Letters read, or sent again, at a time.
+PAGE = 256
+
+#: Fields that name a signal's type, in the order of the spellings.
+_TYPE_FIELDS = (b"type", b"signal", b"signal_type")
+
+
+class Letter(NamedTuple):
+    """A refused entry: why, where it stood under which id, and all it held."""
+
+    partition: int
+    id: str
+    code: str
+    reason: str
+    source: str
+    entry: str
+    fields: list[bytes]
+
+    @property
+    def ms(self) -> int:
+        """When it was refused, server time."""
+        return parse_id(self.id.encode())[0]
+
+    @property
+    def type(self) -> str:
+        """The signal's type, as far as it named one."""
+        return next((word for field in _TYPE_FIELDS if (word := self.field(field))), "")
+
+    def field(self, name: bytes) -> str:
+        """Return one field of what was sent, "" when it had none of that name."""
+        known = dict(zip(self.fields[::2], self.fields[1::2], strict=False))
+        return known.get(name, b"").decode("utf-8", "replace")
+
+
+class DeadLetters:
+    """The dead letters of all partitions."""
+
+    def __init__(self, store: ClientStore, partitions: int) -> None:
+        self._store = store
+        self._partitions = partitions
+
+    def label(self, letter: Letter) -> str:
+        """Name a letter: its id, with its partition where there are several."""
+        return letter.id if self._partitions == 1 else f"{letter.partition}/{letter.id}"
+
+    async def count(self) -> int:
+        """Return how many letters there are."""
+        return sum([await self._store.length(self._key(p)) for p in range(self._partitions)])
+
+    async def newest(self) -> AsyncIterator[Letter]:
+        """Yield all letters, the newest of each partition first."""
+        for number in range(self._partitions):
+            last = b"+"
+            while page := await self._page(number, b"-", last, newest_first=True):
+                for letter in page:
+                    yield letter
+                last = b"(" + page[-1].id.encode()
+
+    async def find(self, labels: list[str]) -> list[Letter]:
+        """Return the letters of these names. Raises NotFoundError, CallerError."""
+        found = [await self._find(label) for label in labels]
+        return list({(letter.partition, letter.id): letter for letter in found}.values())
+
+    async def present(self, wanted: Callable[[Letter], bool]) -> AsyncIterator[list[Letter]]:
+        """Yield the wanted ones of the letters that are there now, oldest first, by partition.
+
+        Letters that come meanwhile are left out: one that is sent again may be refused again.
+        """
+        for number in range(self._partitions):
+            newest = await self._page(number, b"-", b"+", newest_first=True, count=1)
+            first = b"-"
+            while newest and (page := await self._page(number, first, newest[0].id.encode())):
+                chosen = [letter for letter in page if wanted(letter)]
+                if chosen:
+                    yield chosen
+                first = b"(" + page[-1].id.encode()
+
+    async def retry(self, letters: list[Letter], emitter: Callable[[int], Emitter]) -> list[str]:
+        """Send letters again as they were, then remove them; return their new ingress ids.
+
+        In this order, so that none is lost: one that was sent and not removed is there twice.
+        Raises NotAllowedError for a letter that holds nothing to send.
+        """
+        for letter in letters:
+            source = self._store.namespace.partition(letter.partition).signals
+            if not letter.fields or letter.source != source:
+                raise NotAllowedError(f"letter {self.label(letter)} holds no signal to send again")
+        ids: list[str] = []
+        for number in sorted({letter.partition for letter in letters}):
+            chosen = [letter for letter in letters if letter.partition == number]
+            for start in range(0, len(chosen), PAGE):
+                part = chosen[start : start + PAGE]
+                entries = [letter.fields for letter in part]
+                sent = await emitter(number).send(entries, numbered=False)
+                await self._remove(number, part)
+                ids += [entry_id.decode() for entry_id in sent]
+        return ids
+
+    async def discard(self, letters: list[Letter]) -> None:
+        """Remove letters for good."""
+        for number in {letter.partition for letter in letters}:
+            await self._remove(number, [one for one in letters if one.partition == number])
+
+    async def _remove(self, number: int, letters: list[Letter]) -> None:
+        await self._store.delete_entries(self._key(number), [one.id.encode() for one in letters])
+
+    async def _find(self, label: str) -> Letter:
+        place, separator, entry_id = label.rpartition("/")
+        try:
+            parse_id(entry_id.encode())
+            numbers = [int(place)] if separator else list(range(self._partitions))
+        except ValueError:
+            raise CallerError(f"'{label}' is no id of a letter (fabric dead lists them)") from None
+        found: list[Letter] = []
+        for number in numbers:
+            if 0 <= number < self._partitions:
+                found += await self._page(number, entry_id.encode(), entry_id.encode())
+        if not found:
+            raise NotFoundError(f"no dead letter {label}")
+        if len(found) > 1:
+            names = ", ".join(map(self.label, found))
+            raise CallerError(f"several dead letters are called {label}: say which of {names}")
+        return found[0]
+
+    async def _page(
+        self,
+        number: int,
+        first: bytes,
+        last: bytes,
+        *,
+        newest_first: bool = False,
+        count: int = PAGE,
+    ) -> list[Letter]:
+        entries = await self._store.entries(
+            self._key(number), first, last, count, newest_first=newest_first
+        )
+        return [_letter(number, entry) for entry in entries]
+
+    def _key(self, number: int) -> str:
+        return self._store.namespace.partition(number).dead
+
+
+def _letter(partition: int, entry: Entry) -> Letter:
+    entry_id, flat = entry
+    # The raw fields are named with a prefix: none can pass for one of these.
+    known = {
+        name: value.decode("utf-8", "replace")
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+        if not name.startswith(RAW_PREFIX)
+    }
+    return Letter(
+        partition,
+        entry_id.decode(),
+        known.get(b"code", ""),
+        known.get(b"reason", ""),
+        known.get(b"source", ""),
+        known.get(b"id", ""),
+        revived(flat),
+    )

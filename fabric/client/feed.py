@@ -1,0 +1,136 @@
+"""Signals from lines of text, as any program can write them: NDJSON, in any of the spellings.
+
+What has come is handed on at once: a line typed on a pipe is a signal as soon as it has its line
+break, and only what came together is sent together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from fabric.core.limits import PAYLOAD_BYTES_MAX
+from fabric.errors import SignalError
+from fabric.wire.complaint import excess, shown
+
+#: Bytes read at a time; a pipe on Linux holds 64 KiB.
+READ_BYTES = 1 << 16
+
+#: Bytes of one line. JSON can take six bytes for a character (`\u0000`), and an envelope besides.
+LINE_BYTES_MAX = 6 * PAYLOAD_BYTES_MAX + 65_536
+
+#: Most signals, and about most bytes, of one script call: no call blocks the server for long.
+BATCH_SIGNALS_MAX = 256
+BATCH_BYTES_MAX = 1 << 20
+
+#: A line with its number, counted from 1. None: it was over LINE_BYTES_MAX, and is not kept.
+Line = tuple[int, bytes | None]
+
+
+def document(line: bytes | None) -> Mapping[str, Any]:
+    """Return the signal that a line spells: a JSON object, or a shorthand by itself.
+
+    Raises SignalError when it is neither. Whether it is a good signal is not looked at yet.
+    """
+    if line is None:
+        raise excess("line", LINE_BYTES_MAX + 1, f"{LINE_BYTES_MAX} bytes")
+    text = line.strip()
+    if not text.startswith((b"{", b"[", b'"')):
+        return {"type": text.decode("utf-8", "replace")}
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise SignalError("JSON", "line", shown(text), f"a JSON object ({error})") from None
+    if isinstance(value, str):
+        return {"type": value}
+    if not isinstance(value, dict):
+        raise SignalError("JSON", "line", shown(text), "a JSON object, or a shorthand")
+    return value
+
+
+class Lines:
+    """Cuts what is read into lines, and counts them. Empty ones count, and are left out."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._rest = bytearray()
+        self._is_skipping = False
+
+    def cut(self, chunk: bytes) -> list[Line]:
+        """Take what was read next; return the lines that are now whole."""
+        *whole, rest = chunk.split(b"\n")
+        found: list[Line] = []
+        for part in whole:
+            found += self._end(part)
+        self._keep(rest)
+        return found
+
+    def finish(self) -> list[Line]:
+        """Return the last line, if it had no line break."""
+        return list(self._end(b"")) if self._rest or self._is_skipping else []
+
+    def _end(self, part: bytes) -> Iterator[Line]:
+        self._keep(part)
+        self.number += 1
+        line, skipped = bytes(self._rest), self._is_skipping
+        self._rest, self._is_skipping = bytearray(), False
+        if skipped:
+            yield self.number, None
+        elif line.strip():
+            yield self.number, line
+
+    def _keep(self, part: bytes) -> None:
+        if self._is_skipping or len(self._rest) + len(part) > LINE_BYTES_MAX:
+            self._is_skipping = True
+            self._rest.clear()
+        else:
+            self._rest += part
+
+
+async def follow(descriptor: int) -> AsyncIterator[list[Line]]:
+    """Yield lines as they come, those that came together in batches of a bounded size."""
+    lines = Lines()
+    while chunk := await _read(descriptor):
+        for batch in batches(lines.cut(chunk)):
+            yield batch
+    for batch in batches(lines.finish()):
+        yield batch
+
+
+def batches(lines: list[Line]) -> Iterator[list[Line]]:
+    """Divide lines into what one script call takes."""
+    batch: list[Line] = []
+    size = 0
+    for number, line in lines:
+        length = len(line or b"")
+        if batch and (len(batch) == BATCH_SIGNALS_MAX or size + length > BATCH_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append((number, line))
+        size += length
+    if batch:
+        yield batch
+
+
+async def _read(descriptor: int) -> bytes:
+    """Read what is there; wait, without a thread that a Ctrl-C would have to wait for."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def arrived() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    try:
+        loop.add_reader(descriptor, arrived)
+    except OSError:  # a plain file: it never keeps anybody waiting
+        return os.read(descriptor, READ_BYTES)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, READ_BYTES)

@@ -1,0 +1,145 @@
+"""The signals as JSON Schema (draft 2020-12), for who speaks to the fabric in another language.
+
+A document schema holds for a signal in any of its spellings: payload fields may stand beside the
+envelope's or under `payload`, and a shorthand may say one of them. The fabric itself checks a
+little more than a schema can say: that names are printable, and that two spellings of one field
+in one document agree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX
+from fabric.core.signal import PAYLOADS, Name, SignalType
+from fabric.errors import SignalError
+from fabric.wire.spelling import canonical
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+_REF = "#/$defs/{name}"
+
+#: Fields that name the type, one for each spelling.
+_TYPE_FIELDS = ("type", "signal", "signal_type")
+
+Schema = dict[str, Any]
+
+
+def payload_schema(kind: SignalType) -> Schema:
+    """Return the schema of a signal's payload."""
+    (schema,), parts = msgspec.json.schema_components([PAYLOADS[kind]], ref_template=_REF)
+    own = parts.pop(PAYLOADS[kind].__name__, schema)
+    return {"$schema": DRAFT, **own, **({"$defs": parts} if parts else {})}
+
+
+def document_schema(kind: SignalType | None = None) -> Schema:
+    """Return the schema of a signal as a document: of one type, or of any."""
+    kinds = list(SignalType) if kind is None else [kind]
+    _, parts = msgspec.json.schema_components([PAYLOADS[one] for one in kinds], ref_template=_REF)
+    documents = {one.value: _document(one, parts[PAYLOADS[one].__name__]) for one in kinds}
+    used = {name: part for name, part in parts.items() if name in _shared(parts)}
+    if kind is not None:
+        return {"$schema": DRAFT, **documents[kind.value], **({"$defs": used} if used else {})}
+    return {
+        "$schema": DRAFT,
+        "title": "Signal",
+        "description": "A signal, in any of its spellings.",
+        "anyOf": [{"$ref": _REF.format(name=name)} for name in documents],
+        "$defs": {**documents, **used},
+    }
+
+
+def _shared(parts: dict[str, Schema]) -> set[str]:
+    """Name the parts that payloads refer to: the payloads themselves are not among them."""
+    return parts.keys() - {payload.__name__ for payload in PAYLOADS.values()}
+
+
+def _document(kind: SignalType, payload: Schema) -> Schema:
+    fields: Schema = payload["properties"]
+    said = _said_shortly(kind)
+    return {
+        "title": kind.value,
+        "description": payload.get("description", ""),
+        "type": "object",
+        "properties": {
+            # What a field of the payload and one of the envelope are both called is the envelope's.
+            **fields,
+            **_envelope(),
+            "payload": {"type": ["object", "null"], "properties": fields},
+        },
+        "allOf": [
+            {"anyOf": [_word(field, _pattern(kind, said)) for field in _TYPE_FIELDS]},
+            *(_given(kind, field, said) for field in payload["required"]),
+        ],
+    }
+
+
+def _envelope() -> Schema:
+    name = msgspec.json.schema(Name)
+    text = {"type": ["string", "null"], "maxLength": FIELD_BYTES_MAX}
+    time = {**text, "format": "date-time"}
+    counter = {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": COUNTER_MAX},
+            {"type": "string", "pattern": "^[0-9]{1,19}$"},
+            {"type": "null"},
+        ]
+    }
+    optional = {"anyOf": [name, {"enum": ["", None]}]}
+    return {
+        "session": {
+            "description": "the parallel run; by default the sender's FABRIC_SESSION",
+            "anyOf": [{**name, "pattern": r"^[^:\x00-\x1f\x7f-\x9f]*$"}, {"enum": ["", None]}],
+        },
+        "emitter": {
+            "description": "the agent that speaks; by default the sender's FABRIC_AGENT",
+            **optional,
+        },
+        "stream": {"description": "its line of work", **optional},
+        "at": {"description": "when it happened", **time},
+        "timestamp": {"description": "another name for `at`", **time},
+        "seq": {"description": "grows with every signal of an incarnation", **counter},
+        "incarnation": {"description": "grows each time the agent starts", **counter},
+        "task": {"description": "what the agent works on", **optional},
+        "trace": {"description": "W3C traceparent", **text},
+        "sig": {"description": "a signature of the signal", **text},
+    }
+
+
+def _word(field: str, pattern: str) -> Schema:
+    """Say that a type field holds a word."""
+    return {"required": [field], "properties": {field: {"type": "string", "pattern": pattern}}}
+
+
+def _pattern(kind: SignalType, said: str | None) -> str:
+    """Return what a type field matches: the word, alone or as a shorthand."""
+    if said is None:
+        argument = r"\s*"
+    elif said == "percent":
+        argument = r"\s*([0-9]+(\.[0-9]+)?\s*%?\s*)?"
+    else:
+        argument = r"[\s\S]*"
+    return rf"^\s*{kind.value}(\({argument}\))?\s*$"
+
+
+def _given(kind: SignalType, field: str, said: str | None) -> Schema:
+    """Say that a payload field is there, in one of the places where it may stand."""
+    places: list[Schema] = [
+        {"required": [field]},
+        {"required": ["payload"], "properties": {"payload": {"required": [field]}}},
+    ]
+    if field == said:
+        shorthand = rf"^\s*{kind.value}\(\s*\S[\s\S]*\)\s*$"
+        places += [_word(name, shorthand) for name in _TYPE_FIELDS]
+    return {"anyOf": places}
+
+
+def _said_shortly(kind: SignalType) -> str | None:
+    """Name the payload field that stands between the brackets of a shorthand."""
+    try:
+        payload = canonical({"type": f"{kind.value}(1)"})["payload"]
+    except SignalError:
+        return None
+    return str(next(iter(payload)))

@@ -1,0 +1,115 @@
+"""The command line as its users have it: a process of its own, its output and its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.servers import RunningServer
+
+#: Seconds for a command that is to end by itself; only a failure takes them all.
+COMMAND_SECONDS_MAX = 60.0
+
+#: Variables of whoever runs the tests that a command must not see.
+_HIDDEN = ("FABRIC_", "XDG_", "PYTHON")
+
+
+class Done(NamedTuple):
+    """What a command has printed, and what it ended with."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.lines]
+
+
+@dataclass
+class Shell:
+    """Runs `fabric` in a folder of its own, with nothing set but what a test sets."""
+
+    home: Path
+    variables: dict[str, str] = field(default_factory=dict)
+    started: "list[subprocess.Popen[str]]" = field(default_factory=list)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
+        return {**kept, "HOME": str(self.home), **self.variables, **more}
+
+    def run(
+        self, *words: str, given: str | bytes | None = None, program: str | None = None, **more: str
+    ) -> Done:
+        """Run one command to its end; `more` is added to its environment."""
+        done = subprocess.run(
+            self._argv(words, program),
+            cwd=self.home,
+            env=self.environment(**more),
+            input=given.encode() if isinstance(given, str) else given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            capture_output=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def good(self, *words: str, given: str | None = None, **more: str) -> Done:
+        """Run one command that must end well, without a word on stderr."""
+        done = self.run(*words, given=given, **more)
+        assert (done.code, done.err) == (0, ""), done
+        return done
+
+    def start(self, *words: str, **more: str) -> "subprocess.Popen[str]":
+        """Start a command and leave it running; `close` kills it if it still does at the end."""
+        process = subprocess.Popen(
+            self._argv(words, None),
+            cwd=self.home,
+            env=self.environment(**more),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for process in self.started:
+            process.kill()
+            with process:
+                pass  # closes its pipes and waits for its end
+
+    @staticmethod
+    def _argv(words: tuple[str, ...], program: str | None) -> list[str]:
+        if program is None:
+            return [sys.executable, "-m", "fabric.cli", *words]
+        return [sys.executable, "-c", program, *words]
+
+
+def is_following(server: RunningServer) -> bool:
+    """Whether a command waits in a blocking read."""
+    clients = server.cli("CLIENT", "LIST").splitlines()
+    return any(" name=fabric-cli " in line and " cmd=xread " in line for line in clients)
+
+
+def end(process: "subprocess.Popen[str]") -> Done:
+    """Wait until a started command has ended; return what is left of its output."""
+    try:
+        out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Done(process.returncode, out, err)

@@ -1,0 +1,68 @@
+"""`fabric down`: the project's own server and its users, and nothing else."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fabric.store import embedded
+from tests.cli.process import Shell, end
+from tests.cli.running import project, up
+from tests.servers import RunningServer
+from tests.store.embedded.members import is_gone
+from tests.waiting import until
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def here(lone: Shell) -> Iterator[Shell]:
+    with project(lone) as found:
+        yield found
+
+
+def test_there_is_nothing_to_stop(here: Shell) -> None:
+    done = here.run("down")
+    assert (done.code, done.out) == (3, "")
+    assert done.err == f"fabric: no private server runs for {here.home}\n"
+    done = here.run("down", "--json")
+    assert done.code == 3
+    assert done.json == {"server": None, "left": [], "remaining": []}
+
+
+def test_it_stops_up_with_all_that_it_runs(here: Shell) -> None:
+    with up(here) as running:
+        running.handle()
+        done = here.good("down", "--json")
+        assert done.json["server"]["pid"] == running.server_pid
+        assert done.json["left"] == [running.process.pid]
+        assert done.json["remaining"] == []
+        assert end(running.process).code == 0
+        assert all(map(is_gone, [*running.pids, running.server_pid]))
+    assert here.run("down").code == 3
+
+
+def test_it_stops_a_server_that_was_left_behind(here: Shell) -> None:
+    with up(here) as running:
+        running.kill()
+        until(lambda: all(map(is_gone, running.workers.values())), "the workers notice")
+        done = here.good("down")
+        assert done.lines == [
+            f"stopped {running.told['server']} of {here.home} (pid {running.server_pid})"
+        ]
+        assert is_gone(running.server_pid)
+
+
+def test_a_server_that_is_named_is_not_ours_to_stop(here: Shell, server: RunningServer) -> None:
+    done = here.run("down", FABRIC_REDIS_URL=server.url)
+    assert (done.code, done.out) == (3, "")
+    assert "no private server to stop" in done.err
+    assert "unset it" not in done.err
+    with up(here) as running:
+        done = here.run("down", FABRIC_REDIS_URL=server.url)
+        assert done.code == 3
+        assert "unset it" in done.err
+        assert embedded.find(here.home) is not None
+        # Named, but it is the private one.
+        assert here.good("down", FABRIC_REDIS_URL=running.told["url"]).code == 0
+        assert end(running.process).code == 0
+    assert server.alive

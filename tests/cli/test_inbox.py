@@ -1,0 +1,97 @@
+"""`fabric inbox`: what has come, in order, once; or again."""
+
+import pytest
+
+from fabric.client import inbox as paging
+from tests.cli.process import Shell, end, is_following
+from tests.cli.reading import all_pages
+from tests.servers import RunningServer
+from tests.waiting import until
+
+
+@pytest.fixture
+def told(shell: Shell, session: str, server: RunningServer) -> Shell:
+    """A shell whose agent A has been told four things, by log id 2-1, 3-1, 4-1 and 5-1."""
+    shell.good("emit", "STARTED", 'produces=["x","y"]')
+    shell.good("emit", "BLOCKED(x)", FABRIC_AGENT="B", FABRIC_STREAM="B")
+    shell.good("emit", "CHECKPOINT_REACHED(c)", FABRIC_AGENT="B")
+    shell.good("emit", "CHECKPOINT_REACHED(d)", FABRIC_AGENT="B")
+    shell.good("emit", "BLOCKED(y)", FABRIC_AGENT="C")
+    until(lambda: server.cli("XLEN", f"fabric:{{0}}:{session}:inbox:A") == 2)
+    return shell
+
+
+IDS = ["2-1", "3-1", "4-1", "5-1"]
+
+
+def ids(shell: Shell, *words: str) -> list[str]:
+    return [row["id"] for row in shell.good("inbox", "--json", *words).json_lines]
+
+
+def test_messages_come_once_in_the_order_of_the_log(told: Shell) -> None:
+    rows = told.good("inbox", "--json").json_lines
+    assert rows[0] == {
+        "id": "2-1",
+        "type": "NUDGE",
+        "from": "ORCHESTRATOR",
+        "stream": "",
+        "cause": "2-0",
+        "payload": {"on": "x", "waiting": ["B"]},
+        "to_everyone": False,
+    }
+    assert [(row["id"], row["to_everyone"]) for row in rows] == [
+        ("2-1", False),
+        ("3-1", True),
+        ("4-1", True),
+        ("5-1", False),
+    ]
+    assert ids(told) == []
+    assert told.good("inbox").out == ""
+
+
+def test_in_words(told: Shell) -> None:
+    lines = told.good("inbox").lines
+    assert [line.split()[:4] for line in lines[:2]] == [
+        ["2-1", "NUDGE", "from", "ORCHESTRATOR"],
+        ["3-1", "CHECKPOINT_REACHED", "from", "B"],
+    ]
+
+
+def test_peeking_leaves_them_unread(told: Shell) -> None:
+    assert ids(told, "--peek") == ids(told, "--peek") == IDS
+    assert ids(told) == IDS
+
+
+def test_a_count_is_a_page(told: Shell) -> None:
+    assert ids(told, "--count", "3") == IDS[:3]
+    assert ids(told, "--count", "3") == IDS[3:]
+
+
+def test_reading_again_from_an_id_moves_nothing(told: Shell) -> None:
+    assert ids(told) == IDS
+    assert ids(told, "--since", "3-1") == IDS[2:]
+    assert ids(told, "--since", "0") == IDS
+    assert ids(told) == []
+    assert told.run("inbox", "--since", "soon").code == 2
+
+
+def test_following_goes_on_with_what_comes(told: Shell, server: RunningServer) -> None:
+    process = told.start("inbox", "--follow", "--count", "5", "--json")
+    until(lambda: is_following(server))
+    told.good("emit", "CHECKPOINT_REACHED(e)", FABRIC_AGENT="B")
+    done = end(process)
+    assert done.code == 0
+    assert [row["id"] for row in done.json_lines] == [*IDS, "6-1"]
+    assert ids(told) == []
+
+
+def test_the_inbox_of_nobody_is_empty(shell: Shell) -> None:
+    assert shell.good("inbox", "--agent", "nobody").out == ""
+
+
+def test_pages_keep_the_order_across_the_two_streams(
+    told: Shell, monkeypatch: pytest.MonkeyPatch, server: RunningServer, session: str
+) -> None:
+    """With one message a page, the inbox's second must wait for the broadcast's first."""
+    monkeypatch.setattr(paging, "COUNT", 1)
+    assert all_pages(server.url, session, "A") == [[one] for one in IDS]

@@ -1,0 +1,168 @@
+"""`fabric up`: real processes, real signals, nothing left behind."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from fabric.store import embedded
+from tests.cli.process import Shell
+from tests.cli.running import project, up
+from tests.servers import RunningServer
+from tests.store.embedded.members import is_gone
+from tests.waiting import until
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def here(lone: Shell) -> Iterator[Shell]:
+    with project(lone) as found:
+        yield found
+
+
+def test_signals_are_handled_and_ctrl_c_leaves_nothing_behind(here: Shell) -> None:
+    with up(here) as running:
+        assert sorted(running.workers) == ["orchestrator", "synthesizer"]
+        assert running.told["private"] is True
+        assert running.told["project"] == str(here.home)
+        assert running.handle() == 1
+        assert running.handle() == 2
+        done = running.stop(signal.SIGINT)
+        assert done.code == 0, done
+        assert done.out == ""
+        assert "partition 0: given up by" in done.err
+        assert all(map(is_gone, [*running.pids, running.server_pid]))
+    assert embedded.find(here.home) is None
+    assert embedded.users(here.home) == []
+    with up(here) as again:
+        assert again.handle() == 3
+        assert again.stop().code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_ways_to_tell_it_to_stop(here: Shell, number: signal.Signals) -> None:
+    with up(here, "--orchestrators", "2") as running:
+        assert sorted(running.workers) == ["orchestrator 1", "orchestrator 2", "synthesizer"]
+        assert running.stop(number).code == 0
+        assert all(map(is_gone, [*running.pids, running.server_pid]))
+
+
+def test_it_says_where_the_server_is_and_what_to_try(here: Shell) -> None:
+    process = here.start("up")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    url = process.stdout.readline().strip()
+    found = embedded.find(here.home)
+    assert found is not None
+    assert url == found.url
+    said = [process.stderr.readline().strip() for _ in range(6)]
+    assert said[0] == f"fabric: {found.version}, private to {here.home} (pid {found.pid})"
+    tries = [line for line in said if line.startswith("fabric ")]
+    assert len(tries) == 3
+    # What it tells one to try works.
+    assert here.good("status", "--json").code == 0
+    assert here.good("emit", "PROGRESS(25%)", "--session", "demo", "--agent", "ME").out
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    process.stdout.close()
+    process.stderr.close()
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def test_killed_it_takes_its_workers_along_and_the_next_one_takes_over(here: Shell) -> None:
+    with up(here) as first:
+        assert first.handle() == 1
+        first.kill()
+        until(lambda: all(map(is_gone, first.workers.values())), "the workers notice")
+        found = embedded.find(here.home)
+        assert found is not None
+        assert found.pid == first.server_pid
+        assert embedded.users(here.home) == []
+        with up(here) as second:
+            assert second.server_pid == first.server_pid
+            assert second.handle() == 2
+            assert second.stop().code == 0
+            assert is_gone(first.server_pid)
+
+
+def test_a_worker_that_was_killed_is_started_again(here: Shell) -> None:
+    with up(here) as running, running.client() as client:
+        assert running.handle() == 1
+        owner = client.hget("fabric:{0}:lease", "owner")
+        os.kill(running.workers["orchestrator"], signal.SIGKILL)
+        until(lambda: client.hget("fabric:{0}:lease", "owner") not in (owner, ""), "another")
+        assert running.handle() == 2
+        done = running.stop()
+        assert done.code == 0
+        killed = (
+            f"fabric: orchestrator (pid {running.workers['orchestrator']}) was ended by SIGKILL"
+        )
+        assert killed in done.err
+        assert "fabric: orchestrator is back (pid " in done.err
+
+
+def test_a_second_ctrl_c_does_not_wait(here: Shell) -> None:
+    with up(here) as running:
+        running.handle()
+        os.kill(running.workers["orchestrator"], signal.SIGSTOP)
+        running.process.send_signal(signal.SIGINT)
+        until(lambda: is_gone(running.workers["synthesizer"]), "the other has drained")
+        done = running.stop(signal.SIGINT)
+        assert done.code == 1
+        assert "fabric: orchestrator did not drain and was killed" in done.err
+        assert all(map(is_gone, [*running.pids, running.server_pid]))
+
+
+def test_two_of_a_project_share_the_server(here: Shell) -> None:
+    with up(here) as first, up(here) as second:
+        assert first.server_pid == second.server_pid
+        assert first.stop().code == 0
+        assert not is_gone(second.server_pid)
+        assert second.handle() == 1
+        assert second.stop().code == 0
+        assert is_gone(second.server_pid)
+
+
+def test_a_server_that_is_named_is_used_and_left_alone(here: Shell, server: RunningServer) -> None:
+    server.flush()
+    server.cli("ACL", "SETUSER", "me", "on", ">topsecret", "~*", "&*", "+@all")
+    named = server.url.replace("unix://", "unix://me:topsecret@")
+    with up(here, FABRIC_REDIS_URL=named) as running:
+        assert running.told["private"] is False
+        assert running.told["url"] == server.url
+        assert running.handle() == 1
+        listed = subprocess.run(["/bin/ps", "-A", "-o", "args"], capture_output=True, check=True)
+        assert b"workers.supervisor" in listed.stdout
+        assert b"topsecret" not in listed.stdout
+        done = running.stop()
+        assert done.code == 0
+        assert "topsecret" not in done.err
+    assert server.alive
+    assert embedded.find(here.home) is None
+    assert not (here.home / ".fabric").exists()
+
+
+def test_a_server_that_may_evict_is_refused(here: Shell, server: RunningServer) -> None:
+    server.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    done = here.run("up", FABRIC_REDIS_URL=server.url)
+    server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert done.code == 6
+    assert "maxmemory-policy is allkeys-lru" in done.err
+    assert done.out == ""
+
+
+def test_a_server_that_is_away_ends_it(here: Shell) -> None:
+    done = here.run("up", FABRIC_REDIS_URL="unix:///nowhere/redis.sock")
+    assert (done.code, done.out) == (6, "")
+    done = here.run("up", FABRIC_REDIS_URL="nonsense")
+    assert (done.code, done.out) == (2, "")
+
+
+@pytest.mark.parametrize("count", ["0", "65", "many"])
+def test_a_number_of_orchestrators_that_is_none(here: Shell, count: str) -> None:
+    assert here.run("up", "--orchestrators", count).code == 2
+    assert embedded.find(here.home) is None

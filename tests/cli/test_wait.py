@@ -1,0 +1,173 @@
+"""`fabric wait`: for a dependency, for an agent, for all; and what is said when nothing comes."""
+
+import signal
+from typing import Any
+
+import pytest
+
+from tests.cli.process import Shell, end, is_following
+from tests.servers import RunningServer
+from tests.waiting import until
+
+#: Seconds for a wait that is to end without an answer: long enough for the orchestrator to hear of
+#: it, which takes some milliseconds.
+SOON = "1"
+
+
+@pytest.fixture
+def producer(shell: Shell) -> Shell:
+    """A shell whose agent A has declared to produce x, and has come to 40 %."""
+    shell.good("emit", "STARTED", 'produces=["x"]')
+    shell.good("emit", "PROGRESS(40%)")
+    until(lambda: agents(shell).get("A", {}).get("percent") == 40)
+    return shell
+
+
+def agents(shell: Shell) -> dict[str, Any]:
+    done = shell.run("status", "--json")
+    return dict(done.json["agents"]) if done.code == 0 else {}
+
+
+def waiters(shell: Shell, name: str = "x") -> list[str]:
+    dependencies = shell.run("status", "--json").json["dependencies"]
+    return list(dependencies.get(name, {}).get("waiters", {}))
+
+
+def test_a_dependency_that_comes(producer: Shell) -> None:
+    process = producer.start("wait", "x", FABRIC_AGENT="B", FABRIC_STREAM="B")
+    until(lambda: waiters(producer) == ["B"])
+    producer.good("emit", "DEPENDENCY_RESOLVED(x)", "--location", "here/it is")
+    assert end(process) == (0, "here/it is\n", "")
+
+
+def test_a_dependency_that_is_there(producer: Shell) -> None:
+    producer.good("emit", "DEPENDENCY_RESOLVED(x)", "--location", "here")
+    assert producer.good("wait", "x", FABRIC_AGENT="B").out == "here\n"
+    assert producer.good("wait", "x", "--json", FABRIC_AGENT="B").json == {
+        "dependency": "x",
+        "by": "A",
+        "location": "here",
+    }
+
+
+def test_a_dependency_without_a_location(producer: Shell) -> None:
+    producer.good("emit", "COMPLETED")
+    assert producer.good("wait", "x", "--agent", "B").out == ""
+
+
+def test_a_dependency_that_does_not_come(producer: Shell) -> None:
+    done = producer.run("wait", "x", "--timeout", SOON, FABRIC_AGENT="B")
+    assert (done.code, done.out) == (7, "")
+    assert done.err.startswith(
+        "fabric: B waited 1 s for x: to be produced by A, active at 40 %, last heard of "
+    )
+    until(lambda: waiters(producer) == [], "the wait is withdrawn")
+
+
+def test_a_dependency_that_nobody_makes(shell: Shell) -> None:
+    done = shell.run("wait", "y", "--timeout", SOON)
+    assert done.code == 7
+    assert "nobody has declared to produce it" in done.err
+
+
+def test_a_wait_that_nobody_has_handled(quiet: Shell) -> None:
+    done = quiet.run("wait", "y", "--timeout", SOON)
+    assert done.code == 7
+    assert "no orchestrator has handled this wait; is one running?" in done.err
+
+
+def test_a_producer_that_fails(producer: Shell) -> None:
+    process = producer.start("wait", "x", FABRIC_AGENT="B")
+    until(lambda: waiters(producer) == ["B"])
+    producer.good("emit", "FAILED", "error=disk full")
+    done = end(process)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "fabric: A failed to produce x: disk full\n"
+    until(lambda: waiters(producer) == [], "the wait is withdrawn")
+
+
+def test_an_agent_that_may_not_wait(producer: Shell) -> None:
+    producer.good("emit", "COMPLETED", FABRIC_AGENT="B")
+    done = producer.run("wait", "x", FABRIC_AGENT="B")
+    assert (done.code, done.out) == (4, "")
+    assert "B may not wait: B has completed as incarnation 1" in done.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_wait_that_is_broken_off_is_withdrawn(
+    producer: Shell, number: signal.Signals, code: int
+) -> None:
+    process = producer.start("wait", "x", FABRIC_AGENT="B")
+    until(lambda: waiters(producer) == ["B"])
+    process.send_signal(number)
+    assert end(process).code == code
+    until(lambda: waiters(producer) == [])
+
+
+def test_a_wait_outlasts_a_broken_connection(producer: Shell, server: RunningServer) -> None:
+    process = producer.start("wait", "x", FABRIC_AGENT="B")
+    until(lambda: waiters(producer) == ["B"])
+    until(lambda: is_following(server))
+    server.cli("CLIENT", "KILL", "TYPE", "normal")
+    producer.good("emit", "DEPENDENCY_RESOLVED(x)", "--location", "here")
+    done = end(process)
+    assert (done.code, done.out) == (0, "here\n")
+
+
+def test_an_agent_that_ends(producer: Shell, server: RunningServer) -> None:
+    process = producer.start("wait", "--agent", "A")
+    until(lambda: is_following(server))
+    producer.good("emit", "COMPLETED")
+    assert end(process) == (0, "", "")
+    assert producer.good("wait", "-a", "A", "--json").json == {
+        "agent": "A",
+        "status": "completed",
+        "error": "",
+    }
+
+
+def test_an_agent_that_has_failed(producer: Shell) -> None:
+    producer.good("emit", "FAILED", "error=disk full")
+    done = producer.run("wait", "--agent", "A")
+    assert (done.code, done.out, done.err) == (1, "", "fabric: A has failed: disk full\n")
+
+
+def test_an_agent_that_does_not_end(producer: Shell) -> None:
+    done = producer.run("wait", "--agent", "A", "--timeout", SOON)
+    assert done.code == 7
+    assert "A is active" in done.err
+
+
+def test_an_agent_that_is_yet_to_come(shell: Shell) -> None:
+    process = shell.start("wait", "--agent", "late")
+    assert process.stderr is not None
+    assert "nothing heard of late yet" in process.stderr.readline()
+    shell.good("emit", "STARTED", FABRIC_AGENT="late")
+    shell.good("emit", "COMPLETED", FABRIC_AGENT="late")
+    assert end(process).code == 0
+
+
+def test_all_agents(producer: Shell, session: str) -> None:
+    producer.good("emit", "STARTED", FABRIC_AGENT="B")
+    until(lambda: "B" in agents(producer))
+    done = producer.run("wait", "--all", "--timeout", SOON)
+    assert done.code == 7
+    assert f"in {session}: A is active, B is active" in done.err
+    process = producer.start("wait", "--all")
+    producer.good("emit", "COMPLETED", FABRIC_AGENT="B")
+    producer.good("emit", "COMPLETED")
+    assert end(process) == (0, "A completed\nB completed\n", "")
+
+
+def test_all_agents_of_which_one_has_failed(producer: Shell) -> None:
+    producer.good("emit", "FAILED")
+    done = producer.run("wait", "--all")
+    assert (done.code, done.out) == (1, "A failed\n")
+    assert done.err == "fabric: A has failed: no reason given\n"
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--all", "x"), ("--all", "--agent", "B"), ("x", "--timeout", "-1")]
+)
+def test_what_to_wait_for_must_be_clear(shell: Shell, words: tuple[str, ...]) -> None:
+    assert shell.run("wait", *words).code == 2

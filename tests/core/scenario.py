@@ -1,0 +1,213 @@
+"""Plays a scenario: a text file of what agents say, and below each line what the core answers.
+
+    # A comment. Empty lines and comments stay where they are.
+    rules agents_max=2 undeclared_grace_ms=5000
+    0:10  B  BLOCKED(schema-change)  {"reason": "no table yet"}
+        4-0  accepted
+        4-1  NUDGE to A: {"on":"schema-change","waiting":["B"]}
+    0:45  (time)
+        undeclared:schema-change: nothing to report
+    show agents
+
+Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
+incarnation 2, or `B@UI` on stream UI (its stream has its own name otherwise), or `B #5` for its
+signal number 5, or all of these: `B/2@UI #5`. `A, B` both say the same, one after the other.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fabric.core.decision import EVERYONE, Decision, Kind, Message, Outcome
+from fabric.core.rules import Rules
+from fabric.core.session import Session, Table
+from fabric.core.step import fire, step
+from fabric.errors import SignalError
+from fabric.wire.entry import decode
+
+#: Server time at 0:00 of every scenario, ms: 2025-12-30T19:30:00Z, the moment in the seeds.
+START_MS = 1_767_123_000_000
+
+SPEAKER = re.compile(
+    r"(?P<name>[^/@# ]+)(/(?P<incarnation>\d+))?(@(?P<stream>\S+))?( #(?P<seq>\d+))?"
+)
+TIME = re.compile(r"(?P<minutes>\d+):(?P<seconds>\d\d)(\.(?P<ms>\d{3}))?")
+
+
+class ScenarioError(Exception):
+    """A line that the runner does not understand, or that leaves something out."""
+
+
+class Line(NamedTuple):
+    """A line that is not an answer: a command, a comment, or an empty one."""
+
+    number: int
+    text: str
+
+
+def play(path: Path) -> str:
+    """Return the scenario with the answers that the core gives now."""
+    stage = Stage()
+    played: list[str] = []
+    for line in commands(path.read_text(encoding="utf-8")):
+        played.append(line.text)
+        if line.text and not line.text.startswith("#"):
+            try:
+                played += [f"    {answer}" for answer in stage.perform(line.text)]
+            except (ScenarioError, msgspec.MsgspecError) as error:
+                raise ScenarioError(f"{path.name}:{line.number}: {error}") from error
+    return "\n".join(played) + "\n"
+
+
+def commands(text: str) -> Iterator[Line]:
+    """Leave out the answers: lines that begin with a space."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith(" "):
+            yield Line(number, line.rstrip())
+
+
+class Stage:
+    """One session, its rules and its timers."""
+
+    def __init__(self) -> None:
+        self.session = Session("demo")
+        self.rules = Rules()
+        self.timers: dict[str, int] = {}
+
+    def perform(self, text: str) -> Iterator[str]:
+        """Carry out one line and yield what came out of it."""
+        word, _, rest = text.partition(" ")
+        if word == "rules":
+            self._set_rules(rest)
+        elif word == "show":
+            yield from self._show(*rest.split())
+        else:
+            yield from self._at(*re.split(r"\s{2,}", text, maxsplit=3))
+
+    def _set_rules(self, text: str) -> None:
+        given = dict(word.split("=") for word in text.split())
+        self.rules = msgspec.convert(
+            {**msgspec.to_builtins(self.rules), **given}, Rules, strict=False
+        )
+
+    def _at(self, time: str, who: str, signal: str = "", payload: str = "") -> Iterator[str]:
+        now_ms = read_time(time)
+        if who == "(time)":
+            yield from self._pass(now_ms)
+            return
+        late = [timer for timer, due_ms in self.timers.items() if due_ms <= now_ms]
+        if late:
+            raise ScenarioError(f"{late[0]} is due before that: add a (time) line")
+        for speaker in who.split(", "):
+            yield from self._say(now_ms, speaker, signal, payload)
+
+    def _say(self, now_ms: int, speaker: str, signal: str, payload: str) -> Iterator[str]:
+        match = SPEAKER.fullmatch(speaker)
+        if match is None or not signal:
+            raise ScenarioError(f"not a speaker and a signal: {speaker} {signal}")
+        entry = {
+            "session": self.session.name,
+            "type": signal,
+            "emitter": match["name"],
+            "stream": match["stream"] or match["name"],
+            "incarnation": match["incarnation"],
+            "seq": match["seq"],
+            "payload": payload,
+        }
+        fields = [part.encode() for pair in entry.items() if pair[1] for part in pair if part]
+        try:
+            decision = step(self.session, decode(fields), self.rules, now_ms)
+        except SignalError as error:
+            yield f"not a signal, {error.reason_code}: {error}"
+            return
+        yield from self._tell(decision, signal.partition("(")[0])
+
+    def _pass(self, now_ms: int) -> Iterator[str]:
+        due = sorted((due_ms, timer) for timer, due_ms in self.timers.items() if due_ms <= now_ms)
+        for _, timer in due:
+            del self.timers[timer]
+            decision = fire(self.session, timer, self.rules, now_ms)
+            if decision is None:
+                yield f"{timer}: nothing to report"
+            else:
+                yield f"{self.session.log}-0  {timer}"
+                yield from self._follow(decision)
+
+    def _tell(self, decision: Decision, word: str) -> Iterator[str]:
+        if decision.outcome is Outcome.REPEATED:
+            yield "repeated: dropped"
+            return
+        if decision.outcome is Outcome.REFUSED:
+            yield f"{self.session.log}-0  refused, {decision.code}: {decision.reason}"
+            return
+        yield f"{self.session.log}-0  accepted"
+        yield from self._follow(decision)
+        if decision.to_results:
+            yield f"{word} to the results"
+
+    def _follow(self, decision: Decision) -> Iterator[str]:
+        for number, message in enumerate(decision.messages, 1):
+            yield f"{self.session.log}-{number}  {describe(message)}"
+        for timer, due_ms in decision.timers.items():
+            if due_ms is None:
+                self.timers.pop(timer, None)
+                yield f"timer {timer} cancelled"
+            else:
+                self.timers[timer] = due_ms
+                yield f"timer {timer} at {show_time(due_ms)}"
+
+    def _show(self, kind: str, *names: str) -> Iterator[str]:
+        tables: dict[str, Table[Any]] = {
+            "agents": self.session.agents,
+            "dependencies": self.session.dependencies,
+            "tasks": self.session.tasks,
+        }
+        if kind not in tables:
+            raise ScenarioError(f"nothing to show called {kind}")
+        for name, record in tables[kind].records.items():
+            if not names or name in names:
+                yield f"{name}: {show_record(record)}"
+
+
+def describe(message: Message) -> str:
+    """Say a message in a line: what, from whom, to whom, with what."""
+    sender = "" if message.kind is Kind.DIRECTIVE and not message.forwarded else message.sender
+    return (
+        message.type
+        + (f" from {sender}" if sender else "")
+        + {EVERYONE: " to everyone", "": ", logged only"}.get(message.to, f" to {message.to}")
+        + (f": {message.payload.decode()}" if message.payload != b"{}" else "")
+    )
+
+
+def read_time(text: str) -> int:
+    """Read `m:ss` or `m:ss.mmm` as server time in ms."""
+    match = TIME.fullmatch(text)
+    if match is None:
+        raise ScenarioError(f"no time (m:ss): {text}")
+    seconds = int(match["minutes"]) * 60 + int(match["seconds"])
+    return START_MS + seconds * 1000 + int(match["ms"] or 0)
+
+
+def show_time(ms: int) -> str:
+    """Write server time as `m:ss`, with milliseconds where there are some."""
+    minutes, rest = divmod(ms - START_MS, 60_000)
+    seconds, thousandths = divmod(rest, 1000)
+    return f"{minutes}:{seconds:02}" + (f".{thousandths:03}" if thousandths else "")
+
+
+def show_record(record: msgspec.Struct) -> str:
+    """Write what a record holds, without what is as it is by default."""
+    known = msgspec.to_builtins(record)
+    return "  ".join(
+        f"{field.removesuffix('_ms')}={show_value(field, value)}" for field, value in known.items()
+    )
+
+
+def show_value(field: str, value: Any) -> str:
+    if isinstance(value, int) and field.endswith("_ms"):
+        return show_time(value)
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

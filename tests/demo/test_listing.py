@@ -1,0 +1,124 @@
+"""Finding the files: stable order, nothing followed into a loop, nothing left out in silence."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fabric.demo import listing
+from fabric.demo.listing import find
+from fabric.demo.source import FILE_BYTES_MAX, read
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {name}\n")
+
+
+def paths(root: Path) -> list[str]:
+    return [file.path for file in find(root).files]
+
+
+def test_files_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    write(tmp_path, "b.py", "a/z.py", "a/b/c.py", "a.py", "c/a.py", "note.txt", "x.pyc")
+    assert paths(tmp_path) == ["a/b/c.py", "a/z.py", "a.py", "b.py", "c/a.py"]
+    assert read(find(tmp_path).files[0]).text == "# a/b/c.py\n"
+
+
+def test_other_peoples_code_and_caches_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", ".git/a.py", ".venv/a.py", "__pycache__/a.py", "node_modules/m/a.py")
+    write(tmp_path, "build/a.py", "env/pyvenv.cfg", "env/lib/a.py")
+    assert paths(tmp_path) == ["a.py"]
+    assert sorted(item.path for item in find(tmp_path).skipped) == ["build", "env", "node_modules"]
+
+
+def test_a_path_below_a_skipped_name_is_reviewed_when_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "build/a.py", ".hidden/b.py")
+    assert paths(tmp_path / "build") == ["a.py"]
+    assert paths(tmp_path / ".hidden") == ["b.py"]
+
+
+def test_one_file_is_a_tree(tmp_path: Path) -> None:
+    write(tmp_path, "script", "other.py")
+    assert paths(tmp_path / "script") == ["script"]
+
+
+def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("missing", "pipe"):
+        with pytest.raises(FileNotFoundError):
+            find(tmp_path / name)
+
+
+def test_links_are_not_followed_and_cannot_loop(tmp_path: Path) -> None:
+    write(tmp_path, "a/a.py", "outside.py")
+    (tmp_path / "a/loop").symlink_to(tmp_path)
+    (tmp_path / "a/self.py").symlink_to("self.py")
+    (tmp_path / "a/link.py").symlink_to(tmp_path / "outside.py")
+    found = find(tmp_path / "a")
+    assert [file.path for file in found.files] == ["a.py"]
+    assert [item.path for item in found.skipped] == ["link.py", "self.py"]
+    (tmp_path / "entry").symlink_to(tmp_path / "a")
+    assert paths(tmp_path / "entry") == ["a.py"]
+
+
+def test_a_pipe_with_a_python_name_is_skipped(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.py")
+    found = find(tmp_path)
+    assert (found.files, found.skipped[0].reason) == ((), "not a regular file")
+
+
+def test_a_large_file_is_skipped_and_said_so(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_bytes(b"#" * (FILE_BYTES_MAX + 1))
+    write(tmp_path, "small.py")
+    found = find(tmp_path)
+    assert [file.path for file in found.files] == ["small.py"]
+    assert found.skipped[0].path == "large.py"
+    assert "1,000,001 bytes" in found.skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "word"),
+    [
+        ("FILES_MAX", 2, "files"),
+        ("TREE_BYTES_MAX", 14, "bytes"),
+        ("DIRECTORIES_MAX", 1, "director"),
+    ],
+)
+def test_a_limit_that_is_reached_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, word: str
+) -> None:
+    write(tmp_path, "a.py", "b.py", "c/c.py", "d.py")
+    monkeypatch.setattr(listing, limit, value)
+    found = find(tmp_path)
+    assert [file.path for file in found.files] == ["a.py", "b.py"]
+    (item,) = found.skipped
+    assert (item.path[0], word in item.reason, "nothing after" in item.reason) == ("c", True, True)
+
+
+def test_skipped_things_over_the_limit_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.py").symlink_to("nowhere")
+    monkeypatch.setattr(listing, "SKIPPED_NAMED_MAX", 2)
+    assert [item.path for item in find(tmp_path).skipped] == ["0.py", "1.py", "…"]
+    assert "3 more" in find(tmp_path).skipped[-1].reason
+
+
+def test_names_that_do_not_print_are_escaped_and_still_open(tmp_path: Path) -> None:
+    name = b"a\x1b[31m\xff\n.py"
+    with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:  # noqa: PTH118, PTH123 - a name of bytes
+        file.write(b"x = 1\n")
+    (located,) = find(tmp_path).files
+    assert located.path == "a\\x1b[31m\\udcff\\x0a.py"
+    assert read(located).text == "x = 1\n"
+
+
+def test_the_package_around_the_root_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "src/outer/__init__.py", "src/outer/inner/__init__.py", "src/outer/inner/a.py")
+    assert find(tmp_path / "src").package == ""
+    assert find(tmp_path / "src/outer/inner").package == "outer.inner"
+    assert find(tmp_path / "src/outer/inner/a.py").package == "outer.inner"

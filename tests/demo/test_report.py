@@ -1,0 +1,205 @@
+"""The report: complete, bounded, and not to be broken by what stands in the reviewed files."""
+
+import re
+
+import msgspec
+import pytest
+
+from fabric.demo import markdown, report
+from fabric.demo.finding import Finding, Severity
+from fabric.demo.listing import Skipped
+from fabric.demo.recommend import draft
+from fabric.demo.report import AgentSummary, Arrival, Report, Row, clock, render
+
+HOSTILE = (
+    "`` `x` ``` | *b* _i_ <script>alert(1)</script> [a](http://evil) ![i](x) \n# H \x1b[31m\u202e"
+)
+
+
+def finding(
+    severity: Severity, path: str = "a.py", line: int = 3, message: str = "is `wrong`"
+) -> Finding:
+    key = f"{path}:{line}:some-rule"
+    return Finding(key, path, line, "some-rule", message, severity, "x == None", "Repair it.")
+
+
+def made(*findings: Finding, **changes: object) -> Report:
+    arrivals = tuple(Arrival("SAFETY", 310 + n, item) for n, item in enumerate(findings))
+    whole = Report(
+        path="src",
+        session="demo-1",
+        started="2026-01-02 03:04 UTC",
+        elapsed_ms=3_210,
+        files=42,
+        agents=(
+            AgentSummary("SAFETY", "C", "completed", 2_000, draft(findings)),
+            AgentSummary("STYLE", "B", "completed", 3_000),
+        ),
+        arrivals=arrivals,
+        timeline=(
+            Row(5_120, "DEPENDENCY_RESOLVED", "A", "INDEXER", "the index is ready"),
+            Row(0, "STARTED", "A, B", "", "All begin"),
+        ),
+        commands=("redis-cli XRANGE 'fabric:{0}:demo-1:log' - +",),
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def test_the_report_tells_all_of_it() -> None:
+    text = render(made(finding(Severity.HIGH), finding(Severity.LOW, "b.py", 9)))
+    assert text.startswith("# Code review of `src`\n")
+    assert (
+        "2 agents reviewed 42 files in 3.2 s and found 2 things: 1 high, 0 medium, 1 low." in text
+    )
+    assert "The first finding was there after 0.31 s, while 2 agents were still at work." in text
+    assert "| SAFETY | C | 1 | 0 | 1 | 0:00.310 | 0:02.000 | completed |" in text
+    assert "| STYLE | B | 0 | 0 | 0 | – | 0:03.000 | completed |" in text
+    assert "- **2 × some-rule** in 2 files (high, SAFETY). Repair it. Begin at `a.py:3`" in text
+    assert "### High (1)\n\n**`a.py`**\n\n- line 3: is `wrong` (some-rule, SAFETY)" in text
+    assert "  `x == None`\n" in text
+    assert "### Medium" not in text
+    assert "```sh\nredis-cli XRANGE 'fabric:{0}:demo-1:log' - +\n```" in text
+
+
+def test_the_timeline_is_a_table_in_order_of_time() -> None:
+    lines = render(made()).splitlines()
+    start = lines.index("| Time | Signal | Stream | Action |")
+    assert lines[start + 2 : start + 4] == [
+        "| 0:00.000 | STARTED | A, B | All begin |",
+        "| 0:05.120 | DEPENDENCY_RESOLVED | A | INDEXER: the index is ready |",
+    ]
+
+
+def test_nothing_found_is_a_report_too() -> None:
+    text = render(made(agents=(), timeline=(), commands=()))
+    assert "found nothing to complain of" in text
+    assert "##" not in text
+
+
+def test_findings_over_the_limit_are_counted_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "FINDINGS_SHOWN_MAX", 2)
+    monkeypatch.setattr(report, "FILES_NAMED_MAX", 1)
+    found = [finding(Severity.LOW, f"{name}.py", line) for name in "abc" for line in (1, 2)]
+    text = render(made(*found))
+    assert "… and 4 more, in `b.py` (2), and 1 more file." in text
+    assert text.count("(some-rule, SAFETY)") == 2
+
+
+def test_a_long_timeline_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "TIMELINE_HEAD_MAX", 2)
+    monkeypatch.setattr(report, "TIMELINE_TAIL_MAX", 1)
+    rows = tuple(Row(n, f"S{n}", "A", "", "x") for n in range(10))
+    shown = [
+        line.split(" | ")[1:] for line in render(made(timeline=rows)).splitlines() if "|" in line
+    ]
+    signals = [
+        cells[0] for cells in shown if cells and cells[0].startswith("S") and len(cells) == 3
+    ]
+    assert signals[-3:] == ["S0", "S1", "S9"]
+    assert "7 more signals" in render(made(timeline=rows))
+
+
+def test_what_was_skipped_is_said() -> None:
+    skipped = tuple(Skipped(f"{n}.py", "too | large") for n in range(30))
+    text = render(made(skipped=skipped))
+    assert "see [Not reviewed](#not-reviewed)" in text
+    assert "- `0.py`: too \\| large" in text
+    assert "- and 10 more" in text
+
+
+def test_hostile_text_stays_text() -> None:
+    evil = finding(Severity.HIGH, f"{HOSTILE}.py", 1, HOSTILE)
+    evil = msgspec.structs.replace(evil, evidence=HOSTILE, rule=HOSTILE, recommendation=HOSTILE)
+    text = render(
+        made(
+            evil,
+            path=HOSTILE,
+            session=HOSTILE,
+            timeline=(Row(1, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+            commands=(f"```\n{HOSTILE}",),
+            skipped=(Skipped(HOSTILE, HOSTILE),),
+        )
+    )
+    assert all(line.isprintable() for line in text.split("\n"))
+    bare = re.sub(r"\\.", "", markdown_without_code(text))
+    assert "<" not in bare
+    assert "](" not in bare.replace("[Not reviewed](#not-reviewed)", "")
+    assert "http://" not in bare
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(headings) == len(set(headings)) == 8
+    (row,) = [line for line in text.splitlines() if line.startswith("| 0:00.001")]
+    assert row.replace("\\|", "").count("|") == 5
+
+
+def markdown_without_code(text: str) -> str:
+    """The text without its code spans and blocks, by the rule that the fence's length counts."""
+    kept, position = [], 0
+    while position < len(text):
+        if text[position] != "`":
+            kept.append(text[position : position + 1 + (text[position] == "\\")])
+            position += len(kept[-1])
+            continue
+        end = position
+        while end < len(text) and text[end] == "`":
+            end += 1
+        fence = text[position:end]
+        close = end
+        while (close := text.find(fence, close)) >= 0:
+            after = close + len(fence)
+            if text[close - 1] != "`" and text[after : after + 1] != "`":
+                break
+            while text[close : close + 1] == "`":
+                close += 1
+        position = close + len(fence) if close >= 0 else len(text)
+    return "".join(kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("plain words, a_b and 3.5", "plain words, a_b and 3.5"),
+        ("*a* _b_ `c`", "\\*a\\* \\_b\\_ \\`c\\`"),
+        ("__init__", "\\_\\_init\\_\\_"),
+        ("# no heading", "\\# no heading"),
+        ("- no list", "\\- no list"),
+        ("1. no list", "1\\. no list"),
+        ("a\nb", "a\\\\x0ab"),
+        ("http://x www.x", "http:/\\/x www\\.x"),
+    ],
+)
+def test_running_text(value: str, expected: str) -> None:
+    assert markdown.text(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("x", "`x`"),
+        ("a`b", "``a`b``"),
+        ("`a", "`` `a ``"),
+        ("", ""),
+        (" a ", "`  a  `"),
+    ],
+)
+def test_code_spans(value: str, expected: str) -> None:
+    assert markdown.code(value) == expected
+
+
+def test_messages_mark_names_by_backticks() -> None:
+    assert markdown.prose("the `a_b|c` is *bad*") == "the `a_b|c` is \\*bad\\*"
+    assert markdown.prose("one ` only") == "one \\` only"
+
+
+def test_a_bar_does_not_end_a_cell_and_a_fence_does_not_close() -> None:
+    assert markdown.table(["h"], [["a|b"], ["a\\|b"]])[2:] == ["| a\\|b |", "| a\\|b |"]
+    assert markdown.block(["```", "x"]) == ["````", "```", "x", "````"]
+
+
+def test_clock() -> None:
+    assert [clock(ms) for ms in (0, 5_120, 61_001, 3_600_000, -5)] == [
+        "0:00.000",
+        "0:05.120",
+        "1:01.001",
+        "60:00.000",
+        "0:00.000",
+    ]

@@ -1,0 +1,54 @@
+"""What the acceptance tests share: daemons, proxies, tests on an event loop."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.daemon import Daemon, daemon
+from tests.proxy import Proxy
+from tests.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.waiting import run_coroutine_test
+
+__all__ = ["daemon"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    return run_coroutine_test(pyfuncitem)
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have settings of their own."""
+    monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
+    for name in ("REDIS_URL", "SESSION", "AGENT", "STREAM", "NAMESPACE"):
+        monkeypatch.delenv(f"FABRIC_{name}", raising=False)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[RunningServer], Proxy]]:
+    """Puts a proxy in front of a server."""
+    started: list[Proxy] = []
+
+    def start(server: RunningServer) -> Proxy:
+        started.append(Proxy(server))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture(scope="module", params=flavours())
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Daemon]]:
+    """A server and an orchestrator that have to live through all that a module does to them."""
+    try:
+        server = start_server(request.param)
+    except ServerMissingError as error:
+        pytest.fail(str(error), pytrace=False)
+    daemon = Daemon(server.url)
+    yield server, daemon
+    is_alive = daemon.is_alive
+    daemon.close()
+    server.remove()
+    assert is_alive, "the orchestrator has ended"

@@ -1,0 +1,72 @@
+"""A worker that stands still for longer than its lease, and then goes on as if nothing had been."""
+
+from tests.daemon import Daemon, StartDaemon
+from tests.ledger import (
+    LEASE,
+    RESULTS,
+    add,
+    client,
+    is_settled,
+    rows,
+    server_ms,
+    session,
+    story,
+    values,
+)
+from tests.servers import RunningServer
+from tests.waiting import until
+
+DEMO = session("demo")
+LEASE_MS = 500
+
+
+def report(server: RunningServer, seq: int) -> None:
+    add(
+        server,
+        session="demo",
+        type="PARTIAL_RESULT",
+        emitter="A",
+        seq=seq,
+        incarnation=1,
+        payload='{"partial": {"n": 1}}',
+    )
+
+
+def freeze_while_it_reads(server: RunningServer, worker: Daemon) -> None:
+    """What comes now is in its socket when it wakes up: it has something to commit."""
+    while True:
+        worker.freeze()
+        with client(server) as asking:
+            if any("b" in line["flags"] for line in asking.client_list()):
+                return
+        worker.thaw()
+
+
+def test_it_commits_nothing_after_waking(server: RunningServer, daemon: StartDaemon) -> None:
+    frozen = daemon(server.url, "--name", "frozen", lease_ms=LEASE_MS)
+    frozen.hear("taken by frozen")
+    report(server, 1)
+    until(lambda: is_settled(server), frozen.said)
+    epoch = values(server, LEASE)["epoch"]
+
+    freeze_while_it_reads(server, frozen)
+    frozen_ms = server_ms(server)
+    report(server, 2)
+    other = daemon(server.url, "--name", "other", lease_ms=LEASE_MS)
+    other.hear("taken by other")
+    report(server, 3)
+    until(lambda: is_settled(server), other.said)
+    new_epoch = values(server, LEASE)["epoch"]
+    assert int(new_epoch) > int(epoch)
+    until(lambda: server_ms(server) > frozen_ms + 3 * LEASE_MS, "three leases go by")
+    version = values(server, LEASE)["version"]
+
+    frozen.thaw()
+    frozen.hear(f"commit on partition 0 under epoch {epoch} refused: fenced; other holds epoch")
+    assert values(server, LEASE)["version"] == version
+
+    report(server, 4)
+    until(lambda: is_settled(server), other.said)
+    assert story(server, DEMO) == [f"{n}-0 PARTIAL_RESULT A" for n in (1, 2, 3, 4)]
+    assert [row["seq"] for row in rows(server, DEMO.log)] == ["1", "2", "3", "4"]
+    assert [row["cause"] for row in rows(server, RESULTS)] == ["1-0", "2-0", "3-0", "4-0"]

@@ -1,0 +1,298 @@
+"""A proxy in front of a server that loses what a network can lose, at the moment a test chooses.
+
+It understands just enough of the protocol to tell one request and one reply from the next: a rule
+can therefore say "this request goes through, its reply does not".
+"""
+
+import asyncio
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+import hiredis
+
+from fabric.store import scripts
+from tests.servers import RunningServer, short_directory
+
+#: Bytes taken from a socket at a time.
+CHUNK_BYTES = 1 << 18
+
+T = TypeVar("T")
+Request = list[bytes]
+Match = Callable[[Request], bool]
+
+
+class Fault(Enum):
+    """What becomes of a request, or of its reply."""
+
+    #: The request goes through; its reply is lost with the connection.
+    CUT_REPLY = "cut reply"
+    #: The request goes through; its reply never comes, the connection stays.
+    SWALLOW_REPLY = "swallow reply"
+    #: The request goes through; its reply waits until the rule is lifted.
+    DELAY_REPLY = "delay reply"
+    #: The request is lost with the connection.
+    CUT_REQUEST = "cut request"
+    #: The connection is lost at once; the request goes through when the rule is lifted.
+    LATE_REQUEST = "late request"
+    #: The request goes through twice; one reply comes back.
+    REPEAT_REQUEST = "repeat request"
+
+
+@dataclass
+class Rule:
+    """A fault that befalls the requests that match, after the first `skip`, `times` times."""
+
+    fault: Fault
+    match: Match
+    times: int = 1
+    skip: int = 0
+    #: How often it has struck.
+    struck: int = 0
+    #: Requests that have been let through after all, and answered.
+    landed: int = 0
+    lifted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def strikes(self, request: Request) -> bool:
+        if self.struck >= self.times or not self.match(request):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.struck += 1
+        return True
+
+
+def command(name: str) -> Match:
+    """Match requests by the command's name."""
+    return lambda request: request[0].upper() == name.encode()
+
+
+def script(verb: str) -> Match:
+    """Match calls of one of our scripts, by its digest or by its text."""
+    known = {scripts.digest(verb).encode(), scripts.source(verb).encode()}
+    return lambda request: len(request) > 1 and request[1] in known
+
+
+def carrying(*words: bytes) -> Match:
+    """Match requests that have these words in an argument."""
+    return lambda request: all(any(word in part for part in request) for word in words)
+
+
+def every_of(*matches: Match) -> Match:
+    """Match what all of these match."""
+    return lambda request: all(match(request) for match in matches)
+
+
+class Proxy:
+    """Listens on a unix socket and on a TCP port of this machine; runs in a thread of its own."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._server = server
+        self._directory = short_directory()
+        self._loop = asyncio.new_event_loop()
+        self._rules: list[Rule] = []
+        self._lines: set[_Line] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[asyncio.Server] = []
+        self.port = 0
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._run(self._listen())
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._directory / 'redis.sock'}"
+
+    def fault(self, fault: Fault, match: Match, *, times: int = 1, skip: int = 0) -> Rule:
+        """Let a fault befall the next requests that match."""
+        rule = Rule(fault, match, times, skip)
+        self._loop.call_soon_threadsafe(self._rules.append, rule)
+        return rule
+
+    def lift(self, rule: Rule) -> None:
+        """End a rule; what it has held back goes through."""
+
+        def end() -> None:
+            rule.times = rule.struck
+            rule.lifted.set()
+
+        self._loop.call_soon_threadsafe(end)
+
+    def cut_all(self) -> int:
+        """Cut every connection there is; return how many."""
+        return self._run(self._cut())
+
+    def refuse(self) -> None:
+        """Cut every connection and take no new ones."""
+        self._run(self._stop_listening())
+
+    def accept(self) -> None:
+        """Take connections again."""
+        self._run(self._listen())
+
+    def close(self) -> None:
+        """End it all."""
+        self._run(self._stop_listening())
+        self._run(self._cancel())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _listen(self) -> None:
+        path = self._directory / "redis.sock"
+        path.unlink(missing_ok=True)
+        tcp = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = tcp.sockets[0].getsockname()[1]
+        self._listeners = [tcp, await asyncio.start_unix_server(self._serve, str(path))]
+
+    async def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        await self._cut()
+
+    async def _cut(self) -> int:
+        lines = [line for line in self._lines if line.cut()]
+        return len(lines)
+
+    async def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far = await asyncio.open_unix_connection(str(self._server.socket))
+        except OSError:
+            writer.transport.abort()
+            return
+        line = _Line(self._rules, (reader, writer), far)
+        self._lines.add(line)
+        for work in (line.requests(), line.replies()):
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        self._lines = {line for line in self._lines if not line.is_cut}
+        return len(self._lines)
+
+
+_NOTHING = object()
+
+
+class _Line:
+    """One connection through the proxy."""
+
+    def __init__(
+        self,
+        rules: list[Rule],
+        near: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        far: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self._rules = rules
+        self._from_client, self._to_client = near
+        self._from_server, self._to_server = far
+        #: Requests that the server has not answered yet, each with the fault that befalls it.
+        self._unanswered: deque[Rule | None] = deque()
+        #: A request that goes through twice, and the reply to the first time.
+        self._twice = b""
+        self._first_reply = b""
+        self.is_cut = False
+        self._server_ended = asyncio.Event()
+
+    def cut(self) -> bool:
+        """Cut both sides; say whether there was anything to cut."""
+        was_open, self.is_cut = not self.is_cut, True
+        self._to_client.transport.abort()
+        self._to_server.transport.abort()
+        return was_open
+
+    async def requests(self) -> None:
+        """Pass on what the client asks."""
+        parser = hiredis.Reader(notEnoughData=_NOTHING)
+        try:
+            while chunk := await self._from_client.read(CHUNK_BYTES):
+                parser.feed(chunk)
+                while (request := parser.gets()) is not _NOTHING:
+                    await self._pass(request)
+        except (OSError, _CutError):
+            pass
+        self.cut()
+
+    async def _pass(self, request: Request) -> None:
+        rule = next((rule for rule in self._rules if rule.strikes(request)), None)
+        arguments: Any = tuple(request)
+        packed = hiredis.pack_command(arguments)
+        if rule is None or rule.fault not in (Fault.CUT_REQUEST, Fault.LATE_REQUEST):
+            self._unanswered.append(rule)
+            self._to_server.write(packed)
+            if rule is not None and rule.fault is Fault.REPEAT_REQUEST:
+                self._twice = packed
+            await self._to_server.drain()
+            return
+        if rule.fault is Fault.LATE_REQUEST:
+            self._to_client.transport.abort()
+            await rule.lifted.wait()
+            self._unanswered.append(rule)
+            self._to_server.write(packed)
+            await self._server_ended.wait()
+            return
+        raise _CutError
+
+    async def replies(self) -> None:
+        """Pass on what the server answers."""
+        parser = hiredis.Reader(notEnoughData=_NOTHING)
+        kept = b""
+        try:
+            while chunk := await self._from_server.read(CHUNK_BYTES):
+                parser.feed(chunk)
+                kept += chunk
+                if not any(self._unanswered):
+                    self._to_client.write(kept)
+                    kept = b""
+                while (reply := parser.gets()) is not _NOTHING:
+                    rule = self._unanswered.popleft()
+                    if rule is not None:
+                        await self._befall(rule, reply, kept)
+                        kept = b""
+                await self._to_client.drain()
+        except (OSError, _CutError):
+            pass
+        self._server_ended.set()
+        self.cut()
+
+    async def _befall(self, rule: Rule, reply: Any, kept: bytes) -> None:
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            # Nothing has gone through: the client sends the script's text now.
+            rule.struck -= 1
+            self._to_client.write(kept)
+            return
+        if self._twice:
+            self._unanswered.append(rule)
+            self._to_server.write(self._twice)
+            self._twice, self._first_reply = b"", kept
+            return
+        rule.landed += 1
+        if rule.fault is Fault.REPEAT_REQUEST:
+            self._to_client.write(self._first_reply)
+        if rule.fault in (Fault.CUT_REPLY, Fault.LATE_REQUEST):
+            raise _CutError
+        if rule.fault is Fault.DELAY_REPLY:
+            await rule.lifted.wait()
+            self._to_client.write(kept)
+
+
+class _CutError(Exception):
+    """A rule says that the connection is to be cut."""

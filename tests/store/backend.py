@@ -1,0 +1,259 @@
+"""The stores that the conformance suite runs on, with a hand on the server behind each.
+
+A test speaks to the fabric through `open()`; whatever a person or an accident does to the server
+goes through the other methods.
+"""
+
+import itertools
+from typing import Any, Protocol
+
+from fabric.store.memory import MemoryStore
+from fabric.store.memory_server import MemoryServer
+from fabric.store.port import Batch, ClientStore, Entry, Lease, WorkerStore
+from fabric.store.redis import RedisStore
+from tests.servers import RunningServer
+from tests.waiting import eventually
+
+#: Lease time of tests in which no lease is to end, ms.
+LONG_MS = 60_000
+#: Lease time of tests in which one does, ms.
+SHORT_MS = 30
+
+ORCHESTRATORS = "orchestrators"
+
+_numbers = itertools.count(1)
+
+
+class Store(WorkerStore, ClientStore, Protocol):
+    """Both halves."""
+
+
+class Backend(Protocol):
+    """One server, empty at first."""
+
+    def open(self, namespace: str = "fabric") -> Store:
+        """A store of its own connections; closed by `close`."""
+
+    async def close(self) -> None:
+        """Close what was opened."""
+
+    async def now_ms(self) -> int:
+        """The server's time."""
+
+    async def pass_ms(self, ms: int) -> None:
+        """Return when the server's clock has moved on by so much."""
+
+    async def dump(self) -> dict[str, Any]:
+        """Everything there is: key → its type and what it holds."""
+
+    async def drop(self, key: str) -> None:
+        """DEL."""
+
+    async def flush(self) -> None:
+        """FLUSHALL."""
+
+    async def put(self, key: str, kind: str) -> None:
+        """Make the key hold something of this type, in place of what it held."""
+
+    async def set_field(self, key: str, field: str, value: bytes) -> None:
+        """HSET."""
+
+    async def append(self, key: str, entry_id: str, *fields: bytes) -> None:
+        """XADD by hand."""
+
+    async def position(self, key: str, group: str) -> bytes | None:
+        """Last id delivered to a consumer group; None when there is no such group."""
+
+    async def destroy_group(self, key: str, group: str) -> None:
+        """XGROUP DESTROY."""
+
+
+class MemoryBackend:
+    """A server in memory; its clock moves only when told."""
+
+    def __init__(self) -> None:
+        self.server = MemoryServer()
+        self.clock_ms = 1_767_123_000_000
+
+    def open(self, namespace: str = "fabric") -> MemoryStore:
+        return MemoryStore(lambda: self.clock_ms, namespace, self.server)
+
+    async def close(self) -> None:
+        pass
+
+    async def now_ms(self) -> int:
+        return self.clock_ms
+
+    async def pass_ms(self, ms: int) -> None:
+        self.clock_ms += ms
+
+    async def dump(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key in list(self.server.keys):
+            kind = self.server.kind(key)
+            if kind is None:
+                continue
+            value = self.server.keys[key][1]
+            if kind == "stream":
+                content: Any = value.between(b"-", b"+")
+            else:
+                content = sorted(value.items()) if isinstance(value, dict) else value
+            found[key] = (kind, content)
+        return found
+
+    async def drop(self, key: str) -> None:
+        self.server.keys.pop(key, None)
+
+    async def flush(self) -> None:
+        self.server.keys.clear()
+
+    async def put(self, key: str, kind: str) -> None:
+        await self.drop(key)
+        if kind == "string":
+            self.server.keys[key] = ("string", b"by hand")
+        elif kind == "hash":
+            self.server.hash(key)[b"by"] = b"hand"
+        elif kind == "zset":
+            self.server.sorted_set(key)[b"hand"] = 1
+        else:
+            await self.append(key, "*", b"by", b"hand")
+
+    async def set_field(self, key: str, field: str, value: bytes) -> None:
+        self.server.hash(key)[field.encode()] = value
+
+    async def append(self, key: str, entry_id: str, *fields: bytes) -> None:
+        self.server.stream(key).append(entry_id.encode(), list(fields), self.clock_ms)
+
+    async def position(self, key: str, group: str) -> bytes | None:
+        stream = self.server.peek(key, "stream")
+        return stream.groups.get(group) if stream is not None else None
+
+    async def destroy_group(self, key: str, group: str) -> None:
+        del self.server.stream(key).groups[group]
+
+
+class RedisBackend:
+    """A real server."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
+        self._opened: list[RedisStore] = []
+        self._hand = RedisStore(server.url, name="test")
+
+    def open(self, namespace: str = "fabric") -> RedisStore:
+        self._opened.append(RedisStore(self.server.url, namespace))
+        return self._opened[-1]
+
+    async def close(self) -> None:
+        for store in [*self._opened, self._hand]:
+            await store.close()
+
+    async def call(self, *command: Any) -> Any:
+        """Any command, as redis-cli sends it."""
+        return await self._hand.call(*command)
+
+    async def now_ms(self) -> int:
+        seconds, micros = await self.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def pass_ms(self, ms: int) -> None:
+        target = await self.now_ms() + ms
+
+        async def has_passed() -> bool:
+            return await self.now_ms() >= target
+
+        await eventually(has_passed, f"{ms} ms pass on the server")
+
+    async def dump(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key in await self.call("KEYS", "*"):
+            kind = (await self.call("TYPE", key)).decode()
+            if kind == "stream":
+                content: Any = [(i, f) for i, f in await self.call("XRANGE", key, "-", "+")]
+            elif kind == "hash":
+                content = _pairs(await self.call("HGETALL", key))
+            elif kind == "zset":
+                flat = _pairs(await self.call("ZRANGE", key, 0, -1, "WITHSCORES"))
+                content = [(member, int(float(score))) for member, score in flat]
+            else:
+                content = await self.call("GET", key)
+            found[key.decode()] = (kind, content)
+        return found
+
+    async def drop(self, key: str) -> None:
+        await self.call("DEL", key)
+
+    async def flush(self) -> None:
+        await self.call("FLUSHALL")
+
+    async def put(self, key: str, kind: str) -> None:
+        await self.drop(key)
+        await {
+            "string": lambda: self.call("SET", key, "by hand"),
+            "hash": lambda: self.call("HSET", key, "by", "hand"),
+            "zset": lambda: self.call("ZADD", key, 1, "hand"),
+            "stream": lambda: self.call("XADD", key, "*", "by", "hand"),
+        }[kind]()
+
+    async def set_field(self, key: str, field: str, value: bytes) -> None:
+        await self.call("HSET", key, field, value)
+
+    async def append(self, key: str, entry_id: str, *fields: bytes) -> None:
+        await self.call("XADD", key, entry_id, *fields)
+
+    async def position(self, key: str, group: str) -> bytes | None:
+        for flat in await self.call("XINFO", "GROUPS", key):
+            info = dict(_pairs(flat))
+            if info[b"name"] == group.encode():
+                return bytes(info[b"last-delivered-id"])
+        return None
+
+    async def destroy_group(self, key: str, group: str) -> None:
+        await self.call("XGROUP", "DESTROY", key, group)
+
+
+def _pairs(flat: list[Any]) -> list[tuple[Any, Any]]:
+    return sorted(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def hold(
+    store: Store, owner: str = "one", *, ttl_ms: int = LONG_MS, partition: int = 0
+) -> Lease:
+    """The orchestrators' lease on a partition, which must be free or ours."""
+    nonce = f"nonce {next(_numbers)}"
+    taken = await store.acquire(partition, ORCHESTRATORS, owner, nonce, ttl_ms)
+    assert isinstance(taken, Lease), taken
+    return taken
+
+
+async def commit(
+    store: Store,
+    lease: Lease,
+    batch: Batch | None = None,
+    *,
+    version: int | None = None,
+    upto: bytes = b"",
+    ttl_ms: int = LONG_MS,
+    drained: bool = True,
+) -> int:
+    """Commit a batch, an empty one unless it is given, on the lease's own version."""
+    built_on = lease.version if version is None else version
+    return await store.commit(lease, built_on, batch or Batch(), upto, ttl_ms, drained=drained)
+
+
+async def lapse(backend: Backend, store: Store, lease: Lease) -> None:
+    """Let a lease run out."""
+    await store.renew(lease, SHORT_MS)
+    await backend.pass_ms(SHORT_MS + 1)
+
+
+def plain(entries: list[Entry]) -> list[Entry]:
+    """Entries as pairs: a server's reply holds each as a list."""
+    return [(entry_id, list(fields)) for entry_id, fields in entries]
+
+
+def note(key: str, value: bytes = b"1") -> Batch:
+    """A batch of one append."""
+    batch = Batch()
+    batch.append(key, "*", ("value",), (value,))
+    return batch

@@ -1,0 +1,329 @@
+"""Commits, on every store: whole or not at all, and only by who holds the lease."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from fabric.core.session import Agent, AgentStatus, Session
+from fabric.errors import FabricError, FencedError, TamperedError, UnseededError
+from fabric.store import state
+from fabric.store.keys import Namespace
+from fabric.store.port import BEGINNING, Batch, Lease
+from fabric.wire import record
+from tests.store.backend import (
+    LONG_MS,
+    ORCHESTRATORS,
+    Backend,
+    Store,
+    commit,
+    hold,
+    lapse,
+    note,
+    plain,
+)
+
+NAMES = Namespace().partition(0)
+KEYS = NAMES.session("s")
+
+#: What every kind of write leaves behind, by key.
+WRITTEN = {
+    KEYS.log: ("stream", [(b"1-0", [b"a", b"1"]), (b"1-1", [b"a", b"2"]), (b"2-0", [b"b", b"3"])]),
+    KEYS.agents: ("hash", [(b"A", b"one"), (b"C", b"\xff\x00")]),
+    NAMES.deadlines: ("zset", [(b"s:x", 1_767_123_000_123)]),
+    KEYS.synthesis: ("string", b"text"),
+}
+
+
+def every_write() -> Batch:
+    batch = Batch()
+    batch.append(KEYS.log, "1-0", ("a",), (1,))
+    batch.append(KEYS.log, "1-1", ("a",), ("2",))
+    batch.append(KEYS.log, "2-0", (b"b",), (b"3",))
+    batch.write("HSET", KEYS.agents, ("A", "one", "B", 2, "C", b"\xff\x00"))
+    batch.write("HDEL", KEYS.agents, ("B", "never there"))
+    batch.write("ZADD", NAMES.deadlines, (1_767_123_000_123, "s:x", 5, b"s:y"))
+    batch.write("ZREM", NAMES.deadlines, ("s:y",))
+    batch.write("SET", KEYS.synthesis, ("text",))
+    return batch
+
+
+async def test_every_write_takes_effect(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    before_ms = await backend.now_ms()
+    now_ms = await commit(store, lease, every_write())
+    assert before_ms <= now_ms <= await backend.now_ms()
+    dump = await backend.dump()
+    assert {key: dump[key] for key in WRITTEN} == WRITTEN
+
+
+async def test_a_second_batch_builds_on_the_first(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    await commit(store, lease, every_write())
+    batch = Batch()
+    batch.append(KEYS.log, "3-0", ("c",), ("4",))
+    batch.write("HSET", KEYS.agents, ("A", "two"))
+    batch.write("HDEL", KEYS.agents, ("C",))
+    batch.write("ZREM", NAMES.deadlines, ("s:x",))
+    await commit(store, lease, batch, version=1)
+    dump = await backend.dump()
+    assert dump[KEYS.agents] == ("hash", [(b"A", b"two")])
+    assert dump[KEYS.log][1][-1] == (b"3-0", [b"c", b"4"])
+    assert NAMES.deadlines not in dump
+
+
+async def test_a_commit_must_build_on_the_last_one(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    await commit(store, lease)
+    for version in (0, 2):
+        with pytest.raises(FencedError, match=r"another commit came first \(version 1\)"):
+            await commit(store, lease, version=version)
+    await commit(store, lease, version=1)
+
+
+async def _fenced(backend: Backend, store: Store, lease: Lease) -> Lease:
+    await lapse(backend, store, lease)
+    await hold(backend.open(), "two")
+    return lease
+
+
+async def _expired(backend: Backend, store: Store, lease: Lease) -> Lease:
+    await lapse(backend, store, lease)
+    return lease
+
+
+async def _superseded(backend: Backend, store: Store, lease: Lease) -> Lease:
+    await commit(store, lease)
+    return lease
+
+
+async def _unseeded(backend: Backend, store: Store, lease: Lease) -> Lease:
+    await backend.drop(NAMES.lease(ORCHESTRATORS))
+    return lease
+
+
+async def _foreign(backend: Backend, store: Store, lease: Lease) -> Lease:
+    return replace(lease, nonce="somebody else's")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (_fenced, FencedError),
+        (_expired, FencedError),
+        (_superseded, FencedError),
+        (_unseeded, UnseededError),
+        (_foreign, FencedError),
+    ],
+)
+async def test_a_refused_commit_writes_nothing(
+    backend: Backend,
+    spoil: Callable[[Backend, Store, Lease], Awaitable[Lease]],
+    error: type[FabricError],
+) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    (entry_id,) = await store.emit(0, [[b"a", b"1"]], 10)
+    lease = await spoil(backend, store, lease)
+    before = await backend.dump()
+    with pytest.raises(error):
+        await commit(store, lease, every_write(), upto=entry_id)
+    assert await backend.dump() == before
+
+
+@pytest.mark.parametrize("key", [*WRITTEN, NAMES.signals])
+@pytest.mark.parametrize("found", ["string", "hash", "zset", "stream"])
+async def test_a_key_that_somebody_spoilt_refuses_the_whole_commit(
+    backend: Backend, key: str, found: str
+) -> None:
+    expected = WRITTEN.get(key, ("stream", None))[0]
+    store = backend.open()
+    lease = await hold(store)
+    await backend.put(key, found)
+    before = await backend.dump()
+    if found == expected:
+        await commit(store, lease, every_write(), upto=b"5-0")
+        return
+    with pytest.raises(TamperedError) as caught:
+        await commit(store, lease, every_write(), upto=b"5-0")
+    assert (caught.value.key, caught.value.found, caught.value.expected) == (key, found, expected)
+    assert await backend.dump() == before
+    # Moved out of the way, and it goes on.
+    await backend.drop(key)
+    await commit(store, lease, every_write(), upto=b"5-0")
+
+
+async def test_what_a_commit_acknowledges_is_the_groups_position(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, [[b"a", b"1"]] * 3, 10)
+    assert await backend.position(NAMES.signals, ORCHESTRATORS) == BEGINNING
+    for version, entry_id in enumerate(ids):
+        await commit(store, lease, version=version, upto=entry_id)
+        assert await backend.position(NAMES.signals, ORCHESTRATORS) == entry_id
+        assert (await hold(backend.open(), "one")).committed == entry_id
+        lease = await hold(store, "one")
+
+
+async def test_a_commit_that_acknowledges_nothing_leaves_the_input_as_it_is(
+    backend: Backend,
+) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, [[b"a", b"1"]] * 2, 10)
+    await commit(store, lease, upto=ids[0])
+    await commit(store, lease, every_write(), version=1)
+    assert await backend.position(NAMES.signals, ORCHESTRATORS) == ids[0]
+    assert (await backend.dump())[NAMES.signals] == ("stream", [(ids[1], [b"a", b"1"])])
+
+
+async def test_the_input_is_trimmed_up_to_what_is_committed_and_never_above(
+    backend: Backend,
+) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, [[b"n", b"%d" % n] for n in range(300)], 1_000)
+    for version, (upto, drained) in enumerate(
+        [(0, True), (10, False), (250, False), (251, True), (252, False), (299, True)]
+    ):
+        await commit(store, lease, version=version, upto=ids[upto], drained=drained)
+        left = [i for i, _ in await store.entries(NAMES.signals, b"-", b"+", 1_000)]
+        # Whole nodes only while more is waiting: some of what is committed may still be there.
+        assert left == ids[upto + 1 :] if drained else left[-(299 - upto) :] == ids[upto + 1 :]
+        read = [i for i, _ in await store.read(0, ORCHESTRATORS, ids[upto], 1_000, 0)]
+        assert read == ids[upto + 1 :]
+
+
+async def test_ids_at_the_ends_of_what_there_is_can_be_committed(backend: Backend) -> None:
+    """Hand-made ids: a script that failed on them would have written half of the batch."""
+    store = backend.open()
+    lease = await hold(store)
+    top = 2**64 - 1
+    for version, entry_id in enumerate([b"5-%d" % top, b"6-0", b"%d-%d" % (top, top - 1)]):
+        await backend.append(NAMES.signals, entry_id.decode(), b"a", b"1")
+        await commit(store, lease, note(KEYS.log), version=version, upto=entry_id)
+        assert await store.length(NAMES.signals) == 0
+        assert await store.length(KEYS.log) == version + 1
+
+
+@pytest.mark.parametrize("accident", ["group destroyed", "input deleted"])
+async def test_a_commit_mends_its_group(backend: Backend, accident: str) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    (entry_id,) = await store.emit(0, [[b"a", b"1"]], 10)
+    if accident == "group destroyed":
+        await backend.destroy_group(NAMES.signals, ORCHESTRATORS)
+    else:
+        await backend.drop(NAMES.signals)
+    await commit(store, lease, every_write(), upto=entry_id)
+    assert await backend.position(NAMES.signals, ORCHESTRATORS) == entry_id
+    await backend.pass_ms(1)
+    (after,) = await store.emit(0, [[b"a", b"2"]], 10)
+    assert plain(await store.read(0, ORCHESTRATORS, entry_id, 10, 0)) == [(after, [b"a", b"2"])]
+
+
+async def test_a_message_gets_past_what_somebody_appended_by_hand(backend: Backend) -> None:
+    """Their id is beyond our numbers: ours is replaced, and the order stays."""
+    store = backend.open()
+    lease = await hold(store)
+    inbox = KEYS.inbox("A")
+    await backend.append(inbox, "900-5", b"by", b"hand")
+    batch = Batch()
+    for number in (1, 2, 3):
+        batch.append(inbox, f"{number}-0", ("number",), (number,))
+    batch.append(KEYS.log, "3-0", ("number",), (3,))
+    await commit(store, lease, batch)
+    found = plain(await store.entries(inbox, b"-", b"+", 10))
+    assert [fields for _, fields in found] == [
+        [b"by", b"hand"],
+        [b"number", b"1"],
+        [b"number", b"2"],
+        [b"number", b"3"],
+    ]
+    assert [i for i, _ in await store.entries(KEYS.log, b"-", b"+", 10)] == [b"3-0"]
+    assert list(await store.read_streams({inbox: found[0][0]}, 10, 0)) == [inbox]
+
+
+async def test_thousands_of_records_go_into_one_commit(backend: Backend) -> None:
+    """A server's Lua passes at most some 8,000 arguments to one command."""
+    store = backend.open()
+    lease = await hold(store)
+    session = Session("s", log=7)
+    for number in range(9_000):
+        session.agents.put(f"agent {number}", Agent(AgentStatus.ACTIVE, 1))
+    batch = Batch()
+    state.save(batch, KEYS, session)
+    await commit(store, lease, batch)
+    stored = await store.hashes(state.hashes(KEYS))
+    found = state.restore("s", KEYS, stored)
+    assert found.log == 7
+    assert found.agents.records == session.agents.records
+    for name in list(session.agents.records):
+        session.agents.drop(name)
+    batch = Batch()
+    state.save(batch, KEYS, session)
+    await commit(store, lease, batch, version=1)
+    assert KEYS.agents not in await backend.dump()
+
+
+async def test_a_dead_letter_holds_thousands_of_fields(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    fields = [part for n in range(5_000) for part in (b"field %d" % n, b"\xff%d" % n)]
+    letter = record.dead(fields, "LIMIT", "too many fields", NAMES.signals, b"5-0")
+    batch = Batch()
+    batch.write("XADD", NAMES.dead, ("*", *letter))
+    await commit(store, lease, batch)
+    ((_, kept),) = await store.entries(NAMES.dead, b"-", b"+", 10)
+    assert record.revived(kept) == fields
+    assert kept[:4] == [b"code", b"LIMIT", b"reason", b"too many fields"]
+
+
+async def test_a_dead_letter_may_have_as_many_fields_as_a_signal(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    batch = Batch()
+    letters = []
+    for number in (0, 1, 64):
+        fields = [part for n in range(number) for part in (b"f%d" % n, b"\x00")]
+        letters.append(fields)
+        letter = record.dead(fields, "LIMIT", "reason", NAMES.signals, b"5-0")
+        batch.write("XADD", NAMES.dead, ("*", *letter))
+    await commit(store, lease, batch)
+    found = await store.entries(NAMES.dead, b"-", b"+", 10)
+    assert [record.revived(kept) for _, kept in found] == letters
+
+
+async def test_a_batch_with_many_forms_and_keys(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    batch = Batch()
+    for number in range(200):
+        form = tuple(f"field {n}" for n in range(number % 12 + 1))
+        for turn in (1, 2):
+            batch.append(KEYS.inbox(f"{number}"), f"{turn}-0", form, [turn] * len(form))
+    await commit(store, lease, batch)
+    for number in range(200):
+        found = await store.entries(KEYS.inbox(f"{number}"), b"-", b"+", 10)
+        assert [i for i, _ in found] == [b"1-0", b"2-0"]
+        assert [len(fields) for _, fields in found] == [2 * (number % 12 + 1)] * 2
+        assert set(found[1][1][1::2]) == {b"2"}
+
+
+async def test_groups_read_and_commit_apart(backend: Backend) -> None:
+    """The synthesizer's input is what the orchestrator's commits append."""
+    store = backend.open()
+    lease = await hold(store)
+    batch = Batch()
+    batch.append(NAMES.results, "*", ("n",), (1,))
+    await commit(store, lease, batch)
+    folding = await store.acquire(0, "synthesizers", "fold", "n", LONG_MS)
+    assert isinstance(folding, Lease)
+    ((entry_id, _),) = await store.read(0, "synthesizers", folding.committed, 10, 0)
+    await commit(store, folding, upto=entry_id)
+    assert await backend.position(NAMES.results, "synthesizers") == entry_id
+    assert await backend.position(NAMES.signals, ORCHESTRATORS) == BEGINNING
+    await commit(store, lease, version=1)

@@ -1,0 +1,318 @@
+"""What agents and workers ask of a store besides leases and commits, on every store."""
+
+import asyncio
+import json
+
+import pytest
+
+from fabric.core.limits import COUNTER_MAX
+from fabric.errors import OverloadedError, TamperedError
+from fabric.store.keys import Namespace
+from fabric.store.port import BEGINNING, Batch, Lease
+from tests.store.backend import (
+    LONG_MS,
+    ORCHESTRATORS,
+    SHORT_MS,
+    Backend,
+    commit,
+    hold,
+    note,
+    plain,
+)
+
+NAMES = Namespace().partition(0)
+KEYS = NAMES.session("s")
+
+#: Longest time that a read may block here, ms; each ends as soon as something comes.
+BLOCK_MS = 5_000
+
+
+async def test_signals_are_appended_in_order_as_they_are(backend: Backend) -> None:
+    store = backend.open()
+    entries = [[b"a", b"\xff\x00\r\n"], [b"b", b"", b"b", b"2"], [b"", b"\xe2\x82"]]
+    ids = await store.emit(0, entries, 10)
+    ids += await store.emit(0, entries[:1], 10)
+    found = plain(await store.entries(NAMES.signals, b"-", b"+", 10))
+    assert found == list(zip(ids, [*entries, entries[0]], strict=True))
+    milliseconds = [int(entry_id.partition(b"-")[0]) for entry_id in ids]
+    assert milliseconds == sorted(milliseconds)
+    assert len(set(ids)) == 4
+
+
+async def test_a_full_ingress_takes_nothing(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, [[b"a", b"1"]] * 3, 3)
+    before = await backend.dump()
+    for entries in ([[b"a", b"2"]], [[b"a", b"2"]] * 5):
+        with pytest.raises(OverloadedError, match="3 are allowed"):
+            await store.emit(0, entries, 3)
+    assert await backend.dump() == before
+    # Other partitions have room, and so has this one once something is committed.
+    await store.emit(1, [[b"a", b"2"]], 3)
+    await commit(store, lease, upto=ids[0])
+    await store.emit(0, [[b"a", b"2"]] * 5, 3)
+    assert await store.length(NAMES.signals) == 7
+
+
+async def test_incarnations_are_handed_out_rising(backend: Backend) -> None:
+    store, other = backend.open(), backend.open()
+    assert [await store.enroll(0, "s", "A") for _ in range(3)] == [1, 2, 3]
+    assert await other.enroll(0, "s", "A") == 4
+    assert await store.enroll(0, "s", "B: two") == 1
+    assert await store.enroll(0, "another", "A") == 1
+
+
+async def test_many_who_enroll_at_once_get_different_incarnations(backend: Backend) -> None:
+    stores = [backend.open() for _ in range(4)]
+    handed = await asyncio.gather(*(store.enroll(0, "s", "A") for store in stores for _ in "12345"))
+    assert sorted(handed) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("present", [5, 2**32, COUNTER_MAX - 1])
+async def test_an_incarnation_is_above_the_one_that_speaks_now(
+    backend: Backend, present: int
+) -> None:
+    """An agent that numbers its starts itself, and then lets the fabric do it."""
+    store = backend.open()
+    await store.enroll(0, "s", "A")
+    await backend.set_field(KEYS.agents, "A", json.dumps({"incarnation": present}).encode())
+    assert await store.enroll(0, "s", "A") == present + 1
+    await backend.set_field(KEYS.agents, "A", b'{"incarnation": 1}')
+    if present < COUNTER_MAX - 1:
+        assert await store.enroll(0, "s", "A") == present + 2
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"", b"{", b"[1]", b"7", b'{"incarnation": null}', b"{}", b"\xff"]
+)
+async def test_a_record_that_somebody_spoilt_hinders_nobody(
+    backend: Backend, spoilt: bytes
+) -> None:
+    store = backend.open()
+    await backend.set_field(KEYS.agents, "A", spoilt)
+    assert [await store.enroll(0, "s", "A") for _ in range(2)] == [1, 2]
+
+
+async def test_input_is_read_from_where_one_stands(backend: Backend) -> None:
+    store = backend.open()
+    assert await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0) == []
+    ids = await store.emit(0, [[b"n", b"%d" % n] for n in range(5)], 10)
+    for position in range(5):
+        found = await store.read(0, ORCHESTRATORS, ids[position], 2, 0)
+        assert [i for i, _ in found] == ids[position + 1 : position + 3]
+    # Reading takes nothing away from anybody.
+    assert len(await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0)) == 5
+    assert len(await backend.open().read(0, ORCHESTRATORS, BEGINNING, 10, 0)) == 5
+    assert await store.read(0, "synthesizers", BEGINNING, 10, 0) == []
+
+
+async def test_a_read_waits_for_the_first_entry(backend: Backend) -> None:
+    store, other = backend.open(), backend.open()
+    reading = asyncio.create_task(store.read(0, ORCHESTRATORS, BEGINNING, 10, BLOCK_MS))
+    following = asyncio.create_task(store.read_streams({KEYS.log: BEGINNING}, 10, BLOCK_MS))
+    # Either may come first: what matters is that the read ends with the entry.
+    (entry_id,) = await other.emit(0, [[b"a", b"1"]], 10)
+    assert plain(await reading) == [(entry_id, [b"a", b"1"])]
+    await commit(other, await hold(other), note(KEYS.log))
+    assert list(await following) == [KEYS.log]
+
+
+async def test_a_read_that_nothing_comes_to_ends(backend: Backend) -> None:
+    store = backend.open()
+    assert await store.read(0, ORCHESTRATORS, BEGINNING, 10, 20) == []
+    assert await store.read_streams({KEYS.log: BEGINNING, KEYS.broadcast: b"5-0"}, 10, 20) == {}
+
+
+async def test_several_streams_are_followed_at_once(backend: Backend) -> None:
+    store = backend.open()
+    for number in range(1, 4):
+        await backend.append(KEYS.inbox("A"), f"{number}-0", b"n", b"%d" % number)
+        await backend.append(KEYS.broadcast, f"{number}-1", b"n", b"%d" % number)
+    after = {KEYS.inbox("A"): b"1-0", KEYS.broadcast: b"3-1", KEYS.inbox("B"): BEGINNING}
+    found = await store.read_streams(after, 10, 0)
+    assert {key: [i for i, _ in entries] for key, entries in found.items()} == {
+        KEYS.inbox("A"): [b"2-0", b"3-0"]
+    }
+    found = await store.read_streams(dict.fromkeys(after, BEGINNING), 2, 0)
+    assert {key: len(entries) for key, entries in found.items()} == {
+        KEYS.inbox("A"): 2,
+        KEYS.broadcast: 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (b"-", b"+", [b"1-0", b"1-1", b"2-0", b"2-1", b"3-0"]),
+        (b"1-1", b"2-0", [b"1-1", b"2-0"]),
+        (b"(1-1", b"(3-0", [b"2-0", b"2-1"]),
+        (b"2", b"2", [b"2-0", b"2-1"]),
+        (b"(1", b"2", [b"1-1", b"2-0", b"2-1"]),
+        (b"2-1", b"1-0", []),
+        (b"4-0", b"+", []),
+        (b"-", b"0-1", []),
+    ],
+)
+async def test_ranges(backend: Backend, first: bytes, last: bytes, found: list[bytes]) -> None:
+    store = backend.open()
+    for entry_id in ("1-0", "1-1", "2-0", "2-1", "3-0"):
+        await backend.append(KEYS.log, entry_id, b"a", b"1")
+    entries = plain(await store.entries(KEYS.log, first, last, 10))
+    assert entries == [(entry_id, [b"a", b"1"]) for entry_id in found]
+    newest = await store.entries(KEYS.log, first, last, 10, newest_first=True)
+    assert [i for i, _ in newest] == found[::-1]
+    assert [i for i, _ in await store.entries(KEYS.log, first, last, 2)] == found[:2]
+    newest = await store.entries(KEYS.log, first, last, 2, newest_first=True)
+    assert [i for i, _ in newest] == found[::-1][:2]
+
+
+async def test_what_is_not_there_is_empty(backend: Backend) -> None:
+    store = backend.open()
+    assert await store.entries(KEYS.log, b"-", b"+", 10) == []
+    assert await store.length(KEYS.log) == 0
+    assert await store.hashes([KEYS.agents, KEYS.meta]) == [{}, {}]
+    assert await store.fields(KEYS.agents, ["A", "B"]) == [None, None]
+    assert await store.scores(NAMES.sessions) == []
+    assert await store.due(0, 2**53, 10) == []
+    assert await store.delete_entries(NAMES.dead, [b"1-0"]) == 0
+    # Looking makes nothing.
+    assert await backend.dump() == {}
+
+
+async def test_hashes_come_whole_and_in_the_order_asked_for(backend: Backend) -> None:
+    store = backend.open()
+    await backend.set_field(KEYS.agents, "A", b"\xff")
+    await backend.set_field(KEYS.agents, "\u00e9", b"")
+    await backend.set_field(KEYS.tasks, "t", b"1")
+    assert await store.hashes([KEYS.tasks, KEYS.meta, KEYS.agents]) == [
+        {b"t": b"1"},
+        {},
+        {b"A": b"\xff", "\u00e9".encode(): b""},
+    ]
+    assert await store.fields(KEYS.agents, ["\u00e9", "B", "A"]) == [b"", None, b"\xff"]
+
+
+async def test_a_hash_that_is_none_is_named(backend: Backend) -> None:
+    store = backend.open()
+    await backend.put(KEYS.tasks, "string")
+    with pytest.raises(TamperedError) as caught:
+        await store.hashes([KEYS.agents, KEYS.tasks])
+    assert (caught.value.key, caught.value.found) == (KEYS.tasks, "string")
+
+
+@pytest.mark.parametrize("kind", ["string", "hash"])
+async def test_reading_what_is_of_another_type_is_an_error_of_its_own(
+    backend: Backend, kind: str
+) -> None:
+    store = backend.open()
+    for key in (NAMES.signals, NAMES.deadlines):
+        await backend.put(key, kind)
+    with pytest.raises(TamperedError):
+        await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0)
+    with pytest.raises(TamperedError):
+        await store.entries(NAMES.signals, b"-", b"+", 10)
+    with pytest.raises(TamperedError):
+        await store.length(NAMES.signals)
+    with pytest.raises(TamperedError):
+        await store.emit(0, [[b"a", b"1"]], 10)
+    with pytest.raises(TamperedError):
+        await store.due(0, 2**53, 10)
+
+
+async def test_cursors(backend: Backend) -> None:
+    store = backend.open()
+    await store.set_cursor(KEYS.cursors, "A", b"5-0")
+    await store.set_cursor(KEYS.cursors, "B: two", b"6-1")
+    await store.set_cursor(KEYS.cursors, "A", b"7-0")
+    assert await store.fields(KEYS.cursors, ["A", "B: two", "C"]) == [b"7-0", b"6-1", None]
+
+
+async def test_timers_come_soonest_first(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    batch = Batch()
+    base = 1_767_123_000_000
+    timers = {"s:c": 30, "s:a": 10, "t:b": 10, "s:late": 9_999}
+    for timer, ms in timers.items():
+        batch.write("ZADD", NAMES.deadlines, (base + ms, timer))
+    await commit(store, lease, batch)
+    assert await store.due(0, base + 9, 10) == []
+    assert await store.due(0, base + 10, 10) == [(b"s:a", base + 10), (b"t:b", base + 10)]
+    assert await store.due(0, base + 500, 2) == [(b"s:a", base + 10), (b"t:b", base + 10)]
+    assert [timer for timer, _ in await store.due(0, 2**53, 10)][-2:] == [b"s:c", b"s:late"]
+    assert await store.due(1, 2**53, 10) == []
+
+
+async def test_scores_come_highest_first(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    batch = Batch()
+    batch.write("ZADD", NAMES.sessions, (5, "b", 7, "a", 5, "c", 2**53 - 1, "d"))
+    await commit(store, lease, batch)
+    expected = [(b"d", 2**53 - 1), (b"a", 7), (b"c", 5), (b"b", 5)]
+    assert await store.scores(NAMES.sessions) == expected
+
+
+async def test_entries_are_removed_by_id(backend: Backend) -> None:
+    store = backend.open()
+    for entry_id in ("1-0", "2-0", "3-0"):
+        await backend.append(NAMES.dead, entry_id, b"a", b"1")
+    assert await store.delete_entries(NAMES.dead, [b"2-0", b"9-9"]) == 1
+    assert [i for i, _ in await store.entries(NAMES.dead, b"-", b"+", 10)] == [b"1-0", b"3-0"]
+    assert await store.delete_entries(NAMES.dead, [b"1-0", b"3-0"]) == 2
+    # The ids of what is gone are not given again.
+    await backend.append(NAMES.dead, "4-0", b"a", b"1")
+    assert await store.length(NAMES.dead) == 1
+
+
+async def test_the_number_of_partitions_is_fixed_on_first_use(backend: Backend) -> None:
+    first, second = backend.open(), backend.open()
+    assert await first.partitions(4) == 4
+    assert await second.partitions(64) == 4
+    assert await first.partitions(1) == 4
+    assert await backend.open("other").partitions(64) == 64
+
+
+@pytest.mark.parametrize("value", [b"0", b"-1", b"many", b"", b"1.5"])
+async def test_a_number_of_partitions_that_is_none_is_refused(
+    backend: Backend, value: bytes
+) -> None:
+    await backend.set_field(Namespace().meta, "partitions", value)
+    with pytest.raises(TamperedError):
+        await backend.open().partitions(1)
+
+
+async def test_replicas_know_of_each_other_while_they_live(backend: Backend) -> None:
+    store = backend.open()
+    assert await store.beat(ORCHESTRATORS, "b", LONG_MS) == ["b"]
+    assert await store.beat(ORCHESTRATORS, "a", LONG_MS) == ["a", "b"]
+    assert await store.beat("synthesizers", "c", LONG_MS) == ["c"]
+    await store.leave(ORCHESTRATORS, "b")
+    await store.leave(ORCHESTRATORS, "never there")
+    assert await store.beat(ORCHESTRATORS, "a", SHORT_MS) == ["a"]
+    await backend.pass_ms(SHORT_MS + 1)
+    assert await store.beat(ORCHESTRATORS, "d", LONG_MS) == ["d"]
+
+
+async def test_two_namespaces_never_see_each_other(backend: Backend) -> None:
+    one, two = backend.open("fabric"), backend.open("fabric2")
+    for store in (one, two):
+        await store.partitions(2)
+        lease = await hold(store, "owner")
+        (entry_id,) = await store.emit(0, [[b"a", b"1"]], 1)
+        keys = store.namespace.partition(0).session("s")
+        assert await store.enroll(0, "s", "A") == 1
+        await store.set_cursor(keys.cursors, "A", b"1-0")
+        await commit(store, lease, note(keys.log), upto=entry_id)
+        assert await store.beat(ORCHESTRATORS, "r", LONG_MS) == ["r"]
+        other = await store.acquire(0, ORCHESTRATORS, "another", "n", LONG_MS)
+        assert not isinstance(other, Lease)
+    before = await backend.dump()
+    mine = {key for key in before if key.startswith("fabric:")}
+    theirs = {key for key in before if key.startswith("fabric2:")}
+    assert mine | theirs == set(before)
+    assert {key.replace("fabric2:", "fabric:") for key in theirs} == mine
+    for key in theirs:
+        await backend.drop(key)
+    assert {key: before[key] for key in mine} == await backend.dump()

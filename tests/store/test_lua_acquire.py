@@ -1,0 +1,120 @@
+"""acquire.lua: every result word, and what it leaves in the lease."""
+
+import pytest
+
+from fabric.errors import TamperedError
+from tests.store.backend import RedisBackend
+from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
+
+
+async def test_acquired(real: RedisBackend) -> None:
+    before_ms = await real.now_ms()
+    word, epoch, version, committed, expires, now = await take(real)
+    assert (word, version, committed) == (b"acquired", b"0", b"0-0")
+    assert before_ms <= now <= await real.now_ms()
+    assert int(epoch) == now
+    assert int(expires) == now + TTL_MS
+    assert dict(zip(*[iter(await real.call("HGETALL", LEASE))] * 2, strict=True)) == {
+        b"owner": b"one",
+        b"nonce": b"n1",
+        b"epoch": epoch,
+        b"version": b"0",
+        b"expires": expires,
+        b"committed": b"0-0",
+    }
+
+
+async def test_numbers_are_written_out_in_full(real: RedisBackend) -> None:
+    """Lua would write 1.7e+12."""
+    await take(real)
+    for name in ("epoch", "expires"):
+        assert (await field(real, name)).isdigit()
+        assert len(await field(real, name)) == 13
+
+
+async def test_held(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    before = await real.call("HGETALL", LEASE)
+    word, owner, held, remaining = await take(real, "two", "n2")
+    assert (word, owner, held) == (b"held", b"one", epoch)
+    assert 0 < remaining <= TTL_MS
+    assert await real.call("HGETALL", LEASE) == before
+
+
+async def test_unseeded(real: RedisBackend) -> None:
+    assert await take(real, seed=0) == [b"unseeded"]
+    assert await real.call("KEYS", "*") == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "expires_in_ms"),
+    [("one", TTL_MS), ("two", -1), ("two", 0)],
+    ids=["own", "run", "just"],
+)
+async def test_acquired_again(real: RedisBackend, owner: str, expires_in_ms: int) -> None:
+    _, epoch, *_ = await take(real)
+    await real.call("HSET", LEASE, "version", "41", "committed", "7-3")
+    await real.call("XADD", SIGNALS, "9-0", "a", "1")
+    await real.call("HSET", LEASE, "expires", await real.now_ms() + expires_in_ms)
+    word, higher, version, committed, *_ = await take(real, owner, "n2", seed=0)
+    assert (word, int(higher), version, committed) == (b"acquired", int(epoch) + 1, b"41", b"7-3")
+    assert await field(real, "nonce") == b"n2"
+
+
+async def test_a_free_lease_needs_no_expiry(real: RedisBackend) -> None:
+    await real.call("HSET", LEASE, "owner", "", "epoch", "5")
+    word, epoch, *_ = await take(real, seed=0)
+    assert (word, epoch) == (b"acquired", b"6")
+
+
+@pytest.mark.parametrize(
+    ("last", "committed", "taken"),
+    [
+        ("8-0", "7-3", b"7-3"),
+        ("7-3", "7-3", b"7-3"),
+        ("7-2", "7-3", b"0-0"),
+        ("6-9", "7-3", b"0-0"),
+        ("10-0", "9-5", b"9-5"),
+        (None, "7-3", b"0-0"),
+    ],
+)
+async def test_a_position_above_the_inputs_end_is_no_position(
+    real: RedisBackend, last: str | None, committed: str, taken: bytes
+) -> None:
+    await real.call("HSET", LEASE, "owner", "", "epoch", "5", "committed", committed)
+    if last:
+        await real.call("XADD", SIGNALS, last, "a", "1")
+    assert (await take(real))[3] == taken
+    assert await real.position(SIGNALS, GROUP) == taken
+
+
+async def test_an_input_that_was_trimmed_empty_keeps_its_position(real: RedisBackend) -> None:
+    await real.call("HSET", LEASE, "owner", "", "epoch", "5", "committed", "7-3")
+    await real.call("XADD", SIGNALS, "7-3", "a", "1")
+    await real.call("XTRIM", SIGNALS, "MAXLEN", 0)
+    assert (await take(real))[3] == b"7-3"
+
+
+async def test_a_group_that_is_there_is_left_alone(real: RedisBackend) -> None:
+    await real.call("XADD", SIGNALS, "7-3", "a", "1")
+    await real.call("XGROUP", "CREATE", SIGNALS, GROUP, "5-0")
+    await take(real)
+    assert await real.position(SIGNALS, GROUP) == b"5-0"
+
+
+async def test_a_lease_that_is_no_hash(real: RedisBackend) -> None:
+    await real.put(LEASE, "string")
+    before = await real.dump()
+    with pytest.raises(TamperedError):
+        await take(real)
+    assert await real.dump() == before
+
+
+async def test_an_input_that_is_no_stream_is_met_by_the_first_commit(real: RedisBackend) -> None:
+    await real.put(SIGNALS, "hash")
+    word, epoch, *_ = await take(real)
+    assert word == b"acquired"
+    commit = await evaluate(
+        real, "commit", [LEASE, SIGNALS], "n1", epoch, 0, TTL_MS, GROUP, "", "", "=", "", 0
+    )
+    assert commit == [b"tampered", SIGNALS.encode(), b"hash", b"stream"]

@@ -1,0 +1,22 @@
+"""beat.lua: who lives."""
+
+from tests.store.backend import RedisBackend
+from tests.store.lua import evaluate
+
+REPLICAS = "fabric:replicas:orchestrators"
+
+
+async def test_the_live_are_named_and_the_others_forgotten(real: RedisBackend) -> None:
+    now_ms = await real.now_ms()
+    await real.call("ZADD", REPLICAS, now_ms - 1, "gone", now_ms + 60_000, "here")
+    assert sorted(await evaluate(real, "beat", [REPLICAS], "new", 60_000)) == [b"here", b"new"]
+    assert await real.call("ZSCORE", REPLICAS, "gone") is None
+
+
+async def test_a_beat_is_good_for_its_time(real: RedisBackend) -> None:
+    before_ms = await real.now_ms()
+    await evaluate(real, "beat", [REPLICAS], "new", 60_000)
+    until_ms = int(await real.call("ZSCORE", REPLICAS, "new"))
+    assert before_ms + 60_000 <= until_ms <= await real.now_ms() + 60_000
+    await evaluate(real, "beat", [REPLICAS], "new", 1_000)
+    assert int(await real.call("ZSCORE", REPLICAS, "new")) < until_ms

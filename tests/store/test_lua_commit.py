@@ -1,0 +1,147 @@
+"""commit.lua: every result word, and what a person may have done to the input's group."""
+
+from typing import Any
+
+from tests.store.backend import RedisBackend
+from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
+
+LOG = "fabric:{0}:s:log"
+AGENTS = "fabric:{0}:s:agents"
+
+
+async def commit(
+    real: RedisBackend,
+    epoch: Any,
+    *writes: Any,
+    keys: tuple[str, ...] = (),
+    types: str = "",
+    forms: tuple[Any, ...] = (0,),
+    nonce: str = "n1",
+    version: int = 0,
+    upto: str = "",
+    floor: str = "",
+    trim: str = "=",
+) -> Any:
+    return await evaluate(
+        real, "commit", [LEASE, SIGNALS, *keys],
+        nonce, epoch, version, TTL_MS, GROUP, upto, floor, trim, types, *forms, *writes,
+    )  # fmt: skip
+
+
+async def test_committed(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    before_ms = await real.now_ms()
+    word, now = await commit(
+        real, epoch,
+        *(0, 0, "1-0", "x", "y"), *("HSET", 1, 2, "A", "one"),
+        *(1, 0, "*", "z"), *(0, 0, "*", "", "2"),
+        keys=(LOG, AGENTS), types="stream hash", forms=(2, 2, "a", "b", 1, "c"),
+    )  # fmt: skip
+    assert word == b"committed"
+    assert before_ms <= now <= await real.now_ms()
+    assert await field(real, "version") == b"1"
+    assert await field(real, "expires") == b"%d" % (now + TTL_MS)
+    assert await field(real, "committed") == b"0-0"
+    assert [fields for _, fields in await real.call("XRANGE", LOG, "-", "+")] == [
+        [b"a", b"x", b"b", b"y"],
+        [b"c", b"z"],
+        [b"a", b"", b"b", b"2"],
+    ]
+    assert await real.call("HGETALL", AGENTS) == [b"A", b"one"]
+
+
+async def test_a_version_of_many_digits_counts_on(real: RedisBackend) -> None:
+    """Lua would write 1e+15."""
+    _, epoch, *_ = await take(real)
+    for version in (999_999_999_999, 99_999_999_999_998):
+        await real.call("HSET", LEASE, "version", version)
+        assert (await commit(real, epoch, version=version))[0] == b"committed"
+        assert await field(real, "version") == b"%d" % (version + 1)
+
+
+async def test_refused(real: RedisBackend) -> None:
+    write: dict[str, Any] = {"keys": (AGENTS,), "types": "hash", "upto": "9-0", "floor": "9-1"}
+    hset = ("HSET", 0, 2, "A", "one")
+    assert await commit(real, 5, *hset, **write) == [b"unseeded"]
+    assert await real.dump() == {}
+    _, epoch, *_ = await take(real)
+    before = await real.dump()
+    fenced = [b"fenced", b"one", epoch]
+    assert await commit(real, epoch, *hset, nonce="n2", **write) == fenced
+    assert await commit(real, epoch, *hset, nonce="", **write) == fenced
+    assert await commit(real, int(epoch) - 1, *hset, **write) == fenced
+    assert await commit(real, epoch, *hset, version=1, **write) == [b"superseded", b"0"]
+    assert await real.dump() == before
+    await real.put(AGENTS, "zset")
+    before = await real.dump()
+    tampered = [b"tampered", AGENTS.encode(), b"zset", b"hash"]
+    assert await commit(real, epoch, *hset, **write) == tampered
+    assert await real.dump() == before
+    await real.call("HSET", LEASE, "expires", await real.now_ms())
+    before = await real.dump()
+    assert await commit(real, epoch, *hset, **write) == [b"expired", b"one", epoch]
+    assert await real.dump() == before
+
+
+async def test_the_last_of_many_keys_is_looked_at_before_the_first_is_written(
+    real: RedisBackend,
+) -> None:
+    _, epoch, *_ = await take(real)
+    keys = tuple(f"fabric:{{0}}:s:inbox:{number}" for number in range(300))
+    await real.put(keys[-1], "string")
+    before = await real.dump()
+    writes = [part for number in range(300) for part in (0, number, "1-0", "x")]
+    reply = await commit(
+        real, epoch, *writes, keys=keys, types=" ".join(["stream"] * 300), forms=(1, 1, "a")
+    )
+    assert reply == [b"tampered", keys[-1].encode(), b"string", b"stream"]
+    assert await real.dump() == before
+
+
+async def test_what_somebody_else_took_from_the_group_is_settled(real: RedisBackend) -> None:
+    """Another program that reads with the group takes nothing away, and leaves nothing pending."""
+    _, epoch, *_ = await take(real)
+    for number in range(1, 5):
+        await real.call("XADD", SIGNALS, f"{number}-0", "a", "1")
+    await real.call("XREADGROUP", "GROUP", GROUP, "other", "COUNT", 4, "STREAMS", SIGNALS, ">")
+    assert (await real.call("XPENDING", SIGNALS, GROUP))[0] == 4
+    await commit(real, epoch, upto="3-0", floor="3-1")
+    pending = await real.call("XPENDING", SIGNALS, GROUP, "-", "+", 10)
+    assert [entry[0] for entry in pending] == [b"4-0"]
+    assert await real.position(SIGNALS, GROUP) == b"3-0"
+    assert [i for i, _ in await real.call("XRANGE", SIGNALS, "-", "+")] == [b"4-0"]
+    await commit(real, epoch, version=1, upto="4-0", floor="4-1")
+    assert (await real.call("XPENDING", SIGNALS, GROUP))[0] == 0
+
+
+async def test_a_great_many_pending_entries_are_settled_over_several_commits(
+    real: RedisBackend,
+) -> None:
+    _, epoch, *_ = await take(real)
+    add = "for i = 1, 1500 do redis.call('XADD', KEYS[1], i .. '-0', 'a', '1') end"
+    await real.call("EVAL", add, 1, SIGNALS)
+    await real.call("XREADGROUP", "GROUP", GROUP, "other", "COUNT", 1500, "STREAMS", SIGNALS, ">")
+    await commit(real, epoch, upto="1500-0")
+    assert (await real.call("XPENDING", SIGNALS, GROUP))[0] == 500
+    await commit(real, epoch, version=1, upto="1500-0")
+    assert (await real.call("XPENDING", SIGNALS, GROUP))[0] == 0
+
+
+async def test_only_whole_nodes_are_trimmed_while_more_is_waiting(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    add = "for i = 1, 250 do redis.call('XADD', KEYS[1], i .. '-0', 'a', '1') end"
+    await real.call("EVAL", add, 1, SIGNALS)
+    await commit(real, epoch, upto="120-0", floor="120-1", trim="~")
+    left = await real.call("XLEN", SIGNALS)
+    assert 130 <= left < 250
+    await commit(real, epoch, version=1, upto="120-0", floor="120-1", trim="=")
+    assert await real.call("XLEN", SIGNALS) == 130
+
+
+async def test_the_log_gets_past_what_was_appended_by_hand(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    await real.call("XADD", LOG, "5-0", "by", "hand")
+    writes = (0, 0, "5-0", "1", 0, 0, "4-9", "2", 0, 0, "5-1", "3")
+    await commit(real, epoch, *writes, keys=(LOG,), types="stream", forms=(1, 1, "n"))
+    found = await real.call("XRANGE", LOG, "(5-0", "+")
+    assert [fields[1] for _, fields in found] == [b"1", b"2", b"3"]

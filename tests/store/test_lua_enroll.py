@@ -1,0 +1,44 @@
+"""enroll.lua: the incarnation, and where it comes from."""
+
+import pytest
+
+from tests.store.backend import RedisBackend
+from tests.store.lua import evaluate
+
+HANDED = "fabric:{0}:s:incarnations"
+AGENTS = "fabric:{0}:s:agents"
+
+
+async def enroll(real: RedisBackend, agent: str = "A") -> object:
+    return await evaluate(real, "enroll", [HANDED, AGENTS], agent)
+
+
+async def test_incarnations_rise(real: RedisBackend) -> None:
+    assert [await enroll(real) for _ in range(3)] == [1, 2, 3]
+    assert await enroll(real, "B") == 1
+    assert await real.call("HGETALL", HANDED) == [b"A", b"3", b"B", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("handed", "record", "given"),
+    [
+        (None, '{"incarnation":7}', 8),
+        ("3", '{"incarnation":7}', 8),
+        ("9", '{"incarnation":7}', 10),
+        ("9", "spoilt", 10),
+        ("9", '{"incarnation":{}}', 10),
+        ("9", "null", 10),
+        (None, '{"incarnation":1767123000000}', 1_767_123_000_001),
+        ("9007199254740990", None, 9_007_199_254_740_991),
+    ],
+)
+async def test_it_is_above_what_was_handed_out_and_what_speaks_now(
+    real: RedisBackend, handed: str | None, record: str | None, given: int
+) -> None:
+    if handed:
+        await real.call("HSET", HANDED, "A", handed)
+    if record:
+        await real.call("HSET", AGENTS, "A", record)
+    assert await enroll(real) == given
+    # Written out in full, as every reader of a hash expects it.
+    assert await real.call("HGET", HANDED, "A") == b"%d" % given

@@ -1,0 +1,59 @@
+"""reseed.lua: every result word."""
+
+import pytest
+
+from tests.store.backend import RedisBackend
+from tests.store.lua import GROUP, LEASE, SIGNALS, evaluate, field, take
+
+
+async def reseed(real: RedisBackend, remembered: int = 0) -> list[bytes]:
+    reply = await evaluate(real, "reseed", [LEASE, SIGNALS], GROUP, remembered)
+    assert isinstance(reply, list)
+    return reply
+
+
+async def test_reseeded(real: RedisBackend) -> None:
+    before_ms = await real.now_ms()
+    word, epoch, committed = await reseed(real)
+    assert (word, committed) == (b"reseeded", b"0-0")
+    assert before_ms <= int(epoch) <= await real.now_ms()
+    assert await field(real, "epoch") == epoch
+    # It is nobody's, and the next holder counts on from it.
+    taken = await take(real, seed=0)
+    assert taken[:2] == [b"acquired", b"%d" % (int(epoch) + 1)]
+
+
+async def test_it_is_above_what_is_remembered(real: RedisBackend) -> None:
+    remembered = await real.now_ms() + 3_600_000
+    assert (await reseed(real, remembered))[1] == b"%d" % (remembered + 1)
+
+
+async def test_what_the_lease_still_knows_is_kept(real: RedisBackend) -> None:
+    await real.call(
+        "HSET", LEASE, "owner", "one", "nonce", "n1", "version", "41", "committed", "7-3"
+    )
+    assert (await reseed(real))[2] == b"7-3"
+    assert await field(real, "version") == b"41"
+    assert (await field(real, "owner"), await field(real, "nonce")) == (b"", b"")
+
+
+async def test_the_group_remembers_the_position(real: RedisBackend) -> None:
+    await real.call("XADD", SIGNALS, "9-0", "a", "1")
+    await real.call("XGROUP", "CREATE", SIGNALS, "another", "8-0")
+    await real.call("XGROUP", "CREATE", SIGNALS, GROUP, "7-3")
+    assert (await reseed(real))[2] == b"7-3"
+
+
+async def test_seeded(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    before = await real.dump()
+    assert await reseed(real) == [b"seeded", epoch]
+    assert await real.dump() == before
+
+
+@pytest.mark.parametrize("kind", ["string", "zset", "stream"])
+async def test_tampered(real: RedisBackend, kind: str) -> None:
+    await real.put(LEASE, kind)
+    before = await real.dump()
+    assert await reseed(real) == [b"tampered", LEASE.encode(), kind.encode(), b"hash"]
+    assert await real.dump() == before

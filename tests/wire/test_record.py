@@ -1,0 +1,118 @@
+"""Dead letters give back what they hold; log and inbox entries say what the contract says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabric.core.decision import EVERYONE, Kind, Message
+from fabric.core.limits import ENTRY_FIELDS_MAX
+from fabric.errors import SignalError
+from fabric.wire import record
+from tests.core.effort import examples
+from tests.wire.entry import read, refusal
+
+entries = st.lists(st.binary(max_size=20), max_size=40).map(
+    lambda parts: parts[: len(parts) // 2 * 2]
+)
+
+
+def bytes_of(letter: tuple[bytes | str, ...]) -> list[bytes]:
+    """A dead letter as the server gives it back."""
+    return [part if isinstance(part, bytes) else part.encode() for part in letter]
+
+
+def buried(fields: list[bytes]) -> list[bytes]:
+    return bytes_of(record.dead(fields, "CODE", "reason", "fabric:{0}:signals", b"5-0"))
+
+
+@examples(300)
+@given(entries)
+def test_a_dead_letter_gives_back_what_came_in(fields: list[bytes]) -> None:
+    letter = buried(fields)
+    assert record.revived(letter) == fields
+    # Whatever the entry called its fields: the reason stays the fabric's own.
+    assert letter[:8] == [
+        *(b"code", b"CODE", b"reason", b"reason"),
+        *(b"source", b"fabric:{0}:signals", b"id", b"5-0"),
+    ]
+    assert not {b"code", b"reason", b"source", b"id"} & set(letter[8::2])
+
+
+@pytest.mark.parametrize("number", [0, 1, ENTRY_FIELDS_MAX, ENTRY_FIELDS_MAX + 1, 5_000])
+def test_a_dead_letter_has_few_fields_whatever_the_number(number: int) -> None:
+    fields = [part for n in range(number) for part in (b"field %d" % n, b"\x00\xff%d" % n)]
+    letter = buried(fields)
+    assert record.revived(letter) == fields
+    assert len(letter) <= 2 * ENTRY_FIELDS_MAX + 8
+
+
+@pytest.mark.parametrize("name", [b"raw", b"raw.", b"raw.raw", b"code", b"", b"\xff"])
+def test_a_field_called_like_one_of_ours_is_kept_apart(name: bytes) -> None:
+    for fields in ([name, b"value"], [name, b"value"] * 100):
+        assert record.revived(buried(fields)) == fields
+
+
+def test_a_reason_is_code_and_sentence() -> None:
+    error = refusal([b"type", b"PROGRESS"])
+    assert isinstance(error, SignalError)
+    assert record.reason_of(error) == ("MISSING", str(error))
+
+
+def test_a_logged_signal_is_its_own_fields_between_kind_and_time() -> None:
+    signal = read(type="PROGRESS", payload='{ "percent":5 }', seq=3)
+    form, values = record.logged_signal(signal, 1_234)
+    assert dict(zip(map(str_of, form), map(str_of, values), strict=True)) == {
+        "kind": "signal",
+        "session": "s",
+        "emitter": "A",
+        "type": "PROGRESS",
+        "payload": '{ "percent":5 }',
+        "seq": "3",
+        "ms": "1234",
+    }
+
+
+def test_what_is_passed_on_keeps_its_payload_in_its_cause() -> None:
+    for forwarded in (False, True):
+        message = Message(
+            Kind.DIRECTIVE, "RESUME", "B", "A", "S", b'{"reason":"r"}', forwarded=forwarded
+        )
+        form, values = record.logged_message(message, "4-0", 99)
+        logged = dict(zip(map(str_of, form), map(str_of, values), strict=True))
+        assert ("payload" in logged) is not forwarded
+        assert (logged["to"], logged["from"], logged["cause"]) == ("B", "A", "4-0")
+        form, values = record.inbox(message, "4-0")
+        inbox = dict(zip(map(str_of, form), map(str_of, values), strict=True))
+        assert inbox == {
+            "type": "RESUME",
+            "from": "A",
+            "stream": "S",
+            "cause": "4-0",
+            "payload": '{"reason":"r"}',
+        }
+
+
+def test_every_form_has_a_name_for_each_value() -> None:
+    signal = read(type="PARTIAL_RESULT", payload='{"partial":{}}')
+    message = Message(Kind.DERIVED, "RESUME", EVERYONE, "A", "", b"{}")
+    for form, values in (
+        record.logged_signal(signal, 1),
+        record.logged_refusal(signal, "CODE", "reason", 1),
+        record.logged_timer("undeclared:x", 1),
+        record.logged_message(message, "1-0", 1),
+        record.inbox(message, "1-0"),
+        record.result(signal, 1, "1-0", 1),
+    ):
+        assert len(form) == len(values)
+        assert len(set(form)) == len(form)
+
+
+def test_forms_that_emitters_invent_do_not_fill_the_memory() -> None:
+    for number in range(5_000):
+        record.signal_form((b"session", b"%d" % number))
+    kept = record.signal_form.cache_info().currsize
+    assert kept <= 1_000
+
+
+def str_of(part: str | bytes | int) -> str:
+    return part.decode() if isinstance(part, bytes) else str(part)

@@ -1,0 +1,57 @@
+"""Who serves which partition: every replica computes the same, and little moves."""
+
+from collections import Counter
+from itertools import pairwise, permutations
+
+import pytest
+
+from workers.share import preferred, share
+
+PARTITIONS = 1_000
+REPLICAS = [f"replica-{number}" for number in range(5)]
+
+
+def shares(replicas: list[str], partitions: int = PARTITIONS) -> dict[str, set[int]]:
+    return {name: share(name, partitions, replicas) for name in replicas}
+
+
+def test_each_partition_has_one_replica() -> None:
+    found = Counter(number for mine in shares(REPLICAS).values() for number in mine)
+    assert found == Counter(range(PARTITIONS))
+
+
+def test_all_agree_in_whatever_order_they_see_each_other() -> None:
+    names = REPLICAS[:4]
+    answers = {
+        tuple(preferred(number, list(order)) for number in range(50))
+        for order in permutations(names)
+    }
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("gone", REPLICAS)
+def test_when_one_leaves_only_its_own_partitions_move(gone: str) -> None:
+    before = shares(REPLICAS)
+    after = shares([name for name in REPLICAS if name != gone])
+    for name, mine in after.items():
+        assert mine >= before[name]
+        assert mine - before[name] <= before[gone]
+
+
+def test_when_one_joins_partitions_move_only_to_it() -> None:
+    for fewer, more in pairwise(REPLICAS[:size] for size in range(1, len(REPLICAS) + 1)):
+        before, after = shares(fewer), shares(more)
+        for name in fewer:
+            assert after[name] <= before[name]
+
+
+def test_the_shares_are_about_even() -> None:
+    sizes = [len(mine) for mine in shares(REPLICAS).values()]
+    assert min(sizes) > PARTITIONS / len(REPLICAS) / 2
+    assert max(sizes) < PARTITIONS / len(REPLICAS) * 2
+
+
+def test_who_is_not_among_the_living_has_nothing() -> None:
+    assert share("unknown", PARTITIONS, REPLICAS) == set()
+    assert share("alone", 3, ["alone"]) == {0, 1, 2}
+    assert preferred(0, []) is None
