@@ -11,12 +11,13 @@ import socket
 import sys
 
 from fabric.core.rules import Rules
-from fabric.errors import ConfigError
+from fabric.errors import ConfigError, UnavailableError, UnreachableError
 from fabric.settings import Settings
-from fabric.store import target
+from fabric.store import inspect, target
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from workers import orchestrator, synthesizer
+from workers.backoff import Backoff
 from workers.replica import MakeHandler, Replica
 
 logger = logging.getLogger("fabric.daemon")
@@ -33,6 +34,7 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
 
     The first SIGTERM or SIGINT drains: what was read is committed, the leases are given up. The
     second one stops at once; nothing is lost by it, the next holder goes on from the last commit.
+    Raises UnsupportedServerError, without serving, on a server that may evict state.
     """
     # Nearly all that a worker allocates is freed by its reference count. The collector need not
     # look at what was imported, nor at every few hundred structs: 5 % of the hot path.
@@ -56,9 +58,7 @@ async def _serve(worker: str, settings: Settings, name: str | None) -> int:
     replica = name or f"{socket.gethostname()}-{os.getpid()}"
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
     stop = asyncio.Event()
-    running = asyncio.create_task(
-        Replica(store, GROUPS[worker], _handler(worker, settings), settings, replica).run(stop)
-    )
+    running = asyncio.create_task(_work(store, worker, replica, settings, stop))
 
     def on_signal() -> None:
         if stop.is_set():
@@ -70,13 +70,30 @@ async def _serve(worker: str, settings: Settings, name: str | None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    logger.info("%s %s: serving namespace %s", worker, replica, settings.namespace)
     try:
         await running
     finally:
         await store.close()
     logger.info("%s %s: stopped", worker, replica)
     return 0
+
+
+async def _work(
+    store: RedisStore, worker: str, replica: str, settings: Settings, stop: asyncio.Event
+) -> None:
+    """Serve until told to stop, once there is a server and it may be used."""
+    backoff = Backoff(f"{worker} {replica}")
+    while not stop.is_set():
+        try:
+            await inspect.admit(store)
+        except (UnreachableError, UnavailableError) as error:
+            await backoff.failed(error, stop)
+            continue
+        backoff.worked()
+        logger.info("%s %s: serving namespace %s", worker, replica, settings.namespace)
+        handler = _handler(worker, settings)
+        await Replica(store, GROUPS[worker], handler, settings, replica).run(stop)
+        return
 
 
 def _handler(worker: str, settings: Settings) -> MakeHandler:

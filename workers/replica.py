@@ -24,8 +24,9 @@ from workers.share import share
 
 logger = logging.getLogger("fabric.replica")
 
-#: A replica says that it lives this many times within a lease.
-BEATS_PER_LEASE = 3
+#: A replica says that it lives, and looks who else does, this many times within a lease: a
+#: partition that was given up stands still until another replica's next look.
+BEATS_PER_LEASE = 6
 
 #: Longest pause before a lease that another replica holds is asked for again, ms. It bounds how
 #: long a partition that was handed over stands still.

@@ -9,18 +9,23 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from fabric.client.emitter import Emitter
 from fabric.client.mailbox import Mailbox
 from fabric.client.message import Message
 from fabric.client.session import Session
 from fabric.core.signal import SignalType
-from fabric.errors import DependencyFailedError, NotAllowedError, ServerError, WaitTimeoutError
+from fabric.errors import (
+    DependencyFailedError,
+    FabricError,
+    NotAllowedError,
+    ServerError,
+    WaitTimeoutError,
+)
 from fabric.settings import Settings
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 from fabric.wire.entry import decode
+from fabric.wire.spelling import encode
 
 logger = logging.getLogger("fabric.agent")
 
@@ -63,12 +68,16 @@ class Agent:
         self._turn = asyncio.Lock()
         self._spoke_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended = False
+        self._ended = True
 
     async def __aenter__(self) -> Agent:
         """Begin a new incarnation: STARTED, with what was declared."""
-        self.incarnation = await self._store.enroll(self._partition, self._keys.name, self.name)
-        await self._mailbox.restore()
+        self.incarnation = await self._emitter.insist(
+            lambda: self._store.enroll(self._partition, self._keys.name, self.name)
+        )
+        self._mailbox = Mailbox(self._store, self._keys, self.name, self._settings.block_ms)
+        await self._emitter.insist(self._mailbox.restore)
+        self._seq, self._ended = 0, False
         await self.emit(SignalType.STARTED, self._declared)
         self._in_background(self._mailbox.run())
         self._in_background(self._keep_alive())
@@ -87,8 +96,9 @@ class Agent:
             elif not self._ended:
                 text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
                 # The error that ended the agent matters more than one in reporting it.
-                with suppress(ServerError):
-                    await asyncio.shield(self.fail(text))
+                with suppress(FabricError):
+                    await asyncio.shield(self.fail(text.encode(errors="replace").decode()))
+            await self._mailbox.leave()
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -96,24 +106,30 @@ class Agent:
 
     async def emit(self, kind: SignalType, payload: dict[str, Any] | None = None) -> str:
         """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
-        if self._ended:
-            raise NotAllowedError(f"{self.name} has ended; enter it again to start anew")
         async with self._turn:
-            entry = [
-                b"session", self._keys.name.encode(),
-                b"type", kind.value.encode(),
-                b"emitter", self.name.encode(),
-                b"stream", self.stream.encode(),
-                b"seq", b"%d" % (self._seq + 1),
-                b"incarnation", b"%d" % self.incarnation,
-                b"payload", msgspec.json.encode(payload or {}),
-            ]  # fmt: skip
-            decode(entry)
-            # The number is spent even when sending fails: the signal may have arrived all the same.
-            self._seq += 1
-            (entry_id,) = await self._emitter.send([entry])
-            self._spoke_at = asyncio.get_running_loop().time()
-            return entry_id.decode()
+            return await self._send(kind, payload or {})
+
+    async def _send(self, kind: SignalType, payload: dict[str, Any]) -> str:
+        """Send a signal, now that it is its turn: numbers grow in the order of sending."""
+        if self._ended:
+            raise NotAllowedError(f"{self.name} has ended, or not begun: enter it (`async with`)")
+        entry = encode(
+            {
+                "session": self._keys.name,
+                "type": kind.value,
+                "emitter": self.name,
+                "stream": self.stream,
+                "seq": self._seq + 1,
+                "incarnation": self.incarnation,
+                "payload": payload,
+            }
+        )
+        decode(entry)
+        # The number is spent even when sending fails: the signal may have arrived all the same.
+        self._seq += 1
+        (entry_id,) = await self._emitter.send([entry])
+        self._spoke_at = asyncio.get_running_loop().time()
+        return entry_id.decode()
 
     async def progress(
         self,
@@ -168,24 +184,25 @@ class Agent:
         try:
             async with asyncio.timeout(timeout):
                 await self.emit(SignalType.BLOCKED, _given(on=dependency, reason=reason))
-                return await asyncio.shield(answer)
-        except TimeoutError:
-            await self._withdraw(dependency)
-            whom = await self.session.blame(dependency)
+                return await answer
+        except BaseException as error:
+            self._mailbox.unexpect(dependency, answer)
+            self._in_background(self._withdraw(dependency))
+            if not isinstance(error, TimeoutError):
+                raise
+            whom = await self._blame(dependency)
             raise WaitTimeoutError(
                 f"{self.name} waited {timeout:g} s for {dependency}: {whom}"
             ) from None
-        except DependencyFailedError:
-            await self._withdraw(dependency)
-            raise
-        except asyncio.CancelledError:
-            self._in_background(self._withdraw(dependency))
-            raise
         finally:
-            self._mailbox.unexpect(dependency)
+            self._mailbox.unexpect(dependency, answer)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield what arrives for this agent, from where it last was; never ends by itself."""
+        """Yield what arrives for this agent, from where it last was; never ends by itself.
+
+        A message counts as read when the next one is asked for: what a crash left unread comes
+        again in the next incarnation, with the same id.
+        """
         async for message in self._mailbox.messages():
             yield message
 
@@ -204,8 +221,17 @@ class Agent:
         self._ended = True
 
     async def _withdraw(self, dependency: str) -> None:
-        with suppress(ServerError):
-            await self.emit(SignalType.RELEASE, {"resources": [dependency]})
+        async with self._turn:
+            # Another wait for the same thing may have begun meanwhile: that one stands.
+            if not self._ended and not self._mailbox.expects(dependency):
+                with suppress(FabricError):
+                    await self._send(SignalType.RELEASE, {"resources": [dependency]})
+
+    async def _blame(self, dependency: str) -> str:
+        try:
+            return await self.session.blame(dependency)
+        except ServerError as error:
+            return f"on whom is not known ({error})"
 
     async def _keep_alive(self) -> None:
         """Send HEARTBEAT whenever nothing else was said for a while."""
@@ -217,7 +243,10 @@ class Agent:
                 await asyncio.sleep(pause_s - silent_s)
                 continue
             try:
-                await self.emit(SignalType.HEARTBEAT)
+                async with self._turn:
+                    # Something may have been said while this waited for its turn.
+                    if loop.time() - self._spoke_at >= pause_s:
+                        await self._send(SignalType.HEARTBEAT, {})
             except NotAllowedError:
                 return
             except ServerError as error:
@@ -227,7 +256,12 @@ class Agent:
     def _in_background(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s: internal error", self.name, exc_info=task.exception())
 
 
 def _given(**fields: Any) -> dict[str, Any]:

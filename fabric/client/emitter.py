@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 from fabric.errors import OverloadedError, UnavailableError, UnreachableError
 from fabric.store.port import ClientStore
+
+T = TypeVar("T")
 
 #: First and longest pause before a signal is sent again, s.
 RETRY_FIRST_S = 0.02
@@ -51,17 +54,27 @@ class Emitter:
         others UnreachableError is raised then, since they may have arrived. Raises OverloadedError
         when the ingress is full, at once or after the time limit, as chosen.
         """
+        return await self.insist(
+            lambda: self._store.emit(self._partition, entries, self._ingress_max),
+            repeatable=numbered,
+        )
+
+    async def insist(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+        """Make a call until it works, for at most the time limit; then raise its error.
+
+        One that is not `repeatable` is not made again when it may have taken effect.
+        """
         pause_s = RETRY_FIRST_S
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limit_ms / 1000
         while True:
             try:
-                return await self._store.emit(self._partition, entries, self._ingress_max)
+                return await call()
             except OverloadedError:
                 if self._when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
                     raise
             except UnreachableError as error:
-                if not numbered and not error.never_sent:
+                if not repeatable and not error.never_sent:
                     raise
                 if loop.time() + pause_s > deadline:
                     raise

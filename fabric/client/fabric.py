@@ -18,6 +18,7 @@ from fabric.store.keys import SessionKeys, partition_of
 from fabric.store.port import ClientStore
 from fabric.store.redis import RedisStore
 from fabric.wire.entry import name as check_name
+from fabric.wire.entry import session_name
 
 
 class Fabric:
@@ -70,7 +71,8 @@ class Fabric:
         return self._partitions
 
     def keys(self, session: str) -> tuple[int, SessionKeys]:
-        """Return a session's partition and key names."""
+        """Return a session's partition and key names. Raises SignalError when it is no name."""
+        session_name(_bytes(session))
         partition = partition_of(session, self.partitions)
         return partition, self._store.namespace.partition(partition).session(session)
 
@@ -96,8 +98,10 @@ class Fabric:
         """Return an agent, to be entered with `async with`. What it declares goes into STARTED."""
         name = self._default(name, "agent")
         partition, keys = self.keys(self._default(session, "session"))
-        for field, value in ((b"session", keys.name), (b"emitter", name)):
-            check_name(field, value.encode())
+        stream = stream or self.settings.stream or ""
+        check_name(b"emitter", _bytes(name))
+        if stream:
+            check_name(b"stream", _bytes(stream))
         declared = {
             "task": task,
             "task_type": task_type,
@@ -114,7 +118,7 @@ class Fabric:
             self.settings,
             partition=partition,
             name=name,
-            stream=stream or self.settings.stream or "",
+            stream=stream,
             declared={field: value for field, value in declared.items() if value},
         )
 
@@ -155,3 +159,8 @@ class Fabric:
         if not value:
             raise ConfigError(f"no {setting}: name one, or set FABRIC_{setting.upper()}")
         return str(value)
+
+
+def _bytes(name: str) -> bytes:
+    """Encode a name as it is: what is no text is refused by name, not by the codec."""
+    return name.encode("utf-8", "surrogatepass")

@@ -29,8 +29,8 @@ RETRY_S = 0.5
 class Mailbox:
     """Reads on from where the agent last was, in this incarnation or the one before.
 
-    The place is stored when messages have been taken: by `messages()` where the agent iterates
-    over it, otherwise as soon as they have been looked at. A crash in between shows some again.
+    The place is stored as `messages()` takes them; for an agent that has not asked for any, when it
+    ends well. After a crash, what was not taken is shown again.
     """
 
     def __init__(self, store: ClientStore, keys: SessionKeys, agent: str, block_ms: int) -> None:
@@ -43,10 +43,14 @@ class Mailbox:
         self._taken = [BEGINNING, BEGINNING]
         self._unread: deque[Message] = deque()
         self._iterated = False
+        #: More has come than was kept before anybody asked: it is to be read again.
+        self._overflowed = False
+        #: The last message that was there before this mailbox was opened.
+        self._opened_at = BEGINNING
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._waits: dict[str, asyncio.Future[str | None]] = {}
+        self._waits: dict[str, list[asyncio.Future[str | None]]] = {}
         #: Dependency → location, of all that were resolved while this mailbox was open.
         self.locations: dict[str, str | None] = {}
 
@@ -55,6 +59,8 @@ class Mailbox:
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
         self._place = parse_cursor(stored)
         self._taken = list(self._place)
+        newest = await self._store.entries(self._streams[0], b"-", b"+", 1, newest_first=True)
+        self._opened_at = newest[0][0] if newest else BEGINNING
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""
@@ -63,6 +69,8 @@ class Mailbox:
                 await self._room.wait()
                 after = dict(zip(self._streams, self._place, strict=True))
                 found = await self._store.read_streams(after, COUNT, self._block_ms)
+                if list(after.values()) != self._place:
+                    continue  # what was not kept is asked for now: read from there
             except ServerError as error:
                 logger.warning("%s: inbox: %s", self._agent, error)
                 await asyncio.sleep(RETRY_S)
@@ -76,59 +84,80 @@ class Mailbox:
             messages.sort(key=lambda message: parse_id(message.id.encode()))
             for message in messages:
                 self._deliver(message)
-            if messages and not self._iterated:
-                await self._remember(self._place)
 
     def _deliver(self, message: Message) -> None:
         dependency = message.payload.get("dependency_id")
         if isinstance(dependency, str) and not message.to_everyone:
-            waiting = self._waits.get(dependency)
+            waiting = [wait for wait in self._waits.get(dependency, []) if not wait.done()]
             if message.type == "DEPENDENCY_RESOLVED":
                 location = message.payload.get("output_location")
                 self.locations[dependency] = location
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(location)
-            elif message.type == "FAILED" and waiting is not None and not waiting.done():
+                for wait in waiting:
+                    wait.set_result(location)
+            elif message.type == "FAILED" and self._is_new(message):
                 reason = message.payload.get("error") or "no reason given"
-                waiting.set_exception(
-                    DependencyFailedError(
-                        f"{message.sender} failed to produce {dependency}: {reason}"
+                for wait in waiting:
+                    wait.set_exception(
+                        DependencyFailedError(
+                            f"{message.sender} failed to produce {dependency}: {reason}"
+                        )
                     )
-                )
         self._unread.append(message)
         if not self._iterated:
             while len(self._unread) > UNREAD_MAX:
                 self._unread.popleft()
+                self._overflowed = True
         elif len(self._unread) >= UNREAD_MAX:
             self._room.clear()
         self._arrived.set()
 
+    def _is_new(self, message: Message) -> bool:
+        """Whether it came in this incarnation: a failure told to an earlier one may be over."""
+        return parse_id(message.id.encode()) > parse_id(self._opened_at)
+
     def expect(self, dependency: str) -> asyncio.Future[str | None]:
         """Return what will hold the location, or the failure, of a dependency."""
-        waiting = self._waits.get(dependency)
-        if waiting is None or waiting.done():
-            waiting = self._waits[dependency] = asyncio.get_running_loop().create_future()
-        return waiting
+        wait: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waits.setdefault(dependency, []).append(wait)
+        return wait
 
-    def unexpect(self, dependency: str) -> None:
-        """Stop waiting."""
-        waiting = self._waits.pop(dependency, None)
-        if waiting is not None:
-            waiting.cancel()
+    def unexpect(self, dependency: str, wait: asyncio.Future[str | None]) -> None:
+        """Stop waiting; no-op when it has been stopped."""
+        waits = self._waits.get(dependency, [])
+        if wait in waits:
+            waits.remove(wait)
+            wait.cancel()
+        if not waits:
+            self._waits.pop(dependency, None)
+
+    def expects(self, dependency: str) -> bool:
+        """Whether anybody waits for a dependency."""
+        return dependency in self._waits
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield messages as they come. One counts as read when the next one is asked for."""
         self._iterated = True
+        if self._overflowed:
+            self._overflowed = False
+            self._unread.clear()
+            self._place = list(self._taken)
         while True:
             while not self._unread:
                 self._arrived.clear()
                 await self._arrived.wait()
             message = self._unread[0]
             yield message
+            if not self._unread or self._unread[0] is not message:
+                continue  # another iteration over the same messages has taken it
             self._unread.popleft()
             self._room.set()
             self._taken[1 if message.to_everyone else 0] = message.id.encode()
             await self._remember(self._taken)
+
+    async def leave(self) -> None:
+        """Store the place of an agent that ends well and has not asked for its messages."""
+        if not self._iterated and self._place != self._taken:
+            await self._remember(self._place)
 
     async def _remember(self, place: list[bytes]) -> None:
         try:

@@ -140,6 +140,9 @@ _MET_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_scrip
 
 def translate(error: Exception) -> FabricError:
     """Turn a driver's error into ours. Never repeats what was sent: it may hold secrets."""
+    if error.args and isinstance(error.args[0], exceptions.RedisError):
+        # The driver wraps what went wrong while it dialled.
+        error = error.args[0]
     text = _MET_IN_SCRIPT.sub("", str(error), count=1)
     word = text.split(" ", 1)[0].rstrip(":")
     if isinstance(error, exceptions.NoScriptError):

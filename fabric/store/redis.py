@@ -159,7 +159,11 @@ class RedisStore:
             "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count
         )
         flat = await self._on("zset", [key], looking)
-        return [(key, int(float(score))) for key, score in zip(flat[::2], flat[1::2], strict=True)]
+        # A score of -inf, made by hand, is due like any other that is past.
+        return [
+            (key, int(max(float(score), 0)))
+            for key, score in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool

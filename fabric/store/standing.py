@@ -53,11 +53,16 @@ async def leases(store: RedisStore, partitions: int) -> list[Finding]:
             )
             advice = "`fabric doctor --reseed` starts it above any epoch handed out before"
             findings.append(Finding(group, Level.FAIL, found, advice))
+        alive = await _alive(store, group)
         if waiting:
             found = f"partition {_listed(waiting)}: nobody works on it, and {entries} {work} wait"
-            findings.append(Finding(group, Level.WARN, found, f"start one with {starting}"))
+            advice = f"start one with {starting}"
+            if alive:
+                found += f"; {alive} {group} are alive"
+                advice = "they may be about to take it: look again; if it stays so, see their logs"
+            findings.append(Finding(group, Level.WARN, found, advice))
         elif not unseeded:
-            found = "none at work, and nothing waits"
+            found = f"none holds a partition, {alive} alive, and nothing waits"
             if holders:
                 found = f"{holders.total()} of {partitions} partitions held, by {_listed(holders)}"
             findings.append(Finding(group, Level.OK, found))
@@ -127,6 +132,17 @@ async def _states(
             yield number, _State.WAITING if count else _State.FREE, "", count
         except TamperedError:
             continue  # told of by the check of the keys
+
+
+async def _alive(store: RedisStore, group: str) -> int:
+    """Return how many workers of a group have said lately that they live."""
+    seconds, _ = await store.call("TIME")
+    try:
+        return int(
+            await store.call("ZCOUNT", store.namespace.replicas(group), int(seconds) * 1000, "+inf")
+        )
+    except TamperedError:
+        return 0  # told of by the check of the keys
 
 
 async def _waiting(store: RedisStore, source: str, committed: bytes) -> int:

@@ -8,11 +8,9 @@ import pytest
 from fabric.core.limits import COUNTER_MAX
 from fabric.errors import OverloadedError, TamperedError
 from fabric.store.keys import Namespace
-from fabric.store.port import BEGINNING, Batch, Lease
+from fabric.store.port import BEGINNING, Batch
 from tests.store.backend import (
-    LONG_MS,
     ORCHESTRATORS,
-    SHORT_MS,
     Backend,
     commit,
     hold,
@@ -264,55 +262,3 @@ async def test_entries_are_removed_by_id(backend: Backend) -> None:
     # The ids of what is gone are not given again.
     await backend.append(NAMES.dead, "4-0", b"a", b"1")
     assert await store.length(NAMES.dead) == 1
-
-
-async def test_the_number_of_partitions_is_fixed_on_first_use(backend: Backend) -> None:
-    first, second = backend.open(), backend.open()
-    assert await first.partitions(4) == 4
-    assert await second.partitions(64) == 4
-    assert await first.partitions(1) == 4
-    assert await backend.open("other").partitions(64) == 64
-
-
-@pytest.mark.parametrize("value", [b"0", b"-1", b"many", b"", b"1.5"])
-async def test_a_number_of_partitions_that_is_none_is_refused(
-    backend: Backend, value: bytes
-) -> None:
-    await backend.set_field(Namespace().meta, "partitions", value)
-    with pytest.raises(TamperedError):
-        await backend.open().partitions(1)
-
-
-async def test_replicas_know_of_each_other_while_they_live(backend: Backend) -> None:
-    store = backend.open()
-    assert await store.beat(ORCHESTRATORS, "b", LONG_MS) == ["b"]
-    assert await store.beat(ORCHESTRATORS, "a", LONG_MS) == ["a", "b"]
-    assert await store.beat("synthesizers", "c", LONG_MS) == ["c"]
-    await store.leave(ORCHESTRATORS, "b")
-    await store.leave(ORCHESTRATORS, "never there")
-    assert await store.beat(ORCHESTRATORS, "a", SHORT_MS) == ["a"]
-    await backend.pass_ms(SHORT_MS + 1)
-    assert await store.beat(ORCHESTRATORS, "d", LONG_MS) == ["d"]
-
-
-async def test_two_namespaces_never_see_each_other(backend: Backend) -> None:
-    one, two = backend.open("fabric"), backend.open("fabric2")
-    for store in (one, two):
-        await store.partitions(2)
-        lease = await hold(store, "owner")
-        (entry_id,) = await store.emit(0, [[b"a", b"1"]], 1)
-        keys = store.namespace.partition(0).session("s")
-        assert await store.enroll(0, "s", "A") == 1
-        await store.set_cursor(keys.cursors, "A", b"1-0")
-        await commit(store, lease, note(keys.log), upto=entry_id)
-        assert await store.beat(ORCHESTRATORS, "r", LONG_MS) == ["r"]
-        other = await store.acquire(0, ORCHESTRATORS, "another", "n", LONG_MS)
-        assert not isinstance(other, Lease)
-    before = await backend.dump()
-    mine = {key for key in before if key.startswith("fabric:")}
-    theirs = {key for key in before if key.startswith("fabric2:")}
-    assert mine | theirs == set(before)
-    assert {key.replace("fabric2:", "fabric:") for key in theirs} == mine
-    for key in theirs:
-        await backend.drop(key)
-    assert {key: before[key] for key in mine} == await backend.dump()

@@ -41,7 +41,9 @@ def test_an_empty_server_is_fine(server: RunningServer) -> None:
         assert only(report, check).level is Level.OK, only(report, check)
     assert only(report, "persistence").level is Level.WARN
     assert only(report, "persistence").found.startswith("NONE")
-    assert only(report, "orchestrators").found == "none at work, and nothing waits"
+    assert (
+        only(report, "orchestrators").found == "none holds a partition, 0 alive, and nothing waits"
+    )
     assert server.cli("DBSIZE") == 0
 
 
@@ -120,7 +122,11 @@ def test_signals_that_nobody_handles_are_told_of(worked: RunningServer) -> None:
     found = only(examine(worked), "orchestrators")
     assert found.level is Level.WARN
     assert found.found == "partition 0: nobody works on it, and 1 signals wait"
+    assert "`fabric orchestrator`" in found.advice
     now_ms = int(time.time() * 1000)
+    worked.cli("ZADD", "fabric:replicas:orchestrators", now_ms + 60_000, "replica-9")
+    found = only(examine(worked), "orchestrators")
+    assert found.found.endswith("1 signals wait; 1 orchestrators are alive")
     worked.cli("HSET", "fabric:{0}:lease", "owner", "replica-9", "expires", now_ms + 60_000)
     found = only(examine(worked), "orchestrators")
     assert found.level is Level.OK

@@ -1,0 +1,65 @@
+"""A fabric to be an agent of: an orchestrator at work, and a client connected."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fabric.client.agent import Agent
+from fabric.client.fabric import Fabric
+from fabric.core.rules import Rules
+from fabric.core.session import AgentStatus
+from tests.inhouse import serving
+from tests.ledger import Row, rows, session
+from tests.servers import RunningServer
+from tests.waiting import eventually
+
+S = session("s")
+
+#: Long enough that no agent sends one unless a test asks for it.
+QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200}
+
+
+@asynccontextmanager
+async def connected(url: str | None = None, **flags: Any) -> AsyncIterator[Fabric]:
+    """A client whose agents work in session `s`."""
+    async with Fabric.connect(url, **{"session": "s", **QUIET, **flags}) as fabric:
+        yield fabric
+
+
+@asynccontextmanager
+async def fleet(url: str, *, rules: Rules | None = None, **flags: Any) -> AsyncIterator[Fabric]:
+    """A client, and an orchestrator that answers it."""
+    async with serving(url, rules=rules), connected(url, **flags) as fabric:
+        yield fabric
+
+
+async def is_blocked(agent: Agent) -> bool:
+    """Whether the orchestrator knows that the agent waits."""
+    found = (await agent.session.agents()).get(agent.name)
+    return found is not None and found.status is AgentStatus.BLOCKED
+
+
+async def blocked(agent: Agent) -> None:
+    """Wait until it does."""
+
+    async def ask() -> bool:
+        return await is_blocked(agent)
+
+    await eventually(ask, f"{agent.name} waits")
+
+
+async def logged(server: RunningServer, count: int) -> list[Row]:
+    """The signals in the log, once there are so many."""
+
+    def found() -> list[Row]:
+        return rows(server, S.log, kind="signal")
+
+    await eventually(
+        lambda: len(found()) >= count, lambda: f"{count} signals: {[r['type'] for r in found()]}"
+    )
+    return found()
+
+
+def said(signals: list[Row]) -> list[tuple[str, str]]:
+    """Who said what."""
+    return [(row["emitter"], row["type"]) for row in signals]

@@ -1,0 +1,258 @@
+"""Waiting for what others make: both orders, with limits, and withdrawn when it is over."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from fabric.client.agent import Agent
+from fabric.core.rules import Rules
+from fabric.core.signal import SignalType
+from fabric.errors import DependencyFailedError, WaitTimeoutError
+from fabric.store import connection
+from tests.client.fleet import S, blocked, fleet, logged
+from tests.ledger import add, records, rows
+from tests.proxy import Fault, Proxy, carrying
+from tests.servers import RunningServer
+from tests.waiting import eventually
+
+
+def waiters(server: RunningServer, name: str = "x") -> dict[str, str]:
+    """Who waits for it."""
+    found = records(server, S.dependencies).get(name, {}).get("waiters", {})
+    assert isinstance(found, dict)
+    return found
+
+
+async def nobody_waits(server: RunningServer) -> None:
+    await eventually(lambda: not waiters(server), lambda: f"{waiters(server)} withdraw")
+
+
+async def test_the_wait_comes_first(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A", produces=["x"]) as maker,
+        fabric.agent("B") as waiter,
+    ):
+        waiting = asyncio.create_task(waiter.wait_for("x", reason="needs it", timeout=20))
+        await blocked(waiter)
+        assert rows(server, S.log, type="BLOCKED")[0].payload == {"on": "x", "reason": "needs it"}
+        await maker.resolve("x", location="x.py")
+        assert await waiting == "x.py"
+        assert waiters(server) == {}
+
+
+async def test_the_thing_comes_first(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as maker,
+        fabric.agent("B") as waiter,
+    ):
+        await maker.resolve("x", location="x.py")
+        assert await waiter.wait_for("x", timeout=20) == "x.py"
+        # It is known now: nothing more needs to be said.
+        before = len(rows(server, S.log))
+        assert await waiter.wait_for("x", timeout=20) == "x.py"
+        assert len(rows(server, S.log)) == before
+
+
+async def test_the_end_of_its_producer_resolves_it(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+        async with fabric.agent("A", produces=["x"]):
+            waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+            await blocked(waiter)
+        assert await waiting is None
+
+
+async def test_several_waits_at_once(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as maker,
+        fabric.agent("B") as waiter,
+    ):
+        names = [f"x{number}" for number in range(20)]
+        waiting = [asyncio.create_task(waiter.wait_for(name, timeout=20)) for name in names]
+        await eventually(lambda: len(rows(server, S.log, type="BLOCKED")) == 20, "all wait")
+        for name in reversed(names):
+            await maker.resolve(name, location=f"{name}.py")
+        assert await asyncio.gather(*waiting) == [f"{name}.py" for name in names]
+
+
+async def test_a_time_out_names_the_producer_and_its_state(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A", produces=["x"]) as maker,
+        fabric.agent("B") as waiter,
+    ):
+        await maker.progress(40)
+        await logged(server, 3)
+        with pytest.raises(WaitTimeoutError) as caught:
+            await waiter.wait_for("x", timeout=0.2)
+        words = str(caught.value)
+        assert words.startswith("B waited 0.2 s for x: to be produced by A, active at 40 %, ")
+        assert caught.value.exit_code == 7
+        await nobody_waits(server)
+        assert records(server, S.agents)["B"]["status"] == "active"
+
+
+async def test_a_time_out_says_that_nobody_makes_it(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+        with pytest.raises(WaitTimeoutError, match="nobody has declared to produce it"):
+            await waiter.wait_for("x", timeout=0.1)
+        await nobody_waits(server)
+
+
+async def test_its_producer_fails(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+        with pytest.raises(ValueError, match="no columns"):
+            async with fabric.agent("A", produces=["x"]):
+                waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+                await blocked(waiter)
+                raise ValueError("no columns")
+        with pytest.raises(DependencyFailedError, match="A failed to produce x: ValueError: no"):
+            await waiting
+        await nobody_waits(server)
+        # It has failed already: told at once.
+        with pytest.raises(DependencyFailedError, match="A failed to produce x"):
+            await waiter.wait_for("x", timeout=20)
+
+
+async def test_a_failure_told_to_an_earlier_incarnation_is_over(server: RunningServer) -> None:
+    """The producer has started again meanwhile; what is old in the inbox ends no new wait."""
+    async with fleet(server.url) as fabric:
+        for emitter, kind, payload in (
+            ("A", "STARTED", '{"produces": ["x"]}'),
+            ("B", "BLOCKED", '{"on": "x"}'),
+            ("A", "FAILED", '{"error": "once"}'),
+        ):
+            add(server, session="s", type=kind, emitter=emitter, payload=payload)
+        await eventually(lambda: rows(server, S.inbox("B"), type="FAILED"), "B was told")
+        async with (
+            fabric.agent("A", produces=["x"]) as maker,
+            fabric.agent("B") as waiter,
+        ):
+            waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+            await blocked(waiter)
+            await maker.resolve("x", location="x.py")
+            assert await waiting == "x.py"
+
+
+async def test_nobody_is_told_twice_that_makes_it(server: RunningServer) -> None:
+    async with (
+        fleet(server.url, rules=Rules(undeclared_grace_ms=10)) as fabric,
+        fabric.agent("B") as waiter,
+    ):
+        waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+        await eventually(lambda: rows(server, S.inbox("B"), type="ESCALATE"), "B is told")
+        add(
+            server, session="s", type="DEPENDENCY_RESOLVED", emitter="A",
+            payload='{"dependency_id": "x"}',
+        )  # fmt: skip
+        assert await waiting is None
+
+
+async def test_cancelling_withdraws_the_wait(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+        waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+        await blocked(waiter)
+        assert set(waiters(server)) == {"B"}
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await nobody_waits(server)
+        assert records(server, S.agents)["B"]["status"] == "active"
+        await waiter.progress(50)
+
+
+async def test_a_wait_that_is_begun_again_at_once_stands(server: RunningServer) -> None:
+    """The withdrawal of the first must not take the second with it."""
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as maker,
+        fabric.agent("B") as waiter,
+    ):
+        for _ in range(20):
+            try:
+                async with asyncio.timeout(0.02):
+                    await waiter.wait_for("x")
+            except TimeoutError:
+                continue
+        waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+        await asyncio.sleep(0)
+        await waiter.progress(50)
+        await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
+        assert set(waiters(server)) == {"B"}
+        await maker.resolve("x", location="x.py")
+        assert await waiting == "x.py"
+
+
+async def test_two_wait_for_one_thing_in_one_agent(server: RunningServer) -> None:
+    """One gives up; the other still gets it."""
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A", produces=["x"]) as maker,
+        fabric.agent("B") as waiter,
+    ):
+        long = asyncio.create_task(waiter.wait_for("x", timeout=20))
+        short = asyncio.create_task(waiter.wait_for("x", timeout=0.1))
+        with pytest.raises(WaitTimeoutError):
+            await short
+        await waiter.progress(1)
+        await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
+        assert set(waiters(server)) == {"B"}
+        await maker.resolve("x", location="x.py")
+        assert await long == "x.py"
+
+
+async def test_the_time_out_holds_though_the_server_is_away(
+    server: RunningServer,
+    proxy: Callable[[RunningServer], Proxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "REPLY_MS_MAX", 200)
+    between = proxy(server)
+    async with fleet(between.url, emit_limit_ms=600_000) as fabric:
+        agent = fabric.agent("B")
+        await agent.__aenter__()
+        waiting = asyncio.create_task(agent.wait_for("x", timeout=0.3))
+        await blocked(agent)
+        between.refuse()
+        with pytest.raises(WaitTimeoutError, match="on whom is not known"):
+            await waiting
+        between.accept()
+        await nobody_waits(server)
+        await agent.__aexit__(None, None, None)
+
+
+async def test_a_wait_outlasts_the_server(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as maker,
+        fabric.agent("B") as waiter,
+    ):
+        waiting = asyncio.create_task(waiter.wait_for("x", timeout=30))
+        await blocked(waiter)
+        server.cli("CLIENT", "KILL", "SKIPME", "yes")
+        await maker.resolve("x", location="x.py")
+        assert await waiting == "x.py"
+
+
+async def test_a_cancelled_signal_is_not_mixed_up_with_the_next(
+    server: RunningServer, proxy: Callable[[RunningServer], Proxy]
+) -> None:
+    """Its reply was under way: the next request must not take it for its own."""
+    between = proxy(server)
+    async with fleet(between.url) as fabric, fabric.agent("A") as agent:
+        held = between.fault(Fault.DELAY_REPLY, carrying(b"PROGRESS"))
+        sending = asyncio.create_task(agent.progress(1))
+        await eventually(lambda: held.landed, "the reply is under way")
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        second = await agent.emit(SignalType.PROGRESS, {"percent": 2})
+        between.lift(held)
+        third = await agent.emit(SignalType.PROGRESS, {"percent": 3})
+        signals = await logged(server, 4)
+        assert [row.payload.get("percent") for row in signals[1:4]] == [1, 2, 3]
+        assert second < third
+    assert isinstance(agent, Agent)

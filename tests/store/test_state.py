@@ -1,0 +1,111 @@
+"""A session's records as hash fields, and back."""
+
+import json
+
+import pytest
+
+from fabric.core.session import (
+    Agent,
+    AgentStatus,
+    Dependency,
+    DependencyStatus,
+    Session,
+    Task,
+)
+from fabric.errors import TamperedError
+from fabric.store import state
+from fabric.store.keys import Namespace
+from fabric.store.memory_server import MemoryServer
+from fabric.store.port import Batch
+
+KEYS = Namespace().partition(0).session("s")
+NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}]
+
+
+def full() -> Session:
+    session = Session("s", log=7, clock_ms=1_767_123_000_000, opened_ms=1_767_122_000_000)
+    session.agents.put(
+        "\u00e9",
+        Agent(AgentStatus.BLOCKED, 3, percent=62.5, waits_for=["x"], produces=["y"], eta_ms=5),
+    )
+    session.agents.put("whole", Agent(AgentStatus.ACTIVE, 1, percent=50))
+    session.tasks.put("t", Task("t", "in_progress", progress_percent=75, partial_findings=["2 a"]))
+    session.dependencies.put("x", Dependency(waiters={"\u00e9": "4-0", "a": "5-0"}, location=None))
+    session.dependencies.put(
+        "y", Dependency(DependencyStatus.RESOLVED, location="", nudged={"p": 2})
+    )
+    return session
+
+
+def saved(session: Session, server: MemoryServer) -> list[dict[bytes, bytes]]:
+    batch = Batch()
+    state.save(batch, KEYS, session)
+    server.apply(batch, 0)
+    return [dict(server.peek(key, "hash") or {}) for key in state.hashes(KEYS)]
+
+
+def test_a_session_comes_back_as_it_was() -> None:
+    found = state.restore("s", KEYS, saved(full(), MemoryServer()))
+    expected = full()
+    assert (found.log, found.clock_ms, found.opened_ms) == (
+        expected.log,
+        expected.clock_ms,
+        expected.opened_ms,
+    )
+    assert found.agents.records == expected.agents.records
+    assert found.tasks.records == expected.tasks.records
+    assert found.dependencies.records == expected.dependencies.records
+    # Dictionaries are equal in any order; who waited first must still come first.
+    waiting = found.dependencies.get("x")
+    assert waiting is not None
+    assert list(waiting.waiters) == ["\u00e9", "a"]
+
+
+def test_only_what_has_changed_is_written() -> None:
+    session, server = full(), MemoryServer()
+    saved(session, server)
+    batch = Batch()
+    state.save(batch, KEYS, session)
+    assert batch.keys == [KEYS.meta]
+    session.tasks.drop("t")
+    session.agents.put("new", Agent(AgentStatus.ACTIVE, 1))
+    batch = Batch()
+    state.save(batch, KEYS, session)
+    assert batch.keys == [KEYS.meta, KEYS.agents, KEYS.tasks]
+    server.apply(batch, 0)
+    assert server.kind(KEYS.tasks) is None
+    assert set(server.hash(KEYS.agents)) == {"\u00e9".encode(), b"whole", b"new"}
+
+
+def test_what_redis_cli_shows_is_json() -> None:
+    agents = saved(full(), MemoryServer())[1]
+    assert json.loads(agents[b"whole"]) == {"status": "active", "incarnation": 1, "percent": 50}
+
+
+def test_no_records_are_a_new_session() -> None:
+    found = state.restore("s", KEYS, NOTHING)
+    assert (found.log, len(found.agents), len(found.tasks), len(found.dependencies)) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "value"),
+    [
+        (0, b"log", b"many"),
+        (0, b"clock_ms", b""),
+        (0, b"log", b"1.5"),
+        (1, b"A", b"{"),
+        (1, b"A", b"{}"),
+        (1, b"A", b'{"status":"asleep","incarnation":1}'),
+        (1, b"A", b'{"status":"active","incarnation":"one"}'),
+        (1, b"\xff", b'{"status":"active","incarnation":1}'),
+        (1, b"A", b"[" * 100_000),
+        (2, b"t", b"null"),
+        (3, b"x", b'{"waiters":["A"]}'),
+    ],
+)
+def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, value: bytes) -> None:
+    stored = [dict(part) for part in NOTHING]
+    stored[place][field] = value
+    with pytest.raises(TamperedError) as caught:
+        state.restore("s", KEYS, stored)
+    assert caught.value.key == state.hashes(KEYS)[place]
