@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import relay, report, server, workload
+from benchmarks import relay, report, server, startup, workload
 from benchmarks.failure import BenchmarkError
 from benchmarks.relay import Plan
 
@@ -21,6 +21,7 @@ SIGNALS_QUICK = 30_000
 SIGNALS_MIN = 10_000
 
 ROUNDS = 3
+STARTUP_RUNS = 10
 LATENCY_SECONDS = 3.0
 LATENCY_SECONDS_QUICK = 1.0
 
@@ -31,6 +32,8 @@ def main() -> int:
     try:
         if flags.benchmark == "relay":
             _relay(flags)
+        else:
+            _startup(flags)
     except BenchmarkError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 1
@@ -60,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     relaying.add_argument("--quick", action="store_true", help="one short round, to see it work")
     relaying.add_argument("--no-latency", action="store_true", help="throughput only")
     relaying.add_argument("--verbose", action="store_true", help="show the keys that were written")
+    starting = which.add_parser("startup", parents=[common], help=startup.__doc__)
+    starting.add_argument("--runs", type=int, default=STARTUP_RUNS, help="%(default)s")
     return parser
 
 
@@ -92,6 +97,14 @@ def _relay(flags: argparse.Namespace) -> None:
     disturbed = report.noise(findings)
     if disturbed is not None:
         sys.stderr.write(f"{disturbed}\n")
+
+
+def _startup(flags: argparse.Namespace) -> None:
+    found = startup.run(flags.server, flags.runs)
+    if flags.json:
+        print(json.dumps({one.label: one.each_ms for one in found}, indent=2))
+    else:
+        print(startup.table(found))
 
 
 if __name__ == "__main__":

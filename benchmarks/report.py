@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.measurement import Sample
-from benchmarks.relay import Findings
+from benchmarks.relay import FOREIGN_SHARE_MAX, Findings
 
 OURS, TWIN, GROUP, FASTSTREAM = "ours", "twin xread", "twin group", "FastStream"
 
@@ -22,9 +22,6 @@ _DOES = {
     GROUP: "raw twin, XREADGROUP and XACK",
     FASTSTREAM: "FastStream: one message in, one out",
 }
-
-#: Share of one processor that other programs may take before a round is called noisy.
-FOREIGN_SHARE_MAX = 0.15
 
 NOTE = (
     "ours and the twins write, for each signal, a log entry, state, and what follows from it "

@@ -10,7 +10,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json
 from fabric.store import inspect
 from fabric.store import target as servers
-from fabric.store.diagnosis import Finding, Level
+from fabric.store.inspect.diagnosis import Finding, Level
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,6 @@ from fabric.client.message import Message
 from fabric.client.session import Session
 from fabric.core.signal import SignalType
 from fabric.errors import (
-    DependencyFailedError,
     FabricError,
     NotAllowedError,
     ServerError,
@@ -197,14 +196,13 @@ class Agent:
         finally:
             self._mailbox.unexpect(dependency, answer)
 
-    async def messages(self) -> AsyncIterator[Message]:
+    def messages(self) -> AsyncGenerator[Message, None]:
         """Yield what arrives for this agent, from where it last was; never ends by itself.
 
         A message counts as read when the next one is asked for: what a crash left unread comes
         again in the next incarnation, with the same id.
         """
-        async for message in self._mailbox.messages():
-            yield message
+        return self._mailbox.messages()
 
     async def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
         """Say that there is capacity (EARLY_COMPLETION)."""

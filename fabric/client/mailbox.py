@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from fabric.client.message import Message, read
 from fabric.errors import DependencyFailedError, ServerError
@@ -134,7 +134,7 @@ class Mailbox:
         """Whether anybody waits for a dependency."""
         return dependency in self._waits
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message, None]:
         """Yield messages as they come. One counts as read when the next one is asked for."""
         self._iterated = True
         if self._overflowed:

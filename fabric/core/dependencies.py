@@ -175,7 +175,7 @@ def over_limit(session: Session, names: list[str], rules: Rules) -> Decision | N
     """Refuse what would take the session over its number of dependencies."""
     if len(session.dependencies) + len(names) <= rules.dependencies_max:
         return None
-    added = sum(name not in session.dependencies for name in set(names))
+    added = sum(name not in session.dependencies for name in names)
     total = len(session.dependencies) + added
     if total <= rules.dependencies_max:
         return None

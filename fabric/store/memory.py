@@ -13,7 +13,7 @@ from fabric.errors import FencedError, OverloadedError, TamperedError, UnseededE
 from fabric.store.keys import Namespace
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
-from fabric.store.stream import parse_id
+from fabric.store.stream import check_entries, parse_id
 
 
 class MemoryStore:
@@ -154,6 +154,7 @@ class MemoryStore:
         self, partition: int, entries: Sequence[Sequence[bytes]], ingress_max: int
     ) -> list[bytes]:
         """See ClientStore."""
+        check_entries(entries)
         key = self.namespace.partition(partition).signals
         source = self.data.stream(key)
         if len(source) >= ingress_max:

@@ -178,7 +178,9 @@ class ClientStore(Protocol):
     ) -> list[bytes]:
         """Append entries to the ingress, all or none; return their ids.
 
-        Raises OverloadedError when the ingress would hold more than `ingress_max` entries.
+        Raises OverloadedError when the ingress holds `ingress_max` entries or more: it may go over
+        by one call, so that one larger than the limit is not kept out for ever. Raises CallerError
+        for an entry of more fields than a signal may have.
         """
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:

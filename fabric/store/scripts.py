@@ -18,6 +18,7 @@ from fabric.errors import (
 )
 from fabric.store.connection import Channel, NoScriptError
 from fabric.store.port import Batch, Held, Lease
+from fabric.store.stream import check_entries
 
 _DIRECTORY = Path(__file__).parent / "lua"
 
@@ -122,6 +123,7 @@ async def emit(
     channel: Channel, key: str, entries: Sequence[Sequence[bytes]], ingress_max: int
 ) -> list[bytes]:
     """Append signals; return their ids."""
+    check_entries(entries)
     arguments: list[Any] = [ingress_max]
     for entry in entries:
         arguments.append(len(entry))

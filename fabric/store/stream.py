@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
+from fabric.core.limits import ENTRY_FIELDS_MAX
+from fabric.errors import CallerError
 from fabric.store.port import Entry
 
 Id = tuple[int, int]
@@ -17,6 +20,16 @@ def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
     """Read `ms-seq`, or `ms` alone."""
     milliseconds, _, sequence = entry_id.partition(b"-")
     return int(milliseconds), int(sequence or sequence_default)
+
+
+def check_entries(entries: Sequence[Sequence[bytes]]) -> None:
+    """Refuse what a script would fail on with half of it done. Raises CallerError."""
+    for entry in entries:
+        if not 0 < len(entry) <= 2 * ENTRY_FIELDS_MAX or len(entry) % 2:
+            raise CallerError(
+                f"an entry of {len(entry)} names and values: it needs pairs of them, "
+                f"1 to {ENTRY_FIELDS_MAX}"
+            )
 
 
 class Stream:

@@ -70,7 +70,8 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
 _words = st.sampled_from(
     [*SignalType]
     + 3 * [SignalType.STARTED, SignalType.DEPENDENCY_RESOLVED, SignalType.FAILED]
-    + 6 * [SignalType.BLOCKED]
+    + 3 * [SignalType.PROGRESS, SignalType.RELEASE]
+    + 8 * [SignalType.BLOCKED]
 )
 
 
@@ -125,9 +126,12 @@ class Play:
         while due := sorted((at, timer) for timer, at in self.timers.items() if at <= self.now_ms):
             timer = due[0][1]
             del self.timers[timer]
+            before = written(self.session)
             decision = fire(self.session, timer, self.rules, self.now_ms)
             if decision is not None:
                 self._note(decision, timer)
+            else:
+                assert written(self.session) == before, "a timer that was moot"
 
     def say(self, one: Signal) -> Decision:
         decision = step(self.session, one, self.rules, self.now_ms)

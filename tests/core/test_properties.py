@@ -206,6 +206,13 @@ def arbitrary(seed: int, number: int = 1_500) -> bytes:
     """What comes out of a long history that follows from a seed alone."""
     chance = random.Random(seed)
     play = Play()
+    many = [f"part {number}" for number in range(12)]
+    play.say(signal(SignalType.STARTED, "P", {"produces": many}))
+    play.say(signal(SignalType.STARTED, "Q", {"produces": many}))
+    for on in many:
+        play.say(signal(SignalType.BLOCKED, "W", {"on": on}))
+    play.say(signal(SignalType.STARTED, "P", {}))
+    play.say(signal(SignalType.STARTED, "Q", {}))
     for _ in range(number):
         kind = chance.choice([*PAYLOADS, SignalType.BLOCKED, SignalType.STARTED])
         payload = {

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from fabric.core.limits import COUNTER_MAX
-from fabric.errors import OverloadedError, TamperedError
+from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX
+from fabric.errors import CallerError, OverloadedError, TamperedError
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING, Batch
 from tests.store.backend import (
@@ -51,6 +51,17 @@ async def test_a_full_ingress_takes_nothing(backend: Backend) -> None:
     await commit(store, lease, upto=ids[0])
     await store.emit(0, [[b"a", b"2"]] * 5, 3)
     assert await store.length(NAMES.signals) == 7
+
+
+@pytest.mark.parametrize("fields", [0, 1, 3, 2 * ENTRY_FIELDS_MAX + 2, 10_000])
+async def test_an_entry_that_a_server_would_choke_on_takes_the_others_with_it(
+    backend: Backend, fields: int
+) -> None:
+    """As when somebody retries a dead letter of 5,000 fields: all or none."""
+    store = backend.open()
+    with pytest.raises(CallerError):
+        await store.emit(0, [[b"a", b"1"], [b"x"] * fields], 10)
+    assert await backend.dump() == {}
 
 
 async def test_incarnations_are_handed_out_rising(backend: Backend) -> None:

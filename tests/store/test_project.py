@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fabric.errors import NotAllowedError, ServerError
-from fabric.store import embedded, launch, presence
-from fabric.store.project import SOCKET_BYTES_MAX, Project, Record, project_root
+from fabric.store import embedded
+from fabric.store.embedded import launch, presence
+from fabric.store.embedded.project import SOCKET_BYTES_MAX, Project, Record, project_root
 from tests.servers import ROOT, short_directory
 
 RECORD = Record(

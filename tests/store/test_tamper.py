@@ -2,8 +2,8 @@
 
 import pytest
 
-from fabric.store import shape
-from fabric.store.diagnosis import Level
+from fabric.store.inspect import shape
+from fabric.store.inspect.diagnosis import Level
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition
 from tests.servers import RunningServer
 from tests.store.worked import examine, odd, only, work
@@ -140,5 +140,5 @@ def test_odd_keys_are_named_up_to_a_limit(
     report = examine(server)
     assert len(odd(report)) == 20
     assert only(report, "keys").found == "30 looked at, 30 of them odd"
-    monkeypatch.setattr("fabric.store.tamper.KEYS_EXAMINED_MAX", 10)
+    monkeypatch.setattr("fabric.store.inspect.tamper.KEYS_EXAMINED_MAX", 10)
     assert "10 looked at, 10 of them odd; there are more" in only(examine(server), "keys").found

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fabric.store import embedded, presence, probe
-from fabric.store import server as life
-from fabric.store.project import Project
+from fabric.store import embedded
+from fabric.store.embedded import presence, probe
+from fabric.store.embedded import server as life
+from fabric.store.embedded.project import Project
 from tests.servers import ServerMissingError, binary, flavours, short_directory
 from tests.store.embedded.members import MEMBER, Member
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fabric.errors import ServerError
-from fabric.store import embedded, presence
-from fabric.store.project import Project
+from fabric.store import embedded
+from fabric.store.embedded import presence
+from fabric.store.embedded.project import Project
 from tests.store.embedded.members import Member, client, is_gone, until
 
 pytestmark = pytest.mark.server

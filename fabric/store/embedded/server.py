@@ -17,9 +17,9 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from fabric.errors import ServerError
-from fabric.store import presence
-from fabric.store.probe import Health, Line, examine
-from fabric.store.project import Project, Record
+from fabric.store.embedded import presence
+from fabric.store.embedded.probe import Health, Line, examine
+from fabric.store.embedded.project import Project, Record
 
 #: Seconds for a server to answer after its start: it takes a few hundredths on an idle machine.
 START_SECONDS_MAX = 10.0
@@ -131,7 +131,7 @@ def end(project: Project) -> bool:
 
 
 def _start(project: Project) -> EmbeddedServer:
-    from fabric.store import launch  # costs more to import than a whole `find`
+    from fabric.store.embedded import launch  # costs more to import than a whole `find`
 
     program, _ = launch.binary()
     launch.check_data(program, project.state)

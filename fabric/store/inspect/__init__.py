@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from fabric.errors import FabricError, ServerError, UnreachableError, UnsupportedServerError
-from fabric.store import diagnosis, installation, standing, tamper
-from fabric.store.diagnosis import SETTINGS, Facts, Finding, Level
+from fabric.store.inspect import diagnosis, installation, standing, tamper
+from fabric.store.inspect.diagnosis import SETTINGS, Facts, Finding, Level
 from fabric.store.redis import RedisStore
 
 #: Time after which a scratch key goes by itself, ms: longer than the slowest doctor.

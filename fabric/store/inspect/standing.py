@@ -8,11 +8,11 @@ from enum import Enum
 from typing import Final
 
 from fabric.errors import TamperedError
-from fabric.store.diagnosis import Finding, Level
+from fabric.store.inspect.diagnosis import Finding, Level
+from fabric.store.inspect.shape import is_epoch
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import BEGINNING
 from fabric.store.redis import RedisStore
-from fabric.store.shape import is_epoch
 
 #: Partitions, or holders, that one line names; the others are counted.
 NAMED_MAX: Final = 8

@@ -9,7 +9,7 @@ from typing import Final
 
 from fabric.errors import FabricError
 from fabric.store import embedded
-from fabric.store.diagnosis import Finding, Level
+from fabric.store.inspect.diagnosis import Finding, Level
 
 #: Bytes of a program that are looked at: an entry point's script has some 250.
 LAUNCHER_BYTES: Final = 4_096

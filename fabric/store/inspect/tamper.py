@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 
 from fabric.errors import FabricError, TamperedError, UnreachableError
-from fabric.store.diagnosis import Finding, Level
+from fabric.store.inspect.diagnosis import Finding, Level
+from fabric.store.inspect.shape import Known, known
 from fabric.store.keys import partition_of
 from fabric.store.redis import SCHEMA, RedisStore
-from fabric.store.shape import Known, known
 from fabric.store.stream import parse_id
 
 #: Keys looked into: some three requests each, so a few seconds on one's own machine. A session of

@@ -1,0 +1,91 @@
+"""The server restarts, or refuses for a while, under agents that go on."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.client.fleet import S, blocked, connected, fleet, logged, said
+from tests.ledger import SIGNALS, rows
+from tests.servers import RunningServer, flavours
+from tests.waiting import eventually
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("flavour", flavours())
+async def test_agents_outlast_a_restart(start: Callable[..., RunningServer], flavour: str) -> None:
+    server = start(flavour, "--appendonly", "yes", "--appendfsync", "always")
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A", produces=["x"]) as maker,
+        fabric.agent("B") as waiter,
+    ):
+        waiting = asyncio.create_task(waiter.wait_for("x", timeout=30))
+        await blocked(waiter)
+        server.kill()
+        speaking = asyncio.create_task(maker.progress(50))
+        await asyncio.sleep(0)
+        server.start()
+        await speaking
+        await maker.resolve("x", location="x.py")
+        assert await waiting == "x.py"
+        await maker.complete()
+        signals = await logged(server, 6)
+        assert said(signals) == [
+            ("A", "STARTED"), ("B", "STARTED"), ("B", "BLOCKED"),
+            ("A", "PROGRESS"), ("A", "DEPENDENCY_RESOLVED"), ("A", "COMPLETED"),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("trouble", ["read-only", "out-of-memory"])
+async def test_a_signal_is_kept_until_the_server_takes_it(
+    server: RunningServer, trouble: str
+) -> None:
+    worse = {
+        "read-only": ("REPLICAOF", "127.0.0.1", "1"),
+        "out-of-memory": ("CONFIG", "SET", "maxmemory", "1"),
+    }
+    better = {
+        "read-only": ("REPLICAOF", "NO", "ONE"),
+        "out-of-memory": ("CONFIG", "SET", "maxmemory", "0"),
+    }
+    async with connected(server.url) as fabric, fabric.agent("A") as agent:
+        await agent.progress(1)
+        refused = _refusals(server)
+        server.cli(*worse[trouble])
+        try:
+            speaking = asyncio.create_task(agent.progress(2))
+            await eventually(lambda: _refusals(server) > refused + 1, "it is tried again")
+            assert not speaking.done()
+        finally:
+            server.cli(*better[trouble])
+        await speaking
+        await agent.progress(3)
+    assert [row["seq"] for row in rows(server, SIGNALS)] == ["1", "2", "3", "4", "5"]
+
+
+def _refusals(server: RunningServer) -> int:
+    """How many scripts the server has run: none of them can have written now."""
+    stats = server.cli("INFO", "commandstats")
+    line = next(line for line in stats.splitlines() if line.startswith("cmdstat_evalsha:"))
+    return int(line.partition("calls=")[2].partition(",")[0])
+
+
+async def test_scripts_that_the_server_forgot_are_sent_again(server: RunningServer) -> None:
+    async with connected(server.url) as fabric, fabric.agent("A") as agent:
+        for number in range(5):
+            server.cli("SCRIPT", "FLUSH")
+            await agent.progress(number)
+    assert len(rows(server, SIGNALS)) == 7
+
+
+async def test_all_is_flushed(server: RunningServer) -> None:
+    """An agent goes on speaking; for the fabric it is a new one, in a new session."""
+    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+        await agent.progress(1)
+        await logged(server, 2)
+        server.cli("FLUSHALL")
+        await agent.progress(2)
+        (signal,) = await logged(server, 1)
+        assert signal.payload == {"percent": 2}
+        assert rows(server, S.log)[0].id == "1-0"
