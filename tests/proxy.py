@@ -161,32 +161,30 @@ class Proxy:
         await self._cut()
 
     async def _cut(self) -> int:
-        lines = [line for line in self._lines if line.cut()]
-        return len(lines)
+        return sum([line.cut() for line in self._lines])
 
     async def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(line.closed() for line in self._lines), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far = await asyncio.open_unix_connection(str(self._server.socket))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
             return
         line = _Line(self._rules, (reader, writer), far)
         self._lines.add(line)
+        if not self._listeners:
+            line.cut()  # it was let in just before nobody was
         for work in (line.requests(), line.replies()):
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    @property
-    def connections(self) -> int:
-        """How many connections are open now."""
-        self._lines = {line for line in self._lines if not line.is_cut}
-        return len(self._lines)
 
 
 _NOTHING = object()
@@ -209,15 +207,21 @@ class _Line:
         #: A request that goes through twice, and the reply to the first time.
         self._twice = b""
         self._first_reply = b""
-        self.is_cut = False
+        self._is_cut = False
         self._server_ended = asyncio.Event()
 
     def cut(self) -> bool:
         """Cut both sides; say whether there was anything to cut."""
-        was_open, self.is_cut = not self.is_cut, True
+        was_open, self._is_cut = not self._is_cut, True
         self._to_client.transport.abort()
         self._to_server.transport.abort()
         return was_open
+
+    async def closed(self) -> None:
+        """Wait until both sockets are closed."""
+        self.cut()
+        ending = (self._to_client.wait_closed(), self._to_server.wait_closed())
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def requests(self) -> None:
         """Pass on what the client asks."""

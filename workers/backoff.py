@@ -8,7 +8,7 @@ import random
 import time
 from contextlib import suppress
 
-from fabric.errors import ServerError
+from fabric.errors import FabricError
 
 logger = logging.getLogger("fabric.alarm")
 
@@ -29,7 +29,7 @@ class Backoff:
         self._failures = 0
         self._alarm_ms = 0
 
-    async def failed(self, error: ServerError, stop: asyncio.Event) -> None:
+    async def failed(self, error: FabricError, stop: asyncio.Event) -> None:
         """Wait before the next try, at most until told to stop."""
         ceiling_ms = min(LONGEST_MS, FIRST_MS * 2 ** min(self._failures, 16))
         self._failures += 1

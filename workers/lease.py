@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from fabric.errors import FencedError, ServerError, UnreachableError
+from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
 from fabric.store.port import Lease, WorkerStore
 
 logger = logging.getLogger("fabric.lease")
@@ -54,7 +54,7 @@ class HeldLease:
             except UnreachableError as error:
                 logger.warning("partition %d: renewal: %s", self.lease.partition, error)
                 await asyncio.sleep(pause_ms / 4 / 1000)
-            except ServerError as error:
+            except (ServerError, NotAllowedError) as error:
                 logger.warning("partition %d: lease lost: %s", self.lease.partition, error)
                 self.lost.set()
                 return
@@ -65,7 +65,7 @@ class HeldLease:
             await self.store.release(self.lease)
         except FencedError:
             pass
-        except ServerError as error:
+        except (ServerError, NotAllowedError) as error:
             logger.warning("partition %d: release: %s", self.lease.partition, error)
 
 

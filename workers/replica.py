@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
-from fabric.errors import FencedError, ServerError
+from fabric.errors import FencedError, NotAllowedError, ServerError
 from fabric.settings import Settings
 from fabric.store.port import Held, WorkerStore
 from workers.backoff import Backoff
@@ -51,7 +51,8 @@ class Replica:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain: finish what is under way, give the leases up.
 
-        Cancelled, it ends at once: the leases run out by themselves.
+        Cancelled, it ends at once: the leases run out by themselves. Raises NotAllowedError when
+        the server does not let it in; when that happens later, it waits to be let in again.
         """
         backoff = Backoff(f"{self._group} {self.name}")
         partitions = 0
@@ -63,7 +64,9 @@ class Replica:
                         self._settings.partitions
                     )
                     live = await self._store.beat(self._group, self.name, self._settings.lease_ms)
-                except ServerError as error:
+                except (ServerError, NotAllowedError) as error:
+                    if isinstance(error, NotAllowedError) and not partitions:
+                        raise
                     await backoff.failed(error, stop)
                     continue
                 backoff.worked()
@@ -93,7 +96,7 @@ class Replica:
         for stop, _ in self._serving.values():
             stop.set()
         await asyncio.gather(*(task for _, task in self._serving.values()), return_exceptions=True)
-        with suppress(ServerError):
+        with suppress(ServerError, NotAllowedError):
             await self._store.leave(self._group, self.name)
 
     async def _serve(self, partition: int, stop: asyncio.Event) -> None:
@@ -120,7 +123,7 @@ class Replica:
                                  stop, backoff)  # fmt: skip
             except FencedError as error:
                 logger.warning("partition %d: %s", partition, error)
-            except ServerError as error:
+            except (ServerError, NotAllowedError) as error:
                 await backoff.failed(error, stop)
             except Exception:
                 # A defect must not end the daemon: what was under way is void, the log has it.

@@ -90,14 +90,15 @@ class Agent:
     ) -> None:
         """End the incarnation, unless `complete` or `fail` has done so."""
         try:
-            if not self._ended and error is None:
-                await self.complete()
+            if error is None:
+                if not self._ended:
+                    await self.complete()
+                await self._mailbox.leave()
             elif not self._ended:
                 text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
                 # The error that ended the agent matters more than one in reporting it.
                 with suppress(FabricError):
                     await asyncio.shield(self.fail(text.encode(errors="replace").decode()))
-            await self._mailbox.leave()
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 
 from fabric.client.message import Message, read
-from fabric.errors import DependencyFailedError, ServerError
+from fabric.errors import DependencyFailedError, NotAllowedError, ServerError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore
 from fabric.store.stream import parse_id
@@ -71,7 +71,7 @@ class Mailbox:
                 found = await self._store.read_streams(after, COUNT, self._block_ms)
                 if list(after.values()) != self._place:
                     continue  # what was not kept is asked for now: read from there
-            except ServerError as error:
+            except (ServerError, NotAllowedError) as error:
                 logger.warning("%s: inbox: %s", self._agent, error)
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message
 from fabric.core.signal import SignalType
+from fabric.errors import NotAllowedError
 
 T = TypeVar("T")
 
@@ -28,24 +29,49 @@ class _Portal:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fabric", daemon=True)
         self._thread.start()
+        self._is_open = True
+        #: No call comes between the last one and the end.
+        self._turn = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine over there and return what it returns, or raise what it raises."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run a coroutine over there and return what it returns, or raise what it raises.
+
+        Raises NotAllowedError when the portal is closed, before or meanwhile.
+        """
+        with self._turn:
+            if not self._is_open:
+                work.close()
+                raise NotAllowedError("the fabric is closed: use it inside its `with` block")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("the fabric was closed while a call was under way") from None
+            raise NotAllowedError("the fabric was closed while a call was under way") from None
         except BaseException:
             # Ctrl-C here: the call over there must not go on by itself.
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """Stop the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """End what is under way, for whoever waits for it; do one last thing, stop the thread."""
+        with self._turn:
+            self._is_open = False
+            ending = asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop)
+        try:
+            ending.result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _wind_up(self, last: Coroutine[Any, Any, None]) -> None:
+        # One that is cancelled may begin another, to take back what it has asked for.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await last
+        await self._loop.shutdown_asyncgens()
 
 
 class SyncFabric:
@@ -66,7 +92,7 @@ class SyncFabric:
         try:
             self._portal.run(self._fabric.__aenter__())
         except BaseException:
-            self._portal.close()
+            self._portal.close(self._fabric.__aexit__(None, None, None))
             raise
         return self
 
@@ -78,8 +104,7 @@ class SyncFabric:
     ) -> None:
         """Close all connections."""
         assert self._portal is not None
-        self._portal.run(self._fabric.__aexit__(kind, error, trace))
-        self._portal.close()
+        self._portal.close(self._fabric.__aexit__(kind, error, trace))
 
     def agent(self, name: str | None = None, **declared: Any) -> SyncAgent:
         """See Fabric.agent; enter it with `with`."""
@@ -162,7 +187,7 @@ class SyncAgent:
         """See Agent.wait_for."""
         return self._portal.run(self._agent.wait_for(dependency, reason=reason, timeout=timeout))
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Generator[Message, None, None]:
         """See Agent.messages."""
         source = self._agent.messages()
 

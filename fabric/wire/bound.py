@@ -9,7 +9,7 @@ from fabric.errors import SignalError
 from fabric.wire import complaint
 
 #: A string, closed or not: with the open one in, no text makes the search go back to its start.
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -37,7 +37,7 @@ def text(field: str, value: bytes) -> str:
 
 def _depth(raw: bytes) -> int:
     deepest = level = 0
-    for bracket in _STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS):
+    for bracket in STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS):
         if bracket in b"[{":
             level += 1
             deepest = max(deepest, level)

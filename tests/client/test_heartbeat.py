@@ -35,12 +35,14 @@ async def test_the_silent_are_heard_of(server: RunningServer) -> None:
 
 
 async def test_there_is_none_while_something_else_is_said(server: RunningServer) -> None:
-    async with connected(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric:
-        async with fabric.agent("A") as agent:
-            for pause_ms in (5, 20, 50, 150, 5, 80, 250):
-                for _ in range(4):
-                    await asyncio.sleep(pause_ms / 1000)  # some speak often, some seldom
-                    await agent.progress(1)
+    async with (
+        connected(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric,
+        fabric.agent("A") as agent,
+    ):
+        for pause_ms in (5, 20, 50, 150, 5, 80, 250):
+            for _ in range(4):
+                await asyncio.sleep(pause_ms / 1000)  # some speak often, some seldom
+                await agent.progress(1)
     sent = rows(server, SIGNALS)
     pauses = pauses_before_heartbeats(sent)
     assert pauses, "the long pauses had one each"
@@ -52,15 +54,17 @@ async def test_one_that_had_to_wait_for_its_turn_is_not_sent(
 ) -> None:
     """The signal before it took long: when it is through, it has shown that the agent lives."""
     between = proxy(server)
-    async with connected(between.url, heartbeat_ms=HEARTBEAT_MS) as fabric:
-        async with fabric.agent("A") as agent:
-            held = between.fault(Fault.DELAY_REPLY, carrying(b"PROGRESS"))
-            sending = asyncio.create_task(agent.progress(1))
-            await eventually(lambda: held.landed, "it is under way")
-            await asyncio.sleep(2 * HEARTBEAT_MS / 1000)  # one falls due meanwhile
-            between.lift(held)
-            await sending
-            await agent.progress(2)
+    async with (
+        connected(between.url, heartbeat_ms=HEARTBEAT_MS) as fabric,
+        fabric.agent("A") as agent,
+    ):
+        held = between.fault(Fault.DELAY_REPLY, carrying(b"PROGRESS"))
+        sending = asyncio.create_task(agent.progress(1))
+        await eventually(lambda: held.landed, "it is under way")
+        await asyncio.sleep(2 * HEARTBEAT_MS / 1000)  # one falls due meanwhile
+        between.lift(held)
+        await sending
+        await agent.progress(2)
     sent = [row["type"] for row in rows(server, SIGNALS)]
     start = sent.index("PROGRESS")
     assert sent[start : start + 2] == ["PROGRESS", "PROGRESS"]
@@ -77,12 +81,14 @@ async def test_they_go_on_after_the_server_was_away(server: RunningServer) -> No
 
 
 async def test_they_end_with_the_agent(server: RunningServer) -> None:
-    async with connected(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric:
-        async with fabric.agent("A") as agent:
-            await agent.complete()
-            async with fabric.agent("B"):
-                await eventually(
-                    lambda: len(rows(server, SIGNALS, type="HEARTBEAT", emitter="B")) >= 2,
-                    "the other's heart beats",
-                )
+    async with (
+        connected(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric,
+        fabric.agent("A") as agent,
+    ):
+        await agent.complete()
+        async with fabric.agent("B"):
+            await eventually(
+                lambda: len(rows(server, SIGNALS, type="HEARTBEAT", emitter="B")) >= 2,
+                "the other's heart beats",
+            )
     assert rows(server, SIGNALS, emitter="A")[-1]["type"] == "COMPLETED"

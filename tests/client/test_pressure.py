@@ -59,9 +59,10 @@ async def test_it_does_not_wait_for_ever(server: RunningServer) -> None:
     async with connected(server.url, ingress_max=FULL, emit_limit_ms=100) as fabric:
         agent = fabric.agent("A", when_full=WhenFull.WAIT)
         await agent.__aenter__()
+        for number in range(FULL - 1):
+            await agent.progress(number)
         with pytest.raises(OverloadedError):
-            for number in range(50):
-                await agent.progress(number)
+            await agent.progress(99)
         with pytest.raises(OverloadedError):
             await agent.__aexit__(None, None, None)
     assert server.cli("XLEN", SIGNALS) == FULL

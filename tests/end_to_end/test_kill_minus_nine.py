@@ -85,8 +85,14 @@ class Workers:
 
     def kill(self, turn: int) -> None:
         """Kill one that holds a lease, by turns where both do, and start another in its place."""
-        until(self.busy, self.said)
-        busy = self.busy()
+        busy: list[int] = []
+
+        def found() -> bool:
+            # A lease may run out between two looks: what this one finds is what is killed.
+            busy[:] = self.busy()
+            return bool(busy)
+
+        until(found, self.said)
         victim = busy[turn % len(busy)]
         self.daemons[victim][1].kill()
         self.daemons[victim] = self._next()

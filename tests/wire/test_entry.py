@@ -13,6 +13,7 @@ from fabric.core.limits import (
     PAYLOAD_DEPTH_MAX,
 )
 from fabric.core.signal import PAYLOADS, Progress, SignalType, Started
+from fabric.wire import bound
 from fabric.wire.entry import decode
 from tests.wire.entry import flat, read, refusal
 
@@ -174,7 +175,12 @@ def test_brackets_within_a_string_are_no_nesting() -> None:
 
 @pytest.mark.parametrize("noise", ['\\"', '"\\"', '\\\\"', "\\"])
 def test_the_search_for_nesting_does_not_grow_as_the_square(noise: str) -> None:
-    # A million of them would take an hour if each began a search to the end.
+    # What begins like a string is one up to its end, or to the end of the text: if each of a
+    # million quotes began a search that fails, that would take an hour.
+    for number in range(5):
+        text = f'"{noise * number}'.encode()
+        assert bound.STRINGS.match(text)
+        assert bound.STRINGS.match(text + b"x")
     refusal(flat(type="PROGRESS", payload=("[" * 65 + noise * 1_000_000)[:PAYLOAD_BYTES_MAX]))
 
 

@@ -139,6 +139,23 @@ async def test_the_server_is_out_of_memory_for_a_while(
         await settle(server, 1, 2, 3)
 
 
+async def test_permissions_are_taken_away_for_a_while(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(server.url):
+        results(server, 1)
+        await settle(server, 1)
+        server.cli("ACL", "SETUSER", "default", "-@all", "+acl")
+        try:
+            await eventually(lambda: len(alarms(caplog)) == 2, "replica and partition say so")
+            assert "ACL" in str(alarms(caplog))
+        finally:
+            server.cli("ACL", "SETUSER", "default", "+@all")
+        results(server, 2)
+        await settle(server, 1, 2)
+    assert "internal error" not in caplog.text
+
+
 async def test_all_is_flushed(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
     """The fabric begins anew, above every epoch there was; no old state comes back."""
     async with serving(server.url):
