@@ -87,6 +87,7 @@ def _relay(flags: argparse.Namespace) -> None:
             aof=flags.aof,
             latency_seconds=0 if flags.no_latency else latency_s,
             verbose=flags.verbose,
+            patient=not flags.quick,
         )
     )
     if flags.json:

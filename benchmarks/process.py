@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Characters of a worker's last words that an error shows.
 WORDS_MAX = 2_000
+
+#: Time over which the machine is looked at, s: some 50 ticks of its clock.
+QUIET_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,15 @@ def machine_seconds() -> float | None:
     user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, first[:8])
     used = user + nice + system + interrupts + soft + stolen
     return used / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(share_max: float, limit_s: float) -> None:
+    """Wait until all programs together take less than a share of one processor, or the limit."""
+    deadline = time.monotonic() + limit_s
+    while (before := machine_seconds()) is not None and time.monotonic() < deadline:
+        time.sleep(QUIET_LOOK_SECONDS)
+        if (machine_seconds() or 0) - before <= share_max * QUIET_LOOK_SECONDS:
+            return
 
 
 def _fields(path: str) -> list[str] | None:

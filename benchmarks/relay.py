@@ -13,11 +13,15 @@ from benchmarks.failure import BenchmarkError
 from benchmarks.holding import Holding, compare
 from benchmarks.latency import Delays, delays
 from benchmarks.measurement import Sample, measure
+from benchmarks.process import wait_for_quiet
 from benchmarks.server import Server, running
 from benchmarks.terminal import progress
 
 #: Share of one processor that other programs may take before a measurement counts as disturbed.
 FOREIGN_SHARE_MAX = 0.15
+
+#: Longest wait for a quiet machine before an attempt, s.
+QUIET_SECONDS_MAX = 10.0
 
 #: How often a measurement is tried on a machine that is not quiet.
 ATTEMPTS_MAX = 3
@@ -28,7 +32,7 @@ LATENCY_RATES = (200, 2_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `aof` is `no` or a value of appendfsync."""
+    """What to run. `aof` is `no` or a value of appendfsync; `patient` waits for a quiet machine."""
 
     binary: Path
     workloads: tuple[str, ...]
@@ -38,6 +42,7 @@ class Plan:
     aof: str
     latency_seconds: float
     verbose: bool
+    patient: bool
 
 
 @dataclass
@@ -79,7 +84,7 @@ def _measure_workload(plan: Plan, server: Server, name: str) -> dict[str, list[S
         reference: dict[str, Holding] = {}
         for one in _contenders(server, name, start_ms):
             progress(f"{name}, round {number} of {plan.rounds}: {one.label}")
-            sample, held = _measure_quietly(server, one, plan.signals)
+            sample, held = _measure_quietly(plan, server, one)
             samples.setdefault(one.label, []).append(sample)
             if not one.fabric:
                 continue
@@ -95,15 +100,17 @@ def _measure_workload(plan: Plan, server: Server, name: str) -> dict[str, list[S
 
 
 def _measure_quietly(
-    server: Server, one: Contender, signals: int
+    plan: Plan, server: Server, one: Contender
 ) -> tuple[Sample, dict[str, Holding]]:
-    """Measure again when other programs disturbed it; return the least disturbed attempt.
+    """Wait for a quiet machine, and measure again when other programs disturbed it all the same.
 
-    What decides is the processor time of others, never the result.
+    Returns the least disturbed attempt: the processor time of others decides, never the result.
     """
     attempts = []
-    for _ in range(ATTEMPTS_MAX):
-        attempts.append(measure(server, one, signals))
+    for _ in range(ATTEMPTS_MAX if plan.patient else 1):
+        if plan.patient:
+            wait_for_quiet(FOREIGN_SHARE_MAX, QUIET_SECONDS_MAX)
+        attempts.append(measure(server, one, plan.signals))
         if (attempts[-1][0].foreign or 0) <= FOREIGN_SHARE_MAX:
             break
     return min(attempts, key=lambda attempt: attempt[0].foreign or 0)

@@ -67,7 +67,7 @@ def skeleton(tmp_path: Path, write: Write) -> Path:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for layer in ("core", "wire", "store", "client", "demo", "cli"):
         write(f"fabric/{layer}/__init__.py", "")
-    for module in ("__init__", "errors", "settings", "rulebook"):
+    for module in ("__init__", "defaults", "errors", "settings"):
         write(f"fabric/{module}.py", "")
     write("workers/__init__.py", "import fabric.store\n")
     write("fabric/core/__init__.py", "import dataclasses\n\nimport msgspec\n")

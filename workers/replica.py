@@ -60,9 +60,8 @@ class Replica:
         try:
             while not stop.is_set():
                 try:
-                    partitions = partitions or await self._store.partitions(
-                        self._settings.partitions
-                    )
+                    # Asked each time: a server that was emptied is founded anew as it was.
+                    partitions = await self._store.partitions(self._settings.partitions)
                     live = await self._store.beat(self._group, self.name, self._settings.lease_ms)
                 except (ServerError, NotAllowedError) as error:
                     if isinstance(error, NotAllowedError) and not partitions:

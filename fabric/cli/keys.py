@@ -93,7 +93,7 @@ def _of_session(partition: Partition, keys: SessionKeys, agents: list[str]) -> l
         Key(keys.agents, "hash", "agent → status, percent, checkpoint …"),
         Key(keys.tasks, "hash", "task → how far it is"),
         Key(keys.dependencies, "hash", "dependency → who makes it, where it is, who waits"),
-        Key(keys.synthesis, "hash", "the result so far"),
+        Key(keys.synthesis, "hash", "agent → how many of its results were taken in"),
         Key(keys.broadcast, "stream", "messages to everyone"),
         *(Key(keys.inbox(agent), "stream", f"messages to {agent}") for agent in agents),
         Key(keys.cursors, "hash", "agent → last messages it has read: inbox, broadcast"),

@@ -89,9 +89,11 @@ class DeadLetters:
                 first = b"(" + page[-1].id.encode()
 
     async def retry(self, letters: list[Letter], emitter: Callable[[int], Emitter]) -> list[str]:
-        """Send letters again as they were, then remove them; return their new ingress ids.
+        """Send letters again, then remove them; return their new ingress ids.
 
-        In this order, so that none is lost: one that was sent and not removed is there twice.
+        In this order, so that none is lost: one that was sent and not removed is there twice. They
+        go as they were, but for the sequence number: their agent has gone on since, and an old
+        number would make them repeats.
         Raises NotAllowedError for a letter that holds nothing to send.
         """
         for letter in letters:
@@ -103,7 +105,7 @@ class DeadLetters:
             chosen = [letter for letter in letters if letter.partition == number]
             for start in range(0, len(chosen), PAGE):
                 part = chosen[start : start + PAGE]
-                entries = [letter.fields for letter in part]
+                entries = [_unnumbered(letter.fields) for letter in part]
                 sent = await emitter(number).send(entries, numbered=False)
                 await self._remove(number, part)
                 ids += [entry_id.decode() for entry_id in sent]
@@ -170,3 +172,8 @@ def _letter(partition: int, entry: Entry) -> Letter:
         known.get(b"id", ""),
         revived(flat),
     )
+
+
+def _unnumbered(fields: list[bytes]) -> list[bytes]:
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [item for name, value in pairs if name != b"seq" for item in (name, value)]

@@ -138,8 +138,9 @@ class Table(Generic[R]):
 class Session:
     """Everything the rules know of one session.
 
-    `log` counts the accepted signals: the n-th is log entry `n-0`, its consequences are `n-1`,
-    `n-2` and so on. `clock_ms` is the latest server time seen, and never goes back.
+    `log` counts the events (signals, refusals, timers): the n-th is log entry `n-0`, what follows
+    from it is `n-1`, `n-2` and so on. `clock_ms` is the latest server time seen; it never goes
+    back.
     """
 
     __slots__ = ("agents", "clock_ms", "dependencies", "log", "name", "opened_ms", "tasks")

@@ -1,6 +1,6 @@
 """One connection to the server, used for one request at a time, with nothing retried.
 
-redis-py dials: URL, TLS, authentication, Sentinel. Requests are packed by hiredis and replies are
+redis-py dials: URL, TLS, authentication. Requests are packed by hiredis and replies are
 taken as hiredis parses them, with no per-command conversion: on the hot path that is half the cost
 (measured: one EVALSHA of 512 messages packs in 0.16 instead of 0.70 µs a message).
 """

@@ -146,5 +146,5 @@ class SessionKeys:
 
     @property
     def synthesis(self) -> str:
-        """Hash: the synthesis so far."""
+        """Hash: agent → how many of its results were taken in."""
         return f"{self.prefix}:synthesis"

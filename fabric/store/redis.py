@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from fabric.errors import TamperedError, UnseededError
+from fabric.errors import TamperedError, UnseededError, UnsupportedServerError
 from fabric.store import connection, scripts
 from fabric.store.connection import Channel
 from fabric.store.keys import Namespace
@@ -57,11 +57,16 @@ class RedisStore:
     async def partitions(self, default: int) -> int:
         """See WorkerStore."""
         channel, key = self._channel(), self.namespace.meta
-        stored = await channel.call("HGET", key, "partitions")
+        stored, schema = await channel.call("HMGET", key, "partitions", "schema")
         if stored is None:
             await channel.call("HSETNX", key, "schema", SCHEMA)
             await channel.call("HSETNX", key, "partitions", default)
-            stored = await channel.call("HGET", key, "partitions")
+            stored, schema = await channel.call("HMGET", key, "partitions", "schema")
+        if schema not in (None, SCHEMA.encode()):
+            raise UnsupportedServerError(
+                f"namespace {self.namespace.name} has keys of layout {schema[:20]!r}, this version "
+                f"knows {SCHEMA!r}: use the version that wrote it, or another namespace"
+            )
         if not stored.isdigit() or int(stored) < 1:
             raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
         return int(stored)

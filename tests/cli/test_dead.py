@@ -67,6 +67,22 @@ def test_a_letter_is_sent_again_as_it_was(
     assert [one["code"] for one in letters(refused)] == ["TYPE"]
 
 
+def test_an_old_number_does_not_make_a_letter_a_repeat(
+    shell: Shell, server: RunningServer, session: str
+) -> None:
+    def send(kind: str, seq: int, *fields: str) -> None:
+        envelope = ("session", session, "type", kind, "emitter", "B", "seq", str(seq))
+        server.cli("XADD", "fabric:{0}:signals", "*", *envelope, *fields)
+
+    send("COMPLETED", 1)
+    send("PROGRESS(7%)", 2)
+    send("STARTED", 9, "incarnation", "2")
+    until(lambda: [one["code"] for one in letters(shell)] == ["ENDED"])
+    shell.good("dead", "retry", "--all")
+    agents = f"fabric:{{0}}:{session}:agents"
+    until(lambda: json.loads(server.cli("HGET", agents, "B")).get("percent") == 7)
+
+
 def test_what_is_still_wrong_comes_back(refused: Shell) -> None:
     before = {one["id"] for one in letters(refused)}
     rows = refused.good("dead", "retry", "--all", "--code", "TYPE", "--json").json_lines

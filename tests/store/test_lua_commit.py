@@ -145,3 +145,16 @@ async def test_the_log_gets_past_what_was_appended_by_hand(real: RedisBackend) -
     await commit(real, epoch, *writes, keys=(LOG,), types="stream", forms=(1, 1, "n"))
     found = await real.call("XRANGE", LOG, "(5-0", "+")
     assert [fields[1] for _, fields in found] == [b"1", b"2", b"3"]
+
+
+async def test_a_log_that_can_take_no_more_is_found_before_anything_is_written(
+    real: RedisBackend,
+) -> None:
+    _, epoch, *_ = await take(real)
+    await real.call("XADD", LOG, "18446744073709551615-18446744073709551615", "by", "hand")
+    writes = (0, 0, "*", "1", 0, 1, "5-0", "2")
+    reply = await commit(
+        real, epoch, *writes, keys=("other", LOG), types="stream stream", forms=(1, 1, "n")
+    )
+    assert reply == [b"tampered", LOG.encode(), b"stream without a free id", b"stream"]
+    assert not await real.call("EXISTS", "other")

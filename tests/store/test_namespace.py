@@ -2,10 +2,19 @@
 
 import pytest
 
-from fabric.errors import TamperedError
+from fabric.errors import TamperedError, UnsupportedServerError
 from fabric.store.keys import Namespace
 from fabric.store.port import Lease
-from tests.store.backend import LONG_MS, ORCHESTRATORS, SHORT_MS, Backend, commit, hold, note
+from tests.store.backend import (
+    LONG_MS,
+    ORCHESTRATORS,
+    SHORT_MS,
+    Backend,
+    RedisBackend,
+    commit,
+    hold,
+    note,
+)
 
 
 async def test_the_number_of_partitions_is_fixed_on_first_use(backend: Backend) -> None:
@@ -58,3 +67,9 @@ async def test_two_namespaces_never_see_each_other(backend: Backend) -> None:
     for key in theirs:
         await backend.drop(key)
     assert {key: before[key] for key in mine} == await backend.dump()
+
+
+async def test_keys_of_another_layout_are_not_touched(real: RedisBackend) -> None:
+    await real.call("HSET", Namespace().meta, "partitions", "1", "schema", "99")
+    with pytest.raises(UnsupportedServerError, match="layout"):
+        await real.open().partitions(1)

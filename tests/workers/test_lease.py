@@ -73,6 +73,12 @@ async def test_the_epoch_is_checked(server: RunningServer) -> None:
             await store.renew(old, LONG_MS)
         with pytest.raises(FencedError, match="fenced"):
             await store.release(old)
+        server.cli("HSET", LEASE, "nonce", old.nonce)  # now the epoch alone differs
+        with pytest.raises(FencedError, match="fenced"):
+            await store.commit(old, old.version, one_entry(), b"", LONG_MS, drained=True)
+        with pytest.raises(FencedError, match="fenced"):
+            await store.renew(old, LONG_MS)
+        server.cli("HSET", LEASE, "nonce", new.nonce)
         assert written(server) == 0
         assert values(server, LEASE)["owner"] == "b"
         await store.commit(new, new.version, one_entry(), b"", LONG_MS, drained=True)
@@ -90,6 +96,8 @@ async def test_the_nonce_is_checked(server: RunningServer) -> None:
         server.cli("HSET", LEASE, "epoch", old.epoch)  # as a failover could: only the nonce differs
         with pytest.raises(FencedError, match="fenced"):
             await store.commit(old, old.version, one_entry(), b"", LONG_MS, drained=True)
+        with pytest.raises(FencedError, match="fenced"):
+            await store.renew(old, LONG_MS)
         assert written(server) == 0
 
 

@@ -48,6 +48,11 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   if found ~= expected and found ~= 'none' then
     return {'tampered', KEYS[at], found, expected}
   end
+  -- An entry made by hand under the last id there is: nothing can be appended any more.
+  if expected == 'stream'
+    and #redis.call('XRANGE', KEYS[at], '18446744073709551615-0', '+', 'COUNT', 1) > 0 then
+    return {'tampered', KEYS[at], 'stream without a free id', expected}
+  end
   at = at + 1
 end
 
