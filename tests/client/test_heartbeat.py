@@ -5,8 +5,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from tests.client.fleet import S, connected, fleet
+from tests.fault import Fault, carrying
 from tests.ledger import SIGNALS, Row, records, rows
-from tests.proxy import Fault, Proxy, carrying
+from tests.proxy import Proxy
 from tests.servers import RunningServer
 from tests.waiting import eventually
 

@@ -8,8 +8,9 @@ import pytest
 from fabric.errors import UnreachableError
 from fabric.store import connection
 from tests.client.fleet import S, connected, fleet, logged
+from tests.fault import Fault, carrying, command, every_of, script
 from tests.ledger import DEAD, SIGNALS, records, rows
-from tests.proxy import Fault, Proxy, carrying, command, every_of, script
+from tests.proxy import Proxy
 from tests.servers import RunningServer
 from tests.waiting import eventually
 

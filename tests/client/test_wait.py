@@ -10,8 +10,9 @@ from fabric.core.signal import SignalType
 from fabric.errors import DependencyFailedError, WaitTimeoutError
 from fabric.store import connection
 from tests.client.fleet import S, blocked, fleet, logged
+from tests.fault import Fault, carrying
 from tests.ledger import add, records, rows
-from tests.proxy import Fault, Proxy, carrying
+from tests.proxy import Proxy
 from tests.servers import RunningServer
 from tests.waiting import eventually
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from fabric.store.keys import ORCHESTRATORS
 from tests.daemon import StartDaemon
+from tests.fault import Fault, carrying, every_of, script
 from tests.ledger import LEASE, RESULTS, SIGNALS, add, is_settled, rows, session, values
-from tests.proxy import Fault, Proxy, carrying, every_of, script
+from tests.proxy import Proxy
 from tests.servers import RunningServer
 from tests.waiting import until
 

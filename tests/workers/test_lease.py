@@ -11,8 +11,9 @@ from fabric.errors import FencedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Held, Lease
 from fabric.store.redis import RedisStore
+from tests.fault import Fault, script
 from tests.ledger import LEASE, SIGNALS, add, rows, server_ms, values
-from tests.proxy import Fault, Proxy, script
+from tests.proxy import Proxy
 from tests.servers import RunningServer
 from tests.waiting import eventually
 from workers.lease import HeldLease

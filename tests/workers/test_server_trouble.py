@@ -8,9 +8,10 @@ import pytest
 
 from fabric.store import connection
 from fabric.store.keys import ORCHESTRATORS, Namespace
+from tests.fault import Fault, command, script
 from tests.inhouse import serving
 from tests.ledger import LEASE, RESULTS, SIGNALS, is_settled, results, rows, session, values
-from tests.proxy import Fault, Proxy, command, script
+from tests.proxy import Proxy
 from tests.servers import RunningServer, flavours
 from tests.waiting import eventually
 
