@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fabric.client import mailbox
 from fabric.errors import UnreachableError
 from fabric.store import connection
 from tests.client.fleet import S, connected, fleet, logged
@@ -112,7 +113,10 @@ async def test_it_is_told_when_the_time_limit_is_over(
     assert [row["seq"] for row in rows(server, SIGNALS)] == ["1", "3", "4"]
 
 
-async def test_the_inbox_is_read_on(server: RunningServer, proxy: MakeProxy) -> None:
+async def test_the_inbox_is_read_on(
+    server: RunningServer, proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "RETRY_S", 0.02)
     between = proxy(server)
     async with (
         fleet(server.url) as fabric,
