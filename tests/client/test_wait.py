@@ -208,13 +208,13 @@ async def test_the_time_out_holds_though_the_server_is_away(
     proxy: Callable[[RunningServer], Proxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "REPLY_MS_MAX", 200)
     between = proxy(server)
     async with fleet(between.url, emit_limit_ms=600_000) as fabric:
         agent = fabric.agent("B")
         await agent.__aenter__()
-        waiting = asyncio.create_task(agent.wait_for("x", timeout=0.3))
+        waiting = asyncio.create_task(agent.wait_for("x", timeout=2))
         await blocked(agent)
+        monkeypatch.setattr(connection, "REPLY_MS_MAX", 300)
         between.refuse()
         with pytest.raises(WaitTimeoutError, match="on whom is not known"):
             await waiting

@@ -215,12 +215,12 @@ async def test_a_reply_never_comes(
     what: str,
 ) -> None:
     """A half-open connection: given up after a while, and the effects are there once."""
-    monkeypatch.setattr(connection, "REPLY_MS_MAX", 100)
     between = proxy(server)
     match = command(what) if what.isupper() else script(what)
     async with serving(between.url):
         results(server, 1)
         await settle(server, 1)
+        monkeypatch.setattr(connection, "REPLY_MS_MAX", 200)
         lost = between.fault(Fault.SWALLOW_REPLY, match)
         results(server, 2)
         await eventually(lambda: lost.landed, "a reply was lost")
