@@ -16,13 +16,16 @@ from fabric.core.signal import SignalType
 #: Sending, and each wait, goes on for as long as workers are being killed, s.
 PATIENCE_SECONDS = 120
 
+#: Sessions: of these, both of two partitions have some.
+NAMES = ("red", "green", "blue")
+
 
 def agent_name(number: int) -> str:
     return f"agent-{number}"
 
 
 def session_name(number: int, sessions: int) -> str:
-    return f"run-{number % sessions}"
+    return NAMES[number % sessions]
 
 
 def neighbour(number: int, sessions: int, agents: int) -> int:

@@ -226,6 +226,8 @@ def check_ingress(server: RunningServer, size: Size) -> None:
         key = NAMESPACE.partition(number).signals
         assert server.cli("XLEN", key) == 0
         assert server.cli("XPENDING", key, ORCHESTRATORS)[0] == 0
+        lease = values(server, NAMESPACE.partition(number).lease(ORCHESTRATORS))
+        assert int(lease["version"]) > 0, "every partition had work"
 
 
 def check_keys(server: RunningServer, size: Size) -> None:
