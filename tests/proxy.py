@@ -16,6 +16,10 @@ import hiredis
 from tests.fault import Fault, Match, Request, Rule
 from tests.servers import RunningServer, short_directory
 
+#: Rounds of the event loop in which a connection that was just accepted gets its task started:
+#: one that is cancelled before that closes nothing.
+BREATHS = 10
+
 #: Bytes taken from a socket at a time.
 CHUNK_BYTES = 1 << 18
 
@@ -33,6 +37,7 @@ class Proxy:
         self._lines: set[_Line] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
+        self._is_refusing = False
         self.port = 0
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -62,17 +67,18 @@ class Proxy:
         return self._run(self._cut())
 
     def refuse(self) -> None:
-        """Cut every connection and take no new ones."""
-        self._run(self._stop_listening())
+        """Cut every connection there is, and each new one as soon as it is made."""
+        self._is_refusing = True
+        self._run(self._cut())
 
     def accept(self) -> None:
         """Take connections again."""
-        self._run(self._listen())
+        self._is_refusing = False
 
     def close(self) -> None:
         """End it all."""
-        self._run(self._stop_listening())
-        self._run(self._cancel())
+        self._is_refusing = True
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -83,26 +89,28 @@ class Proxy:
 
     async def _listen(self) -> None:
         path = self._directory / "redis.sock"
-        path.unlink(missing_ok=True)
-        tcp = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = tcp.sockets[0].getsockname()[1]
         self._listeners = [tcp, await asyncio.start_unix_server(self._serve, str(path))]
-
-    async def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
-        await self._cut()
 
     async def _cut(self) -> int:
         return sum([line.cut() for line in self._lines])
 
-    async def _cancel(self) -> None:
+    async def _end(self) -> None:
+        # First nobody new, then the tasks: a connection that is being taken when its listener is
+        # closed is closed by nobody.
+        for listener in self._listeners:
+            for socket in listener.sockets:
+                self._loop.remove_reader(socket.fileno())
+        for _ in range(BREATHS):
+            await asyncio.sleep(0)
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(line.closed() for line in self._lines), return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -113,8 +121,8 @@ class Proxy:
             return
         line = _Line(self._rules, (reader, writer), far)
         self._lines.add(line)
-        if not self._listeners:
-            line.cut()  # it was let in just before nobody was
+        if self._is_refusing:
+            line.cut()
         for work in (line.requests(), line.replies()):
             task = asyncio.create_task(work)
             self._tasks.add(task)
