@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fabric.core import barriers, lifecycle, liveness
 from fabric.core.decision import REPEATED, Decision, Outcome, refuse
-from fabric.core.dependencies import withdraw_all
+from fabric.core.directive import DirectiveType, Notice
+from fabric.core.limits import RHYTHM_INTERVALS
+from fabric.core.record import ENDED, Agent, AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.session import ENDED, Agent, AgentStatus, Session
+from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
@@ -14,39 +17,64 @@ OUTSIDERS = frozenset({SignalType.DECIDED, SignalType.CONFLICT_DETECTED})
 
 def admit(
     session: Session, signal: Signal, rules: Rules, now_ms: int
-) -> tuple[Agent | None, Decision | None]:
-    """Return the speaking agent, or the decision that ends the matter.
+) -> tuple[Agent | None, Decision | None, Decision | None]:
+    """Return the speaking agent, the verdict that ends the matter, and what has happened already.
 
     A signal without an incarnation speaks for the present one; a STARTED without one begins the
     next when the last has ended. An agent unknown so far is registered by whatever it says first.
     """
-    agent = session.agents.get(signal.emitter)
+    name = signal.emitter
+    agent = session.agents.get(name)
     if agent is not None and _is_repeated(agent, signal):
         # Before the clock moves: what is not written down must leave no trace in memory either.
-        return None, REPEATED
+        return None, REPEATED, None
     session.tick(now_ms)
+    if signal.hops >= rules.hops_max:
+        return None, _refused(session, *_too_many_hops(signal), told=name), None
+    prelude: Decision | None = None
     if agent is None:
         if signal.type in OUTSIDERS:
             session.log += 1
-            return None, None
+            return None, None, None
         if len(session.agents) >= rules.agents_max:
-            return None, _refused(
-                session,
-                "LIMIT",
-                f"session {session.name} would have {len(session.agents) + 1} agents; "
-                f"the limit is {rules.agents_max}",
+            count = len(session.agents) + 1
+            reason = f"session {session.name} would have {count} agents"
+            return (
+                None,
+                _refused(session, "LIMIT", f"{reason}; the limit is {rules.agents_max}"),
+                None,
             )
         agent = Agent(
             AgentStatus.ACTIVE,
             signal.incarnation or 1,
             started_ms=session.clock_ms,
+            seen_ms=session.clock_ms,
             stream=signal.stream,
+            priority=rules.priorities.get(name, 0),
         )
+        session.log += 1
+        session.agents.put(name, agent)
+        prelude = Decision()
     else:
-        verdict = _judge(session, agent, signal)
-        if verdict is not None:
-            return None, verdict
-    session.log += 1
+        refused = _judge(session, agent, signal, rules)
+        if refused is not None:
+            return None, refused, None
+        session.log += 1
+        if signal.incarnation > agent.incarnation or _is_restart(agent, signal):
+            incarnation = signal.incarnation or agent.incarnation + 1
+            prelude = lifecycle.succeed(session, name, agent, incarnation, rules)
+        else:
+            interval_ms = session.clock_ms - agent.seen_ms
+            agent.intervals = [*agent.intervals[1 - RHYTHM_INTERVALS :], interval_ms]
+    if prelude is not None:
+        liveness.watch(session, name, agent, rules, prelude)
+        barriers.join(session, name, agent, prelude)
+    _note(session, agent, signal)
+    return agent, None, prelude
+
+
+def _note(session: Session, agent: Agent, signal: Signal) -> None:
+    """Keep what every signal says of its agent."""
     agent.seen_ms = session.clock_ms
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
@@ -55,30 +83,55 @@ def admit(
         agent.seq = signal.seq
     if signal.stream:
         agent.stream = signal.stream
-    return agent, None
 
 
-def _judge(session: Session, agent: Agent, signal: Signal) -> Decision | None:
-    """Refuse the stale and the late; let a successor take its place."""
-    incarnation = signal.incarnation
+def _judge(session: Session, agent: Agent, signal: Signal, rules: Rules) -> Decision | None:
+    """Refuse the stale, the late and the hasty."""
+    name, incarnation = signal.emitter, signal.incarnation
     if incarnation and incarnation < agent.incarnation:
         return _refused(
             session,
             "STALE_INCARNATION",
-            f"{signal.emitter} speaks as incarnation {incarnation}, "
+            f"{name} speaks as incarnation {incarnation}, "
             f"incarnation {agent.incarnation} has replaced it",
         )
     if incarnation > agent.incarnation or _is_restart(agent, signal):
-        _succeed(session, signal.emitter, agent, incarnation or agent.incarnation + 1)
-        return None
+        kept_out = liveness.refusal(session, name, agent)
+        return _refused(session, "BREAKER", kept_out) if kept_out else None
     if agent.status in ENDED:
+        how = "was given up for dead" if agent.status is AgentStatus.DEAD else f"has {agent.status}"
         return _refused(
             session,
             "ENDED",
-            f"{signal.emitter} has {agent.status.value} as incarnation {agent.incarnation}: "
+            f"{name} {how} as incarnation {agent.incarnation}: "
             f"it must send STARTED with a higher incarnation before it speaks again",
         )
+    if rules.signals_per_second_max and signal.type is not SignalType.HEARTBEAT:
+        return _paced(session, name, agent, rules)
     return None
+
+
+def _paced(session: Session, name: str, agent: Agent, rules: Rules) -> Decision | None:
+    """Count the agent's signals of this second; refuse those over its limit."""
+    second = session.clock_ms // 1000
+    agent.second_signals = agent.second_signals + 1 if agent.second == second else 1
+    agent.second = second
+    session.agents.put(name, agent)
+    if agent.second_signals <= rules.signals_per_second_max:
+        return None
+    return _refused(
+        session,
+        "RATE",
+        f"{name} sends more than {rules.signals_per_second_max} signals a second",
+    )
+
+
+def _too_many_hops(signal: Signal) -> tuple[str, str]:
+    reason = (
+        f"{signal.type} answers a message that came of {signal.hops} messages, each in answer to "
+        f"the one before: {signal.emitter} and others go round in a circle"
+    )
+    return "HOPS", reason
 
 
 def _is_repeated(agent: Agent, signal: Signal) -> bool:
@@ -93,21 +146,11 @@ def _is_restart(agent: Agent, signal: Signal) -> bool:
     return signal.type is SignalType.STARTED and not signal.incarnation and agent.status in ENDED
 
 
-def _succeed(session: Session, name: str, agent: Agent, incarnation: int) -> None:
-    """Begin a new incarnation: it waits for nothing, and its numbers start again."""
-    withdraw_all(session, name, agent)
-    agent.status = AgentStatus.ACTIVE
-    agent.incarnation = incarnation
-    agent.started_ms = session.clock_ms
-    agent.seq = 0
-    agent.percent = None
-    agent.eta_ms = None
-    agent.checkpoint = agent.next_checkpoint = agent.error = ""
-
-
-def _refused(session: Session, code: str, reason: str) -> Decision:
+def _refused(session: Session, code: str, reason: str, told: str = "") -> Decision:
     """A refusal is an event of the session: it takes a log number like any other."""
     session.log += 1
     decision = refuse(code, reason)
     assert decision.outcome is Outcome.REFUSED
+    if told in session.agents:
+        decision.direct(told, DirectiveType.NOTICE, Notice(code, reason))
     return decision

@@ -41,13 +41,16 @@ class Outcome(StrEnum):
     REPEATED = "repeated"
     #: Against the rules: kept in the dead-letter stream with the reason.
     REFUSED = "refused"
+    #: A timer that only sets itself again: not an event, nothing is logged.
+    POSTPONED = "postponed"
 
 
 class Message(Struct, frozen=True, gc=False):
     """A log entry that follows from the signal, and a copy of it to whom it concerns.
 
     `to` is an agent's name, EVERYONE, or "" for what is only logged. A forwarded signal repeats its
-    payload to the recipient, not in the log: its cause holds it.
+    payload to the recipient, not in the log: its cause holds it. `hops` counts the messages that
+    led to it, each in answer to the one before.
     """
 
     kind: Kind
@@ -57,6 +60,7 @@ class Message(Struct, frozen=True, gc=False):
     stream: str
     payload: bytes
     forwarded: bool = False
+    hops: int = 0
 
 
 class Decision(Struct, gc=False):
@@ -73,6 +77,23 @@ class Decision(Struct, gc=False):
     timers: dict[str, int | None] = {}
     code: str = ""
     reason: str = ""
+
+    def own(self) -> Decision:
+        """Return a decision that may be changed: those shared by many signals may not."""
+        if self is ACCEPTED or self is ACCEPTED_TO_RESULTS:
+            return Decision(to_results=self.to_results)
+        return self
+
+    def then(self, later: Decision) -> Decision:
+        """Return what follows after this has happened: its messages and timers come first."""
+        return Decision(
+            later.outcome,
+            self.messages + later.messages,
+            later.to_results,
+            {**self.timers, **later.timers},
+            later.code,
+            later.reason,
+        )
 
     def direct(self, to: str, directive: DirectiveType, payload: Struct) -> None:
         """Tell an agent something."""
@@ -91,6 +112,7 @@ class Decision(Struct, gc=False):
                 signal.stream,
                 signal.raw,
                 forwarded=True,
+                hops=signal.hops + 1,
             )
         )
 

@@ -17,26 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fabric.core import undeclared
-from fabric.core.decision import ACCEPTED, Decision, refuse
+from fabric.core import conflicts, triggers, undeclared, untangle
+from fabric.core.decision import Decision, refuse
 from fabric.core.directive import DirectiveType, Nudge, Resume
 from fabric.core.limits import AGENT_WAITS_MAX
+from fabric.core.record import Agent, AgentStatus, Dependency, DependencyStatus
 from fabric.core.rules import Rules
-from fabric.core.session import (
-    Agent,
-    AgentStatus,
-    Dependency,
-    DependencyStatus,
-    Session,
-)
-from fabric.core.signal import Blocked, DependencyResolved, Failed, Release, Signal, SignalType
+from fabric.core.session import Session
+from fabric.core.signal import DependencyResolved, Failed, Signal, SignalType
+from fabric.core.standing import restate, resume
 
 
-def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def wait(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> Decision:
     """Begin a wait, or end it at once when the dependency is there already."""
-    assert agent is not None
-    assert isinstance(signal.payload, Blocked)
-    name, on = signal.emitter, signal.payload.on
     excess = over_limit(session, [on], rules)
     if excess is not None:
         return excess
@@ -50,8 +43,8 @@ def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
             _stream_of(session, dependency.resolved_by),
             DependencyResolved(on, dependency.location, [name]),
         )
-        if not agent.waits_for:
-            _resume(name, on, decision)
+        if restate(session, name, agent) is AgentStatus.ACTIVE:
+            decision.direct(name, DirectiveType.RESUME, _resume(on))
         return decision
     if name not in dependency.waiters:
         if len(agent.waits_for) >= AGENT_WAITS_MAX:
@@ -61,41 +54,44 @@ def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
             )
         dependency.waiters[name] = f"{session.log}-0"
         agent.waits_for = [*agent.waits_for, on]
-    agent.status = AgentStatus.BLOCKED
     if dependency.status is DependencyStatus.FAILED:
         _tell_failed(session, on, dependency, [name], decision)
     elif undeclared.producer(session, dependency) is None:
         undeclared.watch(session, on, dependency, rules, decision)
     _nudge(session, on, dependency, decision)
     session.dependencies.put(on, dependency)
+    restate(session, name, agent)
     return decision
 
 
 def resolved(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
-    """Give the location to all who wait for it and all named consumers; who waited resumes."""
+    """Give the location to all who wait for it and all named consumers; who waited resumes.
+
+    When the id is a resource that the speaker holds, that is given back (seeds: the example).
+    """
+    assert agent is not None
     assert isinstance(signal.payload, DependencyResolved)
     payload = signal.payload
-    excess = over_limit(session, [payload.dependency_id], rules)
+    on = payload.dependency_id
+    excess = over_limit(session, [on], rules)
     if excess is not None:
         return excess
-    dependency = session.dependencies.get(payload.dependency_id) or Dependency()
-    waiters = list(dependency.waiters)
-    _settle(dependency, signal.emitter, payload.output_location)
-    session.dependencies.put(payload.dependency_id, dependency)
     decision = Decision()
+    is_resource = conflicts.holds(session, agent, on)
+    known = session.dependencies.get(on)
+    waiters = list(known.waiters) if known is not None else []
+    if known is not None or not is_resource:
+        dependency = known or Dependency()
+        _settle(dependency, signal.emitter, payload.output_location)
+        session.dependencies.put(on, dependency)
     for name in dict.fromkeys([*waiters, *payload.consumers]):
         decision.forward(name, signal)
     for name in waiters:
-        _release_waiter(session, name, payload.dependency_id, agent, signal.emitter, decision)
+        _release_waiter(session, name, on, decision)
+    if is_resource:
+        conflicts.give_back(session, signal.emitter, agent, [on], rules, decision)
+    triggers.pull(session, [on], payload.output_location, rules, decision)
     return decision
-
-
-def withdrawn(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
-    """RELEASE ends the agent's waits for what it names, or all of them when it names nothing."""
-    assert agent is not None
-    assert isinstance(signal.payload, Release)
-    _withdraw(session, signal.emitter, agent, signal.payload.resources or agent.waits_for)
-    return ACCEPTED
 
 
 def declare(session: Session, name: str, agent: Agent, decision: Decision) -> None:
@@ -127,6 +123,7 @@ def retract(
             if undeclared.producer(session, dependency) is None:
                 undeclared.watch(session, on, dependency, rules, decision)
             _nudge(session, on, dependency, decision)
+            _look_again(session, dependency, rules, decision)
         session.dependencies.put(on, dependency)
 
 
@@ -144,31 +141,27 @@ def resolve_all(session: Session, name: str, agent: Agent, decision: Decision) -
             payload = DependencyResolved(on, None, [waiter] if waiter else [])
             decision.derive(waiter, SignalType.DEPENDENCY_RESOLVED, name, agent.stream, payload)
         for waiter in waiters:
-            _release_waiter(session, waiter, on, agent, name, decision)
+            _release_waiter(session, waiter, on, decision)
 
 
-def fail_all(session: Session, signal: Signal, agent: Agent, decision: Decision) -> None:
+def fail_all(
+    session: Session, name: str, agent: Agent, error: Failed, rules: Rules, decision: Decision
+) -> None:
     """A producer has failed: another one takes over, or the waiters are told."""
-    assert isinstance(signal.payload, Failed)
-    retryable = signal.payload.retryable
     for on in agent.produces:
         dependency = session.dependencies.get(on)
         if dependency is None or dependency.status is DependencyStatus.RESOLVED:
             continue
-        if undeclared.producer(session, dependency, ended=signal.emitter) is None:
+        if undeclared.producer(session, dependency, ended=name) is None:
             dependency.status = DependencyStatus.FAILED
             dependency.error = agent.error
-            dependency.retryable = retryable
-            dependency.failed_by = signal.emitter
+            dependency.retryable = error.retryable
+            dependency.failed_by = name
             _tell_failed(session, on, dependency, dependency.waiters, decision)
         else:
-            _nudge(session, on, dependency, decision, ended=signal.emitter)
+            _nudge(session, on, dependency, decision, ended=name)
+            _look_again(session, dependency, rules, decision)
         session.dependencies.put(on, dependency)
-
-
-def withdraw_all(session: Session, name: str, agent: Agent) -> None:
-    """End every wait of an agent."""
-    _withdraw(session, name, agent, agent.waits_for)
 
 
 def over_limit(session: Session, names: list[str], rules: Rules) -> Decision | None:
@@ -186,14 +179,13 @@ def over_limit(session: Session, names: list[str], rules: Rules) -> Decision | N
     )
 
 
-def _withdraw(session: Session, name: str, agent: Agent, names: list[str]) -> None:
+def withdraw(session: Session, name: str, agent: Agent, names: list[str]) -> None:
+    """End an agent's waits for these."""
     for on in names:
         dependency = session.dependencies.get(on)
         if dependency is not None and dependency.waiters.pop(name, None) is not None:
             session.dependencies.put(on, dependency)
     agent.waits_for = [on for on in agent.waits_for if on not in names]
-    if not agent.waits_for and agent.status is AgentStatus.BLOCKED:
-        agent.status = AgentStatus.ACTIVE
 
 
 def _settle(dependency: Dependency, by: str, location: str | None) -> None:
@@ -211,27 +203,22 @@ def _forget_failure(dependency: Dependency) -> None:
     dependency.retryable = False
 
 
-def _release_waiter(
-    session: Session,
-    name: str,
-    on: str,
-    speaker: Agent | None,
-    speaker_name: str,
-    decision: Decision,
-) -> None:
-    """Take one wait off an agent; with its last one gone it resumes."""
-    waiter = speaker if name == speaker_name else session.agents.get(name)
-    if waiter is None:
-        return
-    waiter.waits_for = [other for other in waiter.waits_for if other != on]
-    if not waiter.waits_for and waiter.status is AgentStatus.BLOCKED:
-        waiter.status = AgentStatus.ACTIVE
-        _resume(name, on, decision)
-    session.agents.put(name, waiter)
+def _release_waiter(session: Session, name: str, on: str, decision: Decision) -> None:
+    """Take one wait off an agent; with nothing else in its way it resumes."""
+    waiter = session.agents.get(name)
+    if waiter is not None:
+        waiter.waits_for = [other for other in waiter.waits_for if other != on]
+        resume(session, name, waiter, decision, _resume(on))
 
 
-def _resume(name: str, on: str, decision: Decision) -> None:
-    decision.direct(name, DirectiveType.RESUME, Resume("dependency resolved", dependency=on))
+def _resume(on: str) -> Resume:
+    return Resume("dependency resolved", dependency=on)
+
+
+def _look_again(session: Session, dependency: Dependency, rules: Rules, decision: Decision) -> None:
+    """With one producer less, who waits may be in a cycle that it was not in before."""
+    for name in list(dependency.waiters):
+        untangle.look(session, name, rules, decision)
 
 
 def _tell_failed(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fabric.core.decision import ACCEPTED, EVERYONE, Decision
+from fabric.core.record import Agent
 from fabric.core.rules import Rules
-from fabric.core.session import Agent, Session
-from fabric.core.signal import CheckpointReached, Signal
+from fabric.core.session import Session
+from fabric.core.signal import Signal
 
 
 def record(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
@@ -13,20 +14,15 @@ def record(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
     return ACCEPTED
 
 
-def to_everyone(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
-    """Pass the signal on to all agents of the session."""
-    decision = Decision()
-    decision.forward(EVERYONE, signal)
+def along_routes(signal: Signal, rules: Rules, decision: Decision) -> Decision:
+    """Give a copy to the agents that the rule file names for this type of signal."""
+    names = rules.routes.get(signal.type)
+    if not names:
+        return decision
+    decision = decision.own()
+    told = {message.to for message in decision.messages if message.forwarded}
+    if EVERYONE not in told:
+        for name in names:
+            if name not in told and name != signal.emitter:
+                decision.forward(name, signal)
     return decision
-
-
-def checkpoint_reached(
-    session: Session, agent: Agent | None, signal: Signal, rules: Rules
-) -> Decision:
-    """Note where the agent is, and tell all parallel agents that it can be paused there."""
-    assert agent is not None
-    assert isinstance(signal.payload, CheckpointReached)
-    if signal.payload.checkpoint is not None:
-        agent.checkpoint = signal.payload.checkpoint
-        agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    return to_everyone(session, agent, signal, rules)

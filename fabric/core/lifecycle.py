@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from fabric.core import dependencies, task
-from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, Decision
+from fabric.core import (
+    balance,
+    barriers,
+    checkpoints,
+    claims,
+    dependencies,
+    escalation,
+    group,
+    task,
+    triggers,
+)
+from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
+from fabric.core.directive import DirectiveType, Resume
 from fabric.core.limits import ETA_MS_MAX
+from fabric.core.record import Agent, AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.session import Agent, AgentStatus, Session
-from fabric.core.signal import Completed, Failed, PartialResult, Progress, Signal, Started
+from fabric.core.session import Session
+from fabric.core.signal import (
+    CheckpointReached,
+    Completed,
+    Failed,
+    PartialResult,
+    Progress,
+    Signal,
+    Started,
+)
+from fabric.core.standing import in_force
 
 
 def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
@@ -17,7 +38,7 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     """
     assert agent is not None
     assert isinstance(signal.payload, Started)
-    payload = signal.payload
+    payload, name = signal.payload, signal.emitter
     produces = list(dict.fromkeys(payload.produces))
     excess = dependencies.over_limit(session, produces, rules) or task.over_limit(
         session, payload.task or signal.task, rules
@@ -26,19 +47,19 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
         return excess
     agent.task = payload.task or signal.task
     agent.task_type = payload.task_type or ""
-    agent.priority = payload.priority
+    agent.priority = payload.priority or rules.priorities.get(name, 0)
     agent.parallel_group = payload.parallel_group or ""
     agent.reads = payload.reads
     agent.writes = payload.writes
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    task.begin(session, signal.emitter, agent)
+    task.begin(session, name, agent)
     if not produces and not agent.produces:
         return ACCEPTED
     decision = Decision()
     retracted = set(agent.produces) - set(produces)
     agent.produces = produces
-    dependencies.retract(session, signal.emitter, retracted, rules, decision)
-    dependencies.declare(session, signal.emitter, agent, decision)
+    dependencies.retract(session, name, retracted, rules, decision)
+    dependencies.declare(session, name, agent, decision)
     return decision
 
 
@@ -47,14 +68,17 @@ def progress(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     assert agent is not None
     assert isinstance(signal.payload, Progress)
     payload = signal.payload
+    said = _pass(session, signal.emitter, agent, payload.checkpoint, rules)
+    if said is not None and said.outcome is Outcome.REFUSED:
+        return said
     if payload.percent is not None:
         agent.percent = payload.percent
         agent.eta_ms = _expected_end(agent, session.clock_ms)
-    if payload.checkpoint is not None:
-        agent.checkpoint = payload.checkpoint
-        agent.next_checkpoint = rules.checkpoint_after(agent.task_type, payload.checkpoint)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
+    if said is not None:
+        said.to_results = payload.partial is not None
+        return said
     return ACCEPTED if payload.partial is None else ACCEPTED_TO_RESULTS
 
 
@@ -62,10 +86,27 @@ def partial_result(session: Session, agent: Agent | None, signal: Signal, rules:
     """Hand early findings to the synthesizer at once."""
     assert agent is not None
     assert isinstance(signal.payload, PartialResult)
-    if signal.payload.checkpoint is not None:
-        agent.checkpoint = signal.payload.checkpoint
-        agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    return ACCEPTED_TO_RESULTS
+    said = _pass(session, signal.emitter, agent, signal.payload.checkpoint, rules)
+    if said is None:
+        return ACCEPTED_TO_RESULTS
+    said.to_results = said.outcome is Outcome.ACCEPTED
+    return said
+
+
+def reached(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """CHECKPOINT_REACHED: all parallel agents hear of it; pauses and barriers take hold here."""
+    assert agent is not None
+    assert isinstance(signal.payload, CheckpointReached)
+    name = signal.emitter
+    said = _pass(session, name, agent, signal.payload.checkpoint, rules)
+    if said is not None and said.outcome is Outcome.REFUSED:
+        return said
+    decision = said or Decision()
+    decision.forward(EVERYONE, signal)
+    if rules.preemption and agent.claims:
+        claims.yield_to_urgent(session, name, agent, rules, decision)
+    barriers.reached(session, name, agent, signal, decision)
+    return decision
 
 
 def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
@@ -74,11 +115,12 @@ def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rule
     assert isinstance(signal.payload, Completed)
     agent.status = AgentStatus.COMPLETED
     agent.percent = 100
-    agent.eta_ms = None
+    agent.silent_deaths = 0
     agent.next_checkpoint = ""
     decision = Decision(to_results=True)
-    dependencies.withdraw_all(session, signal.emitter, agent)
-    dependencies.resolve_all(session, signal.emitter, agent, decision)
+    end(session, signal.emitter, agent, rules, decision)
+    tags = [*agent.produces, *([agent.task] if agent.task else [])]
+    triggers.pull(session, tags, None, rules, decision)
     return decision
 
 
@@ -87,11 +129,83 @@ def failed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
     assert agent is not None
     assert isinstance(signal.payload, Failed)
     agent.status = AgentStatus.FAILED
-    agent.eta_ms = None
     agent.error = signal.payload.error or ""
     decision = Decision(to_results=True)
-    dependencies.withdraw_all(session, signal.emitter, agent)
-    dependencies.fail_all(session, signal, agent, decision)
+    end(session, signal.emitter, agent, rules, decision, signal.payload)
+    return decision
+
+
+def end(
+    session: Session,
+    name: str,
+    agent: Agent,
+    rules: Rules,
+    decision: Decision,
+    error: Failed | None = None,
+) -> tuple[list[str], list[str]]:
+    """Take an incarnation out of everything it is part of; with an error, it has failed.
+
+    Returns what it held and what it waited for: its successor is told.
+    """
+    waited = [*agent.waits_for, *agent.asks]
+    agent.eta_ms = None
+    agent.capacity = 0
+    dependencies.withdraw(session, name, agent, agent.waits_for)
+    escalation.withdraw(session, name, agent, agent.asks)
+    if error is not None:
+        dependencies.fail_all(session, name, agent, error, rules, decision)
+        group.failed(session, name, agent, error, rules, decision)
+    elif agent.status is AgentStatus.COMPLETED:
+        dependencies.resolve_all(session, name, agent, decision)
+    held = claims.drop_all(session, name, agent, rules, decision)
+    barriers.leave(session, name, decision, is_failure=error is not None)
+    if error is not None and error.retryable:
+        balance.orphaned(session, agent, name, decision)
+    return held, waited
+
+
+def succeed(session: Session, name: str, agent: Agent, incarnation: int, rules: Rules) -> Decision:
+    """Begin a new incarnation: it waits for nothing, holds nothing, and counts anew.
+
+    It is told where the last one was, if that had not ended by its own word.
+    """
+    decision = Decision()
+    is_cut_off = agent.status not in (AgentStatus.COMPLETED, AgentStatus.FAILED)
+    held, waited = end(session, name, agent, rules, decision)
+    lost = held or agent.lost
+    if is_cut_off and (agent.task or agent.checkpoint or lost or waited):
+        told = Resume(
+            f"started again as incarnation {incarnation}",
+            task=agent.task,
+            checkpoint=agent.checkpoint,
+            percent=agent.percent,
+            held=lost,
+            waited=waited,
+        )
+        decision.direct(name, DirectiveType.RESUME, told)
+    agent.status = AgentStatus.ACTIVE
+    agent.incarnation = incarnation
+    agent.started_ms = agent.seen_ms = session.clock_ms
+    agent.seq = 0
+    agent.percent = None
+    agent.checkpoint = agent.next_checkpoint = agent.error = ""
+    agent.lost = []
+    agent.intervals = []
+    return decision
+
+
+def _pass(
+    session: Session, name: str, agent: Agent, checkpoint: str | None, rules: Rules
+) -> Decision | None:
+    """Note a checkpoint; return what is said about it, or the refusal; None for nothing."""
+    if checkpoint is None:
+        return None
+    refused, notices = checkpoints.advance(session, name, agent, checkpoint, rules)
+    if refused is not None or not notices:
+        return refused
+    current = in_force(session)
+    decision = Decision()
+    checkpoints.say(decision, name, notices, current[1].leader if current is not None else "")
     return decision
 
 

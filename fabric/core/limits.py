@@ -48,3 +48,21 @@ ETA_MS_MAX = 10 * 365 * 86_400_000
 
 #: Names listed in one sentence; how many more there are is said after them.
 NAMES_SHOWN_MAX = 10
+
+#: Claims on resources in one session, held and waiting.
+SESSION_CLAIMS_MAX = 50_000
+
+#: Questions in one session, open and decided.
+SESSION_ESCALATIONS_MAX = 10_000
+
+#: Barriers by name in one session.
+SESSION_BARRIERS_MAX = 1_000
+
+#: Bytes of a question's context that its record repeats; more stays in the log.
+CONTEXT_BYTES_MAX = 16_384
+
+#: Intervals between signals that an agent's rhythm is taken from: the median of so many.
+RHYTHM_INTERVALS = 9
+
+#: Intervals without which there is no rhythm yet.
+RHYTHM_INTERVALS_MIN = 3

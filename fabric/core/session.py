@@ -1,102 +1,17 @@
 """A session's state: named records in tables, and which of them have changed.
 
-The records are what `redis-cli` shows: each is kept as the JSON of one hash field (design,
-section 4). `step` changes them in place; the worker takes the changes of a whole batch at once and
+`step` changes the records in place; the worker takes the changes of a whole batch at once and
 writes them in the commit that also holds the batch's messages.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Generic, TypeVar
 
-from msgspec import Struct
+from fabric.core.order import Order
+from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, EscalationState, Task
 
 R = TypeVar("R")
-
-
-class AgentStatus(StrEnum):
-    """Where an agent stands. `completed` and `failed` end an incarnation."""
-
-    ACTIVE = "active"
-    BLOCKED = "blocked"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-#: The incarnation has said its last word.
-ENDED = frozenset({AgentStatus.COMPLETED, AgentStatus.FAILED})
-
-
-class DependencyStatus(StrEnum):
-    """Whether an output can be consumed."""
-
-    PENDING = "pending"
-    RESOLVED = "resolved"
-    FAILED = "failed"
-
-
-class Agent(Struct, omit_defaults=True):
-    """One agent, in its present incarnation. Times are server time, ms since the epoch."""
-
-    status: AgentStatus
-    incarnation: int
-    stream: str = ""
-    priority: int = 0
-    seq: int = 0
-    signals: int = 0
-    last_signal: str = ""
-    started_ms: int = 0
-    seen_ms: int = 0
-    #: As it was given: 50 stays 50 and 50.5 stays 50.5, however often the record is read again.
-    percent: int | float | None = None
-    #: Expected end, from the rate so far; only while there is one.
-    eta_ms: int | None = None
-    checkpoint: str = ""
-    next_checkpoint: str = ""
-    task: str = ""
-    task_type: str = ""
-    parallel_group: str = ""
-    reads: list[str] = []
-    writes: list[str] = []
-    produces: list[str] = []
-    #: Dependencies it is blocked on, oldest first.
-    waits_for: list[str] = []
-    error: str = ""
-
-
-class Dependency(Struct, omit_defaults=True):
-    """One output that agents wait for: who makes it, who waits, where it is."""
-
-    status: DependencyStatus = DependencyStatus.PENDING
-    #: Agents that declared to produce it, in the order of their declarations.
-    producers: list[str] = []
-    #: Waiting agent → log id of the BLOCKED that began the wait, oldest first.
-    waiters: dict[str, str] = {}
-    #: Producer → incarnation that was told that somebody waits.
-    nudged: dict[str, int] = {}
-    #: When waiting for it without a producer is reported, ms; 0 while that was never due.
-    report_ms: int = 0
-    location: str | None = None
-    resolved_by: str = ""
-    failed_by: str = ""
-    error: str = ""
-    #: The producer that failed said that trying again may help.
-    retryable: bool = False
-
-
-class Task(Struct, omit_defaults=True):
-    """A unit of work, with the fields that a todo list shows (seeds: "TodoWrite")."""
-
-    content: str
-    status: str
-    agent: str = ""
-    stream: str = ""
-    incarnation: int = 0
-    progress_percent: int | float = 0
-    checkpoint: str = ""
-    last_signal: str = ""
-    partial_findings: list[str] = []
 
 
 class Table(Generic[R]):
@@ -140,10 +55,29 @@ class Session:
 
     `log` counts the events (signals, refusals, timers): the n-th is log entry `n-0`, what follows
     from it is `n-1`, `n-2` and so on. `clock_ms` is the latest server time seen; it never goes
-    back.
+    back. `token` is the last fencing token. `order` is who holds and who waits for which resource:
+    it follows from the claims. `rules` is the digest of the rules that the log says are in force,
+    "" for the defaults. `shown` is what the store has written of the order and the barriers for
+    people to read; only the store uses it. `deadlocks` names the open questions about deadlocks.
     """
 
-    __slots__ = ("agents", "clock_ms", "dependencies", "log", "name", "opened_ms", "tasks")
+    __slots__ = (
+        "agents",
+        "barriers",
+        "claims",
+        "clock_ms",
+        "deadlocks",
+        "dependencies",
+        "escalations",
+        "log",
+        "name",
+        "opened_ms",
+        "order",
+        "rules",
+        "shown",
+        "tasks",
+        "token",
+    )
 
     def __init__(
         self,
@@ -152,17 +86,34 @@ class Session:
         log: int = 0,
         clock_ms: int = 0,
         opened_ms: int = 0,
+        token: int = 0,
+        rules: str = "",
         agents: dict[str, Agent] | None = None,
         tasks: dict[str, Task] | None = None,
         dependencies: dict[str, Dependency] | None = None,
+        claims: dict[str, Claim] | None = None,
+        barriers: dict[str, Barrier] | None = None,
+        escalations: dict[str, Escalation] | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self.clock_ms = clock_ms
         self.opened_ms = opened_ms
+        self.token = token
+        self.rules = rules
+        self.shown: dict[str, dict[str, int]] = {}
         self.agents: Table[Agent] = Table(agents)
         self.tasks: Table[Task] = Table(tasks)
         self.dependencies: Table[Dependency] = Table(dependencies)
+        self.claims: Table[Claim] = Table(claims)
+        self.barriers: Table[Barrier] = Table(barriers)
+        self.escalations: Table[Escalation] = Table(escalations)
+        self.order = Order(self.claims.records)
+        self.deadlocks = {
+            name
+            for name, question in self.escalations.records.items()
+            if question.subject == "deadlock" and question.state is EscalationState.OPEN
+        }
 
     def tick(self, now_ms: int) -> None:
         """Move the clock on; a time before the last one is ignored."""

@@ -132,9 +132,11 @@ class Failed(Struct, frozen=True):
 
 
 class CheckpointReached(Struct, frozen=True):
-    """A safe place to pause."""
+    """A safe place to pause. With `barrier` and `generation` it arrives there, and only there."""
 
     checkpoint: Name | None = None
+    barrier: Name | None = None
+    generation: Milliseconds | None = None
 
 
 class DependencyResolved(Struct, frozen=True):
@@ -168,12 +170,19 @@ class EarlyCompletion(Struct, frozen=True):
     capacity: int | None = None
 
 
-class Escalate(Struct, frozen=True):
-    """A question that needs a person."""
+class Escalate(Struct, frozen=True, omit_defaults=True):
+    """A question that needs a person, or the agent that `to` names.
+
+    It is known by the `id` that its asker gives it, by its log id otherwise. The asker waits for
+    the answer, unless `wait` is false.
+    """
 
     question: str
     options: list[str] = []
     context: Raw | UnsetType = UNSET
+    id: Name | None = None
+    to: Name | None = None
+    wait: bool = True
 
 
 class Heartbeat(Struct, frozen=True):
@@ -200,10 +209,11 @@ class Integrated(Struct, frozen=True):
 
 
 class Decided(Struct, frozen=True):
-    """A person's answer to an escalation."""
+    """The answer to an escalation, from a person or from the agent that was asked."""
 
     escalation: Name
     decision: str
+    by: Name | None = None
 
 
 Payload = (
@@ -254,6 +264,7 @@ class Signal(msgspec.Struct, gc=False):
 
     `raw` is the payload's JSON as the emitter wrote it; `names` and `values` are the ingress fields
     that the log repeats. `seq` and `incarnation` are 0 when the emitter does not number signals.
+    `hops` counts the messages in whose answer it was sent, one answering the other.
     """
 
     type: SignalType
@@ -267,3 +278,4 @@ class Signal(msgspec.Struct, gc=False):
     seq: int = 0
     incarnation: int = 0
     task: str = ""
+    hops: int = 0

@@ -12,11 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fabric.core import dependencies, forwarding, lifecycle, task, undeclared
+from fabric.core import (
+    balance,
+    barriers,
+    claims,
+    conflicts,
+    deadline,
+    dependencies,
+    escalation,
+    forwarding,
+    lifecycle,
+    liveness,
+    task,
+    undeclared,
+    untangle,
+    verdict,
+    waiting,
+)
 from fabric.core.admission import admit
 from fabric.core.decision import Decision, Outcome
+from fabric.core.record import Agent, AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.session import Agent, Session
+from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
 
 Handler = Callable[[Session, Agent | None, Signal, Rules], Decision]
@@ -29,24 +46,40 @@ HANDLERS: dict[SignalType, Handler] = {
     SignalType.COMPLETED: lifecycle.completed,
     SignalType.FAILED: lifecycle.failed,
     SignalType.HEARTBEAT: forwarding.record,
-    SignalType.BLOCKED: dependencies.blocked,
+    SignalType.BLOCKED: waiting.blocked,
     SignalType.DEPENDENCY_RESOLVED: dependencies.resolved,
-    SignalType.RELEASE: dependencies.withdrawn,
-    SignalType.CHECKPOINT_REACHED: forwarding.checkpoint_reached,
-    SignalType.INTEGRATION_REQUIRED: forwarding.to_everyone,
-    SignalType.EARLY_COMPLETION: forwarding.record,
-    SignalType.CONFLICT_DETECTED: forwarding.record,
-    SignalType.ESCALATE: forwarding.record,
-    SignalType.INTENT: forwarding.record,
-    SignalType.INTEGRATED: forwarding.record,
-    SignalType.DECIDED: forwarding.record,
+    SignalType.RELEASE: waiting.released,
+    SignalType.CHECKPOINT_REACHED: lifecycle.reached,
+    SignalType.INTEGRATION_REQUIRED: barriers.required,
+    SignalType.EARLY_COMPLETION: balance.early,
+    SignalType.CONFLICT_DETECTED: conflicts.detected,
+    SignalType.ESCALATE: escalation.escalate,
+    SignalType.INTENT: conflicts.intent,
+    SignalType.INTEGRATED: barriers.integrated,
+    SignalType.DECIDED: verdict.decided,
 }
+
+#: By these an agent can begin to wait, or somebody else can begin to wait on it.
+BEGINNINGS = frozenset(
+    {
+        SignalType.STARTED,
+        SignalType.BLOCKED,
+        SignalType.INTENT,
+        SignalType.ESCALATE,
+        SignalType.CHECKPOINT_REACHED,
+        SignalType.INTEGRATION_REQUIRED,
+    }
+)
+HELD_UP = frozenset({AgentStatus.BLOCKED, AgentStatus.PAUSED})
 
 Alarm = Callable[[Session, str, Rules], Decision | None]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
     undeclared.TIMER: undeclared.grace_over,
+    barriers.TIMER: deadline.passed,
+    claims.TIMER: claims.hold_over,
+    liveness.TIMER: liveness.looked_at,
 }
 
 
@@ -56,7 +89,7 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
     `now_ms` is the server time at which the signal entered the ingress, in ms since the epoch.
     An accepted signal gets the next log number; a repeated one changes nothing at all.
     """
-    agent, verdict = admit(session, signal, rules, now_ms)
+    agent, verdict, prelude = admit(session, signal, rules, now_ms)
     if verdict is not None:
         return verdict
     decision = HANDLERS[signal.type](session, agent, signal, rules)
@@ -64,12 +97,31 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
         if agent.task and decision.outcome is Outcome.ACCEPTED:
             task.follow(session, agent, signal)
         session.agents.put(signal.emitter, agent)
-    return decision
+        if agent.status in HELD_UP:
+            decision = decision.own()
+            barriers.rest(session, signal.emitter, agent, decision)
+            if signal.type in BEGINNINGS:
+                untangle.look(session, signal.emitter, rules, decision)
+    if rules.routes and decision.outcome is Outcome.ACCEPTED:
+        decision = forwarding.along_routes(signal, rules, decision)
+    if session.barriers.records or session.deadlocks:
+        decision = decision.own()
+        _look_over(session, rules, decision)
+    return decision if prelude is None else prelude.then(decision)
+
+
+def _look_over(session: Session, rules: Rules, decision: Decision) -> None:
+    """What any event can bring about: a leader that needs whom it holds, a cycle come apart."""
+    leader = barriers.waiting_leader(session)
+    if leader is not None:
+        untangle.look(session, leader, rules, decision)
+    untangle.settle(session, decision)
 
 
 def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | None:
     """Apply a timer that is due; None when it has become moot, and nothing is to be recorded.
 
+    A decision that is POSTPONED only sets the timer again: it is no event.
     `timer` is the key under which a decision set it. A timer that takes effect is an event of the
     session like a signal, with a log number of its own.
     """
@@ -79,10 +131,14 @@ def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | 
         return None
     before = session.clock_ms, session.opened_ms
     session.tick(now_ms)
+    # Before the rules are asked: what they keep may name the event, as after a signal.
+    session.log += 1
     decision = alarm(session, subject, rules)
-    if decision is None:
+    if decision is None or decision.outcome is Outcome.POSTPONED:
+        session.log -= 1
         # Nothing is written down, so nothing may have changed in memory either.
         session.clock_ms, session.opened_ms = before
-        return None
-    session.log += 1
+        return decision
+    if session.barriers.records or session.deadlocks:
+        _look_over(session, rules, decision)
     return decision

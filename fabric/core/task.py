@@ -8,16 +8,19 @@ import msgspec
 
 from fabric.core.decision import Decision, refuse
 from fabric.core.limits import TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
+from fabric.core.record import Agent, AgentStatus, Task
 from fabric.core.rules import Rules
-from fabric.core.session import Agent, AgentStatus, Session, Task
+from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
 
 #: Agent status → the word that todo lists use.
 _TODO_STATUS = {
     AgentStatus.ACTIVE: "in_progress",
     AgentStatus.BLOCKED: "in_progress",
+    AgentStatus.PAUSED: "in_progress",
     AgentStatus.COMPLETED: "completed",
     AgentStatus.FAILED: "failed",
+    AgentStatus.DEAD: "failed",
 }
 
 _decode = msgspec.json.Decoder().decode

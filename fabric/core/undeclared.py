@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from fabric.core.decision import ORCHESTRATOR, Decision
 from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.record import ENDED, Dependency, DependencyStatus
 from fabric.core.rules import Rules
-from fabric.core.session import ENDED, Dependency, DependencyStatus, Session
+from fabric.core.session import Session
 from fabric.core.signal import Escalate, SignalType
 
 #: The timer's key is `undeclared:<dependency>`.

@@ -135,6 +135,37 @@ class SessionKeys:
         return f"{self.prefix}:dependencies"
 
     @property
+    def claims(self) -> str:
+        """Hash: claim → JSON; who has asked for which resources, held and waiting."""
+        return f"{self.prefix}:claims"
+
+    def lock(self, resource: str) -> str:
+        """Hash: who holds a resource, under which fencing token, since when."""
+        return f"{self.prefix}:lock:{resource}"
+
+    def queue(self, resource: str) -> str:
+        """Sorted set: agents that wait for a resource, the first one next."""
+        return f"{self.prefix}:queue:{resource}"
+
+    @property
+    def barriers(self) -> str:
+        """Hash: barrier → JSON."""
+        return f"{self.prefix}:barriers"
+
+    def barrier(self, name: str) -> str:
+        """Hash: generation, leader, members, deadline and state of a barrier."""
+        return f"{self.prefix}:barrier:{name}"
+
+    def arrived(self, name: str) -> str:
+        """Sorted set: members that have arrived at a barrier, by time in ms."""
+        return f"{self.prefix}:arrived:{name}"
+
+    @property
+    def escalations(self) -> str:
+        """Hash: question → JSON; open and decided."""
+        return f"{self.prefix}:escalations"
+
+    @property
     def cursors(self) -> str:
         """Hash: agent → id of the last message it has read."""
         return f"{self.prefix}:cursors"

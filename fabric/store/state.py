@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from fabric.core.session import Agent, Dependency, Session, Table, Task
+from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
+from fabric.core.session import Session, Table
 from fabric.errors import TamperedError
+from fabric.store import projection
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
 
@@ -22,7 +24,15 @@ _encode = msgspec.json.Encoder().encode
 
 def hashes(keys: SessionKeys) -> list[str]:
     """Name the hashes that hold a session, in the order in which `restore` takes them."""
-    return [keys.meta, keys.agents, keys.tasks, keys.dependencies]
+    return [
+        keys.meta,
+        keys.agents,
+        keys.tasks,
+        keys.dependencies,
+        keys.claims,
+        keys.barriers,
+        keys.escalations,
+    ]
 
 
 def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> Session:
@@ -30,22 +40,29 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
 
     Raises TamperedError, naming the key, when a field is not what the fabric writes.
     """
-    meta, agents, tasks, dependencies = stored
+    meta, agents, tasks, dependencies, claims, barriers, escalations = stored
     try:
-        log, clock_ms, opened_ms = (
-            int(meta.get(field, b"0")) for field in (b"log", b"clock_ms", b"opened_ms")
+        log, clock_ms, opened_ms, token = (
+            int(meta.get(field, b"0")) for field in (b"log", b"clock_ms", b"opened_ms", b"token")
         )
     except ValueError:
         raise TamperedError(keys.meta, "hash with a field that is no number", "hash") from None
-    return Session(
+    session = Session(
         name,
         log=log,
         clock_ms=clock_ms,
         opened_ms=opened_ms,
+        token=token,
+        rules=meta.get(b"rules", b"").decode("ascii", "replace"),
         agents=_records(keys.agents, agents, Agent),
         tasks=_records(keys.tasks, tasks, Task),
         dependencies=_records(keys.dependencies, dependencies, Dependency),
+        claims=_records(keys.claims, claims, Claim),
+        barriers=_records(keys.barriers, barriers, Barrier),
+        escalations=_records(keys.escalations, escalations, Escalation),
     )
+    projection.remember(session, keys)
+    return session
 
 
 def save(batch: Batch, keys: SessionKeys, session: Session) -> None:
@@ -57,11 +74,17 @@ def save(batch: Batch, keys: SessionKeys, session: Session) -> None:
             "log", session.log,
             "clock_ms", session.clock_ms,
             "opened_ms", session.opened_ms,
+            "token", session.token,
+            "rules", session.rules,
         ),
     )  # fmt: skip
+    projection.write(batch, keys, session)
     _save_table(batch, keys.agents, session.agents)
     _save_table(batch, keys.tasks, session.tasks)
     _save_table(batch, keys.dependencies, session.dependencies)
+    _save_table(batch, keys.claims, session.claims)
+    _save_table(batch, keys.barriers, session.barriers)
+    _save_table(batch, keys.escalations, session.escalations)
 
 
 def _save_table(batch: Batch, key: str, table: Table[Any]) -> None:

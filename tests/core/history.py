@@ -7,11 +7,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from fabric.core import decision as shared
-from fabric.core.decision import Decision, Outcome
+from fabric.core.decision import EVERYONE, Decision, Outcome
 from fabric.core.directive import DirectiveType
-from fabric.core.rules import Rules
-from fabric.core.session import ENDED, AgentStatus, DependencyStatus, Session
+from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
+from fabric.core.session import Session
 from fabric.core.signal import Blocked, Failed, Signal, SignalType
 from fabric.core.step import fire, step
 from fabric.core.undeclared import TIMER, producer
@@ -21,15 +20,38 @@ from fabric.wire.entry import decode
 AGENTS = ("A", "B", "C", "D")
 THINGS = ("x", "y", "z")
 TASKS = ("t", "u")
+PATHS = ("a.py", "./b.py", "src/**", "src/c.py", "*.py", "q", "x")
 
 RULES = Rules(undeclared_grace_ms=5_000)
 #: The same, with limits that a short history runs into.
 NARROW = Rules(agents_max=3, dependencies_max=2, tasks_max=1, undeclared_grace_ms=5_000)
+#: Everything that a rule file can turn on.
+EAGER = Rules(
+    checkpoints=CheckpointMode.ENFORCE,
+    undeclared_grace_ms=5_000,
+    priorities={"A": 3},
+    serialize_reads=True,
+    preemption=True,
+    hold_ms_max=4_000,
+    domains=(Domain("src/**", "D", exclusive=True),),
+    barrier_deadline_ms=3_000,
+    barrier_policy=BarrierPolicy.RELEASE,
+    triggers=(Trigger("migration", tags=("x",), leader="A"), Trigger("contract", tags=("y",))),
+    silence_factor=2,
+    silence_ms_min=2_000,
+    silence_ms_max=9_000,
+    silent_deaths_max=2,
+    fail_fast=FailFast.ESCALATE,
+    signals_per_second_max=4,
+    hook=("tell",),
+    routes={"PROGRESS": ("D",)},
+)
 
 #: Server time at which a history begins, ms.
 START_MS = 1_767_123_000_000
 
 _things = st.lists(st.sampled_from(THINGS), max_size=3)
+_paths = st.lists(st.sampled_from(PATHS), max_size=2)
 _task = st.none() | st.sampled_from(TASKS)
 _checkpoint = st.none() | st.sampled_from(("files_read", "issues_found", "coffee"))
 _percent = st.none() | st.integers(0, 100) | st.floats(0, 100)
@@ -44,6 +66,7 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
             "task_type": st.just("Code Review"),
             "reads": _things,
             "priority": st.integers(0, 9),
+            "parallel_group": st.just("g"),
         },
     ),
     SignalType.PROGRESS: st.fixed_dictionaries(
@@ -52,17 +75,35 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.PARTIAL_RESULT: st.fixed_dictionaries(
         {"partial": _partial, "checkpoint": _checkpoint}
     ),
-    SignalType.BLOCKED: st.fixed_dictionaries({"on": st.sampled_from(THINGS)}),
+    SignalType.BLOCKED: st.fixed_dictionaries({"on": st.sampled_from((*THINGS, "a.py", "q"))}),
     SignalType.FAILED: st.fixed_dictionaries({"error": st.text(), "retryable": st.booleans()}),
     SignalType.CHECKPOINT_REACHED: st.fixed_dictionaries({"checkpoint": _checkpoint}),
     SignalType.DEPENDENCY_RESOLVED: st.fixed_dictionaries(
         {"dependency_id": st.sampled_from(THINGS)},
         optional={"output_location": st.text(), "consumers": st.lists(st.sampled_from(AGENTS))},
     ),
-    SignalType.RELEASE: st.fixed_dictionaries({"resources": _things}),
-    SignalType.ESCALATE: st.fixed_dictionaries({"question": st.text()}),
+    SignalType.RELEASE: st.fixed_dictionaries({"resources": _things | _paths}),
+    SignalType.INTENT: st.fixed_dictionaries({"writes": _paths, "reads": _paths}),
+    SignalType.CONFLICT_DETECTED: st.fixed_dictionaries(
+        {"resources": _paths}, optional={"agents": st.lists(st.sampled_from(AGENTS), max_size=4)}
+    ),
+    SignalType.INTEGRATION_REQUIRED: st.fixed_dictionaries(
+        {"name": st.sampled_from(("release", "merge"))},
+        optional={"deadline_ms": st.integers(0, 5_000)},
+    ),
+    SignalType.ESCALATE: st.fixed_dictionaries(
+        {"question": st.text()},
+        optional={
+            "id": st.sampled_from(("q", "r")),
+            "to": st.sampled_from(AGENTS),
+            "wait": st.booleans(),
+        },
+    ),
     SignalType.DECIDED: st.fixed_dictionaries(
-        {"escalation": st.just("1-0"), "decision": st.text()}
+        {
+            "escalation": st.sampled_from(("q", "r")) | st.integers(1, 30).map("{}-2".format),
+            "decision": st.text() | st.sampled_from((*AGENTS, "release", "fail", "start")),
+        }
     ),
 }
 
@@ -70,8 +111,9 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
 _words = st.sampled_from(
     [*SignalType]
     + 3 * [SignalType.STARTED, SignalType.DEPENDENCY_RESOLVED, SignalType.FAILED]
-    + 3 * [SignalType.PROGRESS, SignalType.RELEASE]
-    + 8 * [SignalType.BLOCKED]
+    + 3 * [SignalType.PROGRESS, SignalType.RELEASE, SignalType.CHECKPOINT_REACHED]
+    + 2 * [SignalType.INTEGRATION_REQUIRED, SignalType.INTEGRATED, SignalType.ESCALATE]
+    + 8 * [SignalType.BLOCKED, SignalType.INTENT]
 )
 
 
@@ -128,9 +170,10 @@ class Play:
             del self.timers[timer]
             before = written(self.session)
             decision = fire(self.session, timer, self.rules, self.now_ms)
-            if decision is not None:
+            if decision is not None and decision.outcome is not Outcome.POSTPONED:
                 self._note(decision, timer)
             else:
+                self._set(decision)
                 assert written(self.session) == before, "a timer that was moot"
 
     def say(self, one: Signal) -> Decision:
@@ -138,11 +181,14 @@ class Play:
         self._note(decision)
         return decision
 
-    def _note(self, decision: Decision, timer: str = "") -> None:
-        for name, due_ms in decision.timers.items():
+    def _set(self, decision: Decision | None) -> None:
+        for name, due_ms in (decision.timers if decision is not None else {}).items():
             self.timers.pop(name, None)
             if due_ms is not None:
                 self.timers[name] = due_ms
+
+    def _note(self, decision: Decision, timer: str = "") -> None:
+        self._set(decision)
         self.outcome.append(msgspec.json.encode(decision))
         if self.watch is not None:
             self.watch(decision, timer)
@@ -158,45 +204,12 @@ def written(session: Session) -> bytes:
             sorted(session.agents.records.items()),
             sorted(session.tasks.records.items()),
             sorted(session.dependencies.records.items()),
+            session.token,
+            sorted(session.claims.records.items()),
+            sorted(session.barriers.records.items()),
+            sorted(session.escalations.records.items()),
         ]
     )
-
-
-def check(play: Play) -> None:
-    """What must hold between any two events."""
-    session = play.session
-    for name, agent in session.agents.records.items():
-        assert (agent.status is AgentStatus.BLOCKED) == bool(agent.waits_for)
-        assert len(set(agent.waits_for)) == len(agent.waits_for)
-        if agent.status in ENDED:
-            assert not agent.waits_for
-        for on in agent.waits_for:
-            dependency = session.dependencies.get(on)
-            assert dependency is not None
-            assert name in dependency.waiters
-        for on in agent.produces:
-            dependency = session.dependencies.get(on)
-            assert dependency is not None
-            assert name in dependency.producers
-    for on, dependency in session.dependencies.records.items():
-        for name, cause in dependency.waiters.items():
-            waiter = session.agents.get(name)
-            assert waiter is not None
-            assert on in waiter.waits_for
-            number, _, rest = cause.partition("-")
-            assert rest == "0"
-            assert 1 <= int(number) <= session.log
-        if dependency.status is DependencyStatus.RESOLVED:
-            assert not dependency.waiters
-            assert dependency.resolved_by
-        for name in dependency.producers:
-            declared = session.agents.get(name)
-            assert declared is not None
-            assert on in declared.produces
-    # They are shared by all sessions, and must stay as they are.
-    assert Decision() == shared.ACCEPTED
-    assert Decision(to_results=True) == shared.ACCEPTED_TO_RESULTS
-    assert Decision(Outcome.REPEATED) == shared.REPEATED
 
 
 class Ledger:
@@ -236,8 +249,12 @@ class Ledger:
 
 
 def resumed(decision: Decision) -> list[str]:
-    """Who is told to go on."""
-    return [m.to for m in decision.messages if m.type == DirectiveType.RESUME]
+    """Who is told that its wait is over: not the restarted, nor all together after a barrier."""
+    return [
+        m.to
+        for m in decision.messages
+        if m.type == DirectiveType.RESUME and m.to != EVERYONE and b"started again" not in m.payload
+    ]
 
 
 def asks(one: Signal) -> str:

@@ -1,7 +1,7 @@
 """Plays a scenario: a text file of what agents say, and below each line what the core answers.
 
     # A comment. Empty lines and comments stay where they are.
-    rules agents_max=2 undeclared_grace_ms=5000
+    rules agents_max=2 undeclared_grace_ms=5000 priorities={"A":5}
     0:10  B  BLOCKED(schema-change)  {"reason": "no table yet"}
         4-0  accepted
         4-1  NUDGE to A: {"on":"schema-change","waiting":["B"]}
@@ -76,6 +76,8 @@ class Stage:
         self.session = Session("demo")
         self.rules = Rules()
         self.timers: dict[str, int] = {}
+        #: Every agent has a timer for its silence: said only where the scenario is about that.
+        self.is_about_silence = False
 
     def perform(self, text: str) -> Iterator[str]:
         """Carry out one line and yield what came out of it."""
@@ -88,7 +90,11 @@ class Stage:
             yield from self._at(*re.split(r"\s{2,}", text, maxsplit=3))
 
     def _set_rules(self, text: str) -> None:
-        given = dict(word.split("=") for word in text.split())
+        given: dict[str, Any] = dict(word.split("=", 1) for word in text.split())
+        for name, value in given.items():
+            if value[:1] in "{[":
+                given[name] = msgspec.json.decode(value)
+        self.is_about_silence = self.is_about_silence or "silence" in text
         self.rules = msgspec.convert(
             {**msgspec.to_builtins(self.rules), **given}, Rules, strict=False
         )
@@ -132,6 +138,8 @@ class Stage:
             decision = fire(self.session, timer, self.rules, now_ms)
             if decision is None:
                 yield f"{timer}: nothing to report"
+            elif decision.outcome is Outcome.POSTPONED:
+                yield from self._follow(decision)
             else:
                 yield f"{self.session.log}-0  {timer}"
                 yield from self._follow(decision)
@@ -142,6 +150,7 @@ class Stage:
             return
         if decision.outcome is Outcome.REFUSED:
             yield f"{self.session.log}-0  refused, {decision.code}: {decision.reason}"
+            yield from self._follow(decision)
             return
         yield f"{self.session.log}-0  accepted"
         yield from self._follow(decision)
@@ -152,6 +161,8 @@ class Stage:
         for number, message in enumerate(decision.messages, 1):
             yield f"{self.session.log}-{number}  {describe(message)}"
         for timer, due_ms in decision.timers.items():
+            if timer.startswith("silence:") and not self.is_about_silence:
+                continue
             if due_ms is None:
                 self.timers.pop(timer, None)
                 yield f"timer {timer} cancelled"
@@ -164,12 +175,15 @@ class Stage:
             "agents": self.session.agents,
             "dependencies": self.session.dependencies,
             "tasks": self.session.tasks,
+            "claims": self.session.claims,
+            "barriers": self.session.barriers,
+            "questions": self.session.escalations,
         }
         if kind not in tables:
             raise ScenarioError(f"nothing to show called {kind}")
         for name, record in tables[kind].records.items():
             if not names or name in names:
-                yield f"{name}: {show_record(record)}"
+                yield f"{name}: {show_record(record, rhythm=self.is_about_silence)}"
 
 
 def describe(message: Message) -> str:
@@ -199,9 +213,11 @@ def show_time(ms: int) -> str:
     return f"{minutes}:{seconds:02}" + (f".{thousandths:03}" if thousandths else "")
 
 
-def show_record(record: msgspec.Struct) -> str:
+def show_record(record: msgspec.Struct, *, rhythm: bool) -> str:
     """Write what a record holds, without what is as it is by default."""
     known = msgspec.to_builtins(record)
+    if not rhythm:
+        known.pop("intervals", None)
     return "  ".join(
         f"{field.removesuffix('_ms')}={show_value(field, value)}" for field, value in known.items()
     )

@@ -4,7 +4,7 @@ import msgspec
 
 from fabric.core.decision import Outcome
 from fabric.core.limits import AGENT_WAITS_MAX, TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
-from fabric.core.session import AgentStatus
+from fabric.core.record import AgentStatus
 from fabric.core.signal import SignalType
 from tests.core.history import Play, signal
 

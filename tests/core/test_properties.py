@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric.core.decision import Decision, Outcome
+from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.session import AgentStatus
 from fabric.core.signal import Signal, SignalType
 from fabric.store import state
 from fabric.store.keys import Namespace
@@ -23,6 +23,7 @@ from fabric.store.port import Batch
 from tests.core.effort import examples
 from tests.core.history import (
     AGENTS,
+    EAGER,
     NARROW,
     PAYLOADS,
     RULES,
@@ -31,19 +32,19 @@ from tests.core.history import (
     Ledger,
     Play,
     asks,
-    check,
     histories,
     resumed,
     signal,
     written,
 )
+from tests.core.invariant import check
 
 History = list[tuple[Signal, int]]
 
 KEYS = Namespace().partition(0).session("s")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-rules = st.sampled_from([RULES, NARROW])
+rules = st.sampled_from([RULES, NARROW, EAGER])
 
 
 def played(history: History, rules: Rules) -> Play:

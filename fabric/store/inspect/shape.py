@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fabric.core.session import Agent, Dependency, Task
+from fabric.core.record import Agent, Dependency, Task
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 from fabric.store.redis import SCHEMA
 from fabric.store.stream import parse_id

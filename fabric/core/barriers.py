@@ -1,0 +1,292 @@
+"""All agents meet before an integration goes on (seeds: Rule 4; design, section 6 "Barriers").
+
+Members are a set, not a counter: those at work when the barrier begins. Each generation of a name
+has its own, so what belongs to an earlier one changes nothing.
+
+    event                          gathering                      integrating
+    CHECKPOINT_REACHED             the member has arrived         reported: it was to pause
+    a member begins to wait        it has arrived                 -
+    a member ends, or is dead      it leaves                      it leaves
+    an agent starts                it is held                     it is held
+    all have arrived               PROCEED to the leader          -
+    INTEGRATED by the leader       refused                        RESUME to all; the next barrier
+    the leader ends                called off                     over, as if it had integrated
+    the deadline                   the missing named; policy      -
+
+One barrier is in force at a time; others are queued in the order of their calls. One that the rule
+file calls may have no leader: it is over as soon as all have arrived.
+"""
+
+from __future__ import annotations
+
+from fabric.core.decision import EVERYONE, Decision, refuse
+from fabric.core.directive import Cancel, DirectiveType, Pause, Proceed, Resume
+from fabric.core.limits import SESSION_BARRIERS_MAX
+from fabric.core.record import ENDED, Agent, AgentStatus, Barrier, BarrierState
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired, Signal
+from fabric.core.standing import in_force, is_waiting, restate
+
+#: The deadline's timer is `barrier:<generation>:<name>`.
+TIMER = "barrier"
+
+#: Name of a barrier whose call gives none.
+UNNAMED = "integration"
+
+
+def required(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """INTEGRATION_REQUIRED: its emitter leads; all active agents run to their next checkpoint."""
+    assert agent is not None
+    assert isinstance(signal.payload, IntegrationRequired)
+    payload = signal.payload
+    name = payload.name or UNNAMED
+    reason = fault(session, name)
+    if reason is not None:
+        refused = refuse("BARRIER", reason)
+        told = Cancel(reason, "BARRIER", barrier=name)
+        refused.direct(signal.emitter, DirectiveType.CANCEL, told)
+        return refused
+    decision = Decision()
+    decision.forward(EVERYONE, signal)
+    limit_ms = rules.barrier_deadline_ms if payload.deadline_ms is None else payload.deadline_ms
+    call(session, name, signal.emitter, limit_ms, decision, level=payload.level)
+    return decision
+
+
+def fault(session: Session, name: str) -> str | None:
+    """Say why a barrier cannot be called now; None when it can."""
+    known = session.barriers.get(name)
+    if known is not None and known.state is not BarrierState.OVER:
+        return f"{known.leader or 'the rule file'} has called {name} already; it is {known.state}"
+    if known is None and len(session.barriers) >= SESSION_BARRIERS_MAX:
+        return f"session {session.name} has {SESSION_BARRIERS_MAX} barriers, the most allowed"
+    return None
+
+
+def call(
+    session: Session,
+    name: str,
+    leader: str,
+    limit_ms: int,
+    decision: Decision,
+    *,
+    level: int | None = None,
+) -> None:
+    """Begin a barrier, or queue it behind the one in force."""
+    known = session.barriers.get(name)
+    barrier = Barrier(
+        BarrierState.QUEUED,
+        known.generation + 1 if known is not None else 1,
+        leader,
+        called_ms=session.clock_ms,
+        called=session.log,
+        level=level,
+        limit_ms=limit_ms,
+    )
+    session.barriers.put(name, barrier)
+    current = in_force(session)
+    if current is None:
+        _begin(session, name, barrier, decision)
+        return
+    if leader in current[1].members:
+        # Who waits for its turn to lead has reached a safe point.
+        _arrive(session, leader, *current, decision)
+    _restate_one(session, leader)
+
+
+def reached(session: Session, name: str, agent: Agent, signal: Signal, decision: Decision) -> None:
+    """CHECKPOINT_REACHED: the place where a barrier takes hold of an agent."""
+    assert isinstance(signal.payload, CheckpointReached)
+    current = in_force(session)
+    if current is None:
+        return
+    called, barrier = current
+    given = signal.payload
+    if given.barrier is not None and given.barrier != called:
+        return
+    if given.generation is not None and given.generation != barrier.generation:
+        return
+    if name in barrier.arrived and agent.status is AgentStatus.PAUSED:
+        return
+    if barrier.state is BarrierState.GATHERING and name in barrier.members:
+        _arrive(session, name, called, barrier, decision)
+
+
+def rest(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+    """An agent has begun to wait for something: at a barrier that counts as having arrived."""
+    current = in_force(session)
+    if current is None or agent.status is not AgentStatus.BLOCKED:
+        return
+    called, barrier = current
+    if barrier.state is BarrierState.GATHERING and name in barrier.members:
+        _arrive(session, name, called, barrier, decision)
+
+
+def join(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+    """An agent starts: while a barrier is in force it is held until that is over."""
+    current = in_force(session)
+    if current is None:
+        return
+    called, barrier = current
+    if name == barrier.leader:
+        restate(session, name, agent)
+        return
+    if name in barrier.members or name in barrier.held:
+        return
+    barrier.held = [*barrier.held, name]
+    session.barriers.put(called, barrier)
+    restate(session, name, agent)
+    held = Pause("integration", barrier=called, generation=barrier.generation)
+    decision.direct(name, DirectiveType.PAUSE, held)
+
+
+def leave(session: Session, name: str, decision: Decision, *, is_failure: bool) -> None:
+    """An agent has ended, or is another incarnation now: it has no seat any more."""
+    if not session.barriers.records:
+        return
+    for queued, barrier in session.barriers.records.items():
+        if barrier.state is BarrierState.QUEUED and barrier.leader == name:
+            barrier.state = BarrierState.OVER
+            session.barriers.put(queued, barrier)
+    current = in_force(session)
+    if current is None:
+        return
+    called, barrier = current
+    if name == barrier.leader:
+        how = "has failed" if is_failure else "has ended"
+        _over(session, called, barrier, f"{name}, who led it, {how}", decision)
+        return
+    if name not in barrier.members and name not in barrier.held:
+        return
+    barrier.members = [member for member in barrier.members if member != name]
+    barrier.held = [other for other in barrier.held if other != name]
+    barrier.arrived.pop(name, None)
+    session.barriers.put(called, barrier)
+    _open_if_complete(session, called, barrier, decision)
+
+
+def integrated(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """INTEGRATED: the leader is done, and all go on."""
+    assert isinstance(signal.payload, Integrated)
+    current = in_force(session)
+    name = signal.payload.name
+    if current is None or (name is not None and name != current[0]):
+        return refuse("BARRIER", f"no barrier {name or ''} is in force".replace("  ", " "))
+    called, barrier = current
+    if barrier.leader != signal.emitter:
+        reason = f"{barrier.leader or 'nobody'} leads {called}, not {signal.emitter}"
+        return refuse("BARRIER", reason)
+    if barrier.state is BarrierState.GATHERING:
+        missing = missing_from(barrier)
+        return refuse("BARRIER", f"not all have arrived at {called}: {', '.join(missing[:10])}")
+    decision = Decision()
+    _over(session, called, barrier, "integrated", decision)
+    return decision
+
+
+def missing_from(barrier: Barrier) -> list[str]:
+    """Name the members that have not arrived."""
+    return [member for member in barrier.members if member not in barrier.arrived]
+
+
+def release(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+    """Go on without those who are missing."""
+    barrier.members = list(barrier.arrived)
+    session.barriers.put(name, barrier)
+    _open_if_complete(session, name, barrier, decision)
+
+
+def call_off(
+    session: Session, name: str, barrier: Barrier, reason: str, decision: Decision
+) -> None:
+    """Give a barrier up: its leader is told why, and all go on."""
+    if barrier.leader in session.agents:
+        told = Cancel(reason, "BARRIER", barrier=name)
+        decision.direct(barrier.leader, DirectiveType.CANCEL, told)
+    _over(session, name, barrier, reason, decision)
+
+
+def waiting_leader(session: Session) -> str | None:
+    """Name the leader that itself waits for something: whoever the barrier holds waits on it."""
+    current = in_force(session)
+    leader = session.agents.get(current[1].leader) if current is not None else None
+    is_blocked = leader is not None and leader.status is AgentStatus.BLOCKED
+    return current[1].leader if current is not None and is_blocked else None
+
+
+def _begin(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+    barrier.state = BarrierState.GATHERING
+    leads_later = {
+        other.leader
+        for other in session.barriers.records.values()
+        if other.state is BarrierState.QUEUED
+    }
+    for member in sorted(session.agents.records):
+        agent = session.agents.records[member]
+        if agent.status in ENDED or member == barrier.leader:
+            continue
+        barrier.members.append(member)
+        if member in leads_later or is_waiting(session, agent):
+            barrier.arrived[member] = session.clock_ms
+    if barrier.limit_ms:
+        barrier.deadline_ms = session.clock_ms + barrier.limit_ms
+        decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = barrier.deadline_ms
+    session.barriers.put(name, barrier)
+    told = Pause(
+        "integration",
+        barrier=name,
+        generation=barrier.generation,
+        members=barrier.members,
+        deadline_ms=barrier.deadline_ms or None,
+    )
+    decision.direct(EVERYONE, DirectiveType.PAUSE, told)
+    _restate_one(session, barrier.leader)
+    _open_if_complete(session, name, barrier, decision)
+
+
+def _arrive(session: Session, member: str, name: str, barrier: Barrier, decision: Decision) -> None:
+    if member in barrier.arrived:
+        return
+    barrier.arrived[member] = session.clock_ms
+    session.barriers.put(name, barrier)
+    _restate_one(session, member)
+    _open_if_complete(session, name, barrier, decision)
+
+
+def _open_if_complete(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+    if barrier.state is not BarrierState.GATHERING or len(barrier.arrived) < len(barrier.members):
+        return
+    barrier.state = BarrierState.INTEGRATING
+    session.barriers.put(name, barrier)
+    leader = session.agents.get(barrier.leader)
+    if leader is None or leader.status in ENDED:
+        _over(session, name, barrier, "all have arrived", decision)
+        return
+    restate(session, barrier.leader, leader)
+    decision.direct(barrier.leader, DirectiveType.PROCEED, Proceed([], barrier=name))
+
+
+def _over(session: Session, name: str, barrier: Barrier, reason: str, decision: Decision) -> None:
+    if barrier.deadline_ms:
+        decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = None
+    barrier.state = BarrierState.OVER
+    freed = [*barrier.arrived, *barrier.held, barrier.leader]
+    session.barriers.put(name, barrier)
+    decision.direct(EVERYONE, DirectiveType.RESUME, Resume(reason, barrier=name))
+    for member in freed:
+        _restate_one(session, member)
+    queued = [
+        (other.called, waiting)
+        for waiting, other in session.barriers.records.items()
+        if other.state is BarrierState.QUEUED
+    ]
+    if queued:
+        following = min(queued)[1]
+        _begin(session, following, session.barriers.records[following], decision)
+
+
+def _restate_one(session: Session, name: str) -> None:
+    agent = session.agents.get(name)
+    if agent is not None:
+        restate(session, name, agent)

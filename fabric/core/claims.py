@@ -1,0 +1,290 @@
+"""Claims on resources: made, granted, and given back (design, section 6 "Conflicts").
+
+A claim is granted as a whole, under a fencing token that is larger than any before it in the
+session. Whatever frees a resource goes through `advance`, which grants what has become free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fabric.core.decision import ORCHESTRATOR, Decision
+from fabric.core.directive import DirectiveType, Pause, Proceed, Resume, Wait
+from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.order import resources
+from fabric.core.record import Agent, Claim, ClaimState
+from fabric.core.resource import normalise, overlap
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import ConflictDetected, SignalType
+from fabric.core.standing import restate, resume
+
+#: The timer that takes a claim back is `hold:<claim>`.
+TIMER = "hold"
+
+
+class Ask(NamedTuple):
+    """What an agent asks for: to write, to read in its turn, and to read without waiting."""
+
+    writes: list[str]
+    reads: list[str]
+    observes: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.writes or self.reads or self.observes)
+
+
+def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
+    """Return what is asked for, in normal spelling, with the exclusive domains that it touches."""
+    wanted = dict.fromkeys(map(normalise, writes))
+    for domain in rules.domains:
+        pattern = normalise(domain.pattern)
+        if domain.exclusive and any(overlap(pattern, resource) for resource in wanted):
+            wanted[pattern] = None
+    read = [resource for resource in dict.fromkeys(map(normalise, reads)) if resource not in wanted]
+    if rules.serialize_reads:
+        return Ask(list(wanted), read, [])
+    return Ask(list(wanted), [], read)
+
+
+def id_of(claim: Claim) -> str:
+    """Return the name under which a claim is kept."""
+    return f"{claim.asked}:{claim.agent}"
+
+
+def covering(session: Session, agent: Agent, ask: Ask) -> tuple[str, Claim] | None:
+    """Return a claim of the agent that already is for all that it asks for; a held one first."""
+    found = None
+    for claim_id in agent.claims:
+        claim = session.claims.records[claim_id]
+        if (
+            set(ask.writes) <= set(claim.writes)
+            and set(ask.reads) <= {*claim.writes, *claim.reads}
+            and set(ask.observes) <= {*claim.writes, *claim.reads, *claim.observes}
+        ):
+            if claim.state is ClaimState.HELD:
+                return claim_id, claim
+            found = found or (claim_id, claim)
+    return found
+
+
+def make(
+    session: Session, name: str, agent: Agent, ask: Ask, rules: Rules, place: int = 0
+) -> tuple[str, Claim]:
+    """Put a new claim into the queues of its resources."""
+    claim = Claim(
+        name,
+        ClaimState.WAITING,
+        ask.writes,
+        ask.reads,
+        ask.observes,
+        asked_ms=session.clock_ms,
+        rank_ms=session.clock_ms - agent.priority * rules.ageing_ms,
+        asked=session.log,
+        place=place,
+    )
+    claim_id = id_of(claim)
+    session.claims.put(claim_id, claim)
+    session.order.enqueue(claim_id, claim)
+    agent.claims = [*agent.claims, claim_id]
+    session.agents.put(name, agent)
+    return claim_id, claim
+
+
+def try_grant(
+    session: Session, claim_id: str, claim: Claim, rules: Rules, decision: Decision
+) -> bool:
+    """Grant a new claim at once if it is free."""
+    if not session.order.is_free(claim_id, claim):
+        return False
+    _grant(session, claim_id, claim, rules, decision)
+    return True
+
+
+def advance(
+    session: Session,
+    freed: list[str],
+    rules: Rules,
+    decision: Decision,
+    *,
+    is_first: bool = False,
+) -> set[str]:
+    """Grant every claim that has become free with these resources; return which.
+
+    `is_first`: the claims were made in this event, so that nobody has waited yet.
+    """
+    granted: set[str] = set()
+    while freed:
+        now: list[str] = []
+        for claim_id in session.order.next_up(freed):
+            claim = session.claims.records[claim_id]
+            if claim.state is not ClaimState.WAITING:
+                continue
+            if session.order.is_free(claim_id, claim):
+                agent = session.agents.records[claim.agent]
+                _grant(session, claim_id, claim, rules, decision, None if is_first else agent)
+                granted.add(claim_id)
+                # Another claim of the same agent may stand right behind.
+                now += [resource for resource, _ in resources(claim)]
+        freed = now
+    return granted
+
+
+def drop(session: Session, claim_id: str, claim: Claim, agent: Agent) -> list[str]:
+    """End a claim, held or waiting; return what may have become free."""
+    session.order.drop(claim_id, claim)
+    session.claims.drop(claim_id)
+    agent.claims = [other for other in agent.claims if other != claim_id]
+    session.agents.put(claim.agent, agent)
+    return [resource for resource, _ in resources(claim)]
+
+
+def drop_all(
+    session: Session, name: str, agent: Agent, rules: Rules, decision: Decision
+) -> list[str]:
+    """End every claim of an agent and grant what that frees; return what it had held."""
+    held: list[str] = []
+    freed: list[str] = []
+    for claim_id in agent.claims:
+        claim = session.claims.records[claim_id]
+        if claim.state is ClaimState.HELD:
+            held += [*claim.writes, *claim.reads]
+        freed += drop(session, claim_id, claim, agent)
+    if freed:
+        advance(session, freed, rules, decision)
+    return held
+
+
+def shrink(session: Session, claim_id: str, claim: Claim, given: set[str]) -> list[str]:
+    """Take some resources out of a claim; return what may have become free, itself included."""
+    session.order.drop(claim_id, claim)
+    before = [resource for resource, _ in resources(claim)]
+    claim.writes = [resource for resource in claim.writes if resource not in given]
+    claim.reads = [resource for resource in claim.reads if resource not in given]
+    claim.observes = [resource for resource in claim.observes if resource not in given]
+    if claim.state is ClaimState.HELD:
+        session.order.hold(claim_id, claim)
+    else:
+        session.order.enqueue(claim_id, claim)
+    session.claims.put(claim_id, claim)
+    return before
+
+
+def tell_wait(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
+    """Tell who waits how things stand: who has it, how many are before it, who they are."""
+    before, first = session.order.position(claim_id, claim)
+    holder = next(session.order.blockers(claim_id, claim), None)
+    ahead = list(dict.fromkeys(place.agent for place in first))
+    has = session.claims.records[holder].agent if holder is not None else ahead[0] if ahead else ""
+    told = Wait([*claim.writes, *claim.reads], before + 1, has, ahead)
+    decision.direct(claim.agent, DirectiveType.WAIT, told)
+
+
+def yield_to_urgent(
+    session: Session, name: str, agent: Agent, rules: Rules, decision: Decision
+) -> None:
+    """At a checkpoint, where the rules allow it: who outranks the holder takes over."""
+    for claim_id in list(agent.claims):
+        claim = session.claims.records[claim_id]
+        if claim.state is not ClaimState.HELD or not _is_outranked(session, claim):
+            continue
+        session.order.drop(claim_id, claim)
+        claim.state = ClaimState.WAITING
+        claim.token = claim.granted_ms = claim.expires_ms = 0
+        session.order.enqueue(claim_id, claim)
+        session.claims.put(claim_id, claim)
+        taken = [resource for resource, _ in resources(claim)]
+        decision.direct(name, DirectiveType.PAUSE, Pause("preempted", taken[:NAMES_SHOWN_MAX]))
+        advance(session, taken, rules, decision)
+        if claim_id in agent.claims and not claim.token:
+            tell_wait(session, claim_id, claim, decision)
+        restate(session, name, agent)
+
+
+def hold_over(session: Session, claim_id: str, rules: Rules) -> Decision | None:
+    """Take back what was held for longer than the rules allow; None when it was given back."""
+    claim = session.claims.get(claim_id)
+    if claim is None or not 0 < claim.expires_ms <= session.clock_ms:
+        return None
+    decision = Decision()
+    agent = session.agents.records[claim.agent]
+    freed = drop(session, claim_id, claim, agent)
+    told = Pause(f"held for over {rules.hold_ms_max} ms", freed[:NAMES_SHOWN_MAX])
+    decision.direct(claim.agent, DirectiveType.PAUSE, told)
+    advance(session, freed, rules, decision)
+    return decision
+
+
+def coordinators(contested: list[str], rules: Rules) -> list[str]:
+    """Name who is told of conflicts over these resources."""
+    found = {
+        domain.coordinator: None
+        for domain in rules.domains
+        if domain.coordinator
+        and any(overlap(normalise(domain.pattern), resource) for resource in contested)
+    }
+    return list(found)
+
+
+def report_stale_reads(session: Session, claim: Claim, decision: Decision) -> None:
+    """Say who reads what another writes at the same time (seeds: "Read-Write Conflict")."""
+    for resource in claim.observes:
+        for other in session.order.overlapping(resource):
+            for holder_id in session.order.holders(other):
+                writer = session.claims.records[holder_id]
+                if writer.agent != claim.agent and other in writer.writes:
+                    _tell_reader(decision, claim.agent, writer.agent, other)
+    for resource in claim.writes:
+        for reader_id in dict.fromkeys(session.order.observers(resource)):
+            reader = session.claims.records[reader_id]
+            if reader.agent != claim.agent:
+                _tell_reader(decision, reader.agent, claim.agent, resource)
+
+
+def _tell_reader(decision: Decision, reader: str, writer: str, resource: str) -> None:
+    found = ConflictDetected([resource], [writer, reader], "read-write")
+    decision.derive(reader, SignalType.CONFLICT_DETECTED, ORCHESTRATOR, "", found)
+
+
+def _grant(
+    session: Session,
+    claim_id: str,
+    claim: Claim,
+    rules: Rules,
+    decision: Decision,
+    waiter: Agent | None = None,
+) -> None:
+    session.token += 1
+    claim.state = ClaimState.HELD
+    claim.token = session.token
+    claim.granted_ms = session.clock_ms
+    session.order.hold(claim_id, claim)
+    session.claims.put(claim_id, claim)
+    granted = [*claim.writes, *claim.reads, *claim.observes]
+    if waiter is not None:
+        resume(session, claim.agent, waiter, decision, Resume("your turn", resources=granted))
+    proceed = Proceed(granted, claim.token, session.order.waiting(claim))
+    decision.direct(claim.agent, DirectiveType.PROCEED, proceed)
+    if claim.observes or session.order.has_observers:
+        report_stale_reads(session, claim, decision)
+    if rules.hold_ms_max:
+        claim.expires_ms = session.clock_ms + rules.hold_ms_max
+        decision.timers[f"{TIMER}:{claim_id}"] = claim.expires_ms
+
+
+def _is_outranked(session: Session, claim: Claim) -> bool:
+    """Whether somebody who waits for it, and only for it, comes before its holder."""
+    rank = (claim.rank_ms, claim.asked, claim.place)
+    for resource, _ in resources(claim):
+        for other in session.order.overlapping(resource):
+            for place in session.order.queue(other):
+                if place[:3] >= rank:
+                    break
+                if place.agent == claim.agent:
+                    continue
+                rival = session.claims.records[place.id]
+                holders = session.order.blockers(place.id, rival)
+                if all(session.claims.records[h].agent == claim.agent for h in holders):
+                    return True
+    return False

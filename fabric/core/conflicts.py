@@ -1,0 +1,264 @@
+"""Who may write what, one after the other (seeds: Rule 3; design, section 6 "Conflicts").
+
+An agent asks for all it needs in one INTENT and gets all of it, under a fencing token, or waits for
+all of it. Whoever finds that two want the same (the fabric itself, from their intents, or an
+outside detector with CONFLICT_DETECTED), the same follows: all in the conflict domain pause, the
+most urgent proceeds, the others wait in order and go on one after the other.
+
+    INTENT, nobody has it     PROCEED
+    INTENT, somebody has it   CONFLICT_DETECTED; PAUSE both; PROCEED to the holder, WAIT
+    CONFLICT_DETECTED         PAUSE all; PROCEED to the most urgent, WAIT to the others
+    BLOCKED on a resource     NUDGE to the holder, WAIT
+    RELEASE, or the end       RESUME and PROCEED to whoever is next
+    DEPENDENCY_RESOLVED       the same, when its id is a resource that the speaker holds
+
+Order and index are in `order.py`; how claims are granted and taken back, in `claims.py`.
+"""
+
+from __future__ import annotations
+
+from fabric.core import claims, untangle
+from fabric.core.claims import Ask
+from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision, refuse
+from fabric.core.directive import Cancel, DirectiveType, Nudge, Pause, Proceed
+from fabric.core.limits import AGENT_WAITS_MAX, NAMES_SHOWN_MAX, SESSION_CLAIMS_MAX
+from fabric.core.order import resources
+from fabric.core.record import ENDED, Agent, Claim, ClaimState
+from fabric.core.resource import normalise, overlap
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import ConflictDetected, Intent, Signal, SignalType
+from fabric.core.standing import restate
+
+WRITE_WRITE = "write-write"
+READ_WRITE = "read-write"
+
+
+def intent(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Grant what the agent is about to write, or let it wait for its turn."""
+    assert agent is not None
+    assert isinstance(signal.payload, Intent)
+    ask = claims.ask_of(signal.payload.writes, signal.payload.reads, rules)
+    if not ask:
+        return ACCEPTED
+    decision, name = Decision(), signal.emitter
+    known = claims.covering(session, agent, ask)
+    if known is not None:
+        _answer_again(session, name, *known, decision)
+        return decision
+    excess = over_limit(session, name, agent, ask)
+    if excess is not None:
+        return excess
+    claim_id, claim = claims.make(session, name, agent, ask, rules)
+    if not claims.try_grant(session, claim_id, claim, rules, decision):
+        _serialise(session, claim_id, claim, rules, decision)
+    return decision
+
+
+def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Serialise a conflict that an agent, or an outside detector, has found."""
+    assert isinstance(signal.payload, ConflictDetected)
+    payload = signal.payload
+    ask = claims.ask_of(payload.resources or [f"conflict-{session.log}"], [], rules)
+    named = payload.agents or _in_domain(session, ask)
+    domain = [name for name in dict.fromkeys(named) if _is_at_work(session, name)]
+    decision = Decision()
+    _tell_coordinators(ask.writes, rules, decision, signal)
+    if len(domain) < 2:
+        return decision if decision.messages else ACCEPTED
+    if len(session.claims) + len(domain) > SESSION_CLAIMS_MAX:
+        return refuse(
+            "LIMIT", f"session {session.name} would have over {SESSION_CLAIMS_MAX} claims"
+        )
+    concerned: list[tuple[str, Claim]] = []
+    for place, name in enumerate(domain):
+        member = session.agents.records[name]
+        known = claims.covering(session, member, ask)
+        concerned.append(known or claims.make(session, name, member, ask, rules, place))
+    for _, claim in concerned:
+        _pause(session, claim, ask.writes, decision)
+    granted = claims.advance(session, ask.writes, rules, decision, is_first=True)
+    for claim_id, claim in concerned:
+        if claim.state is ClaimState.HELD and claim_id not in granted:
+            _proceed(session, claim_id, claim, decision)
+    for claim_id, claim in concerned:
+        if claim.state is ClaimState.WAITING:
+            claims.tell_wait(session, claim_id, claim, decision)
+    for name in domain:
+        restate(session, name, session.agents.records[name])
+    for name in domain:
+        untangle.look(session, name, rules, decision)
+    return decision
+
+
+def blocked_on(
+    session: Session, agent: Agent, signal: Signal, on: str, rules: Rules
+) -> Decision | None:
+    """BLOCKED on a resource that somebody has: wait for it. None when nobody has it."""
+    name = signal.emitter
+    ask = claims.ask_of([on], [], rules)
+    known = claims.covering(session, agent, ask)
+    if known is not None and known[1].state is ClaimState.WAITING:
+        decision = Decision()
+        claims.tell_wait(session, *known, decision)
+        return decision
+    holders = [
+        holder_id
+        for resource in ask.writes
+        for other in session.order.overlapping(resource)
+        for holder_id in session.order.holders(other)
+        if session.claims.records[holder_id].agent != name
+    ]
+    if not holders:
+        return None
+    excess = over_limit(session, name, agent, ask)
+    if excess is not None:
+        return excess
+    decision = Decision()
+    claim_id, claim = claims.make(session, name, agent, ask, rules)
+    for holder_id in dict.fromkeys(holders):
+        holder = session.claims.records[holder_id]
+        if not holder.contended:
+            holder.contended = True
+            session.claims.put(holder_id, holder)
+            decision.direct(holder.agent, DirectiveType.NUDGE, Nudge(on, [name]))
+    claim.contended = True
+    claims.tell_wait(session, claim_id, claim, decision)
+    restate(session, name, agent)
+    return decision
+
+
+def give_back(
+    session: Session, name: str, agent: Agent, named: list[str], rules: Rules, decision: Decision
+) -> None:
+    """RELEASE: the agent's claims on what it names end, or all of them when it names nothing."""
+    given = {normalise(resource) for resource in named}
+    freed: list[str] = []
+    for claim_id in list(agent.claims):
+        claim = session.claims.records[claim_id]
+        if named and given.isdisjoint(claim.writes) and given.isdisjoint(claim.reads):
+            continue
+        if named and not given.issuperset([*claim.writes, *claim.reads]):
+            freed += claims.shrink(session, claim_id, claim, given)
+        else:
+            freed += claims.drop(session, claim_id, claim, agent)
+    if freed:
+        claims.advance(session, freed, rules, decision)
+
+
+def holds(session: Session, agent: Agent, resource: str) -> bool:
+    """Whether an agent holds a resource by just this name."""
+    wanted = normalise(resource)
+    return any(
+        wanted in claim.writes or wanted in claim.reads
+        for claim in (session.claims.records[c] for c in agent.claims)
+        if claim.state is ClaimState.HELD
+    )
+
+
+def over_limit(session: Session, name: str, agent: Agent, ask: Ask) -> Decision | None:
+    """Refuse a claim too many, and tell who asked: it waits for an answer."""
+    reason = ""
+    if len(session.claims) >= SESSION_CLAIMS_MAX:
+        reason = f"session {session.name} has {SESSION_CLAIMS_MAX} claims, the most allowed"
+    elif len(agent.claims) >= AGENT_WAITS_MAX:
+        reason = f"{name} has {AGENT_WAITS_MAX} claims, the most allowed: release some"
+    if not reason:
+        return None
+    decision = refuse("LIMIT", reason)
+    told = Cancel(reason, "LIMIT", resources=[*ask.writes, *ask.reads])
+    decision.direct(name, DirectiveType.CANCEL, told)
+    return decision
+
+
+def _serialise(
+    session: Session, claim_id: str, claim: Claim, rules: Rules, decision: Decision
+) -> None:
+    """A new claim must wait: say so to all in the conflict domain who have not heard of it yet."""
+    order = session.order
+    holders = list(order.blockers(claim_id, claim))
+    contested = [
+        resource
+        for resource, _ in resources(claim)
+        if any(other for other in order.overlapping(resource) if _is_others(session, other, claim))
+    ]
+    domain = dict.fromkeys([session.claims.records[h].agent for h in holders])
+    if not domain:
+        domain = dict.fromkeys(place.agent for place in order.position(claim_id, claim)[1])
+    writes = any(set(session.claims.records[h].writes) for h in holders) and bool(claim.writes)
+    found = ConflictDetected(
+        contested, [*domain, claim.agent], WRITE_WRITE if writes or not holders else READ_WRITE
+    )
+    decision.derive("", SignalType.CONFLICT_DETECTED, ORCHESTRATOR, "", found)
+    for coordinator in claims.coordinators(contested, rules):
+        if coordinator not in found.agents:
+            decision.derive(coordinator, SignalType.CONFLICT_DETECTED, ORCHESTRATOR, "", found)
+    newly = [h for h in holders if not session.claims.records[h].contended]
+    for holder_id in newly:
+        _pause(session, session.claims.records[holder_id], contested, decision)
+    _pause(session, claim, contested, decision)
+    for holder_id in newly:
+        _proceed(session, holder_id, session.claims.records[holder_id], decision)
+    claims.tell_wait(session, claim_id, claim, decision)
+    restate(session, claim.agent, session.agents.records[claim.agent])
+
+
+def _is_others(session: Session, resource: str, claim: Claim) -> bool:
+    ids = [*session.order.holders(resource)]
+    if any(session.claims.records[i].agent != claim.agent for i in ids):
+        return True
+    queue = session.order.queue(resource)
+    return any(place.agent != claim.agent for place in queue[:2])
+
+
+def _pause(session: Session, claim: Claim, contested: list[str], decision: Decision) -> None:
+    """Tell an agent once per claim that others want the same."""
+    if claim.contended:
+        return
+    claim.contended = True
+    # The claim's own record is written with whatever else has changed in this event.
+    session.claims.changed.add(claims.id_of(claim))
+    pause = Pause("conflict", contested[:NAMES_SHOWN_MAX])
+    decision.direct(claim.agent, DirectiveType.PAUSE, pause)
+
+
+def _proceed(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
+    waiting = session.order.waiting(claim)
+    given = Proceed([*claim.writes, *claim.reads], claim.token, waiting)
+    decision.direct(claim.agent, DirectiveType.PROCEED, given)
+
+
+def _answer_again(
+    session: Session, name: str, claim_id: str, claim: Claim, decision: Decision
+) -> None:
+    """Who asks again for what it has, or waits for, hears how things stand."""
+    if claim.state is ClaimState.HELD:
+        _proceed(session, claim_id, claim, decision)
+    else:
+        claims.tell_wait(session, claim_id, claim, decision)
+
+
+def _is_at_work(session: Session, name: str) -> bool:
+    agent = session.agents.get(name)
+    return agent is not None and agent.status not in ENDED
+
+
+def _in_domain(session: Session, ask: Ask) -> list[str]:
+    """Name the agents that hold, want or have declared to write what a conflict is about."""
+    found: set[str] = set()
+    for claim in session.claims.records.values():
+        if any(overlap(mine, theirs) for mine in ask.writes for theirs in claim.writes):
+            found.add(claim.agent)
+    for name, agent in session.agents.records.items():
+        if agent.status not in ENDED and any(
+            overlap(mine, normalise(theirs)) for mine in ask.writes for theirs in agent.writes
+        ):
+            found.add(name)
+    return sorted(found)
+
+
+def _tell_coordinators(
+    contested: list[str], rules: Rules, decision: Decision, signal: Signal
+) -> None:
+    for name in claims.coordinators(contested, rules):
+        decision.forward(name, signal)

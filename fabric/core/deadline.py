@@ -1,0 +1,65 @@
+"""A barrier's deadline: who is missing, and what the rules say happens then."""
+
+from __future__ import annotations
+
+from fabric.core import barriers
+from fabric.core.decision import Decision
+from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.question import note
+from fabric.core.record import BarrierState, Escalation, EscalationState
+from fabric.core.rules import BarrierPolicy, Rules
+from fabric.core.session import Session
+
+#: Subject of the question what to do about the missing.
+SUBJECT = "barrier"
+
+
+def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
+    """Name the missing and apply the policy; None for a barrier that is over, or another one now.
+
+    `subject` is `<generation>:<name>`.
+    """
+    generation, _, name = subject.partition(":")
+    barrier = session.barriers.get(name)
+    if (
+        barrier is None
+        or barrier.state is not BarrierState.GATHERING
+        or str(barrier.generation) != generation
+    ):
+        return None
+    missing = barriers.missing_from(barrier)
+    text = f"At the deadline of {name} these are missing: {listed(missing)}."
+    decision = Decision()
+    question = Escalation(
+        EscalationState.OPEN,
+        text,
+        "",
+        asked_ms=session.clock_ms,
+        waiting=[barrier.leader] if barrier.leader in session.agents else [],
+        subject=SUBJECT,
+        about=name,
+    )
+    if rules.barrier_policy is BarrierPolicy.WAIT:
+        question.question += " Wait for them, release the others, or call it off?"
+        question.options = [policy.value for policy in BarrierPolicy]
+        note(session, decision, question, rules, told=question.waiting)
+        return decision
+    released = rules.barrier_policy is BarrierPolicy.RELEASE
+    question.question += " Going on without them." if released else " It is called off."
+    question.state = EscalationState.DECIDED
+    question.decision, question.by = rules.barrier_policy.value, "the rules"
+    question.decided_ms = session.clock_ms
+    told, question.waiting = question.waiting, []
+    note(session, decision, question, rules, told=told)
+    if released:
+        barriers.release(session, name, barrier, decision)
+    else:
+        barriers.call_off(session, name, barrier, text, decision)
+    return decision
+
+
+def listed(names: list[str]) -> str:
+    """Join names, the first of them when there are many."""
+    shown = ", ".join(names[:NAMES_SHOWN_MAX])
+    more = len(names) - NAMES_SHOWN_MAX
+    return f"{shown} and {more} more" if more > 0 else shown

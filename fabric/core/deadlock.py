@@ -1,0 +1,261 @@
+"""The wait-for graph, and the cycles in it (seeds: Rule 2, step 3; design, section 6).
+
+Nothing is kept of the graph: the edges follow from the records, so an edge that has gone is none.
+It is looked at when a wait begins, from the agent that begins to wait, as far as that can reach.
+A wait for a dependency ends with any one of its producers; all other waits need whom they name. So
+an agent is *stuck* when one of its waits needs only agents that are stuck. With a single producer
+for each dependency that is the cycle of the textbooks (Coffman, Elphick and Shoshani, 1971); with
+several it is a knot in the AND-OR model (Knapp, "Deadlock Detection in Distributed Databases",
+ACM Computing Surveys 19(4), 1987).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fabric.core.order import Place
+from fabric.core.record import ENDED, Agent, BarrierState, ClaimState, EscalationState
+from fabric.core.session import Session
+from fabric.core.standing import in_force
+
+DEPENDENCY = "dependency"
+LOCK = "lock"
+QUESTION = "question"
+BARRIER = "barrier"
+
+
+class Wait(NamedTuple):
+    """One wait of an agent: any one of `agents` can end it. `claim` is the id, of a lock."""
+
+    kind: str
+    on: str
+    agents: tuple[str, ...]
+    claim: str = ""
+
+
+class Link(NamedTuple):
+    """One step of a cycle: an agent, and the wait by which it needs the next one."""
+
+    agent: str
+    wait: Wait
+
+
+def waits(session: Session, name: str) -> list[Wait]:
+    """Return what an agent waits for and on whom, as far as that is an agent at work."""
+    agent = session.agents.get(name)
+    if agent is None or agent.status in ENDED:
+        return []
+    found: list[Wait] = []
+    for on in agent.waits_for:
+        dependency = session.dependencies.get(on)
+        if dependency is not None:
+            found.append(Wait(DEPENDENCY, on, _at_work(session, dependency.producers)))
+    for claim_id in agent.claims:
+        if session.claims.records[claim_id].state is ClaimState.WAITING:
+            found += _lock_waits(session, claim_id)
+    for question_id in agent.asks:
+        question = session.escalations.get(question_id)
+        if question is not None and question.state is EscalationState.OPEN and question.to:
+            found.append(Wait(QUESTION, question_id, _at_work(session, [question.to])))
+    if session.barriers.records:
+        found += _barrier_waits(session, name)
+    return [wait for wait in found if wait.agents]
+
+
+def find(session: Session, start: str) -> list[Link] | None:
+    """Return the cycle that an agent is in, or stuck behind; None when it can go on some day.
+
+    A cycle through the agent itself comes first, beginning with it.
+    """
+    graph = _reachable(session, [start])
+    stuck = _stuck(graph)
+    if start not in stuck:
+        return None
+    return _cycle_through(graph, stuck, start) or _cycle_behind(graph, stuck, start)
+
+
+def behind(session: Session, cycle: list[Link]) -> list[str]:
+    """Name the agents that are stuck behind a cycle without being in it, sorted."""
+    members = {link.agent for link in cycle}
+    graph = _reachable(session, [name for name, a in session.agents.records.items() if _waits(a)])
+    stuck = _stuck(graph)
+    needed_by: dict[str, list[str]] = {}
+    for name in stuck:
+        for wait in graph[name]:
+            if stuck.issuperset(wait.agents):
+                for other in wait.agents:
+                    needed_by.setdefault(other, []).append(name)
+    reached = set(members)
+    left = list(members)
+    while left:
+        for name in needed_by.get(left.pop(), ()):
+            if name not in reached:
+                reached.add(name)
+                left.append(name)
+    return sorted(reached - members)
+
+
+def still_there(session: Session, cycle: Iterable[tuple[str, str, str]]) -> bool:
+    """Whether a cycle that was found earlier is one now."""
+    links = list(cycle)
+    for at, (name, kind, on) in enumerate(links):
+        following = links[(at + 1) % len(links)][0]
+        if not any(
+            wait.kind == kind and wait.on == on and following in wait.agents
+            for wait in waits(session, name)
+        ):
+            return False
+    return True
+
+
+def is_needed(session: Session, name: str) -> bool:
+    """Whether anybody may wait on an agent: without that, no cycle goes through it."""
+    if session.deadlocks:
+        return True
+    agent = session.agents.records[name]
+    for on in agent.produces:
+        dependency = session.dependencies.get(on)
+        if dependency is not None and dependency.waiters:
+            return True
+    for claim_id in agent.claims:
+        if session.order.is_awaited(claim_id, session.claims.records[claim_id]):
+            return True
+    if session.barriers.records and in_force(session) is not None:
+        return True
+    return any(
+        question.to == name and question.state is EscalationState.OPEN
+        for question in session.escalations.records.values()
+    )
+
+
+def _waits(agent: Agent) -> bool:
+    return bool(agent.waits_for or agent.claims or agent.asks) and agent.status not in ENDED
+
+
+def _at_work(session: Session, names: Iterable[str]) -> tuple[str, ...]:
+    records = session.agents.records
+    return tuple(n for n in names if n in records and records[n].status not in ENDED)
+
+
+def _lock_waits(session: Session, claim_id: str) -> list[Wait]:
+    """Whom a waiting claim needs: who holds something of it, and who is before it elsewhere too.
+
+    Whoever stands before it for the same single thing and nothing else needs just those holders,
+    so it adds nothing: a queue of a thousand is looked through, not searched.
+    """
+    claim = session.claims.records[claim_id]
+    claims = session.claims.records
+    found: dict[str, None] = {
+        claims[holder].agent: None for holder in session.order.blockers(claim_id, claim)
+    }
+    can_skip = len(claim.writes) + len(claim.reads) == 1 and in_force(session) is None
+    for place in session.order.before(claim_id, claim):
+        if not (can_skip and _is_simple(session, place, claim.writes or claim.reads)):
+            found[place.agent] = None
+    on = ", ".join([*claim.writes, *claim.reads])
+    return [Wait(LOCK, on, (name,), claim_id) for name in found]
+
+
+def _is_simple(session: Session, place: Place, wanted: list[str]) -> bool:
+    rival = session.claims.records[place.id]
+    if [*rival.writes, *rival.reads] != wanted:
+        return False
+    agent = session.agents.records[place.agent]
+    if agent.waits_for or agent.asks:
+        return False
+    claims = session.claims.records
+    return sum(claims[c].state is ClaimState.WAITING for c in agent.claims) == 1
+
+
+def _barrier_waits(session: Session, name: str) -> list[Wait]:
+    """Who is held by a barrier needs its leader, and those who are missing."""
+    current = in_force(session)
+    if current is None:
+        return []
+    called, barrier = current
+    is_leader = name == barrier.leader
+    is_queued = not is_leader and any(
+        other.leader == name and other.state is BarrierState.QUEUED
+        for other in session.barriers.records.values()
+    )
+    is_in = name in barrier.arrived or name in barrier.held or is_queued
+    if not is_in and not (is_leader and barrier.state is BarrierState.GATHERING):
+        return []
+    needed = [] if is_leader else [barrier.leader]
+    if barrier.state is BarrierState.GATHERING:
+        needed += [m for m in barrier.members if m not in barrier.arrived and m != name]
+    return [Wait(BARRIER, called, (other,)) for other in _at_work(session, needed)]
+
+
+def _reachable(session: Session, starts: Iterable[str]) -> dict[str, list[Wait]]:
+    graph: dict[str, list[Wait]] = {}
+    left = list(starts)
+    while left:
+        name = left.pop()
+        if name in graph:
+            continue
+        graph[name] = waits(session, name)
+        left += [other for wait in graph[name] for other in wait.agents if other not in graph]
+    return graph
+
+
+def _stuck(graph: dict[str, list[Wait]]) -> set[str]:
+    """Return who can never go on: all but those whom a chain of agents at work sets free."""
+    open_waits = {name: len(found) for name, found in graph.items()}
+    ends: dict[str, list[tuple[str, int]]] = {}
+    for name, found in graph.items():
+        for number, wait in enumerate(found):
+            for other in wait.agents:
+                ends.setdefault(other, []).append((name, number))
+    free = [name for name, count in open_waits.items() if not count]
+    stuck = set(graph).difference(free)
+    ended: set[tuple[str, int]] = set()
+    while free:
+        for end in ends.get(free.pop(), ()):
+            if end in ended:
+                continue
+            ended.add(end)
+            name = end[0]
+            open_waits[name] -= 1
+            if not open_waits[name]:
+                stuck.discard(name)
+                free.append(name)
+    return stuck
+
+
+def _stuck_waits(graph: dict[str, list[Wait]], stuck: set[str], name: str) -> list[Wait]:
+    return [wait for wait in graph[name] if stuck.issuperset(wait.agents)]
+
+
+def _cycle_through(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> list[Link] | None:
+    """Return the shortest cycle through an agent: breadth first, back to where it began."""
+    came_by: dict[str, Link] = {}
+    left = deque([start])
+    while left:
+        name = left.popleft()
+        for wait in _stuck_waits(graph, stuck, name):
+            for other in wait.agents:
+                if other == start:
+                    links = [Link(name, wait)]
+                    while links[-1].agent != start:
+                        links.append(came_by[links[-1].agent])
+                    return links[::-1]
+                if other not in came_by:
+                    came_by[other] = Link(name, wait)
+                    left.append(other)
+    return None
+
+
+def _cycle_behind(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> list[Link]:
+    """Return a cycle that an agent is stuck behind: walk on until the walk meets itself."""
+    walk: list[Link] = []
+    seen: dict[str, int] = {}
+    name = start
+    while name not in seen:
+        seen[name] = len(walk)
+        wait = _stuck_waits(graph, stuck, name)[0]
+        walk.append(Link(name, wait))
+        name = wait.agents[0]
+    return walk[seen[name] :]

@@ -1,0 +1,107 @@
+"""Questions that need a person, or a higher authority among the agents (seeds: ESCALATE).
+
+A question is kept until it is decided; the answer goes to who asked, and to all who wait on it. The
+fabric asks as well: about a deadlock that only somebody can break, a barrier past its deadline, an
+agent that keeps dying, a group in which one has failed. What follows from the answer to such a
+question is decided by its subject, in `verdict.py`.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from fabric.core.decision import Decision, refuse
+from fabric.core.directive import Cancel, DirectiveType
+from fabric.core.limits import CONTEXT_BYTES_MAX, SESSION_ESCALATIONS_MAX
+from fabric.core.question import close, tell_hook
+from fabric.core.record import Agent, Escalation, EscalationState
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import Decided, Escalate, Signal
+from fabric.core.standing import restate
+
+
+def escalate(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Keep a question; its asker waits for the answer unless it says otherwise."""
+    assert agent is not None
+    assert isinstance(signal.payload, Escalate)
+    asked, name = signal.payload, signal.emitter
+    question_id = asked.id or f"{session.log}-0"
+    known = session.escalations.get(question_id)
+    if known is not None and known.state is EscalationState.DECIDED and known.asker == name:
+        known = None  # the same question, asked anew
+    if known is None and len(session.escalations) >= SESSION_ESCALATIONS_MAX:
+        return _refused(name, question_id, "LIMIT", f"{SESSION_ESCALATIONS_MAX} questions are kept")
+    if known is not None and known.asker != name:
+        reason = f"{known.asker} has asked a question with the id {question_id}: choose another"
+        return _refused(name, question_id, "TAKEN", reason)
+    decision = Decision()
+    if known is None:
+        context = asked.context
+        is_kept = context is not UNSET and len(bytes(context)) <= CONTEXT_BYTES_MAX
+        session.escalations.put(
+            question_id,
+            Escalation(
+                EscalationState.OPEN,
+                asked.question,
+                name,
+                list(asked.options),
+                context if is_kept else UNSET,
+                asked.to or "",
+                session.clock_ms,
+                f"{session.log}-0",
+            ),
+        )
+        tell_hook(session, question_id, rules, decision)
+    if asked.to:
+        decision.forward(asked.to, signal)
+    if asked.wait and question_id not in agent.asks:
+        agent.asks = [*agent.asks, question_id]
+        restate(session, name, agent)
+    return decision
+
+
+def wait_on(session: Session, name: str, agent: Agent, question_id: str) -> Decision | None:
+    """BLOCKED on a question: the answer comes to this agent too. None when there is none open."""
+    question = session.escalations.get(question_id)
+    if question is None or question.state is not EscalationState.OPEN:
+        return None
+    if question.asker != name and name not in question.waiting:
+        question.waiting = [*question.waiting, name]
+        session.escalations.put(question_id, question)
+    decision = Decision()
+    if question_id not in agent.asks:
+        agent.asks = [*agent.asks, question_id]
+        restate(session, name, agent)
+    return decision
+
+
+def decided(session: Session, signal: Signal) -> tuple[Escalation | None, Decision]:
+    """Close a question and tell all whom it concerns; return it, for what follows from it."""
+    assert isinstance(signal.payload, Decided)
+    answer = signal.payload
+    asked = session.escalations.get(answer.escalation)
+    if asked is None:
+        return None, refuse("UNKNOWN", f"no question {answer.escalation} was asked here")
+    if asked.state is EscalationState.DECIDED:
+        reason = f"{asked.by} has decided {answer.escalation} already: {asked.decision}"
+        return None, refuse("DECIDED", reason)
+    decision = Decision()
+    close(session, answer.escalation, asked, answer.decision, answer.by or signal.emitter, decision)
+    return asked, decision
+
+
+def withdraw(session: Session, name: str, agent: Agent, named: list[str]) -> None:
+    """An agent waits no longer for these answers. The questions stay open."""
+    for question_id in named:
+        question = session.escalations.get(question_id)
+        if question is not None and name in question.waiting:
+            question.waiting = [other for other in question.waiting if other != name]
+            session.escalations.put(question_id, question)
+    agent.asks = [other for other in agent.asks if other not in named]
+
+
+def _refused(name: str, question_id: str, code: str, reason: str) -> Decision:
+    decision = refuse(code, reason)
+    decision.direct(name, DirectiveType.CANCEL, Cancel(reason, code, escalation=question_id))
+    return decision

@@ -1,0 +1,62 @@
+"""Fail-fast: what one agent's failure means for the rest of its parallel group.
+
+Early failure is seen by the others at once (seeds: RESULT_STREAMING, "Early failure detection").
+"""
+
+from __future__ import annotations
+
+from fabric.core.decision import Decision
+from fabric.core.directive import Cancel, DirectiveType
+from fabric.core.question import note
+from fabric.core.record import ENDED, Agent, Escalation, EscalationState
+from fabric.core.rules import FailFast, Rules
+from fabric.core.session import Session
+from fabric.core.signal import Failed, SignalType
+
+#: Subject of the question whether a group goes on.
+SUBJECT = "group"
+
+#: Its answers.
+GO_ON, CANCEL = "go on", "cancel"
+
+
+def failed(
+    session: Session, name: str, agent: Agent, error: Failed, rules: Rules, decision: Decision
+) -> None:
+    """Tell the group that one of it has failed, and apply its policy."""
+    group = agent.parallel_group
+    if not group:
+        return
+    others = members(session, group)
+    for other in others:
+        decision.derive(other, SignalType.FAILED, name, agent.stream, error)
+    policy = rules.fail_fast_groups.get(group, rules.fail_fast)
+    reason = f"{name} of the group {group} has failed: {error.error or 'no reason given'}"
+    if policy is FailFast.CANCEL:
+        cancel(session, group, reason, decision)
+    elif policy is FailFast.ESCALATE and others:
+        question = Escalation(
+            EscalationState.OPEN,
+            f"{reason}. Does the rest of the group go on?",
+            "",
+            [GO_ON, CANCEL],
+            asked_ms=session.clock_ms,
+            subject=SUBJECT,
+            about=group,
+        )
+        note(session, decision, question, rules, told=[])
+
+
+def cancel(session: Session, group: str, reason: str, decision: Decision) -> None:
+    """Tell all of a group that is still at work to stop."""
+    for other in members(session, group):
+        decision.direct(other, DirectiveType.CANCEL, Cancel(reason, "FAIL_FAST"))
+
+
+def members(session: Session, group: str) -> list[str]:
+    """Name who of a group is at work, sorted."""
+    return sorted(
+        name
+        for name, agent in session.agents.records.items()
+        if agent.parallel_group == group and agent.status not in ENDED
+    )

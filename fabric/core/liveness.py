@@ -1,0 +1,87 @@
+"""Silence, judged against the agent's own rhythm (design, section 6 "Liveness").
+
+An agent that has said nothing for several times its median interval is given up for dead; never
+before `silence_ms_min`, always after `silence_ms_max`. Who waits is not expected to speak, and who
+has said little has no rhythm yet: for them only the upper bound counts. One timer per agent looks
+again when silence could first have lasted too long, so a signal costs no timer of its own.
+"""
+
+from __future__ import annotations
+
+from fabric.core.decision import Decision, Outcome
+from fabric.core.lifecycle import end
+from fabric.core.limits import RHYTHM_INTERVALS_MIN
+from fabric.core.question import note
+from fabric.core.record import ENDED, Agent, AgentStatus, Escalation, EscalationState
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import Failed, SignalType
+
+#: The timer's key is `silence:<agent>`.
+TIMER = "silence"
+
+#: Subject of the question whether an agent that keeps dying may start again.
+SUBJECT = "silence"
+
+#: Its answers.
+START, KEEP_OUT = "start", "keep out"
+
+
+def watch(session: Session, name: str, agent: Agent, rules: Rules, decision: Decision) -> None:
+    """Look after an agent that begins."""
+    decision.timers[f"{TIMER}:{name}"] = session.clock_ms + limit_ms(agent, rules)
+
+
+def limit_ms(agent: Agent, rules: Rules) -> int:
+    """Return how long an agent may be silent, as it stands now."""
+    if agent.status is not AgentStatus.ACTIVE or len(agent.intervals) < RHYTHM_INTERVALS_MIN:
+        return rules.silence_ms_max
+    median_ms = sorted(agent.intervals)[len(agent.intervals) // 2]
+    expected_ms = rules.silence_factor * median_ms
+    return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
+
+
+def looked_at(session: Session, name: str, rules: Rules) -> Decision | None:
+    """Give up who has been silent for too long; look again later at everybody else."""
+    agent = session.agents.get(name)
+    if agent is None or agent.status in ENDED:
+        return None
+    due_ms = agent.seen_ms + limit_ms(agent, rules)
+    if due_ms > session.clock_ms:
+        return Decision(Outcome.POSTPONED, timers={f"{TIMER}:{name}": due_ms})
+    return _give_up(session, name, agent, rules)
+
+
+def refusal(session: Session, name: str, agent: Agent) -> str:
+    """Say why an agent may not start again; "" when it may."""
+    question = session.escalations.get(agent.breaker) if agent.breaker else None
+    if question is None:
+        return ""
+    if question.state is EscalationState.OPEN:
+        return f"{name} has died {agent.silent_deaths} times in silence: `fabric decide` first"
+    return f"{question.by} has decided to keep {name} out" if question.decision == KEEP_OUT else ""
+
+
+def _give_up(session: Session, name: str, agent: Agent, rules: Rules) -> Decision:
+    silent_s = (session.clock_ms - agent.seen_ms) / 1000
+    agent.status = AgentStatus.DEAD
+    agent.error = f"silent for {silent_s:.0f} s"
+    agent.silent_deaths += 1
+    agent.eta_ms = None
+    decision = Decision()
+    failed = Failed(agent.error, retryable=True)
+    decision.derive("", SignalType.FAILED, name, agent.stream, failed)
+    agent.lost, _ = end(session, name, agent, rules, decision, failed)
+    session.agents.put(name, agent)
+    if agent.silent_deaths >= rules.silent_deaths_max:
+        question = Escalation(
+            EscalationState.OPEN,
+            f"{name} has died in silence {agent.silent_deaths} times in a row. May it start again?",
+            "",
+            [START, KEEP_OUT],
+            asked_ms=session.clock_ms,
+            subject=SUBJECT,
+            about=name,
+        )
+        agent.breaker = note(session, decision, question, rules, told=[])
+    return decision

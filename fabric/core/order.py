@@ -1,0 +1,237 @@
+"""Who holds which resource and who is next: an index over the claims, kept as they change.
+
+Claims conflict when their resources overlap and one of them writes. A waiting claim is granted, as
+a whole, when no other agent holds anything that conflicts and nobody before it waits for anything
+that conflicts: so nobody is overtaken, and nobody starves. Before whom it stands follows from its
+rank alone (`Claim.rank_ms`, then `asked`, then `place`), which never changes.
+
+Nothing here decides or writes: `conflicts.py` does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.record import Claim, ClaimState
+from fabric.core.resource import Index
+
+
+class Place(NamedTuple):
+    """A waiting claim in the queue of one resource; they sort as they are served."""
+
+    rank_ms: int
+    asked: int
+    place: int
+    id: str
+    agent: str
+    is_write: bool
+
+
+class Order:
+    """Holders and queues by resource."""
+
+    __slots__ = ("_claims", "_held", "_index", "_observed", "_observers", "_queues", "changed")
+
+    def __init__(self, claims: dict[str, Claim]) -> None:
+        """`claims` is the table's own dictionary: read whenever a claim is looked up."""
+        self._claims = claims
+        self._index = Index()
+        #: Resource → the claims that hold it, oldest grant first: one, or several readers.
+        self._held: dict[str, list[str]] = {}
+        self._queues: dict[str, list[Place]] = {}
+        #: Resource → the claims that read it without waiting.
+        self._observers: dict[str, list[str]] = {}
+        self._observed = Index()
+        #: Resources whose holder or queue has changed since they were last written down.
+        self.changed: set[str] = set()
+        for claim_id, claim in sorted(claims.items(), key=lambda item: item[1].token):
+            if claim.state is ClaimState.HELD:
+                self.hold(claim_id, claim)
+            else:
+                self.enqueue(claim_id, claim)
+        self.changed.clear()
+
+    def enqueue(self, claim_id: str, claim: Claim) -> None:
+        """Let a claim wait for each of its resources."""
+        for resource, is_write in resources(claim):
+            insort(self._queues.setdefault(resource, []), place_of(claim_id, claim, is_write))
+            self._touch(resource)
+
+    def hold(self, claim_id: str, claim: Claim) -> None:
+        """Give a claim all of its resources; it waits no more."""
+        self.dequeue(claim_id, claim)
+        for resource, _ in resources(claim):
+            self._held.setdefault(resource, []).append(claim_id)
+            self._touch(resource)
+        for resource in claim.observes:
+            self._observers.setdefault(resource, []).append(claim_id)
+            if resource not in self._observed:
+                self._observed.add(resource)
+
+    def dequeue(self, claim_id: str, claim: Claim) -> None:
+        """Take a claim out of the queues it stands in."""
+        for resource, is_write in resources(claim):
+            queue = self._queues.get(resource, [])
+            at = bisect_left(queue, place_of(claim_id, claim, is_write))
+            if at < len(queue) and queue[at].id == claim_id:
+                del queue[at]
+                self._touch(resource)
+
+    def drop(self, claim_id: str, claim: Claim) -> None:
+        """Forget a claim, held or waiting."""
+        self.dequeue(claim_id, claim)
+        for resource, _ in resources(claim):
+            holders = self._held.get(resource, [])
+            if claim_id in holders:
+                holders.remove(claim_id)
+                self._touch(resource)
+        for resource in claim.observes:
+            observers = self._observers.get(resource, [])
+            if claim_id in observers:
+                observers.remove(claim_id)
+            if not observers and resource in self._observed:
+                del self._observers[resource]
+                self._observed.remove(resource)
+
+    def _touch(self, resource: str) -> None:
+        self.changed.add(resource)
+        if not self._held.get(resource):
+            self._held.pop(resource, None)
+        if not self._queues.get(resource):
+            self._queues.pop(resource, None)
+        in_use = resource in self._held or resource in self._queues
+        if in_use and resource not in self._index:
+            self._index.add(resource)
+        elif not in_use and resource in self._index:
+            self._index.remove(resource)
+
+    def holders(self, resource: str) -> list[str]:
+        """Return the claims that hold exactly this resource, oldest grant first."""
+        return self._held.get(resource, [])
+
+    def queue(self, resource: str) -> list[Place]:
+        """Return who waits for exactly this resource, the next one first."""
+        return self._queues.get(resource, [])
+
+    def overlapping(self, resource: str) -> list[str]:
+        """Return the resources in use that overlap one."""
+        return self._index.overlapping(resource)
+
+    @property
+    def has_observers(self) -> bool:
+        """Whether anybody reads anything without waiting."""
+        return bool(self._observers)
+
+    def observers(self, resource: str) -> Iterator[str]:
+        """Yield the claims that read something which overlaps a resource, without waiting."""
+        for other in self._observed.overlapping(resource):
+            yield from self._observers[other]
+
+    def blockers(self, claim_id: str, claim: Claim) -> Iterator[str]:
+        """Yield held claims of other agents that conflict with a claim, each once."""
+        seen = {claim_id}
+        for resource, is_write in resources(claim):
+            for other in self.overlapping(resource):
+                for holder_id in self._held.get(other, ()):
+                    holder = self._claims[holder_id]
+                    if holder_id in seen or holder.agent == claim.agent:
+                        continue
+                    if is_write or other in holder.writes:
+                        seen.add(holder_id)
+                        yield holder_id
+
+    def before(self, claim_id: str, claim: Claim) -> Iterator[Place]:
+        """Yield who waits before a claim for something that conflicts, nearest first.
+
+        The same claim can come several times, once for each resource it shares.
+        """
+        for resource, is_write in resources(claim):
+            mine = place_of(claim_id, claim, is_write)
+            for other in self.overlapping(resource):
+                queue = self._queues.get(other, ())
+                for at in range(bisect_left(queue, mine) - 1, -1, -1):
+                    place = queue[at]
+                    if place.agent != claim.agent and (is_write or place.is_write):
+                        yield place
+
+    def is_free(self, claim_id: str, claim: Claim) -> bool:
+        """Whether a claim can be granted now."""
+        if next(self.blockers(claim_id, claim), None) is not None:
+            return False
+        for resource, is_write in resources(claim):
+            mine = place_of(claim_id, claim, is_write)
+            for other in self.overlapping(resource):
+                # From the head: whoever is served first is the likeliest to stand before it.
+                for place in self._queues.get(other, ()):
+                    if place >= mine:
+                        break
+                    if place.agent != claim.agent and (is_write or place.is_write):
+                        return False
+        return True
+
+    def next_up(self, freed: Iterable[str]) -> list[str]:
+        """Return waiting claims that may have become free with these resources, in their order.
+
+        Of each queue those are its head, and the readers that stand together with it.
+        """
+        found: set[Place] = set()
+        for resource in freed:
+            for other in self.overlapping(resource):
+                for place in self._queues.get(other, ()):
+                    found.add(place._replace(is_write=False))
+                    if place.is_write:
+                        break
+        return [place.id for place in sorted(found)]
+
+    def is_awaited(self, claim_id: str, claim: Claim) -> bool:
+        """Whether anybody else waits for something that a claim holds, or stands before."""
+        for resource, is_write in resources(claim):
+            mine = place_of(claim_id, claim, is_write)
+            for other in self.overlapping(resource):
+                queue = self._queues.get(other, ())
+                after = 0 if claim.state is ClaimState.HELD else bisect_left(queue, mine)
+                for at in range(after, len(queue)):
+                    if queue[at].agent != claim.agent:
+                        return True
+        return False
+
+    def waiting(self, claim: Claim) -> int:
+        """Count the claims that wait for something that a claim has, or will have."""
+        queues = [
+            queue
+            for resource, _ in resources(claim)
+            for other in self.overlapping(resource)
+            if (queue := self._queues.get(other))
+        ]
+        if len(queues) == 1:
+            return len(queues[0])
+        return len({place.id for queue in queues for place in queue if place.agent != claim.agent})
+
+    def position(self, claim_id: str, claim: Claim) -> tuple[int, list[Place]]:
+        """Return how many stand before a claim in its longest queue, and the first of them."""
+        most = 0
+        first: list[Place] = []
+        for resource, is_write in resources(claim):
+            mine = place_of(claim_id, claim, is_write)
+            for other in self.overlapping(resource):
+                queue = self._queues.get(other, [])
+                at = bisect_left(queue, mine)
+                if at > most:
+                    most, first = at, queue[: min(at, NAMES_SHOWN_MAX)]
+        return most, first
+
+
+def resources(claim: Claim) -> Iterator[tuple[str, bool]]:
+    """Yield what a claim is for, and whether it writes that."""
+    for resource in claim.writes:
+        yield resource, True
+    for resource in claim.reads:
+        yield resource, False
+
+
+def place_of(claim_id: str, claim: Claim, is_write: bool) -> Place:
+    """Return where a claim stands among those who wait."""
+    return Place(claim.rank_ms, claim.asked, claim.place, claim_id, claim.agent, is_write)

@@ -1,0 +1,219 @@
+"""What a session knows, record by record: what `redis-cli` shows as the JSON of one hash field.
+
+Field names are a public contract (design, section 4). Times are server time, ms since the epoch.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+
+class AgentStatus(StrEnum):
+    """Where an agent stands. `completed`, `failed` and `dead` end an incarnation."""
+
+    ACTIVE = "active"
+    #: Waits for a dependency, a resource or an answer.
+    BLOCKED = "blocked"
+    #: Has arrived at a barrier, or is held back until one is over.
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    #: Given up after its silence.
+    DEAD = "dead"
+
+
+#: The incarnation has said its last word.
+ENDED = frozenset({AgentStatus.COMPLETED, AgentStatus.FAILED, AgentStatus.DEAD})
+
+
+class DependencyStatus(StrEnum):
+    """Whether an output can be consumed."""
+
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    FAILED = "failed"
+
+
+class Agent(Struct, omit_defaults=True):
+    """One agent, in its present incarnation. Times are server time, ms since the epoch."""
+
+    status: AgentStatus
+    incarnation: int
+    stream: str = ""
+    priority: int = 0
+    seq: int = 0
+    signals: int = 0
+    last_signal: str = ""
+    started_ms: int = 0
+    seen_ms: int = 0
+    #: As it was given: 50 stays 50 and 50.5 stays 50.5, however often the record is read again.
+    percent: int | float | None = None
+    #: Expected end, from the rate so far; only while there is one.
+    eta_ms: int | None = None
+    checkpoint: str = ""
+    next_checkpoint: str = ""
+    task: str = ""
+    task_type: str = ""
+    parallel_group: str = ""
+    reads: list[str] = []
+    writes: list[str] = []
+    produces: list[str] = []
+    #: Dependencies it is blocked on, oldest first.
+    waits_for: list[str] = []
+    #: Its claims on resources, by id: held and waiting, oldest first.
+    claims: list[str] = []
+    #: Questions whose answers it waits for, by id.
+    asks: list[str] = []
+    error: str = ""
+    #: The last intervals between its signals, ms: its rhythm.
+    intervals: list[int] = []
+    #: What it held when it was given up for dead: its successor is told.
+    lost: list[str] = []
+    #: Incarnations in a row that ended in silence.
+    silent_deaths: int = 0
+    #: The question whether it may start again, while that is open.
+    breaker: str = ""
+    #: Second in which it last spoke, and how often: its rate.
+    second: int = 0
+    second_signals: int = 0
+    #: How many tasks more it could take, by its own word.
+    capacity: int = 0
+
+
+class Dependency(Struct, omit_defaults=True):
+    """One output that agents wait for: who makes it, who waits, where it is."""
+
+    status: DependencyStatus = DependencyStatus.PENDING
+    #: Agents that declared to produce it, in the order of their declarations.
+    producers: list[str] = []
+    #: Waiting agent → log id of the BLOCKED that began the wait, oldest first.
+    waiters: dict[str, str] = {}
+    #: Producer → incarnation that was told that somebody waits.
+    nudged: dict[str, int] = {}
+    #: When waiting for it without a producer is reported, ms; 0 while that was never due.
+    report_ms: int = 0
+    location: str | None = None
+    resolved_by: str = ""
+    failed_by: str = ""
+    error: str = ""
+    #: The producer that failed said that trying again may help.
+    retryable: bool = False
+
+
+class Task(Struct, omit_defaults=True):
+    """A unit of work, with the fields that a todo list shows (seeds: "TodoWrite")."""
+
+    content: str
+    status: str
+    agent: str = ""
+    stream: str = ""
+    incarnation: int = 0
+    progress_percent: int | float = 0
+    checkpoint: str = ""
+    last_signal: str = ""
+    partial_findings: list[str] = []
+
+
+class ClaimState(StrEnum):
+    """A claim is granted as a whole or not at all."""
+
+    WAITING = "waiting"
+    HELD = "held"
+
+
+class Claim(Struct, omit_defaults=True):
+    """What an agent has asked to have to itself. Id: `<log number>:<agent>`."""
+
+    agent: str
+    state: ClaimState
+    writes: list[str]
+    #: Read, and waited for: shared with other readers. Only where the rules serialise reads.
+    reads: list[str] = []
+    #: Read without waiting: who writes there meanwhile is reported.
+    observes: list[str] = []
+    #: When it was asked for, ms.
+    asked_ms: int = 0
+    #: Effective priority: `asked_ms` less what the agent's priority is worth. The lowest is next;
+    #: two that wait age alike, so their order never changes.
+    rank_ms: int = 0
+    #: Log number of the event that asked, and the place within that event: they break ties.
+    asked: int = 0
+    place: int = 0
+    granted_ms: int = 0
+    #: When it is taken back, ms; 0: not before the agent ends.
+    expires_ms: int = 0
+    #: Fencing token of the grant; grows for ever within a session.
+    token: int = 0
+    #: The agent has been told that others want the same.
+    contended: bool = False
+
+
+class BarrierState(StrEnum):
+    """One barrier is in force at a time; those called meanwhile queue."""
+
+    QUEUED = "queued"
+    #: Members run to their next checkpoint.
+    GATHERING = "gathering"
+    #: All have arrived: the leader integrates.
+    INTEGRATING = "integrating"
+    OVER = "over"
+
+
+#: The barrier holds its members.
+IN_FORCE = frozenset({BarrierState.GATHERING, BarrierState.INTEGRATING})
+
+
+class Barrier(Struct, omit_defaults=True):
+    """One barrier, by its name; `generation` grows each time it is called."""
+
+    state: BarrierState
+    generation: int
+    leader: str
+    #: Who is to arrive: a set, sorted by name.
+    members: list[str] = []
+    #: Member → when it arrived, ms.
+    arrived: dict[str, int] = {}
+    #: Who came while it was in force, and starts when it is over.
+    held: list[str] = []
+    deadline_ms: int = 0
+    called_ms: int = 0
+    #: Log number of its call: those that wait take turns in this order.
+    called: int = 0
+    level: int | None = None
+    #: Time from the beginning to the deadline, ms; kept for one that waits its turn.
+    limit_ms: int = 0
+
+
+class EscalationState(StrEnum):
+    """A question is open until it is decided, or nobody needs the answer any more."""
+
+    OPEN = "open"
+    DECIDED = "decided"
+
+
+class Escalation(Struct, omit_defaults=True):
+    """A question to a person, or to the agent `to`; its id is the asker's, or its log id."""
+
+    state: EscalationState
+    question: str
+    asker: str
+    options: list[str] = []
+    #: What the asker added, as JSON; left to the log when it is long.
+    context: Raw | UnsetType = UNSET
+    to: str = ""
+    asked_ms: int = 0
+    #: Log id of the ESCALATE.
+    cause: str = ""
+    #: Agents that get the answer, and wait for it.
+    waiting: list[str] = []
+    #: What the fabric asks about: `deadlock`, `silence`, `barrier` or `group`; "" for an agent's.
+    subject: str = ""
+    #: Of a deadlock, in order: agent, kind of wait, what it waits for.
+    cycle: list[tuple[str, str, str]] = []
+    #: The agent, or the barrier, that it is about.
+    about: str = ""
+    decision: str = ""
+    by: str = ""
+    decided_ms: int = 0

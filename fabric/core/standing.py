@@ -1,0 +1,77 @@
+"""Where an agent stands, from what it waits for: the one place that sets `status` between the ends.
+
+An agent is *blocked* while it waits for a dependency, a claim or an answer; *paused* while a
+barrier holds it and it waits for nothing else; *active* otherwise. An agent that waits counts as
+arrived at a barrier (design, section 6), and what ends its wait does not let it go on before the
+barrier is over: it is then told to resume with all the others.
+"""
+
+from __future__ import annotations
+
+from fabric.core.decision import Decision
+from fabric.core.directive import DirectiveType, Resume
+from fabric.core.record import (
+    ENDED,
+    IN_FORCE,
+    Agent,
+    AgentStatus,
+    Barrier,
+    BarrierState,
+    ClaimState,
+)
+from fabric.core.session import Session
+
+
+def restate(session: Session, name: str, agent: Agent) -> AgentStatus:
+    """Set an agent's status from what it waits for, and return it. Ends are left alone."""
+    if agent.status in ENDED:
+        return agent.status
+    before = agent.status
+    if is_waiting(session, agent):
+        agent.status = AgentStatus.BLOCKED
+    elif session.barriers.records and is_held(session, name):
+        agent.status = AgentStatus.PAUSED
+    else:
+        agent.status = AgentStatus.ACTIVE
+    if agent.status is not before:
+        session.agents.put(name, agent)
+    return agent.status
+
+
+def resume(
+    session: Session, name: str, agent: Agent, decision: Decision, directive: Resume
+) -> None:
+    """One wait of an agent is over: with nothing else in its way, it is told to go on."""
+    before = agent.status
+    after = restate(session, name, agent)
+    session.agents.put(name, agent)
+    if after is AgentStatus.ACTIVE and before is not AgentStatus.ACTIVE:
+        decision.direct(name, DirectiveType.RESUME, directive)
+
+
+def is_waiting(session: Session, agent: Agent) -> bool:
+    """Whether an agent waits for a dependency, a claim or an answer."""
+    if agent.waits_for or agent.asks:
+        return True
+    return any(session.claims.records[c].state is ClaimState.WAITING for c in agent.claims)
+
+
+def in_force(session: Session) -> tuple[str, Barrier] | None:
+    """Return the barrier that holds the session's agents now, if there is one."""
+    for name, barrier in session.barriers.records.items():
+        if barrier.state in IN_FORCE:
+            return name, barrier
+    return None
+
+
+def is_held(session: Session, name: str) -> bool:
+    """Whether a barrier keeps an agent from going on: as a member, a late comer or its leader."""
+    for barrier in session.barriers.records.values():
+        if barrier.state in IN_FORCE and (name in barrier.arrived or name in barrier.held):
+            return True
+        if name == barrier.leader and barrier.state in (
+            BarrierState.GATHERING,
+            BarrierState.QUEUED,
+        ):
+            return True
+    return False

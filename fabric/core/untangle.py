@@ -1,0 +1,119 @@
+"""What is done about a deadlock: a claim is refused, or a person is asked (design, section 6).
+
+A cycle of locks alone is broken at once: of its members the one with the lowest priority, and of
+those the one that asked last, has its claim refused; what it holds it keeps, to give back in order.
+Any other cycle only somebody who knows the work can break: it is escalated, with every member as an
+option. Whoever is chosen has its wait ended.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from fabric.core import claims
+from fabric.core.deadlock import LOCK, Link, behind, find, is_needed, still_there
+from fabric.core.decision import ORCHESTRATOR, Decision
+from fabric.core.directive import Cancel, DirectiveType
+from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.question import DEADLOCK, close, note
+from fabric.core.record import Escalation, EscalationState
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import Escalate, SignalType
+from fabric.core.standing import restate
+
+#: Cycles broken in one event. Each takes a claim from an agent; more than a few at once mean that
+#: somebody asked for very much, and the rest is found when the next wait begins.
+CYCLES_MAX = 100
+
+
+def look(session: Session, name: str, rules: Rules, decision: Decision) -> None:
+    """An agent has begun to wait: break, or report, the cycle that this has closed."""
+    for _ in range(CYCLES_MAX):
+        if not is_needed(session, name):
+            return
+        cycle = find(session, name)
+        if cycle is None:
+            return
+        if any(link.wait.kind != LOCK for link in cycle):
+            _report(session, name, cycle, rules, decision)
+            return
+        _refuse_one(session, cycle, rules, decision)
+
+
+def settle(session: Session, decision: Decision) -> None:
+    """Close the questions about deadlocks that have come apart."""
+    for question_id in sorted(session.deadlocks):
+        question = session.escalations.records[question_id]
+        if not still_there(session, question.cycle):
+            close(session, question_id, question, "it has come apart", ORCHESTRATOR, decision)
+
+
+def described(cycle: list[Link]) -> str:
+    """Say who waits for what, in order, round to the first."""
+    steps = [f"{link.agent} waits for {link.wait.on}" for link in cycle[:NAMES_SHOWN_MAX]]
+    more = len(cycle) - NAMES_SHOWN_MAX
+    if more > 0:
+        steps.append(f"and {more} more")
+    return ", ".join(steps) + f", which needs {cycle[0].agent}"
+
+
+def _refuse_one(session: Session, cycle: list[Link], rules: Rules, decision: Decision) -> None:
+    def last_first(link: Link) -> tuple[int, int, int, str]:
+        claim = session.claims.records[link.wait.claim]
+        priority = session.agents.records[link.agent].priority
+        return (priority, -claim.asked, -claim.place, link.agent)
+
+    victim = min(cycle, key=last_first)
+    agent = session.agents.records[victim.agent]
+    claim = session.claims.records[victim.wait.claim]
+    told = Cancel(
+        f"deadlock: {described(cycle)}",
+        "DEADLOCK",
+        resources=[*claim.writes, *claim.reads],
+        cycle=[link.agent for link in cycle],
+        affected=behind(session, cycle),
+    )
+    freed = claims.drop(session, victim.wait.claim, claim, agent)
+    decision.direct(victim.agent, DirectiveType.CANCEL, told)
+    restate(session, victim.agent, agent)
+    claims.advance(session, freed, rules, decision)
+
+
+def _report(
+    session: Session, name: str, cycle: list[Link], rules: Rules, decision: Decision
+) -> None:
+    members = [link.agent for link in cycle]
+    for question_id in sorted(session.deadlocks):
+        known = session.escalations.records[question_id]
+        if {agent for agent, _, _ in known.cycle} == set(members):
+            if name not in known.waiting:
+                known.waiting = [*known.waiting, name]
+                session.escalations.put(question_id, known)
+                stuck = Escalate(
+                    f"{name} is stuck behind a deadlock. {known.question}", id=question_id
+                )
+                decision.derive(name, SignalType.ESCALATE, ORCHESTRATOR, "", stuck)
+            return
+    affected = behind(session, cycle)
+    question = Escalation(
+        EscalationState.OPEN,
+        f"Deadlock: {described(cycle)}. Who gives way?",
+        "",
+        members,
+        _context(cycle, affected),
+        asked_ms=session.clock_ms,
+        waiting=[*members, *affected],
+        subject=DEADLOCK,
+        cycle=[(link.agent, link.wait.kind, link.wait.on) for link in cycle],
+    )
+    note(session, decision, question, rules, told=[*members, *affected])
+
+
+def _context(cycle: list[Link], affected: list[str]) -> Raw:
+    steps = [
+        {"agent": link.agent, "waits": link.wait.kind, "on": link.wait.on, "needs": following.agent}
+        for link, following in zip(cycle, [*cycle[1:], cycle[0]], strict=True)
+    ]
+    return Raw(msgspec.json.encode({"cycle": steps, "affected": affected}))

@@ -1,0 +1,122 @@
+"""What must hold between any two events of a session, whatever its agents say."""
+
+from fabric.core import claims, deadlock
+from fabric.core import decision as shared
+from fabric.core.decision import Decision, Outcome
+from fabric.core.order import Order
+from fabric.core.record import (
+    ENDED,
+    IN_FORCE,
+    AgentStatus,
+    BarrierState,
+    ClaimState,
+    DependencyStatus,
+)
+from fabric.core.resource import overlap
+from fabric.core.session import Session
+from fabric.core.standing import is_held, is_waiting
+from tests.core.history import Play
+
+
+def check(play: Play) -> None:
+    """What must hold between any two events."""
+    session = play.session
+    check_claims(session)
+    check_barriers(session)
+    check_deadlocks(session)
+    for name, agent in session.agents.records.items():
+        waits = is_waiting(session, agent)
+        if agent.status in ENDED:
+            assert not waits
+            assert not agent.claims
+        elif waits:
+            assert agent.status is AgentStatus.BLOCKED
+        else:
+            held = is_held(session, name)
+            assert agent.status is (AgentStatus.PAUSED if held else AgentStatus.ACTIVE)
+        assert len(set(agent.waits_for)) == len(agent.waits_for)
+        if agent.status in ENDED:
+            assert not agent.waits_for
+        for on in agent.waits_for:
+            dependency = session.dependencies.get(on)
+            assert dependency is not None
+            assert name in dependency.waiters
+        for on in agent.produces:
+            dependency = session.dependencies.get(on)
+            assert dependency is not None
+            assert name in dependency.producers
+    for on, dependency in session.dependencies.records.items():
+        for name, cause in dependency.waiters.items():
+            waiter = session.agents.get(name)
+            assert waiter is not None
+            assert on in waiter.waits_for
+            number, _, rest = cause.partition("-")
+            assert rest == "0"
+            assert 1 <= int(number) <= session.log
+        if dependency.status is DependencyStatus.RESOLVED:
+            assert not dependency.waiters
+            assert dependency.resolved_by
+        for name in dependency.producers:
+            declared = session.agents.get(name)
+            assert declared is not None
+            assert on in declared.produces
+    # They are shared by all sessions, and must stay as they are.
+    assert Decision() == shared.ACCEPTED
+    assert Decision(to_results=True) == shared.ACCEPTED_TO_RESULTS
+    assert Decision(Outcome.REPEATED) == shared.REPEATED
+
+
+def check_claims(session: Session) -> None:
+    """One holder per resource, nobody forgotten, and an index that says what the claims say."""
+    records = session.claims.records
+    for claim_id, claim in records.items():
+        assert claim_id == claims.id_of(claim)
+        assert claim_id in session.agents.records[claim.agent].claims
+        assert claim.token <= session.token
+        assert bool(claim.token) == (claim.state is ClaimState.HELD)
+        if claim.state is ClaimState.WAITING:
+            assert not session.order.is_free(claim_id, claim), "free, and nobody has told it"
+    for name, agent in session.agents.records.items():
+        assert all(records[claim_id].agent == name for claim_id in agent.claims)
+        assert len(set(agent.claims)) == len(agent.claims)
+    held = [claim for claim in records.values() if claim.state is ClaimState.HELD]
+    assert len({claim.token for claim in held}) == len(held)
+    for claim in held:
+        for other in held:
+            if claim.agent != other.agent:
+                theirs = [*other.writes, *other.reads]
+                assert not any(overlap(mine, it) for mine in claim.writes for it in theirs)
+    fresh = Order(records)
+    for resource in {r for claim in records.values() for r in [*claim.writes, *claim.reads]}:
+        assert sorted(fresh.holders(resource)) == sorted(session.order.holders(resource))
+        assert fresh.queue(resource) == session.order.queue(resource)
+        assert fresh.overlapping(resource) == session.order.overlapping(resource)
+
+
+def check_barriers(session: Session) -> None:
+    """One in force at a time, of members at work, that is open as soon as all have arrived."""
+    in_force = [b for b in session.barriers.records.values() if b.state in IN_FORCE]
+    queued = [b for b in session.barriers.records.values() if b.state is BarrierState.QUEUED]
+    assert len(in_force) <= 1
+    assert in_force or not queued
+    for barrier in in_force:
+        assert set(barrier.arrived) <= set(barrier.members)
+        assert barrier.leader not in barrier.members
+        assert not set(barrier.held) & set(barrier.members)
+        for name in [*barrier.members, *barrier.held]:
+            assert session.agents.records[name].status not in ENDED
+        missing = set(barrier.members) - set(barrier.arrived)
+        assert bool(missing) == (barrier.state is BarrierState.GATHERING)
+        for name in missing:
+            assert session.agents.records[name].status is AgentStatus.ACTIVE
+
+
+def check_deadlocks(session: Session) -> None:
+    """Whoever is stuck for ever is named in an open question, and only cycles that are there."""
+    questions = [session.escalations.records[i] for i in session.deadlocks]
+    named = {name for question in questions for name in question.waiting}
+    for name in session.agents.records:
+        if deadlock.find(session, name) is not None:
+            assert name in named, "stuck, and nobody was told"
+    for question in questions:
+        assert deadlock.still_there(session, question.cycle)
