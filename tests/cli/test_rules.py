@@ -1,0 +1,102 @@
+"""`fabric rules`, and that what runs an orchestrator does not start on a faulty rule file."""
+
+import pytest
+
+from tests.cli.process import Shell, end
+
+FAULTY = "[storms]\nhops_max = 0\n[limit]\n"
+
+#: Nobody is there: who gets as far as connecting to it does not end with exit code 2.
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+def test_all_faults_are_printed(lone: Shell) -> None:
+    (lone.home / "some.toml").write_text(FAULTY)
+    done = lone.run("rules", "check", "some.toml")
+    assert (done.code, done.err) == (1, "")
+    assert done.lines == [
+        "some.toml:2: storms.hops_max: found 0; write a whole number from 1 to 10000",
+        "some.toml:3: limit: found a table that is not known; write limits (did you mean that?)",
+    ]
+
+
+def test_faults_are_printed_as_json(lone: Shell) -> None:
+    (lone.home / "fabric.toml").write_text(FAULTY)
+    done = lone.run("rules", "check", "--json")
+    assert (done.code, done.err) == (1, "")
+    assert [fault["field"] for fault in done.json_lines] == ["storms.hops_max", "limit"]
+    assert set(done.json_lines[0]) == {"file", "line", "field", "found", "fix"}
+
+
+def test_a_right_file_is_said_to_be(lone: Shell) -> None:
+    (lone.home / "fabric.toml").write_text("[storms]\nhops_max = 5\n")
+    for words in ((), ("fabric.toml",)):
+        done = lone.run("rules", "check", *words)
+        assert (done.code, done.out) == (0, "")
+        assert "ok: " in done.err
+        assert "fabric.toml" in done.err
+
+
+def test_no_file_at_all_is_right_too(lone: Shell) -> None:
+    done = lone.run("rules", "check")
+    assert (done.code, done.out) == (0, "")
+    assert "the defaults hold" in done.err
+
+
+@pytest.mark.parametrize("verb", ["check", "show"])
+def test_a_file_that_is_not_there(lone: Shell, verb: str) -> None:
+    done = lone.run("rules", verb, "nowhere.toml")
+    assert (done.code, done.out) == (3, "")
+    assert "no file nowhere.toml" in done.err
+
+
+def test_a_folder_is_no_file(lone: Shell) -> None:
+    done = lone.run("rules", "check", ".")
+    assert (done.code, done.out) == (2, "")
+    assert "cannot be read" in done.err
+
+
+def test_the_rules_in_force_are_a_rule_file(lone: Shell) -> None:
+    (lone.home / "fabric.toml").write_text("[storms]\nhops_max = 5\n")
+    shown = lone.run("rules", "show")
+    assert shown.code == 0
+    assert "hops_max = 5" in shown.lines
+    assert "fabric.toml" in shown.err
+    (lone.home / "copy.toml").write_text(shown.out)
+    assert lone.run("rules", "show", "copy.toml").out == shown.out
+    document = lone.good("rules", "show", "--json").json
+    assert document["rules"]["storms"] == {"hops_max": 5, "signals_per_second_max": 0}
+    assert document["file"].endswith("fabric.toml")
+
+
+def test_the_defaults_are_shown_without_a_file(lone: Shell) -> None:
+    assert "the defaults" in lone.run("rules", "show").err
+    assert lone.good("rules", "show", "--json").json["file"] is None
+
+
+@pytest.mark.parametrize("words", [("orchestrator",), ("up",), ("demo",)], ids=lambda w: str(w[0]))
+def test_a_faulty_file_stops_the_start(lone: Shell, words: tuple[str, ...]) -> None:
+    (lone.home / "fabric.toml").write_text(FAULTY)
+    done = lone.run(*words, "--redis-url", NOBODY)
+    assert (done.code, done.out) == (2, "")
+    assert "fabric.toml:2: storms.hops_max: found 0" in done.err
+    assert "(1 more: `fabric rules check` shows all)" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "the defaults"), ("[storms]\nhops_max = 5\n", "fabric.toml")]
+)
+def test_an_orchestrator_says_where_its_rules_are_from(lone: Shell, text: str, words: str) -> None:
+    (lone.home / "fabric.toml").write_text(text)
+    process = lone.start("orchestrator", "--redis-url", NOBODY)
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if "connection failed" in line:
+            break
+    process.terminate()
+    assert end(process).code == 0, said
+    (line,) = [line for line in said if "rules: " in line]
+    assert words in line
