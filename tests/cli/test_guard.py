@@ -1,0 +1,81 @@
+"""`fabric guard PATH`: what a script is told, and what it ends with."""
+
+import pytest
+
+from tests.cli.process import Shell
+from tests.cli.repository import NOWHERE, SINCE_MS, Hold, holding
+from tests.servers import RunningServer
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def hold(quiet: Shell, server: RunningServer) -> Hold:
+    return holding(server, quiet.variables["FABRIC_NAMESPACE"])
+
+
+def test_the_current_token_and_no_other(quiet: Shell, hold: Hold) -> None:
+    hold("A", 7, "src/**")
+    quiet.good("guard", "src/a.py", "--token", "7")
+    quiet.good("guard", "src/a.py")
+    for token in ("6", "8"):
+        done = quiet.run("guard", "src/a.py", "--token", token)
+        assert (done.code, done.out) == (5, "")
+        assert f"your token {token} has ended" in done.err
+
+
+def test_a_path_of_another(quiet: Shell, hold: Hold) -> None:
+    hold("B", 7, "src/**")
+    done = quiet.run("guard", "src/a.py", "README.md", "src/b.py")
+    assert done.code == 5
+    words = "held by B (claimed as src/**, token 7, since 2025-01-02T03:04:05Z)"
+    assert done.err.splitlines() == [
+        f"fabric: src/{name} is {words}: ask with INTENT, and write after PROCEED"
+        for name in ("a.py", "b.py")
+    ]
+    assert quiet.run("guard", "src/a.py", FABRIC_AGENT="").code == 5
+    quiet.good("guard", "src/a.py", "--agent", "B")
+
+
+def test_a_token_where_nobody_holds_anything(quiet: Shell) -> None:
+    done = quiet.run("guard", "a.py", "--token", "7")
+    assert done.code == 5
+    assert "nobody holds it now; your token 7 has ended: ask again with INTENT" in done.err
+
+
+def test_json(quiet: Shell, hold: Hold) -> None:
+    hold("B", 7, "src/**")
+    done = quiet.run("guard", "src/a.py", "README.md", "--json")
+    assert done.code == 5
+    refused, allowed = done.json_lines
+    since = {"since_ms": SINCE_MS}
+    assert refused.pop("refusal") in done.err
+    assert refused == {
+        "path": "src/a.py",
+        "allowed": False,
+        "held": [{"resource": "src/**", "agent": "B", "token": 7, **since}],
+    }
+    assert allowed == {"path": "README.md", "allowed": True, "held": [], "refusal": ""}
+
+
+def test_who_cannot_be_asked_allows_nothing(quiet: Shell) -> None:
+    assert quiet.run("guard", "a.py", "--token", "7", **NOWHERE).code == 6
+    assert quiet.run("guard", "a.py", **NOWHERE).code == 6
+    done = quiet.run("guard", "a.py", FABRIC_SESSION="")
+    assert (done.code, "no session" in done.err) == (2, True)
+    done = quiet.run("guard", "a.py")
+    assert (done.code, "no session s: nothing was logged" in done.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("a.py", "--staged"),
+        ("--staged", "--install"),
+        ("--staged", "--token", "7"),
+        ("a.py", "--token", "0"),
+    ],
+)
+def test_what_does_not_go_together(lone: Shell, words: tuple[str, ...]) -> None:
+    assert lone.run("guard", *words).code == 2
