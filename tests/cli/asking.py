@@ -1,0 +1,45 @@
+"""Questions as the orchestrator writes them, for tests of what is around it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cli.process import Shell
+from tests.servers import RunningServer
+
+#: 2026-01-02T03:04:05Z, ms.
+ASKED_MS = 1_767_323_045_000
+
+
+@dataclass
+class Asking:
+    """Writes the records of one namespace that no orchestrator serves."""
+
+    server: RunningServer
+    namespace: str
+
+    def put(self, session: str, id_: str, **record: Any) -> None:
+        """Write a question's record, and the log entry of what has changed it."""
+        document = {"state": "open", "question": "Which schema?", "asker": "A", **record}
+        document.setdefault("asked_ms", ASKED_MS)
+        document.setdefault("cause", f"{id_}/cause")
+        key = f"{self.namespace}:{{0}}:{session}"
+        self.server.cli("ZADD", f"{self.namespace}:{{0}}:sessions", ASKED_MS, session)
+        self.server.cli("HSET", f"{key}:escalations", id_, json.dumps(document))
+        kind = "ESCALATE" if document["state"] == "open" else "DECIDED"
+        self.server.cli("XADD", f"{key}:log", "*", "kind", "signal", "type", kind)
+
+    def decide(self, session: str, id_: str, decision: str, by: str, **record: Any) -> None:
+        """Write the record of a decided question."""
+        decided = {"state": "decided", "decision": decision, "by": by}
+        self.put(session, id_, **{"decided_ms": ASKED_MS + 60_000, **decided, **record})
+
+    def sent(self) -> list[dict[str, str]]:
+        """What has arrived in the ingress, field by field."""
+        entries = self.server.cli("XRANGE", f"{self.namespace}:{{0}}:signals", "-", "+")
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
+
+
+def asking(shell: Shell, server: RunningServer) -> Asking:
+    """What writes questions where a shell looks for them."""
+    return Asking(server, shell.variables["FABRIC_NAMESPACE"])
