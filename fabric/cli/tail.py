@@ -12,10 +12,13 @@ from fabric.cli.inbox import since_option
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, print_lines
 from fabric.client.log import pages
-from fabric.client.session import Session
+from fabric.client.outage import outlast
+from fabric.client.session import PAGE, Session
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, Entry
-from fabric.wire.timeline import Row, Timeline, clock
+from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.wire.grouping import Grouping
+from fabric.wire.row import Row
+from fabric.wire.timeline import Timeline, clock
 
 #: Widths of the columns, those of the seeds' example. The last one is as wide as it needs to be.
 _WIDTHS = (4, 24, 6, 29)
@@ -26,20 +29,33 @@ _WIDTHS = (4, 24, 6, 29)
 @on_target("session")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @since_option
+@click.option("--all", "in_full", is_flag=True, help="Every row by itself, the details too.")
 @json_option
 def command(
-    target: Target, name: str | None, follow: bool, since: bytes | None, as_json: bool
+    target: Target,
+    name: str | None,
+    follow: bool,
+    since: bytes | None,
+    in_full: bool,
+    as_json: bool,
 ) -> None:
     """Print what has happened in a session: who said what, and what followed from it.
+
+    What several agents say at the same time is one row. Details are left out: nudges, intents,
+    pauses and places in a queue, and what is granted to an agent without making another wait.
+    With --all they are there, and every row is by itself.
 
     With --json the log's own entries, one a line: the signals, the directives, what was passed on
     and what was refused, each with its id and its cause.
     """
     session = target.need("session", name)
-    run(_tail(target, session, since or BEGINNING, follow=follow, as_json=as_json))
+    after = since or BEGINNING
+    run(_tail(target, session, after, follow=follow, in_full=in_full, as_json=as_json))
 
 
-async def _tail(target: Target, name: str, after: bytes, *, follow: bool, as_json: bool) -> None:
+async def _tail(
+    target: Target, name: str, after: bytes, *, follow: bool, in_full: bool, as_json: bool
+) -> None:
     async with connected(target) as connection:
         keys = connection.keys(name)[1]
         if not follow:
@@ -52,11 +68,25 @@ async def _tail(target: Target, name: str, after: bytes, *, follow: bool, as_jso
         print_lines(
             [_line("Time", "Signal", "Stream", "Action"), _line(*("─" * w for w in _WIDTHS))]
         )
+        grouping = Grouping()
         async for page in pages(connection.store, keys, after, follow=follow):
             rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
             if rows and opened_ms is None:
                 opened_ms = rows[0].ms
+            if not in_full:
+                rows = grouping.feed(row for row in rows if not row.is_detail)
+                if follow and await _is_last(connection.store, keys, page):
+                    rows += grouping.flush()
             print_lines(_words(row, opened_ms or 0) for row in rows)
+        print_lines(_words(row, opened_ms or 0) for row in grouping.flush())
+
+
+async def _is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> bool:
+    """Say whether the log has nothing more for now: a row held back would wait for what comes."""
+    if len(page) < PAGE:
+        return True
+    place = {keys.log: page[-1][0]}
+    return not (await outlast(lambda: store.read_streams(place, 1, 0))).get(keys.log)
 
 
 async def _timeline(

@@ -36,6 +36,9 @@ _NAMES_MAX = 50_000
 _names: dict[bytes, str] = {}
 _sessions: dict[bytes, str] = {}
 
+#: Largest number of hops that a signal may say it has behind it. The rules cut a chain long before.
+HOPS_MAX = 1_000
+
 #: Place of a field that an entry does not have: `_signal` puts an empty value there.
 ABSENT = -1
 
@@ -52,6 +55,7 @@ class Shape(msgspec.Struct, frozen=True):
     seq: int
     incarnation: int
     task: int
+    hops: int
     rare: tuple[bytes, ...]
 
 
@@ -121,6 +125,7 @@ def _signal(
         raise SignalError("NAME", "emitter", "'*'", "the name of one agent; * stands for all")
     session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]
     seq, incarnation, task = values[shape.seq], values[shape.incarnation], values[shape.task]
+    hops = values[shape.hops]
     if shape.rare:
         _check_rest(shape, values)
     signal = Signal(
@@ -135,6 +140,7 @@ def _signal(
         counter(b"seq", seq) if seq else 0,
         counter(b"incarnation", incarnation) if incarnation else 0,
         name(b"task", task) if task else "",
+        counter(b"hops", hops, HOPS_MAX) if hops else 0,
     )
     values.pop()
     return signal
@@ -177,14 +183,14 @@ def name(field: bytes, value: bytes | None) -> str:
     return text
 
 
-def counter(field: bytes, value: bytes) -> int:
-    """Decode a sequence number or an incarnation. Raises SignalError."""
+def counter(field: bytes, value: bytes, most: int = COUNTER_MAX) -> int:
+    """Decode a sequence number, an incarnation or a number of hops. Raises SignalError."""
     if value.isdigit() and len(value) <= 19:
         number = int(value)
-        if number <= COUNTER_MAX:
+        if number <= most:
             return number
     raise SignalError(
-        "NUMBER", field.decode(), complaint.shown(value), f"a whole number, 0 to {COUNTER_MAX}"
+        "NUMBER", field.decode(), complaint.shown(value), f"a whole number, 0 to {most}"
     )
 
 

@@ -21,12 +21,19 @@ RAW_PREFIX = b"raw."
 #: Field that holds all of a refused entry's fields, in MessagePack, when there are very many.
 RAW_PACKED = b"raw"
 
+#: `kind` of the log entry that says which rules are in force from there on; its type is `RULES`.
+RULES_KIND = "rules"
+
+#: Type of a timer's log entry.
+TIMER_TYPE = "TIMER"
+
 #: Field names of each kind of entry, in order; the functions below give the values.
-REFUSAL = ("kind", "type", "emitter", "code", "reason", "ms")
+RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
 DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
 FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
 MESSAGE = ("type", "from", "stream", "cause", "payload")
+ANSWERABLE = (*MESSAGE, "hops")
 RESULT = ("session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload")
 
 #: Forms of log entries remembered. Emitters write few; whoever shuffles its fields fills no memory.
@@ -43,19 +50,31 @@ def signal_form(names: tuple[bytes, ...]) -> Form:
     return ("kind", *names, "ms")
 
 
+@lru_cache(_FORMS_MAX)
+def refusal_form(names: tuple[bytes, ...]) -> Form:
+    """Return the field names of a refused signal's log entry: its own, and why."""
+    return ("kind", *names, "code", "reason", "ms")
+
+
 def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of an accepted signal, with the values that it came with."""
     return signal_form(signal.names), (Kind.SIGNAL, *signal.values, now_ms)
 
 
 def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
-    """Return the log entry of a refused signal; the signal itself is in `dead`."""
-    return REFUSAL, (Kind.REFUSED, signal.type, signal.emitter, code, reason, now_ms)
+    """Return the log entry of a refused signal, whole: it may have changed the session."""
+    values: Values = (Kind.REFUSED, *signal.values, code, reason, now_ms)
+    return refusal_form(signal.names), values
+
+
+def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
+    """Return the log entry that says which rules are in force from there on."""
+    return RULES, (RULES_KIND, RULES_KIND.upper(), document, now_ms)
 
 
 def logged_timer(timer: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a timer that took effect."""
-    return TIMER, (Kind.DERIVED, "TIMER", timer, now_ms)
+    return TIMER, (Kind.DERIVED, TIMER_TYPE, timer, now_ms)
 
 
 def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Values]:
@@ -67,8 +86,12 @@ def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Val
 
 
 def inbox(message: Message, cause: str) -> tuple[Form, Values]:
-    """Return the inbox or broadcast entry of a message."""
-    return MESSAGE, (message.type, message.sender, message.stream, cause, message.payload)
+    """Return the inbox or broadcast entry of a message.
+
+    `hops` is there when it can be answered with a signal that could be passed on in turn.
+    """
+    values: Values = (message.type, message.sender, message.stream, cause, message.payload)
+    return (ANSWERABLE, (*values, message.hops)) if message.hops else (MESSAGE, values)
 
 
 def result(signal: Signal, incarnation: int, cause: str, now_ms: int) -> tuple[Form, Values]:

@@ -15,6 +15,7 @@ import msgspec
 from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX
 from fabric.core.signal import PAYLOADS, Name, SignalType
 from fabric.errors import SignalError
+from fabric.wire.entry import HOPS_MAX
 from fabric.wire.spelling import canonical
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -87,6 +88,13 @@ def _envelope() -> Schema:
             {"type": "null"},
         ]
     }
+    hops = {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": HOPS_MAX},
+            {"type": "string", "pattern": "^0*([0-9]{1,3}|1000)?$", "maxLength": 19},
+            {"type": "null"},
+        ]
+    }
     optional = {"anyOf": [name, {"enum": ["", None]}]}
     return {
         "session": {
@@ -103,6 +111,10 @@ def _envelope() -> Schema:
         "seq": {"description": "grows with every signal of an incarnation", **counter},
         "incarnation": {"description": "grows each time the agent starts", **counter},
         "task": {"description": "what the agent works on", **optional},
+        "hops": {
+            "description": "messages in whose answer it is sent, one answering the other",
+            **hops,
+        },
         "trace": {"description": "W3C traceparent", **text},
         "sig": {"description": "a signature of the signal", **text},
     }

@@ -25,7 +25,7 @@ from fabric.wire import bound, complaint
 ENVELOPE = frozenset(
     {
         b"session", b"type", b"emitter", b"stream", b"payload",
-        b"at", b"seq", b"incarnation", b"task", b"trace", b"sig",
+        b"at", b"seq", b"incarnation", b"task", b"trace", b"sig", b"hops",
     }
 )  # fmt: skip
 _ENVELOPE_NAMES = frozenset(field.decode() for field in ENVELOPE)

@@ -6,36 +6,30 @@
 
 Pure: `fabric tail`, the demo's live view and its report all show these rows. Not every entry is
 one: the copies that are passed on repeat their cause, a heartbeat says nothing, and what follows
-from a timer has a row of its own.
+from a timer has a row of its own. Of the rows, the example leaves out the details.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from fabric.core.decision import EVERYONE, Kind
+from fabric.wire.record import RULES_KIND
+from fabric.wire.row import Row, cell, listed
 
-#: Characters of one cell. What agents say can be long; the log has all of it.
-CELL_CHARS_MAX = 200
+#: Characters of names within a sentence, so that its end is not cut off with 500 of them.
+NAMES_CHARS_MAX = 100
 
 #: Types that are no rows, unless they were refused.
-_SILENT = frozenset({"HEARTBEAT", "TIMER"})
+_SILENT = frozenset({"HEARTBEAT", "TIMER", "RULES"})
+
+#: Signals that only make ready for what is a row of its own, or follow from one.
+_DETAILS = frozenset({"INTENT", "RELEASE"})
 
 Payload = Mapping[str, Any]
-
-
-class Row(NamedTuple):
-    """One event of a session. `ms` is server time; `agent` who speaks, or who is spoken to."""
-
-    id: str
-    ms: int
-    signal: str
-    stream: str
-    agent: str
-    action: str
 
 
 class Timeline:
@@ -47,6 +41,9 @@ class Timeline:
     def __init__(self, streams: Mapping[str, str] | None = None) -> None:
         self._streams = dict(streams or {})
         self._ms = 0
+        #: The event that entries are read of, and whom it has told to resume.
+        self._cause = ""
+        self._resumed: set[str] = set()
 
     def row(self, entry_id: bytes, flat: list[bytes]) -> Row | None:
         """Return the row of the next entry; None when it is none. Takes whatever a log holds."""
@@ -59,18 +56,41 @@ class Timeline:
             self._streams[speaker] = fields["stream"]
         if fields.get("ms", "").isdecimal():
             self._ms = int(fields["ms"])
+        if fields.get("cause", "") != self._cause:
+            self._cause = fields.get("cause", "")
+            self._resumed.clear()
         forwarded = kind == Kind.DIRECTIVE and "payload" not in fields
         if forwarded or (word in _SILENT and kind != Kind.REFUSED):
             return None
-        signal, agent, action = _say(kind, word, speaker, fields)
+        payload = _payload(fields.get("payload", ""))
+        signal, agent, action = _say(kind, word, speaker, payload, fields)
+        if kind == Kind.DIRECTIVE and word == "RESUME":
+            self._resumed.add(agent)
+        agents = _concerned(kind, word, agent, payload)
+        streams = (cell(self._streams.get(name, "")) for name in agents)
         return Row(
             entry_id.decode("ascii", "replace"),
             self._ms,
-            _cell(signal),
-            _cell(self._streams.get(agent, "")),
-            _cell(agent),
-            _cell(action),
+            cell(signal),
+            tuple(dict.fromkeys(filter(None, streams))),
+            tuple(map(cell, agents)),
+            cell(action),
+            is_detail=self._is_detail(kind, word, agent, payload),
         )
+
+    def _is_detail(self, kind: str, word: str, agent: str, payload: Payload) -> bool:
+        """Say whether a row is one that the example leaves out."""
+        if kind != Kind.DIRECTIVE:
+            return kind != Kind.REFUSED and word in _DETAILS
+        if word == "PROCEED":
+            # Who goes first is news only where somebody has to wait, and to go on is no news of
+            # whom the same event has told to resume.
+            is_first = _is_contended(payload) and not payload.get("barrier")
+            return not is_first or agent in self._resumed
+        if word == "PAUSE":
+            # The conflict has a row of its own.
+            return bool(payload.get("resources")) and not payload.get("barrier")
+        return word in ("NUDGE", "WAIT")
 
 
 def clock(ms: int, opened_ms: int) -> str:
@@ -88,11 +108,14 @@ def shorthand(word: str, payload: Payload) -> str:
     return word
 
 
-def _say(kind: str, word: str, speaker: str, fields: dict[str, str]) -> tuple[str, str, str]:
+def _say(
+    kind: str, word: str, speaker: str, payload: Payload, fields: Mapping[str, str]
+) -> tuple[str, str, str]:
     """Return signal, agent and action of an entry."""
-    payload = _payload(fields.get("payload", ""))
     if kind == Kind.REFUSED:
         return "(refused)", speaker, f"{word} of {speaker}: {fields.get('reason', '')}"
+    if kind == RULES_KIND:
+        return "(rules)", "", "other rules are in force from here on"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
     told = fields.get("to", "")
@@ -109,6 +132,18 @@ def _say(kind: str, word: str, speaker: str, fields: dict[str, str]) -> tuple[st
     return shorthand(word, payload), speaker, said
 
 
+def _concerned(kind: str, word: str, agent: str, payload: Payload) -> tuple[str, ...]:
+    """Return the agents of whom a row tells: a conflict and a barrier have several."""
+    several: Any = None
+    if word == "CONFLICT_DETECTED" and kind != Kind.REFUSED:
+        several = payload.get("agents")
+    elif word == "PAUSE" and agent == EVERYONE:
+        several = payload.get("members")
+    if isinstance(several, list) and several:
+        return tuple(dict.fromkeys(map(str, several)))
+    return (agent,)
+
+
 def _resume(payload: Payload) -> str:
     return "(auto-resume)" if payload.get("dependency") else "(resume)"
 
@@ -123,7 +158,20 @@ def _continues(agent: str, payload: Payload) -> str:
     return f"{agent} continues" + _because(payload, "reason")
 
 
+def _is_contended(payload: Payload) -> bool:
+    waiting = payload.get("waiting")
+    return isinstance(waiting, int) and waiting > 0
+
+
+def _proceed(payload: Payload) -> str:
+    if payload.get("barrier"):
+        return "(integrate)"
+    return "(serialize)" if _is_contended(payload) else "(proceed)"
+
+
 def _proceeds(agent: str, payload: Payload) -> str:
+    if payload.get("barrier"):
+        return f"{agent} integrates {payload['barrier']}"
     token = payload.get("token")
     end = f" (token {token})" if token is not None else ""
     return f"{agent} gets {_listed(payload.get('resources'))}{end}"
@@ -140,7 +188,10 @@ def _waits(agent: str, payload: Payload) -> str:
 
 def _pauses(agent: str, payload: Payload) -> str:
     if payload.get("barrier"):
-        return f"{agent} goes on to its next checkpoint, for {payload['barrier']}"
+        if agent != EVERYONE:
+            return f"{agent} goes on to its next checkpoint, for {payload['barrier']}"
+        members = _listed(payload.get("members")) or "all"
+        return f"{members} go on to their next checkpoint, for {payload['barrier']}"
     return f"{agent} pauses" + _because(payload, "reason")
 
 
@@ -150,7 +201,7 @@ _Action = Callable[[str, Payload], str]
 #: Directive → what stands in the Signal column, and what it means for whom it is told.
 _DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
     "RESUME": (_resume, _continues),
-    "PROCEED": (lambda p: "(serialize)", _proceeds),
+    "PROCEED": (_proceed, _proceeds),
     "WAIT": (lambda p: "(wait)", _waits),
     "PAUSE": (lambda p: "(barrier)" if p.get("barrier") else "(pause)", _pauses),
     "NUDGE": (
@@ -166,6 +217,7 @@ _DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
         lambda p: "(decision)",
         lambda a, p: f"{a} is told: {p.get('decision', '')}" + _after(p, "by", ", says "),
     ),
+    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} hears" + _because(p, "reason")),
 }
 
 #: Signal → what its emitter does.
@@ -181,7 +233,9 @@ _ACTIONS: dict[str, _Action] = {
         f"{a} completes {p.get('dependency_id', '')}" + _because(p, "output_location")
     ),
     "CONFLICT_DETECTED": lambda a, p: (
-        f"{_listed(p.get('agents')) or a} want {_listed(p.get('resources')) or 'the same'}"
+        f"{_listed(p['agents'])} want {_listed(p.get('resources')) or 'the same'}"
+        if p.get("agents")
+        else f"{a} sees a conflict" + _because({"over": _listed(p.get("resources"))}, "over")
     ),
     "INTEGRATION_REQUIRED": lambda a, p: f"{a} calls for integration" + _because(p, "name"),
     "EARLY_COMPLETION": lambda a, p: f"{a} is ahead and has capacity",
@@ -206,7 +260,9 @@ def _after(payload: Payload, field: str, separator: str) -> str:
 
 
 def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    if not isinstance(value, list):
+        return str(value or "")
+    return listed([str(item) for item in value], chars_max=NAMES_CHARS_MAX)
 
 
 def _payload(text: str) -> Payload:
@@ -219,10 +275,3 @@ def _payload(text: str) -> Payload:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
-
-
-def _cell(text: str) -> str:
-    """Return a text as one line: agents may have put anything into it, for a terminal too."""
-    line = " ".join(text.split()) if not text.isprintable() else text
-    line = "".join(c if c.isprintable() else "·" for c in line)
-    return line if len(line) <= CELL_CHARS_MAX else line[: CELL_CHARS_MAX - 1] + "…"

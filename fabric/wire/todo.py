@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabric.core.session import Task
+from fabric.core.record import Task
 
 #: Verbs that tasks begin with → the form that says that it is being done.
 _DOING = {

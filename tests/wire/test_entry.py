@@ -14,7 +14,7 @@ from fabric.core.limits import (
 )
 from fabric.core.signal import PAYLOADS, Progress, SignalType, Started
 from fabric.wire import bound
-from fabric.wire.entry import decode
+from fabric.wire.entry import HOPS_MAX, decode
 from tests.wire.entry import flat, read, refusal
 
 #: What each type needs at least, besides session, type and emitter.
@@ -110,6 +110,8 @@ FINDING = "partial.findings[0].value"
         ({"seq": "9" * 5_000}, "NUMBER", "seq"),
         ({"incarnation": "one"}, "NUMBER", "incarnation"),
         ({"incarnation": COUNTER_MAX + 1}, "NUMBER", "incarnation"),
+        ({"hops": "-1"}, "NUMBER", "hops"),
+        ({"hops": HOPS_MAX + 1}, "NUMBER", "hops"),
         ({"at": "2025-12-30T19:30:00"}, "TIME", "at"),
         ({"at": "2025-12-30"}, "TIME", "at"),
         ({"at": "yesterday"}, "TIME", "at"),

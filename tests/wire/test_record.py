@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from fabric.core.decision import EVERYONE, Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
+from fabric.core.rules import Rules
 from fabric.errors import SignalError
-from fabric.wire import record
+from fabric.wire import record, ruling
 from tests.core.effort import examples
 from tests.wire.entry import read, refusal
 
@@ -72,6 +73,52 @@ def test_a_logged_signal_is_its_own_fields_between_kind_and_time() -> None:
     }
 
 
+def test_a_refused_signal_is_logged_whole_with_the_reason() -> None:
+    signal = read(type="PROGRESS", payload='{ "percent":5 }', stream="X", seq=3, trace="00-a")
+    form, values = record.logged_refusal(signal, "ENDED", "too late", 1_234)
+    logged = [str_of(part) for pair in zip(form, values, strict=True) for part in pair]
+    named = dict(zip(logged[::2], logged[1::2], strict=True))
+    assert named == {
+        "kind": "refused",
+        "session": "s",
+        "emitter": "A",
+        "type": "PROGRESS",
+        "payload": '{ "percent":5 }',
+        "stream": "X",
+        "seq": "3",
+        "trace": "00-a",
+        "code": "ENDED",
+        "reason": "too late",
+        "ms": "1234",
+    }
+
+
+def test_an_answerable_message_says_how_many_led_to_it() -> None:
+    for hops in (0, 4):
+        message = Message(Kind.DIRECTIVE, "ESCALATE", "B", "A", "S", b"{}", True, hops)
+        form, values = record.inbox(message, "4-0")
+        inbox = dict(zip(map(str_of, form), map(str_of, values), strict=True))
+        assert inbox.get("hops") == ("4" if hops else None)
+
+
+def test_rules_are_known_by_the_bytes_that_the_log_has() -> None:
+    rules = Rules(agents_max=3, priorities={"b": 1, "a": 2})
+    same = Rules(agents_max=3, priorities={"a": 2, "b": 1})
+    document = ruling.document(rules)
+    assert document == ruling.document(same)
+    assert ruling.read(document) == rules
+    assert ruling.digest(document) not in ("", ruling.digest(ruling.document(Rules(agents_max=4))))
+    assert ruling.digest(ruling.document(Rules())) == ""
+    assert ruling.read(ruling.document(Rules())) == Rules()
+    form, values = record.logged_rules(document, 5)
+    assert dict(zip(form, values, strict=True)) == {
+        "kind": "rules",
+        "type": "RULES",
+        "payload": document,
+        "ms": 5,
+    }
+
+
 def test_what_is_passed_on_keeps_its_payload_in_its_cause() -> None:
     for forwarded in (False, True):
         message = Message(
@@ -99,6 +146,7 @@ def test_every_form_has_a_name_for_each_value() -> None:
         record.logged_signal(signal, 1),
         record.logged_refusal(signal, "CODE", "reason", 1),
         record.logged_timer("undeclared:x", 1),
+        record.logged_rules(b"{}", 1),
         record.logged_message(message, "1-0", 1),
         record.inbox(message, "1-0"),
         record.result(signal, 1, "1-0", 1),

@@ -1,6 +1,5 @@
 """Rows of a timeline: the columns of the seeds' example, from whatever a log may hold."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,26 +8,9 @@ from hypothesis import strategies as st
 
 from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
-from fabric.wire.timeline import CELL_CHARS_MAX, Row, Timeline, clock, shorthand
-
-
-def entry(
-    kind: str, word: str, payload: dict[str, Any] | None = None, **fields: str
-) -> list[bytes]:
-    """The flat fields of a log entry, as the orchestrator writes them."""
-    document = {"kind": kind, "type": word, **fields}
-    if payload is not None:
-        document["payload"] = json.dumps(payload)
-    flat = (part for pair in {"ms": "1000", **document}.items() for part in pair)
-    return [part.encode() for part in flat]
-
-
-def signal(word: str, payload: dict[str, Any] | None = None, **fields: str) -> list[bytes]:
-    return entry("signal", word, payload, **{"emitter": "ARCHITECT", "stream": "A", **fields})
-
-
-def directive(word: str, payload: dict[str, Any], to: str = "SCHEDULER") -> list[bytes]:
-    return entry("directive", word, payload, to=to, stream="", cause="1-0", **{"from": "O"})
+from fabric.wire.row import CELL_CHARS_MAX, Row
+from fabric.wire.timeline import Timeline, clock, shorthand
+from tests.wire.example import directive, entry, signal
 
 
 def row(flat: list[bytes]) -> Row | None:
@@ -61,10 +43,19 @@ def row(flat: list[bytes]) -> Row | None:
             "ARCHITECT completes x: here",
         ),
         (
-            signal("CONFLICT_DETECTED", {"agents": ["A", "B"], "resources": ["config.py"]}),
+            signal(
+                "CONFLICT_DETECTED",
+                {"agents": ["SCHEDULER", "ARCHITECT", "NEW"], "resources": ["config.py"]},
+            ),
+            "CONFLICT_DETECTED",
+            "B, A",
+            "SCHEDULER, ARCHITECT, NEW want config.py",
+        ),
+        (
+            signal("CONFLICT_DETECTED", {"resources": ["config.py"]}),
             "CONFLICT_DETECTED",
             "A",
-            "A, B want config.py",
+            "ARCHITECT sees a conflict: config.py",
         ),
         (
             signal("INTENT", {"writes": ["a"], "reads": ["b", "c"]}),
@@ -93,10 +84,22 @@ def row(flat: list[bytes]) -> Row | None:
             "SCHEDULER continues: the integration release is over",
         ),
         (
-            directive("PROCEED", {"resources": ["config.py"], "token": 7}),
+            directive("PROCEED", {"resources": ["config.py"], "token": 7, "waiting": 1}),
             "(serialize)",
             "B",
             "SCHEDULER gets config.py (token 7)",
+        ),
+        (
+            directive("PROCEED", {"resources": ["config.py"], "token": 7}),
+            "(proceed)",
+            "B",
+            "SCHEDULER gets config.py (token 7)",
+        ),
+        (
+            directive("PROCEED", {"resources": [], "barrier": "release"}),
+            "(integrate)",
+            "B",
+            "SCHEDULER integrates release",
         ),
         (
             directive("WAIT", {"resources": ["a"], "holder": "X", "position": 2, "ahead": []}),
@@ -117,6 +120,18 @@ def row(flat: list[bytes]) -> Row | None:
             "SCHEDULER goes on to its next checkpoint, for release",
         ),
         (
+            directive("PAUSE", {"barrier": "release", "members": ["NEW", "SCHEDULER"]}, to="*"),
+            "(barrier)",
+            "B",
+            "NEW, SCHEDULER go on to their next checkpoint, for release",
+        ),
+        (
+            directive("PAUSE", {"barrier": "release"}, to="*"),
+            "(barrier)",
+            "",
+            "all go on to their next checkpoint, for release",
+        ),
+        (
             directive("NUDGE", {"on": "x", "waiting": ["A", "B"]}),
             "(nudge)",
             "B",
@@ -134,6 +149,12 @@ def row(flat: list[bytes]) -> Row | None:
             "(decision)",
             "B",
             "SCHEDULER is told: v1, says Ann",
+        ),
+        (
+            directive("NOTICE", {"code": "STALE", "reason": "a has changed"}),
+            "(notice)",
+            "B",
+            "SCHEDULER hears: a has changed",
         ),
         (directive("NEWS", {}), "(news)", "B", "SCHEDULER is told NEWS"),
         (
@@ -162,12 +183,29 @@ def test_a_row(flat: list[bytes], shown: str, stream: str, action: str) -> None:
     [
         signal("HEARTBEAT"),
         entry("derived", "TIMER", timer="undeclared:x"),
+        entry("rules", "RULES", {"breaker": 3}),
         entry("directive", "CHECKPOINT_REACHED", None, to="*", cause="1-0", **{"from": "A"}),
     ],
-    ids=["heartbeat", "timer", "passed on"],
+    ids=["heartbeat", "timer", "rules", "passed on"],
 )
 def test_what_is_no_row(flat: list[bytes]) -> None:
     assert row(flat) is None
+
+
+def test_the_end_of_a_sentence_with_500_names_is_there() -> None:
+    names = [f"AGENT-{n}" for n in range(500)]
+    timeline = Timeline({name: f"S{n % 300}" for n, name in enumerate(names)})
+    for flat, end in (
+        (signal("CONFLICT_DETECTED", {"agents": names, "resources": ["a"]}), "more want a"),
+        (directive("PAUSE", {"barrier": "b", "members": names}, to="*"), "checkpoint, for b"),
+    ):
+        found = timeline.row(b"1-0", flat)
+        assert found is not None
+        assert found.action.startswith("AGENT-0, AGENT-1, ")
+        assert found.action.endswith(end)
+        assert found.stream.startswith("S0, S1, ")
+        assert len(found.streams) == 300
+        assert max(map(len, (found.stream, found.agent, found.action))) <= CELL_CHARS_MAX
 
 
 def test_the_stream_of_an_agent_is_learned() -> None:
@@ -212,7 +250,12 @@ def test_whatever_a_log_holds_gives_a_row_or_none(entry_id: bytes, flat: list[by
 @given(
     st.sampled_from([*SignalType, *DirectiveType]),
     st.dictionaries(
-        st.sampled_from(["on", "percent", "reads", "resources", "agents", "dependency", "token"]),
+        st.sampled_from(
+            [
+                *("on", "percent", "reads", "resources", "agents", "dependency", "token"),
+                *("members", "waiting", "barrier"),
+            ]
+        ),
         st.none()
         | st.integers()
         | st.text()

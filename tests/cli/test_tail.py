@@ -1,0 +1,103 @@
+"""`fabric tail` on logs whose times are known: what is one row, what is left out, and page ends."""
+
+import msgspec
+import pytest
+
+from fabric.client.session import PAGE
+from fabric.core.record import Agent, AgentStatus
+from tests.cli.process import Shell, end
+from tests.servers import RunningServer
+from tests.waiting import until
+from tests.wire import example
+
+Entries = list[tuple[bytes, list[bytes]]]
+
+
+def log_of(shell: Shell, of: str = "log") -> str:
+    """A key of the shell's session."""
+    return f"{shell.variables['FABRIC_NAMESPACE']}:{{0}}:{shell.variables['FABRIC_SESSION']}:{of}"
+
+
+def write(shell: Shell, server: RunningServer, entries: Entries) -> None:
+    """Log entries as the orchestrator does, at times of our own."""
+    server.cli("HSET", log_of(shell, "meta"), "opened_ms", example.OPENED_MS)
+    for entry_id, flat in entries:
+        server.cli("XADD", log_of(shell), entry_id, *flat)
+
+
+def started(count: int, first: int = 1) -> Entries:
+    """As many agents that begin at the same time."""
+    ms = str(example.OPENED_MS)
+    return [
+        (
+            f"{number}-0".encode(),
+            example.entry("signal", "STARTED", {}, ms=ms, emitter=f"A{number}", stream="S"),
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def columns(line: str) -> tuple[str, str, str]:
+    return line[:4].strip(), line[6:30].strip(), line[32:38].strip()
+
+
+@pytest.mark.parametrize("derived", [False, True], ids=["detector", "intents"])
+def test_the_example_row_for_row(quiet: Shell, server: RunningServer, derived: bool) -> None:
+    write(quiet, server, example.logged(derived=derived))
+    lines = quiet.good("tail").lines
+    assert lines[0] == "Time  Signal                    Stream  Action"
+    assert [columns(line) for line in lines[2:]] == example.ROWS
+    assert lines[2].endswith("  A begins work; B begins work")
+
+
+def test_every_row_by_itself(quiet: Shell, server: RunningServer) -> None:
+    entries = example.logged(derived=True)
+    write(quiet, server, entries)
+    rows = [columns(line) for line in quiet.good("tail", "--all").lines[2:]]
+    assert rows[:2] == [("0:00", "STARTED", "A"), ("0:00", "STARTED", "B")]
+    assert [signal for time, signal, _ in rows if time == "0:25"] == [
+        *("INTENT", "(proceed)", "INTENT", "CONFLICT_DETECTED"),
+        *("(pause)", "(pause)", "(serialize)", "(wait)"),
+    ]
+    assert len(quiet.good("tail", "--json").lines) == len(entries)
+    assert quiet.good("tail", "--all", "--json").out == quiet.good("tail", "--json").out
+
+
+def test_details_from_an_id_on(quiet: Shell, server: RunningServer) -> None:
+    write(quiet, server, example.logged())
+    for name in "AB":
+        record = msgspec.json.encode(Agent(AgentStatus.ACTIVE, incarnation=1, stream=name))
+        server.cli("HSET", log_of(quiet, "agents"), name, record)
+    lines = quiet.good("tail", "--since", "7-1").lines
+    assert [columns(line) for line in lines[2:]] == example.ROWS[6:]
+
+
+def test_where_a_page_ends_is_not_seen(quiet: Shell, server: RunningServer) -> None:
+    write(quiet, server, started(PAGE + 2))
+    (row,) = quiet.good("tail").lines[2:]
+    assert row.startswith(
+        "0:00  STARTED                   S       A1 begins work; A2 begins work; "
+    )
+    process = quiet.start("tail", "--follow")
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(3)][2].rstrip("\n") == row
+    process.terminate()
+    assert end(process).code == 143
+
+
+def test_who_follows_waits_for_no_more_than_there_is(quiet: Shell, server: RunningServer) -> None:
+    """A full page that is the log's end is printed before the next one is waited for."""
+    write(quiet, server, started(PAGE))
+    process = quiet.start("tail", "--follow")
+    until(lambda: is_waiting(server))
+    process.terminate()
+    done = end(process)
+    assert done.code == 143
+    (row,) = done.lines[2:]
+    assert row.endswith(" more")
+
+
+def is_waiting(server: RunningServer) -> bool:
+    """Whether a command is held in a read that found nothing."""
+    clients = server.cli("CLIENT", "LIST").splitlines()
+    return any(" name=fabric-cli " in line and " flags=b" in line for line in clients)
