@@ -151,3 +151,27 @@ class TamperedError(ServerError):
             f"key {key} is a {found}, the fabric keeps a {expected} there: "
             f"move it away (RENAME {key} …) or delete it; the session's signals wait in `dead`"
         )
+
+
+class DivergedError(ServerError):
+    """A session's log is not what the rules make of its own signals: names key, entry and both."""
+
+    code = "DIVERGED"
+    exit_code = 1
+
+    def __init__(self, key: str, field: str, made: str, found: str) -> None:
+        self.key = key
+        self.field = field
+        self.made = made
+        self.found = found
+        super().__init__(
+            f"{key}, {field}: replay gives {made}, Redis has {found}; what comes after it in the "
+            "log was not looked at"
+        )
+
+
+class BusyError(ServerError):
+    """A session moves on faster than it can be looked at."""
+
+    code = "BUSY"
+    exit_code = 1

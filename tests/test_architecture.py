@@ -67,7 +67,7 @@ def skeleton(tmp_path: Path, write: Write) -> Path:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for layer in ("core", "wire", "store", "client", "demo", "cli"):
         write(f"fabric/{layer}/__init__.py", "")
-    for module in ("__init__", "defaults", "errors", "settings"):
+    for module in ("__init__", "defaults", "errors", "rulebook", "settings"):
         write(f"fabric/{module}.py", "")
     write("workers/__init__.py", "import fabric.store\n")
     write("fabric/core/__init__.py", "import dataclasses\n\nimport msgspec\n")
@@ -88,6 +88,7 @@ def test_the_contracts_hold_for_the_skeleton(skeleton: Path) -> None:
         ("fabric/core/fails.py", "from fabric.errors import FabricError\n", "layers"),
         ("fabric/core/loop.py", "import asyncio\n", "core"),
         ("fabric/wire/up.py", "import fabric.store\n", "layers"),
+        ("fabric/rulebook.py", "import fabric.store\n", "layers"),
         ("fabric/client/raw.py", "import redis.asyncio\n", "driver"),
         ("fabric/client/up.py", "import fabric.cli\n", "layers"),
         ("fabric/client/work.py", "import workers\n", "workers"),

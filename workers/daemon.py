@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 
+from fabric import rulebook
 from fabric.core.rules import Rules
 from fabric.errors import ConfigError, UnavailableError, UnreachableError
 from fabric.settings import Settings
@@ -34,7 +35,8 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
 
     The first SIGTERM or SIGINT drains: what was read is committed, the leases are given up. The
     second one stops at once; nothing is lost by it, the next holder goes on from the last commit.
-    Raises UnsupportedServerError, without serving, on a server that may evict state.
+    Raises ConfigError when the rule file is faulty, before anything is connected, and
+    UnsupportedServerError, without serving, on a server that may evict state.
     """
     # Nearly all that a worker allocates is freed by its reference count. The collector need not
     # look at what was imported, nor at every few hundred structs: 5 % of the hot path.
@@ -43,13 +45,14 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
     )
+    handler = _handler(worker, settings)
     try:
-        return asyncio.run(_serve(worker, settings, name))
+        return asyncio.run(_serve(worker, settings, name, handler))
     except asyncio.CancelledError:
         return 1
 
 
-async def _serve(worker: str, settings: Settings, name: str | None) -> int:
+async def _serve(worker: str, settings: Settings, name: str | None, handler: MakeHandler) -> int:
     url = target.resolve(settings)
     if url is None:
         raise ConfigError(
@@ -58,7 +61,7 @@ async def _serve(worker: str, settings: Settings, name: str | None) -> int:
     replica = name or f"{socket.gethostname()}-{os.getpid()}"
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
     stop = asyncio.Event()
-    running = asyncio.create_task(_work(store, worker, replica, settings, stop))
+    running = asyncio.create_task(_work(store, worker, replica, settings, handler, stop))
 
     def on_signal() -> None:
         if stop.is_set():
@@ -79,7 +82,12 @@ async def _serve(worker: str, settings: Settings, name: str | None) -> int:
 
 
 async def _work(
-    store: RedisStore, worker: str, replica: str, settings: Settings, stop: asyncio.Event
+    store: RedisStore,
+    worker: str,
+    replica: str,
+    settings: Settings,
+    handler: MakeHandler,
+    stop: asyncio.Event,
 ) -> None:
     """Serve until told to stop, once there is a server and it may be used."""
     backoff = Backoff(f"{worker} {replica}")
@@ -91,12 +99,18 @@ async def _work(
             continue
         backoff.worked()
         logger.info("%s %s: serving namespace %s", worker, replica, settings.namespace)
-        handler = _handler(worker, settings)
         await Replica(store, GROUPS[worker], handler, settings, replica).run(stop)
         return
 
 
 def _handler(worker: str, settings: Settings) -> MakeHandler:
     if worker == "orchestrator":
-        return orchestrator.factory(Rules(), settings)
+        return orchestrator.factory(_rules(), settings)
     return synthesizer.factory(settings)
+
+
+def _rules() -> Rules:
+    """Return the rules in force, once for the life of the process."""
+    rules, path = rulebook.find()
+    logger.info("rules: %s", path or "the defaults, no configuration file has any")
+    return rules

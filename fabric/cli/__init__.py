@@ -37,18 +37,23 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "emit": ("fabric.cli.emit", "Send a signal, or NDJSON from standard input with '-'."),
         "inbox": ("fabric.cli.inbox", "Read what has come for an agent."),
         "wait": ("fabric.cli.wait", "Wait for a dependency, an agent, or all agents."),
+        "guard": ("fabric.cli.guard", "Refuse a write that is another's to make."),
     },
     "Watch": {
         "status": ("fabric.cli.status", "Show sessions, or one session's agents and tasks."),
         "tail": ("fabric.cli.tail", "Show a session's timeline."),
+        "replay": ("fabric.cli.replay", "Rebuild a session from its log, and compare."),
         "keys": ("fabric.cli.keys", "Show the redis-cli lines that read everything."),
     },
     "Put right": {
+        "escalations": ("fabric.cli.escalations", "List the questions that wait for a person."),
+        "decide": ("fabric.cli.decide", "Answer one of them."),
         "dead": ("fabric.cli.dead", "List, retry or discard refused signals."),
         "doctor": ("fabric.cli.doctor", "Check server, settings and workers."),
     },
     "Look up": {
         "schema": ("fabric.cli.schema", "Print the JSON Schema of the signals."),
+        "rules": ("fabric.cli.rules", "Check the rule file, or show the rules in force."),
     },
 }
 

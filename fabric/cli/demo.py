@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 import fabric
+from fabric import rulebook
 from fabric.cli.connect import Secret, Target, run, url_of
 from fabric.cli.keys import lines
 from fabric.cli.options import json_option, on_target
@@ -55,6 +56,8 @@ def command(
         raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
     if not listing.files:
         raise CallerError(f"there are no Python files under {plain(path)}")
+    # An orchestrator that cannot read its rules would be started again for ever.
+    rulebook.load()
     session = target.session or datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
     target = replace(target, session=session)
     with ExitStack() as ending:

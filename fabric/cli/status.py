@@ -13,7 +13,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import ago, plain, print_json, print_lines, table
 from fabric.client.overview import GROUPS, Holder, PartitionSummary, partition, sessions
 from fabric.client.session import Session
-from fabric.core.session import Agent, Dependency, Task
+from fabric.core.record import Agent, Dependency, Task
 from fabric.wire.todo import todo
 
 #: Sessions listed unless more are asked for: a screenful.

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import click
 
+from fabric import rulebook
 from fabric.cli.connect import Secret, Target, open_store, url_of
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line
@@ -42,6 +43,8 @@ def command(ctx: click.Context, target: Target, orchestrators: int, as_json: boo
     """
     # SIGTERM is to do what Ctrl-C does from the start, not only once everything runs.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An orchestrator that cannot read its rules would be started again for ever.
+    rulebook.load()
     workers = ["orchestrator"] * orchestrators + ["synthesizer"]
     with ExitStack() as ending:
         private = None

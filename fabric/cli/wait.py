@@ -11,7 +11,7 @@ from fabric.cli.output import json_line, plain, print_lines
 from fabric.client.emitter import Emitter
 from fabric.client.ending import until_ended
 from fabric.client.shell import Resolved, Shell
-from fabric.core.session import Agent, AgentStatus
+from fabric.core.record import Agent, AgentStatus
 from fabric.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ import msgspec
 from fabric.client.outage import outlast
 from fabric.client.session import BLOCK_MS, PAGE, Session
 from fabric.core.decision import Kind
-from fabric.core.session import ENDED, Agent
+from fabric.core.record import ENDED, Agent
 from fabric.core.signal import SignalType
 from fabric.errors import TamperedError, WaitTimeoutError
 from fabric.store.keys import SessionKeys

@@ -9,13 +9,16 @@ import msgspec
 
 from fabric.store.port import Entry
 
+#: Digits of a number of hops: what is longer was made up.
+_HOPS_DIGITS_MAX = 9
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One entry of an inbox, or of the broadcast stream.
 
     `id` is stable: who sees it twice has seen the same message. `cause` is the log id of the signal
-    that it follows from.
+    that it follows from; `hops` counts the messages that led to it, one answering the other.
     """
 
     id: str
@@ -25,6 +28,7 @@ class Message:
     cause: str
     payload: dict[str, Any]
     to_everyone: bool = False
+    hops: int = 0
 
 
 def read(entry: Entry, *, to_everyone: bool = False) -> Message:
@@ -38,6 +42,7 @@ def read(entry: Entry, *, to_everyone: bool = False) -> Message:
     def text(name: str) -> str:
         return fields.get(name, b"").decode("utf-8", "replace")
 
+    hops = text("hops")
     try:
         payload = msgspec.json.decode(fields.get("payload") or b"{}")
     except (msgspec.MsgspecError, RecursionError):
@@ -52,4 +57,5 @@ def read(entry: Entry, *, to_everyone: bool = False) -> Message:
         text("cause"),
         payload,
         to_everyone,
+        int(hops) if hops.isdecimal() and len(hops) <= _HOPS_DIGITS_MAX else 0,
     )

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fabric.core.session import Agent, Dependency, Task
+from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -41,6 +41,18 @@ class Session:
     async def dependencies(self) -> dict[str, Dependency]:
         """Return every dependency's record."""
         return await self._records(self.keys.dependencies, Dependency)
+
+    async def claims(self) -> dict[str, Claim]:
+        """Return every claim on resources, held or waiting, by id."""
+        return await self._records(self.keys.claims, Claim)
+
+    async def barriers(self) -> dict[str, Barrier]:
+        """Return every barrier's record, by name."""
+        return await self._records(self.keys.barriers, Barrier)
+
+    async def escalations(self) -> dict[str, Escalation]:
+        """Return every question's record, open or decided, by id."""
+        return await self._records(self.keys.escalations, Escalation)
 
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])

@@ -24,7 +24,7 @@ def test_two_agents(lone: Shell, started_server: RunningServer) -> None:
     lone.good("wait", "--all")
     lone.good("emit", "HEARTBEAT", **scheduler)
     until(lambda: lone.good("dead").out)
-    said = [line[6:].split()[0] for line in lone.good("tail").lines[2:]]
+    said = [line[6:].split()[0] for line in lone.good("tail", "--all").lines[2:]]
     assert said == [
         *("STARTED", "BLOCKED(schema-change)", "(nudge)", "PROGRESS(25%)"),
         *("DEPENDENCY_RESOLVED", "(auto-resume)", "COMPLETED", "COMPLETED", "(refused)"),

@@ -44,7 +44,7 @@ def example(shell: Shell, session: str, server: RunningServer) -> Shell:
 
 
 def test_the_timeline_in_the_columns_of_the_seeds(example: Shell) -> None:
-    lines = example.good("tail").lines
+    lines = example.good("tail", "--all").lines
     assert lines[0] == "Time  Signal                    Stream  Action"
     assert lines[1] == "────  ────────────────────────  ──────  " + "─" * 29
     assert {line[:4] for line in lines[2:]} <= {"0:00", "0:01", "0:02"}

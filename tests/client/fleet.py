@@ -6,8 +6,8 @@ from typing import Any
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.session import AgentStatus
 from tests.inhouse import serving
 from tests.ledger import Row, rows, session
 from tests.servers import RunningServer

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.daemon import Daemon, daemon
+from tests.end_to_end.replayed import check_sessions
 from tests.proxy import Proxy
 from tests.servers import RunningServer, ServerMissingError, flavours, start_server
 from tests.waiting import run_coroutine_test
@@ -23,6 +24,23 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
     for name in ("REDIS_URL", "SESSION", "AGENT", "STREAM", "NAMESPACE"):
         monkeypatch.delenv(f"FABRIC_{name}", raising=False)
+
+
+@pytest.fixture
+def tampering() -> None:
+    """For tests that spoil keys on purpose: replay would say so, and be right."""
+
+
+@pytest.fixture(autouse=True)
+def _replayed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does to the fabric: what its logs say is what the server has."""
+    yield
+    if "tampering" in request.fixturenames:
+        return
+    found = request.node.funcargs
+    server = found["place"][0] if "place" in found else found.get("server")
+    if server is not None and server.alive:
+        check_sessions(server)
 
 
 @pytest.fixture

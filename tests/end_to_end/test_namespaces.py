@@ -5,7 +5,7 @@ from functools import partial
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
-from fabric.core.session import AgentStatus
+from fabric.core.record import AgentStatus
 from fabric.store.keys import Namespace, SessionKeys
 from tests.daemon import StartDaemon
 from tests.ledger import records, rows, session, story

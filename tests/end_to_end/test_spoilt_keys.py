@@ -25,6 +25,8 @@ from tests.ledger import (
 from tests.servers import RunningServer
 from tests.waiting import eventually, until
 
+pytestmark = pytest.mark.usefixtures("tampering")
+
 SPOILT = session("spoilt")
 SOUND = session("sound")
 

@@ -1,6 +1,7 @@
 """Commits of thousands of records, fields, forms and keys, on every store."""
 
-from fabric.core.session import Agent, AgentStatus, Session
+from fabric.core.record import Agent, AgentStatus
+from fabric.core.session import Session
 from fabric.store import state
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING, Batch, Lease

@@ -4,14 +4,8 @@ import json
 
 import pytest
 
-from fabric.core.session import (
-    Agent,
-    AgentStatus,
-    Dependency,
-    DependencyStatus,
-    Session,
-    Task,
-)
+from fabric.core.record import Agent, AgentStatus, Dependency, DependencyStatus, Task
+from fabric.core.session import Session
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace

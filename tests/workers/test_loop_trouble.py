@@ -15,7 +15,7 @@ from fabric.errors import FencedError, ServerError, UnavailableError, Unreachabl
 from fabric.store.keys import ORCHESTRATORS
 from tests.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, working
-from workers import orchestrator
+from workers import orchestrator, quarantine
 
 OTHER_MS = 50
 
@@ -122,7 +122,7 @@ async def test_a_spoilt_session_waits_in_dead_and_the_others_go_on() -> None:
 async def test_a_session_that_was_put_right_is_heard_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(orchestrator, "QUARANTINE_MS", OTHER_MS)
+    monkeypatch.setattr(quarantine, "QUARANTINE_MS", OTHER_MS)
     store = TroubledStore()
     log = PARTITION.session("s").log
     store.data.keys[log] = ("string", b"by hand")
@@ -142,7 +142,7 @@ async def test_the_first_signal_after_a_long_quarantine_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing but time has to go by; no signal is needed to end it."""
-    monkeypatch.setattr(orchestrator, "QUARANTINE_MS", 0)
+    monkeypatch.setattr(quarantine, "QUARANTINE_MS", 0)
     store = TroubledStore()
     log = PARTITION.session("s").log
     store.data.keys[log] = ("string", b"by hand")
@@ -158,13 +158,13 @@ async def test_the_first_signal_after_a_long_quarantine_is_heard(
 
 
 async def test_a_timer_of_a_spoilt_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orchestrator, "QUARANTINE_MS", OTHER_MS)
+    monkeypatch.setattr(quarantine, "QUARANTINE_MS", OTHER_MS)
     store = TroubledStore()
     inbox = PARTITION.session("s").inbox("A")
     async with working(store, rules=Rules(undeclared_grace_ms=1)):
         store.data.keys[inbox] = ("string", b"by hand")
         await store.say("s", "A", "BLOCKED", '{"on": "x"}')
-        await eventually(lambda: store.log("s") == ["1-0 BLOCKED"], "A waits")
+        await eventually(lambda: store.log("s") == ["1-0 RULES", "2-0 BLOCKED"], "A waits")
         await result(store, 0, "other")
         await eventually(store.is_settled, "the other session goes on")
         del store.data.keys[inbox]
@@ -207,7 +207,7 @@ async def test_a_defect_in_a_timer_stops_nothing(monkeypatch: pytest.MonkeyPatch
         await eventually(store.has_no_timer, "the timer is gone")
         await result(store, 0)
         await eventually(store.is_settled, "signals go on")
-    assert store.log("s") == ["1-0 BLOCKED", "2-0 PARTIAL_RESULT"]
+    assert store.log("s") == ["1-0 RULES", "2-0 BLOCKED", "3-0 PARTIAL_RESULT"]
 
 
 async def test_an_error_that_nobody_foresaw_ends_no_worker(

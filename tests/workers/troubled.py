@@ -123,8 +123,13 @@ class TroubledStore(MemoryStore):
         rows = self.rows(PARTITION.session(session).log)
         return [f"{row['id']} {row['type']}" for row in rows]
 
+    async def timers(self) -> list[bytes]:
+        """Timers that are set, but for those by which every agent's silence is judged."""
+        due = await self.due(0, 2**53, 100)
+        return [member for member, _ in due if b":silence:" not in member]
+
     async def has_no_timer(self) -> bool:
-        return not await self.due(0, 2**53, 1)
+        return not await self.timers()
 
     def is_settled(self) -> bool:
         return not self.rows(PARTITION.signals) and not self.under_way

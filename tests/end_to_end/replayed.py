@@ -1,0 +1,30 @@
+"""Every session on a server, replayed from its log and compared with what the server has."""
+
+import asyncio
+import re
+
+from fabric.client.comparison import Comparison, Difference
+from fabric.store.redis import RedisStore
+from tests.servers import RunningServer
+
+_LOG = re.compile(r"(?P<namespace>.+):\{(?P<partition>[0-9]+)\}:(?P<session>[^:]+):log")
+
+
+def check_sessions(server: RunningServer) -> None:
+    """Fail, naming the keys, when any session is not what its log makes of it."""
+    differences = asyncio.run(_differences(server))
+    assert not differences, "\n".join(map(str, differences))
+
+
+async def _differences(server: RunningServer) -> list[Difference]:
+    found: list[Difference] = []
+    for name in server.cli("KEYS", "*:log"):
+        match = _LOG.fullmatch(name)
+        assert match is not None, name
+        store = RedisStore(server.url, match["namespace"])
+        try:
+            keys = store.namespace.partition(int(match["partition"])).session(match["session"])
+            found += (await Comparison(store, keys).run()).differences
+        finally:
+            await store.close()
+    return found
