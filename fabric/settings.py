@@ -85,5 +85,5 @@ def load(**flags: Any) -> Settings:
             f"setting {where}: {first['msg']} (flag --{where.replace('_', '-')}, "
             f"FABRIC_{where.upper()}, or {CONFIG_NAME})"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{CONFIG_NAME} cannot be read: {error}") from None

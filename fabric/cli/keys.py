@@ -63,7 +63,13 @@ async def _keys(target: Target, name: str | None) -> list[Key]:
         partition, keys = connection.keys(name)
         session = Session(connection.store, keys)
         await session.must_exist()
-        return _of_session(partition, keys, list(await session.agents()))
+        claims = (await session.claims()).values()
+        resources = sorted({name for claim in claims for name in [*claim.writes, *claim.reads]})
+        return [
+            *_of_session(partition, keys, list(await session.agents())),
+            *_of_resources(keys, resources),
+            *_of_barriers(keys, list(await session.barriers())),
+        ]
 
 
 def _of_namespace(connection: Connection) -> list[Key]:
@@ -93,15 +99,36 @@ def _of_session(partition: Partition, keys: SessionKeys, agents: list[str]) -> l
         Key(keys.agents, "hash", "agent → status, percent, checkpoint …"),
         Key(keys.tasks, "hash", "task → how far it is"),
         Key(keys.dependencies, "hash", "dependency → who makes it, where it is, who waits"),
+        Key(keys.claims, "hash", "claim → who asked for which resources, held and waiting"),
+        Key(keys.barriers, "hash", "barrier → who leads it, who is to arrive, who has"),
+        Key(keys.escalations, "hash", "question → who asks, what was decided"),
         Key(keys.synthesis, "hash", "agent → how many of its results were taken in"),
         Key(keys.broadcast, "stream", "messages to everyone"),
         *(Key(keys.inbox(agent), "stream", f"messages to {agent}") for agent in agents),
         Key(keys.cursors, "hash", "agent → last messages it has read: inbox, broadcast"),
         Key(keys.incarnations, "hash", "agent → incarnation last handed out"),
-        Key(keys.meta, "hash", "number of log entries, the session's clock, when it opened"),
+        Key(keys.meta, "hash", "number of events, clock, time opened, last fencing token"),
         Key(partition.signals, "stream", "ingress: what the orchestrator has not handled yet"),
         Key(partition.dead, "stream", "refused signals, of this session and others"),
     ]
+
+
+def _of_resources(keys: SessionKeys, resources: list[str]) -> list[Key]:
+    locks = [
+        Key(keys.lock(name), "hash", f"who holds {name}, under which token") for name in resources
+    ]
+    return locks + [
+        Key(keys.queue(name), "zset", f"who waits for {name}, the next one first")
+        for name in resources
+    ]
+
+
+def _of_barriers(keys: SessionKeys, barriers: list[str]) -> list[Key]:
+    found = []
+    for name in barriers:
+        found.append(Key(keys.barrier(name), "hash", f"state, leader and members of {name}"))
+        found.append(Key(keys.arrived(name), "zset", f"who has arrived at {name}, when, ms"))
+    return found
 
 
 def _read(key: Key) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 import click
 import msgspec
 
+from fabric.cli import standing
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import ago, plain, print_json, print_lines, table
 from fabric.client.overview import GROUPS, Holder, PartitionSummary, partition, sessions
 from fabric.client.session import Session
-from fabric.core.record import Agent, Dependency, Task
+from fabric.core.record import Agent, BarrierState, Dependency, EscalationState, Task
 from fabric.wire.todo import todo
 
 #: Sessions listed unless more are asked for: a screenful.
@@ -62,23 +63,45 @@ async def _print_session(target: Target, name: str, *, as_json: bool) -> None:
         session = await _session(connection, name)
         agents = await session.agents()
         dependencies, tasks = await session.dependencies(), await session.tasks()
+        claims, barriers = await session.claims(), await session.barriers()
+        questions = await session.escalations()
     if as_json:
         print_json(
-            {"session": name, "agents": agents, "dependencies": dependencies, "tasks": tasks}
+            {
+                "session": name,
+                "agents": agents,
+                "dependencies": dependencies,
+                "tasks": tasks,
+                "claims": claims,
+                "barriers": barriers,
+                "escalations": questions,
+            }
         )
         return
+    waits = standing.waits(agents, claims, barriers)
     lines: list[str] = []
     for stream in sorted({agent.stream for agent in agents.values()}):
         members = {who: agent for who, agent in agents.items() if agent.stream == stream}
-        lines += [f"Stream {plain(stream)}" if stream else "No stream", *_agents(members), ""]
+        lines += [
+            f"Stream {plain(stream)}" if stream else "No stream",
+            *_agents(members, waits),
+            "",
+        ]
     if dependencies:
         lines += ["Dependencies", *_dependencies(dependencies), ""]
     if tasks:
         lines += ["Tasks", *_tasks(tasks), ""]
+    if claims:
+        lines += ["Resources", *standing.resources(claims), ""]
+    if any(barrier.state is not BarrierState.OVER for barrier in barriers.values()):
+        lines += ["Barriers", *standing.barriers(barriers), ""]
+    asked = sum(question.state is EscalationState.OPEN for question in questions.values())
+    if asked:
+        lines += [f"{asked} open questions: fabric escalations {plain(name)}", ""]
     print_lines(lines[:-1])
 
 
-def _agents(agents: dict[str, Agent]) -> list[str]:
+def _agents(agents: dict[str, Agent], waits: dict[str, list[str]]) -> list[str]:
     rows = [
         [
             name,
@@ -86,7 +109,7 @@ def _agents(agents: dict[str, Agent]) -> list[str]:
             _percent(agent.percent),
             agent.checkpoint,
             agent.task,
-            ", ".join(agent.waits_for) or agent.error,
+            ", ".join(waits[name]) or agent.error,
             f"{ago(agent.seen_ms)} ago",
         ]
         for name, agent in agents.items()

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fabric.core.order import Place
-from fabric.core.record import ENDED, Agent, BarrierState, ClaimState, EscalationState
+from fabric.core.record import ENDED, Agent, AgentStatus, BarrierState, ClaimState, EscalationState
 from fabric.core.session import Session
 from fabric.core.standing import in_force
 
@@ -79,7 +79,7 @@ def find(session: Session, start: str) -> list[Link] | None:
 def behind(session: Session, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
-    graph = _reachable(session, [name for name, a in session.agents.records.items() if _waits(a)])
+    graph = _reachable(session, [n for n, agent in session.agents.records.items() if _waits(agent)])
     stuck = _stuck(graph)
     needed_by: dict[str, list[str]] = {}
     for name in stuck:
@@ -131,7 +131,7 @@ def is_needed(session: Session, name: str) -> bool:
 
 
 def _waits(agent: Agent) -> bool:
-    return bool(agent.waits_for or agent.claims or agent.asks) and agent.status not in ENDED
+    return agent.status in (AgentStatus.BLOCKED, AgentStatus.PAUSED)
 
 
 def _at_work(session: Session, names: Iterable[str]) -> tuple[str, ...]:

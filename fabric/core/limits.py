@@ -13,7 +13,7 @@ PAYLOAD_BYTES_MAX = 1_048_576
 #: Levels of nesting in a payload. A parser's stack is the reason; 64 is beyond any real document.
 PAYLOAD_DEPTH_MAX = 64
 
-#: Fields of one ingress entry. The envelope has 11; the flat spelling adds a payload's own.
+#: Fields of one ingress entry. The envelope has 12; the flat spelling adds a payload's own.
 ENTRY_FIELDS_MAX = 64
 
 #: Bytes of one envelope field other than the payload (a traceparent has 55, a signature some 500).

@@ -70,6 +70,8 @@ BEGINNINGS = frozenset(
         SignalType.INTEGRATION_REQUIRED,
     }
 )
+#: These change nobody's waits.
+QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HEARTBEAT})
 HELD_UP = frozenset({AgentStatus.BLOCKED, AgentStatus.PAUSED})
 
 Alarm = Callable[[Session, str, Rules], Decision | None]
@@ -104,7 +106,7 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
                 untangle.look(session, signal.emitter, rules, decision)
     if rules.routes and decision.outcome is Outcome.ACCEPTED:
         decision = forwarding.along_routes(signal, rules, decision)
-    if session.barriers.records or session.deadlocks:
+    if (session.barriers.records or session.deadlocks) and signal.type not in QUIET:
         decision = decision.own()
         _look_over(session, rules, decision)
     return decision if prelude is None else prelude.then(decision)

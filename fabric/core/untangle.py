@@ -85,18 +85,12 @@ def _report(
     session: Session, name: str, cycle: list[Link], rules: Rules, decision: Decision
 ) -> None:
     members = [link.agent for link in cycle]
+    affected = behind(session, cycle)
     for question_id in sorted(session.deadlocks):
         known = session.escalations.records[question_id]
         if {agent for agent, _, _ in known.cycle} == set(members):
-            if name not in known.waiting:
-                known.waiting = [*known.waiting, name]
-                session.escalations.put(question_id, known)
-                stuck = Escalate(
-                    f"{name} is stuck behind a deadlock. {known.question}", id=question_id
-                )
-                decision.derive(name, SignalType.ESCALATE, ORCHESTRATOR, "", stuck)
+            _add_affected(session, question_id, known, affected, decision)
             return
-    affected = behind(session, cycle)
     question = Escalation(
         EscalationState.OPEN,
         f"Deadlock: {described(cycle)}. Who gives way?",
@@ -109,6 +103,22 @@ def _report(
         cycle=[(link.agent, link.wait.kind, link.wait.on) for link in cycle],
     )
     note(session, decision, question, rules, told=[*members, *affected])
+
+
+def _add_affected(
+    session: Session,
+    question_id: str,
+    known: Escalation,
+    affected: list[str],
+    decision: Decision,
+) -> None:
+    """Tell those who have come to stand behind a deadlock that was reported before."""
+    for name in affected:
+        if name not in known.waiting:
+            known.waiting = [*known.waiting, name]
+            session.escalations.put(question_id, known)
+            stuck = Escalate(f"{name} is stuck behind it. {known.question}", id=question_id)
+            decision.derive(name, SignalType.ESCALATE, ORCHESTRATOR, "", stuck)
 
 
 def _context(cycle: list[Link], affected: list[str]) -> Raw:

@@ -162,8 +162,8 @@ def test_every_line_of_keys_reads_its_key(
         program, flag, socket, *words = shlex.split(command)
         assert (program, flag, socket) == ("redis-cli", "-s", str(server.socket))
         read += bool(server.cli(*words))
-    # Three keys of each are empty here: no synthesizer runs, nothing was refused, and so on.
-    assert read >= len(lines) - 7
+    # Some are empty here: no synthesizer runs, nothing was refused, nobody has asked anything.
+    assert read >= len(lines) - (7 if of == "namespace" else 10)
 
 
 def test_keys_for_programs(example: Shell, session: str) -> None:

@@ -1,0 +1,68 @@
+"""Who holds what, who waits for what, who has arrived where: the tables of `fabric status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fabric.cli.output import table
+from fabric.core.record import IN_FORCE, Agent, Barrier, BarrierState, Claim, ClaimState
+
+#: Names of agents in one cell; how many more there are is said after them.
+NAMES_MAX = 8
+
+
+def waits(
+    agents: Mapping[str, Agent], claims: Mapping[str, Claim], barriers: Mapping[str, Barrier]
+) -> dict[str, list[str]]:
+    """Return, for each agent, what it waits for: dependencies, resources, answers, barriers."""
+    found = {name: [*agent.waits_for, *agent.asks] for name, agent in agents.items()}
+    for claim in claims.values():
+        if claim.state is ClaimState.WAITING and claim.agent in found:
+            found[claim.agent] += [*claim.writes, *claim.reads]
+    for name, barrier in barriers.items():
+        for agent in [*barrier.arrived, *barrier.held] if barrier.state in IN_FORCE else ():
+            if agent in found:
+                found[agent].append(name)
+    return found
+
+
+def resources(claims: Mapping[str, Claim]) -> list[str]:
+    """Return a row for each resource: holder, token, and who waits, the next one first."""
+    holders: dict[str, list[Claim]] = {}
+    queues: dict[str, list[Claim]] = {}
+    for claim in claims.values():
+        side = holders if claim.state is ClaimState.HELD else queues
+        for resource in [*claim.writes, *claim.reads]:
+            side.setdefault(resource, []).append(claim)
+    rows = []
+    for resource in sorted({*holders, *queues}):
+        held = sorted(holders.get(resource, []), key=lambda claim: claim.token)
+        waiting = sorted(
+            queues.get(resource, []), key=lambda c: (c.rank_ms, c.asked, c.place, c.agent)
+        )
+        rows.append(
+            [
+                resource,
+                _names([claim.agent for claim in held]),
+                str(held[-1].token) if held else "",
+                _names([claim.agent for claim in waiting]),
+            ]
+        )
+    return table(("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY"), rows, "  ")
+
+
+def barriers(found: Mapping[str, Barrier]) -> list[str]:
+    """Return a row for each barrier that is not over: state, leader, who is missing."""
+    rows = []
+    for name, barrier in found.items():
+        if barrier.state is BarrierState.OVER:
+            continue
+        missing = [member for member in barrier.members if member not in barrier.arrived]
+        count = f"{len(barrier.arrived)} of {len(barrier.members)}"
+        rows.append([name, barrier.state.value, barrier.leader, count, _names(missing)])
+    return table(("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING"), rows, "  ")
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - NAMES_MAX
+    return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
