@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fabric.client.message import Message
     from fabric.client.session import Session
     from fabric.client.sync import SyncAgent, SyncFabric
+    from fabric.client.verb.grant import Grant
+    from fabric.client.verb.told import Past
     from fabric.core.signal import SignalType
     from fabric.errors import FabricError
 
@@ -24,7 +26,9 @@ _HOMES = {
     "Agent": "fabric.client.agent",
     "Fabric": "fabric.client.fabric",
     "FabricError": "fabric.errors",
+    "Grant": "fabric.client.verb.grant",
     "Message": "fabric.client.message",
+    "Past": "fabric.client.verb.told",
     "Session": "fabric.client.session",
     "SignalType": "fabric.core.signal",
     "SyncAgent": "fabric.client.sync",
@@ -36,7 +40,9 @@ __all__ = [
     "Agent",
     "Fabric",
     "FabricError",
+    "Grant",
     "Message",
+    "Past",
     "Session",
     "SignalType",
     "SyncAgent",

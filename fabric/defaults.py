@@ -29,6 +29,9 @@ INGRESS_MAX = 100_000
 #: How long a signal is tried, over reconnects and back-pressure, before its emitter is told.
 EMIT_LIMIT_MS = 30_000
 
+#: An agent that has said nothing for so long says that it is alive.
+HEARTBEAT_MS = 10_000
+
 
 def namespace_fault(name: str) -> str | None:
     """Say what is wrong with the name of a namespace; None when nothing is."""

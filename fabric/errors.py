@@ -7,6 +7,7 @@ The branches say who is at fault: the caller, another agent (a peer), or the ser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -77,6 +78,32 @@ class DependencyFailedError(PeerError):
     """The producer of a dependency has failed."""
 
     code = "DEPENDENCY_FAILED"
+
+
+class DeadlockError(PeerError):
+    """A wait, or a claim, is refused: the agents would wait for each other for ever.
+
+    `cycle` names them in order, each waiting for the next and the last for the first; `affected`
+    are stuck behind them. Both are empty when somebody has decided who gives way. Give back what
+    the others wait for, then ask again.
+    """
+
+    code = "DEADLOCK"
+    exit_code = 5
+
+    def __init__(
+        self, reason: str, cycle: Sequence[str] = (), affected: Sequence[str] = ()
+    ) -> None:
+        self.cycle = tuple(cycle)
+        self.affected = tuple(affected)
+        shown = f" ({' → '.join([*cycle, cycle[0]])})" if cycle else ""
+        super().__init__(f"{reason}{shown}: give back what the others wait for, then ask again")
+
+
+class BarrierError(PeerError):
+    """An integration does not take place: says why, and who was missing."""
+
+    code = "BARRIER"
 
 
 class WaitTimeoutError(PeerError):

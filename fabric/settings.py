@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     ingress_max: int = Field(defaults.INGRESS_MAX, ge=1)
     emit_limit_ms: int = Field(defaults.EMIT_LIMIT_MS, ge=0)
     #: An agent that has said nothing for so long says that it is alive.
-    heartbeat_ms: int = Field(10_000, ge=100)
+    heartbeat_ms: int = Field(defaults.HEARTBEAT_MS, ge=100)
 
     @field_validator("namespace")
     @classmethod

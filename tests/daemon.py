@@ -28,7 +28,12 @@ class Daemon:
     """One worker process, and what it says."""
 
     def __init__(
-        self, url: str, *flags: str, worker: str = "orchestrator", lease_ms: int = LEASE_MS
+        self,
+        url: str,
+        *flags: str,
+        worker: str = "orchestrator",
+        lease_ms: int = LEASE_MS,
+        rules: Path | None = None,
     ) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
@@ -37,7 +42,7 @@ class Daemon:
                 *("--redis-url", url, "--lease-ms", str(lease_ms), *flags),
             ],
             cwd=tempfile.gettempdir(),
-            env=environment(),
+            env=environment() | ({"FABRIC_CONFIG": str(rules)} if rules else {}),
             stdin=subprocess.DEVNULL,
             stderr=self._said,
         )
@@ -100,9 +105,13 @@ def daemon() -> Iterator[StartDaemon]:
     started: list[Daemon] = []
 
     def start(
-        url: str, *flags: str, worker: str = "orchestrator", lease_ms: int = LEASE_MS
+        url: str,
+        *flags: str,
+        worker: str = "orchestrator",
+        lease_ms: int = LEASE_MS,
+        rules: Path | None = None,
     ) -> Daemon:
-        started.append(Daemon(url, *flags, worker=worker, lease_ms=lease_ms))
+        started.append(Daemon(url, *flags, worker=worker, lease_ms=lease_ms, rules=rules))
         return started[-1]
 
     yield start

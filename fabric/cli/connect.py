@@ -30,7 +30,8 @@ TERMINATED = 143
 
 #: Settings of a Target that no flag sets: with one of them in the environment, all is looked up.
 _LIMITS = frozenset(
-    defaults.ENV_PREFIX + name for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS")
+    defaults.ENV_PREFIX + name
+    for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS", "HEARTBEAT_MS")
 )
 
 
@@ -57,6 +58,7 @@ class Target:
     partitions: int = defaults.PARTITIONS
     ingress_max: int = defaults.INGRESS_MAX
     emit_limit_ms: int = defaults.EMIT_LIMIT_MS
+    heartbeat_ms: int = defaults.HEARTBEAT_MS
 
     def need(self, what: str, given: str | None = None) -> str:
         """Return the session, agent or stream to work with. Raises ConfigError without one."""
@@ -91,6 +93,7 @@ def target_of(redis_url: str | None, **flags: str | None) -> Target:
         found.partitions,
         found.ingress_max,
         found.emit_limit_ms,
+        found.heartbeat_ms,
     )
 
 

@@ -1,4 +1,4 @@
-"""`fabric demo`: a fleet of reviewers at work on real files, live; at the end, their report."""
+"""`fabric demo`: a fleet of agents at work on real files, live; at the end, their report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json
 from fabric.demo import run as fleet
 from fabric.demo.board import Board
+from fabric.demo.changes import changes, hand_over
+from fabric.demo.fleet import COPY_FOLDER
 from fabric.demo.listing import Listing, find
 from fabric.demo.report import Report, Row, clock, render
 from fabric.errors import CallerError
@@ -35,19 +37,34 @@ LOG_BYTES_MAX = 4_000
 @on_target("session")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there too.")
 @click.option(
+    "--fixed",
+    type=click.Path(file_okay=False),
+    help="Put the fixed copies of files into this folder, which must be empty or not there.",
+)
+@click.option(
     "--keep/--no-keep",
     default=None,
     help="Leave this project's own server running, to look inside. On a terminal it is.",
 )
 @json_option
 def command(
-    target: Target, path: str | None, output: str | None, keep: bool | None, as_json: bool
+    target: Target,
+    path: str | None,
+    output: str | None,
+    fixed: str | None,
+    keep: bool | None,
+    as_json: bool,
 ) -> None:
     """Review the Python files under PATH with six agents, each a process of its own.
 
     They report progress, checkpoints and findings; one makes an index on which two others are
-    blocked until it is there. On a terminal you watch them; when piped, each signal is a line on
-    stderr. The report, in Markdown, goes to stdout. PATH defaults to this package's own source.
+    blocked until it is there. Three more agents fix a scratch copy of some of the files: two want
+    to edit the same one, so that a conflict is settled by priority, and one stops all at a barrier
+    to look the edits through. PATH itself is only read.
+
+    On a terminal you watch them; when piped, each signal is a line on stderr. The report, in
+    Markdown, goes to stdout. PATH defaults to this package's own source. Exit code 1 when an agent
+    fails, or an edit is lost.
     """
     path = path or str(Path(fabric.__file__).parent)
     try:
@@ -56,6 +73,8 @@ def command(
         raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
     if not listing.files:
         raise CallerError(f"there are no Python files under {plain(path)}")
+    if fixed is not None and Path(fixed).is_dir() and any(Path(fixed).iterdir()):
+        raise CallerError(f"{plain(fixed)} is not empty: name a new folder for the fixed files")
     # An orchestrator that cannot read its rules would be started again for ever.
     rulebook.load()
     session = target.session or datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
@@ -66,17 +85,21 @@ def command(
             is_kept = sys.stdout.isatty() if keep is None else keep
             ending.callback(mine.leave if is_kept else mine.release)
             target = replace(target, redis_url=Secret(mine.url))
-        report = run(_review(target, session, path, listing))
+        report = run(_review(target, session, path, listing, fixed))
         text = render(report)
         if output:
             Path(output).write_text(text)
         _show(report, text, as_json=as_json)
-    if any(agent.status != "completed" for agent in report.agents):
+    for lost in report.changes.lost:
+        _say(f"{plain(lost)} of the copy does not hold both edits")
+    if report.changes.lost or any(agent.status != "completed" for agent in report.agents):
         click.get_current_context().exit(1)
 
 
-async def _review(target: Target, session: str, path: str, listing: Listing) -> Report:
-    """Run workers and fleet; return the report."""
+async def _review(
+    target: Target, session: str, path: str, listing: Listing, fixed: str | None
+) -> Report:
+    """Run workers and fleet; return the report. `fixed` is where the fixed files are to go."""
     started = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="fabric-demo-") as folder:
         scratch = Path(folder)
@@ -97,8 +120,11 @@ async def _review(target: Target, session: str, path: str, listing: Listing) -> 
             except BaseException:
                 sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
                 raise
+        found = changes(scratch / COPY_FOLDER, board.turns, board.remarks)
+        if fixed is not None:
+            _hand_over(scratch, fixed)
     commands = [line for line, _ in await lines(target, session)]
-    ended = [agent.ended_ms or 0 for agent in board.agents.values()]
+    ended = [agent.ended_ms or 0 for agent in board.agents.values() if agent.is_reviewer]
     return Report(
         path=path,
         session=session,
@@ -110,7 +136,16 @@ async def _review(target: Target, session: str, path: str, listing: Listing) -> 
         timeline=tuple(board.timeline),
         commands=tuple(commands),
         skipped=listing.skipped,
+        changes=found,
     )
+
+
+def _hand_over(scratch: Path, fixed: str) -> None:
+    try:
+        hand_over(scratch / COPY_FOLDER, Path(fixed))
+    except OSError as error:
+        reason = error.strerror or error
+        raise CallerError(f"{plain(fixed)} cannot be written: {reason}") from None
 
 
 def _view() -> AbstractContextManager[fleet.Show]:

@@ -10,7 +10,8 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
 from fabric.client.emitter import Emitter
 from fabric.client.ending import until_ended
-from fabric.client.shell import Resolved, Shell
+from fabric.client.shell import Shell
+from fabric.client.verb.awaited import Resolved
 from fabric.core.record import Agent, AgentStatus
 from fabric.errors import ConfigError
 
@@ -37,11 +38,15 @@ def command(
     \b
       fabric wait schema-change    as the agent (FABRIC_AGENT): BLOCKED until it is resolved;
                                    prints its location
+      fabric wait QUESTION-ID      until somebody has decided; prints the decision
+      fabric wait config.py        while another agent has it: until it is this agent's turn,
+                                   who has it then (--json: with the token) until RELEASE
       fabric wait --agent QA       until that agent has completed (exit code 1: it has failed)
       fabric wait --all            until all agents of the session have
 
     Exit code 7 when --timeout is over first; the message says on whom it waited. A wait for a
-    dependency that ends without an answer is withdrawn.
+    dependency that ends without an answer is withdrawn. Exit code 5 when the agents would wait for
+    each other for ever, and this one is chosen to give way; 1 when the agent is told to stop.
     """
     named = context.get_parameter_source("agent") is ParameterSource.COMMANDLINE
     if everyone and (dependency or named):
@@ -80,7 +85,14 @@ def _shell(connection: Connection, session: str, agent: str) -> Shell:
         limit_ms=target.emit_limit_ms,
     )
     return Shell(
-        connection.store, partition, keys, emitter, agent=agent, stream=target.stream, note=_note
+        connection.store,
+        partition,
+        keys,
+        emitter,
+        agent=agent,
+        stream=target.stream,
+        heartbeat_ms=target.heartbeat_ms,
+        note=_note,
     )
 
 
@@ -99,11 +111,23 @@ def _note(text: str) -> None:
 
 def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
     if as_json:
-        click.echo(
-            json_line({"dependency": dependency, "by": answer.by, "location": answer.location})
-        )
+        found: dict[str, str | int | None] = {
+            "dependency": dependency,
+            "by": answer.by,
+            "location": answer.location,
+        }
+        more = {"token": answer.token, "decision": answer.decision}
+        found |= {name: value for name, value in more.items() if value is not None}
+        click.echo(json_line(found))
+    elif answer.decision is not None:
+        click.echo(answer.decision)
     elif answer.location is not None:
         click.echo(answer.location)
+    if answer.token is not None:
+        _note(
+            f"{dependency} is yours, under token {answer.token}, "
+            f"until `fabric emit 'RELEASE({dependency})'`"
+        )
 
 
 def _row(name: str, agent: Agent, *, as_json: bool) -> str:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from fabric.client.emitter import Emitter
-from fabric.client.mailbox import Mailbox
 from fabric.client.message import Message
 from fabric.client.session import Session
+from fabric.client.verb.grant import Writing
+from fabric.client.verb.integration import Integrating
+from fabric.client.verb.life import Life
+from fabric.client.verb.told import Past
+from fabric.client.verb.voice import Voice
 from fabric.core.signal import SignalType
-from fabric.errors import (
-    FabricError,
-    NotAllowedError,
-    ServerError,
-    WaitTimeoutError,
-)
+from fabric.errors import FabricError
 from fabric.settings import Settings
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
-from fabric.wire.entry import decode
-from fabric.wire.spelling import encode
 
 logger = logging.getLogger("fabric.agent")
 
@@ -36,7 +33,12 @@ class Agent:
     """An agent at work: `async with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
     Signals are numbered within the incarnation that the server hands out at the start, so a signal
-    that is sent again after a lost reply acts once. All times are ms unless named otherwise.
+    that is sent again after a lost reply acts once. All times are ms unless named otherwise; every
+    `timeout` is in seconds, and raises WaitTimeoutError, which says for what and on whom it waited.
+
+    The verbs that wait for something shared (`ready`, `checkpoint`, `writing`, `wait_for`,
+    `escalate`, `integrating`) raise NotAllowedError when the orchestrator refuses them, and return
+    only when no integration that has met the agent is under way: who waits counts as arrived.
     """
 
     def __init__(
@@ -54,32 +56,61 @@ class Agent:
         self.name = name
         self.stream = stream
         self.session = Session(store, keys)
-        #: Handed out by the server when the agent starts; 0 before.
-        self.incarnation = 0
         self._store = store
         self._keys = keys
         self._partition = partition
         self._emitter = emitter
         self._settings = settings
         self._declared = declared
-        self._mailbox = Mailbox(store, keys, name, settings.block_ms)
-        self._seq = 0
-        self._turn = asyncio.Lock()
-        self._spoke_at = 0.0
+        self._voice = Voice(emitter, keys.name, name, stream)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended = True
+        self._prepare(0)
+
+    def _prepare(self, incarnation: int) -> None:
+        """Make what one incarnation keeps: nothing of the last one is in force."""
+        self._life = Life(
+            self._store,
+            self._keys,
+            self._emitter,
+            self._voice,
+            self._in_background,
+            dead=self._store.namespace.partition(self._partition).dead,
+            name=self.name,
+            block_ms=self._settings.block_ms,
+            is_successor=incarnation > 1,
+        )
+        self._mailbox = self._life.mailbox
+
+    @property
+    def incarnation(self) -> int:
+        """The number that the server handed out when the agent last started; 0 before."""
+        return self._voice.incarnation
+
+    @property
+    def cancelled(self) -> str | None:
+        """Why the agent is to stop, once it has been told so (CANCEL that names nothing else, as
+        after a failure in its group); None until then. It is for the agent to obey.
+        """
+        return self._life.told.cancelled
+
+    @property
+    def resumed(self) -> Past | None:
+        """Where the last incarnation was, when it was cut off; None when it was not, and until the
+        message has come. After `ready` it has.
+        """
+        return self._life.told.resumed
 
     async def __aenter__(self) -> Agent:
         """Begin a new incarnation: STARTED, with what was declared."""
-        self.incarnation = await self._emitter.insist(
+        incarnation = await self._emitter.insist(
             lambda: self._store.enroll(self._partition, self._keys.name, self.name)
         )
-        self._mailbox = Mailbox(self._store, self._keys, self.name, self._settings.block_ms)
+        self._prepare(incarnation)
         await self._emitter.insist(self._mailbox.restore)
-        self._seq, self._ended = 0, False
+        self._voice.begin(incarnation)
         await self.emit(SignalType.STARTED, self._declared)
         self._in_background(self._mailbox.run())
-        self._in_background(self._keep_alive())
+        self._in_background(self._voice.keep_alive(self._settings.heartbeat_ms / 1000))
         return self
 
     async def __aexit__(
@@ -91,10 +122,10 @@ class Agent:
         """End the incarnation, unless `complete` or `fail` has done so."""
         try:
             if error is None:
-                if not self._ended:
+                if not self._voice.ended:
                     await self.complete()
                 await self._mailbox.leave()
-            elif not self._ended:
+            elif not self._voice.ended:
                 text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
                 # The error that ended the agent matters more than one in reporting it.
                 with suppress(FabricError):
@@ -106,30 +137,7 @@ class Agent:
 
     async def emit(self, kind: SignalType, payload: dict[str, Any] | None = None) -> str:
         """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
-        async with self._turn:
-            return await self._send(kind, payload or {})
-
-    async def _send(self, kind: SignalType, payload: dict[str, Any]) -> str:
-        """Send a signal, now that it is its turn: numbers grow in the order of sending."""
-        if self._ended:
-            raise NotAllowedError(f"{self.name} has ended, or not begun: enter it (`async with`)")
-        entry = encode(
-            {
-                "session": self._keys.name,
-                "type": kind.value,
-                "emitter": self.name,
-                "stream": self.stream,
-                "seq": self._seq + 1,
-                "incarnation": self.incarnation,
-                "payload": payload,
-            }
-        )
-        decode(entry)
-        # The number is spent even when sending fails: the signal may have arrived all the same.
-        self._seq += 1
-        (entry_id,) = await self._emitter.send([entry])
-        self._spoke_at = asyncio.get_running_loop().time()
-        return entry_id.decode()
+        return await self._voice.say(kind, payload or {})
 
     async def progress(
         self,
@@ -156,9 +164,77 @@ class Agent:
         """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
         await self.emit(SignalType.PARTIAL_RESULT, _given(partial=partial, checkpoint=checkpoint))
 
-    async def checkpoint(self, name: str) -> None:
-        """Say that a safe place to pause is reached."""
-        await self.emit(SignalType.CHECKPOINT_REACHED, {"checkpoint": name})
+    async def ready(self, *, timeout: float | None = None) -> None:
+        """Return when the start has been handled, and no integration under way holds the agent.
+
+        Whoever starts while an integration is under way is held until that is over. Nobody learns
+        so from STARTED alone: what must not begin too early, begins after this.
+        """
+        await self._life.checkpoints.reach(None, timeout)
+
+    async def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
+        """Say that a safe place to pause is reached, and pause there when that is asked for.
+
+        Returns when its own signal has come back, so that all that came before it is known, and
+        when the integration that met it here, if any, is over. After a timeout the agent counts as
+        arrived all the same.
+        """
+        await self._life.checkpoints.reach(name, timeout)
+
+    def writing(
+        self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
+    ) -> Writing:
+        """Ask for paths, globs or named things, all or none: `async with` waits for the grant.
+
+        At the end of the block all is given back. It is the agent's: two of its tasks do not keep
+        each other out, and what both use goes back with the last. Raises DeadlockError when the
+        agents would wait for each other for ever; see Grant for what can be taken away.
+        """
+        return Writing(self._life.grants, writes, reads, timeout)
+
+    def integrating(
+        self,
+        name: str,
+        *,
+        deadline_ms: int | None = None,
+        level: int = 3,
+        timeout: float | None = None,
+    ) -> Integrating:
+        """Have all agents meet at a safe place: `async with` waits for them, its end lets them go.
+
+        Raises BarrierError when it is called off or cannot be called. When the block raises, the
+        others stay where they are: enter it again under the same name to try again, or let them go
+        with `emit(SignalType.INTEGRATED, {"name": name})`; the end of the agent lets them go too.
+        """
+        return Integrating(
+            self._life.integrations, name, deadline_ms=deadline_ms, level=level, timeout_s=timeout
+        )
+
+    async def escalate(
+        self,
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        context: Any = None,
+        to: str | None = None,
+        id: str | None = None,  # noqa: A002 - the payload's own name for it
+        timeout: float | None = None,
+    ) -> str:
+        """Ask a person, or the agent `to`; return what was decided.
+
+        The question is known by `id`, made up when none is given; it stays open after a timeout.
+        """
+        return await self._life.enquiries.ask(
+            question, options=options, context=context, to=to, id_=id, timeout_s=timeout
+        )
+
+    async def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see escalate
+        """Answer a question that this agent was asked, by its `id` in the ESCALATE."""
+        await self.emit(SignalType.DECIDED, {"escalation": id, "decision": answer})
+
+    async def release(self, *names: str) -> None:
+        """Give back what `wait_for` has waited for and got: resources that another had."""
+        await self._life.grants.give_back(names)
 
     async def resolve(
         self, dependency: str, *, location: str | None = None, consumers: Sequence[str] = ()
@@ -174,34 +250,20 @@ class Agent:
     ) -> str | None:
         """Wait until somebody resolves a dependency; return its location, if it has one.
 
-        `timeout` is in seconds. Raises WaitTimeoutError, saying on whom it waited, or
-        DependencyFailedError when all who were to produce it have failed. Either way, and when it
-        is cancelled, the wait is withdrawn.
+        Of a question it waits for the decision, and returns it. Of a resource that another agent
+        holds it waits for its turn, returns None, and has it until `release`; `writing` gives it
+        back by itself. Raises DependencyFailedError when all who were to produce it have failed,
+        DeadlockError when the agents would wait for each other for ever. Then, after a timeout, and
+        when it is cancelled, the wait is withdrawn.
         """
-        if dependency in self._mailbox.locations:
-            return self._mailbox.locations[dependency]
-        answer = self._mailbox.expect(dependency)
-        try:
-            async with asyncio.timeout(timeout):
-                await self.emit(SignalType.BLOCKED, _given(on=dependency, reason=reason))
-                return await answer
-        except BaseException as error:
-            self._mailbox.unexpect(dependency, answer)
-            self._in_background(self._withdraw(dependency))
-            if not isinstance(error, TimeoutError):
-                raise
-            whom = await self._blame(dependency)
-            raise WaitTimeoutError(
-                f"{self.name} waited {timeout:g} s for {dependency}: {whom}"
-            ) from None
-        finally:
-            self._mailbox.unexpect(dependency, answer)
+        return await self._life.waits.wait_for(dependency, reason, timeout)
 
     def messages(self) -> AsyncGenerator[Message, None]:
         """Yield what arrives for this agent, from where it last was; never ends by itself.
 
         A message counts as read when the next one is asked for: what a crash left unread comes
-        again in the next incarnation, with the same id.
+        again in the next incarnation, with the same id. What the same task says meanwhile is taken
+        for an answer to it, so that agents who answer each other for ever are stopped.
         """
         return self._mailbox.messages()
 
@@ -212,50 +274,18 @@ class Agent:
     async def complete(self, result: Any = None) -> None:
         """End well, with the full result. Afterwards the agent says nothing more."""
         await self.emit(SignalType.COMPLETED, _given(result=result))
-        self._ended = True
+        self._voice.ended = True
 
     async def fail(self, error: str, *, retryable: bool = False) -> None:
         """End badly. Afterwards the agent says nothing more."""
         await self.emit(SignalType.FAILED, {"error": error, "retryable": retryable})
-        self._ended = True
+        self._voice.ended = True
 
-    async def _withdraw(self, dependency: str) -> None:
-        async with self._turn:
-            # Another wait for the same thing may have begun meanwhile: that one stands.
-            if not self._ended and not self._mailbox.expects(dependency):
-                with suppress(FabricError):
-                    await self._send(SignalType.RELEASE, {"resources": [dependency]})
-
-    async def _blame(self, dependency: str) -> str:
-        try:
-            return await self.session.blame(dependency)
-        except ServerError as error:
-            return f"on whom is not known ({error})"
-
-    async def _keep_alive(self) -> None:
-        """Send HEARTBEAT whenever nothing else was said for a while."""
-        pause_s = self._settings.heartbeat_ms / 1000
-        loop = asyncio.get_running_loop()
-        while not self._ended:
-            silent_s = loop.time() - self._spoke_at
-            if silent_s < pause_s:
-                await asyncio.sleep(pause_s - silent_s)
-                continue
-            try:
-                async with self._turn:
-                    # Something may have been said while this waited for its turn.
-                    if loop.time() - self._spoke_at >= pause_s:
-                        await self._send(SignalType.HEARTBEAT, {})
-            except NotAllowedError:
-                return
-            except ServerError as error:
-                logger.warning("%s: heartbeat: %s", self.name, error)
-                await asyncio.sleep(pause_s)
-
-    def _in_background(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._end)
+        return task
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -1,16 +1,19 @@
-"""An agent's incoming side: inbox and broadcast read in order, waits answered, the place kept."""
+"""An agent's incoming side: inbox and broadcast read in the order of the log, the place kept."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
 
 from fabric.client.message import Message, read
-from fabric.errors import DependencyFailedError, NotAllowedError, ServerError
+from fabric.client.verb.request import Requests
+from fabric.client.verb.voice import handled_hops
+from fabric.errors import NotAllowedError, ServerError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, ClientStore
+from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.stream import parse_id
 
 logger = logging.getLogger("fabric.mailbox")
@@ -26,14 +29,33 @@ UNREAD_MAX = 10_000
 RETRY_S = 0.5
 
 
+class Listener(Protocol):
+    """Who keeps something that messages change."""
+
+    def hear(self, message: Message, *, is_new: bool) -> None:
+        """Look at a message, each once, in the order of the log.
+
+        `is_new`: it came after the agent last began; what is older was told to its predecessor.
+        """
+
+
 class Mailbox:
     """Reads on from where the agent last was, in this incarnation or the one before.
 
-    The place is stored as `messages()` takes them; for an agent that has not asked for any, when it
-    ends well. After a crash, what was not taken is shown again.
+    Every message is heard by the listeners, then by the requests that wait for an answer, then kept
+    for `messages()`. The place is stored as `messages()` takes them; for an agent that has not
+    asked for any, when it ends well. After a crash, what was not taken is shown again.
     """
 
-    def __init__(self, store: ClientStore, keys: SessionKeys, agent: str, block_ms: int) -> None:
+    def __init__(
+        self,
+        store: ClientStore,
+        keys: SessionKeys,
+        agent: str,
+        block_ms: int,
+        requests: Requests,
+        listeners: Sequence[Listener],
+    ) -> None:
         self._store = store
         self._keys = keys
         self._agent = agent
@@ -45,63 +67,78 @@ class Mailbox:
         self._iterated = False
         #: More has come than was kept before anybody asked: it is to be read again.
         self._overflowed = False
-        #: The last message that was there before this mailbox was opened.
-        self._opened_at = BEGINNING
+        #: Of each stream, the last message that was there before this mailbox was opened, and the
+        #: last that was heard.
+        self._opened_at = [BEGINNING, BEGINNING]
+        self._heard = [BEGINNING, BEGINNING]
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._waits: dict[str, list[asyncio.Future[str | None]]] = {}
-        #: Dependency → location, of all that were resolved while this mailbox was open.
-        self.locations: dict[str, str | None] = {}
+        self._requests = requests
+        # Whoever handles a message may wait for an answer, which lies behind all that is unread.
+        requests.began = self._room.set
+        self._listeners = listeners
 
     async def restore(self) -> None:
         """Find the stored place."""
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
         self._place = parse_cursor(stored)
         self._taken = list(self._place)
-        newest = await self._store.entries(self._streams[0], b"-", b"+", 1, newest_first=True)
-        self._opened_at = newest[0][0] if newest else BEGINNING
+        for number, stream in enumerate(self._streams):
+            newest = await self._store.entries(stream, b"-", b"+", 1, newest_first=True)
+            self._opened_at[number] = newest[0][0] if newest else BEGINNING
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""
         while True:
             try:
-                await self._room.wait()
+                if not self._requests.are_open:
+                    await self._room.wait()
                 after = dict(zip(self._streams, self._place, strict=True))
-                found = await self._store.read_streams(after, COUNT, self._block_ms)
+                wanted, letters_after = dict(after), self._requests.place
+                if letters_after is not None:
+                    wanted[self._requests.dead] = letters_after
+                found = await self._store.read_streams(wanted, COUNT, self._block_ms)
                 if list(after.values()) != self._place:
                     continue  # what was not kept is asked for now: read from there
             except (ServerError, NotAllowedError) as error:
                 logger.warning("%s: inbox: %s", self._agent, error)
                 await asyncio.sleep(RETRY_S)
                 continue
-            messages = []
-            for number, stream in enumerate(self._streams):
-                entries = found.get(stream, [])
-                messages += [read(entry, to_everyone=number == 1) for entry in entries]
-                if entries:
-                    self._place[number] = entries[-1][0]
-            messages.sort(key=lambda message: parse_id(message.id.encode()))
-            for message in messages:
-                self._deliver(message)
+            pages = [found.get(stream, []) for stream in self._streams]
+            is_all = self._take(pages)
+            if is_all:
+                # A refusal may say why nothing comes, and what has come is known first.
+                self._requests.read_letters(found.get(self._requests.dead, []))
+
+    def _take(self, pages: list[list[Entry]]) -> bool:
+        """Deliver what was read, in the order of the log; return whether that was all there was.
+
+        What lies behind the end of a page that was cut off is left for the next time: something
+        older than it may be missing.
+        """
+        ends = [parse_id(page[-1][0]) for page in pages if len(page) >= COUNT]
+        upto = min(ends, default=None)
+        messages: list[Message] = []
+        for number, page in enumerate(pages):
+            for entry in page:
+                if upto is None or parse_id(entry[0]) <= upto:
+                    messages.append(read(entry, to_everyone=number == 1))
+                    self._place[number] = entry[0]
+        messages.sort(key=lambda message: parse_id(message.id.encode()))
+        for message in messages:
+            self._deliver(message)
+        return upto is None
 
     def _deliver(self, message: Message) -> None:
-        dependency = message.payload.get("dependency_id")
-        if isinstance(dependency, str) and not message.to_everyone:
-            waiting = [wait for wait in self._waits.get(dependency, []) if not wait.done()]
-            if message.type == "DEPENDENCY_RESOLVED":
-                location = message.payload.get("output_location")
-                self.locations[dependency] = location
-                for wait in waiting:
-                    wait.set_result(location)
-            elif message.type == "FAILED" and self._is_new(message):
-                reason = message.payload.get("error") or "no reason given"
-                for wait in waiting:
-                    wait.set_exception(
-                        DependencyFailedError(
-                            f"{message.sender} failed to produce {dependency}: {reason}"
-                        )
-                    )
+        number, entry_id = int(message.to_everyone), message.id.encode()
+        if parse_id(entry_id) > parse_id(self._heard[number]):
+            self._heard[number] = entry_id
+            is_new = parse_id(entry_id) > parse_id(self._opened_at[number])
+            for listener in self._listeners:
+                listener.hear(message, is_new=is_new)
+            if is_new:
+                self._requests.hear(message)
         self._unread.append(message)
         if not self._iterated:
             while len(self._unread) > UNREAD_MAX:
@@ -111,31 +148,11 @@ class Mailbox:
             self._room.clear()
         self._arrived.set()
 
-    def _is_new(self, message: Message) -> bool:
-        """Whether it came in this incarnation: a failure told to an earlier one may be over."""
-        return parse_id(message.id.encode()) > parse_id(self._opened_at)
-
-    def expect(self, dependency: str) -> asyncio.Future[str | None]:
-        """Return what will hold the location, or the failure, of a dependency."""
-        wait: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waits.setdefault(dependency, []).append(wait)
-        return wait
-
-    def unexpect(self, dependency: str, wait: asyncio.Future[str | None]) -> None:
-        """Stop waiting; no-op when it has been stopped."""
-        waits = self._waits.get(dependency, [])
-        if wait in waits:
-            waits.remove(wait)
-            wait.cancel()
-        if not waits:
-            self._waits.pop(dependency, None)
-
-    def expects(self, dependency: str) -> bool:
-        """Whether anybody waits for a dependency."""
-        return dependency in self._waits
-
     async def messages(self) -> AsyncGenerator[Message, None]:
-        """Yield messages as they come. One counts as read when the next one is asked for."""
+        """Yield messages as they come. One counts as read when the next one is asked for.
+
+        Until then, what is said in this task answers it, and says so by its hops.
+        """
         self._iterated = True
         if self._overflowed:
             self._overflowed = False
@@ -146,7 +163,11 @@ class Mailbox:
                 self._arrived.clear()
                 await self._arrived.wait()
             message = self._unread[0]
-            yield message
+            handled_hops.set(message.hops)
+            try:
+                yield message
+            finally:
+                handled_hops.set(0)
             if not self._unread or self._unread[0] is not message:
                 continue  # another iteration over the same messages has taken it
             self._unread.popleft()

@@ -6,72 +6,19 @@ each call here waits for the same call there. So heartbeats go on while the call
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message
+from fabric.client.portal import Block, Portal
+from fabric.client.verb.grant import Grant
+from fabric.client.verb.told import Past
+from fabric.client.verb.voice import handled_hops
 from fabric.core.signal import SignalType
-from fabric.errors import NotAllowedError
-
-T = TypeVar("T")
-
-
-class _Portal:
-    """A thread with an event loop, and the way into it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fabric", daemon=True)
-        self._thread.start()
-        self._is_open = True
-        #: No call comes between the last one and the end.
-        self._turn = threading.Lock()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine over there and return what it returns, or raise what it raises.
-
-        Raises NotAllowedError when the portal is closed, before or meanwhile.
-        """
-        with self._turn:
-            if not self._is_open:
-                work.close()
-                raise NotAllowedError("the fabric is closed: use it inside its `with` block")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            raise NotAllowedError("the fabric was closed while a call was under way") from None
-        except BaseException:
-            # Ctrl-C here: the call over there must not go on by itself.
-            future.cancel()
-            raise
-
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """End what is under way, for whoever waits for it; do one last thing, stop the thread."""
-        with self._turn:
-            self._is_open = False
-            ending = asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop)
-        try:
-            ending.result()
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-
-    async def _wind_up(self, last: Coroutine[Any, Any, None]) -> None:
-        # One that is cancelled may begin another, to take back what it has asked for.
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        await last
-        await self._loop.shutdown_asyncgens()
 
 
 class SyncFabric:
@@ -79,7 +26,7 @@ class SyncFabric:
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        self._portal: _Portal | None = None
+        self._portal: Portal | None = None
 
     @classmethod
     def connect(cls, redis_url: str | None = None, **flags: Any) -> SyncFabric:
@@ -88,7 +35,7 @@ class SyncFabric:
 
     def __enter__(self) -> SyncFabric:
         """Connect."""
-        self._portal = _Portal()
+        self._portal = Portal()
         try:
             self._portal.run(self._fabric.__aenter__())
         except BaseException:
@@ -120,7 +67,7 @@ class SyncFabric:
 class SyncAgent:
     """See Agent."""
 
-    def __init__(self, agent: Agent, portal: _Portal) -> None:
+    def __init__(self, agent: Agent, portal: Portal) -> None:
         self._agent = agent
         self._portal = portal
 
@@ -133,6 +80,16 @@ class SyncAgent:
     def incarnation(self) -> int:
         """See Agent."""
         return self._agent.incarnation
+
+    @property
+    def cancelled(self) -> str | None:
+        """See Agent."""
+        return self._agent.cancelled
+
+    @property
+    def resumed(self) -> Past | None:
+        """See Agent."""
+        return self._agent.resumed
 
     def __enter__(self) -> SyncAgent:
         """See Agent."""
@@ -171,9 +128,56 @@ class SyncAgent:
         """See Agent.partial_result."""
         self._portal.run(self._agent.partial_result(partial, checkpoint=checkpoint))
 
-    def checkpoint(self, name: str) -> None:
+    def ready(self, *, timeout: float | None = None) -> None:
+        """See Agent.ready."""
+        self._portal.run(self._agent.ready(timeout=timeout))
+
+    def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
         """See Agent.checkpoint."""
-        self._portal.run(self._agent.checkpoint(name))
+        self._portal.run(self._agent.checkpoint(name, timeout=timeout))
+
+    def writing(
+        self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
+    ) -> AbstractContextManager[Grant]:
+        """See Agent.writing; look at `is_current`, `lost` is for tasks."""
+        return Block(self._agent.writing(*writes, reads=reads, timeout=timeout), self._portal)
+
+    def integrating(
+        self,
+        name: str,
+        *,
+        deadline_ms: int | None = None,
+        level: int = 3,
+        timeout: float | None = None,
+    ) -> AbstractContextManager[None]:
+        """See Agent.integrating."""
+        block = self._agent.integrating(name, deadline_ms=deadline_ms, level=level, timeout=timeout)
+        return Block(block, self._portal)
+
+    def escalate(
+        self,
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        context: Any = None,
+        to: str | None = None,
+        id: str | None = None,  # noqa: A002 - see Agent.escalate
+        timeout: float | None = None,
+    ) -> str:
+        """See Agent.escalate."""
+        return self._portal.run(
+            self._agent.escalate(
+                question, options=options, context=context, to=to, id=id, timeout=timeout
+            )
+        )
+
+    def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see Agent.escalate
+        """See Agent.decide."""
+        self._portal.run(self._agent.decide(id, answer))
+
+    def release(self, *names: str) -> None:
+        """See Agent.release."""
+        self._portal.run(self._agent.release(*names))
 
     def resolve(
         self, dependency: str, *, location: str | None = None, consumers: Sequence[str] = ()
@@ -195,7 +199,13 @@ class SyncAgent:
             return await anext(source)
 
         while True:
-            yield self._portal.run(following())
+            message = self._portal.run(following())
+            # Each call over there begins with what holds here.
+            handled_hops.set(message.hops)
+            try:
+                yield message
+            finally:
+                handled_hops.set(0)
 
     def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
         """See Agent.ahead."""

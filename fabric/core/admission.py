@@ -14,6 +14,17 @@ from fabric.core.signal import Signal, SignalType
 #: A person or an outside detector may send these without being an agent of the session.
 OUTSIDERS = frozenset({SignalType.DECIDED, SignalType.CONFLICT_DETECTED})
 
+#: What ends something, or says that it goes on, is let through in any storm.
+PARTING = frozenset(
+    {
+        SignalType.COMPLETED,
+        SignalType.FAILED,
+        SignalType.HEARTBEAT,
+        SignalType.INTEGRATED,
+        SignalType.RELEASE,
+    }
+)
+
 
 def admit(
     session: Session, signal: Signal, rules: Rules, now_ms: int
@@ -29,7 +40,7 @@ def admit(
         # Before the clock moves: what is not written down must leave no trace in memory either.
         return None, REPEATED, None
     session.tick(now_ms)
-    if signal.hops >= rules.hops_max:
+    if signal.hops >= rules.hops_max and signal.type not in PARTING:
         return None, _refused(session, *_too_many_hops(signal), told=name), None
     prelude: Decision | None = None
     if agent is None:
@@ -97,7 +108,7 @@ def _judge(session: Session, agent: Agent, signal: Signal, rules: Rules) -> Deci
         )
     if incarnation > agent.incarnation or _is_restart(agent, signal):
         kept_out = liveness.refusal(session, name, agent)
-        return _refused(session, "BREAKER", kept_out) if kept_out else None
+        return _refused(session, "BREAKER", kept_out, told=name) if kept_out else None
     if agent.status in ENDED:
         how = "was given up for dead" if agent.status is AgentStatus.DEAD else f"has {agent.status}"
         return _refused(
@@ -106,7 +117,7 @@ def _judge(session: Session, agent: Agent, signal: Signal, rules: Rules) -> Deci
             f"{name} {how} as incarnation {agent.incarnation}: "
             f"it must send STARTED with a higher incarnation before it speaks again",
         )
-    if rules.signals_per_second_max and signal.type is not SignalType.HEARTBEAT:
+    if rules.signals_per_second_max and signal.type not in PARTING:
         return _paced(session, name, agent, rules)
     return None
 
@@ -119,10 +130,13 @@ def _paced(session: Session, name: str, agent: Agent, rules: Rules) -> Decision 
     session.agents.put(name, agent)
     if agent.second_signals <= rules.signals_per_second_max:
         return None
+    # Said once a second: a storm of signals makes no storm of notices.
+    is_first = agent.second_signals == rules.signals_per_second_max + 1
     return _refused(
         session,
         "RATE",
         f"{name} sends more than {rules.signals_per_second_max} signals a second",
+        told=name if is_first else "",
     )
 
 

@@ -13,20 +13,21 @@ has its own, so what belongs to an earlier one changes nothing.
     the leader ends                called off                     over, as if it had integrated
     the deadline                   the missing named; policy      -
 
-One barrier is in force at a time; others are queued in the order of their calls. One that the rule
-file calls may have no leader: it is over as soon as all have arrived.
+One barrier is in force at a time, others queue in the order of their calls. One without a leader,
+which the rule file may call, is over as soon as all have arrived.
 """
 
 from __future__ import annotations
 
-from fabric.core.decision import EVERYONE, Decision, refuse
-from fabric.core.directive import Cancel, DirectiveType, Pause, Proceed, Resume
+from fabric.core.decision import EVERYONE, ORCHESTRATOR, Decision, refuse
+from fabric.core.directive import Cancel, DirectiveType, Notice, Pause, Proceed, Resume
 from fabric.core.limits import SESSION_BARRIERS_MAX
-from fabric.core.record import ENDED, Agent, AgentStatus, Barrier, BarrierState
+from fabric.core.question import close
+from fabric.core.record import ENDED, Agent, AgentStatus, Barrier, BarrierState, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired, Signal
-from fabric.core.standing import in_force, is_waiting, restate
+from fabric.core.standing import in_force, is_waiting, missing, restate
 
 #: The deadline's timer is `barrier:<generation>:<name>`.
 TIMER = "barrier"
@@ -93,6 +94,9 @@ def call(
         # Who waits for its turn to lead has reached a safe point.
         _arrive(session, leader, *current, decision)
     _restate_one(session, leader)
+    if leader in session.agents:
+        queued = Notice("QUEUED", f"{name} begins when {current[0]} is over")
+        decision.direct(leader, DirectiveType.NOTICE, queued)
 
 
 def reached(session: Session, name: str, agent: Agent, signal: Signal, decision: Decision) -> None:
@@ -107,10 +111,11 @@ def reached(session: Session, name: str, agent: Agent, signal: Signal, decision:
         return
     if given.generation is not None and given.generation != barrier.generation:
         return
-    if name in barrier.arrived and agent.status is AgentStatus.PAUSED:
-        return
     if barrier.state is BarrierState.GATHERING and name in barrier.members:
         _arrive(session, name, called, barrier, decision)
+    elif barrier.state is BarrierState.INTEGRATING:
+        # One that was not waited for: it may not go on either while the leader integrates.
+        join(session, name, agent, decision)
 
 
 def rest(session: Session, name: str, agent: Agent, decision: Decision) -> None:
@@ -177,17 +182,16 @@ def integrated(session: Session, agent: Agent | None, signal: Signal, rules: Rul
     if barrier.leader != signal.emitter:
         reason = f"{barrier.leader or 'nobody'} leads {called}, not {signal.emitter}"
         return refuse("BARRIER", reason)
-    if barrier.state is BarrierState.GATHERING:
-        missing = missing_from(barrier)
-        return refuse("BARRIER", f"not all have arrived at {called}: {', '.join(missing[:10])}")
     decision = Decision()
+    if not signal.payload.ok:
+        _over(session, called, barrier, f"{barrier.leader} has called it off", decision)
+        return decision
+    if barrier.state is BarrierState.GATHERING:
+        return refuse(
+            "BARRIER", f"not all have arrived at {called}: {', '.join(missing(barrier)[:10])}"
+        )
     _over(session, called, barrier, "integrated", decision)
     return decision
-
-
-def missing_from(barrier: Barrier) -> list[str]:
-    """Name the members that have not arrived."""
-    return [member for member in barrier.members if member not in barrier.arrived]
 
 
 def release(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
@@ -205,14 +209,6 @@ def call_off(
         told = Cancel(reason, "BARRIER", barrier=name)
         decision.direct(barrier.leader, DirectiveType.CANCEL, told)
     _over(session, name, barrier, reason, decision)
-
-
-def waiting_leader(session: Session) -> str | None:
-    """Name the leader that itself waits for something: whoever the barrier holds waits on it."""
-    current = in_force(session)
-    leader = session.agents.get(current[1].leader) if current is not None else None
-    is_blocked = leader is not None and leader.status is AgentStatus.BLOCKED
-    return current[1].leader if current is not None and is_blocked else None
 
 
 def _begin(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
@@ -258,6 +254,7 @@ def _open_if_complete(session: Session, name: str, barrier: Barrier, decision: D
     if barrier.state is not BarrierState.GATHERING or len(barrier.arrived) < len(barrier.members):
         return
     barrier.state = BarrierState.INTEGRATING
+    _close_question(session, barrier, "all have arrived", decision)
     session.barriers.put(name, barrier)
     leader = session.agents.get(barrier.leader)
     if leader is None or leader.status in ENDED:
@@ -271,6 +268,7 @@ def _over(session: Session, name: str, barrier: Barrier, reason: str, decision: 
     if barrier.deadline_ms:
         decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = None
     barrier.state = BarrierState.OVER
+    _close_question(session, barrier, "it is over", decision)
     freed = [*barrier.arrived, *barrier.held, barrier.leader]
     session.barriers.put(name, barrier)
     decision.direct(EVERYONE, DirectiveType.RESUME, Resume(reason, barrier=name))
@@ -284,6 +282,14 @@ def _over(session: Session, name: str, barrier: Barrier, reason: str, decision: 
     if queued:
         following = min(queued)[1]
         _begin(session, following, session.barriers.records[following], decision)
+
+
+def _close_question(session: Session, barrier: Barrier, answer: str, decision: Decision) -> None:
+    """What to do about the missing is no question any more: a later barrier has its own."""
+    asked = session.escalations.get(barrier.question) if barrier.question else None
+    if asked is not None and asked.state is EscalationState.OPEN:
+        close(session, barrier.question, asked, answer, ORCHESTRATOR, decision)
+    barrier.question = ""
 
 
 def _restate_one(session: Session, name: str) -> None:

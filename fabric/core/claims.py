@@ -10,17 +10,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fabric.core.decision import ORCHESTRATOR, Decision
-from fabric.core.directive import DirectiveType, Pause, Proceed, Resume, Wait
-from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.directive import DirectiveType, Proceed, Resume, Wait
 from fabric.core.order import resources
 from fabric.core.record import Agent, Claim, ClaimState
 from fabric.core.resource import normalise, overlap
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import ConflictDetected, SignalType
-from fabric.core.standing import restate, resume
+from fabric.core.standing import resume
 
-#: The timer that takes a claim back is `hold:<claim>`.
+#: The timer by which a claim is taken back (`reclaim.py`) is `hold:<claim>`.
 TIMER = "hold"
 
 
@@ -30,6 +29,8 @@ class Ask(NamedTuple):
     writes: list[str]
     reads: list[str]
     observes: list[str]
+    #: Of the writes, those that were added: the exclusive domains that it touches.
+    domains: list[str]
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.reads or self.observes)
@@ -38,14 +39,16 @@ class Ask(NamedTuple):
 def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
     """Return what is asked for, in normal spelling, with the exclusive domains that it touches."""
     wanted = dict.fromkeys(map(normalise, writes))
+    added: list[str] = []
     for domain in rules.domains:
         pattern = normalise(domain.pattern)
         if domain.exclusive and any(overlap(pattern, resource) for resource in wanted):
+            added += [pattern] if pattern not in wanted else []
             wanted[pattern] = None
     read = [resource for resource in dict.fromkeys(map(normalise, reads)) if resource not in wanted]
     if rules.serialize_reads:
-        return Ask(list(wanted), read, [])
-    return Ask(list(wanted), [], read)
+        return Ask(list(wanted), read, [], added)
+    return Ask(list(wanted), [], read, added)
 
 
 def id_of(claim: Claim) -> str:
@@ -79,6 +82,7 @@ def make(
         ask.writes,
         ask.reads,
         ask.observes,
+        ask.domains,
         asked_ms=session.clock_ms,
         rank_ms=session.clock_ms - agent.priority * rules.ageing_ms,
         asked=session.log,
@@ -99,6 +103,7 @@ def try_grant(
     if not session.order.is_free(claim_id, claim):
         return False
     _grant(session, claim_id, claim, rules, decision)
+    _grant_all(session, _waiting_of(session, claim.agent), rules, decision, is_first=False)
     return True
 
 
@@ -108,16 +113,31 @@ def advance(
     rules: Rules,
     decision: Decision,
     *,
+    of: str = "",
     is_first: bool = False,
 ) -> set[str]:
     """Grant every claim that has become free with these resources; return which.
 
-    `is_first`: the claims were made in this event, so that nobody has waited yet.
+    `of` is an agent that now asks for less. `is_first`: the claims were made in this event, so
+    that nobody has waited yet.
     """
+    candidates = [*session.order.next_up(freed), *(_waiting_of(session, of) if of else ())]
+    return _grant_all(session, candidates, rules, decision, is_first=is_first)
+
+
+def _grant_all(
+    session: Session,
+    candidates: list[str],
+    rules: Rules,
+    decision: Decision,
+    *,
+    is_first: bool,
+) -> set[str]:
+    """Grant those that are free, and what becomes free with that."""
     granted: set[str] = set()
-    while freed:
-        now: list[str] = []
-        for claim_id in session.order.next_up(freed):
+    while candidates:
+        following: list[str] = []
+        for claim_id in candidates:
             claim = session.claims.records[claim_id]
             if claim.state is not ClaimState.WAITING:
                 continue
@@ -125,10 +145,17 @@ def advance(
                 agent = session.agents.records[claim.agent]
                 _grant(session, claim_id, claim, rules, decision, None if is_first else agent)
                 granted.add(claim_id)
-                # Another claim of the same agent may stand right behind.
-                now += [resource for resource, _ in resources(claim)]
-        freed = now
+                # Readers may stand right behind; and nobody waits for what it has already.
+                following += session.order.next_up([one for one, _ in resources(claim)])
+                following += _waiting_of(session, claim.agent)
+        candidates = following
     return granted
+
+
+def _waiting_of(session: Session, name: str) -> list[str]:
+    claims = session.claims.records
+    own = session.agents.records[name].claims
+    return [claim_id for claim_id in own if claims[claim_id].state is ClaimState.WAITING]
 
 
 def drop(session: Session, claim_id: str, claim: Claim, agent: Agent) -> list[str]:
@@ -176,44 +203,9 @@ def tell_wait(session: Session, claim_id: str, claim: Claim, decision: Decision)
     before, first = session.order.position(claim_id, claim)
     holder = next(session.order.blockers(claim_id, claim), None)
     ahead = list(dict.fromkeys(place.agent for place in first))
-    has = session.claims.records[holder].agent if holder is not None else ahead[0] if ahead else ""
+    has = session.claims.records[holder].agent if holder is not None else ""
     told = Wait([*claim.writes, *claim.reads], before + 1, has, ahead)
     decision.direct(claim.agent, DirectiveType.WAIT, told)
-
-
-def yield_to_urgent(
-    session: Session, name: str, agent: Agent, rules: Rules, decision: Decision
-) -> None:
-    """At a checkpoint, where the rules allow it: who outranks the holder takes over."""
-    for claim_id in list(agent.claims):
-        claim = session.claims.records[claim_id]
-        if claim.state is not ClaimState.HELD or not _is_outranked(session, claim):
-            continue
-        session.order.drop(claim_id, claim)
-        claim.state = ClaimState.WAITING
-        claim.token = claim.granted_ms = claim.expires_ms = 0
-        session.order.enqueue(claim_id, claim)
-        session.claims.put(claim_id, claim)
-        taken = [resource for resource, _ in resources(claim)]
-        decision.direct(name, DirectiveType.PAUSE, Pause("preempted", taken[:NAMES_SHOWN_MAX]))
-        advance(session, taken, rules, decision)
-        if claim_id in agent.claims and not claim.token:
-            tell_wait(session, claim_id, claim, decision)
-        restate(session, name, agent)
-
-
-def hold_over(session: Session, claim_id: str, rules: Rules) -> Decision | None:
-    """Take back what was held for longer than the rules allow; None when it was given back."""
-    claim = session.claims.get(claim_id)
-    if claim is None or not 0 < claim.expires_ms <= session.clock_ms:
-        return None
-    decision = Decision()
-    agent = session.agents.records[claim.agent]
-    freed = drop(session, claim_id, claim, agent)
-    told = Pause(f"held for over {rules.hold_ms_max} ms", freed[:NAMES_SHOWN_MAX])
-    decision.direct(claim.agent, DirectiveType.PAUSE, told)
-    advance(session, freed, rules, decision)
-    return decision
 
 
 def coordinators(contested: list[str], rules: Rules) -> list[str]:
@@ -271,20 +263,3 @@ def _grant(
     if rules.hold_ms_max:
         claim.expires_ms = session.clock_ms + rules.hold_ms_max
         decision.timers[f"{TIMER}:{claim_id}"] = claim.expires_ms
-
-
-def _is_outranked(session: Session, claim: Claim) -> bool:
-    """Whether somebody who waits for it, and only for it, comes before its holder."""
-    rank = (claim.rank_ms, claim.asked, claim.place)
-    for resource, _ in resources(claim):
-        for other in session.order.overlapping(resource):
-            for place in session.order.queue(other):
-                if place[:3] >= rank:
-                    break
-                if place.agent == claim.agent:
-                    continue
-                rival = session.claims.records[place.id]
-                holders = session.order.blockers(place.id, rival)
-                if all(session.claims.records[h].agent == claim.agent for h in holders):
-                    return True
-    return False

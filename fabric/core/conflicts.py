@@ -17,7 +17,7 @@ Order and index are in `order.py`; how claims are granted and taken back, in `cl
 
 from __future__ import annotations
 
-from fabric.core import claims, untangle
+from fabric.core import barriers, claims, untangle
 from fabric.core.claims import Ask
 from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import Cancel, DirectiveType, Nudge, Pause, Proceed
@@ -75,10 +75,12 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
         member = session.agents.records[name]
         known = claims.covering(session, member, ask)
         concerned.append(known or claims.make(session, name, member, ask, rules, place))
-    for _, claim in concerned:
+    holders = dict.fromkeys(holder for one in concerned for holder in session.order.blockers(*one))
+    unnamed = [(h, session.claims.records[h]) for h in holders]
+    for _, claim in [*concerned, *unnamed]:
         _pause(session, claim, ask.writes, decision)
     granted = claims.advance(session, ask.writes, rules, decision, is_first=True)
-    for claim_id, claim in concerned:
+    for claim_id, claim in dict([*concerned, *unnamed]).items():
         if claim.state is ClaimState.HELD and claim_id not in granted:
             _proceed(session, claim_id, claim, decision)
     for claim_id, claim in concerned:
@@ -86,6 +88,7 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
             claims.tell_wait(session, claim_id, claim, decision)
     for name in domain:
         restate(session, name, session.agents.records[name])
+        barriers.rest(session, name, session.agents.records[name], decision)
     for name in domain:
         untangle.look(session, name, rules, decision)
     return decision
@@ -136,14 +139,16 @@ def give_back(
     freed: list[str] = []
     for claim_id in list(agent.claims):
         claim = session.claims.records[claim_id]
-        if named and given.isdisjoint(claim.writes) and given.isdisjoint(claim.reads):
+        if named and given.isdisjoint([*claim.writes, *claim.reads, *claim.observes]):
             continue
-        if named and not given.issuperset([*claim.writes, *claim.reads]):
+        # What it reads without waiting, and an exclusive domain, end with the last it asked for.
+        asked = [one for one in [*claim.writes, *claim.reads] if one not in claim.domains]
+        if named and not given.issuperset(asked or claim.observes):
             freed += claims.shrink(session, claim_id, claim, given)
         else:
             freed += claims.drop(session, claim_id, claim, agent)
     if freed:
-        claims.advance(session, freed, rules, decision)
+        claims.advance(session, freed, rules, decision, of=name)
 
 
 def holds(session: Session, agent: Agent, resource: str) -> bool:
@@ -182,12 +187,12 @@ def _serialise(
         for resource, _ in resources(claim)
         if any(other for other in order.overlapping(resource) if _is_others(session, other, claim))
     ]
-    domain = dict.fromkeys([session.claims.records[h].agent for h in holders])
-    if not domain:
-        domain = dict.fromkeys(place.agent for place in order.position(claim_id, claim)[1])
-    writes = any(set(session.claims.records[h].writes) for h in holders) and bool(claim.writes)
+    ahead = holders or [place.id for place in order.position(claim_id, claim)[1]]
+    rivals = [session.claims.records[rival] for rival in ahead]
+    domain = dict.fromkeys(rival.agent for rival in rivals)
+    writes = bool(claim.writes) and any(rival.writes for rival in rivals)
     found = ConflictDetected(
-        contested, [*domain, claim.agent], WRITE_WRITE if writes or not holders else READ_WRITE
+        contested, [*domain, claim.agent], WRITE_WRITE if writes else READ_WRITE
     )
     decision.derive("", SignalType.CONFLICT_DETECTED, ORCHESTRATOR, "", found)
     for coordinator in claims.coordinators(contested, rules):
@@ -218,13 +223,18 @@ def _pause(session: Session, claim: Claim, contested: list[str], decision: Decis
     claim.contended = True
     # The claim's own record is written with whatever else has changed in this event.
     session.claims.changed.add(claims.id_of(claim))
-    pause = Pause("conflict", contested[:NAMES_SHOWN_MAX])
+    mine = [
+        resource
+        for resource, _ in resources(claim)
+        if any(overlap(resource, other) for other in contested)
+    ]
+    pause = Pause("conflict", mine[:NAMES_SHOWN_MAX])
     decision.direct(claim.agent, DirectiveType.PAUSE, pause)
 
 
 def _proceed(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
     waiting = session.order.waiting(claim)
-    given = Proceed([*claim.writes, *claim.reads], claim.token, waiting)
+    given = Proceed([*claim.writes, *claim.reads, *claim.observes], claim.token, waiting)
     decision.direct(claim.agent, DirectiveType.PROCEED, given)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from fabric.core import barriers
+from fabric.core import barriers, standing
 from fabric.core.decision import Decision
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.question import note
+from fabric.core.question import BARRIER, note
 from fabric.core.record import BarrierState, Escalation, EscalationState
 from fabric.core.rules import BarrierPolicy, Rules
 from fabric.core.session import Session
-
-#: Subject of the question what to do about the missing.
-SUBJECT = "barrier"
 
 
 def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
@@ -27,7 +24,7 @@ def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
         or str(barrier.generation) != generation
     ):
         return None
-    missing = barriers.missing_from(barrier)
+    missing = standing.missing(barrier)
     text = f"At the deadline of {name} these are missing: {listed(missing)}."
     decision = Decision()
     question = Escalation(
@@ -36,13 +33,14 @@ def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
         "",
         asked_ms=session.clock_ms,
         waiting=[barrier.leader] if barrier.leader in session.agents else [],
-        subject=SUBJECT,
+        subject=BARRIER,
         about=name,
     )
     if rules.barrier_policy is BarrierPolicy.WAIT:
         question.question += " Wait for them, release the others, or call it off?"
         question.options = [policy.value for policy in BarrierPolicy]
-        note(session, decision, question, rules, told=question.waiting)
+        barrier.question = note(session, decision, question, rules, told=question.waiting)
+        session.barriers.put(name, barrier)
         return decision
     released = rules.barrier_policy is BarrierPolicy.RELEASE
     question.question += " Going on without them." if released else " It is called off."

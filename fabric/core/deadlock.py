@@ -42,8 +42,12 @@ class Link(NamedTuple):
     wait: Wait
 
 
-def waits(session: Session, name: str) -> list[Wait]:
-    """Return what an agent waits for and on whom, as far as that is an agent at work."""
+def waits(session: Session, name: str, *, brief: bool = False) -> list[Wait]:
+    """Return what an agent waits for and on whom, as far as that is an agent at work.
+
+    `brief`: of those before it in a queue only the nearest. Whom they need they need themselves, so
+    the same agents can be reached, and the same are stuck.
+    """
     agent = session.agents.get(name)
     if agent is None or agent.status in ENDED:
         return []
@@ -54,7 +58,7 @@ def waits(session: Session, name: str) -> list[Wait]:
             found.append(Wait(DEPENDENCY, on, _at_work(session, dependency.producers)))
     for claim_id in agent.claims:
         if session.claims.records[claim_id].state is ClaimState.WAITING:
-            found += _lock_waits(session, claim_id)
+            found += _lock_waits(session, claim_id, brief=brief)
     for question_id in agent.asks:
         question = session.escalations.get(question_id)
         if question is not None and question.state is EscalationState.OPEN and question.to:
@@ -69,17 +73,25 @@ def find(session: Session, start: str) -> list[Link] | None:
 
     A cycle through the agent itself comes first, beginning with it.
     """
+    if start not in _stuck(_reachable(session, [start], brief=True)):
+        return None
     graph = _reachable(session, [start])
     stuck = _stuck(graph)
-    if start not in stuck:
-        return None
-    return _cycle_through(graph, stuck, start) or _cycle_behind(graph, stuck, start)
+    # Who waits for something else as well is at a barrier only because of that: the cycle that
+    # says more comes first.
+    plain = {name: _without_seat(found) for name, found in graph.items()}
+    return (
+        _cycle_through(plain, stuck, start)
+        or _cycle_through(graph, stuck, start)
+        or _cycle_behind(graph, stuck, start)
+    )
 
 
 def behind(session: Session, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
-    graph = _reachable(session, [n for n, agent in session.agents.records.items() if _waits(agent)])
+    waiting = [name for name, agent in session.agents.records.items() if _waits(agent)]
+    graph = _reachable(session, waiting, brief=True)
     stuck = _stuck(graph)
     needed_by: dict[str, list[str]] = {}
     for name in stuck:
@@ -100,11 +112,13 @@ def behind(session: Session, cycle: list[Link]) -> list[str]:
 def still_there(session: Session, cycle: Iterable[tuple[str, str, str]]) -> bool:
     """Whether a cycle that was found earlier is one now."""
     links = list(cycle)
+    stuck = _stuck(_reachable(session, [name for name, _, _ in links], brief=True))
     for at, (name, kind, on) in enumerate(links):
         following = links[(at + 1) % len(links)][0]
         if not any(
             wait.kind == kind and wait.on == on and following in wait.agents
             for wait in waits(session, name)
+            if stuck.issuperset(wait.agents)
         ):
             return False
     return True
@@ -112,8 +126,6 @@ def still_there(session: Session, cycle: Iterable[tuple[str, str, str]]) -> bool
 
 def is_needed(session: Session, name: str) -> bool:
     """Whether anybody may wait on an agent: without that, no cycle goes through it."""
-    if session.deadlocks:
-        return True
     agent = session.agents.records[name]
     for on in agent.produces:
         dependency = session.dependencies.get(on)
@@ -139,7 +151,7 @@ def _at_work(session: Session, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(n for n in names if n in records and records[n].status not in ENDED)
 
 
-def _lock_waits(session: Session, claim_id: str) -> list[Wait]:
+def _lock_waits(session: Session, claim_id: str, *, brief: bool) -> list[Wait]:
     """Whom a waiting claim needs: who holds something of it, and who is before it elsewhere too.
 
     Whoever stands before it for the same single thing and nothing else needs just those holders,
@@ -151,9 +163,16 @@ def _lock_waits(session: Session, claim_id: str) -> list[Wait]:
         claims[holder].agent: None for holder in session.order.blockers(claim_id, claim)
     }
     can_skip = len(claim.writes) + len(claim.reads) == 1 and in_force(session) is None
-    for place in session.order.before(claim_id, claim):
-        if not (can_skip and _is_simple(session, place, claim.writes or claim.reads)):
-            found[place.agent] = None
+
+    def skips(place: Place) -> bool:
+        return can_skip and _is_simple(session, place, claim.writes or claim.reads)
+
+    if brief:
+        found.update((place.agent, None) for place in session.order.nearest(claim_id, claim, skips))
+    else:
+        for place in session.order.before(claim_id, claim):
+            if not skips(place):
+                found[place.agent] = None
     on = ", ".join([*claim.writes, *claim.reads])
     return [Wait(LOCK, on, (name,), claim_id) for name in found]
 
@@ -189,14 +208,16 @@ def _barrier_waits(session: Session, name: str) -> list[Wait]:
     return [Wait(BARRIER, called, (other,)) for other in _at_work(session, needed)]
 
 
-def _reachable(session: Session, starts: Iterable[str]) -> dict[str, list[Wait]]:
+def _reachable(
+    session: Session, starts: Iterable[str], *, brief: bool = False
+) -> dict[str, list[Wait]]:
     graph: dict[str, list[Wait]] = {}
     left = list(starts)
     while left:
         name = left.pop()
         if name in graph:
             continue
-        graph[name] = waits(session, name)
+        graph[name] = waits(session, name, brief=brief)
         left += [other for wait in graph[name] for other in wait.agents if other not in graph]
     return graph
 
@@ -223,6 +244,11 @@ def _stuck(graph: dict[str, list[Wait]]) -> set[str]:
                 stuck.discard(name)
                 free.append(name)
     return stuck
+
+
+def _without_seat(found: list[Wait]) -> list[Wait]:
+    others = [wait for wait in found if wait.kind != BARRIER]
+    return others or found
 
 
 def _stuck_waits(graph: dict[str, list[Wait]], stuck: set[str], name: str) -> list[Wait]:

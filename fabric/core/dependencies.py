@@ -127,6 +127,12 @@ def retract(
         session.dependencies.put(on, dependency)
 
 
+def unresolved(session: Session, agent: Agent) -> list[str]:
+    """Name what an agent is to produce and has not resolved yet."""
+    known = ((on, session.dependencies.get(on)) for on in agent.produces)
+    return [on for on, d in known if d is None or d.status is not DependencyStatus.RESOLVED]
+
+
 def resolve_all(session: Session, name: str, agent: Agent, decision: Decision) -> None:
     """A producer has completed: what it declared and did not resolve is resolved now."""
     for on in agent.produces:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from fabric.core.decision import Decision, refuse
-from fabric.core.directive import Cancel, DirectiveType
+from fabric.core.decision import ORCHESTRATOR, Decision, refuse
+from fabric.core.directive import Answer, Cancel, DirectiveType
 from fabric.core.limits import CONTEXT_BYTES_MAX, SESSION_ESCALATIONS_MAX
-from fabric.core.question import close, tell_hook
+from fabric.core.question import SILENCE, close, tell_hook
 from fabric.core.record import Agent, Escalation, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session
-from fabric.core.signal import Decided, Escalate, Signal
+from fabric.core.signal import Decided, Escalate, Signal, SignalType
 from fabric.core.standing import restate
 
 
@@ -62,14 +62,18 @@ def escalate(session: Session, agent: Agent | None, signal: Signal, rules: Rules
 
 
 def wait_on(session: Session, name: str, agent: Agent, question_id: str) -> Decision | None:
-    """BLOCKED on a question: the answer comes to this agent too. None when there is none open."""
+    """BLOCKED on a question: the answer comes to this agent too. None when there is none."""
     question = session.escalations.get(question_id)
-    if question is None or question.state is not EscalationState.OPEN:
+    if question is None:
         return None
+    decision = Decision()
+    if question.state is EscalationState.DECIDED:
+        answer = Answer(question_id, question.decision, question.by)
+        decision.direct(name, DirectiveType.DECISION, answer)
+        return decision
     if question.asker != name and name not in question.waiting:
         question.waiting = [*question.waiting, name]
         session.escalations.put(question_id, question)
-    decision = Decision()
     if question_id not in agent.asks:
         agent.asks = [*agent.asks, question_id]
         restate(session, name, agent)
@@ -83,12 +87,31 @@ def decided(session: Session, signal: Signal) -> tuple[Escalation | None, Decisi
     asked = session.escalations.get(answer.escalation)
     if asked is None:
         return None, refuse("UNKNOWN", f"no question {answer.escalation} was asked here")
-    if asked.state is EscalationState.DECIDED:
+    is_open = asked.state is EscalationState.OPEN
+    # Who was kept out may be let in again.
+    if not is_open and asked.subject != SILENCE:
         reason = f"{asked.by} has decided {answer.escalation} already: {asked.decision}"
         return None, refuse("DECIDED", reason)
+    if asked.subject and answer.decision not in asked.options:
+        allowed = " or ".join(asked.options)
+        return None, refuse("OPTION", f"{answer.decision} is no answer to it: {allowed}")
     decision = Decision()
     close(session, answer.escalation, asked, answer.decision, answer.by or signal.emitter, decision)
     return asked, decision
+
+
+def unanswered(session: Session, name: str, rules: Rules, decision: Decision) -> None:
+    """An agent ends with questions that it was to answer: a person is asked instead."""
+    for question_id in sorted(session.escalations.records):
+        asked = session.escalations.records[question_id]
+        if asked.to != name or asked.state is not EscalationState.OPEN:
+            continue
+        asked.to = ""
+        session.escalations.put(question_id, asked)
+        text = f"{name}, who was to answer {question_id}, has ended. {asked.question}"
+        told = Escalate(text, asked.options, id=question_id)
+        decision.derive(asked.asker, SignalType.ESCALATE, ORCHESTRATOR, "", told)
+        tell_hook(session, question_id, rules, decision)
 
 
 def withdraw(session: Session, name: str, agent: Agent, named: list[str]) -> None:

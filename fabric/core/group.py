@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
-from fabric.core.question import note
+from fabric.core.question import GROUP, note
 from fabric.core.record import ENDED, Agent, Escalation, EscalationState
 from fabric.core.rules import FailFast, Rules
 from fabric.core.session import Session
 from fabric.core.signal import Failed, SignalType
 
-#: Subject of the question whether a group goes on.
-SUBJECT = "group"
-
-#: Its answers.
+#: Answers to the question whether a group goes on.
 GO_ON, CANCEL = "go on", "cancel"
 
 
@@ -25,8 +22,8 @@ def failed(
 ) -> None:
     """Tell the group that one of it has failed, and apply its policy."""
     group = agent.parallel_group
-    if not group:
-        return
+    if not group or agent.cancelled:
+        return  # it has stopped because it was told to: the group knows why
     others = members(session, group)
     for other in others:
         decision.derive(other, SignalType.FAILED, name, agent.stream, error)
@@ -34,14 +31,14 @@ def failed(
     reason = f"{name} of the group {group} has failed: {error.error or 'no reason given'}"
     if policy is FailFast.CANCEL:
         cancel(session, group, reason, decision)
-    elif policy is FailFast.ESCALATE and others:
+    elif policy is FailFast.ESCALATE and others and not _is_asked(session, group):
         question = Escalation(
             EscalationState.OPEN,
             f"{reason}. Does the rest of the group go on?",
             "",
             [GO_ON, CANCEL],
             asked_ms=session.clock_ms,
-            subject=SUBJECT,
+            subject=GROUP,
             about=group,
         )
         note(session, decision, question, rules, told=[])
@@ -50,7 +47,20 @@ def failed(
 def cancel(session: Session, group: str, reason: str, decision: Decision) -> None:
     """Tell all of a group that is still at work to stop."""
     for other in members(session, group):
-        decision.direct(other, DirectiveType.CANCEL, Cancel(reason, "FAIL_FAST"))
+        agent = session.agents.records[other]
+        if not agent.cancelled:
+            agent.cancelled = True
+            session.agents.put(other, agent)
+            decision.direct(other, DirectiveType.CANCEL, Cancel(reason, "FAIL_FAST"))
+
+
+def _is_asked(session: Session, group: str) -> bool:
+    return any(
+        question.subject == GROUP
+        and question.about == group
+        and question.state is EscalationState.OPEN
+        for question in session.escalations.records.values()
+    )
 
 
 def members(session: Session, group: str) -> list[str]:

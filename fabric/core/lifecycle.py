@@ -10,13 +10,14 @@ from fabric.core import (
     dependencies,
     escalation,
     group,
+    reclaim,
     task,
     triggers,
 )
 from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
 from fabric.core.directive import DirectiveType, Resume
 from fabric.core.limits import ETA_MS_MAX
-from fabric.core.record import Agent, AgentStatus
+from fabric.core.record import ENDED, Agent, AgentStatus
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import (
@@ -53,6 +54,7 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     agent.writes = payload.writes
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
     task.begin(session, name, agent)
+    agent.offers = [offered for offered in agent.offers if offered != agent.task]
     if not produces and not agent.produces:
         return ACCEPTED
     decision = Decision()
@@ -104,7 +106,7 @@ def reached(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     decision = said or Decision()
     decision.forward(EVERYONE, signal)
     if rules.preemption and agent.claims:
-        claims.yield_to_urgent(session, name, agent, rules, decision)
+        reclaim.yield_to_urgent(session, name, agent, rules, decision)
     barriers.reached(session, name, agent, signal, decision)
     return decision
 
@@ -118,8 +120,9 @@ def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rule
     agent.silent_deaths = 0
     agent.next_checkpoint = ""
     decision = Decision(to_results=True)
+    # What it had resolved before has set off its triggers then.
+    tags = [*dependencies.unresolved(session, agent), *([agent.task] if agent.task else [])]
     end(session, signal.emitter, agent, rules, decision)
-    tags = [*agent.produces, *([agent.task] if agent.task else [])]
     triggers.pull(session, tags, None, rules, decision)
     return decision
 
@@ -130,6 +133,7 @@ def failed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
     assert isinstance(signal.payload, Failed)
     agent.status = AgentStatus.FAILED
     agent.error = signal.payload.error or ""
+    agent.silent_deaths = 0
     decision = Decision(to_results=True)
     end(session, signal.emitter, agent, rules, decision, signal.payload)
     return decision
@@ -157,8 +161,11 @@ def end(
         group.failed(session, name, agent, error, rules, decision)
     elif agent.status is AgentStatus.COMPLETED:
         dependencies.resolve_all(session, name, agent, decision)
+    if agent.status in ENDED:
+        escalation.unanswered(session, name, rules, decision)
     held = claims.drop_all(session, name, agent, rules, decision)
     barriers.leave(session, name, decision, is_failure=error is not None)
+    balance.declined(session, name, agent, decision)
     if error is not None and error.retryable:
         balance.orphaned(session, agent, name, decision)
     return held, waited
@@ -190,6 +197,7 @@ def succeed(session: Session, name: str, agent: Agent, incarnation: int, rules: 
     agent.percent = None
     agent.checkpoint = agent.next_checkpoint = agent.error = ""
     agent.lost = []
+    agent.cancelled = False
     agent.intervals = []
     return decision
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from fabric.core.decision import Decision, Outcome
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.question import note
+from fabric.core.question import SILENCE, note
 from fabric.core.record import ENDED, Agent, AgentStatus, Escalation, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -20,16 +20,14 @@ from fabric.core.signal import Failed, SignalType
 #: The timer's key is `silence:<agent>`.
 TIMER = "silence"
 
-#: Subject of the question whether an agent that keeps dying may start again.
-SUBJECT = "silence"
-
-#: Its answers.
+#: Answers to the question whether an agent that keeps dying may start again.
 START, KEEP_OUT = "start", "keep out"
 
 
 def watch(session: Session, name: str, agent: Agent, rules: Rules, decision: Decision) -> None:
-    """Look after an agent that begins."""
-    decision.timers[f"{TIMER}:{name}"] = session.clock_ms + limit_ms(agent, rules)
+    """Look after an agent that begins: it may have a rhythm by the time of the first look."""
+    first_ms = min(limit_ms(agent, rules), rules.silence_ms_min)
+    decision.timers[f"{TIMER}:{name}"] = session.clock_ms + first_ms
 
 
 def limit_ms(agent: Agent, rules: Rules) -> int:
@@ -46,9 +44,11 @@ def looked_at(session: Session, name: str, rules: Rules) -> Decision | None:
     agent = session.agents.get(name)
     if agent is None or agent.status in ENDED:
         return None
-    due_ms = agent.seen_ms + limit_ms(agent, rules)
+    due_ms = max(agent.seen_ms, agent.resumed_ms) + limit_ms(agent, rules)
     if due_ms > session.clock_ms:
-        return Decision(Outcome.POSTPONED, timers={f"{TIMER}:{name}": due_ms})
+        # By then it may have a rhythm, or wait no more: its limit can only have become shorter.
+        next_ms = min(due_ms, session.clock_ms + rules.silence_ms_min)
+        return Decision(Outcome.POSTPONED, timers={f"{TIMER}:{name}": next_ms})
     return _give_up(session, name, agent, rules)
 
 
@@ -58,8 +58,12 @@ def refusal(session: Session, name: str, agent: Agent) -> str:
     if question is None:
         return ""
     if question.state is EscalationState.OPEN:
-        return f"{name} has died {agent.silent_deaths} times in silence: `fabric decide` first"
-    return f"{question.by} has decided to keep {name} out" if question.decision == KEEP_OUT else ""
+        return (
+            f"{name} has died {agent.silent_deaths} times in silence: decide {agent.breaker} first"
+        )
+    if question.decision == KEEP_OUT:
+        return f"{question.by} has decided in {agent.breaker} to keep {name} out"
+    return ""
 
 
 def _give_up(session: Session, name: str, agent: Agent, rules: Rules) -> Decision:
@@ -80,7 +84,7 @@ def _give_up(session: Session, name: str, agent: Agent, rules: Rules) -> Decisio
             "",
             [START, KEEP_OUT],
             asked_ms=session.clock_ms,
-            subject=SUBJECT,
+            subject=SILENCE,
             about=name,
         )
         agent.breaker = note(session, decision, question, rules, told=[])

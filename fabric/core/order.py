@@ -11,7 +11,7 @@ Nothing here decides or writes: `conflicts.py` does.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from fabric.core.limits import NAMES_SHOWN_MAX
@@ -64,12 +64,16 @@ class Order:
         """Give a claim all of its resources; it waits no more."""
         self.dequeue(claim_id, claim)
         for resource, _ in resources(claim):
-            self._held.setdefault(resource, []).append(claim_id)
+            insort(self._held.setdefault(resource, []), claim_id, key=self._token)
             self._touch(resource)
         for resource in claim.observes:
-            self._observers.setdefault(resource, []).append(claim_id)
+            insort(self._observers.setdefault(resource, []), claim_id, key=self._token)
             if resource not in self._observed:
                 self._observed.add(resource)
+
+    def _token(self, claim_id: str) -> int:
+        """Holders stand in the order of their grants, also one that gave back a part."""
+        return self._claims[claim_id].token
 
     def dequeue(self, claim_id: str, claim: Claim) -> None:
         """Take a claim out of the queues it stands in."""
@@ -148,7 +152,7 @@ class Order:
 
         The same claim can come several times, once for each resource it shares.
         """
-        for resource, is_write in resources(claim):
+        for resource, is_write in self._wanted(claim):
             mine = place_of(claim_id, claim, is_write)
             for other in self.overlapping(resource):
                 queue = self._queues.get(other, ())
@@ -157,11 +161,44 @@ class Order:
                     if place.agent != claim.agent and (is_write or place.is_write):
                         yield place
 
+    def nearest(
+        self, claim_id: str, claim: Claim, skips: Callable[[Place], bool]
+    ) -> Iterator[Place]:
+        """Yield of those that `before` yields the nearest of each queue, but for some to skip.
+
+        They in turn wait for all that stand before them, so nobody else need be looked at; but for
+        one that has the resource already, and stands there for something else.
+        """
+        for resource, is_write in self._wanted(claim):
+            mine = place_of(claim_id, claim, is_write)
+            for other in self.overlapping(resource):
+                queue = self._queues.get(other, ())
+                for at in range(bisect_left(queue, mine) - 1, -1, -1):
+                    place = queue[at]
+                    if place.agent == claim.agent or not (is_write or place.is_write):
+                        continue
+                    if skips(place):
+                        continue
+                    yield place
+                    if place.is_write and not self._writes(place.agent, other):
+                        break
+
+    def _wanted(self, claim: Claim) -> Iterator[tuple[str, bool]]:
+        """Yield what a claim must still wait its turn for: not what its agent writes already."""
+        for resource, is_write in resources(claim):
+            if not self._writes(claim.agent, resource):
+                yield resource, is_write
+
+    def _writes(self, agent: str, resource: str) -> bool:
+        """Whether an agent has just this resource to itself."""
+        holders = (self._claims[holder] for holder in self._held.get(resource, ()))
+        return any(holder.agent == agent and resource in holder.writes for holder in holders)
+
     def is_free(self, claim_id: str, claim: Claim) -> bool:
         """Whether a claim can be granted now."""
         if next(self.blockers(claim_id, claim), None) is not None:
             return False
-        for resource, is_write in resources(claim):
+        for resource, is_write in self._wanted(claim):
             mine = place_of(claim_id, claim, is_write)
             for other in self.overlapping(resource):
                 # From the head: whoever is served first is the likeliest to stand before it.
@@ -175,14 +212,18 @@ class Order:
     def next_up(self, freed: Iterable[str]) -> list[str]:
         """Return waiting claims that may have become free with these resources, in their order.
 
-        Of each queue those are its head, and the readers that stand together with it.
+        Of each queue those are its head, the readers that stand together with it, and what the
+        first writer wants besides: nobody waits behind itself.
         """
         found: set[Place] = set()
         for resource in freed:
             for other in self.overlapping(resource):
+                writer = ""
                 for place in self._queues.get(other, ()):
-                    found.add(place._replace(is_write=False))
-                    if place.is_write:
+                    if not writer or place.agent == writer:
+                        found.add(place._replace(is_write=False))
+                        writer = place.agent if place.is_write else writer
+                    elif place.is_write:
                         break
         return [place.id for place in sorted(found)]
 
@@ -211,17 +252,20 @@ class Order:
         return len({place.id for queue in queues for place in queue if place.agent != claim.agent})
 
     def position(self, claim_id: str, claim: Claim) -> tuple[int, list[Place]]:
-        """Return how many stand before a claim in its longest queue, and the first of them."""
-        most = 0
-        first: list[Place] = []
-        for resource, is_write in resources(claim):
+        """Return how many stand before a claim, and the first of them."""
+        queues: list[list[Place]] = []
+        for resource, is_write in self._wanted(claim):
             mine = place_of(claim_id, claim, is_write)
             for other in self.overlapping(resource):
                 queue = self._queues.get(other, [])
                 at = bisect_left(queue, mine)
-                if at > most:
-                    most, first = at, queue[: min(at, NAMES_SHOWN_MAX)]
-        return most, first
+                if at:
+                    queues.append(queue[:at])
+        if len(queues) == 1:
+            return len(queues[0]), queues[0][:NAMES_SHOWN_MAX]
+        ahead = sorted({p._replace(is_write=True) for queue in queues for p in queue})
+        others = [place for place in ahead if place.agent != claim.agent]
+        return len(others), others[:NAMES_SHOWN_MAX]
 
 
 def resources(claim: Claim) -> Iterator[tuple[str, bool]]:

@@ -14,8 +14,13 @@ from fabric.core.standing import restate
 #: The timer that has the outside told of a new question is `hook:<id>`; the worker acts on it.
 HOOK = "hook"
 
-#: Subject of the questions about deadlocks.
+#: Subjects of what the fabric asks: who of a deadlock gives way, what to do about those missing
+#: at a barrier, whether an agent that keeps dying may start again, whether a group goes on in
+#: which one has failed.
 DEADLOCK = "deadlock"
+BARRIER = "barrier"
+SILENCE = "silence"
+GROUP = "group"
 
 
 def derived(question: Escalation) -> Escalate:
@@ -28,7 +33,7 @@ def note(
 ) -> str:
     """Log a question of the fabric's, keep it, and tell agents of it; return its id."""
     decision.derive("", SignalType.ESCALATE, ORCHESTRATOR, "", derived(question))
-    question_id = f"{session.log}-{len(decision.messages)}"
+    question_id = f"{session.log}-{session.said + len(decision.messages)}"
     question.cause = question_id
     ask(session, question_id, question, rules, decision)
     short = Escalate(question.question, question.options, id=question_id)

@@ -69,6 +69,12 @@ class Agent(Struct, omit_defaults=True):
     error: str = ""
     #: The last intervals between its signals, ms: its rhythm.
     intervals: list[int] = []
+    #: When its last wait or pause ended, ms: only from then on is its silence counted.
+    resumed_ms: int = 0
+    #: Tasks that it was offered and has not taken up.
+    offers: list[str] = []
+    #: It was told to stop, because another of its group had failed.
+    cancelled: bool = False
     #: What it held when it was given up for dead: its successor is told.
     lost: list[str] = []
     #: Incarnations in a row that ended in silence.
@@ -133,6 +139,8 @@ class Claim(Struct, omit_defaults=True):
     reads: list[str] = []
     #: Read without waiting: who writes there meanwhile is reported.
     observes: list[str] = []
+    #: Of the writes, the exclusive domains that were added: they end with what was asked for.
+    domains: list[str] = []
     #: When it was asked for, ms.
     asked_ms: int = 0
     #: Effective priority: `asked_ms` less what the agent's priority is worth. The lowest is next;
@@ -182,6 +190,8 @@ class Barrier(Struct, omit_defaults=True):
     #: Log number of its call: those that wait take turns in this order.
     called: int = 0
     level: int | None = None
+    #: The open question what to do about the missing.
+    question: str = ""
     #: Time from the beginning to the deadline, ms; kept for one that waits its turn.
     limit_ms: int = 0
 

@@ -59,6 +59,7 @@ class Session:
     it follows from the claims. `rules` is the digest of the rules that the log says are in force,
     "" for the defaults. `shown` is what the store has written of the order and the barriers for
     people to read; only the store uses it. `deadlocks` names the open questions about deadlocks.
+    `said` counts the messages of the present event that stand before those of its handler.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class Session:
         "opened_ms",
         "order",
         "rules",
+        "said",
         "shown",
         "tasks",
         "token",
@@ -101,6 +103,7 @@ class Session:
         self.opened_ms = opened_ms
         self.token = token
         self.rules = rules
+        self.said = 0
         self.shown: dict[str, dict[str, int]] = {}
         self.agents: Table[Agent] = Table(agents)
         self.tasks: Table[Task] = Table(tasks)

@@ -155,7 +155,7 @@ class ConflictDetected(Struct, frozen=True):
     kind: str | None = None
 
 
-class IntegrationRequired(Struct, frozen=True):
+class IntegrationRequired(Struct, frozen=True, omit_defaults=True):
     """A milestone: all agents meet at a barrier."""
 
     name: Name | None = None
@@ -203,9 +203,10 @@ class Release(Struct, frozen=True):
 
 
 class Integrated(Struct, frozen=True):
-    """The barrier's leader has finished the integration."""
+    """The barrier's leader has finished the integration; or calls it off, when `ok` is false."""
 
     name: Name | None = None
+    ok: bool = True
 
 
 class Decided(Struct, frozen=True):

@@ -21,6 +21,9 @@ from fabric.core.record import (
 )
 from fabric.core.session import Session
 
+#: While a barrier is in one of these, its leader waits for its turn to integrate.
+LEADER_WAITS = frozenset({BarrierState.QUEUED, BarrierState.GATHERING})
+
 
 def restate(session: Session, name: str, agent: Agent) -> AgentStatus:
     """Set an agent's status from what it waits for, and return it. Ends are left alone."""
@@ -34,6 +37,8 @@ def restate(session: Session, name: str, agent: Agent) -> AgentStatus:
     else:
         agent.status = AgentStatus.ACTIVE
     if agent.status is not before:
+        if agent.status is AgentStatus.ACTIVE:
+            agent.resumed_ms = session.clock_ms
         session.agents.put(name, agent)
     return agent.status
 
@@ -65,13 +70,29 @@ def in_force(session: Session) -> tuple[str, Barrier] | None:
 
 
 def is_held(session: Session, name: str) -> bool:
-    """Whether a barrier keeps an agent from going on: as a member, a late comer or its leader."""
+    """Whether a barrier keeps an agent from going on: as a member, a late comer or its leader.
+
+    Who integrates is held by nothing, even if it has called the next one already.
+    """
+    found = False
     for barrier in session.barriers.records.values():
+        if barrier.state is BarrierState.INTEGRATING and barrier.leader == name:
+            return False
         if barrier.state in IN_FORCE and (name in barrier.arrived or name in barrier.held):
-            return True
-        if name == barrier.leader and barrier.state in (
-            BarrierState.GATHERING,
-            BarrierState.QUEUED,
-        ):
-            return True
-    return False
+            found = True
+        if barrier.leader == name and barrier.state in LEADER_WAITS:
+            found = True
+    return found
+
+
+def waiting_leader(session: Session) -> str | None:
+    """Name the leader that itself waits for something: whoever the barrier holds waits on it."""
+    current = in_force(session)
+    leader = session.agents.get(current[1].leader) if current is not None else None
+    is_blocked = leader is not None and leader.status is AgentStatus.BLOCKED
+    return current[1].leader if current is not None and is_blocked else None
+
+
+def missing(barrier: Barrier) -> list[str]:
+    """Name the members that have not arrived."""
+    return [member for member in barrier.members if member not in barrier.arrived]

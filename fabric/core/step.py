@@ -23,6 +23,7 @@ from fabric.core import (
     forwarding,
     lifecycle,
     liveness,
+    reclaim,
     task,
     undeclared,
     untangle,
@@ -31,10 +32,12 @@ from fabric.core import (
 )
 from fabric.core.admission import admit
 from fabric.core.decision import Decision, Outcome
+from fabric.core.directive import DirectiveType, Notice
 from fabric.core.record import Agent, AgentStatus
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
+from fabric.core.standing import waiting_leader
 
 Handler = Callable[[Session, Agent | None, Signal, Rules], Decision]
 
@@ -68,9 +71,12 @@ BEGINNINGS = frozenset(
         SignalType.ESCALATE,
         SignalType.CHECKPOINT_REACHED,
         SignalType.INTEGRATION_REQUIRED,
+        # What it gives back it may be waiting for by another claim, now behind others.
+        SignalType.RELEASE,
+        SignalType.DEPENDENCY_RESOLVED,
     }
 )
-#: These change nobody's waits.
+#: These change nobody's waits, unless a new incarnation begins with one.
 QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HEARTBEAT})
 HELD_UP = frozenset({AgentStatus.BLOCKED, AgentStatus.PAUSED})
 
@@ -80,7 +86,7 @@ Alarm = Callable[[Session, str, Rules], Decision | None]
 TIMERS: dict[str, Alarm] = {
     undeclared.TIMER: undeclared.grace_over,
     barriers.TIMER: deadline.passed,
-    claims.TIMER: claims.hold_over,
+    claims.TIMER: reclaim.hold_over,
     liveness.TIMER: liveness.looked_at,
 }
 
@@ -94,8 +100,12 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
     agent, verdict, prelude = admit(session, signal, rules, now_ms)
     if verdict is not None:
         return verdict
+    session.said = len(prelude.messages) if prelude is not None else 0
     decision = HANDLERS[signal.type](session, agent, signal, rules)
     if agent is not None:
+        if decision.outcome is Outcome.REFUSED and not decision.messages:
+            notice = Notice(decision.code, decision.reason)
+            decision.direct(signal.emitter, DirectiveType.NOTICE, notice)
         if agent.task and decision.outcome is Outcome.ACCEPTED:
             task.follow(session, agent, signal)
         session.agents.put(signal.emitter, agent)
@@ -106,18 +116,20 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
                 untangle.look(session, signal.emitter, rules, decision)
     if rules.routes and decision.outcome is Outcome.ACCEPTED:
         decision = forwarding.along_routes(signal, rules, decision)
-    if (session.barriers.records or session.deadlocks) and signal.type not in QUIET:
+    is_quiet = signal.type in QUIET and prelude is None
+    if (session.barriers.records or session.deadlocks) and not is_quiet:
         decision = decision.own()
         _look_over(session, rules, decision)
+    session.said = 0
     return decision if prelude is None else prelude.then(decision)
 
 
 def _look_over(session: Session, rules: Rules, decision: Decision) -> None:
     """What any event can bring about: a leader that needs whom it holds, a cycle come apart."""
-    leader = barriers.waiting_leader(session)
+    leader = waiting_leader(session)
     if leader is not None:
         untangle.look(session, leader, rules, decision)
-    untangle.settle(session, decision)
+    untangle.settle(session, rules, decision)
 
 
 def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | None:
@@ -141,6 +153,9 @@ def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | 
         # Nothing is written down, so nothing may have changed in memory either.
         session.clock_ms, session.opened_ms = before
         return decision
+    if kind == claims.TIMER:
+        # As when it gives back by its own word.
+        untangle.look(session, subject.partition(":")[2], rules, decision)
     if session.barriers.records or session.deadlocks:
         _look_over(session, rules, decision)
     return decision

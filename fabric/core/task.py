@@ -23,6 +23,9 @@ _TODO_STATUS = {
     AgentStatus.DEAD: "failed",
 }
 
+#: Work that has lost its agent: it waits for another one, or has been offered to one.
+OPEN = frozenset({"pending", "offered"})
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -63,7 +66,8 @@ def follow(session: Session, agent: Agent, signal: Signal) -> None:
     task = session.tasks.get(agent.task)
     if task is None or task.agent != signal.emitter or signal.type is SignalType.HEARTBEAT:
         return
-    task.status = _TODO_STATUS[agent.status]
+    if signal.type is not SignalType.FAILED or task.status not in OPEN:
+        task.status = _TODO_STATUS[agent.status]
     task.stream = agent.stream
     task.last_signal = signal.type.value
     task.progress_percent = agent.percent or 0

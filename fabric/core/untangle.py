@@ -31,7 +31,7 @@ CYCLES_MAX = 100
 def look(session: Session, name: str, rules: Rules, decision: Decision) -> None:
     """An agent has begun to wait: break, or report, the cycle that this has closed."""
     for _ in range(CYCLES_MAX):
-        if not is_needed(session, name):
+        if not (session.deadlocks or is_needed(session, name)):
             return
         cycle = find(session, name)
         if cycle is None:
@@ -42,12 +42,22 @@ def look(session: Session, name: str, rules: Rules, decision: Decision) -> None:
         _refuse_one(session, cycle, rules, decision)
 
 
-def settle(session: Session, decision: Decision) -> None:
-    """Close the questions about deadlocks that have come apart."""
+def settle(session: Session, rules: Rules, decision: Decision) -> None:
+    """Close the questions about deadlocks that have come apart; who is stuck in another is told."""
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
         if not still_there(session, question.cycle):
+            named = question.waiting
             close(session, question_id, question, "it has come apart", ORCHESTRATOR, decision)
+            look_again(session, named, rules, decision)
+
+
+def look_again(session: Session, names: list[str], rules: Rules, decision: Decision) -> None:
+    """A question is closed: who was named there and is stuck in another deadlock is named there."""
+    for name in names:
+        questions = [session.escalations.records[known] for known in session.deadlocks]
+        if not any(name in question.waiting for question in questions):
+            look(session, name, rules, decision)
 
 
 def described(cycle: list[Link]) -> str:
@@ -86,9 +96,10 @@ def _report(
 ) -> None:
     members = [link.agent for link in cycle]
     affected = behind(session, cycle)
+    steps = [(link.agent, link.wait.kind, link.wait.on) for link in cycle]
     for question_id in sorted(session.deadlocks):
         known = session.escalations.records[question_id]
-        if {agent for agent, _, _ in known.cycle} == set(members):
+        if set(known.cycle) == set(steps):
             _add_affected(session, question_id, known, affected, decision)
             return
     question = Escalation(
@@ -100,7 +111,7 @@ def _report(
         asked_ms=session.clock_ms,
         waiting=[*members, *affected],
         subject=DEADLOCK,
-        cycle=[(link.agent, link.wait.kind, link.wait.on) for link in cycle],
+        cycle=steps,
     )
     note(session, decision, question, rules, told=[*members, *affected])
 

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from fabric.core import (
     barriers,
     claims,
-    deadline,
     deadlock,
     dependencies,
     escalation,
     group,
     liveness,
     question,
+    untangle,
 )
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.record import Agent, BarrierState, Escalation
 from fabric.core.rules import BarrierPolicy, Rules
 from fabric.core.session import Session
-from fabric.core.signal import Signal
+from fabric.core.signal import Decided, Signal
 from fabric.core.standing import restate
 
 Follow = Callable[[Session, Escalation, Rules, Decision], None]
@@ -28,10 +28,15 @@ Follow = Callable[[Session, Escalation, Rules, Decision], None]
 
 def decided(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
     """Close the question, tell who waits for the answer, and do what was decided."""
+    assert isinstance(signal.payload, Decided)
+    known = session.escalations.get(signal.payload.escalation)
+    named = known.waiting if known is not None and known.subject == question.DEADLOCK else []
     asked, decision = escalation.decided(session, signal)
     follow = FOLLOWS.get(asked.subject) if asked is not None else None
     if asked is not None and follow is not None:
         follow(session, asked, rules, decision)
+    # The answer need not free everybody: who is still stuck is asked about again.
+    untangle.look_again(session, named, rules, decision)
     return decision
 
 
@@ -90,9 +95,9 @@ def release(session: Session, asked: Escalation, rules: Rules, decision: Decisio
 #: Subject of a question → what follows from its answer.
 FOLLOWS: dict[str, Follow] = {
     question.DEADLOCK: give_way,
-    liveness.SUBJECT: let_start,
-    group.SUBJECT: go_on,
-    deadline.SUBJECT: release,
+    question.SILENCE: let_start,
+    question.GROUP: go_on,
+    question.BARRIER: release,
 }
 
 

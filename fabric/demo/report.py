@@ -8,7 +8,8 @@ from itertools import groupby
 
 import msgspec
 
-from fabric.demo import markdown
+from fabric.demo import changes, markdown
+from fabric.demo.changes import Changes
 from fabric.demo.finding import Finding, Severity
 from fabric.demo.listing import Skipped
 from fabric.demo.recommend import Draft
@@ -17,8 +18,10 @@ from fabric.demo.recommend import Draft
 FINDINGS_SHOWN_MAX = 40
 #: Files that are named with the number of their further findings.
 FILES_NAMED_MAX = 10
+#: Rows of a timeline that are left out first, when it is too long.
+TIMELINE_MINOR = frozenset({"PARTIAL_RESULT"})
 #: Rows of the timeline: its beginning and its end are what people look at.
-TIMELINE_HEAD_MAX = 60
+TIMELINE_HEAD_MAX = 80
 TIMELINE_TAIL_MAX = 20
 #: Skipped files and directories that are named.
 SKIPPED_SHOWN_MAX = 20
@@ -52,10 +55,13 @@ class AgentSummary(msgspec.Struct, frozen=True):
     status: str
     ended_ms: int | None = None
     draft: Draft = Draft(())
+    is_reviewer: bool = True
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All that the report tells. `started` is shown as it is; `commands` are redis-cli lines."""
+    """All that the report tells. `started` is shown as it is; `commands` are redis-cli lines;
+    `elapsed_ms` is when the last reviewer had ended.
+    """
 
     path: str
     session: str
@@ -67,6 +73,7 @@ class Report(msgspec.Struct, frozen=True):
     timeline: tuple[Row, ...]
     commands: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
+    changes: Changes = Changes()
 
 
 def render(report: Report) -> str:
@@ -78,6 +85,7 @@ def render(report: Report) -> str:
     sections = [
         [f"# Code review of {markdown.code(report.path) or 'nothing'}", "", _summary(report)],
         list(_agents(report)),
+        list(changes.section(report.changes, clock)),
         list(_recommendations(report)),
         list(_findings(report)),
         list(_skipped(report)),
@@ -96,7 +104,7 @@ def clock(at_ms: int) -> str:
 def _summary(report: Report) -> str:
     counts = Counter(arrival.finding.severity for arrival in report.arrivals)
     kinds = ", ".join(f"{counts[severity]:,} {severity.value}" for severity in Severity)
-    agents = _number(len(report.agents), "agent")
+    agents = _number(sum(agent.is_reviewer for agent in report.agents), "agent")
     what = f"{agents} reviewed {_number(report.files, 'file')} in {report.elapsed_ms / 1000:.1f} s"
     if not report.arrivals:
         found = "and found nothing to complain of."
@@ -110,6 +118,11 @@ def _summary(report: Report) -> str:
             f", while {_number(at_work, 'agent')} were still at work" if at_work > 1 else ""
         )
         lines.append(f"The first finding was there after {first / 1000:.2f} s{while_at_work}.")
+    if report.changes.files:
+        fixed = _number(len(report.changes.files), "file")
+        lines.append(
+            f"Three more copied and fixed {fixed}: see [What was changed](#what-was-changed)."
+        )
     if report.skipped:
         lines.append("Not everything was reviewed: see [Not reviewed](#not-reviewed).")
     lines.append(
@@ -130,7 +143,7 @@ def _agents(report: Report) -> Iterator[str]:
         counts = Counter(arrival.finding.severity for arrival in mine)
         first = clock(min(arrival.at_ms for arrival in mine)) if mine else "–"
         ended = clock(agent.ended_ms) if agent.ended_ms is not None else "–"
-        numbers = [f"{counts[severity]:,}" for severity in Severity]
+        numbers = [f"{counts[severity]:,}" if agent.is_reviewer else "–" for severity in Severity]
         name, stream = markdown.text(agent.name), markdown.text(agent.stream)
         rows.append([name, stream, *numbers, first, ended, markdown.text(agent.status)])
     yield from markdown.table(header, rows)
@@ -227,12 +240,23 @@ def _timeline(rows: Sequence[Row]) -> Iterator[str]:
     yield "## Timeline"
     yield ""
     ordered = sorted(rows, key=lambda row: row.at_ms)
+    minor = 0
+    if len(ordered) > TIMELINE_HEAD_MAX + TIMELINE_TAIL_MAX:
+        major = [row for row in ordered if not _is_minor(row)]
+        minor, ordered = len(ordered) - len(major), major
     cells = [_row(row) for row in ordered]
     left_out = len(cells) - TIMELINE_HEAD_MAX - TIMELINE_TAIL_MAX
     if left_out > 0:
         gap = ["…", "", "", f"{_number(left_out, 'more signal')}"]
         cells = [*cells[:TIMELINE_HEAD_MAX], gap, *cells[-TIMELINE_TAIL_MAX:]]
     yield from markdown.table(["Time", "Signal", "Stream", "Action"], cells)
+    if minor:
+        yield ""
+        yield f"{_number(minor, 'row')} of progress and of partial results left out."
+
+
+def _is_minor(row: Row) -> bool:
+    return row.signal in TIMELINE_MINOR or row.signal.startswith("PROGRESS")
 
 
 def _row(row: Row) -> list[str]:

@@ -1,15 +1,13 @@
-"""One agent of the review fleet, as a process: `python -m fabric.demo.reviewing NAME PATH
-INDEX_FILE`.
+"""One reviewer of the fleet, as a process: `python -m fabric.demo.reviewing NAME PATH SCRATCH`.
 
 This is an ordinary agent, written as a user would write one: STARTED, checkpoints, progress,
 partial results file by file, a dependency produced or waited for, COMPLETED. Session and server
-come from the environment.
+come from the environment; SCRATCH is the folder that the fleet shares.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 
@@ -18,13 +16,13 @@ import msgspec
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.demo.finding import Finding, to_partial
-from fabric.demo.fleet import CHECKPOINTS, FLEET, INDEX_DEPENDENCY, Member
+from fabric.demo.fleet import CHECKPOINTS, INDEX_DEPENDENCY, Member
 from fabric.demo.listing import Listing, find
+from fabric.demo.program import member_of, run
 from fabric.demo.recommend import draft
 from fabric.demo.reviews import Indexer, Review, examine, reviewer
 from fabric.demo.source import Source, read
 from fabric.demo.symbols import read_index, write_index
-from fabric.errors import FabricError
 
 #: Progress is reported after each so many percent of the files, so that a large tree does not
 #: fill the log.
@@ -32,6 +30,13 @@ STEP_PERCENT = 10
 
 #: Longest wait for the index, s. Above what the largest tree takes.
 INDEX_S_MAX = 300
+
+#: The index, within the folder that the fleet shares.
+INDEX_FILE = "index.json"
+
+#: After so long a reviewer says that it is at a safe place, s: an integration must not have to wait
+#: for the end of the review of a large tree.
+SAFE_S = 5
 
 #: Findings handed over in one partial result: well within a payload's limit.
 FINDINGS_MAX = 200
@@ -84,6 +89,8 @@ async def _examine(agent: Agent, judge: Review, sources: list[Source]) -> list[F
     """Examine file by file, handing findings over as they are made."""
     findings: list[Finding] = []
     reported = 0
+    clock = asyncio.get_running_loop().time
+    safe_at = clock()
     for number, source in enumerate(sources, 1):
         found = await asyncio.to_thread(examine, judge, source)
         findings += found
@@ -94,28 +101,12 @@ async def _examine(agent: Agent, judge: Review, sources: list[Source]) -> list[F
         if percent >= reported + STEP_PERCENT:
             reported = percent
             await agent.progress(percent, next_checkpoint=ISSUES_FOUND)
+        if clock() >= safe_at + SAFE_S:
+            await agent.checkpoint(FILES_READ)
+            safe_at = clock()
     return findings
 
 
-def main(name: str, path: str, index_file: str) -> int:
-    """Run one member until it is done; return the exit code. SIGTERM ends it as FAILED."""
-    member = next(member for member in FLEET if member.name == name)
-
-    async def until_terminated() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        await review(member, path, Path(index_file))
-
-    try:
-        asyncio.run(until_terminated())
-    except asyncio.CancelledError:
-        return 1
-    except (FabricError, OSError, ValueError) as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    name, path, scratch = sys.argv[1:4]
+    sys.exit(run(name, review(member_of(name), path, Path(scratch) / INDEX_FILE)))

@@ -1,4 +1,4 @@
-"""Runs the review fleet: six processes, and somebody who follows the session's log meanwhile."""
+"""Runs the fleet, each member a process, and somebody who follows the session's log meanwhile."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def run(
 ) -> Board:
     """Let the fleet review `path`; call `show` for every log entry; return what came of it.
 
-    `scratch` is where the fleet puts its index. The URL reaches the agents by their environment
-    only, as it may hold a password. Agents are ended when this is cancelled.
+    `scratch` is where the fleet puts its index and its copy of files. The URL reaches the agents by
+    their environment only, as it may hold a password. Agents are ended when this is cancelled.
     """
     board = Board()
     environment = {
@@ -44,8 +44,7 @@ async def run(
     async with Fabric.connect(url, namespace=namespace, session=session) as fabric:
         agents = [
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "fabric.demo.reviewing",
-                member.name, path, str(scratch / "index.json"),
+                sys.executable, "-m", member.program, member.name, path, str(scratch),
                 env=environment,
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -84,13 +83,14 @@ async def _reap(
 
 
 async def _outcome(agent: asyncio.subprocess.Process) -> str:
-    """Return what a failed agent wrote; nothing for one that ended well."""
+    """Return what a failed agent wrote, or that it said nothing; "" for one that ended well."""
     assert agent.stderr is not None
     written = await agent.stderr.read()
     await agent.wait()
     if not agent.returncode:
         return ""
-    return written[-ERROR_BYTES_MAX:].decode("utf-8", "replace")
+    said = written[-ERROR_BYTES_MAX:].decode("utf-8", "replace")
+    return said or f"an agent ended without a word (exit code {agent.returncode})\n"
 
 
 async def _end(agent: asyncio.subprocess.Process) -> None:

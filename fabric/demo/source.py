@@ -110,7 +110,7 @@ def is_test_path(path: str) -> bool:
 def read(file: Located) -> Source:
     """Read one file. Never raises: what cannot be read is a Source with a `problem`."""
     try:
-        data = _bytes_of(file.location)
+        data = load(file.location)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Source(file.path, "", Problem("unreadable", 0, f"cannot be read: {excerpt(reason)}"))
@@ -133,7 +133,8 @@ def decode(path: str, data: bytes) -> Source:
     return Source(path, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _bytes_of(location: str) -> bytes:
+def load(location: str) -> bytes:
+    """Return a file's bytes. Raises OSError, and ValueError for what is no file of a fit size."""
     # Opened without waiting and without following a link, and checked after opening: between
     # listing and reading somebody may have put a pipe or a device in the file's place.
     descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -171,3 +171,63 @@ def test_all_agents_of_which_one_has_failed(producer: Shell) -> None:
 )
 def test_what_to_wait_for_must_be_clear(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.run("wait", *words).code == 2
+
+
+def test_a_resource_that_another_has(shell: Shell) -> None:
+    shell.good("emit", "INTENT(config.py)", FABRIC_AGENT="A")
+    until(lambda: "A" in agents(shell))
+    process = shell.start("wait", "config.py", "--json", FABRIC_AGENT="B")
+    until(lambda: agents(shell).get("B", {}).get("status") == "blocked")
+    shell.good("emit", "RELEASE(config.py)", FABRIC_AGENT="A")
+    done = end(process)
+    assert done.code == 0
+    assert done.json["token"] == 2
+    assert "config.py is yours, under token 2" in done.err
+    done = shell.run("wait", "config.py", "--timeout", SOON, FABRIC_AGENT="A")
+    assert done.code == 7
+    assert "B has it; A was number 1 in line" in done.err
+
+
+def test_a_deadlock_over_two_resources(shell: Shell) -> None:
+    for name, path in (("A", "x"), ("B", "y")):
+        shell.good("emit", f"INTENT({path})", FABRIC_AGENT=name)
+    first = shell.start("wait", "y", FABRIC_AGENT="A")
+    until(lambda: agents(shell).get("A", {}).get("status") == "blocked")
+    done = shell.run("wait", "x", FABRIC_AGENT="B")
+    assert done.code == 5
+    assert "deadlock: " in done.err
+    shell.good("emit", "RELEASE(y)", FABRIC_AGENT="B")
+    assert end(first).code == 0
+
+
+def test_a_question_that_is_decided(shell: Shell) -> None:
+    shell.good("emit", "ESCALATE", "question=Which?", "id=q", FABRIC_AGENT="A")
+    until(lambda: "A" in agents(shell))
+    process = shell.start("wait", "q", FABRIC_AGENT="B")
+    until(lambda: agents(shell).get("B", {}).get("status") == "blocked")
+    shell.good("emit", "DECIDED", "escalation=q", "decision=v1", FABRIC_AGENT="ME")
+    done = end(process)
+    assert (done.code, done.out) == (0, "v1\n")
+
+
+def test_who_waits_says_that_it_is_alive(shell: Shell) -> None:
+    process = shell.start("wait", "x", FABRIC_AGENT="B", FABRIC_HEARTBEAT_MS="100")
+    until(lambda: agents(shell).get("B", {}).get("signals", 0) >= 4)
+    assert agents(shell)["B"]["last_signal"] == "BLOCKED"
+    shell.good("emit", "DEPENDENCY_RESOLVED(x)", FABRIC_AGENT="A")
+    assert end(process).code == 0
+
+
+def test_who_is_told_to_stop_waits_no_more(shell: Shell, server: RunningServer) -> None:
+    process = shell.start("wait", "x", FABRIC_AGENT="B")
+    until(lambda: agents(shell).get("B", {}).get("status") == "blocked")
+    session = shell.variables["FABRIC_SESSION"]
+    inbox = f"fabric:{{0}}:{session}:inbox:B"
+    server.cli(
+        *("XADD", inbox, "9-1", "type", "CANCEL", "from", "ORCHESTRATOR"),
+        *("payload", '{"reason": "A of the group g has failed", "code": "FAIL_FAST"}'),
+    )
+    done = end(process)
+    assert done.code == 1
+    assert "B is to stop: A of the group g has failed" in done.err
+    until(lambda: waiters(shell) == [], "the wait is withdrawn")

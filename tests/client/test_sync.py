@@ -222,3 +222,33 @@ def test_ctrl_c_withdraws_the_wait(server: RunningServer, orchestrator: Daemon) 
             process.kill()
     assert output.split("\n")[:3] == ["interrupted", "goes on", "ended"]
     assert said(logged(server, 5))[-1] == ("B", "COMPLETED")
+
+
+def test_the_verbs_that_wait(server: RunningServer, fabric: SyncFabric) -> None:
+    with fabric.agent("A") as agent:
+        agent.ready(timeout=20)
+        with agent.writing("x", timeout=20) as grant:
+            assert grant.is_current
+            with fabric.agent("B") as other, pytest.raises(WaitTimeoutError, match="A has it"):
+                other.writing("x", timeout=0.5).__enter__()
+        with agent.integrating("release", timeout=20):
+            agent.progress(50)
+        agent.checkpoint("c", timeout=20)
+        with pytest.raises(WaitTimeoutError, match="fabric decide q"):
+            agent.escalate("Which?", id="q", timeout=0.1)
+        agent.decide("q", "v1")
+        agent.release("x")
+        assert (agent.cancelled, agent.resumed) == (None, None)
+
+
+def test_what_is_said_in_answer_says_so(server: RunningServer, fabric: SyncFabric) -> None:
+    with fabric.agent("A") as one, fabric.agent("B") as other:
+        one.checkpoint("c", timeout=20)
+        messages = other.messages()
+        while next(messages).type != "CHECKPOINT_REACHED":
+            pass
+        other.progress(1)
+        messages.close()
+        other.progress(2)
+        until(lambda: len(rows(server, S.log, type="PROGRESS")) == 2, "both are handled")
+    assert [row["hops"] for row in rows(server, S.log, type="PROGRESS")] == ["1", ""]

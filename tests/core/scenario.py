@@ -9,9 +9,13 @@
         undeclared:schema-change: nothing to report
     show agents
 
+`(time)` lets all timers ring that are due; `(timer)  barrier:1:release` lets one ring that was
+cancelled too late.
+
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
 incarnation 2, or `B@UI` on stream UI (its stream has its own name otherwise), or `B #5` for its
-signal number 5, or all of these: `B/2@UI #5`. `A, B` both say the same, one after the other.
+signal number 5, or `B ^3` for a signal in answer to a message that came of 3 others, each answering
+the one before; or all of these: `B/2@UI #5 ^3`. `A, B` both say the same, one after the other.
 """
 
 import re
@@ -32,7 +36,8 @@ from fabric.wire.entry import decode
 START_MS = 1_767_123_000_000
 
 SPEAKER = re.compile(
-    r"(?P<name>[^/@# ]+)(/(?P<incarnation>\d+))?(@(?P<stream>\S+))?( #(?P<seq>\d+))?"
+    r"(?P<name>[^/@#^ ]+)(/(?P<incarnation>\d+))?(@(?P<stream>\S+))?"
+    r"( #(?P<seq>\d+))?( \^(?P<hops>\d+))?"
 )
 TIME = re.compile(r"(?P<minutes>\d+):(?P<seconds>\d\d)(\.(?P<ms>\d{3}))?")
 
@@ -104,11 +109,31 @@ class Stage:
         if who == "(time)":
             yield from self._pass(now_ms)
             return
+        if who == "(timer)":
+            yield from self._ring(signal, now_ms)
+            return
+        self._look_at_the_silent(now_ms)
         late = [timer for timer, due_ms in self.timers.items() if due_ms <= now_ms]
         if late:
             raise ScenarioError(f"{late[0]} is due before that: add a (time) line")
         for speaker in who.split(", "):
             yield from self._say(now_ms, speaker, signal, payload)
+
+    def _look_at_the_silent(self, now_ms: int) -> None:
+        """Let pass the looks at agents that only put off the next one: they are no events."""
+        while due := sorted(
+            (at, timer)
+            for timer, at in self.timers.items()
+            if at <= now_ms and timer.startswith("silence:")
+        ):
+            at, timer = due[0]
+            del self.timers[timer]
+            decision = fire(self.session, timer, self.rules, at)
+            if decision is not None and decision.outcome is not Outcome.POSTPONED:
+                raise ScenarioError(f"{timer} takes effect before that: add a (time) line")
+            for name, due_ms in decision.timers.items() if decision is not None else ():
+                assert due_ms is not None
+                self.timers[name] = due_ms
 
     def _say(self, now_ms: int, speaker: str, signal: str, payload: str) -> Iterator[str]:
         match = SPEAKER.fullmatch(speaker)
@@ -121,6 +146,7 @@ class Stage:
             "stream": match["stream"] or match["name"],
             "incarnation": match["incarnation"],
             "seq": match["seq"],
+            "hops": match["hops"],
             "payload": payload,
         }
         fields = [part.encode() for pair in entry.items() if pair[1] for part in pair if part]
@@ -135,14 +161,17 @@ class Stage:
         due = sorted((due_ms, timer) for timer, due_ms in self.timers.items() if due_ms <= now_ms)
         for _, timer in due:
             del self.timers[timer]
-            decision = fire(self.session, timer, self.rules, now_ms)
-            if decision is None:
-                yield f"{timer}: nothing to report"
-            elif decision.outcome is Outcome.POSTPONED:
-                yield from self._follow(decision)
-            else:
-                yield f"{self.session.log}-0  {timer}"
-                yield from self._follow(decision)
+            yield from self._ring(timer, now_ms)
+
+    def _ring(self, timer: str, now_ms: int) -> Iterator[str]:
+        decision = fire(self.session, timer, self.rules, now_ms)
+        if decision is None:
+            yield f"{timer}: nothing to report"
+        elif decision.outcome is Outcome.POSTPONED:
+            yield from self._follow(decision)
+        else:
+            yield f"{self.session.log}-0  {timer}"
+            yield from self._follow(decision)
 
     def _tell(self, decision: Decision, word: str) -> Iterator[str]:
         if decision.outcome is Outcome.REPEATED:
@@ -207,23 +236,31 @@ def read_time(text: str) -> int:
 
 
 def show_time(ms: int) -> str:
-    """Write server time as `m:ss`, with milliseconds where there are some."""
-    minutes, rest = divmod(ms - START_MS, 60_000)
+    """Write server time as `m:ss`, with milliseconds where there are some; `-m:ss` before 0:00."""
+    sign = "-" if ms < START_MS else ""
+    minutes, rest = divmod(abs(ms - START_MS), 60_000)
     seconds, thousandths = divmod(rest, 1000)
-    return f"{minutes}:{seconds:02}" + (f".{thousandths:03}" if thousandths else "")
+    return f"{sign}{minutes}:{seconds:02}" + (f".{thousandths:03}" if thousandths else "")
 
 
 def show_record(record: msgspec.Struct, *, rhythm: bool) -> str:
     """Write what a record holds, without what is as it is by default."""
-    known = msgspec.to_builtins(record)
+    known = msgspec.json.decode(msgspec.json.encode(record))
     if not rhythm:
         known.pop("intervals", None)
+        known.pop("resumed_ms", None)
     return "  ".join(
         f"{field.removesuffix('_ms')}={show_value(field, value)}" for field, value in known.items()
     )
 
 
 def show_value(field: str, value: Any) -> str:
+    if field == "limit_ms":
+        return f"{value / 1000:g} s"
+    if field == "arrived":
+        value = {name: show_time(ms) for name, ms in value.items()}
     if isinstance(value, int) and field.endswith("_ms"):
         return show_time(value)
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).decode()
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fabric.demo.finding import Finding, Rule, Severity, from_partial, to_partial
-from fabric.demo.fleet import CHECKPOINTS, FLEET
+from fabric.demo.fleet import CHECKPOINTS, REVIEWERS
 from fabric.demo.recommend import PLACES_MAX, Draft, draft
 from fabric.demo.reviews import REVIEWS, examine, reviewer
 from fabric.demo.reviews.review import FINDINGS_PER_RULE_MAX, found
@@ -70,12 +70,12 @@ def test_what_is_no_finding_is_refused(item: dict[str, object]) -> None:
 
 
 def test_the_fleet_has_a_reviewer_for_each_agent() -> None:
-    assert [member.review for member in FLEET] == list(REVIEWS)
-    assert len({member.priority for member in FLEET}) == len(FLEET) == 6
-    produced = {name for member in FLEET for name in member.produces}
-    assert {name for member in FLEET for name in member.waits_for} == produced == {"index"}
+    assert [member.review for member in REVIEWERS] == list(REVIEWS)
+    assert len({member.priority for member in REVIEWERS}) == len(REVIEWERS) == 6
+    produced = {name for member in REVIEWERS for name in member.produces}
+    assert {name for member in REVIEWERS for name in member.waits_for} == produced == {"index"}
     assert CHECKPOINTS == ("files_read", "issues_found", "recommendations_drafted")
-    for member in FLEET:
+    for member in REVIEWERS:
         made = reviewer(member.review, index=index_of({}))
         assert made.rules
         assert all(rule.advice and 0 < rule.confidence <= 1 for rule in made.rules)

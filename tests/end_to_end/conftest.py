@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.daemon import Daemon, daemon
+from tests.end_to_end.member import member
 from tests.end_to_end.replayed import check_sessions
 from tests.proxy import Proxy
 from tests.servers import RunningServer, ServerMissingError, flavours, start_server
 from tests.waiting import run_coroutine_test
 
-__all__ = ["daemon"]
+__all__ = ["daemon", "member"]
 
 
 @pytest.hookimpl(tryfirst=True)

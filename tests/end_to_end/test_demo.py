@@ -1,4 +1,4 @@
-"""`fabric demo`: six real agents on real files, with the project's own private server."""
+"""`fabric demo`: nine real agents on real files, with the project's own private server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +54,7 @@ def test_the_fleet_reviews_a_tree_and_reports(project: Path) -> None:
     done = _demo(project, "code", "--json", "--output", str(project / "report.md"))
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert [agent["status"] for agent in report["agents"]] == ["completed"] * 6
+    assert [agent["status"] for agent in report["agents"]] == ["completed"] * 9
     found = {(item["agent"], item["finding"]["rule"]) for item in report["arrivals"]}
     assert {
         ("INDEXER", "syntax-error"),
@@ -63,11 +65,13 @@ def test_the_fleet_reviews_a_tree_and_reports(project: Path) -> None:
     } <= found
     assert {agent for agent, _ in found} >= {"STYLE", "DEAD_CODE"}
 
-    signals = [row["signal"] for row in report["timeline"]]
-    assert signals.count("BLOCKED(index)") == 2
-    resolved = signals.index("DEPENDENCY_RESOLVED")
-    assert all(place > resolved for place, word in enumerate(signals) if word == "(auto-resume)")
-    assert signals.count("CHECKPOINT_REACHED") == 6
+    rows = [f"{row['signal']} {row['action']}" for row in report["timeline"]]
+    assert sum(row.startswith("BLOCKED(index) ") for row in rows) == 2
+    resolved = next(n for n, row in enumerate(rows) if "INDEXER completes index" in row)
+    continued = [n for n, row in enumerate(rows) if "continues: index is there" in row]
+    assert len(continued) == 2
+    assert min(continued) > resolved
+    assert sum(": issues_found" in row for row in rows if row.startswith("CHECKPOINT")) == 6
 
     text = (project / "report.md").read_text()
     assert "| Time | Signal | Stream | Action |" in text
@@ -81,8 +85,8 @@ def test_a_terminal_free_run_prints_a_line_for_each_signal(project: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# Code review of `code`")
     lines = done.stderr.splitlines()
-    assert sum("STARTED" in line for line in lines) == 6
-    assert sum("COMPLETED" in line for line in lines) == 6
+    assert sum("STARTED" in line for line in lines) == 9
+    assert sum("COMPLETED" in line for line in lines) == 9
 
 
 def test_a_folder_without_python_files_is_a_usage_error(project: Path) -> None:
@@ -90,3 +94,91 @@ def test_a_folder_without_python_files_is_a_usage_error(project: Path) -> None:
     done = _demo(project, "empty")
     assert done.returncode == 2
     assert "no Python files" in done.stderr
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _places(report: dict[str, Any], *rows: tuple[str, str]) -> list[int]:
+    """Return where in the timeline these rows (signal, what its action holds) come first."""
+    timeline = report["timeline"]
+    return [
+        next(
+            number
+            for number, row in enumerate(timeline)
+            if row["signal"] == signal and words in row["action"]
+        )
+        for signal, words in rows
+    ]
+
+
+def test_two_fixers_of_one_file_overwrite_nothing(project: Path) -> None:
+    """Priority decides who goes first, a barrier stops all, and each file holds both edits."""
+    before = _checksums(project / "code")
+    fixed = project / "fixed"
+    done = _demo(project, "code", "--json", "--fixed", str(fixed))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert _checksums(project / "code") == before
+
+    changes = report["changes"]
+    assert changes["remarks"] == []
+    paths = [change["path"] for change in changes["files"]]
+    assert sorted(paths) == ["shop/__init__.py", "shop/basket.py", "shop/price.py"]
+    for change in changes["files"]:
+        assert sorted(change["edits"]) == ["ANNOTATOR", "FORMATTER"]
+        text = (fixed / change["path"]).read_text()
+        assert text.count("# fabric demo: annotated by ANNOTATOR\n") == 1
+        assert text.count("# fabric demo: formatted by FORMATTER\n") == 1
+        tokens = [turn["token"] for turn in change["turns"]]
+        assert tokens == sorted(tokens)
+
+    first, second = changes["files"][0]["turns"]
+    assert (first["agent"], second["agent"]) == ("ANNOTATOR", "FORMATTER")
+    assert second["asked_ms"] <= first["asked_ms"]
+    assert second["waited_for"] == ["INTEGRATOR", "ANNOTATOR"]
+    wanted = f"fixed/{paths[0]}"
+    places = _places(
+        report,
+        ("CONFLICT_DETECTED", f"INTEGRATOR, FORMATTER want {wanted}"),
+        ("(serialize)", "INTEGRATOR gets fixed/**"),
+        ("(wait)", f"FORMATTER waits for {wanted}"),
+        ("(wait)", f"ANNOTATOR waits for {wanted}"),
+        ("(resume)", f"ANNOTATOR continues with {wanted}"),
+        ("(resume)", f"FORMATTER continues with {wanted}"),
+        ("INTEGRATION_REQUIRED", "INTEGRATOR calls for integration: fixes"),
+        ("(barrier)", "FORMATTER"),
+        ("(integrate)", "INTEGRATOR integrates fixes"),
+        ("INTEGRATED", "INTEGRATOR has integrated fixes"),
+        ("(resume)", "the integration fixes is over"),
+    )
+    assert places == sorted(places)
+
+
+def test_a_single_file_is_enough(project: Path) -> None:
+    """Both fixers are done with it before the barrier, and stay for it all the same."""
+    done = _demo(project, "code/shop/price.py", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (change,) = report["changes"]["files"]
+    assert change["edits"] == ["ANNOTATOR", "FORMATTER"]
+    assert report["changes"]["remarks"] == []
+    stopped = next(row for row in report["timeline"] if row["signal"] == "(barrier)")
+    assert "ANNOTATOR" in stopped["action"]
+    assert "FORMATTER" in stopped["action"]
+
+
+def test_a_tree_that_nobody_can_edit_is_reviewed_all_the_same(project: Path) -> None:
+    done = _demo(project, "code/shop/broken.py", "--json")
+    assert done.returncode == 0, done.stderr
+    changes = json.loads(done.stdout)["changes"]
+    assert changes["files"] == []
+    assert changes["remarks"] == ["INTEGRATOR: There is no file that can be edited safely."]
+
+
+def test_fixed_files_do_not_mix_with_others(project: Path) -> None:
+    done = _demo(project, "code", "--fixed", "code")
+    assert done.returncode == 2
+    assert "not empty" in done.stderr

@@ -3,8 +3,21 @@
 import json
 
 import pytest
+from msgspec import Raw
 
-from fabric.core.record import Agent, AgentStatus, Dependency, DependencyStatus, Task
+from fabric.core.record import (
+    Agent,
+    AgentStatus,
+    Barrier,
+    BarrierState,
+    Claim,
+    ClaimState,
+    Dependency,
+    DependencyStatus,
+    Escalation,
+    EscalationState,
+    Task,
+)
 from fabric.core.session import Session
 from fabric.errors import TamperedError
 from fabric.store import state
@@ -13,11 +26,26 @@ from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch
 
 KEYS = Namespace().partition(0).session("s")
-NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}]
+NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}, {}, {}]
 
 
 def full() -> Session:
-    session = Session("s", log=7, clock_ms=1_767_123_000_000, opened_ms=1_767_122_000_000)
+    session = Session(
+        "s",
+        log=7,
+        clock_ms=1_767_123_000_000,
+        opened_ms=1_767_122_000_000,
+        token=3,
+        rules="0a1b",
+        claims={"5:whole": Claim("whole", ClaimState.HELD, ["x.py"], token=3)},
+        barriers={"b": Barrier(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})},
+        escalations={
+            "q": Escalation(EscalationState.OPEN, "Which?", "whole", context=Raw(b'{"n":[1, 2]}'))
+        },
+    )
+    for table in (session.claims, session.barriers, session.escalations):
+        table.changed |= set(table.records)
+    session.order.changed.add("x.py")
     session.agents.put(
         "\u00e9",
         Agent(AgentStatus.BLOCKED, 3, percent=62.5, waits_for=["x"], produces=["y"], eta_ms=5),
@@ -41,25 +69,30 @@ def saved(session: Session, server: MemoryServer) -> list[dict[bytes, bytes]]:
 def test_a_session_comes_back_as_it_was() -> None:
     found = state.restore("s", KEYS, saved(full(), MemoryServer()))
     expected = full()
-    assert (found.log, found.clock_ms, found.opened_ms) == (
-        expected.log,
-        expected.clock_ms,
-        expected.opened_ms,
-    )
+    for field in ("log", "clock_ms", "opened_ms", "token", "rules"):
+        assert getattr(found, field) == getattr(expected, field)
     assert found.agents.records == expected.agents.records
     assert found.tasks.records == expected.tasks.records
     assert found.dependencies.records == expected.dependencies.records
+    assert found.claims.records == expected.claims.records
+    assert found.barriers.records == expected.barriers.records
+    assert found.escalations.records == expected.escalations.records
+    assert found.order.holders("x.py") == ["5:whole"]
     # Dictionaries are equal in any order; who waited first must still come first.
     waiting = found.dependencies.get("x")
     assert waiting is not None
     assert list(waiting.waiters) == ["\u00e9", "a"]
+    barrier = found.barriers.get("b")
+    assert barrier is not None
+    assert list(barrier.arrived) == ["z", "a"]
 
 
 def test_saved_again_it_is_the_same_bytes() -> None:
     """However often a record is read and written: 50 stays 50, and not 50.0."""
     first = saved(full(), MemoryServer())
     again = state.restore("s", KEYS, first)
-    for table in (again.agents, again.tasks, again.dependencies):
+    tables = (again.agents, again.tasks, again.dependencies)
+    for table in (*tables, again.claims, again.barriers, again.escalations):
         table.changed |= set(table.records)
     assert saved(again, MemoryServer()) == first
 
@@ -87,7 +120,9 @@ def test_what_redis_cli_shows_is_json() -> None:
 
 def test_no_records_are_a_new_session() -> None:
     found = state.restore("s", KEYS, NOTHING)
-    assert (found.log, len(found.agents), len(found.tasks), len(found.dependencies)) == (0, 0, 0, 0)
+    assert (found.log, found.token, found.rules) == (0, 0, "")
+    assert (len(found.agents), len(found.tasks), len(found.dependencies)) == (0, 0, 0)
+    assert (len(found.claims), len(found.barriers), len(found.escalations)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +139,10 @@ def test_no_records_are_a_new_session() -> None:
         (1, b"A", b"[" * 100_000),
         (2, b"t", b"null"),
         (3, b"x", b'{"waiters":["A"]}'),
+        (0, b"token", b"one"),
+        (4, b"5:A", b'{"agent":"A","state":"held"}'),
+        (5, b"b", b'{"state":"open","generation":1,"leader":""}'),
+        (6, b"q", b'{"state":"open"}'),
     ],
 )
 def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, value: bytes) -> None:

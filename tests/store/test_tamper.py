@@ -9,6 +9,7 @@ from tests.servers import RunningServer
 from tests.store.worked import examine, odd, only, work
 
 LOG, AGENTS, META = "fabric:{0}:s:log", "fabric:{0}:s:agents", "fabric:meta"
+LOCK, BARRIER = "fabric:{0}:s:lock:a:b.py", "fabric:{0}:s:barrier:release"
 
 #: Stands for an entry id that the session has come to.
 LAST = "(last)"
@@ -75,7 +76,20 @@ def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
         (["HSET", AGENTS, "A", '{"status":"odd"}'], Level.FAIL, "agents: A is not what"),
         (["HSET", "fabric:{0}:s:tasks", "t", "[]"], Level.FAIL, "tasks: t is not what"),
         (["HSET", "fabric:{0}:s:dependencies", "d", "1"], Level.FAIL, "dependencies: d is not"),
+        (["HSET", "fabric:{0}:s:claims", "c", "{}"], Level.FAIL, "claims: c is not what"),
+        (["HSET", LOCK, "token", "one"], Level.FAIL, "lock:a:b.py: token is not what"),
+        (["HSET", LOCK, "colour", "red"], Level.FAIL, "lock:a:b.py: colour is not what"),
+        (["ZADD", "fabric:{0}:s:queue:x", "-inf", "D"], Level.FAIL, "queue:x: D is not what"),
+        (["HSET", "fabric:{0}:s:barriers", "b", "[]"], Level.FAIL, "barriers: b is not what"),
+        (["HSET", BARRIER, "state", "odd"], Level.FAIL, "barrier:release: state is not what"),
+        (["HSET", BARRIER, "members", "A"], Level.FAIL, "barrier:release: members is not what"),
+        (["HSET", BARRIER, "deadline", "soon"], Level.FAIL, "barrier:release: deadline is not"),
+        (["HSET", BARRIER, "colour", "red"], Level.FAIL, "barrier:release: colour is not what"),
+        (["ZADD", "fabric:{0}:s:arrived:x", "inf", "D"], Level.FAIL, "arrived:x: D is not what"),
+        (["HSET", "fabric:{0}:s:escalations", "q", "{}"], Level.FAIL, "escalations: q is not what"),
         (["HSET", "fabric:{0}:s:meta", "log", "many"], Level.FAIL, "meta: log is not what"),
+        (["HSET", "fabric:{0}:s:meta", "token", "-1"], Level.FAIL, "meta: token is not what"),
+        (["HSET", "fabric:{0}:s:meta", "rules", "mine"], Level.FAIL, "meta: rules is not what"),
         (["HSET", "fabric:{0}:s:cursors", "A", "there"], Level.FAIL, "cursors: A is not what"),
         (["HSET", "fabric:{0}:s:incarnations", "A", "-1"], Level.FAIL, "incarnations: A is not"),
         (["HSET", "fabric:{0}:s:synthesis", "A", "{"], Level.FAIL, "synthesis: A is not what"),

@@ -20,6 +20,20 @@ from workers.replica import Replica
 #: What a namespace holds after some work: key → what DUMP gives, by flavour of the server.
 _worked: dict[str, dict[bytes, bytes]] = {}
 
+#: What two agents are at when nobody works any more: one has what both want, and waits for a
+#: person; it has called for an integration at which the other, who waits for it, counts as there.
+_UNFINISHED = [
+    ("C", "INTENT", b'{"writes": ["a:b.py"]}'),
+    ("D", "INTENT", b'{"writes": ["a:b.py"]}'),
+    ("C", "INTEGRATION_REQUIRED", b'{"name": "release"}'),
+    ("C", "ESCALATE", b'{"question": "Which one?"}'),
+]
+
+
+def _said(emitter: str, kind: str, payload: bytes) -> list[bytes]:
+    fields = {"session": "s", "type": kind, "emitter": emitter}
+    return [*(part.encode() for pair in fields.items() for part in pair), b"payload", payload]
+
 
 async def _work(url: str, store: RedisStore) -> None:
     """Have a session in which every kind of key is written."""
@@ -40,6 +54,10 @@ async def _work(url: str, store: RedisStore) -> None:
         await store.emit(0, [[b"type", b"NONSENSE"]], 10)
         await eventually(lambda: store.length(names.dead), "the nonsense is refused")
         await eventually(lambda: store.call("EXISTS", keys.synthesis), "the result is folded")
+        await second.complete()
+        await first.complete()
+        await store.emit(0, [_said(*said) for said in _UNFINISHED], 10)
+        await eventually(lambda: store.call("EXISTS", keys.escalations), "they are heard")
     assert await store.call("HLEN", keys.cursors), "an agent that ends well stores its place"
 
 

@@ -11,7 +11,7 @@ from fabric.demo.reviews.safety import Safety
 from fabric.demo.reviews.style import Style
 from fabric.demo.symbols import Index
 
-__all__ = ["REVIEWS", "Indexer", "Review", "examine", "reviewer"]
+__all__ = ["REVIEWS", "Indexer", "Review", "alone", "examine", "reviewer"]
 
 #: Reviewers that look at one file at a time.
 _ALONE: dict[str, type[Style] | type[Complexity] | type[Safety]] = {
@@ -24,6 +24,11 @@ _WITH_INDEX: dict[str, type[DeadCode] | type[Imports]] = {"dead_code": DeadCode,
 
 #: The names that `reviewer()` takes. `indexer` makes the index.
 REVIEWS = ("indexer", *_ALONE, *_WITH_INDEX)
+
+
+def alone() -> list[Review]:
+    """Return a new one of each reviewer that looks at one file at a time."""
+    return [made() for made in _ALONE.values()]
 
 
 def reviewer(name: str, *, index: Index | None = None, package: str = "") -> Review:

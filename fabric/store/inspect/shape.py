@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fabric.core.record import Agent, Dependency, Task
+from fabric.core.record import Agent, Barrier, BarrierState, Claim, Dependency, Escalation, Task
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 from fabric.store.redis import SCHEMA
 from fabric.store.stream import parse_id
@@ -52,6 +52,31 @@ def _record(kind: type[msgspec.Struct]) -> Judge:
 
 def _document(_: bytes, value: bytes) -> None:
     msgspec.json.decode(value)
+
+
+def _counter(field: bytes, value: bytes) -> None:
+    if field != b"rules":
+        _number(field, value)
+    elif not re.fullmatch(rb"[0-9a-f]*", value):
+        raise ValueError("not the digest of rules")
+
+
+def _holder(field: bytes, value: bytes) -> None:
+    if field in (b"token", b"since", b"expires"):
+        _number(field, value)
+    elif field != b"holder":
+        raise ValueError("a field that the fabric does not write")
+
+
+def _gathering(field: bytes, value: bytes) -> None:
+    if field in (b"generation", b"deadline"):
+        _number(field, value)
+    elif field == b"members":
+        msgspec.json.decode(value, type=list[str])
+    elif field == b"state":
+        BarrierState(value.decode())
+    elif field != b"leader":
+        raise ValueError("a field that the fabric does not write")
 
 
 def _place(_: bytes, value: bytes) -> None:
@@ -110,15 +135,23 @@ PARTITION_KINDS: Final = {
     _p.lease(ORCHESTRATORS): Kind("hash", _lease),
     _p.lease(SYNTHESIZERS): Kind("hash", _lease),
 }
-#: Keys of a session, by what follows its name; the inbox's name goes on with the agent's.
+#: Keys of a session, by what follows its name; what ends with a colon goes on with the name of an
+#: agent, a resource or a barrier.
 SESSION_KINDS: Final = {
     _s.log: Kind("stream", fields=frozenset((b"kind", b"type", b"ms")), counted=True),
     _s.broadcast: Kind("stream", fields=_MESSAGE, counted=True),
     _s.inbox(""): Kind("stream", fields=_MESSAGE, counted=True),
-    _s.meta: Kind("hash", _number),
+    _s.meta: Kind("hash", _counter),
     _s.agents: Kind("hash", _record(Agent)),
     _s.tasks: Kind("hash", _record(Task)),
     _s.dependencies: Kind("hash", _record(Dependency)),
+    _s.claims: Kind("hash", _record(Claim)),
+    _s.lock(""): Kind("hash", _holder),
+    _s.queue(""): Kind("zset", _member(rb".+")),
+    _s.barriers: Kind("hash", _record(Barrier)),
+    _s.barrier(""): Kind("hash", _gathering),
+    _s.arrived(""): Kind("zset", _member(rb".+")),
+    _s.escalations: Kind("hash", _record(Escalation)),
     _s.cursors: Kind("hash", _place),
     _s.incarnations: Kind("hash", _number),
     _s.synthesis: Kind("hash", _document),
@@ -146,7 +179,7 @@ def known(namespace: Namespace, key: str) -> Known | None:
     number = int(found[1])
     if found[2] in PARTITION_KINDS:
         return Known(PARTITION_KINDS[found[2]], number)
-    # `:inbox:` and what follows, or the whole of it.
+    # `:inbox:` or `:lock:` and what follows, or the whole of it.
     kind = SESSION_KINDS.get(found[4] or "")
     if kind is None and found[5] and found[5].endswith(":") and found[4] != found[5]:
         kind = SESSION_KINDS.get(found[5])

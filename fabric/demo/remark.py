@@ -1,0 +1,13 @@
+"""What did not go as it should, said aloud: a partial result that the report shows."""
+
+from __future__ import annotations
+
+from fabric.client.agent import Agent
+
+#: The field of a partial result that holds an agent's remark: `{"remarks": {NAME: text}}`.
+FIELD = "remarks"
+
+
+async def remark(agent: Agent, text: str) -> None:
+    """Say that something did not go as it should, and that the work goes on all the same."""
+    await agent.partial_result({FIELD: {agent.name: text}})

@@ -1,0 +1,98 @@
+"""`fabric why`: the chain of causes that put an agent where it is."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.process import Shell
+from tests.servers import RunningServer
+from tests.waiting import until
+
+
+def play(shell: Shell, server: RunningServer, session: str, *lines: dict[str, Any]) -> None:
+    """Send signals, and wait until all have taken effect."""
+    known = int(server.cli("HGET", f"fabric:{{0}}:{session}:meta", "log") or 0)
+    shell.good("emit", "-", "-q", given="\n".join(map(json.dumps, lines)))
+    count = str(known + len(lines))
+    until(lambda: server.cli("HGET", f"fabric:{{0}}:{session}:meta", "log") == count)
+
+
+@pytest.fixture
+def told(shell: Shell, server: RunningServer, session: str) -> Shell:
+    """A has a file, and waits for what P makes; B waits for the file."""
+    play(
+        shell,
+        server,
+        session,
+        {"emitter": "P", "signal": "STARTED", "produces": ["schema"]},
+        {"emitter": "A", "signal": "INTENT", "writes": ["config.py"]},
+        {"emitter": "A", "signal": "BLOCKED(schema)"},
+        {"emitter": "B", "signal": "INTENT", "writes": ["./config.py"]},
+    )
+    return shell
+
+
+def test_the_chain_of_causes(told: Shell) -> None:
+    out = told.good("why", "B").out
+    for sentence in (
+        "B is blocked, last heard of ",
+        "In the end it is up to P, at work as far as it has said, last heard of ",
+        "B asked for config.py at 0:00 (4-0) and is next in line",
+        "  → goes on when A gives it back (RELEASE), ends, or is given up for dead",
+        "  A has held config.py since 0:00 (2-1, token 1). It was told at 0:00 (4-2) that somebody "
+        "waits; whether it has read that is not known. It is blocked",
+        "    A has waited for schema since 0:00 (3-0)",
+        "      P has declared to produce schema. It was told at 0:00 (3-1) that somebody waits",
+        "How it came there, newest first",
+    ):
+        assert sentence in out, out
+
+
+def test_who_has_read_what(told: Shell, server: RunningServer, session: str) -> None:
+    cursors = f"fabric:{{0}}:{session}:cursors"
+    server.cli("HSET", cursors, "A", "4-2 0-0", "P", "2-0 0-0")
+    out = told.good("why", "B").out
+    assert "(4-2) that somebody waits, and has read that" in out
+    assert "(3-1) that somebody waits, and has not read that yet" in out
+
+
+def test_as_json(told: Shell, session: str) -> None:
+    answer = told.good("why", "B", "--json").json
+    assert (answer["session"], answer["agent"], answer["status"]) == (session, "B", "blocked")
+    (lock,) = answer["causes"]
+    assert (lock["kind"], lock["log"]) == ("lock", "4-0")
+    (holder,) = lock["children"]
+    assert (holder["kind"], holder["agent"]) == ("agent", "A")
+    assert holder["children"][0]["kind"] == "dependency"
+    assert len(answer["up_to"]) == 1
+    assert answer["history"][0]["log"].startswith("4-")
+
+
+def test_as_it_was(told: Shell) -> None:
+    out = told.good("why", "A", "--until", "2-0").out
+    assert "nothing holds A" in out
+    assert "A has waited for schema" in told.good("why", "A").out
+
+
+def test_a_person_is_needed(shell: Shell, server: RunningServer, session: str) -> None:
+    question = {"question": "v1\u001b[2J or v2?", "options": ["v1", "v2"]}
+    play(shell, server, session, {"emitter": "A", "signal": "ESCALATE", **question})
+    out = shell.good("why", "A").out
+    assert "In the end it is up to a person: fabric decide 1-0 ANSWER" in out
+    assert "\x1b" not in out
+    shell.good("decide", "1-0", "v2")
+    out = shell.good("why", "A").out
+    assert "nothing holds A" in out
+    assert "A is told: v2" in out
+
+
+def test_what_is_not_known(told: Shell) -> None:
+    done = told.run("why", "X")
+    assert (done.code, done.out) == (3, "")
+    assert "no agent X in session" in done.err
+    assert "agents: A, B, P" in done.err
+    done = told.run("why", "A", "--session", "nothing-there")
+    assert (done.code, done.out) == (3, "")
+    assert "no session nothing-there" in done.err
+    assert told.run("why").code == 2

@@ -1,0 +1,168 @@
+"""Questions and their answers; and what an agent is told about itself."""
+
+import asyncio
+
+import pytest
+
+from fabric.client.agent import Agent
+from fabric.core.rules import FailFast, Rules
+from fabric.core.signal import SignalType
+from fabric.errors import NotAllowedError, WaitTimeoutError
+from tests.client.fleet import S, connected, fleet
+from tests.ledger import add, records, rows
+from tests.servers import RunningServer
+from tests.waiting import eventually
+
+
+def decide(server: RunningServer, known: str, answer: str, session: str = "s") -> None:
+    """A person's answer."""
+    payload = f'{{"escalation": "{known}", "decision": "{answer}"}}'
+    add(server, session=session, type="DECIDED", emitter="ME", payload=payload)
+
+
+async def until_asked(server: RunningServer, known: str) -> None:
+    await eventually(lambda: known in records(server, S.escalations), f"{known} is asked")
+
+
+async def test_a_question_that_a_person_answers(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+        for number, answer in ((1, "v1"), (2, "v2")):
+            asking = asyncio.create_task(
+                agent.escalate("Which?", options=["v1", "v2"], context={"n": 1}, timeout=20)
+            )
+            known = f"A-1-{number}"
+            await until_asked(server, known)
+            decide(server, known, answer)
+            assert await asking == answer
+    assert rows(server, S.log, type="ESCALATE")[0].payload == {
+        "question": "Which?", "id": "A-1-1", "options": ["v1", "v2"], "context": {"n": 1}
+    }  # fmt: skip
+
+
+async def test_a_question_to_another_agent(server: RunningServer) -> None:
+    async def answer(agent: Agent) -> None:
+        async for message in agent.messages():
+            if message.type == "ESCALATE":
+                await agent.decide(message.payload["id"], "yes")
+                return
+
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as one,
+        fabric.agent("B") as other,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(answer(other))
+        assert await one.escalate("May I?", to="B", id="q", timeout=20) == "yes"
+    # What answers a message says how many led to it.
+    assert rows(server, S.log, type="DECIDED")[0]["hops"] == "1"
+
+
+async def test_a_question_that_nobody_answers(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+        with pytest.raises(WaitTimeoutError, match=r"`fabric decide q ANSWER`"):
+            await agent.escalate("Which?", id="q", timeout=0.5)
+        await eventually(lambda: not records(server, S.agents)["A"].get("asks"), "it is withdrawn")
+        async with fabric.agent("B") as other:
+            with pytest.raises(NotAllowedError, match="choose another"):
+                await other.escalate("Mine?", id="q", timeout=20)
+            waiting = asyncio.create_task(other.wait_for("q", timeout=20))
+            await eventually(lambda: records(server, S.agents)["B"].get("asks"), "B waits too")
+            await agent.decide("q", "v1")
+            assert await waiting == "v1"
+
+
+async def test_the_hops_end_with_the_handling(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as one,
+        fabric.agent("B") as other,
+    ):
+        await one.emit(SignalType.CHECKPOINT_REACHED, {"checkpoint": "c"})
+        messages = other.messages()
+        async for message in messages:
+            if message.type == "CHECKPOINT_REACHED":
+                await other.progress(1)
+                await asyncio.create_task(other.progress(2))
+                await other.emit(SignalType.RELEASE, {"resources": ["x"]})
+                break
+        await messages.aclose()
+        await other.progress(3)
+        await eventually(lambda: len(rows(server, S.log, type="PROGRESS")) == 3, "all is handled")
+    found = [row["hops"] for row in rows(server, S.log, kind="signal", emitter="B")]
+    # STARTED, two answers, what must never be refused for it, then what answers nothing.
+    assert found[:5] == ["", "1", "1", "", ""]
+
+
+async def test_agents_that_answer_each_other_are_stopped(server: RunningServer) -> None:
+    async def answer(agent: Agent) -> None:
+        async for message in agent.messages():
+            if message.type == "CHECKPOINT_REACHED" and message.sender != agent.name:
+                await agent.emit(SignalType.CHECKPOINT_REACHED, {"checkpoint": "again"})
+            if message.type == "NOTICE":
+                return
+
+    async with (
+        fleet(server.url, rules=Rules(hops_max=6)) as fabric,
+        fabric.agent("A") as one,
+        fabric.agent("B") as other,
+    ):
+        answering = [asyncio.create_task(answer(agent)) for agent in (one, other)]
+        await one.emit(SignalType.CHECKPOINT_REACHED, {"checkpoint": "first"})
+        done, going = await asyncio.wait(answering, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) == 1
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+
+
+async def test_a_group_that_fails_fast_is_told_to_stop(server: RunningServer) -> None:
+    rules = Rules(fail_fast=FailFast.CANCEL)
+    async with (
+        fleet(server.url, rules=rules) as fabric,
+        fabric.agent("B", parallel_group="g") as other,
+    ):
+        async with fabric.agent("A", parallel_group="g") as one:
+            assert other.cancelled is None
+            await one.fail("no use")
+        await eventually(lambda: other.cancelled, "B is told")
+        assert other.cancelled == "A of the group g has failed: no use"
+
+
+async def test_a_successor_learns_where_the_last_one_was(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, connected(server.url) as elsewhere:
+        async with fabric.agent("A", task="t") as old, old.writing("x", timeout=20):
+            await old.progress(40, checkpoint="c")
+            async with elsewhere.agent("A") as new:
+                await new.ready(timeout=20)
+                found = new.resumed
+                assert found is not None
+                assert (found.task, found.checkpoint, found.percent) == ("t", "c", 40)
+                assert found.held == ("x",)
+                await new.complete()
+        async with fabric.agent("A") as last:
+            await last.ready(timeout=20)
+            assert last.resumed is None
+
+
+async def test_the_example_of_the_design(server: RunningServer) -> None:
+    async with fleet(server.url, session="demo") as fabric:
+        maker = await fabric.agent("MAKER", produces=["schema-migration"]).__aenter__()
+        async with fabric.agent("ARCHITECT", session="demo", stream="A", priority=5) as agent:
+            await agent.progress(25, checkpoint="files_read")
+            await agent.partial_result({"finding": 1})
+            async with agent.writing("config.py") as grant:
+                assert grant.token
+            await maker.resolve("schema-migration", location="migration.sql")
+            await maker.__aexit__(None, None, None)
+            location = await agent.wait_for("schema-migration")
+            assert location == "migration.sql"
+            await agent.resolve("schema-migration", location="…", consumers=["SCHEDULER"])
+            await agent.checkpoint("tests_validated")
+            async with agent.integrating("release"):
+                pass
+            asking = asyncio.create_task(agent.escalate("Which schema?", options=["v1", "v2"]))
+            keys = agent.session.keys
+            await eventually(lambda: records(server, keys.escalations), "it is asked")
+            decide(server, "ARCHITECT-1-1", "v1", session="demo")
+            assert await asking == "v1"

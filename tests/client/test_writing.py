@@ -1,0 +1,249 @@
+"""Writing what nobody else writes: in turn, all or none, given back whatever ends the block."""
+
+import asyncio
+
+import pytest
+
+from fabric.client.agent import Agent
+from fabric.client.fabric import Fabric
+from fabric.core.signal import SignalType
+from fabric.errors import CallerError, DeadlockError, WaitTimeoutError
+from tests.client.fleet import S, blocked, fleet
+from tests.ledger import add, is_settled, records, rows
+from tests.servers import RunningServer
+from tests.waiting import eventually
+
+
+def claims(server: RunningServer) -> dict[str, list[str]]:
+    """Who has a claim on what, held or waiting."""
+    found = records(server, S.claims).values()
+    return {claim["agent"]: claim["writes"] for claim in found}
+
+
+async def nobody_claims(server: RunningServer) -> None:
+    await eventually(lambda: not claims(server), lambda: f"{claims(server)} go")
+
+
+async def test_what_is_free_is_granted_at_once_and_given_back(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+        async with agent.writing("./config.py", "src/", timeout=20) as grant:
+            assert set(grant.resources) == {"config.py", "src/**"}
+            assert grant.token > 0
+            was_current = grant.is_current
+            assert set(claims(server)["A"]) == {"config.py", "src/**"}
+        assert (was_current, grant.is_current) == (True, False)
+        await nobody_claims(server)
+        async with agent.writing("config.py", timeout=20) as again:
+            assert again.token > grant.token
+
+
+async def test_nothing_to_write(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric:
+        agent = fabric.agent("A")
+        with pytest.raises(CallerError, match="name at least one"):
+            agent.writing()
+
+
+async def test_priority_settles_a_conflict(server: RunningServer) -> None:
+    order: list[tuple[str, int]] = []
+
+    async def write(agent: Agent) -> None:
+        async with agent.writing("config.py", timeout=20) as grant:
+            order.append((agent.name, grant.token))
+
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as holder,
+        fabric.agent("LOW", priority=1) as low,
+        fabric.agent("HIGH", priority=9) as high,
+        asyncio.TaskGroup() as group,
+        holder.writing("config.py", timeout=20) as grant,
+    ):
+        group.create_task(write(low))
+        await blocked(low)
+        group.create_task(write(high))
+        await blocked(high)
+        assert grant.is_current
+    assert [name for name, _ in order] == ["HIGH", "LOW"]
+    assert grant.token < order[0][1] < order[1][1]
+    assert rows(server, S.log, type="CONFLICT_DETECTED")
+
+
+async def test_never_two_inside(server: RunningServer) -> None:
+    inside: set[str] = set()
+    tokens: list[int] = []
+
+    async def work(fabric: Fabric, name: str) -> None:
+        async with fabric.agent(name) as agent:
+            for _ in range(3):
+                async with agent.writing("counter", timeout=100) as grant:
+                    assert not inside, f"{name} comes in to {inside}"
+                    inside.add(name)
+                    tokens.append(grant.token)
+                    await asyncio.sleep(0)
+                    await agent.progress(50)
+                    inside.remove(name)
+
+    async with fleet(server.url) as fabric, asyncio.TaskGroup() as group:
+        for number in range(30):
+            group.create_task(work(fabric, f"A{number}"))
+    assert len(tokens) == 90
+    assert tokens == sorted(set(tokens))
+
+
+async def test_a_deadlock_is_told_to_one_and_the_other_goes_on(server: RunningServer) -> None:
+    done: list[str] = []
+    refused: list[DeadlockError] = []
+    both_hold = asyncio.Barrier(2)
+
+    async def work(agent: Agent, first: str, second: str) -> None:
+        try:
+            async with agent.writing(first, timeout=20):
+                await both_hold.wait()
+                async with agent.writing(second, timeout=20):
+                    done.append(agent.name)
+        except DeadlockError as error:
+            refused.append(error)
+            done.append(f"{agent.name} gave way")
+
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A", priority=5) as one,
+        fabric.agent("B", priority=1) as other,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(work(one, "x", "y"))
+        group.create_task(work(other, "y", "x"))
+    assert sorted(done) == ["A", "B gave way"]
+    (error,) = refused
+    assert set(error.cycle) == {"A", "B"}
+    assert " → ".join([*error.cycle, error.cycle[0]]) in str(error)
+    assert error.exit_code == 5
+    await nobody_claims(server)
+
+
+async def test_a_time_out_names_the_holder(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as holder,
+        fabric.agent("B") as other,
+    ):
+        async with holder.writing("config.py", timeout=20):
+            with pytest.raises(WaitTimeoutError) as caught:
+                async with other.writing("config.py", timeout=0.5):
+                    pytest.fail("it is held")
+            assert str(caught.value) == (
+                "B waited 0.5 s for config.py: A has it; B was number 1 of those who wait"
+            )
+            await eventually(lambda: set(claims(server)) == {"A"}, "B's claim goes")
+        async with other.writing("config.py", timeout=20):
+            assert set(claims(server)) == {"B"}
+
+
+async def test_cancelling_gives_back(server: RunningServer) -> None:
+    async def write(agent: Agent, entered: asyncio.Event) -> None:
+        async with agent.writing("config.py", timeout=20):
+            entered.set()
+            await asyncio.Event().wait()
+
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as holder,
+        fabric.agent("B") as other,
+    ):
+        entered = asyncio.Event()
+        writing = asyncio.create_task(write(holder, entered))
+        await entered.wait()
+        waiting = asyncio.create_task(write(other, asyncio.Event()))
+        await blocked(other)
+        for task in (waiting, writing):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await nobody_claims(server)
+
+
+async def test_two_blocks_of_one_agent(server: RunningServer) -> None:
+    """What both need goes back with the last; what each got is told apart."""
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as agent,
+        fabric.agent("B") as other,
+    ):
+        async with agent.writing("x", "y", timeout=20):
+            async with agent.writing("y", timeout=20), agent.writing("z", timeout=20) as third:
+                assert third.resources == ("z",)
+            await agent.progress(1)
+            await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
+            with pytest.raises(WaitTimeoutError, match="A has it"):
+                async with other.writing("y", timeout=0.5):
+                    pytest.fail("it is held")
+        async with other.writing("x", "y", "z", timeout=20):
+            pass
+
+
+async def test_a_grant_that_was_given_up_is_none(server: RunningServer) -> None:
+    """Its PROCEED comes late, to a later block for the same thing."""
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as holder,
+        fabric.agent("B") as other,
+    ):
+        for _ in range(20):
+            async with asyncio.TaskGroup() as group:
+                release = asyncio.Event()
+                entered = asyncio.Event()
+
+                async def hold(entered: asyncio.Event, release: asyncio.Event) -> None:
+                    async with holder.writing("x", timeout=20):
+                        entered.set()
+                        await release.wait()
+
+                group.create_task(hold(entered, release))
+                await entered.wait()
+                waiting = asyncio.create_task(other.writing("x", timeout=20).__aenter__())
+                await blocked(other)
+                release.set()
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+            async with other.writing("x", timeout=20) as grant:
+                held = [c for c in records(server, S.claims).values() if c["state"] == "held"]
+                assert [(c["agent"], c["token"]) for c in held] == [("B", grant.token)]
+
+
+async def test_waiting_for_what_another_has(server: RunningServer) -> None:
+    async with (
+        fleet(server.url) as fabric,
+        fabric.agent("A") as holder,
+        fabric.agent("B") as other,
+    ):
+        async with holder.writing("config.py", timeout=20):
+            with pytest.raises(WaitTimeoutError, match=r"for config.py: A has it"):
+                await other.wait_for("config.py", timeout=0.5)
+            waiting = asyncio.create_task(other.wait_for("config.py", timeout=20))
+            await eventually(lambda: len(rows(server, S.log, type="BLOCKED")) == 2, "B waits")
+            await eventually(lambda: set(claims(server)) == {"A", "B"}, "B is in line")
+        assert await waiting is None
+        assert claims(server) == {"B": ["config.py"]}
+        await other.release("config.py")
+        await nobody_claims(server)
+
+
+async def test_a_grant_of_an_earlier_incarnation_is_none(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("A") as holder:
+        async with holder.writing("x", timeout=20):
+            add(server, session="s", type="INTENT", emitter="B", payload='{"writes": ["x"]}')
+            await eventually(lambda: "B" in claims(server), "B waits")
+        await eventually(lambda: is_settled(server), "B has it")
+        async with fabric.agent("B") as again, again.writing("x", timeout=20) as grant:
+            held = [c for c in records(server, S.claims).values() if c["state"] == "held"]
+            assert [(c["agent"], c["token"]) for c in held] == [("B", grant.token)]
+
+
+async def test_resolving_what_is_held_gives_it_back(server: RunningServer) -> None:
+    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+        async with agent.writing("x", timeout=20) as grant:
+            await agent.emit(SignalType.DEPENDENCY_RESOLVED, {"dependency_id": "x"})
+            await nobody_claims(server)
+        async with agent.writing("x", timeout=20) as again:
+            assert again.token > grant.token

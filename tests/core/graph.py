@@ -1,0 +1,22 @@
+"""Random wait-for graphs: how many are played, and how their agents speak."""
+
+from typing import Any
+
+from fabric.core.decision import Decision
+from fabric.core.signal import SignalType
+from tests.core.effort import EFFORT
+from tests.core.history import Play, signal
+
+#: Signals in the history of one graph.
+SIGNALS = 30
+
+
+def seeds(most: int) -> range:
+    """One graph each; FABRIC_TEST_EFFORT=10 plays all, 10,000 in the files together."""
+    return range(min(most, most * EFFORT // 10))
+
+
+def say(play: Play, kind: SignalType, name: str, **payload: Any) -> Decision:
+    """An agent says something, a little later than the last one did."""
+    play.now_ms += 100
+    return play.say(signal(kind, name, payload))

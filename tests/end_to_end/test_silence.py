@@ -1,0 +1,88 @@
+"""The dead are found out, what they held goes on, and what they still say changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import Shell
+from tests.daemon import Daemon, StartDaemon
+from tests.end_to_end.crowd import DEMO, inbox, say, settle, statuses, timer
+from tests.end_to_end.member import RESOURCE, StartMember
+from tests.ledger import DEAD, RESULTS, records, rows, values
+from tests.servers import RunningServer
+from tests.waiting import until
+
+#: A living agent of these tests sends heartbeats far more often, on the slowest machine, ms.
+SILENCE_MS = 2_000
+
+#: By the log's own times, a death is found within this time, ms.
+DELAY_MS_MAX = 1_000
+
+RULES = f"""
+[liveness]
+silence_ms_min = {SILENCE_MS}
+silence_ms_max = {SILENCE_MS}
+"""
+
+
+@pytest.mark.chaos
+def test_what_a_killed_agent_held_goes_to_who_waits(
+    server: RunningServer, daemon: StartDaemon, member: StartMember, tmp_path: Path
+) -> None:
+    rules = tmp_path / "fabric.toml"
+    rules.write_text(RULES)
+    orchestrator = daemon(server.url, rules=rules)
+    holder = member(server.url, "HOLDER", "holds")
+    until(lambda: inbox(server, "HOLDER", "PROCEED"), orchestrator.said)
+    waiter = member(server.url, "WAITER", "waits")
+    until(lambda: inbox(server, "WAITER", "WAIT"), orchestrator.said)
+    assert values(server, DEMO.lock(RESOURCE))["holder"] == "HOLDER"
+    (first,) = {given["token"] for given in inbox(server, "HOLDER", "PROCEED")}
+
+    holder.kill()
+    given = waiter.ended_on()
+    assert given["resources"] == [RESOURCE]
+    assert given["token"] > first
+
+    (found,) = timer(server, "silence:HOLDER")
+    last = rows(server, DEMO.log, kind="signal", emitter="HOLDER")[-1]
+    silent_ms = int(found["ms"]) - int(last["ms"])
+    assert SILENCE_MS <= silent_ms <= SILENCE_MS + DELAY_MS_MAX
+    assert statuses(server)["HOLDER"] == "dead"
+
+    # Were it only slow: what it still says is refused, and kept with the reason.
+    say(server, "RELEASE", "HOLDER", incarnation=1)
+    settle(server, orchestrator)
+    (letter,) = rows(server, DEAD)
+    assert (letter["code"], letter["raw.type"]) == ("ENDED", "RELEASE")
+    assert "given up for dead as incarnation 1" in letter["reason"]
+
+    told = member(server.url, "HOLDER", "restarts").ended_on()
+    assert (told["held"], told["task"]) == ([RESOURCE], "migrate")
+    assert "incarnation 2" in told["reason"]
+
+
+def test_the_end_of_an_old_incarnation_changes_nothing(
+    server: RunningServer, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    orchestrator: Daemon = daemon(server.url)
+    say(server, "STARTED", "A", incarnation=1, task="migrate", produces=["schema"])
+    say(server, "BLOCKED", "W", on="schema")
+    say(server, "STARTED", "A", incarnation=2, task="migrate", produces=["schema"])
+    say(server, "INTENT", "A", incarnation=2, writes=[RESOURCE])
+    settle(server, orchestrator)
+    hashes = (DEMO.agents, DEMO.tasks, DEMO.dependencies, DEMO.claims)
+    before = [records(server, key) for key in hashes]
+
+    say(server, "COMPLETED", "A", incarnation=1, result={"late": True})
+    settle(server, orchestrator)
+
+    assert [records(server, key) for key in hashes] == before
+    assert statuses(server) == {"A": "active", "W": "blocked"}
+    assert rows(server, RESULTS) == []
+    assert values(server, DEMO.lock(RESOURCE))["holder"] == "A"
+    shell = Shell(tmp_path, {"FABRIC_REDIS_URL": server.url})
+    (letter,) = shell.good("dead", "--json").json_lines
+    assert (letter["code"], letter["fields"]["type"]) == ("STALE_INCARNATION", "COMPLETED")
+    assert letter["reason"] == "A speaks as incarnation 1, incarnation 2 has replaced it"
+    assert "STALE_INCARNATION" in shell.good("dead").out
