@@ -4,7 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.servers import ROOT, RunningServer, ServerMissingError, flavours, start_server
+
+#: Tests that run on every server each time: what they try is what servers differ in.
+STORE = ROOT / "tests" / "store"
+EMBEDDED = STORE / "embedded"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,6 +16,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--record",
         action="store_true",
         help="write down what the scenarios now answer, instead of comparing with it",
+    )
+    parser.addoption(
+        "--servers",
+        choices=("one", "every", "rest"),
+        default="one",
+        help="run what is tried on a server on one of them, on every one, or on the rest; the "
+        "store's own tests always run on every one",
     )
 
 
@@ -21,11 +32,25 @@ def recording(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--record"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`-m "not server"` leaves what needs no server."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`-m "not server"` leaves what needs no server; `--servers` says on which ones to run."""
     for item in items:
         if {"server", "started_server", "start"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
+    wanted = config.getoption("--servers")
+    if wanted == "every":
+        return
+    left = [item for item in items if _is_extra(item) != (wanted == "rest")]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
+
+
+def _is_extra(item: pytest.Item) -> bool:
+    """Whether a test runs on another server than the newest one we have."""
+    values = getattr(getattr(item, "callspec", None), "params", {}).values()
+    named = [value for value in values if value in flavours()]
+    is_of_store = item.path.is_relative_to(STORE) and not item.path.is_relative_to(EMBEDDED)
+    return bool(named) and named[0] != flavours()[-1] and not is_of_store
 
 
 def _start(flavour: str, *options: str) -> RunningServer:

@@ -129,8 +129,9 @@ def test_a_deadlock_of_a_dependency_a_question_and_a_barrier() -> None:
     told.say("L", "BLOCKED", {"on": "x"})
     told.says(
         "L",
-        "L is part of a deadlock: L waits for x, A waits at the barrier m, which needs L",
-        "B, S are stuck behind it",
+        "L is part of a deadlock: L waits for x, A waits for the answer to question 8-0, "
+        "B waits at the barrier m, which needs L",
+        "S is stuck behind it",
         "That closes the circle: L → A → B → L",
         "A arrived at the barrier m at 0:00 and is held there (see where it comes up first)",
     )

@@ -103,7 +103,7 @@ def test_a_leader_that_calls_the_next_barrier() -> None:
     told.say("L", "INTEGRATION_REQUIRED", {"name": "next"})
     told.says(
         "L",
-        "In the end it is up to L, at work",
-        "L leads the barrier release, where all have arrived, and is to integrate",
-        "→ ends when L says INTEGRATED",
+        "nothing holds L: it is at work",
+        "L hears: next begins when release is over",
+        "L integrates release",
     )

@@ -129,5 +129,6 @@ def test_a_question_to_an_agent_that_has_ended() -> None:
     told.says(
         "A",
         "In the end it is up to a person: fabric decide q ANSWER",
-        "goes on when D starts again and answers (DECIDED), or a person does: fabric decide q",
+        "A has asked a person",
+        "D, who was to answer q, has ended",
     )

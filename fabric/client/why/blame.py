@@ -13,7 +13,6 @@ from fabric.client.why.scene import (
     WIDTH_MAX,
     Cause,
     Scene,
-    answering,
     line,
     names,
     open_question,
@@ -183,11 +182,6 @@ class Blame:
         cause = Cause("question", line(text), name, question.cause, question.asked_ms)
         if question.to:
             cause.frees = f"goes on when {question.to}, or a person, answers (DECIDED)"
-            if not scene.is_at_work(question.to):
-                cause.frees = (
-                    f"goes on when {question.to} starts again and answers (DECIDED), or a person "
-                    f"does: {answering(question_id, question)}"
-                )
 
             def relation(other: str) -> str:
                 told = scene.aware(other, ("ESCALATE",), (question_id,))

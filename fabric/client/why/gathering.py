@@ -30,8 +30,13 @@ def barrier_waits(scene: Scene, name: str, explained: set[str], follow: Follow) 
 
     One that is `explained` is only named; what is explained here is added.
     """
-    found = []
+    found: list[Cause] = []
     current = in_force(scene.session)
+    if current is not None and (name, BarrierState.INTEGRATING) == (
+        current[1].leader,
+        current[1].state,
+    ):
+        return found  # it may go on, whatever it has called besides
     is_held = current is not None and _is_held(name, current[1])
     if current is not None and is_held:
         found.append(_held_at(scene, name, *current, explained, follow))
@@ -61,9 +66,6 @@ def _held_at(
     place = f"{_place(scene, name, called, barrier)} ({by})"
     if barrier.state is BarrierState.INTEGRATING:
         cause.text = line(place)
-        if name == barrier.leader:
-            cause.frees = line(f"ends when {name} says INTEGRATED")
-            return cause
         cause.frees = line(f"goes on when {barrier.leader} says INTEGRATED, or ends")
         told = scene.chronicle.told(barrier.leader, "PROCEED", called)
         since = f" since {scene.when(told.ms, told.id)}" if told is not None else ""
@@ -81,8 +83,6 @@ def _held_at(
 
 
 def _place(scene: Scene, name: str, called: str, barrier: Barrier) -> str:
-    if name == barrier.leader and barrier.state is BarrierState.INTEGRATING:
-        return f"{name} leads the barrier {called}, where all have arrived, and is to integrate"
     if name == barrier.leader:
         return f"{name} leads the barrier {called} and waits until all have arrived"
     if name in barrier.held:
