@@ -18,11 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write down what the scenarios now answer, instead of comparing with it",
     )
     parser.addoption(
-        "--servers",
-        choices=("one", "every", "rest"),
-        default="one",
-        help="run what is tried on a server on one of them, on every one, or on the rest; the "
-        "store's own tests always run on every one",
+        "--suite",
+        choices=("default", "rest", "all"),
+        default="default",
+        help="the default suite leaves to the rest what is slow, and all servers but the newest; "
+        "the store's own tests run on every one",
     )
 
 
@@ -33,12 +33,12 @@ def recording(pytestconfig: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`-m "not server"` leaves what needs no server; `--servers` says on which ones to run."""
+    """`-m "not server"` leaves what needs no server; `--suite` says what to run."""
     for item in items:
         if {"server", "started_server", "start"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
-    wanted = config.getoption("--servers")
-    if wanted == "every":
+    wanted = config.getoption("--suite")
+    if wanted == "all":
         return
     left = [item for item in items if _is_extra(item) != (wanted == "rest")]
     config.hook.pytest_deselected(items=left)
@@ -46,7 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_extra(item: pytest.Item) -> bool:
-    """Whether a test runs on another server than the newest one we have."""
+    """Whether a test is slow, or runs on another server than the newest one we have."""
+    if item.get_closest_marker("slow") is not None:
+        return True
     values = getattr(getattr(item, "callspec", None), "params", {}).values()
     named = [value for value in values if value in flavours()]
     is_of_store = item.path.is_relative_to(STORE) and not item.path.is_relative_to(EMBEDDED)

@@ -123,6 +123,7 @@ def test_a_password_is_never_shown(
         assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker", ["orchestrator", "synthesizer"])
 def test_a_worker_shows_no_password_either(lone: Shell, worker: str) -> None:
     for url in UNREADABLE:

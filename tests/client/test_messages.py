@@ -148,7 +148,7 @@ async def test_who_never_asks_has_them_behind_it_when_it_ends_well(
     async with fleet(server.url) as fabric:
         async with fabric.agent("A") as maker, fabric.agent("B") as waiter:
             await maker.resolve("x", consumers=["B"])
-            await waiter.wait_for("x", timeout=20)
+            await eventually(lambda: waiter._mailbox._unread, "what came for it")
         nudge(server, 90)
         async with fabric.agent("B") as again:
             assert ids(await take(again, 1)) == ["90-1"]

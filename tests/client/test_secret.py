@@ -111,6 +111,7 @@ def test_settings_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PASSWORD not in shown(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_worker_never_says_it(
     locked: RunningServer, proxy: MakeProxy, daemon: StartDaemon

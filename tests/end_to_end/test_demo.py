@@ -79,6 +79,7 @@ def test_the_fleet_reviews_a_tree_and_reports(project: Path) -> None:
     assert not (project / ".fabric" / "redis.sock").exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_free_run_prints_a_line_for_each_signal(project: Path) -> None:
     """Piped: lines on stderr while it runs, the Markdown report alone on stdout."""
     done = _demo(project, "code")
@@ -170,6 +171,7 @@ def test_a_single_file_is_enough(project: Path) -> None:
     assert "FORMATTER" in stopped["action"]
 
 
+@pytest.mark.slow
 def test_a_tree_that_nobody_can_edit_is_reviewed_all_the_same(project: Path) -> None:
     done = _demo(project, "code/shop/broken.py", "--json")
     assert done.returncode == 0, done.stderr

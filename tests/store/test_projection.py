@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,6 +150,7 @@ async def test_readers_share_a_lock(backend: Backend) -> None:
     assert (lock["holder"], lock["token"]) == ("C", "3")
 
 
+@pytest.mark.slow
 async def test_a_queue_of_very_many(backend: Backend) -> None:
     """They are written, and taken out, in portions."""
     assert CROWD > 2 * projection.MEMBERS_MAX

@@ -108,6 +108,7 @@ def test_a_crashed_server_is_started_again(root: Path) -> None:
     assert second.release()
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_never_doubled_and_can_be_stopped(
     root: Path, patience: None, innocent: "subprocess.Popen[bytes]"
 ) -> None:
