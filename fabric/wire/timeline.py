@@ -44,6 +44,8 @@ class Timeline:
         #: The event that entries are read of, and whom it has told to resume.
         self._cause = ""
         self._resumed: set[str] = set()
+        #: Barrier → its members: all are told together when it is over.
+        self._members: dict[str, Any] = {}
 
     def row(self, entry_id: bytes, flat: list[bytes]) -> Row | None:
         """Return the row of the next entry; None when it is none. Takes whatever a log holds."""
@@ -66,6 +68,11 @@ class Timeline:
         signal, agent, action = _say(kind, word, speaker, payload, fields)
         if kind == Kind.DIRECTIVE and word == "RESUME":
             self._resumed.add(agent)
+        barrier = str(payload.get("barrier", ""))
+        if word == "PAUSE" and agent == EVERYONE:
+            self._members[barrier] = payload.get("members")
+        elif word == "RESUME" and agent == EVERYONE:
+            payload = {**payload, "members": self._members.pop(barrier, None)}
         agents = _concerned(kind, word, agent, payload)
         streams = (cell(self._streams.get(name, "")) for name in agents)
         return Row(
@@ -137,7 +144,7 @@ def _concerned(kind: str, word: str, agent: str, payload: Payload) -> tuple[str,
     several: Any = None
     if word == "CONFLICT_DETECTED" and kind != Kind.REFUSED:
         several = payload.get("agents")
-    elif word == "PAUSE" and agent == EVERYONE:
+    elif word in ("PAUSE", "RESUME") and agent == EVERYONE:
         several = payload.get("members")
     if isinstance(several, list) and several:
         return tuple(dict.fromkeys(map(str, several)))
@@ -154,7 +161,8 @@ def _continues(agent: str, payload: Payload) -> str:
     if payload.get("resources"):
         return f"{agent} continues with {_listed(payload['resources'])}"
     if payload.get("barrier"):
-        return f"{agent} continues: the integration {payload['barrier']} is over"
+        who = "all continue" if agent == EVERYONE else f"{agent} continues"
+        return f"{who}: the integration {payload['barrier']} is over"
     return f"{agent} continues" + _because(payload, "reason")
 
 
