@@ -13,8 +13,9 @@ from benchmarks.wire import Connection
 #: length, and the twin writes constants.
 BYTES_TOLERANCE = 0.1
 
-#: Keys of ours that are not part of the work: who is alive, what the namespace is.
-_ASIDE = (b"fabric:meta", b"fabric:replicas:")
+#: Keys of ours that are not part of the work: who is alive, what the namespace is, and one timer
+#: for each agent, whatever it says.
+_ASIDE = (b"fabric:meta", b"fabric:replicas:", b"fabric:{0}:deadlines")
 
 _LENGTH = {b"stream": "XLEN", b"hash": "HLEN", b"zset": "ZCARD", b"string": "STRLEN"}
 

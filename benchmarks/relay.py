@@ -75,7 +75,7 @@ def run(plan: Plan) -> Findings:
 
 def _measure_workload(plan: Plan, server: Server, name: str) -> dict[str, list[Sample]]:
     progress(f"{name}: writing {plan.signals:,} signals")
-    start_ms = contender.first_ms(plan.signals)
+    start_ms = contender.first_ms()
     contender.prefill(server, name, plan.signals, start_ms)
     count = ("--produce", str(plan.signals))
     contender.produce(server, *count, "--database", str(contender.TEMPLATES), "--workload", name)

@@ -31,7 +31,8 @@ def _agent_record(number: int, mixed: bool) -> bytes:
     return (
         f'{{"status":"active","incarnation":1,"stream":"{workload.stream_of(number)}","seq":2000,'
         f'"signals":2000,"last_signal":"{last}","started_ms":1700000000000,'
-        f'"seen_ms":1700000000000{"," + about if mixed else ""}}}'
+        f'"seen_ms":1700000000000{"," + about if mixed else ""},'
+        '"intervals":[50,50,50,50,50,50,50,50,50]}'
     ).encode()
 
 
@@ -113,8 +114,8 @@ class Writes:
             if kind == b"DEPENDENCY_RESOLVED":
                 follows, raw = b"%d-1" % logged[session], fields[13]
                 streams += (session, 15, follows, *place.message, cause, b"ms", ms)
-                streams += (place.inbox, 11, follows, b"type", kind, *place.sender, cause)
-                streams += (b"payload", raw)
+                streams += (place.inbox, 13, follows, b"type", kind, *place.sender, cause)
+                streams += (b"payload", raw, b"hops", b"1")
                 dependencies[session][raw[DEPENDENCY_AT]] = place.dependency
             elif kind == b"PARTIAL_RESULT":
                 streams += (results, 17, b"*", *fields[:8], *fields[10:12])
@@ -126,8 +127,9 @@ class Writes:
         clocks: list[Argument] = []
         for session in range(SESSIONS):
             if agents[session]:
-                arguments += (b"HSET", SESSIONS + session, 6, b"log", logged[session])
+                arguments += (b"HSET", SESSIONS + session, 10, b"log", logged[session])
                 arguments += (b"clock_ms", _CLOCK, b"opened_ms", _CLOCK)
+                arguments += (b"token", b"0", b"rules", b"")
                 clocks += (_CLOCK, workload.session_of(session))
             for order, changed in enumerate((agents, dependencies, tasks), 2):
                 if changed[session]:

@@ -88,17 +88,20 @@ def entries(name: str, count: int) -> Iterator[tuple[bytes, ...]]:
             number = chance.randrange(AGENTS)
             kind = chance.choice(_MIX) if name == "mix" else "DEPENDENCY_RESOLVED"
         sequences[number] += 1
-        yield entry(number, kind, sequences[number], _payload(number, kind, position))
+        # In order, as a review passes them: what is out of order would be told to the agent.
+        checkpoint = _CHECKPOINTS[position * len(_CHECKPOINTS) // count]
+        payload = _payload(number, kind, position, checkpoint)
+        yield entry(number, kind, sequences[number], payload)
 
 
-def _payload(number: int, kind: str, position: int) -> str:
+def _payload(number: int, kind: str, position: int, checkpoint: str) -> str:
     if kind == "STARTED":
         return (
             f'{{"task":"review-{number:02d}","task_type":"Code Review","reads":["src/{number}"]}}'
         )
     if kind == "PROGRESS":
         return (
-            f'{{"percent":{position % 100},"checkpoint":"{_CHECKPOINTS[position % 3]}",'
+            f'{{"percent":{position % 100},"checkpoint":"{checkpoint}",'
             f'"detail":"file {position:08d} read, nothing new in it, on to the next"}}'
         )
     if kind == "PARTIAL_RESULT":

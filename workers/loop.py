@@ -45,6 +45,8 @@ class Loop:
         self._committing: asyncio.Task[int] | None = None
         self._decided_upto = held.committed
         self._drained = True
+        #: The last read has left nothing behind: time is now, not that of a backlog.
+        self._caught_up = False
         self._due_ms: int | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -81,8 +83,10 @@ class Loop:
 
     async def _work(self, stop: asyncio.Event) -> None:
         self._decided_upto = self._held.committed
+        self._caught_up = False
         await self._look_at_timers()
-        reading = asyncio.create_task(self._read(self._decided_upto))
+        # Without waiting: timers are not looked at before it is known whether there is a backlog.
+        reading = asyncio.create_task(self._read(self._decided_upto, block_ms=1))
         stopping = asyncio.create_task(stop.wait())
         lost = asyncio.create_task(self._held.lost.wait())
         try:
@@ -105,7 +109,7 @@ class Loop:
                     # Let the request go out before this batch takes the processor.
                     await asyncio.sleep(0)
                     await self._take(entries, full)
-                if self._due_ms is not None and self._due_ms <= self._held.now_ms():
+                if self._due_ms is not None and self._due_ms <= self._horizon_ms():
                     await self._fire()
             await self._settle()
         finally:
@@ -113,14 +117,28 @@ class Loop:
                 task.cancel()
             await asyncio.gather(reading, stopping, lost, return_exceptions=True)
 
-    async def _read(self, after: bytes) -> list[Entry]:
+    async def _read(self, after: bytes, block_ms: int | None = None) -> list[Entry]:
         lease = self._held.lease
+        wait_ms = self._settings.block_ms if block_ms is None else block_ms
         return await self._held.store.read(
-            lease.partition, lease.group, after, self._count, self._settings.block_ms
+            lease.partition, lease.group, after, self._count, wait_ms
         )
+
+    def _horizon_ms(self) -> int:
+        """Return the time up to which everything that was sent has been decided.
+
+        A timer that is due later waits for the backlog before it: whoever has spoken meanwhile is
+        not to be taken for silent because we were away.
+        """
+        now_ms = self._held.now_ms()
+        if self._caught_up:
+            return now_ms
+        # An id made by hand may lie in the future.
+        return min(int(self._decided_upto.partition(b"-")[0]), now_ms)
 
     async def _take(self, entries: list[Entry], full: bool) -> None:
         """Decide and commit what was read; when nothing more came, trim what the last one left."""
+        self._caught_up = not full
         if not entries:
             self._worked()
             if not self._drained:
@@ -140,10 +158,11 @@ class Loop:
         """Apply the timers that are due."""
         await self._settle()
         lease = self._held.lease
-        due = await self._held.store.due(lease.partition, self._held.now_ms(), TIMERS_MAX)
+        now_ms = self._horizon_ms()
+        due = await self._held.store.due(lease.partition, now_ms, TIMERS_MAX)
         inputs = await self._handler.alarms([key for key, _ in due])
         while inputs:
-            decided = self._handler.decide(inputs, self._held.now_ms())
+            decided = self._handler.decide(inputs, now_ms)
             await self._commit(decided, b"", drained=True)
             inputs = inputs[decided.taken :]
         await self._settle()
@@ -192,6 +211,6 @@ class Loop:
         self._count = max(1, min(fitting, self._count * 2, self._settings.batch_signals_max))
 
     def _pause_s(self) -> float | None:
-        if self._due_ms is None:
+        if self._due_ms is None or not self._caught_up:
             return None
         return max(0, self._due_ms - self._held.now_ms()) / 1000
