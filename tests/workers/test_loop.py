@@ -4,8 +4,9 @@ import asyncio
 
 from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS
+from fabric.store.port import Batch
 from tests.waiting import eventually
-from tests.workers.troubled import PARTITION, TroubledStore, working
+from tests.workers.troubled import PARTITION, TroubledStore, now_ms, working
 from workers import orchestrator
 from workers.loop import COUNT_FIRST
 
@@ -94,6 +95,21 @@ async def test_timers_fire() -> None:
     assert (told["type"], told["id"], told["cause"]) == ("ESCALATE", "3-1", "3-0")
     assert store.log("s") == ["1-0 RULES", "2-0 BLOCKED", "3-0 TIMER", "3-1 ESCALATE"]
     assert await store.has_no_timer()
+
+
+async def test_a_backlog_makes_nobody_look_silent() -> None:
+    """Timers that came due while no worker ran wait for what was sent meanwhile."""
+    store, batch = TroubledStore(), Batch()
+    form = ("session", "type", "emitter")
+    apart_ms, count = 2_000, 4 * COUNT_FIRST
+    for back in range(count, 0, -1):
+        entry_id = f"{now_ms() - apart_ms * (back - 1)}-{count - back}"
+        batch.append(PARTITION.signals, entry_id, form, ("s", "PROGRESS", "A"))
+    store.data.apply(batch, now_ms())
+    rules = Rules(silence_ms_min=apart_ms * 10, silence_ms_max=apart_ms * 10)
+    async with working(store, rules=rules):
+        await eventually(store.is_settled, "all are through")
+    assert store.log("s") == ["1-0 RULES", *(f"{n}-0 PROGRESS" for n in range(2, count + 2))]
 
 
 async def test_timers_fire_while_signals_come() -> None:
