@@ -26,8 +26,8 @@ from fabric.core.question import close
 from fabric.core.record import ENDED, Agent, AgentStatus, Barrier, BarrierState, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session
-from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired, Signal
-from fabric.core.standing import in_force, is_waiting, missing, restate
+from fabric.core.signal import CheckpointReached, IntegrationRequired, Signal
+from fabric.core.standing import in_force, is_waiting, restate
 
 #: The deadline's timer is `barrier:<generation>:<name>`.
 TIMER = "barrier"
@@ -160,7 +160,7 @@ def leave(session: Session, name: str, decision: Decision, *, is_failure: bool) 
     called, barrier = current
     if name == barrier.leader:
         how = "has failed" if is_failure else "has ended"
-        _over(session, called, barrier, f"{name}, who led it, {how}", decision)
+        over(session, called, barrier, f"{name}, who led it, {how}", decision)
         return
     if name not in barrier.members and name not in barrier.held:
         return
@@ -168,47 +168,7 @@ def leave(session: Session, name: str, decision: Decision, *, is_failure: bool) 
     barrier.held = [other for other in barrier.held if other != name]
     barrier.arrived.pop(name, None)
     session.barriers.put(called, barrier)
-    _open_if_complete(session, called, barrier, decision)
-
-
-def integrated(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
-    """INTEGRATED: the leader is done, and all go on."""
-    assert isinstance(signal.payload, Integrated)
-    current = in_force(session)
-    name = signal.payload.name
-    if current is None or (name is not None and name != current[0]):
-        return refuse("BARRIER", f"no barrier {name or ''} is in force".replace("  ", " "))
-    called, barrier = current
-    if barrier.leader != signal.emitter:
-        reason = f"{barrier.leader or 'nobody'} leads {called}, not {signal.emitter}"
-        return refuse("BARRIER", reason)
-    decision = Decision()
-    if not signal.payload.ok:
-        _over(session, called, barrier, f"{barrier.leader} has called it off", decision)
-        return decision
-    if barrier.state is BarrierState.GATHERING:
-        return refuse(
-            "BARRIER", f"not all have arrived at {called}: {', '.join(missing(barrier)[:10])}"
-        )
-    _over(session, called, barrier, "integrated", decision)
-    return decision
-
-
-def release(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
-    """Go on without those who are missing."""
-    barrier.members = list(barrier.arrived)
-    session.barriers.put(name, barrier)
-    _open_if_complete(session, name, barrier, decision)
-
-
-def call_off(
-    session: Session, name: str, barrier: Barrier, reason: str, decision: Decision
-) -> None:
-    """Give a barrier up: its leader is told why, and all go on."""
-    if barrier.leader in session.agents:
-        told = Cancel(reason, "BARRIER", barrier=name)
-        decision.direct(barrier.leader, DirectiveType.CANCEL, told)
-    _over(session, name, barrier, reason, decision)
+    open_if_complete(session, called, barrier, decision)
 
 
 def _begin(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
@@ -238,7 +198,7 @@ def _begin(session: Session, name: str, barrier: Barrier, decision: Decision) ->
     )
     decision.direct(EVERYONE, DirectiveType.PAUSE, told)
     _restate_one(session, barrier.leader)
-    _open_if_complete(session, name, barrier, decision)
+    open_if_complete(session, name, barrier, decision)
 
 
 def _arrive(session: Session, member: str, name: str, barrier: Barrier, decision: Decision) -> None:
@@ -247,10 +207,11 @@ def _arrive(session: Session, member: str, name: str, barrier: Barrier, decision
     barrier.arrived[member] = session.clock_ms
     session.barriers.put(name, barrier)
     _restate_one(session, member)
-    _open_if_complete(session, name, barrier, decision)
+    open_if_complete(session, name, barrier, decision)
 
 
-def _open_if_complete(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+def open_if_complete(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+    """Let the leader integrate, when all have arrived."""
     if barrier.state is not BarrierState.GATHERING or len(barrier.arrived) < len(barrier.members):
         return
     barrier.state = BarrierState.INTEGRATING
@@ -258,13 +219,14 @@ def _open_if_complete(session: Session, name: str, barrier: Barrier, decision: D
     session.barriers.put(name, barrier)
     leader = session.agents.get(barrier.leader)
     if leader is None or leader.status in ENDED:
-        _over(session, name, barrier, "all have arrived", decision)
+        over(session, name, barrier, "all have arrived", decision)
         return
     restate(session, barrier.leader, leader)
     decision.direct(barrier.leader, DirectiveType.PROCEED, Proceed([], barrier=name))
 
 
-def _over(session: Session, name: str, barrier: Barrier, reason: str, decision: Decision) -> None:
+def over(session: Session, name: str, barrier: Barrier, reason: str, decision: Decision) -> None:
+    """End a barrier: all go on, and the next one that is queued begins."""
     if barrier.deadline_ms:
         decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = None
     barrier.state = BarrierState.OVER

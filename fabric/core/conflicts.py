@@ -70,28 +70,39 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
         return refuse(
             "LIMIT", f"session {session.name} would have over {SESSION_CLAIMS_MAX} claims"
         )
-    concerned: list[tuple[str, Claim]] = []
+    concerned = []
     for place, name in enumerate(domain):
         member = session.agents.records[name]
         known = claims.covering(session, member, ask)
         concerned.append(known or claims.make(session, name, member, ask, rules, place))
-    holders = dict.fromkeys(holder for one in concerned for holder in session.order.blockers(*one))
-    unnamed = [(h, session.claims.records[h]) for h in holders]
-    for _, claim in [*concerned, *unnamed]:
-        _pause(session, claim, ask.writes, decision)
-    granted = claims.advance(session, ask.writes, rules, decision, is_first=True)
-    for claim_id, claim in dict([*concerned, *unnamed]).items():
-        if claim.state is ClaimState.HELD and claim_id not in granted:
-            _proceed(session, claim_id, claim, decision)
-    for claim_id, claim in concerned:
-        if claim.state is ClaimState.WAITING:
-            claims.tell_wait(session, claim_id, claim, decision)
+    _arbitrate(session, concerned, ask.writes, rules, decision)
     for name in domain:
         restate(session, name, session.agents.records[name])
         barriers.rest(session, name, session.agents.records[name], decision)
     for name in domain:
         untangle.look(session, name, rules, decision)
     return decision
+
+
+def _arbitrate(
+    session: Session,
+    concerned: list[tuple[str, Claim]],
+    contested: list[str],
+    rules: Rules,
+    decision: Decision,
+) -> None:
+    """All pause, the holder too; the most urgent proceeds, the others hear their turn."""
+    holders = dict.fromkeys(holder for one in concerned for holder in session.order.blockers(*one))
+    unnamed = [(holder, session.claims.records[holder]) for holder in holders]
+    for _, claim in [*concerned, *unnamed]:
+        _pause(session, claim, contested, decision)
+    granted = claims.advance(session, contested, rules, decision, is_first=True)
+    for claim_id, claim in dict([*concerned, *unnamed]).items():
+        if claim.state is ClaimState.HELD and claim_id not in granted:
+            _proceed(session, claim_id, claim, decision)
+    for claim_id, claim in concerned:
+        if claim.state is ClaimState.WAITING:
+            claims.tell_wait(session, claim_id, claim, decision)
 
 
 def blocked_on(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fabric.core import barriers, standing
+from fabric.core import integration, standing
 from fabric.core.decision import Decision
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.question import BARRIER, note
@@ -50,9 +50,9 @@ def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
     told, question.waiting = question.waiting, []
     note(session, decision, question, rules, told=told)
     if released:
-        barriers.release(session, name, barrier, decision)
+        integration.release(session, name, barrier, decision)
     else:
-        barriers.call_off(session, name, barrier, text, decision)
+        integration.call_off(session, name, barrier, text, decision)
     return decision
 
 

@@ -21,6 +21,7 @@ from fabric.core import (
     dependencies,
     escalation,
     forwarding,
+    integration,
     lifecycle,
     liveness,
     reclaim,
@@ -58,7 +59,7 @@ HANDLERS: dict[SignalType, Handler] = {
     SignalType.CONFLICT_DETECTED: conflicts.detected,
     SignalType.ESCALATE: escalation.escalate,
     SignalType.INTENT: conflicts.intent,
-    SignalType.INTEGRATED: barriers.integrated,
+    SignalType.INTEGRATED: integration.integrated,
     SignalType.DECIDED: verdict.decided,
 }
 

@@ -11,6 +11,7 @@ from fabric.core import (
     dependencies,
     escalation,
     group,
+    integration,
     liveness,
     question,
     untangle,
@@ -86,10 +87,10 @@ def release(session: Session, asked: Escalation, rules: Rules, decision: Decisio
     if barrier is None or barrier.state is not BarrierState.GATHERING:
         return
     if asked.decision == BarrierPolicy.RELEASE:
-        barriers.release(session, asked.about, barrier, decision)
+        integration.release(session, asked.about, barrier, decision)
     elif asked.decision == BarrierPolicy.FAIL:
         reason = f"{asked.by} has called it off"
-        barriers.call_off(session, asked.about, barrier, reason, decision)
+        integration.call_off(session, asked.about, barrier, reason, decision)
 
 
 #: Subject of a question → what follows from its answer.

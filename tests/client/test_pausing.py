@@ -231,8 +231,9 @@ async def test_a_leader_that_gives_up_waiting_lets_all_go_on(server: RunningServ
     ):
         with pytest.raises(WaitTimeoutError, match="for all to arrive at release: B is missing"):
             await leader.integrating("release", timeout=0.5).__aenter__()
-        await member.checkpoint("c", timeout=20)
+        await eventually(lambda: rows(server, S.log, type="INTEGRATED"), "it is called off")
         assert rows(server, S.log, type="INTEGRATED")[0].payload == {"name": "release", "ok": False}
+        await member.checkpoint("c", timeout=20)
         entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
         await gathering(server)
         arriving = asyncio.create_task(member.checkpoint("d", timeout=20))

@@ -4,14 +4,14 @@ What becomes of a barrier whose leader does not finish:
 
     the block raises              it stays in force: entering it again goes on where it was; when
                                   the agent ends, the fabric ends the barrier and says why
-    the wait is given up          as soon as all have arrived, INTEGRATED with `ok` false is said
+    the wait is given up          INTEGRATED with `ok` false is said: it is called off
     it is called off              BarrierError; the others have been told to go on
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -37,8 +37,6 @@ class Integrations:
         self.called: set[str] = set()
         #: Those that have opened for this agent.
         self.opened: set[str] = set()
-        #: Those whose opening nobody waits for any more.
-        self.given_up: set[str] = set()
 
     def hear(self, message: Message, *, is_new: bool) -> None:
         """A barrier opens, or is over."""
@@ -51,20 +49,17 @@ class Integrations:
             self.forget(barrier)
         elif message.type == DirectiveType.PROCEED:
             self.opened.add(barrier)
-            if barrier in self.given_up:
-                self.grants.background(self._let_go(barrier))
 
     def forget(self, barrier: str) -> None:
         """It is over."""
-        for known in (self.called, self.opened, self.given_up):
-            known.discard(barrier)
+        self.called.discard(barrier)
+        self.opened.discard(barrier)
 
-    async def _let_go(self, barrier: str) -> None:
-        try:
+    async def call_off(self, barrier: str) -> None:
+        """Let all go on without an integration."""
+        # The agent may have ended, and the barrier with it; or the server has gone.
+        with suppress(FabricError):
             await self.grants.voice.say(SignalType.INTEGRATED, {"name": barrier, "ok": False})
-        except FabricError:
-            return  # the agent has ended, and the barrier with it; or the server has gone
-        self.forget(barrier)
 
 
 class Integrating(AbstractAsyncContextManager[None]):
@@ -93,7 +88,6 @@ class Integrating(AbstractAsyncContextManager[None]):
         called, DeadlockError, NotAllowedError.
         """
         known, barrier = self._all, self._barrier
-        known.given_up.discard(barrier)
         try:
             async with asyncio.timeout(self._timeout_s):
                 if barrier not in known.opened:
@@ -137,9 +131,8 @@ class Integrating(AbstractAsyncContextManager[None]):
     def _give_up(self) -> None:
         known, barrier = self._all, self._barrier
         if barrier in known.called:
-            known.given_up.add(barrier)
-            if barrier in known.opened:
-                known.grants.background(known._let_go(barrier))
+            known.forget(barrier)
+            known.grants.background(known.call_off(barrier))
 
     async def _missing(self) -> str:
         """Say who has not arrived."""
