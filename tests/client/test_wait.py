@@ -179,8 +179,8 @@ async def test_a_wait_that_is_begun_again_at_once_stands(server: RunningServer) 
         waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
         await asyncio.sleep(0)
         await waiter.progress(50)
-        await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
-        assert set(waiters(server)) == {"B"}
+        await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all before is handled")
+        await eventually(lambda: set(waiters(server)) == {"B"}, "it waits")
         await maker.resolve("x", location="x.py")
         assert await waiting == "x.py"
 

@@ -62,7 +62,7 @@ def test_a_barrier_that_goes_on_without_the_missing() -> None:
         "all have arrived; L has been integrating since 0:40",
     )
     told.say("L", "INTEGRATED", {"name": "release"})
-    told.says("A", "nothing holds A", "continues: the integration release is over")
+    told.says("A", "nothing holds A", "all continue: the integration release is over")
 
 
 def test_two_barriers() -> None:
