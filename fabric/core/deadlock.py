@@ -64,7 +64,7 @@ def waits(session: Session, name: str, *, brief: bool = False) -> list[Wait]:
         if question is not None and question.state is EscalationState.OPEN and question.to:
             found.append(Wait(QUESTION, question_id, _at_work(session, [question.to])))
     if session.barriers.records:
-        found += _barrier_waits(session, name)
+        found += _barrier_waits(session, name, brief=brief)
     return [wait for wait in found if wait.agents]
 
 
@@ -188,8 +188,11 @@ def _is_simple(session: Session, place: Place, wanted: list[str]) -> bool:
     return sum(claims[c].state is ClaimState.WAITING for c in agent.claims) == 1
 
 
-def _barrier_waits(session: Session, name: str) -> list[Wait]:
-    """Who is held by a barrier needs its leader, and those who are missing."""
+def _barrier_waits(session: Session, name: str, *, brief: bool) -> list[Wait]:
+    """Who is held by a barrier needs its leader, and those who are missing.
+
+    The missing are at work, or they would have arrived: no cycle goes through them.
+    """
     current = in_force(session)
     if current is None:
         return []
@@ -203,7 +206,7 @@ def _barrier_waits(session: Session, name: str) -> list[Wait]:
     if not is_in and not (is_leader and barrier.state is BarrierState.GATHERING):
         return []
     needed = [] if is_leader else [barrier.leader]
-    if barrier.state is BarrierState.GATHERING:
+    if barrier.state is BarrierState.GATHERING and not brief:
         needed += [m for m in barrier.members if m not in barrier.arrived and m != name]
     return [Wait(BARRIER, called, (other,)) for other in _at_work(session, needed)]
 

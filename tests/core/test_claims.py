@@ -1,9 +1,6 @@
 """Many agents ask for the same file at once: one has it, the others are served in their order."""
 
 import random
-import sys
-from types import FrameType
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +9,7 @@ from fabric.core.decision import Decision
 from fabric.core.directive import DirectiveType, Proceed
 from fabric.core.record import ClaimState
 from fabric.core.signal import Signal, SignalType
+from tests.core.cost import lines_of
 from tests.core.effort import EFFORT
 from tests.core.history import RULES, Play, signal
 
@@ -145,24 +143,6 @@ def lines_with(waiting: int, what: str) -> int:
     if what == "release":
         one = signal(SignalType.RELEASE, file.holder, {"resources": [PATH]})
     return lines_of(file.play, one)
-
-
-def lines_of(play: Play, one: Signal) -> int:
-    """Count the lines of Python that run for a signal."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        play.say(one)
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def test_all_or_nothing_lets_a_full_table_eat() -> None:
