@@ -130,12 +130,15 @@ def blocked_on(
         return excess
     decision = Decision()
     claim_id, claim = claims.make(session, name, agent, ask, rules)
+    unaware: dict[str, None] = {}
     for holder_id in dict.fromkeys(holders):
         holder = session.claims.records[holder_id]
         if not holder.contended:
             holder.contended = True
             session.claims.put(holder_id, holder)
-            decision.direct(holder.agent, DirectiveType.NUDGE, Nudge(on, [name]))
+            unaware[holder.agent] = None
+    for other in unaware:
+        decision.direct(other, DirectiveType.NUDGE, Nudge(on, [name]))
     claim.contended = True
     claims.tell_wait(session, claim_id, claim, decision)
     restate(session, name, agent)

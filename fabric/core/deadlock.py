@@ -87,6 +87,11 @@ def find(session: Session, start: str) -> list[Link] | None:
     )
 
 
+def stuck_among(session: Session, names: Iterable[str]) -> set[str]:
+    """Return which of these agents can never go on."""
+    return _stuck(_reachable(session, names, brief=True)).intersection(names)
+
+
 def behind(session: Session, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}

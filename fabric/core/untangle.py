@@ -12,7 +12,15 @@ import msgspec
 from msgspec import Raw
 
 from fabric.core import claims
-from fabric.core.deadlock import LOCK, Link, behind, find, is_needed, still_there
+from fabric.core.deadlock import (
+    LOCK,
+    Link,
+    behind,
+    find,
+    is_needed,
+    still_there,
+    stuck_among,
+)
 from fabric.core.decision import ORCHESTRATOR, Decision
 from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
@@ -54,10 +62,16 @@ def settle(session: Session, rules: Rules, decision: Decision) -> None:
 
 def look_again(session: Session, names: list[str], rules: Rules, decision: Decision) -> None:
     """A question is closed: who was named there and is stuck in another deadlock is named there."""
-    for name in names:
-        questions = [session.escalations.records[known] for known in session.deadlocks]
-        if not any(name in question.waiting for question in questions):
-            look(session, name, rules, decision)
+    left = stuck_among(session, names)
+    while left:
+        questions = [session.escalations.records[known] for known in sorted(session.deadlocks)]
+        named = {name for question in questions for name in question.waiting}
+        unnamed = [name for name in names if name in left and name not in named]
+        if not unnamed:
+            return
+        # Whoever is stuck with the first is named with it.
+        look(session, unnamed[0], rules, decision)
+        left.discard(unnamed[0])
 
 
 def described(cycle: list[Link]) -> str:

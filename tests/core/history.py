@@ -228,6 +228,9 @@ class Ledger:
                 on = msgspec.json.decode(message.payload)["on"]
                 producer_ = self.play.session.agents.get(message.to)
                 assert producer_ is not None
+                made = self.play.session.dependencies.get(on)
+                if made is None or message.to not in made.producers:
+                    continue  # it holds that: told once for each claim
                 key = (message.to, on, producer_.incarnation)
                 assert key not in self.nudged, "told twice that somebody waits"
                 self.nudged.add(key)
