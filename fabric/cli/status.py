@@ -97,7 +97,8 @@ async def _print_session(target: Target, name: str, *, as_json: bool) -> None:
         lines += ["Barriers", *standing.barriers(barriers), ""]
     asked = sum(question.state is EscalationState.OPEN for question in questions.values())
     if asked:
-        lines += [f"{asked} open questions: fabric escalations {plain(name)}", ""]
+        noun = "question" if asked == 1 else "questions"
+        lines += [f"{asked} open {noun}: fabric escalations {plain(name)}", ""]
     print_lines(lines[:-1])
 
 
