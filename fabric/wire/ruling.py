@@ -17,10 +17,14 @@ _DIGEST_BYTES = 8
 
 
 def document(rules: Rules) -> bytes:
-    """Return rules as JSON; the same bytes from every process for the same rules."""
-    if rules == Rules():
+    """Return rules as JSON; the same bytes from every process for the same rules.
+
+    Without the hook: no decision depends on its arguments, and one of them may be a secret.
+    """
+    kept = msgspec.structs.replace(rules, hook=())
+    if kept == Rules():
         return DEFAULTS
-    return msgspec.json.encode(rules, order="deterministic")
+    return msgspec.json.encode(kept, order="deterministic")
 
 
 def digest(raw: bytes) -> str:
