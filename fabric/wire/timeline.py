@@ -198,8 +198,11 @@ def _pauses(agent: str, payload: Payload) -> str:
     if payload.get("barrier"):
         if agent != EVERYONE:
             return f"{agent} goes on to its next checkpoint, for {payload['barrier']}"
-        members = _listed(payload.get("members")) or "all"
-        return f"{members} go on to their next checkpoint, for {payload['barrier']}"
+        given = payload.get("members")
+        members = _listed(given) or "all"
+        is_one = isinstance(given, list) and len(given) == 1
+        how = "goes on to its" if is_one else "go on to their"
+        return f"{members} {how} next checkpoint, for {payload['barrier']}"
     return f"{agent} pauses" + _because(payload, "reason")
 
 
