@@ -3,8 +3,14 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import ROOT, RunningServer, ServerMissingError, flavours, start_server
+
+# The same examples each time, so that a failure comes from the change at hand; tests/core/effort.py
+# tries new ones on request.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 #: Tests that run on every server each time: what they try is what servers differ in.
 STORE = ROOT / "tests" / "store"

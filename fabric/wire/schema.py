@@ -79,8 +79,10 @@ def _document(kind: SignalType, payload: Schema) -> Schema:
 
 def _envelope() -> Schema:
     name = msgspec.json.schema(Name)
-    text = {"type": ["string", "null"], "maxLength": FIELD_BYTES_MAX}
-    time = {**text, "format": "date-time"}
+    # In a stream all is text: a whole number is taken for the text of its digits.
+    number: Schema = {"type": "integer"}
+    text = {"type": ["string", "integer", "null"], "maxLength": FIELD_BYTES_MAX}
+    time = {"type": ["string", "null"], "maxLength": FIELD_BYTES_MAX, "format": "date-time"}
     counter = {
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": COUNTER_MAX},
@@ -95,11 +97,15 @@ def _envelope() -> Schema:
             {"type": "null"},
         ]
     }
-    optional = {"anyOf": [name, {"enum": ["", None]}]}
+    optional = {"anyOf": [name, number, {"enum": ["", None]}]}
     return {
         "session": {
             "description": "the parallel run; by default the sender's FABRIC_SESSION",
-            "anyOf": [{**name, "pattern": r"^[^:\x00-\x1f\x7f-\x9f]*$"}, {"enum": ["", None]}],
+            "anyOf": [
+                {**name, "pattern": r"^[^:\x00-\x1f\x7f-\x9f]*$"},
+                number,
+                {"enum": ["", None]},
+            ],
         },
         "emitter": {
             "description": "the agent that speaks; by default the sender's FABRIC_AGENT",

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -143,6 +143,7 @@ VALUES = st.recursive(
 FIELDS = sorted({f for payload in PAYLOADS.values() for f in payload.__struct_fields__})
 
 
+@example(SignalType.STARTED, {"task": 0}, None)
 @given(
     st.sampled_from(list(SignalType)),
     st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3),
