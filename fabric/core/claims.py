@@ -167,9 +167,7 @@ def drop(session: Session, claim_id: str, claim: Claim, agent: Agent) -> list[st
     return [resource for resource, _ in resources(claim)]
 
 
-def drop_all(
-    session: Session, name: str, agent: Agent, rules: Rules, decision: Decision
-) -> list[str]:
+def drop_all(session: Session, agent: Agent, rules: Rules, decision: Decision) -> list[str]:
     """End every claim of an agent and grant what that frees; return what it had held."""
     held: list[str] = []
     freed: list[str] = []

@@ -12,7 +12,8 @@ most urgent proceeds, the others wait in order and go on one after the other.
     RELEASE, or the end       RESUME and PROCEED to whoever is next
     DEPENDENCY_RESOLVED       the same, when its id is a resource that the speaker holds
 
-Order and index are in `order.py`; how claims are granted and taken back, in `claims.py`.
+Order and index are in `order.py`; how claims are granted, in `claims.py`; and taken back, in
+`reclaim.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from fabric.core.resource import normalise, overlap
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import ConflictDetected, Intent, Signal, SignalType
-from fabric.core.standing import restate
+from fabric.core.standing import is_at_work, restate
 
 WRITE_WRITE = "write-write"
 READ_WRITE = "read-write"
@@ -44,7 +45,7 @@ def intent(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
     decision, name = Decision(), signal.emitter
     known = claims.covering(session, agent, ask)
     if known is not None:
-        _answer_again(session, name, *known, decision)
+        _answer_again(session, *known, decision)
         return decision
     excess = over_limit(session, name, agent, ask)
     if excess is not None:
@@ -61,7 +62,7 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     payload = signal.payload
     ask = claims.ask_of(payload.resources or [f"conflict-{session.log}"], [], rules)
     named = payload.agents or _in_domain(session, ask)
-    domain = [name for name in dict.fromkeys(named) if _is_at_work(session, name)]
+    domain = [name for name in dict.fromkeys(named) if is_at_work(session, name)]
     decision = Decision()
     _tell_coordinators(ask.writes, rules, decision, signal)
     if len(domain) < 2:
@@ -99,17 +100,14 @@ def _arbitrate(
     granted = claims.advance(session, contested, rules, decision, is_first=True)
     for claim_id, claim in dict([*concerned, *unnamed]).items():
         if claim.state is ClaimState.HELD and claim_id not in granted:
-            _proceed(session, claim_id, claim, decision)
+            _proceed(session, claim, decision)
     for claim_id, claim in concerned:
         if claim.state is ClaimState.WAITING:
             claims.tell_wait(session, claim_id, claim, decision)
 
 
-def blocked_on(
-    session: Session, agent: Agent, signal: Signal, on: str, rules: Rules
-) -> Decision | None:
+def blocked_on(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> Decision | None:
     """BLOCKED on a resource that somebody has: wait for it. None when nobody has it."""
-    name = signal.emitter
     ask = claims.ask_of([on], [], rules)
     known = claims.covering(session, agent, ask)
     if known is not None and known[1].state is ClaimState.WAITING:
@@ -199,7 +197,7 @@ def _serialise(
     contested = [
         resource
         for resource, _ in resources(claim)
-        if any(other for other in order.overlapping(resource) if _is_others(session, other, claim))
+        if any(_is_contested(session, other, claim) for other in order.overlapping(resource))
     ]
     ahead = holders or [place.id for place in order.position(claim_id, claim)[1]]
     rivals = [session.claims.records[rival] for rival in ahead]
@@ -217,17 +215,17 @@ def _serialise(
         _pause(session, session.claims.records[holder_id], contested, decision)
     _pause(session, claim, contested, decision)
     for holder_id in newly:
-        _proceed(session, holder_id, session.claims.records[holder_id], decision)
+        _proceed(session, session.claims.records[holder_id], decision)
     claims.tell_wait(session, claim_id, claim, decision)
     restate(session, claim.agent, session.agents.records[claim.agent])
 
 
-def _is_others(session: Session, resource: str, claim: Claim) -> bool:
-    ids = [*session.order.holders(resource)]
-    if any(session.claims.records[i].agent != claim.agent for i in ids):
-        return True
-    queue = session.order.queue(resource)
-    return any(place.agent != claim.agent for place in queue[:2])
+def _is_contested(session: Session, resource: str, claim: Claim) -> bool:
+    """Whether another agent holds a resource, or waits for it."""
+    holders = (session.claims.records[holder] for holder in session.order.holders(resource))
+    return any(holder.agent != claim.agent for holder in holders) or any(
+        place.agent != claim.agent for place in session.order.queue(resource)
+    )
 
 
 def _pause(session: Session, claim: Claim, contested: list[str], decision: Decision) -> None:
@@ -246,25 +244,18 @@ def _pause(session: Session, claim: Claim, contested: list[str], decision: Decis
     decision.direct(claim.agent, DirectiveType.PAUSE, pause)
 
 
-def _proceed(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
+def _proceed(session: Session, claim: Claim, decision: Decision) -> None:
     waiting = session.order.waiting(claim)
     given = Proceed([*claim.writes, *claim.reads, *claim.observes], claim.token, waiting)
     decision.direct(claim.agent, DirectiveType.PROCEED, given)
 
 
-def _answer_again(
-    session: Session, name: str, claim_id: str, claim: Claim, decision: Decision
-) -> None:
+def _answer_again(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
     """Who asks again for what it has, or waits for, hears how things stand."""
     if claim.state is ClaimState.HELD:
-        _proceed(session, claim_id, claim, decision)
+        _proceed(session, claim, decision)
     else:
         claims.tell_wait(session, claim_id, claim, decision)
-
-
-def _is_at_work(session: Session, name: str) -> bool:
-    agent = session.agents.get(name)
-    return agent is not None and agent.status not in ENDED
 
 
 def _in_domain(session: Session, ask: Ask) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fabric.core import integration, standing
 from fabric.core.decision import Decision
-from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.question import BARRIER, note
-from fabric.core.record import BarrierState, Escalation, EscalationState
+from fabric.core.phrase import listed
+from fabric.core.question import BARRIER, note, pose
+from fabric.core.record import BarrierState, EscalationState
 from fabric.core.rules import BarrierPolicy, Rules
 from fabric.core.session import Session
 
@@ -27,15 +27,8 @@ def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
     missing = standing.missing(barrier)
     text = f"At the deadline of {name} these are missing: {listed(missing)}."
     decision = Decision()
-    question = Escalation(
-        EscalationState.OPEN,
-        text,
-        "",
-        asked_ms=session.clock_ms,
-        waiting=[barrier.leader] if barrier.leader in session.agents else [],
-        subject=BARRIER,
-        about=name,
-    )
+    leader = [barrier.leader] if barrier.leader in session.agents else []
+    question = pose(session, BARRIER, text, [], about=name, waiting=leader)
     if rules.barrier_policy is BarrierPolicy.WAIT:
         question.question += " Wait for them, release the others, or call it off?"
         question.options = [policy.value for policy in BarrierPolicy]
@@ -54,10 +47,3 @@ def passed(session: Session, subject: str, rules: Rules) -> Decision | None:
     else:
         integration.call_off(session, name, barrier, text, decision)
     return decision
-
-
-def listed(names: list[str]) -> str:
-    """Join names, the first of them when there are many."""
-    shown = ", ".join(names[:NAMES_SHOWN_MAX])
-    more = len(names) - NAMES_SHOWN_MAX
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fabric.core.order import Place
-from fabric.core.record import ENDED, Agent, AgentStatus, BarrierState, ClaimState, EscalationState
+from fabric.core.record import ENDED, HELD_UP, BarrierState, ClaimState, EscalationState
 from fabric.core.session import Session
-from fabric.core.standing import in_force
+from fabric.core.standing import in_force, is_at_work
 
 DEPENDENCY = "dependency"
 LOCK = "lock"
@@ -95,7 +95,7 @@ def stuck_among(session: Session, names: Iterable[str]) -> set[str]:
 def behind(session: Session, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
-    waiting = [name for name, agent in session.agents.records.items() if _waits(agent)]
+    waiting = [name for name, agent in session.agents.records.items() if agent.status in HELD_UP]
     graph = _reachable(session, waiting, brief=True)
     stuck = _stuck(graph)
     needed_by: dict[str, list[str]] = {}
@@ -147,13 +147,8 @@ def is_needed(session: Session, name: str) -> bool:
     )
 
 
-def _waits(agent: Agent) -> bool:
-    return agent.status in (AgentStatus.BLOCKED, AgentStatus.PAUSED)
-
-
 def _at_work(session: Session, names: Iterable[str]) -> tuple[str, ...]:
-    records = session.agents.records
-    return tuple(n for n in names if n in records and records[n].status not in ENDED)
+    return tuple(name for name in names if is_at_work(session, name))
 
 
 def _lock_waits(session: Session, claim_id: str, *, brief: bool) -> list[Wait]:
@@ -172,12 +167,8 @@ def _lock_waits(session: Session, claim_id: str, *, brief: bool) -> list[Wait]:
     def skips(place: Place) -> bool:
         return can_skip and _is_simple(session, place, claim.writes or claim.reads)
 
-    if brief:
-        found.update((place.agent, None) for place in session.order.nearest(claim_id, claim, skips))
-    else:
-        for place in session.order.before(claim_id, claim):
-            if not skips(place):
-                found[place.agent] = None
+    before = session.order.before(claim_id, claim, skips, is_nearest_only=brief)
+    found.update((place.agent, None) for place in before)
     on = ", ".join([*claim.writes, *claim.reads])
     return [Wait(LOCK, on, (name,), claim_id) for name in found]
 

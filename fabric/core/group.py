@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
-from fabric.core.question import GROUP, note
-from fabric.core.record import ENDED, Agent, Escalation, EscalationState
+from fabric.core.question import GROUP, note, pose
+from fabric.core.record import ENDED, Agent, EscalationState
 from fabric.core.rules import FailFast, Rules
 from fabric.core.session import Session
 from fabric.core.signal import Failed, SignalType
@@ -32,15 +32,8 @@ def failed(
     if policy is FailFast.CANCEL:
         cancel(session, group, reason, decision)
     elif policy is FailFast.ESCALATE and others and not _is_asked(session, group):
-        question = Escalation(
-            EscalationState.OPEN,
-            f"{reason}. Does the rest of the group go on?",
-            "",
-            [GO_ON, CANCEL],
-            asked_ms=session.clock_ms,
-            subject=GROUP,
-            about=group,
-        )
+        text = f"{reason}. Does the rest of the group go on?"
+        question = pose(session, GROUP, text, [GO_ON, CANCEL], about=group)
         note(session, decision, question, rules, told=[])
 
 

@@ -163,7 +163,7 @@ def end(
         dependencies.resolve_all(session, name, agent, decision)
     if agent.status in ENDED:
         escalation.unanswered(session, name, rules, decision)
-    held = claims.drop_all(session, name, agent, rules, decision)
+    held = claims.drop_all(session, agent, rules, decision)
     barriers.leave(session, name, decision, is_failure=error is not None)
     balance.declined(session, name, agent, decision)
     if error is not None and error.retryable:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from fabric.core.decision import Decision, Outcome
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.question import SILENCE, note
-from fabric.core.record import ENDED, Agent, AgentStatus, Escalation, EscalationState
+from fabric.core.question import SILENCE, note, pose
+from fabric.core.record import ENDED, Agent, AgentStatus, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import Failed, SignalType
@@ -78,14 +78,8 @@ def _give_up(session: Session, name: str, agent: Agent, rules: Rules) -> Decisio
     agent.lost, _ = end(session, name, agent, rules, decision, failed)
     session.agents.put(name, agent)
     if agent.silent_deaths >= rules.silent_deaths_max:
-        question = Escalation(
-            EscalationState.OPEN,
-            f"{name} has died in silence {agent.silent_deaths} times in a row. May it start again?",
-            "",
-            [START, KEEP_OUT],
-            asked_ms=session.clock_ms,
-            subject=SILENCE,
-            about=name,
-        )
+        died = f"{name} has died in silence {agent.silent_deaths} times in a row"
+        text = f"{died}. May it start again?"
+        question = pose(session, SILENCE, text, [START, KEEP_OUT], about=name)
         agent.breaker = note(session, decision, question, rules, told=[])
     return decision

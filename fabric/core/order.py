@@ -147,41 +147,36 @@ class Order:
                         seen.add(holder_id)
                         yield holder_id
 
-    def before(self, claim_id: str, claim: Claim) -> Iterator[Place]:
+    def before(
+        self,
+        claim_id: str,
+        claim: Claim,
+        skips: Callable[[Place], bool] = lambda _: False,
+        *,
+        is_nearest_only: bool = False,
+    ) -> Iterator[Place]:
         """Yield who waits before a claim for something that conflicts, nearest first.
 
-        The same claim can come several times, once for each resource it shares.
-        """
-        for resource, is_write in self._wanted(claim):
-            mine = place_of(claim_id, claim, is_write)
-            for other in self.overlapping(resource):
-                queue = self._queues.get(other, ())
-                for at in range(bisect_left(queue, mine) - 1, -1, -1):
-                    place = queue[at]
-                    if place.agent != claim.agent and (is_write or place.is_write):
-                        yield place
-
-    def nearest(
-        self, claim_id: str, claim: Claim, skips: Callable[[Place], bool]
-    ) -> Iterator[Place]:
-        """Yield of those that `before` yields the nearest of each queue, but for some to skip.
-
-        They in turn wait for all that stand before them, so nobody else need be looked at; but for
+        The same claim can come several times, once for each resource it shares. The nearest of each
+        queue in turn wait for all that stand before them, so nobody else need be looked at; but for
         one that has the resource already, and stands there for something else.
         """
+        for other, queue, at, is_write in self._stands(claim_id, claim):
+            for place in reversed(queue[:at]):
+                if place.agent == claim.agent or not (is_write or place.is_write) or skips(place):
+                    continue
+                yield place
+                if is_nearest_only and place.is_write and not self._writes(place.agent, other):
+                    break
+
+    def _stands(self, claim_id: str, claim: Claim) -> Iterator[tuple[str, list[Place], int, bool]]:
+        """Yield a claim's queues: of what, who waits, its own place there, whether it writes."""
         for resource, is_write in self._wanted(claim):
             mine = place_of(claim_id, claim, is_write)
             for other in self.overlapping(resource):
-                queue = self._queues.get(other, ())
-                for at in range(bisect_left(queue, mine) - 1, -1, -1):
-                    place = queue[at]
-                    if place.agent == claim.agent or not (is_write or place.is_write):
-                        continue
-                    if skips(place):
-                        continue
-                    yield place
-                    if place.is_write and not self._writes(place.agent, other):
-                        break
+                queue = self._queues.get(other)
+                if queue:
+                    yield other, queue, bisect_left(queue, mine), is_write
 
     def _wanted(self, claim: Claim) -> Iterator[tuple[str, bool]]:
         """Yield what a claim must still wait its turn for: not what its agent writes already."""
@@ -198,15 +193,12 @@ class Order:
         """Whether a claim can be granted now."""
         if next(self.blockers(claim_id, claim), None) is not None:
             return False
-        for resource, is_write in self._wanted(claim):
-            mine = place_of(claim_id, claim, is_write)
-            for other in self.overlapping(resource):
-                # From the head: whoever is served first is the likeliest to stand before it.
-                for place in self._queues.get(other, ()):
-                    if place >= mine:
-                        break
-                    if place.agent != claim.agent and (is_write or place.is_write):
-                        return False
+        for _, queue, at, is_write in self._stands(claim_id, claim):
+            # From the head: whoever is served first is the likeliest to stand before it.
+            for number in range(at):
+                place = queue[number]
+                if place.agent != claim.agent and (is_write or place.is_write):
+                    return False
         return True
 
     def next_up(self, freed: Iterable[str]) -> list[str]:
@@ -253,14 +245,7 @@ class Order:
 
     def position(self, claim_id: str, claim: Claim) -> tuple[int, list[Place]]:
         """Return how many stand before a claim, and the first of them."""
-        queues: list[list[Place]] = []
-        for resource, is_write in self._wanted(claim):
-            mine = place_of(claim_id, claim, is_write)
-            for other in self.overlapping(resource):
-                queue = self._queues.get(other, [])
-                at = bisect_left(queue, mine)
-                if at:
-                    queues.append(queue[:at])
+        queues = [queue[:at] for _, queue, at, _ in self._stands(claim_id, claim) if at]
         if len(queues) == 1:
             return len(queues[0]), queues[0][:NAMES_SHOWN_MAX]
         ahead = sorted({p._replace(is_write=True) for queue in queues for p in queue})

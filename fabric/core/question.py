@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fabric.core.decision import ORCHESTRATOR, Decision
 from fabric.core.directive import Answer, DirectiveType
 from fabric.core.limits import SESSION_ESCALATIONS_MAX
@@ -21,6 +23,28 @@ DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
 GROUP = "group"
+
+
+def pose(
+    session: Session,
+    subject: str,
+    text: str,
+    options: list[str],
+    *,
+    about: str = "",
+    waiting: Iterable[str] = (),
+) -> Escalation:
+    """Return a question of the fabric's; `note` asks it."""
+    return Escalation(
+        EscalationState.OPEN,
+        text,
+        "",
+        options,
+        asked_ms=session.clock_ms,
+        waiting=list(waiting),
+        subject=subject,
+        about=about,
+    )
 
 
 def derived(question: Escalation) -> Escalate:

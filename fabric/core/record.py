@@ -28,6 +28,10 @@ class AgentStatus(StrEnum):
 ENDED = frozenset({AgentStatus.COMPLETED, AgentStatus.FAILED, AgentStatus.DEAD})
 
 
+#: It waits for something, or is held back.
+HELD_UP = frozenset({AgentStatus.BLOCKED, AgentStatus.PAUSED})
+
+
 class DependencyStatus(StrEnum):
     """Whether an output can be consumed."""
 

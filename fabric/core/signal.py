@@ -63,7 +63,8 @@ Name = Annotated[
 Names = Annotated[list[Name], Meta(max_length=LIST_ITEMS_MAX)]
 Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Milliseconds = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
+Count = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
+Milliseconds = Count
 
 
 class Finding(Struct, frozen=True):
@@ -136,7 +137,7 @@ class CheckpointReached(Struct, frozen=True):
 
     checkpoint: Name | None = None
     barrier: Name | None = None
-    generation: Milliseconds | None = None
+    generation: Count | None = None
 
 
 class DependencyResolved(Struct, frozen=True):

@@ -61,6 +61,12 @@ def is_waiting(session: Session, agent: Agent) -> bool:
     return any(session.claims.records[c].state is ClaimState.WAITING for c in agent.claims)
 
 
+def is_at_work(session: Session, name: str) -> bool:
+    """Whether an agent has begun and not ended."""
+    agent = session.agents.get(name)
+    return agent is not None and agent.status not in ENDED
+
+
 def in_force(session: Session) -> tuple[str, Barrier] | None:
     """Return the barrier that holds the session's agents now, if there is one."""
     for name, barrier in session.barriers.records.items():

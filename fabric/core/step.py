@@ -34,7 +34,7 @@ from fabric.core import (
 from fabric.core.admission import admit
 from fabric.core.decision import Decision, Outcome
 from fabric.core.directive import DirectiveType, Notice
-from fabric.core.record import Agent, AgentStatus
+from fabric.core.record import HELD_UP, Agent
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
@@ -79,7 +79,6 @@ BEGINNINGS = frozenset(
 )
 #: These change nobody's waits, unless a new incarnation begins with one.
 QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HEARTBEAT})
-HELD_UP = frozenset({AgentStatus.BLOCKED, AgentStatus.PAUSED})
 
 Alarm = Callable[[Session, str, Rules], Decision | None]
 

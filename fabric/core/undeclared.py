@@ -7,7 +7,7 @@ does" is what the fabric exists to prevent (seeds: Rule 2, step 3).
 from __future__ import annotations
 
 from fabric.core.decision import ORCHESTRATOR, Decision
-from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.phrase import listed
 from fabric.core.record import ENDED, Dependency, DependencyStatus
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -47,14 +47,8 @@ def grace_over(session: Session, on: str, rules: Rules) -> Decision | None:
     if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
         return None
     waiting = list(dependency.waiters)
-    question = f"Nobody at work has declared to produce {on}; waiting for it: {_listed(waiting)}."
+    question = f"Nobody at work has declared to produce {on}; waiting for it: {listed(waiting)}."
     decision = Decision()
     for name in waiting:
         decision.derive(name, SignalType.ESCALATE, ORCHESTRATOR, "", Escalate(question))
     return decision
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN_MAX])
-    more = len(names) - NAMES_SHOWN_MAX
-    return f"{shown} and {more} more" if more > 0 else shown

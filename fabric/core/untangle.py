@@ -24,8 +24,8 @@ from fabric.core.deadlock import (
 from fabric.core.decision import ORCHESTRATOR, Decision
 from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.question import DEADLOCK, close, note
-from fabric.core.record import Escalation, EscalationState
+from fabric.core.question import DEADLOCK, close, note, pose
+from fabric.core.record import Escalation
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import Escalate, SignalType
@@ -45,7 +45,7 @@ def look(session: Session, name: str, rules: Rules, decision: Decision) -> None:
         if cycle is None:
             return
         if any(link.wait.kind != LOCK for link in cycle):
-            _report(session, name, cycle, rules, decision)
+            _report(session, cycle, rules, decision)
             return
         _refuse_one(session, cycle, rules, decision)
 
@@ -105,9 +105,7 @@ def _refuse_one(session: Session, cycle: list[Link], rules: Rules, decision: Dec
     claims.advance(session, freed, rules, decision)
 
 
-def _report(
-    session: Session, name: str, cycle: list[Link], rules: Rules, decision: Decision
-) -> None:
+def _report(session: Session, cycle: list[Link], rules: Rules, decision: Decision) -> None:
     members = [link.agent for link in cycle]
     affected = behind(session, cycle)
     steps = [(link.agent, link.wait.kind, link.wait.on) for link in cycle]
@@ -116,18 +114,12 @@ def _report(
         if set(known.cycle) == set(steps):
             _add_affected(session, question_id, known, affected, decision)
             return
-    question = Escalation(
-        EscalationState.OPEN,
-        f"Deadlock: {described(cycle)}. Who gives way?",
-        "",
-        members,
-        _context(cycle, affected),
-        asked_ms=session.clock_ms,
-        waiting=[*members, *affected],
-        subject=DEADLOCK,
-        cycle=steps,
-    )
-    note(session, decision, question, rules, told=[*members, *affected])
+    told = [*members, *affected]
+    text = f"Deadlock: {described(cycle)}. Who gives way?"
+    question = pose(session, DEADLOCK, text, members, waiting=told)
+    question.context = _context(cycle, affected)
+    question.cycle = steps
+    note(session, decision, question, rules, told=told)
 
 
 def _add_affected(

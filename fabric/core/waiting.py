@@ -19,7 +19,7 @@ def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     name, on = signal.emitter, signal.payload.on
     decision = escalation.wait_on(session, name, agent, on)
     if decision is None and not _is_dependency(session, on):
-        decision = conflicts.blocked_on(session, agent, signal, on, rules)
+        decision = conflicts.blocked_on(session, name, agent, on, rules)
     if decision is None:
         decision = dependencies.wait(session, name, agent, on, rules)
     return decision
