@@ -78,7 +78,7 @@ def results(server: RunningServer, *numbers: int) -> None:
         for seq in numbers:
             signal = {"session": "s", "type": "PARTIAL_RESULT", "emitter": "A", "incarnation": 1}
             pipeline.execute_command(
-                *("XADD", SIGNALS, "*", "seq", seq, "payload", '{"partial": {}}'),
+                *("XADD", SIGNALS, "*", "seq", seq, "payload", f'{{"partial": {{"n": {seq}}}}}'),
                 *(part for pair in signal.items() for part in pair),
             )
         pipeline.execute()

@@ -38,10 +38,23 @@ def set_timers(
     return earliest
 
 
+def mourn(batch: Batch, names: Partition, session: Session, name: str) -> None:
+    """Tell the synthesizer of an agent that was given up for dead."""
+    agent = session.agents.records[name]
+    told = record.fallen(session.name, name, agent, f"{session.log}-0", session.clock_ms)
+    batch.append(names.results, "*", *told)
+
+
 def bury(
-    batch: Batch, names: Partition, entry_id: bytes, fields: list[bytes], code: str, reason: str
+    batch: Batch,
+    names: Partition,
+    source: str,
+    entry_id: bytes,
+    fields: list[bytes],
+    code: str,
+    reason: str,
 ) -> None:
-    """Keep a refused entry in the dead-letter stream, with the reason."""
-    letter = record.dead(fields, code, reason, names.signals, entry_id)
+    """Keep a refused entry of a stream among the dead letters, with the reason."""
+    letter = record.dead(fields, code, reason, source, entry_id)
     batch.write("XADD", names.dead, ("*", *letter))
     batch.size_bytes += sum(map(len, fields))

@@ -17,7 +17,7 @@ from fabric.settings import Settings
 from fabric.store import inspect, target
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
-from workers import orchestrator, synthesizer
+from workers import extension, orchestrator, synthesizer
 from workers.backoff import Backoff
 from workers.replica import MakeHandler, Replica
 
@@ -104,9 +104,12 @@ async def _work(
 
 
 def _handler(worker: str, settings: Settings) -> MakeHandler:
+    rules = _rules()
     if worker == "orchestrator":
-        return orchestrator.factory(_rules(), settings)
-    return synthesizer.factory(settings)
+        return orchestrator.factory(rules, settings)
+    return synthesizer.factory(
+        rules, settings, extension.reducers(rules), extension.refiners(rules)
+    )
 
 
 def _rules() -> Rules:

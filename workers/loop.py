@@ -159,7 +159,7 @@ class Loop:
         await self._settle()
         lease = self._held.lease
         now_ms = self._horizon_ms()
-        due = await self._held.store.due(lease.partition, now_ms, TIMERS_MAX)
+        due = await self._held.store.due(lease.partition, lease.group, now_ms, TIMERS_MAX)
         inputs = await self._handler.alarms([key for key, _ in due])
         while inputs:
             decided = self._handler.decide(inputs, now_ms)
@@ -170,7 +170,8 @@ class Loop:
 
     async def _look_at_timers(self) -> None:
         """Learn from the store when the next timer is due. Only this loop writes them."""
-        first = await self._held.store.due(self._held.lease.partition, 2**53, 1)
+        lease = self._held.lease
+        first = await self._held.store.due(lease.partition, lease.group, 2**53, 1)
         self._handler.next_due_ms()
         self._due_ms = first[0][1] if first else None
 

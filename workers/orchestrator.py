@@ -179,8 +179,8 @@ class Orchestrator:
         else:
             batch.append(keys.log, cause, *record.logged_signal(signal, ms))
         if decision.to_results:
-            incarnation = self._incarnation(session, signal)
-            result = record.result(signal, incarnation, cause, ms)
+            agent = session.agents.get(signal.emitter)
+            result = record.result(signal, agent, decision.result, cause, ms)
             batch.append(self._names.results, "*", *result)
         if decision.messages or decision.timers:
             self._defects.check_size(entry_id, decision)
@@ -215,6 +215,8 @@ class Orchestrator:
             touched[alarm.session] = session
             logged = record.logged_timer(alarm.timer, session.clock_ms)
             batch.append(self._keys[alarm.session].log, f"{session.log}-0", *logged)
+            if decision.fallen:
+                consequence.mourn(batch, self._names, session, decision.fallen)
         self._follow(batch, session, decision)
 
     def _adopt(
@@ -239,12 +241,8 @@ class Orchestrator:
     def _bury(
         self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
     ) -> None:
-        consequence.bury(batch, self._names, entry_id, fields, code, reason)
-
-    @staticmethod
-    def _incarnation(session: Session, signal: Signal) -> int:
-        agent = session.agents.get(signal.emitter)
-        return agent.incarnation if agent is not None else signal.incarnation
+        source = self._names.signals
+        consequence.bury(batch, self._names, source, entry_id, fields, code, reason)
 
     def next_due_ms(self) -> int | None:
         """See Handler."""

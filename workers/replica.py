@@ -128,6 +128,8 @@ class Replica:
                 # A defect must not end the daemon: what was under way is void, the log has it.
                 logger.exception("partition %d: internal error", partition)
                 await _wait(stop, self._settings.lease_ms)
+        # Somebody else's from now on: nothing that was begun here goes on.
+        handler.forget()
 
     async def _work(
         self, held: HeldLease, handler: Handler, stop: asyncio.Event, backoff: Backoff

@@ -1,4 +1,4 @@
-"""Dead letters: signals that were refused, and why; to be looked at, sent again or thrown away."""
+"""Dead letters: signals and results that were refused, and why; kept until somebody acts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fabric.client.emitter import Emitter
 from fabric.errors import CallerError, NotAllowedError, NotFoundError
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import ClientStore, Entry
 from fabric.store.stream import parse_id
 from fabric.wire.record import RAW_PREFIX, revived
@@ -89,27 +90,34 @@ class DeadLetters:
                 first = b"(" + page[-1].id.encode()
 
     async def retry(self, letters: list[Letter], emitter: Callable[[int], Emitter]) -> list[str]:
-        """Send letters again, then remove them; return their new ingress ids.
+        """Send letters again to where they came from, then remove them; return their new ids.
 
         In this order, so that none is lost: one that was sent and not removed is there twice. They
-        go as they were, but for the sequence number: their agent has gone on since, and an old
-        number would make them repeats.
+        go as they were, but for a signal's sequence number: its agent has gone on since, and an old
+        number would make it a repeat. A result keeps its log id, by which it has its place among
+        the others and is folded once, however often it comes.
         Raises NotAllowedError for a letter that holds nothing to send.
         """
+        waiting: dict[tuple[int, str], list[Letter]] = {}
         for letter in letters:
-            source = self._store.namespace.partition(letter.partition).signals
-            if not letter.fields or letter.source != source:
-                raise NotAllowedError(f"letter {self.label(letter)} holds no signal to send again")
-        ids: list[str] = []
-        for number in sorted({letter.partition for letter in letters}):
-            chosen = [letter for letter in letters if letter.partition == number]
+            waiting.setdefault((letter.partition, self._reader(letter)), []).append(letter)
+        ids: dict[tuple[int, str], str] = {}
+        for (number, group), chosen in sorted(waiting.items()):
             for start in range(0, len(chosen), PAGE):
                 part = chosen[start : start + PAGE]
-                entries = [_unnumbered(letter.fields) for letter in part]
-                sent = await emitter(number).send(entries, numbered=False)
+                sent = await _send(emitter(number), group, part)
                 await self._remove(number, part)
-                ids += [entry_id.decode() for entry_id in sent]
-        return ids
+                for letter, entry_id in zip(part, sent, strict=True):
+                    ids[letter.partition, letter.id] = entry_id.decode()
+        return [ids[letter.partition, letter.id] for letter in letters]
+
+    def _reader(self, letter: Letter) -> str:
+        """Name the group of workers that has refused a letter. Raises NotAllowedError."""
+        names = self._store.namespace.partition(letter.partition)
+        for group in (ORCHESTRATORS, SYNTHESIZERS):
+            if letter.fields and letter.source == names.source(group):
+                return group
+        raise NotAllowedError(f"letter {self.label(letter)} holds no signal to send again")
 
     async def discard(self, letters: list[Letter]) -> None:
         """Remove letters for good."""
@@ -172,6 +180,12 @@ def _letter(partition: int, entry: Entry) -> Letter:
         known.get(b"id", ""),
         revived(flat),
     )
+
+
+async def _send(emitter: Emitter, group: str, letters: list[Letter]) -> list[bytes]:
+    if group == SYNTHESIZERS:
+        return await emitter.send([letter.fields for letter in letters], group=group)
+    return await emitter.send([_unnumbered(letter.fields) for letter in letters], numbered=False)
 
 
 def _unnumbered(fields: list[bytes]) -> list[bytes]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from fabric.errors import OverloadedError, UnavailableError, UnreachableError
+from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import ClientStore
 
 T = TypeVar("T")
@@ -46,16 +47,20 @@ class Emitter:
         self._limit_ms = limit_ms
 
     async def send(
-        self, entries: Sequence[Sequence[bytes]], *, numbered: bool = True
+        self,
+        entries: Sequence[Sequence[bytes]],
+        *,
+        numbered: bool = True,
+        group: str = ORCHESTRATORS,
     ) -> list[bytes]:
-        """Append entries and return their ids.
+        """Append entries to what a group of workers reads, and return their ids.
 
         Numbered signals are sent again when a reply is lost: the core drops what it has seen. For
         others UnreachableError is raised then, since they may have arrived. Raises OverloadedError
         when the ingress is full, at once or after the time limit, as chosen.
         """
         return await self.insist(
-            lambda: self._store.emit(self._partition, entries, self._ingress_max),
+            lambda: self._store.emit(self._partition, entries, self._ingress_max, group),
             repeatable=numbered,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fabric.core import barriers, lifecycle, liveness
+from fabric.core.contradiction import is_ours
 from fabric.core.decision import REPEATED, Decision, Outcome, refuse
 from fabric.core.directive import DirectiveType, Notice
 from fabric.core.limits import RHYTHM_INTERVALS
@@ -12,7 +13,14 @@ from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
-OUTSIDERS = frozenset({SignalType.DECIDED, SignalType.CONFLICT_DETECTED})
+OUTSIDERS = frozenset(
+    {
+        SignalType.DECIDED,
+        SignalType.CONFLICT_DETECTED,
+        SignalType.SYNTHESIZED,
+        SignalType.REFINED,
+    }
+)
 
 #: What ends something, or says that it goes on, is let through in any storm.
 PARTING = frozenset(
@@ -35,7 +43,9 @@ def admit(
     next when the last has ended. An agent unknown so far is registered by whatever it says first.
     """
     name = signal.emitter
-    agent = session.agents.get(name)
+    # An agent may have the synthesizer's name: what the synthesizer says is not that agent's word.
+    outside = signal.type in OUTSIDERS and is_ours(signal)
+    agent = None if outside else session.agents.get(name)
     if agent is not None and _is_repeated(agent, signal):
         # Before the clock moves: what is not written down must leave no trace in memory either.
         return None, REPEATED, None

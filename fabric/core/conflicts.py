@@ -18,7 +18,7 @@ Order and index are in `order.py`; how claims are granted, in `claims.py`; and t
 
 from __future__ import annotations
 
-from fabric.core import barriers, claims, untangle
+from fabric.core import barriers, claims, contradiction, untangle
 from fabric.core.claims import Ask
 from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import Cancel, DirectiveType, Nudge, Pause, Proceed
@@ -60,6 +60,8 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     """Serialise a conflict that an agent, or an outside detector, has found."""
     assert isinstance(signal.payload, ConflictDetected)
     payload = signal.payload
+    if payload.kind == contradiction.FINDING:
+        return contradiction.found(session, signal, rules)
     ask = claims.ask_of(payload.resources or [f"conflict-{session.log}"], [], rules)
     named = payload.agents or _in_domain(session, ask)
     domain = [name for name in dict.fromkeys(named) if is_at_work(session, name)]

@@ -66,7 +66,9 @@ class Message(Struct, frozen=True, gc=False):
 class Decision(Struct, gc=False):
     """The effects of one signal.
 
-    `to_results`: the signal also goes to the results stream, for the synthesizer.
+    `to_results`: the signal also goes to the results stream, for the synthesizer; with `result`
+    that in place of its payload. `fallen` names an agent that was given up for dead in this event:
+    the synthesizer hears of that as of a failure.
     `timers`: key → due time in ms, None to cancel; kept in the partition's deadlines.
     `code` and `reason` say why a signal was refused.
     """
@@ -77,6 +79,8 @@ class Decision(Struct, gc=False):
     timers: dict[str, int | None] = {}
     code: str = ""
     reason: str = ""
+    result: bytes = b""
+    fallen: str = ""
 
     def own(self) -> Decision:
         """Return a decision that may be changed: those shared by many signals may not."""
@@ -93,6 +97,8 @@ class Decision(Struct, gc=False):
             {**self.timers, **later.timers},
             later.code,
             later.reason,
+            later.result,
+            later.fallen,
         )
 
     def direct(self, to: str, directive: DirectiveType, payload: Struct) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fabric.core.decision import ACCEPTED, EVERYONE, Decision
+from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision
 from fabric.core.record import Agent
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -12,6 +12,11 @@ from fabric.core.signal import Signal
 def record(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
     """Accept: the log has it, nobody else needs it yet."""
     return ACCEPTED
+
+
+def refined(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Hand what a refiner has made to the synthesizer."""
+    return ACCEPTED_TO_RESULTS
 
 
 def along_routes(signal: Signal, rules: Rules, decision: Decision) -> Decision:

@@ -16,7 +16,7 @@ from fabric.core import (
 )
 from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
 from fabric.core.directive import DirectiveType, Resume
-from fabric.core.limits import ETA_MS_MAX
+from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
 from fabric.core.record import ENDED, Agent, AgentStatus
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -66,22 +66,27 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
 
 
 def progress(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
-    """Keep percent, checkpoint and the expected end; a partial document goes to the results."""
+    """Keep percent, checkpoint and the expected end; a partial document goes to the results.
+
+    So does a percentage now and then, for who reads there how complete a synthesis is.
+    """
     assert agent is not None
     assert isinstance(signal.payload, Progress)
     payload = signal.payload
     said = _pass(session, signal.emitter, agent, payload.checkpoint, rules)
     if said is not None and said.outcome is Outcome.REFUSED:
         return said
+    to_results = payload.partial is not None
     if payload.percent is not None:
+        to_results = to_results or _is_told(agent.percent or 0, payload.percent)
         agent.percent = payload.percent
         agent.eta_ms = _expected_end(agent, session.clock_ms)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
     if said is not None:
-        said.to_results = payload.partial is not None
+        said.to_results = to_results
         return said
-    return ACCEPTED if payload.partial is None else ACCEPTED_TO_RESULTS
+    return ACCEPTED_TO_RESULTS if to_results else ACCEPTED
 
 
 def partial_result(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
@@ -215,6 +220,11 @@ def _pass(
     decision = Decision()
     checkpoints.say(decision, name, notices, current[1].leader if current is not None else "")
     return decision
+
+
+def _is_told(before: float, after: float) -> bool:
+    """Whether a percentage has come so far that the synthesizer is to know."""
+    return before // PERCENT_STEP != after // PERCENT_STEP
 
 
 def _expected_end(agent: Agent, now_ms: int) -> int | None:

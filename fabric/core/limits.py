@@ -49,6 +49,10 @@ ETA_MS_MAX = 10 * 365 * 86_400_000
 #: Names listed in one sentence; how many more there are is said after them.
 NAMES_SHOWN_MAX = 10
 
+#: Percent: each time that an agent's percentage has come so far, the synthesizer is told; by a
+#: PROGRESS without a partial result too. Ten results an agent at most.
+PERCENT_STEP = 10
+
 #: Claims on resources in one session, held and waiting.
 SESSION_CLAIMS_MAX = 50_000
 
@@ -66,3 +70,22 @@ RHYTHM_INTERVALS = 9
 
 #: Intervals without which there is no rhythm yet.
 RHYTHM_INTERVALS_MIN = 3
+
+#: Values of one partial result: findings, places of its document, items of its lists. One commit
+#: holds them all, each with its record, its place in an index and its share of the patch.
+PARTIAL_PARTS_MAX = 2_000
+
+#: Parts of one session's synthesis. Some hundred megabytes of Redis, which keeps a patch of each.
+SESSION_PARTS_MAX = 1_000_000
+
+#: Parts of a synthesis that are judged anew in one commit, when an agent has started again.
+SWEEP_PARTS = 500
+
+#: Different values of a contradiction that are told and asked about; the synthesis has them all.
+VALUES_TOLD_MAX = 10
+
+#: Bytes of such a value that are told; of a longer one, its digest.
+VALUE_TOLD_BYTES_MAX = 1_000
+
+#: Characters of such a value that stand in the question to a person.
+VALUE_SHOWN_CHARS_MAX = 60

@@ -72,7 +72,7 @@ def _give_up(session: Session, name: str, agent: Agent, rules: Rules) -> Decisio
     agent.error = f"silent for {silent_s:.0f} s"
     agent.silent_deaths += 1
     agent.eta_ms = None
-    decision = Decision()
+    decision = Decision(fallen=name)
     failed = Failed(agent.error, retryable=True)
     decision.derive("", SignalType.FAILED, name, agent.stream, failed)
     agent.lost, _ = end(session, name, agent, rules, decision, failed)

@@ -18,11 +18,12 @@ HOOK = "hook"
 
 #: Subjects of what the fabric asks: who of a deadlock gives way, what to do about those missing
 #: at a barrier, whether an agent that keeps dying may start again, whether a group goes on in
-#: which one has failed.
+#: which one has failed, whose of several different values holds.
 DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
 GROUP = "group"
+CONTRADICTION = "contradiction"
 
 
 def pose(
@@ -89,7 +90,8 @@ def close(
     question.state = EscalationState.DECIDED
     question.decision, question.by = answer, by
     question.decided_ms = session.clock_ms
-    told = [name for name in dict.fromkeys([question.asker, *question.waiting]) if name]
+    all_told = [question.asker, *question.waiting, *question.concerned]
+    told = [name for name in dict.fromkeys(all_told) if name]
     question.waiting = []
     session.deadlocks.discard(question_id)
     session.escalations.put(question_id, question)

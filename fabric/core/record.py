@@ -222,7 +222,10 @@ class Escalation(Struct, omit_defaults=True):
     cause: str = ""
     #: Agents that get the answer, and wait for it.
     waiting: list[str] = []
-    #: What the fabric asks about: `deadlock`, `silence`, `barrier` or `group`; "" for an agent's.
+    #: Agents that get the answer too, and go on meanwhile.
+    concerned: list[str] = []
+    #: What the fabric asks about: `deadlock`, `silence`, `barrier`, `group` or `contradiction`; ""
+    #: for an agent's.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []

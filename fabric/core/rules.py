@@ -45,6 +45,26 @@ class FailFast(StrEnum):
     ESCALATE = "escalate"
 
 
+class RestartPolicy(StrEnum):
+    """What becomes of what an incarnation said that has died without completing its work."""
+
+    #: The next incarnation says it again, or it counts no more.
+    REPLACE = "replace"
+    #: It stands until the agent says otherwise.
+    KEEP = "keep"
+
+
+class Merge(Struct, frozen=True):
+    """How values at a place of a synthesis's document are merged.
+
+    `path` is a JSON Pointer, or a glob of several: `/metrics/*/latency`. `reducer` is one of
+    `reducer.py`, or one that is installed under the entry point `fabric.reducers`.
+    """
+
+    path: str
+    reducer: str
+
+
 class Domain(Struct, frozen=True):
     """Paths that belong together.
 
@@ -121,6 +141,17 @@ class Rules(Struct, frozen=True):
     hook: tuple[str, ...] = ()
     #: Signal type → agents that get a copy, besides those the rules name.
     routes: dict[str, tuple[str, ...]] = {}
+
+    #: What becomes of what a dead incarnation has given to the synthesis.
+    restart_policy: RestartPolicy = RestartPolicy.REPLACE
+    #: How places of the document are merged; of several that match, the first.
+    merges: tuple[Merge, ...] = ()
+    #: Refiners to run on each session's synthesis, of those under `fabric.refiners`.
+    refiners: tuple[str, ...] = ()
+    #: Time from one run of a refiner on a session to the next, at least.
+    refine_pause_ms: int = 10_000
+    #: Longest time that one run of a refiner may take.
+    refine_ms_max: int = 120_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

@@ -12,7 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from fabric.core.limits import COUNTER_MAX, LIST_ITEMS_MAX, NAME_CHARS_MAX
+from fabric.core.field import Count, Milliseconds, Name, Names, Percent
+from fabric.core.finding import Partial, Refined, Rival, Synthesized
 
 
 class SignalType(StrEnum):
@@ -36,6 +37,8 @@ class SignalType(StrEnum):
     RELEASE = "RELEASE"
     INTEGRATED = "INTEGRATED"
     DECIDED = "DECIDED"
+    SYNTHESIZED = "SYNTHESIZED"
+    REFINED = "REFINED"
 
 
 #: The words of the seeds' two tables; all others are extensions.
@@ -55,32 +58,6 @@ SEED_TYPES = frozenset(
         SignalType.ESCALATE,
     }
 )
-
-#: No control characters: names stand in keys, tables and terminals.
-Name = Annotated[
-    str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])")
-]
-Names = Annotated[list[Name], Meta(max_length=LIST_ITEMS_MAX)]
-Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
-Milliseconds = Count
-
-
-class Finding(Struct, frozen=True):
-    """One finding of a partial result: what it is about, and what was found."""
-
-    key: Name
-    value: Raw
-    evidence: Raw | UnsetType = UNSET
-    confidence: Share | UnsetType = UNSET
-    supersedes: Name | Names | UnsetType | None = UNSET
-
-
-class Partial(Struct, frozen=True):
-    """A partial document: typed findings where it has some; all else is merged as it stands."""
-
-    findings: list[Finding] | UnsetType = UNSET
 
 
 class Started(Struct, frozen=True):
@@ -148,12 +125,17 @@ class DependencyResolved(Struct, frozen=True):
     consumers: Names = []
 
 
-class ConflictDetected(Struct, frozen=True):
-    """A write collision is imminent."""
+class ConflictDetected(Struct, frozen=True, omit_defaults=True):
+    """A write collision is imminent; or, of kind `finding`, two statements contradict each other.
+
+    Then `part` names what they are about as the synthesis does, and `values` is what is said.
+    """
 
     resources: Names = []
     agents: Names = []
     kind: str | None = None
+    part: str | None = None
+    values: list[Rival] = []
 
 
 class IntegrationRequired(Struct, frozen=True, omit_defaults=True):
@@ -236,6 +218,8 @@ Payload = (
     | Release
     | Integrated
     | Decided
+    | Synthesized
+    | Refined
 )
 
 #: Signal type → payload struct. To add a signal type: add the word, its struct and this row, then
@@ -258,6 +242,8 @@ PAYLOADS: dict[SignalType, type[Struct]] = {
     SignalType.RELEASE: Release,
     SignalType.INTEGRATED: Integrated,
     SignalType.DECIDED: Decided,
+    SignalType.SYNTHESIZED: Synthesized,
+    SignalType.REFINED: Refined,
 }
 
 

@@ -61,6 +61,8 @@ HANDLERS: dict[SignalType, Handler] = {
     SignalType.INTENT: conflicts.intent,
     SignalType.INTEGRATED: integration.integrated,
     SignalType.DECIDED: verdict.decided,
+    SignalType.SYNTHESIZED: forwarding.record,
+    SignalType.REFINED: forwarding.refined,
 }
 
 #: By these an agent can begin to wait, or somebody else can begin to wait on it.
@@ -121,7 +123,12 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
         decision = decision.own()
         _look_over(session, rules, decision)
     session.said = 0
-    return decision if prelude is None else prelude.then(decision)
+    if prelude is None:
+        return decision
+    decision = prelude.then(decision)
+    # The synthesizer knows whom to expect: whoever begins, by whatever word.
+    decision.to_results = True
+    return decision
 
 
 def _look_over(session: Session, rules: Rules, decision: Decision) -> None:

@@ -83,7 +83,8 @@ def summarise(partial: dict[str, Any]) -> list[str]:
     lines = []
     for key, value in partial.items():
         if key == "findings" and isinstance(value, list):
-            lines += [f"{finding['key']}: {_plain(finding['value'])}" for finding in value]
+            found = ((one["key"], one.get("value", "withdrawn")) for one in value)
+            lines += [f"{name}: {_plain(what)}" for name, what in found]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             lines.append(f"{value} {key.replace('_', ' ')}")
         else:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fabric.core import (
     barriers,
     claims,
+    contradiction,
     deadlock,
     dependencies,
     escalation,
@@ -30,6 +31,8 @@ Follow = Callable[[Session, Escalation, Rules, Decision], None]
 def decided(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
     """Close the question, tell who waits for the answer, and do what was decided."""
     assert isinstance(signal.payload, Decided)
+    if contradiction.is_ours(signal):
+        return contradiction.settled(session, signal)
     known = session.escalations.get(signal.payload.escalation)
     named = known.waiting if known is not None and known.subject == question.DEADLOCK else []
     asked, decision = escalation.decided(session, signal)
@@ -99,6 +102,7 @@ FOLLOWS: dict[str, Follow] = {
     question.SILENCE: let_start,
     question.GROUP: go_on,
     question.BARRIER: release,
+    question.CONTRADICTION: contradiction.decided,
 }
 
 

@@ -23,7 +23,9 @@ from fabric.rulebook.tables import (
     LimitsTable,
     LivenessTable,
     LocksTable,
+    MergeTable,
     StormsTable,
+    SynthesisTable,
     TriggerTable,
 )
 
@@ -41,8 +43,13 @@ TABLES: dict[str, type[BaseModel]] = {
     "liveness": LivenessTable,
     "fail_fast": FailFastTable,
     "storms": StormsTable,
+    "synthesis": SynthesisTable,
+    "merges": MergeTable,
     "escalations": EscalationsTable,
 }
+
+#: Tables that lie in another one → their headers' names.
+WITHIN = {"merges": "synthesis.merges"}
 
 
 class Fault(NamedTuple):
@@ -73,7 +80,12 @@ def stray(name: str, value: object, settings: Iterable[str], line: int) -> Fault
     """Return the fault of a top-level key that is neither a table of rules nor a setting."""
     homes = [table for table, fields in TABLES.items() if name in fields.model_fields]
     if homes and not isinstance(value, dict | list):
-        return Fault(line, dotted((name,)), "it outside its table", f"it below [{homes[0]}]")
+        return Fault(
+            line,
+            dotted((name,)),
+            "it outside its table",
+            f"it below [{WITHIN.get(homes[0], homes[0])}]",
+        )
     tables = [*Book.model_fields]
     is_table = isinstance(value, dict)
     what = "a table that is not known" if is_table else "a setting that is not known"
@@ -126,12 +138,15 @@ def _found(error: ErrorDetails) -> str:
 
 
 def _fix(path: Path, error: ErrorDetails) -> str:
-    table = TABLES.get(str(path[0]))
+    tables = [TABLES[str(part)] for part in path[:-1] if part in TABLES]
+    table = tables[-1] if tables else None
     if error["type"] == "extra_forbidden" and table is not None:
         return near(str(path[-1]), [*table.model_fields])
     if error["type"] == "enum" and error["loc"][-1] == "[key]":
         words = re.findall(r"'([^']+)'", error["ctx"]["expected"])
         return near(str(error["input"]), words)
+    if error["type"] == "reducer":
+        return f'"{error["ctx"]["meant"]}" (did you mean that?)'
     advice = _advice(path)
     if error["type"] == "too_long":
         return f"at most {error['ctx']['max_length']}: {advice}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.rules import TASK_TYPES, Domain, Rules, Trigger
+from fabric.core.rules import TASK_TYPES, Domain, Merge, Rules, Trigger
 from fabric.rulebook.fault import key
 from fabric.rulebook.tables import Book
 
@@ -38,6 +38,11 @@ PLACES: dict[str, tuple[str, ...]] = {
     "hops_max": ("storms", "hops_max"),
     "signals_per_second_max": ("storms", "signals_per_second_max"),
     "routes": ("routes",),
+    "restart_policy": ("synthesis", "restarts"),
+    "refiners": ("synthesis", "refiners"),
+    "refine_pause_ms": ("synthesis", "refine_pause_ms"),
+    "refine_ms_max": ("synthesis", "refine_ms_max"),
+    "merges": ("synthesis", "merges"),
     "hook": ("escalations", "hook"),
 }
 
@@ -56,6 +61,8 @@ def rules_of(book: Book) -> Rules:
     values["task_types"] = TASK_TYPES | {name: tuple(c) for name, c in book.task_types.items()}
     values["routes"] = {kind.value: tuple(agents) for kind, agents in book.routes.items()}
     values["hook"] = tuple(book.escalations.hook)
+    values["refiners"] = tuple(book.synthesis.refiners)
+    values["merges"] = tuple(Merge(**merge.model_dump()) for merge in book.synthesis.merges)
     values["domains"] = tuple(Domain(**domain.model_dump()) for domain in book.domains)
     values["triggers"] = tuple(
         Trigger(
@@ -79,6 +86,9 @@ def document(rules: Rules) -> dict[str, Any]:
     for trigger in tables["triggers"]:
         if trigger["deadline_ms"] is None:
             del trigger["deadline_ms"]
+    if not tables["synthesis"]["merges"]:
+        # An empty list written out would have to go before the first table can be added.
+        del tables["synthesis"]["merges"]
     return tables
 
 
@@ -94,11 +104,17 @@ def _table(name: str, value: dict[str, Any] | list[dict[str, Any]]) -> Iterator[
         for element in value:
             yield from (f"[[{name}]]", *_pairs(element), "")
         return
-    inner = {field: deep for field, deep in value.items() if isinstance(deep, dict)}
+    inner = {field: deep for field, deep in value.items() if _has_tables(deep)}
     plain = {field: flat for field, flat in value.items() if field not in inner}
     yield from (f"[{name}]", *_pairs(plain), "")
     for field, deep in inner.items():
         yield from _table(f"{name}.{field}", deep)
+
+
+def _has_tables(value: Any) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    )
 
 
 def _pairs(table: Mapping[str, Any]) -> Iterator[str]:

@@ -73,6 +73,10 @@ class Partition:
         """Sorted set: timers by due time, ms."""
         return f"{self.prefix}:deadlines"
 
+    def timers(self, group: str) -> str:
+        """Sorted set: timers of a group of workers. The orchestrators' has the short name."""
+        return self.deadlines + ("" if group == ORCHESTRATORS else f":{group}")
+
     def lease(self, group: str) -> str:
         """Hash: who reads this partition. The orchestrators' has the short name."""
         return f"{self.prefix}:lease" + ("" if group == ORCHESTRATORS else f":{group}")
@@ -83,7 +87,7 @@ class Partition:
 
     def session_of(self, key: str) -> str | None:
         """Return the session that a key belongs to; None for a key of the partition itself."""
-        if key == self.lease(SYNTHESIZERS):
+        if key in (self.lease(SYNTHESIZERS), self.timers(SYNTHESIZERS)):
             return None
         name, separator, _ = key.removeprefix(f"{self.prefix}:").partition(":")
         return name if separator else None
@@ -177,5 +181,14 @@ class SessionKeys:
 
     @property
     def synthesis(self) -> str:
-        """Hash: agent → how many of its results were taken in."""
+        """Hash: the current synthesis in parts: `<section>:<name>` → JSON."""
         return f"{self.prefix}:synthesis"
+
+    @property
+    def revisions(self) -> str:
+        """Stream: the revisions of the synthesis, each a JSON Patch; the n-th has the id `n-0`."""
+        return f"{self.prefix}:revisions"
+
+    def said(self, agent: str) -> str:
+        """Sorted set, by name: the parts of the synthesis that an agent has spoken of."""
+        return f"{self.prefix}:said:{agent}"

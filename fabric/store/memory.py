@@ -7,10 +7,11 @@ on it and on real servers alike, so that what is proved here holds there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fabric.errors import FencedError, OverloadedError, TamperedError, UnseededError
-from fabric.store.keys import Namespace
+from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.member import decoded
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
 from fabric.store.stream import check_entries, parse_id
@@ -121,9 +122,18 @@ class MemoryStore:
         """See WorkerStore."""
         return [dict(self.data.peek(key, "hash") or {}) for key in keys]
 
-    async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
+    async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """See WorkerStore."""
-        timers = self.data.peek(self.namespace.partition(partition).deadlines, "zset") or {}
+        first, beginning = after.encode(), prefix.encode()
+        members = sorted(self.data.peek(key, "zset") or {})
+        found = [name for name in members if name > first and name.startswith(beginning)]
+        return decoded(key, found[:count])
+
+    async def due(
+        self, partition: int, group: str, now_ms: int, count: int
+    ) -> list[tuple[bytes, int]]:
+        """See WorkerStore."""
+        timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}
         ordered = sorted((due, key) for key, due in timers.items() if due <= now_ms)
         return [(key, due) for due, key in ordered[:count]]
 
@@ -151,15 +161,19 @@ class MemoryStore:
         return self._clock_ms()
 
     async def emit(
-        self, partition: int, entries: Sequence[Sequence[bytes]], ingress_max: int
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
     ) -> list[bytes]:
         """See ClientStore."""
         check_entries(entries)
-        key = self.namespace.partition(partition).signals
+        key = self.namespace.partition(partition).source(group)
         source = self.data.stream(key)
         if len(source) >= ingress_max:
             raise OverloadedError(
-                f"ingress {key} holds {len(source)} signals that no orchestrator has handled yet, "
+                f"stream {key} holds {len(source)} signals that no worker has handled yet, "
                 f"{ingress_max} are allowed: is one running? (fabric status)"
             )
         ids = [source.append(b"*", list(entry), self._clock_ms()) for entry in entries]
@@ -205,6 +219,17 @@ class MemoryStore:
         """See ClientStore."""
         stored = self.data.peek(key, "hash") or {}
         return [stored.get(name.encode()) for name in names]
+
+    async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        """See ClientStore. Pages follow the names, so that what changes meanwhile moves nothing."""
+        after = None
+        while True:
+            stored = self.data.peek(key, "hash") or {}
+            left = sorted(name for name in stored if after is None or name > after)
+            yield {name: stored[name] for name in left[:count]}
+            if len(left) <= count:
+                return
+            after = left[count - 1]
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""

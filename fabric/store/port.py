@@ -6,11 +6,11 @@ ServerError: UnreachableError when it is unknown whether the request took effect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fabric.store.keys import Namespace
+from fabric.store.keys import ORCHESTRATORS, Namespace
 
 #: One stream entry: id, and its fields as a flat list.
 Entry = tuple[bytes, list[bytes]]
@@ -147,8 +147,19 @@ class WorkerStore(Protocol):
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         """Return whole hashes, empty where there is none. Raises TamperedError."""
 
-    async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
-        """Return timers due at `now_ms`, soonest first, with their times."""
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        """Return some fields of a hash. Raises TamperedError."""
+
+    async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
+        """Return members of a sorted set whose scores are all 0, in the order of their bytes.
+
+        Those that begin with a prefix and come after a name; "" for the first.
+        """
+
+    async def due(
+        self, partition: int, group: str, now_ms: int, count: int
+    ) -> list[tuple[bytes, int]]:
+        """Return a group's timers due at `now_ms`, soonest first, with their times."""
 
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
@@ -174,13 +185,17 @@ class ClientStore(Protocol):
         """Return the namespace's number of partitions, fixing it to `default` on first use."""
 
     async def emit(
-        self, partition: int, entries: Sequence[Sequence[bytes]], ingress_max: int
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
     ) -> list[bytes]:
-        """Append entries to the ingress, all or none; return their ids.
+        """Append entries to what a group of workers reads, all or none; return their ids.
 
-        Raises OverloadedError when the ingress holds `ingress_max` entries or more: it may go over
-        by one call, so that one larger than the limit is not kept out for ever. Raises CallerError
-        for an entry of more fields than a signal may have.
+        Raises OverloadedError when that holds `ingress_max` entries or more: it may go over by one
+        call, so that one larger than the limit is not kept out for ever. Raises CallerError for an
+        entry of more fields than a signal may have.
         """
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
@@ -201,6 +216,13 @@ class ClientStore(Protocol):
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """Return some fields of a hash."""
+
+    def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        """Yield a hash of any size in pages of about `count` fields, so that no read is long.
+
+        What is there from beginning to end comes at least once. What changes meanwhile comes as it
+        was before, as it is after, in both ways or not at all. Raises TamperedError.
+        """
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """Note the last message that an agent has read."""

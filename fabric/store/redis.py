@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from fabric.errors import TamperedError, UnseededError, UnsupportedServerError
-from fabric.store import connection, scripts
+from fabric.store import connection, member, scripts
 from fabric.store.connection import Channel
-from fabric.store.keys import Namespace
+from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
 
@@ -87,7 +87,8 @@ class RedisStore:
         keys = (names.lease(group), names.source(group))
         channel = self._channel("commits", (partition, group))
         seeded = f"seeded:{group}:{partition}"
-        for seed in (False, True):
+        seed = False
+        for _ in range(2):
             taken = await scripts.acquire(
                 channel, keys, partition=partition, group=group,
                 owner=owner, nonce=nonce, ttl_ms=ttl_ms, seed=seed,
@@ -96,8 +97,8 @@ class RedisStore:
                 if seed:
                     await channel.call("HSET", self.namespace.meta, seeded, "1")
                 return taken
-            if await channel.call("HEXISTS", self.namespace.meta, seeded):
-                break
+            # If somebody has founded it since the script looked, it can be taken now.
+            seed = not await channel.call("HEXISTS", self.namespace.meta, seeded)
         raise UnseededError(
             f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
             f"be told from new ones; `fabric doctor --reseed` starts it above any epoch used before"
@@ -157,9 +158,17 @@ class RedisStore:
             found.append(dict(zip(flat[::2], flat[1::2], strict=True)))
         return found
 
-    async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
+    async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """See WorkerStore."""
-        key = self.namespace.partition(partition).deadlines
+        within = member.bounds(prefix.encode(), after.encode())
+        looking = self._channel().call("ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
+        return member.decoded(key, await self._on("zset", [key], looking))
+
+    async def due(
+        self, partition: int, group: str, now_ms: int, count: int
+    ) -> list[tuple[bytes, int]]:
+        """See WorkerStore."""
+        key = self.namespace.partition(partition).timers(group)
         looking = self._channel().call(
             "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count
         )
@@ -188,10 +197,14 @@ class RedisStore:
         )
 
     async def emit(
-        self, partition: int, entries: Sequence[Sequence[bytes]], ingress_max: int
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
     ) -> list[bytes]:
         """See ClientStore."""
-        key = self.namespace.partition(partition).signals
+        key = self.namespace.partition(partition).source(group)
         sending = scripts.emit(self._channel("emits"), key, entries, ingress_max)
         return await self._on("stream", [key], sending)
 
@@ -229,6 +242,22 @@ class RedisStore:
             "hash", [key], self._channel().call("HMGET", key, *names)
         )
         return found
+
+    async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        """See ClientStore. A cursor is good on the server that gave it, until that starts again.
+
+        So a scan has a connection of its own: with it, it breaks off.
+        """
+        channel, cursor = Channel(self._pool), b"0"
+        try:
+            while True:
+                asking = channel.call("HSCAN", key, cursor, "COUNT", count)
+                cursor, flat = await self._on("hash", [key], asking)
+                yield dict(zip(flat[::2], flat[1::2], strict=True))
+                if cursor == b"0":
+                    return
+        finally:
+            await channel.drop()
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""

@@ -122,7 +122,7 @@ async def beat(channel: Channel, key: str, replica: str, ttl_ms: int) -> list[st
 async def emit(
     channel: Channel, key: str, entries: Sequence[Sequence[bytes]], ingress_max: int
 ) -> list[bytes]:
-    """Append signals; return their ids."""
+    """Append signals, or results; return their ids."""
     check_entries(entries)
     arguments: list[Any] = [ingress_max]
     for entry in entries:
@@ -133,7 +133,7 @@ async def emit(
         return list(reply[1:])
     if reply[0] == b"overloaded":
         raise OverloadedError(
-            f"ingress {key} holds {reply[1]} signals that no orchestrator has handled yet, "
+            f"stream {key} holds {reply[1]} signals that no worker has handled yet, "
             f"{ingress_max} are allowed: is one running? (fabric status)"
         )
     raise _unexpected("emit", reply)

@@ -70,6 +70,9 @@ def payload(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
         return SignalError(
             "MISSING", path, "nothing", f"{_allowed(kind, path)} ({kind.value} needs it)"
         )
+    if isinstance(error.__cause__, ValueError):
+        # What a struct checks of itself: it says what is allowed.
+        return SignalError("VALUE", path or "payload", _given(raw, path), str(error.__cause__))
     if "out of range" in text and "[...]" in path:
         return SignalError("VALUE", "payload", shown(raw), "numbers that a 64-bit float can hold")
     return SignalError("VALUE", path or "payload", _given(raw, path), _allowed(kind, path))
@@ -95,7 +98,9 @@ def _allowed(kind: SignalType, path: str) -> str:
             if isinstance(choice, inspect.StructType):
                 expected = next(f.type for f in choice.fields if f.encode_name == part)
             elif isinstance(choice, inspect.ListType):
-                expected = choice.item_type
+                item = choice.item_type
+                # What a JSON Schema says besides is of no use here.
+                expected = item.type if isinstance(item, inspect.Metadata) else item
     return _words(expected)
 
 

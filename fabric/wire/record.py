@@ -12,7 +12,8 @@ import msgspec
 
 from fabric.core.decision import Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
-from fabric.core.signal import Signal
+from fabric.core.record import Agent
+from fabric.core.signal import Failed, Signal, SignalType
 from fabric.errors import SignalError
 
 #: Prefix of a refused entry's own fields in the dead-letter stream: no value can pass for a reason.
@@ -34,7 +35,13 @@ DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
 FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
 MESSAGE = ("type", "from", "stream", "cause", "payload")
 ANSWERABLE = (*MESSAGE, "hops")
-RESULT = ("session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload")
+RESULT = (
+    "session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload", "percent",
+)  # fmt: skip
+#: Of an agent that was given up for dead: nobody has said so but the fabric.
+FALLEN = (*RESULT, "silent")
+OWN = ("session", "type", "emitter", "payload")
+REVISION = ("patch", "causes", "ms", "final")
 
 #: Forms of log entries remembered. Emitters write few; whoever shuffles its fields fills no memory.
 _FORMS_MAX = 1_000
@@ -94,8 +101,12 @@ def inbox(message: Message, cause: str) -> tuple[Form, Values]:
     return (ANSWERABLE, (*values, message.hops)) if message.hops else (MESSAGE, values)
 
 
-def result(signal: Signal, incarnation: int, cause: str, now_ms: int) -> tuple[Form, Values]:
-    """Return the entry for the synthesizer: who found what, in which incarnation."""
+def result(
+    signal: Signal, agent: Agent | None, payload: bytes, cause: str, now_ms: int
+) -> tuple[Form, Values]:
+    """Return the entry for the synthesizer: who found what, in which incarnation, how far it is."""
+    incarnation = agent.incarnation if agent is not None else signal.incarnation
+    percent = agent.percent if agent is not None and agent.percent is not None else ""
     return RESULT, (
         signal.session,
         signal.type,
@@ -104,8 +115,30 @@ def result(signal: Signal, incarnation: int, cause: str, now_ms: int) -> tuple[F
         incarnation,
         cause,
         now_ms,
-        signal.raw,
+        payload or signal.raw,
+        str(percent),
     )
+
+
+def fallen(session: str, name: str, agent: Agent, cause: str, now_ms: int) -> tuple[Form, Values]:
+    """Return the entry that tells the synthesizer of an agent given up for dead."""
+    payload = msgspec.json.encode(Failed(agent.error, retryable=True))
+    kind, incarnation = SignalType.FAILED, agent.incarnation
+    values = (session, kind, name, agent.stream, incarnation, cause, now_ms, payload, "", "1")
+    return FALLEN, values
+
+
+def own(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
+    """Return the ingress entry of a signal that the fabric itself sends."""
+    return OWN, (session, kind, emitter, payload)
+
+
+def revision(
+    patch: bytes, causes: Sequence[int], now_ms: int, *, final: bool
+) -> tuple[Form, Values]:
+    """Return the entry of one revision: its patch, and the log ids of what it follows from."""
+    ids = " ".join(f"{cause}-0" for cause in causes)
+    return REVISION, (patch, ids, now_ms, int(final))
 
 
 def dead(

@@ -150,3 +150,34 @@ def test_letters_of_several_partitions_are_named_with_theirs(
     quiet.good("dead", "retry", "1/7-0")
     assert [one["id"] for one in letters(quiet)] == ["0/7-0"]
     assert server.cli("XLEN", f"{name}:{{1}}:signals") == 1
+
+
+def test_a_result_goes_back_to_the_results_as_it_was(quiet: Shell, server: RunningServer) -> None:
+    name = quiet.variables["FABRIC_NAMESPACE"]
+    held = ("session", "s", "type", "PARTIAL_RESULT", "emitter", "A", "cause", "7-0", "seq", "3")
+    raw = [part if at % 2 else f"raw.{part}" for at, part in enumerate(held)]
+    results, dead = f"{name}:{{0}}:results", f"{name}:{{0}}:dead"
+    for entry_id, source in (("1-0", f"{name}:{{0}}:signals"), ("2-0", results)):
+        server.cli(
+            *("XADD", dead, entry_id, "code", "TAMPERED", "reason", "r"),
+            *("source", source, "id", "1-0", *raw),
+        )
+    ids = quiet.good("dead", "retry", "2-0", "1-0").lines
+    (result,) = server.cli("XRANGE", results, "-", "+")
+    (signal,) = server.cli("XRANGE", f"{name}:{{0}}:signals", "-", "+")
+    assert [result[0], signal[0]] == ids
+    assert result[1] == list(held)
+    assert signal[1] == list(held[:-2]), "a signal loses its number, a result keeps all"
+    assert letters(quiet) == []
+
+
+def test_what_came_from_elsewhere_is_sent_nowhere(quiet: Shell, server: RunningServer) -> None:
+    name = quiet.variables["FABRIC_NAMESPACE"]
+    server.cli("HSET", f"{name}:meta", "partitions", "2")
+    server.cli(
+        *("XADD", f"{name}:{{1}}:dead", "2-0", "code", "C", "reason", "r"),
+        *("source", f"{name}:{{0}}:results", "id", "1-0", "raw.session", "s"),
+    )
+    done = quiet.run("dead", "retry", "1/2-0")
+    assert (done.code, done.out) == (4, "")
+    assert len(letters(quiet)) == 1

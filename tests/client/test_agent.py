@@ -67,7 +67,7 @@ async def test_every_verb_is_a_signal(server: RunningServer) -> None:
     }
     assert [row["seq"] for row in signals] == [str(number) for number in range(1, 11)]
     assert [row["type"] for row in rows(server, RESULTS)] == [
-        "PROGRESS", "PARTIAL_RESULT", "COMPLETED"
+        "STARTED", "PROGRESS", "PROGRESS", "PARTIAL_RESULT", "COMPLETED"
     ]  # fmt: skip
     assert rows(server, DEAD) == []
 

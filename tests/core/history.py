@@ -105,6 +105,7 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
             "decision": st.text() | st.sampled_from((*AGENTS, "release", "fail", "start")),
         }
     ),
+    SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }
 
 #: Words that do the most come up most often.

@@ -184,11 +184,14 @@ class Stage:
         yield f"{self.session.log}-0  accepted"
         yield from self._follow(decision)
         if decision.to_results:
-            yield f"{word} to the results"
+            result = f": {decision.result.decode()}" if decision.result else ""
+            yield f"{word} to the results{result}"
 
     def _follow(self, decision: Decision) -> Iterator[str]:
         for number, message in enumerate(decision.messages, 1):
             yield f"{self.session.log}-{number}  {describe(message)}"
+        if decision.fallen:
+            yield f"the end of {decision.fallen} to the results"
         for timer, due_ms in decision.timers.items():
             if timer.startswith("silence:") and not self.is_about_silence:
                 continue

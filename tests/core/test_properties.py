@@ -233,6 +233,8 @@ def arbitrary(seed: int, number: int = 1_500) -> bytes:
             "question": "?",
             "escalation": "1-0",
             "decision": "!",
+            "refiner": "R",
+            "value": 1,
         }
         play.pass_time(chance.randint(0, 2_000))
         play.say(signal(kind, chance.choice(AGENTS), payload, incarnation=chance.choice([0, 0, 9])))

@@ -36,4 +36,4 @@ def test_a_line_that_makes_no_sense_is_reported(tmp_path: Path, text: str, compl
 def test_an_answer_that_is_not_the_cores_is_found(tmp_path: Path) -> None:
     path = tmp_path / "wrong.txt"
     path.write_text("0:00  A  STARTED\n    1-0  refused\n")
-    assert play(path) == "0:00  A  STARTED\n    1-0  accepted\n"
+    assert play(path) == "0:00  A  STARTED\n    1-0  accepted\n    STARTED to the results\n"

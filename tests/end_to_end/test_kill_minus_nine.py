@@ -184,18 +184,23 @@ def check_signals(log: dict[str, list[Row]], size: Size) -> None:
     assert sum(map(len, heard.values())) == size.signals
 
 
+#: Signals that give something; the results also hold beginnings, and how far agents have come.
+GIVING = ("PARTIAL_RESULT", "COMPLETED")
+
+
 def check_results(server: RunningServer, log: dict[str, list[Row]], size: Size) -> None:
     """Every PARTIAL_RESULT, and every end, is in the results once, with what was said."""
     expected = Counter(
         (name, row.id, row["emitter"], row["payload"])
         for name, entries in log.items()
         for row in entries
-        if row["kind"] == "signal" and row["type"] in ("PARTIAL_RESULT", "COMPLETED")
+        if row["kind"] == "signal" and row["type"] in GIVING
     )
     found = Counter(
         (row["session"], row["cause"], row["emitter"], row["payload"])
         for number in range(size.partitions)
         for row in rows(server, NAMESPACE.partition(number).results)
+        if row["type"] in GIVING
     )
     assert found == expected
     keys = [

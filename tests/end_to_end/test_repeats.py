@@ -57,7 +57,7 @@ def test_the_same_signal_three_times_acts_once(server: RunningServer, orchestrat
     ]
     assert len(rows(server, DEMO.inbox("A"))) == 1
     assert len(rows(server, DEMO.inbox("B"))) == 2
-    assert [row["cause"] for row in rows(server, RESULTS)] == ["3-0"]
+    assert [row["cause"] for row in rows(server, RESULTS)] == ["1-0", "2-0", "3-0"]
     assert records(server, DEMO.agents)["A"]["signals"] == 3
     assert rows(server, DEAD) == []
 
@@ -111,4 +111,5 @@ def test_an_older_incarnation_is_refused_whatever_it_says(
     assert (agent["incarnation"], agent["status"], agent["percent"]) == (7, "active", 10)
     (refusal,) = rows(server, DEMO.log, kind="refused")
     assert refusal["code"] == "STALE_INCARNATION"
-    assert RESULTS not in server.cli("KEYS", "*")
+    told = [(row["type"], row["cause"]) for row in rows(server, RESULTS)]
+    assert told == [("STARTED", "1-0"), ("PROGRESS", "3-0")]

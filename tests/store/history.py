@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fabric.errors import FabricError, TamperedError
-from fabric.store.keys import Namespace
+from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.store.port import BEGINNING, Batch, Held, Lease
 from tests.store.backend import LONG_MS, ORCHESTRATORS, Backend, MemoryBackend, Store
 
@@ -22,11 +22,18 @@ OWNERS = st.sampled_from(["one", "two"])
 STREAMS = st.sampled_from([NAMES.signals, KEYS.log, KEYS.inbox("A"), NAMES.dead])
 HASHES = st.sampled_from([KEYS.agents, KEYS.cursors, KEYS.tasks])
 OTHERS = st.sampled_from([LEASE, KEYS.incarnations, KEYS.synthesis])
-ZSETS = st.sampled_from([NAMES.deadlines, NAMES.sessions])
+ZSETS = st.sampled_from([NAMES.deadlines, NAMES.timers(SYNTHESIZERS), NAMES.sessions])
+#: A sorted set by name: all scores are 0.
+SAID = KEYS.said("A")
 KINDS = st.sampled_from(["string", "hash", "zset", "stream"])
 NAME = st.sampled_from(["A", "B", "\u00e9"])
 SMALL = st.integers(0, 6)
 BYTES = st.binary(max_size=3)
+#: Groups that have timers of their own.
+GROUPS = st.sampled_from([ORCHESTRATORS, SYNTHESIZERS])
+#: Names within each other, beside each other, and beyond ASCII; what some of them begin with.
+PART = st.sampled_from(["a:/x", "a:/x/y", "a:/x/\u00e9", "a:/x0", "a:/\U0001f600", "b:/x", "b:"])
+PREFIX = st.sampled_from(["", "a:", "a:/x/", "a:/x", "b:/x", "c"])
 #: Ids that a person may write by hand, and ranges that a program may ask for.
 HAND = st.sampled_from(["1-0", "1-1", "2-0", "5-3", "9-0"])
 BOUND = st.sampled_from([b"-", b"+", b"1", b"2-0", b"(1-1", b"(5", b"9-0"])
@@ -37,6 +44,7 @@ _writes = st.one_of(
     st.tuples(st.just("HDEL"), HASHES, NAME),
     st.tuples(st.just("ZADD"), ZSETS, SMALL, NAME),
     st.tuples(st.just("ZREM"), ZSETS, NAME),
+    st.tuples(st.just("ZADD"), st.just(SAID), st.just(0), PART),
     st.tuples(st.just("SET"), st.just(KEYS.synthesis), BYTES),
 )
 
@@ -53,7 +61,8 @@ _requests = st.one_of(
     st.tuples(st.just("hashes"), HASHES),
     st.tuples(st.just("fields"), HASHES, NAME),
     st.tuples(st.just("scores"), ZSETS),
-    st.tuples(st.just("due"), SMALL, SMALL.map(lambda n: n + 1)),
+    st.tuples(st.just("due"), GROUPS, SMALL, SMALL.map(lambda n: n + 1)),
+    st.tuples(st.just("members"), PREFIX, SMALL.map(lambda n: n + 1)),
     st.tuples(st.just("length"), STREAMS),
     st.tuples(st.just("delete"), STREAMS, HAND),
     st.tuples(st.just("partitions"), st.integers(1, 3)),
@@ -202,8 +211,16 @@ class Player:
     async def do_scores(self, key: str) -> Any:
         return await self.store.scores(key)
 
-    async def do_due(self, now_ms: int, count: int) -> Any:
-        return await self.store.due(0, now_ms, count)
+    async def do_due(self, group: str, now_ms: int, count: int) -> Any:
+        return await self.store.due(0, group, now_ms, count)
+
+    async def do_members(self, prefix: str, count: int) -> Any:
+        """All pages of them, as a sweep reads them."""
+        found: list[str] = []
+        while page := await self.store.members(SAID, prefix, found[-1] if found else "", count):
+            assert len(page) <= count
+            found += page
+        return found
 
     async def do_length(self, key: str) -> Any:
         return await self.store.length(key)

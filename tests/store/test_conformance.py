@@ -7,8 +7,8 @@ import pytest
 
 from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX
 from fabric.errors import CallerError, OverloadedError, TamperedError
-from fabric.store.keys import Namespace
-from fabric.store.port import BEGINNING, Batch
+from fabric.store.keys import SYNTHESIZERS, Namespace
+from fabric.store.port import BEGINNING
 from tests.store.backend import (
     ORCHESTRATORS,
     Backend,
@@ -62,6 +62,16 @@ async def test_an_entry_that_a_server_would_choke_on_takes_the_others_with_it(
     with pytest.raises(CallerError):
         await store.emit(0, [[b"a", b"1"], [b"x"] * fields], 10)
     assert await backend.dump() == {}
+
+
+async def test_entries_go_to_what_a_group_of_workers_reads(backend: Backend) -> None:
+    store = backend.open()
+    (entry_id,) = await store.emit(0, [[b"a", b"1"]], 1, SYNTHESIZERS)
+    assert plain(await store.read(0, SYNTHESIZERS, BEGINNING, 10, 0)) == [(entry_id, [b"a", b"1"])]
+    assert await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0) == []
+    await store.emit(0, [[b"a", b"1"]], 1)
+    with pytest.raises(OverloadedError, match="results holds 1 "):
+        await store.emit(0, [[b"a", b"2"]], 1, SYNTHESIZERS)
 
 
 async def test_incarnations_are_handed_out_rising(backend: Backend) -> None:
@@ -183,7 +193,9 @@ async def test_what_is_not_there_is_empty(backend: Backend) -> None:
     assert await store.hashes([KEYS.agents, KEYS.meta]) == [{}, {}]
     assert await store.fields(KEYS.agents, ["A", "B"]) == [None, None]
     assert await store.scores(NAMES.sessions) == []
-    assert await store.due(0, 2**53, 10) == []
+    assert await store.due(0, ORCHESTRATORS, 2**53, 10) == []
+    assert await store.due(0, SYNTHESIZERS, 2**53, 10) == []
+    assert await store.members(KEYS.said("A"), "", "", 10) == []
     assert await store.delete_entries(NAMES.dead, [b"1-0"]) == 0
     # Looking makes nothing.
     assert await backend.dump() == {}
@@ -215,7 +227,7 @@ async def test_reading_what_is_of_another_type_is_an_error_of_its_own(
     backend: Backend, kind: str
 ) -> None:
     store = backend.open()
-    for key in (NAMES.signals, NAMES.deadlines):
+    for key in (NAMES.signals, NAMES.deadlines, KEYS.said("A")):
         await backend.put(key, kind)
     with pytest.raises(TamperedError):
         await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0)
@@ -226,7 +238,10 @@ async def test_reading_what_is_of_another_type_is_an_error_of_its_own(
     with pytest.raises(TamperedError):
         await store.emit(0, [[b"a", b"1"]], 10)
     with pytest.raises(TamperedError):
-        await store.due(0, 2**53, 10)
+        await store.due(0, ORCHESTRATORS, 2**53, 10)
+    with pytest.raises(TamperedError) as caught:
+        await store.members(KEYS.said("A"), "", "", 10)
+    assert caught.value.key == KEYS.said("A")
 
 
 async def test_cursors(backend: Backend) -> None:
@@ -235,32 +250,6 @@ async def test_cursors(backend: Backend) -> None:
     await store.set_cursor(KEYS.cursors, "B: two", b"6-1")
     await store.set_cursor(KEYS.cursors, "A", b"7-0")
     assert await store.fields(KEYS.cursors, ["A", "B: two", "C"]) == [b"7-0", b"6-1", None]
-
-
-async def test_timers_come_soonest_first(backend: Backend) -> None:
-    store = backend.open()
-    lease = await hold(store)
-    batch = Batch()
-    base = 1_767_123_000_000
-    timers = {"s:c": 30, "s:a": 10, "t:b": 10, "s:late": 9_999}
-    for timer, ms in timers.items():
-        batch.write("ZADD", NAMES.deadlines, (base + ms, timer))
-    await commit(store, lease, batch)
-    assert await store.due(0, base + 9, 10) == []
-    assert await store.due(0, base + 10, 10) == [(b"s:a", base + 10), (b"t:b", base + 10)]
-    assert await store.due(0, base + 500, 2) == [(b"s:a", base + 10), (b"t:b", base + 10)]
-    assert [timer for timer, _ in await store.due(0, 2**53, 10)][-2:] == [b"s:c", b"s:late"]
-    assert await store.due(1, 2**53, 10) == []
-
-
-async def test_scores_come_highest_first(backend: Backend) -> None:
-    store = backend.open()
-    lease = await hold(store)
-    batch = Batch()
-    batch.write("ZADD", NAMES.sessions, (5, "b", 7, "a", 5, "c", 2**53 - 1, "d"))
-    await commit(store, lease, batch)
-    expected = [(b"d", 2**53 - 1), (b"a", 7), (b"c", 5), (b"b", 5)]
-    assert await store.scores(NAMES.sessions) == expected
 
 
 async def test_entries_are_removed_by_id(backend: Backend) -> None:

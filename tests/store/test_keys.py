@@ -15,6 +15,7 @@ CONTRACT = {
     "fabric:{3}:dead": NAMES.dead,
     "fabric:{3}:sessions": NAMES.sessions,
     "fabric:{3}:deadlines": NAMES.deadlines,
+    "fabric:{3}:deadlines:synthesizers": NAMES.timers(SYNTHESIZERS),
     "fabric:{3}:lease": NAMES.lease(ORCHESTRATORS),
     "fabric:{3}:lease:synthesizers": NAMES.lease(SYNTHESIZERS),
     "fabric:{3}:demo:log": KEYS.log,
@@ -27,6 +28,8 @@ CONTRACT = {
     "fabric:{3}:demo:cursors": KEYS.cursors,
     "fabric:{3}:demo:incarnations": KEYS.incarnations,
     "fabric:{3}:demo:synthesis": KEYS.synthesis,
+    "fabric:{3}:demo:revisions": KEYS.revisions,
+    "fabric:{3}:demo:said:B: two": KEYS.said("B: two"),
 }
 
 
@@ -49,9 +52,9 @@ def test_a_key_tells_its_session() -> None:
 
 @pytest.mark.parametrize("session", ["lease", "signals", "meta", "{x}", "\u00e9", "a b"])
 def test_no_session_can_take_a_key_of_the_partition(session: str) -> None:
-    """Names of sessions have no colon; names of the partition's keys, but one, have none either."""
+    """Names of sessions have no colon; names of the partition's keys, but two, have none either."""
     keys = NAMES.session(session)
-    own = {keys.log, keys.agents, keys.inbox("A"), keys.inbox("synthesizers"), keys.meta}
+    own = {keys.log, keys.agents, keys.inbox("A"), keys.said("synthesizers"), keys.meta}
     assert not own & set(CONTRACT)
     assert {NAMES.session_of(key) for key in own} == {session}
     # The first braces are the hash tag: all keys of a partition lie in one slot of a Cluster.

@@ -10,12 +10,20 @@ from tests.store.worked import examine, odd, only, work
 
 LOG, AGENTS, META = "fabric:{0}:s:log", "fabric:{0}:s:agents", "fabric:meta"
 LOCK, BARRIER = "fabric:{0}:s:lock:a:b.py", "fabric:{0}:s:barrier:release"
+SYNTHESIS, SAID = "fabric:{0}:s:synthesis", "fabric:{0}:s:said:A"
+SWEEPS = "fabric:{0}:deadlines:synthesizers"
 
 #: Stands for an entry id that the session has come to.
 LAST = "(last)"
 
 #: What `keys.py` offers beside the names of keys, or names by another argument than a name.
-NO_KEYS = {"lease", "source", "session", "session_of"}
+NO_KEYS = {"lease", "timers", "source", "session", "session_of"}
+
+#: What is gone when the work is done: replicas, and timers of sweeps that are over.
+SHORT_LIVED = {
+    *map(Namespace("").replicas, (ORCHESTRATORS, SYNTHESIZERS)),
+    Partition("", 0).timers(SYNTHESIZERS),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +54,7 @@ def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
     session = partition.session("s")
     found = [namespace.meta, *map(namespace.replicas, (ORCHESTRATORS, SYNTHESIZERS))]
     found += map(partition.lease, (ORCHESTRATORS, SYNTHESIZERS))
+    found.append(partition.timers(SYNTHESIZERS))
     for names in (partition, session):
         for name, attribute in vars(type(names)).items():
             if isinstance(attribute, property):
@@ -56,11 +65,11 @@ def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
         assert shape.known(namespace, key) is not None, f"{key}: needs a row in shape.py"
     kinds = (shape.NAMESPACE_KINDS, shape.PARTITION_KINDS, shape.SESSION_KINDS)
     assert len(found) == sum(map(len, kinds))
-    # All were written by the session, so that no row goes untested; replicas leave nothing.
+    # All were written by the session, so that no row goes untested.
     written = {shape.known(Namespace(), key) for key in worked.cli("KEYS", "fabric:*")}
     shapes = {one.kind for one in written if one is not None}
     rows = [row for table in kinds for row in table.items()]
-    assert [name for name, kind in rows if kind not in shapes and "replicas" not in name] == []
+    assert {name for name, kind in rows if kind not in shapes} <= SHORT_LIVED
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,16 @@ def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
         (["HSET", "fabric:{0}:s:meta", "rules", "mine"], Level.FAIL, "meta: rules is not what"),
         (["HSET", "fabric:{0}:s:cursors", "A", "there"], Level.FAIL, "cursors: A is not what"),
         (["HSET", "fabric:{0}:s:incarnations", "A", "-1"], Level.FAIL, "incarnations: A is not"),
-        (["HSET", "fabric:{0}:s:synthesis", "A", "{"], Level.FAIL, "synthesis: A is not what"),
+        (["HSET", SYNTHESIS, "A", "{"], Level.FAIL, "synthesis: A is not what"),
+        (["HSET", SYNTHESIS, "findings:k", "[]"], Level.FAIL, "synthesis: findings:k is not what"),
+        (["HSET", SYNTHESIS, "agents:A", "{}"], Level.FAIL, "synthesis: agents:A is not what"),
+        (["HSET", SYNTHESIS, "revision", "x"], Level.FAIL, "synthesis: revision is not what"),
+        (["HSET", SYNTHESIS, "complete", "1"], Level.FAIL, "synthesis: complete is not what"),
+        (["HSET", SYNTHESIS, b"\xff:k", "{}"], Level.FAIL, "is not what"),
+        (["XADD", "fabric:{0}:s:revisions", "*", "f", "v"], Level.FAIL, "revisions: entry "),
+        (["ZADD", SAID, 0, "agents:A"], Level.FAIL, "said:A: agents:A is not what"),
+        (["ZADD", SAID, 1, "findings:k"], Level.FAIL, "said:A: findings:k is not what"),
+        (["ZADD", SWEEPS, 1, "late"], Level.FAIL, "deadlines:synthesizers: late is not what"),
         (["HSET", "fabric:{0}:lease", "expires", "soon"], Level.FAIL, "lease: expires is not what"),
         (["HSET", META, "partitions", "0"], Level.FAIL, "meta: partitions is not what"),
         (["HSET", META, "schema", "9"], Level.FAIL, "meta: schema is not what"),

@@ -5,6 +5,7 @@ import asyncio
 import redis
 
 from fabric import Fabric
+from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.store import inspect
 from fabric.store.inspect import Report
@@ -64,7 +65,9 @@ async def _work(url: str, store: RedisStore) -> None:
 async def _work_and_fold(url: str) -> None:
     chosen = settings(url)
     store = RedisStore(url)
-    replica = Replica(store, SYNTHESIZERS, synthesizer.factory(chosen), chosen, "synthesizer-1")
+    replica = Replica(
+        store, SYNTHESIZERS, synthesizer.factory(Rules(), chosen, {}), chosen, "synthesizer-1"
+    )
     stop = asyncio.Event()
     folding = asyncio.create_task(replica.run(stop))
     try:

@@ -24,6 +24,7 @@ LEAST: dict[SignalType, str] = {
     SignalType.DEPENDENCY_RESOLVED: '{"dependency_id":"x"}',
     SignalType.ESCALATE: '{"question":"?"}',
     SignalType.DECIDED: '{"escalation":"3-0","decision":"v1"}',
+    SignalType.REFINED: '{"refiner":"summary","value":"all is well"}',
 }
 
 
@@ -79,7 +80,7 @@ def test_an_empty_payload_is_none() -> None:
 
 
 LONG = "x" * (NAME_CHARS_MAX + 1)
-FINDING = "partial.findings[0].value"
+FINDING = "partial.findings[0]"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ FINDING = "partial.findings[0].value"
         ({"payload": '{"checkpoint":""}'}, "VALUE", "checkpoint"),
         ({"payload": r'{"checkpoint":"a\u001b[2J"}'}, "VALUE", "checkpoint"),
         ({"payload": f'{{"checkpoint":"{LONG}"}}'}, "VALUE", "checkpoint"),
-        ({"payload": '{"partial":{"findings":[{"key":"k"}]}}'}, "MISSING", FINDING),
+        ({"payload": '{"partial":{"findings":[{"key":"k"}]}}'}, "VALUE", FINDING),
         ({"payload": " " * (PAYLOAD_BYTES_MAX + 1)}, "LIMIT", "payload"),
     ],
 )

@@ -1,12 +1,15 @@
 """Dead letters give back what they hold; log and inbox entries say what the contract says."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric.core.decision import EVERYONE, Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
+from fabric.core.record import Agent, AgentStatus
 from fabric.core.rules import Rules
+from fabric.core.signal import SignalType
 from fabric.errors import SignalError
 from fabric.wire import record, ruling
 from tests.core.effort import examples
@@ -142,6 +145,7 @@ def test_what_is_passed_on_keeps_its_payload_in_its_cause() -> None:
 def test_every_form_has_a_name_for_each_value() -> None:
     signal = read(type="PARTIAL_RESULT", payload='{"partial":{}}')
     message = Message(Kind.DERIVED, "RESUME", EVERYONE, "A", "", b"{}")
+    agent = Agent(AgentStatus.DEAD, 1)
     for form, values in (
         record.logged_signal(signal, 1),
         record.logged_refusal(signal, "CODE", "reason", 1),
@@ -149,10 +153,54 @@ def test_every_form_has_a_name_for_each_value() -> None:
         record.logged_rules(b"{}", 1),
         record.logged_message(message, "1-0", 1),
         record.inbox(message, "1-0"),
-        record.result(signal, 1, "1-0", 1),
+        record.result(signal, agent, b"", "1-0", 1),
+        record.fallen("s", "A", agent, "1-0", 1),
+        record.own("s", SignalType.DECIDED, "SYNTHESIZER", b"{}"),
+        record.revision(b"[]", [1], 1, final=True),
     ):
         assert len(form) == len(values)
         assert len(set(form)) == len(form)
+
+
+def named(entry: tuple[record.Form, record.Values]) -> dict[str, str]:
+    form, values = entry
+    return dict(zip(map(str_of, form), map(str_of, values), strict=True))
+
+
+def test_a_result_says_in_which_incarnation_and_how_far() -> None:
+    signal = read(type="PROGRESS", stream="X", payload='{"percent": 7.50}')
+    agent = Agent(AgentStatus.ACTIVE, 3, percent=7.5)
+    assert named(record.result(signal, agent, b"", "4-0", 9)) == {
+        "session": "s",
+        "type": "PROGRESS",
+        "emitter": "A",
+        "stream": "X",
+        "incarnation": "3",
+        "cause": "4-0",
+        "ms": "9",
+        "payload": '{"percent": 7.50}',
+        "percent": "7.5",
+    }
+
+
+def test_a_result_may_have_another_payload_than_its_signal_and_no_agent() -> None:
+    signal = read(type="DECIDED", payload='{"escalation": "findings:k", "decision": "A"}')
+    found = named(record.result(signal, None, b'{"part": "findings:k"}', "4-0", 9))
+    assert found["payload"] == '{"part": "findings:k"}'
+    assert (found["incarnation"], found["percent"]) == (str(signal.incarnation), "")
+
+
+def test_a_death_by_silence_is_a_failure_that_says_so() -> None:
+    agent = Agent(AgentStatus.DEAD, 2, stream="X", error="silent for 60 s")
+    found = named(record.fallen("s", "A", agent, "5-0", 9))
+    assert (found["type"], found["silent"], found["incarnation"]) == ("FAILED", "1", "2")
+    payload = msgspec.json.decode(found["payload"])
+    assert (payload["error"], payload["retryable"]) == ("silent for 60 s", True)
+
+
+def test_a_revision_names_the_log_entries_that_it_follows_from() -> None:
+    found = named(record.revision(b"[]", [3, 5], 9, final=False))
+    assert found == {"patch": "[]", "causes": "3-0 5-0", "ms": "9", "final": "0"}
 
 
 def test_forms_that_emitters_invent_do_not_fill_the_memory() -> None:

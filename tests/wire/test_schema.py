@@ -60,6 +60,7 @@ GOOD: list[dict[str, Any]] = [
     {"type": "INTENT(a.py, b.py)"},
     {"type": "ESCALATE(Which schema?)", "options": ["v1", "v2"]},
     {"type": "DECIDED", "escalation": "7-0", "decision": "v1"},
+    {"type": "PARTIAL_RESULT", "partial": {"findings": [{"key": "k", "withdrawn": True}]}},
 ]
 
 BAD: list[dict[str, Any]] = [
@@ -82,6 +83,10 @@ BAD: list[dict[str, Any]] = [
     {"type": "STARTED", "seq": "x"},
     {"type": "STARTED", "produces": "x"},
     {"type": "PARTIAL_RESULT", "partial": {"findings": [{"key": "k"}]}},
+    {
+        "type": "PARTIAL_RESULT",
+        "partial": {"findings": [{"key": "k", "value": 1, "withdrawn": True}]},
+    },
     {
         "type": "PARTIAL_RESULT",
         "partial": {"findings": [{"key": "k", "value": 1, "confidence": 2}]},

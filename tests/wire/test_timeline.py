@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
 from fabric.wire.row import CELL_CHARS_MAX, Row
-from fabric.wire.timeline import Timeline, clock, shorthand
+from fabric.wire.timeline import Timeline, clock
+from fabric.wire.wording import shorthand
 from tests.wire.example import directive, entry, signal
 
 

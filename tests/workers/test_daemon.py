@@ -9,7 +9,7 @@ import pytest
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.daemon import StartDaemon, environment
-from tests.ledger import LEASE, RESULTS, is_settled, results, rows, session, values
+from tests.ledger import LEASE, RESULTS, is_settled, records, results, rows, session, values
 from tests.servers import RunningServer
 from tests.waiting import until
 
@@ -105,8 +105,15 @@ def test_the_synthesizer_counts_every_result_once(
     daemon(server.url)
     synthesizer = daemon(server.url, worker="synthesizer")
     results(server, *range(1, 301))
-    until(lambda: values(server, S.synthesis).get("A") == "300", synthesizer.said)
+    until(
+        lambda: records(server, S.synthesis).get("document:/n", {}).get("value") == 300,
+        synthesizer.said,
+    )
     until(lambda: server.cli("XLEN", RESULTS) == 0, synthesizer.said)
+    revisions = rows(server, S.revisions)
+    assert [row.id for row in revisions] == [f"{n}-0" for n in range(1, len(revisions) + 1)]
+    causes = [cause for row in revisions for cause in row["causes"].split()]
+    assert causes == [f"{n}-0" for n in range(1, 301)]
     synthesizer.terminate()
     assert synthesizer.wait() == 0
     lease = values(server, Namespace().partition(0).lease(SYNTHESIZERS))

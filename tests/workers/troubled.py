@@ -48,6 +48,9 @@ class TroubledStore(MemoryStore):
         self.under_way_max = 0
         #: How many entries were asked for, and how many bytes came, read by read.
         self.reads: list[tuple[int, int]] = []
+        #: How many fields of hashes were asked for, and how often it was asked what timers are due.
+        self.asked = 0
+        self.looks = 0
 
     def trouble(self, call: str, error: Exception, *, is_done: bool = False) -> None:
         """Let the next such call fail; with `is_done` it has taken effect, its reply is lost."""
@@ -66,9 +69,21 @@ class TroubledStore(MemoryStore):
         self._next("hashes", is_done=False)
         return await super().hashes(keys)
 
-    async def due(self, partition: int, now_ms: int, count: int) -> list[tuple[bytes, int]]:
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        self._next("fields", is_done=False)
+        self.asked += len(names)
+        return await super().fields(key, names)
+
+    async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
+        self._next("members", is_done=False)
+        return await super().members(key, prefix, after, count)
+
+    async def due(
+        self, partition: int, group: str, now_ms: int, count: int
+    ) -> list[tuple[bytes, int]]:
         self._next("due", is_done=False)
-        return await super().due(partition, now_ms, count)
+        self.looks += 1
+        return await super().due(partition, group, now_ms, count)
 
     async def read(
         self, partition: int, group: str, after: bytes, count: int, block_ms: int
@@ -125,7 +140,7 @@ class TroubledStore(MemoryStore):
 
     async def timers(self) -> list[bytes]:
         """Timers that are set, but for those by which every agent's silence is judged."""
-        due = await self.due(0, 2**53, 100)
+        due = await self.due(0, ORCHESTRATORS, 2**53, 100)
         return [member for member, _ in due if b":silence:" not in member]
 
     async def has_no_timer(self) -> bool:
@@ -133,6 +148,9 @@ class TroubledStore(MemoryStore):
 
     def is_settled(self) -> bool:
         return not self.rows(PARTITION.signals) and not self.under_way
+
+    def is_folded(self) -> bool:
+        return not self.rows(PARTITION.results) and not self.under_way
 
 
 class Watched(Orchestrator):

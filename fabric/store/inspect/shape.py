@@ -13,9 +13,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fabric.core.record import Agent, Barrier, BarrierState, Claim, Dependency, Escalation, Task
+from fabric.core.synthesis.publish import COMPLETE, REVISION
+from fabric.core.synthesis.state import Complete
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 from fabric.store.redis import SCHEMA
 from fabric.store.stream import parse_id
+from fabric.store.synthesis import DECODERS
 
 #: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
 EPOCH_DIGITS_MAX: Final = 15
@@ -48,10 +51,6 @@ def _number(_: bytes, value: bytes) -> None:
 def _record(kind: type[msgspec.Struct]) -> Judge:
     decode = msgspec.json.Decoder(kind).decode
     return lambda _, value: decode(value)
-
-
-def _document(_: bytes, value: bytes) -> None:
-    msgspec.json.decode(value)
 
 
 def _counter(field: bytes, value: bytes) -> None:
@@ -106,6 +105,19 @@ def _meta(field: bytes, value: bytes) -> None:
         raise ValueError("a field that the fabric does not write")
 
 
+def _synthesized(field: bytes, value: bytes) -> None:
+    name = field.decode()
+    if name == REVISION:
+        _number(field, value)
+    elif name == COMPLETE:
+        msgspec.json.decode(value, type=Complete)
+    else:
+        decode = DECODERS.get(name.partition(":")[0])
+        if decode is None:
+            raise ValueError("a field that the fabric does not write")
+        decode(value)
+
+
 def _member(pattern: bytes) -> Judge:
     def judge(member: bytes, score: bytes) -> None:
         int(float(score))
@@ -113,6 +125,14 @@ def _member(pattern: bytes) -> Judge:
             raise ValueError("not a name that the fabric writes")
 
     return judge
+
+
+def _spoken_of(member: bytes, score: bytes) -> None:
+    # Members are read in the order of their bytes, which they have among equals only.
+    if float(score) != 0:
+        raise ValueError("its score is not 0")
+    if not re.match(rb"(findings|document|items):", member):
+        raise ValueError("no part of a synthesis")
 
 
 _p, _s = Partition("", 0), SessionKeys("", "")
@@ -132,6 +152,7 @@ PARTITION_KINDS: Final = {
     _p.dead: Kind("stream", fields=frozenset((b"code", b"reason", b"source", b"id"))),
     _p.sessions: Kind("zset", _member(rb"[^:]+")),
     _p.deadlines: Kind("zset", _member(rb"[^:]+:.+")),
+    _p.timers(SYNTHESIZERS): Kind("zset", _member(rb"[^:]+:.+")),
     _p.lease(ORCHESTRATORS): Kind("hash", _lease),
     _p.lease(SYNTHESIZERS): Kind("hash", _lease),
 }
@@ -154,7 +175,9 @@ SESSION_KINDS: Final = {
     _s.escalations: Kind("hash", _record(Escalation)),
     _s.cursors: Kind("hash", _place),
     _s.incarnations: Kind("hash", _number),
-    _s.synthesis: Kind("hash", _document),
+    _s.synthesis: Kind("hash", _synthesized),
+    _s.revisions: Kind("stream", fields=frozenset((b"patch", b"causes", b"ms", b"final"))),
+    _s.said(""): Kind("zset", _spoken_of),
 }
 
 

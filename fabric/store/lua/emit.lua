@@ -1,8 +1,8 @@
--- emit: append signals to the ingress, all of them or none.
+-- emit: append entries to what workers read, all of them or none.
 --
--- KEYS[1]  ingress stream
--- ARGV[1]  most entries the ingress may hold
--- ARGV[2…] per signal: number of arguments, then field, value …
+-- KEYS[1]  ingress, or results (stream)
+-- ARGV[1]  most entries it may hold
+-- ARGV[2…] per entry: number of arguments, then field, value …
 --
 -- Returns {'emitted', id …} or {'overloaded', entries held}. Nothing is ever dropped to make room.
 

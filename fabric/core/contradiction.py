@@ -1,0 +1,185 @@
+"""Two agents say different things of one: both are told while they work, and a person is asked.
+
+The synthesizer finds contradictions and says so with CONFLICT_DETECTED of kind `finding`; the
+orchestrator passes it on to those concerned and keeps the question until a person decides, or one
+of the agents gives way. Nobody is paused, and no value is chosen by the fabric.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision
+from fabric.core.finding import Rival
+from fabric.core.limits import (
+    LIST_ITEMS_MAX,
+    NAME_CHARS_MAX,
+    NAMES_SHOWN_MAX,
+    VALUE_SHOWN_CHARS_MAX,
+    VALUE_TOLD_BYTES_MAX,
+    VALUES_TOLD_MAX,
+)
+from fabric.core.phrase import listed
+from fabric.core.question import CONTRADICTION, ask, close, derived, pose
+from fabric.core.record import Escalation, EscalationState
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.signal import ConflictDetected, Decided, Signal, SignalType
+from fabric.core.standing import is_at_work
+from fabric.core.synthesis.partial import is_part
+from fabric.core.synthesis.state import Claimed, Contradiction
+from fabric.core.synthesis.statement import digest
+
+#: Kind of a conflict between statements; the others are between writes (`conflicts.py`).
+FINDING = "finding"
+
+#: Who says so: no agent, and never taken for one.
+SYNTHESIZER = "SYNTHESIZER"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def is_ours(signal: Signal) -> bool:
+    """Whether the synthesizer has sent a signal: it numbers none, unlike an agent of its name."""
+    return signal.emitter == SYNTHESIZER and not signal.seq and not signal.incarnation
+
+
+class Choice(Struct, omit_defaults=True):
+    """One value that a person can decide for, by the name of an agent that gives it."""
+
+    agent: str
+    digest: str
+    value: Raw | UnsetType = UNSET
+
+
+class Context(Struct):
+    """What a question about a contradiction is about, and what there is to choose from."""
+
+    part: str
+    values: list[Choice]
+
+
+class Settled(Struct, omit_defaults=True):
+    """A person's decision, as the synthesizer gets it: the value that holds, and the others.
+
+    Values are named by digests; the one that holds is there too, unless it is very large.
+    """
+
+    part: str
+    decision: str
+    by: str
+    chosen: str
+    rejected: list[str]
+    value: Raw | UnsetType = UNSET
+
+
+def told(part: str, contradiction: Contradiction) -> ConflictDetected:
+    """Return what is said of a contradiction: who gives which value, as far as it can be told."""
+    agents = [one.agent for claims in contradiction.values for one in claims]
+    rivals = [_rival(claims) for claims in contradiction.values[:VALUES_TOLD_MAX]]
+    subject = part.partition(":")[2][:NAME_CHARS_MAX]
+    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], FINDING, part, rivals)
+
+
+def question_of(part: str) -> str:
+    """Return the id of the question about a part: its name, where that can be one."""
+    if len(part) <= NAME_CHARS_MAX and part.isprintable() and part == part.strip():
+        return part
+    return f"{part.partition(':')[0]}:#{digest(Raw(part.encode()))}"
+
+
+def found(session: Session, signal: Signal, rules: Rules) -> Decision:
+    """Tell those concerned who are still at work, and keep the question for a person."""
+    assert isinstance(signal.payload, ConflictDetected)
+    payload, decision = signal.payload, Decision()
+    for name in dict.fromkeys(payload.agents):
+        if is_at_work(session, name):
+            decision.forward(name, signal)
+    if payload.part is None or not is_part(payload.part) or len(payload.values) < 2:
+        return decision
+    question_id = question_of(payload.part)
+    known = session.escalations.get(question_id)
+    question = _question(session, payload)
+    question.cause = f"{session.log}-0"
+    if known is not None and known.subject != CONTRADICTION:
+        return decision  # an agent has taken the name for a question of its own
+    if known is not None and known.state is EscalationState.OPEN:
+        question.asked_ms = known.asked_ms
+        session.escalations.put(question_id, question)
+        return decision
+    if known is not None:
+        session.escalations.drop(question_id)
+    decision.derive("", SignalType.ESCALATE, ORCHESTRATOR, "", derived(question))
+    ask(session, question_id, question, rules, decision)
+    return decision
+
+
+def settled(session: Session, signal: Signal) -> Decision:
+    """It is no contradiction any more: nobody needs the answer."""
+    assert isinstance(signal.payload, Decided)
+    question = session.escalations.get(signal.payload.escalation)
+    if (
+        question is None
+        or question.subject != CONTRADICTION
+        or question.state is not EscalationState.OPEN
+    ):
+        return ACCEPTED
+    answer, decision = signal.payload, Decision()
+    by = answer.by or SYNTHESIZER
+    close(session, answer.escalation, question, answer.decision, by, decision)
+    return decision
+
+
+def decided(session: Session, asked: Escalation, rules: Rules, decision: Decision) -> None:
+    """A person has decided: the synthesizer is told which value holds."""
+    if not isinstance(asked.context, Raw):
+        return
+    context = msgspec.json.decode(asked.context, type=Context)
+    chosen = next(one for one in context.values if one.agent == asked.decision)
+    rejected = [one.digest for one in context.values if one is not chosen]
+    decision.to_results = True
+    decision.result = _encode(
+        Settled(context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value)
+    )
+
+
+def _rival(claims: list[Claimed]) -> Rival:
+    first = claims[0]
+    assert isinstance(first.value, Raw)
+    return Rival(
+        [one.agent for one in claims[:NAMES_SHOWN_MAX]],
+        digest(first.value),
+        _short(first.value),
+        first.confidence,
+        _short(first.evidence),
+    )
+
+
+def _short(value: Raw | UnsetType) -> Raw | UnsetType:
+    if isinstance(value, Raw) and len(bytes(value)) > VALUE_TOLD_BYTES_MAX:
+        return UNSET
+    return value
+
+
+def _question(session: Session, payload: ConflictDetected) -> Escalation:
+    assert payload.part is not None
+    says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in payload.values]
+    options = [rival.agents[0] for rival in payload.values]
+    text = f"{payload.part}: {'; '.join(says)}. Whose value holds?"
+    question = pose(session, CONTRADICTION, text, options, about=payload.part)
+    question.concerned = list(dict.fromkeys(payload.agents))
+    choices = [Choice(rival.agents[0], rival.digest, rival.value) for rival in payload.values]
+    question.context = Raw(_encode(Context(payload.part, choices)))
+    return question
+
+
+def _verb(rival: Rival) -> str:
+    return "says" if len(rival.agents) == 1 else "say"
+
+
+def _shown(rival: Rival) -> str:
+    text = bytes(rival.value).decode() if isinstance(rival.value, Raw) else "a long value"
+    sure = f" ({rival.confidence:.0%} sure)" if isinstance(rival.confidence, float) else ""
+    cut = len(text) > VALUE_SHOWN_CHARS_MAX
+    return (text[: VALUE_SHOWN_CHARS_MAX - 1] + "…" if cut else text) + sure

@@ -1,0 +1,199 @@
+"""A partial result, taken apart: which part of a synthesis each of its values belongs to.
+
+Findings are parts by their keys. Everything else is a plain document: each value that is neither
+a map nor a list is a part, named by its JSON Pointer (RFC 6901); of a list that is merged item by
+item, each item is one. `null` takes back what the agent has said there, as in RFC 7396.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from fabric.core.finding import Finding
+from fabric.core.limits import PARTIAL_PARTS_MAX
+from fabric.core.synthesis import reducer
+from fabric.core.synthesis.statement import Statement, canonical, canonical_raw, digest
+
+#: Sections of a synthesis; the name of a part is `<section>:<its name there>`.
+FINDINGS = "findings"
+DOCUMENT = "document"
+ITEMS = "items"
+
+#: Between the pointer of a list and an item of it, which is its JSON, or the digest of that.
+ITEM_MARK = "="
+#: The mark where it stands in the pointer itself. No pointer has this: `~` is escaped there too.
+ITEM_MARK_ESCAPED = "~2"
+#: Characters of an item that stand in its part's name.
+ITEM_CHARS_MAX = 200
+
+#: Where a result that is no map is kept.
+RESULT = "result"
+
+#: Names the reducer of a place, given what is there.
+Strategy = Callable[[str, Any], str]
+
+_NULL = Raw(b"null")
+_decode = msgspec.json.Decoder().decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_findings = msgspec.json.Decoder(list[Finding]).decode
+
+
+class Refusal(NamedTuple):
+    """Why a result is not folded: what it was given, and what is allowed."""
+
+    code: str
+    given: str
+    allowed: str
+
+
+class Given(Struct, frozen=True):
+    """What a signal's payload may hold for a synthesis; the rest of it is for others."""
+
+    partial: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+
+
+class Said(Struct, frozen=True):
+    """Who says something, in which incarnation, in which log entry and when."""
+
+    agent: str
+    incarnation: int
+    log: int
+    ms: int
+
+
+def statements(given: Given, said: Said, strategy: Strategy) -> dict[str, Statement] | Refusal:
+    """Return what is said of each part, by its name. Of what is said twice, the last counts."""
+    found: dict[str, Statement] = {}
+    is_partial = _is_there(given.partial)
+    raw = given.partial if is_partial else given.result
+    if not isinstance(raw, Raw) or not _is_there(raw):
+        return found
+    try:
+        members = _decode_members(raw) if bytes(raw).startswith(b"{") else {RESULT: raw}
+        findings = members.get("findings")
+        if findings is not None and (is_partial or _are_findings(findings)):
+            del members["findings"]
+            for finding in _decode_findings(findings):
+                found[f"{FINDINGS}:{finding.key}"] = _finding(finding, said)
+        for name, value in members.items():
+            for part, statement in _places("/" + escape(name), _decode(value), said, strategy):
+                found[part] = statement
+                if len(found) > PARTIAL_PARTS_MAX:
+                    break
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return Refusal("VALUE", f"what cannot be read ({error})", "findings and a document")
+    if len(found) > PARTIAL_PARTS_MAX:
+        return Refusal(
+            "LIMIT",
+            f"more than {PARTIAL_PARTS_MAX} values",
+            f"{PARTIAL_PARTS_MAX}: send it in several, or put it into a file and say where that is",
+        )
+    return found
+
+
+def escape(member: str) -> str:
+    """Return the name of a member as it stands in a JSON Pointer."""
+    return member.replace("~", "~0").replace("/", "~1")
+
+
+def unescape(token: str) -> str:
+    """Return the member's name that a token of a JSON Pointer stands for."""
+    return token.replace("~1", "/").replace("~0", "~")
+
+
+def above(pointer: str) -> Iterator[str]:
+    """Yield the pointers of the maps that a place lies in, the nearest first."""
+    while (cut := pointer.rfind("/")) > 0:
+        pointer = pointer[:cut]
+        yield pointer
+
+
+def is_part(name: str) -> bool:
+    """Whether a name is that of a part: a finding, a place, an item."""
+    section, mark, rest = name.partition(":")
+    return bool(mark and rest) and section in (FINDINGS, DOCUMENT, ITEMS)
+
+
+def places_above(part: str) -> list[str]:
+    """Return the names of the places that a place, or an item, lies in, the nearest first."""
+    section, _, name = part.partition(":")
+    if section == ITEMS:
+        pointer = list_of(name)
+        return [f"{DOCUMENT}:{one}" for one in (pointer, *above(pointer))]
+    return [f"{DOCUMENT}:{one}" for one in above(name)] if section == DOCUMENT else []
+
+
+def beneath(place: str) -> list[str]:
+    """Return what the names of all places and items begin with that lie in a place."""
+    pointer = place.partition(":")[2]
+    items = pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
+    return [f"{DOCUMENT}:{pointer}/", f"{ITEMS}:{items}{ITEM_MARK}", f"{ITEMS}:{items}/"]
+
+
+def list_of(item: str) -> str:
+    """Return the pointer of the list that an item, by its name, belongs to."""
+    # A pointer may hold the mark too: it is escaped there.
+    return item.partition(ITEM_MARK)[0].replace(ITEM_MARK_ESCAPED, ITEM_MARK)
+
+
+def _finding(finding: Finding, said: Said) -> Statement:
+    supersedes = finding.supersedes
+    keys = [supersedes] if isinstance(supersedes, str) else supersedes or []
+    withdrawn = finding.withdrawn
+    return Statement(
+        said.log,
+        said.ms,
+        said.incarnation,
+        value=canonical_raw(finding.value) if isinstance(finding.value, Raw) else UNSET,
+        evidence=canonical_raw(finding.evidence) if isinstance(finding.evidence, Raw) else UNSET,
+        confidence=finding.confidence,
+        supersedes=[] if withdrawn else sorted(set(keys)),
+        withdrawn=withdrawn,
+    )
+
+
+def _places(
+    pointer: str, value: Any, said: Said, strategy: Strategy
+) -> Iterator[tuple[str, Statement]]:
+    """Yield what is said of each place of a document, from this one down."""
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _places(f"{pointer}/{escape(name)}", item, said, strategy)
+        return
+    if isinstance(value, list) and value:
+        merged = strategy(pointer, value)
+        if merged in reducer.OF_ITEMS:
+            for index, item in enumerate(value):
+                raw = Raw(canonical(item))
+                name = _item(pointer, raw, said, index if merged == reducer.APPEND else None)
+                yield name, Statement(said.log, said.ms, said.incarnation, value=raw)
+            return
+    raw = Raw(canonical(value))
+    yield f"{DOCUMENT}:{pointer}", Statement(said.log, said.ms, said.incarnation, value=raw)
+
+
+def _item(pointer: str, raw: Raw, said: Said, index: int | None) -> str:
+    place = pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
+    if index is not None:
+        return f"{ITEMS}:{place}{ITEM_MARK}{said.log:016d}.{index:06d}"
+    text = bytes(raw).decode()
+    shown = text if len(text) <= ITEM_CHARS_MAX else digest(raw)
+    return f"{ITEMS}:{place}{ITEM_MARK}{shown}"
+
+
+def _is_there(raw: Raw | UnsetType) -> bool:
+    return isinstance(raw, Raw) and raw != _NULL
+
+
+def _are_findings(raw: Raw) -> bool:
+    """Whether a result's `findings` are of the fabric's kind, and not its author's own."""
+    try:
+        _decode_findings(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True

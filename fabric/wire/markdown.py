@@ -1,0 +1,76 @@
+"""Small pieces of Markdown (CommonMark, GitHub tables) around text that nobody vouches for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from fabric.wire.printable import printable
+
+_SPECIAL = re.compile(r"[\\`*{}\[\]<>|~#!&@^$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|www\.")
+_LEADING = re.compile(r"^(\s*)([-+=]|\d+[.)])")
+_BACKTICKS = re.compile(r"`+")
+
+
+def text(value: str) -> str:
+    """Return `value` as running text: one line, and nothing in it is a heading, link, tag or
+    emphasis.
+    """
+    escaped = _SPECIAL.sub(_escape, printable(value))
+    return _LEADING.sub(lambda match: match[1] + _guard(match[2]), escaped)
+
+
+def prose(value: str) -> str:
+    """Return a message in which `…` marks names: those become code, everything else running text.
+
+    An odd backtick is a character like any other.
+    """
+    parts = value.split("`")
+    if len(parts) % 2 == 0:
+        return text(value)
+    shown = [code(part) if position % 2 else text(part) for position, part in enumerate(parts)]
+    return "".join(shown)
+
+
+def code(value: str) -> str:
+    """Return `value` as a code span on one line; its fence is longer than any backticks inside."""
+    shown = printable(value)
+    if not shown.strip():
+        return ""
+    fence = "`" * (_longest(shown) + 1)
+    pad = " " if shown[0] in "` " or shown[-1] in "` " else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def block(lines: Iterable[str], language: str = "") -> list[str]:
+    """Return the lines of a fenced code block; no line inside can close it."""
+    shown = [printable(line) for line in lines]
+    fence = "`" * max(3, _longest("\n".join(shown)) + 1)
+    return [f"{fence}{language}", *shown, fence]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table. Cells are Markdown already; a bar in them is escaped here."""
+    lines = [f"| {' | '.join(header)} |", f"|{'|'.join(' --- ' for _ in header)}|"]
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+    return lines
+
+
+def _cell(value: str) -> str:
+    # A bar ends the cell even inside a code span; one that has its backslash already is left alone.
+    return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", value)
+
+
+def _escape(match: re.Match[str]) -> str:
+    found = match[0]
+    if found == "//":
+        return "/\\/"
+    return "www\\." if found == "www." else f"\\{found}"
+
+
+def _guard(marker: str) -> str:
+    return f"{marker[:-1]}\\{marker[-1]}"
+
+
+def _longest(value: str) -> int:
+    return max(map(len, _BACKTICKS.findall(value)), default=0)

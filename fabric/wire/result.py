@@ -1,0 +1,101 @@
+"""An entry of the results stream, to what the fold takes; or the reason why not."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fabric.core.contradiction import Settled
+from fabric.core.field import Percent
+from fabric.core.finding import Refined as RefinedSignal
+from fabric.core.fold import Result
+from fabric.core.signal import Failed, SignalType
+from fabric.core.synthesis.part import Verdict
+from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, is_part, statements
+from fabric.core.synthesis.state import Refined
+from fabric.core.synthesis.statement import canonical_raw
+from fabric.errors import SignalError
+from fabric.wire import bound, complaint
+from fabric.wire.entry import counter, name, session_name
+
+_decode_percent = msgspec.json.Decoder(Percent).decode
+_decode_given = msgspec.json.Decoder(Given).decode
+_decode_failed = msgspec.json.Decoder(Failed).decode
+_decode_settled = msgspec.json.Decoder(Settled).decode
+_decode_refined = msgspec.json.Decoder(RefinedSignal).decode
+
+_TYPES = {kind.value.encode(): kind for kind in SignalType}
+
+#: Signals that give something to the synthesis. By any other one an agent has begun.
+_GIVING = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.COMPLETED})
+
+
+def session_of(fields: list[bytes]) -> str:
+    """Return the session of an entry. Raises SignalError."""
+    for field, value in zip(fields[::2], fields[1::2], strict=False):
+        if field == b"session":
+            return session_name(value)
+    raise SignalError("MISSING", "session", "nothing", "a name; every result has one")
+
+
+def decode(fields: list[bytes], strategy: Strategy) -> Result:
+    """Return the result that an entry holds. Raises SignalError, and nothing else."""
+    entry = dict(zip(fields[::2], fields[1::2], strict=False))
+    kind = _TYPES.get(entry.get(b"type", b""))
+    if kind is None:
+        raise complaint.unknown(entry.get(b"type", b"").decode("utf-8", "replace"))
+    raw = entry.get(b"payload") or b"{}"
+    bound.check_payload(raw)
+    said = Said(
+        name(b"emitter", entry.get(b"emitter")),
+        counter(b"incarnation", entry.get(b"incarnation") or b"1"),
+        counter(b"cause", entry.get(b"cause", b"").partition(b"-")[0]),
+        counter(b"ms", entry.get(b"ms", b"")),
+    )
+    try:
+        return _result(kind, said, raw, entry, strategy)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        expected = f"what the fabric writes with {kind} ({error})"
+        raise SignalError("VALUE", "payload", complaint.shown(raw), expected) from None
+
+
+def _result(
+    kind: SignalType, said: Said, raw: bytes, entry: dict[bytes, bytes], strategy: Strategy
+) -> Result:
+    if kind is SignalType.DECIDED:
+        settled = _decode_settled(raw)
+        if not is_part(settled.part):
+            raise SignalError("VALUE", "part", complaint.shown(settled.part), "the name of a part")
+        verdict = Verdict(
+            settled.decision,
+            settled.by,
+            said.log,
+            said.ms,
+            settled.chosen,
+            settled.rejected,
+            settled.value,
+        )
+        return Result(kind, said, verdict=(settled.part, verdict))
+    if kind is SignalType.REFINED:
+        given = _decode_refined(raw)
+        refined = Refined(canonical_raw(given.value), said.log, said.ms, given.revision)
+        return Result(kind, said, refined=(given.refiner, refined))
+    found = statements(_decode_given(raw), said, strategy) if kind in _GIVING else {}
+    refusal = found if isinstance(found, Refusal) else None
+    is_failure = kind is SignalType.FAILED
+    return Result(
+        kind,
+        said,
+        {} if isinstance(found, Refusal) else found,
+        _percent(entry.get(b"percent")),
+        (_decode_failed(raw).error or "") if is_failure else "",
+        is_silent=b"silent" in entry,
+        refusal=refusal,
+    )
+
+
+def _percent(value: bytes | None) -> int | float | None:
+    try:
+        return _decode_percent(value) if value else None
+    except (msgspec.MsgspecError, ValueError):
+        expected = "a number, 0 to 100"
+        raise SignalError("VALUE", "percent", complaint.shown(value), expected) from None

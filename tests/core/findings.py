@@ -1,0 +1,223 @@
+"""Results of agents that make sense, for Hypothesis: a history in which all that can happen does.
+
+A history is what the orchestrator writes to the results stream of one session, in its order. What
+is folded is any permutation of it, in batches of any size, with some of it twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from fabric.core.rules import Merge, RestartPolicy
+from fabric.core.synthesis.reducer import Reducer
+from tests.core.synthesizing import entry, mark
+
+AGENTS = ["ARCHITECT", "BUILDER", "CRITIC", "DOCTOR"]
+
+#: Keys of findings; the first ones are the likeliest to be spoken of twice.
+KEYS = ["port", "port", "host", "host", "a/b", "~ =:é"]
+
+#: Values of findings: a few, so that agents agree too; 1.0 is 1, and members have no order.
+VALUES: list[Any] = [1, 1.0, "1", True, None, {"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}, []]
+
+#: Names of members that must not be mistaken for anything else in a pointer or in a part's name.
+MEMBERS = ["m", "m", "m", "n", "n", "a/b", "~1", "=", "", "nul\0", " ", "é:", "m/n"]
+
+#: What a place may hold that is no map.
+LEAVES: list[Any] = [None, None, 0, 1, 1.0, -2.5, 0.1, 10**18, 1e300, True, "", "text", {}]
+
+#: Items of lists, some of them long, some of them the same.
+ITEMS: list[Any] = [1, 1.0, "1", "a=b", "~2", None, {"x": [1]}, ["y"], "long" * 100, ""]
+
+#: Members under which lists are: no maps are there, for those do not take each other's place.
+LISTS = ["list", "l=~2"]
+
+#: Reducers, the built-in ones and those that users install, good and bad.
+NAMES = ["sum", "mean", "max", "min", "agree", "last", "union", "append", "by_source"]
+PATHS = ["/n", "/m/*", "/*", "/list", "/m/list", "/*/*"]
+
+
+def count(values: Sequence[Any]) -> Any:
+    """A user's reducer."""
+    return len(values)
+
+
+def fail(values: Sequence[Any]) -> Any:
+    """A user's reducer with a defect."""
+    raise LookupError("nothing to look up")
+
+
+def chatter(values: Sequence[Any]) -> Any:
+    """A user's reducer whose result is no JSON."""
+    return {object()}
+
+
+REDUCERS: dict[str, Reducer] = {"count": count, "fail": fail, "chatter": chatter}
+
+
+class Event(NamedTuple):
+    """One entry of the results stream. `verdict` is a part, the value chosen, and the others."""
+
+    agent: str
+    log: int
+    kind: str
+    incarnation: int = 1
+    partial: Any = None
+    result: Any = None
+    percent: float | None = None
+    silent: bool = False
+    error: str = ""
+    verdict: tuple[str, Any, list[Any]] | None = None
+    refined: tuple[str, Any] | None = None
+
+    def fields(self) -> list[bytes]:
+        """Return the entry as the orchestrator writes it."""
+        return entry(
+            self.agent,
+            self.log,
+            kind=self.kind,
+            incarnation=self.incarnation,
+            percent=self.percent,
+            payload=self._payload(),
+            silent=self.silent,
+        )
+
+    def _payload(self) -> dict[str, Any]:
+        if self.verdict is not None:
+            part, chosen, others = self.verdict
+            return {
+                "part": part,
+                "decision": "ARCHITECT",
+                "by": "a person",
+                "chosen": mark(chosen),
+                "rejected": [mark(value) for value in others],
+                "value": chosen,
+            }
+        if self.refined is not None:
+            refiner, value = self.refined
+            return {"refiner": refiner, "value": value, "revision": 1}
+        payload = {"partial": self.partial, "result": self.result, "error": self.error or None}
+        return {name: value for name, value in payload.items() if value is not None}
+
+
+class Rules(NamedTuple):
+    """The rules by which a history is folded."""
+
+    policy: RestartPolicy
+    merges: list[Merge]
+
+
+@st.composite
+def _finding(draw: DrawFn) -> dict[str, Any]:
+    found: dict[str, Any] = {"key": draw(st.sampled_from(KEYS))}
+    if draw(st.integers(0, 5)) == 0:
+        return {**found, "withdrawn": True}
+    found["value"] = draw(st.sampled_from(VALUES))
+    if draw(st.booleans()):
+        found["evidence"] = draw(st.sampled_from(["app.py:3", {"b": 1.0, "a": None}]))
+        found["confidence"] = draw(st.sampled_from([0, 0.5, 1]))
+    if draw(st.booleans()):
+        keys = st.sampled_from(KEYS)
+        found["supersedes"] = draw(keys | st.lists(keys, max_size=3))
+    return found
+
+
+_lists = st.lists(st.sampled_from(ITEMS), max_size=4) | st.sampled_from(LEAVES)
+_inner: SearchStrategy[Any] = st.recursive(
+    st.sampled_from(LEAVES),
+    lambda inner: st.builds(
+        lambda members, lists: {**members, **lists},
+        st.dictionaries(st.sampled_from(MEMBERS), inner, min_size=1, max_size=3),
+        st.dictionaries(st.sampled_from(LISTS), _lists, max_size=1),
+    ),
+    max_leaves=5,
+)
+documents = st.builds(
+    lambda members, lists: {**members, **lists},
+    st.dictionaries(st.sampled_from(MEMBERS), _inner, max_size=3),
+    st.dictionaries(st.sampled_from(LISTS), _lists, max_size=2),
+)
+
+
+@st.composite
+def _partial(draw: DrawFn) -> dict[str, Any]:
+    what = draw(st.integers(0, 3))
+    partial = draw(documents) if what else {}
+    if what != 1:
+        partial = {**partial, "findings": draw(st.lists(_finding(), max_size=3))}
+    return partial
+
+
+_results = _partial() | _lists.map(lambda value: value) | st.just({"findings": ["our own"]})
+_verdicts = st.tuples(
+    st.sampled_from(["findings:port", "findings:a/b", "document:/n", "document:/a~1b"]),
+    st.permutations(VALUES[:1] + VALUES[2:6]),
+    st.integers(0, 3),
+)
+#: What an agent does next, by how often.
+_MOVES = (
+    *["PARTIAL_RESULT"] * 6,
+    *("PROGRESS", "STARTED", "BLOCKED", "COMPLETED", "FAILED", "silence", "DECIDED", "REFINED"),
+)
+
+
+@st.composite
+def histories(draw: DrawFn) -> list[Event]:
+    """Return what the orchestrator writes of one session: log numbers rise, the dead are silent."""
+    events: list[Event] = []
+    incarnations: dict[str, int] = {}
+    ended: set[str] = set()
+    for number, (agent, move) in enumerate(
+        draw(st.lists(st.tuples(st.sampled_from(AGENTS), st.sampled_from(_MOVES)), max_size=14))
+    ):
+        log = 3 * number + 1
+        if move == "DECIDED":
+            part, values, others = draw(_verdicts)
+            verdict = (part, values[0], values[1 : 1 + others])
+            events.append(Event("a person", log, move, verdict=verdict))
+            continue
+        if move == "REFINED":
+            refined = (draw(st.sampled_from(["tidy", "brief"])), draw(st.sampled_from(VALUES)))
+            events.append(Event(agent, log, move, refined=refined))
+            continue
+        if agent in ended or (move == "STARTED" and agent in incarnations):
+            incarnations[agent] += 1
+            ended.discard(agent)
+            move = "STARTED" if move == "STARTED" or draw(st.booleans()) else move
+        incarnation = incarnations.setdefault(agent, 1)
+        percent = draw(st.sampled_from([None, 0, 12.5, 25, 99.99]))
+        said = Event(agent, log, move, incarnation, percent=percent)
+        if move in ("PARTIAL_RESULT", "PROGRESS"):
+            said = said._replace(partial=draw(_partial()))
+        elif move in ("COMPLETED", "FAILED", "silence"):
+            ended.add(agent)
+            if move == "COMPLETED":
+                said = said._replace(result=draw(_results), percent=100)
+            else:
+                said = said._replace(kind="FAILED", error="it broke", silent=move == "silence")
+        events.append(said)
+    return events
+
+
+rules = st.builds(
+    Rules,
+    st.sampled_from(RestartPolicy),
+    st.lists(
+        st.builds(Merge, st.sampled_from(PATHS), st.sampled_from([*NAMES, *REDUCERS, "missing"])),
+        max_size=3,
+    ),
+)
+
+
+@st.composite
+def shuffled(draw: DrawFn) -> tuple[list[Event], list[list[Event]]]:
+    """Return a history; and it in any order, some of it twice, in batches of any size."""
+    history = draw(histories())
+    again = draw(st.lists(st.sampled_from(history), max_size=4)) if history else []
+    order = draw(st.permutations([*history, *again]))
+    size = draw(st.integers(1, 6))
+    return history, [order[start : start + size] for start in range(0, len(order), size)]

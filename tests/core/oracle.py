@@ -1,0 +1,270 @@
+"""What a synthesis must say, worked out anew from all results at once: naive, slow and short.
+
+Nothing here is the fold's: it is written from what the issue and the docstrings promise. It knows
+every event of a history and asks of each thing who says what of it now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from fabric.core.rules import RestartPolicy
+from tests.core.findings import REDUCERS, Event, Rules
+
+#: An agent's word: its value, its incarnation and log number, and the keys that it supersedes.
+Word = tuple[Any, int, int, list[str]]
+
+#: A part's name → what is to be seen there.
+Parts = dict[str, dict[str, Any]]
+
+LARGEST = Fraction(1.7976931348623157e308)
+
+
+def text(value: Any) -> str:
+    """Return JSON that is the same for the same value: 1.0 is 1, and members have no order."""
+    return json.dumps(whole(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    if isinstance(value, dict):
+        return {name: whole(item) for name, item in value.items()}
+    return value
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def reducer_of(pointer: str, value: Any, rules: Rules) -> str:
+    for merge in rules.merges:
+        wanted, tokens = merge.path.split("/"), pointer.split("/")
+        if len(wanted) == len(tokens) and all(
+            one == other or (one == "*" and other)
+            for one, other in zip(wanted, tokens, strict=True)
+        ):
+            return merge.reducer
+    if isinstance(value, list):
+        return "union"
+    return "sum" if is_number(value) else "by_source"
+
+
+def leaves(pointer: str, value: Any, log: int, rules: Rules) -> Iterator[tuple[str, Any]]:
+    """Yield what a document says, by part: places, and items of lists."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            token = name.replace("~", "~0").replace("/", "~1")
+            yield from leaves(f"{pointer}/{token}", item, log, rules)
+        return
+    merged = reducer_of(pointer, value, rules)
+    if isinstance(value, list) and value and merged in ("union", "append"):
+        for index, item in enumerate(value):
+            shown = text(item)
+            if len(shown) > 200:
+                shown = hashlib.blake2b(shown.encode(), digest_size=8).hexdigest()
+            if merged == "append":
+                shown = f"{log:016d}.{index:06d}"
+            yield f"items:{pointer.replace('=', '~2')}={shown}", item
+        return
+    yield f"document:{pointer}", value
+
+
+def is_plain(found: Any) -> bool:
+    """Whether `findings` of a result are its author's own, and none of the fabric's."""
+    return not isinstance(found, list) or any(not isinstance(one, dict) for one in found)
+
+
+def said_in(event: Event, rules: Rules) -> dict[str, tuple[Any, list[str], bool]]:
+    """Return what an event says: part → value, keys superseded, and whether it is taken back."""
+    body = event.partial if event.partial is not None else event.result
+    said: dict[str, tuple[Any, list[str], bool]] = {}
+    if body is None:
+        return said
+    body = dict(body) if isinstance(body, dict) else {"result": body}
+    if event.partial is not None or not is_plain(body.get("findings")):
+        for one in body.pop("findings", []):
+            keys = one.get("supersedes", [])
+            keys = [keys] if isinstance(keys, str) else keys
+            said[f"findings:{one['key']}"] = (one.get("value"), keys, one.get("withdrawn", False))
+    for name, value in body.items():
+        token = name.replace("~", "~0").replace("/", "~1")
+        for part, item in leaves(f"/{token}", value, event.log, rules):
+            said[part] = (item, [], False)
+    return said
+
+
+def place(part: str) -> str:
+    """Return where in the document a part lies, as the pointer that is above all it holds."""
+    section, _, name = part.partition(":")
+    return name.partition("=")[0].replace("~2", "=") if section == "items" else name
+
+
+def excludes(part: str, other: str) -> bool:
+    """Whether an agent that says the one no longer says the other: map or list, or a value."""
+    if "findings" in (part.partition(":")[0], other.partition(":")[0]) or part == other:
+        return False
+    for above, inner in ((part, other), (other, part)):
+        if above.startswith("document:"):
+            here = place(inner) == place(above) and inner.startswith("items:")
+            if here or place(inner).startswith(place(above) + "/"):
+                return True
+    return False
+
+
+def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
+    """Return who says what now: part → agent → word. Parts that nobody speaks of are there too."""
+    found: dict[str, dict[str, Word]] = {}
+    events = [one for one in history if one.verdict is None and one.refined is None]
+    for agent in {one.agent for one in events}:
+        own = [one for one in events if one.agent == agent]
+        last = max(one.incarnation for one in own)
+        completed = {one.incarnation for one in own if one.kind == "COMPLETED"}
+        view: dict[str, Word] = {}
+        for event in sorted(own, key=lambda one: (one.incarnation, one.log)):
+            said = said_in(event, rules)
+            for part in said:
+                found.setdefault(part, {})
+            if (
+                rules.policy is RestartPolicy.REPLACE
+                and event.incarnation != last
+                and event.incarnation not in completed
+            ):
+                continue
+            for part, (value, keys, is_withdrawn) in said.items():
+                for other in [one for one in view if excludes(part, one)]:
+                    del view[other]
+                view.pop(part, None)
+                if not is_withdrawn:
+                    view[part] = (value, event.incarnation, event.log, keys)
+        for part, word in view.items():
+            if not (part.startswith("document:") and word[0] is None):
+                found[part][agent] = word
+    return found
+
+
+def compared(words: dict[str, Word], verdict: Event | None) -> tuple[str, Any, list[str]]:
+    """Return state and value of what these agents say, and whose word a person has rejected."""
+    given = {agent: text(word[0]) for agent, word in words.items()}
+    if verdict is None or verdict.verdict is None:
+        if len(set(given.values())) == 1:
+            return "agreed", next(iter(words.values()))[0], []
+        return "contradicted", None, []
+    _, chosen, others = verdict.verdict
+    rejected = {text(value) for value in others}
+    is_news = any(value not in {text(chosen), *rejected} for value in given.values())
+    who = [agent for agent, value in given.items() if value in rejected]
+    return ("contradicted" if is_news else "decided"), None if is_news else chosen, who
+
+
+def reduced(name: str, values: list[Any]) -> tuple[str, Any]:
+    """Return state and value of what becomes of several values."""
+    if name in ("sum", "mean", "max", "min"):
+        if not all(map(is_number, values)):
+            return "by_source", None
+        if name in ("max", "min"):
+            return "reduced", max(values) if name == "max" else min(values)
+        total = sum(map(Fraction, values), Fraction(0))
+        if name == "mean":
+            return "reduced", float(total / len(values))
+        if all(isinstance(value, int) for value in values) and abs(total) < 2**63:
+            return "reduced", int(total)
+        return "reduced", float(max(-LARGEST, min(total, LARGEST)))
+    if name == "count":
+        return "reduced", REDUCERS[name](values)
+    return "failed", None
+
+
+def judged(history: list[Event], rules: Rules) -> Parts:
+    """Return what is to be seen of every part."""
+    said = spoken(history, rules)
+    edges = [
+        (target, part.partition(":")[2], agent, word[2])
+        for part, words in said.items()
+        for agent, word in words.items()
+        for target in word[3]
+    ]
+    verdicts = {}
+    for one in sorted(history, key=lambda event: event.log):
+        if one.verdict is not None:
+            verdicts[one.verdict[0]] = one
+    parts: Parts = {}
+    for part, words in said.items():
+        section, _, name = part.partition(":")
+        standing = dict.fromkeys(words, "holds")
+        value: Any = None
+        decided = verdicts.get(part)
+        if section == "findings":
+            for agent, (_, _, log, keys) in words.items():
+                for target, key, by, at in edges:
+                    if decided is not None and at < decided.log:
+                        continue  # who has decided knew of it
+                    if target == name and (key, by) != (name, agent) and (not keys or at > log):
+                        standing[agent] = "superseded"
+            holding = {agent: words[agent] for agent in words if standing[agent] == "holds"}
+            if holding or (decided is not None and not words):
+                state, value, rejected = compared(holding, decided)
+                standing.update(dict.fromkeys(rejected, "rejected"))
+            else:
+                state = "superseded" if words else "withdrawn"
+        elif section == "items":
+            state = "agreed" if words else "withdrawn"
+        else:
+            state, value, rejected = _place(name, words, decided, rules)
+            standing.update(dict.fromkeys(rejected, "rejected"))
+        parts[part] = {
+            "state": state,
+            "value": None if section == "items" else whole(value),
+            "says": {agent: (text(words[agent][0]), standing[agent]) for agent in words},
+        }
+    return parts
+
+
+def _place(
+    name: str, words: dict[str, Word], verdict: Event | None, rules: Rules
+) -> tuple[str, Any, list[str]]:
+    if not words:
+        return "withdrawn", None, []
+    given = [words[agent][0] for agent in sorted(words)]
+    named = {reducer_of(name, value, rules) for value in given}
+    reducer = named.pop() if len(named) == 1 else "by_source"
+    if reducer == "agree":
+        return compared(words, verdict)
+    if reducer in ("last", "union", "append"):
+        return "reduced", max(words.values(), key=lambda word: word[2])[0], []
+    if reducer == "by_source":
+        return "by_source", None, []
+    return (*reduced(reducer, given), [])
+
+
+def seen(document: dict[str, Any]) -> Parts:
+    """Return of a document what `judged` says of a history."""
+    parts: Parts = {}
+    for section in ("findings", "document", "items"):
+        for name, record in document[section].items():
+            says = {}
+            for agent, statements in record.get("said", {}).items():
+                for one in statements:
+                    standing = one.get("standing", "holds")
+                    if standing in ("holds", "superseded", "rejected"):
+                        value = one.get("value", record.get("value"))
+                        says[agent] = (text(value), standing)
+                        break
+            parts[f"{section}:{name}"] = {
+                "state": record["state"],
+                "value": None if section == "items" else record.get("value"),
+                "says": says,
+            }
+    return parts
+
+
+def is_close(one: Any, other: Any) -> bool:
+    """Whether two numbers differ by no more than the rounding of a mean."""
+    return is_number(one) and is_number(other) and math.isclose(one, other, rel_tol=1e-12)

@@ -1,0 +1,230 @@
+"""The fold without a server: a hash, an index and a list of revisions, as the store keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jsonpatch
+import msgspec
+from msgspec import Raw
+
+from fabric.core.fold import fold, needs, sweep, touched
+from fabric.core.rules import Merge, RestartPolicy
+from fabric.core.synthesis.part import Part, State
+from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision
+from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.state import AGENTS, SECTIONS, Sweep, Synthesis, encode
+from fabric.core.synthesis.statement import SAID, canonical_raw, digest
+from fabric.core.synthesis.strategy import Strategies
+from fabric.store import synthesis as stored
+from fabric.store.keys import Namespace
+from fabric.store.port import Batch
+from fabric.wire.patch import patch
+from fabric.wire.result import decode
+
+#: A part of which nobody has spoken, and to which nothing leads.
+EMPTY = encode(Part(State.WITHDRAWN))
+
+KEYS = Namespace().partition(0).session("demo")
+
+
+def entry(
+    agent: str,
+    log: int,
+    partial: Any = None,
+    *,
+    kind: str = "PARTIAL_RESULT",
+    incarnation: int = 1,
+    percent: float | None = None,
+    payload: Any = None,
+    silent: bool = False,
+) -> list[bytes]:
+    """Return an entry of the results stream, as the orchestrator writes it."""
+    body = payload if payload is not None else {} if partial is None else {"partial": partial}
+    fields: list[Any] = [
+        "session", "demo", "type", kind, "emitter", agent, "stream", "", "incarnation", incarnation,
+        "cause", f"{log}-0", "ms", 1_000 * log, "payload", msgspec.json.encode(body),
+        "percent", "" if percent is None else percent,
+    ]  # fmt: skip
+    if silent:
+        fields += ["silent", "1"]
+    return [item if isinstance(item, bytes) else str(item).encode() for item in fields]
+
+
+def mark(value: Any) -> str:
+    """Return the digest by which a decision names a value."""
+    return digest(canonical_raw(Raw(msgspec.json.encode(value))))
+
+
+class Folding:
+    """A synthesis that forgets everything after each batch but what the store would hold."""
+
+    def __init__(
+        self,
+        policy: RestartPolicy = RestartPolicy.REPLACE,
+        merges: Sequence[Merge] = (),
+        reducers: Mapping[str, Reducer] | None = None,
+        sweep_parts: int = 3,
+    ) -> None:
+        self.policy = policy
+        self.strategies = Strategies(merges)
+        self.publisher = Publisher(policy, self.strategies, reducers or {})
+        self.sweep_parts = sweep_parts
+        self.hash: dict[str, bytes] = {}
+        self.said: dict[str, set[str]] = {}
+        self.revisions: list[bytes] = []
+        self.causes: list[list[int]] = []
+        self.signals: list[tuple[str, Any]] = []
+        self.sweeping: list[str] = []
+        self.log = 0
+        #: Fields read and written so far, and the bytes of those, the patches among them.
+        self.fields_read = self.fields_written = self.bytes_read = self.bytes_written = 0
+
+    def say(self, agent: str, partial: Any = None, **options: Any) -> int:
+        """Fold one result in a batch of its own; return its log number."""
+        self.log = options.pop("log", self.log + 1)
+        self.take([entry(agent, self.log, partial, **options)])
+        return self.log
+
+    def find(self, agent: str, key: str, value: Any, **options: Any) -> int:
+        """Fold one finding."""
+        return self.say(agent, {"findings": [{"key": key, "value": value, **options}]})
+
+    def withdraw(self, agent: str, key: str) -> int:
+        """Have an agent take back a finding."""
+        return self.say(agent, {"findings": [{"key": key, "withdrawn": True}]})
+
+    def decide(self, part: str, chosen: Any, *others: Any) -> int:
+        """Have a person decide for one value, having seen the others."""
+        payload = {
+            "part": part,
+            "decision": "A",
+            "by": "alice",
+            "chosen": mark(chosen),
+            "rejected": [mark(value) for value in others],
+            "value": chosen,
+        }
+        return self.say("alice", kind="DECIDED", payload=payload)
+
+    def part(self, name: str) -> Any:
+        """Return a part as the document shows it."""
+        section, _, place = name.partition(":")
+        return self.document()[section][place]
+
+    def says(self, name: str) -> dict[str, Any]:
+        """Return the value that each agent gives for a part now."""
+        part = self.part(name)
+        found = {}
+        for agent, statements in part["said"].items():
+            for one in statements:
+                if one.get("standing", "holds") in SAID:
+                    found[agent] = one.get("value", part.get("value"))
+                    break
+        return found
+
+    def take(self, entries: Iterable[list[bytes]]) -> None:
+        """Fold one batch, and carry out the sweeps that it begins."""
+        results = [decode(fields, self.strategies.of) for fields in entries]
+        synthesis = self._restored()
+        while wanted := set().union(*(needs(synthesis, result) for result in results)):
+            self._load(synthesis, wanted)
+        for result in results:
+            fold(synthesis, result, self.policy)
+        self._keep(synthesis, self.publisher.publish(synthesis))
+        while self.sweeping:
+            self._sweep(self.sweeping.pop(0))
+
+    def _sweep(self, agent: str) -> None:
+        synthesis = self._restored()
+        field = f"sweep:{agent}"
+        self._load(synthesis, {field, f"{AGENTS}:{agent}"})
+        under_way = synthesis.records[field]
+        if not isinstance(under_way, Sweep):
+            return
+        names = sorted(
+            (name for name in self.said.get(agent, ()) if name.startswith(under_way.within[0])),
+            key=str.encode,
+        )
+        names = [name for name in names if name.encode() > under_way.after.encode()]
+        names = names[: self.sweep_parts]
+        self._load(synthesis, names)
+        while wanted := touched(synthesis, agent, names):
+            self._load(synthesis, wanted)
+        sweep(synthesis, agent, names, is_over=len(names) < self.sweep_parts)
+        self._keep(synthesis, self.publisher.publish(synthesis))
+
+    def _restored(self) -> Synthesis:
+        revision = self.hash.get(REVISION)
+        return stored.restore(KEYS, revision, self.hash.get(COMPLETE))
+
+    def _load(self, synthesis: Synthesis, fields: Iterable[str]) -> None:
+        for field in fields:
+            value = self.hash.get(field)
+            self.fields_read += 1
+            self.bytes_read += len(value or b"")
+            stored.load(synthesis, KEYS, field, value)
+
+    def _keep(self, synthesis: Synthesis, revision: Revision | None) -> None:
+        if revision is None:
+            return
+        stored.save(Batch(), KEYS, synthesis, revision)
+        for field, value in revision.fields.items():
+            self.fields_written += 1
+            self.bytes_written += len(value or b"")
+            if value is None:
+                self.hash.pop(field, None)
+            else:
+                self.hash[field] = value
+        if revision.fields:
+            self.hash[COMPLETE] = revision.complete
+            self.hash[REVISION] = b"%d" % synthesis.revision
+        for agent, names in revision.index.items():
+            self.said.setdefault(agent, set()).update(names)
+        self.signals += [(kind.value, payload) for kind, payload in revision.signals]
+        self.sweeping += [agent for agent in revision.sweeps if agent not in self.sweeping]
+        if revision.number:
+            assert revision.number == len(self.revisions) + 1
+            made = patch("demo", revision.number, revision.complete, revision.operations)
+            self.bytes_written += len(made)
+            self.revisions.append(made)
+            self.causes.append(revision.causes)
+
+    def document(self) -> Any:
+        """Return the document as the hash shows it."""
+        if int(self.hash.get(REVISION, 0)) == 0:
+            return {}
+        found: dict[str, Any] = {
+            "session": "demo",
+            "revision": int(self.hash[REVISION]),
+            "complete": msgspec.json.decode(self.hash[COMPLETE]),
+            **{section: {} for section in SECTIONS},
+        }
+        for field, value in self.hash.items():
+            if field not in (REVISION, COMPLETE) and stored.is_published(field, value):
+                section, _, name = field.partition(":")
+                found[section][name] = msgspec.json.decode(value)
+        return found
+
+    def content(self) -> bytes:
+        """Return all of the document that does not tell how it was cut into batches."""
+        return msgspec.json.encode({**self.document(), "revision": 0}, order="sorted")
+
+    def records(self) -> dict[str, bytes]:
+        """Return the hash, byte for byte, without what tells how it was cut into batches.
+
+        Without empty parts too: an edge that came and went in two batches leaves one, in one batch
+        none.
+        """
+        return {
+            field: value
+            for field, value in self.hash.items()
+            if field not in (REVISION, COMPLETE) and value != EMPTY
+        }
+
+    def patched(self) -> Any:
+        """Return what all patches make of an empty document."""
+        document: Any = {}
+        for made in self.revisions:
+            document = jsonpatch.apply_patch(document, msgspec.json.decode(made), in_place=True)
+        return document

@@ -1,0 +1,146 @@
+"""The same results make the same synthesis, in any order, however often each, in any batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core import oracle
+from tests.core.effort import examples
+from tests.core.findings import REDUCERS, Event, Rules, rules, shuffled
+from tests.core.synthesizing import Folding
+
+slices = st.integers(1, 5)
+
+Case = tuple[list[Event], list[list[Event]]]
+
+
+def folded(batches: list[list[Event]], rules: Rules, sweep_parts: int = 3) -> Folding:
+    folding = Folding(rules.policy, rules.merges, REDUCERS, sweep_parts)
+    for batch in batches:
+        folding.take([event.fields() for event in batch])
+    return folding
+
+
+@examples(150)
+@given(shuffled(), rules, slices)
+def test_order_repeats_and_batches_leave_no_trace(
+    case: Case, rules: Rules, sweep_parts: int
+) -> None:
+    history, batches = case
+    straight = folded([[event] for event in history], rules)
+    other = folded(batches, rules, sweep_parts)
+    assert msgspec.json.decode(other.content()) == msgspec.json.decode(straight.content())
+    assert other.content() == straight.content()
+    assert other.records() == straight.records()
+    assert other.said == straight.said
+
+
+@examples(100)
+@given(shuffled(), rules, slices)
+def test_every_revision_is_the_patches_up_to_it(case: Case, rules: Rules, sweep_parts: int) -> None:
+    folding = Folding(rules.policy, rules.merges, REDUCERS, sweep_parts)
+    for batch in case[1]:
+        folding.take([event.fields() for event in batch])
+        assert folding.patched() == folding.document()
+
+
+@examples(150)
+@given(shuffled(), rules)
+def test_a_synthesis_says_what_all_results_at_once_say(case: Case, rules: Rules) -> None:
+    """Compared with the oracle, which knows nothing of order, batches, records or patches."""
+    history, batches = case
+    document = folded(batches, rules).document()
+    if not history:
+        assert document == {}
+        return
+    assert_agrees(document, history, rules)
+    assert_complete(document, history, rules)
+
+
+def assert_agrees(document: dict[str, Any], history: list[Event], rules: Rules) -> None:
+    expected, found = oracle.judged(history, rules), oracle.seen(document)
+    assert found.keys() == expected.keys()
+    for part, wanted in expected.items():
+        if oracle.is_close(found[part]["value"], wanted["value"]):
+            found[part]["value"] = wanted["value"]
+        assert found[part] == wanted, part
+    open_ones = {part for part, seen in expected.items() if seen["state"] == "contradicted"}
+    assert document["contradictions"].keys() == open_ones
+    for part in open_ones:
+        claimed = {
+            (one["agent"], oracle.text(one.get("value")))
+            for same in document["contradictions"][part]["values"]
+            for one in same
+        }
+        holding = {
+            (agent, value)
+            for agent, (value, standing) in expected[part]["says"].items()
+            if standing == "holds"
+        }
+        verdicts = [event for event in history if event.verdict and event.verdict[0] == part]
+        if verdicts:
+            last = max(verdicts, key=lambda event: event.log).verdict
+            assert last is not None
+            if oracle.text(last[1]) not in {value for _, value in holding}:
+                holding.add(("a person", oracle.text(last[1])))
+        assert claimed == holding
+    for part, record in _records(document).items():
+        told = [(event, oracle.said_in(event, rules).get(part)) for event in history]
+        given = [event.log for event, said in told if said is not None and not said[2]]
+        first = record.get("first", {}).get("log")
+        assert first == min(given, default=None), part
+
+
+def _records(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{section}:{name}": record
+        for section in ("findings", "document", "items")
+        for name, record in document[section].items()
+    }
+
+
+def assert_complete(document: dict[str, Any], history: list[Event], rules: Rules) -> None:
+    """The counts are kept as results come; here they are made anew."""
+    complete = document["complete"]
+    standing = ("agreed", "contradicted", "decided")
+    findings = [one for one in document["findings"].values() if one["state"] in standing]
+    own = [one for one in history if one.verdict is None and one.refined is None]
+    agents = {one.agent for one in own}
+    assert document["agents"].keys() == agents
+    shares, ended, reported = 0, set(), set()
+    for agent in agents:
+        events = [one for one in own if one.agent == agent]
+        incarnation = max(one.incarnation for one in events)
+        present = [one for one in events if one.incarnation == incarnation]
+        percent = max((one.percent for one in present if one.percent is not None), default=0)
+        ends = [one for one in present if one.kind in ("COMPLETED", "FAILED")]
+        ended |= {agent for _ in ends}
+        is_completed = any(one.kind == "COMPLETED" for one in ends)
+        shares += 10_000 if is_completed else round(percent * 100)
+        record = document["agents"][agent]
+        assert record.get("incarnation", 0) == incarnation
+        assert record.get("error", "") == ("it broke" if ends and not is_completed else "")
+        given = [one.log for one in events if oracle.said_in(one, rules)]
+        assert record.get("reported", 0) == min(given, default=0)
+        reported |= {agent for _ in given}
+    assert complete == {
+        "agents": len(agents),
+        "reported": len(reported),
+        "ended": len(ended),
+        "percent": round(shares / max(len(agents), 1)) / 100,
+        "findings": len(findings),
+        "contradictions": len(document["contradictions"]),
+        "final": bool(agents) and ended == agents,
+        "shares": shares,
+        "sweeps": 0,
+        "parts": len(_records(document)),
+    }
+    refined = {}
+    for one in history:
+        if one.refined is not None:
+            refined[one.refined[0]] = oracle.whole(one.refined[1])
+    assert {name: one["value"] for name, one in document["refined"].items()} == refined

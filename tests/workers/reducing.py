@@ -1,0 +1,11 @@
+"""Reducers as a package of somebody else's would bring them."""
+
+from collections.abc import Sequence
+
+
+def spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
+
+
+def failing(values: Sequence[float]) -> float:
+    raise ZeroDivisionError("ours")
