@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from fabric.client.emitter import WhenFull
     from fabric.client.fabric import Fabric
     from fabric.client.message import Message
+    from fabric.client.revision import Revision
     from fabric.client.session import Session
-    from fabric.client.sync import SyncAgent, SyncFabric
+    from fabric.client.sync import SyncAgent, SyncFabric, SyncSession
     from fabric.client.verb.grant import Grant
     from fabric.client.verb.told import Past
     from fabric.core.signal import SignalType
     from fabric.errors import FabricError
+    from fabric.wire.document import Synthesis
 
 __version__ = "0.1.0"
 
@@ -29,10 +31,13 @@ _HOMES = {
     "Grant": "fabric.client.verb.grant",
     "Message": "fabric.client.message",
     "Past": "fabric.client.verb.told",
+    "Revision": "fabric.client.revision",
     "Session": "fabric.client.session",
     "SignalType": "fabric.core.signal",
     "SyncAgent": "fabric.client.sync",
     "SyncFabric": "fabric.client.sync",
+    "SyncSession": "fabric.client.sync",
+    "Synthesis": "fabric.wire.document",
     "WhenFull": "fabric.client.emitter",
 }
 
@@ -43,10 +48,13 @@ __all__ = [
     "Grant",
     "Message",
     "Past",
+    "Revision",
     "Session",
     "SignalType",
     "SyncAgent",
     "SyncFabric",
+    "SyncSession",
+    "Synthesis",
     "WhenFull",
 ]
 

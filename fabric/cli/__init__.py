@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Watch": {
         "status": ("fabric.cli.status", "Show sessions, or one session's agents and tasks."),
         "tail": ("fabric.cli.tail", "Show a session's timeline."),
+        "synthesis": ("fabric.cli.synthesis", "Show what the agents have found, put together."),
         "why": ("fabric.cli.why", "Tell why an agent is where it is, and what frees it."),
         "replay": ("fabric.cli.replay", "Rebuild a session from its log, and compare."),
         "keys": ("fabric.cli.keys", "Show the redis-cli lines that read everything."),

@@ -88,7 +88,8 @@ def _of_namespace(connection: Connection) -> list[Key]:
             Key(one.lease(ORCHESTRATORS), "hash", "which orchestrator serves this partition"),
             Key(one.lease(SYNTHESIZERS), "hash", "which synthesizer serves this partition"),
             Key(one.sessions, "zset", "sessions by last activity, ms"),
-            Key(one.deadlines, "zset", "timers by due time, ms"),
+            Key(one.deadlines, "zset", "the orchestrator's timers by due time, ms"),
+            Key(one.timers(SYNTHESIZERS), "zset", "the synthesizer's timers by due time, ms"),
         ]
     return found
 
@@ -102,7 +103,9 @@ def _of_session(partition: Partition, keys: SessionKeys, agents: list[str]) -> l
         Key(keys.claims, "hash", "claim → who asked for which resources, held and waiting"),
         Key(keys.barriers, "hash", "barrier → who leads it, who is to arrive, who has"),
         Key(keys.escalations, "hash", "question → who asks, what was decided"),
-        Key(keys.synthesis, "hash", "agent → how many of its results were taken in"),
+        Key(keys.synthesis, "hash", "part → what is known of it; how complete it all is"),
+        Key(keys.revisions, "stream", "what made the synthesis: JSON Patches, with causes"),
+        *(Key(keys.said(agent), "zset", f"parts that {agent} has spoken of") for agent in agents),
         Key(keys.broadcast, "stream", "messages to everyone"),
         *(Key(keys.inbox(agent), "stream", f"messages to {agent}") for agent in agents),
         Key(keys.cursors, "hash", "agent → last messages it has read: inbox, broadcast"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
 import msgspec
 
+from fabric.client import synthesis as reading
+from fabric.client.revision import Revision, revisions
 from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.wire.document import Synthesis
 
 R = TypeVar("R")
 
@@ -82,6 +85,34 @@ class Session:
                 yield entry
             if not entries and not follow:
                 return
+
+    async def synthesis(self, *, revision: int | None = None) -> Synthesis:
+        """Return the synthesis as it is now, or as it was at a revision; at 0 it is empty.
+
+        Raises NotFoundError when there is no such revision, or none yet.
+        """
+        if revision is None:
+            return await reading.read(self._store, self.keys)
+        return await reading.read_at(self._store, self.keys, revision)
+
+    async def revisions(
+        self, after: int = 0, *, follow: bool = True
+    ) -> AsyncGenerator[Revision, None]:
+        """Yield the revisions of the synthesis after a number, in order.
+
+        With `follow` also those to come, through outages, until one is final and none is after it.
+        A session can go on later: iterate again from there. Raises NotFoundError when somebody has
+        trimmed one away.
+        """
+        async for one in revisions(self._store, self.keys, after, follow=follow):
+            yield one
+
+    async def until_final(self, *, timeout: float | None = None) -> Synthesis:
+        """Wait, through outages, until all agents known have ended; return the final synthesis.
+
+        `timeout` is in seconds. Raises WaitTimeoutError, saying who has not ended.
+        """
+        return await reading.until_final(self._store, self.keys, timeout)
 
     async def blame(self, dependency: str) -> str:
         """Say in a sentence on whom a dependency depends, and how they are doing."""

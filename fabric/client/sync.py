@@ -15,10 +15,13 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message
 from fabric.client.portal import Block, Portal
+from fabric.client.revision import Revision
+from fabric.client.session import Session
 from fabric.client.verb.grant import Grant
 from fabric.client.verb.told import Past
 from fabric.client.verb.voice import handled_hops
 from fabric.core.signal import SignalType
+from fabric.wire.document import Synthesis
 
 
 class SyncFabric:
@@ -58,10 +61,46 @@ class SyncFabric:
         assert self._portal is not None, "use `with SyncFabric.connect() as fabric`"
         return SyncAgent(self._fabric.agent(name, **declared), self._portal)
 
+    def session(self, name: str | None = None) -> SyncSession:
+        """See Fabric.session."""
+        assert self._portal is not None, "use `with SyncFabric.connect() as fabric`"
+        return SyncSession(self._fabric.session(name), self._portal)
+
     def emit(self, documents: Iterable[Mapping[str, Any]]) -> list[str]:
         """See Fabric.emit."""
         assert self._portal is not None, "use `with SyncFabric.connect() as fabric`"
         return self._portal.run(self._fabric.emit(documents))
+
+
+class SyncSession:
+    """See Session: what a synchronous program reads of one, its synthesis."""
+
+    def __init__(self, session: Session, portal: Portal) -> None:
+        self._session = session
+        self._portal = portal
+
+    @property
+    def name(self) -> str:
+        """See Session."""
+        return self._session.name
+
+    def synthesis(self, *, revision: int | None = None) -> Synthesis:
+        """See Session.synthesis."""
+        return self._portal.run(self._session.synthesis(revision=revision))
+
+    def until_final(self, *, timeout: float | None = None) -> Synthesis:
+        """See Session.until_final."""
+        return self._portal.run(self._session.until_final(timeout=timeout))
+
+    def revisions(self, after: int = 0, *, follow: bool = True) -> Generator[Revision, None, None]:
+        """See Session.revisions."""
+        source = self._session.revisions(after, follow=follow)
+
+        async def following() -> Revision | None:
+            return await anext(source, None)
+
+        while (revision := self._portal.run(following())) is not None:
+            yield revision
 
 
 class SyncAgent:

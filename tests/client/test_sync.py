@@ -56,9 +56,9 @@ def verbs(kind: type) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("twin", "original"), [(SyncAgent, Agent), (SyncFabric, Fabric)])
 def test_the_verbs_are_the_same(twin: type, original: type) -> None:
-    internal = {"keys", "session"}  # they give names and a reader that is asynchronous itself
+    internal = {"keys", "session"}  # what a session's twin has is tested below
     expected = {name: given for name, given in verbs(original).items() if name not in internal}
-    found = verbs(twin)
+    found = {name: given for name, given in verbs(twin).items() if name not in internal}
     assert set(found) == set(expected)
     if twin is SyncAgent:
         assert found == expected
@@ -252,3 +252,19 @@ def test_what_is_said_in_answer_says_so(server: RunningServer, fabric: SyncFabri
         other.progress(2)
         until(lambda: len(rows(server, S.log, type="PROGRESS")) == 2, "both are handled")
     assert [row["hops"] for row in rows(server, S.log, type="PROGRESS")] == ["1", ""]
+
+
+def test_a_session_shows_its_synthesis(
+    fabric: SyncFabric, server: RunningServer, daemon: StartDaemon
+) -> None:
+    daemon(server.url, worker="synthesizer")
+    with fabric.agent("A") as agent:
+        agent.partial_result({"findings": [{"key": "port", "value": 6379}]})
+    session = fabric.session()
+    final = session.until_final(timeout=30)
+    assert final.is_final
+    assert final.findings["port"].value == 6379
+    revisions = list(session.revisions())
+    assert [one.number for one in revisions] == list(range(1, final.revision + 1))
+    assert revisions[-1].is_final
+    assert session.synthesis(revision=final.revision).document == final.document

@@ -1,0 +1,154 @@
+"""`fabric synthesis`: what the agents have found so far, put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from enum import Enum
+from typing import Any
+
+import click
+
+from fabric.cli.connect import Target, connected, run
+from fabric.cli.options import on_target
+from fabric.cli.output import json_line, print_json, print_lines
+from fabric.client.outage import outlast
+from fabric.client.revision import Revision, apply
+from fabric.client.session import Session
+from fabric.wire.amendment import amendments
+from fabric.wire.document import Synthesis
+from fabric.wire.outline import outline, progress
+
+#: Clears a terminal's line from the cursor on.
+_ERASE = "\x1b[K"
+
+
+class Form(Enum):
+    """What is printed."""
+
+    MARKDOWN = "markdown"
+    JSON = "json"
+    PATCHES = "patches"
+
+
+def _form(form: Form, words: str) -> Callable[[Any], Any]:
+    return click.option(
+        f"--{form.value}", "form", flag_value=form, type=click.UNPROCESSED, help=words
+    )
+
+
+@click.command(short_help="Show what the agents have found, put together.")
+@click.argument("name", metavar="[SESSION]", required=False)
+@on_target("session")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each revision until one is final.")
+@click.option(
+    "--revision", type=click.IntRange(min=0), metavar="N", help="As it was at revision N."
+)
+@_form(Form.MARKDOWN, "A report for people, or one line a change. What you get unasked.")
+@_form(Form.JSON, "The official document; with --follow one a line.")
+@_form(Form.PATCHES, "Revisions with their JSON Patches (RFC 6902), one a line.")
+def command(
+    target: Target, name: str | None, follow: bool, revision: int | None, form: Form | None
+) -> None:
+    """Print a session's synthesis: its findings, contradictions and documents, and whose they are.
+
+    \b
+      fabric synthesis demo                     a report in Markdown
+      fabric synthesis demo --json              the document, as the patches make it
+      fabric synthesis demo --revision 7        as it was then
+      fabric synthesis demo --patches           what made it, from an empty document on
+
+    With --follow it goes on until a revision is final and none is after it:
+
+    \b
+      --follow                  each change, a line of Markdown, from the first one on
+      --follow --json           the document as it is now, then each one to come, one a line
+      --follow --patches        each revision, from the first one on
+      --follow --revision N     only what comes after N; with --json the document of N first
+
+    A session can go on after a final revision: --follow --revision N takes it up again. Exit code
+    3 when there is no such session, or no revision N yet.
+    """
+    session = target.need("session", name)
+    run(_show(target, session, follow=follow, number=revision, form=form or Form.MARKDOWN))
+
+
+async def _show(target: Target, name: str, *, follow: bool, number: int | None, form: Form) -> None:
+    async with connected(target) as connection:
+        session = Session(connection.store, connection.keys(name)[1])
+        if not follow:
+            await session.must_exist()
+            await _print(session, number, form)
+        elif form is Form.JSON:
+            await _follow_documents(session, number)
+        else:
+            await _follow_changes(session, number or 0, form)
+
+
+async def _print(session: Session, number: int | None, form: Form) -> None:
+    if form is Form.PATCHES:
+        if number is not None:
+            await session.synthesis(revision=number)  # says so when it is not there
+        async for revision in session.revisions(follow=False):
+            if number is not None and revision.number > number:
+                break
+            print_lines([json_line(revision)])
+        return
+    synthesis = await session.synthesis(revision=number)
+    if form is Form.JSON:
+        print_json(synthesis.document)
+    else:
+        print_lines(outline(synthesis, session.name))
+
+
+async def _follow_documents(session: Session, number: int | None) -> None:
+    synthesis = await outlast(lambda: session.synthesis(revision=number))
+    document: Any = synthesis.document
+    if synthesis.revision:
+        print_lines([json_line(document)])
+    if synthesis.is_final and number is None:
+        return
+    with _progress() as note:
+        async with aclosing(session.revisions(synthesis.revision)) as following:
+            async for revision in following:
+                document = apply(document, revision)
+                print_lines([json_line(document)])
+                note(revision)
+
+
+async def _follow_changes(session: Session, after: int, form: Form) -> None:
+    with _progress() as note:
+        async with aclosing(session.revisions(after)) as following:
+            async for revision in following:
+                if form is Form.PATCHES:
+                    print_lines([json_line(revision)])
+                else:
+                    number, is_final = revision.number, revision.is_final
+                    print_lines(amendments(number, revision.patch, is_final=is_final))
+                note(revision)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Revision], None]]:
+    """Say in a line on stderr how far it is: on a terminal, if the data goes elsewhere."""
+    is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
+    is_begun = False
+
+    def note(revision: Revision) -> None:
+        nonlocal is_begun
+        if is_shown:
+            is_begun = True
+            complete = next(
+                one["value"] if one["path"] else one["value"]["complete"]
+                for one in revision.patch
+                if one["path"] in ("", "/complete")
+            )
+            head = Synthesis({"revision": revision.number, "complete": complete})
+            click.echo(f"\r{_ERASE}{progress(head)}", err=True, nl=False)
+
+    try:
+        yield note
+    finally:
+        if is_begun:
+            click.echo(err=True)

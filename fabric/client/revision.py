@@ -1,0 +1,119 @@
+"""The revisions of a synthesis, one after the other: what changed, and what it followed from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fabric.client.outage import outlast
+from fabric.errors import NotFoundError, TamperedError
+from fabric.store.keys import SessionKeys
+from fabric.store.port import ClientStore, Entry
+
+#: Revisions read at a time. A patch can be as large as a commit: a page stays far below what would
+#: keep the server busy for long.
+REVISIONS_PAGE = 20
+
+#: Blocking reads end after so long and begin again, ms.
+BLOCK_MS = 2_000
+
+_NOTHING = object()
+
+
+class Revision(Struct, frozen=True):
+    """One revision: a JSON Patch (RFC 6902) that makes it of the one before, the first one of `{}`.
+
+    `causes` are the log ids of what it followed from, `ms` the latest time among them, in ms since
+    the epoch. `is_final`: all agents known had ended by then.
+    """
+
+    number: int
+    patch: list[dict[str, Any]]
+    causes: list[str]
+    ms: int
+    is_final: bool
+
+
+async def revisions(
+    store: ClientStore, keys: SessionKeys, after: int = 0, *, follow: bool = False
+) -> AsyncGenerator[Revision, None]:
+    """Yield the revisions after a number, in order, to the present one.
+
+    With `follow` also those to come, through outages, until one is final and none is after it.
+    Raises NotFoundError when one of them is no longer there.
+    """
+    is_final = False
+    while True:
+        place = {keys.revisions: b"%d-0" % after}
+        block_ms = BLOCK_MS if follow and not is_final else 0
+        read = partial(store.read_streams, place, REVISIONS_PAGE, block_ms)
+        found = await (outlast(read) if follow else read())
+        page = found.get(keys.revisions, [])
+        for revision in decoded(keys, page, after):
+            after, is_final = revision.number, revision.is_final
+            yield revision
+        if not page and (is_final or not follow):
+            return
+
+
+def decoded(keys: SessionKeys, entries: Iterable[Entry], after: int) -> Iterator[Revision]:
+    """Yield the revisions that entries of the stream hold: the next one after a number, and so on.
+
+    Raises NotFoundError when one is missing in between, TamperedError when one is none of ours.
+    """
+    for entry_id, flat in entries:
+        try:
+            revision = _revision(entry_id, flat)
+        except (msgspec.MsgspecError, ValueError, LookupError) as error:
+            found = f"stream with a foreign entry {entry_id.decode()} ({error})"
+            raise TamperedError(keys.revisions, found, "stream of revisions") from None
+        if revision.number != after + 1:
+            raise missing(keys, after + 1)
+        after = revision.number
+        yield revision
+
+
+def missing(keys: SessionKeys, number: int) -> NotFoundError:
+    """Return what is raised when a revision that was once made is no longer there."""
+    return NotFoundError(
+        f"revision {number} of {keys.name} is gone: somebody has trimmed {keys.revisions}; "
+        f"the synthesis as it is now is whole, what led to it is not"
+    )
+
+
+def apply(document: Any, revision: Revision) -> Any:
+    """Return what a revision makes of the one before, which is changed in place."""
+    # Takes longer to import than most commands take: only who patches pays for it.
+    import jsonpatch
+
+    return jsonpatch.apply_patch(document, revision.patch, in_place=True)
+
+
+def redo(document: Any, revision: Revision) -> Any:
+    """Return what a revision makes of a document that may have some of it already.
+
+    See `synthesis.read`. What it takes away may be gone.
+    """
+    doable = [one for one in revision.patch if one["op"] != "remove" or _has(document, one["path"])]
+    return apply(document, msgspec.structs.replace(revision, patch=doable))
+
+
+def _has(document: Any, pointer: str) -> bool:
+    import jsonpointer
+
+    return jsonpointer.resolve_pointer(document, pointer, _NOTHING) is not _NOTHING
+
+
+def _revision(entry_id: bytes, flat: list[bytes]) -> Revision:
+    fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    return Revision(
+        int(entry_id.partition(b"-")[0]),
+        msgspec.json.decode(fields[b"patch"], type=list[dict[str, Any]]),
+        fields[b"causes"].decode().split(),
+        int(fields[b"ms"]),
+        fields[b"final"] == b"1",
+    )

@@ -1,0 +1,204 @@
+"""Reading a synthesis while it is being made: every reading is one exact revision."""
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import jsonpatch
+import msgspec
+import pytest
+
+from fabric.client import synthesis as reading
+from fabric.errors import NotFoundError, TamperedError
+from fabric.store.memory import MemoryStore
+from fabric.store.memory_server import MemoryServer
+from fabric.store.redis import RedisStore
+from tests.client.synthesized import (
+    KEYS,
+    States,
+    fields,
+    put,
+    revision_of,
+    session,
+    store_of,
+    worked,
+)
+from tests.core.synthesizing import Folding, entry
+from tests.servers import RunningServer
+
+#: Ways that random work can go.
+SEEDS = range(20)
+
+
+def patched(folding: Folding, number: int) -> Any:
+    """What the patches up to a number make of an empty document, by the library alone."""
+    document: Any = {}
+    for made in folding.revisions[:number]:
+        document = jsonpatch.apply_patch(document, msgspec.json.decode(made), in_place=True)
+    return document
+
+
+class Moving(MemoryStore):
+    """A store whose hash goes on to the next states, and back never, between two pages."""
+
+    def __init__(self, server: MemoryServer, move: Callable[[], None]) -> None:
+        super().__init__(lambda: 0, data=server)
+        self._move = move
+
+    async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        async for page in super().scan(key, count):
+            yield page
+            self._move()
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "FIELDS_PAGE", 3)
+    monkeypatch.setattr(reading, "REVISIONS_PAGE", 3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_reading_is_what_the_patches_make_at_every_revision(seed: int) -> None:
+    folding, states = worked(seed)
+    server = MemoryServer()
+    for state in states:
+        number = revision_of(state)
+        put(server, folding, state, number)
+        read = await session(store_of(server)).synthesis()
+        assert read.revision == number
+        assert read.document == patched(folding, number)
+    for number in range(len(folding.revisions) + 1):
+        read = await session(store_of(server)).synthesis(revision=number)
+        assert read.document == patched(folding, number)
+
+
+def moving(folding: Folding, states: States, start: int, stride: int) -> Moving:
+    """A store at one of the states, which goes on by so many with each page."""
+    server, at = MemoryServer(), start
+
+    def move() -> None:
+        nonlocal at
+        at = min(at + stride, len(states) - 1)
+        put(server, folding, states[at], revision_of(states[at]))
+
+    put(server, folding, states[start], revision_of(states[start]))
+    return Moving(server, move)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_reading_is_one_revision_though_others_are_made_between_its_pages(
+    seed: int, stride: int
+) -> None:
+    folding, states = worked(seed)
+    for start in range(1, len(states), 3):
+        read = await session(moving(folding, states, start, stride)).synthesis()
+        assert read.revision >= revision_of(states[start])
+        assert read.document == patched(folding, read.revision)
+
+
+async def test_a_large_synthesis_is_read_from_a_server_while_it_grows(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "FIELDS_PAGE", 50)
+    folding = Folding()
+    for log in range(1, 60):
+        partial = {f"p{log}-{n}": "text" for n in range(20)} | {"findings": [
+            {"key": "k", "value": log, "supersedes": [f"s{log}"]},
+            {"key": f"f{log % 7}", "value": log % 3},
+        ]}  # fmt: skip
+        folding.take([entry("AB"[log % 2], log, partial)])
+        if log == 40:
+            begun = dict(folding.hash), len(folding.revisions)
+    store = RedisStore(server.url)
+    pages = 0
+
+    async def write(state: dict[str, bytes], after: int, upto: int) -> None:
+        flat = [item for pair in state.items() for item in pair]
+        await store.call("HSET", KEYS.synthesis, *flat)
+        stored = await store.call("HKEYS", KEYS.synthesis)
+        gone = [name for name in stored if name.decode() not in state]
+        if gone:
+            await store.call("HDEL", KEYS.synthesis, *gone)
+        for number in range(after + 1, upto + 1):
+            await store.call("XADD", KEYS.revisions, f"{number}-0", *fields(folding, number))
+
+    original = store.scan
+
+    async def scan(key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        nonlocal pages
+        async for page in original(key, count):
+            pages += 1
+            yield page
+            if pages == 5:
+                await write(folding.hash, begun[1], len(folding.revisions))
+
+    monkeypatch.setattr(store, "scan", scan)
+    try:
+        await write(begun[0], 0, begun[1])
+        read = await session(store).synthesis()
+        assert pages > 10
+        assert read.revision == len(folding.revisions)
+        assert read.document == patched(folding, read.revision)
+        # And once more in peace.
+        assert (await session(store).synthesis()).document == read.document
+    finally:
+        await store.close()
+
+
+async def test_no_revision_yet_is_an_empty_synthesis() -> None:
+    read = await session(store_of(MemoryServer())).synthesis()
+    assert (read.revision, read.document, read.is_final) == (0, {}, False)
+    assert (read.findings, read.plain, read.agents, read.contradictions) == ({}, {}, {}, {})
+
+
+async def test_a_revision_that_is_not_there_yet_is_named() -> None:
+    folding, states = worked(1)
+    server = MemoryServer()
+    last = len(folding.revisions)
+    with pytest.raises(NotFoundError, match="no revision 1 of demo: there is none yet"):
+        await session(store_of(server)).synthesis(revision=1)
+    put(server, folding, states[-1], last)
+    with pytest.raises(NotFoundError, match=f"no revision 99 of demo: the last one is {last}"):
+        await session(store_of(server)).synthesis(revision=99)
+
+
+async def test_revisions_that_somebody_has_trimmed_away_are_missed_only_where_they_are_needed() -> (
+    None
+):
+    folding, states = worked(1)
+    server, last = MemoryServer(), len(folding.revisions)
+    put(server, folding, states[-1], last)
+    server.stream(KEYS.revisions).delete({(number, 0) for number in range(1, last - 1)})
+    looking = session(store_of(server))
+    assert (await looking.synthesis()).document == patched(folding, last)
+    for wanted in (1, last):
+        with pytest.raises(NotFoundError, match="revision 1 of demo is gone: somebody has trimmed"):
+            await looking.synthesis(revision=wanted)
+    with pytest.raises(NotFoundError, match="revision 1 of demo is gone"):
+        [one async for one in looking.revisions(follow=False)]
+    server.stream(KEYS.revisions).delete({(last - 1, 0), (last, 0)})
+    assert (await looking.synthesis()).document["findings"] == patched(folding, last)["findings"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"findings:x", b"{"),
+        (b"agents:x", b"\xff"),
+        (b"agents:x", b"[]"),
+        (b"items:/x=1", b"1"),
+        (b"contradictions:x", b"{}"),
+        (b"complete", b"[]"),
+        (b"\xff", b"{}"),
+        (b"revision", b"many"),
+        (b"document:/x", b"{}"),
+    ],
+)
+async def test_a_foreign_field_is_an_error_that_names_the_key(field: bytes, value: bytes) -> None:
+    folding, states = worked(1)
+    server = MemoryServer()
+    put(server, folding, states[-1], len(folding.revisions))
+    server.hash(KEYS.synthesis)[field] = value
+    with pytest.raises(TamperedError, match=re.escape(KEYS.synthesis)):
+        await session(store_of(server)).synthesis()
