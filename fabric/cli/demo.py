@@ -64,7 +64,7 @@ def command(
 
     On a terminal you watch them; when piped, each signal is a line on stderr. The report, in
     Markdown, goes to stdout. PATH defaults to this package's own source. Exit code 1 when an agent
-    fails, or an edit is lost.
+    fails, an edit is lost, or the synthesis has not grown while all were at work.
     """
     path = path or str(Path(fabric.__file__).parent)
     try:
@@ -92,7 +92,10 @@ def command(
         _show(report, text, as_json=as_json)
     for lost in report.changes.lost:
         _say(f"{plain(lost)} of the copy does not hold both edits")
-    if report.changes.lost or any(agent.status != "completed" for agent in report.agents):
+    for fault in report.course.faults:
+        _say(fault)
+    is_whole = not (report.changes.lost or report.course.faults)
+    if not is_whole or any(agent.status != "completed" for agent in report.agents):
         click.get_current_context().exit(1)
 
 
@@ -137,6 +140,7 @@ async def _review(
         commands=tuple(commands),
         skipped=listing.skipped,
         changes=found,
+        course=board.course(),
     )
 
 

@@ -1,4 +1,6 @@
-"""What is known of a running review, taken from the session's log entry by entry. Pure."""
+"""What is known of a running review: how each agent stands, taken from the session's log entry by
+entry, and what they have found, from the synthesis. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,12 @@ from typing import Any
 import msgspec
 
 from fabric.core.decision import EVERYONE
-from fabric.demo.finding import from_partial
+from fabric.demo.course import Course, course
 from fabric.demo.fleet import FLEET
+from fabric.demo.growth import Growth
+from fabric.demo.harvest import Arrival, Harvest
 from fabric.demo.recommend import Draft
-from fabric.demo.remark import FIELD as REMARKS
-from fabric.demo.report import AgentSummary, Arrival, Row
+from fabric.demo.report import AgentSummary, Row
 from fabric.demo.turns import Turns
 from fabric.store.port import Entry
 from fabric.wire.timeline import Timeline
@@ -21,7 +24,7 @@ _ENDS = {"COMPLETED": "completed", "FAILED": "failed"}
 #: Rows that only make ready for the next one: a conflict and a barrier have rows of their own.
 _UNSHOWN = frozenset({"INTENT", "(pause)"})
 
-WORKING = "working"
+WAITING, WORKING = "waiting to start", "working"
 
 
 class Standing(msgspec.Struct):
@@ -30,37 +33,74 @@ class Standing(msgspec.Struct):
     name: str
     stream: str
     is_reviewer: bool = True
-    status: str = "waiting to start"
+    status: str = WAITING
     percent: float = 0
     checkpoint: str = ""
-    findings: int = 0
     ended_ms: int | None = None
     draft: Draft = Draft(())
 
 
 class Board:
-    """The fleet's standings, all findings with the time of their arrival, and the timeline."""
+    """The fleet's standings, the synthesis as it grows and in the end, and the timeline."""
 
     def __init__(self) -> None:
         self.agents = {
             member.name: Standing(member.name, member.stream, bool(member.review))
             for member in FLEET
         }
-        self.arrivals: list[Arrival] = []
+        self.growth = Growth()
+        self._harvest = Harvest()
         self.timeline: list[Row] = []
         self.turns = Turns({member.name: member.priority for member in FLEET})
-        #: What agents say did not go as it should.
-        self.remarks: list[str] = []
         #: The barrier that agents are to stop at, and who has stopped there.
         self._barrier = ""
         self._stopped: set[str] = set()
         self._rows = Timeline({member.name: member.stream for member in FLEET})
         self._opened_ms: int | None = None
+        #: Time of the last entry, ms since the first one.
+        self.at_ms = 0
+
+    @property
+    def opened_ms(self) -> int:
+        """The time of the first signal, ms since the epoch; 0 before it."""
+        return self._opened_ms or 0
+
+    @property
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """All findings with the time of their arrival, once they are gathered."""
+        return self._harvest.arrivals
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What agents say did not go as it should, once that is gathered."""
+        return self._harvest.remarks
+
+    @property
+    def begun(self) -> int:
+        """How many agents have begun."""
+        return sum(agent.status != WAITING for agent in self.agents.values())
+
+    @property
+    def ended(self) -> int:
+        """How many agents have ended."""
+        return sum(agent.ended_ms is not None for agent in self.agents.values())
 
     @property
     def is_over(self) -> bool:
         """Whether every agent has ended."""
-        return all(agent.ended_ms is not None for agent in self.agents.values())
+        return self.ended == len(self.agents)
+
+    def gather(self, found: Harvest) -> None:
+        """Take in what the synthesis holds at the end."""
+        self._harvest = found
+        for name, draft in found.drafts.items():
+            if name in self.agents:
+                self.agents[name].draft = draft
+
+    def course(self) -> Course:
+        """Return how the synthesis has grown, over a run that ended with its last agent."""
+        run_ms = max(agent.ended_ms or self.at_ms for agent in self.agents.values())
+        return course(self.growth.points, self._harvest, len(self.agents), run_ms)
 
     def summaries(self) -> tuple[AgentSummary, ...]:
         """Return how each agent fared."""
@@ -84,7 +124,7 @@ class Board:
         ms = int(fields.get("ms", b"0"))
         if self._opened_ms is None:
             self._opened_ms = ms
-        at_ms = ms - self._opened_ms
+        at_ms = self.at_ms = ms - self._opened_ms
         kind, sender = fields["type"].decode(), fields.get("emitter", b"").decode()
         payload = msgspec.json.decode(fields.get("payload") or b"{}")
         if fields["kind"] == b"signal" and sender in self.agents:
@@ -112,8 +152,6 @@ class Board:
             self._stopped.add(agent.name)
         elif kind == "BLOCKED":
             agent.status = f"blocked on {payload['on']}"
-        elif kind == "PARTIAL_RESULT":
-            self._collect(agent, payload["partial"], at_ms)
         elif kind in _ENDS:
             agent.status = _ENDS[kind]
             agent.percent = 100 if kind == "COMPLETED" else agent.percent
@@ -135,13 +173,3 @@ class Board:
             agent.status = f"waiting for {', '.join(payload['resources'])}"
         elif kind in ("RESUME", "PROCEED") and agent.name not in self._stopped:
             agent.status = WORKING
-
-    def _collect(self, agent: Standing, partial: dict[str, Any], at_ms: int) -> None:
-        for item in partial.get("findings", ()):
-            self.arrivals.append(Arrival(agent.name, at_ms, from_partial(item)))
-            agent.findings += 1
-        for name, words in partial.get(REMARKS, {}).items():
-            self.remarks.append(f"{name}: {words}")
-        drafted = partial.get("recommendations", {}).get(agent.name)
-        if drafted is not None:
-            agent.draft = msgspec.convert(drafted, Draft)

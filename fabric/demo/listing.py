@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.demo.excerpt import printable
 from fabric.demo.source import FILE_BYTES_MAX, Located
+from fabric.wire.printable import printable
 
 #: Files of one review. Enough for a large project; more belongs into several reviews.
 FILES_MAX = 5_000

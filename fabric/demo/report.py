@@ -8,11 +8,14 @@ from itertools import groupby
 
 import msgspec
 
-from fabric.demo import changes, markdown
+from fabric.demo import changes, course
 from fabric.demo.changes import Changes
-from fabric.demo.finding import Finding, Severity
+from fabric.demo.course import Course
+from fabric.demo.finding import Severity
+from fabric.demo.harvest import Arrival
 from fabric.demo.listing import Skipped
 from fabric.demo.recommend import Draft
+from fabric.wire import markdown
 
 #: Findings of one severity that are written out. More is a list that nobody reads to its end.
 FINDINGS_SHOWN_MAX = 40
@@ -27,14 +30,6 @@ TIMELINE_TAIL_MAX = 20
 SKIPPED_SHOWN_MAX = 20
 
 _TITLES = {Severity.HIGH: "High", Severity.MEDIUM: "Medium", Severity.LOW: "Low"}
-
-
-class Arrival(msgspec.Struct, frozen=True):
-    """A finding, who found it, and when it arrived, in ms since the start."""
-
-    agent: str
-    at_ms: int
-    finding: Finding
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -74,6 +69,7 @@ class Report(msgspec.Struct, frozen=True):
     commands: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
     changes: Changes = Changes()
+    course: Course = Course()
 
 
 def render(report: Report) -> str:
@@ -85,6 +81,7 @@ def render(report: Report) -> str:
     sections = [
         [f"# Code review of {markdown.code(report.path) or 'nothing'}", "", _summary(report)],
         list(_agents(report)),
+        list(course.section(report.course, report.session, clock)),
         list(changes.section(report.changes, clock)),
         list(_recommendations(report)),
         list(_findings(report)),
@@ -214,7 +211,8 @@ def _finding(arrival: Arrival) -> Iterator[str]:
     evidence = markdown.code(finding.evidence)
     # Two blanks at the end of a line break it.
     line_break = "  " if evidence else ""
-    yield f"- {where}: {markdown.prose(finding.message)} ({rule}, {agent}{sure}){line_break}"
+    source = f"{rule}, {agent}{sure}, at {clock(arrival.at_ms)}"
+    yield f"- {where}: {markdown.prose(finding.message)} ({source}){line_break}"
     if evidence:
         yield f"  {evidence}"
 

@@ -15,6 +15,7 @@ import msgspec
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.demo.council import agree
 from fabric.demo.finding import Finding, to_partial
 from fabric.demo.fleet import CHECKPOINTS, INDEX_DEPENDENCY, Member
 from fabric.demo.listing import Listing, find
@@ -68,6 +69,7 @@ async def review(member: Member, path: str, index_file: Path) -> None:
         if isinstance(judge, Indexer):
             await asyncio.to_thread(write_index, judge.index(), index_file)
             await agent.resolve(INDEX_DEPENDENCY, location=str(index_file))
+        await agree(agent, fabric.store, findings, FILES_READ)
         await agent.checkpoint(ISSUES_FOUND)
         drafted = draft(findings)
         await agent.partial_result(

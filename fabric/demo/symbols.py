@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.demo.excerpt import printable
+from fabric.wire.printable import printable
 
 #: Raised when the form of the index changes; a reader refuses any other.
 INDEX_VERSION = 1

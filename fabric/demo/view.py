@@ -1,4 +1,6 @@
-"""The live view on a terminal: a bar for each agent, grouped by stream, and the signals below."""
+"""The live view on a terminal: a bar for each agent, grouped by stream; below, the synthesis as it
+grows, and the signals.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fabric.demo.board import Board
+from fabric.demo.growth import Growth
 from fabric.demo.report import Row, clock
 
 #: Rows of the timeline that stay in view.
@@ -47,12 +50,14 @@ class LiveView:
     def __call__(self, board: Board, rows: list[Row]) -> None:
         """Show the board as it is now, with these rows added."""
         self._rows.extend(rows)
-        self._live.update(Group(_agents(board), Text(), _timeline(self._rows)))
+        parts = _agents(board), Text(), _synthesis(board.growth), Text(), _timeline(self._rows)
+        self._live.update(Group(*parts))
 
 
 def _agents(board: Board) -> Table:
     table = Table.grid(padding=(0, 2))
     stream = ""
+    counts = board.growth.counts
     for agent in sorted(board.agents.values(), key=lambda agent: agent.stream):
         colour = _COLOURS.get(agent.status, "yellow")
         table.add_row(
@@ -62,9 +67,30 @@ def _agents(board: Board) -> Table:
             f"{agent.percent:3.0f} %",
             Text(agent.status, style=colour),
             Text(agent.checkpoint, style="dim"),
-            f"{agent.findings:,} findings" if agent.findings else "",
+            _count(counts[agent.name], "finding") if counts[agent.name] else "",
         )
         stream = agent.stream
+    return table
+
+
+def _synthesis(growth: Growth) -> Table:
+    """Show how far the synthesis has come, and the newest findings."""
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    head = Text("Synthesis", style="bold")
+    if not growth.points:
+        table.add_row(head, "", Text("no revision yet", style="dim"))
+        return table
+    now = growth.points[-1]
+    parts = [f"revision {now.number:,}", f"{now.percent:.0f} %", _count(now.findings, "finding")]
+    if now.contradictions:
+        parts.append(_count(now.contradictions, "open contradiction"))
+    if growth.is_final:
+        parts.append("final")
+    table.add_row(head, "", ", ".join(parts))
+    for news in growth.newest:
+        table.add_row(clock(news.at_ms), news.agent, Text(news.key, style="dim"))
     return table
 
 
@@ -75,6 +101,10 @@ def _timeline(rows: deque[Row]) -> Table:
     for row in rows:
         table.add_row(*map(Text, (clock(row.at_ms), row.signal, row.stream, row.action)))
     return table
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def print_markdown(text: str) -> None:

@@ -5,7 +5,10 @@ from typing import Any
 import msgspec
 
 from fabric.demo.board import Board
+from fabric.demo.finding import Severity
 from fabric.demo.fleet import FLEET, REVIEWERS
+from fabric.demo.harvest import Harvest
+from fabric.demo.recommend import Draft, Recommendation
 
 
 def entry(kind: str, word: str, who: str, **payload: Any) -> tuple[bytes, list[bytes]]:
@@ -35,11 +38,23 @@ def test_a_conflict_and_a_barrier_are_seen() -> None:
     assert fixer.status == "working"
 
 
-def test_remarks_are_kept_and_reviewers_are_known() -> None:
+def test_who_has_begun_and_ended_is_counted() -> None:
     board = Board()
-    partial = {"remarks": {"INTEGRATOR": "late"}}
-    board.take(entry("signal", "PARTIAL_RESULT", "INTEGRATOR", partial=partial))
-    assert board.remarks == ["INTEGRATOR: late"]
+    assert (board.begun, board.ended) == (0, 0)
+    board.take(entry("signal", "STARTED", "STYLE"))
+    board.take(entry("signal", "STARTED", "SAFETY"))
+    board.take(entry("signal", "COMPLETED", "STYLE"))
+    assert (board.begun, board.ended) == (2, 1)
+    assert not board.is_over
+
+
+def test_what_was_gathered_is_the_agents_own() -> None:
+    board = Board()
+    item = Recommendation("r", Severity.LOW, 1, 1, "Mend it.", ())
+    board.gather(Harvest(drafts={"STYLE": Draft((item,))}, remarks=("INTEGRATOR: late",)))
+    assert board.remarks == ("INTEGRATOR: late",)
+    drafts = {agent.name: agent.draft.items for agent in board.summaries() if agent.draft.items}
+    assert drafts == {"STYLE": (item,)}
     reviewers = [agent.name for agent in board.summaries() if agent.is_reviewer]
     assert reviewers == [member.name for member in REVIEWERS]
     assert len({member.name for member in FLEET}) == len(FLEET) == 9

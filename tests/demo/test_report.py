@@ -5,11 +5,13 @@ import re
 import msgspec
 import pytest
 
-from fabric.demo import markdown, report
+from fabric.demo import report
 from fabric.demo.finding import Finding, Severity
+from fabric.demo.harvest import Arrival
 from fabric.demo.listing import Skipped
 from fabric.demo.recommend import draft
-from fabric.demo.report import AgentSummary, Arrival, Report, Row, clock, render
+from fabric.demo.report import AgentSummary, Report, Row, clock, render
+from fabric.wire import markdown
 
 HOSTILE = (
     "`` `x` ``` | *b* _i_ <script>alert(1)</script> [a](http://evil) ![i](x) \n# H \x1b[31m\u202e"
@@ -55,9 +57,13 @@ def test_the_report_tells_all_of_it() -> None:
     assert "| SAFETY | C | 1 | 0 | 1 | 0:00.310 | 0:02.000 | completed |" in text
     assert "| STYLE | B | 0 | 0 | 0 | – | 0:03.000 | completed |" in text
     assert "- **2 × some-rule** in 2 files (high, SAFETY). Repair it. Begin at `a.py:3`" in text
-    assert "### High (1)\n\n**`a.py`**\n\n- line 3: is `wrong` (some-rule, SAFETY)" in text
+    assert (
+        "### High (1)\n\n**`a.py`**\n\n- line 3: is `wrong` (some-rule, SAFETY, at 0:00.310)"
+        in text
+    )
     assert "  `x == None`\n" in text
     assert "### Medium" not in text
+    assert "## How it came together" not in text
     assert "```sh\nredis-cli XRANGE 'fabric:{0}:demo-1:log' - +\n```" in text
 
 
@@ -82,7 +88,7 @@ def test_findings_over_the_limit_are_counted_by_file(monkeypatch: pytest.MonkeyP
     found = [finding(Severity.LOW, f"{name}.py", line) for name in "abc" for line in (1, 2)]
     text = render(made(*found))
     assert "… and 4 more, in `b.py` (2), and 1 more file." in text
-    assert text.count("(some-rule, SAFETY)") == 2
+    assert text.count("(some-rule, SAFETY, at ") == 2
 
 
 def test_a_long_timeline_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,20 +40,31 @@ def _demo(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+def _plant(folder: Path) -> Path:
     for name, text in TREE.items():
-        path = tmp_path / "code" / name
+        path = folder / "code" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return tmp_path
+    return folder
 
 
-def test_the_fleet_reviews_a_tree_and_reports(project: Path) -> None:
-    """One run: every reviewer finds what is there, two wait for the index, nothing is left."""
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return _plant(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reviewed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A project that the fleet has reviewed, with its report.md, and the report as JSON."""
+    project = _plant(tmp_path_factory.mktemp("reviewed"))
     done = _demo(project, "code", "--json", "--output", str(project / "report.md"))
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    return project, json.loads(done.stdout)
+
+
+def test_the_fleet_reviews_a_tree_and_reports(reviewed: tuple[Path, dict[str, Any]]) -> None:
+    """Every reviewer finds what is there, two wait for the index, nothing is left."""
+    project, report = reviewed
     assert [agent["status"] for agent in report["agents"]] == ["completed"] * 9
     found = {(item["agent"], item["finding"]["rule"]) for item in report["arrivals"]}
     assert {
@@ -77,6 +88,43 @@ def test_the_fleet_reviews_a_tree_and_reports(project: Path) -> None:
     assert "| Time | Signal | Stream | Action |" in text
     assert "redis-cli -s" in text
     assert not (project / ".fabric" / "redis.sock").exists()
+
+
+def test_the_report_is_the_synthesis_which_began_while_all_were_at_work(
+    reviewed: tuple[Path, dict[str, Any]],
+) -> None:
+    project, report = reviewed
+    course = report["course"]
+    assert course["is_final"]
+    assert course["first"]["number"] == 1
+    assert course["first"]["ended"] == 0
+    assert course["first_finding"]["findings"] > 0
+    assert [one["after"] for one in course["milestones"]] == ["a quarter", "half", "three quarters"]
+    shares = [one["share"] for one in course["milestones"]]
+    assert 0 <= shares[0] <= shares[1] <= shares[2] <= 1
+    assert all(item["log"] > 0 and item["at_ms"] >= 0 for item in report["arrivals"])
+
+    text = (project / "report.md").read_text()
+    assert "## How it came together" in text
+    assert "when none of the 9 agents had ended" in text
+    assert "| three quarters |" in text
+
+
+def test_reviewers_contradict_each_other_at_work_and_yield_to_who_found_worse(
+    reviewed: tuple[Path, dict[str, Any]],
+) -> None:
+    _, report = reviewed
+    severities = {
+        view["agent"]: (view["opinion"]["severity"], view["is_held"])
+        for view in report["course"]["views"]
+    }
+    assert severities["SAFETY"] == ("high", True)
+    assert all(is_held is (severity == "high") for severity, is_held in severities.values())
+    assert not all(is_held for _, is_held in severities.values())
+    rows = [f"{row['signal']} {row['action']}" for row in report["timeline"]]
+    told = [row.startswith("CONFLICT") and row.endswith("of where-to-begin") for row in rows]
+    ends = [rows.index(f"COMPLETED {agent} is done") for agent in severities]
+    assert told.index(True) < min(ends)
 
 
 @pytest.mark.slow

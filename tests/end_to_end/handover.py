@@ -1,0 +1,85 @@
+"""Results handed over by hand to both workers, and what has become of them."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fabric.store.keys import SessionKeys
+from tests.daemon import Daemon
+from tests.end_to_end.synthesized import check_revisions, document, is_folded
+from tests.ledger import DEAD, RESULTS, SIGNALS, Row, client, rows, session
+from tests.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.waiting import until
+
+Place = tuple[RunningServer, Daemon, Daemon]
+Fields = dict[str, str | bytes]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=flavours())
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A server, an orchestrator and a synthesizer that live through all that is done to them."""
+    try:
+        server = start_server(request.param)
+    except ServerMissingError as error:
+        pytest.fail(str(error), pytrace=False)
+    workers = [Daemon(server.url, worker=name) for name in ("orchestrator", "synthesizer")]
+    yield server, workers[0], workers[1]
+    are_alive = [one.is_alive for one in workers]
+    said = workers[1].said()
+    for one in workers:
+        one.close()
+    server.remove()
+    assert are_alive == [True, True], "a worker has ended"
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def demo() -> SessionKeys:
+    """A session of the test's own."""
+    return session(f"demo-{next(_numbers)}")
+
+
+def put(place: Place, keys: SessionKeys, stream: str, **fields: str | bytes) -> bytes:
+    """XADD a result that would do, but for what is given, to a stream; return its id."""
+    would_do: Fields = {"session": keys.name, "type": "PARTIAL_RESULT", "emitter": "A"}
+    if stream == RESULTS:
+        would_do |= {"incarnation": "1", "cause": f"{next(_numbers)}-0", "ms": "1000"}
+    with client(place[0]) as asking:
+        entry: Any = [part for pair in {**would_do, **fields}.items() for part in pair]
+        entry_id: bytes = asking.execute_command("XADD", stream, "*", *entry)
+    return entry_id
+
+
+def settle(place: Place) -> None:
+    server, *workers = place
+    until(lambda: is_folded(server), lambda: "\n".join(one.said() for one in workers))
+
+
+def letters_of(place: Place, keys: SessionKeys, entry_id: bytes) -> list[Row]:
+    """The dead letters of an entry, once both workers have also handled a good one after it."""
+    server = place[0]
+    put(place, keys, SIGNALS, emitter="GOOD", payload='{"partial": {"good": "yes"}}')
+    settle(place)
+    found = document(server, keys)
+    assert found["document"]["/good"]["said"]["GOOD"][0]["value"] == "yes"
+    check_revisions(server, keys)
+    # What the orchestrator has taken, the synthesizer may still refuse: under another id then.
+    return [
+        letter
+        for letter in rows(server, DEAD)
+        if letter["id"] == entry_id.decode() or letter["raw.session"] == keys.name
+    ]
+
+
+def values(found: dict[str, Any], agent: str) -> dict[str, Any]:
+    """Part → what an agent says of it: its own word, or that of the whole."""
+    return {
+        f"{section}:{name}": part["said"][agent][0].get("value", part.get("value"))
+        for section in ("findings", "document", "items")
+        for name, part in found[section].items()
+        if agent in part["said"]
+    }

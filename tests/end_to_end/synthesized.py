@@ -1,0 +1,62 @@
+"""A session's synthesis as a server holds it: the document, and the revisions that led to it."""
+
+import json
+from typing import Any
+
+import jsonpatch
+
+from fabric.core.synthesis.state import SECTIONS
+from fabric.store.keys import SYNTHESIZERS, Namespace, SessionKeys
+from fabric.store.synthesis import HEAD, is_published
+from tests.ledger import RESULTS, Row, client, is_settled, rows, values
+from tests.servers import RunningServer
+
+#: Where the synthesizers' place in the results is kept.
+LEASE = Namespace().partition(0).lease(SYNTHESIZERS)
+
+
+def document(server: RunningServer, keys: SessionKeys) -> dict[str, Any]:
+    """The document that the hash makes up; `{}` when there is none yet."""
+    with client(server) as asking:
+        stored: dict[bytes, bytes] = asking.hgetall(keys.synthesis)
+    fields = {name.decode(): value for name, value in stored.items()}
+    if not fields:
+        return {}
+    found: dict[str, Any] = {
+        "session": keys.name,
+        **{name: json.loads(fields.pop(name)) for name in HEAD},
+        **{section: {} for section in SECTIONS},
+    }
+    for field, value in fields.items():
+        if is_published(field, value):
+            section, _, name = field.partition(":")
+            found[section][name] = json.loads(value)
+    return found
+
+
+def check_revisions(server: RunningServer, keys: SessionKeys) -> list[Row]:
+    """Every revision, once they are dense and their patches make the document out of nothing."""
+    revisions = rows(server, keys.revisions)
+    assert [row.id for row in revisions] == [f"{n}-0" for n in range(1, len(revisions) + 1)]
+    patched: Any = {}
+    for row in revisions:
+        patched = jsonpatch.apply_patch(patched, json.loads(row["patch"]), in_place=True)
+    assert patched == document(server, keys)
+    return revisions
+
+
+def causes(revisions: list[Row]) -> list[str]:
+    """The log ids that revisions follow from, in order."""
+    return [cause for row in revisions for cause in row["causes"].split()]
+
+
+def is_folded(server: RunningServer) -> bool:
+    """Whether all that was said has taken effect: with the orchestrator, and in the syntheses.
+
+    What the synthesizer says of it is a signal of its own: that counts too.
+    """
+    if not is_settled(server):
+        return False
+    newest = server.cli("XREVRANGE", RESULTS, "+", "-", "COUNT", 1)
+    is_read = not newest or newest[0][0] == values(server, LEASE).get("committed")
+    return is_read and is_settled(server)

@@ -1,0 +1,280 @@
+"""Two agents say different things of one: both hear of it while they run, and somebody decides."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.process import Done, Shell
+from tests.daemon import Daemon, StartDaemon
+from tests.end_to_end.crowd import DEMO, inbox, say
+from tests.end_to_end.reporters import StartReporter, reporter
+from tests.end_to_end.synthesized import check_revisions, document, is_folded
+from tests.ledger import DEAD, SIGNALS, add, records, rows
+from tests.servers import RunningServer
+from tests.waiting import until
+
+__all__ = ["reporter"]
+
+#: The part that these agents speak of; the question about it has the same name.
+PORT = "findings:port"
+
+
+@pytest.fixture
+def workers(server: RunningServer, daemon: StartDaemon) -> list[Daemon]:
+    """Both workers, as processes."""
+    return [daemon(server.url, worker=name) for name in ("orchestrator", "synthesizer")]
+
+
+def settle(server: RunningServer, workers: list[Daemon]) -> None:
+    """Wait until all that was said has taken effect, in the synthesis too."""
+    until(lambda: is_folded(server), lambda: "\n".join(one.said() for one in workers))
+
+
+def find(server: RunningServer, agent: str, value: Any, **more: Any) -> None:
+    """XADD one finding about the port."""
+    finding = {"key": "port", "value": value, **more}
+    say(server, "PARTIAL_RESULT", agent, partial={"findings": [finding]})
+
+
+def withdraw(server: RunningServer, agent: str) -> None:
+    """XADD that an agent takes back what it has said of the port."""
+    finding = {"key": "port", "withdrawn": True}
+    say(server, "PARTIAL_RESULT", agent, partial={"findings": [finding]})
+
+
+def contradict(server: RunningServer, workers: list[Daemon]) -> None:
+    """Have A and B, both at work, give different values."""
+    say(server, "STARTED", "A", "B")
+    find(server, "A", 6379, confidence=0.9)
+    find(server, "B", 6380)
+    settle(server, workers)
+
+
+def decide(server: RunningServer, folder: Path, agent: str) -> Done:
+    """A person decides: `fabric decide`, as a process."""
+    shell = Shell(folder, {"FABRIC_REDIS_URL": server.url, "FABRIC_CONFIG": "/dev/null"})
+    return shell.run("decide", PORT, agent, "--session", "demo", "--by", "Ann")
+
+
+def question(server: RunningServer) -> Any:
+    return records(server, DEMO.escalations)[PORT]
+
+
+def port(server: RunningServer) -> Any:
+    return document(server, DEMO)["findings"]["port"]
+
+
+def says(server: RunningServer) -> dict[str, str]:
+    """Agent → what has become of the last that it said of the port."""
+    return {
+        agent: statements[0].get("standing", "holds")
+        for agent, statements in port(server)["said"].items()
+    }
+
+
+def values(told: dict[str, Any]) -> dict[str, Any]:
+    """Agent → value, of a CONFLICT_DETECTED."""
+    return {agent: one["value"] for one in told["values"] for agent in one["agents"]}
+
+
+def test_both_hear_of_it_while_they_run_and_a_person_decides(
+    server: RunningServer, workers: list[Daemon], reporter: StartReporter, tmp_path: Path
+) -> None:
+    agents = [reporter(server.url, name) for name in ("A", "B")]
+    agents[0].finds("port", 6379, confidence=0.9, evidence="redis.conf:12")
+    agents[1].finds("port", 6380, evidence="compose.yaml:7")
+
+    for one in agents:
+        told = one.hears("CONFLICT_DETECTED")
+        assert (told["kind"], told["part"], told["resources"]) == ("finding", PORT, ["port"])
+        assert sorted(told["agents"]) == ["A", "B"]
+        assert values(told) == {"A": 6379, "B": 6380}
+        evidence = {rival["agents"][0]: rival["evidence"] for rival in told["values"]}
+        assert evidence == {"A": "redis.conf:12", "B": "compose.yaml:7"}
+    settle(server, workers)
+    assert [len(one.heard("CONFLICT_DETECTED")) for one in agents] == [1, 1]
+    assert port(server)["state"] == "contradicted"
+    assert list(document(server, DEMO)["contradictions"]) == [PORT]
+    assert sorted(question(server)["options"]) == ["A", "B"]
+
+    done = decide(server, tmp_path, "B")
+    assert done.code == 0, done
+    for one in agents:
+        assert one.hears("DECISION") == {"escalation": PORT, "decision": "B", "by": "Ann"}
+    settle(server, workers)
+    assert (question(server)["state"], question(server)["by"]) == ("decided", "Ann")
+    check_decided(server)
+
+    for one in agents:
+        one.end()
+    settle(server, workers)
+    check_decided(server)
+    assert document(server, DEMO)["complete"]["final"] is True
+    check_history(server)
+
+
+def test_xadd_and_xrange_are_all_that_it_takes(
+    server: RunningServer, workers: list[Daemon]
+) -> None:
+    contradict(server, workers)
+    for name in ("A", "B"):
+        (told,) = rows(server, DEMO.inbox(name))
+        assert (told["type"], told["from"]) == ("CONFLICT_DETECTED", "SYNTHESIZER")
+        assert values(told.payload) == {"A": 6379, "B": 6380}
+    asked = question(server)
+    assert asked["question"] == (
+        "findings:port: A says 6379 (90% sure); B says 6380. Whose value holds?"
+    )
+
+    say(server, "DECIDED", "Ann", escalation=PORT, decision="B")
+    settle(server, workers)
+    for name in ("A", "B"):
+        (answer,) = inbox(server, name, "DECISION")
+        assert answer == {"escalation": PORT, "decision": "B", "by": "Ann"}
+    check_decided(server)
+    check_history(server)
+    assert rows(server, DEAD) == []
+
+
+def check_decided(server: RunningServer) -> None:
+    """The document shows the chosen value, who decided, and what the others had said."""
+    found = port(server)
+    assert (found["state"], found["value"]) == ("decided", 6380)
+    assert (found["verdict"]["decision"], found["verdict"]["by"]) == ("B", "Ann")
+    assert says(server) == {"A": "rejected", "B": "holds"}
+    assert found["said"]["A"][0]["value"] == 6379
+    assert document(server, DEMO)["contradictions"] == {}
+    assert document(server, DEMO)["complete"]["contradictions"] == 0
+
+
+def check_history(server: RunningServer) -> None:
+    """The revisions tell it too: the contradiction was there, and then it was not."""
+    found = [row["patch"] for row in check_revisions(server, DEMO)]
+    (opened,) = [n for n, patch in enumerate(found) if '"values":' in patch]
+    (closed,) = [n for n, patch in enumerate(found) if '"op":"remove"' in patch]
+    assert opened < closed
+
+
+def test_who_withdraws_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
+    contradict(server, workers)
+    withdraw(server, "A")
+    settle(server, workers)
+    check_closed(server, "withdrawn")
+    assert (port(server)["state"], port(server)["value"]) == ("agreed", 6380)
+    assert port(server)["said"]["A"][1]["value"] == 6379
+
+
+def test_who_comes_to_say_the_same_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
+    contradict(server, workers)
+    find(server, "B", 6379)
+    settle(server, workers)
+    check_closed(server, "agreed")
+    assert (port(server)["state"], port(server)["value"]) == ("agreed", 6379)
+    assert says(server) == {"A": "holds", "B": "holds"}
+
+
+def test_a_finding_that_supersedes_theirs_closes_it(
+    server: RunningServer, workers: list[Daemon]
+) -> None:
+    contradict(server, workers)
+    ports = {"key": "ports", "value": [6379, 6380], "supersedes": ["port"]}
+    say(server, "PARTIAL_RESULT", "A", partial={"findings": [ports]})
+    settle(server, workers)
+    check_closed(server, "superseded")
+    assert port(server)["state"] == "superseded"
+    assert says(server) == {"A": "superseded", "B": "superseded"}
+    assert document(server, DEMO)["findings"]["ports"]["value"] == [6379, 6380]
+
+
+def check_closed(server: RunningServer, how: str) -> None:
+    """Nobody had to decide: both agents are told how it ended, and no question is left."""
+    for name in ("A", "B"):
+        (answer,) = inbox(server, name, "DECISION")
+        assert answer == {"escalation": PORT, "decision": how, "by": "SYNTHESIZER"}
+    assert question(server)["state"] == "decided"
+    assert document(server, DEMO)["contradictions"] == {}
+    check_history(server)
+
+
+def test_a_value_that_was_not_considered_asks_again(
+    server: RunningServer, workers: list[Daemon]
+) -> None:
+    contradict(server, workers)
+    say(server, "DECIDED", "Ann", escalation=PORT, decision="B")
+    settle(server, workers)
+    say(server, "STARTED", "C")
+    find(server, "C", 6379)
+    settle(server, workers)
+    assert port(server)["state"] == "decided", "what was rejected is no news from anybody"
+
+    find(server, "C", 7000)
+    settle(server, workers)
+    assert port(server)["state"] == "contradicted"
+    (contradiction,) = document(server, DEMO)["contradictions"].values()
+    assert sorted(one["value"] for one, *_ in contradiction["values"]) == [6380, 7000]
+    assert question(server)["state"] == "open"
+    assert sorted(question(server)["options"]) == ["B", "C"]
+    (told,) = inbox(server, "C", "CONFLICT_DETECTED")
+    assert values(told) == {"B": 6380, "C": 7000}
+
+    say(server, "DECIDED", "Ann", escalation=PORT, decision="C")
+    settle(server, workers)
+    assert (port(server)["state"], port(server)["value"]) == ("decided", 7000)
+    assert says(server) == {"A": "rejected", "B": "rejected", "C": "holds"}
+    check_revisions(server, DEMO)
+
+
+def test_an_agent_that_has_ended_is_not_told(server: RunningServer, workers: list[Daemon]) -> None:
+    say(server, "STARTED", "A", "B")
+    find(server, "A", 6379)
+    say(server, "COMPLETED", "A")
+    find(server, "B", 6380)
+    settle(server, workers)
+    assert rows(server, DEMO.inbox("A")) == []
+    (told,) = inbox(server, "B", "CONFLICT_DETECTED")
+    assert values(told) == {"A": 6379, "B": 6380}
+    assert question(server)["state"] == "open"
+
+
+def test_the_synthesizer_is_not_taken_for_an_agent_of_its_name(
+    server: RunningServer, workers: list[Daemon]
+) -> None:
+    """Such an agent speaks, contradicts, is told and ends like any other, and is kept apart."""
+    say(server, "STARTED", "A", "SYNTHESIZER")
+    find(server, "SYNTHESIZER", 6379)
+    say(server, "COMPLETED", "SYNTHESIZER")
+    find(server, "A", 6380)
+    settle(server, workers)
+    assert rows(server, DEMO.inbox("SYNTHESIZER")) == []
+    (told,) = inbox(server, "A", "CONFLICT_DETECTED")
+    assert values(told) == {"A": 6380, "SYNTHESIZER": 6379}
+    ended = records(server, DEMO.agents)["SYNTHESIZER"]
+    assert (ended["status"], ended["signals"]) == ("completed", 3)
+
+    say(server, "STARTED", "SYNTHESIZER", incarnation=2)
+    find(server, "SYNTHESIZER", 6380)
+    settle(server, workers)
+    (answer,) = inbox(server, "A", "DECISION")
+    assert (answer["decision"], answer["by"]) == ("agreed", "SYNTHESIZER")
+    assert records(server, DEMO.agents)["SYNTHESIZER"]["status"] == "active"
+    assert rows(server, DEAD) == []
+    check_revisions(server, DEMO)
+
+
+def test_an_agent_of_the_synthesizers_name_may_answer_what_it_is_asked(
+    server: RunningServer, workers: list[Daemon]
+) -> None:
+    say(server, "STARTED", "A", "SYNTHESIZER")
+    say(
+        server, "ESCALATE", "A", id="which", question="Which?", options=["x", "y"], to="SYNTHESIZER"
+    )
+    settle(server, workers)
+    assert [asked["id"] for asked in inbox(server, "SYNTHESIZER", "ESCALATE")] == ["which"]
+    add(
+        server, SIGNALS, session="demo", type="DECIDED", emitter="SYNTHESIZER", incarnation=1,
+        seq=1, payload='{"escalation": "which", "decision": "x"}',
+    )  # fmt: skip
+    settle(server, workers)
+    (answer,) = inbox(server, "A", "DECISION")
+    assert answer == {"escalation": "which", "decision": "x", "by": "SYNTHESIZER"}

@@ -1,0 +1,173 @@
+"""Synthesizers are killed again and again; no result is lost, and none counts twice.
+
+The default size fits the suite's budget; FABRIC_TEST_FULL=1 folds 100,000 results of 200 agents
+over fifty kills.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.daemon import Daemon, StartDaemon
+from tests.end_to_end.crowd import DEMO, say
+from tests.end_to_end.synthesized import LEASE, causes, check_revisions, document, is_folded
+from tests.ledger import DEAD, RESULTS, SIGNALS, client, rows, values
+from tests.servers import RunningServer
+from tests.waiting import until
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is handed over, and how often the synthesizer is killed meanwhile."""
+
+    agents: int
+    results_each: int
+    kills: int
+    lease_ms: int = 300
+
+    @property
+    def results(self) -> int:
+        return self.agents * self.results_each
+
+
+FULL = os.environ.get("FABRIC_TEST_FULL", "") not in ("", "0")
+SIZE = Size(200, 500, kills=50) if FULL else Size(20, 150, kills=6)
+#: Results in one commit, at most: few, so that a kill finds one under way.
+BATCH = 50 if FULL else 10
+#: Seconds for what is left after the last kill; at full size on two cores it takes half a minute.
+REST_SECONDS_MAX = 600.0
+#: Every so many turns an agent supersedes the finding before, or gives what others give otherwise.
+SUPERSEDES, SHARES = 5, 50
+#: Things that all agents speak of, each with a value of its own.
+SHARED = 3
+
+
+def agent_name(number: int) -> str:
+    return f"agent-{number:03}"
+
+
+def report(number: int, turn: int) -> dict[str, Any]:
+    """What an agent hands over: a finding of its own, a counter, an item of a list."""
+    finding: dict[str, Any] = {"key": f"{number}/{turn}", "value": f"found in turn {turn}"}
+    if turn % SUPERSEDES == SUPERSEDES - 1:
+        finding["supersedes"] = [f"{number}/{turn - 1}"]
+    findings = [finding]
+    if turn % SHARES == 0:
+        findings.append({"key": f"shared-{turn // SHARES % SHARED}", "value": number})
+    return {"findings": findings, "done": turn + 1, "kinds": [f"kind-{turn % 7}"]}
+
+
+def put(server: RunningServer, size: Size, turns: range) -> None:
+    """XADD what all agents hand over in these turns."""
+    with client(server) as asking, asking.pipeline(transaction=False) as pipeline:
+        for turn in turns:
+            for number in range(size.agents):
+                pipeline.execute_command(
+                    *("XADD", SIGNALS, "*", "session", "demo", "type", "PARTIAL_RESULT"),
+                    *("emitter", agent_name(number)),
+                    *("payload", json.dumps({"partial": report(number, turn)})),
+                )
+        pipeline.execute()
+
+
+def shares(size: Size) -> Iterator[range]:
+    """The turns before each kill, and those after the last."""
+    bounds = [size.results_each * n // (size.kills + 1) for n in range(size.kills + 2)]
+    yield from map(range, bounds, bounds[1:])
+
+
+def committed(server: RunningServer) -> str:
+    """How far the results are folded."""
+    return values(server, LEASE).get("committed", "")
+
+
+def _has_folded(server: RunningServer, place: str) -> bool:
+    """Whether anything was committed since the results were folded up to there."""
+    return committed(server) != place
+
+
+@pytest.mark.chaos
+def test_nothing_is_lost_and_nothing_counts_twice(
+    server: RunningServer, daemon: StartDaemon
+) -> None:
+    size = SIZE
+    orchestrator = daemon(server.url)
+
+    def next_synthesizer() -> Daemon:
+        flags = ("--batch-signals-max", str(BATCH))
+        return daemon(server.url, *flags, worker="synthesizer", lease_ms=size.lease_ms)
+
+    say(server, "STARTED", *map(agent_name, range(size.agents)))
+    *before, last = shares(size)
+    for turns in before:
+        place = committed(server)
+        put(server, size, turns)
+        synthesizer = next_synthesizer()
+        # It has begun with what there is: the kill finds it at work on the rest.
+        until(partial(_has_folded, server, place), synthesizer.said)
+        synthesizer.kill()
+    put(server, size, last)
+    say(server, "COMPLETED", *map(agent_name, range(size.agents)))
+    synthesizer = next_synthesizer()
+    until(lambda: is_folded(server), synthesizer.said, REST_SECONDS_MAX)
+    for one in (orchestrator, synthesizer):
+        one.terminate()
+        assert one.wait() == 0, one.said()
+
+    check_causes(server, size)
+    check_document(document(server, DEMO), size)
+    assert rows(server, DEAD) == []
+
+
+def check_causes(server: RunningServer, size: Size) -> None:
+    """Revisions are dense, make the document, and name each result once, whoever was killed."""
+    revisions = check_revisions(server, DEMO)
+    handed = [
+        row.id
+        for kind in ("STARTED", "PARTIAL_RESULT", "COMPLETED")
+        for row in rows(server, DEMO.log, type=kind, kind="signal")
+    ]
+    assert len(handed) == size.results + 2 * size.agents
+    assert Counter(causes(revisions)) == Counter(handed)
+    assert revisions[-1]["final"] == "1"
+    assert len(rows(server, DEMO.log, type="SYNTHESIZED")) == 1
+    assert server.cli("XLEN", RESULTS) == 0
+
+
+def check_document(found: dict[str, Any], size: Size) -> None:
+    """Every finding is there with what was found and by whom, and every counter is right."""
+    findings = found["findings"]
+    for number in range(size.agents):
+        for turn in range(size.results_each):
+            part = findings.pop(f"{number}/{turn}")
+            is_superseded = turn % SUPERSEDES == SUPERSEDES - 2 and turn + 1 < size.results_each
+            assert part["state"] == ("superseded" if is_superseded else "agreed")
+            ((agent, (statement,)),) = part["said"].items()
+            assert agent == agent_name(number)
+            assert statement.get("value", part.get("value")) == f"found in turn {turn}"
+    check_shared(findings, found["contradictions"], size)
+    done = found["document"]["/done"]
+    assert done["value"] == size.results
+    assert len(done["said"]) == size.agents
+    kinds = min(7, size.results_each)
+    assert sorted(part["value"] for part in found["items"].values()) == [
+        f"kind-{number}" for number in range(kinds)
+    ]
+    complete = found["complete"]
+    assert (complete["agents"], complete["reported"], complete["ended"]) == (size.agents,) * 3
+    assert (complete["percent"], complete["final"]) == (100, True)
+
+
+def check_shared(findings: dict[str, Any], contradictions: dict[str, Any], size: Size) -> None:
+    """What all agents speak of is in contradiction, with the value of each."""
+    spoken = {f"shared-{turn // SHARES % SHARED}" for turn in range(0, size.results_each, SHARES)}
+    assert set(findings) == spoken
+    assert set(contradictions) == {f"findings:{name}" for name in spoken}
+    for found in contradictions.values():
+        assert sorted(one["value"] for (one,) in found["values"]) == list(range(size.agents))
