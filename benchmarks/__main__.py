@@ -1,4 +1,4 @@
-"""`python -m benchmarks relay|startup`: measure, and print a small table or JSON."""
+"""`python -m benchmarks relay|startup|synthesis`: measure, and print a small table or JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import relay, report, server, startup, workload
+from benchmarks import relay, report, reporting, server, startup, synthesis, workload
 from benchmarks.failure import BenchmarkError
 from benchmarks.relay import Plan
 
@@ -19,6 +19,10 @@ SIGNALS_QUICK = 30_000
 
 #: Signals must outlast the first look by far.
 SIGNALS_MIN = 10_000
+
+#: Partial results of one run of `synthesis`; with --quick, enough for both ends to be compared.
+RESULTS = 100_000
+RESULTS_QUICK = 30_000
 
 ROUNDS = 3
 STARTUP_RUNS = 10
@@ -32,6 +36,8 @@ def main() -> int:
     try:
         if flags.benchmark == "relay":
             _relay(flags)
+        elif flags.benchmark == "synthesis":
+            _synthesis(flags)
         else:
             _startup(flags)
     except BenchmarkError as error:
@@ -65,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     relaying.add_argument("--verbose", action="store_true", help="show the keys that were written")
     starting = which.add_parser("startup", parents=[common], help=startup.__doc__)
     starting.add_argument("--runs", type=int, default=STARTUP_RUNS, help="%(default)s")
+    folding = which.add_parser("synthesis", parents=[common], help=synthesis.__doc__)
+    folding.add_argument("--results", type=_signals, help=f"results in each run ({RESULTS:,})")
+    folding.add_argument("--workload", choices=(*reporting.NAMES, "all"), default="all")
+    folding.add_argument("--quick", action="store_true", help="short runs, to see it work")
+    folding.add_argument("--no-kills", action="store_true", help="only what is left alone")
+    folding.add_argument("--no-latency", action="store_true", help="throughput only")
     return parser
 
 
@@ -98,6 +110,24 @@ def _relay(flags: argparse.Namespace) -> None:
     disturbed = report.noise(findings)
     if disturbed is not None:
         sys.stderr.write(f"{disturbed}\n")
+
+
+def _synthesis(flags: argparse.Namespace) -> None:
+    latency_s = LATENCY_SECONDS_QUICK if flags.quick else LATENCY_SECONDS
+    findings = synthesis.run(
+        synthesis.Plan(
+            binary=flags.server,
+            workloads=reporting.NAMES if flags.workload == "all" else (flags.workload,),
+            results=flags.results or (RESULTS_QUICK if flags.quick else RESULTS),
+            kills=(False,) if flags.no_kills else (False, True),
+            latency_seconds=0 if flags.no_latency else latency_s,
+            patient=not flags.quick,
+        )
+    )
+    if flags.json:
+        print(json.dumps(synthesis.document(findings), indent=2))
+    else:
+        print(synthesis.table(findings))
 
 
 def _startup(flags: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from benchmarks import workload
 from benchmarks.wire import Argument
-from benchmarks.workload import AGENTS, DEPENDENCY_AT, KEYS, SESSIONS
+from benchmarks.workload import AGENTS, DEPENDENCY_AT, KEYS, PERCENT_AT, SESSIONS
+from fabric.core.limits import PERCENT_STEP
 from fabric.store.keys import ORCHESTRATORS
 
 #: An input entry as the server gives it: id, flat fields.
@@ -57,12 +58,13 @@ class _Place:
     """All that is known of one agent."""
 
     __slots__ = (
-        "dependency", "inbox", "message", "name", "record", "sender", "session", "task",
+        "dependency", "inbox", "message", "name", "percent", "record", "sender", "session", "task",
         "task_record",
     )  # fmt: skip
 
     def __init__(self, number: int, mixed: bool, inbox: int) -> None:
         self.session = number % SESSIONS
+        self.percent = 0
         self.inbox = inbox
         self.name = workload.agent(number).encode()
         stream = workload.stream_of(number).encode()
@@ -95,6 +97,8 @@ class Writes:
             )
             self.keys.append(sessions[number % SESSIONS].inbox(consumer))
         self._logged = [0] * SESSIONS
+        #: Agents that have said nothing yet: the results hear of their first signal.
+        self._beginners = {place.name for place in self._places.values()}
 
     def arguments(self, entries: list[Entry], *, acknowledge: bool) -> list[Argument]:
         """Return the arguments that follow the fixed ones: counts, input ids, all writes."""
@@ -103,7 +107,7 @@ class Writes:
         tasks: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
         dependencies: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
         logged, places, mixed = self._logged, self._places, self._mixed
-        results = 5 * SESSIONS
+        results, beginners = 5 * SESSIONS, self._beginners
         for entry_id, fields in entries:
             place, kind, ms = places[fields[5]], fields[3], entry_id[:13]
             session = place.session
@@ -117,9 +121,15 @@ class Writes:
                 streams += (place.inbox, 13, follows, b"type", kind, *place.sender, cause)
                 streams += (b"payload", raw, b"hops", b"1")
                 dependencies[session][raw[DEPENDENCY_AT]] = place.dependency
-            elif kind == b"PARTIAL_RESULT":
-                streams += (results, 17, b"*", *fields[:8], *fields[10:12])
-                streams += (b"cause", cause, b"ms", ms, *fields[12:])
+            is_told = kind == b"PARTIAL_RESULT" or place.name in beginners
+            if kind == b"PROGRESS":
+                percent = int(fields[13][PERCENT_AT : fields[13].index(b",")])
+                is_told = is_told or percent // PERCENT_STEP != place.percent // PERCENT_STEP
+                place.percent = percent
+            if is_told:
+                beginners.discard(place.name)
+                streams += (results, 19, b"*", *fields[:8], *fields[10:12])
+                streams += (b"cause", cause, b"ms", ms, *fields[12:], b"percent", b"50")
             if mixed and kind != b"DEPENDENCY_RESOLVED":
                 tasks[session][place.task] = place.task_record
         ids = [entry_id for entry_id, _ in entries] if acknowledge else []

@@ -32,6 +32,9 @@ _SEED = 20_251_230
 #: Where the dependency's name stands in the payload of a DEPENDENCY_RESOLVED.
 DEPENDENCY_AT = slice(18, 31)
 
+#: Where the percentage begins in the payload of a PROGRESS.
+PERCENT_AT = 11
+
 _CHECKPOINTS = ("files_read", "issues_found", "recommendations_drafted")
 
 

@@ -1,0 +1,82 @@
+"""What agents report, for the synthesizer: partial results in the client's own spelling.
+
+`findings`: each result is one finding with a key of its own. `counters`: all agents bring the same
+few numbers of one document up to date. `revised`: findings of which every second one supersedes the
+one before. `mix`: of twenty results ten findings, four that supersede, four sets of counters, two
+lists; one of a hundred contradicts what another agent has said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.workload import KEYS
+from fabric.store.keys import SessionKeys
+
+#: Agents of the one session.
+AGENTS = 200
+
+NAMES = ("findings", "counters", "revised", "mix")
+
+SESSION = "bench"
+KEYS_OF_SESSION: SessionKeys = KEYS.session(SESSION)
+
+#: Numbers of a document that all agents bring up to date.
+COUNTERS = ("files", "lines", "warnings", "errors", "seconds")
+
+#: Results of `mix` among which one contradicts.
+_CONTRADICTS = 100
+
+#: Different items of the lists in `mix`.
+_TAGS = 50
+
+
+def agent(number: int) -> str:
+    """Name an agent."""
+    return f"agent-{number:03d}"
+
+
+def key(position: int) -> str:
+    """Name what the finding of a result is about."""
+    return f"src/module-{position % 97:02d}/file-{position:07d}.py"
+
+
+def entries(name: str, count: int) -> Iterator[tuple[bytes, ...]]:
+    """Yield the ingress entries of a kind of results, the agents by turns."""
+    for position in range(count):
+        number, seq = position % AGENTS, position // AGENTS + 1
+        payload = json.dumps({"partial": partial(name, position)}, separators=(",", ":"))
+        yield (
+            b"session", SESSION.encode(),
+            b"type", b"PARTIAL_RESULT",
+            b"emitter", agent(number).encode(),
+            b"stream", b"A",
+            b"seq", b"%d" % seq,
+            b"incarnation", b"1",
+            b"payload", payload.encode(),
+        )  # fmt: skip
+
+
+def partial(name: str, position: int) -> dict[str, Any]:
+    """Return one partial result."""
+    # By rounds, so that each agent gives results of every sort.
+    turn = position // AGENTS
+    if name == "mix":
+        name = ("findings", "counters", "findings", "revised", "findings")[turn % 5]
+        if turn % 10 == 9:
+            return {"tags": [f"tag-{position % _TAGS:02d}"]}
+        if position % _CONTRADICTS == 0:
+            return {"findings": [{"key": f"port-{turn}", "value": position % AGENTS}]}
+    if name == "counters":
+        return {one: turn * 10 + place for place, one in enumerate(COUNTERS)}
+    finding: dict[str, Any] = {
+        "key": key(position),
+        "value": "an import that nothing in the file uses",
+        "evidence": f"line {position % 400}",
+        "confidence": 0.8,
+    }
+    if name == "revised" and turn % 2:
+        finding["supersedes"] = [key(position - AGENTS)]
+    return {"findings": [finding]}

@@ -1,0 +1,211 @@
+"""`synthesis`: the synthesizer folds what 200 agents report, left alone and killed every second."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import contender, folding, proof, reporting
+from benchmarks.failure import BenchmarkError
+from benchmarks.folding import COMPARED, LOOK_SECONDS, STALL_SECONDS_MAX, STEP, WARM_UP, Course
+from benchmarks.holding import drained
+from benchmarks.process import wait_for_quiet, working
+from benchmarks.revealing import Delay, delay
+from benchmarks.server import Server, running
+from benchmarks.terminal import progress
+from benchmarks.wire import Argument, Connection
+from benchmarks.workload import KEYS
+
+#: Steps left out at the start, and those compared at either end, by their medians: single ones are
+#: uneven.
+WARM_UP_STEPS = WARM_UP // STEP
+COMPARED_STEPS = COMPARED // STEP
+
+#: Longest time for the orchestrator to work off what the agents have said, s.
+FILL_SECONDS_MAX = 600.0
+
+#: Share of one processor that other programs may take when a run begins, and how long to wait, s.
+QUIET_SHARE_MAX, QUIET_SECONDS_MAX = 0.15, 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. `patient` waits for a quiet machine."""
+
+    binary: Path
+    workloads: tuple[str, ...]
+    results: int
+    kills: tuple[bool, ...]
+    latency_seconds: float
+    patient: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run found. `worker_bytes` is the largest resident memory of a worker,
+    `server_bytes` what the synthesis takes in the server's memory, its revisions included.
+    """
+
+    workload: str
+    is_killed: bool
+    course: Course
+    revisions: int
+    worker_bytes: int
+    server_bytes: int
+
+    @property
+    def rate(self) -> float:
+        """Results a second, from the first commit to the last."""
+        return self.course.results / self.course.seconds
+
+    @property
+    def ends_ms(self) -> tuple[float, float] | None:
+        """The time of a step at the start and at the end, of those without a kill."""
+        kept = [one for one in self.course.steps_ms[WARM_UP_STEPS:] if one is not None]
+        if len(kept) < 2 * COMPARED_STEPS:
+            return None
+        return statistics.median(kept[:COMPARED_STEPS]), statistics.median(kept[-COMPARED_STEPS:])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was measured."""
+
+    version: str
+    runs: list[Run]
+    delays: list[Delay]
+
+
+def run(plan: Plan) -> Findings:
+    """Measure everything, and check each synthesis. Raises BenchmarkError."""
+    runs: list[Run] = []
+    delays: list[Delay] = []
+    version = ""
+    for name in plan.workloads:
+        with running(plan.binary) as server:
+            version = _version(server)
+            ids = _fill(server, name, plan.results)
+            for is_killed in plan.kills:
+                if plan.patient:
+                    wait_for_quiet(QUIET_SHARE_MAX, QUIET_SECONDS_MAX)
+                progress(f"{name}: folding{', killed every second' if is_killed else ''}")
+                runs.append(_fold(server, name, ids, is_killed=is_killed))
+    if plan.latency_seconds:
+        with running(plan.binary) as server:
+            delays += delay(server, plan.latency_seconds)
+    progress("")
+    return Findings(version, runs, delays)
+
+
+def _fill(server: Server, name: str, results: int) -> list[bytes]:
+    """Have the orchestrator write the results; keep them for all runs, and return their ids."""
+    progress(f"{name}: the orchestrator passes on {results:,} results")
+    start_ms = contender.first_ms()
+    connection = server.connect()
+    commands: list[tuple[Argument, ...]] = []
+    for position, fields in enumerate(reporting.entries(name, results)):
+        commands.append(("XADD", KEYS.signals, f"{start_ms + position}-0", *fields))
+    connection.pipeline(commands)
+    with working("workers", "orchestrator", "--redis-url", server.url) as worker:
+        deadline = time.monotonic() + FILL_SECONDS_MAX
+        while connection.call("XLEN", KEYS.signals):
+            worker.check()
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the orchestrator is not done:\n{worker.words()}")
+            time.sleep(LOOK_SECONDS)
+    ids = [entry_id for entry_id, _ in connection.call("XRANGE", KEYS.results, "-", "+")]
+    if len(ids) != results:
+        raise BenchmarkError(f"{len(ids)} of {results} results have come through")
+    connection.call("COPY", KEYS.results, KEYS.results, "DB", contender.TEMPLATES)
+    connection.close()
+    return ids
+
+
+def _fold(server: Server, name: str, ids: list[bytes], *, is_killed: bool) -> Run:
+    """Let the synthesizer fold all results, and check what has become of them."""
+    connection, templates = server.connect(), server.connect(contender.TEMPLATES)
+    connection.call("FLUSHDB")
+    empty_bytes = _used_bytes(connection)
+    templates.call("COPY", KEYS.results, KEYS.results, "DB", 0)
+    templates.close()
+    with folding.crew(server, is_killed=is_killed) as crew:
+        course = folding.watch(connection, crew, ids)
+        drained(connection, KEYS.results, STALL_SECONDS_MAX)
+        peak_bytes = crew.peak_bytes
+    used_bytes = _used_bytes(connection) - empty_bytes
+    progress(f"{name}: checking the synthesis")
+    revisions = proof.check(connection, name, len(ids))
+    connection.close()
+    return Run(name, is_killed, course, revisions, peak_bytes, used_bytes)
+
+
+def table(findings: Findings) -> str:
+    """Return the findings as lines of text."""
+    heads = (
+        "results/s", "first ms", "last ms", "last/first", "worker µs", "first", "last",
+        "server µs", "revisions",
+        "worker MB", "server MB", "bytes each", "kills",
+    )  # fmt: skip
+    count = max((len(one.course.steps_ms) for one in findings.runs), default=0)
+    lines = [
+        f"Redis {findings.version}, {reporting.AGENTS} agents; first and last: {STEP:,} results, "
+        f"medians of {COMPARED_STEPS} among {count}",
+        "",
+        f"{'':20}" + "".join(f"{head:>11}" for head in heads),
+    ]
+    lines += [_row(one) for one in findings.runs]
+    for one in findings.delays:
+        lines.append(
+            f"from XADD to the revision read, {one.rate}/s: "
+            f"p50 {one.p50_ms:.2f} ms, p99 {one.p99_ms:.2f} ms, of {one.count}"
+        )
+    return "\n".join(lines)
+
+
+def document(findings: Findings) -> dict[str, Any]:
+    """Return the findings as data."""
+    return {
+        "redis": findings.version,
+        "runs": [asdict(one) | {"rate": one.rate, "ends_ms": one.ends_ms} for one in findings.runs],
+        "latency": [asdict(one) for one in findings.delays],
+    }
+
+
+def _row(one: Run) -> str:
+    course, ends = one.course, one.ends_ms
+    cells: Iterator[str] = iter(
+        (
+            f"{one.rate:,.0f}",
+            *((f"{ends[0]:.0f}", f"{ends[1]:.0f}", f"{ends[1] / ends[0]:.2f}") if ends else "---"),
+            _micros(course.worker_s, course.results),
+            *((f"{us:.0f}" for us in course.ends_us) if course.ends_us else "--"),
+            _micros(course.server_s, course.results),
+            f"{one.revisions:,}",
+            f"{one.worker_bytes / 1e6:.0f}",
+            f"{one.server_bytes / 1e6:.0f}",
+            f"{one.server_bytes / course.results:,.0f}",
+            str(course.kills),
+        )
+    )
+    label = f"{one.workload}, killed" if one.is_killed else one.workload
+    return f"{label:20}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _micros(spent_s: float | None, results: int) -> str:
+    return "-" if spent_s is None else f"{spent_s / results * 1e6:.0f}"
+
+
+def _used_bytes(connection: Connection) -> int:
+    information: bytes = connection.call("INFO", "memory")
+    return int(information.partition(b"used_memory:")[2].split()[0])
+
+
+def _version(server: Server) -> str:
+    connection = server.connect()
+    information: bytes = connection.call("INFO", "server")
+    connection.close()
+    return information.decode().partition("redis_version:")[2].split()[0]
