@@ -119,6 +119,7 @@ def test_all_faults_are_told_at_once_by_line() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -13,6 +13,11 @@ from typing import IO, Final
 WITHHELD: Final = "FABRIC_REDIS_URL"
 
 
+def environment() -> dict[str, str]:
+    """Return what a program is told of our environment."""
+    return {name: value for name, value in os.environ.items() if name.upper() != WITHHELD}
+
+
 async def run(argv: Sequence[str], given: IO[bytes], answer: IO[bytes], limit_s: float) -> int:
     """Run a program to its end; return its exit code, or -n when signal n has ended it.
 
@@ -22,7 +27,7 @@ async def run(argv: Sequence[str], given: IO[bytes], answer: IO[bytes], limit_s:
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
-        env={name: value for name, value in os.environ.items() if name.upper() != WITHHELD},
+        env=environment(),
         stdin=given,
         stdout=answer,
         stderr=asyncio.subprocess.DEVNULL,

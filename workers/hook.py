@@ -14,14 +14,13 @@ import signal
 from contextlib import suppress
 from typing import Final
 
+from workers import child
+
 logger = logging.getLogger("fabric.hook")
 
 #: Runs at a time; others wait their turn. A fleet that asks all at once must not fork as many
 #: programs, and one that hangs must not keep the others from being told.
 PROCESSES_MAX: Final = 4
-
-#: Not handed down: the server's URL may hold a password. Names of settings have no case.
-_WITHHELD: Final = "FABRIC_REDIS_URL"
 
 
 class Hook:
@@ -83,10 +82,9 @@ class Hook:
                 await _kill(process)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        kept = {name: value for name, value in os.environ.items() if name.upper() != _WITHHELD}
         return await asyncio.create_subprocess_exec(
             *self._argv,
-            env=kept,
+            env=child.environment(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -8,11 +8,12 @@ from fabric.core.contradiction import Settled
 from fabric.core.field import Percent
 from fabric.core.finding import Refined as RefinedSignal
 from fabric.core.fold import Result
-from fabric.core.signal import Failed, SignalType
+from fabric.core.signal import Failed, Signal, SignalType
 from fabric.core.synthesis.part import Verdict
 from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, is_part, statements
 from fabric.core.synthesis.state import Refined
 from fabric.core.synthesis.statement import canonical_raw
+from fabric.core.synthesis.strategy import Strategies
 from fabric.errors import SignalError
 from fabric.wire import bound, complaint
 from fabric.wire.entry import counter, name, session_name
@@ -27,6 +28,19 @@ _TYPES = {kind.value.encode(): kind for kind in SignalType}
 
 #: Signals that give something to the synthesis. By any other one an agent has begun.
 _GIVING = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.COMPLETED})
+
+#: How documents are taken apart where no rule says otherwise.
+_DEFAULTS = Strategies()
+
+
+def check(signal: Signal) -> None:
+    """Refuse a signal whose result would not be folded, before it is sent. Raises SignalError."""
+    if signal.type not in _GIVING:
+        return
+    said = Said(signal.emitter, signal.incarnation, 0, 0)
+    found = statements(_decode_given(signal.raw), said, _DEFAULTS.of)
+    if isinstance(found, Refusal):
+        raise SignalError(found.code, "partial", found.given, found.allowed)
 
 
 def session_of(fields: list[bytes]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import redis
+
 from tests.servers import RunningServer
 
 #: Seconds for a command that is to end by itself; only a failure takes them all.
@@ -84,6 +86,13 @@ class Shell:
         )
         self.started.append(process)
         return process
+
+    def records(self, kind: str) -> dict[str, Any]:
+        """What the session's hash of a kind holds; read directly, so looking starts no process."""
+        session = self.variables["FABRIC_SESSION"]
+        with redis.Redis.from_url(self.variables["FABRIC_REDIS_URL"]) as client:
+            found = client.hgetall(f"fabric:{{0}}:{session}:{kind}")
+        return {name.decode(): json.loads(value) for name, value in dict(found).items()}
 
     def close(self) -> None:
         """Leave nothing running."""

@@ -13,8 +13,7 @@ from tests.waiting import until
 @pytest.fixture
 def refused(shell: Shell, session: str, server: RunningServer) -> Shell:
     """A shell with two dead letters: A is refused as ended, and an entry has no known type."""
-    shell.good("emit", "COMPLETED")
-    shell.good("emit", "PROGRESS(5%)")
+    shell.good("emit", "-", given="COMPLETED\nPROGRESS(5%)\n")
     server.cli("XADD", "fabric:{0}:signals", "*", "session", session, "type", "NO", "emitter", "A")
     until(lambda: len(shell.good("dead", "--json").lines) == 2)
     return shell
@@ -91,6 +90,7 @@ def test_what_is_still_wrong_comes_back(refused: Shell) -> None:
     assert len({one["id"] for one in letters(refused)} - before) == 1
 
 
+@pytest.mark.slow
 def test_all_of_a_session_are_thrown_away(refused: Shell, server: RunningServer) -> None:
     other = refused.good("emit", "COMPLETED", FABRIC_SESSION="other")
     assert other.out

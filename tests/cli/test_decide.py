@@ -11,6 +11,9 @@ from tests.cli.process import Shell, end
 from tests.servers import RunningServer
 from tests.waiting import until
 
+#: Many processes; what they show is tested in the library too.
+pytestmark = pytest.mark.slow
+
 #: Seconds for a wait that is to end without an answer.
 SOON = "1"
 

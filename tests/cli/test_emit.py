@@ -46,6 +46,7 @@ def sent(server: RunningServer, shell: Shell) -> dict[str, object]:
 ENVELOPE = {"session": "s", "emitter": "A"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

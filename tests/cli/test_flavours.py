@@ -1,10 +1,13 @@
 """The way of two agents through the command line, on every flavour of server."""
 
+import pytest
+
 from tests.cli.process import Shell, end
 from tests.servers import RunningServer
 from tests.waiting import until
 
 
+@pytest.mark.slow
 def test_two_agents(lone: Shell, started_server: RunningServer) -> None:
     if not started_server.alive:
         started_server.start()

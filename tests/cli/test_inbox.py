@@ -1,5 +1,7 @@
 """`fabric inbox`: what has come, in order, once; or again."""
 
+import json
+
 import pytest
 
 from fabric.client import inbox as paging
@@ -12,11 +14,14 @@ from tests.waiting import until
 @pytest.fixture
 def told(shell: Shell, session: str, server: RunningServer) -> Shell:
     """A shell whose agent A has been told four things, by log id 2-1, 3-1, 4-1 and 5-1."""
-    shell.good("emit", "STARTED", 'produces=["x","y"]')
-    shell.good("emit", "BLOCKED(x)", FABRIC_AGENT="B", FABRIC_STREAM="B")
-    shell.good("emit", "CHECKPOINT_REACHED(c)", FABRIC_AGENT="B")
-    shell.good("emit", "CHECKPOINT_REACHED(d)", FABRIC_AGENT="B")
-    shell.good("emit", "BLOCKED(y)", FABRIC_AGENT="C")
+    said = [
+        {"type": "STARTED", "produces": ["x", "y"]},
+        {"type": "BLOCKED(x)", "emitter": "B", "stream": "B"},
+        {"type": "CHECKPOINT_REACHED(c)", "emitter": "B"},
+        {"type": "CHECKPOINT_REACHED(d)", "emitter": "B"},
+        {"type": "BLOCKED(y)", "emitter": "C"},
+    ]
+    shell.good("emit", "-", given="\n".join(map(json.dumps, said)))
     until(lambda: server.cli("XLEN", f"fabric:{{0}}:{session}:inbox:A") == 2)
     return shell
 

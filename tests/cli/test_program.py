@@ -110,6 +110,7 @@ UNREADABLE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "code"), [*((url, 6) for url in UNREACHABLE), *((url, 2) for url in UNREADABLE)]
 )

@@ -89,6 +89,7 @@ def test_killed_it_takes_its_workers_along_and_the_next_one_takes_over(here: She
             assert is_gone(first.server_pid)
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_killed_is_started_again(here: Shell) -> None:
     with up(here) as running, running.client() as client:
         assert running.handle() == 1

@@ -9,6 +9,9 @@ from tests.cli.process import Shell, end, is_following
 from tests.servers import RunningServer
 from tests.waiting import until
 
+#: Many processes; what they show is tested in the library too.
+pytestmark = pytest.mark.slow
+
 #: Seconds for a wait that is to end without an answer: long enough for the orchestrator to hear of
 #: it, which takes some milliseconds.
 SOON = "1"
@@ -24,13 +27,11 @@ def producer(shell: Shell) -> Shell:
 
 
 def agents(shell: Shell) -> dict[str, Any]:
-    done = shell.run("status", "--json")
-    return dict(done.json["agents"]) if done.code == 0 else {}
+    return shell.records("agents")
 
 
 def waiters(shell: Shell, name: str = "x") -> list[str]:
-    dependencies = shell.run("status", "--json").json["dependencies"]
-    return list(dependencies.get(name, {}).get("waiters", {}))
+    return list(shell.records("dependencies").get(name, {}).get("waiters", {}))
 
 
 def test_a_dependency_that_comes(producer: Shell) -> None:

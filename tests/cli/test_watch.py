@@ -11,6 +11,9 @@ from tests.cli.process import Shell, end
 from tests.servers import RunningServer
 from tests.waiting import until
 
+#: Many processes; what they show is tested in the library too.
+pytestmark = pytest.mark.slow
+
 #: The first half of the seeds' example session: who says what.
 EXAMPLE = [
     ("A", "A", ["STARTED", 'produces=["schema-change"]', "--task", "Review auth module"]),

@@ -203,6 +203,7 @@ async def test_two_wait_for_one_thing_in_one_agent(server: RunningServer) -> Non
         assert await long == "x.py"
 
 
+@pytest.mark.slow
 async def test_the_time_out_holds_though_the_server_is_away(
     server: RunningServer,
     proxy: Callable[[RunningServer], Proxy],

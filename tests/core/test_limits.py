@@ -1,6 +1,7 @@
 """Limits that a scenario would be too long for."""
 
 import msgspec
+import pytest
 
 from fabric.core.decision import Outcome
 from fabric.core.limits import AGENT_WAITS_MAX, TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
@@ -45,6 +46,7 @@ def test_a_task_keeps_the_last_findings_each_in_a_short_line() -> None:
     assert task.partial_findings[-3:] == ["0 n0", "1 n1", "2 n2"]
 
 
+@pytest.mark.slow
 def test_thousands_who_wait_are_each_told_in_a_few_bytes() -> None:
     """A list of all of them in each message would grow as the square of their number."""
     play = Play()

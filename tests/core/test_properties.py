@@ -241,6 +241,7 @@ def arbitrary(seed: int, number: int = 1_500) -> bytes:
     return hashlib.sha256(b"".join([*play.outcome, written(play.session)])).digest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_processes_agree_whatever_the_order_of_their_sets(seed: int) -> None:
     program = "from tests.core.test_properties import arbitrary; import sys;"

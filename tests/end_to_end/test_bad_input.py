@@ -121,6 +121,7 @@ def test_the_same_field_twice(place: Place) -> None:
     assert "emitter" in letter["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "field", ["session", "type", "emitter", "stream", "payload", "at", "seq", "incarnation",
               "task", "trace", "sig", "partial", "signal"]

@@ -163,6 +163,7 @@ def _places(report: dict[str, Any], *rows: tuple[str, str]) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_two_fixers_of_one_file_overwrite_nothing(project: Path) -> None:
     """Priority decides who goes first, a barrier stops all, and each file holds both edits."""
     before = _checksums(project / "code")
@@ -206,6 +207,7 @@ def test_two_fixers_of_one_file_overwrite_nothing(project: Path) -> None:
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_a_single_file_is_enough(project: Path) -> None:
     """Both fixers are done with it before the barrier, and stay for it all the same."""
     done = _demo(project, "code/shop/price.py", "--json")

@@ -145,7 +145,7 @@ FOLDED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [SIGNALS, RESULTS])
+@pytest.mark.parametrize("stream", [SIGNALS, pytest.param(RESULTS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FOLDED)
 def test_it_is_folded_under_its_key(
     place: Place, demo: SessionKeys, name: str, stream: str

@@ -118,7 +118,11 @@ def ingress(server: RunningServer, size: Size) -> int:
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"partitions-{size.partitions}")
+@pytest.mark.parametrize(
+    "size",
+    [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.slow)],
+    ids=lambda size: f"partitions-{size.partitions}",
+)
 def test_nothing_is_lost_and_nothing_happens_twice(
     server: RunningServer, daemon: StartDaemon, tmp_path: Path, size: Size
 ) -> None:

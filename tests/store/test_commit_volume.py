@@ -1,5 +1,7 @@
 """Commits of thousands of records, fields, forms and keys, on every store."""
 
+import pytest
+
 from fabric.core.record import Agent, AgentStatus
 from fabric.core.session import Session
 from fabric.store import state
@@ -12,6 +14,7 @@ NAMES = Namespace().partition(0)
 KEYS = NAMES.session("s")
 
 
+@pytest.mark.slow
 async def test_thousands_of_records_go_into_one_commit(backend: Backend) -> None:
     """A server's Lua passes at most some 8,000 arguments to one command."""
     store = backend.open()

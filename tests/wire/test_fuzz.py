@@ -122,6 +122,7 @@ def test_noise_in_a_document(kind: bytes, document: Any, chance: random.Random) 
     outcome(fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SignalType)
 def test_what_breaks_parsers_in_every_field_of_every_type(kind: SignalType) -> None:
     for field, value in itertools.product(NAMES, NASTY):

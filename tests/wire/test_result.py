@@ -15,7 +15,8 @@ from fabric.core.limits import PARTIAL_PARTS_MAX, PAYLOAD_BYTES_MAX
 from fabric.core.signal import SignalType
 from fabric.core.synthesis.strategy import Strategies
 from fabric.errors import SignalError
-from fabric.wire.result import decode, session_of
+from fabric.wire import entry
+from fabric.wire.result import check, decode, session_of
 from tests.core.effort import examples
 from tests.core.synthesizing import Folding
 from tests.wire.entry import checked
@@ -184,24 +185,24 @@ def test_what_breaks_parsers_in_every_field_of_every_type(kind: str, field: str)
         outcome(fields_of(**{"type": kind, field: value}))
 
 
-values = st.recursive(
+leaves = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats()
     | st.text(st.characters(), max_size=5)
-    | st.sampled_from(["findings:k", "document:/n", "items:/l=1", "agents:A", "k", "x" * 600]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["findings", "key", "value", "withdrawn", "supersedes", "confidence"])
-            | st.text(st.characters(), max_size=3),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=8,
+    | st.sampled_from(["findings:k", "document:/n", "items:/l=1", "agents:A", "k", "x" * 600])
 )
+members = st.sampled_from(
+    ["findings", "key", "value", "withdrawn", "supersedes", "confidence"]
+) | st.text(st.characters(), max_size=3)
+
+
+def within(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return inner | st.lists(inner, max_size=3) | st.dictionaries(members, inner, max_size=4)
+
+
+values = within(within(within(leaves)))
 PAYLOAD_FIELDS = [
     *("partial", "result", "error", "part", "decision", "by", "chosen", "rejected", "value"),
     *("refiner", "revision"),
@@ -228,3 +229,12 @@ def test_noise_in_every_field(kind: str, given: dict[str, bytes]) -> None:
 @given(st.lists(st.sampled_from([name.encode() for name in GOOD]) | st.binary(), max_size=9))
 def test_noise_instead_of_fields(fields: list[bytes]) -> None:
     outcome(fields)
+
+
+def test_what_would_not_be_folded_is_told_before_it_is_sent() -> None:
+    fields = [b"session", b"s", b"type", b"PARTIAL_RESULT", b"emitter", b"A"]
+    many = {f"k{number}": 1 for number in range(PARTIAL_PARTS_MAX + 1)}
+    signal = entry.decode([*fields, b"payload", msgspec.json.encode({"partial": many})])
+    with pytest.raises(SignalError, match=f"more than {PARTIAL_PARTS_MAX} values"):
+        check(signal)
+    check(entry.decode([*fields, b"payload", b'{"partial": {"k": 1}}']))

@@ -176,6 +176,7 @@ async def test_a_program_that_reads_nothing(caplog: pytest.LogCaptureFixture) ->
     assert caplog.records == []
 
 
+@pytest.mark.slow
 async def test_a_run_over_its_time_is_killed_with_what_it_started(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -65,6 +65,7 @@ async def test_a_run_that_comes_to_nothing_is_logged_and_made_again(
     assert refined(store) == []
 
 
+@pytest.mark.slow
 async def test_a_run_over_its_time_is_killed_with_what_it_started(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

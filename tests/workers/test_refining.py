@@ -162,6 +162,7 @@ async def test_a_timer_of_a_refiner_that_is_not_there_goes(
     assert values(store).keys() == {"count"}
 
 
+@pytest.mark.slow
 def test_a_synthesizer_killed_during_a_run_leaves_it_to_the_next(
     server: RunningServer,
     daemon: StartDaemon,

@@ -12,6 +12,7 @@ from fabric.client.emitter import Emitter
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, ServerError
 from fabric.wire.entry import decode
+from fabric.wire.result import check
 from fabric.wire.spelling import encode
 
 logger = logging.getLogger("fabric.agent")
@@ -100,7 +101,7 @@ class Voice:
         if hops and kind not in NO_ANSWERS:
             document["hops"] = hops
         entry = encode(document)
-        decode(entry)
+        check(decode(entry))
         # The number is spent even when sending fails: the signal may have arrived all the same.
         self._seq += 1
         if numbered is not None:
