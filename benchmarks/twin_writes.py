@@ -124,7 +124,7 @@ class Writes:
             is_told = kind == b"PARTIAL_RESULT" or place.name in beginners
             if kind == b"PROGRESS":
                 percent = int(fields[13][PERCENT_AT : fields[13].index(b",")])
-                is_told = is_told or percent // PERCENT_STEP != place.percent // PERCENT_STEP
+                is_told = is_told or percent // PERCENT_STEP > place.percent // PERCENT_STEP
                 place.percent = percent
             if is_told:
                 beginners.discard(place.name)

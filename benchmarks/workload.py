@@ -32,6 +32,9 @@ _SEED = 20_251_230
 #: Where the dependency's name stands in the payload of a DEPENDENCY_RESOLVED.
 DEPENDENCY_AT = slice(18, 31)
 
+#: Signals of the fleet in which each of its agents comes a percent further.
+SIGNALS_PER_PERCENT = 1_000
+
 #: Where the percentage begins in the payload of a PROGRESS.
 PERCENT_AT = 11
 
@@ -104,7 +107,7 @@ def _payload(number: int, kind: str, position: int, checkpoint: str) -> str:
         )
     if kind == "PROGRESS":
         return (
-            f'{{"percent":{position % 100},"checkpoint":"{checkpoint}",'
+            f'{{"percent":{position // SIGNALS_PER_PERCENT % 100},"checkpoint":"{checkpoint}",'
             f'"detail":"file {position:08d} read, nothing new in it, on to the next"}}'
         )
     if kind == "PARTIAL_RESULT":

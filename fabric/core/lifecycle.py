@@ -224,7 +224,7 @@ def _pass(
 
 def _is_told(before: float, after: float) -> bool:
     """Whether a percentage has come so far that the synthesizer is to know."""
-    return before // PERCENT_STEP != after // PERCENT_STEP
+    return after // PERCENT_STEP > before // PERCENT_STEP
 
 
 def _expected_end(agent: Agent, now_ms: int) -> int | None:

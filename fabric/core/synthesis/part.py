@@ -39,7 +39,7 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-class Edge(Struct, frozen=True, order=True):
+class Edge(Struct, frozen=True, order=True, gc=False):
     """A finding somewhere that supersedes what is said here: its key, its agent, its log number."""
 
     key: str
@@ -62,7 +62,7 @@ class Verdict(Struct, omit_defaults=True):
     value: Raw | UnsetType = UNSET
 
 
-class Beginning(Struct, frozen=True, order=True):
+class Beginning(Struct, frozen=True, order=True, gc=False):
     """Who was the first to speak of a part, by log number, and when."""
 
     log: int
@@ -70,7 +70,7 @@ class Beginning(Struct, frozen=True, order=True):
     agent: str
 
 
-class Part(Struct, omit_defaults=True):
+class Part(Struct, omit_defaults=True, gc=False):
     """What is said of one thing, by agent, the last statement first; and what comes of it."""
 
     state: State

@@ -50,7 +50,7 @@ class Standing(StrEnum):
 SAID = frozenset({Standing.HOLDS, Standing.SUPERSEDED, Standing.REJECTED})
 
 
-class Statement(Struct, omit_defaults=True):
+class Statement(Struct, omit_defaults=True, gc=False):
     """One agent's word about one thing; with `withdrawn`, that it says nothing about it any more.
 
     `log` is the number of the log entry that said it (its id is `<log>-0`), `ms` its time. A value
