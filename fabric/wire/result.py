@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET
 
 from fabric.core.contradiction import Settled
 from fabric.core.field import Percent
@@ -86,7 +87,7 @@ def _result(
             said.ms,
             settled.chosen,
             settled.rejected,
-            settled.value,
+            canonical_raw(settled.value) if isinstance(settled.value, msgspec.Raw) else UNSET,
         )
         return Result(kind, said, verdict=(settled.part, verdict))
     if kind is SignalType.REFINED:

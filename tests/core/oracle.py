@@ -191,10 +191,17 @@ def judged(history: list[Event], rules: Rules) -> Parts:
         for agent, word in words.items()
         for target in word[3]
     ]
-    verdicts = {}
+    verdicts: dict[str, Event] = {}
     for one in sorted(history, key=lambda event: event.log):
         if one.verdict is not None:
-            verdicts[one.verdict[0]] = one
+            part, chosen, others = one.verdict
+            earlier = verdicts.get(part)
+            if earlier is not None and earlier.verdict is not None:
+                # What was considered once is not asked about again, unless it is chosen now.
+                _, former, rejected = earlier.verdict
+                others = [*others, former, *rejected]
+            others = [value for value in others if text(value) != text(chosen)]
+            verdicts[part] = one._replace(verdict=(part, chosen, others))
     parts: Parts = {}
     for part, words in said.items():
         section, _, name = part.partition(":")

@@ -238,3 +238,10 @@ def test_what_would_not_be_folded_is_told_before_it_is_sent() -> None:
     with pytest.raises(SignalError, match=f"more than {PARTIAL_PARTS_MAX} values"):
         check(signal)
     check(entry.decode([*fields, b"payload", b'{"partial": {"k": 1}}']))
+
+
+def test_a_decision_s_value_is_taken_as_values_are_compared() -> None:
+    payload = json.dumps({**DECIDED, "value": {"b": [2.0], "a": 1}}).encode()
+    result = decode(fields_of(type="DECIDED", payload=payload), Strategies().of)
+    assert result.verdict is not None
+    assert result.verdict[1].value == msgspec.Raw(b'{"a":1,"b":[2]}')
