@@ -95,6 +95,8 @@ class Page:
             waiting = [name for name in dict.fromkeys([record.asker, *record.waiting]) if name]
             if waiting:
                 lines += _labelled("waiting", _cut(plain(", ".join(waiting))))
+            if record.concerned:
+                lines += _labelled("told", _cut(plain(", ".join(record.concerned))))
             return lines + _labelled("answer", [self._answer(one)])
         by = f"by {record.by}, " if record.by else ""
         lines += _labelled("decided", _cut(record.decision))

@@ -165,7 +165,7 @@ def _told(asked: Question, decided: Question) -> list[str]:
     """Name the agents that get the answer: the asker, and who waits for it too."""
     # Nobody waits any more on one that is decided: those who did are in the earlier record.
     waiting = [*asked.record.waiting, *decided.record.waiting]
-    names = dict.fromkeys([decided.record.asker, *waiting])
+    names = dict.fromkeys([decided.record.asker, *waiting, *decided.record.concerned])
     return [name for name in names if name not in {"", ORCHESTRATOR}]
 
 
