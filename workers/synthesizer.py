@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from fabric.core.contradiction import SYNTHESIZER
-from fabric.core.fold import Result, fold, needs, sweep, touched
+from fabric.core.fold import SWEEP, Result, fold, needs, sweep, touched
 from fabric.core.limits import SWEEP_PARTS
 from fabric.core.rules import Rules
 from fabric.core.synthesis.publish import Publisher, Revision
@@ -35,21 +35,18 @@ logger = logging.getLogger("fabric.synthesizer")
 #: Bytes that a statement comes to in a commit besides its value: its record, twice, and its index.
 STATEMENT_BYTES = 600
 
-#: Timers of a session are `<session>:sweep:<agent>`, and those of `refining.py`.
-SWEEP_TIMER = "sweep"
-
 _encode = msgspec.json.Encoder().encode
 
 
 class _Alarm:
-    """A timer that is due: parts of an agent that are to be judged anew."""
+    """A timer that is due, `<session>:sweep:<agent>`: parts that are to be judged anew."""
 
     __slots__ = ("agent", "is_over", "member", "names", "session")
 
     def __init__(self, member: bytes) -> None:
         self.member = member
         self.session, _, timer = member.decode("utf-8", "replace").partition(":")
-        self.agent = timer.removeprefix(f"{SWEEP_TIMER}:")
+        self.agent = timer.removeprefix(f"{SWEEP}:")
         self.names: list[str] = []
         self.is_over = True
 
@@ -120,7 +117,7 @@ class Synthesizer:
 
     async def _look_up(self, synthesis: Synthesis, alarm: _Alarm) -> None:
         """Find the parts that are next to be judged anew, and bring them into memory."""
-        field = f"sweep:{alarm.agent}"
+        field = f"{SWEEP}:{alarm.agent}"
         await self._syntheses.load(synthesis, (field, f"{AGENTS}:{alarm.agent}"))
         sweeping = synthesis.records.get(field)
         if not isinstance(sweeping, Sweep):
@@ -229,7 +226,7 @@ class Synthesizer:
             form, values = record.own(name, kind, SYNTHESIZER, _encode(payload))
             batch.append(self._names.signals, "*", form, values)
         for agent in revision.sweeps:
-            member = f"{name}:{SWEEP_TIMER}:{agent}"
+            member = f"{name}:{SWEEP}:{agent}"
             batch.write("ZADD", self._names.timers(SYNTHESIZERS), (now_ms, member))
             self._wake_at(now_ms)
         self._wake_at(self._refining.follow(batch, name, revision, now_ms))

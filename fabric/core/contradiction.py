@@ -164,12 +164,14 @@ def _short(value: Raw | UnsetType) -> Raw | UnsetType:
 
 def _question(session: Session, payload: ConflictDetected) -> Escalation:
     assert payload.part is not None
-    says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in payload.values]
-    options = [rival.agents[0] for rival in payload.values]
+    # Anybody may have said so: what is kept of it is bounded here, not by who sends it.
+    rivals = payload.values[:VALUES_TOLD_MAX]
+    says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in rivals]
+    options = [rival.agents[0] for rival in rivals]
     text = f"{payload.part}: {'; '.join(says)}. Whose value holds?"
     question = pose(session, CONTRADICTION, text, options, about=payload.part)
     question.concerned = list(dict.fromkeys(payload.agents))
-    choices = [Choice(rival.agents[0], rival.digest, rival.value) for rival in payload.values]
+    choices = [Choice(rival.agents[0], rival.digest, _short(rival.value)) for rival in rivals]
     question.context = Raw(_encode(Context(payload.part, choices)))
     return question
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from fabric.core.field import Count, Name, Names, Share
+from fabric.core.limits import LIST_ITEMS_MAX
 
 
 class Finding(Struct, frozen=True):
@@ -55,7 +56,7 @@ class Rival(Struct, frozen=True, omit_defaults=True):
     A value or evidence that is very large is left out; the synthesis has it.
     """
 
-    agents: Names
+    agents: Annotated[list[Name], Meta(min_length=1, max_length=LIST_ITEMS_MAX)]
     digest: str
     value: Raw | UnsetType = UNSET
     confidence: float | UnsetType = UNSET

@@ -173,7 +173,7 @@ def _follow(synthesis: Synthesis, result: Result, policy: RestartPolicy) -> None
     said = result.said
     agent = synthesis.agent(said.agent)
     complete = synthesis.complete
-    before, known = (agent.share(), agent.has_ended, agent.reported), structs.replace(agent)
+    known = structs.replace(agent)
     counted = {agent.incarnation, *agent.completed}
     if said.incarnation > agent.incarnation:
         counted.add(said.incarnation)
@@ -189,13 +189,13 @@ def _follow(synthesis: Synthesis, result: Result, policy: RestartPolicy) -> None
             agent.percent = max(agent.percent, result.percent)
     if result.statements and (not agent.reported or said.log < agent.reported):
         agent.reported, agent.reported_ms = said.log, said.ms
-    complete.shares += agent.share() - before[0]
-    complete.ended += agent.has_ended - before[1]
-    complete.reported += (agent.reported > 0) - (before[2] > 0)
+    complete.shares += agent.share() - known.share()
+    complete.ended += agent.has_ended - known.has_ended
+    complete.reported += (agent.reported > 0) - (known.reported > 0)
     if agent != known:
         synthesis.changed.add(f"{AGENTS}:{said.agent}")
     is_other = counted != {agent.incarnation, *agent.completed}
-    if before[2] and is_other and policy is RestartPolicy.REPLACE:
+    if known.reported and is_other and policy is RestartPolicy.REPLACE:
         _begin_sweep(synthesis, said.agent, "")
 
 

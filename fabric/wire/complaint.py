@@ -123,8 +123,9 @@ def _words(expected: inspect.Type) -> str:
         case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
             text = f"text of {least or 0} to {most} characters" if most else "text"
             return f"{text}, none of them a control character" if pattern else text
-        case inspect.ListType(item_type=item, max_length=most):
-            return f"a list{f' of at most {most} items' if most else ''}: each {_words(item)}"
+        case inspect.ListType(item_type=item, min_length=least, max_length=most):
+            bounds = f"{least} to {most}" if least else f"at most {most}"
+            return f"a list{f' of {bounds} items' if most else ''}: each {_words(item)}"
         case inspect.BoolType():
             return "true or false"
         case inspect.StructType():
