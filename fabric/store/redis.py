@@ -10,7 +10,7 @@ from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
-from fabric.store.switchboard import Switchboard
+from fabric.store.switchboard import EMITS, Switchboard
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
@@ -177,7 +177,7 @@ class RedisStore(Switchboard):
     ) -> list[bytes]:
         """See ClientStore."""
         key = self.namespace.partition(partition).source(group)
-        sending = scripts.emit(self._channel("emits", at=key), key, entries, ingress_max)
+        sending = scripts.emit(self._channel(EMITS, at=key), key, entries, ingress_max)
         return await self._on("stream", [key], sending)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
