@@ -34,13 +34,18 @@ class Route:
         self.is_settled = found.kind is not Kind.SERVER
         try:
             if found.kind is Kind.CLUSTER:
-                self.cluster = Cluster(cluster.seeds(found.hosts, self._options), self._options)
+                ways = cluster.seeds(found.hosts, self._options)
+                self.cluster = Cluster(ways, self._options)
             elif found.kind is Kind.SENTINELS:
                 self._way, self._sentinels = sentinel.way(found)
+                ways = [self._way]
             else:
-                self._way = Way(ConnectionPool(**self._options))
-        except ValueError as error:
-            raise ConfigError(f"the server's URL has an option of a wrong value: {error}") from None
+                ways = [Way(ConnectionPool(**self._options))]
+                self._way = ways[0]
+            # Nothing is dialled yet; a connection that cannot even be made is told of at once.
+            ways[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
+        except (TypeError, ValueError):
+            raise address.unreadable(has_options=True) from None
 
     async def settle(self) -> None:
         """Ask the server, once, whether it is one of a cluster. Raises as Channel.call does.
