@@ -77,6 +77,24 @@ async def test_a_failover_in_order(start: StartSentinels, flavour: str) -> None:
         assert errors
 
 
+async def test_a_primary_that_takes_writes_after_its_time(start: StartSentinels) -> None:
+    """Nothing tells its clients, for ten seconds: the sentinels are asked, unasked for."""
+    service = start()
+    async with connected(service.url) as store:
+        await emit(store, 1)
+        service.wait_healthy()
+        before = service.primary
+        after = await asyncio.to_thread(service.failover)
+        assert before.info("replication")["role"] == "master"
+
+        async def arrives() -> bool:
+            await emit(store, 2)
+            return bool(after.cli("XLEN", "fabric:{0}:signals") > 1)
+
+        await eventually(arrives, "signals go to the new primary")
+        assert before.info("replication")["role"] == "master"
+
+
 @pytest.mark.parametrize("way", ["kill", "freeze"])
 async def test_a_primary_that_is_gone(start: StartSentinels, way: str) -> None:
     service = start()
