@@ -15,6 +15,10 @@ from fabric.store.stream import SEQUENCE_MAX, parse_id
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
 
+#: Take-overs that a partition may see between its founding, or its last reseeding, and the next
+#: one: each raises the epoch by one, and only where it began is remembered outside the lease.
+TAKE_OVERS_MAX = 1_000_000_000
+
 T = TypeVar("T")
 
 
@@ -95,7 +99,7 @@ class RedisStore:
             )  # fmt: skip
             if taken is not None:
                 if seed:
-                    await channel.call("HSET", self.namespace.meta, seeded, "1")
+                    await channel.call("HSET", self.namespace.meta, seeded, taken.epoch)
                 return taken
             # If somebody has founded it since the script looked, it can be taken now.
             seed = not await channel.call("HEXISTS", self.namespace.meta, seeded)
@@ -122,12 +126,14 @@ class RedisStore:
         """
         names = self.namespace.partition(partition)
         channel, seeded = self._channel(), f"seeded:{group}:{partition}"
-        remembered = await channel.call("HGET", self.namespace.meta, seeded) or b""
+        stored = await channel.call("HGET", self.namespace.meta, seeded) or b""
+        # Above all that can have been handed out, also when the clock was put back meanwhile.
+        remembered = int(stored) + TAKE_OVERS_MAX if stored.isdigit() else 0
         epoch, _ = await scripts.reseed(
             channel,
             (names.lease(group), names.source(group)),
             group,
-            int(remembered) if remembered.isdigit() else 0,
+            remembered,
         )
         # Outside the script, for it lies in another slot; the next loss starts above it.
         await channel.call("HSET", self.namespace.meta, seeded, epoch)
