@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from contextlib import suppress
 
 from fabric.errors import FabricError
@@ -33,7 +32,7 @@ class Backoff:
         """Wait before the next try, at most until told to stop."""
         ceiling_ms = min(LONGEST_MS, FIRST_MS * 2 ** min(self._failures, 16))
         self._failures += 1
-        now_ms = time.monotonic_ns() // 1_000_000
+        now_ms = int(asyncio.get_running_loop().time() * 1000)
         if not self._alarm_ms or now_ms - self._alarm_ms >= REMIND_MS:
             self._alarm_ms = now_ms
             logger.error("ALARM %s: %s: %s; trying again", self._subject, error.code, error)
