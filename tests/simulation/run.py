@@ -131,10 +131,19 @@ def _check_waits(world: World) -> None:
         _check_grants(world, actor, keys)
         if line is None or line.verb != "wait":
             continue
-        found, agents = at_once(world.store.hashes([keys.dependencies, keys.agents]))
+        found, barriers = at_once(world.store.hashes([keys.dependencies, keys.barriers]))
         record = msgspec.json.decode(found.get(line.subject.encode(), b"{}"))
-        status = msgspec.json.decode(agents.get(actor.name.encode(), b"{}")).get("status")
-        if record.get("status") == "resolved" and status != "paused":
+        in_force = [
+            one
+            for one in map(msgspec.json.decode, barriers.values())
+            if one["state"] in ("gathering", "integrating")
+        ]
+        # A wait that is over lets nobody go on whom a barrier has counted as arrived.
+        is_held = any(
+            actor.name in one.get("arrived", {}) or actor.name in one.get("held", [])
+            for one in in_force
+        )
+        if record.get("status") == "resolved" and not is_held:
             raise Violation(
                 "no waiter is forgotten", f"{actor.name} since {actor.since_s:.3f} s: {line}"
             )

@@ -8,6 +8,8 @@ import msgspec
 
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
+ENDED = ("completed", "failed", "dead")
+
 #: A message of a commit: to whom (an agent, or "*"), its type and payload.
 _Said = list[tuple[str, str, dict[str, Any]]]
 
@@ -73,11 +75,22 @@ class Told(Judge):
             if now.get("status") != "resolved" or len(commit.consumed) != 1:
                 continue  # what else a larger batch held may have ended a wait
             told = {to for to, kind, _ in said if kind == "DEPENDENCY_RESOLVED"}
-            missed = set(before.get("waiters", {})) - told
+            # Who has ended in the same event waits no more.
+            ended = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
+            missed = set(before.get("waiters", {})) - told - ended
             if missed:
                 raise Violation(
                     "no waiter is forgotten", f"{session}: {name} is there, {missed} not told"
                 )
+
+
+def _agents(commit: Commit, session: str) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (name, msgspec.json.decode(value))
+        for found, changes in commit.hashes("agents")
+        for name, value in changes.items()
+        if found == session and value is not None
+    ]
 
 
 def _said(commit: Commit, session: str) -> _Said:
