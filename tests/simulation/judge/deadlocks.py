@@ -102,14 +102,31 @@ class _View:
             yield {other} & self.at_work
 
     def _before(self, claim_id: str) -> set[str]:
-        """Name those who have what a claim waits for, or stand before it for a part of it."""
+        """Name those who have what a claim waits for, or stand before it for a part of it.
+
+        For what its agent has already, it stands in line behind nobody.
+        """
         mine = self.claims[claim_id]
+        has = {
+            resource
+            for other in self.claims.values()
+            if other["agent"] == mine["agent"] and other["state"] == "held"
+            for resource in other["writes"]
+        }
+        wanted = {
+            "writes": [one for one in mine["writes"] if one not in has],
+            "reads": [one for one in mine.get("reads", []) if one not in has],
+        }
+        others = [one for one in self.claims.values() if one["agent"] != mine["agent"]]
         return {
             other["agent"]
-            for other in self.claims.values()
-            if other["agent"] != mine["agent"]
-            and (other["state"] == "held" or _place(other) < _place(mine))
-            and _collide(mine, other)
+            for other in others
+            if (other["state"] == "held" and _collide(mine, other))
+            or (
+                other["state"] == "waiting"
+                and _place(other) < _place(mine)
+                and _collide(wanted, other)
+            )
         }
 
     def _keeps(self, name: str) -> set[str]:

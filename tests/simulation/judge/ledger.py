@@ -107,10 +107,11 @@ class Ledger(Judge):
         last = self._last.get((signal.session.encode(), signal.emitter.encode()))
         if last is None or not signal.seq:
             return False
-        if signal.seq > last[1] or signal.incarnation not in (0, last[0]):
+        incarnation = signal.incarnation or last[0]
+        if (incarnation, signal.seq) > last:
             return False
         # Two signals of one number would be one lost: the second was taken for the first.
-        who = signal.session.encode(), signal.emitter.encode(), last[0], signal.seq
+        who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
         mark = _mark(dict(zip(signal.names, signal.values, strict=True)))
         return self._known.get(who, mark) == mark
 
