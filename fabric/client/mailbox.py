@@ -96,6 +96,7 @@ class Mailbox:
         for number, stream in enumerate(self._streams):
             newest = await self._store.entries(stream, b"-", b"+", 1, newest_first=True)
             self._opened_at[number] = newest[0][0] if newest else BEGINNING
+            self._trails[number] = Trail(self._place[number])
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""

@@ -13,18 +13,24 @@ from typing import Final
 from fabric.store.port import BEGINNING, ClientStore, Entry
 
 #: Messages remembered of each stream: more than one agent is sent in the seconds that a failover
-#: can lose. Of more than these, all is read again that came after the first one.
+#: can lose.
 TRAIL_MAX: Final = 256
 
 
 class Trail:
-    """Ids of the messages read last, each with a checksum of what it said."""
+    """Ids of the messages read last, each with a checksum of what it said.
 
-    def __init__(self) -> None:
-        self._marks: deque[tuple[bytes, int]] = deque(maxlen=TRAIL_MAX)
+    `start` is the place before the first of them, where reading began.
+    """
+
+    def __init__(self, start: bytes = BEGINNING) -> None:
+        self._start = start
+        self._marks: deque[tuple[bytes, int]] = deque()
 
     def note(self, entry: Entry) -> None:
         """Remember a message that was read."""
+        if len(self._marks) == TRAIL_MAX:
+            self._start, _ = self._marks.popleft()
         self._marks.append((entry[0], _mark(entry)))
 
     async def turning(self, store: ClientStore, stream: str) -> bytes | None:
@@ -44,8 +50,11 @@ class Trail:
             if known.get(entry_id) == mark:
                 return entry_id
             self._marks.pop()
-        before = await store.entries(stream, b"-", b"(" + oldest[0], 1, newest_first=True)
-        return before[0][0] if before else BEGINNING
+        if self._start != BEGINNING:
+            found = await store.entries(stream, self._start, self._start, 1)
+            # Where reading began is lost too: then who can say what was read of the rest.
+            self._start = self._start if found else BEGINNING
+        return self._start
 
     async def _holds(self, store: ClientStore, stream: str, marked: tuple[bytes, int]) -> bool:
         entry_id, mark = marked

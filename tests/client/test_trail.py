@@ -66,5 +66,28 @@ async def test_more_is_gone_than_is_remembered(store: MemoryStore) -> None:
     for number in range(1, TRAIL_MAX + 11):
         say(store, number, "PAUSE")
     await read(store, trail)
-    lose(store, *range(5, TRAIL_MAX + 11))
+    # The last of those that are not remembered is there, or is not.
+    lose(store, *range(11, TRAIL_MAX + 11))
+    assert await trail.turning(store, KEYS.inbox("A")) == b"10-1"
+    await read(store, trail)
+    lose(store, *range(5, 11))
     assert await trail.turning(store, KEYS.inbox("A")) == b"4-1"
+
+
+async def test_where_reading_began_is_gone(store: MemoryStore) -> None:
+    trail = Trail(b"3-1")
+    say(store, 4, "PAUSE")
+    await read(store, trail)
+    lose(store, 4)
+    say(store, 2, "NUDGE")
+    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
+
+
+async def test_what_came_before_the_first_message_that_was_read(store: MemoryStore) -> None:
+    """It stands there anew: it was not read."""
+    trail = Trail()
+    say(store, 5, "PAUSE")
+    await read(store, trail)
+    lose(store, 5)
+    say(store, 4, "NUDGE")
+    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
