@@ -92,11 +92,15 @@ class Mailbox:
         """Find the stored place."""
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
         self._place = parse_cursor(stored)
-        self._taken = list(self._place)
         for number, stream in enumerate(self._streams):
             newest = await self._store.entries(stream, b"-", b"+", 1, newest_first=True)
-            self._opened_at[number] = newest[0][0] if newest else BEGINNING
-            self._trails[number] = Trail(self._place[number])
+            last = newest[0][0] if newest else BEGINNING
+            if parse_id(last) < parse_id(self._place[number]):
+                # The server has gone back since, or somebody has deleted it: all of it is new.
+                self._place[number] = BEGINNING
+            self._opened_at[number] = last
+            self._trails[number] = await Trail.at(self._store, stream, self._place[number])
+        self._taken = list(self._place)
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""

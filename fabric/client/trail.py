@@ -18,14 +18,20 @@ TRAIL_MAX: Final = 256
 
 
 class Trail:
-    """Ids of the messages read last, each with a checksum of what it said.
+    """Ids of the messages read last, each with a checksum of what it said."""
 
-    `start` is the place before the first of them, where reading began.
-    """
-
-    def __init__(self, start: bytes = BEGINNING) -> None:
-        self._start = start
+    def __init__(self) -> None:
+        #: The last message that is not remembered any more.
+        self._start = BEGINNING
         self._marks: deque[tuple[bytes, int]] = deque()
+
+    @classmethod
+    async def at(cls, store: ClientStore, stream: str, place: bytes) -> Trail:
+        """Return the trail of who reads on from a place: it knows the message there."""
+        trail = cls()
+        for entry in await store.entries(stream, place, place, 1):
+            trail.note(entry)
+        return trail
 
     def note(self, entry: Entry) -> None:
         """Remember a message that was read."""
@@ -52,7 +58,7 @@ class Trail:
             self._marks.pop()
         if self._start != BEGINNING:
             found = await store.entries(stream, self._start, self._start, 1)
-            # Where reading began is lost too: then who can say what was read of the rest.
+            # That is lost too: then who can say what was read of the rest.
             self._start = self._start if found else BEGINNING
         return self._start
 

@@ -75,11 +75,10 @@ async def test_more_is_gone_than_is_remembered(store: MemoryStore) -> None:
 
 
 async def test_where_reading_began_is_gone(store: MemoryStore) -> None:
-    trail = Trail(b"3-1")
-    say(store, 4, "PAUSE")
-    await read(store, trail)
-    lose(store, 4)
-    say(store, 2, "NUDGE")
+    say(store, 3, "PAUSE")
+    trail = await Trail.at(store, KEYS.inbox("A"), b"3-1")
+    lose(store, 3)
+    say(store, 3, "NUDGE")
     assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
 
 
