@@ -20,14 +20,20 @@ ENV_PREFIX = "FABRIC_"
 NAMESPACE = "fabric"
 NAMESPACE_CHARS_MAX = 64
 
-#: Shards of sessions, fixed when a namespace is first used: one is right for one server.
+#: Shards of sessions, fixed when a namespace is first used: one is right for one server, and on a
+#: cluster enough to spread the load over as many primaries as clusters usually have.
 PARTITIONS = 1
+PARTITIONS_CLUSTER = 64
 
 #: Signals that may wait in one partition's ingress before emitters are held back.
 INGRESS_MAX = 100_000
 
 #: How long a signal is tried, over reconnects and back-pressure, before its emitter is told.
 EMIT_LIMIT_MS = 30_000
+
+#: Replicas that must have a signal before it counts as sent: none. One costs a round trip between
+#: the servers, and makes it unlikely that a failover loses the signal.
+WAIT_REPLICAS = 0
 
 #: An agent that has said nothing for so long says that it is alive.
 HEARTBEAT_MS = 10_000

@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     agent: str | None = None
     stream: str | None = None
 
-    partitions: int = Field(defaults.PARTITIONS, ge=1, le=1024)
+    #: None: as many as are right for the server, 1 or (on a cluster) 64.
+    partitions: int | None = Field(None, ge=1, le=1024)
     #: Time after which a dead replica's partitions go to another. Short: a quick take-over; long:
     #: a slow server or a busy host is not taken for dead.
     lease_ms: int = Field(5_000, ge=200, le=600_000)
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     sessions_cached_max: int = Field(1_000, ge=1)
     ingress_max: int = Field(defaults.INGRESS_MAX, ge=1)
     emit_limit_ms: int = Field(defaults.EMIT_LIMIT_MS, ge=0)
+    #: A signal that fewer replicas have counts as not sent; more than there are stops all emitters.
+    wait_replicas: int = Field(defaults.WAIT_REPLICAS, ge=0, le=16)
     #: An agent that has said nothing for so long says that it is alive.
     heartbeat_ms: int = Field(defaults.HEARTBEAT_MS, ge=100)
 

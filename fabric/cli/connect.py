@@ -31,7 +31,7 @@ TERMINATED = 143
 #: Settings of a Target that no flag sets: with one of them in the environment, all is looked up.
 _LIMITS = frozenset(
     defaults.ENV_PREFIX + name
-    for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS", "HEARTBEAT_MS")
+    for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS", "HEARTBEAT_MS", "WAIT_REPLICAS")
 )
 
 
@@ -55,10 +55,11 @@ class Target:
     session: str | None = None
     agent: str | None = None
     stream: str | None = None
-    partitions: int = defaults.PARTITIONS
+    partitions: int | None = None
     ingress_max: int = defaults.INGRESS_MAX
     emit_limit_ms: int = defaults.EMIT_LIMIT_MS
     heartbeat_ms: int = defaults.HEARTBEAT_MS
+    wait_replicas: int = defaults.WAIT_REPLICAS
 
     def need(self, what: str, given: str | None = None) -> str:
         """Return the session, agent or stream to work with. Raises ConfigError without one."""
@@ -94,6 +95,7 @@ def target_of(redis_url: str | None, **flags: str | None) -> Target:
         found.ingress_max,
         found.emit_limit_ms,
         found.heartbeat_ms,
+        found.wait_replicas,
     )
 
 
@@ -116,7 +118,9 @@ def open_store(target: Target, name: str = "fabric-cli") -> RedisStore:
     """Return the store at a target; nothing is dialled yet. Raises ConfigError."""
     from fabric.store.redis import RedisStore
 
-    return RedisStore(url_of(target), target.namespace, name=name)
+    return RedisStore(
+        url_of(target), target.namespace, name=name, wait_replicas=target.wait_replicas
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +156,11 @@ async def connected(target: Target, *, founding: bool = False) -> AsyncIterator[
     """
     store = open_store(target)
     try:
-        partitions = target.partitions
         known = await store.fields(store.namespace.meta, ["partitions"])
         if founding or known != [None]:
-            partitions = await store.partitions(partitions)
+            partitions = await store.partitions(target.partitions)
+        else:
+            partitions = target.partitions or await store.partitions_default()
         yield Connection(target, store, partitions)
     finally:
         await store.close()

@@ -82,7 +82,7 @@ def _drain(world: World) -> None:
     for node in world.nodes():
         node.loop.thaw()
         node.link.weather = Weather()
-    for partition in range(world.settings.partitions):
+    for partition in range(world.partitions):
         for group in ("orchestrators", "synthesizers"):
             server.reseed(world.namespace, partition, group)
     for kind in ("orchestrator", "synthesizer"):
@@ -106,7 +106,7 @@ def _left(world: World) -> str:
     for name, actor in world.actors.items():
         if actor.is_alive:
             return f"{name} is busy with {actor.doing} since {actor.since_s:.3f} s"
-    for partition in range(world.settings.partitions):
+    for partition in range(world.partitions):
         if what := unsettled(world.store, partition, world.server.clock_ms()):
             return what
     for session in sorted({actor.session for actor in world.actors.values()}):
@@ -202,7 +202,7 @@ async def _check_delivery(world: World, actor: Actor) -> None:
 
 
 def _keys(world: World, session: str) -> SessionKeys:
-    partition = partition_of(session, world.settings.partitions)
+    partition = partition_of(session, world.partitions)
     return world.namespace.partition(partition).session(session)
 
 

@@ -27,7 +27,7 @@ class RemoteStore:
     def namespace(self, value: Namespace) -> None:
         raise AttributeError("fixed")
 
-    async def partitions(self, default: int) -> int:
+    async def partitions(self, default: int | None = None) -> int:
         """See WorkerStore."""
         number: int = await self._link.call(lambda: self._behind.partitions(default))
         return number

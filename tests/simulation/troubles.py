@@ -140,7 +140,7 @@ def _intrude(world: World, line: Line) -> None:
         return
     name = line.subject
     session = world.actors[name].session if name in world.actors else "demo"
-    partition = partition_of(session, world.settings.partitions)
+    partition = partition_of(session, world.partitions)
     entry = None
     if line.verb == "again":
         log = world.namespace.partition(partition).session(session).log
@@ -164,7 +164,7 @@ def decide(world: World, line: Line | None = None) -> int:
         return 0
     answered = 0
     for session in sorted({actor.session for actor in world.actors.values()}):
-        partition = partition_of(session, world.settings.partitions)
+        partition = partition_of(session, world.partitions)
         keys = world.namespace.partition(partition).session(session)
         (found,) = at_once(world.store.hashes([keys.escalations]))
         for name, value in found.items():

@@ -37,6 +37,7 @@ class World:
         self.server = SimulatedServer(self.timeline)
         self.store = JudgedStore(self.server, all_judges(plan.settings["ingress_max"]))
         self.settings = _settings(plan)
+        self.partitions = plan.settings["partitions"]
         self.rules = RULESETS[plan.settings["rules"]]
         self.namespace = Namespace()
         self.chance = random.Random(f"{plan.seed}/world")
