@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import hiredis
 from redis import exceptions
@@ -42,6 +43,14 @@ CONNECTIONS_MAX = 20_000
 #: Bytes asked of the socket at a time: a batch of 512 signals is some 200 KB.
 _READ_BYTES = 1 << 18
 
+#: Options that a URL may have (`?db=2&ssl_ca_certs=…`). Of the driver's others, some are ours to
+#: set, and on some it fails when it dials, with errors that nobody here looks for.
+_URL_OPTIONS = frozenset(
+    {"db", "username", "password", "socket_keepalive", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"}
+    | {"ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname"}
+    | {"ssl_ciphers", "ssl_min_version"}
+)
+
 #: First words of error replies that end by themselves, or by an operator's hand.
 _PASSING = frozenset(
     {
@@ -57,7 +66,10 @@ def pool(url: str, name: str) -> ConnectionPool:
     Raises ConfigError when the URL cannot be read.
     """
     try:
-        return ConnectionPool.from_url(
+        unknown = parse_qs(urlsplit(url).query).keys() - _URL_OPTIONS
+        if unknown:
+            raise ValueError("an option that is not ours to pass on")
+        made = ConnectionPool.from_url(
             url,
             client_name=name,
             protocol=2,
@@ -69,12 +81,16 @@ def pool(url: str, name: str) -> ConnectionPool:
             health_check_interval=0,
             decode_responses=False,
         )
-    except ValueError:
+        # What the driver refuses when it makes a connection, it refuses now; nothing is dialled.
+        made.connection_class(**made.connection_kwargs)
+    except (ValueError, TypeError, exceptions.RedisError):
         # The driver's own words may repeat a part of the URL, which may be one of the password.
         raise ConfigError(
             "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
-            "rediss://… or unix://…/redis.sock; in a password, %-encode what is no letter or digit"
+            "rediss://… or unix://…/redis.sock; in a password, %-encode what is no letter or "
+            f"digit; the options that it may have are {', '.join(sorted(_URL_OPTIONS))}"
         ) from None
+    return made
 
 
 class Channel:
