@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import RedisError
 
 from fabric.errors import (
     ConfigError,
@@ -44,7 +45,7 @@ class Route:
                 self._way = ways[0]
             # Nothing is dialled yet; a connection that cannot even be made is told of at once.
             ways[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RedisError):
             raise address.unreadable(has_options=True) from None
 
     async def settle(self) -> None:

@@ -65,7 +65,7 @@ def _check_revisions(keys: SessionKeys, revisions: list[Entry], stored: dict[byt
         raise Violation("revisions are dense", f"{keys.revisions}: {len(ids)}, to {ids[-1:]}")
     made: Any = {}
     for one in decoded(keys, revisions, 0):
-        made = apply(made, one)
+        made = apply(keys, made, one)
     shown = Folding()
     shown.hash = {field.decode(): value for field, value in stored.items()}
     document = shown.document()
