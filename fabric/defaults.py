@@ -20,8 +20,10 @@ ENV_PREFIX = "FABRIC_"
 NAMESPACE = "fabric"
 NAMESPACE_CHARS_MAX = 64
 
-#: Shards of sessions, fixed when a namespace is first used: one is right for one server.
+#: Shards of sessions, fixed when a namespace is first used: one is right for one server, and on a
+#: cluster enough to spread the load over as many primaries as clusters usually have.
 PARTITIONS = 1
+PARTITIONS_CLUSTER = 64
 
 #: Signals that may wait in one partition's ingress before emitters are held back.
 INGRESS_MAX = 100_000

@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from tests.servers import ROOT, RunningServer, ServerMissingError, flavours, start_server
+from tests.servers import (
+    FLAVOUR_DEFAULT,
+    ROOT,
+    RunningServer,
+    ServerMissingError,
+    flavours,
+    start_server,
+)
 
 # The same examples each time, so that a failure comes from the change at hand; tests/core/effort.py
 # tries new ones on request.
@@ -27,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--suite",
         choices=("default", "rest", "all"),
         default="default",
-        help="the default suite leaves to the rest what is slow, and all servers but the newest; "
+        help="the default suite leaves to the rest what is slow, and all servers but one; "
         "the store's own tests run on every one",
     )
 
@@ -52,13 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_extra(item: pytest.Item) -> bool:
-    """Whether a test is slow, or runs on another server than the newest one we have."""
+    """Whether a test is slow, or runs on another server than the default one."""
     if item.get_closest_marker("slow") is not None:
         return True
     values = getattr(getattr(item, "callspec", None), "params", {}).values()
     named = [value for value in values if value in flavours()]
     is_of_store = item.path.is_relative_to(STORE) and not item.path.is_relative_to(EMBEDDED)
-    return bool(named) and named[0] != flavours()[-1] and not is_of_store
+    return bool(named) and named[0] != FLAVOUR_DEFAULT and not is_of_store
 
 
 def _start(flavour: str, *options: str) -> RunningServer:

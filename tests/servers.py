@@ -22,7 +22,9 @@ from redis.retry import Retry
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Flavours that every test of the store runs on; more can be named in FABRIC_TEST_SERVERS.
-FLAVOURS_REQUIRED = ("redis-6.2", "redis-7.0")
+FLAVOURS_REQUIRED = ("redis-6.2", "redis-7.0", "valkey-8.0")
+#: The one that the default suite runs on.
+FLAVOUR_DEFAULT = "redis-7.0"
 #: Seconds that a server may take from its start to its first PONG; a slow machine needs about one.
 START_SECONDS_MAX = 20.0
 #: Seconds that a server may take to end after SIGTERM before it is killed.
@@ -62,7 +64,7 @@ def flavours() -> tuple[str, ...]:
 
 def binary(flavour: str) -> Path:
     """The redis-server of a flavour; raises ServerMissingError when it is not on this machine."""
-    default = ROOT / ".servers" / flavour / "redis-server"
+    default = ROOT / ".servers" / flavour / f"{flavour.partition('-')[0]}-server"
     path = given_servers().get(flavour, default)
     if not os.access(path, os.X_OK):
         raise ServerMissingError(
@@ -106,8 +108,7 @@ class RunningServer:
         As redis-cli does: a connection for this command alone, nothing repeated, nothing reshaped.
         Raises redis.ResponseError with an error reply, redis.ConnectionError without any.
         """
-        with redis.Redis(
-            unix_socket_path=str(self.socket),
+        with self._client(
             protocol=2,
             decode_responses=True,
             retry=Retry(NoBackoff(), 0),
@@ -123,13 +124,7 @@ class RunningServer:
 
     def start(self) -> None:
         """Starts the process and returns when it answers; keeps the directory of an earlier run."""
-        argv = [
-            *(str(binary(self.flavour)), "--port", "0"),
-            *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
-            *("--dir", str(self.directory), "--logfile", str(self.directory / "log")),
-            *("--save", "", "--appendonly", "no"),
-            *self.options,
-        ]
+        argv = [str(binary(self.flavour)), *self._arguments()]
         self.socket.unlink(missing_ok=True)  # left by a kill: it must not look like a server
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS_MAX
@@ -164,6 +159,17 @@ class RunningServer:
         """Kills the server and deletes its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _client(self, **options: Any) -> "redis.Redis":
+        return redis.Redis(unix_socket_path=str(self.socket), **options)
+
+    def _arguments(self) -> list[str]:
+        return [
+            *("--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"),
+            *("--dir", str(self.directory), "--logfile", str(self.directory / "log")),
+            *("--save", "", "--appendonly", "no"),
+            *self.options,
+        ]
 
     def _answers(self) -> bool:
         try:

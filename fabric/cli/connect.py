@@ -55,7 +55,7 @@ class Target:
     session: str | None = None
     agent: str | None = None
     stream: str | None = None
-    partitions: int = defaults.PARTITIONS
+    partitions: int | None = None
     ingress_max: int = defaults.INGRESS_MAX
     emit_limit_ms: int = defaults.EMIT_LIMIT_MS
     heartbeat_ms: int = defaults.HEARTBEAT_MS
@@ -152,10 +152,11 @@ async def connected(target: Target, *, founding: bool = False) -> AsyncIterator[
     """
     store = open_store(target)
     try:
-        partitions = target.partitions
         known = await store.fields(store.namespace.meta, ["partitions"])
         if founding or known != [None]:
-            partitions = await store.partitions(partitions)
+            partitions = await store.partitions(target.partitions)
+        else:
+            partitions = target.partitions or await store.partitions_default()
         yield Connection(target, store, partitions)
     finally:
         await store.close()

@@ -1,24 +1,21 @@
-"""One connection to the server, used for one request at a time, with nothing retried.
+"""One connection to a server, used for one request at a time, with nothing retried.
 
-redis-py dials: URL, TLS, authentication. Requests are packed by hiredis and replies are
-taken as hiredis parses them, with no per-command conversion: on the hot path that is half the cost
-(measured: one EVALSHA of 512 messages packs in 0.16 instead of 0.70 µs a message).
+redis-py dials (`route.py` says whom): URL, TLS, authentication. Requests are packed by hiredis and
+replies are taken as hiredis parses them, with no per-command conversion: on the hot path that is
+half the cost (measured: one EVALSHA of 512 messages packs in 0.16 instead of 0.70 µs a message).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from fabric.errors import (
-    ConfigError,
     FabricError,
     NotAllowedError,
     ServerError,
@@ -32,56 +29,61 @@ from fabric.errors import (
 #: a frozen or half-open server is given up after this long.
 REPLY_MS_MAX = 5_000
 
-#: Longest wait for a connection, ms.
-CONNECT_MS_MAX = 5_000
+#: Redirections that one request follows: one for a slot that has moved, one more for each that
+#: moves meanwhile; nodes that disagree for longer than that are left to come to terms.
+REDIRECTS_MAX = 5
 
-#: Connections of one process: a process with thousands of agents has one to follow each inbox, and
-#: the server's own limit (maxclients, 10,000 by default) is the one that counts.
-CONNECTIONS_MAX = 20_000
+#: Errors that may mean that another server is the right one by now: it is to be found anew. The
+#: driver's types, which come without their first word, and words where it has no type, or where
+#: a script has met the error.
+_ELSEWHERE_TYPES = (
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+)
+_ELSEWHERE = frozenset({"READONLY", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN"})
 
-#: Bytes asked of the socket at a time: a batch of 512 signals is some 200 KB.
-_READ_BYTES = 1 << 18
-
-#: First words of error replies that end by themselves, or by an operator's hand.
-_PASSING = frozenset(
-    {
-        "LOADING", "READONLY", "OOM", "NOREPLICAS", "MASTERDOWN", "MISCONF", "BUSY",
-        "CLUSTERDOWN", "TRYAGAIN", "NOGROUP", "UNBLOCKED",
-    }
-)  # fmt: skip
+#: Errors that end by themselves, or by an operator's hand.
+_PASSING_TYPES = (*_ELSEWHERE_TYPES, exceptions.TryAgainError)
+_PASSING = _ELSEWHERE | {"NOREPLICAS", "MISCONF", "BUSY", "NOGROUP", "TRYAGAIN"}
 
 
-def pool(url: str, name: str) -> ConnectionPool:
-    """Return a pool for a URL (redis://, rediss://, unix://): no retries, RESP2, bytes.
+class Caller(Protocol):
+    """What sends a command and returns its reply, as `Channel.call` does."""
 
-    Raises ConfigError when the URL cannot be read.
-    """
-    try:
-        return ConnectionPool.from_url(
-            url,
-            client_name=name,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_MS_MAX / 1000,
-            socket_read_size=_READ_BYTES,
-            max_connections=CONNECTIONS_MAX,
-            health_check_interval=0,
-            decode_responses=False,
-        )
-    except ValueError:
-        # The driver's own words may repeat a part of the URL, which may be one of the password.
-        raise ConfigError(
-            "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
-            "rediss://… or unix://…/redis.sock; in a password, %-encode what is no letter or digit"
-        ) from None
+    async def call(self, *command: Any, block_ms: int = 0) -> Any:
+        """See Channel."""
+
+
+class Route(Protocol):
+    """Where a channel gets its connections from: one server, or the node that has its keys."""
+
+    async def dial(self, place: str) -> tuple[ConnectionPool, AbstractConnection]:
+        """Return a connection to the server that has the key `place`, and the pool it is of."""
+
+    async def lend(self, address: str) -> tuple[ConnectionPool, AbstractConnection]:
+        """Return a connection to the node of a cluster at this address, for one request."""
+
+    def moved(self, slot: int, address: str) -> None:
+        """Note which node serves a slot now. Raises UnavailableError where none is to be asked."""
+
+    def doubt(self) -> None:
+        """Note that what is known of who serves what may no longer be so."""
 
 
 class Channel:
-    """A connection that is dialled when first needed and again after it broke."""
+    """A connection that is dialled when first needed and again after it broke.
 
-    def __init__(self, source: ConnectionPool) -> None:
-        self._pool = source
+    `place` is a key: on a cluster, every command must be on keys of its slot. With `follows`, what
+    a node sends elsewhere is sent there; a cursor, say, is worth nothing on another node.
+    """
+
+    def __init__(self, route: Route, place: str = "", *, follows: bool = True) -> None:
+        self._route = route
+        self._place = place
+        self._follows = follows
+        self._pool: ConnectionPool | None = None
         self._connection: AbstractConnection | None = None
         self._turn = asyncio.Lock()
 
@@ -97,35 +99,105 @@ class Channel:
                 async with asyncio.timeout((REPLY_MS_MAX + block_ms) / 1000):
                     connection = self._connection
                     if connection is None or not connection.is_connected:
-                        connection = self._connection = await self._dial()
+                        connection = await self._dial()
                     sent = True
-                    await connection.send_packed_command(
-                        [hiredis.pack_command(command)], check_health=False
-                    )
-                    return await connection.read_response(disable_decoding=True)
-            except exceptions.ResponseError as error:
-                raise translate(error) from None
+                    return await self._exchange(connection, command)
+            except exceptions.AskError as error:  # MOVED, or ASK: it has not been carried out
+                redirection = error
             except (TimeoutError, exceptions.RedisError, OSError) as error:
-                await self.drop()
-                failure = translate(error)
-                if isinstance(failure, UnreachableError):
-                    failure.never_sent = not sent
-                raise failure from None
+                raise await self._failure(error, sent=sent) from None
+            except FabricError:
+                raise
             except BaseException:
                 # Cancelled with a reply under way: the next request must not take it for its own.
                 await self.drop()
                 raise
+            return await self._follow(redirection, command, block_ms)
 
     async def drop(self) -> None:
         """Close the connection; what was under way on it is lost."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        pool, connection = self._pool, self._connection
+        self._pool = self._connection = None
+        if pool is not None and connection is not None:
             await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            await pool.release(connection)
+
+    async def give_back(self) -> None:
+        """Leave the connection, in good order, to whoever next needs one."""
+        pool, connection = self._pool, self._connection
+        self._pool = self._connection = None
+        if pool is not None and connection is not None:
+            await pool.release(connection)
+
+    async def _exchange(self, connection: AbstractConnection, command: tuple[Any, ...]) -> Any:
+        await connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
+        return await connection.read_response(disable_decoding=True)
 
     async def _dial(self) -> AbstractConnection:
-        connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
-        return connection
+        await self.drop()
+        self._pool, self._connection = await self._route.dial(self._place)
+        return self._connection
+
+    async def _follow(
+        self, redirection: exceptions.AskError, command: tuple[Any, ...], block_ms: int
+    ) -> Any:
+        """Send a command to the node that was named instead: it took no effect where it was."""
+        for _ in range(REDIRECTS_MAX):
+            has_moved = isinstance(redirection, exceptions.MovedError)
+            address = f"{redirection.host or self._host()}:{redirection.port}"
+            if has_moved:
+                self._route.moved(redirection.slot_id, address)
+            if not self._follows:
+                break
+            sent = False
+            try:
+                async with asyncio.timeout((REPLY_MS_MAX + block_ms) / 1000):
+                    if not has_moved:
+                        return await self._ask(address, command)
+                    connection = await self._dial()
+                    sent = True
+                    return await self._exchange(connection, command)
+            except exceptions.AskError as error:
+                redirection = error
+            except (TimeoutError, exceptions.RedisError, OSError) as error:
+                raise await self._failure(error, sent=sent) from None
+            except FabricError:
+                raise
+            except BaseException:
+                await self.drop()
+                raise
+        raise UnavailableError(f"server: slot {redirection.slot_id} is moving to another node")
+
+    async def _ask(self, address: str, command: tuple[Any, ...]) -> Any:
+        """Send a command, this once, to the node that a slot is moving to."""
+        pool, connection = await self._route.lend(address)
+        try:
+            asking = hiredis.pack_command(("ASKING",))
+            await connection.send_packed_command([asking], check_health=False)
+            await connection.read_response(disable_decoding=True)
+            return await self._exchange(connection, command)
+        except (exceptions.ResponseError, FabricError):
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
+    async def _failure(self, error: Exception, *, sent: bool) -> FabricError:
+        """Return the error to raise; drop the connection when it is not to be used any more."""
+        failure = translate(error)
+        if isinstance(failure, UnreachableError):
+            failure.never_sent = not sent
+        if isinstance(error, exceptions.ResponseError) and not _is_elsewhere(error):
+            return failure
+        await self.drop()
+        self._route.doubt()
+        return failure
+
+    def _host(self) -> str:
+        """Return the host that is connected to: a node that names none means its own."""
+        return str(getattr(self._connection, "host", "") or "127.0.0.1")
 
 
 class NoScriptError(ServerError):
@@ -138,6 +210,12 @@ class NoScriptError(ServerError):
 _MET_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_script: ?\d+: )*-?")
 
 
+def _is_elsewhere(error: exceptions.ResponseError) -> bool:
+    """Whether an error may mean that the server is no longer the right one."""
+    word = _MET_IN_SCRIPT.sub("", str(error), count=1).split(" ", 1)[0]
+    return word in _ELSEWHERE or isinstance(error, _ELSEWHERE_TYPES)
+
+
 def translate(error: Exception) -> FabricError:
     """Turn a driver's error into ours. Never repeats what was sent: it may hold secrets."""
     if error.args and isinstance(error.args[0], exceptions.RedisError):
@@ -147,7 +225,7 @@ def translate(error: Exception) -> FabricError:
     word = text.split(" ", 1)[0].rstrip(":")
     if isinstance(error, exceptions.NoScriptError):
         return NoScriptError()
-    if isinstance(error, exceptions.BusyLoadingError | exceptions.ReadOnlyError):
+    if isinstance(error, _PASSING_TYPES):
         return UnavailableError(f"server: {text[:200]}")
     if isinstance(error, exceptions.OutOfMemoryError) or word == "OOM":
         return UnavailableError("server: out of memory (maxmemory reached); free some, then go on")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from fabric.defaults import PARTITIONS
 from fabric.errors import FencedError, OverloadedError, TamperedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.member import decoded
@@ -33,10 +34,10 @@ class MemoryStore:
         self.data = data or MemoryServer()
         self._clock_ms = clock_ms
 
-    async def partitions(self, default: int) -> int:
+    async def partitions(self, default: int | None = None) -> int:
         """See WorkerStore."""
         key = self.namespace.meta
-        stored = self.data.hash(key).setdefault(b"partitions", b"%d" % default)
+        stored = self.data.hash(key).setdefault(b"partitions", b"%d" % (default or PARTITIONS))
         if not stored.isdigit() or int(stored) < 1:
             raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
         return int(stored)

@@ -116,8 +116,11 @@ class WorkerStore(Protocol):
 
     namespace: Namespace
 
-    async def partitions(self, default: int) -> int:
-        """Return the namespace's number of partitions, fixing it to `default` on first use."""
+    async def partitions(self, default: int | None = None) -> int:
+        """Return the namespace's number of partitions, fixing it to `default` on first use.
+
+        Without one it is what is right for the kind of server.
+        """
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """Say that a replica lives for so long from now; return all live ones, sorted."""
@@ -181,8 +184,11 @@ class ClientStore(Protocol):
 
     namespace: Namespace
 
-    async def partitions(self, default: int) -> int:
-        """Return the namespace's number of partitions, fixing it to `default` on first use."""
+    async def partitions(self, default: int | None = None) -> int:
+        """Return the namespace's number of partitions, fixing it to `default` on first use.
+
+        Without one it is what is right for the kind of server.
+        """
 
     async def emit(
         self,

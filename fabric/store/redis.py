@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Sequence
 
 from fabric.errors import TamperedError, UnseededError, UnsupportedServerError
-from fabric.store import connection, member, scripts
+from fabric.store import member, scripts
 from fabric.store.connection import Channel
-from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
+from fabric.store.switchboard import Switchboard
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
 
-T = TypeVar("T")
 
+class RedisStore(Switchboard):
+    """WorkerStore and ClientStore on one server, on a primary with replicas, or on a cluster."""
 
-class RedisStore:
-    """WorkerStore and ClientStore on one server.
-
-    Reads that block have a connection of their own for each caller (`key`), so that nothing waits
-    behind them; commits and everything else share one per partition.
-    """
-
-    def __init__(self, url: str, namespace: str = "fabric", *, name: str = "fabric") -> None:
-        self.namespace = Namespace(namespace)
-        self._pool = connection.pool(url, name)
-        self._channels: dict[tuple[str, object], Channel] = {}
-
-    def _channel(self, purpose: str = "calls", key: object = None) -> Channel:
-        channel = self._channels.get((purpose, key))
-        if channel is None:
-            channel = self._channels[purpose, key] = Channel(self._pool)
-        return channel
-
-    async def _on(self, expected: str, keys: Iterable[str], call: Awaitable[T]) -> T:
-        """Await a call on keys of one type; name the one that is of another. Raises TamperedError.
-
-        The server's own error names none, and a script may have met any of its keys.
-        """
-        try:
-            return await call
-        except TamperedError:
-            for key in keys:
-                kind = (await self._channel().call("TYPE", key)).decode()
-                if kind not in (expected, "none"):
-                    raise TamperedError(key, kind, expected) from None
-            raise
-
-    async def call(self, *command: Any) -> Any:
-        """Send any command: for `doctor`, which looks at the server itself."""
-        return await self._channel().call(*command)
-
-    async def partitions(self, default: int) -> int:
+    async def partitions(self, default: int | None = None) -> int:
         """See WorkerStore."""
-        channel, key = self._channel(), self.namespace.meta
+        key = self.namespace.meta
+        channel = self._channel(at=key)
         stored, schema = await channel.call("HMGET", key, "partitions", "schema")
         if stored is None:
             await channel.call("HSETNX", key, "schema", SCHEMA)
-            await channel.call("HSETNX", key, "partitions", default)
+            count = default or await self.partitions_default()
+            await channel.call("HSETNX", key, "partitions", count)
             stored, schema = await channel.call("HMGET", key, "partitions", "schema")
         if schema not in (None, SCHEMA.encode()):
             raise UnsupportedServerError(
@@ -73,11 +40,13 @@ class RedisStore:
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""
-        return await scripts.beat(self._channel(), self.namespace.replicas(group), replica, ttl_ms)
+        key = self.namespace.replicas(group)
+        return await scripts.beat(self._channel(at=key), key, replica, ttl_ms)
 
     async def leave(self, group: str, replica: str) -> None:
         """See WorkerStore."""
-        await self._channel().call("ZREM", self.namespace.replicas(group), replica)
+        key = self.namespace.replicas(group)
+        await self._channel(at=key).call("ZREM", key, replica)
 
     async def acquire(
         self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
@@ -85,7 +54,8 @@ class RedisStore:
         """See WorkerStore. An epoch is made up once per partition, when the namespace is new."""
         names = self.namespace.partition(partition)
         keys = (names.lease(group), names.source(group))
-        channel = self._channel("commits", (partition, group))
+        channel = self._channel("commits", (partition, group), at=keys[0])
+        meta, about = self.namespace.meta, self._channel(at=self.namespace.meta)
         seeded = f"seeded:{group}:{partition}"
         seed = False
         for _ in range(2):
@@ -95,10 +65,10 @@ class RedisStore:
             )  # fmt: skip
             if taken is not None:
                 if seed:
-                    await channel.call("HSET", self.namespace.meta, seeded, "1")
+                    await about.call("HSET", meta, seeded, "1")
                 return taken
             # If somebody has founded it since the script looked, it can be taken now.
-            seed = not await channel.call("HEXISTS", self.namespace.meta, seeded)
+            seed = not await about.call("HEXISTS", meta, seeded)
         raise UnseededError(
             f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
             f"be told from new ones; `fabric doctor --reseed` starts it above any epoch used before"
@@ -108,7 +78,7 @@ class RedisStore:
         """See WorkerStore."""
         key = self.namespace.partition(lease.partition).lease(lease.group)
         return await scripts.renew(
-            self._channel("leases", (lease.partition, lease.group)), key, lease, ttl_ms
+            self._channel("leases", (lease.partition, lease.group), at=key), key, lease, ttl_ms
         )
 
     async def release(self, lease: Lease) -> None:
@@ -121,28 +91,29 @@ class RedisStore:
         Raises NotAllowedError when the epoch is there, TamperedError when the lease is no hash.
         """
         names = self.namespace.partition(partition)
-        channel, seeded = self._channel(), f"seeded:{group}:{partition}"
-        remembered = await channel.call("HGET", self.namespace.meta, seeded) or b""
+        meta, seeded = self.namespace.meta, f"seeded:{group}:{partition}"
+        about, keys = self._channel(at=meta), (names.lease(group), names.source(group))
+        remembered = await about.call("HGET", meta, seeded) or b""
         epoch, _ = await scripts.reseed(
-            channel,
-            (names.lease(group), names.source(group)),
+            self._channel(at=keys[0]),
+            keys,
             group,
             int(remembered) if remembered.isdigit() else 0,
         )
         # Outside the script, for it lies in another slot; the next loss starts above it.
-        await channel.call("HSET", self.namespace.meta, seeded, epoch)
+        await about.call("HSET", meta, seeded, epoch)
         return epoch
 
     async def attempt(self, key: str, ttl_ms: int) -> None:
         """Find out, on a scratch key, whether scripts work; raises the reason when they do not."""
-        await scripts.attempt(self._channel(), key, ttl_ms)
+        await scripts.attempt(self._channel(at=key), key, ttl_ms)
 
     async def read(
         self, partition: int, group: str, after: bytes, count: int, block_ms: int
     ) -> list[Entry]:
         """See WorkerStore."""
         key = self.namespace.partition(partition).source(group)
-        reading = self._channel("reads", (partition, group)).call(
+        reading = self._channel("reads", (partition, group), at=key).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
             "STREAMS", key, after,
             block_ms=block_ms,
@@ -154,14 +125,14 @@ class RedisStore:
         """See WorkerStore."""
         found = []
         for key in keys:
-            flat = await self._on("hash", [key], self._channel().call("HGETALL", key))
+            flat = await self._on("hash", [key], self._channel(at=key).call("HGETALL", key))
             found.append(dict(zip(flat[::2], flat[1::2], strict=True)))
         return found
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """See WorkerStore."""
         within = member.bounds(prefix.encode(), after.encode())
-        looking = self._channel().call("ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
+        looking = self._channel(at=key).call("ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
         return member.decoded(key, await self._on("zset", [key], looking))
 
     async def due(
@@ -169,7 +140,7 @@ class RedisStore:
     ) -> list[tuple[bytes, int]]:
         """See WorkerStore."""
         key = self.namespace.partition(partition).timers(group)
-        looking = self._channel().call(
+        looking = self._channel(at=key).call(
             "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count
         )
         flat = await self._on("zset", [key], looking)
@@ -184,9 +155,10 @@ class RedisStore:
     ) -> int:
         """See WorkerStore."""
         names = self.namespace.partition(lease.partition)
+        keys = (names.lease(lease.group), names.source(lease.group))
         return await scripts.commit(
-            self._channel("commits", (lease.partition, lease.group)),
-            (names.lease(lease.group), names.source(lease.group)),
+            self._channel("commits", (lease.partition, lease.group), at=keys[0]),
+            keys,
             lease,
             version,
             batch,
@@ -205,20 +177,20 @@ class RedisStore:
     ) -> list[bytes]:
         """See ClientStore."""
         key = self.namespace.partition(partition).source(group)
-        sending = scripts.emit(self._channel("emits"), key, entries, ingress_max)
+        sending = scripts.emit(self._channel("emits", at=key), key, entries, ingress_max)
         return await self._on("stream", [key], sending)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """See ClientStore."""
         names = self.namespace.partition(partition).session(session)
         keys = (names.incarnations, names.agents)
-        return await self._on("hash", keys, scripts.enroll(self._channel(), keys, agent))
+        return await self._on("hash", keys, scripts.enroll(self._channel(at=keys[0]), keys, agent))
 
     async def read_streams(
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
         """See ClientStore."""
-        reading = self._channel("follows", tuple(after)).call(
+        reading = self._channel("follows", tuple(after), at=next(iter(after))).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
             "STREAMS", *after, *after.values(),
             block_ms=block_ms,
@@ -232,14 +204,14 @@ class RedisStore:
         """See ClientStore."""
         bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
         found: list[Entry] = await self._on(
-            "stream", [key], self._channel().call(*bounds, "COUNT", count)
+            "stream", [key], self._channel(at=key).call(*bounds, "COUNT", count)
         )
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """See ClientStore."""
         found: list[bytes | None] = await self._on(
-            "hash", [key], self._channel().call("HMGET", key, *names)
+            "hash", [key], self._channel(at=key).call("HMGET", key, *names)
         )
         return found
 
@@ -248,7 +220,8 @@ class RedisStore:
 
         So a scan has a connection of its own: with it, it breaks off.
         """
-        channel, cursor = Channel(self._pool), b"0"
+        await self._route.settle()
+        channel, cursor = Channel(self._route, key, follows=False), b"0"
         try:
             while True:
                 asking = channel.call("HSCAN", key, cursor, "COUNT", count)
@@ -261,12 +234,12 @@ class RedisStore:
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""
-        await self._on("hash", [key], self._channel().call("HSET", key, agent, entry_id))
+        await self._on("hash", [key], self._channel(at=key).call("HSET", key, agent, entry_id))
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
         """See ClientStore."""
         flat = await self._on(
-            "zset", [key], self._channel().call("ZREVRANGE", key, 0, -1, "WITHSCORES")
+            "zset", [key], self._channel(at=key).call("ZREVRANGE", key, 0, -1, "WITHSCORES")
         )
         return [
             (name, int(float(score))) for name, score in zip(flat[::2], flat[1::2], strict=True)
@@ -274,18 +247,11 @@ class RedisStore:
 
     async def length(self, key: str) -> int:
         """See ClientStore."""
-        return int(await self._on("stream", [key], self._channel().call("XLEN", key)))
+        return int(await self._on("stream", [key], self._channel(at=key).call("XLEN", key)))
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         """See ClientStore."""
-        return int(await self._channel().call("XDEL", key, *ids))
-
-    async def close(self) -> None:
-        """Close all connections."""
-        for channel in self._channels.values():
-            await channel.drop()
-        self._channels.clear()
-        await self._pool.disconnect()
+        return int(await self._channel(at=key).call("XDEL", key, *ids))
 
 
 def successor(entry_id: bytes) -> bytes:

@@ -16,7 +16,7 @@ from fabric.errors import (
     TamperedError,
     UnseededError,
 )
-from fabric.store.connection import Channel, NoScriptError
+from fabric.store.connection import Caller, NoScriptError
 from fabric.store.port import Batch, Held, Lease
 from fabric.store.stream import check_entries
 
@@ -40,7 +40,7 @@ def verbs() -> list[str]:
     return sorted(path.stem for path in _DIRECTORY.glob("*.lua"))
 
 
-async def run(channel: Channel, verb: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+async def run(channel: Caller, verb: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
     """Run a script by its digest, by its text where the server does not know it yet."""
     try:
         return await channel.call("EVALSHA", digest(verb), len(keys), *keys, *arguments)
@@ -49,7 +49,7 @@ async def run(channel: Channel, verb: str, keys: Sequence[str], arguments: Seque
 
 
 async def acquire(
-    channel: Channel,
+    channel: Caller,
     keys: tuple[str, str],
     *,
     partition: int,
@@ -75,7 +75,7 @@ async def acquire(
     raise _unexpected("acquire", reply)
 
 
-async def renew(channel: Channel, key: str, lease: Lease, ttl_ms: int) -> int:
+async def renew(channel: Caller, key: str, lease: Lease, ttl_ms: int) -> int:
     """Hold a lease for longer, or give it up with 0; return the server's time."""
     reply = await run(channel, "renew", (key,), (lease.nonce, lease.epoch, ttl_ms))
     if reply[0] == b"renewed":
@@ -84,7 +84,7 @@ async def renew(channel: Channel, key: str, lease: Lease, ttl_ms: int) -> int:
 
 
 async def commit(
-    channel: Channel,
+    channel: Caller,
     keys: tuple[str, str],
     lease: Lease,
     version: int,
@@ -114,13 +114,13 @@ async def commit(
     raise _refusal("commit", lease, reply)
 
 
-async def beat(channel: Channel, key: str, replica: str, ttl_ms: int) -> list[str]:
+async def beat(channel: Caller, key: str, replica: str, ttl_ms: int) -> list[str]:
     """Say that a replica lives; return the live ones."""
     return sorted(name.decode() for name in await run(channel, "beat", (key,), (replica, ttl_ms)))
 
 
 async def emit(
-    channel: Channel, key: str, entries: Sequence[Sequence[bytes]], ingress_max: int
+    channel: Caller, key: str, entries: Sequence[Sequence[bytes]], ingress_max: int
 ) -> list[bytes]:
     """Append signals, or results; return their ids."""
     check_entries(entries)
@@ -139,13 +139,13 @@ async def emit(
     raise _unexpected("emit", reply)
 
 
-async def enroll(channel: Channel, keys: tuple[str, str], agent: str) -> int:
+async def enroll(channel: Caller, keys: tuple[str, str], agent: str) -> int:
     """Hand out an agent's next incarnation."""
     return int(await run(channel, "enroll", keys, (agent,)))
 
 
 async def reseed(
-    channel: Channel, keys: tuple[str, str], group: str, remembered: int
+    channel: Caller, keys: tuple[str, str], group: str, remembered: int
 ) -> tuple[int, bytes]:
     """Give a lease whose epoch is gone a new one; return it, and the committed id."""
     reply = await run(channel, "reseed", keys, (group, remembered))
@@ -161,7 +161,7 @@ async def reseed(
     raise _unexpected("reseed", reply)
 
 
-async def attempt(channel: Channel, key: str, ttl_ms: int) -> None:
+async def attempt(channel: Caller, key: str, ttl_ms: int) -> None:
     """Do on a scratch key what all scripts do; raises what the server says when it fails."""
     reply = await run(channel, "attempt", (key,), ('{"n": 7}', ttl_ms))
     if reply[:2] != [b"attempted", b"7"]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.process import Shell, end
-from tests.servers import FLAVOURS_REQUIRED, RunningServer, ServerMissingError, start_server
+from tests.servers import FLAVOUR_DEFAULT, RunningServer, ServerMissingError, start_server
 from tests.waiting import until
 
 #: What the command line does not depend on the flavour; one test runs on each of them.
-FLAVOUR = FLAVOURS_REQUIRED[-1]
+FLAVOUR = FLAVOUR_DEFAULT
 
 _numbers = itertools.count(1)
 

@@ -11,10 +11,11 @@ import pytest
 
 from fabric.errors import ServerError
 from fabric.store import scripts
-from fabric.store.connection import Channel, pool
+from fabric.store.connection import Channel
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch, Lease
 from fabric.store.redis import RedisStore
+from fabric.store.route import Route
 from tests.store.backend import LONG_MS, RedisBackend, commit, hold
 from tests.store.lua import REPLY, body, calls, header
 
@@ -98,7 +99,7 @@ async def test_a_script_touches_only_the_keys_it_is_given(real: RedisBackend) ->
     await real.call("ACL", "SETUSER", "one", "on", ">pw", "+@all", *(f"~{key}" for key in allowed))
     url = f"unix://one:pw@{real.server.socket}"
     try:
-        channel = Channel(pool(url, "test"))
+        channel = Channel(Route(url, "test"))
         lease = await scripts.acquire(
             channel, (allowed[0], allowed[1]), partition=0, group="orchestrators", owner="one",
             nonce="n", ttl_ms=LONG_MS, seed=True,

@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from fabric.errors import FabricError, ServerError, UnreachableError, UnsupportedServerError
+from fabric.store.connection import Caller
 from fabric.store.inspect import diagnosis, installation, standing, tamper
 from fabric.store.inspect.diagnosis import SETTINGS, Facts, Finding, Level
+from fabric.store.inspect.nodes import each
 from fabric.store.redis import RedisStore
 
 #: Time after which a scratch key goes by itself, ms: longer than the slowest doctor.
@@ -56,7 +58,7 @@ class Report(NamedTuple):
 
 
 async def examine(
-    store: RedisStore | None, where: str, partitions: int, *, reseed: bool = False
+    store: RedisStore | None, where: str, partitions: int | None, *, reseed: bool = False
 ) -> Report:
     """Check everything; with `reseed`, first give every partition that lost its epoch a new one.
 
@@ -83,13 +85,13 @@ async def examine(
 
 
 async def admit(store: RedisStore) -> str:
-    """Return a server's name and version. Raises ServerError when it cannot be reached, or may
+    """Return the servers' names and versions. Raises ServerError when one cannot be reached, or may
     evict state; NotAllowedError when it does not let us in."""
-    facts = await ask(store)
-    evicting = diagnosis.eviction(facts)
-    if evicting.level is Level.FAIL:
-        raise UnsupportedServerError(f"server: {evicting.found}; {evicting.advice}")
-    return facts.version
+    known = await ask(store)
+    for evicting in each(known, diagnosis.eviction):
+        if evicting.level is Level.FAIL:
+            raise UnsupportedServerError(f"server: {evicting.found}; {evicting.advice}")
+    return ", ".join(sorted({facts.version for facts in known.values()}))
 
 
 def public(url: str) -> str:
@@ -103,33 +105,55 @@ def public(url: str) -> str:
     return f"{scheme}://{place}" + (f"?{kept[0]}" if kept else "")
 
 
-async def ask(store: RedisStore) -> Facts:
-    """Ask the server about itself. Raises as PING does; what it does not tell is left out."""
-    await store.call("PING")
-    said = await _answer(store.call("INFO")) or b""
+async def ask(store: RedisStore) -> dict[str, Facts]:
+    """Ask every server that has keys about itself; by its address, "" when there is but one.
+
+    Raises as PING does; what a server does not tell is left out.
+    """
+    return {name: await _facts(server) for name, server in (await store.servers()).items()}
+
+
+async def _facts(server: Caller) -> Facts:
+    await server.call("PING")
+    said = await _answer(server.call("INFO")) or b""
     rows = said.decode(errors="replace").splitlines()
+    info = dict(row.split(":", 1) for row in rows if ":" in row)
+    if info.get("cluster_enabled") == "1":
+        said = await _answer(server.call("CLUSTER", "INFO")) or b""
+        rows = said.decode(errors="replace").splitlines()
+        info |= dict(row.split(":", 1) for row in rows if ":" in row)
     config: dict[str, str] = {}
     for name in SETTINGS:
-        flat = await _answer(store.call("CONFIG", "GET", name)) or []
+        flat = await _answer(server.call("CONFIG", "GET", name)) or []
         config |= {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-    return Facts(dict(row.split(":", 1) for row in rows if ":" in row), config)
+    return Facts(info, config)
 
 
 async def _look(
-    store: RedisStore, where: str, partitions: int, *, reseed: bool
+    store: RedisStore, where: str, default: int | None, *, reseed: bool
 ) -> AsyncGenerator[Finding, None]:
-    facts = await ask(store)
+    known = await ask(store)
     yield Finding("reachable", Level.OK, where)
-    yield Finding("server", Level.OK, facts.version)
+    for finding in each(known, lambda facts: Finding("server", Level.OK, facts.version)):
+        yield finding
+    if await store.is_cluster():
+        yield diagnosis.coverage(known)
     yield await commands(store)
     yield await newer(store)
-    yield diagnosis.eviction(facts)
-    yield diagnosis.memory(facts)
-    yield diagnosis.persistence(facts, int(time.time()))
-    yield diagnosis.replication(facts)
-    yield await clock(store)
-    partitions = await tamper.partitions(store, partitions)
-    yield diagnosis.clients(facts, partitions)
+    now_s = int(time.time())
+    for judge in (
+        diagnosis.eviction,
+        diagnosis.memory,
+        lambda facts: diagnosis.persistence(facts, now_s),
+        diagnosis.replication,
+    ):
+        for finding in each(known, judge):
+            yield finding
+    for name, server in (await store.servers()).items():
+        yield await clock(server, name)
+    partitions = await tamper.partitions(store, default or await store.partitions_default())
+    for finding in each(known, lambda facts: diagnosis.clients(facts, partitions)):
+        yield finding
     if reseed:
         for finding in await standing.reseed(store, partitions):
             yield finding
@@ -148,7 +172,7 @@ async def commands(store: RedisStore) -> Finding:
         for trial in _TRIALS:
             words = [key if word == "<key>" else word for word in trial.split()]
             name = " ".join(words[:2]) if words[0] in ("XGROUP", "XINFO") else words[0]
-            reason = await _refusal(store.call(*words))
+            reason = await _refusal(store.call(*words, at=key))
             if reason:
                 refused.setdefault(name, reason)
         reason = await _refusal(store.attempt(key, SCRATCH_MS))
@@ -156,7 +180,7 @@ async def commands(store: RedisStore) -> Finding:
             refused["EVAL"] = reason
     finally:
         with suppress(FabricError):
-            await store.call("DEL", key)
+            await store.call("DEL", key, at=key)
     if not refused:
         return Finding("commands", Level.OK, "all that the fabric sends were tried, and work")
     advice = "allow them to this user (ACL), or use Redis 6.2 or newer, or Valkey 8 or newer"
@@ -176,17 +200,18 @@ async def newer(store: RedisStore) -> Finding:
     return Finding("newer commands", Level.OK, found)
 
 
-async def clock(store: RedisStore) -> Finding:
-    """Compare this host's clock with the server's: half the round trip is not held against it."""
+async def clock(server: Caller, name: str = "") -> Finding:
+    """Compare this host's clock with a server's: half the round trip is not held against it."""
     samples = []
     for _ in range(CLOCK_SAMPLES):
         before, began = time.time() * 1000, time.monotonic()
-        seconds, micros = await store.call("TIME")
+        seconds, micros = await server.call("TIME")
         half_trip = (time.monotonic() - began) * 500
         samples.append((half_trip, int(seconds) * 1000 + int(micros) / 1000 - before - half_trip))
     half_trip, skew = min(samples)
     side = "ahead of" if skew > 0 else "behind"
-    found = f"the server's is {abs(skew):.0f} ms {side} this host's, give or take {half_trip:.1f}"
+    whose = f"that of {name}" if name else "the server's"
+    found = f"{whose} is {abs(skew):.0f} ms {side} this host's, give or take {half_trip:.1f}"
     if abs(skew) - half_trip <= CLOCK_SKEW_MS_MAX:
         return Finding("clock", Level.OK, found)
     advice = "run NTP on both hosts: their logs do not fit together"

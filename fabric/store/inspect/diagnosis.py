@@ -6,6 +6,7 @@ pure reading of what was asked in `inspect.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -64,6 +65,24 @@ class Facts:
         if "valkey_version" in self.info:
             return f"valkey {self.info['valkey_version']}"
         return f"redis {self.info['redis_version']}" if "redis_version" in self.info else "unnamed"
+
+
+def coverage(known: Mapping[str, Facts]) -> Finding:
+    """A cluster that does not serve every slot refuses everything, unless told otherwise."""
+    failing = [name for name, facts in known.items() if facts.get("cluster_state") != "ok"]
+    lonely = [name for name, facts in known.items() if facts.get("connected_slaves") == "0"]
+    found = f"cluster of {len(known)} primaries"
+    if failing:
+        return Finding(
+            "cluster", Level.FAIL, f"{found}; state is not ok as {', '.join(failing)} sees it",
+            "see CLUSTER NODES there: a slot is served by nobody, or nodes do not see each other",
+        )  # fmt: skip
+    if lonely:
+        return Finding(
+            "cluster", Level.WARN, f"{found}; no replica of {', '.join(lonely)}: when it ends, its "
+            "sessions stand still until it is back", "give each primary a replica",
+        )  # fmt: skip
+    return Finding("cluster", Level.OK, f"{found}, each with a replica; all slots are served")
 
 
 def eviction(known: Facts) -> Finding:

@@ -114,7 +114,7 @@ async def _states(
         names = store.namespace.partition(number)
         try:
             # The time first: a lease that is renewed in between is not taken for expired.
-            seconds, micros = await store.call("TIME")
+            seconds, micros = await store.call("TIME", at=names.lease(group))
             owner, epoch, expires, committed = await store.fields(
                 names.lease(group), ("owner", "epoch", "expires", "committed")
             )
@@ -136,11 +136,10 @@ async def _states(
 
 async def _alive(store: RedisStore, group: str) -> int:
     """Return how many workers of a group have said lately that they live."""
-    seconds, _ = await store.call("TIME")
+    key = store.namespace.replicas(group)
+    seconds, _ = await store.call("TIME", at=key)
     try:
-        return int(
-            await store.call("ZCOUNT", store.namespace.replicas(group), int(seconds) * 1000, "+inf")
-        )
+        return int(await store.call("ZCOUNT", key, int(seconds) * 1000, "+inf", at=key))
     except TamperedError:
         return 0  # told of by the check of the keys
 

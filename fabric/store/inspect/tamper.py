@@ -77,15 +77,17 @@ async def _names(store: RedisStore) -> tuple[list[bytes], bool]:
     """Return the names of the namespace's keys, sorted, and whether these are all."""
     prefix = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in store.namespace.name)
     names: set[bytes] = set()
-    cursor = b"0"
-    for _ in range(SCANS_MAX):
-        cursor, found = await store.call(
-            "SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", SCAN_COUNT
-        )
-        names.update(found)
-        if cursor == b"0" or len(names) > KEYS_EXAMINED_MAX:
-            break
-    is_all = cursor == b"0" and len(names) <= KEYS_EXAMINED_MAX
+    is_all = True
+    for server in (await store.servers()).values():
+        cursor = b"0"
+        for _ in range(SCANS_MAX):
+            cursor, found = await server.call(
+                "SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", SCAN_COUNT
+            )
+            names.update(found)
+            if cursor == b"0" or len(names) > KEYS_EXAMINED_MAX:
+                break
+        is_all = is_all and cursor == b"0" and len(names) <= KEYS_EXAMINED_MAX
     return sorted(names)[:KEYS_EXAMINED_MAX], is_all
 
 
@@ -111,7 +113,7 @@ async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterat
         if fault:
             yield Finding("key", Level.FAIL, f"{key}: {fault[0]}", fault[1])
     meta = store.namespace.meta
-    if highest >= 0 and not await store.call("EXISTS", meta):
+    if highest >= 0 and not await store.call("EXISTS", meta, at=meta):
         advice = (
             f"before a worker starts: redis-cli HSET {meta} schema {SCHEMA} partitions N, where N"
         )
@@ -135,7 +137,7 @@ async def _fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str]
     kind = found.kind
     if not kind.type:
         return None
-    given = (await store.call("TYPE", key)).decode()
+    given = (await store.call("TYPE", key, at=key.decode())).decode()
     if given == "none":  # deleted since
         return None
     if given != kind.type:
@@ -160,7 +162,7 @@ async def _fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str]
 async def _stream_fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str] | None:
     kind = found.kind
     # First the stream, then the counter: whatever is committed in between, the counter is ahead.
-    flat = await store.call("XINFO", "STREAM", key)
+    flat = await store.call("XINFO", "STREAM", key, at=key.decode())
     last = dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"]
     if kind.counted and found.session is not None:
         count = await _count(store, found.session.meta)
@@ -193,7 +195,7 @@ async def _count(store: RedisStore, meta: str) -> int | None:
 
 async def _newest(store: RedisStore, key: bytes) -> list[tuple[bytes, list[bytes]]]:
     found: list[tuple[bytes, list[bytes]]] = await store.call(
-        "XREVRANGE", key, "+", "-", "COUNT", ENTRIES_EXAMINED
+        *("XREVRANGE", key, "+", "-", "COUNT", ENTRIES_EXAMINED), at=key.decode()
     )
     return found
 
@@ -202,7 +204,8 @@ async def _pairs(store: RedisStore, key: bytes, kind: str) -> AsyncIterator[tupl
     """Yield fields and values of a hash, or members and scores of a sorted set."""
     cursor, verb = b"0", "HSCAN" if kind == "hash" else "ZSCAN"
     for _ in range(FIELDS_EXAMINED_MAX // FIELDS_COUNT):
-        cursor, flat = await store.call(verb, key, cursor, "COUNT", FIELDS_COUNT)
+        looking = store.call(verb, key, cursor, "COUNT", FIELDS_COUNT, at=key.decode())
+        cursor, flat = await looking
         for pair in zip(flat[::2], flat[1::2], strict=True):
             yield pair
         if cursor == b"0":

@@ -1,0 +1,143 @@
+"""What a server's URL says: one server, sentinels that know one, or nodes of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import unquote
+
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from fabric.errors import ConfigError
+
+#: Longest wait for a connection, ms.
+CONNECT_MS_MAX = 5_000
+
+#: Connections of one process: a process with thousands of agents has one to follow each inbox, and
+#: the server's own limit (maxclients, 10,000 by default) is the one that counts.
+CONNECTIONS_MAX = 20_000
+
+#: Bytes asked of the socket at a time: a batch of 512 signals is some 200 KB.
+_READ_BYTES = 1 << 18
+
+#: Ports where a URL names none.
+_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26379
+
+#: Begins the options of a URL that are meant for the sentinels alone: `sentinel_password`.
+_SENTINEL_OPTION: Final = "sentinel_"
+
+Host = tuple[str, int]
+
+
+class Kind(Enum):
+    """Whom a URL names."""
+
+    #: A server, or a node of a cluster: it says which.
+    SERVER = "server"
+    SENTINELS = "sentinels"
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL, taken apart. `options` are those of a connection to a server that has the data."""
+
+    kind: Kind
+    options: dict[str, Any]
+    #: Sentinels, or nodes of a cluster to begin with.
+    hosts: tuple[Host, ...] = ()
+    #: What the sentinels call the primary, and how they are spoken to.
+    service: str = ""
+    sentinel_options: dict[str, Any] | None = None
+
+
+def read(url: str, name: str) -> Address:
+    """Take a URL apart: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// …
+
+    `name` is what the server shows of our connections. No retries, RESP2, bytes. Raises ConfigError
+    when the URL cannot be read.
+    """
+    try:
+        scheme, separator, rest = url.partition("://")
+        base, _, kind = scheme.partition("+")
+        if not kind:
+            return Address(Kind.SERVER, _options(url, name))
+        if base not in ("redis", "rediss") or not separator:
+            raise ValueError(scheme)
+        rest, _, query = rest.partition("?")
+        place, _, path = rest.partition("/")
+        # The last @ ends the password, in which others may not have been escaped.
+        login, at, hosts = place.rpartition("@")
+        query = f"?{query}" if query else ""
+        if kind == "cluster":
+            named = _hosts(hosts, _PORT)
+            given = _options(f"{base}://{login}{at}{_written(named[0])}/{path}{query}", name)
+            return Address(Kind.CLUSTER, given, named)
+        if kind == "sentinel":
+            named = _hosts(hosts, _SENTINEL_PORT)
+            service, _, database = path.partition("/")
+            if not service:
+                raise ValueError("no service")
+            given = _options(f"{base}://{login}{at}{_written(named[0])}/{database}{query}", name)
+            return _of_sentinels(given, named, unquote(service), name)
+        raise ValueError(kind)
+    except ValueError:
+        # The driver's own words may repeat a part of the URL, which may be one of the password.
+        raise ConfigError(
+            "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
+            "rediss://…, unix://…/redis.sock, redis+sentinel://host[:port],…/service[/db] or "
+            "redis+cluster://host[:port],…; in a password, %-encode what is no letter or digit"
+        ) from None
+
+
+def _of_sentinels(
+    given: dict[str, Any], hosts: tuple[Host, ...], service: str, name: str
+) -> Address:
+    """Divide the options: sentinels have users of their own, and the same TLS as the servers."""
+    own = {
+        option.removeprefix(_SENTINEL_OPTION): given.pop(option)
+        for option in list(given)
+        if option.startswith(_SENTINEL_OPTION)
+    }
+    shared = {option: value for option, value in given.items() if option.startswith("ssl_")}
+    if given.get("connection_class") is not None:
+        shared["ssl"] = True
+    for option in ("host", "port"):
+        given.pop(option, None)
+    return Address(Kind.SENTINELS, given, hosts, service, {"client_name": name, **shared, **own})
+
+
+def _options(url: str, name: str) -> dict[str, Any]:
+    return {
+        "client_name": name,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_MS_MAX / 1000,
+        "socket_read_size": _READ_BYTES,
+        "max_connections": CONNECTIONS_MAX,
+        "health_check_interval": 0,
+        "decode_responses": False,
+        **parse_url(url),
+    }
+
+
+def _hosts(listed: str, port: int) -> tuple[Host, ...]:
+    found = []
+    for one in listed.split(","):
+        name, separator, number = one.rpartition(":")
+        if not separator or number.endswith("]"):  # an IPv6 address without a port
+            name, number = one, ""
+        if not name:
+            raise ValueError("an empty host")
+        found.append((name.strip("[]"), int(number) if number else port))
+    return tuple(found)
+
+
+def _written(host: Host) -> str:
+    name, port = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

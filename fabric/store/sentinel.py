@@ -1,0 +1,120 @@
+"""Connections to the primary that sentinels name, and that says itself that it is one.
+
+redis-py asks the sentinels, each time that a connection is made: so a channel that drops its
+connection, because the primary died, was demoted or has moved, is with the new one after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
+from redis.backoff import NoBackoff
+
+from fabric.store.address import CONNECT_MS_MAX, Address
+from fabric.store.connection import translate
+
+#: Longest wait for one sentinel, ms: another one is asked then, within the time for a connection.
+SENTINEL_MS_MAX = 1_000
+
+
+def pool(address: Address) -> SentinelConnectionPool:
+    """Return a pool of connections to the primary; its `sentinel_manager` is to be closed too."""
+    options = dict(address.options)
+    is_secure = options.pop("connection_class", None) is not None
+    manager = Sentinels(
+        list(address.hosts),
+        sentinel_kwargs={
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": SENTINEL_MS_MAX / 1000,
+            "socket_connect_timeout": SENTINEL_MS_MAX / 1000,
+            **(address.sentinel_options or {}),
+        },
+    )
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
+        address.service,
+        manager,
+        connection_class=SecurePrimaryConnection if is_secure else PrimaryConnection,
+        **options,
+    )
+
+
+class Sentinels(Sentinel):
+    """The sentinels, asked once for all that want to know at the same time.
+
+    After a failover each channel of a process does: with an agent behind each of them, thousands.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call] # see above
+        self._turn = asyncio.Lock()
+        self._count = 0
+        self._answer: tuple[str, int] = ("", 0)
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return the primary's host and port. Raises MasterNotFoundError."""
+        before = self._count
+        async with self._turn:
+            if self._count != before:  # somebody was told while we waited
+                return self._answer
+            try:
+                found: Any = await super().discover_master(service_name)
+            except MasterNotFoundError as error:
+                shut = ", and one does not let us in" if "Authentication" in str(error) else ""
+                raise MasterNotFoundError(
+                    f"the sentinels name no primary of {service_name} at the moment{shut}"
+                ) from None
+            self._answer = found
+            self._count += 1
+            return self._answer
+
+
+async def primary(sentinels: Sentinels, service: str) -> str:
+    """Return `host:port` of the primary. Raises UnreachableError when the sentinels name none."""
+    try:
+        async with asyncio.timeout(CONNECT_MS_MAX / 1000):
+            host, port = await sentinels.discover_master(service)
+    except (TimeoutError, exceptions.RedisError, OSError) as error:
+        raise translate(error) from None
+    return f"{host}:{port}"
+
+
+class PrimaryConnection(SentinelManagedConnection):
+    """A connection to a server that says, when it is made, that it is the primary.
+
+    The sentinels may not have heard yet that it is none any more. An error that it turns into a
+    replica later, READONLY, stays what it is: the channel knows what to do.
+    """
+
+    async def connect_to(self, address: tuple[str, int]) -> None:
+        """Connect. Raises ConnectionError when the server there is no primary."""
+        await super().connect_to(address)  # type: ignore[no-untyped-call] # see above
+        try:
+            await self.send_command("ROLE")
+            role = await super().read_response()
+        except exceptions.ResponseError:
+            return  # not allowed to ask: the sentinels' word counts, and READONLY
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+        if role[0] != b"master":
+            await self.disconnect(nowait=True)
+            raise exceptions.ConnectionError(f"{address[0]}:{address[1]} is no primary any more")
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """Return the next reply, without reading anything into an error."""
+        return await Connection.read_response(self, *arguments, **options)
+
+
+class SecurePrimaryConnection(PrimaryConnection, SSLConnection):
+    """The same with TLS."""
