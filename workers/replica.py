@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
-from fabric.errors import FencedError, NotAllowedError, ServerError
+from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
 from fabric.settings import Settings
 from fabric.store.port import Held, WorkerStore
 from workers.backoff import Backoff
@@ -113,6 +113,7 @@ class Replica:
         handler = self._make(self._store, partition)
         while not stop.is_set():
             handler.forget()
+            is_taken = False
             try:
                 taken = await self._store.acquire(
                     partition, self._group, self.name, self._nonce(), self._settings.lease_ms
@@ -123,6 +124,7 @@ class Replica:
                     )  # spreads requests, guards nothing
                     await _wait(stop, pause_ms)
                     continue
+                is_taken = True
                 logger.info(
                     "partition %d: taken by %s under epoch %d, committed up to %s",
                     partition, self.name, taken.epoch, taken.committed.decode(),
@@ -132,6 +134,10 @@ class Replica:
             except FencedError as error:
                 logger.warning("partition %d: %s", partition, error)
             except (ServerError, NotAllowedError) as error:
+                if is_taken and isinstance(error, UnreachableError):
+                    # The server was there a moment ago: it is one of our connections that has not
+                    # outlived an outage, and the others may have to be found out one by one.
+                    backoff.answered()
                 await backoff.failed(error, stop)
             except Exception:
                 # A defect must not end the daemon: what was under way is void, the log has it.
