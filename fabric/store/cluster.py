@@ -53,8 +53,9 @@ class Cluster:
             self._options.pop("connection_class")
         self._ways: dict[str, Way] = {}
         self._owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        #: All nodes that were named last; the one to be asked next comes first.
+        #: All nodes that were named last, and how often any was asked.
         self._nodes: list[str] = []
+        self._asked = 0
         self._is_stale = True
         self._turn = asyncio.Lock()
 
@@ -139,7 +140,8 @@ class Cluster:
         self._owners = owners
         # Another one is asked next: this one may be on the wrong side of a cut.
         named = sorted(nodes)
-        start = (named.index(self._nodes[0]) + 1) % len(named) if self._nodes[:1] else 0
+        self._asked += 1
+        start = self._asked % max(len(named), 1)
         self._nodes = named[start:] + named[:start]
         self._is_stale = False
 
