@@ -22,7 +22,7 @@ from tests.simulation.tally import Tally
 CHUNK_SEEDS = 4
 
 #: Seeds that a mutation may take before it counts as not found.
-MUTATION_SEEDS_MAX = 150
+MUTATION_SEEDS_MAX = 1_000
 
 
 def main() -> int:

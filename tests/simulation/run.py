@@ -76,15 +76,14 @@ def _carry_out(world: World) -> None:
 
 def _drain(world: World) -> None:
     """All faults end; whoever should be there is; everybody finishes what he does, and ends."""
-    timeline, server = world.timeline, world.server
+    timeline = world.timeline
     # Servers come back and clocks stay as they are by themselves.
     timeline.run(timeline.now_s + CALM_S)
     for node in world.nodes():
         node.loop.thaw()
         node.link.weather = Weather()
     for partition in range(world.partitions):
-        for group in ("orchestrators", "synthesizers"):
-            server.reseed(world.namespace, partition, group)
+        troubles.reseed(world, partition)
     for kind in ("orchestrator", "synthesizer"):
         if not any(world.process(name) for name in world.workers if name.startswith(kind)):
             world.join(f"{kind}-1")

@@ -115,13 +115,17 @@ def _epoch(world: World, line: Line) -> None:
     for group in (ORCHESTRATORS, SYNTHESIZERS):
         world.server.lose_epoch(world.namespace, partition, group)
         for judge in world.store.judges:
+            judge.lost(partition, group)
+
+    world.timeline.after(float(line.words[1]) + 1.0, partial(reseed, world, partition))
+
+
+def reseed(world: World, partition: int) -> None:
+    """Somebody runs `fabric doctor --reseed`; nothing happens where the epoch is there."""
+    for group in (ORCHESTRATORS, SYNTHESIZERS):
+        world.server.reseed(world.namespace, partition, group)
+        for judge in world.store.judges:
             judge.reseeded(partition, group)
-
-    def reseed() -> None:
-        for group in (ORCHESTRATORS, SYNTHESIZERS):
-            world.server.reseed(world.namespace, partition, group)
-
-    world.timeline.after(float(line.words[1]) + 1.0, reseed)
 
 
 def _counted(verb: Callable[[World, Line], None], name: str) -> Callable[[World, Line], None]:

@@ -91,8 +91,11 @@ class Judge:
     def committed(self, commit: Commit) -> None:
         """Look at a commit."""
 
+    def lost(self, partition: int, group: str) -> None:
+        """Note that a partition's epoch is gone."""
+
     def reseeded(self, partition: int, group: str) -> None:
-        """Note that a partition's epoch was lost, and is being given anew."""
+        """Note that a partition has an epoch again."""
 
 
 def _writes(batch: Batch) -> Iterator[tuple[str, str, list[bytes]]]:

@@ -22,10 +22,13 @@ class Leases(Judge):
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], _Held] = {}
+        self._lost: set[tuple[int, str]] = set()
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
         """See Judge."""
         where = lease.partition, lease.group
+        if where in self._lost:
+            raise Violation("what has lost its epoch stands still", f"{where}: {lease.owner}")
         before = self._held.get(where)
         if before is not None:
             if lease.epoch <= before.epoch:
@@ -65,12 +68,17 @@ class Leases(Judge):
         held.version += 1
         held.expires_ms = commit.expires_ms
 
-    def reseeded(self, partition: int, group: str) -> None:
+    def lost(self, partition: int, group: str) -> None:
         """See Judge."""
+        self._lost.add((partition, group))
         held = self._held.pop((partition, group), None)
         if held is not None:
             # What comes next must lie above all that was handed out before.
             self._held[partition, group] = _Held("", "", held.epoch, 0, 0)
+
+    def reseeded(self, partition: int, group: str) -> None:
+        """See Judge."""
+        self._lost.discard((partition, group))
 
     def _check(self, what: str, lease: Lease) -> _Held:
         held = self._held[lease.partition, lease.group]
