@@ -136,18 +136,18 @@ def _patch(number: int, raw: bytes) -> list[dict[str, Any]]:
     """Read a patch. What `wire/patch.py` never writes could take any time, or any memory."""
     patch = msgspec.json.decode(raw, type=list[dict[str, Any]])
     for operation in patch:
-        place = _PLACES.fullmatch(operation["path"])
+        path, place = operation["path"], _PLACES.fullmatch(operation["path"])
         if place is None or operation["op"] not in ("add", "remove"):
-            raise ValueError(f"no operation of ours: {operation['op']} {operation['path']}")
-        if operation["op"] == "add":
-            value = operation["value"]
-            is_whole = operation["path"] == ""
-            if is_whole and (
-                number > 1 or not all(isinstance(value[name], dict) for name in SECTIONS)
-            ):
-                raise ValueError("a document that is not the first, or without its sections")
-            if operation["path"] != "/revision" and not isinstance(value, dict):
-                raise ValueError(f"no record of ours: {operation['path']}")
-        elif place["section"] is None:
-            raise ValueError(f"nothing that is ever taken away: {operation['path']}")
+            raise ValueError(f"no operation of ours: {operation['op']} {path}")
+        if operation["op"] == "remove":
+            if place["section"] is None:
+                raise ValueError(f"nothing that is ever taken away: {path}")
+            continue
+        value = operation["value"]
+        if path != f"/{REVISION}" and not isinstance(value, dict):
+            raise ValueError(f"no record of ours: {path}")
+        if path == "" and not (
+            number == 1 and all(isinstance(value.get(name, {}), dict) for name in SECTIONS)
+        ):
+            raise ValueError("a document that is none of ours, or comes too late")
     return patch

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from fabric.errors import TamperedError
+from fabric.wire.printable import printable
 
 #: What goes wrong in reading a document of another shape than ours.
 _WRONG = (
@@ -30,5 +31,5 @@ def reading(key: str, kind: str) -> Iterator[None]:
     try:
         yield
     except _WRONG as error:
-        found = f"{kind} with something foreign in it ({str(error)[:_TOLD_CHARS_MAX]!r})"
+        found = f"{kind} with a foreign field ({printable(str(error)[:_TOLD_CHARS_MAX])})"
         raise TamperedError(key, found, kind) from None
