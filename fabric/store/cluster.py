@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio.connection import ConnectionPool
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from fabric.errors import FabricError, UnavailableError, UnreachableError
+from fabric.errors import FabricError, NotAllowedError, UnavailableError, UnreachableError
 from fabric.store.address import Host
 from fabric.store.connection import Channel, Way
 
@@ -117,6 +117,8 @@ class Cluster:
                         channel = Channel(Fixed(way))
                         rows = await channel.call("CLUSTER", "SLOTS")
                         await channel.give_back()
+                except NotAllowedError:
+                    raise  # nor would another node let us in
                 except (FabricError, TimeoutError) as error:
                     failure = str(error) or "no reply"
                     continue

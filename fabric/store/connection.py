@@ -107,6 +107,11 @@ class Channel:
         self._connection: AbstractConnection | None = None
         self._turn = asyncio.Lock()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection was made, and has not been given up since."""
+        return self._connection is not None
+
     async def call(self, *command: Any, block_ms: int = 0) -> Any:
         """Send one command and return its reply, as bytes, ints and lists.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
@@ -117,19 +118,22 @@ class Route:
 async def _mode(channel: Channel) -> str:
     """Return "standalone", "cluster" or "sentinel", as the server calls it.
 
-    A user who may ask for nothing finds out by the first key that lies elsewhere.
+    A user who may not ask is taken to be on one server; one who is not let in is told so.
     """
-    try:
-        flat = await channel.call("HELLO")
+    flat = await _answer(channel, "HELLO")
+    if flat is not None:
         return str(dict(zip(flat[::2], flat[1::2], strict=True)).get(b"mode", b"").decode())
-    except (UnreachableError, UnavailableError):
-        raise
-    except (ServerError, NotAllowedError):
-        pass  # a proxy, or a user with few permissions
+    said = await _answer(channel, "INFO", "cluster")  # a proxy, or few permissions
+    return "cluster" if b"cluster_enabled:1" in (said or b"") else "standalone"
+
+
+async def _answer(channel: Channel, *command: str) -> Any:
+    """Return the reply, None when the server does not give one to this question."""
     try:
-        said = await channel.call("INFO", "cluster")
+        return await channel.call(*command)
     except (UnreachableError, UnavailableError):
         raise
     except (ServerError, NotAllowedError):
-        return "standalone"
-    return "cluster" if b"cluster_enabled:1" in said else "standalone"
+        if not channel.is_connected:  # not let in
+            raise
+        return None

@@ -74,6 +74,15 @@ def test_two_agents_and_all_that_looks_at_them(shell: Shell) -> None:
     assert "FAIL" not in shell.good("doctor").out.upper().replace("FAILOVER", "")
 
 
+def test_an_unnumbered_signal_on_too_few_replicas(lone: Shell, sentinels: Sentinels) -> None:
+    sentinels.primary.flush()
+    lone.variables |= {"FABRIC_REDIS_URL": sentinels.url, "FABRIC_WAIT_REPLICAS": "3"}
+    done = lone.run("emit", "STARTED", FABRIC_SESSION="demo", FABRIC_AGENT="A")
+    assert done.code == 6
+    assert "on 2 of 3 replicas" in done.err
+    assert sentinels.primary.cli("XLEN", Namespace().partition(0).signals) == 1
+
+
 def test_the_lines_that_keys_prints_work(shell: Shell) -> None:
     workers = [shell.start("orchestrator"), shell.start("synthesizer")]
     tell(shell)

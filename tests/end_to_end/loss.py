@@ -58,6 +58,7 @@ def _go(servers: Sentinels | Cluster, way: str) -> None:
         before = servers.primary
         if way == "failover":
             servers.failover()
+            servers.wait_healthy()  # until the old one takes no more writes
         else:
             before.kill() if way == "kill" else before.freeze()
             servers.wait_primary(other_than=before)

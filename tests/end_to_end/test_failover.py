@@ -67,6 +67,7 @@ async def test_sentinels(
         before = service.primary
         if way == "failover":
             await aside(service.failover)
+            await aside(service.wait_healthy)  # until the old one takes no more writes
         else:
             before.kill() if way == "kill" else before.freeze()
             await aside(lambda: service.wait_primary(other_than=before))

@@ -16,7 +16,7 @@ T = TypeVar("T")
 PAUSE_SECONDS = 0.05
 
 #: More signals than any test sends.
-MANY = 10_000
+MANY = 100_000
 
 
 async def outlast(call: Callable[[], Awaitable[T]], errors: list[ServerError] | None = None) -> T:

@@ -6,7 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fabric.errors import FencedError, ServerError, UnavailableError, UnreachableError
+from fabric.errors import (
+    FencedError,
+    NotAllowedError,
+    ServerError,
+    UnavailableError,
+    UnreachableError,
+)
 from fabric.store import connection
 from fabric.store.cluster import slot
 from fabric.store.keys import Namespace
@@ -92,6 +98,23 @@ async def test_a_seed_that_is_gone_is_passed_over(cluster: Cluster) -> None:
         await emit(store, 1)
     assert caught.value.never_sent
     await store.close()
+
+
+async def test_who_is_not_let_in_is_told_so(cluster: Cluster) -> None:
+    """Nor is it taken for one server meanwhile; who may do little is let in all the same."""
+    for node in cluster.nodes:
+        node.cli("ACL", "SETUSER", "some", "on", ">pw", "~*", "&*", "+@all", "-hello")
+    for url in (cluster.url, cluster.seeds):
+        store = RedisStore(url.replace("://", "://some:wrong@"))
+        with pytest.raises(NotAllowedError):
+            await emit(store, 1)
+        for node in cluster.nodes:
+            node.cli("ACL", "SETUSER", "some", ">wrong")
+        assert await store.partitions() == 64
+        await emit(store, 1)
+        await store.close()
+        for node in cluster.nodes:
+            node.cli("ACL", "SETUSER", "some", "<wrong")
 
 
 async def test_a_slot_that_has_moved_is_followed(cluster: Cluster) -> None:
