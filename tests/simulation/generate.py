@@ -15,7 +15,7 @@ CHECKPOINTS = ("files_read", "issues_found", "recommendations_drafted")
 #: Verb → how often agents do it, in parts.
 HABITS = {
     "progress": 8, "partial": 8, "write": 10, "wait": 5, "resolve": 6, "checkpoint": 8,
-    "integrate": 2, "ask": 2, "ready": 1, "ahead": 1, "burst": 1, "idle": 2, "complete": 1,
+    "integrate": 2, "ask": 2, "ready": 1, "ahead": 1, "burst": 2, "idle": 2, "complete": 1,
     "fail": 1,
 }  # fmt: skip
 
@@ -115,7 +115,7 @@ def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
             to = (f"to={chance.choice(AGENTS)}",) if chance.random() < 0.3 else ()
             return (*to, timeout)
         case "burst":
-            return (str(chance.randint(10, 80)),)
+            return (str(chance.randint(10, 150)),)
         case "idle":
             return (f"{min(chance.expovariate(1 / pace_s), 300):.1f}",)
     return ()
