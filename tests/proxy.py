@@ -58,6 +58,8 @@ class Proxy:
 
         def end() -> None:
             rule.times = rule.struck
+            if rule in self._rules:
+                self._rules.remove(rule)
             rule.lifted.set()
 
         self._loop.call_soon_threadsafe(end)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from contextlib import suppress
 
 from fabric.errors import FabricError
@@ -27,13 +26,16 @@ class Backoff:
     def __init__(self, subject: str) -> None:
         self._subject = subject
         self._failures = 0
+        #: Failures since the server last answered: the pause grows with them.
+        self._streak = 0
         self._alarm_ms = 0
 
     async def failed(self, error: FabricError, stop: asyncio.Event) -> None:
         """Wait before the next try, at most until told to stop."""
-        ceiling_ms = min(LONGEST_MS, FIRST_MS * 2 ** min(self._failures, 16))
+        ceiling_ms = min(LONGEST_MS, FIRST_MS * 2 ** min(self._streak, 16))
         self._failures += 1
-        now_ms = time.monotonic_ns() // 1_000_000
+        self._streak += 1
+        now_ms = int(asyncio.get_running_loop().time() * 1000)
         if not self._alarm_ms or now_ms - self._alarm_ms >= REMIND_MS:
             self._alarm_ms = now_ms
             logger.error("ALARM %s: %s: %s; trying again", self._subject, error.code, error)
@@ -43,9 +45,13 @@ class Backoff:
             async with asyncio.timeout(pause_ms / 1000):
                 await stop.wait()
 
+    def answered(self) -> None:
+        """Note that the server is there: the next pause is a short one, the alarm stands."""
+        self._streak = 0
+
     def worked(self) -> None:
         """Note that it works again."""
         if self._alarm_ms:
             logger.warning("%s: works again after %d failures", self._subject, self._failures)
-        self._failures = 0
+        self._failures = self._streak = 0
         self._alarm_ms = 0

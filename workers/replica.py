@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
-from fabric.errors import FencedError, NotAllowedError, ServerError
+from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
 from fabric.settings import Settings
 from fabric.store.port import Held, WorkerStore
 from workers.backoff import Backoff
@@ -39,13 +39,22 @@ class Replica:
     """Serves its share of a group's partitions until told to stop."""
 
     def __init__(
-        self, store: WorkerStore, group: str, make: MakeHandler, settings: Settings, name: str
+        self,
+        store: WorkerStore,
+        group: str,
+        make: MakeHandler,
+        settings: Settings,
+        name: str,
+        *,
+        nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
+        """`nonce` gives what no attempt at a lease has had before, of any replica."""
         self._store = store
         self._group = group
         self._make = make
         self._settings = settings
         self.name = name
+        self._nonce = nonce
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -104,9 +113,10 @@ class Replica:
         handler = self._make(self._store, partition)
         while not stop.is_set():
             handler.forget()
+            is_taken = False
             try:
                 taken = await self._store.acquire(
-                    partition, self._group, self.name, uuid.uuid4().hex, self._settings.lease_ms
+                    partition, self._group, self.name, self._nonce(), self._settings.lease_ms
                 )
                 if isinstance(taken, Held):
                     pause_ms = min(taken.remaining_ms, POLL_MS) + random.randint(
@@ -114,6 +124,7 @@ class Replica:
                     )  # spreads requests, guards nothing
                     await _wait(stop, pause_ms)
                     continue
+                is_taken = True
                 logger.info(
                     "partition %d: taken by %s under epoch %d, committed up to %s",
                     partition, self.name, taken.epoch, taken.committed.decode(),
@@ -123,6 +134,10 @@ class Replica:
             except FencedError as error:
                 logger.warning("partition %d: %s", partition, error)
             except (ServerError, NotAllowedError) as error:
+                if is_taken and isinstance(error, UnreachableError):
+                    # The server was there a moment ago: it is one of our connections that has not
+                    # outlived an outage, and the others may have to be found out one by one.
+                    backoff.answered()
                 await backoff.failed(error, stop)
             except Exception:
                 # A defect must not end the daemon: what was under way is void, the log has it.

@@ -12,11 +12,12 @@ from fabric.core.contradiction import SYNTHESIZER
 from fabric.core.fold import SWEEP, Result, fold, needs, sweep, touched
 from fabric.core.limits import SWEEP_PARTS
 from fabric.core.rules import Rules
+from fabric.core.synthesis.partial import is_part
 from fabric.core.synthesis.publish import Publisher, Revision
 from fabric.core.synthesis.reducer import Reducer
 from fabric.core.synthesis.state import AGENTS, Sweep, Synthesis
 from fabric.core.synthesis.strategy import Strategies
-from fabric.errors import SignalError
+from fabric.errors import SignalError, TamperedError
 from fabric.settings import Settings
 from fabric.store import synthesis as stored
 from fabric.store.keys import SYNTHESIZERS, Partition
@@ -122,9 +123,14 @@ class Synthesizer:
         sweeping = synthesis.records.get(field)
         if not isinstance(sweeping, Sweep):
             return
-        key = self._syntheses.keys(synthesis.name).said(alarm.agent)
+        keys = self._syntheses.keys(synthesis.name)
+        key = keys.said(alarm.agent)
+        if not sweeping.within:
+            raise TamperedError(keys.synthesis, f"hash with a foreign field ({field})", "hash")
         prefix = sweeping.within[0]
         alarm.names = await self._store.members(key, prefix, sweeping.after, SWEEP_PARTS)
+        if not all(map(is_part, alarm.names)):
+            raise TamperedError(key, "zset with a member that is no part", "zset of names")
         alarm.is_over = len(alarm.names) < SWEEP_PARTS
         await self._syntheses.load(synthesis, touched(synthesis, alarm.agent, alarm.names))
         while wanted := touched(synthesis, alarm.agent, alarm.names):

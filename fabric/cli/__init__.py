@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import StringIO
 
 import click
 
@@ -129,11 +130,20 @@ def main() -> int:
     try:
         result = program.main(prog_name=name, standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        click.echo(_plain(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except FabricError as error:
-        click.echo(f"fabric: {error}", err=True)
+        click.echo(_plain(f"fabric: {error}"), err=True)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
     return result if isinstance(result, int) else 0
+
+
+def _plain(text: str) -> str:
+    """Return a message, which may repeat what somebody has given, fit for any terminal."""
+    from fabric.wire.printable import printable
+
+    return "\n".join(map(printable, text.split("\n")))

@@ -91,7 +91,7 @@ def command(
     if signal.startswith("{"):
         if pairs or field or given:
             raise click.UsageError("a JSON document holds all fields itself")
-        entry = prepare(document(signal.encode()), _defaults(target))
+        entry = prepare(document(signal.encode("utf-8", "surrogateescape")), _defaults(target))
     else:
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
     (entry_id,) = run(_send(target, entry, WhenFull(when_full)))

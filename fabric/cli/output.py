@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,6 +13,13 @@ import click
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
+
+#: Characters that a terminal obeys, or that turn or hide what stands beside them, of those that
+#: JSON lets stand: DEL and C1, marks of direction, separators of lines, tags.
+_MOVING = re.compile(
+    "[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]"
+)
 
 
 def plain(text: str) -> str:
@@ -22,12 +31,17 @@ def plain(text: str) -> str:
 
 def json_line(value: Any) -> str:
     """Return a value as one line of JSON."""
-    return _encode(value).decode()
+    return _escaped(_encode(value))
 
 
 def print_json(value: Any) -> None:
     """Print a value as a JSON document that a person can read too."""
-    click.echo(msgspec.json.format(_encode(value), indent=2))
+    click.echo(_escaped(msgspec.json.format(_encode(value), indent=2)))
+
+
+def _escaped(document: bytes) -> str:
+    """Return JSON with what moves a terminal escaped: it means the same to every reader."""
+    return _MOVING.sub(lambda found: json.dumps(found[0])[1:-1], document.decode())
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -112,7 +112,7 @@ async def _follow_documents(session: Session, number: int | None) -> None:
     with _progress() as note:
         async with aclosing(session.revisions(synthesis.revision)) as following:
             async for revision in following:
-                document = apply(document, revision)
+                document = apply(session.keys, document, revision)
                 print_lines([json_line(document)])
                 note(revision)
 
@@ -125,7 +125,10 @@ async def _follow_changes(session: Session, after: int, form: Form) -> None:
                     print_lines([json_line(revision)])
                 else:
                     number, is_final = revision.number, revision.is_final
-                    print_lines(amendments(number, revision.patch, is_final=is_final))
+                    changes = amendments(
+                        number, revision.patch, is_final=is_final, key=session.keys.revisions
+                    )
+                    print_lines(changes)
                 note(revision)
 
 
@@ -139,10 +142,13 @@ def _progress() -> Iterator[Callable[[Revision], None]]:
         nonlocal is_begun
         if is_shown:
             is_begun = True
-            complete = next(
-                one["value"] if one["path"] else one["value"]["complete"]
-                for one in revision.patch
-                if one["path"] in ("", "/complete")
+            complete: Any = next(
+                (
+                    one["value"] if one["path"] else one["value"]["complete"]
+                    for one in revision.patch
+                    if one["path"] in ("", "/complete")
+                ),
+                {},
             )
             head = Synthesis({"revision": revision.number, "complete": complete})
             click.echo(f"\r{_ERASE}{progress(head)}", err=True, nl=False)

@@ -229,7 +229,7 @@ def _fields(key: str, made: dict[bytes, bytes], found: dict[bytes, bytes]) -> It
 def _document(value: bytes | None) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(value or b"")
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -12,9 +12,10 @@ from fabric.client.session import BLOCK_MS, PAGE, Session
 from fabric.core.decision import Kind
 from fabric.core.record import ENDED, Agent
 from fabric.core.signal import SignalType
-from fabric.errors import TamperedError, WaitTimeoutError
+from fabric.errors import WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.wire import foreign
 
 #: Signals by which an agent's end can have come nearer.
 _ENDINGS = frozenset({SignalType.COMPLETED.value.encode(), SignalType.FAILED.value.encode()})
@@ -62,10 +63,8 @@ async def _agents(store: ClientStore, keys: SessionKeys, name: str | None) -> di
     if name is None:
         return await outlast(Session(store, keys).agents)
     (stored,) = await outlast(lambda: store.fields(keys.agents, [name]))
-    try:
+    with foreign.reading(keys.agents, "hash"):
         return {} if stored is None else {name: msgspec.json.decode(stored, type=Agent)}
-    except msgspec.MsgspecError as error:
-        raise TamperedError(keys.agents, f"hash with a foreign field ({error})", "hash") from None
 
 
 async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: bytes) -> bytes:

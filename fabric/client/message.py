@@ -45,7 +45,7 @@ def read(entry: Entry, *, to_everyone: bool = False) -> Message:
     hops = text("hops")
     try:
         payload = msgspec.json.decode(fields.get("payload") or b"{}")
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         payload = text("payload")
     if not isinstance(payload, dict):
         payload = {"payload": payload}

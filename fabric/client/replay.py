@@ -27,6 +27,7 @@ from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.wire import record, ruling
 from fabric.wire.entry import decode
+from fabric.wire.timeline import MS_DIGITS_MAX
 
 #: Characters of a value that a difference shows.
 SHOWN_CHARS_MAX = 300
@@ -105,7 +106,7 @@ class Replay:
             self.finish(entry)
             logged = dict(zip(fields[::2], fields[1::2], strict=True))
             stamp = logged.get(b"ms", b"")
-            if not stamp.isdigit():
+            if not stamp.isdigit() or len(stamp) > MS_DIGITS_MAX:
                 raise self._diverged(entry_id, "a time in its field ms", _shown(fields))
             ms, opened_ms = int(stamp), self.session.opened_ms
             if self._stop and self._stop.is_before(int(number), ms, opened_ms or ms):
@@ -173,7 +174,7 @@ class Replay:
     def _rule(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
         try:
             self.rules = ruling.read(payload)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._diverged(entry_id, "rules", str(error)) from None
         adopt(self.session, ruling.digest(payload), ms)
         return _flat(*record.logged_rules(payload, self.session.clock_ms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -10,9 +11,12 @@ import msgspec
 from msgspec import Struct
 
 from fabric.client.outage import outlast
+from fabric.core.synthesis.publish import COMPLETE, REVISION
+from fabric.core.synthesis.state import SECTIONS
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
+from fabric.wire import foreign
 
 #: Revisions read at a time. A patch can be as large as a commit: a page stays far below what would
 #: keep the server busy for long.
@@ -22,6 +26,9 @@ REVISIONS_PAGE = 20
 BLOCK_MS = 2_000
 
 _NOTHING = object()
+
+#: What a patch can set: all of it, a number, or a record in one of the sections.
+_PLACES = re.compile(rf"|/{REVISION}|/{COMPLETE}|/(?P<section>{'|'.join(SECTIONS)})/[^/]*")
 
 
 class Revision(Struct, frozen=True):
@@ -66,11 +73,8 @@ def decoded(keys: SessionKeys, entries: Iterable[Entry], after: int) -> Iterator
     Raises NotFoundError when one is missing in between, TamperedError when one is none of ours.
     """
     for entry_id, flat in entries:
-        try:
+        with foreign.reading(keys.revisions, "stream of revisions"):
             revision = _revision(entry_id, flat)
-        except (msgspec.MsgspecError, ValueError, LookupError) as error:
-            found = f"stream with a foreign entry {entry_id.decode()} ({error})"
-            raise TamperedError(keys.revisions, found, "stream of revisions") from None
         if revision.number != after + 1:
             raise missing(keys, after + 1)
         after = revision.number
@@ -85,21 +89,29 @@ def missing(keys: SessionKeys, number: int) -> NotFoundError:
     )
 
 
-def apply(document: Any, revision: Revision) -> Any:
-    """Return what a revision makes of the one before, which is changed in place."""
+def apply(keys: SessionKeys, document: Any, revision: Revision) -> Any:
+    """Return what a revision makes of the one before, which is changed in place.
+
+    Raises TamperedError when the two do not belong together.
+    """
     # Takes longer to import than most commands take: only who patches pays for it.
     import jsonpatch
 
-    return jsonpatch.apply_patch(document, revision.patch, in_place=True)
+    try:
+        with foreign.reading(keys.revisions, "stream of revisions"):
+            return jsonpatch.apply_patch(document, revision.patch, in_place=True)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        found = f"stream whose revision {revision.number} cannot be applied ({error})"
+        raise TamperedError(keys.revisions, found, "stream of revisions") from None
 
 
-def redo(document: Any, revision: Revision) -> Any:
+def redo(keys: SessionKeys, document: Any, revision: Revision) -> Any:
     """Return what a revision makes of a document that may have some of it already.
 
     See `synthesis.read`. What it takes away may be gone.
     """
     doable = [one for one in revision.patch if one["op"] != "remove" or _has(document, one["path"])]
-    return apply(document, msgspec.structs.replace(revision, patch=doable))
+    return apply(keys, document, msgspec.structs.replace(revision, patch=doable))
 
 
 def _has(document: Any, pointer: str) -> bool:
@@ -110,10 +122,32 @@ def _has(document: Any, pointer: str) -> bool:
 
 def _revision(entry_id: bytes, flat: list[bytes]) -> Revision:
     fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    number = int(entry_id.partition(b"-")[0])
     return Revision(
-        int(entry_id.partition(b"-")[0]),
-        msgspec.json.decode(fields[b"patch"], type=list[dict[str, Any]]),
+        number,
+        _patch(number, fields[b"patch"]),
         fields[b"causes"].decode().split(),
         int(fields[b"ms"]),
         fields[b"final"] == b"1",
     )
+
+
+def _patch(number: int, raw: bytes) -> list[dict[str, Any]]:
+    """Read a patch. What `wire/patch.py` never writes could take any time, or any memory."""
+    patch = msgspec.json.decode(raw, type=list[dict[str, Any]])
+    for operation in patch:
+        path, place = operation["path"], _PLACES.fullmatch(operation["path"])
+        if place is None or operation["op"] not in ("add", "remove"):
+            raise ValueError(f"no operation of ours: {operation['op']} {path}")
+        if operation["op"] == "remove":
+            if place["section"] is None:
+                raise ValueError(f"nothing that is ever taken away: {path}")
+            continue
+        value = operation["value"]
+        if path != f"/{REVISION}" and not isinstance(value, dict):
+            raise ValueError(f"no record of ours: {path}")
+        if path == "" and not (
+            number == 1 and all(isinstance(value.get(name, {}), dict) for name in SECTIONS)
+        ):
+            raise ValueError("a document that is none of ours, or comes too late")
+    return patch

@@ -11,9 +11,10 @@ import msgspec
 from fabric.client import synthesis as reading
 from fabric.client.revision import Revision, revisions
 from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
-from fabric.errors import NotFoundError, TamperedError
+from fabric.errors import NotFoundError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.wire import foreign
 from fabric.wire.document import Synthesis
 
 R = TypeVar("R")
@@ -60,10 +61,8 @@ class Session:
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])
         decode = msgspec.json.Decoder(kind).decode
-        try:
+        with foreign.reading(key, "hash"):
             return {name.decode(): decode(value) for name, value in sorted(stored.items())}
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise TamperedError(key, f"hash with a foreign field ({error})", "hash") from None
 
     async def exists(self) -> bool:
         """Say whether any signal of this session was ever accepted."""

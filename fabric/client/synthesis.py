@@ -48,9 +48,9 @@ async def read(store: ClientStore, keys: SessionKeys) -> Synthesis:
     document = await _pages(store, keys)
     last = await _number(store, keys)
     async for revision in _between(store, keys, first, last):
-        document = redo(document, revision)
+        document = redo(keys, document, revision)
     document[REVISION] = last
-    return Synthesis(document)
+    return Synthesis(document, keys.synthesis)
 
 
 async def read_at(store: ClientStore, keys: SessionKeys, number: int) -> Synthesis:
@@ -64,8 +64,8 @@ async def read_at(store: ClientStore, keys: SessionKeys, number: int) -> Synthes
         there = f"the last one is {last}" if last else "there is none yet"
         raise NotFoundError(f"no revision {number} of {keys.name}: {there}")
     async for revision in _between(store, keys, 0, number):
-        document = apply(document, revision)
-    return Synthesis(document)
+        document = apply(keys, document, revision)
+    return Synthesis(document, keys.revisions)
 
 
 async def until_final(
@@ -85,8 +85,8 @@ async def until_final(
             following = revisions(store, keys, known.revision, follow=True)
             async with aclosing(following):
                 async for revision in following:
-                    document = apply(document, revision)
-                    known = Synthesis(document)
+                    document = apply(keys, document, revision)
+                    known = Synthesis(document, keys.revisions)
             return known
     except TimeoutError:
         raise WaitTimeoutError(

@@ -155,14 +155,20 @@ def _lock_waits(session: Session, claim_id: str, *, brief: bool) -> list[Wait]:
     """Whom a waiting claim needs: who holds something of it, and who is before it elsewhere too.
 
     Whoever stands before it for the same single thing and nothing else needs just those holders,
-    so it adds nothing: a queue of a thousand is looked through, not searched.
+    so it adds nothing: a queue of a thousand is looked through, not searched. But when its own
+    agent has a part of that thing, or asked for one before, they need it as it needs them.
     """
     claim = session.claims.records[claim_id]
     claims = session.claims.records
     found: dict[str, None] = {
         claims[holder].agent: None for holder in session.order.blockers(claim_id, claim)
     }
-    can_skip = len(claim.writes) + len(claim.reads) == 1 and in_force(session) is None
+    is_single = len(claim.writes) + len(claim.reads) == 1
+    can_skip = (
+        is_single
+        and in_force(session) is None
+        and not session.order.is_doubled(claim_id, session.agents.records[claim.agent].claims)
+    )
 
     def skips(place: Place) -> bool:
         return can_skip and _is_simple(session, place, claim.writes or claim.reads)

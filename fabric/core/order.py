@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import Claim, ClaimState
-from fabric.core.resource import Index
+from fabric.core.resource import Index, overlap
 
 
 class Place(NamedTuple):
@@ -200,6 +200,17 @@ class Order:
                 if place.agent != claim.agent and (is_write or place.is_write):
                     return False
         return True
+
+    def is_doubled(self, claim_id: str, others: Iterable[str]) -> bool:
+        """Whether any of these other claims, held or waiting, overlaps a claim."""
+        mine = [resource for resource, _ in resources(self._claims[claim_id])]
+        return any(
+            overlap(one, resource)
+            for other in others
+            if other != claim_id
+            for resource, _ in resources(self._claims[other])
+            for one in mine
+        )
 
     def next_up(self, freed: Iterable[str]) -> list[str]:
         """Return waiting claims that may have become free with these resources, in their order.

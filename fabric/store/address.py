@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
@@ -29,6 +29,14 @@ _SENTINEL_PORT: Final = 26379
 
 #: Begins the options of a URL that are meant for the sentinels alone: `sentinel_password`.
 _SENTINEL_OPTION: Final = "sentinel_"
+
+#: Options that a URL may have (`?db=2&ssl_ca_certs=…`). Of the driver's others, some are ours to
+#: set, and on some it fails when it dials, with errors that nobody here looks for.
+_URL_OPTIONS: Final = frozenset(
+    {"db", "username", "password", "socket_keepalive", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"}
+    | {"ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname"}
+    | {"ssl_ciphers", "ssl_min_version", "sentinel_username", "sentinel_password"}
+)
 
 Host = tuple[str, int]
 
@@ -96,9 +104,9 @@ def unreadable(*, has_options: bool = False) -> ConfigError:
     """
     if has_options:
         return ConfigError(
-            "the server's URL has an option that is not known, or not so: those of redis-py's "
-            "connections can be given, as in redis://host?ssl_ca_certs=/ca.pem; with "
-            "redis+sentinel:// also sentinel_username, sentinel_password"
+            "the server's URL has an option that is not known, or not so: it may have "
+            f"{', '.join(sorted(_URL_OPTIONS))}, as in redis://host?ssl_ca_certs=/ca.pem; those "
+            "of sentinels with redis+sentinel:// only"
         )
     return ConfigError(
         "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
@@ -125,6 +133,8 @@ def _of_sentinels(
 
 
 def _options(url: str, name: str) -> dict[str, Any]:
+    if parse_qs(urlsplit(url).query).keys() - _URL_OPTIONS:
+        raise unreadable(has_options=True)
     return {
         "client_name": name,
         "protocol": 2,

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import RedisError
 
 from fabric.errors import (
     ConfigError,
@@ -45,7 +46,7 @@ class Route:
                 self._way = ways[0]
             # Nothing is dialled yet; a connection that cannot even be made is told of at once.
             ways[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RedisError):
             raise address.unreadable(has_options=True) from None
 
     async def settle(self) -> None:

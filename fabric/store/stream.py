@@ -12,14 +12,22 @@ from fabric.store.port import Entry
 Id = tuple[int, int]
 
 
-#: Highest sequence number within a millisecond.
+#: Highest sequence number within a millisecond, and highest time.
 SEQUENCE_MAX = 2**64 - 1
+
+#: Bytes of an id: two numbers of 64 bits, and zeros that somebody has put before them.
+_ID_MAX = 60
 
 
 def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
-    """Read `ms-seq`, or `ms` alone."""
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds), int(sequence or sequence_default)
+    """Read `ms-seq`, or `ms` alone. Raises ValueError when no server would take it for an id."""
+    milliseconds, dash, sequence = entry_id.partition(b"-")
+    if not milliseconds.isdigit() or (dash and not sequence.isdigit()) or len(entry_id) > _ID_MAX:
+        raise ValueError("no id of an entry")
+    found = int(milliseconds), int(sequence or sequence_default)
+    if max(found) > SEQUENCE_MAX:
+        raise ValueError("an id beyond 64 bits")
+    return found
 
 
 def check_entries(entries: Sequence[Sequence[bytes]]) -> None:

@@ -66,7 +66,7 @@ def load(synthesis: Synthesis, keys: SessionKeys, field: str, value: bytes | Non
     try:
         decode = DECODERS[field.partition(":")[0]]
         synthesis.records[field] = decode(value) if value is not None else None
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, LookupError, RecursionError) as error:
         raise _foreign(keys, error) from None
 
 

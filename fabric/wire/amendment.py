@@ -12,7 +12,7 @@ from fabric.core.synthesis.part import State
 from fabric.core.synthesis.partial import ITEMS, list_of, unescape
 from fabric.core.synthesis.state import AGENTS, CONTRADICTIONS, REFINED, Contributor
 from fabric.core.synthesis.statement import Standing
-from fabric.wire import markdown
+from fabric.wire import foreign, markdown
 from fabric.wire.document import contradiction, sources
 from fabric.wire.printable import shortened
 
@@ -22,13 +22,20 @@ SHOWN_CHARS_MAX = 100
 _encode = msgspec.json.Encoder().encode
 
 
-def amendments(number: int, patch: Iterable[Mapping[str, Any]], *, is_final: bool) -> Iterator[str]:
-    """Yield a line for each member of the document that a revision sets or takes away."""
+def amendments(
+    number: int, patch: Iterable[Mapping[str, Any]], *, is_final: bool, key: str = "revisions"
+) -> Iterator[str]:
+    """Yield a line for each member of the document that a revision sets or takes away.
+
+    Raises TamperedError, naming the key, when it sets what is not ours.
+    """
     for operation in patch:
         _, *way = operation["path"].split("/")
         if len(way) == 2:  # else it is the number, or how complete the synthesis is
             section, name = way[0], unescape(way[1])
-            yield f"- {number} · {_change(section, name, operation.get('value'))}"
+            with foreign.reading(key, "stream"):
+                change = _change(section, name, operation.get("value"))
+            yield f"- {number} · {change}"
     if is_final:
         yield f"- {number} · **final**"
 
@@ -44,14 +51,15 @@ def _change(section: str, name: str, record: Any) -> str:
         return f"{markdown.text(name)} is {agent.status.value}{done}"
     if section == REFINED:
         return f"refined by {markdown.text(name)}: {_short(record['value'])}"
+    state = State(record["state"])
     if section == ITEMS:
         place, shown = list_of(name), _short(record.get("value"))
-        return f"item of {_named(place)}: {shown}, {record['state']}{_by(record)}"
-    state = record["state"].replace("_", " ")
-    if record["state"] in (State.BY_SOURCE, State.FAILED):
-        return f"{section} {_named(name)}: {state}{_by(record, with_values=True)}"
+        return f"item of {_named(place)}: {shown}, {state.value}{_by(record)}"
+    word = state.value.replace("_", " ")
+    if state in (State.BY_SOURCE, State.FAILED):
+        return f"{section} {_named(name)}: {word}{_by(record, with_values=True)}"
     shown = f"{_short(record['value'])}, " if "value" in record else ""
-    return f"{section} {_named(name)}: {shown}{state}{_by(record)}"
+    return f"{section} {_named(name)}: {shown}{word}{_by(record)}"
 
 
 def _contradiction(part: str, record: Any) -> str:

@@ -6,8 +6,8 @@ The views say what came of that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, wraps
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from fabric.core.contradiction import question_of
 from fabric.core.synthesis.part import Edge, State
 from fabric.core.synthesis.state import Complete, Contributor
 from fabric.core.synthesis.statement import SAID, Standing
-from fabric.wire import nesting
+from fabric.wire import foreign, nesting
 
 T = TypeVar("T")
 
@@ -94,11 +94,27 @@ class Refinement(Struct, frozen=True):
     revision: int = 0
 
 
-class Synthesis:
-    """A synthesis at one revision. `document` is the official one: views are made as needed."""
+def _view(make: Callable[[Synthesis], T]) -> cached_property[T]:
+    """A view that is made once. Raises TamperedError when the document is none of ours."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    @wraps(make)
+    def checked(synthesis: Synthesis) -> T:
+        with foreign.reading(synthesis.key, "synthesis"):
+            return make(synthesis)
+
+    return cached_property(checked)
+
+
+class Synthesis:
+    """A synthesis at one revision. `document` is the official one: views are made as needed.
+
+    `key` is where it comes from: others may have written there, and a view that meets what is not
+    ours raises TamperedError.
+    """
+
+    def __init__(self, document: dict[str, Any], key: str = "synthesis") -> None:
         self.document = document
+        self.key = key
 
     @property
     def session(self) -> str:
@@ -108,9 +124,10 @@ class Synthesis:
     @property
     def revision(self) -> int:
         """Its number, 0 while there is none."""
-        return int(self.document.get("revision", 0))
+        with foreign.reading(self.key, "synthesis"):
+            return int(self.document.get("revision", 0))
 
-    @cached_property
+    @_view
     def complete(self) -> Complete:
         """How complete it is: agents that have reported and ended, of those known; percent."""
         return msgspec.convert(self.document.get("complete", {}), Complete)
@@ -120,17 +137,17 @@ class Synthesis:
         """Whether all agents known have ended, and all that they gave is in it."""
         return self.complete.final
 
-    @cached_property
+    @_view
     def agents(self) -> dict[str, Contributor]:
         """What is known of each agent, by name."""
         return msgspec.convert(self._section("agents"), dict[str, Contributor])
 
-    @cached_property
+    @_view
     def findings(self) -> dict[str, Finding]:
         """All findings by key, those too that no longer hold."""
         return {key: finding(key, part) for key, part in self._section("findings").items()}
 
-    @cached_property
+    @_view
     def contradictions(self) -> dict[str, Contradiction]:
         """The open contradictions by part: `findings:port`."""
         return {
@@ -138,12 +155,12 @@ class Synthesis:
             for part, record in self._section("contradictions").items()
         }
 
-    @cached_property
+    @_view
     def plain(self) -> Any:
         """The plain document, merged: what agents gave besides findings (see `nesting.py`)."""
         return nesting.nested(self._section("document"), self._section("items"))
 
-    @cached_property
+    @_view
     def refined(self) -> dict[str, Refinement]:
         """What refiners have made of it, by refiner."""
         return msgspec.convert(self._section("refined"), dict[str, Refinement])

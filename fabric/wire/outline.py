@@ -16,7 +16,7 @@ from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.synthesis.part import State
 from fabric.core.synthesis.state import Contributor
 from fabric.core.synthesis.statement import Standing
-from fabric.wire import markdown
+from fabric.wire import foreign, markdown
 from fabric.wire.document import Contradiction, Finding, Refinement, Source, Synthesis
 from fabric.wire.printable import shortened
 
@@ -36,7 +36,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def outline(synthesis: Synthesis, session: str) -> list[str]:
-    """Return the lines of the report on a synthesis."""
+    """Return the lines of the report on a synthesis. Raises TamperedError, as its views do."""
+    with foreign.reading(synthesis.key, "synthesis"):
+        return _outline(synthesis, session)
+
+
+def _outline(synthesis: Synthesis, session: str) -> list[str]:
     lines = [f"# Synthesis of {markdown.text(session)}", "", progress(synthesis)]
     if not synthesis.revision:
         return lines

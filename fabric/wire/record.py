@@ -155,14 +155,25 @@ def dead(
 
 
 def revived(letter: list[bytes]) -> list[bytes]:
-    """Return the fields of the entry that a dead letter holds, as they were sent."""
+    """Return the fields of the entry that a dead letter holds, as they were sent.
+
+    Empty when somebody has written the letter who knows no better.
+    """
     fields: list[bytes] = []
     for field, value in zip(letter[::2], letter[1::2], strict=True):
         if field == RAW_PACKED:
-            return msgspec.msgpack.decode(value, type=list[bytes])
+            return _unpacked(value)
         if field.startswith(RAW_PREFIX):
             fields += (field.removeprefix(RAW_PREFIX), value)
     return fields
+
+
+def _unpacked(value: bytes) -> list[bytes]:
+    try:
+        fields = msgspec.msgpack.decode(value, type=list[bytes])
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    return [] if len(fields) % 2 else fields
 
 
 def reason_of(error: SignalError) -> tuple[str, str]:

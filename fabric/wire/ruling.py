@@ -35,5 +35,5 @@ def digest(raw: bytes) -> str:
 
 
 def read(raw: bytes) -> Rules:
-    """Return the rules of a document. Raises msgspec.MsgspecError."""
+    """Return the rules of a document. Raises MsgspecError, ValueError, RecursionError."""
     return msgspec.json.decode(raw, type=Rules)

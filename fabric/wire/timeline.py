@@ -29,6 +29,10 @@ _SILENT = frozenset({"HEARTBEAT", "TIMER", "RULES"})
 _DETAILS = frozenset({"INTENT", "RELEASE"})
 
 
+#: Digits of a time, ms: what 64 bits hold. More was written by hand.
+MS_DIGITS_MAX = 18
+
+
 class Timeline:
     """Turns log entries into rows, in order; learns from them which agent is in which stream.
 
@@ -53,8 +57,7 @@ class Timeline:
         speaker = fields.get("emitter") or fields.get("from", "")
         if kind == Kind.SIGNAL and fields.get("stream"):
             self._streams[speaker] = fields["stream"]
-        if fields.get("ms", "").isdecimal():
-            self._ms = int(fields["ms"])
+        self._ms = read_ms(fields.get("ms", ""), self._ms)
         if fields.get("cause", "") != self._cause:
             self._cause = fields.get("cause", "")
             self._resumed.clear()
@@ -97,6 +100,11 @@ class Timeline:
             # The conflict has a row of its own.
             return bool(payload.get("resources")) and not payload.get("barrier")
         return word in ("NUDGE", "WAIT")
+
+
+def read_ms(text: str, default: int) -> int:
+    """Return the time that a log entry says, ms; another one when it says none of this world."""
+    return int(text) if text.isdecimal() and len(text) <= MS_DIGITS_MAX else default
 
 
 def clock(ms: int, opened_ms: int) -> str:

@@ -1,4 +1,4 @@
-"""Random claims on files, each signal judged by networkx as well.
+"""Random claims on files, and on all of them at once, each signal judged by networkx as well.
 
 The model below knows nothing of the core: it grants, refuses and takes back in its own way, so that
 the two agree only when both are right.
@@ -18,6 +18,9 @@ from fabric.core.record import ClaimState
 from fabric.core.signal import SignalType
 from tests.core.graph import SIGNALS, say, seeds
 from tests.core.history import RULES, Play
+
+#: Asked for like a file; overlaps them all.
+ALL = "**"
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Locks:
             other
             for other in self.claims
             if other.agent != claim.agent
-            and not needed.isdisjoint(other.wants)
+            and overlap(needed, other.wants)
             and (other.is_held or (not claim.is_held and other.rank < claim.rank))
         ]
 
@@ -83,6 +86,12 @@ class Locks:
         self.grant()
 
 
+def overlap(some: set[str], others: list[str]) -> bool:
+    if ALL in some or ALL in others:
+        return bool(some and others)
+    return not some.isdisjoint(others)
+
+
 def cancelled(decision: Decision) -> list[tuple[str, Cancel]]:
     return [
         (message.to, msgspec.json.decode(message.payload, type=Cancel))
@@ -109,8 +118,9 @@ def judge_locks(play: Play, locks: Locks, decision: Decision) -> int:
     return len(victims)
 
 
+@pytest.mark.parametrize("has_all", [False, True], ids=["files", "globs"])
 @pytest.mark.parametrize("batch", range(4))
-def test_cycles_of_locks_are_those_of_networkx_and_are_broken(batch: int) -> None:
+def test_cycles_of_locks_are_those_of_networkx_and_are_broken(batch: int, has_all: bool) -> None:
     broken = 0
     for seed in seeds(3_000)[batch::4]:
         rng = random.Random(seed)
@@ -122,6 +132,8 @@ def test_cycles_of_locks_are_those_of_networkx_and_are_broken(batch: int) -> Non
         for _ in range(SIGNALS):
             who = rng.choice(names)
             wants = rng.sample(files, rng.choice((1, 1, 2, 3)) if len(files) > 2 else 1)
+            if has_all and rng.random() < 0.3:
+                wants = [ALL]
             if rng.random() < 0.7:
                 decision = say(play, SignalType.INTENT, who, writes=wants)
                 locks.ask(who, wants, play.now_ms, play.session.log)

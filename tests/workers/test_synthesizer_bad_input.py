@@ -8,6 +8,7 @@ from tests.core.synthesizing import entry
 from tests.waiting import eventually
 from tests.workers.folding import (
     KEYS,
+    TIMERS,
     expected,
     folded,
     folding,
@@ -166,3 +167,31 @@ async def test_what_was_kept_out_is_folded_when_it_is_sent_again() -> None:
     assert await dead.count() == 0
     assert await rows(store, PARTITION.dead) == []
     assert (await outcome(store)).content() == expected(STORY)
+
+
+@pytest.mark.parametrize(
+    ("index", "sweep"),
+    [
+        ([b"findings:k1", b"nothing:x"], b'{"within":[""]}'),
+        ([b"sweep:A"], b'{"within":[""]}'),
+        ([], b"{}"),
+        ([b"\xff"], b'{"within":[""]}'),
+    ],
+)
+async def test_a_spoilt_index_keeps_its_session_out_alone(index: list[bytes], sweep: bytes) -> None:
+    """What is to be judged anew is looked up there, whoever has written to it since."""
+    store = TroubledStore()
+    async with folding(store):
+        await put(store, MANY[:1])
+        await folded(store)
+    store.data.hash(KEYS.synthesis)[b"sweep:A"] = sweep
+    store.data.sorted_set(KEYS.said("A")).update(dict.fromkeys(index, 0))
+    store.data.sorted_set(TIMERS)[b"demo:sweep:A"] = 0
+    async with folding(store):
+        await put(store, [of("sound", MANY[0])])
+
+        async def is_folded() -> bool:
+            return bool(store.data.hash(PARTITION.session("sound").synthesis))
+
+        await eventually(is_folded, "the other session goes on")
+    assert store.data.sorted_set(TIMERS)[b"demo:sweep:A"] > 0

@@ -13,7 +13,7 @@ from fabric.core.signal import SignalType
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.memory import MemoryStore
 from fabric.store.memory_server import MemoryServer
-from fabric.store.port import Batch, Entry, Lease, WorkerStore
+from fabric.store.port import Batch, Entry, Held, Lease, WorkerStore
 from tests.inhouse import settings
 from workers.handler import Decided
 from workers.orchestrator import Orchestrator
@@ -64,6 +64,12 @@ class TroubledStore(MemoryStore):
         waiting = self._troubles[call]
         if waiting and waiting[0].is_done == is_done:
             raise waiting.pop(0).error
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        self._next("acquire", is_done=False)
+        return await super().acquire(partition, group, owner, nonce, ttl_ms)
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         self._next("hashes", is_done=False)

@@ -22,8 +22,9 @@ from fabric.core.directive import DirectiveType
 from fabric.core.record import Agent, ClaimState
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
-from fabric.errors import CallerError, FabricError, TamperedError, WaitTimeoutError
+from fabric.errors import CallerError, FabricError, WaitTimeoutError
 from fabric.store.port import ClientStore
+from fabric.wire import foreign
 
 #: Starts something that goes on by itself, and is ended with the agent.
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -117,11 +118,9 @@ class Grants:
     async def _stands(self, token: int, request: Request) -> bool:
         """Whether a grant outlived all that the agent said before it asked."""
         keys = self._session.keys
-        try:
-            (stored,) = await self._store.fields(keys.agents, [self.name])
+        (stored,) = await self._store.fields(keys.agents, [self.name])
+        with foreign.reading(keys.agents, "hash"):
             record = msgspec.json.decode(stored, type=Agent) if stored else None
-        except msgspec.MsgspecError as error:
-            raise TamperedError(keys.agents, f"a foreign field ({error})", "hash") from None
         if record is None or record.incarnation != self.voice.incarnation:
             return False
         if record.seq < request.number:

@@ -22,8 +22,9 @@ from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import IN_FORCE, Barrier
 from fabric.core.signal import SignalType
-from fabric.errors import NotAllowedError, ServerError, TamperedError, WaitTimeoutError
+from fabric.errors import NotAllowedError, ServerError, WaitTimeoutError
 from fabric.store.port import ClientStore
+from fabric.wire import foreign
 
 logger = logging.getLogger("fabric.agent")
 
@@ -110,10 +111,8 @@ class Pauses:
         (stored,) = await self._store.fields(key, [name])
         if stored is None:
             return None
-        try:
+        with foreign.reading(key, "hash"):
             return msgspec.json.decode(stored, type=Barrier)
-        except msgspec.MsgspecError as error:
-            raise TamperedError(key, f"hash with a foreign field ({error})", "hash") from None
 
     async def blame(self) -> str | None:
         """Say which barrier keeps the agent, who leads and who is missing; None when none does."""

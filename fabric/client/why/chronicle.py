@@ -19,7 +19,7 @@ from fabric.core.directive import DIRECTIVES
 from fabric.store.port import Entry
 from fabric.wire.record import TIMER_TYPE
 from fabric.wire.row import cell
-from fabric.wire.timeline import Timeline
+from fabric.wire.timeline import Timeline, read_ms
 
 #: Entries kept of what an agent said and was told; of what all were told; refusals of an agent.
 HISTORY_MAX = 10
@@ -183,8 +183,7 @@ class Chronicle:
             words = _of_timer(text(b"timer"))
         else:
             words = f"{to} hears of {word} from {speaker}" if to else f"{speaker} says {word}"
-        stamp = text(b"ms")
-        ms = int(stamp) if stamp.isdecimal() else 0
+        ms = read_ms(text(b"ms"), 0)
         return Fact(entry[0].decode(), ms, kind, word, speaker, to, cell(words), code=text(b"code"))
 
     def _happened(self, fact: Fact) -> None:
@@ -240,7 +239,7 @@ class Chronicle:
 
 
 def _document(raw: bytes) -> dict[str, Any]:
-    with suppress(msgspec.MsgspecError, RecursionError):
+    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
         document = msgspec.json.decode(raw)
         return document if isinstance(document, dict) else {}
     return {}

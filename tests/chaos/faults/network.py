@@ -1,0 +1,91 @@
+"""What a network does to requests and replies, on the way to the workers or to the agents."""
+
+from collections.abc import Callable, Iterator
+
+from tests.chaos.scene import Fault, Scene
+from tests.chaos.standalone import Standalone
+from tests.fault import Fault as Loss
+from tests.fault import Match, command, script
+from tests.proxy import Proxy
+
+#: Requests that one fault befalls, at most.
+STRUCK_MAX = 4
+
+
+def _proxies(scene: Scene) -> tuple[Proxy, Proxy]:
+    assert isinstance(scene.deployment, Standalone)
+    return scene.deployment.workers, scene.deployment.agents
+
+
+def cut_all(scene: Scene) -> Iterator[str]:
+    """Every connection there is, at once."""
+    scene.tally.cut += sum(proxy.cut_all() for proxy in _proxies(scene))
+    yield "connections cut"
+
+
+def refuse(scene: Scene) -> Iterator[str]:
+    """Nobody gets through for a while."""
+    proxies = _proxies(scene)
+    scene.tally.cut += sum(proxy.cut_all() for proxy in proxies)
+    for proxy in proxies:
+        proxy.refuse()
+    try:
+        scene.last(0.5, 3)
+    finally:
+        for proxy in proxies:
+            proxy.accept()
+    yield "connections refused"
+
+
+def _loses(loss: Loss, match: Callable[[], Match], *, agents: bool, seconds: float) -> Fault:
+    """A fault that befalls some of the requests that match."""
+    whose = "agents" if agents else "workers"
+
+    def fault(scene: Scene) -> Iterator[str]:
+        proxy = _proxies(scene)[agents]
+        times = scene.chance.randint(1, STRUCK_MAX)
+        rule = proxy.fault(loss, match(), times=times)
+        try:
+            scene.last(seconds / 3, seconds)
+        finally:
+            proxy.lift(rule)
+        if loss in (Loss.CUT_REPLY, Loss.CUT_REQUEST, Loss.LATE_REQUEST):
+            scene.tally.cut += rule.struck
+        yield f"{loss.value} ({whose})"
+
+    return fault
+
+
+def _any_of(*verbs: str) -> Callable[[], Match]:
+    def match() -> Match:
+        matches = [script(verb) for verb in verbs]
+        return lambda request: any(one(request) for one in matches)
+
+    return match
+
+
+_COMMITS = _any_of("commit", "acquire", "renew")
+_EMITS = _any_of("emit", "enroll")
+
+#: Name → fault, on the workers' way. A swallowed reply is noticed after the client's own limit.
+WORKERS: dict[str, Fault] = {
+    "cut replies": _loses(Loss.CUT_REPLY, _COMMITS, agents=False, seconds=1),
+    "swallow replies": _loses(Loss.SWALLOW_REPLY, _COMMITS, agents=False, seconds=1),
+    "delay replies": _loses(Loss.DELAY_REPLY, _COMMITS, agents=False, seconds=3),
+    "cut requests": _loses(Loss.CUT_REQUEST, _COMMITS, agents=False, seconds=1),
+    "late requests": _loses(Loss.LATE_REQUEST, _COMMITS, agents=False, seconds=3),
+    "repeat requests": _loses(Loss.REPEAT_REQUEST, _COMMITS, agents=False, seconds=1),
+}
+
+#: The same on the agents' way, and what they read.
+AGENTS: dict[str, Fault] = {
+    "cut agents' replies": _loses(Loss.CUT_REPLY, _EMITS, agents=True, seconds=1),
+    "swallow agents' replies": _loses(Loss.SWALLOW_REPLY, _EMITS, agents=True, seconds=1),
+    "delay agents' replies": _loses(Loss.DELAY_REPLY, _EMITS, agents=True, seconds=3),
+    "cut agents' requests": _loses(Loss.CUT_REQUEST, _EMITS, agents=True, seconds=1),
+    "late agents' requests": _loses(Loss.LATE_REQUEST, _EMITS, agents=True, seconds=3),
+    "repeat agents' requests": _loses(Loss.REPEAT_REQUEST, _EMITS, agents=True, seconds=1),
+    "swallow what agents read": _loses(
+        Loss.SWALLOW_REPLY, lambda: command("XREAD"), agents=True, seconds=1
+    ),
+}

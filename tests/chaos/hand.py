@@ -1,0 +1,125 @@
+"""An agent that knows no library: `python -m tests.chaos.hand URL DIRECTORY xadd|emit`.
+
+`xadd` speaks as `redis-cli` would, numbered by hand, and repeats what it has had no answer to.
+`emit` writes lines into `fabric emit -`, for as long as that takes them, and then begins anew.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fabric.store.keys import Namespace, SessionKeys
+from tests.chaos.deployment import AWAY, ask
+from tests.chaos.journal import Journal
+from tests.chaos.post import HANDS, is_over, record
+
+#: Pause between two signals, s.
+PAUSE_S = 0.05
+#: Pause before what had no answer is repeated, s.
+AGAIN_S = 0.2
+#: Signals that go into one `fabric emit -`.
+LINES = 40
+
+PARTITION = Namespace().partition(0)
+KEYS: SessionKeys = PARTITION.session(HANDS)
+
+
+def insist(url: str, *command: str | int) -> Any:
+    """Send a command until it is answered."""
+    while True:
+        try:
+            return ask(url, *command)
+        except AWAY:
+            time.sleep(AGAIN_S)
+
+
+def enrolled(url: str, agent: str) -> int:
+    """The agent's next incarnation, as docs/protocol.md says to get it."""
+    while True:
+        number = int(insist(url, "HINCRBY", KEYS.incarnations, agent, 1))
+        known = insist(url, "HGET", KEYS.agents, agent)
+        if not known or json.loads(known)["incarnation"] < number:
+            return number
+
+
+def signal(number: int) -> tuple[str, dict[str, Any]]:
+    """What such an agent says under a number."""
+    if number % 5 == 0:
+        return "PARTIAL_RESULT", {
+            "partial": {"findings": [{"key": f"by hand/{number}", "value": number}]}
+        }
+    return "PROGRESS", {"percent": min(99, number // 10)}
+
+
+class Hand:
+    """One agent's number, and what it does with it."""
+
+    def __init__(self, url: str, directory: Path, how: str) -> None:
+        self._url = url
+        self._directory = directory
+        self._agent = f"by-{how}"
+        self._journal = Journal(record(directory, HANDS, self._agent))
+        self._incarnation = enrolled(url, self._agent)
+        self._seq = 0
+        self._journal.note("began", inc=self._incarnation)
+
+    def _next(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+        self._seq += 1
+        text = msgspec.json.encode(payload).decode()
+        place = {"inc": self._incarnation, "seq": self._seq}
+        self._journal.note("meant", type=kind, payload=text, **place)
+        return {
+            "session": HANDS, "type": kind, "emitter": self._agent, "seq": self._seq,
+            "incarnation": self._incarnation, "payload": text,
+        }  # fmt: skip
+
+    def _sent(self, number: int, entry_id: str) -> None:
+        self._journal.note("sent", inc=self._incarnation, seq=number, id=entry_id)
+
+    def add(self) -> None:
+        """XADD until the run is over."""
+        while not is_over(self._directory):
+            self._add(*signal(self._seq + 1))
+            time.sleep(PAUSE_S)
+        self._add("COMPLETED", {})
+        self._journal.note("ended", how="")
+
+    def _add(self, kind: str, payload: dict[str, Any]) -> None:
+        flat = [part for pair in self._next(kind, payload).items() for part in pair]
+        self._sent(self._seq, insist(self._url, "XADD", PARTITION.signals, "*", *flat))
+
+    def emit(self) -> None:
+        """`fabric emit -` until the run is over. What it has not answered is not known to be in."""
+        while not is_over(self._directory):
+            self._feed([signal(self._seq + 1 + n) for n in range(LINES)])
+        self._feed([("COMPLETED", {})])
+        self._journal.note("ended", how="")
+
+    def _feed(self, said: list[tuple[str, dict[str, Any]]]) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-m", "fabric.cli", "emit", "-", "--redis-url", self._url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as program:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            first = self._seq + 1
+            for kind, payload in said:
+                document = self._next(kind, payload)
+                document["payload"] = json.loads(document["payload"])
+                program.stdin.write(json.dumps(document).encode() + b"\n")
+            program.stdin.close()
+            ids = program.stdout.read().split()
+        if len(ids) == len(said):
+            for number, entry_id in enumerate(ids, first):
+                self._sent(number, entry_id.decode())
+
+
+if __name__ == "__main__":
+    hand = Hand(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    hand.add() if sys.argv[3] == "xadd" else hand.emit()

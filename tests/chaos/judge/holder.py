@@ -1,0 +1,79 @@
+"""Holders: no two agents believe to hold the same at the same time, by their own records.
+
+Unless the fabric had taken the first for gone before it granted the second: an agent that was
+frozen or cut off for that long is told so by `fabric guard`, and not by its own clock.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from tests.chaos.departure import between, departures
+from tests.chaos.evidence import Evidence
+from tests.chaos.journal import Line
+
+
+class Hold(NamedTuple):
+    """A grant, and the time for which its holder believed in it, ms."""
+
+    began: float
+    ended: float
+    agent: str
+    token: int
+    names: tuple[str, ...]
+
+
+def judge(evidence: Evidence) -> Iterator[str]:
+    """Yield each pair of holders that met."""
+    holds: dict[str, list[Hold]] = {}
+    for session, agent, lives in evidence.members():
+        for life in lives:
+            holds.setdefault(session, []).extend(_holds(agent, life))
+    for session, found in holds.items():
+        gone, granted = departures(evidence, session), _grants(evidence, session)
+        for first, second in _meetings(sorted(found)):
+            # The one with the smaller token was granted first.
+            early, late = sorted((first, second), key=lambda hold: hold.token)
+            after, before = granted.get(early.token, 0), granted.get(late.token, 0)
+            if not between(gone.get(early.agent, []), after, before):
+                yield f"{session}: {early} and {late}"
+
+
+def _holds(agent: str, life: list[Line]) -> Iterator[Hold]:
+    """What was held in one life; its last line ends what it did not give back."""
+    last = life[-1]["at"] if life else 0.0
+    given: dict[int, float] = {
+        line["token"]: line["at"] for line in life if line["what"] == "gives"
+    }
+    for line in life:
+        if line["what"] == "holds":
+            ended = given.get(line["token"], last)
+            yield Hold(line["at"], ended, agent, line["token"], tuple(line["names"]))
+
+
+def _grants(evidence: Evidence, session: str) -> dict[int, int]:
+    """Token → log number of its grant."""
+    return {
+        entry.payload["token"]: entry.number
+        for entry in evidence.log(session)
+        if entry.fields.get("type") == "PROCEED" and "token" in entry.payload
+    }
+
+
+def _meetings(holds: list[Hold]) -> Iterator[tuple[Hold, Hold]]:
+    """Every two of different agents that overlap in time and in what they hold."""
+    open_: list[Hold] = []
+    for hold in holds:
+        open_ = [other for other in open_ if other.ended > hold.began]
+        for other in open_:
+            if other.agent != hold.agent and _overlap(other.names, hold.names):
+                yield other, hold
+        open_.append(hold)
+
+
+def _overlap(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    return any(
+        one == two or fnmatchcase(one, two) or fnmatchcase(two, one)
+        for one in some
+        for two in others
+    )

@@ -1,0 +1,116 @@
+"""One agent of a team: it lives, ends or is killed, and lives again, until the run is over."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fabric.client.agent import Agent
+from fabric.client.fabric import Fabric
+from fabric.core.signal import SignalType
+from fabric.errors import FabricError
+from fabric.settings import load
+from tests.chaos.journal import Journal, lines
+from tests.chaos.post import OUTPUTS_AHEAD, PARTITIONS, Post, is_over, output_now
+from tests.chaos.turn import Turns
+from tests.chaos.witness import Witness
+
+#: Turns in one incarnation.
+TURNS_MIN, TURNS_MAX = 20, 120
+#: Pause between two turns, s: an agent does something between its signals.
+PAUSE_S_MAX = 0.25
+#: Pause before an agent that was refused begins again, s.
+AGAIN_S = 0.2
+#: Sending goes on through every outage, ms.
+PATIENCE_MS = 600_000
+#: Short enough that a live agent is never taken for silent by the rules of these runs, ms.
+HEARTBEAT_MS = 700
+#: Share of the incarnations that end badly, by their own word.
+FAILING = 0.1
+
+
+async def live(post: Post) -> None:
+    """Live one incarnation after the other; return when the run is over and the last has ended."""
+    journal = Journal(post.record)
+    chance = random.Random(f"{post.seed}/{post.session}/{post.name}")
+    store = Witness(post.url, journal)
+    settings = load(
+        redis_url=post.url,
+        # Whoever comes first after the server has lost everything founds the namespace anew.
+        partitions=PARTITIONS,
+        emit_limit_ms=PATIENCE_MS,
+        heartbeat_ms=HEARTBEAT_MS,
+    )
+    made = _made_last(post)
+    try:
+        while True:
+            last = is_over(post.directory)
+            try:
+                async with Fabric(store, settings) as fabric:
+                    made = await _incarnation(fabric, post, journal, chance, made)
+            except (FabricError, TimeoutError) as error:
+                journal.note("ended", how=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if last:
+                return
+    finally:
+        await store.close()
+        journal.close()
+
+
+def _made_last(post: Post) -> int:
+    """Number of the output that a predecessor of this process has made last."""
+    made = [int(line["made"]) for line in lines(post.record) if line["what"] == "makes"]
+    return made[-1] if made else output_now() - OUTPUTS_AHEAD
+
+
+async def _incarnation(
+    fabric: Fabric, post: Post, journal: Journal, chance: random.Random, made: int
+) -> int:
+    """Live once; return the number of the output made last."""
+    entered = fabric.agent(
+        post.name,
+        session=post.session,
+        stream=post.name[0].upper(),
+        priority=chance.randrange(5),
+        task=f"{post.name}'s work",
+    )
+    async with entered as agent, _listening(agent, post, journal):
+        journal.note("began", inc=agent.incarnation)
+        turns = Turns(agent, post, journal, chance, made)
+        await agent.ready()
+        left = chance.randint(TURNS_MIN, TURNS_MAX)
+        while left and not is_over(post.directory):
+            left -= 1
+            await turns.one()
+            await asyncio.sleep(chance.random() * PAUSE_S_MAX)
+        if is_over(post.directory):
+            await turns.produce_ahead()
+            await agent.ready()
+            assert isinstance(fabric.store, Witness)
+            journal.note("settled", upto=fabric.store.broadcast_upto)
+        elif chance.random() < FAILING:
+            await agent.fail("as it happens", retryable=chance.random() < 0.5)
+    journal.note("ended", how="")
+    return turns.made
+
+
+@asynccontextmanager
+async def _listening(agent: Agent, post: Post, journal: Journal) -> AsyncIterator[None]:
+    """Answer what other agents ask this one, beside all else."""
+
+    async def listen() -> None:
+        async for message in agent.messages():
+            question = message.payload.get("id")
+            if message.type == SignalType.ESCALATE and message.payload.get("to") == post.name:
+                journal.note("answers", question=question)
+                with suppress(FabricError):
+                    await agent.decide(str(question), str(message.payload["options"][0]))
+
+    task = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,125 @@
+"""Whether the fabric works: a question in every partition, asked past the proxies, and its answer.
+
+After each fault: how long until a signal of the runner's own has got its directive back, in every
+partition; and how long until all that was waiting at the end of the fault has been committed.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
+from fabric.store.stream import parse_id
+from tests.chaos.deployment import AWAY, Deployment
+from tests.chaos.journal import now_ms
+from tests.chaos.post import PARTITIONS, PROBES
+
+#: Time between two looks, s: the precision of what is measured.
+POLL_S = 0.01
+#: A question that has had no answer for so long is asked again, ms: it may be gone.
+AGAIN_MS = 1_000
+#: No fault may keep the fabric for longer, ms.
+RECOVERY_MS_MAX = 60_000
+
+NAMESPACE = Namespace()
+
+
+class NotRecoveredError(Exception):
+    """The fabric did not come back in time; says which partitions are not served."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Times after a fault's end, ms: to the first answer everywhere, and to the empty backlog."""
+
+    answer_ms: float
+    backlog_ms: float
+
+
+@dataclass
+class _Partition:
+    """One partition, as the probe sees it."""
+
+    number: int
+    asked_ms: float = 0.0
+    is_answered: bool = False
+    #: Group → newest entry that was waiting at the end of the fault; gone once it is committed.
+    waiting: dict[str, str] = field(default_factory=dict)
+
+
+class Probe:
+    """Asks on behalf of the runner."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._seq = [0] * PARTITIONS
+        self._incarnation = 0
+
+    def recovery(self) -> Recovery:
+        """Wait until all works again, and say how long that took. Raises NotRecoveredError."""
+        began = now_ms()
+        self._incarnation += 1
+        self._seq = [0] * PARTITIONS
+        partitions = [_Partition(number) for number in range(PARTITIONS)]
+        for one in partitions:
+            _insist(began, partial(self._note_waiting, one))
+        answer_ms = backlog_ms = 0.0
+        while not (answer_ms and backlog_ms):
+            if now_ms() - began > RECOVERY_MS_MAX:
+                raise NotRecoveredError(f"not served after {RECOVERY_MS_MAX} ms: {partitions}")
+            for one in partitions:
+                try:
+                    self._look(one)
+                except AWAY:
+                    continue
+            if not answer_ms and all(one.is_answered for one in partitions):
+                answer_ms = now_ms() - began
+            if not backlog_ms and not any(one.waiting for one in partitions):
+                backlog_ms = now_ms() - began
+            time.sleep(POLL_S)
+        return Recovery(answer_ms, backlog_ms)
+
+    def _note_waiting(self, one: _Partition) -> None:
+        names = NAMESPACE.partition(one.number)
+        for group in (ORCHESTRATORS, SYNTHESIZERS):
+            source = names.source(group)
+            newest = self._deployment.ask(source, "XREVRANGE", source, "+", "-", "COUNT", 1)
+            if newest:
+                one.waiting[group] = newest[0][0]
+
+    def _look(self, one: _Partition) -> None:
+        names = NAMESPACE.partition(one.number)
+        for group, upto in list(one.waiting.items()):
+            lease = names.lease(group)
+            committed = self._deployment.ask(lease, "HGET", lease, "committed")
+            if committed and parse_id(committed.encode()) >= parse_id(upto.encode()):
+                del one.waiting[group]
+        if one.is_answered:
+            return
+        keys = names.session(PROBES[one.number])
+        name = f"probe-{self._incarnation}"
+        if now_ms() - one.asked_ms > AGAIN_MS:
+            one.asked_ms = now_ms()
+            self._seq[one.number] += 1
+            self._deployment.ask(
+                names.signals, "XADD", names.signals, "*", "session", keys.name,
+                "type", "INTENT", "emitter", name, "seq", self._seq[one.number],
+                "incarnation", 1, "payload", json.dumps({"writes": [f"of/{name}"]}),
+            )  # fmt: skip
+        inbox = keys.inbox(name)
+        found = self._deployment.ask(inbox, "XRANGE", inbox, "-", "+", "COUNT", 1)
+        one.is_answered = bool(found)
+
+
+def _insist(began: float, work: Callable[[], None]) -> None:
+    while True:
+        try:
+            work()
+        except AWAY:
+            if now_ms() - began > RECOVERY_MS_MAX:
+                raise NotRecoveredError("the server did not come back") from None
+            time.sleep(POLL_S)
+            continue
+        return

@@ -1,0 +1,151 @@
+"""Processes of a run, each in a place of its own: killed, frozen, and started again."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tests.daemon import environment
+from tests.servers import ROOT
+
+#: Time that a process may take to end after SIGTERM, s.
+END_SECONDS_MAX = 30.0
+
+
+class Slot:
+    """One place for a process. What it says on its standard error is kept, over all its lives."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        argv: Callable[[int], Sequence[str]],
+        said: Path,
+        *,
+        tree: Path = ROOT,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        """`argv` makes the arguments for its n-th life; `tree` is the source that it runs."""
+        self.kind = kind
+        self.name = name
+        self.tree = tree
+        self.extra = dict(extra or {})
+        self.lives = 0
+        self.is_frozen = False
+        self._argv = argv
+        self._said = said
+        self._process: subprocess.Popen[bytes] | None = None
+        #: While it is being killed, it has not fallen.
+        self._turn = threading.Lock()
+
+    def start(self) -> None:
+        """Start it, in the next of its lives."""
+        self.lives += 1
+        self.is_frozen = False
+        with self._said.open("ab") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *self._argv(self.lives)],
+                cwd=self.tree,
+                env=environment() | {"PYTHONPATH": str(self.tree)} | self.extra,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll() if self._process is not None else 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        with self._turn:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+                self._process = None
+
+    def fallen(self) -> int | None:
+        """The exit code of one that has ended by itself; None of any other."""
+        with self._turn:
+            return self._process.poll() if self._process is not None else None
+
+    def freeze(self) -> None:
+        """Stop it where it stands, as a long pause of its host would."""
+        self.is_frozen = True
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.is_frozen = False
+        os.kill(self.pid, signal.SIGCONT)
+
+    def end(self) -> int:
+        """SIGTERM, and wait for its end; return its exit code, or that of the kill it needed."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        return self.wait(END_SECONDS_MAX)
+
+    def wait(self, seconds_max: float) -> int:
+        """Wait for its end; kill it when that does not come."""
+        if self._process is None:
+            return 0
+        try:
+            code = self._process.wait(seconds_max)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+        self._process = None
+        return code
+
+    def said(self) -> str:
+        return self._said.read_text(errors="replace") if self._said.exists() else ""
+
+
+#: Kinds of processes.
+ORCHESTRATOR, SYNTHESIZER = "orchestrator", "synthesizer"
+HOST, CROWD, HAND, ROGUE, PERSON = "host", "crowd", "hand", "rogue", "person"
+WORKERS = (ORCHESTRATOR, SYNTHESIZER)
+#: Those that end by themselves when the run is over.
+SPEAKERS = (HOST, CROWD, HAND, ROGUE)
+
+
+class Fleet:
+    """All processes but the servers."""
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+        #: What ended that should not have.
+        self.fallen: list[str] = []
+
+    def add(self, slot: Slot) -> Slot:
+        self.slots.append(slot)
+        return slot
+
+    def of(self, *kinds: str) -> list[Slot]:
+        return [slot for slot in self.slots if slot.kind in kinds]
+
+    def look(self) -> None:
+        """Start again what has ended by itself, and remember that it has."""
+        for slot in self.slots:
+            code = slot.fallen()
+            if code is not None:
+                self.fallen.append(f"{slot.name} ended by itself with {code}")
+                slot.start()
+
+    def close(self) -> None:
+        """Kill whatever is left."""
+        for slot in self.slots:
+            slot.kill()

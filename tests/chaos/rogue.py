@@ -1,0 +1,113 @@
+"""Somebody who behaves badly: `python -m tests.chaos.rogue URL DIRECTORY SEED`.
+
+Garbage, what speaks for an incarnation long gone, repeats of what was said before, and entries
+taken by XREADGROUP and never given back. None of it may do anything to anybody.
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fabric.store.keys import ORCHESTRATORS, Namespace
+from tests.chaos.deployment import AWAY, ask
+from tests.chaos.hand import AGAIN_S, PARTITION, signal
+from tests.chaos.journal import Journal, lines
+from tests.chaos.post import HANDS, PARTITIONS, ROGUES, TEAMS, is_over, record
+
+#: Pause between two misdeeds, s.
+PAUSE_S = 0.1
+#: A payload beyond what is allowed, bytes.
+HUGE_BYTES = 1_200_000
+
+OWN = Namespace().partition(1)
+
+#: Entries that are no signals.
+GARBAGE: tuple[dict[str, Any], ...] = (
+    {"a": "b"},
+    {"session": ROGUES, "type": "NONSENSE", "emitter": "rogue"},
+    {"session": ROGUES, "type": "PROGRESS", "emitter": "*"},
+    {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "payload": "{"},
+    {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "payload": "[1]"},
+    {"session": ROGUES, "type": "PROGRESS", "emitter": b"\xff\xfe", "payload": "{}"},
+    {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "seq": "-1"},
+    {"session": ROGUES, "type": "BLOCKED", "emitter": "rogue", "payload": "{}"},
+    {"session": "a:b", "type": "PROGRESS", "emitter": "rogue"},
+    {"session": ROGUES, "type": "RELEASE", "emitter": "rogue", "payload": '{"resources": 7}'},
+    {"session": ROGUES, "type": "DECIDED", "emitter": "rogue",
+     "payload": '{"escalation": "nothing", "decision": "no"}'},
+    {"session": ROGUES, "type": "INTEGRATED", "emitter": "rogue", "payload": '{"name": "x"}'},
+)  # fmt: skip
+
+
+class Rogue:
+    """One who misbehaves."""
+
+    def __init__(self, url: str, directory: Path, seed: int) -> None:
+        self._url = url
+        self._directory = directory
+        self._chance = random.Random(f"{seed}/rogue")
+        self._journal = Journal(record(directory, ROGUES, "rogue"))
+
+    def run(self) -> None:
+        """Misbehave until the run is over; what is refused on the way is no matter."""
+        deeds = (self._garbage, self._huge, self._stale, self._repeat, self._take)
+        while not is_over(self._directory):
+            deed = self._chance.choices(deeds, (10, 1, 5, 5, 1))[0]
+            self._journal.note("deed", name=deed.__name__)
+            try:
+                deed()
+            except AWAY:
+                time.sleep(AGAIN_S)
+            time.sleep(PAUSE_S)
+
+    def _add(self, key: str, fields: dict[str, Any]) -> None:
+        ask(self._url, "XADD", key, "*", *(part for pair in fields.items() for part in pair))
+
+    def _garbage(self) -> None:
+        self._add(OWN.signals, self._chance.choice(GARBAGE))
+
+    def _huge(self) -> None:
+        payload = f'{{"note": "{"x" * HUGE_BYTES}"}}'
+        signal = {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "payload": payload}
+        self._add(OWN.signals, signal)
+
+    def _stale(self) -> None:
+        """Speak for a team's agent, as incarnation 1 with numbers of its own: an old one's word.
+
+        While incarnation 1 still lives this would be impersonation, which nothing can tell from
+        the truth: it is left alone until its record says that it has begun again.
+        """
+        session = self._chance.choice(TEAMS)
+        path = record(self._directory, session, "bob")
+        lives = [line for line in lines(path) if line["what"] == "began"] if path.exists() else []
+        if len(lives) < 2 or lives[-1]["inc"] == 1:
+            return
+        key = Namespace().partition(TEAMS.index(session)).signals
+        said = {"session": session, "emitter": "bob", "incarnation": 1, "seq": 1_000_000}
+        for kind in ("COMPLETED", "RELEASE"):
+            self._add(key, {**said, "type": kind})
+
+    def _repeat(self) -> None:
+        """Send again what the agent by hand has had acknowledged long ago."""
+        path = record(self._directory, HANDS, "by-xadd")
+        sent = [line for line in lines(path) if line["what"] == "sent"] if path.exists() else []
+        if not sent:
+            return
+        line = self._chance.choice(sent)
+        kind, _ = signal(line["seq"])
+        said = {"session": HANDS, "type": kind, "emitter": "by-xadd", "seq": line["seq"]}
+        said |= {"incarnation": line["inc"], "payload": '{"partial": {"twice": 1}}'}
+        self._add(PARTITION.signals, said)
+
+    def _take(self) -> None:
+        """Read as a member of the group, which takes from nobody here."""
+        for number in range(PARTITIONS):
+            key = Namespace().partition(number).signals
+            ask(self._url, "XREADGROUP", "GROUP", ORCHESTRATORS, "rogue", "COUNT", 5,
+                "STREAMS", key, ">")  # fmt: skip
+
+
+if __name__ == "__main__":
+    Rogue(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])).run()

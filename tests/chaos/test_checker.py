@@ -1,0 +1,157 @@
+"""The checker finds what it is there to find: each judgement, on a history spoilt in one place."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.checker import JUDGES, check
+from tests.chaos.history import ADA, BOB, SESSION, History
+
+Spoil = Callable[[History], None]
+
+
+def line(history: History, agent: str, what: str, number: int = 0) -> dict[str, Any]:
+    """The n-th line of a kind in an agent's record."""
+    return [one for one in history.records[agent] if one["what"] == what][number]
+
+
+def lose(history: History) -> None:
+    del history.streams["log"]["8-0"]
+
+
+def repeat(history: History) -> None:
+    history.streams["log"]["15-0"] = history.streams["log"]["12-0"]
+
+
+def swap(history: History) -> None:
+    log = history.streams["log"]
+    log["12-0"], log["14-0"] = log["14-0"], log["12-0"]
+
+
+def alter(history: History) -> None:
+    history.streams["log"]["12-0"]["payload"] = '{"on": "out/ada/2"}'
+
+
+def reuse_token(history: History) -> None:
+    history.streams["log"]["7-1"]["payload"] = '{"resources": ["src/a.py"], "token": 1}'
+
+
+def hold_too_long(history: History) -> None:
+    line(history, ADA, "gives")["at"] = line(history, BOB, "holds")["at"] + 1
+
+
+def pass_a_barrier(history: History) -> None:
+    line(history, BOB, "turn", 1)["at"] = line(history, ADA, "opened")["at"] + 0.5
+
+
+def lose_a_message(history: History) -> None:
+    del history.streams["inbox/bob"]["12-1"]
+
+
+def invent_a_message(history: History) -> None:
+    history.streams["inbox/bob"]["12-2"] = dict(history.streams["inbox/bob"]["12-1"])
+
+
+def miss_a_message(history: History) -> None:
+    history.records[BOB].remove(line(history, BOB, "heard", 0))
+
+
+def wait_for_ever(history: History) -> None:
+    history.records[BOB].remove(line(history, BOB, "waited", 1))
+
+
+def leave_a_claim(history: History) -> None:
+    history.hashes["claims"]["3:ada"] = {"state": "waiting"}
+
+
+def diverge(history: History) -> None:
+    history.replay[SESSION].append("agents ada percent: 10, Redis has 20")
+
+
+def miss_a_finding(history: History) -> None:
+    history.hashes["synthesis"]["findings:port"]["value"] = 6379
+
+
+def count_a_result_twice(history: History) -> None:
+    history.streams["revisions"]["1-0"]["causes"] += " 6-0"
+
+
+def skip_a_revision(history: History) -> None:
+    history.streams["revisions"]["3-0"] = history.streams["revisions"].pop("1-0")
+
+
+def leave_the_ingress(history: History) -> None:
+    history.left = 3
+
+
+def trim_too_early(history: History) -> None:
+    history.committed = "13-0"
+
+
+SPOILT: list[tuple[str, Spoil]] = [
+    ("lost", lose),
+    ("twice", repeat),
+    ("order", swap),
+    ("altered", alter),
+    ("tokens", reuse_token),
+    ("two holders", hold_too_long),
+    ("barriers", pass_a_barrier),
+    ("messages", lose_a_message),
+    ("messages", invent_a_message),
+    ("received", miss_a_message),
+    ("left waiting", wait_for_ever),
+    ("left waiting", leave_a_claim),
+    ("replayed", diverge),
+    ("synthesis", miss_a_finding),
+    ("synthesis", count_a_result_twice),
+    ("synthesis", skip_a_revision),
+    ("drained", leave_the_ingress),
+    ("drained", trim_too_early),
+]
+
+
+def found(history: History) -> dict[str, list[str]]:
+    return {name: anomalies for name, anomalies in check(history.evidence()).items() if anomalies}
+
+
+def test_nothing_is_found_in_a_history_that_is_right(tmp_path: Path) -> None:
+    assert found(History(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("judgement", "spoil"), SPOILT, ids=lambda one: getattr(one, "__name__", one)
+)
+def test_what_is_spoilt_is_found(tmp_path: Path, judgement: str, spoil: Spoil) -> None:
+    history = History(tmp_path)
+    spoil(history)
+    assert judgement in found(history)
+
+
+def test_every_judgement_has_a_history_that_it_finds() -> None:
+    assert {judgement for judgement, _ in SPOILT} == set(JUDGES)
+
+
+def test_what_was_refused_is_not_lost(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    letter = history.streams["log"].pop("8-0")
+    history.dead.append({f"raw.{name}": value for name, value in letter.items()})
+    assert "lost" not in found(history)
+
+
+def test_a_holder_that_was_given_up_for_dead_may_not_know_yet(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    hold_too_long(history)
+    gone = {"kind": "derived", "type": "FAILED", "to": "", "from": ADA, "cause": "5-0"}
+    history.streams["log"]["5-0"] = {"kind": "derived", "type": "TIMER"}
+    history.streams["log"]["5-1"] = gone
+    assert found(history) == {}
+
+
+def test_a_line_that_was_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    evidence = history.evidence()
+    for _, _, path in evidence.records():
+        path.write_text(path.read_text() + '{"what": "turn", "at"')
+    assert not any(check(evidence).values())

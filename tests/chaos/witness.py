@@ -1,0 +1,67 @@
+"""A store that writes down what one agent sends and receives, before and after it does.
+
+It stands where the library has its store: whatever the library repeats, heartbeats and all, is
+seen here. `meant` is what is about to be sent, `sent` what the server has acknowledged, `heard`
+what has been read.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fabric.store.keys import ORCHESTRATORS
+from fabric.store.port import Entry
+from fabric.store.redis import RedisStore
+from tests.chaos.journal import Journal
+
+#: How a stream of messages is called in the record.
+INBOX, BROADCAST = "inbox", "broadcast"
+
+
+class Witness(RedisStore):
+    """The real store, with a journal beside it."""
+
+    def __init__(self, url: str, journal: Journal) -> None:
+        super().__init__(url, name="fabric-chaos")
+        self._journal = journal
+        #: The newest message to all that was read.
+        self.broadcast_upto = ""
+
+    async def emit(
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
+    ) -> list[bytes]:
+        """See ClientStore."""
+        said = [_said(entry) for entry in entries]
+        for one in said:
+            self._journal.note("meant", **one)
+        ids = await super().emit(partition, entries, ingress_max, group)
+        for one, entry_id in zip(said, ids, strict=True):
+            self._journal.note("sent", inc=one["inc"], seq=one["seq"], id=entry_id.decode())
+        return ids
+
+    async def read_streams(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """See ClientStore."""
+        found = await super().read_streams(after, count, block_ms)
+        for key, entries in found.items():
+            where = INBOX if ":inbox:" in key else BROADCAST if key.endswith(":broadcast") else ""
+            if where and entries:
+                ids = [entry_id.decode() for entry_id, _ in entries]
+                self._journal.note("heard", where=where, ids=ids)
+                if where == BROADCAST:
+                    self.broadcast_upto = ids[-1]
+        return found
+
+
+def _said(entry: Sequence[bytes]) -> dict[str, Any]:
+    fields = dict(zip(entry[::2], entry[1::2], strict=True))
+    return {
+        "type": fields[b"type"].decode(),
+        "inc": int(fields.get(b"incarnation", b"0")),
+        "seq": int(fields.get(b"seq", b"0")),
+        "payload": fields.get(b"payload", b"{}").decode(),
+    }

@@ -1,0 +1,75 @@
+"""A synthesis that others have written to: named as tampered with, never a failure of ours."""
+
+import re
+
+import msgspec
+import pytest
+
+from fabric.errors import TamperedError
+from fabric.store.memory_server import MemoryServer
+from fabric.wire.amendment import amendments
+from fabric.wire.document import Synthesis
+from fabric.wire.outline import outline
+from tests.client.synthesized import KEYS, put, session, store_of, worked
+
+GROWING = [{"op": "copy", "from": "", "path": f"/findings/{n}"} for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"findings:x", b'{"state":"agreed","said":{"A":[{"log":1,"ms":1}]},"verdict":{}}'),
+        (b"document:/x", b'{"state":"agreed","said":{"A":[{"log":1,"ms":1}]}}'),
+        (b"items:/x=1", b'{"state":"agreed","said":{"A":[{"log":1,"ms":1}]}}'),
+        (b"contradictions:findings:x", b'{"values":[[]]}'),
+    ],
+)
+async def test_a_field_that_cannot_be_shown_is_named(field: bytes, value: bytes) -> None:
+    folding, states = worked(1)
+    server = MemoryServer()
+    put(server, folding, states[-1], len(folding.revisions))
+    server.hash(KEYS.synthesis)[field] = value
+    with pytest.raises(TamperedError, match=re.escape(KEYS.synthesis)):
+        outline(await session(store_of(server)).synthesis(), "demo")
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        [{"op": "remove", "path": "/findings/never-there"}],
+        [{"op": "add", "path": "/nothing/of/ours", "value": {}}],
+        [{"op": "add", "path": "/findings/~2", "value": {}}],
+        [{"op": "add", "path": "/findings/x", "value": 5}],
+        [{"op": "add", "path": "/findings/x"}],
+        [{"op": "add", "path": "", "value": {}}],
+        [{"op": "remove", "path": ""}],
+        [{"path": ""}],
+        GROWING,
+    ],
+    ids=repr,
+)
+async def test_a_patch_that_is_not_ours_is_named(patch: object) -> None:
+    """One that copies the document into itself again and again would take all the memory."""
+    folding, states = worked(1)
+    server = MemoryServer()
+    put(server, folding, states[-1], len(folding.revisions))
+    last = len(folding.revisions) + 1
+    fields = [b"patch", msgspec.json.encode(patch), b"causes", b"", b"ms", b"1", b"final", b"0"]
+    server.stream(KEYS.revisions).append(b"%d-0" % last, fields, 0)
+    server.hash(KEYS.synthesis)[b"revision"] = b"%d" % last
+    with pytest.raises(TamperedError, match=re.escape(KEYS.revisions)):
+        await session(store_of(server)).synthesis(revision=last)
+
+
+def test_a_state_that_moves_a_terminal_is_not_shown() -> None:
+    part = {"state": "a\x9b2Jb", "said": {}}
+    patch = [{"op": "add", "path": "/findings/x", "value": part}]
+    with pytest.raises(TamperedError, match="of-the-test"):
+        list(amendments(2, patch, is_final=False, key="of-the-test"))
+
+
+def test_a_document_of_another_shape_is_named() -> None:
+    revisions: list[object] = ["x", []]
+    for revision in revisions:
+        with pytest.raises(TamperedError, match="of-the-test"):
+            outline(Synthesis({"revision": revision}, "of-the-test"), "demo")

@@ -1,0 +1,20 @@
+"""Planted: never ends on a brace."""
+
+from __future__ import annotations
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = (b"{",)
+
+
+def seeds() -> list[bytes]:
+    """Return an input on which nothing is wrong."""
+    return [b"fine"]
+
+
+def run(data: bytes) -> None:
+    """Go round for ever on a brace, deaf to every error."""
+    while b"{" in data:
+        try:
+            data = data[1:] + data[:1]
+        except Exception:  # noqa: S112 -- deaf on purpose: the judge must get through
+            continue

@@ -1,0 +1,101 @@
+"""Ingress entries, decoded and decided: an accepted signal never makes the rules fail.
+
+Whatever came before, whichever rules are in force; and after it all that always holds, holds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fabric.core.rules import Rules
+from fabric.core.step import fire
+from fabric.errors import SignalError
+from fabric.store import state
+from fabric.store.keys import Namespace
+from fabric.store.memory_server import MemoryServer
+from fabric.store.port import Batch
+from fabric.wire import record
+from fabric.wire.entry import decode
+from tests.core.history import EAGER, NARROW, RULES, START_MS, Play, written
+from tests.core.invariant import check
+from tests.fuzz.frame import entries, packed
+from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [*FRAME, *FIELDS, *TYPES, b"wait", b"timer", *NASTY]
+
+#: The first byte chooses.
+CHOICES = (Rules(), RULES, NARROW, EAGER)
+
+#: Longest time that one entry lets pass, ms.
+WAIT_MS_MAX = 3_600_000
+
+_SEEDS: list[list[str]] = [
+    ["A STARTED", "B STARTED", "B BLOCKED on=x", "A DEPENDENCY_RESOLVED dependency_id=x"],
+    ['A STARTED produces=["x"]', "B BLOCKED on=x", "A BLOCKED on=y", "wait 9000"],
+    ['A INTENT writes=["a.py"]', 'B INTENT writes=["*.py","q"]', "A RELEASE resources=[]"],
+    ["A STARTED", "B STARTED", "C STARTED", "A INTEGRATION_REQUIRED name=r", "wait 4000"],
+    ["A ESCALATE question=why id=q", "B DECIDED escalation=q decision=so", "A FAILED error=x"],
+    ["A PROGRESS(25%) checkpoint=files_read", 'A PARTIAL_RESULT partial={"findings":[]}'],
+    ['A CONFLICT_DETECTED resources=["a"] agents=["A","B"]', "wait 999999", "A HEARTBEAT"],
+    ["A STARTED task=t", "A EARLY_COMPLETION capacity=2", "B STARTED task=u", "B COMPLETED"],
+    ["A STARTED", "timer silence:A", "timer undeclared:x", "timer barrier:1:r", "timer hold:A"],
+]
+
+
+def seeds() -> list[bytes]:
+    """Return short sessions that touch every rule."""
+    return [bytes([n % 4]) + packed(map(_entry, lines)) for n, lines in enumerate(_SEEDS)]
+
+
+def _entry(line: str) -> list[str]:
+    who, _, rest = line.partition(" ")
+    if who in ("wait", "timer"):
+        return [who, rest]
+    kind, *pairs = rest.split()
+    fields = [part for pair in pairs for part in pair.split("=", 1)]
+    return ["session", "s", "emitter", who, "type", kind, *fields]
+
+
+def run(data: bytes) -> None:
+    """Let entries happen to one session, and time pass between them."""
+    play = Play(rules=CHOICES[data[0] % len(CHOICES)] if data else Rules())
+    for flat in entries(data[1:]):
+        if flat[0] == b"wait":
+            play.pass_time(_milliseconds(flat[1]))
+        elif flat[0] == b"timer":
+            fire(play.session, flat[1].decode("utf-8", "replace"), play.rules, play.now_ms)
+        else:
+            _happen(play, flat)
+    check(play.session)
+    play.pass_time(WAIT_MS_MAX)
+    check(play.session)
+    _keep(play)
+
+
+def _happen(play: Play, flat: list[bytes]) -> None:
+    try:
+        signal = decode(list(flat))
+    except SignalError as error:
+        letter = record.dead(flat, *record.reason_of(error), "signals", b"1-0")
+        assert str(error).isprintable(), "a refusal is one line"
+        assert record.revived([p if isinstance(p, bytes) else p.encode() for p in letter]) == flat
+        return
+    play.say(signal)
+    assert record.logged_signal(signal, play.now_ms)
+    assert play.now_ms >= START_MS
+
+
+def _keep(play: Play) -> None:
+    """Write the session down and read it again: nothing may be lost."""
+    keys = Namespace().partition(0).session("s")
+    batch, server = Batch(), MemoryServer()
+    state.save(batch, keys, play.session)
+    server.apply(batch, play.now_ms)
+    restored = state.restore("s", keys, [server.hash(key) for key in state.hashes(keys)])
+    assert written(restored) == written(play.session)
+    assert msgspec.json.decode(written(restored))
+
+
+def _milliseconds(value: bytes) -> int:
+    return min(int(value), WAIT_MS_MAX) if value.isdigit() and len(value) < 9 else 1

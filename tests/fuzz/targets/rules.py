@@ -1,0 +1,55 @@
+"""The rule file: rules, or faults by line; and what is written out reads as the same again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from fabric.rulebook import check, written
+from fabric.wire import ruling
+from tests.fuzz.word import NASTY
+
+ANSWERS: tuple[type[Exception], ...] = ()
+
+_EXAMPLE = Path(__file__).parents[3] / "fabric.example.toml"
+WORDS = [
+    *(
+        line.split("=")[0].strip("# ").encode()
+        for line in _EXAMPLE.read_text().splitlines()
+        if "=" in line
+    ),
+    *(
+        line.strip("# ").encode()
+        for line in _EXAMPLE.read_text().splitlines()
+        if line.strip("# ").startswith("[")
+    ),
+    *(b" = ", b'"""', b"'''", b"\n", b"#", b"[[", b"]]", b"1979-05-27T07:32:00Z", b"inf", b"0b1"),
+    *NASTY,
+]
+WORDS = [word for word in WORDS if 0 < len(word) <= 64]
+
+
+def seeds() -> list[bytes]:
+    """Return the example file, and each of its tables by itself, in force."""
+    text = _EXAMPLE.read_text()
+    live = "\n".join(line.removeprefix("# ") if "=" in line else line for line in text.splitlines())
+    tables = [f"[{table}" for table in live.split("\n[")[1:]]
+    return [text.encode(), *(table.encode() for table in tables)]
+
+
+def run(data: bytes) -> None:
+    """Check a file's text."""
+    text = data.decode("utf-8", "replace")
+    rules, faults = check(text)
+    assert (rules is None) == bool(faults)
+    for fault in faults:
+        assert 1 <= fault.line <= text.count("\n") + 2
+        assert len(str(fault)) < 10_000
+    if rules is None:
+        return
+    again, faults = check(written(rules))
+    assert not faults, faults
+    assert again == rules
+    kept = msgspec.structs.replace(rules, hook=())
+    assert ruling.read(ruling.document(rules)) == kept

@@ -1,0 +1,79 @@
+"""A synthesis in Redis that others have written to: read and shown, or named as tampered with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fabric.client.revision import revisions
+from fabric.client.synthesis import read, read_at
+from fabric.errors import NotFoundError, TamperedError
+from fabric.store.memory import MemoryStore
+from fabric.store.synthesis import DECODERS
+from fabric.wire.amendment import amendments
+from fabric.wire.document import Synthesis
+from fabric.wire.outline import outline
+from tests.core.synthesizing import KEYS, Folding, entry
+from tests.fuzz.drive import collected, done
+from tests.fuzz.frame import entries, flattened, hashed, packed
+from tests.fuzz.word import FRAME, NASTY
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    *(
+        *FRAME,
+        *(f"{section}:".encode() for section in DECODERS),
+        b"revision",
+        b"complete",
+        b"patch",
+    ),
+    *(b"causes", b"ms", b"final", b'"op":"add"', b'"op":"remove"', b'"op":"move"', b'"from":'),
+    *(b'"path":"/findings/port"', b'"path":""', b'"value":{}', b'"op":"test"', b'"op":"copy"'),
+    *(b'"state":"agreed"', b'"said":{}', b'"verdict":', b'"values":[]', b'"log":1', b'"standing":'),
+    *NASTY,
+]
+
+
+def seeds() -> list[bytes]:
+    """Return syntheses as the fabric writes them: the hash, then revisions."""
+    found = []
+    partials: list[list[Any]] = [
+        [{"findings": [{"key": "port", "value": 1}]}, {"findings": [{"key": "port", "value": 2}]}],
+        [{"a": {"b": [1, 2]}}, {"a": {"b": [3]}, "n": 1}, {"n": 2, "findings": []}],
+    ]
+    for series in partials:
+        folding = Folding()
+        for number, partial in enumerate(series):
+            folding.take([entry("AB"[number % 2], number + 1, partial, percent=50)])
+        stored = flattened({name.encode(): value for name, value in folding.hash.items()})
+        log = [
+            [b"patch", patch, b"causes", b"1-0", b"ms", b"5", b"final", b"0"]
+            for patch in folding.revisions
+        ]
+        found.append(packed([stored, *log]))
+    return found
+
+
+def run(data: bytes) -> None:
+    """Read the synthesis that the first entry holds, made by the revisions that the others are."""
+    first, *others = entries(data)
+    store = MemoryStore(lambda: 1)
+    store.data.hash(KEYS.synthesis).update(hashed(first))
+    stream = store.data.stream(KEYS.revisions)
+    for number, flat in enumerate(others, 1):
+        stream.append(b"%d-0" % number, flat, 1)
+    for reading in (read(store, KEYS), read_at(store, KEYS, len(others))):
+        try:
+            _show(done(reading))
+        except (TamperedError, NotFoundError) as error:
+            assert len(str(error)) < 100_000
+    try:
+        for revision in collected(revisions(store, KEYS)):
+            for line in amendments(revision.number, revision.patch, is_final=revision.is_final):
+                assert line.isprintable(), line
+    except (TamperedError, NotFoundError) as error:
+        assert len(str(error)) < 100_000
+
+
+def _show(synthesis: Synthesis) -> None:
+    for line in outline(synthesis, "demo"):
+        assert line.isprintable(), line

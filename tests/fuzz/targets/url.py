@@ -1,0 +1,45 @@
+"""A server's URL: a way to dial it, or a ConfigError that never repeats the password."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from fabric.cli.keys import redis_cli
+from fabric.errors import ConfigError
+from fabric.store.route import Route
+from tests.fuzz.word import NASTY
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    *(b"redis+sentinel://", b"redis+cluster://", b",", b"sentinel_password="),
+    *(b"redis://", b"rediss://", b"unix://", b"@", b":", b"/", b"?", b"&", b"=", b"#", b"%"),
+    *(b"db=", b"protocol=", b"max_connections=", b"socket_timeout=", b"ssl_cert_reqs=", b"[::1]"),
+    *(b"username=", b"password=", b"client_name=", b"retry=", b"decode_responses=", b"path="),
+    *NASTY,
+]
+
+SECRET = "s3cr3t"
+
+
+def seeds() -> list[bytes]:
+    """Return URLs of each kind."""
+    return [
+        *(b"redis://127.0.0.1:6379/3", b"rediss://u@h:1/", b"unix:///run/redis.sock?db=2"),
+        *(b"redis://@h?socket_keepalive=yes&db=3", b"redis://[::1]:700"),
+        *(b"redis+sentinel://u@h:1,i/main/2", b"redis+cluster://h,i:2,[::1]:3"),
+    ]
+
+
+def run(data: bytes) -> None:
+    """Make a connection of a URL as it stands, and with a password in it; dial nothing."""
+    text = data.decode("utf-8", "surrogateescape")
+    for url in (text, text.replace("://", f"://me:{SECRET}@", 1)):
+        try:
+            Route(url, "fuzz")
+        except ConfigError as error:
+            assert SECRET not in str(error), "a password is told"
+            assert len(str(error)) < 1_000
+            continue
+        line, _ = redis_cli(url)
+        if SECRET in urlsplit(url).netloc:
+            assert SECRET not in line, "a password is shown"

@@ -1,0 +1,126 @@
+"""The whole way of ingress entries through a worker, on a store that somebody may have spoilt.
+
+What it writes replays from its log, byte for byte; where keys were spoilt before, it names them and
+goes on. No input is a defect of the rules.
+"""
+
+from __future__ import annotations
+
+from fabric.client.comparison import Comparison
+from fabric.core.rules import Rules
+from fabric.errors import TamperedError
+from fabric.settings import Settings
+from fabric.store.keys import Namespace
+from fabric.store.memory import MemoryStore
+from fabric.store.state import hashes
+from tests.core.history import EAGER, START_MS
+from tests.fuzz.drive import done
+from tests.fuzz.frame import entries, flattened, hashed, packed
+from tests.fuzz.targets import ingress
+from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from workers.handler import DefectError
+from workers.orchestrator import Orchestrator
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    *(*FRAME, *FIELDS, *TYPES, b"spoil", b"ring", b"agents", b"tasks", b"claims", b"barriers"),
+    *(
+        b"meta",
+        b"dependencies",
+        b"escalations",
+        b"log",
+        b"clock_ms",
+        b"token",
+        b'"status":"active"',
+    ),
+    *(b'"state":"waiting"', b'"agent":"A"', b'"writes":["a"]', b'"waits_for":["x"]', *NASTY),
+]
+
+PARTITION = Namespace().partition(0)
+KEYS = PARTITION.session("s")
+_SETTINGS = Settings.model_construct(sessions_cached_max=2)
+_HASHES = {key.rpartition(":")[2].encode(): key for key in hashes(KEYS)}
+
+
+def seeds() -> list[bytes]:
+    """Return the sessions of the other target, and hashes as the fabric writes them."""
+    sessions = ingress.seeds()
+    return [*sessions, *(spoilt for data in sessions for spoilt in _stored(data))]
+
+
+def _stored(data: bytes) -> list[bytes]:
+    work = _Work(data[0])
+    for flat in entries(data[1:]):
+        work.send(flat)
+    spoils = [
+        [b"spoil", name, *flattened(work.store.data.hash(key))]
+        for name, key in _HASHES.items()
+        if work.store.data.kind(key)
+    ]
+    ask = [b"session", b"s", b"emitter", b"B", b"type", b"BLOCKED", b"on", b"z"]
+    return [bytes([data[0]]) + packed([*spoils, ask, [b"ring", b"s:silence:A"]])]
+
+
+def run(data: bytes) -> None:
+    """Take entries one by one, ring timers, spoil hashes in between."""
+    work = _Work(data[0] if data else 0)
+    for flat in entries(data[1:]):
+        if flat[0] == b"spoil":
+            work.spoil(flat)
+        elif flat[0] == b"ring":
+            work.ring(flat[1])
+        else:
+            work.send(flat)
+    for member in sorted(work.store.data.sorted_set(PARTITION.deadlines)):
+        work.ring(member)
+    if work.is_spoilt or not work.store.data.kind(KEYS.log):
+        return
+    report = done(Comparison(work.store, KEYS).run())
+    assert not report.differences, report.differences[0]
+
+
+class _Work:
+    """An orchestrator, its store, and a clock that a second moves on with each input."""
+
+    def __init__(self, choice: int) -> None:
+        self.now_ms = START_MS
+        self.store = MemoryStore(lambda: self.now_ms)
+        rules = EAGER if choice % 2 else Rules()
+        self.orchestrator = Orchestrator(self.store, PARTITION, rules, _SETTINGS)
+        self.is_spoilt = False
+
+    def spoil(self, flat: list[bytes]) -> None:
+        key = _HASHES.get(flat[1])
+        if key is not None:
+            self.is_spoilt = True
+            self.store.data.hash(key).update(hashed(flat[2:]))
+            self.orchestrator.forget()
+
+    def send(self, flat: list[bytes]) -> None:
+        self.now_ms += 1_000
+        self._take([(b"%d-0" % self.now_ms, flat)], [])
+
+    def ring(self, member: bytes) -> None:
+        self.now_ms += 1_000
+        self._take([], [member])
+
+    def _take(self, signals: list[tuple[bytes, list[bytes]]], timers: list[bytes]) -> None:
+        """Decide as the loop does; what it lets pass, passes here."""
+        for _ in range(3):
+            try:
+                inputs = done(self.orchestrator.prepare(signals))
+                inputs += done(self.orchestrator.alarms(timers))
+                if not inputs:
+                    return
+                decided = self.orchestrator.decide(inputs, self.now_ms)
+            except TamperedError as error:
+                assert self.is_spoilt, error
+                assert self.orchestrator.quarantine(error.key, str(error))
+                self.orchestrator.forget()
+            except DefectError as error:
+                assert self.is_spoilt, error.__cause__
+                self.orchestrator.forget()
+            else:
+                self.store.data.apply(decided.batch, self.now_ms)
+                return
+        raise AssertionError("what is left out is met again and again")
