@@ -31,6 +31,10 @@ INGRESS_MAX = 100_000
 #: How long a signal is tried, over reconnects and back-pressure, before its emitter is told.
 EMIT_LIMIT_MS = 30_000
 
+#: Replicas that must have a signal before it counts as sent: none. One costs a round trip between
+#: the servers, and makes it unlikely that a failover loses the signal.
+WAIT_REPLICAS = 0
+
 #: An agent that has said nothing for so long says that it is alive.
 HEARTBEAT_MS = 10_000
 

@@ -135,9 +135,16 @@ class UnreachableError(ServerError):
 
 
 class UnavailableError(ServerError):
-    """The server is there and refuses for now: loading, read-only, out of memory, no replicas."""
+    """The server is there and refuses for now: loading, read-only, out of memory, no replicas.
+
+    The request took no effect, unless `took_effect` says that only what was to follow is missing.
+    """
 
     code = "UNAVAILABLE"
+
+    def __init__(self, message: str | None = None, *, took_effect: bool = False) -> None:
+        super().__init__(message)
+        self.took_effect = took_effect
 
 
 class OverloadedError(ServerError):

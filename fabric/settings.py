@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     sessions_cached_max: int = Field(1_000, ge=1)
     ingress_max: int = Field(defaults.INGRESS_MAX, ge=1)
     emit_limit_ms: int = Field(defaults.EMIT_LIMIT_MS, ge=0)
+    #: A signal that fewer replicas have counts as not sent; more than there are stops all emitters.
+    wait_replicas: int = Field(defaults.WAIT_REPLICAS, ge=0, le=16)
     #: An agent that has said nothing for so long says that it is alive.
     heartbeat_ms: int = Field(defaults.HEARTBEAT_MS, ge=100)
 

@@ -1,10 +1,14 @@
 """Fixtures that the whole suite shares: real servers, started once for each process of pytest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from fabric.store import scripts
+from fabric.store.cluster import slot
+from fabric.store.connection import Caller
 from tests.servers import (
     FLAVOUR_DEFAULT,
     ROOT,
@@ -66,6 +70,23 @@ def _is_extra(item: pytest.Item) -> bool:
     named = [value for value in values if value in flavours()]
     is_of_store = item.path.is_relative_to(STORE) and not item.path.is_relative_to(EMBEDDED)
     return bool(named) and named[0] != FLAVOUR_DEFAULT and not is_of_store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_slot_a_script() -> Iterator[None]:
+    """No test calls a script whose keys lie in two slots: one server would take it, no cluster."""
+    run = scripts.run
+
+    async def checked(
+        channel: Caller, verb: str, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
+        slots = {slot(key) for key in keys}
+        assert len(slots) == 1, f"script {verb} is given keys of {len(slots)} slots: {keys}"
+        return await run(channel, verb, keys, arguments)
+
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(scripts, "run", checked)
+        yield
 
 
 def _start(flavour: str, *options: str) -> RunningServer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from contextlib import suppress
 
 from fabric.errors import FabricError
@@ -36,7 +35,7 @@ class Backoff:
         ceiling_ms = min(LONGEST_MS, FIRST_MS * 2 ** min(self._streak, 16))
         self._failures += 1
         self._streak += 1
-        now_ms = time.monotonic_ns() // 1_000_000
+        now_ms = int(asyncio.get_running_loop().time() * 1000)
         if not self._alarm_ms or now_ms - self._alarm_ms >= REMIND_MS:
             self._alarm_ms = now_ms
             logger.error("ALARM %s: %s: %s; trying again", self._subject, error.code, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
 from fabric.store.port import Lease, WorkerStore
@@ -70,4 +69,5 @@ class HeldLease:
 
 
 def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    # The loop's clock, as its timers use: in a simulation it is not the machine's.
+    return int(asyncio.get_running_loop().time() * 1000)

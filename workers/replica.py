@@ -39,13 +39,22 @@ class Replica:
     """Serves its share of a group's partitions until told to stop."""
 
     def __init__(
-        self, store: WorkerStore, group: str, make: MakeHandler, settings: Settings, name: str
+        self,
+        store: WorkerStore,
+        group: str,
+        make: MakeHandler,
+        settings: Settings,
+        name: str,
+        *,
+        nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
+        """`nonce` gives what no attempt at a lease has had before, of any replica."""
         self._store = store
         self._group = group
         self._make = make
         self._settings = settings
         self.name = name
+        self._nonce = nonce
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -107,7 +116,7 @@ class Replica:
             is_taken = False
             try:
                 taken = await self._store.acquire(
-                    partition, self._group, self.name, uuid.uuid4().hex, self._settings.lease_ms
+                    partition, self._group, self.name, self._nonce(), self._settings.lease_ms
                 )
                 if isinstance(taken, Held):
                     pause_ms = min(taken.remaining_ms, POLL_MS) + random.randint(

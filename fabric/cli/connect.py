@@ -31,7 +31,7 @@ TERMINATED = 143
 #: Settings of a Target that no flag sets: with one of them in the environment, all is looked up.
 _LIMITS = frozenset(
     defaults.ENV_PREFIX + name
-    for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS", "HEARTBEAT_MS")
+    for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS", "HEARTBEAT_MS", "WAIT_REPLICAS")
 )
 
 
@@ -59,6 +59,7 @@ class Target:
     ingress_max: int = defaults.INGRESS_MAX
     emit_limit_ms: int = defaults.EMIT_LIMIT_MS
     heartbeat_ms: int = defaults.HEARTBEAT_MS
+    wait_replicas: int = defaults.WAIT_REPLICAS
 
     def need(self, what: str, given: str | None = None) -> str:
         """Return the session, agent or stream to work with. Raises ConfigError without one."""
@@ -94,6 +95,7 @@ def target_of(redis_url: str | None, **flags: str | None) -> Target:
         found.ingress_max,
         found.emit_limit_ms,
         found.heartbeat_ms,
+        found.wait_replicas,
     )
 
 
@@ -116,7 +118,9 @@ def open_store(target: Target, name: str = "fabric-cli") -> RedisStore:
     """Return the store at a target; nothing is dialled yet. Raises ConfigError."""
     from fabric.store.redis import RedisStore
 
-    return RedisStore(url_of(target), target.namespace, name=name)
+    return RedisStore(
+        url_of(target), target.namespace, name=name, wait_replicas=target.wait_replicas
+    )
 
 
 @dataclass(frozen=True, slots=True)

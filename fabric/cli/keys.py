@@ -52,24 +52,27 @@ def command(target: Target, name: str | None, as_json: bool) -> None:
 
 async def lines(target: Target, session: str | None) -> list[tuple[str, Key]]:
     """Return the redis-cli line for each key of a session, or of the namespace."""
-    program, _ = redis_cli(url_of(target))
-    return [(f"{program} {_read(key)}", key) for key in await _keys(target, session)]
-
-
-async def _keys(target: Target, name: str | None) -> list[Key]:
     async with connected(target) as connection:
-        if name is None:
-            return _of_namespace(connection)
-        partition, keys = connection.keys(name)
-        session = Session(connection.store, keys)
-        await session.must_exist()
-        claims = (await session.claims()).values()
-        resources = sorted({name for claim in claims for name in [*claim.writes, *claim.reads]})
-        return [
-            *_of_session(partition, keys, list(await session.agents())),
-            *_of_resources(keys, resources),
-            *_of_barriers(keys, list(await session.barriers())),
-        ]
+        store = connection.store
+        program, _ = redis_cli(
+            url_of(target), await store.address(), is_cluster=await store.is_cluster()
+        )
+        return [(f"{program} {_read(key)}", key) for key in await _keys(connection, session)]
+
+
+async def _keys(connection: Connection, name: str | None) -> list[Key]:
+    if name is None:
+        return _of_namespace(connection)
+    partition, keys = connection.keys(name)
+    session = Session(connection.store, keys)
+    await session.must_exist()
+    claims = (await session.claims()).values()
+    resources = sorted({name for claim in claims for name in [*claim.writes, *claim.reads]})
+    return [
+        *_of_session(partition, keys, list(await session.agents())),
+        *_of_resources(keys, resources),
+        *_of_barriers(keys, list(await session.barriers())),
+    ]
 
 
 def _of_namespace(connection: Connection) -> list[Key]:
@@ -139,8 +142,13 @@ def _read(key: Key) -> str:
     return f"{verb} {shlex.quote(key.name)} {end}".rstrip()
 
 
-def redis_cli(url: str) -> tuple[str, bool]:
-    """Return how redis-cli is called for a URL, and whether a password was left out."""
+def redis_cli(
+    url: str, address: str | None = None, *, is_cluster: bool = False
+) -> tuple[str, bool]:
+    """Return how redis-cli is called for a URL, and whether a password was left out.
+
+    It knows neither sentinels nor lists of nodes: for those, `address` is a server to speak to.
+    """
     parts = urlsplit(url)
     options = parse_qs(parts.query)
     # The last @ ends the password, in which others may not have been escaped.
@@ -150,16 +158,21 @@ def redis_cli(url: str) -> tuple[str, bool]:
         unquote(user) or options.get("username", [""])[0],
         password or options.get("password", [""])[0],
     )
-    words = ["redis-cli"]
+    words = ["redis-cli", *(("-c",) if is_cluster else ())]
     if parts.scheme == "unix":
         words += ["-s", unquote(parts.path)]
         if options.get("db", ["0"]) != ["0"]:
             words += ["-n", options["db"][0]]
     else:
-        number = options.get("db", [parts.path.strip("/")])[0]
+        scheme, _, kind = parts.scheme.partition("+")
+        # With sentinels, the path begins with the name of the service.
+        path = (
+            parts.path.strip("/") if kind != "sentinel" else parts.path.strip("/").partition("/")[2]
+        )
+        number = options.get("db", [path])[0]
         words += [
             "-u",
-            f"{parts.scheme}://{place or 'localhost'}" + (f"/{number}" if number else ""),
+            f"{scheme}://{address or place or 'localhost'}" + (f"/{number}" if number else ""),
         ]
     if user:
         words += ["--user", user]

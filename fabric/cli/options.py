@@ -25,7 +25,8 @@ _OPTIONS = {
         metavar="URL",
         envvar="FABRIC_REDIS_URL",
         show_envvar=True,
-        help="Server: redis://, rediss:// or unix://; without one, this project's own.",
+        help="Server: redis://, rediss://, unix://, redis+sentinel://host,…/service or "
+        "redis+cluster://host,…; without one, this project's own.",
     ),
     "namespace": click.option(
         "--namespace",

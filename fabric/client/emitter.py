@@ -56,8 +56,9 @@ class Emitter:
         """Append entries to what a group of workers reads, and return their ids.
 
         Numbered signals are sent again when a reply is lost: the core drops what it has seen. For
-        others UnreachableError is raised then, since they may have arrived. Raises OverloadedError
-        when the ingress is full, at once or after the time limit, as chosen.
+        others UnreachableError is raised then, since they may have arrived; or UnavailableError,
+        when they have, but on too few replicas. Raises OverloadedError when the ingress is full, at
+        once or after the time limit, as chosen.
         """
         return await self.insist(
             lambda: self._store.emit(self._partition, entries, self._ingress_max, group),
@@ -83,7 +84,9 @@ class Emitter:
                     raise
                 if loop.time() + pause_s > deadline:
                     raise
-            except UnavailableError:
+            except UnavailableError as error:
+                if not repeatable and error.took_effect:
+                    raise
                 if loop.time() + pause_s > deadline:
                     raise
             await asyncio.sleep(pause_s)

@@ -42,7 +42,10 @@ class Fabric:
             raise ConfigError(
                 "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
             )
-        return cls(RedisStore(url, settings.namespace, name="fabric-client"), settings)
+        store = RedisStore(
+            url, settings.namespace, name="fabric-client", wait_replicas=settings.wait_replicas
+        )
+        return cls(store, settings)
 
     async def __aenter__(self) -> Fabric:
         """Connect."""

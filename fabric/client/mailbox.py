@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from fabric.client.message import Message, read
+from fabric.client.trail import Trail
 from fabric.client.verb.request import Requests
 from fabric.client.verb.voice import handled_hops
 from fabric.errors import NotAllowedError, ServerError
@@ -27,6 +28,10 @@ UNREAD_MAX = 10_000
 
 #: Pause after the server failed, s.
 RETRY_S = 0.5
+
+#: Reads in a row that brought nothing, after which it is seen whether the server has gone back: one
+#: that has become a replica may do so without breaking the connection. Half a minute, as a rule.
+QUIET_READS_MAX = 15
 
 
 class Listener(Protocol):
@@ -71,6 +76,10 @@ class Mailbox:
         #: last that was heard.
         self._opened_at = [BEGINNING, BEGINNING]
         self._heard = [BEGINNING, BEGINNING]
+        self._trails = [Trail(), Trail()]
+        #: Reads since it was last known that the server holds what was read; past the limit after a
+        #: failure, too.
+        self._quiet = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -83,10 +92,15 @@ class Mailbox:
         """Find the stored place."""
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
         self._place = parse_cursor(stored)
-        self._taken = list(self._place)
         for number, stream in enumerate(self._streams):
             newest = await self._store.entries(stream, b"-", b"+", 1, newest_first=True)
-            self._opened_at[number] = newest[0][0] if newest else BEGINNING
+            last = newest[0][0] if newest else BEGINNING
+            if parse_id(last) < parse_id(self._place[number]):
+                # The server has gone back since, or somebody has deleted it: all of it is new.
+                self._place[number] = BEGINNING
+            self._opened_at[number] = last
+            self._trails[number] = await Trail.at(self._store, stream, self._place[number])
+        self._taken = list(self._place)
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""
@@ -94,6 +108,8 @@ class Mailbox:
             try:
                 if not self._requests.are_open:
                     await self._room.wait()
+                if self._quiet >= QUIET_READS_MAX:
+                    await self._look_back()
                 after = dict(zip(self._streams, self._place, strict=True))
                 wanted, letters_after = dict(after), self._requests.place
                 if letters_after is not None:
@@ -102,14 +118,40 @@ class Mailbox:
                 if list(after.values()) != self._place:
                     continue  # what was not kept is asked for now: read from there
             except (ServerError, NotAllowedError) as error:
+                self._quiet = QUIET_READS_MAX
                 logger.warning("%s: inbox: %s", self._agent, error)
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._quiet += 1
             pages = [found.get(stream, []) for stream in self._streams]
             is_all = self._take(pages)
             if is_all:
                 # A refusal may say why nothing comes, and what has come is known first.
                 self._requests.read_letters(found.get(self._requests.dead, []))
+
+    async def _look_back(self) -> None:
+        """See whether the server still holds what was read; if not, read on from where it does."""
+        for number, stream in enumerate(self._streams):
+            turning = await self._trails[number].turning(self._store, stream)
+            if turning is not None:
+                self._go_back(number, turning)
+        self._quiet = 0
+
+    def _go_back(self, number: int, place: bytes) -> None:
+        logger.warning(
+            "%s: the server has lost messages that it had sent; reading %s again from %s",
+            self._agent, self._streams[number], place.decode(),
+        )  # fmt: skip
+        self._place[number] = self._heard[number] = place
+        for places in (self._taken, self._opened_at):
+            places[number] = min(places[number], place, key=parse_id)
+        # What was not taken yet has never happened.
+        self._unread = deque(
+            message
+            for message in self._unread
+            if message.to_everyone != bool(number)
+            or parse_id(message.id.encode()) <= parse_id(place)
+        )
 
     def _take(self, pages: list[list[Entry]]) -> bool:
         """Deliver what was read, in the order of the log; return whether that was all there was.
@@ -125,6 +167,7 @@ class Mailbox:
                 if upto is None or parse_id(entry[0]) <= upto:
                     messages.append(read(entry, to_everyone=number == 1))
                     self._place[number] = entry[0]
+                    self._trails[number].note(entry)
         messages.sort(key=lambda message: parse_id(message.id.encode()))
         for message in messages:
             self._deliver(message)

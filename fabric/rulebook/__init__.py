@@ -42,7 +42,7 @@ FILE_BYTES_MAX = 1_048_576
 SETTINGS = frozenset(
     {"redis_url", "namespace", "session", "agent", "stream", "partitions", "lease_ms"}
     | {"batch_signals_max", "batch_bytes_max", "block_ms", "sessions_cached_max", "ingress_max"}
-    | {"emit_limit_ms", "heartbeat_ms"}
+    | {"emit_limit_ms", "heartbeat_ms", "wait_replicas"}
 )
 
 #: Faults that are told of one file: who has more has one reason for them all.

@@ -86,12 +86,25 @@ def read(url: str, name: str) -> Address:
             return _of_sentinels(given, named, unquote(service), name)
         raise ValueError(kind)
     except ValueError:
-        # The driver's own words may repeat a part of the URL, which may be one of the password.
-        raise ConfigError(
-            "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
-            "rediss://…, unix://…/redis.sock, redis+sentinel://host[:port],…/service[/db] or "
-            "redis+cluster://host[:port],…; in a password, %-encode what is no letter or digit"
-        ) from None
+        raise unreadable() from None
+
+
+def unreadable(*, has_options: bool = False) -> ConfigError:
+    """Return the error for a URL; what it says itself may be a part of the password.
+
+    `has_options`: it could be taken apart, but an option in it is not known, or of a wrong value.
+    """
+    if has_options:
+        return ConfigError(
+            "the server's URL has an option that is not known, or not so: those of redis-py's "
+            "connections can be given, as in redis://host?ssl_ca_certs=/ca.pem; with "
+            "redis+sentinel:// also sentinel_username, sentinel_password"
+        )
+    return ConfigError(
+        "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
+        "rediss://…, unix://…/redis.sock, redis+sentinel://host[:port],…/service[/db] or "
+        "redis+cluster://host[:port],…; in a password, %-encode what is no letter or digit"
+    )
 
 
 def _of_sentinels(

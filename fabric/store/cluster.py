@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import ConnectionPool
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from fabric.errors import FabricError, UnavailableError, UnreachableError
 from fabric.store.address import Host
-from fabric.store.connection import Channel
+from fabric.store.connection import Channel, Way
 
 #: Longest wait for one node to say who serves what, ms: then another one is asked.
 NODE_MS_MAX = 1_000
@@ -24,14 +24,14 @@ NODE_MS_MAX = 1_000
 class Fixed:
     """The way to one server, whatever it serves."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, way: Way) -> None:
+        self._way = way
 
-    async def dial(self, place: str) -> tuple[ConnectionPool, AbstractConnection]:
+    async def find(self, place: str) -> Way:
         """See Route."""
-        return self._pool, await connect(self._pool)
+        return self._way
 
-    async def lend(self, address: str) -> tuple[ConnectionPool, AbstractConnection]:
+    def node(self, address: str) -> Way:
         """See Route."""
         raise UnavailableError(f"server: it sends us to {address}")
 
@@ -46,20 +46,20 @@ class Fixed:
 class Cluster:
     """The nodes of a cluster. `seeds` are asked until one says who the others are."""
 
-    def __init__(self, seeds: list[ConnectionPool], options: dict[str, Any]) -> None:
+    def __init__(self, seeds: list[Way], options: dict[str, Any]) -> None:
         self._seeds = seeds
         self._options = {name: value for name, value in options.items() if name != "path"}
         if "path" in options:  # a node that is reached by its socket names the others by host
             self._options.pop("connection_class")
-        self._pools: dict[str, ConnectionPool] = {}
+        self._ways: dict[str, Way] = {}
         self._owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         #: All nodes that were named last; the one to be asked next comes first.
         self._nodes: list[str] = []
         self._is_stale = True
         self._turn = asyncio.Lock()
 
-    async def dial(self, place: str) -> tuple[ConnectionPool, AbstractConnection]:
-        """Return a connection to the node that serves a key. Raises UnavailableError when none."""
+    async def find(self, place: str) -> Way:
+        """Return the way to the node that serves a key. Raises UnavailableError when none does."""
         if self._is_stale:
             await self._ask()
         number = slot(place)
@@ -67,13 +67,16 @@ class Cluster:
         if owner is None:
             self._is_stale = True
             raise UnavailableError(f"server: no node of the cluster serves slot {number}")
-        pool = self._pool(owner)
-        return pool, await connect(pool)
+        return self.node(owner)
 
-    async def lend(self, address: str) -> tuple[ConnectionPool, AbstractConnection]:
+    def node(self, address: str) -> Way:
         """See Route."""
-        pool = self._pool(address)
-        return pool, await connect(pool)
+        way = self._ways.get(address)
+        if way is None:
+            host, _, port = address.rpartition(":")
+            options = {**self._options, "host": host, "port": int(port)}
+            way = self._ways[address] = Way(ConnectionPool(**options))
+        return way
 
     def moved(self, number: int, address: str) -> None:
         """See Route."""
@@ -88,7 +91,7 @@ class Cluster:
         self._is_stale = True
         await self._ask()
         owners = dict.fromkeys(owner for owner in self._owners if owner is not None)
-        return {owner: Fixed(self._pool(owner)) for owner in owners}
+        return {owner: Fixed(self.node(owner)) for owner in owners}
 
     async def address(self, place: str) -> str | None:
         """Return `host:port` of the node that serves a key; None when nobody does."""
@@ -98,8 +101,8 @@ class Cluster:
 
     async def close(self) -> None:
         """Close all connections."""
-        for pool in (*self._pools.values(), *self._seeds):
-            await pool.disconnect()
+        for way in (*self._ways.values(), *self._seeds):
+            await way.pool.disconnect()
 
     async def _ask(self) -> None:
         """Learn who serves what, from the first node that answers."""
@@ -107,16 +110,16 @@ class Cluster:
             if not self._is_stale:  # somebody has asked while we waited
                 return
             failure = ""
-            for pool in [*(self._pool(node) for node in self._nodes), *self._seeds]:
+            for way in [*map(self.node, self._nodes), *self._seeds]:
                 try:
                     async with asyncio.timeout(NODE_MS_MAX / 1000):
-                        channel = Channel(Fixed(pool))
+                        channel = Channel(Fixed(way))
                         rows = await channel.call("CLUSTER", "SLOTS")
                         await channel.give_back()
                 except (FabricError, TimeoutError) as error:
                     failure = str(error) or "no reply"
                     continue
-                self._note(rows, str(pool.connection_kwargs.get("host") or "127.0.0.1"))
+                self._note(rows, str(way.pool.connection_kwargs.get("host") or "127.0.0.1"))
                 return
             raise UnreachableError(f"no node of the cluster answers ({failure})", never_sent=True)
 
@@ -127,6 +130,12 @@ class Cluster:
             addresses = [_address(node, asked) for node in serving]
             owners[first : last + 1] = [addresses[0]] * (last + 1 - first)
             nodes |= dict.fromkeys(addresses)
+        for lost in {
+            before
+            for before, after in zip(self._owners, owners, strict=True)
+            if before is not None and before != after
+        }:
+            self.node(lost).changes += 1
         self._owners = owners
         # Another one is asked next: this one may be on the wrong side of a cut.
         named = sorted(nodes)
@@ -134,29 +143,15 @@ class Cluster:
         self._nodes = named[start:] + named[:start]
         self._is_stale = False
 
-    def _pool(self, address: str) -> ConnectionPool:
-        pool = self._pools.get(address)
-        if pool is None:
-            host, _, port = address.rpartition(":")
-            options = {**self._options, "host": host, "port": int(port)}
-            pool = self._pools[address] = ConnectionPool(**options)
-        return pool
-
 
 def slot(key: str) -> int:
     """Return the slot of a key: CRC-16 of its hash tag."""
     return key_slot(key.encode())
 
 
-async def connect(pool: ConnectionPool) -> AbstractConnection:
-    """Return a connection of a pool, connected."""
-    connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
-    return connection
-
-
-def seeds(hosts: tuple[Host, ...], options: dict[str, Any]) -> list[ConnectionPool]:
-    """Return a pool for each node that is named."""
-    return [ConnectionPool(**{**options, "host": host, "port": port}) for host, port in hosts]
+def seeds(hosts: tuple[Host, ...], options: dict[str, Any]) -> list[Way]:
+    """Return the way to each node that is named."""
+    return [Way(ConnectionPool(**{**options, "host": host, "port": port})) for host, port in hosts]
 
 
 def _address(node: list[Any], asked: str) -> str:

@@ -56,14 +56,33 @@ class Caller(Protocol):
         """See Channel."""
 
 
+class Way:
+    """The way to one server: a pool of connections to it.
+
+    `changes` grows when another one has taken its place in something: connections that were made
+    before are not used any more. A frozen server would cost each of them a timeout of its own.
+    """
+
+    __slots__ = ("changes", "pool")
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.pool = pool
+        self.changes = 0
+
+    async def connect(self) -> AbstractConnection:
+        """Return a connection that is connected and used by nobody."""
+        connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
+        return connection
+
+
 class Route(Protocol):
     """Where a channel gets its connections from: one server, or the node that has its keys."""
 
-    async def dial(self, place: str) -> tuple[ConnectionPool, AbstractConnection]:
-        """Return a connection to the server that has the key `place`, and the pool it is of."""
+    async def find(self, place: str) -> Way:
+        """Return the way to the server that has the key `place`."""
 
-    async def lend(self, address: str) -> tuple[ConnectionPool, AbstractConnection]:
-        """Return a connection to the node of a cluster at this address, for one request."""
+    def node(self, address: str) -> Way:
+        """Return the way to the node of a cluster. Raises UnavailableError where none is to be."""
 
     def moved(self, slot: int, address: str) -> None:
         """Note which node serves a slot now. Raises UnavailableError where none is to be asked."""
@@ -83,7 +102,8 @@ class Channel:
         self._route = route
         self._place = place
         self._follows = follows
-        self._pool: ConnectionPool | None = None
+        self._way: Way | None = None
+        self._changes = 0
         self._connection: AbstractConnection | None = None
         self._turn = asyncio.Lock()
 
@@ -97,8 +117,13 @@ class Channel:
             sent = False
             try:
                 async with asyncio.timeout((REPLY_MS_MAX + block_ms) / 1000):
-                    connection = self._connection
-                    if connection is None or not connection.is_connected:
+                    connection, way = self._connection, self._way
+                    if (
+                        connection is None
+                        or way is None
+                        or way.changes != self._changes
+                        or not connection.is_connected
+                    ):
                         connection = await self._dial()
                     sent = True
                     return await self._exchange(connection, command)
@@ -107,6 +132,8 @@ class Channel:
             except (TimeoutError, exceptions.RedisError, OSError) as error:
                 raise await self._failure(error, sent=sent) from None
             except FabricError:
+                # Too few replicas have it, say: this server's place may be another's by now.
+                await self._give_up()
                 raise
             except BaseException:
                 # Cancelled with a reply under way: the next request must not take it for its own.
@@ -116,18 +143,18 @@ class Channel:
 
     async def drop(self) -> None:
         """Close the connection; what was under way on it is lost."""
-        pool, connection = self._pool, self._connection
-        self._pool = self._connection = None
-        if pool is not None and connection is not None:
+        way, connection = self._way, self._connection
+        self._way = self._connection = None
+        if way is not None and connection is not None:
             await connection.disconnect(nowait=True)
-            await pool.release(connection)
+            await way.pool.release(connection)
 
     async def give_back(self) -> None:
         """Leave the connection, in good order, to whoever next needs one."""
-        pool, connection = self._pool, self._connection
-        self._pool = self._connection = None
-        if pool is not None and connection is not None:
-            await pool.release(connection)
+        way, connection = self._way, self._connection
+        self._way = self._connection = None
+        if way is not None and connection is not None:
+            await way.pool.release(connection)
 
     async def _exchange(self, connection: AbstractConnection, command: tuple[Any, ...]) -> Any:
         await connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
@@ -135,8 +162,10 @@ class Channel:
 
     async def _dial(self) -> AbstractConnection:
         await self.drop()
-        self._pool, self._connection = await self._route.dial(self._place)
-        return self._connection
+        way = await self._route.find(self._place)
+        connection = await way.connect()
+        self._way, self._connection, self._changes = way, connection, way.changes
+        return connection
 
     async def _follow(
         self, redirection: exceptions.AskError, command: tuple[Any, ...], block_ms: int
@@ -162,6 +191,7 @@ class Channel:
             except (TimeoutError, exceptions.RedisError, OSError) as error:
                 raise await self._failure(error, sent=sent) from None
             except FabricError:
+                await self._give_up()
                 raise
             except BaseException:
                 await self.drop()
@@ -170,7 +200,8 @@ class Channel:
 
     async def _ask(self, address: str, command: tuple[Any, ...]) -> Any:
         """Send a command, this once, to the node that a slot is moving to."""
-        pool, connection = await self._route.lend(address)
+        way = self._route.node(address)
+        connection = await way.connect()
         try:
             asking = hiredis.pack_command(("ASKING",))
             await connection.send_packed_command([asking], check_health=False)
@@ -182,7 +213,7 @@ class Channel:
             await connection.disconnect(nowait=True)
             raise
         finally:
-            await pool.release(connection)
+            await way.pool.release(connection)
 
     async def _failure(self, error: Exception, *, sent: bool) -> FabricError:
         """Return the error to raise; drop the connection when it is not to be used any more."""
@@ -191,9 +222,13 @@ class Channel:
             failure.never_sent = not sent
         if isinstance(error, exceptions.ResponseError) and not _is_elsewhere(error):
             return failure
+        await self._give_up()
+        return failure
+
+    async def _give_up(self) -> None:
+        """Have the server found anew by the next request."""
         await self.drop()
         self._route.doubt()
-        return failure
 
     def _host(self) -> str:
         """Return the host that is connected to: a node that names none means its own."""

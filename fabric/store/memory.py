@@ -72,7 +72,7 @@ class MemoryStore:
             raise UnseededError(f"partition {partition}: {names.lease(group)} has lost its epoch")
         else:
             epoch = now
-            self.data.hash(self.namespace.meta)[seeded] = b"1"
+            self.data.hash(self.namespace.meta)[seeded] = b"%d" % epoch
         committed = lease.get(b"committed", BEGINNING)
         # An input that is no stream is met again, and reported, by the first commit.
         if self.data.kind(names.source(group)) in (None, "stream"):

@@ -10,10 +10,14 @@ from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
-from fabric.store.switchboard import Switchboard
+from fabric.store.switchboard import EMITS, Switchboard
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
+
+#: Take-overs that a partition may see between its founding, or its last reseeding, and the next
+#: one: each raises the epoch by one, and only where it began is remembered outside the lease.
+TAKE_OVERS_MAX = 1_000_000_000
 
 
 class RedisStore(Switchboard):
@@ -65,7 +69,7 @@ class RedisStore(Switchboard):
             )  # fmt: skip
             if taken is not None:
                 if seed:
-                    await about.call("HSET", meta, seeded, "1")
+                    await about.call("HSET", meta, seeded, taken.epoch)
                 return taken
             # If somebody has founded it since the script looked, it can be taken now.
             seed = not await about.call("HEXISTS", meta, seeded)
@@ -93,12 +97,14 @@ class RedisStore(Switchboard):
         names = self.namespace.partition(partition)
         meta, seeded = self.namespace.meta, f"seeded:{group}:{partition}"
         about, keys = self._channel(at=meta), (names.lease(group), names.source(group))
-        remembered = await about.call("HGET", meta, seeded) or b""
+        stored = await about.call("HGET", meta, seeded) or b""
+        # Above all that can have been handed out, also when the clock was put back meanwhile.
+        remembered = int(stored) + TAKE_OVERS_MAX if stored.isdigit() else 0
         epoch, _ = await scripts.reseed(
             self._channel(at=keys[0]),
             keys,
             group,
-            int(remembered) if remembered.isdigit() else 0,
+            remembered,
         )
         # Outside the script, for it lies in another slot; the next loss starts above it.
         await about.call("HSET", meta, seeded, epoch)
@@ -177,7 +183,7 @@ class RedisStore(Switchboard):
     ) -> list[bytes]:
         """See ClientStore."""
         key = self.namespace.partition(partition).source(group)
-        sending = scripts.emit(self._channel("emits", at=key), key, entries, ingress_max)
+        sending = scripts.emit(self._channel(EMITS, at=key), key, entries, ingress_max)
         return await self._on("stream", [key], sending)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import ConnectionPool
 
 from fabric.errors import (
     ConfigError,
@@ -16,7 +16,7 @@ from fabric.errors import (
 from fabric.store import address, cluster, sentinel
 from fabric.store.address import Kind
 from fabric.store.cluster import Cluster, Fixed
-from fabric.store.connection import Channel
+from fabric.store.connection import Channel, Way
 
 
 class Route:
@@ -27,21 +27,25 @@ class Route:
         self._options = found.options
         self._service = found.service
         self._turn = asyncio.Lock()
-        self._pool: ConnectionPool | None = None
+        self._way: Way | None = None
         self._sentinels: sentinel.Sentinels | None = None
         self.cluster: Cluster | None = None
         #: Whether it is known what kind of server the URL names.
         self.is_settled = found.kind is not Kind.SERVER
         try:
             if found.kind is Kind.CLUSTER:
-                self.cluster = Cluster(cluster.seeds(found.hosts, self._options), self._options)
+                ways = cluster.seeds(found.hosts, self._options)
+                self.cluster = Cluster(ways, self._options)
             elif found.kind is Kind.SENTINELS:
-                self._pool = made = sentinel.pool(found)
-                self._sentinels = made.sentinel_manager
+                self._way, self._sentinels = sentinel.way(found)
+                ways = [self._way]
             else:
-                self._pool = ConnectionPool(**self._options)
-        except ValueError as error:
-            raise ConfigError(f"the server's URL has an option of a wrong value: {error}") from None
+                ways = [Way(ConnectionPool(**self._options))]
+                self._way = ways[0]
+            # Nothing is dialled yet; a connection that cannot even be made is told of at once.
+            ways[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
+        except (TypeError, ValueError):
+            raise address.unreadable(has_options=True) from None
 
     async def settle(self) -> None:
         """Ask the server, once, whether it is one of a cluster. Raises as Channel.call does.
@@ -51,8 +55,8 @@ class Route:
         async with self._turn:
             if self.is_settled:
                 return
-            assert self._pool is not None
-            channel = Channel(Fixed(self._pool))
+            assert self._way is not None
+            channel = Channel(Fixed(self._way))
             try:
                 mode = await _mode(channel)
             except UnreachableError as error:
@@ -64,21 +68,21 @@ class Route:
                     "the server's URL names a sentinel: write redis+sentinel://host:port/service"
                 )
             if mode == "cluster":
-                self.cluster, self._pool = Cluster([self._pool], self._options), None
+                self.cluster, self._way = Cluster([self._way], self._options), None
             self.is_settled = True
 
-    async def dial(self, place: str) -> tuple[ConnectionPool, AbstractConnection]:
+    async def find(self, place: str) -> Way:
         """See connection.Route."""
         if self.cluster is not None:
-            return await self.cluster.dial(place)
-        assert self._pool is not None
-        return self._pool, await cluster.connect(self._pool)
+            return await self.cluster.find(place)
+        assert self._way is not None
+        return self._way
 
-    async def lend(self, address: str) -> tuple[ConnectionPool, AbstractConnection]:
+    def node(self, address: str) -> Way:
         """See connection.Route."""
         if self.cluster is None:
             raise UnavailableError(f"server: it sends us to {address}")
-        return await self.cluster.lend(address)
+        return self.cluster.node(address)
 
     def moved(self, slot: int, address: str) -> None:
         """See connection.Route."""
@@ -103,8 +107,8 @@ class Route:
         """Close all connections."""
         if self.cluster is not None:
             await self.cluster.close()
-        if self._pool is not None:
-            await self._pool.disconnect()
+        if self._way is not None:
+            await self._way.pool.disconnect()
         if self._sentinels is not None:
             await self._sentinels.aclose()
 

@@ -21,14 +21,14 @@ from redis.asyncio.sentinel import (
 from redis.backoff import NoBackoff
 
 from fabric.store.address import CONNECT_MS_MAX, Address
-from fabric.store.connection import translate
+from fabric.store.connection import Way, translate
 
 #: Longest wait for one sentinel, ms: another one is asked then, within the time for a connection.
 SENTINEL_MS_MAX = 1_000
 
 
-def pool(address: Address) -> SentinelConnectionPool:
-    """Return a pool of connections to the primary; its `sentinel_manager` is to be closed too."""
+def way(address: Address) -> tuple[Way, Sentinels]:
+    """Return the way to the primary, and the sentinels that know it; both are to be closed."""
     options = dict(address.options)
     is_secure = options.pop("connection_class", None) is not None
     manager = Sentinels(
@@ -41,12 +41,14 @@ def pool(address: Address) -> SentinelConnectionPool:
             **(address.sentinel_options or {}),
         },
     )
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
+    pool = SentinelConnectionPool(  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
         address.service,
         manager,
         connection_class=SecurePrimaryConnection if is_secure else PrimaryConnection,
         **options,
     )
+    manager.way = Way(pool)
+    return manager.way, manager
 
 
 class Sentinels(Sentinel):
@@ -56,16 +58,17 @@ class Sentinels(Sentinel):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call] # see above
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call] # untyped, as above
         self._turn = asyncio.Lock()
         self._count = 0
-        self._answer: tuple[str, int] = ("", 0)
+        self._answer: tuple[str, int] | None = None
+        self.way: Way | None = None
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return the primary's host and port. Raises MasterNotFoundError."""
         before = self._count
         async with self._turn:
-            if self._count != before:  # somebody was told while we waited
+            if self._count != before and self._answer:  # somebody was told while we waited
                 return self._answer
             try:
                 found: Any = await super().discover_master(service_name)
@@ -74,7 +77,10 @@ class Sentinels(Sentinel):
                 raise MasterNotFoundError(
                     f"the sentinels name no primary of {service_name} at the moment{shut}"
                 ) from None
-            self._answer = found
+            host, port = found
+            if self._answer not in (None, (host, port)) and self.way is not None:
+                self.way.changes += 1
+            self._answer = (host, port)
             self._count += 1
             return self._answer
 
@@ -98,7 +104,7 @@ class PrimaryConnection(SentinelManagedConnection):
 
     async def connect_to(self, address: tuple[str, int]) -> None:
         """Connect. Raises ConnectionError when the server there is no primary."""
-        await super().connect_to(address)  # type: ignore[no-untyped-call] # see above
+        await super().connect_to(address)  # type: ignore[no-untyped-call] # untyped, as above
         try:
             await self.send_command("ROLE")
             role = await super().read_response()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fabric.defaults import PARTITIONS, PARTITIONS_CLUSTER
 from fabric.errors import TamperedError
 from fabric.store.cluster import slot
 from fabric.store.connection import Caller, Channel
 from fabric.store.keys import Namespace
+from fabric.store.replication import ConfirmedChannel
 from fabric.store.route import Route
+
+#: Purpose of the channel that signals are sent over.
+EMITS: Final = "emits"
 
 T = TypeVar("T")
 
@@ -19,12 +23,21 @@ class Switchboard:
     """The connections of one process to one namespace.
 
     Reads that block have a connection of their own for each caller (`key`), so that nothing waits
-    behind them; commits and everything else share one per partition. Every request says at which
-    key it is aimed (`at`): on a cluster its node is found by that.
+    behind them; commits and everything else share one per partition. Signals that are sent count
+    only when `wait_replicas` have them (see ConfirmedChannel). Every request says at which key it
+    is aimed (`at`): on a cluster its node is found by that.
     """
 
-    def __init__(self, url: str, namespace: str = "fabric", *, name: str = "fabric") -> None:
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "fabric",
+        *,
+        name: str = "fabric",
+        wait_replicas: int = 0,
+    ) -> None:
         self.namespace = Namespace(namespace)
+        self._wait_replicas = wait_replicas
         self._route = Route(url, name)
         self._channels: dict[tuple[str, object, int | None], Channel] = {}
 
@@ -73,7 +86,11 @@ class Switchboard:
         shard = slot(at) if route.cluster is not None else None
         channel = self._channels.get((purpose, key, shard))
         if channel is None:
-            channel = self._kept((purpose, key, shard), Channel(route, at))
+            if purpose == EMITS and self._wait_replicas:
+                channel = ConfirmedChannel(route, at, self._wait_replicas)
+            else:
+                channel = Channel(route, at)
+            self._kept((purpose, key, shard), channel)
         return channel
 
     def _kept(self, name: tuple[str, object, int | None], channel: Channel) -> Channel:

@@ -110,7 +110,9 @@ def _result(
 
 def _percent(value: bytes | None) -> int | float | None:
     try:
-        return _decode_percent(value) if value else None
+        percent = _decode_percent(value) if value else None
     except (msgspec.MsgspecError, ValueError):
         expected = "a number, 0 to 100"
         raise SignalError("VALUE", "percent", complaint.shown(value), expected) from None
+    # 100 and 100.0 are the same, whichever came first: so they are kept as the same.
+    return int(percent) if percent is not None and percent == int(percent) else percent

@@ -189,7 +189,7 @@ def histories(draw: DrawFn) -> list[Event]:
             ended.discard(agent)
             move = "STARTED" if move == "STARTED" or draw(st.booleans()) else move
         incarnation = incarnations.setdefault(agent, 1)
-        percent = draw(st.sampled_from([None, 0, 12.5, 25, 99.99]))
+        percent = draw(st.sampled_from([None, 0, 12.5, 25, 25.0, 99.99]))
         said = Event(agent, log, move, incarnation, percent=percent)
         if move in ("PARTIAL_RESULT", "PROGRESS"):
             said = said._replace(partial=draw(_partial()))

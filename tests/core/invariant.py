@@ -15,12 +15,10 @@ from fabric.core.record import (
 from fabric.core.resource import overlap
 from fabric.core.session import Session
 from fabric.core.standing import is_held, is_waiting
-from tests.core.history import Play
 
 
-def check(play: Play) -> None:
+def check(session: Session) -> None:
     """What must hold between any two events."""
-    session = play.session
     check_claims(session)
     check_barriers(session)
     check_deadlocks(session)

@@ -164,3 +164,12 @@ def test_a_result_at_the_end_counts_as_all_others_do(folding: Folding) -> None:
 def test_a_result_of_any_kind_has_its_place(folding: Folding, result: object, part: str) -> None:
     folding.say("A", kind="COMPLETED", payload={"result": result})
     assert list(folding.says(part)) == ["A"]
+
+
+def test_how_far_an_agent_is_does_not_depend_on_who_wrote_a_point(folding: Folding) -> None:
+    """25 and 25.0 are one percentage, whichever comes first."""
+    other = Folding()
+    for one, percents in ((folding, (25, 25.0)), (other, (25.0, 25))):
+        for log, percent in enumerate(percents, 1):
+            one.say("A", kind="PROGRESS", percent=percent, log=log if one is folding else 3 - log)
+    assert folding.records() == other.records()

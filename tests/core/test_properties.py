@@ -69,9 +69,9 @@ def test_the_records_agree_after_every_event(history: History, rules: Rules) -> 
     play = Play(rules=rules)
     for one, wait_ms in history:
         play.pass_time(wait_ms)
-        check(play)
+        check(play.session)
         play.say(one)
-        check(play)
+        check(play.session)
 
 
 @examples(100)

@@ -21,6 +21,9 @@ SHORT_MS = 30
 
 ORCHESTRATORS = "orchestrators"
 
+#: A key of the partition on which leases are tried: its server's time is the one that counts.
+PARTITION = "fabric:{0}:lease"
+
 _numbers = itertools.count(1)
 
 
@@ -135,13 +138,14 @@ class MemoryBackend:
 class RedisBackend:
     """A real server."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: RunningServer, url: str | None = None) -> None:
         self.server = server
+        self.url = url or server.url
         self._opened: list[RedisStore] = []
-        self._hand = RedisStore(server.url, name="test")
+        self._hand = RedisStore(self.url, name="test")
 
     def open(self, namespace: str = "fabric") -> RedisStore:
-        self._opened.append(RedisStore(self.server.url, namespace))
+        self._opened.append(RedisStore(self.url, namespace))
         return self._opened[-1]
 
     async def close(self) -> None:
@@ -149,11 +153,12 @@ class RedisBackend:
             await store.close()
 
     async def call(self, *command: Any) -> Any:
-        """Any command, as redis-cli sends it."""
-        return await self._hand.call(*command)
+        """Any command, as redis-cli -c sends it: to the node that has its key, if it has one."""
+        at = command[2] if command[0] in ("XINFO", "XGROUP") else [*command, PARTITION][1]
+        return await self._hand.call(*command, at=at if isinstance(at, str) else at.decode())
 
     async def now_ms(self) -> int:
-        seconds, micros = await self.call("TIME")
+        seconds, micros = await self._hand.call("TIME", at=PARTITION)
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def pass_ms(self, ms: int) -> None:
@@ -166,7 +171,8 @@ class RedisBackend:
 
     async def dump(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for key in await self.call("KEYS", "*"):
+        servers = (await self._hand.servers()).values()
+        for key in [key for server in servers for key in await server.call("KEYS", "*")]:
             kind = (await self.call("TYPE", key)).decode()
             if kind == "stream":
                 content: Any = [(i, f) for i, f in await self.call("XRANGE", key, "-", "+")]
@@ -184,7 +190,8 @@ class RedisBackend:
         await self.call("DEL", key)
 
     async def flush(self) -> None:
-        await self.call("FLUSHALL")
+        for server in (await self._hand.servers()).values():
+            await server.call("FLUSHALL")
 
     async def put(self, key: str, kind: str) -> None:
         await self.drop(key)

@@ -2,17 +2,32 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import pytest
 
-from tests.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.servers import (
+    FLAVOUR_DEFAULT,
+    RunningServer,
+    ServerMissingError,
+    flavours,
+    start_server,
+)
 from tests.store.backend import Backend, MemoryBackend, RedisBackend
+from tests.topology.cluster import Cluster
+from tests.topology.sentinel import Sentinels
 from tests.waiting import run_coroutine_test
 
 #: All stores; the real ones are left out by `-m "not server"`.
-STORES = ["memory", *(pytest.param(flavour, marks=pytest.mark.server) for flavour in flavours())]
-REAL = STORES[1:]
+REAL = [pytest.param(flavour, marks=pytest.mark.server) for flavour in flavours()]
+#: Servers that stand together; what they differ in is not their flavour, so one will do.
+TOPOLOGIES = [
+    pytest.param(name, marks=[pytest.mark.server, pytest.mark.slow])
+    for name in ("cluster", "sentinel")
+]
+STORES = ["memory", *REAL, *TOPOLOGIES]
 
 Started = Callable[[str], RunningServer]
 
@@ -35,6 +50,20 @@ def shared_servers() -> Iterator[Started]:
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[Callable[[], Cluster]]:
+    """One cluster for all tests of this process that only need an empty one."""
+    with ExitStack() as running:
+        yield cache(lambda: running.enter_context(Cluster(FLAVOUR_DEFAULT)))
+
+
+@pytest.fixture(scope="session")
+def shared_sentinels() -> Iterator[Callable[[], Sentinels]]:
+    """The same with sentinels."""
+    with ExitStack() as running:
+        yield cache(lambda: running.enter_context(Sentinels(FLAVOUR_DEFAULT)))
+
+
 def _empty(shared_servers: Started, flavour: str) -> RedisBackend:
     server = shared_servers(flavour)
     server.flush()
@@ -42,9 +71,25 @@ def _empty(shared_servers: Started, flavour: str) -> RedisBackend:
 
 
 @pytest.fixture(params=STORES)
-def backend(request: pytest.FixtureRequest, shared_servers: Started) -> Backend:
+def backend(
+    request: pytest.FixtureRequest,
+    shared_servers: Started,
+    shared_cluster: Callable[[], Cluster],
+    shared_sentinels: Callable[[], Sentinels],
+) -> Backend:
     """An empty store of every kind."""
-    return MemoryBackend() if request.param == "memory" else _empty(shared_servers, request.param)
+    if request.param == "memory":
+        return MemoryBackend()
+    if request.param == "cluster":
+        cluster = shared_cluster()
+        for node in cluster.primaries:
+            node.flush()
+        return RedisBackend(cluster.primaries[0], cluster.url)
+    if request.param == "sentinel":
+        service = shared_sentinels()
+        service.primary.flush()
+        return RedisBackend(service.primary, service.url)
+    return _empty(shared_servers, request.param)
 
 
 @pytest.fixture(params=REAL)

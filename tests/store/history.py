@@ -288,8 +288,11 @@ class Player:
             elif key == Namespace().replicas(ORCHESTRATORS):
                 found[key] = (kind, sorted(member for member, _ in content))
             elif key == Namespace().meta:
-                # Which layout a server was written with: memory is never written by another.
-                found[key] = (kind, [pair for pair in content if pair[0] != b"schema"])
+                # Which layout a server was written with: memory is never written by another. And
+                # epochs are times.
+                kept = {name: value for name, value in content if name != b"schema"}
+                kept |= {name: b"" for name in kept if name.startswith(b"seeded")}
+                found[key] = (kind, kept)
             else:
                 found[key] = (kind, content)
         return found

@@ -122,6 +122,19 @@ async def test_a_script_touches_only_the_keys_it_is_given(real: RedisBackend) ->
         await real.call("ACL", "DELUSER", "one")
 
 
+async def test_a_script_with_keys_of_two_slots_fails_every_test(real: RedisBackend) -> None:
+    """On one server it would work: `tests/conftest.py` looks at every call of every script."""
+    store = real.open()
+    one, other = (Namespace().partition(number) for number in (0, 1))
+    lease = await hold(store)
+    batch = Batch()
+    batch.append(one.session("s").log, "1-0", ("a",), (1,))
+    await commit(store, lease, batch)
+    batch.append(other.session("s").log, "1-0", ("a",), (1,))
+    with pytest.raises(AssertionError, match="commit is given keys of 2 slots"):
+        await commit(store, lease, batch)
+
+
 async def test_a_server_that_has_lost_its_scripts_is_given_them_again(real: RedisBackend) -> None:
     store = real.open()
     for _ in range(2):

@@ -1,0 +1,92 @@
+"""An agent whose server has gone back reads what came instead, under ids that it had seen."""
+
+import pytest
+
+from fabric.client.trail import TRAIL_MAX, Trail
+from fabric.store.keys import Namespace
+from fabric.store.memory import MemoryStore
+from fabric.store.port import BEGINNING
+
+KEYS = Namespace().partition(0).session("demo")
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(lambda: 1_000)
+
+
+def say(store: MemoryStore, number: int, word: str) -> None:
+    store.data.stream(KEYS.inbox("A")).append(b"%d-1" % number, [b"type", word.encode()], 1_000)
+
+
+def lose(store: MemoryStore, *numbers: int) -> None:
+    stream = store.data.stream(KEYS.inbox("A"))
+    stream.delete({(number, 1) for number in numbers})
+    stream.last = stream.ids[-1] if stream.ids else (0, 0)
+
+
+async def read(store: MemoryStore, trail: Trail) -> None:
+    for entry in await store.entries(KEYS.inbox("A"), b"-", b"+", 10_000):
+        trail.note(entry)
+
+
+async def test_nothing_was_lost(store: MemoryStore) -> None:
+    trail = Trail()
+    assert await trail.turning(store, KEYS.inbox("A")) is None
+    say(store, 1, "PAUSE")
+    await read(store, trail)
+    say(store, 2, "RESUME")
+    assert await trail.turning(store, KEYS.inbox("A")) is None
+
+
+@pytest.mark.parametrize("instead", [(), ("NUDGE",), ("NUDGE", "WAIT", "PROCEED")])
+async def test_what_was_read_is_gone(store: MemoryStore, instead: tuple[str, ...]) -> None:
+    trail = Trail()
+    for number, word in enumerate(("PAUSE", "RESUME", "PROCEED"), 1):
+        say(store, number, word)
+    await read(store, trail)
+    lose(store, 2, 3)
+    for number, word in enumerate(instead, 2):
+        say(store, number, word)
+    assert await trail.turning(store, KEYS.inbox("A")) == b"1-1"
+    # Known from now on: what comes next is compared with what is there.
+    assert await trail.turning(store, KEYS.inbox("A")) is None
+
+
+async def test_all_is_gone(store: MemoryStore) -> None:
+    trail = Trail()
+    say(store, 1, "PAUSE")
+    await read(store, trail)
+    lose(store, 1)
+    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
+
+
+async def test_more_is_gone_than_is_remembered(store: MemoryStore) -> None:
+    trail = Trail()
+    for number in range(1, TRAIL_MAX + 11):
+        say(store, number, "PAUSE")
+    await read(store, trail)
+    # The last of those that are not remembered is there, or is not.
+    lose(store, *range(11, TRAIL_MAX + 11))
+    assert await trail.turning(store, KEYS.inbox("A")) == b"10-1"
+    await read(store, trail)
+    lose(store, *range(5, 11))
+    assert await trail.turning(store, KEYS.inbox("A")) == b"4-1"
+
+
+async def test_where_reading_began_is_gone(store: MemoryStore) -> None:
+    say(store, 3, "PAUSE")
+    trail = await Trail.at(store, KEYS.inbox("A"), b"3-1")
+    lose(store, 3)
+    say(store, 3, "NUDGE")
+    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
+
+
+async def test_what_came_before_the_first_message_that_was_read(store: MemoryStore) -> None:
+    """It stands there anew: it was not read."""
+    trail = Trail()
+    say(store, 5, "PAUSE")
+    await read(store, trail)
+    lose(store, 5)
+    say(store, 4, "NUDGE")
+    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING

@@ -1,0 +1,190 @@
+"""Plans by chance: what agents do all day, and what goes wrong meanwhile."""
+
+from __future__ import annotations
+
+import random
+
+from tests.simulation.plan import Line, Plan
+from tests.simulation.rulesets import RULESETS
+
+AGENTS = ("A", "B", "C", "D", "E", "F")
+THINGS = ("d1", "d2", "d3")
+PATHS = ("a.py", "b.py", "src/c.py", "src/**", "*.py", "doc")
+CHECKPOINTS = ("files_read", "issues_found", "recommendations_drafted")
+
+#: Verb → how often agents do it, in parts.
+HABITS = {
+    "progress": 8, "partial": 8, "write": 10, "wait": 5, "resolve": 6, "checkpoint": 8,
+    "integrate": 2, "ask": 2, "ready": 1, "ahead": 1, "burst": 1, "idle": 2, "complete": 1,
+    "fail": 1,
+}  # fmt: skip
+
+#: What goes wrong → how often, in parts.
+TROUBLES = {
+    "kill agent": 4, "freeze agent": 3, "kill worker": 6, "freeze worker": 6, "leave worker": 2,
+    "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
+    "restart": 2, "refuse": 2, "clock": 1, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
+}  # fmt: skip
+
+#: Error replies of a server that cannot serve for a while.
+REFUSALS = ("READONLY", "LOADING", "OOM", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+
+
+def generate(seed: int) -> Plan:
+    """Return the plan of a seed: the same for ever, for one version of this module."""
+    chance = random.Random(seed)
+    # Busy ones for what comes close together, slow ones for what takes its time.
+    pace_s = chance.choice((0.5, 5.0, 60.0, 180.0))
+    settings = {
+        "seed": seed,
+        "partitions": chance.choice((1, 1, 2)),
+        "orchestrators": chance.randint(1, 3),
+        "synthesizers": chance.randint(1, 2),
+        "lease_ms": chance.choice((1_000, 5_000)) if pace_s < 30 else 30_000,
+        "heartbeat_ms": 10_000 if pace_s < 30 else 60_000,
+        "ingress_max": chance.choice((40, 1_000)),
+        "cached_max": chance.choice((1, 1_000)),
+        "batch_max": chance.choice((1, 4, 256)),
+        "rules": chance.randrange(len(RULESETS)),
+        "forgetful": int(chance.random() < 0.2),
+    }
+    agents = AGENTS[: chance.randint(2, len(AGENTS))]
+    days = chance.randint(12, 40)
+    lines: list[Line] = []
+    for name in agents:
+        lines += _day(chance, name, pace_s, days)
+    end_s = max(line.at_s for line in lines)
+    for _ in range(chance.randint(0, 24)):
+        at_s = chance.uniform(0, end_s)
+        lines += _trouble(chance, settings, agents, at_s, pace_s)
+    for _ in range(chance.randint(0, 6)):
+        lines.append(Line(_ms(chance.uniform(0, end_s)), "operator", "decide"))
+    return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
+
+
+def _day(chance: random.Random, name: str, pace_s: float, tasks: int) -> list[Line]:
+    """What one agent does, from its start on."""
+    at_s = chance.uniform(0, 3 * pace_s)
+    lines = [_start(chance, name, at_s)]
+    for _ in range(tasks):
+        at_s += chance.expovariate(1 / pace_s)
+        verb = chance.choices(list(HABITS), list(HABITS.values()))[0]
+        lines.append(Line(_ms(at_s), name, verb, _words(chance, verb, pace_s)))
+        if verb in ("complete", "fail"):
+            at_s += chance.expovariate(1 / pace_s)
+            lines.append(_start(chance, name, at_s))
+    return lines
+
+
+def _start(chance: random.Random, name: str, at_s: float) -> Line:
+    words = [f"priority={chance.randint(0, 5)}", f"stream={chance.choice(('A', 'B'))}"]
+    if chance.random() < 0.5:
+        words.append("produces=" + ",".join(sorted(chance.sample(THINGS, chance.randint(1, 2)))))
+    if chance.random() < 0.3:
+        words += [f"task=t{chance.randint(1, 3)}", "type=Code_Review"]
+    if chance.random() < 0.3:
+        words.append("group=g")
+    return Line(_ms(at_s), name, "start", tuple(words))
+
+
+def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
+    timeout = f"timeout={chance.choice((2, 10, 60, 400))}"
+    hold = f"hold={min(chance.expovariate(1 / pace_s), 30.0):.1f}"
+    match verb:
+        case "progress":
+            checkpoint = (chance.choice(CHECKPOINTS),) if chance.random() < 0.4 else ()
+            return (str(chance.randint(0, 100)), *checkpoint)
+        case "partial":
+            if chance.random() < 0.3:
+                return chance.choice(("/n", "/total")), str(chance.randint(1, 9))
+            return chance.choice(("port", "host", "name")), chance.choice(("x", "y", "z"))
+        case "write":
+            paths = ",".join(chance.sample(PATHS, chance.randint(1, 2)))
+            then = (f"then={chance.choice(PATHS)}",) if chance.random() < 0.3 else ()
+            return (paths, hold, timeout, *then)
+        case "wait":
+            return chance.choice((*THINGS, "a.py")), timeout
+        case "resolve":
+            consumers = (chance.choice(AGENTS),) if chance.random() < 0.3 else ()
+            return (chance.choice(THINGS), *consumers)
+        case "checkpoint":
+            return chance.choice(CHECKPOINTS), timeout
+        case "integrate":
+            return chance.choice(("release", "fixes")), hold, timeout
+        case "ask":
+            to = (f"to={chance.choice(AGENTS)}",) if chance.random() < 0.3 else ()
+            return (*to, timeout)
+        case "burst":
+            return (str(chance.randint(10, 80)),)
+        case "idle":
+            return (f"{min(chance.expovariate(1 / pace_s), 300):.1f}",)
+    return ()
+
+
+def _trouble(
+    chance: random.Random,
+    settings: dict[str, int],
+    agents: tuple[str, ...],
+    at_s: float,
+    pace_s: float,
+) -> list[Line]:
+    kind = chance.choices(list(TROUBLES), list(TROUBLES.values()))[0]
+    workers = [f"orchestrator-{n}" for n in range(1, settings["orchestrators"] + 1)]
+    workers += [f"synthesizer-{n}" for n in range(1, settings["synthesizers"] + 1)]
+    worker, agent = chance.choice(workers), chance.choice(agents)
+    who = worker if chance.random() < 0.6 else agent
+    # Some end before anybody notices, others outlast every lease.
+    last_s = chance.choice((0.05, 0.5, 2.0, 3 * settings["lease_ms"] / 1000))
+    last = f"{last_s:g}"
+    back_s = at_s + chance.expovariate(1 / max(last_s, 0.1))
+
+    def line(who: str, verb: str, *words: str) -> Line:
+        return Line(_ms(at_s), who, verb, words)
+
+    match kind:
+        case "kill agent":
+            return [line(agent, "kill"), _start(chance, agent, back_s)]
+        case "freeze agent":
+            return [line(agent, "freeze", last)]
+        case "kill worker":
+            return [line(worker, "kill"), Line(_ms(back_s), worker, "join")]
+        case "freeze worker":
+            return [line(worker, "freeze", last)]
+        case "leave worker":
+            return [line(worker, "leave"), Line(_ms(back_s + 5), worker, "join")]
+        case "lost replies":
+            return [line(who, "lose", str(chance.randint(1, 6)))]
+        case "late requests":
+            return [line(who, "late", str(chance.randint(1, 4)), f"within={last}")]
+        case "repeats":
+            return [line(who, "repeat", str(chance.randint(1, 4)), f"within={last}")]
+        case "slow":
+            return [line(who, "slow", last, f"by={chance.choice((0.05, 1, 6))}")]
+        case "cut":
+            return [line(who, "cut", last)]
+        case "cut all":
+            return [line("server", "cut")]
+        case "restart":
+            return [line("server", "restart", last)]
+        case "refuse":
+            return [line("server", "refuse", last, chance.choice(REFUSALS))]
+        case "clock":
+            return [line("server", "clock", str(chance.choice((-60, -1, 1, 30, 120))))]
+        case "group":
+            return [line("server", "group", str(chance.randrange(settings["partitions"])))]
+        case "epoch":
+            return [line("server", "epoch", str(chance.randrange(settings["partitions"])), last)]
+        case "lose" if settings["forgetful"]:
+            return [line("server", "forget", last, f"back={chance.choice((0.01, 0.3, 1, 5))}")]
+    return [line("intruder", chance.choice(INTRUSIONS), chance.choice(agents))]
+
+
+#: What somebody with redis-cli, or a broken program, sends in the name of an agent.
+INTRUSIONS = (
+    "garbage", "stale", "again", "release", "resolve", "integrated", "unknown", "blocked",
+    "ended", "decided", "hops",
+)  # fmt: skip
+
+
+def _ms(at_s: float) -> float:
+    return round(at_s, 3)

@@ -1,0 +1,59 @@
+"""What comes in that no agent of the library sends: by hand, by mistake, or by ill will."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from fabric.store.port import Entry
+
+_encode = msgspec.json.encode
+
+
+def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[bytes]:
+    """Return the fields of one entry. See `generate.INTRUSIONS`."""
+    signal: dict[str, object] = {"session": session, "emitter": agent}
+    match kind:
+        case "garbage":
+            return chance.choice(_GARBAGE)
+        case "stale":
+            # Either an older incarnation, which is refused, or the first word of the agent.
+            signal |= {"type": "PROGRESS", "incarnation": 1}
+            signal["payload"] = {"percent": 1}
+        case "release":
+            signal |= {"type": "RELEASE", "payload": {"resources": ["a.py", "src/**"]}}
+        case "resolve":
+            signal |= {"type": "DEPENDENCY_RESOLVED", "payload": {"dependency_id": "d1"}}
+        case "integrated":
+            signal |= {"type": "INTEGRATED", "payload": {"name": "release"}}
+        case "unknown":
+            signal |= {"type": "NO_SUCH_SIGNAL", "payload": {}}
+        case "blocked":
+            signal |= {"type": "BLOCKED", "payload": {"on": chance.choice(("d3", "b.py"))}}
+        case "ended":
+            signal |= {"type": chance.choice(("COMPLETED", "FAILED")), "payload": {}}
+        case "decided":
+            signal |= {"type": "DECIDED", "payload": {"escalation": "none", "decision": "one"}}
+        case "hops":
+            signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}
+    flat: list[bytes] = []
+    for name, value in signal.items():
+        flat += (name.encode(), _encode(value) if isinstance(value, dict) else str(value).encode())
+    return flat
+
+
+def again(entries: Sequence[Entry], chance: random.Random) -> list[bytes] | None:
+    """Return what somebody has sent before, to be sent once more."""
+    return list(chance.choice(entries)[1]) if entries else None
+
+
+_GARBAGE: tuple[list[bytes], ...] = (
+    [b"type", b"PROGRESS"],
+    [b"session", b"demo", b"type", b"PROGRESS", b"emitter", b"A", b"payload", b"{"],
+    [b"session", b"demo", b"type", b"PROGRESS", b"emitter", b"A", b"payload", b'{"percent": "x"}'],
+    [b"session", b"\xff\xfe", b"type", b"\x00", b"emitter", b"A"],
+    [b"session", b"demo", b"type", b"PARTIAL_RESULT", b"emitter", b"A", b"payload", b"[" * 500],
+    [b"session", b"demo", b"type", b"STARTED", b"emitter", b"A", b"incarnation", b"9" * 40],
+)

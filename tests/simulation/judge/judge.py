@@ -1,0 +1,116 @@
+"""What a judge sees: leases taken, entries emitted, commits applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fabric.store.keys import Namespace
+from fabric.store.port import Batch, Entry, Lease
+
+NAMESPACE = Namespace()
+
+
+class Violation(Exception):  # noqa: N818 - it is what was found, and no error of the simulation
+    """An invariant does not hold. `invariant` is its name, the text says where it was seen."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+
+
+@dataclass
+class Commit:
+    """One commit that the server has applied.
+
+    `consumed` are the input entries that it acknowledges; `left` and `left_after` count the input
+    entries beyond them, before and after.
+    """
+
+    lease: Lease
+    version: int
+    batch: Batch
+    upto: bytes
+    now_ms: int
+    expires_ms: int
+    consumed: list[Entry]
+    left: int
+    left_after: int
+    #: Appended entries: key, id, fields by name. In order.
+    appended: list[tuple[str, bytes, dict[bytes, bytes]]] = field(default_factory=list)
+    #: Other writes: verb, key, arguments.
+    written: list[tuple[str, str, list[bytes]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for verb, key, arguments in _writes(self.batch):
+            if verb == "XADD":
+                pairs = zip(arguments[1::2], arguments[2::2], strict=True)
+                self.appended.append((key, arguments[0], dict(pairs)))
+            else:
+                self.written.append((verb, key, arguments))
+
+    @property
+    def partition(self) -> tuple[int, str]:
+        """Partition and group of workers."""
+        return self.lease.partition, self.lease.group
+
+    def hashes(self, suffix: str) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+        """Yield the changes of the sessions' hashes of one name: session, field → value, or None.
+
+        Fields in the order in which they are written.
+        """
+        prefix = NAMESPACE.partition(self.lease.partition).prefix
+        for verb, key, arguments in self.written:
+            session, _, name = key.removeprefix(f"{prefix}:").partition(":")
+            if name != suffix or verb not in ("HSET", "HDEL"):
+                continue
+            changes: dict[str, bytes | None] = (
+                {
+                    field.decode(): value
+                    for field, value in zip(arguments[::2], arguments[1::2], strict=True)
+                }
+                if verb == "HSET"
+                else {name.decode(): None for name in arguments}
+            )
+            yield session, changes
+
+
+class Judge:
+    """Looks at what happens; raises Violation. Its state can be copied: a failover goes back."""
+
+    def acquired(self, lease: Lease, now_ms: int) -> None:
+        """Look at a lease that was given."""
+
+    def renewed(self, lease: Lease, expires_ms: int) -> None:
+        """Look at a lease that was extended, or given up (0)."""
+
+    def emitted(self, key: str, ids: Sequence[bytes], length: int) -> None:
+        """Look at entries that were put into a stream that workers read."""
+
+    def committed(self, commit: Commit) -> None:
+        """Look at a commit."""
+
+    def reseeded(self, partition: int, group: str) -> None:
+        """Note that a partition's epoch was lost, and is being given anew."""
+
+
+def _writes(batch: Batch) -> Iterator[tuple[str, str, list[bytes]]]:
+    operations, position = batch.operations, 0
+    while position < len(operations):
+        what, index = operations[position], int(operations[position + 1])
+        key = batch.keys[index]
+        if isinstance(what, int):
+            names: Any = batch.forms[what]
+            stop = position + 3 + len(names)
+            entry_id, *values = map(_bytes, operations[position + 2 : stop])
+            pairs = zip(map(_bytes, names), values, strict=True)
+            yield "XADD", key, [entry_id, *(part for pair in pairs for part in pair)]
+        else:
+            stop = position + 3 + int(operations[position + 2])
+            yield str(what), key, list(map(_bytes, operations[position + 3 : stop]))
+        position = stop
+
+
+def _bytes(item: str | bytes | int) -> bytes:
+    return item if isinstance(item, bytes) else str(item).encode()

@@ -1,0 +1,137 @@
+"""Every signal takes effect once, in order; nothing is trimmed before, nothing is invented."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fabric.core.signal import Signal
+from fabric.errors import SignalError
+from fabric.store.keys import ORCHESTRATORS
+from fabric.wire.entry import decode
+from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
+
+#: What tells one logged signal from another: all that its sender gave.
+_Mark = tuple[bytes, ...]
+
+_NAMED = (b"session", b"type", b"emitter", b"incarnation", b"seq", b"payload")
+
+
+class Ledger(Judge):
+    """Accounts for every entry that commits acknowledge, and for every log."""
+
+    def __init__(self) -> None:
+        #: Session and agent → incarnation and number of the last signal that took effect.
+        self._last: dict[tuple[bytes, bytes], tuple[int, int]] = {}
+        #: Key of a log → number of its last event.
+        self._logs: dict[str, int] = {}
+        #: What took effect, or was refused, by session, agent, incarnation and number.
+        self._known: dict[tuple[bytes, bytes, int, int], _Mark] = {}
+        self.accepted = self.refused = self.repeated = 0
+
+    def committed(self, commit: Commit) -> None:
+        """See Judge."""
+        if commit.left_after != commit.left:
+            raise Violation(
+                "nothing un-acknowledged is trimmed",
+                f"{commit.partition}: {commit.left} entries behind {commit.upto.decode()} before, "
+                f"{commit.left_after} after",
+            )
+        if commit.lease.group != ORCHESTRATORS:
+            return
+        names = NAMESPACE.partition(commit.lease.partition)
+        buried = [fields[b"id"] for key, _, fields in commit.appended if key == names.dead]
+        logged: Counter[_Mark] = Counter()
+        for key, entry_id, fields in commit.appended:
+            if key.endswith(":log"):
+                self._follow(key, entry_id)
+                if fields[b"kind"] in (b"signal", b"refused"):
+                    logged[_mark(fields)] += 1
+                    self._take_effect(fields, is_refused=fields[b"kind"] == b"refused")
+        self._account(commit, Counter(buried), logged)
+        self._compare_messages(commit)
+
+    def _follow(self, key: str, entry_id: bytes) -> None:
+        """A log has no gaps."""
+        number, _, part = entry_id.decode().partition("-")
+        last = self._logs.get(key, 0)
+        if int(number) != (last + 1 if part == "0" else last):
+            raise Violation("the log is dense", f"{key}: {entry_id.decode()} after event {last}")
+        self._logs[key] = int(number)
+
+    def _take_effect(self, fields: dict[bytes, bytes], *, is_refused: bool) -> None:
+        """Once, and in the order of the agent."""
+        seq = int(fields.get(b"seq", b"0") or 0)
+        incarnation = int(fields.get(b"incarnation", b"0") or 0)
+        if not seq or not incarnation:
+            return
+        who = fields[b"session"], fields[b"emitter"]
+        self._known[*who, incarnation, seq] = _mark(fields)
+        if is_refused:
+            return
+        last = self._last.get(who, (0, 0))
+        if (incarnation, seq) <= last:
+            raise Violation(
+                "a signal takes effect once, in order",
+                f"{who}: number {seq} of incarnation {incarnation} after {last}",
+            )
+        self._last[who] = incarnation, seq
+
+    def _account(self, commit: Commit, buried: Counter[bytes], logged: Counter[_Mark]) -> None:
+        """Each acknowledged entry was logged, or buried with a reason, or is a repeat."""
+        for entry_id, flat in commit.consumed:
+            is_buried = buried[entry_id] > 0
+            buried[entry_id] -= 1
+            try:
+                signal = decode(flat)
+            except SignalError:
+                if not is_buried:
+                    raise Violation("nothing is lost", f"{entry_id!r}, no signal: {flat}") from None
+                self.refused += 1
+                continue
+            mark = _mark(dict(zip(signal.names, signal.values, strict=True)))
+            if logged[mark]:
+                logged[mark] -= 1
+                self.accepted += not is_buried
+                self.refused += is_buried
+            elif is_buried:
+                self.refused += 1
+            elif self._is_known(signal):
+                self.repeated += 1
+            else:
+                raise Violation("nothing is lost", f"{entry_id!r}: {mark}")
+        invented = [mark for mark, count in logged.items() if count > 0]
+        if invented:
+            raise Violation("nothing is invented", f"{invented[0]}")
+
+    def _is_known(self, signal: Signal) -> bool:
+        last = self._last.get((signal.session.encode(), signal.emitter.encode()))
+        if last is None or not signal.seq:
+            return False
+        incarnation = signal.incarnation or last[0]
+        if (incarnation, signal.seq) > last:
+            return False
+        # Two signals of one number would be one lost: the second was taken for the first.
+        who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
+        mark = _mark(dict(zip(signal.names, signal.values, strict=True)))
+        return self._known.get(who, mark) == mark
+
+    def _compare_messages(self, commit: Commit) -> None:
+        """What lies in an inbox, lies in the log under the same id, by the same cause."""
+        logs = {
+            (key.removesuffix(":log"), entry_id): fields
+            for key, entry_id, fields in commit.appended
+            if key.endswith(":log")
+        }
+        for key, entry_id, fields in commit.appended:
+            session, separator, _ = key.partition(":inbox:")
+            if not separator:
+                session, separator, _ = key.partition(":broadcast")
+            if not separator:
+                continue
+            entry = logs.get((session, entry_id))
+            if entry is None or entry[b"cause"] != fields[b"cause"]:
+                raise Violation("messages are what the log says", f"{key} {entry_id!r}: {fields}")
+
+
+def _mark(fields: dict[bytes, bytes]) -> _Mark:
+    return tuple(fields.get(name, b"") for name in _NAMED)

@@ -1,0 +1,21 @@
+"""What must hold of a session's records between any two events: the core's own invariants."""
+
+from __future__ import annotations
+
+from fabric.core.session import Session
+from tests.core.invariant import check
+from tests.simulation.judge.judge import Violation
+
+
+def check_session(session: Session) -> None:
+    """Claims, barriers, dependencies, waits and deadlocks (seeds, Rules 2 to 4). See the source."""
+    try:
+        check(session)
+    except AssertionError as error:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        where = f"{frame.tb_frame.f_code.co_name}:{frame.tb_lineno}" if frame else "?"
+        raise Violation(
+            "records agree with each other", f"{session.name} at {session.log}: {where} {error}"
+        ) from error

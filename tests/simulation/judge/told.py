@@ -1,0 +1,107 @@
+"""Nobody is forgotten: whoever is granted, resolved or let go is told so in the same commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
+
+ENDED = ("completed", "failed", "dead")
+
+#: A message of a commit: to whom (an agent, or "*"), its type and payload.
+_Said = list[tuple[str, str, dict[str, Any]]]
+
+
+class Told(Judge):
+    """Compares what records change to with the messages that go out beside them."""
+
+    def __init__(self) -> None:
+        #: Session and name → the record as it was last committed.
+        self._dependencies: dict[tuple[str, str], dict[str, Any]] = {}
+        self._barriers: dict[tuple[str, str], dict[str, Any]] = {}
+        self._tokens: dict[tuple[str, str], int] = {}
+
+    def committed(self, commit: Commit) -> None:
+        """See Judge."""
+        for session, changes in commit.hashes("claims"):
+            self._look_at_claims(session, changes, _said(commit, session))
+        for session, changes in commit.hashes("barriers"):
+            self._look_at_barriers(session, changes, _said(commit, session))
+        for session, changes in commit.hashes("dependencies"):
+            self._look_at_dependencies(commit, session, changes, _said(commit, session))
+
+    def _look_at_claims(self, session: str, changes: dict[str, bytes | None], said: _Said) -> None:
+        for claim_id, value in changes.items():
+            claim = msgspec.json.decode(value) if value is not None else {}
+            token = claim.get("token", 0)
+            if token and token != self._tokens.get((session, claim_id)):
+                proceeds = [p for to, kind, p in said if to == claim["agent"] and kind == "PROCEED"]
+                if not any(payload.get("token") == token for payload in proceeds):
+                    raise Violation(
+                        "who is granted is told", f"{session}: {claim_id} has token {token}"
+                    )
+            self._tokens[session, claim_id] = token
+
+    def _look_at_barriers(
+        self, session: str, changes: dict[str, bytes | None], said: _Said
+    ) -> None:
+        for name, value in changes.items():
+            if value is None:
+                continue
+            now = msgspec.json.decode(value)
+            before = self._barriers.get((session, name), {})
+            self._barriers[session, name] = now
+            is_same = before.get("generation") == now["generation"]
+            if not is_same or before.get("state") not in ("gathering", "integrating"):
+                continue
+            about = [(to, kind) for to, kind, p in said if p.get("barrier") == name]
+            if now["state"] == "over" and ("*", "RESUME") not in about:
+                raise Violation("all are told to go on", f"{session}: {name} is over: {now}")
+            opens = now["state"] == "integrating" and before["state"] == "gathering"
+            if opens and (now["leader"], "PROCEED") not in about:
+                raise Violation("the leader is told", f"{session}: {name} is open: {now}")
+
+    def _look_at_dependencies(
+        self, commit: Commit, session: str, changes: dict[str, bytes | None], said: _Said
+    ) -> None:
+        for name, value in changes.items():
+            if value is None:
+                continue
+            now = msgspec.json.decode(value)
+            before = self._dependencies.get((session, name), {})
+            self._dependencies[session, name] = now
+            if now.get("status") != "resolved" or len(commit.consumed) != 1:
+                continue  # what else a larger batch held may have ended a wait
+            told = {to for to, kind, _ in said if kind == "DEPENDENCY_RESOLVED"}
+            # Who has ended in the same event waits no more.
+            ended = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
+            missed = set(before.get("waiters", {})) - told - ended
+            if missed:
+                raise Violation(
+                    "no waiter is forgotten", f"{session}: {name} is there, {missed} not told"
+                )
+
+
+def _agents(commit: Commit, session: str) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (name, msgspec.json.decode(value))
+        for found, changes in commit.hashes("agents")
+        for name, value in changes.items()
+        if found == session and value is not None
+    ]
+
+
+def _said(commit: Commit, session: str) -> _Said:
+    prefix = NAMESPACE.partition(commit.lease.partition).session(session).prefix
+    found: _Said = []
+    for key, _, fields in commit.appended:
+        if key == f"{prefix}:broadcast":
+            to = "*"
+        elif key.startswith(f"{prefix}:inbox:"):
+            to = key.removeprefix(f"{prefix}:inbox:")
+        else:
+            continue
+        found.append((to, fields[b"type"].decode(), msgspec.json.decode(fields[b"payload"])))
+    return found

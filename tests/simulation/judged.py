@@ -1,0 +1,98 @@
+"""The server's own end of the store: every change is shown to the judges as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fabric.store.keys import ORCHESTRATORS
+from fabric.store.memory import MemoryStore
+from fabric.store.port import BEGINNING, Batch, Held, Lease
+from fabric.store.stream import Stream, parse_id
+from tests.simulation.judge import Commit, Judge
+from tests.simulation.server import SimulatedServer
+
+
+class JudgedStore(MemoryStore):
+    """MemoryStore, watched. The judges see what came out, not how."""
+
+    def __init__(self, server: SimulatedServer, judges: Sequence[Judge]) -> None:
+        super().__init__(server.clock_ms, data=server)
+        self.judges = list(judges)
+        self.commits = 0
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        """See MemoryStore."""
+        taken = await super().acquire(partition, group, owner, nonce, ttl_ms)
+        if isinstance(taken, Lease):
+            for judge in self.judges:
+                judge.acquired(taken, self._clock_ms())
+        return taken
+
+    async def renew(self, lease: Lease, ttl_ms: int) -> int:
+        """See MemoryStore."""
+        now_ms = await super().renew(lease, ttl_ms)
+        for judge in self.judges:
+            judge.renewed(lease, now_ms + ttl_ms if ttl_ms else 0)
+        return now_ms
+
+    async def emit(
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
+    ) -> list[bytes]:
+        """See MemoryStore."""
+        ids = await super().emit(partition, entries, ingress_max, group)
+        key = self.namespace.partition(partition).source(group)
+        for judge in self.judges:
+            judge.emitted(key, ids, len(self.data.stream(key)))
+        return ids
+
+    async def commit(
+        self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
+    ) -> int:
+        """See MemoryStore."""
+        names = self.namespace.partition(lease.partition)
+        source = self._stream(names.source(lease.group))
+        held = self.data.peek(names.lease(lease.group), "hash") or {}
+        before = parse_id(held.get(b"committed", BEGINNING))
+        end = parse_id(upto) if upto else before
+        consumed = [
+            (entry_id, fields)
+            for entry_id, fields in (source.after(before, len(source)) if upto else [])
+            if parse_id(entry_id) <= end
+        ]
+        left = _beyond(source, end)
+        # What the batch itself puts into its input is no part of what was there.
+        added = sum(key == names.source(lease.group) for key in _appended_keys(batch))
+        now_ms = await super().commit(lease, version, batch, upto, ttl_ms, drained=drained)
+        self.commits += 1
+        commit = Commit(
+            lease, version, batch, upto, now_ms, now_ms + ttl_ms, consumed, left,
+            _beyond(source, end) - added,
+        )  # fmt: skip
+        for judge in self.judges:
+            judge.committed(commit)
+        return now_ms
+
+    def _stream(self, key: str) -> Stream:
+        stream: Stream | None = self.data.peek(key, "stream")
+        return stream if stream is not None else Stream()
+
+
+def _beyond(stream: Stream, place: tuple[int, int]) -> int:
+    return sum(entry_id > place for entry_id in reversed(stream.ids))
+
+
+def _appended_keys(batch: Batch) -> list[str]:
+    keys, operations, position = [], batch.operations, 0
+    while position < len(operations):
+        what, key = operations[position], batch.keys[int(operations[position + 1])]
+        if isinstance(what, int) or what == "XADD":
+            keys.append(key)
+        size = len(batch.forms[what]) if isinstance(what, int) else int(operations[position + 2])
+        position += 3 + size
+    return keys

@@ -1,0 +1,208 @@
+"""The simulated network: how long requests take, which get lost, and what their senders hear."""
+
+from __future__ import annotations
+
+import random
+from asyncio import Future
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from fabric.errors import FabricError, UnreachableError
+from fabric.store.connection import REPLY_MS_MAX
+from fabric.store.port import Entry
+from tests.simulation.loop import NodeLoop
+from tests.simulation.server import Reader, SimulatedServer
+from tests.simulation.timeline import Timeline
+
+T = TypeVar("T")
+
+#: What a request does when it reaches the server, all at once.
+Operation = Callable[[], Coroutine[Any, Any, Any]]
+
+#: Seconds that a request or a reply takes on a quiet network: evenly between these two.
+LATENCY_S = (0.0002, 0.002)
+
+#: Seconds until a refused connection is known to be refused.
+REFUSED_S = 0.001
+
+
+@dataclass
+class Weather:
+    """What becomes of the requests of one node, until it is cleared."""
+
+    #: Extra seconds for each request and each reply, at most.
+    slow_s: float = 0.0
+    #: Requests whose replies are still to be lost, by turns at once and by never coming.
+    lost_replies: int = 0
+    #: Requests that are still to be late: the sender loses its connection at once.
+    late_requests: int = 0
+    late_s: float = 0.0
+    #: Requests that reach the server twice, as those that a driver or a proxy sends again.
+    repeated_requests: int = 0
+    #: No connection at all.
+    is_cut: bool = False
+
+
+@dataclass(eq=False)
+class Pending:
+    """A request that its sender waits for."""
+
+    future: Future[Any]
+    limit_s: float
+    #: The sender is to hear nothing of what comes of it.
+    is_swallowed: bool = False
+
+
+@dataclass(eq=False)
+class Link:
+    """The way of one node to the server."""
+
+    timeline: Timeline
+    server: SimulatedServer
+    node: NodeLoop
+    chance: random.Random
+    counts: dict[str, int]
+    weather: Weather = field(default_factory=Weather)
+    _pending: set[Pending] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.server.on_down.append(self.break_all)
+
+    async def call(self, operation: Operation) -> Any:
+        """Send a request and return what the server makes of it. Raises as `Channel.call` does."""
+        return await self._send(0, lambda pending: self._arrive(pending, operation))
+
+    async def read(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """Read streams, waiting for something to come."""
+        found: dict[str, list[Entry]] = await self._send(
+            block_ms, lambda pending: self._arrive_reading(pending, after, count, block_ms)
+        )
+        return found
+
+    async def _send(self, block_ms: int, arrive: Callable[[Pending], None]) -> Any:
+        timeline, weather = self.timeline, self.weather
+        limit_s = timeline.now_s + (REPLY_MS_MAX + block_ms) / 1000
+        pending = Pending(self.node.create_future(), limit_s)
+        self._pending.add(pending)
+        if weather.is_cut or self.server.is_down:
+            error = UnreachableError("server: connection failed (simulated)")
+            error.never_sent = True
+            timeline.after(REFUSED_S, partial(self._fail, pending, error))
+        elif weather.late_requests:
+            weather.late_requests -= 1
+            self.counts["late request"] += 1
+            pending.is_swallowed = True
+            timeline.after(self._latency_s(), partial(self._lose, pending))
+            timeline.after(weather.late_s * self.chance.random(), partial(arrive, pending))
+        else:
+            timeline.after(self._latency_s(), partial(arrive, pending))
+            if weather.repeated_requests:
+                weather.repeated_requests -= 1
+                self.counts["repeated request"] += 1
+                echo = Pending(pending.future, limit_s, is_swallowed=True)
+                timeline.after(0.01 + weather.late_s * self.chance.random(), partial(arrive, echo))
+        try:
+            return await pending.future
+        finally:
+            self._pending.discard(pending)
+
+    def _arrive(self, pending: Pending, operation: Operation) -> None:
+        try:
+            self.server.check()
+            result = at_once(operation())
+        except FabricError as error:
+            self._reply(partial(self._fail, pending, error), pending)
+        else:
+            self._reply(partial(_succeed, pending, result), pending)
+
+    def _arrive_reading(
+        self, pending: Pending, after: dict[str, bytes], count: int, block_ms: int
+    ) -> None:
+        try:
+            self.server.check()
+            found = self.server.found(after, count)
+        except FabricError as error:
+            self._reply(partial(self._fail, pending, error), pending)
+            return
+        if found or not block_ms:
+            self._reply(partial(_succeed, pending, found), pending)
+            return
+
+        def deliver(entries: dict[str, list[Entry]]) -> None:
+            self._reply(partial(_succeed, pending, entries), pending)
+
+        def fail(error: FabricError) -> None:
+            self._fail(pending, error)
+
+        reader = Reader(after, count, deliver, fail)
+        self.server.block(reader)
+
+        def give_up() -> None:
+            if self.server.unblock(reader):
+                deliver({})
+
+        self.timeline.after(block_ms / 1000, give_up)
+
+    def _reply(self, deliver: Callable[[], None], pending: Pending) -> None:
+        """Bring an answer back, if it gets through."""
+        if pending.is_swallowed or pending.future.done():
+            return
+        weather = self.weather
+        if weather.lost_replies:
+            weather.lost_replies -= 1
+            self.counts["lost reply"] += 1
+            if weather.lost_replies % 2:
+                self.timeline.after(self._latency_s(), partial(self._lose, pending))
+            else:
+                self.timeline.at(pending.limit_s, partial(self._lose, pending))
+            return
+        arrives_s = self.timeline.now_s + self._latency_s()
+        if arrives_s > pending.limit_s:
+            self.timeline.at(pending.limit_s, partial(self._lose, pending))
+        else:
+            self.timeline.at(arrives_s, deliver)
+
+    def _lose(self, pending: Pending) -> None:
+        self._fail(pending, UnreachableError(f"server: no reply within {REPLY_MS_MAX} ms"))
+
+    def _fail(self, pending: Pending, error: FabricError) -> None:
+        if not pending.future.done() and not self.node.is_dead:
+            pending.future.set_exception(error)
+
+    def break_all(self) -> int:
+        """Cut every connection of the node: what is under way may have arrived, or never will."""
+        waiting = [pending for pending in self._pending if not pending.future.done()]
+        for pending in waiting:
+            self._lose(pending)
+        return len(waiting)
+
+    def abandon(self) -> int:
+        """Forget what is under way: its sender is no more. It may arrive all the same."""
+        self.server.on_down.remove(self.break_all)
+        return len(self._pending)
+
+    def _latency_s(self) -> float:
+        shortest, longest = LATENCY_S
+        quiet_s = shortest + (longest - shortest) * self.chance.random()
+        slow_s = self.weather.slow_s
+        return quiet_s + slow_s * self.chance.random() if slow_s else quiet_s
+
+
+def _succeed(pending: Pending, result: Any) -> None:
+    if not pending.future.done() and not pending.future.get_loop().is_closed():
+        pending.future.set_result(result)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits, to its end."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    work.close()
+    raise AssertionError("the store in memory must answer at once")

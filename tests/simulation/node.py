@@ -1,0 +1,54 @@
+"""One simulated process with its link to the server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from tests.simulation.judged import JudgedStore
+from tests.simulation.loop import NodeLoop, Report
+from tests.simulation.network import Link
+from tests.simulation.server import SimulatedServer
+from tests.simulation.store import RemoteStore
+from tests.simulation.timeline import Timeline
+
+
+class Node:
+    """A process: an event loop, a way to the server, and a task that is all it does."""
+
+    def __init__(
+        self,
+        name: str,
+        timeline: Timeline,
+        server: SimulatedServer,
+        behind: JudgedStore,
+        *,
+        seed: int,
+        counts: dict[str, int],
+        report: Report,
+    ) -> None:
+        self.name = name
+        self.loop = NodeLoop(timeline, name, report)
+        # Its own chance: what is left out elsewhere changes nothing here.
+        chance = random.Random(f"{seed}/{name}")
+        self.link = Link(timeline, server, self.loop, chance, counts)
+        self.store = RemoteStore(behind, self.link)
+        self._tasks: list[Any] = []
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has neither ended nor been killed."""
+        return not self.loop.is_dead and any(not task.done() for task in self._tasks)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it do something, besides what it does already."""
+        self._tasks.append(self.loop.create_task(work))
+
+    def kill(self) -> int:
+        """SIGKILL. Return how many requests it had under way: they may still arrive."""
+        if self.loop.is_dead:
+            return 0
+        under_way = self.link.abandon()
+        self.loop.kill()
+        return under_way

@@ -1,0 +1,100 @@
+"""A worker's process: the real replica, lease and loop, under simulated time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fabric.core.rules import Rules
+from fabric.settings import Settings
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.port import Entry, WorkerStore
+from tests.simulation.judge.rules import check_session
+from tests.simulation.node import Node
+from workers import orchestrator, synthesizer
+from workers.handler import Decided, Handler
+from workers.orchestrator import Orchestrator
+from workers.replica import Replica
+
+
+class Watched(Handler):
+    """An orchestrator's handler, whose sessions are looked at after every batch it decides."""
+
+    def __init__(self, handler: Orchestrator, count: Callable[[], None]) -> None:
+        self._handler = handler
+        self._count = count
+        self._seen: dict[str, int] = {}
+
+    async def prepare(self, entries: list[Entry]) -> list[Any]:
+        """See Handler."""
+        return await self._handler.prepare(entries)
+
+    def decide(self, inputs: list[Any], now_ms: int) -> Decided:
+        """See Handler."""
+        decided = self._handler.decide(inputs, now_ms)
+        for name, session in self._handler._sessions.items():
+            if self._seen.get(name) != session.log:
+                self._seen[name] = session.log
+                check_session(session)
+                self._count()
+        return decided
+
+    async def alarms(self, timers: list[bytes]) -> list[Any]:
+        """See Handler."""
+        return await self._handler.alarms(timers)
+
+    def next_due_ms(self) -> int | None:
+        """See Handler."""
+        return self._handler.next_due_ms()
+
+    def quarantine(self, key: str, reason: str) -> bool:
+        """See Handler."""
+        return self._handler.quarantine(key, reason)
+
+    def forget(self) -> None:
+        """See Handler."""
+        self._seen.clear()
+        self._handler.forget()
+
+
+class Worker:
+    """One replica of a group: joins, leaves in order, or is killed."""
+
+    def __init__(self, node: Node, group: str, rules: Rules, settings: Settings) -> None:
+        self.node = node
+        self.checks = 0
+        self._stop = asyncio.Event()
+        nonces = _nonces(node.name)
+        replica = Replica(
+            node.store,
+            group,
+            self._factory(group, rules, settings),
+            settings,
+            node.name,
+            nonce=lambda: next(nonces),
+        )
+        node.run(replica.run(self._stop))
+
+    def leave(self) -> None:
+        """SIGTERM: drain, and give the leases up."""
+        self._stop.set()
+
+    def _factory(
+        self, group: str, rules: Rules, settings: Settings
+    ) -> Callable[[WorkerStore, int], Handler]:
+        if group == SYNTHESIZERS:
+            return synthesizer.factory(rules, settings, {})
+        assert group == ORCHESTRATORS
+        make = orchestrator.factory(rules, settings)
+        return lambda store, partition: Watched(make(store, partition), self._checked)
+
+    def _checked(self) -> None:
+        self.checks += 1
+
+
+def _nonces(name: str) -> Iterator[str]:
+    number = 0
+    while True:
+        number += 1
+        yield f"{name}#{number}"

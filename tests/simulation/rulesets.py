@@ -1,0 +1,39 @@
+"""The rules of a run: the defaults, or all that a rule file can turn on."""
+
+from __future__ import annotations
+
+from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
+
+#: By the plan's setting `rules`. Silence is judged late enough for the pauses of a plan's agents.
+RULESETS: tuple[Rules, ...] = (
+    Rules(),
+    Rules(
+        preemption=True,
+        hold_ms_max=60_000,
+        serialize_reads=True,
+        ageing_ms=2_000,
+        barrier_deadline_ms=90_000,
+        barrier_policy=BarrierPolicy.RELEASE,
+        silence_ms_min=120_000,
+        silence_ms_max=300_000,
+    ),
+    Rules(
+        checkpoints=CheckpointMode.ENFORCE,
+        domains=(Domain("src/**", "A", exclusive=True),),
+        triggers=(Trigger("migration", tags=("d1",), leader="A"), Trigger("contract", ("d2",))),
+        barrier_deadline_ms=60_000,
+        barrier_policy=BarrierPolicy.FAIL,
+        fail_fast=FailFast.ESCALATE,
+        undeclared_grace_ms=10_000,
+        routes={"PROGRESS": ("B",)},
+    ),
+    Rules(
+        fail_fast=FailFast.CANCEL,
+        silence_factor=3,
+        silence_ms_min=30_000,
+        silence_ms_max=90_000,
+        silent_deaths_max=2,
+        hops_max=4,
+        hold_ms_max=20_000,
+    ),
+)

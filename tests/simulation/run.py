@@ -1,0 +1,247 @@
+"""One run: the plan is carried out, then calm, then everything must drain."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fabric.store.keys import SessionKeys, partition_of
+from tests.simulation import troubles
+from tests.simulation.actor import Actor, Shown
+from tests.simulation.judge.delivery import check_all_shown, check_heard
+from tests.simulation.judge.ending import check_nothing_is_held, check_replay, unsettled
+from tests.simulation.judge.judge import Violation
+from tests.simulation.judge.ledger import Ledger
+from tests.simulation.judge.synthesis import Syntheses
+from tests.simulation.network import Weather, at_once
+from tests.simulation.plan import Line, Plan
+from tests.simulation.timeline import SpinError
+from tests.simulation.world import CALM_S, World
+
+#: Seconds between two looks whether all has drained.
+LOOK_S = 15.0
+
+#: Seconds that draining may take: the longest wait of a plan, then the longest silence.
+DRAIN_S_MAX = 3_600.0
+
+
+@dataclass
+class Result:
+    """What a run has come to. `violation` is empty when all invariants held."""
+
+    plan: Plan
+    violation: str = ""
+    detail: str = ""
+    simulated_s: float = 0.0
+    steps: int = 0
+    commits: int = 0
+    checks: int = 0
+    signals: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    #: Of everything that the server held in the end.
+    digest: str = ""
+
+
+def run(plan: Plan) -> Result:
+    """Carry a plan out and judge it. The same plan gives the same result, to the byte."""
+    result = Result(plan)
+    random.seed(plan.seed)  # the workers' jitter
+    world = World(plan)
+    with _listening(world):
+        try:
+            _carry_out(world)
+            _drain(world)
+            asyncio.run(_judge(world))
+        except Violation as violation:
+            result.violation, result.detail = violation.invariant, str(violation)
+        except SpinError as error:
+            result.violation, result.detail = "nothing spins", str(error)
+        finally:
+            world.close()
+    _sum_up(world, result)
+    return result
+
+
+def _carry_out(world: World) -> None:
+    world.timeline.run(world.plan.end_s)
+    _check_failures(world)
+
+
+def _drain(world: World) -> None:
+    """All faults end; whoever should be there is; everybody finishes what he does, and ends."""
+    timeline, server = world.timeline, world.server
+    # Servers come back and clocks stay as they are by themselves.
+    timeline.run(timeline.now_s + CALM_S)
+    for node in world.nodes():
+        node.loop.thaw()
+        node.link.weather = Weather()
+    for partition in range(world.partitions):
+        for group in ("orchestrators", "synthesizers"):
+            server.reseed(world.namespace, partition, group)
+    for kind in ("orchestrator", "synthesizer"):
+        if not any(world.process(name) for name in world.workers if name.startswith(kind)):
+            world.join(f"{kind}-1")
+    timeline.run(timeline.now_s + CALM_S)
+    _check_waits(world)
+    for name in sorted(world.actors):
+        world.actors[name].give(Line(timeline.now_s, name, "complete"))
+    deadline_s = timeline.now_s + DRAIN_S_MAX
+    while what := _left(world):
+        if timeline.now_s > deadline_s:
+            raise Violation("everything drains", what)
+        troubles.decide(world)
+        timeline.run(timeline.now_s + LOOK_S)
+        _check_failures(world)
+
+
+def _left(world: World) -> str:
+    """Say what is still under way; "" when nothing is."""
+    for name, actor in world.actors.items():
+        if actor.is_alive:
+            return f"{name} is busy with {actor.doing} since {actor.since_s:.3f} s"
+    for partition in range(world.partitions):
+        if what := unsettled(world.store, partition, world.server.clock_ms()):
+            return what
+    for session in sorted({actor.session for actor in world.actors.values()}):
+        keys = _keys(world, session)
+        (agents,) = at_once(world.store.hashes([keys.agents]))
+        for agent, value in agents.items():
+            status = msgspec.json.decode(value)["status"]
+            if status in ("active", "blocked", "paused"):
+                return f"{agent.decode()} counts as {status}"
+    return ""
+
+
+def _check_waits(world: World) -> None:
+    """After a minute of calm, whoever still waits has a reason that the server can tell."""
+    if world.is_forgetful:
+        return
+    for actor in world.actors.values():
+        line = actor.doing
+        if not actor.is_alive:
+            continue
+        keys = _keys(world, actor.session)
+        _check_grants(world, actor, keys)
+        if line is None or line.verb != "wait":
+            continue
+        found, barriers = at_once(world.store.hashes([keys.dependencies, keys.barriers]))
+        record = msgspec.json.decode(found.get(line.subject.encode(), b"{}"))
+        in_force = [
+            one
+            for one in map(msgspec.json.decode, barriers.values())
+            if one["state"] in ("gathering", "integrating")
+        ]
+        # A wait that is over lets nobody go on whom a barrier has counted as arrived.
+        is_held = any(
+            actor.name in one.get("arrived", {}) or actor.name in one.get("held", [])
+            for one in in_force
+        )
+        if record.get("status") == "resolved" and not is_held:
+            raise Violation(
+                "no waiter is forgotten", f"{actor.name} since {actor.since_s:.3f} s: {line}"
+            )
+
+
+def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:
+    """What an agent believes to have, it has: what was taken away it has heard of."""
+    (found,) = at_once(world.store.hashes([keys.claims]))
+    claims = [msgspec.json.decode(value) for value in found.values()]
+    held = {one.get("token") for one in claims if one["agent"] == actor.name}
+    for grant in actor.grants:
+        # An agent given up for dead hears nothing of it: it is the fencing token that keeps it out.
+        status = _status(world, actor, keys)
+        if grant.is_current and grant.token not in held and status in ("active", "blocked"):
+            raise Violation(
+                "a grant is what the server says", f"{actor.name} believes in token {grant.token}"
+            )
+
+
+def _status(world: World, actor: Actor, keys: SessionKeys) -> str:
+    (value,) = at_once(world.store.fields(keys.agents, [actor.name]))
+    return str(msgspec.json.decode(value or b"{}").get("status", ""))
+
+
+def _check_failures(world: World) -> None:
+    if world.failures:
+        raise Violation("nothing fails by itself", world.failures[0])
+
+
+async def _judge(world: World) -> None:
+    """Look at all that the server holds in the end."""
+    for judge in world.store.judges:
+        if isinstance(judge, Syntheses):
+            await judge.compare(world.store, world.chance)
+    for session in sorted({actor.session for actor in world.actors.values()}):
+        keys = _keys(world, session)
+        await check_nothing_is_held(world.store, keys)
+        await check_replay(world.store, keys)
+    for actor in world.actors.values():
+        await _check_delivery(world, actor)
+
+
+async def _check_delivery(world: World, actor: Actor) -> None:
+    keys = _keys(world, actor.session)
+    for number, key in enumerate((keys.inbox(actor.name), keys.broadcast)):
+        sent: list[Shown] = []
+        for entry_id, flat in await world.store.entries(key, b"-", b"+", 10**9):
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            sent.append((entry_id, fields[b"cause"], fields[b"type"]))
+        lives = [(life.began[number], life.shown[number]) for life in actor.lives]
+        who = f"{actor.name} {key}"
+        if world.is_forgetful:
+            check_all_shown(who, lives, sent)
+        else:
+            check_heard(who, lives, sent)
+
+
+def _keys(world: World, session: str) -> SessionKeys:
+    partition = partition_of(session, world.partitions)
+    return world.namespace.partition(partition).session(session)
+
+
+def _sum_up(world: World, result: Result) -> None:
+    result.simulated_s = world.timeline.now_s
+    result.steps, result.commits = world.timeline.steps, world.store.commits
+    result.checks = sum(worker.checks for worker in world.workers.values())
+    result.counts = dict(world.counts)
+    for judge in world.store.judges:
+        if isinstance(judge, Ledger):
+            result.signals = judge.accepted + judge.refused + judge.repeated
+    made = hashlib.blake2b(digest_size=8)
+    for key, (kind, value) in sorted(world.server.keys.items()):
+        content = (value.ids, value.fields) if kind == "stream" else value
+        made.update(f"{key} {kind} {content}\n".encode())
+    result.digest = made.hexdigest()
+
+
+@contextmanager
+def _listening(world: World) -> Iterator[None]:
+    """Take what workers and agents log as an internal error for what it is: a defect."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not record.exc_info:
+                return
+            error = record.exc_info[1]
+            if isinstance(error, Violation):
+                world.failures.append(str(error))
+                return
+            world.failures.append(f"{record.getMessage()}: {error!r}")
+
+    logger, ear = logging.getLogger("fabric"), Ear(level=logging.ERROR)
+    before = logger.level, logger.propagate
+    logger.addHandler(ear)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(ear)
+        logger.level, logger.propagate = before

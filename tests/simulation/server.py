@@ -1,0 +1,138 @@
+"""The simulated server: keys in memory, a clock, readers that block, and what can befall it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fabric.errors import FabricError, UnavailableError, UnreachableError
+from fabric.store.keys import Namespace
+from fabric.store.memory_server import MemoryServer
+from fabric.store.port import BEGINNING, Entry
+from fabric.store.redis import TAKE_OVERS_MAX
+from fabric.store.stream import Stream, parse_id
+from tests.simulation.timeline import Timeline
+
+#: The server's time when a run begins, ms: 2025-12-30T19:30:00Z, the moment in the seeds.
+START_MS = 1_767_123_000_000
+
+
+@dataclass(eq=False)
+class Reader:
+    """Who waits for entries of streams, up to a time."""
+
+    after: dict[str, bytes]
+    count: int
+    deliver: Callable[[dict[str, list[Entry]]], None]
+    fail: Callable[[FabricError], None]
+
+
+class SimulatedServer(MemoryServer):
+    """What a server holds and how it fares. `skew_ms`: its clock was set."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self.skew_ms = 0
+        self.is_down = False
+        #: Why it refuses everything, as its error reply says; "" when it does not.
+        self.refusal = ""
+        self._timeline = timeline
+        self._readers: list[Reader] = []
+        #: Told when the server goes down: requests that it has not answered yet are lost.
+        self.on_down: list[Callable[[], object]] = []
+
+    def clock_ms(self) -> int:
+        """Return the server's time, ms since the epoch."""
+        return START_MS + int(self._timeline.now_s * 1000) + self.skew_ms
+
+    def check(self) -> None:
+        """Raise what a request meets now that reaches the server."""
+        if self.is_down:
+            raise UnreachableError("server: connection failed (simulated)")
+        if self.refusal:
+            raise UnavailableError(f"server: {self.refusal} (simulated)")
+
+    def block(self, reader: Reader) -> None:
+        """Keep a reader until something comes."""
+        self._readers.append(reader)
+
+    def unblock(self, reader: Reader) -> bool:
+        """Let a reader go; False when it has gone already."""
+        if reader not in self._readers:
+            return False
+        self._readers.remove(reader)
+        return True
+
+    def found(self, after: dict[str, bytes], count: int) -> dict[str, list[Entry]]:
+        """Return what streams hold behind some places."""
+        found = {}
+        for key, place in after.items():
+            stream = self.peek(key, "stream")
+            if stream is not None and stream.ids and stream.ids[-1] > parse_id(place):
+                found[key] = stream.after(parse_id(place), count)
+        return found
+
+    def wake(self) -> None:
+        """Serve those who wait and for whom something has come."""
+        for reader in list(self._readers):
+            try:
+                found = self.found(reader.after, reader.count)
+            except FabricError as error:
+                if self.unblock(reader):
+                    reader.fail(error)
+                continue
+            if found and self.unblock(reader):
+                reader.deliver(found)
+
+    def go_down(self) -> None:
+        """End, as by SIGKILL: nobody who waits for an answer gets one."""
+        self.is_down = True
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            reader.fail(UnreachableError("server: connection failed (simulated)"))
+        for told in self.on_down:
+            told()
+
+    def copy(self) -> dict[str, tuple[str, object]]:
+        """Return all that is stored, as a replica or an append-only file has it."""
+        return {key: (kind, _copied(value)) for key, (kind, value) in self.keys.items()}
+
+    def restore(self, copied: dict[str, tuple[str, object]]) -> None:
+        """Hold what was copied, and nothing that came after."""
+        self.keys = {key: (kind, _copied(value)) for key, (kind, value) in copied.items()}
+
+    def lose_epoch(self, namespace: Namespace, partition: int, group: str) -> None:
+        """Lose a partition's lease, as a failover can: it fails closed."""
+        self.keys.pop(namespace.partition(partition).lease(group), None)
+
+    def reseed(self, namespace: Namespace, partition: int, group: str) -> None:
+        """Give a partition an epoch again, as `RedisStore.reseed` does."""
+        names = namespace.partition(partition)
+        lease = self.hash(names.lease(group))
+        if b"epoch" in lease:
+            return
+        source = self.peek(names.source(group), "stream")
+        committed = source.groups.get(group, BEGINNING) if source is not None else BEGINNING
+        meta, seeded = self.hash(namespace.meta), f"seeded:{group}:{partition}".encode()
+        remembered = int(meta.get(seeded, b"0"))
+        epoch = max(self.clock_ms(), remembered + TAKE_OVERS_MAX if remembered else 0)
+        meta[seeded] = b"%d" % epoch
+        lease |= {
+            b"owner": b"", b"nonce": b"", b"epoch": b"%d" % epoch, b"expires": b"0",
+            b"version": b"0", b"committed": committed,
+        }  # fmt: skip
+
+    def destroy_group(self, namespace: Namespace, partition: int, group: str) -> None:
+        """XGROUP DESTROY."""
+        stream = self.peek(namespace.partition(partition).source(group), "stream")
+        if stream is not None:
+            stream.groups.pop(group, None)
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, Stream):
+        twin = Stream()
+        twin.ids, twin.fields = list(value.ids), list(value.fields)
+        twin.last, twin.groups = value.last, dict(value.groups)
+        return twin
+    return dict(value) if isinstance(value, dict) else value

@@ -1,0 +1,173 @@
+"""A node's store: the in-memory one, at the other end of the simulated network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.memory import MemoryStore
+from fabric.store.port import Batch, Entry, Held, Lease
+from tests.simulation.network import Link
+
+
+class RemoteStore:
+    """WorkerStore and ClientStore over a link: every call is one request."""
+
+    def __init__(self, behind: MemoryStore, link: Link) -> None:
+        self._behind = behind
+        self._link = link
+
+    @property
+    def namespace(self) -> Namespace:
+        """See WorkerStore."""
+        return self._behind.namespace
+
+    @namespace.setter
+    def namespace(self, value: Namespace) -> None:
+        raise AttributeError("fixed")
+
+    async def partitions(self, default: int | None = None) -> int:
+        """See WorkerStore."""
+        number: int = await self._link.call(lambda: self._behind.partitions(default))
+        return number
+
+    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
+        """See WorkerStore."""
+        live: list[str] = await self._link.call(lambda: self._behind.beat(group, replica, ttl_ms))
+        return live
+
+    async def leave(self, group: str, replica: str) -> None:
+        """See WorkerStore."""
+        await self._link.call(lambda: self._behind.leave(group, replica))
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        """See WorkerStore."""
+        taken: Lease | Held = await self._link.call(
+            lambda: self._behind.acquire(partition, group, owner, nonce, ttl_ms)
+        )
+        return taken
+
+    async def renew(self, lease: Lease, ttl_ms: int) -> int:
+        """See WorkerStore."""
+        now_ms: int = await self._link.call(lambda: self._behind.renew(lease, ttl_ms))
+        return now_ms
+
+    async def release(self, lease: Lease) -> None:
+        """See WorkerStore."""
+        await self._link.call(lambda: self._behind.release(lease))
+
+    async def read(
+        self, partition: int, group: str, after: bytes, count: int, block_ms: int
+    ) -> list[Entry]:
+        """See WorkerStore."""
+        key = self.namespace.partition(partition).source(group)
+        return (await self._link.read({key: after}, count, block_ms)).get(key, [])
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """See WorkerStore. As on a server, each hash is read by a request of its own."""
+        found: list[dict[bytes, bytes]] = []
+        for key in keys:
+            found += await self._link.call(lambda key=key: self._behind.hashes([key]))  # type: ignore[misc] # the default binds the loop's variable
+        return found
+
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        """See WorkerStore."""
+        found: list[bytes | None] = await self._link.call(lambda: self._behind.fields(key, names))
+        return found
+
+    async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
+        """See WorkerStore."""
+        found: list[str] = await self._link.call(
+            lambda: self._behind.members(key, prefix, after, count)
+        )
+        return found
+
+    async def due(
+        self, partition: int, group: str, now_ms: int, count: int
+    ) -> list[tuple[bytes, int]]:
+        """See WorkerStore."""
+        found: list[tuple[bytes, int]] = await self._link.call(
+            lambda: self._behind.due(partition, group, now_ms, count)
+        )
+        return found
+
+    async def commit(
+        self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
+    ) -> int:
+        """See WorkerStore."""
+        now_ms: int = await self._link.call(
+            lambda: self._behind.commit(lease, version, batch, upto, ttl_ms, drained=drained)
+        )
+        return now_ms
+
+    async def emit(
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
+    ) -> list[bytes]:
+        """See ClientStore."""
+        ids: list[bytes] = await self._link.call(
+            lambda: self._behind.emit(partition, entries, ingress_max, group)
+        )
+        return ids
+
+    async def enroll(self, partition: int, session: str, agent: str) -> int:
+        """See ClientStore."""
+        number: int = await self._link.call(lambda: self._behind.enroll(partition, session, agent))
+        return number
+
+    async def read_streams(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """See ClientStore."""
+        return await self._link.read(after, count, block_ms)
+
+    async def entries(
+        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """See ClientStore."""
+        found: list[Entry] = await self._link.call(
+            lambda: self._behind.entries(key, first, last, count, newest_first=newest_first)
+        )
+        return found
+
+    async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        """See ClientStore. Each page is a request."""
+        pages: AsyncGenerator[dict[bytes, bytes], None] = self._behind.scan(key, count)
+        while True:
+
+            async def following() -> dict[bytes, bytes] | None:
+                return await anext(pages, None)
+
+            page: Any = await self._link.call(following)
+            if page is None:
+                return
+            yield page
+
+    async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
+        """See ClientStore."""
+        await self._link.call(lambda: self._behind.set_cursor(key, agent, entry_id))
+
+    async def scores(self, key: str) -> list[tuple[bytes, int]]:
+        """See ClientStore."""
+        found: list[tuple[bytes, int]] = await self._link.call(lambda: self._behind.scores(key))
+        return found
+
+    async def length(self, key: str) -> int:
+        """See ClientStore."""
+        number: int = await self._link.call(lambda: self._behind.length(key))
+        return number
+
+    async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
+        """See ClientStore."""
+        number: int = await self._link.call(lambda: self._behind.delete_entries(key, ids))
+        return number
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._link.break_all()

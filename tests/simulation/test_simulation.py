@@ -1,0 +1,91 @@
+"""Runs of the simulation: a fixed share of seeds, repeated to the byte, and what it would find."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.core.effort import EFFORT
+from tests.servers import ROOT
+from tests.simulation import mutation
+from tests.simulation.generate import generate
+from tests.simulation.plan import read
+from tests.simulation.run import run
+from tests.simulation.shrink import shrink, told
+
+#: Seeds of the default suite: some seconds of work.
+SEEDS = 5 * EFFORT
+
+#: Guards whose loss few seeds show: what the test of mutations tries by default.
+QUICK = (
+    "a stale epoch may commit",
+    "the input is trimmed to its end",
+    "the ended keep what they hold",
+    "waiters are not told of what is there",
+)
+
+#: Seeds within which each of them is found.
+QUICK_SEEDS_MAX = 60
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_every_invariant_holds(seed: int) -> None:
+    result = run(generate(seed))
+    assert not result.violation, result.detail
+    assert result.commits
+    assert result.signals
+
+
+def test_a_seed_is_one_run_to_the_byte() -> None:
+    """In another process too, where hashes of texts, and so the order of sets, are others."""
+    program = (
+        "from tests.simulation.generate import generate\n"
+        "from tests.simulation.run import run\n"
+        "print([(r.digest, r.steps) for r in (run(generate(seed)) for seed in (4, 9, 18))])"
+    )
+    told_by = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hashes in ("1", "2")
+    }
+    assert len(told_by) == 1, told_by
+
+
+def test_a_plan_is_read_as_it_is_written() -> None:
+    plan = generate(7)
+    assert read(str(plan)) == plan
+
+
+def test_a_failing_plan_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left shows the same, and can be replayed from its file."""
+    monkeypatch.setattr("fabric.core.lifecycle.claims.drop_all", lambda *_: [])
+    plan = next(plan for plan in map(generate, range(1, 50)) if run(plan).violation)
+    shortest = shrink(plan)
+    assert shortest.violation
+    assert len(shortest.plan.lines) <= 8, str(shortest.plan)
+    again = run(read(told(shortest)))
+    assert (again.violation, again.digest) == (shortest.violation, shortest.digest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_a_guard_that_is_taken_out_is_missed(name: str) -> None:
+    (guard,) = [one for one in mutation.mutations() if one.name == name]
+    assert mutation.look(guard, QUICK_SEEDS_MAX).violation
+
+
+def test_every_listed_guard_stands_where_it_is_said_to(tmp_path: Path) -> None:
+    for number, one in enumerate(mutation.mutations()):
+        copied = tmp_path / str(number) / one.file
+        copied.parent.mkdir(parents=True)
+        copied.write_text((ROOT / one.file).read_text())
+        one.apply(tmp_path / str(number))
+        assert copied.read_text() != (ROOT / one.file).read_text()

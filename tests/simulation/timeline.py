@@ -1,0 +1,86 @@
+"""Simulated time: everything that is to happen, in one order, with nothing in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from tests.simulation.loop import NodeLoop
+
+#: Callbacks that may follow each other without any time passing. Far above what the largest batch
+#: needs: whoever comes here goes round in a circle.
+INSTANT_CALLS_MAX = 500_000
+
+
+class SpinError(Exception):
+    """Something goes on for ever at one moment of simulated time."""
+
+
+class Timeline:
+    """What is to happen: callbacks of the nodes' event loops, and events of the world itself.
+
+    Times are seconds since the beginning. Two things at the same time happen in the order in which
+    they were set, so the same run takes the same course, whatever the machine.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        #: Callbacks that have run: what a run costs.
+        self.steps = 0
+        self._soon: deque[tuple[NodeLoop, asyncio.Handle]] = deque()
+        self._later: list[tuple[float, int, NodeLoop | None, Any]] = []
+        self._count = 0
+        self._instant = 0
+
+    def soon(self, node: NodeLoop, handle: asyncio.Handle) -> None:
+        """Run a node's callback now, after those that are waiting already."""
+        self._soon.append((node, handle))
+
+    def later(self, when_s: float, node: NodeLoop, handle: asyncio.TimerHandle) -> None:
+        """Run a node's callback at a time."""
+        self._count += 1
+        heappush(self._later, (max(when_s, self.now_s), self._count, node, handle))
+
+    def at(self, when_s: float, call: Callable[[], object]) -> None:
+        """Let something happen to the world at a time."""
+        self._count += 1
+        heappush(self._later, (max(when_s, self.now_s), self._count, None, call))
+
+    def after(self, pause_s: float, call: Callable[[], object]) -> None:
+        """Let something happen to the world in a while."""
+        self.at(self.now_s + pause_s, call)
+
+    def run(self, until_s: float) -> None:
+        """Let everything happen up to a time. Raises SpinError, and what events do."""
+        soon, later = self._soon, self._later
+        while True:
+            while soon:
+                node, handle = soon.popleft()
+                self._run(node, handle)
+            if not later or later[0][0] > until_s:
+                break
+            when_s, _, owner, what = heappop(later)
+            if when_s > self.now_s:
+                self.now_s, self._instant = when_s, 0
+            if owner is None:
+                self.steps += 1
+                what()
+            else:
+                self._run(owner, what)
+        self.now_s = until_s
+
+    def _run(self, node: NodeLoop, handle: asyncio.Handle) -> None:
+        if handle.cancelled() or not node.admit(handle):
+            return
+        self.steps += 1
+        self._instant += 1
+        if self._instant > INSTANT_CALLS_MAX:
+            raise SpinError(f"{node.name} goes round in a circle at {self.now_s:.3f} s: {handle!r}")
+        asyncio._set_running_loop(node)
+        try:
+            handle._run()
+        finally:
+            asyncio._set_running_loop(None)

@@ -1,0 +1,202 @@
+"""What goes wrong, and what comes from outside: one function a verb of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
+from tests.simulation import intruder
+from tests.simulation.network import at_once
+from tests.simulation.node import Node
+from tests.simulation.plan import Line
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+#: Seconds that a server takes to load what it has stored, after it was started again.
+LOADING_S = 0.2
+
+#: Entries that an intruder looks at to send one of them again.
+SEEN_MAX = 50
+
+
+def _kill(world: World, node: Node, line: Line) -> None:
+    """SIGKILL. What it had sent may still arrive."""
+    world.counts["requests of the killed"] += node.kill()
+
+
+def _freeze(world: World, node: Node, line: Line) -> None:
+    """SIGSTOP, and SIGCONT some seconds later."""
+    node.loop.freeze()
+    world.timeline.after(float(line.subject), node.loop.thaw)
+
+
+def _lose(world: World, node: Node, line: Line) -> None:
+    """The next so many replies are lost."""
+    node.link.weather.lost_replies += int(line.subject)
+
+
+def _late(world: World, node: Node, line: Line) -> None:
+    """The next so many requests arrive late; their sender's connection breaks at once."""
+    node.link.weather.late_requests += int(line.subject)
+    node.link.weather.late_s = line.option("within", 1.0)
+
+
+def _repeat(world: World, node: Node, line: Line) -> None:
+    """The next so many requests reach the server twice."""
+    node.link.weather.repeated_requests += int(line.subject)
+    node.link.weather.late_s = line.option("within", 1.0)
+
+
+def _slow(world: World, node: Node, line: Line) -> None:
+    """Everything takes longer, for some seconds."""
+    node.link.weather.slow_s = line.option("by", 1.0)
+    world.timeline.after(float(line.subject), partial(setattr, node.link.weather, "slow_s", 0.0))
+
+
+def _cut(world: World, node: Node, line: Line) -> None:
+    """No connection, for some seconds."""
+    node.link.weather.is_cut = True
+    world.counts["cut connections"] += node.link.break_all()
+    world.timeline.after(float(line.subject), partial(setattr, node.link.weather, "is_cut", False))
+
+
+def _cut_all(world: World, line: Line) -> None:
+    """All connections break; new ones can be made at once."""
+    world.counts["cut connections"] += sum(node.link.break_all() for node in world.nodes())
+
+
+def _restart(world: World, line: Line) -> None:
+    """The server is killed and started again, with all that it had written down."""
+    _go_down(world, float(line.subject))
+
+
+def _forget(world: World, line: Line) -> None:
+    """The server fails over to one that had not got the latest writes yet."""
+    _go_down(world, float(line.subject))
+    world.forget(line)
+
+
+def _go_down(world: World, last_s: float) -> None:
+    server = world.server
+    server.go_down()
+
+    def load() -> None:
+        server.is_down, server.refusal = False, "LOADING"
+
+    world.timeline.after(last_s, load)
+    world.timeline.after(last_s + LOADING_S, partial(setattr, server, "refusal", ""))
+
+
+def _refuse(world: World, line: Line) -> None:
+    """The server answers everything with an error, for some seconds."""
+    world.server.refusal = line.words[1]
+    world.timeline.after(float(line.subject), partial(setattr, world.server, "refusal", ""))
+
+
+def _clock(world: World, line: Line) -> None:
+    """The server's clock is set, by so many seconds."""
+    world.server.skew_ms += int(line.subject) * 1000
+
+
+def _group(world: World, line: Line) -> None:
+    """XGROUP DESTROY of both groups of a partition."""
+    for group in (ORCHESTRATORS, SYNTHESIZERS):
+        world.server.destroy_group(world.namespace, int(line.subject), group)
+
+
+def _epoch(world: World, line: Line) -> None:
+    """A partition's lease is gone: it stands still until somebody reseeds it."""
+    partition = int(line.subject)
+    for group in (ORCHESTRATORS, SYNTHESIZERS):
+        world.server.lose_epoch(world.namespace, partition, group)
+        for judge in world.store.judges:
+            judge.reseeded(partition, group)
+
+    def reseed() -> None:
+        for group in (ORCHESTRATORS, SYNTHESIZERS):
+            world.server.reseed(world.namespace, partition, group)
+
+    world.timeline.after(float(line.words[1]) + 1.0, reseed)
+
+
+def _counted(verb: Callable[[World, Line], None], name: str) -> Callable[[World, Line], None]:
+    def befall(world: World, line: Line) -> None:
+        if world.server.is_down and name in ("restart", "forget"):
+            return
+        world.counts[f"server {name}"] += 1
+        verb(world, line)
+
+    return befall
+
+
+def _intrude(world: World, line: Line) -> None:
+    """Somebody writes into the ingress by hand."""
+    if world.server.is_down or world.server.refusal:
+        return
+    name = line.subject
+    session = world.actors[name].session if name in world.actors else "demo"
+    partition = partition_of(session, world.partitions)
+    entry = None
+    if line.verb == "again":
+        log = world.namespace.partition(partition).session(session).log
+        seen = at_once(world.store.entries(log, b"-", b"+", SEEN_MAX, newest_first=True))
+        entry = intruder.again([(i, _sent(f)) for i, f in seen if f[1] == b"signal"], world.chance)
+    if entry is None:
+        entry = intruder.intrude(line.verb, name, session, world.chance)
+    world.counts["intrusions"] += 1
+    at_once(world.store.emit(partition, [entry], 10**9))
+
+
+def _sent(fields: list[bytes]) -> list[bytes]:
+    """The fields that a logged signal came with."""
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [part for name, value in pairs if name not in (b"kind", b"ms") for part in (name, value)]
+
+
+def decide(world: World, line: Line | None = None) -> int:
+    """A person answers every open question, with one of its options; return how many."""
+    if world.server.is_down or world.server.refusal:
+        return 0
+    answered = 0
+    for session in sorted({actor.session for actor in world.actors.values()}):
+        partition = partition_of(session, world.partitions)
+        keys = world.namespace.partition(partition).session(session)
+        (found,) = at_once(world.store.hashes([keys.escalations]))
+        for name, value in found.items():
+            question = msgspec.json.decode(value)
+            if question["state"] != "open":
+                continue
+            options = question.get("options") or ["one"]
+            payload = {"escalation": name.decode(), "decision": world.chance.choice(options)}
+            entry = [
+                b"session", session.encode(), b"type", b"DECIDED", b"emitter", b"alice",
+                b"payload", msgspec.json.encode(payload),
+            ]  # fmt: skip
+            at_once(world.store.emit(partition, [entry], 10**9))
+            answered += 1
+    world.counts["decisions"] += answered
+    return answered
+
+
+#: What befalls one process.
+PROCESS: dict[str, Callable[[World, Node, Line], None]] = {
+    "kill": _kill, "freeze": _freeze, "lose": _lose, "late": _late, "repeat": _repeat,
+    "slow": _slow, "cut": _cut,
+}  # fmt: skip
+
+#: What befalls the server.
+SERVER: dict[str, Callable[[World, Line], None]] = {
+    name: _counted(verb, name)
+    for name, verb in {
+        "cut": _cut_all, "restart": _restart, "forget": _forget, "refuse": _refuse,
+        "clock": _clock, "group": _group, "epoch": _epoch,
+    }.items()
+}  # fmt: skip
+
+#: Who comes from outside.
+OUTSIDE: dict[str, Callable[[World, Line], object]] = {"intruder": _intrude, "operator": decide}

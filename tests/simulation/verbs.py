@@ -1,0 +1,124 @@
+"""What agents do in a simulation: one function a verb of the plan, each by the real client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from fabric.client.agent import Agent
+from fabric.core.signal import SignalType
+from tests.simulation.plan import Line
+
+if TYPE_CHECKING:
+    from tests.simulation.actor import Actor
+
+Verb = Callable[["Actor", Agent, Line], Awaitable[None]]
+
+#: Seconds that waits last at most where the plan says nothing.
+TIMEOUT_S = 120.0
+
+
+async def progress(actor: Actor, agent: Agent, line: Line) -> None:
+    """`progress 50 files_read`."""
+    checkpoint = line.words[1] if len(line.words) > 1 else None
+    await agent.progress(float(line.subject), checkpoint=checkpoint)
+
+
+async def partial(actor: Actor, agent: Agent, line: Line) -> None:
+    """`partial key value`: a finding; `partial /place value`: a place of the document."""
+    key, value = line.words[:2]
+    if key.startswith("/"):
+        await agent.partial_result({key[1:]: int(value)})
+    else:
+        await agent.partial_result({"findings": [{"key": key, "value": value}]})
+
+
+async def write(actor: Actor, agent: Agent, line: Line) -> None:
+    """`write a.py,b.py hold=3 timeout=60 then=c.py`: have them, and then one more besides."""
+    timeout_s, hold_s = line.option("timeout", TIMEOUT_S), line.option("hold", 1.0)
+    then = line.named().get("then")
+    async with AsyncExitStack() as held:
+        first = agent.writing(*line.subject.split(","), timeout=timeout_s)
+        grant = await held.enter_async_context(first)
+        actor.grants.append(grant)
+        held.callback(actor.grants.remove, grant)
+        await asyncio.sleep(hold_s / 2)
+        if then is not None:
+            grant = await held.enter_async_context(agent.writing(then, timeout=timeout_s))
+            actor.grants.append(grant)
+            held.callback(actor.grants.remove, grant)
+        await asyncio.sleep(hold_s / 2)
+
+
+async def wait(actor: Actor, agent: Agent, line: Line) -> None:
+    """`wait d1 timeout=60`."""
+    await agent.wait_for(line.subject, timeout=line.option("timeout", TIMEOUT_S))
+
+
+async def resolve(actor: Actor, agent: Agent, line: Line) -> None:
+    """`resolve d1 A,B`: with the consumers named."""
+    consumers = line.words[1].split(",") if len(line.words) > 1 else ()
+    await agent.resolve(line.subject, location=f"{line.subject}.txt", consumers=consumers)
+
+
+async def checkpoint(actor: Actor, agent: Agent, line: Line) -> None:
+    """`checkpoint files_read`."""
+    await agent.checkpoint(line.subject, timeout=line.option("timeout", TIMEOUT_S))
+
+
+async def ready(actor: Actor, agent: Agent, line: Line) -> None:
+    """`ready`."""
+    await agent.ready(timeout=line.option("timeout", TIMEOUT_S))
+
+
+async def integrate(actor: Actor, agent: Agent, line: Line) -> None:
+    """`integrate release hold=2 timeout=100`."""
+    async with agent.integrating(line.subject, timeout=line.option("timeout", TIMEOUT_S)):
+        await asyncio.sleep(line.option("hold", 1.0))
+
+
+async def ask(actor: Actor, agent: Agent, line: Line) -> None:
+    """`ask timeout=60`, or `ask to=B`: another agent, which has no answer ready."""
+    await agent.escalate(
+        "Which one?",
+        options=["one", "two"],
+        to=line.named().get("to"),
+        timeout=line.option("timeout", TIMEOUT_S),
+    )
+
+
+async def ahead(actor: Actor, agent: Agent, line: Line) -> None:
+    """`ahead 2`: capacity for so many tasks."""
+    await agent.ahead(capacity=int(line.subject or 1))
+
+
+async def burst(actor: Actor, agent: Agent, line: Line) -> None:
+    """`burst 50`: as many reports as fast as they can be sent."""
+    for number in range(int(line.subject)):
+        await agent.emit(SignalType.PROGRESS, {"percent": number % 100})
+
+
+async def idle(actor: Actor, agent: Agent, line: Line) -> None:
+    """`idle 30`: busy with something that the fabric knows nothing of."""
+    await asyncio.sleep(float(line.subject))
+
+
+async def complete(actor: Actor, agent: Agent, line: Line) -> None:
+    """`complete`."""
+    await agent.complete({"done": True})
+
+
+async def fail(actor: Actor, agent: Agent, line: Line) -> None:
+    """`fail`."""
+    await agent.fail("simulated", retryable=True)
+
+
+VERBS: dict[str, Verb] = {
+    verb.__name__: verb
+    for verb in (
+        *(progress, partial, write, wait, resolve, checkpoint, ready, integrate),
+        *(ask, ahead, burst, idle, complete, fail),
+    )
+}

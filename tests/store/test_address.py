@@ -1,0 +1,84 @@
+"""What the server's URL may be, and what it comes to."""
+
+import pytest
+from redis.asyncio.connection import SSLConnection
+
+from fabric.errors import ConfigError
+from fabric.store.address import Kind, read
+from fabric.store.inspect import public
+
+
+def test_sentinels() -> None:
+    found = read("redis+sentinel://me:p%40w@one:26000,[::1],two/my%20own/3", "x")
+    assert found.kind is Kind.SENTINELS
+    assert found.hosts == (("one", 26000), ("::1", 26379), ("two", 26379))
+    assert found.service == "my own"
+    assert (found.options["username"], found.options["password"]) == ("me", "p@w")
+    assert found.options["db"] == 3
+    assert found.options["protocol"] == 2
+    assert not {"host", "port"} & set(found.options)
+    # The password is that of the servers that have the data.
+    assert found.sentinel_options == {"client_name": "x"}
+
+
+def test_sentinels_have_passwords_and_tls_of_their_own() -> None:
+    found = read(
+        "rediss+sentinel://:a@b@one/s?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca.pem",
+        "x",
+    )
+    assert found.options["password"] == "a@b"
+    assert found.options["connection_class"] is SSLConnection
+    assert found.sentinel_options == {
+        "client_name": "x", "username": "u", "password": "p", "ssl": True, "ssl_ca_certs": "/ca.pem"
+    }  # fmt: skip
+    assert not any(option.startswith("sentinel_") for option in found.options)
+
+
+def test_a_cluster() -> None:
+    found = read("redis+cluster://:pw@one,two:7000?socket_keepalive=yes", "x")
+    assert found.kind is Kind.CLUSTER
+    assert found.hosts == (("one", 6379), ("two", 7000))
+    assert found.options["password"] == "pw"
+    assert found.options["socket_keepalive"] is True
+
+
+def test_a_server() -> None:
+    for url in ("redis://host:1/2", "rediss://host", "unix:///tmp/r.sock?db=1"):
+        assert read(url, "x").kind is Kind.SERVER
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://host",
+        "redis+sentinel://host",
+        "redis+sentinel://host/",
+        "redis+sentinel://a,,b/s",
+        "redis+sentinel://a:port/s",
+        "redis+cluster://",
+        "redis+other://host/s",
+        "unix+sentinel://host/s",
+        "redis+cluster:host",
+        "redis://:hunter2@host:port",
+        "redis+sentinel://:hunter2@host:port/s",
+        "redis+cluster://:hunter2@host:port",
+        "redis://host?no_such_option=hunter2",
+        "redis+sentinel://host/s?no_such_option=hunter2",
+        "redis+sentinel://host/s?sentinel_no_such_option=hunter2",
+        "redis+cluster://host?no_such_option=hunter2",
+        "redis://host?max_connections=hunter2",
+    ],
+)
+def test_a_url_that_cannot_be_read(url: str) -> None:
+    from fabric.store.route import Route
+
+    with pytest.raises(ConfigError) as caught:
+        Route(url, "x")
+    assert "redis+sentinel://" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_as_it_may_be_shown() -> None:
+    url = "redis+sentinel://me:p@w@one:1,two:2/service/3?sentinel_password=x"
+    assert public(url) == "redis+sentinel://one:1,two:2/service/3"
