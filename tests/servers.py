@@ -82,6 +82,8 @@ class RunningServer:
     directory: Path
     options: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+    #: Environment besides ours.
+    extra: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def socket(self) -> Path:
@@ -126,7 +128,13 @@ class RunningServer:
         """Starts the process and returns when it answers; keeps the directory of an earlier run."""
         argv = [str(binary(self.flavour)), *self._arguments()]
         self.socket.unlink(missing_ok=True)  # left by a kill: it must not look like a server
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | self.extra,
+            # It ignores SIGXFSZ, as we do: a file that may not grow is a write that fails.
+            restore_signals=False,
+        )
         deadline = time.monotonic() + START_SECONDS_MAX
         while not self._answers():
             if not self.alive or time.monotonic() > deadline:

@@ -7,48 +7,65 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.checker import check
-from tests.chaos.evidence import Evidence
+from tests.chaos.checker import LOSSES, check_all
+from tests.chaos.cluster import ClusterService
+from tests.chaos.deployment import Deployment
 from tests.chaos.journal import write_json
 from tests.chaos.report import summary, table
-from tests.chaos.runner import Runner
+from tests.chaos.runner import Runner, Wishes
+from tests.chaos.sentinel import DURABILITIES, SentinelService
 from tests.chaos.standalone import Standalone
+from tests.servers import ROOT
 
+#: How servers can stand together.
+DEPLOYMENTS = ("standalone", "sentinel", "cluster")
 #: Anomalies of one kind that are shown; the kept directory has all of them.
 SHOWN_MAX = 10
 
 
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    add = parser.add_argument
+    add("--minutes", type=float, default=10, help="how long faults are made (10)")
+    add("--seed", type=int, default=1, help="which faults, in which order (1)")
+    add("--deployment", choices=DEPLOYMENTS, default="standalone", help="of servers (standalone)")
+    add("--durability", choices=DURABILITIES, default="async", help="with replicas (async)")
+    add("--flavour", default="redis-7.0", help="the server (redis-7.0)")
+    add(
+        "--fsync", choices=("everysec", "always"), default="everysec", help="of the file (everysec)"
+    )
+    add("--rate", type=float, default=1_000, help="signals a second of the crowds (1000)")
+    add("--out", type=Path, help="file for the figures, as JSON")
+    add("--keep", type=Path, help="directory that keeps the evidence")
+    return parser.parse_args()
+
+
+def deploy(options: argparse.Namespace) -> Deployment:
+    """Return the servers that were asked for, not started yet."""
+    if options.deployment == "sentinel":
+        return SentinelService(options.flavour, options.fsync, options.durability)
+    if options.deployment == "cluster":
+        return ClusterService(options.flavour, options.fsync, options.durability)
+    return Standalone(options.flavour, options.fsync)
+
+
 def main() -> int:
     """Run, judge, print; 1 when there was any anomaly, or the run itself went wrong."""
-    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--flavour", default="redis-7.0")
-    parser.add_argument("--fsync", choices=("everysec", "always"), default="everysec")
-    parser.add_argument("--rate", type=float, default=1_000, help="signals a second")
-    parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
-    parser.add_argument("--keep", type=Path, help="directory that keeps the evidence")
-    options = parser.parse_args()
+    options = parse()
     # Told to stop, it ends as after Ctrl-C: no process is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = options.keep or Path(tempfile.mkdtemp(prefix="fabric-chaos-"))
-    directory.mkdir(parents=True, exist_ok=True)
-    runner = Runner(
-        Standalone(options.flavour, options.fsync),
-        directory,
-        seed=options.seed,
-        minutes=options.minutes,
-        rate=options.rate,
-    )
-    outcome = runner.run()
-    evidence = Evidence(directory)
-    anomalies = check(evidence)
-    signals = sum(len(numbers) for numbers in evidence.acknowledged().values())
-    figures = summary(outcome, signals, anomalies)
+    wishes = Wishes(options.seed, options.minutes, options.rate, options.fsync, (ROOT,))
+    deployment = deploy(options)
+    outcome = Runner(deployment, directory, wishes).run()
+    signals, anomalies = check_all(outcome.stages)
+    losses = {name: anomalies.pop(name) for name in LOSSES} if deployment.may_lose else {}
+    figures = summary(outcome, signals, anomalies, losses)
     sys.stdout.write(table(figures) + "\n")
     if options.out:
         write_json(options.out, figures)
-    write_json(directory / "anomalies.json", anomalies)
+    write_json(directory / "anomalies.json", {**anomalies, **losses})
     for name, found in anomalies.items():
         for one in found[:SHOWN_MAX]:
             sys.stderr.write(f"{name}: {one}\n")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.chaos.clock import faked
 from tests.chaos.deployment import Deployment
 from tests.chaos.post import CROWDS, PARTITIONS, TEAM_AGENTS, TEAMS
 from tests.chaos.process import (
@@ -17,9 +18,10 @@ from tests.chaos.process import (
     Slot,
 )
 from tests.chaos.scene import LEASE_MS
+from tests.servers import ROOT
 
 #: Workers of each kind.
-ORCHESTRATORS, SYNTHESIZERS = 3, 2
+WORKERS = {ORCHESTRATOR: 3, SYNTHESIZER: 2}
 #: Processes of agents; the agents of each team are spread over all of them.
 HOSTS = 4
 #: Processes that send much.
@@ -37,17 +39,80 @@ silent_deaths_max = 1000
 """
 
 
-def workers(fleet: Fleet, deployment: Deployment, directory: Path) -> None:
-    """Add the orchestrators and the synthesizers."""
-    rules = directory / "fabric.toml"
-    rules.write_text(RULES)
-    counts = {ORCHESTRATOR: ORCHESTRATORS, SYNTHESIZER: SYNTHESIZERS}
-    for kind, count in counts.items():
-        for number in range(count):
-            name = f"{kind}-{number}"
-            extra = {"FABRIC_CONFIG": str(rules)}
-            argv = _worker(kind, name, deployment.worker_url)
-            fleet.add(Slot(kind, name, argv, _said(directory, name), extra=extra))
+class Cast:
+    """Adds processes to a fleet. `trees` are the sources that they run, by turns."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        deployment: Deployment,
+        directory: Path,
+        *,
+        seed: int,
+        rate: float,
+        trees: Sequence[Path] = (ROOT,),
+    ) -> None:
+        self._fleet = fleet
+        self._deployment = deployment
+        self._directory = directory
+        self._seed = seed
+        self._rate = rate
+        self._trees = trees
+        self._said = directory / "said"
+        self._said.mkdir(parents=True, exist_ok=True)
+
+    def workers(self) -> None:
+        """Add the orchestrators and the synthesizers."""
+        rules = self._directory / "fabric.toml"
+        rules.write_text(RULES)
+        for kind, count in WORKERS.items():
+            for number in range(count):
+                name = f"{kind}-{number}"
+                argv = _worker(kind, name, self._deployment.worker_url)
+                self._add(kind, name, number, argv, {"FABRIC_CONFIG": str(rules)})
+
+    def teams(self) -> None:
+        """Add the teams of agents, and the person whom they ask."""
+        members = [f"{session}/{name}" for session in TEAMS for name in TEAM_AGENTS]
+        for number in range(HOSTS):
+            argv = self._program("host", self._seed, *members[number::HOSTS])
+            self._add(HOST, f"host-{number}", number, argv)
+        self._add(PERSON, "person", 0, self._program("person", *TEAMS))
+
+    def crowds(self) -> None:
+        """Add those that send much."""
+        for number in range(CROWDERS):
+            share = self._rate / CROWDERS
+            argv = self._program("crowd", share, *CROWDS[number::CROWDERS])
+            self._add(CROWD, f"crowd-{number}", number, argv)
+
+    def hands(self) -> None:
+        """Add those that know no library."""
+        for number, how in enumerate(("xadd", "emit")):
+            self._add(HAND, f"hand-{how}", number, self._program("hand", how))
+
+    def rogue(self) -> None:
+        """Add the one that misbehaves."""
+        self._add(ROGUE, "rogue", 0, self._program("rogue", self._seed))
+
+    def _add(
+        self,
+        kind: str,
+        name: str,
+        number: int,
+        argv: Callable[[int], Sequence[str]],
+        extra: dict[str, str] | None = None,
+    ) -> None:
+        tree = self._trees[number % len(self._trees)]
+        # Those that sleep in the system's own calls do not get on with another clock than that.
+        clock = {} if kind in (HAND, ROGUE) else faked(self._directory / "clocks" / name)
+        environment = {**(extra or {}), **clock}
+        environment["FABRIC_WAIT_REPLICAS"] = str(self._deployment.wait_replicas)
+        self._fleet.add(Slot(kind, name, argv, self._said / name, tree=tree, extra=environment))
+
+    def _program(self, name: str, *arguments: object) -> Callable[[int], Sequence[str]]:
+        place = (self._deployment.agent_url, str(self._directory))
+        return lambda life: (f"tests.chaos.{name}", *place, *map(str, arguments))
 
 
 def _worker(kind: str, name: str, url: str) -> Callable[[int], Sequence[str]]:
@@ -59,37 +124,3 @@ def _worker(kind: str, name: str, url: str) -> Callable[[int], Sequence[str]]:
         )
 
     return argv
-
-
-def speakers(
-    fleet: Fleet, deployment: Deployment, directory: Path, *, seed: int, rate: float
-) -> None:
-    """Add all who send signals: teams of agents, and those that send much."""
-    url = deployment.agent_url
-    members = [f"{session}/{name}" for session in TEAMS for name in TEAM_AGENTS]
-    for number in range(HOSTS):
-        name = f"host-{number}"
-        argv = _program("host", url, directory, seed, *members[number::HOSTS])
-        fleet.add(Slot(HOST, name, argv, _said(directory, name)))
-    for number in range(CROWDERS):
-        name = f"crowd-{number}"
-        argv = _program("crowd", url, directory, rate / CROWDERS, *CROWDS[number::CROWDERS])
-        fleet.add(Slot(CROWD, name, argv, _said(directory, name)))
-    for how in ("xadd", "emit"):
-        name = f"hand-{how}"
-        fleet.add(Slot(HAND, name, _program("hand", url, directory, how), _said(directory, name)))
-    fleet.add(
-        Slot(ROGUE, "rogue", _program("rogue", url, directory, seed), _said(directory, "rogue"))
-    )
-    argv = _program("person", url, directory, *TEAMS)
-    fleet.add(Slot(PERSON, "person", argv, _said(directory, "person")))
-
-
-def _program(name: str, *arguments: object) -> Callable[[int], Sequence[str]]:
-    return lambda life: (f"tests.chaos.{name}", *map(str, arguments))
-
-
-def _said(directory: Path, name: str) -> Path:
-    said = directory / "said"
-    said.mkdir(exist_ok=True)
-    return said / name

@@ -1,7 +1,8 @@
 """All judgements over one run's evidence, by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 from tests.chaos.evidence import Evidence
 from tests.chaos.judge import (
@@ -14,9 +15,11 @@ from tests.chaos.judge import (
     order,
     received,
     replayed,
+    returned,
     synthesis,
     token,
     twice,
+    vanished,
     waiting,
 )
 
@@ -26,6 +29,7 @@ Judge = Callable[[Evidence], Iterator[str]]
 JUDGES: dict[str, Judge] = {
     "lost": lost.judge,
     "twice": twice.judge,
+    "returned": returned.judge,
     "order": order.judge,
     "altered": altered.judge,
     "tokens": token.judge,
@@ -33,11 +37,15 @@ JUDGES: dict[str, Judge] = {
     "barriers": barrier.judge,
     "messages": message.judge,
     "received": received.judge,
+    "vanished": vanished.judge,
     "left waiting": waiting.judge,
     "replayed": replayed.judge,
     "synthesis": synthesis.judge,
     "drained": drained.judge,
 }
+
+#: What a failover may bring about where the mode of durability allows a loss: counted, then.
+LOSSES = ("lost", "vanished")
 
 #: Anomalies of one kind that are kept: more say nothing new.
 KEPT_MAX = 1_000
@@ -46,3 +54,14 @@ KEPT_MAX = 1_000
 def check(evidence: Evidence) -> dict[str, list[str]]:
     """Return the anomalies of each judgement."""
     return {name: list(islice(judge(evidence), KEPT_MAX)) for name, judge in JUDGES.items()}
+
+
+def check_all(stages: Sequence[Path]) -> tuple[int, dict[str, list[str]]]:
+    """Judge every stage of a run: the number of confirmed signals, and the anomalies."""
+    signals, anomalies = 0, {name: list[str]() for name in JUDGES}
+    for directory in stages:
+        evidence = Evidence(directory)
+        signals += sum(len(numbers) for numbers in evidence.acknowledged().values())
+        for name, found in check(evidence).items():
+            anomalies[name] += [f"{directory.name}: {one}" for one in found]
+    return signals, anomalies

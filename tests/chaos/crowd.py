@@ -17,11 +17,13 @@ from fabric.settings import load
 from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore
 from tests.chaos.journal import Journal, now_ms
-from tests.chaos.life import PATIENCE_MS
+from tests.chaos.life import PATIENCE_MS, durability
 from tests.chaos.post import PARTITIONS, is_over, record
 
 #: Agents of a session.
 AGENTS = tuple(f"bee-{number:02}" for number in range(12))
+#: Time for which one life of an agent lasts, ms.
+LIFE_MS = 15_000
 #: Signals in a batch: a pipeline of a busy host.
 BATCH_SIGNALS = 100
 #: Of so many signals of an agent, one is a result and one a heartbeat.
@@ -51,8 +53,8 @@ class Crowd:
         self._directory = directory
         self._session = session
         self._partition = partition_of(session, PARTITIONS)
-        self._store = RedisStore(url, name="fabric-crowd")
         settings = load(redis_url=url)
+        self._store = RedisStore(url, name="fabric-crowd", **durability(settings))
         self._emitter = Emitter(
             self._store,
             self._partition,
@@ -66,22 +68,31 @@ class Crowd:
     async def run(self, rate: float) -> None:
         """Speak until the run is over, then have each agent say its last word."""
         await self._emitter.insist(lambda: self._store.partitions(PARTITIONS))
-        for name in AGENTS:
-            enroll = partial(self._store.enroll, self._partition, self._session, name)
-            self._lives[name] = await self._emitter.insist(enroll)
-            self._said[name] = 0
-        self._journal.note("began", lives=self._lives)
         chance = random.Random(self._session)
         began, sent = now_ms(), 0
+        until_ms = 0.0
         while not is_over(self._directory):
+            if now_ms() > until_ms:
+                await self._begin()
+                until_ms = now_ms() + LIFE_MS
             due = (now_ms() - began) / 1000 * rate
             if sent > due:
                 await asyncio.sleep((sent - due) / rate)
             await self._send([chance.choice(AGENTS) for _ in range(BATCH_SIGNALS)])
             sent += BATCH_SIGNALS
+        if not self._said:
+            await self._begin()
         await self._send(list(AGENTS), last=True)
         self._journal.note("ended", how="")
         await self._store.close()
+
+    async def _begin(self) -> None:
+        """Begin a new life of each: whoever was given up for dead meanwhile goes on by that."""
+        for name in AGENTS:
+            enroll = partial(self._store.enroll, self._partition, self._session, name)
+            self._lives[name] = await self._emitter.insist(enroll)
+            self._said[name] = 0
+        self._journal.note("began", lives=self._lives)
 
     async def _send(self, names: list[str], *, last: bool = False) -> None:
         batch: dict[str, list[int]] = {}

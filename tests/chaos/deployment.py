@@ -1,7 +1,5 @@
 """What a run needs of the servers, however they are set up: standalone, Sentinel, Cluster."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import redis
@@ -20,6 +18,10 @@ class Deployment(Protocol):
 
     #: Names it in the report.
     name: str
+    #: Whether a failover may lose what was acknowledged: it is counted, then, and no anomaly.
+    may_lose: bool
+    #: Replicas that an emitter waits for.
+    wait_replicas: int
 
     @property
     def url(self) -> str:
@@ -33,17 +35,14 @@ class Deployment(Protocol):
     def agent_url(self) -> str:
         """The agents' way in."""
 
-    def start(self, directory: Path) -> None:
-        """Start all of it, with its data under a directory."""
+    def start(self) -> None:
+        """Start all of it."""
 
     def ask(self, key: str, *command: str | int | bytes) -> Any:
         """Send one command to whoever has the key now, nothing repeated; replies are text.
 
         Raises one of AWAY.
         """
-
-    def pids(self) -> Sequence[int]:
-        """The processes of the servers that run."""
 
     def close(self) -> None:
         """End all of it, and leave no process behind."""

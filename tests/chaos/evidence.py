@@ -152,16 +152,48 @@ class Evidence:
             if any("inc" in line for life in lives for line in life):
                 yield session, agent, lives
 
+    @cached_property
+    def flush(self) -> tuple[float, float]:
+        """When everything was last lost by FLUSHALL: from when to when; zeros when it never was."""
+        began = ended = 0.0
+        for line in lines(self.directory / "faults.jsonl"):
+            began = line["at"] if line["what"] == "flushing" else began
+            ended = line["at"] if line["what"] == "flushed" else ended
+        return began, ended
+
     def acknowledged(self) -> dict[Life, Numbers]:
-        """Every signal whose arrival the server has confirmed to its sender."""
+        """Every signal whose arrival the server has confirmed to its sender, since the last flush.
+
+        What was on its way at the flush may have come before or after it.
+        """
         found: dict[Life, Numbers] = defaultdict(Numbers)
+        for life, number, meant, _ in self._sent():
+            if meant >= self.flush[1]:
+                found[life].add(number)
+        return found
+
+    def gone(self) -> dict[Life, Numbers]:
+        """Every signal that was confirmed before the last flush began."""
+        found: dict[Life, Numbers] = defaultdict(Numbers)
+        for life, number, _, sent in self._sent():
+            if sent < self.flush[0]:
+                found[life].add(number)
+        return found
+
+    def _sent(self) -> Iterator[tuple[Life, int, float, float]]:
+        """Every confirmed signal, with the times before it was sent and after."""
         for session, agent, path in self.records():
+            meant: dict[tuple[int, int], float] = {}
+            batch_meant = 0.0
             for line in lines(path):
-                if line["what"] == "sent":
-                    found[Life(session, agent, line["inc"])].add(line["seq"])
+                if line["what"] == "meant":
+                    meant[line["inc"], line["seq"]] = line["at"]
+                elif line["what"] == "meant batch":
+                    batch_meant = line["at"]
+                elif line["what"] == "sent":
+                    place = line["inc"], line["seq"]
+                    yield Life(session, agent, place[0]), place[1], meant.pop(place), line["at"]
                 elif line["what"] == "sent batch":
                     for name, (incarnation, first, last) in line["batch"].items():
-                        numbers = found[Life(session, name, incarnation)]
                         for number in range(first, last + 1):
-                            numbers.add(number)
-        return found
+                            yield Life(session, name, incarnation), number, batch_meant, line["at"]

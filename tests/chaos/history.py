@@ -31,6 +31,7 @@ class History:
         self.records: dict[str, list[dict[str, Any]]] = defaultdict(list)
         #: Stream → entries: id and fields.
         self.streams: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+        self.faults: list[dict[str, Any]] = []
         self.dead: list[dict[str, str]] = []
         self.replay: dict[str, list[str]] = {SESSION: []}
         self.left = 0
@@ -131,6 +132,7 @@ class History:
             for name, fields in self.hashes.items()
         }
         write_json(server / "sessions" / SESSION / "hashes.json", stored)
+        _write_lines(self._directory / "faults.jsonl", self.faults)
         _write_lines(server / "dead" / "0.jsonl", [["1-0", letter] for letter in self.dead])
         group = {"left": self.left, "lease": {"committed": self.committed}}
         groups = {ORCHESTRATORS: group, SYNTHESIZERS: {**group, "left": 0}}

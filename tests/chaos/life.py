@@ -4,12 +4,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
-from fabric.settings import load
+from fabric.settings import Settings, load
 from tests.chaos.journal import Journal, lines
 from tests.chaos.post import OUTPUTS_AHEAD, PARTITIONS, Post, is_over, output_now
 from tests.chaos.turn import Turns
@@ -33,7 +34,6 @@ async def live(post: Post) -> None:
     """Live one incarnation after the other; return when the run is over and the last has ended."""
     journal = Journal(post.record)
     chance = random.Random(f"{post.seed}/{post.session}/{post.name}")
-    store = Witness(post.url, journal)
     settings = load(
         redis_url=post.url,
         # Whoever comes first after the server has lost everything founds the namespace anew.
@@ -41,6 +41,7 @@ async def live(post: Post) -> None:
         emit_limit_ms=PATIENCE_MS,
         heartbeat_ms=HEARTBEAT_MS,
     )
+    store = Witness(post.url, journal, **durability(settings))
     made = _made_last(post)
     try:
         while True:
@@ -57,6 +58,12 @@ async def live(post: Post) -> None:
     finally:
         await store.close()
         journal.close()
+
+
+def durability(settings: Settings) -> dict[str, Any]:
+    """What a store is given of the settings: nothing that an older version would not take."""
+    replicas = getattr(settings, "wait_replicas", 0)
+    return {"wait_replicas": replicas} if replicas else {}
 
 
 def _made_last(post: Post) -> int:

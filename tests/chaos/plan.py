@@ -6,8 +6,13 @@ Two decks are played at the same time, one against servers and workers, one agai
 import random
 from collections.abc import Iterator
 
-from tests.chaos.faults import agent, network, server, worker
+from tests.chaos import clock
+from tests.chaos.deployment import Deployment
+from tests.chaos.faults import agent, failover, network, server, worker
+from tests.chaos.faults import clock as clocks
 from tests.chaos.scene import Fault
+from tests.chaos.sentinel import SentinelService
+from tests.chaos.standalone import Standalone
 
 #: Fault → times in one deck.
 Deck = dict[str, tuple[Fault, int]]
@@ -50,6 +55,48 @@ AGENTS: Deck = {
     "cut agents off": (agent.cut, 1),
     **{name: (fault, 1) for name, fault in network.AGENTS.items()},
 }
+
+
+#: Everything is lost, again and again.
+FOUNDING: Deck = {"flush everything": (server.flush_all, 2)}
+
+#: Against one server's clock.
+CLOCKS: Deck = {
+    "jump of the server's clock": (clocks.jump_server, 4),
+    "kill orchestrator": (worker.kill_orchestrator, 1),
+}
+
+#: Against the clocks of workers, and of agents.
+WORKERS_CLOCKS: Deck = {"jump of a worker's clock": (clocks.jump_worker, 1)}
+AGENTS_CLOCKS: Deck = {"jump of agents' clocks": (clocks.jump_agents, 1)}
+
+
+#: Against a primary behind sentinels.
+SENTINEL: Deck = {
+    **WORKERS,
+    "kill primary": (failover.kill_primary, 3),
+    "freeze primary": (failover.freeze_primary, 2),
+    "fail over in order": (failover.fail_over, 2),
+}
+
+#: Against a cluster.
+CLUSTER: Deck = {
+    **WORKERS,
+    "kill primary": (failover.kill_one_primary, 3),
+    "fail over in order": (failover.hand_over, 2),
+    "move slots": (failover.reshard, 4),
+}
+
+
+def decks(deployment: Deployment) -> list[tuple[Deck, bool]]:
+    """What is played against a deployment: decks, and whether recoveries are measured."""
+    workers_clocks, agents_clocks = (
+        (WORKERS_CLOCKS, AGENTS_CLOCKS) if clock.library() is not None else ({}, {})
+    )
+    if isinstance(deployment, Standalone):
+        return [({**STANDALONE, **workers_clocks}, True), ({**AGENTS, **agents_clocks}, False)]
+    deck = SENTINEL if isinstance(deployment, SentinelService) else CLUSTER
+    return [({**deck, **workers_clocks}, True), ({**SPEAKERS, **agents_clocks}, False)]
 
 
 def deal(deck: Deck, chance: random.Random) -> Iterator[tuple[bool, str, Fault]]:

@@ -145,6 +145,10 @@ class Fleet:
                 self.fallen.append(f"{slot.name} ended by itself with {code}")
                 slot.start()
 
+    def remove(self, *kinds: str) -> None:
+        """Forget those of these kinds, which have ended."""
+        self.slots = [slot for slot in self.slots if slot.kind not in kinds]
+
     def close(self) -> None:
         """Kill whatever is left."""
         for slot in self.slots:

@@ -3,14 +3,16 @@
 from statistics import median
 from typing import Any
 
-from tests.chaos.runner import Outcome
+from tests.chaos.stage import Outcome
 
 #: Width of the first column.
 NAME_CHARS = 30
 
 
-def summary(outcome: Outcome, signals: int, anomalies: dict[str, list[str]]) -> dict[str, Any]:
-    """All figures of a run, as JSON takes them."""
+def summary(
+    outcome: Outcome, signals: int, anomalies: dict[str, list[str]], losses: dict[str, list[str]]
+) -> dict[str, Any]:
+    """All figures of a run, as JSON takes them. `losses` are those that its mode allows."""
     tally = outcome.tally
     return {
         "seconds": round(outcome.seconds),
@@ -22,6 +24,7 @@ def summary(outcome: Outcome, signals: int, anomalies: dict[str, list[str]]) -> 
         "server_restarts": tally.restarts,
         "failovers": tally.failovers,
         "anomalies": {name: len(found) for name, found in anomalies.items()},
+        "losses": {name: len(found) for name, found in losses.items()},
         "troubles": outcome.troubles,
         "recovery_ms": {
             point: {
@@ -52,5 +55,7 @@ def table(figures: dict[str, Any]) -> str:
         )
     rows += ["", "anomalies"]
     rows += [f"  {name:{NAME_CHARS - 2}} {count:5}" for name, count in figures["anomalies"].items()]
+    for name, count in figures["losses"].items():
+        rows.append(f"  {name + ' (allowed)':{NAME_CHARS - 2}} {count:5}")
     rows += [f"  trouble: {trouble}" for trouble in figures["troubles"]]
     return "\n".join(rows)

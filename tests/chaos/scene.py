@@ -34,6 +34,8 @@ class Scene:
     fleet: Fleet
     chance: random.Random
     tally: Tally
+    #: Writes a line into the stage's journal.
+    note: Callable[[str], None]
 
     def one_of(self, *kinds: str) -> Slot:
         """A process of one of these kinds."""

@@ -25,6 +25,12 @@ def repeat(history: History) -> None:
     history.streams["log"]["15-0"] = history.streams["log"]["12-0"]
 
 
+def flush(history: History) -> None:
+    """As if everything had been lost when bob had said that he waits."""
+    at = line(history, BOB, "waited", 1)["at"]
+    history.faults += [{"what": "flushing", "at": at}, {"what": "flushed", "at": at + 0.5}]
+
+
 def swap(history: History) -> None:
     log = history.streams["log"]
     log["12-0"], log["14-0"] = log["14-0"], log["12-0"]
@@ -56,6 +62,10 @@ def invent_a_message(history: History) -> None:
 
 def miss_a_message(history: History) -> None:
     history.records[BOB].remove(line(history, BOB, "heard", 0))
+
+
+def lose_what_was_read(history: History) -> None:
+    history.note(BOB, "heard", where="inbox", ids=["12-9"])
 
 
 def wait_for_ever(history: History) -> None:
@@ -93,6 +103,7 @@ def trim_too_early(history: History) -> None:
 SPOILT: list[tuple[str, Spoil]] = [
     ("lost", lose),
     ("twice", repeat),
+    ("returned", flush),
     ("order", swap),
     ("altered", alter),
     ("tokens", reuse_token),
@@ -101,6 +112,7 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("messages", lose_a_message),
     ("messages", invent_a_message),
     ("received", miss_a_message),
+    ("vanished", lose_what_was_read),
     ("left waiting", wait_for_ever),
     ("left waiting", leave_a_claim),
     ("replayed", diverge),
@@ -131,6 +143,14 @@ def test_what_is_spoilt_is_found(tmp_path: Path, judgement: str, spoil: Spoil) -
 
 def test_every_judgement_has_a_history_that_it_finds() -> None:
     assert {judgement for judgement, _ in SPOILT} == set(JUDGES)
+
+
+def test_what_a_flush_has_lost_is_not_missed(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    flush(history)
+    for entry_id in [one for one in history.streams["log"] if int(one.split("-")[0]) < 13]:
+        del history.streams["log"][entry_id]
+    assert not {"lost", "returned"} & set(found(history))
 
 
 def test_what_was_refused_is_not_lost(tmp_path: Path) -> None:

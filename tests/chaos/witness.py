@@ -20,8 +20,8 @@ INBOX, BROADCAST = "inbox", "broadcast"
 class Witness(RedisStore):
     """The real store, with a journal beside it."""
 
-    def __init__(self, url: str, journal: Journal) -> None:
-        super().__init__(url, name="fabric-chaos")
+    def __init__(self, url: str, journal: Journal, **options: Any) -> None:
+        super().__init__(url, name="fabric-chaos", **options)
         self._journal = journal
         #: The newest message to all that was read.
         self.broadcast_upto = ""

@@ -75,6 +75,15 @@ def destroy_groups(scene: Scene) -> Iterator[str]:
     yield "XGROUP DESTROY"
 
 
+def flush_all(scene: Scene) -> Iterator[str]:
+    """FLUSHALL, once there is something to lose."""
+    scene.last(1, 3)
+    scene.note("flushing")
+    scene.deployment.ask("", "FLUSHALL")
+    scene.note("flushed")
+    yield "FLUSHALL"
+
+
 def fill_memory(scene: Scene) -> Iterator[str]:
     """`maxmemory` below what is in use: every write is refused."""
     ask = scene.deployment.ask

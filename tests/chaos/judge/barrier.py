@@ -36,7 +36,9 @@ def judge(evidence: Evidence) -> Iterator[str]:
     for session, found in integrations.items():
         gone, calls = departures(evidence, session), _calls(evidence, session)
         for one in found:
-            called, over = calls.get((one.leader, one.name), (0, 0))
+            if (one.leader, one.name) not in calls:
+                continue  # a call that a failover has lost: it has vanished, with all it led to
+            called, over = calls[one.leader, one.name]
             for at, agent in deeds[session]:
                 is_in = agent != one.leader and one.began < at < one.ended
                 if is_in and not between(gone.get(agent, []), called, over):

@@ -34,7 +34,10 @@ def judge(evidence: Evidence) -> Iterator[str]:
         for first, second in _meetings(sorted(found)):
             # The one with the smaller token was granted first.
             early, late = sorted((first, second), key=lambda hold: hold.token)
-            after, before = granted.get(early.token, 0), granted.get(late.token, 0)
+            grants = [granted.get(hold.token) for hold in (early, late)]
+            if [grant and grant[1] for grant in grants] != [early.agent, late.agent]:
+                continue  # a grant that a failover has lost: it has vanished, with all it led to
+            after, before = granted[early.token][0], granted[late.token][0]
             if not between(gone.get(early.agent, []), after, before):
                 yield f"{session}: {early} and {late}"
 
@@ -51,10 +54,10 @@ def _holds(agent: str, life: list[Line]) -> Iterator[Hold]:
             yield Hold(line["at"], ended, agent, line["token"], tuple(line["names"]))
 
 
-def _grants(evidence: Evidence, session: str) -> dict[int, int]:
-    """Token → log number of its grant."""
+def _grants(evidence: Evidence, session: str) -> dict[int, tuple[int, str]]:
+    """Token → log number of its grant, and to whom."""
     return {
-        entry.payload["token"]: entry.number
+        entry.payload["token"]: (entry.number, entry.fields["to"])
         for entry in evidence.log(session)
         if entry.fields.get("type") == "PROCEED" and "token" in entry.payload
     }

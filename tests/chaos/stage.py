@@ -1,0 +1,152 @@
+"""One stage of a run: processes with a directory of their own, faults, a drain, the evidence."""
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos import plan
+from tests.chaos.collect import is_empty
+from tests.chaos.deployment import AWAY, Deployment
+from tests.chaos.journal import Journal, now_ms
+from tests.chaos.probe import NotRecoveredError, Probe, Recovery
+from tests.chaos.process import PERSON, SPEAKERS, WORKERS, Fleet
+from tests.chaos.scene import Scene, Tally
+
+#: Pause between two faults of one deck, s.
+PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.5
+#: After the faults, everybody must have finished within so long, s.
+FINISH_S_MAX = 120.0
+
+
+class StartError(Exception):
+    """The fabric did not come up at all: there is nothing to try."""
+
+
+@dataclass
+class Outcome:
+    """What a run has come to, before its evidence is judged."""
+
+    tally: Tally = field(default_factory=Tally)
+    #: Point of measurement → recoveries.
+    recoveries: dict[str, list[Recovery]] = field(default_factory=dict)
+    #: What went wrong with the run itself, a line each.
+    troubles: list[str] = field(default_factory=list)
+    #: Directories of the stages, each with evidence of its own.
+    stages: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Stage:
+    """See the module. `fleet` may be that of the stage before: its workers go on."""
+
+    def __init__(
+        self, deployment: Deployment, fleet: Fleet, directory: Path, seed: int, outcome: Outcome
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.deployment = deployment
+        self.fleet = fleet
+        self.seed = seed
+        self.outcome = outcome
+        self.journal = Journal(directory / "faults.jsonl")
+        self._probe = Probe(deployment)
+        self._stop = threading.Event()
+        self._until_ms = 0.0
+        outcome.stages.append(directory)
+
+    def start(self, *kinds: str) -> None:
+        """Start every process of these kinds that does not run."""
+        for slot in self.fleet.of(*kinds):
+            if not slot.is_alive:
+                slot.start()
+
+    def trouble(self, decks: Sequence[tuple[plan.Deck, bool]], minutes: float) -> None:
+        """Play decks side by side until the time is over; those measured at least to their end."""
+        self._until_ms = now_ms() + minutes * 60_000
+        self._stop.clear()
+        (deck, _), *others = sorted(decks, key=lambda one: not one[1])
+        sides = [
+            threading.Thread(target=self._play, args=(other, f"deck {number}", False))
+            for number, (other, _) in enumerate(others)
+        ]
+        for side in sides:
+            side.start()
+        try:
+            self._play(deck, "measured", True)
+        finally:
+            self._stop.set()
+            for side in sides:
+                side.join()
+
+    def _play(self, deck: plan.Deck, name: str, is_measured: bool) -> None:
+        chance = random.Random(f"{self.seed}/{name}")
+        scene = Scene(self.deployment, self.fleet, chance, self.outcome.tally, self.journal.note)
+        decks = 0
+        for is_first, kind, fault in plan.deal(deck, chance):
+            decks += is_first
+            is_enough = decks > 1 or not is_measured
+            if self._stop.is_set() or (is_enough and now_ms() > self._until_ms):
+                return
+            self.journal.note("fault", kind=kind)
+            scene.tally.faults[kind] += 1
+            try:
+                for point in fault(scene):
+                    self.journal.note("point", point=point)
+                    if is_measured:
+                        self.measure(point)
+            except AWAY as error:
+                self.outcome.troubles.append(f"{kind}: {type(error).__name__}: {error}")
+            if is_measured:
+                self.fleet.look()
+                self._show(kind)
+            time.sleep(chance.uniform(PAUSE_S_MIN, PAUSE_S_MAX))
+
+    def measure(self, point: str) -> None:
+        """Wait until the fabric works again; note how long that took."""
+        try:
+            recovery = self._probe.recovery()
+        except NotRecoveredError as error:
+            self.outcome.troubles.append(f"after {point}: {error}")
+            return
+        times = {"answer_ms": recovery.answer_ms, "backlog_ms": recovery.backlog_ms}
+        self.journal.note("recovered", point=point, **times)
+        self.outcome.recoveries.setdefault(point, []).append(recovery)
+
+    def drain(self) -> None:
+        """The faults are over: everybody finishes, nothing is left waiting."""
+        self.fleet.look()
+        self.journal.note("finish")
+        (self.directory / "finish").touch()
+        deadline_ms = now_ms() + FINISH_S_MAX * 1000
+        for slot in self.fleet.of(*SPEAKERS):
+            code = slot.wait(max(1.0, (deadline_ms - now_ms()) / 1000))
+            if code:
+                self.outcome.troubles.append(f"{slot.name} did not finish: {code}")
+        for slot in self.fleet.of(PERSON):
+            slot.kill()
+        while not is_empty(self.deployment) and now_ms() < deadline_ms:
+            time.sleep(0.05)
+        self.fleet.remove(*SPEAKERS, PERSON)
+        self.outcome.troubles += self.fleet.fallen
+        self.fleet.fallen.clear()
+
+    def end_workers(self) -> None:
+        """SIGTERM: they end in order, and say so by their exit codes."""
+        for slot in self.fleet.of(*WORKERS):
+            code = slot.end()
+            if code:
+                self.outcome.troubles.append(f"{slot.name} did not end well: {code}")
+
+    def _show(self, kind: str) -> None:
+        """Say on a terminal how far it is."""
+        if not sys.stderr.isatty():
+            return
+        left_s = max(0.0, self._until_ms - now_ms()) / 1000
+        tally = self.outcome.tally
+        line = f"{left_s:5.0f} s left, {tally.faults.total()} faults, {tally.kills} kills: {kind}"
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
