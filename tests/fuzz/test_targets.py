@@ -3,7 +3,6 @@
 The same examples each time; `scripts/fuzz` looks for new ones, by what they reach in the code.
 """
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -110,7 +110,7 @@ def read_time(text: str) -> float:
     found = _TIME.fullmatch(text)
     if found is None:
         raise PlanError(f"no time (m:ss.mmm): {text!r}")
-    return int(found[1]) * 60 + int(found[2]) + int(found[3]) / 1000
+    return (int(found[1]) * 60_000 + int(found[2]) * 1000 + int(found[3])) / 1000
 
 
 def show_time(at_s: float) -> str:

@@ -17,7 +17,7 @@ from tests.waiting import eventually
 #: Lease time of tests in which no lease is to end, ms.
 LONG_MS = 60_000
 #: Lease time of tests in which one does, ms.
-SHORT_MS = 30
+SHORT_MS = 100
 
 ORCHESTRATORS = "orchestrators"
 
