@@ -57,6 +57,16 @@ def shared_cluster() -> Iterator[Callable[[], Cluster]]:
         yield cache(lambda: running.enter_context(Cluster(FLAVOUR_DEFAULT)))
 
 
+@pytest.fixture
+def cluster(shared_cluster: Callable[[], Cluster]) -> Cluster:
+    """An empty cluster that a test may reshard, and has to leave healthy."""
+    cluster = shared_cluster()
+    cluster.wait_healthy()
+    for node in cluster.primaries:
+        node.flush()
+    return cluster
+
+
 @pytest.fixture(scope="session")
 def shared_sentinels() -> Iterator[Callable[[], Sentinels]]:
     """The same with sentinels."""
