@@ -72,6 +72,12 @@ def test_every_field_round_trips() -> None:
     assert check(rulebook.written(Rules())) == (Rules(), [])
 
 
+def test_a_name_of_any_length_round_trips() -> None:
+    """What is shown of one in a fault is cut; what is written is not."""
+    rules = Rules(priorities={"a name in quotes " + "x" * 400: 3})
+    assert check(rulebook.written(rules)) == (rules, [])
+
+
 def test_every_field_has_its_place() -> None:
     assert sorted(PLACES) == sorted(Rules.__struct_fields__)
     assert len({*PLACES.values()}) == len(PLACES)

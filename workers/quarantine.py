@@ -8,6 +8,10 @@ from workers.handler import DefectError
 #: Time that a session with a spoilt key is left out before it is looked at again, ms.
 QUARANTINE_MS = 10_000
 
+#: Sessions left out at a time. Who is let in again too early is left out again, at the cost of one
+#: batch read twice.
+QUARANTINED_MAX = 10_000
+
 #: Bytes of the messages that may follow from one signal. One commit holds them all, and a server
 #: refuses a request of a gigabyte, whoever sends it and however often.
 CONSEQUENCE_BYTES_MAX = 33_554_432
@@ -30,7 +34,10 @@ class Quarantine:
         return len(self._sessions)
 
     def add(self, session: str, reason: str) -> None:
-        """Leave a session out."""
+        """Leave a session out; of too many the one that has been left out longest no more."""
+        self._sessions.pop(session, None)
+        if len(self._sessions) >= QUARANTINED_MAX:
+            del self._sessions[next(iter(self._sessions))]
         self._sessions[session] = (reason, 0)
 
     def reason(self, session: str) -> str:

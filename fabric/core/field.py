@@ -16,4 +16,6 @@ Names = Annotated[list[Name], Meta(max_length=LIST_ITEMS_MAX)]
 Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
+#: Any whole number that every reader can count exactly.
+Whole = Annotated[int, Meta(ge=-COUNTER_MAX, le=COUNTER_MAX)]
 Milliseconds = Count

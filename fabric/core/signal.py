@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from fabric.core.field import Count, Milliseconds, Name, Names, Percent
+from fabric.core.field import Count, Milliseconds, Name, Names, Percent, Whole
 from fabric.core.finding import Partial, Refined, Rival, Synthesized
 
 
@@ -142,7 +142,7 @@ class IntegrationRequired(Struct, frozen=True, omit_defaults=True):
     """A milestone: all agents meet at a barrier."""
 
     name: Name | None = None
-    level: int | None = None
+    level: Whole | None = None
     deadline_ms: Milliseconds | None = None
 
 
@@ -150,7 +150,7 @@ class EarlyCompletion(Struct, frozen=True):
     """Finished ahead of schedule: there is capacity."""
 
     ahead_ms: Milliseconds | None = None
-    capacity: int | None = None
+    capacity: Whole | None = None
 
 
 class Escalate(Struct, frozen=True, omit_defaults=True):

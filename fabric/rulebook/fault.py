@@ -100,14 +100,19 @@ def near(name: str, known: list[str]) -> str:
 
 def dotted(path: Path) -> str:
     """Return a path as TOML has it, list elements left out: the line tells which one."""
-    return ".".join(key(part) for part in path if isinstance(part, str))
+    return ".".join(_shown(part) for part in path if isinstance(part, str))
+
+
+def _shown(name: str) -> str:
+    quoted = key(name)
+    return quoted if quoted == name else _cut(quoted)
 
 
 def key(name: str) -> str:
     """Return a key as TOML has it, in quotes where it needs them."""
     if re.fullmatch(r"[A-Za-z0-9_-]+", name):
         return name
-    return _cut(json.dumps(name, ensure_ascii=False))
+    return json.dumps(name, ensure_ascii=False)
 
 
 def described(value: object) -> str:

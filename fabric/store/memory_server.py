@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fabric.errors import TamperedError
+from fabric.errors import ServerError, TamperedError
 from fabric.store.port import Batch
 from fabric.store.stream import Stream
 
@@ -80,7 +80,7 @@ class MemoryServer:
         elif verb == "HSET":
             self.hash(key).update(pairs)
         elif verb == "ZADD":
-            self.sorted_set(key).update({member: int(score) for score, member in pairs})
+            self.sorted_set(key).update({member: _score(score) for score, member in pairs})
         elif verb == "SET":
             self.keys[key] = ("string", arguments[0])
         else:
@@ -104,3 +104,11 @@ class MemoryServer:
 
 def _bytes(item: str | bytes | int) -> bytes:
     return item if isinstance(item, bytes) else str(item).encode()
+
+
+def _score(score: bytes) -> int:
+    """Return a member's score. The server takes none that a float cannot hold."""
+    number = int(score)
+    if abs(number) >= 2**1024:
+        raise ServerError("server: value is not a valid float")
+    return number

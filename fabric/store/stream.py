@@ -53,8 +53,11 @@ class Stream:
         return len(self.ids)
 
     def append(self, entry_id: bytes, fields: list[bytes], now_ms: int) -> bytes:
-        """Add an entry; an id that is not above the last one is replaced, as `commit.lua` does."""
-        wanted = None if entry_id == b"*" else parse_id(entry_id)
+        """Add an entry; an id that cannot be the next one is replaced, as `commit.lua` does."""
+        try:
+            wanted = None if entry_id == b"*" else parse_id(entry_id)
+        except ValueError:
+            wanted = None
         if wanted is None or wanted <= self.last:
             wanted = max((now_ms, 0), (self.last[0], self.last[1] + 1))
         self.last = wanted

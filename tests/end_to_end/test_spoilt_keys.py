@@ -114,6 +114,19 @@ def test_a_record_is_not_what_the_fabric_writes(place: Place) -> None:
 
 
 @pytest.mark.server
+def test_a_number_that_no_score_can_hold(place: Place) -> None:
+    """The server would fail on it in the middle of a commit, again and again."""
+    server, _ = place
+    name = f"spoilt-{next(_numbers)}"
+    claim = {"agent": "B", "state": "waiting", "writes": ["a"], "rank_ms": int("9" * 400)}
+    server.cli("HSET", session(name).claims, "1:B", json.dumps(claim))
+    add(server, session=name, type="INTENT", emitter="A", payload='{"writes":["a"]}')
+    settle(place)
+    (letter,) = rows(server, DEAD, **{"raw.session": name})
+    assert session(name).claims in letter["reason"]
+
+
+@pytest.mark.server
 def test_a_foreign_entry_in_the_log_stops_nothing(place: Place) -> None:
     """Beyond our numbers, our entries get ids that are none of ours; nothing is lost."""
     server, _ = place

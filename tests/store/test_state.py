@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -143,6 +144,12 @@ def test_no_records_are_a_new_session() -> None:
         (4, b"5:A", b'{"agent":"A","state":"held"}'),
         (5, b"b", b'{"state":"open","generation":1,"leader":""}'),
         (6, b"q", b'{"state":"open"}'),
+        (0, b"log", b"-1"),
+        (0, b"log", b"9" * 19),
+        (0, b"clock_ms", b"9" * 5_000),
+        (4, b"5:A", b'{"agent":"A","state":"held","writes":["a"],"rank_ms":%s}' % (b"9" * 400)),
+        (5, b"b", b'{"state":"over","generation":1,"leader":"","arrived":{"A":1%030d}}' % 0),
+        (1, b"A", b'{"status":"active","incarnation":1,"intervals":[-1%018d]}' % 0),
     ],
 )
 def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, value: bytes) -> None:
@@ -151,3 +158,14 @@ def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, va
     with pytest.raises(TamperedError) as caught:
         state.restore("s", KEYS, stored)
     assert caught.value.key == state.hashes(KEYS)[place]
+
+
+def test_a_long_number_that_an_agent_gave_is_kept() -> None:
+    """In a text, or in JSON of its own, it is no number of ours."""
+    question = b'{"state":"open","question":"9%030d","asker":"A","context":{"id":9%030d}}' % (0, 0)
+    task = b'{"content":"9%030d","status":"pending"}' % 0
+    stored = [dict(part) for part in NOTHING]
+    stored[2][b"t"], stored[6][b"q"] = task, question
+    found = state.restore("s", KEYS, stored)
+    assert msgspec.json.encode(found.escalations.records["q"]) == question
+    assert msgspec.json.encode(found.tasks.records["t"]) == task

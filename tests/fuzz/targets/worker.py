@@ -6,6 +6,10 @@ goes on. No input is a defect of the rules.
 
 from __future__ import annotations
 
+import re
+
+from msgspec import structs
+
 from fabric.client.comparison import Comparison
 from fabric.core.rules import Rules
 from fabric.errors import TamperedError
@@ -49,7 +53,7 @@ def seeds() -> list[bytes]:
 
 
 def _stored(data: bytes) -> list[bytes]:
-    work = _Work(data[0])
+    work = Work(data[0])
     for flat in entries(data[1:]):
         work.send(flat)
     spoils = [
@@ -63,7 +67,7 @@ def _stored(data: bytes) -> list[bytes]:
 
 def run(data: bytes) -> None:
     """Take entries one by one, ring timers, spoil hashes in between."""
-    work = _Work(data[0] if data else 0)
+    work = Work(data[0] if data else 0)
     for flat in entries(data[1:]):
         if flat[0] == b"spoil":
             work.spoil(flat)
@@ -79,17 +83,24 @@ def run(data: bytes) -> None:
     assert not report.differences, report.differences[0]
 
 
-class _Work:
+def is_id(value: bytes) -> bool:
+    """Say whether a stream takes bytes as an entry's id."""
+    return re.fullmatch(rb"[0-9]{1,18}-[0-9]{1,18}", value) is not None
+
+
+class Work:
     """An orchestrator, its store, and a clock that a second moves on with each input."""
 
     def __init__(self, choice: int) -> None:
         self.now_ms = START_MS
         self.store = MemoryStore(lambda: self.now_ms)
-        rules = EAGER if choice % 2 else Rules()
+        # Without its hook: no program is to be run here.
+        rules = structs.replace(EAGER, hook=()) if choice % 2 else Rules()
         self.orchestrator = Orchestrator(self.store, PARTITION, rules, _SETTINGS)
         self.is_spoilt = False
 
     def spoil(self, flat: list[bytes]) -> None:
+        """Write into one of the session's hashes, as anybody can."""
         key = _HASHES.get(flat[1])
         if key is not None:
             self.is_spoilt = True
@@ -97,10 +108,12 @@ class _Work:
             self.orchestrator.forget()
 
     def send(self, flat: list[bytes]) -> None:
+        """Let an entry come in."""
         self.now_ms += 1_000
         self._take([(b"%d-0" % self.now_ms, flat)], [])
 
     def ring(self, member: bytes) -> None:
+        """Let a timer be due."""
         self.now_ms += 1_000
         self._take([], [member])
 

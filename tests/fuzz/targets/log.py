@@ -1,0 +1,103 @@
+"""A session's log written by hand: shown, replayed and asked why, or named as diverged.
+
+Nothing in it moves a terminal, and no entry is too long a line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from fabric.cli.tail import _document, _words
+from fabric.cli.why import words
+from fabric.client.replay import rebuild
+from fabric.client.why.chronicle import Chronicle
+from fabric.client.why.explanation import why
+from fabric.errors import DivergedError, NotFoundError
+from fabric.store.memory import MemoryStore
+from fabric.wire.grouping import Grouping
+from fabric.wire.row import CELL_CHARS_MAX
+from fabric.wire.timeline import Timeline
+from tests.fuzz.drive import done
+from tests.fuzz.frame import entries, packed
+from tests.fuzz.targets import ingress, worker
+from tests.fuzz.targets.worker import KEYS
+from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    *(*FRAME, *FIELDS, *TYPES, b"kind", b"signal", b"derived", b"directive", b"refused", b"rules"),
+    *(
+        b"ms",
+        b"cause",
+        b"to",
+        b"from",
+        b"code",
+        b"reason",
+        b"timer",
+        b"RESUME",
+        b"PROCEED",
+        b"WAIT",
+    ),
+    *(b"PAUSE", b"NUDGE", b"ASSIGN", b"CANCEL", b"DECISION", b"NOTICE", b"TIMER", b"RULES", b"id"),
+    *NASTY,
+]
+
+#: What controls a terminal: C0 and C1, DEL. JSON is for programs: all else stands as it is.
+_MOVES = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+#: Agents that are asked about.
+_ASKED = ("A", "B", "*", "")
+
+
+def seeds() -> list[bytes]:
+    """Return the logs that a worker writes of the sessions of another target."""
+    found = []
+    for data in ingress.seeds():
+        work = worker.Work(data[0])
+        for flat in entries(data[1:]):
+            work.send(flat)
+        log = done(work.store.entries(KEYS.log, b"-", b"+", 1_000))
+        found.append(packed([[b"id", entry_id, *flat] for entry_id, flat in log]))
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def run(data: bytes) -> None:
+    """Put entries into a log, and read it in every way there is."""
+    store = MemoryStore(lambda: 1)
+    stream = store.data.stream(KEYS.log)
+    for number, flat in enumerate(entries(data), 1):
+        entry_id = b"%d-0" % number
+        if flat[0] == b"id" and len(flat) > 2 and worker.is_id(flat[1]):
+            entry_id, flat = flat[1], flat[2:]
+        stream.append(entry_id, flat, 1)
+    log = done(store.entries(KEYS.log, b"-", b"+", 1_000))
+    _show(log)
+    for name in _ASKED:
+        try:
+            answer = done(why(store, KEYS, name))
+            assert all(line.isprintable() for line in words(answer))
+        except (DivergedError, NotFoundError) as error:
+            assert len(str(error)) < 5_000
+    try:
+        assert done(rebuild(store, KEYS)).log
+    except (DivergedError, NotFoundError) as error:
+        assert len(str(error)) < 5_000
+    chronicle = Chronicle()
+    for entry in log:
+        chronicle.take(entry)
+    for name in _ASKED:
+        assert all(fact.words.isprintable() for fact in chronicle.history(name))
+
+
+def _show(log: list[tuple[bytes, list[bytes]]]) -> None:
+    timeline, grouping = Timeline(), Grouping()
+    rows = [row for entry in log if (row := timeline.row(*entry)) is not None]
+    for row in [*rows, *grouping.feed(rows), *grouping.flush()]:
+        line = _words(row, 0)
+        assert line.isprintable(), line
+        assert len(line) < 5 * CELL_CHARS_MAX
+    for entry in log:
+        line = _document(entry)
+        assert json.loads(line)
+        assert not _MOVES.search(line), line

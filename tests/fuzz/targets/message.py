@@ -1,0 +1,67 @@
+"""What stands in an inbox, a broadcast stream or among the dead letters, whoever put it there.
+
+Each is shown, on one line and as JSON; and a dead letter gives back the entry that it holds, or
+says that it holds none.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fabric.cli import dead as shown
+from fabric.cli.inbox import _json, _words
+from fabric.client.dead import DeadLetters
+from fabric.client.inbox import Inbox
+from fabric.errors import NotAllowedError, TamperedError
+from fabric.store.memory import MemoryStore
+from fabric.wire import record
+from tests.fuzz.drive import collected, done
+from tests.fuzz.frame import entries, packed
+from tests.fuzz.targets.worker import KEYS, PARTITION
+from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    *(*FRAME, *FIELDS, *TYPES, b"from", b"cause", b"code", b"reason", b"source", b"id", b"raw"),
+    *(b"raw.type", b"raw.session", b"raw.payload", b"raw.seq", b"hops", *NASTY),
+]
+
+
+def seeds() -> list[bytes]:
+    """Return messages, and letters, as the fabric writes them."""
+    refused = [b"type", b"NONSENSE", b"session", b"s", b"payload", b"{}"]
+    many = [b"x", b"1"] * 70
+    letters = [
+        record.dead(fields, "TYPE", "why not", PARTITION.signals, b"5-0")
+        for fields in (refused, [], many)
+    ]
+    return [
+        packed([["type", "RESUME", "from", "", "stream", "", "cause", "3-0", "payload", "{}"]]),
+        packed([["type", "BLOCKED", "from", "B", "payload", '{"on":"x"}', "hops", "2"], *letters]),
+        packed(letters),
+    ]
+
+
+def run(data: bytes) -> None:
+    """Read entries as messages, then as dead letters."""
+    store = MemoryStore(lambda: 1)
+    for number, flat in enumerate(entries(data), 1):
+        for key in (KEYS.inbox("A"), KEYS.broadcast, PARTITION.dead):
+            store.data.stream(key).append(b"%d-1" % number, flat, 1)
+    inbox = Inbox(store, KEYS, "A")
+    for messages, _ in collected(inbox.pages([b"0-0", b"0-0"])):
+        for message in messages:
+            assert _words(message).isprintable()
+            assert json.loads(_json(message))["id"] == message.id
+    letters = DeadLetters(store, 1)
+    try:
+        for letter in collected(letters.newest()):
+            assert letter.ms >= 0
+            assert shown._row(letters, letter)
+            done(letters.find([letter.id]))
+            try:
+                letters._reader(letter)
+            except NotAllowedError:
+                continue
+    except TamperedError as error:
+        assert PARTITION.dead in str(error)

@@ -1,0 +1,72 @@
+"""Places that people and others write: stored cursors, `--since`, `--until`, ids of dead letters.
+
+What is accepted is an id that every server takes.
+"""
+
+from __future__ import annotations
+
+import click
+
+from fabric.cli.inbox import _log_id
+from fabric.client.dead import DeadLetters
+from fabric.client.mailbox import parse_cursor
+from fabric.client.replay import until
+from fabric.errors import CallerError, NotFoundError
+from fabric.store.memory import MemoryStore
+from fabric.store.stream import SEQUENCE_MAX
+from tests.fuzz.drive import done
+from tests.fuzz.word import NASTY
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    b"0-0",
+    b"12-3",
+    b" ",
+    b"18446744073709551615-18446744073709551615",
+    b"-",
+    b":",
+    b"/",
+    *NASTY,
+]
+
+_OPTION = click.Option(["--since"])
+_CONTEXT = click.Context(click.Command("fuzz"))
+
+
+def seeds() -> list[bytes]:
+    """Return places of each kind."""
+    return [b"12-0 3-1", b"7", b"7-2", b"1:05", b"2025-12-30T19:30:00Z", b"0/17-1", b"9-9 9"]
+
+
+def run(data: bytes) -> None:
+    """Read a place in each way there is."""
+    for entry_id in parse_cursor(data):
+        _check(entry_id)
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        since = _log_id(_CONTEXT, _OPTION, text)
+    except click.BadParameter as error:
+        assert len(str(error)) < 3 * len(data) + 1_000
+    else:
+        assert since is not None
+        _check(since)
+    try:
+        stop = until(text)
+    except CallerError as error:
+        assert len(str(error)) < 6 * len(data) + 1_000
+    else:
+        assert stop.is_before(2**53, 2**53, 0) in (True, False)
+    try:
+        done(DeadLetters(MemoryStore(lambda: 1), 2).find([text]))
+    except (CallerError, NotFoundError) as error:
+        assert len(str(error)) < 3 * len(data) + 1_000
+
+
+def _check(entry_id: bytes) -> None:
+    """See that an id is one that a server takes: two numbers of 64 bits, or one."""
+    assert entry_id.isascii()
+    parts = entry_id.split(b"-")
+    assert 1 <= len(parts) <= 2, entry_id
+    for part in parts:
+        assert part.isdigit(), entry_id
+        assert int(part) <= SEQUENCE_MAX, entry_id

@@ -1,0 +1,65 @@
+"""Text from outside, as it is shown: nothing of it moves a terminal or leaves its place."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from fabric.cli.output import plain, table
+from fabric.client.why.scene import line
+from fabric.core.record import Task
+from fabric.wire import complaint, markdown
+from fabric.wire.printable import printable, shortened
+from fabric.wire.row import cell, listed
+from fabric.wire.todo import todo
+from tests.fuzz.word import NASTY
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    b"`",
+    b"|",
+    b"\\",
+    b"```",
+    b"<b>",
+    b"](",
+    b"http://",
+    b"www.",
+    b"\n# ",
+    b"1. ",
+    b"_",
+    *NASTY,
+]
+
+
+def seeds() -> list[bytes]:
+    """Return texts that people write."""
+    return [
+        b"Review `auth` module",
+        "naïve | text\nwith [links](x) and www.x.y, über_all".encode(),
+        b"# heading\n* item `` ` ``\n<script>",
+    ]
+
+
+def run(data: bytes) -> None:
+    """Show a text in every way there is."""
+    _look(data.decode("utf-8", "surrogateescape"))
+    with suppress(UnicodeDecodeError):
+        _look(data.decode("utf-8", "surrogatepass"))
+
+
+def _look(text: str) -> None:
+    lines = [
+        *(markdown.text(text), markdown.prose(text), markdown.code(text), plain(text), cell(text)),
+        *(line(text), printable(text), complaint.shown(text), complaint.named(text)),
+        *markdown.block(text.split("\n"), "x"),
+        *markdown.table(["a"], [[markdown.code(text)], [markdown.text(text)]]),
+        *table(["a", "b"], [[text, "x"]]),
+        shortened(printable(text), 20),
+        listed([cell(text)] * 3),
+    ]
+    for one in lines:
+        assert one.isprintable(), one
+    fence, *inside, last = markdown.block(text.split("\n"))
+    assert not any(one.startswith(fence) for one in inside)
+    assert last == fence
+    assert len(markdown.code(text)) <= 10 * len(text) * 2 + 4
+    assert todo(Task(text, "pending"))["content"] == text

@@ -1,0 +1,99 @@
+"""Results through a synthesizer, on a store that somebody may have spoilt.
+
+It names what is not ours and goes on; nothing else stops it. Where nothing was spoilt, no input
+is a defect, and the patches it has written give the document.
+"""
+
+from __future__ import annotations
+
+from fabric.client.synthesis import read, read_at
+from fabric.core.rules import Rules
+from fabric.errors import TamperedError
+from fabric.settings import Settings
+from fabric.store.keys import SYNTHESIZERS, Namespace
+from fabric.store.memory import MemoryStore
+from fabric.wire.outline import outline
+from tests.core.history import START_MS
+from tests.fuzz.drive import done
+from tests.fuzz.frame import entries, hashed, packed
+from tests.fuzz.targets import result, synthesis
+from tests.fuzz.word import FRAME, NASTY
+from workers.handler import DefectError
+from workers.synthesizer import Synthesizer
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [*FRAME, *result.WORDS, *synthesis.WORDS, b"spoil", b"ring", b"index", b"sweep:", *NASTY]
+
+PARTITION = Namespace().partition(0)
+KEYS = PARTITION.session("demo")
+_SETTINGS = Settings.model_construct(sessions_cached_max=2)
+
+
+def seeds() -> list[bytes]:
+    """Return the streams of the other target, and hashes that were written before."""
+    streams = [data[1:] for data in result.seeds()]
+    spoilt = [b"spoil\x1f\x1f" + data.split(b"\x1e")[0] for data in synthesis.seeds()]
+    asked = packed([[b"ring", b"demo:sweep:A"], [b"index", b"A", b"findings:port", b""]])
+    return [*streams, *(b"\x1e".join([first, asked, *streams[:2]]) for first in spoilt)]
+
+
+def run(data: bytes) -> None:
+    """Take entries one by one; spoil the hash or the index, ring timers, in between."""
+    work = _Work()
+    for flat in entries(data):
+        if flat[0] == b"spoil":
+            work.spoil(KEYS.synthesis, hashed(flat[2:]))
+        elif flat[0] == b"index":
+            agent = flat[1].decode("utf-8", "replace")
+            work.index(KEYS.said(agent), flat[2:])
+        elif flat[0] == b"ring":
+            work.take([], [flat[1]])
+        else:
+            work.take([(b"%d-0" % work.now_ms, flat)], [])
+    for member in sorted(work.store.data.sorted_set(PARTITION.timers(SYNTHESIZERS))):
+        work.take([], [member])
+    if not work.is_spoilt and work.store.data.kind(KEYS.revisions):
+        found = done(read(work.store, KEYS))
+        assert done(read_at(work.store, KEYS, found.revision)).document == found.document
+        assert outline(found, "demo")
+
+
+class _Work:
+    """A synthesizer, its store, and a clock that a second moves on with each input."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+        self.store = MemoryStore(lambda: self.now_ms)
+        self.synthesizer = Synthesizer(self.store, PARTITION, Rules(), _SETTINGS, {})
+        self.is_spoilt = False
+
+    def spoil(self, key: str, fields: dict[bytes, bytes]) -> None:
+        self.is_spoilt = True
+        self.store.data.hash(key).update(fields)
+        self.synthesizer.forget()
+
+    def index(self, key: str, names: list[bytes]) -> None:
+        self.is_spoilt = True
+        self.store.data.sorted_set(key).update(dict.fromkeys(names, 0))
+
+    def take(self, results: list[tuple[bytes, list[bytes]]], timers: list[bytes]) -> None:
+        """Decide as the loop does; what it lets pass, passes here."""
+        self.now_ms += 1_000
+        for _ in range(3):
+            try:
+                inputs = done(self.synthesizer.prepare(results))
+                inputs += done(self.synthesizer.alarms(timers))
+                if not inputs:
+                    return
+                decided = self.synthesizer.decide(inputs, self.now_ms)
+            except TamperedError as error:
+                assert self.is_spoilt, error
+                assert self.synthesizer.quarantine(error.key, str(error))
+                self.synthesizer.forget()
+            except DefectError as error:
+                assert self.is_spoilt, error.__cause__
+                self.synthesizer.forget()
+            else:
+                self.store.data.apply(decided.batch, self.now_ms)
+                return
+        raise AssertionError("what is left out is met again and again")

@@ -1,0 +1,173 @@
+"""What a worker holds in memory stays within its bounds, whatever comes in and for how long."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from fabric.core import barriers, conflicts, escalation, question
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.errors import TamperedError
+from fabric.settings import Settings
+from fabric.store.keys import SYNTHESIZERS, Namespace
+from fabric.store.memory import MemoryStore
+from fabric.wire import entry, record
+from tests.core.history import written
+from tests.fuzz.drive import done
+from tests.workers import hostile
+from workers import quarantine, syntheses
+from workers.handler import DefectError
+from workers.orchestrator import Orchestrator
+from workers.synthesizer import Synthesizer
+
+PARTITION = Namespace().partition(0)
+SESSIONS_MAX = 20
+BATCH = 100
+
+#: Small, so that a few thousand signals fill everything that can be filled.
+RULES = Rules(agents_max=60, dependencies_max=70, tasks_max=20, silence_ms_max=20_000)
+CLAIMS_MAX = ESCALATIONS_MAX = 80
+BARRIERS_MAX = 30
+
+LENGTHS = [3_000, pytest.param(100_000, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that a short run runs into."""
+    monkeypatch.setattr(conflicts, "SESSION_CLAIMS_MAX", CLAIMS_MAX)
+    monkeypatch.setattr(escalation, "SESSION_ESCALATIONS_MAX", ESCALATIONS_MAX)
+    monkeypatch.setattr(question, "SESSION_ESCALATIONS_MAX", ESCALATIONS_MAX)
+    monkeypatch.setattr(barriers, "SESSION_BARRIERS_MAX", BARRIERS_MAX)
+    monkeypatch.setattr(entry, "_NAMES_MAX", 500)
+    monkeypatch.setattr(entry, "_SHAPES_MAX", 50)
+    entry._names.clear()
+    entry._sessions.clear()
+    entry._shapes.clear()
+
+
+class Work:
+    """A handler that is given batches, and a server that keeps no stream: only what is read."""
+
+    def __init__(self, timers: str) -> None:
+        self.now_ms = 1_767_123_000_000
+        self.store = MemoryStore(lambda: self.now_ms)
+        self.handler: Any = None
+        self._timers = timers
+
+    def take(self, flats: Iterable[list[bytes]]) -> None:
+        """Give it a batch of entries, then the timers that are due."""
+        entries = []
+        for flat in flats:
+            self.now_ms += 37
+            entries.append((b"%d-0" % self.now_ms, flat))
+        self._decide(done(self.handler.prepare(entries)))
+        due = self.store.data.sorted_set(self._timers)
+        members = sorted(member for member, at in due.items() if at <= self.now_ms)[:BATCH]
+        self._decide(done(self.handler.alarms(members)))
+        for key in [key for key, (kind, _) in self.store.data.keys.items() if kind == "stream"]:
+            del self.store.data.keys[key]
+
+    def _decide(self, inputs: list[Any]) -> None:
+        while inputs:
+            decided = self.handler.decide(inputs, self.now_ms)
+            self.store.data.apply(decided.batch, self.now_ms)
+            inputs = inputs[decided.taken :]
+
+
+def batches(flats: Iterable[list[bytes]]) -> Iterable[list[list[bytes]]]:
+    waiting = []
+    for flat in flats:
+        waiting.append(flat)
+        if len(waiting) == BATCH:
+            yield waiting
+            waiting = []
+
+
+def check(session: Session) -> None:
+    """Every table of a session within its bound."""
+    assert len(session.agents) <= RULES.agents_max
+    assert len(session.dependencies) <= RULES.dependencies_max
+    assert len(session.tasks) <= RULES.tasks_max
+    assert len(session.claims) <= CLAIMS_MAX
+    assert len(session.escalations) <= ESCALATIONS_MAX
+    assert len(session.barriers) <= BARRIERS_MAX
+    resources = {r for c in session.claims.records.values() for r in [*c.writes, *c.reads]}
+    assert len(session.shown) <= 2 * len(resources) + BARRIERS_MAX
+    assert len(session.deadlocks) <= ESCALATIONS_MAX
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_an_orchestrator_under_a_hostile_stream(length: int) -> None:
+    work = Work(PARTITION.deadlines)
+    settings = Settings.model_construct(sessions_cached_max=SESSIONS_MAX)
+    handler = work.handler = Orchestrator(work.store, PARTITION, RULES, settings)
+    sizes: list[int] = []
+    for batch in batches(hostile.entries(length, seed=7)):
+        work.take(batch)
+        # A batch can be of as many sessions as it has signals.
+        assert len(handler._sessions) <= max(SESSIONS_MAX, BATCH)
+        assert handler._keys.keys() == handler._sessions.keys()
+        assert not handler._defects
+        assert not handler._quarantined
+        assert max(map(len, (entry._names, entry._sessions))) <= 500
+        assert len(entry._shapes) <= 50
+        if hostile.CROWDED in handler._sessions:
+            crowded = handler._sessions[hostile.CROWDED]
+            check(crowded)
+            sizes.append(len(written(crowded)))
+    for kept in (record.signal_form, record.refusal_form):
+        assert kept.cache_info().currsize <= 1_000
+    # Once all tables are full, nothing in them grows any more.
+    third = len(sizes) // 3
+    assert max(sizes[2 * third :]) <= 1.3 * max(sizes[third : 2 * third])
+    assert len(crowded.agents) == RULES.agents_max
+    assert len(crowded.dependencies) == RULES.dependencies_max
+    assert len(crowded.tasks) == RULES.tasks_max
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_synthesizer_under_a_hostile_stream(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syntheses, "CACHED_BYTES_MAX", 100_000)
+    work = Work(PARTITION.timers(SYNTHESIZERS))
+    settings = Settings.model_construct(sessions_cached_max=SESSIONS_MAX)
+    handler = work.handler = Synthesizer(work.store, PARTITION, RULES, settings, {})
+    known = handler._syntheses
+    for batch in batches(hostile.results(length, seed=7)):
+        work.take(batch)
+        # What a commit under way has changed stays: that of one batch, and of its timers.
+        assert len(known._sessions) <= SESSIONS_MAX + 2 * BATCH
+        kept = [msgspec.json.encode(one.records) for one in known._sessions.values()]
+        assert sum(map(len, kept)) <= 1_000_000
+        assert not handler._defects
+        assert not any(one.dirty or one.changed for one in known._sessions.values())
+    assert len(known._sessions) > SESSIONS_MAX // 2
+
+
+def test_spoilt_sessions_are_left_out_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "QUARANTINED_MAX", 5)
+    work = Work(PARTITION.deadlines)
+    settings = Settings.model_construct(sessions_cached_max=SESSIONS_MAX)
+    handler = Orchestrator(work.store, PARTITION, RULES, settings)
+    for number in range(50):
+        name = f"session-{number}"
+        work.store.data.hash(PARTITION.session(name).agents)[b"A"] = b"spoilt"
+        signal = [b"session", name.encode(), b"emitter", b"A", b"type", b"HEARTBEAT"]
+        with pytest.raises(TamperedError) as caught:
+            done(handler.prepare([(b"1-0", signal)]))
+        assert handler.quarantine(caught.value.key, str(caught.value))
+        handler.forget()
+        assert name in handler._quarantined
+        assert len(handler._quarantined) <= 5
+        assert not handler._keys
+
+
+def test_defects_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "DEFECTS_MAX", 5)
+    defects = quarantine.Defects()
+    for number in range(50):
+        defects.note(b"%d-0" % number, DefectError())
+        assert b"%d-0" % number in defects
+        assert len(defects) <= 5
