@@ -67,35 +67,40 @@ class Sentinels(Sentinel):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call] # untyped, as above
-        self._turn = asyncio.Lock()
-        self._count = 0
+        self._asking: asyncio.Task[tuple[str, int]] | None = None
         self._answer: tuple[str, int] | None = None
         self.way: Way | None = None
         self._watching: asyncio.Task[None] | None = None
         self._service = ""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Return the primary's host and port. Raises MasterNotFoundError."""
-        before = self._count
-        async with self._turn:
-            if self._count != before and self._answer:  # somebody was told while we waited
-                return self._answer
-            try:
-                found: Any = await super().discover_master(service_name)
-            except MasterNotFoundError as error:
-                shut = ", and one does not let us in" if "Authentication" in str(error) else ""
-                raise MasterNotFoundError(
-                    f"the sentinels name no primary of {service_name} at the moment{shut}"
-                ) from None
-            host, port = found
-            if self._answer not in (None, (host, port)) and self.way is not None:
-                self.way.changes += 1
-            self._answer = (host, port)
-            self._count += 1
-            if self._watching is None:
-                self._service = service_name
-                self._watching = asyncio.create_task(self._watch())
-            return self._answer
+        """Return the primary's host and port. Raises MasterNotFoundError.
+
+        The asking is a task of its own. The driver waits for the sentinels by `asyncio.wait_for`,
+        which before Python 3.12 forgets a cancellation that comes as the waiting ends: who was
+        cancelled would go on.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(service_name))
+        found = await asyncio.shield(self._asking)
+        if self._watching is None:
+            self._service = service_name
+            self._watching = asyncio.create_task(self._watch())
+        return found
+
+    async def _ask(self, service_name: str) -> tuple[str, int]:
+        try:
+            found: Any = await super().discover_master(service_name)
+        except MasterNotFoundError as error:
+            shut = ", and one does not let us in" if "Authentication" in str(error) else ""
+            raise MasterNotFoundError(
+                f"the sentinels name no primary of {service_name} at the moment{shut}"
+            ) from None
+        host, port = found
+        if self._answer not in (None, (host, port)) and self.way is not None:
+            self.way.changes += 1
+        self._answer = (host, port)
+        return self._answer
 
     async def _watch(self) -> None:
         """Find out that another server has become the primary, for who has no reason to ask."""
@@ -107,10 +112,11 @@ class Sentinels(Sentinel):
 
     async def aclose(self) -> None:
         """Close all connections to sentinels."""
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        left = [task for task in (self._watching, self._asking) if task is not None]
+        self._watching = self._asking = None
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         for sentinel in self.sentinels:
             await sentinel.aclose()
 
