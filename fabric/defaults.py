@@ -23,6 +23,9 @@ NAMESPACE_CHARS_MAX = 64
 #: Shards of sessions, fixed when a namespace is first used: one is right for one server.
 PARTITIONS = 1
 
+#: Each partition is looked at by whoever looks at all of the namespace.
+PARTITIONS_MAX = 1_024
+
 #: Signals that may wait in one partition's ingress before emitters are held back.
 INGRESS_MAX = 100_000
 

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     agent: str | None = None
     stream: str | None = None
 
-    partitions: int = Field(defaults.PARTITIONS, ge=1, le=1024)
+    partitions: int = Field(defaults.PARTITIONS, ge=1, le=defaults.PARTITIONS_MAX)
     #: Time after which a dead replica's partitions go to another. Short: a quick take-over; long:
     #: a slow server or a busy host is not taken for dead.
     lease_ms: int = Field(5_000, ge=200, le=600_000)

@@ -9,6 +9,7 @@ from fabric.errors import TamperedError, UnseededError, UnsupportedServerError
 from fabric.store import connection, member, scripts
 from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.number import partitions, whole
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
 
@@ -67,9 +68,7 @@ class RedisStore:
                 f"namespace {self.namespace.name} has keys of layout {schema[:20]!r}, this version "
                 f"knows {SCHEMA!r}: use the version that wrote it, or another namespace"
             )
-        if not stored.isdigit() or int(stored) < 1:
-            raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
-        return int(stored)
+        return partitions(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""
@@ -127,7 +126,7 @@ class RedisStore:
             channel,
             (names.lease(group), names.source(group)),
             group,
-            int(remembered) if remembered.isdigit() else 0,
+            whole(remembered) or 0,
         )
         # Outside the script, for it lies in another slot; the next loss starts above it.
         await channel.call("HSET", self.namespace.meta, seeded, epoch)
