@@ -25,6 +25,9 @@ NAMESPACE_CHARS_MAX = 64
 PARTITIONS = 1
 PARTITIONS_CLUSTER = 64
 
+#: Each partition is looked at by whoever looks at all of the namespace.
+PARTITIONS_MAX = 1_024
+
 #: Signals that may wait in one partition's ingress before emitters are held back.
 INGRESS_MAX = 100_000
 

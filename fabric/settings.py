@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     stream: str | None = None
 
     #: None: as many as are right for the server, 1 or (on a cluster) 64.
-    partitions: int | None = Field(None, ge=1, le=1024)
+    partitions: int | None = Field(None, ge=1, le=defaults.PARTITIONS_MAX)
     #: Time after which a dead replica's partitions go to another. Short: a quick take-over; long:
     #: a slow server or a busy host is not taken for dead.
     lease_ms: int = Field(5_000, ge=200, le=600_000)

@@ -15,6 +15,7 @@ from fabric.client.log import pages
 from fabric.client.outage import outlast
 from fabric.client.session import PAGE, Session
 from fabric.store.keys import SessionKeys
+from fabric.store.number import whole
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.wire.grouping import Grouping
 from fabric.wire.row import Row
@@ -98,7 +99,7 @@ async def _timeline(
     if after != BEGINNING:
         agents = await Session(connection.store, keys).agents()
         streams = {name: agent.stream for name, agent in agents.items()}
-    return Timeline(streams), int(opened) if opened and opened.isdigit() else None
+    return Timeline(streams), whole(opened)
 
 
 def _words(row: Row, opened_ms: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
+from fabric.store.number import whole
 from fabric.store.port import ClientStore
 
 GROUPS = (ORCHESTRATORS, SYNTHESIZERS)
@@ -71,4 +72,4 @@ async def _holder(store: ClientStore, names: Partition, group: str) -> Holder | 
 
 
 def _number(value: bytes | None) -> int:
-    return int(value) if value and value.isdigit() else 0
+    return whole(value) or 0

@@ -10,10 +10,11 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fabric.defaults import PARTITIONS
-from fabric.errors import FencedError, OverloadedError, TamperedError, UnseededError
+from fabric.errors import FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.member import decoded
 from fabric.store.memory_server import MemoryServer
+from fabric.store.number import partitions
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
 from fabric.store.stream import check_entries, parse_id
 
@@ -38,9 +39,7 @@ class MemoryStore:
         """See WorkerStore."""
         key = self.namespace.meta
         stored = self.data.hash(key).setdefault(b"partitions", b"%d" % (default or PARTITIONS))
-        if not stored.isdigit() or int(stored) < 1:
-            raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
-        return int(stored)
+        return partitions(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from fabric.errors import TamperedError, UnseededError, UnsupportedServerError
+from fabric.errors import UnseededError, UnsupportedServerError
 from fabric.store import member, scripts
 from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS
+from fabric.store.number import partitions, whole
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
 from fabric.store.switchboard import EMITS, Switchboard
@@ -38,9 +39,7 @@ class RedisStore(Switchboard):
                 f"namespace {self.namespace.name} has keys of layout {schema[:20]!r}, this version "
                 f"knows {SCHEMA!r}: use the version that wrote it, or another namespace"
             )
-        if not stored.isdigit() or int(stored) < 1:
-            raise TamperedError(key, f"hash with partitions={stored!r}", "whole number there")
-        return int(stored)
+        return partitions(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""
@@ -97,9 +96,9 @@ class RedisStore(Switchboard):
         names = self.namespace.partition(partition)
         meta, seeded = self.namespace.meta, f"seeded:{group}:{partition}"
         about, keys = self._channel(at=meta), (names.lease(group), names.source(group))
-        stored = await about.call("HGET", meta, seeded) or b""
+        began = whole(await about.call("HGET", meta, seeded) or b"")
         # Above all that can have been handed out, also when the clock was put back meanwhile.
-        remembered = int(stored) + TAKE_OVERS_MAX if stored.isdigit() else 0
+        remembered = began + TAKE_OVERS_MAX if began else 0
         epoch, _ = await scripts.reseed(
             self._channel(at=keys[0]),
             keys,

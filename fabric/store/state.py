@@ -14,16 +14,13 @@ from fabric.core.session import Session, Table
 from fabric.errors import TamperedError
 from fabric.store import projection
 from fabric.store.keys import SessionKeys
+from fabric.store.number import NUMBER_LIMIT, whole
 from fabric.store.port import Batch
 
 #: Fields written by one HSET: Lua passes at most some 8,000 arguments on.
 FIELDS_MAX = 1_000
 
-#: No number of ours comes near it: times in ms have 13 digits, with the worth of a priority 17.
-#: Beyond a float's range the server fails on it as a score, in the middle of a commit.
-NUMBER_LIMIT = 10**18
-
-#: May be such a number; or a text.
+#: May be a number that is none of ours; or a text.
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 R = TypeVar("R", bound=Struct)
@@ -50,14 +47,13 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
     Raises TamperedError, naming the key, when a field is not what the fabric writes.
     """
     meta, agents, tasks, dependencies, claims, barriers, escalations = stored
-    try:
-        log, clock_ms, opened_ms, token = (
-            int(meta.get(field, b"0")) for field in (b"log", b"clock_ms", b"opened_ms", b"token")
-        )
-        if not all(0 <= number < NUMBER_LIMIT for number in (log, clock_ms, opened_ms, token)):
-            raise ValueError("out of range")
-    except ValueError:
-        raise TamperedError(keys.meta, "hash with a field that is no number", "hash") from None
+    counts: list[int] = []
+    for field in (b"log", b"clock_ms", b"opened_ms", b"token"):
+        number = whole(meta.get(field, b"0"))
+        if number is None:
+            raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
+        counts.append(number)
+    log, clock_ms, opened_ms, token = counts
     session = Session(
         name,
         log=log,
@@ -121,19 +117,24 @@ def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R
         decode = msgspec.json.Decoder(kind).decode
         records = {name.decode(): decode(value) for name, value in stored.items()}
         for record, value in zip(records.values(), stored.values(), strict=True):
-            if _LONG_NUMBER.search(value):
-                _check_numbers(msgspec.structs.astuple(record))
+            check_numbers(record, value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TamperedError(key, f"hash with a foreign field ({error})", "hash") from None
     return records
 
 
-def _check_numbers(values: Iterable[Any]) -> None:
-    """Refuse numbers that are none of ours. What agents give as JSON is kept raw, and passes."""
+def check_numbers(record: Struct, raw: bytes) -> None:
+    """Refuse a record with numbers that are none of ours. Raises ValueError."""
+    if _LONG_NUMBER.search(raw):
+        _check(msgspec.structs.astuple(record))
+
+
+def _check(values: Iterable[Any]) -> None:
+    # What agents give as JSON is kept raw: it may hold any number.
     for value in values:
         if isinstance(value, dict):
-            _check_numbers(value.values())
+            _check(value.values())
         elif isinstance(value, list):
-            _check_numbers(value)
+            _check(value)
         elif isinstance(value, int) and abs(value) >= NUMBER_LIMIT:
             raise ValueError("a number beyond 18 digits")

@@ -15,8 +15,11 @@ import msgspec
 from fabric.core.record import Agent, Barrier, BarrierState, Claim, Dependency, Escalation, Task
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import Complete
+from fabric.defaults import PARTITIONS_MAX
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
+from fabric.store.number import whole
 from fabric.store.redis import SCHEMA
+from fabric.store.state import check_numbers
 from fabric.store.stream import parse_id
 from fabric.store.synthesis import DECODERS
 
@@ -44,13 +47,13 @@ def is_epoch(value: bytes | None) -> bool:
 
 
 def _number(_: bytes, value: bytes) -> None:
-    if not value.isdigit():
-        raise ValueError("not a whole number")
+    if whole(value) is None:
+        raise ValueError("not a whole number, or none of ours")
 
 
 def _record(kind: type[msgspec.Struct]) -> Judge:
     decode = msgspec.json.Decoder(kind).decode
-    return lambda _, value: decode(value)
+    return lambda _, value: check_numbers(decode(value), value)
 
 
 def _counter(field: bytes, value: bytes) -> None:
@@ -97,8 +100,8 @@ def _meta(field: bytes, value: bytes) -> None:
         if value.decode() != SCHEMA:
             raise ValueError(f"this version writes layout {SCHEMA} only")
     elif field == b"partitions":
-        if not value.isdigit() or not int(value):
-            raise ValueError("not a number of partitions")
+        if not whole(value, PARTITIONS_MAX + 1):
+            raise ValueError(f"not a number of partitions, 1 to {PARTITIONS_MAX}")
     elif re.fullmatch(rb"seeded:(orchestrators|synthesizers):\d+", field):
         _number(field, value)
     else:

@@ -11,6 +11,7 @@ from fabric.errors import TamperedError
 from fabric.store.inspect.diagnosis import Finding, Level
 from fabric.store.inspect.shape import is_epoch
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.number import whole
 from fabric.store.port import BEGINNING
 from fabric.store.redis import RedisStore
 
@@ -125,7 +126,7 @@ async def _states(
                 yield number, _State.UNSEEDED, "", 0
                 continue
             now_ms = int(seconds) * 1000 + int(micros) // 1000
-            if owner and expires and expires.isdigit() and int(expires) > now_ms:
+            if owner and (whole(expires) or 0) > now_ms:
                 yield number, _State.HELD, owner.decode(errors="replace"), 0
                 continue
             count = await _waiting(store, names.source(group), committed or BEGINNING)

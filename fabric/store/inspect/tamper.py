@@ -13,10 +13,12 @@ from typing import Final
 
 import msgspec
 
+from fabric.defaults import PARTITIONS_MAX
 from fabric.errors import FabricError, TamperedError, UnreachableError
 from fabric.store.inspect.diagnosis import Finding, Level
 from fabric.store.inspect.shape import Known, known
 from fabric.store.keys import partition_of
+from fabric.store.number import whole
 from fabric.store.redis import SCHEMA, RedisStore
 from fabric.store.stream import parse_id
 
@@ -49,7 +51,7 @@ async def partitions(store: RedisStore, default: int) -> int:
         (stored,) = await store.fields(store.namespace.meta, ["partitions"])
     except TamperedError:
         return default
-    return int(stored) if stored and stored.isdigit() and int(stored) else default
+    return whole(stored, PARTITIONS_MAX + 1) or default
 
 
 async def keys(store: RedisStore, count: int) -> list[Finding]:
@@ -190,7 +192,7 @@ async def _count(store: RedisStore, meta: str) -> int | None:
         (stored,) = await store.fields(meta, ["log"])
     except TamperedError:
         return None
-    return int(stored) if stored and stored.isdigit() else 0
+    return whole(stored) or 0
 
 
 async def _newest(store: RedisStore, key: bytes) -> list[tuple[bytes, list[bytes]]]:

@@ -1,0 +1,23 @@
+"""What a refiner's process has answered: a signal's payload, or a failure in words."""
+
+from __future__ import annotations
+
+from fabric.wire.entry import decode
+from tests.fuzz.word import NASTY
+from workers.refinement import Run, _FailedError, _payload
+
+ANSWERS = (_FailedError,)
+WORDS = [b'{"value":', b'{"error":', b"}", b"null", *NASTY]
+
+
+def seeds() -> list[bytes]:
+    """Return good answers."""
+    return [b'{"value":{"a":[1,2.5,null,"x"]}}', b'{"value":null}', b"{}", b'{"value":1.0}']
+
+
+def run(data: bytes) -> None:
+    """Make a payload of an answer; the worker sends what comes of it without looking again."""
+    payload = _payload(Run("s", "R"), data)
+    if payload:
+        fields = [b"session", b"s", b"type", b"REFINED", b"emitter", b"A", b"payload", payload]
+        assert decode(fields).raw == payload

@@ -1,0 +1,80 @@
+"""What the doctor says of a key: never fails on one, and sees whatever the workers refuse."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fabric.errors import TamperedError
+from fabric.store import state
+from fabric.store.inspect.shape import (
+    NAMESPACE_KINDS,
+    PARTITION_KINDS,
+    SESSION_KINDS,
+    known,
+)
+from fabric.store.keys import Namespace
+from tests.fuzz.frame import entries, flattened, hashed, packed
+from tests.fuzz.targets import ingress, synthesis, worker
+from tests.fuzz.targets.worker import KEYS
+from tests.fuzz.word import FRAME, NASTY
+
+ANSWERS: tuple[type[Exception], ...] = ()
+WORDS = [
+    *(*FRAME, *worker.WORDS, *(kind.encode() for kind in (*PARTITION_KINDS, *SESSION_KINDS))),
+    *(b"epoch", b"seeded:orchestrators:0", b"schema", b"partitions", b"{0}", *NASTY),
+]
+
+#: What `inspect/tamper.py` takes for a verdict.
+_VERDICTS = (ValueError, OverflowError, msgspec.MsgspecError, RecursionError)
+
+_HASHES = state.hashes(KEYS)
+
+
+def seeds() -> list[bytes]:
+    """Return sessions and syntheses as the fabric writes them, each key an entry."""
+    found = []
+    for data in ingress.seeds():
+        work = worker.Work(data[0])
+        for flat in entries(data[1:]):
+            work.send(flat)
+        stored = [work.store.data.hash(key) for key in _HASHES]
+        found.append(packed([[b"s", b"", *flattened(fields)] for fields in stored]))
+    heads = [data.split(b"\x1e")[0] for data in synthesis.seeds()]
+    other = packed(
+        [["x:{0}:s:lock:a", "", "holder", "A", "token", "1"], ["x:meta", "", "schema", "1"]]
+    )
+    return list(
+        dict.fromkeys([*found, *(b"x:{0}:s:synthesis\x1f\x1f" + head for head in heads), other])
+    )
+
+
+def run(data: bytes) -> None:
+    """Judge entries as the hashes of a session; then each as the key that its first field names."""
+    flats = entries(data)
+    stored = [hashed(flat[2:]) for flat in flats[: len(_HASHES)]]
+    stored += [{} for _ in _HASHES[len(stored) :]]
+    verdicts = [
+        _judged(SESSION_KINDS[key.removeprefix(KEYS.prefix)].judge, fields)
+        for key, fields in zip(_HASHES, stored, strict=True)
+    ]
+    try:
+        state.restore("s", KEYS, stored)
+    except TamperedError as error:
+        assert not verdicts[_HASHES.index(error.key)], f"the doctor finds nothing wrong: {error}"
+    for flat in flats:
+        found = known(Namespace("x"), flat[0].decode("utf-8", "replace"))
+        kinds = [found.kind] if found is not None else NAMESPACE_KINDS.values()
+        for kind in kinds:
+            _judged(kind.judge, hashed(flat[2:]))
+
+
+def _judged(judge: object, fields: dict[bytes, bytes]) -> bool:
+    """Say whether a judge lets all fields pass."""
+    for field, value in fields.items():
+        try:
+            field.decode()
+            if callable(judge):
+                judge(field, value)
+        except _VERDICTS:
+            return False
+    return True

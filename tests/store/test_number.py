@@ -1,0 +1,47 @@
+"""Numbers in fields that anybody can write to: read, or told apart, in bounded time."""
+
+import pytest
+
+from fabric.defaults import PARTITIONS_MAX
+from fabric.errors import TamperedError
+from fabric.store.inspect.shape import NAMESPACE_KINDS, SESSION_KINDS
+from fabric.store.keys import Namespace
+from fabric.store.memory import MemoryStore
+from fabric.store.number import NUMBER_LIMIT, whole
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (b"0", 0),
+        (b"007", 7),
+        (b"%d" % (NUMBER_LIMIT - 1), NUMBER_LIMIT - 1),
+        (b"%d" % NUMBER_LIMIT, None),
+        (b"9" * 5_000, None),
+        *((value, None) for value in (None, b"", b"-1", b"+1", b" 1", b"1_0", b"1.0", b"\xb2")),
+    ],
+)
+def test_a_whole_number_of_ours(value: bytes | None, number: int | None) -> None:
+    assert whole(value) == number
+
+
+@pytest.mark.parametrize("value", [b"0", b"%d" % (PARTITIONS_MAX + 1), b"9" * 5_000, b"x"])
+async def test_more_partitions_than_anybody_could_look_at(value: bytes) -> None:
+    """Who looks at all of a namespace would never come to an end."""
+    store = MemoryStore(lambda: 1)
+    meta = Namespace().meta
+    store.data.hash(meta)[b"partitions"] = value
+    with pytest.raises(TamperedError, match=meta):
+        await store.partitions(1)
+    judge = NAMESPACE_KINDS[Namespace("").meta].judge
+    assert judge is not None
+    with pytest.raises(ValueError, match="partitions"):
+        judge(b"partitions", value)
+
+
+@pytest.mark.parametrize("value", [b"9" * 5_000, b"%d" % NUMBER_LIMIT])
+def test_the_doctor_sees_a_number_that_the_workers_refuse(value: bytes) -> None:
+    judge = SESSION_KINDS[":meta"].judge
+    assert judge is not None
+    with pytest.raises(ValueError, match="number"):
+        judge(b"log", value)
