@@ -15,6 +15,7 @@ from tests.chaos.report import summary, table
 from tests.chaos.runner import Runner, Wishes
 from tests.chaos.sentinel import DURABILITIES, SentinelService
 from tests.chaos.standalone import Standalone
+from tests.chaos.upgrade import tree
 from tests.servers import ROOT
 
 #: How servers can stand together.
@@ -36,6 +37,8 @@ def parse() -> argparse.Namespace:
         "--fsync", choices=("everysec", "always"), default="everysec", help="of the file (everysec)"
     )
     add("--rate", type=float, default=1_000, help="signals a second of the crowds (1000)")
+    add("--beside", metavar="REV", help="every second process runs another commit's source")
+    add("--upgrade", metavar="REV", help="replace workers of a commit by this one's, and back")
     add("--out", type=Path, help="file for the figures, as JSON")
     add("--keep", type=Path, help="directory that keeps the evidence")
     return parser.parse_args()
@@ -56,11 +59,20 @@ def main() -> int:
     # Told to stop, it ends as after Ctrl-C: no process is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = options.keep or Path(tempfile.mkdtemp(prefix="fabric-chaos-"))
-    wishes = Wishes(options.seed, options.minutes, options.rate, options.fsync, (ROOT,))
+    other = options.upgrade or options.beside
+    trees = (ROOT,) if other is None else (tree(other), ROOT)
+    wishes = Wishes(
+        *(options.seed, options.minutes, options.rate, options.fsync, trees),
+        is_upgrade=options.upgrade is not None,
+    )
     deployment = deploy(options)
     outcome = Runner(deployment, directory, wishes).run()
     signals, anomalies = check_all(outcome.stages)
     losses = {name: anomalies.pop(name) for name in LOSSES} if deployment.may_lose else {}
+    if other is not None:
+        # A log is replayed by the rules that wrote it: where one version decides otherwise, as it
+        # does when a rule was mended, the other's log shows that.
+        losses["replayed"] = anomalies.pop("replayed")
     figures = summary(outcome, signals, anomalies, losses)
     sys.stdout.write(table(figures) + "\n")
     if options.out:

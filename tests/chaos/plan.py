@@ -6,7 +6,7 @@ Two decks are played at the same time, one against servers and workers, one agai
 import random
 from collections.abc import Iterator
 
-from tests.chaos import clock
+from tests.chaos import clock, upgrade
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import agent, failover, network, server, worker
 from tests.chaos.faults import clock as clocks
@@ -85,6 +85,13 @@ CLUSTER: Deck = {
     "kill primary": (failover.kill_one_primary, 3),
     "fail over in order": (failover.hand_over, 2),
     "move slots": (failover.reshard, 4),
+}
+
+#: Workers of two versions, one after the other, while some are killed.
+UPGRADE: Deck = {
+    "replace all workers": (upgrade.roll, 2),
+    "kill orchestrator": (worker.kill_orchestrator, 1),
+    "kill synthesizer": (worker.kill_synthesizer, 1),
 }
 
 

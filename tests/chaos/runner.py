@@ -31,7 +31,10 @@ class Wishes:
     minutes: float
     rate: float
     fsync: str
+    #: Sources of the versions that take part: agents run them by turns.
     trees: tuple[Path, ...]
+    #: All workers begin with the first of them, and are replaced by those of the other, and back.
+    is_upgrade: bool = False
 
 
 class Runner:
@@ -50,15 +53,18 @@ class Runner:
         try:
             self._deployment.start()
             self._main(fleet)
-            if isinstance(self._deployment, Standalone):
+            if self._has_all_stages():
                 self._founding(fleet)
         finally:
             fleet.close()
             self._deployment.close()
-        if isinstance(self._deployment, Standalone) and clock.can_be_faked(CLOCK_FLAVOUR):
+        if self._has_all_stages() and clock.can_be_faked(CLOCK_FLAVOUR):
             self._clocks()
         self._outcome.seconds = (now_ms() - began) / 1000
         return self._outcome
+
+    def _has_all_stages(self) -> bool:
+        return isinstance(self._deployment, Standalone) and not self._wishes.is_upgrade
 
     def _stage(self, name: str, deployment: Deployment, fleet: Fleet) -> tuple[Stage, Cast]:
         wishes, directory = self._wishes, self._directory / name
@@ -75,6 +81,9 @@ class Runner:
 
     def _begin(self, stage: Stage, cast: Cast) -> None:
         cast.workers()
+        if self._wishes.is_upgrade:
+            for slot in stage.fleet.of(*WORKERS):
+                slot.tree = self._wishes.trees[0]
         # The workers first: who comes first decides how many partitions there are.
         stage.start(*WORKERS)
         before = len(self._outcome.troubles)
@@ -92,10 +101,15 @@ class Runner:
         for add in adds:
             add()
         stage.start(*SPEAKERS, PERSON)
-        stage.trouble(plan.decks(self._deployment), self._wishes.minutes)
+        decks = (
+            [(plan.UPGRADE, True), (plan.SPEAKERS, False)]
+            if self._wishes.is_upgrade
+            else plan.decks(self._deployment)
+        )
+        stage.trouble(decks, self._wishes.minutes)
         stage.drain()
         collect(self._deployment, stage.directory)
-        if not isinstance(self._deployment, Standalone):
+        if not self._has_all_stages():
             stage.end_workers()
 
     def _founding(self, fleet: Fleet) -> None:

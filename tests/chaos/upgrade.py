@@ -1,0 +1,55 @@
+"""Another version of this project, side by side with this one: its source, and the rolling over.
+
+The other version is the `fabric` and `workers` of a commit, with the agents and tools of these
+tests beside them: they use the library's public verbs alone. Both run in the environment that there
+is.
+"""
+
+import io
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.chaos.process import WORKERS
+from tests.chaos.scene import Scene
+from tests.servers import ROOT
+
+#: What makes up a version.
+PACKAGES = ("fabric", "workers")
+
+
+def tree(revision: str) -> Path:
+    """Return the folder that holds a commit's source, made when it is not there yet.
+
+    Raises CalledProcessError when there is no such commit: a shallow clone may lack it.
+    """
+    known = _git("rev-parse", "--verify", f"{revision}^{{commit}}").decode().strip()
+    folder = ROOT / "build" / "versions" / known
+    archive = _git("archive", "--format=tar", known, *PACKAGES)
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        packed.extractall(folder, filter="data")
+    shutil.copytree(
+        ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "*.txt")
+    )
+    return folder
+
+
+def roll(scene: Scene) -> Iterator[str]:
+    """Replace every worker by one of the other version, one after the other, in order."""
+    slots = scene.fleet.of(*WORKERS)
+    trees = list(dict.fromkeys(slot.tree for slot in scene.fleet.slots))
+    other = next(one for one in trees if one != slots[0].tree)
+    name = "this version" if other == ROOT else "the other version"
+    for slot in slots:
+        slot.end()
+        slot.tree = other
+        slot.start()
+        yield f"a worker of {name} in its place"
+
+
+def _git(*arguments: str) -> bytes:
+    git = shutil.which("git") or "git"
+    return subprocess.run([git, *arguments], cwd=ROOT, check=True, capture_output=True).stdout
