@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.chaos.clock import faked
 from tests.chaos.deployment import Deployment
+from tests.chaos.host import LIMIT
 from tests.chaos.post import CROWDS, PARTITIONS, TEAM_AGENTS, TEAMS
 from tests.chaos.process import (
     CROWD,
@@ -26,6 +27,9 @@ WORKERS = {ORCHESTRATOR: 3, SYNTHESIZER: 2}
 HOSTS = 4
 #: Processes that send much.
 CROWDERS = 2
+
+#: Longest wait of an agent where a failover may lose what it has asked for, s.
+WAIT_LIMIT_S = 20
 
 #: Silence is judged quickly, so that a run sees many deaths; no person is asked about them.
 RULES = """\
@@ -108,6 +112,8 @@ class Cast:
         clock = {} if kind in (HAND, ROGUE) else faked(self._directory / "clocks" / name)
         environment = {**(extra or {}), **clock}
         environment["FABRIC_WAIT_REPLICAS"] = str(self._deployment.wait_replicas)
+        if self._deployment.may_lose:
+            environment[LIMIT] = str(WAIT_LIMIT_S)
         self._fleet.add(Slot(kind, name, argv, self._said / name, tree=tree, extra=environment))
 
     def _program(self, name: str, *arguments: object) -> Callable[[int], Sequence[str]]:

@@ -44,9 +44,6 @@ JUDGES: dict[str, Judge] = {
     "drained": drained.judge,
 }
 
-#: What a failover may bring about where the mode of durability allows a loss: counted, then.
-LOSSES = ("lost", "vanished")
-
 #: Anomalies of one kind that are kept: more say nothing new.
 KEPT_MAX = 1_000
 

@@ -22,7 +22,7 @@ class ClusterService:
             *("--appendonly", "yes", "--appendfsync", fsync),
             *("--min-replicas-to-write", str(self._min_replicas)),
         )
-        self.may_lose = not self.wait_replicas
+        self.may_lose = True
         self.cluster: Cluster
 
     @property

@@ -4,19 +4,33 @@ Each agent has connections of its own. It ends with 0 when the run is over and a
 """
 
 import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
 
 from tests.chaos.life import live
 from tests.chaos.post import Post
 
+#: Environment variable: the longest time that an agent waits, s; nothing: for as long as it takes.
+LIMIT = "CHAOS_WAIT_LIMIT_S"
+
 
 async def host(url: str, directory: Path, seed: int, names: list[str]) -> None:
     """Run all agents to their ends; the first that fails takes the process with it."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
     async with asyncio.TaskGroup() as group:
         for name in names:
             session, _, agent = name.partition("/")
-            group.create_task(live(Post(url, directory, session, agent, seed)))
+            limit_s = float(os.environ.get(LIMIT) or 0) or None
+            group.create_task(live(Post(url, directory, session, agent, seed, limit_s)))
+
+
+def tell() -> None:
+    """Say where every task stands: asked of a process that does not come to its end."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

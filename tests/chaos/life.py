@@ -67,9 +67,17 @@ def durability(settings: Settings) -> dict[str, Any]:
 
 
 def _made_last(post: Post) -> int:
-    """Number of the output that a predecessor of this process has made last."""
-    made = [int(line["made"]) for line in lines(post.record) if line["what"] == "makes"]
-    return made[-1] if made else output_now() - OUTPUTS_AHEAD
+    """Number of the output that a predecessor of this process is known to have made last.
+
+    What it has sent after its last wait may have been refused: it may have been taken for dead.
+    """
+    known = made = output_now() - OUTPUTS_AHEAD
+    for line in lines(post.record):
+        if line["what"] == "makes":
+            made = int(line["made"])
+        elif line["what"] == "waited" and not line["how"]:
+            known = made
+    return known
 
 
 async def _incarnation(
@@ -86,7 +94,7 @@ async def _incarnation(
     async with entered as agent, _listening(agent, post, journal):
         journal.note("began", inc=agent.incarnation)
         turns = Turns(agent, post, journal, chance, made)
-        await agent.ready()
+        await agent.ready(timeout=post.limit_s)
         left = chance.randint(TURNS_MIN, TURNS_MAX)
         while left and not is_over(post.directory):
             left -= 1
@@ -94,7 +102,7 @@ async def _incarnation(
             await asyncio.sleep(chance.random() * PAUSE_S_MAX)
         if is_over(post.directory):
             await turns.produce_ahead()
-            await agent.ready()
+            await agent.ready(timeout=post.limit_s)
             assert isinstance(fabric.store, Witness)
             journal.note("settled", upto=fabric.store.broadcast_upto)
         elif chance.random() < FAILING:

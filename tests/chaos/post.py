@@ -44,6 +44,8 @@ class Post:
     session: str
     name: str
     seed: int
+    #: Longest wait, s, where a failover may have lost what was asked; None: a wait ends, or fails.
+    limit_s: float | None = None
 
     @property
     def rank(self) -> int:

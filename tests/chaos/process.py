@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.daemon import environment
 from tests.servers import ROOT
 
+#: Time for which a process of agents may tell where it stands, s.
+TELL_SECONDS = 1.0
 #: Time that a process may take to end after SIGTERM, s.
 END_SECONDS_MAX = 30.0
 
@@ -99,12 +102,15 @@ class Slot:
         return self.wait(END_SECONDS_MAX)
 
     def wait(self, seconds_max: float) -> int:
-        """Wait for its end; kill it when that does not come."""
+        """Wait for its end; when that does not come, have agents say why, and kill it."""
         if self._process is None:
             return 0
         try:
             code = self._process.wait(seconds_max)
         except subprocess.TimeoutExpired:
+            if self.kind == HOST:
+                self._process.send_signal(signal.SIGUSR1)
+                time.sleep(TELL_SECONDS)
             self.kill()
             return -signal.SIGKILL
         self._process = None

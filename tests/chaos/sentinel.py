@@ -9,7 +9,7 @@ from tests.topology.node import TopologyError
 from tests.topology.sentinel import Sentinels
 
 #: How sure an acknowledged signal is → replicas that a write needs, and that an emitter waits for.
-DURABILITIES = {"async": (0, 0), "min-replicas": (1, 0), "wait": (1, 1)}
+DURABILITIES = {"async": (0, 0), "min-replicas": (1, 0), "wait": (1, 1), "wait-all": (1, 2)}
 
 
 class SentinelService:
@@ -21,8 +21,8 @@ class SentinelService:
         self._flavour = flavour
         self._options = ("--appendonly", "yes", "--appendfsync", fsync)
         self._min_replicas, self.wait_replicas = DURABILITIES[durability]
-        # Only what an emitter has waited for is sure to be on the replica that takes over.
-        self.may_lose = not self.wait_replicas
+        # One replica may have it, and another take over: only what all have is sure to stay.
+        self.may_lose = durability != "wait-all"
         self.service: Sentinels
 
     @property

@@ -3,10 +3,10 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fabric.client.agent import Agent
-from fabric.errors import BarrierError, DeadlockError
+from fabric.errors import BarrierError, DeadlockError, WaitTimeoutError
 from tests.chaos.journal import Journal
 from tests.chaos.post import OUTPUTS_AHEAD, TEAM_AGENTS, Post, output, output_now
 
@@ -30,6 +30,7 @@ class Turns:
         self._journal = journal
         self._chance = chance
         self._turn = 0
+        self._limit_s = post.limit_s
         self._verbs: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self.report, 5),
             (self.find, 4),
@@ -50,7 +51,8 @@ class Turns:
             await self.integrate()
         verbs, weights = zip(*self._verbs, strict=True)
         (verb,) = self._chance.choices(verbs, weights)
-        await verb()
+        with suppress(WaitTimeoutError):  # there is a limit only where answers can be lost
+            await verb()
 
     async def report(self) -> None:
         """PROGRESS."""
@@ -84,12 +86,12 @@ class Turns:
         whose = TEAM_AGENTS[self._chance.randrange(self._post.rank)]
         name = output(whose, output_now() + self._chance.randint(-1, 1))
         async with self._waiting(name):
-            await self._agent.wait_for(name)
+            await self._agent.wait_for(name, timeout=self._limit_s)
 
     async def check(self) -> None:
         """CHECKPOINT_REACHED: where barriers take hold."""
         async with self._waiting("checkpoint"):
-            await self._agent.checkpoint(f"step-{self._turn}")
+            await self._agent.checkpoint(f"step-{self._turn}", timeout=self._limit_s)
 
     async def ask_agent(self) -> None:
         """ESCALATE to another agent."""
@@ -103,16 +105,20 @@ class Turns:
     async def _ask(self, to: str | None) -> None:
         question = f"{self._post.name}/{self._agent.incarnation}/{self._turn}"
         async with self._waiting(f"question {question}"):
-            await self._agent.escalate("Which one?", options=["v1", "v2"], to=to, id=question)
+            await self._agent.escalate(
+                "Which one?", options=["v1", "v2"], to=to, id=question, timeout=self._limit_s
+            )
 
     async def integrate(self) -> None:
         """INTEGRATION_REQUIRED, INTEGRATED: meanwhile nobody else of the team does anything."""
         name = f"gate-{self._agent.incarnation}-{self._turn}"
         try:
             async with self._waiting(f"barrier {name}"):
-                integrating = self._agent.integrating(name, deadline_ms=20_000)
+                integrating = self._agent.integrating(
+                    name, deadline_ms=20_000, timeout=self._limit_s
+                )
                 await integrating.__aenter__()
-        except (BarrierError, DeadlockError) as error:
+        except (BarrierError, DeadlockError, WaitTimeoutError) as error:
             self._journal.note("called off", barrier=name, why=str(error))
             return
         self._journal.note("opened", barrier=name, inc=self._agent.incarnation)
@@ -135,7 +141,7 @@ class Turns:
     @asynccontextmanager
     async def _held(self, *paths: str) -> AsyncIterator[None]:
         """What it believes to hold, from the grant to the moment before it gives it back."""
-        writing = self._agent.writing(*paths)
+        writing = self._agent.writing(*paths, timeout=self._limit_s)
         async with self._waiting(f"turn for {' '.join(paths)}"):
             grant = await writing.__aenter__()
         token = grant.token

@@ -1,9 +1,12 @@
 """Barriers: while its leader integrates, no other agent of the session begins or holds anything.
 
-An agent that the fabric had taken for gone is no member: it may not know yet.
+An agent that the fabric had taken for gone is no member, and no leader: it may not know yet.
 """
 
+import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.chaos.departure import between, departures
@@ -23,6 +26,15 @@ class Integration(NamedTuple):
     name: str
 
 
+@dataclass
+class Call:
+    """Log numbers of a barrier's call, of its opening, and of the leader's word that it is over."""
+
+    called: int = 0
+    opened: int = 0
+    over: int = sys.maxsize
+
+
 def judge(evidence: Evidence) -> Iterator[str]:
     """Yield each deed in somebody else's integration."""
     integrations: dict[str, list[Integration]] = {}
@@ -36,12 +48,15 @@ def judge(evidence: Evidence) -> Iterator[str]:
     for session, found in integrations.items():
         gone, calls = departures(evidence, session), _calls(evidence, session)
         for one in found:
-            if (one.leader, one.name) not in calls:
-                continue  # a call that a failover has lost: it has vanished, with all it led to
-            called, over = calls[one.leader, one.name]
+            call = calls.get((one.leader, one.name))
+            if call is None or not call.opened:
+                continue  # lost by a failover: it has vanished, with all it led to
             for at, agent in deeds[session]:
                 is_in = agent != one.leader and one.began < at < one.ended
-                if is_in and not between(gone.get(agent, []), called, over):
+                if is_in and not any(
+                    between(gone.get(name, []), call.called, call.over)
+                    for name in (agent, one.leader)
+                ):
                     yield f"{session} {one.name}: {agent} at {at:.0f} in {one}"
 
 
@@ -56,13 +71,17 @@ def _integrations(agent: str, life: list[Line]) -> Iterator[Integration]:
             yield Integration(began, closing.get(name, began), agent, name)
 
 
-def _calls(evidence: Evidence, session: str) -> dict[tuple[str, str], tuple[int, int]]:
-    """Leader and barrier → log numbers of its call and of its end."""
-    found: dict[tuple[str, str], tuple[int, int]] = {}
+def _calls(evidence: Evidence, session: str) -> dict[tuple[str, str], Call]:
+    """Leader and barrier → what the log says of it."""
+    found: dict[tuple[str, str], Call] = defaultdict(Call)
     for entry in evidence.log(session):
         kind = entry.fields.get("type")
         if entry.is_signal and kind in ("INTEGRATION_REQUIRED", "INTEGRATED"):
-            place = entry.fields["emitter"], entry.payload["name"]
-            begun = found.get(place, (entry.number, 0))[0]
-            found[place] = begun, entry.number
+            call = found[entry.fields["emitter"], entry.payload["name"]]
+            if kind == "INTEGRATED":
+                call.over = entry.number
+            else:
+                call.called = entry.number
+        elif kind == "PROCEED" and "barrier" in entry.payload:
+            found[entry.fields["to"], entry.payload["barrier"]].opened = entry.number
     return found
