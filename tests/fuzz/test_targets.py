@@ -12,6 +12,10 @@ from tests.fuzz.judge import judge
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import FOUND, Target, load, names
 
+#: Bytes of a long input, and what it is full of.
+LONG_BYTES = 50_000
+UNITS = [b"[", b'"', b"\\", b"9", b"a/", b"*", b"\x1e", b"x\x1f", b"\n", b'{"a":', b"a.", b"\xff"]
+
 #: Mutations tried of each target, each time.
 TRIES = 60
 
@@ -31,6 +35,12 @@ def test_good_inputs(target: Target) -> None:
 def test_what_was_found_once(target: Target) -> None:
     for file in sorted(FOUND.glob("*")):
         judge(target, file.read_bytes())
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=repr)
+def test_the_same_again_and_again(target: Target, unit: bytes) -> None:
+    """What takes time that grows with the square of a length does not end here."""
+    judge(target, unit * (LONG_BYTES // len(unit)))
 
 
 @examples(TRIES)

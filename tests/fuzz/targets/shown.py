@@ -41,9 +41,11 @@ def seeds() -> list[bytes]:
 
 def run(data: bytes) -> None:
     """Show a text in every way there is."""
-    _look(data.decode("utf-8", "surrogateescape"))
+    texts = {data.decode("utf-8", "surrogateescape")}
     with suppress(UnicodeDecodeError):
-        _look(data.decode("utf-8", "surrogatepass"))
+        texts.add(data.decode("utf-8", "surrogatepass"))
+    for text in sorted(texts):
+        _look(text)
 
 
 def _look(text: str) -> None:
