@@ -10,7 +10,9 @@ from pathlib import Path
 from tests.chaos.checker import check_all
 from tests.chaos.cluster import ClusterService
 from tests.chaos.deployment import Deployment
+from tests.chaos.evidence import Evidence
 from tests.chaos.journal import write_json
+from tests.chaos.loss import by_failover
 from tests.chaos.report import summary, table
 from tests.chaos.runner import Runner, Wishes
 from tests.chaos.sentinel import DURABILITIES, SentinelService
@@ -77,6 +79,7 @@ def main() -> int:
     outcome = Runner(deployment, directory, wishes).run()
     signals, anomalies = check_all(outcome.stages)
     losses = {name: anomalies.pop(name) for name in allowed(deployment)}
+    outcome.lost = by_failover(Evidence(outcome.stages[0]))
     if other is not None:
         # A log is replayed by the rules that wrote it: where one version decides otherwise, as it
         # does when a rule was mended, the other's log shows that.

@@ -44,8 +44,8 @@ JUDGES: dict[str, Judge] = {
     "drained": drained.judge,
 }
 
-#: Anomalies of one kind that are kept: more say nothing new.
-KEPT_MAX = 1_000
+#: Anomalies of one kind that are kept: more say nothing new, but of losses, which are counted.
+KEPT_MAX = 100_000
 
 
 def check(evidence: Evidence) -> dict[str, list[str]]:

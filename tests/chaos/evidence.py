@@ -167,7 +167,7 @@ class Evidence:
         What was on its way at the flush may have come before or after it.
         """
         found: dict[Life, Numbers] = defaultdict(Numbers)
-        for life, number, meant, _ in self._sent():
+        for life, number, meant, _ in self.sent():
             if meant >= self.flush[1]:
                 found[life].add(number)
         return found
@@ -175,12 +175,12 @@ class Evidence:
     def gone(self) -> dict[Life, Numbers]:
         """Every signal that was confirmed before the last flush began."""
         found: dict[Life, Numbers] = defaultdict(Numbers)
-        for life, number, _, sent in self._sent():
+        for life, number, _, sent in self.sent():
             if sent < self.flush[0]:
                 found[life].add(number)
         return found
 
-    def _sent(self) -> Iterator[tuple[Life, int, float, float]]:
+    def sent(self) -> Iterator[tuple[Life, int, float, float]]:
         """Every confirmed signal, with the times before it was sent and after."""
         for session, agent, path in self.records():
             meant: dict[tuple[int, int], float] = {}

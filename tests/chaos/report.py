@@ -25,6 +25,10 @@ def summary(
         "failovers": tally.failovers,
         "anomalies": {name: len(found) for name, found in anomalies.items()},
         "losses": {name: len(found) for name, found in losses.items()},
+        "lost_by_failover": {
+            kind: {"times": len(counts), "median": median(counts), "worst": max(counts)}
+            for kind, counts in outcome.lost.items()
+        },
         "troubles": outcome.troubles,
         "recovery_ms": {
             point: {
@@ -57,5 +61,10 @@ def table(figures: dict[str, Any]) -> str:
     rows += [f"  {name:{NAME_CHARS - 2}} {count:5}" for name, count in figures["anomalies"].items()]
     for name, count in figures["losses"].items():
         rows.append(f"  {name + ' (allowed)':{NAME_CHARS - 2}} {count:5}")
+    for kind, lost in figures["lost_by_failover"].items():
+        rows.append(
+            f"  signals lost by: {kind}, {lost['times']} times: "
+            f"median {lost['median']:g}, worst {lost['worst']}"
+        )
     rows += [f"  trouble: {trouble}" for trouble in figures["troubles"]]
     return "\n".join(rows)

@@ -35,6 +35,8 @@ class Outcome:
     recoveries: dict[str, list[Recovery]] = field(default_factory=dict)
     #: What went wrong with the run itself, a line each.
     troubles: list[str] = field(default_factory=list)
+    #: Kind of failover → signals that each one of that kind has lost.
+    lost: dict[str, list[int]] = field(default_factory=dict)
     #: Directories of the stages, each with evidence of its own.
     stages: list[Path] = field(default_factory=list)
     seconds: float = 0.0

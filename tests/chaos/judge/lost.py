@@ -8,6 +8,13 @@ from tests.chaos.evidence import Evidence, Life, Numbers
 
 def judge(evidence: Evidence) -> Iterator[str]:
     """Yield each lost signal."""
+    for life, numbers in missing(evidence).items():
+        for number in numbers:
+            yield f"{life.session} {life.agent} incarnation {life.incarnation}: signal {number}"
+
+
+def missing(evidence: Evidence) -> dict[Life, Numbers]:
+    """Every lost signal, by who sent it."""
     found: dict[Life, Numbers] = defaultdict(Numbers)
     for session in evidence.sessions:
         for entry in evidence.log(session):
@@ -18,7 +25,9 @@ def judge(evidence: Evidence) -> Iterator[str]:
         if seq.isdecimal() and incarnation.isdecimal():
             session, agent = letter.get("raw.session", ""), letter.get("raw.emitter", "")
             found[Life(session, agent, int(incarnation))].add(int(seq))
+    lost: dict[Life, Numbers] = {}
     for life, numbers in evidence.acknowledged().items():
         for number in numbers:
             if number not in found[life]:
-                yield f"{life.session} {life.agent} incarnation {life.incarnation}: signal {number}"
+                lost.setdefault(life, Numbers()).add(number)
+    return lost
