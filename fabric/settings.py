@@ -6,6 +6,7 @@ where the command line needs it too; limits of what agents may send are in `core
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
 def load(**flags: Any) -> Settings:
     """Return the settings in force; flags that are None do not count. Raises ConfigError."""
     try:
+        _check_files()
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
@@ -90,3 +92,23 @@ def load(**flags: Any) -> Settings:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{CONFIG_NAME} cannot be read: {error}") from None
+
+
+def _check_files() -> None:
+    """Refuse a file that nobody means, before a parser takes for ever over it. Raises ConfigError.
+
+    Those that are missing, or no text, are left to that.
+    """
+    for path in filter(Path.is_file, defaults.config_files()):
+        # Only who has such a file needs the scan of it.
+        from fabric.rulebook import FILE_BYTES_MAX
+        from fabric.rulebook.place import UnreadableError, places
+
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+        if len(data) > FILE_BYTES_MAX:
+            raise ConfigError(f"{path}: more than {FILE_BYTES_MAX} bytes")
+        try:
+            places(data.decode(errors="replace"))
+        except UnreadableError as error:
+            raise ConfigError(f"{path}:{error.line}: {error.found}; write {error.fix}") from None
