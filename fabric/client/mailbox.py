@@ -80,8 +80,6 @@ class Mailbox:
         #: Reads since it was last known that the server holds what was read; past the limit after a
         #: failure, too.
         self._quiet = 0
-        #: Which server that was.
-        self._era: object = None
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -102,7 +100,6 @@ class Mailbox:
                 self._place[number] = BEGINNING
             self._opened_at[number] = last
             self._trails[number] = await Trail.at(self._store, stream, self._place[number])
-        self._era = self._store.era(self._streams[0])
         self._taken = list(self._place)
 
     async def run(self) -> None:
@@ -120,9 +117,6 @@ class Mailbox:
                 found = await self._store.read_streams(wanted, COUNT, self._block_ms)
                 if list(after.values()) != self._place:
                     continue  # what was not kept is asked for now: read from there
-                if self._store.era(self._streams[0]) != self._era:
-                    self._quiet = QUIET_READS_MAX  # whose word this is, is not known
-                    continue
             except (ServerError, NotAllowedError) as error:
                 self._quiet = QUIET_READS_MAX
                 logger.warning("%s: inbox: %s", self._agent, error)
@@ -137,7 +131,6 @@ class Mailbox:
 
     async def _look_back(self) -> None:
         """See whether the server still holds what was read; if not, read on from where it does."""
-        self._era = self._store.era(self._streams[0])
         for number, stream in enumerate(self._streams):
             turning = await self._trails[number].turning(self._store, stream)
             if turning is not None:

@@ -79,11 +79,6 @@ class Cluster:
             way = self._ways[address] = Way(ConnectionPool(**options))
         return way
 
-    def era(self, place: str) -> object:
-        """See ClientStore."""
-        owner = self._owners[slot(place)]
-        return owner, self.node(owner).changes if owner is not None else 0
-
     def moved(self, number: int, address: str) -> None:
         """See Route."""
         self._owners[number] = address

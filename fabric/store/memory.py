@@ -231,10 +231,6 @@ class MemoryStore:
                 return
             after = left[count - 1]
 
-    def era(self, key: str) -> object:
-        """See ClientStore."""
-        return 0
-
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""
         self.data.hash(key)[agent.encode()] = entry_id

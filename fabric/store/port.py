@@ -230,12 +230,6 @@ class ClientStore(Protocol):
         was before, as it is after, in both ways or not at all. Raises TamperedError.
         """
 
-    def era(self, key: str) -> object:
-        """Return what is another one once another server may have a key than before.
-
-        Who follows a stream sees no error then, and what it has read may never have happened there.
-        """
-
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """Note the last message that an agent has read."""
 

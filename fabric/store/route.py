@@ -73,12 +73,6 @@ class Route:
                 self.cluster, self._way = Cluster([self._way], self._options), None
             self.is_settled = True
 
-    def era(self, place: str) -> object:
-        """See ClientStore."""
-        if self.cluster is not None:
-            return self.cluster.era(place)
-        return self._way.changes if self._way is not None else 0
-
     async def find(self, place: str) -> Way:
         """See connection.Route."""
         if self.cluster is not None:

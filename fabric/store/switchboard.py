@@ -72,10 +72,6 @@ class Switchboard:
         await self._route.settle()
         return await self._route.address(self.namespace.meta)
 
-    def era(self, key: str) -> object:
-        """See ClientStore."""
-        return self._route.era(key)
-
     async def close(self) -> None:
         """Close all connections."""
         for channel in self._channels.values():

@@ -149,10 +149,6 @@ class RemoteStore:
                 return
             yield page
 
-    def era(self, key: str) -> object:
-        """See ClientStore. A server that went down has broken every connection."""
-        return self._behind.era(key)
-
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""
         await self._link.call(lambda: self._behind.set_cursor(key, agent, entry_id))
