@@ -95,13 +95,18 @@ class Channel:
     """A connection that is dialled when first needed and again after it broke.
 
     `place` is a key: on a cluster, every command must be on keys of its slot. With `follows`, what
-    a node sends elsewhere is sent there; a cursor, say, is worth nothing on another node.
+    a node sends elsewhere is sent there; a cursor, say, is worth nothing on another node. One that
+    `is_steady` says when another server has taken the place of the one before: who reads on must
+    first see whether that has what was read.
     """
 
-    def __init__(self, route: Route, place: str = "", *, follows: bool = True) -> None:
+    def __init__(
+        self, route: Route, place: str = "", *, follows: bool = True, is_steady: bool = False
+    ) -> None:
         self._route = route
         self._place = place
         self._follows = follows
+        self._is_steady = is_steady
         self._way: Way | None = None
         self._changes = 0
         self._connection: AbstractConnection | None = None
@@ -129,7 +134,10 @@ class Channel:
                         or way.changes != self._changes
                         or not connection.is_connected
                     ):
+                        was_connected = connection is not None
                         connection = await self._dial()
+                        if was_connected and self._is_steady:
+                            raise UnavailableError("server: another one has taken its place")
                     sent = True
                     return await self._exchange(connection, command)
             except exceptions.AskError as error:  # MOVED, or ASK: it has not been carried out

@@ -11,7 +11,7 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.store.number import partitions, whole
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.stream import SEQUENCE_MAX, parse_id
-from fabric.store.switchboard import EMITS, Switchboard
+from fabric.store.switchboard import EMITS, FOLLOWS, Switchboard
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
@@ -195,7 +195,9 @@ class RedisStore(Switchboard):
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
         """See ClientStore."""
-        reading = self._channel("follows", tuple(after), at=next(iter(after))).call(
+        # One connection for who reads on from the same stream, whatever is read beside it.
+        first = next(iter(after))
+        reading = self._channel(FOLLOWS, first, at=first).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
             "STREAMS", *after, *after.values(),
             block_ms=block_ms,

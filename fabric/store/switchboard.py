@@ -15,6 +15,8 @@ from fabric.store.route import Route
 
 #: Purpose of the channel that signals are sent over.
 EMITS: Final = "emits"
+#: Reading on from a place in streams.
+FOLLOWS: Final = "follows"
 
 T = TypeVar("T")
 
@@ -89,7 +91,7 @@ class Switchboard:
             if purpose == EMITS and self._wait_replicas:
                 channel = ConfirmedChannel(route, at, self._wait_replicas)
             else:
-                channel = Channel(route, at)
+                channel = Channel(route, at, is_steady=purpose == FOLLOWS)
             self._kept((purpose, key, shard), channel)
         return channel
 

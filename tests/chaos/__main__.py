@@ -43,7 +43,10 @@ def parse() -> argparse.Namespace:
     add("--upgrade", metavar="REV", help="replace workers of a commit by this one's, and back")
     add("--out", type=Path, help="file for the figures, as JSON")
     add("--keep", type=Path, help="directory that keeps the evidence")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.deployment == "cluster" and options.durability == "min-replicas":
+        parser.error("with one replica each, a primary that takes over would take nothing")
+    return options
 
 
 def deploy(options: argparse.Namespace) -> Deployment:

@@ -5,9 +5,12 @@ from typing import Any
 import redis
 
 from tests.chaos.deployment import ask
-from tests.chaos.sentinel import DURABILITIES
 from tests.topology.cluster import Cluster
 from tests.topology.node import TopologyError
+
+#: How sure an acknowledged signal is → replicas that an emitter waits for. With one replica each,
+#: `min-replicas-to-write` would keep whoever takes over from taking anything.
+DURABILITIES = {"async": 0, "wait": 1, "wait-all": 1}
 
 
 class ClusterService:
@@ -17,12 +20,10 @@ class ClusterService:
 
     def __init__(self, flavour: str, fsync: str, durability: str) -> None:
         self._flavour = flavour
-        self._min_replicas, self.wait_replicas = DURABILITIES[durability]
-        self._options = (
-            *("--appendonly", "yes", "--appendfsync", fsync),
-            *("--min-replicas-to-write", str(self._min_replicas)),
-        )
-        self.may_lose = True
+        self._options = ("--appendonly", "yes", "--appendfsync", fsync)
+        self.wait_replicas = DURABILITIES[durability]
+        # A primary has one replica: what that has is there when it takes over.
+        self.may_lose = not self.wait_replicas
         self.cluster: Cluster
 
     @property

@@ -92,7 +92,7 @@ class History:
             if agent == ADA:
                 self.say(ADA, 6, "PARTIAL_RESULT", {"partial": {"findings": [FINDING]}})
         self.say(ADA, 9, "INTEGRATION_REQUIRED", {"name": "gate"})
-        self.tell("*", "9-1", "PAUSE", {"barrier": "gate"})
+        self.tell("*", "9-1", "PAUSE", {"barrier": "gate", "members": [BOB]})
         self.say(BOB, 10, "CHECKPOINT_REACHED", {"barrier": "gate"})
         self.tell(ADA, "10-1", "PROCEED", {"barrier": "gate"})
         self.note(ADA, "opened", barrier="gate", inc=1)

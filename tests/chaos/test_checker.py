@@ -169,6 +169,13 @@ def test_a_holder_that_was_given_up_for_dead_may_not_know_yet(tmp_path: Path) ->
     assert found(history) == {}
 
 
+def test_who_was_not_to_be_met_at_a_barrier_may_go_on(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    pass_a_barrier(history)
+    history.streams["log"]["9-1"]["payload"] = '{"barrier": "gate", "members": []}'
+    assert "barriers" not in found(history)
+
+
 def test_a_line_that_was_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
     history = History(tmp_path)
     evidence = history.evidence()

@@ -6,7 +6,7 @@ An agent that the fabric had taken for gone is no member, and no leader: it may 
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.chaos.departure import between, departures
@@ -33,6 +33,8 @@ class Call:
     called: int = 0
     opened: int = 0
     over: int = sys.maxsize
+    #: Whom it was to meet, and who has begun since: they are held until it is over.
+    members: set[str] = field(default_factory=set)
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
@@ -52,7 +54,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
             if call is None or not call.opened:
                 continue  # lost by a failover: it has vanished, with all it led to
             for at, agent in deeds[session]:
-                is_in = agent != one.leader and one.began < at < one.ended
+                is_in = agent in call.members and one.began < at < one.ended
                 if is_in and not any(
                     between(gone.get(name, []), call.called, call.over)
                     for name in (agent, one.leader)
@@ -75,13 +77,21 @@ def _calls(evidence: Evidence, session: str) -> dict[tuple[str, str], Call]:
     """Leader and barrier → what the log says of it."""
     found: dict[tuple[str, str], Call] = defaultdict(Call)
     for entry in evidence.log(session):
-        kind = entry.fields.get("type")
+        kind, fields = entry.fields.get("type"), entry.fields
         if entry.is_signal and kind in ("INTEGRATION_REQUIRED", "INTEGRATED"):
-            call = found[entry.fields["emitter"], entry.payload["name"]]
+            call = found[fields["emitter"], entry.payload["name"]]
             if kind == "INTEGRATED":
                 call.over = entry.number
             else:
                 call.called = entry.number
+        elif entry.is_signal and kind == "STARTED":
+            for call in found.values():
+                if call.over == sys.maxsize:
+                    call.members.add(fields["emitter"])
+        elif kind == "PAUSE" and fields["to"] == "*":
+            for (_, name), call in found.items():
+                if name == entry.payload.get("barrier"):
+                    call.members.update(entry.payload["members"])
         elif kind == "PROCEED" and "barrier" in entry.payload:
-            found[entry.fields["to"], entry.payload["barrier"]].opened = entry.number
+            found[fields["to"], entry.payload["barrier"]].opened = entry.number
     return found

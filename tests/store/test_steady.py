@@ -1,0 +1,36 @@
+"""Who reads on is told when another server has taken the place of the one before."""
+
+import pytest
+from redis.asyncio.connection import ConnectionPool
+
+from fabric.errors import UnavailableError
+from fabric.store import address
+from fabric.store.cluster import Fixed
+from fabric.store.connection import Channel, Way
+from tests.servers import RunningServer
+
+
+def way(server: RunningServer) -> Way:
+    return Way(ConnectionPool(**address.read(server.url, "test").options))
+
+
+async def test_a_steady_channel_says_so_once(server: RunningServer) -> None:
+    served = way(server)
+    channel = Channel(Fixed(served), is_steady=True)
+    assert await channel.call("PING") == b"PONG"
+    served.changes += 1
+    with pytest.raises(UnavailableError, match="another one"):
+        await channel.call("PING")
+    assert await channel.call("PING") == b"PONG"
+    await channel.drop()
+    await served.pool.disconnect()
+
+
+async def test_any_other_goes_on(server: RunningServer) -> None:
+    served = way(server)
+    channel = Channel(Fixed(served))
+    assert await channel.call("PING") == b"PONG"
+    served.changes += 1
+    assert await channel.call("PING") == b"PONG"
+    await channel.drop()
+    await served.pool.disconnect()
