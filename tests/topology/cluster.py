@@ -1,5 +1,6 @@
 """Three primaries with a replica each, made by hand; slots can be moved while they serve."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -52,6 +53,10 @@ class Move:
         """Take over all keys that are still on the other side."""
         while keys := self.source.cli("CLUSTER", "GETKEYSINSLOT", self.slot, MIGRATE_KEYS):
             self.take(*keys)
+
+
+#: Seconds after which a failover in order is asked for again; the server gives it up after five.
+FAILOVER_SECONDS = 8.0
 
 
 class Cluster:
@@ -138,8 +143,19 @@ class Cluster:
     def failover(self, number: int) -> Node:
         """Have the replica of the n-th primary take over in order; return it once it has."""
         replica = self.replica_of(self.primaries[number])
-        replica.cli("CLUSTER", "FAILOVER")
-        wait(lambda: replica.info("replication").get("role") == "master", "the replica takes over")
+        asked_s = 0.0
+
+        def has_taken_over() -> bool:
+            nonlocal asked_s
+            if replica.info("replication").get("role") == "master":
+                return True
+            # Given up by itself when the two do not come to terms in time, as under much load.
+            if time.monotonic() - asked_s > FAILOVER_SECONDS:
+                asked_s = time.monotonic()
+                replica.cli("CLUSTER", "FAILOVER")
+            return False
+
+        wait(has_taken_over, "the replica takes over")
         return replica
 
     def wait_healthy(self, of: int | None = None) -> None:
