@@ -63,7 +63,8 @@ def allowed(deployment: Deployment) -> tuple[str, ...]:
     if isinstance(deployment, Standalone):
         return ()
     # A message that a failover has lost is made again; a signal only if it is still there.
-    return ("lost", "vanished") if deployment.may_lose else ("vanished",)
+    # An integration that was lost has its leader and its members in two histories for a while.
+    return ("lost", "vanished", "barriers") if deployment.may_lose else ("vanished",)
 
 
 def main() -> int:
