@@ -11,7 +11,6 @@ from fabric.store.cluster import slot
 from fabric.store.connection import Caller
 from tests.servers import (
     FLAVOUR_DEFAULT,
-    ROOT,
     RunningServer,
     ServerMissingError,
     flavours,
@@ -22,12 +21,6 @@ from tests.servers import (
 # tries new ones on request.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-
-#: Tests that run on every server each time: what they try is what servers differ in.
-STORE = ROOT / "tests" / "store"
-EMBEDDED = STORE / "embedded"
-#: What tests of the store run on by default: the oldest server and the default one.
-STORE_FLAVOURS = ("redis-6.2", FLAVOUR_DEFAULT)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,9 +63,7 @@ def _is_extra(item: pytest.Item) -> bool:
         return True
     values = getattr(getattr(item, "callspec", None), "params", {}).values()
     named = [value for value in values if value in flavours()]
-    is_of_store = item.path.is_relative_to(STORE) and not item.path.is_relative_to(EMBEDDED)
-    by_default = STORE_FLAVOURS if is_of_store else (FLAVOUR_DEFAULT,)
-    return bool(named) and named[0] not in by_default
+    return bool(named) and named[0] != FLAVOUR_DEFAULT
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,4 +33,4 @@ def test_it_is_named(
 
 def test_one_that_is_missing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FABRIC_CONFIG", str(tmp_path / "fabric.toml"))
-    assert load().partitions == 1
+    assert load().partitions is None

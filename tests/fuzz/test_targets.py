@@ -17,7 +17,7 @@ LONG_BYTES = 50_000
 UNITS = [b"[", b'"', b"\\", b"9", b"a/", b"*", b"\x1e", b"x\x1f", b"\n", b'{"a":', b"a.", b"\xff"]
 
 #: Mutations tried of each target, each time.
-TRIES = 60
+TRIES = 30
 
 
 @pytest.fixture(params=names(), scope="module")

@@ -16,7 +16,7 @@ from tests.simulation.run import run
 from tests.simulation.shrink import shrink, told
 
 #: Seeds of the default suite: some seconds of work.
-SEEDS = 5 * EFFORT
+SEEDS = 3 * EFFORT
 
 #: Guards whose loss few seeds show: what the test of mutations tries by default.
 QUICK = (
@@ -64,6 +64,7 @@ def test_a_plan_is_read_as_it_is_written() -> None:
     assert read(str(plan)) == plan
 
 
+@pytest.mark.slow
 def test_a_failing_plan_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left shows the same, and can be replayed from its file."""
     monkeypatch.setattr("fabric.core.lifecycle.claims.drop_all", lambda *_: [])
