@@ -31,7 +31,7 @@ RULES = Rules(agents_max=60, dependencies_max=70, tasks_max=20, silence_ms_max=2
 CLAIMS_MAX = ESCALATIONS_MAX = 80
 BARRIERS_MAX = 30
 
-LENGTHS = [1_000, pytest.param(100_000, marks=pytest.mark.slow)]
+LENGTHS = [3_000, pytest.param(100_000, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(autouse=True)
