@@ -27,6 +27,8 @@ MUTATION_SEEDS_MAX = 1_000
 
 def main() -> int:
     """Run; return 0 when every invariant held, 1 when one broke."""
+    # What a killed process was in the middle of cannot be closed without a word of protest.
+    sys.unraisablehook = lambda unraisable: None
     given = _arguments()
     if given.mutations is not None:
         return _mutations(given)
