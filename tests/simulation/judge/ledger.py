@@ -108,12 +108,13 @@ class Ledger(Judge):
         if last is None or not signal.seq:
             return False
         incarnation = signal.incarnation or last[0]
-        if (incarnation, signal.seq) > last:
-            return False
-        # Two signals of one number would be one lost: the second was taken for the first.
         who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
-        mark = _mark(dict(zip(signal.names, signal.values, strict=True)))
-        return self._known.get(who, mark) == mark
+        known = self._known.get(who)
+        if known is None:
+            return (incarnation, signal.seq) <= last
+        # Two signals of one number would be one lost: the second was taken for the first. One that
+        # was refused is known as well.
+        return known == _mark(dict(zip(signal.names, signal.values, strict=True)))
 
     def _compare_messages(self, commit: Commit) -> None:
         """What lies in an inbox, lies in the log under the same id, by the same cause."""
