@@ -49,7 +49,10 @@ def hold_over(session: Session, claim_id: str, rules: Rules) -> Decision | None:
 
 
 def _is_outranked(session: Session, claim: Claim) -> bool:
-    """Whether somebody who waits for it, and only for it, comes before its holder."""
+    """Whether somebody who waits for it, and for nothing that others hold, comes before its holder.
+
+    Nobody is served while the holder keeps the same by a claim of its own that comes first.
+    """
     rank = (claim.rank_ms, claim.asked, claim.place)
     for resource, _ in resources(claim):
         for other in session.order.overlapping(resource):
@@ -59,7 +62,13 @@ def _is_outranked(session: Session, claim: Claim) -> bool:
                 if place.agent == claim.agent:
                     continue
                 rival = session.claims.records[place.id]
-                holders = session.order.blockers(place.id, rival)
-                if all(session.claims.records[h].agent == claim.agent for h in holders):
+                in_the_way = [
+                    session.claims.records[holder]
+                    for holder in session.order.blockers(place.id, rival)
+                ]
+                if all(
+                    held.agent == claim.agent and (held.rank_ms, held.asked, held.place) > place[:3]
+                    for held in in_the_way
+                ):
                     return True
     return False
