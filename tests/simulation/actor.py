@@ -26,6 +26,8 @@ class Heard:
     #: Where it began, and what it was shown since, id and cause: of the inbox, of the broadcast.
     began: tuple[bytes, bytes] = (BEGINNING, BEGINNING)
     shown: tuple[list[Shown], list[Shown]] = field(default_factory=lambda: ([], []))
+    #: When it ended by its own word, s; 0 while it has not.
+    ended_s: float = 0.0
 
 
 class Actor:
@@ -85,6 +87,7 @@ class Actor:
                     listening = asyncio.create_task(self._listen(agent, heard))
                     try:
                         await self._work(node, agent)
+                        heard.ended_s = node.loop.time()
                     finally:
                         listening.cancel()
                         await asyncio.gather(listening, return_exceptions=True)

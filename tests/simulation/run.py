@@ -128,8 +128,9 @@ def _check_waits(world: World) -> None:
             continue
         keys = _keys(world, actor.session)
         _check_grants(world, actor, keys)
-        if line is None or line.verb != "wait":
-            continue
+        is_ended = _status(world, actor, keys) in ("completed", "failed", "dead")
+        if line is None or line.verb != "wait" or is_ended:
+            continue  # who was ended by somebody else's word is told nothing more
         found, barriers = at_once(world.store.hashes([keys.dependencies, keys.barriers]))
         record = msgspec.json.decode(found.get(line.subject.encode(), b"{}"))
         in_force = [
@@ -186,6 +187,8 @@ async def _judge(world: World) -> None:
 
 
 async def _check_delivery(world: World, actor: Actor) -> None:
+    if world.is_forgetful and actor.lives[-1].ended_s <= world.forgot_s:
+        return  # it was gone before it could hear what came instead
     keys = _keys(world, actor.session)
     for number, key in enumerate((keys.inbox(actor.name), keys.broadcast)):
         sent: list[Shown] = []

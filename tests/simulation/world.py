@@ -51,6 +51,8 @@ class World:
         self.failures: list[str] = []
         #: The server has lost what it had acknowledged.
         self.is_forgetful = False
+        #: When it did so last, s.
+        self.forgot_s = 0.0
         self._set_up()
 
     def _set_up(self) -> None:
@@ -148,6 +150,7 @@ class World:
         self.server.restore(held)  # type: ignore[arg-type] # what `copy` has given
         self.store.judges = judges  # type: ignore[assignment] # copied together with it
         self.is_forgetful = True
+        self.forgot_s = self.timeline.now_s
 
     def _report(self, what: str, error: BaseException | None) -> None:
         if isinstance(error, Violation):
