@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from tests.fuzz.target import Target
@@ -18,6 +20,9 @@ GROWTH_BYTES_MAX = 256 << 20
 
 #: What `ru_maxrss` counts in: KiB on Linux, bytes on macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+#: What Linux says of this process.
+_STATUS = Path("/proc/self/status")
 
 
 class HangError(AssertionError):
@@ -58,8 +63,18 @@ def judge(target: Target, data: bytes) -> str:
     return answer
 
 
-def _peak_bytes() -> int:
+def _counted_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
+def _own_bytes() -> int:
+    """The peak since this program began, as Linux knows it."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
+    return int(found[1]) * 1024 if found else _counted_bytes()
+
+
+#: Linux counts the peak of whoever started a program as its own: beside that, growth is not seen.
+_peak_bytes = _own_bytes if _counted_bytes() > _own_bytes() else _counted_bytes
 
 
 def _is_late(_: int, __: FrameType | None) -> None:
