@@ -73,6 +73,7 @@ def test_it_says_where_the_server_is_and_what_to_try(here: Shell) -> None:
     process.stdin.close()
 
 
+@pytest.mark.slow
 def test_killed_it_takes_its_workers_along_and_the_next_one_takes_over(here: Shell) -> None:
     with up(here) as first:
         assert first.handle() == 1

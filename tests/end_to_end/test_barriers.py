@@ -43,6 +43,7 @@ def call(server: RunningServer, leader: str = "LEAD", name: str = "release") -> 
     say(server, "INTEGRATION_REQUIRED", leader, name=name, level=3, deadline_ms=60_000)
 
 
+@pytest.mark.slow
 @pytest.mark.chaos
 def test_a_member_that_is_killed_is_named_at_the_deadline(
     server: RunningServer, daemon: StartDaemon, member: StartMember, tmp_path: Path

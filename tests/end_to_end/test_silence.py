@@ -25,6 +25,7 @@ silence_ms_max = {SILENCE_MS}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.chaos
 def test_what_a_killed_agent_held_goes_to_who_waits(
     server: RunningServer, daemon: StartDaemon, member: StartMember, tmp_path: Path

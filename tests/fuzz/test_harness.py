@@ -32,7 +32,10 @@ def test_all_that_is_planted_is_tried() -> None:
     assert planted() == sorted(SAID)
 
 
-@pytest.mark.parametrize("target", sorted(SAID))
+@pytest.mark.parametrize(
+    "target",
+    ["crash", "hog", pytest.param("hang", marks=pytest.mark.slow)],  # seconds of processor time
+)
 def test_what_is_planted_is_found(target: str, tmp_path: Path) -> None:
     ended = replay(target, tmp_path / "input", "an input with a { in it")
     assert ended.returncode == 1
@@ -44,6 +47,7 @@ def test_a_clear_answer_is_no_finding(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "crash: ValueError\n")
 
 
+@pytest.mark.slow
 def test_a_hang_leaves_no_timer_behind() -> None:
     with pytest.raises(HangError):
         judge(load("hang"), b"{")

@@ -38,6 +38,7 @@ def test_every_invariant_holds(seed: int) -> None:
     assert result.signals
 
 
+@pytest.mark.slow
 def test_a_seed_is_one_run_to_the_byte() -> None:
     """In another process too, where hashes of texts, and so the order of sets, are others."""
     program = (

@@ -273,6 +273,7 @@ def _plain(value: bytes | int) -> str | int:
     st.lists(st.tuples(histories, st.booleans()), min_size=1, max_size=6),
     st.sampled_from([RULES, EAGER]),
 )
+@pytest.mark.slow
 def test_whatever_happens_the_keys_say_what_the_records_say(
     commits: list[tuple[list[tuple[Signal, int]], bool]], rules: Rules
 ) -> None:

@@ -164,6 +164,7 @@ async def test_what_was_let_go_is_read_again(
     assert (await outcome(store)).content() == expected([*CALM, *other])
 
 
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_what_was_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syntheses, "CACHED_BYTES_MAX", 5_000)
     store = TroubledStore()
