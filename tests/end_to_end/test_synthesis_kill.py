@@ -92,6 +92,7 @@ def _has_folded(server: RunningServer, place: str) -> bool:
     return committed(server) != place
 
 
+@pytest.mark.slow
 @pytest.mark.chaos
 def test_nothing_is_lost_and_nothing_counts_twice(
     server: RunningServer, daemon: StartDaemon
