@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 import click
 
@@ -12,6 +12,7 @@ from fabric.cli.connect import Connection, Target, connected, run, url_of
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json, print_lines
 from fabric.client.session import Session
+from fabric.store.address import parts
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 
 #: Type of a key → the command that reads it, before the key and after it.
@@ -149,27 +150,22 @@ def redis_cli(
 
     It knows neither sentinels nor lists of nodes: for those, `address` is a server to speak to.
     """
-    parts = urlsplit(url)
-    options = parse_qs(parts.query)
-    # The last @ ends the password, in which others may not have been escaped.
-    login, _, place = parts.netloc.rpartition("@")
+    scheme, kind, login, place, path, query = parts(url)
+    options = parse_qs(query)
     user, _, password = login.partition(":")
     user, password = (
         unquote(user) or options.get("username", [""])[0],
         password or options.get("password", [""])[0],
     )
     words = ["redis-cli", *(("-c",) if is_cluster else ())]
-    if parts.scheme == "unix":
-        words += ["-s", unquote(parts.path)]
+    if scheme == "unix":
+        words += ["-s", unquote(f"/{path}")]
         if options.get("db", ["0"]) != ["0"]:
             words += ["-n", options["db"][0]]
     else:
-        scheme, _, kind = parts.scheme.partition("+")
         # With sentinels, the path begins with the name of the service.
-        path = (
-            parts.path.strip("/") if kind != "sentinel" else parts.path.strip("/").partition("/")[2]
-        )
-        number = options.get("db", [path])[0]
+        database = path.partition("/")[2] if kind == "sentinel" else path
+        number = options.get("db", [database.strip("/")])[0]
         words += [
             "-u",
             f"{scheme}://{address or place or 'localhost'}" + (f"/{number}" if number else ""),

@@ -157,7 +157,8 @@ def _no_toml(text: str, message: str) -> Fault:
     match = re.fullmatch(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message)
     if match is None:
         return Fault(1, "", described(message), "TOML")
-    line = int(match[2]) if match[2] else max(1, len(text.splitlines()))
+    # Of TOML's lines: Python's end at more characters than these.
+    line = int(match[2]) if match[2] else text.removesuffix("\n").count("\n") + 1
     where = f" at column {match[3]}" if match[3] else " at the end"
     found = f"no TOML: {match[1]}{where}"
     return Fault(line, "", found, 'lines of the form `key = value`, texts in "double quotes"')

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
@@ -26,6 +27,10 @@ _READ_BYTES = 1 << 18
 #: Ports where a URL names none.
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
+_PORT_MAX: Final = 65_535
+
+#: One of several hosts: a name or an address, of IPv6 in brackets, and perhaps a port.
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^][\s:/?#@]+))(?::([0-9]{1,5}))?")
 
 #: Begins the options of a URL that are meant for the sentinels alone: `sentinel_password`.
 _SENTINEL_OPTION: Final = "sentinel_"
@@ -63,34 +68,53 @@ class Address:
     sentinel_options: dict[str, Any] | None = None
 
 
+class Parts(NamedTuple):
+    """A URL's pieces as they stand. `hosts` may be several, of which the standard parser knows
+    nothing; `path` is without the slash before it."""
+
+    scheme: str
+    kind: str
+    login: str
+    hosts: str
+    path: str
+    query: str
+
+
+def parts(url: str) -> Parts:
+    """Divide a URL; what is not in it is "". Never fails: whether it makes sense, `read` says."""
+    scheme, _, rest = url.partition("://")
+    base, _, kind = scheme.partition("+")
+    rest, _, query = rest.partition("?")
+    place, _, path = rest.partition("/")
+    # The last @ ends the password, in which others may not have been escaped.
+    login, _, hosts = place.rpartition("@")
+    return Parts(base, kind, login, hosts, path, query)
+
+
 def read(url: str, name: str) -> Address:
     """Take a URL apart: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// …
 
     `name` is what the server shows of our connections. No retries, RESP2, bytes. Raises ConfigError
     when the URL cannot be read.
     """
+    base, kind, login, hosts, path, query = parts(url)
+    login = f"{login}@" if login else ""
+    query = f"?{query}" if query else ""
     try:
-        scheme, separator, rest = url.partition("://")
-        base, _, kind = scheme.partition("+")
         if not kind:
             return Address(Kind.SERVER, _options(url, name))
-        if base not in ("redis", "rediss") or not separator:
-            raise ValueError(scheme)
-        rest, _, query = rest.partition("?")
-        place, _, path = rest.partition("/")
-        # The last @ ends the password, in which others may not have been escaped.
-        login, at, hosts = place.rpartition("@")
-        query = f"?{query}" if query else ""
+        if base not in ("redis", "rediss"):
+            raise ValueError(base)
         if kind == "cluster":
             named = _hosts(hosts, _PORT)
-            given = _options(f"{base}://{login}{at}{_written(named[0])}/{path}{query}", name)
+            given = _options(f"{base}://{login}{_written(named[0])}/{path}{query}", name)
             return Address(Kind.CLUSTER, given, named)
         if kind == "sentinel":
             named = _hosts(hosts, _SENTINEL_PORT)
             service, _, database = path.partition("/")
             if not service:
                 raise ValueError("no service")
-            given = _options(f"{base}://{login}{at}{_written(named[0])}/{database}{query}", name)
+            given = _options(f"{base}://{login}{_written(named[0])}/{database}{query}", name)
             return _of_sentinels(given, named, unquote(service), name)
         raise ValueError(kind)
     except ValueError:
@@ -152,12 +176,10 @@ def _options(url: str, name: str) -> dict[str, Any]:
 def _hosts(listed: str, port: int) -> tuple[Host, ...]:
     found = []
     for one in listed.split(","):
-        name, separator, number = one.rpartition(":")
-        if not separator or number.endswith("]"):  # an IPv6 address without a port
-            name, number = one, ""
-        if not name:
-            raise ValueError("an empty host")
-        found.append((name.strip("[]"), int(number) if number else port))
+        match = _HOST.fullmatch(one)
+        if match is None or int(match[3] or 0) > _PORT_MAX:
+            raise ValueError("not a host")
+        found.append((match[1] or match[2], int(match[3]) if match[3] else port))
     return tuple(found)
 
 

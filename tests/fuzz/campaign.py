@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.fuzz.judge import judge
 from tests.fuzz.tally import Tally, read, table
@@ -35,8 +36,25 @@ INPUT_SECONDS_MAX = 60
 #: Time that a process has beyond its share, to import and to end, s.
 GRACE_SECONDS = 120
 
+#: Time that a target has for a fixed number of runs, s: the slowest makes a hundred a second.
+RUNS_SECONDS_MAX = 600
+
+#: What a fixed number of runs begins with, so that they are the same each time.
+SEED = 1
+
 #: Least share of time that is worth the start of a process, s.
 SHARE_SECONDS_MIN = 2
+
+
+class Bound(NamedTuple):
+    """What one target gets: time, s, or a number of runs within it."""
+
+    seconds: int
+    runs: int = 0
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.runs:,} runs" if self.runs else f"{self.seconds} s"
 
 
 def main() -> int:
@@ -44,6 +62,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="by default all")
     parser.add_argument("--seconds", type=int, default=600, help="for all together (600)")
+    parser.add_argument(
+        "--runs", type=int, help="of each target instead, from a new corpus: the same each time"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "fuzz", help="corpora, logs")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="try one input, and end")
@@ -58,7 +79,10 @@ def main() -> int:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(names())}")
     if given.replay is not None:
         return _replayed(given.replay, wanted)
-    return _fuzzed(wanted, given.seconds, max(1, given.jobs), given.build.resolve())
+    jobs = max(1, given.jobs)
+    share = max(SHARE_SECONDS_MIN, given.seconds * jobs // len(wanted))
+    bound = Bound(share) if given.runs is None else Bound(RUNS_SECONDS_MAX, given.runs)
+    return _fuzzed(wanted, bound, jobs, given.build.resolve())
 
 
 def _replayed(file: Path, wanted: Sequence[str]) -> int:
@@ -76,7 +100,7 @@ def _replayed(file: Path, wanted: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _fuzzed(wanted: Sequence[str], seconds: int, jobs: int, build: Path) -> int:
+def _fuzzed(wanted: Sequence[str], bound: Bound, jobs: int, build: Path) -> int:
     have = [sys.executable, "-c", "import atheris"]
     if subprocess.run(have, check=False, capture_output=True).returncode:
         _say(
@@ -86,11 +110,10 @@ def _fuzzed(wanted: Sequence[str], seconds: int, jobs: int, build: Path) -> int:
             "scripts/test tests/fuzz"
         )
         return 2
-    share = max(SHARE_SECONDS_MIN, seconds * jobs // len(wanted))
-    _say(f"scripts/fuzz: {len(wanted)} targets, {share} s each, {jobs} at a time")
+    _say(f"scripts/fuzz: {len(wanted)} targets, {bound} each, {jobs} at a time")
     tallies: list[Tally] = []
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_engaged, name, share, build / name) for name in wanted]
+        running = [pool.submit(_engaged, name, bound, build / name) for name in wanted]
         for done in as_completed(running):
             tallies.append(done.result())
             if sys.stderr.isatty():
@@ -108,10 +131,11 @@ def _fuzzed(wanted: Sequence[str], seconds: int, jobs: int, build: Path) -> int:
     return 1 if failed else 0
 
 
-def _engaged(name: str, share: int, build: Path) -> Tally:
-    """Fuzz one target for its share of the time."""
+def _engaged(name: str, bound: Bound, build: Path) -> Tally:
+    """Fuzz one target for its share."""
     corpus, findings, log = build / "corpus", build / "findings", build / "log"
-    shutil.rmtree(findings, ignore_errors=True)
+    for folder in (findings, *((corpus,) if bound.runs else ())):
+        shutil.rmtree(folder, ignore_errors=True)
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
     target = load(name)
@@ -124,7 +148,8 @@ def _engaged(name: str, share: int, build: Path) -> Tally:
         *(sys.executable, "-m", "tests.fuzz.engine", name, str(memory_bytes), str(corpus)),
         f"-dict={dictionary}",
         f"-artifact_prefix={findings}/",
-        f"-max_total_time={share}",
+        *((f"-runs={bound.runs}", f"-seed={SEED}") if bound.runs else ()),
+        f"-max_total_time={bound.seconds}",
         f"-max_len={INPUT_BYTES_MAX}",
         f"-timeout={INPUT_SECONDS_MAX}",
         f"-rss_limit_mb={MEMORY_MIB_MAX}",
@@ -144,10 +169,10 @@ def _engaged(name: str, share: int, build: Path) -> Tally:
                 stderr=file,
                 cwd=build,
                 env=environment,
-                timeout=share + GRACE_SECONDS,
+                timeout=bound.seconds + GRACE_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            late = f"did not end within {share + GRACE_SECONDS} s, and was killed"
+            late = f"did not end within {bound.seconds + GRACE_SECONDS} s, and was killed"
     said = log.read_text(errors="replace")
     return read(name, said, sorted(findings.glob("*")), sum(1 for _ in corpus.iterdir()), late)
 

@@ -42,14 +42,14 @@ def run(data: bytes) -> None:
     """Check a file's text."""
     text = data.decode("utf-8", "replace")
     rules, faults = check(text)
-    assert (rules is None) == bool(faults)
+    assert (rules is None) == bool(faults), "faults, or rules"
     for fault in faults:
-        assert 1 <= fault.line <= text.count("\n") + 2
-        assert len(str(fault)) < 10_000
+        assert 1 <= fault.line <= text.count("\n") + 1, "a line that is not there"
+        assert len(str(fault)) < 10_000, "a fault that nobody reads"
     if rules is None:
         return
     again, faults = check(written(rules))
     assert not faults, faults
-    assert again == rules
+    assert again == rules, "written out, they are others"
     kept = msgspec.structs.replace(rules, hook=())
-    assert ruling.read(ruling.document(rules)) == kept
+    assert ruling.read(ruling.document(rules)) == kept, "sent, they are others"
