@@ -79,6 +79,7 @@ def test_no_server(here: Shell) -> None:
     assert "topsecret" not in done.out + done.err
 
 
+@pytest.mark.slow
 def test_a_private_server_in_use_and_left_behind(here: Shell) -> None:
     with up(here) as running:
         running.handle()

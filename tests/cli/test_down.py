@@ -41,6 +41,7 @@ def test_it_stops_up_with_all_that_it_runs(here: Shell) -> None:
     assert here.run("down").code == 3
 
 
+@pytest.mark.slow
 def test_it_stops_a_server_that_was_left_behind(here: Shell) -> None:
     with up(here) as running:
         running.kill()
@@ -52,6 +53,7 @@ def test_it_stops_a_server_that_was_left_behind(here: Shell) -> None:
         assert is_gone(running.server_pid)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_named_is_not_ours_to_stop(here: Shell, server: RunningServer) -> None:
     done = here.run("down", FABRIC_REDIS_URL=server.url)
     assert (done.code, done.out) == (3, "")

@@ -10,7 +10,8 @@ from tests.cli.process import COMMAND_SECONDS_MAX, Shell
 from tests.cli.repository import NOWHERE, Hold, Repository, holding
 from tests.servers import RunningServer
 
-pytestmark = pytest.mark.server
+#: Many processes of git as well; `tests/cli/test_guard.py` and the library's tests are quick.
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

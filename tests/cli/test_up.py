@@ -107,6 +107,7 @@ def test_a_worker_that_was_killed_is_started_again(here: Shell) -> None:
         assert "fabric: orchestrator is back (pid " in done.err
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(here: Shell) -> None:
     with up(here) as running:
         running.handle()
@@ -119,6 +120,7 @@ def test_a_second_ctrl_c_does_not_wait(here: Shell) -> None:
         assert all(map(is_gone, [*running.pids, running.server_pid]))
 
 
+@pytest.mark.slow
 def test_two_of_a_project_share_the_server(here: Shell) -> None:
     with up(here) as first, up(here) as second:
         assert first.server_pid == second.server_pid

@@ -39,7 +39,7 @@ GRACE_SECONDS = 120
 #: Time that a target has for a fixed number of runs, s: the slowest makes a hundred a second.
 RUNS_SECONDS_MAX = 600
 
-#: What a fixed number of runs begins with, so that they are the same each time.
+#: What a fixed number of runs begins with: most targets then reach the same code each time.
 SEED = 1
 
 #: Least share of time that is worth the start of a process, s.
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="by default all")
     parser.add_argument("--seconds", type=int, default=600, help="for all together (600)")
     parser.add_argument(
-        "--runs", type=int, help="of each target instead, from a new corpus: the same each time"
+        "--runs", type=int, help="of each target instead, from a fixed seed and a new corpus"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "fuzz", help="corpora, logs")

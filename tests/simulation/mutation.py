@@ -13,7 +13,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +63,10 @@ def mutations() -> list[Mutation]:
 
 
 def try_all(chosen: list[Mutation], seeds_max: int, processes: int) -> Iterator[Found]:
-    """Look for each mutation, seed by seed, until it is found; yield what became of it."""
+    """Look for each mutation, seed by seed, until it is found; yield each as it is done."""
     with ThreadPoolExecutor(processes) as pool:
-        yield from pool.map(lambda one: look(one, seeds_max), chosen)
+        for done in as_completed([pool.submit(look, one, seeds_max) for one in chosen]):
+            yield done.result()
 
 
 def look(mutation: Mutation, seeds_max: int) -> Found:
