@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     #: None: as many as are right for the server, 1 or (on a cluster) 64.
     partitions: int | None = Field(None, ge=1, le=defaults.PARTITIONS_MAX)
     #: Time after which a dead replica's partitions go to another. Short: a quick take-over; long:
-    #: a slow server or a busy host is not taken for dead.
+    #: a slow server or a busy host is not taken for dead. About the same for all of a namespace.
     lease_ms: int = Field(5_000, ge=200, le=600_000)
     #: Signals read and committed at a time. Above 512 nothing is gained (peers' measurements).
     batch_signals_max: int = Field(256, ge=1, le=512)

@@ -45,6 +45,9 @@ class MemoryStore:
         """See WorkerStore."""
         now = self._clock_ms()
         live = self.data.sorted_set(self.namespace.replicas(group))
+        for other in live:
+            if live[other] > now + 3 * ttl_ms:  # the clock was put back
+                live[other] = now + 3 * ttl_ms
         live[replica.encode()] = now + ttl_ms
         for gone in [name for name, expires in live.items() if expires <= now]:
             del live[gone]
@@ -65,6 +68,10 @@ class MemoryStore:
             remaining = int(lease.get(b"expires", b"0")) - now
             holder = lease.get(b"owner", b"").decode()
             if holder not in ("", owner) and remaining > 0:
+                ttl = int(lease.get(b"ttl", remaining))
+                if remaining > ttl:  # the clock was put back
+                    remaining = ttl
+                    lease[b"expires"] = b"%d" % (now + ttl)
                 return Held(holder, int(lease[b"epoch"]), remaining)
             epoch = int(lease[b"epoch"]) + 1
         elif seeded in self.data.hash(self.namespace.meta):
@@ -83,6 +90,7 @@ class MemoryStore:
         lease |= {
             b"owner": owner.encode(), b"nonce": nonce.encode(), b"epoch": b"%d" % epoch,
             b"version": b"%d" % version, b"expires": b"%d" % expires, b"committed": committed,
+            b"ttl": b"%d" % ttl_ms,
         }  # fmt: skip
         return Lease(partition, group, owner, nonce, epoch, version, committed, expires, now)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
-from fabric.client.verb.grant import Grant
+from fabric.client.message import Message
+from fabric.client.verb.grant import CONFLICT, Grant
+from fabric.core.directive import DirectiveType
 from fabric.errors import FabricError
 from fabric.settings import Settings
 from fabric.store.port import BEGINNING
@@ -44,6 +46,8 @@ class Actor:
         self.since_s = 0.0
         #: Grants that it believes to have.
         self.grants: list[Grant] = []
+        #: What it went on to hold although it had read that it was taken away.
+        self.kept: list[str] = []
         #: How often each verb has ended how.
         self.outcomes: dict[str, int] = {}
         self._lines: asyncio.Queue[Line] = asyncio.Queue()
@@ -97,9 +101,24 @@ class Actor:
             self.doing = None
 
     async def _listen(self, agent: Agent, heard: Heard) -> None:
+        #: Token → the message by which it was granted.
+        granted: dict[int, str] = {}
         async for message in agent.messages():
+            self._look_at_grants(message, granted)
             seen = message.id.encode(), message.cause.encode(), message.type.encode()
             heard.shown[int(message.to_everyone)].append(seen)
+
+    def _look_at_grants(self, message: Message, granted: dict[int, str]) -> None:
+        """What a message takes away is held no more, unless a later one has given it back."""
+        payload = message.payload
+        if message.type == DirectiveType.PROCEED and payload.get("token"):
+            granted[payload["token"]] = message.id
+        if message.type != DirectiveType.PAUSE or payload["reason"] == CONFLICT:
+            return
+        for grant in self.grants:
+            is_named = not set(grant.resources).isdisjoint(payload.get("resources", ()))
+            if grant.is_current and is_named and grant.token in granted:
+                self.kept.append(f"{self.name}: token {grant.token} after {message.id}")
 
     async def _work(self, node: Node, agent: Agent) -> None:
         while True:

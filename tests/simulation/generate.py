@@ -24,6 +24,7 @@ TROUBLES = {
     "kill agent": 4, "freeze agent": 3, "kill worker": 6, "freeze worker": 6, "leave worker": 2,
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
     "restart": 2, "refuse": 2, "clock": 1, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
+    "outage": 2,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for a while.
@@ -45,6 +46,7 @@ def generate(seed: int) -> Plan:
         "ingress_max": chance.choice((40, 1_000)),
         "cached_max": chance.choice((1, 1_000)),
         "batch_max": chance.choice((1, 4, 256)),
+        "page_max": chance.choice((2, 256)),
         "rules": chance.randrange(len(RULESETS)),
         "forgetful": int(chance.random() < 0.2),
     }
@@ -150,6 +152,14 @@ def _trouble(
             return [line(worker, "kill"), Line(_ms(back_s), worker, "join")]
         case "freeze worker":
             return [line(worker, "freeze", last)]
+        case "outage":
+            # Longer than any silence that is put up with: what comes then is a backlog.
+            away_s = at_s + chance.choice((60.0, 300.0, 900.0))
+            all_of_them = [who for who in workers if who.startswith("orchestrator")]
+            return [
+                *(line(who, "kill") for who in all_of_them),
+                *(Line(_ms(away_s), who, "join") for who in all_of_them),
+            ]
         case "leave worker":
             return [line(worker, "leave"), Line(_ms(back_s + 5), worker, "join")]
         case "lost replies":
@@ -169,7 +179,7 @@ def _trouble(
         case "refuse":
             return [line("server", "refuse", last, chance.choice(REFUSALS))]
         case "clock":
-            return [line("server", "clock", str(chance.choice((-60, -1, 1, 30, 120))))]
+            return [line("server", "clock", str(chance.choice((-600, -60, -1, 1, 30, 120))))]
         case "group":
             return [line("server", "group", str(chance.randrange(settings["partitions"])))]
         case "epoch":

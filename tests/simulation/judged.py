@@ -17,6 +17,7 @@ class JudgedStore(MemoryStore):
 
     def __init__(self, server: SimulatedServer, judges: Sequence[Judge]) -> None:
         super().__init__(server.clock_ms, data=server)
+        self._true_s = server.true_s
         self.judges = list(judges)
         self.commits = 0
 
@@ -28,7 +29,17 @@ class JudgedStore(MemoryStore):
         if isinstance(taken, Lease):
             for judge in self.judges:
                 judge.acquired(taken, self._clock_ms())
+        else:
+            for judge in self.judges:
+                judge.held(taken, partition, group, ttl_ms, self._clock_ms())
         return taken
+
+    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
+        """See MemoryStore."""
+        live = await super().beat(group, replica, ttl_ms)
+        for judge in self.judges:
+            judge.beaten(group, replica, live, ttl_ms, self._true_s())
+        return live
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:
         """See MemoryStore."""
@@ -72,7 +83,7 @@ class JudgedStore(MemoryStore):
         self.commits += 1
         commit = Commit(
             lease, version, batch, upto, now_ms, now_ms + ttl_ms, consumed, left,
-            _beyond(source, end) - added,
+            _beyond(source, end) - added, source.after(before, len(source)) if not upto else [],
         )  # fmt: skip
         for judge in self.judges:
             judge.committed(commit)

@@ -170,7 +170,7 @@ def _status(world: World, actor: Actor, keys: SessionKeys) -> str:
 
 def _check_failures(world: World) -> None:
     if world.failures:
-        raise Violation("nothing fails by itself", world.failures[0])
+        raise world.failures[0]
 
 
 async def _judge(world: World) -> None:
@@ -183,6 +183,8 @@ async def _judge(world: World) -> None:
         await check_nothing_is_held(world.store, keys)
         await check_replay(world.store, keys)
     for actor in world.actors.values():
+        if actor.kept and not world.is_forgetful:
+            raise Violation("what was taken away is held no more", actor.kept[0])
         await _check_delivery(world, actor)
 
 
@@ -233,9 +235,10 @@ def _listening(world: World) -> Iterator[None]:
                 return
             error = record.exc_info[1]
             if isinstance(error, Violation):
-                world.failures.append(str(error))
+                world.failures.append(error)
                 return
-            world.failures.append(f"{record.getMessage()}: {error!r}")
+            text = f"{record.getMessage()}: {error!r}"
+            world.failures.append(Violation("nothing fails by itself", text))
 
     logger, ear = logging.getLogger("fabric"), Ear(level=logging.ERROR)
     before = logger.level, logger.propagate

@@ -45,6 +45,10 @@ class SimulatedServer(MemoryServer):
         """Return the server's time, ms since the epoch."""
         return START_MS + int(self._timeline.now_s * 1000) + self.skew_ms
 
+    def true_s(self) -> float:
+        """Return the time that passes whatever its clock says, s."""
+        return self._timeline.now_s
+
     def check(self) -> None:
         """Raise what a request meets now that reaches the server."""
         if self.is_down:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from functools import partial
 
+from fabric.client import mailbox
 from fabric.settings import Settings
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.simulation import troubles
@@ -35,7 +36,7 @@ class World:
         self.plan = plan
         self.timeline = Timeline()
         self.server = SimulatedServer(self.timeline)
-        self.store = JudgedStore(self.server, all_judges(plan.settings["ingress_max"]))
+        self.store = JudgedStore(self.server, all_judges(plan))
         self.settings = _settings(plan)
         self.partitions = plan.settings["partitions"]
         self.rules = RULESETS[plan.settings["rules"]]
@@ -47,12 +48,14 @@ class World:
         #: How often a process of a name was started: each is a node of its own.
         self._started: Counter[str] = Counter()
         self._begun: list[Node] = []
-        #: Failures that nobody has caught: defects.
-        self.failures: list[str] = []
+        #: Failures that nobody has caught: defects, and what judges have said to workers.
+        self.failures: list[Violation] = []
         #: The server has lost what it had acknowledged.
         self.is_forgetful = False
         #: When it did so last, s.
         self.forgot_s = 0.0
+        # Pages as small as a plan says, so that they fill up; see `close`.
+        self._page_max, mailbox.COUNT = mailbox.COUNT, plan.settings.get("page_max", mailbox.COUNT)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -87,6 +90,7 @@ class World:
         """End every process there was."""
         for node in self._begun:
             node.kill()
+        mailbox.COUNT = self._page_max
 
     def join(self, name: str) -> None:
         """Start a worker, unless it is at work."""
@@ -155,7 +159,7 @@ class World:
     def _report(self, what: str, error: BaseException | None) -> None:
         if isinstance(error, Violation):
             raise error
-        self.failures.append(f"{what}: {error!r}")
+        self.failures.append(Violation("nothing fails by itself", f"{what}: {error!r}"))
 
 
 def _settings(plan: Plan) -> Settings:

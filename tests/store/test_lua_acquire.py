@@ -20,6 +20,7 @@ async def test_acquired(real: RedisBackend) -> None:
         b"epoch": epoch,
         b"version": b"0",
         b"expires": expires,
+        b"ttl": b"%d" % TTL_MS,
         b"committed": b"0-0",
     }
 
@@ -39,6 +40,17 @@ async def test_held(real: RedisBackend) -> None:
     assert (word, owner, held) == (b"held", b"one", epoch)
     assert 0 < remaining <= TTL_MS
     assert await real.call("HGETALL", LEASE) == before
+
+
+async def test_a_clock_that_was_put_back_keeps_nobody_in_office(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    await real.call("HSET", LEASE, "expires", await real.now_ms() + 100 * TTL_MS)
+    assert await take(real, "two", "n2") == [b"held", b"one", epoch, TTL_MS]
+    assert int(await field(real, "expires")) <= await real.now_ms() + TTL_MS
+    # Of a lease by an older version it is not known how long it is held for.
+    await real.call("HDEL", LEASE, "ttl")
+    await real.call("HSET", LEASE, "expires", await real.now_ms() + 100 * TTL_MS)
+    assert (await take(real, "two", "n2"))[3] > 90 * TTL_MS
 
 
 async def test_unseeded(real: RedisBackend) -> None:

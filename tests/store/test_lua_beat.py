@@ -20,3 +20,12 @@ async def test_a_beat_is_good_for_its_time(real: RedisBackend) -> None:
     assert before_ms + 60_000 <= until_ms <= await real.now_ms() + 60_000
     await evaluate(real, "beat", [REPLICAS], "new", 1_000)
     assert int(await real.call("ZSCORE", REPLICAS, "new")) < until_ms
+
+
+async def test_a_clock_that_was_put_back_keeps_nobody_alive(real: RedisBackend) -> None:
+    now_ms = await real.now_ms()
+    await real.call("ZADD", REPLICAS, now_ms + 600_000, "dead", now_ms + 2_500, "slower")
+    assert len(await evaluate(real, "beat", [REPLICAS], "new", 1_000)) == 3
+    until_ms = await real.now_ms() + 3_000
+    assert now_ms + 3_000 <= int(await real.call("ZSCORE", REPLICAS, "dead")) <= until_ms
+    assert int(await real.call("ZSCORE", REPLICAS, "slower")) == now_ms + 2_500

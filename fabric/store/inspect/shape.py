@@ -91,7 +91,7 @@ def _lease(field: bytes, value: bytes) -> None:
         parse_id(value)
     elif field == b"epoch" and not is_epoch(value):
         raise ValueError("not an epoch: `fabric doctor --reseed`")
-    elif field in (b"version", b"expires"):
+    elif field in (b"version", b"expires", b"ttl"):
         _number(field, value)
 
 

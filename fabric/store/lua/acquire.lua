@@ -11,13 +11,21 @@
 -- A new holder always gets a higher epoch, so whatever the last one still sends is refused. A first
 -- epoch is the server's time in ms: above any that a lost server can have handed out.
 
-local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed')
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed',
+  'ttl')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch, version, committed
 if lease[2] then
   local expires = tonumber(lease[3] or '0')
   if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[1] and now < expires then
+    -- More time left than it is ever held for: the clock was put back, and a dead holder would keep
+    -- the partition for as long. One that lives renews it.
+    local ttl = lease[6] and tonumber(lease[6])
+    if ttl and expires - now > ttl then
+      expires = now + ttl
+      redis.call('HSET', KEYS[1], 'expires', string.format('%.0f', expires))
+    end
     return {'held', lease[1], lease[2], expires - now}
   end
   epoch, version, committed = lease[2] + 1, lease[4] or '0', lease[5] or '0-0'
@@ -50,5 +58,5 @@ redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], committed, 'MKSTREAM')
 local expires = string.format('%.0f', now + ARGV[3])
 local text = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'nonce', ARGV[2], 'epoch', text,
-  'expires', expires, 'version', version, 'committed', committed)
+  'expires', expires, 'ttl', ARGV[3], 'version', version, 'committed', committed)
 return {'acquired', text, version, committed, expires, now}

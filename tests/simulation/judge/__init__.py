@@ -9,7 +9,8 @@ Rule 4): `barriers.py`. Whoever is granted, resolved or let go is told so in the
 Rules 2 to 4): `told.py`. Every deadlock is named, and only deadlocks (seeds, Rule 2):
 `deadlocks.py`. Records agree with each other, and no waiter is forgotten: `rules.py`. The synthesis
 is the fold of its inputs, and its patches make it of nothing (design, 3.5): `synthesis.py`. Every
-queue is bounded (design, 6): `bounds.py`. Every message comes at least once, in order (design, 3):
+queue is bounded (design, 6): `bounds.py`. Who has spoken is not taken for silent (design, 6):
+`silence.py`. Every message comes at least once, in order (design, 3):
 `delivery.py`. In the end the log alone gives all that the server holds, and after the faults
 everything drains (design, 3.1 and 3.4): `ending.py`.
 """
@@ -23,14 +24,18 @@ from tests.simulation.judge.deadlocks import Deadlocks
 from tests.simulation.judge.judge import Commit, Judge, Violation
 from tests.simulation.judge.lease import Leases
 from tests.simulation.judge.ledger import Ledger
+from tests.simulation.judge.silence import Silence
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.judge.told import Told
+from tests.simulation.plan import Plan
 
 __all__ = ["Commit", "Judge", "Violation", "all_judges"]
 
 
-def all_judges(ingress_max: int) -> list[Judge]:
+def all_judges(plan: Plan) -> list[Judge]:
     """Return one of each of those that look at commits."""
+    # How old a word is, nobody can tell by a clock that was set.
+    is_told_time = not any(line.verb == "clock" for line in plan.lines)
     return [
         Leases(),
         Ledger(),
@@ -39,5 +44,6 @@ def all_judges(ingress_max: int) -> list[Judge]:
         Deadlocks(),
         Told(),
         Syntheses(),
-        Bounds(ingress_max),
+        Bounds(plan.settings["ingress_max"]),
+        *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fabric.store.keys import Namespace
-from fabric.store.port import Batch, Entry, Lease
+from fabric.store.port import Batch, Entry, Held, Lease
 
 NAMESPACE = Namespace()
 
@@ -37,6 +37,8 @@ class Commit:
     consumed: list[Entry]
     left: int
     left_after: int
+    #: Input entries beyond those decided, of a commit of timers alone.
+    waiting: list[Entry] = field(default_factory=list)
     #: Appended entries: key, id, fields by name. In order.
     appended: list[tuple[str, bytes, dict[bytes, bytes]]] = field(default_factory=list)
     #: Other writes: verb, key, arguments.
@@ -81,6 +83,12 @@ class Judge:
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
         """Look at a lease that was given."""
+
+    def held(self, by: Held, partition: int, group: str, ttl_ms: int, now_ms: int) -> None:
+        """Look at what somebody is told who would have a lease that another has, for `ttl_ms`."""
+
+    def beaten(self, group: str, replica: str, live: list[str], ttl_ms: int, true_s: float) -> None:
+        """Look at who counts as alive when a replica says that it is. Time by no server's clock."""
 
     def renewed(self, lease: Lease, expires_ms: int) -> None:
         """Look at a lease that was extended, or given up (0)."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fabric.store.port import Lease
+from fabric.store.port import Held, Lease
 from tests.simulation.judge.judge import Commit, Judge, Violation
+
+#: Leases for which a dead replica may count as alive, and seconds beside: its own, three for each
+#: time that the clock is put back, and the pauses of those who look.
+LEASES_MAX, PAUSES_S = 10, 30.0
 
 
 @dataclass
@@ -23,6 +27,8 @@ class Leases(Judge):
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], _Held] = {}
         self._lost: set[tuple[int, str]] = set()
+        #: Group and replica → when another first counted it as alive since its last word, s.
+        self._silent_s: dict[tuple[str, str], float] = {}
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
         """See Judge."""
@@ -46,6 +52,24 @@ class Leases(Judge):
         self._held[where] = _Held(
             lease.owner, lease.nonce, lease.epoch, lease.version, lease.expires_ms
         )
+
+    def held(self, by: Held, partition: int, group: str, ttl_ms: int, now_ms: int) -> None:
+        """See Judge. All replicas of a run take leases for the same time."""
+        if by.remaining_ms > ttl_ms:
+            raise Violation("a lease is no longer than it was taken for", f"{by} of {ttl_ms} ms")
+        before = self._held.get((partition, group))
+        if before is not None and before.expires_ms - now_ms > ttl_ms:
+            before.expires_ms = now_ms + by.remaining_ms  # the clock was put back
+
+    def beaten(self, group: str, replica: str, live: list[str], ttl_ms: int, true_s: float) -> None:
+        """See Judge."""
+        self._silent_s.pop((group, replica), None)
+        for other in live:
+            if other == replica:
+                continue
+            silent_s = true_s - self._silent_s.setdefault((group, other), true_s)
+            if silent_s > LEASES_MAX * ttl_ms / 1000 + PAUSES_S:
+                raise Violation("the dead are not counted", f"{group}: {other}, {silent_s:.0f} s")
 
     def renewed(self, lease: Lease, expires_ms: int) -> None:
         """See Judge."""

@@ -29,6 +29,7 @@ class Told(Judge):
             self._look_at_claims(session, changes, _said(commit, session))
         for session, changes in commit.hashes("barriers"):
             self._look_at_barriers(session, changes, _said(commit, session))
+        self._look_at_pauses(commit)
         for session, changes in commit.hashes("dependencies"):
             self._look_at_dependencies(commit, session, changes, _said(commit, session))
 
@@ -62,6 +63,19 @@ class Told(Judge):
             opens = now["state"] == "integrating" and before["state"] == "gathering"
             if opens and (now["leader"], "PROCEED") not in about:
                 raise Violation("the leader is told", f"{session}: {name} is open: {now}")
+
+    def _look_at_pauses(self, commit: Commit) -> None:
+        """Whoever a barrier stops is counted there: only so is he freed when it is over."""
+        for session in {session for session, _ in commit.hashes("agents")}:
+            gone = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
+            for to, kind, payload in _said(commit, session):
+                now = self._barriers.get((session, payload.get("barrier", "")))
+                if kind != "PAUSE" or now is None or to in gone or to == "*":
+                    continue
+                is_past = now["generation"] != payload["generation"] or now["state"] == "over"
+                counted = {*now.get("members", ()), *now.get("held", ()), now["leader"]}
+                if not is_past and to not in counted:
+                    raise Violation("who is stopped is counted", f"{session}: {to} in {now}")
 
     def _look_at_dependencies(
         self, commit: Commit, session: str, changes: dict[str, bytes | None], said: _Said
