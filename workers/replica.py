@@ -70,7 +70,9 @@ class Replica:
             while not stop.is_set():
                 try:
                     # Asked each time: a server that was emptied is founded anew as it was.
-                    partitions = await self._store.partitions(self._settings.partitions)
+                    partitions = self._counted(
+                        await self._store.partitions(self._settings.partitions), partitions
+                    )
                     live = await self._store.beat(self._group, self.name, self._settings.lease_ms)
                 except (ServerError, NotAllowedError) as error:
                     if isinstance(error, NotAllowedError) and not partitions:
@@ -87,6 +89,17 @@ class Replica:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
         await self._drain()
+
+    def _counted(self, partitions: int, before: int) -> int:
+        """Return how many partitions there are; say so where it is not what was asked for."""
+        wanted = self._settings.partitions
+        if wanted not in (None, partitions) and partitions != before:
+            logger.warning(
+                "%s: the namespace has %d partitions, not the %d of the settings: whoever came "
+                "first has decided; set the same for workers, agents and the command line",
+                self._group, partitions, wanted,
+            )  # fmt: skip
+        return partitions
 
     def _take_share(self, mine: set[int]) -> None:
         """Begin with the partitions that are ours now, hand over those that are not."""

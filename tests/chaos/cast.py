@@ -111,6 +111,8 @@ class Cast:
         # Those that sleep in the system's own calls do not get on with another clock than that.
         clock = {} if kind in (HAND, ROGUE) else faked(self._directory / "clocks" / name)
         environment = {**(extra or {}), **clock}
+        # Of all, as of any fleet: after FLUSHALL, whoever comes first founds the namespace anew.
+        environment["FABRIC_PARTITIONS"] = str(PARTITIONS)
         environment["FABRIC_WAIT_REPLICAS"] = str(self._deployment.wait_replicas)
         if self._deployment.may_lose:
             environment[LIMIT] = str(WAIT_LIMIT_S)

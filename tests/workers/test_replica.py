@@ -144,3 +144,15 @@ async def test_a_nonsensical_number_of_partitions_is_an_alarm(
         assert "partitions" in caplog.text
         server.cli("HSET", Namespace().meta, "partitions", "1")
         await eventually(lambda: values(server, _lease()).get("owner"), "it is taken")
+
+
+async def test_a_number_of_partitions_that_does_not_count_is_told_once(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.cli("HSET", Namespace().meta, "partitions", "1", "schema", "1")
+    async with serving(server.url, partitions=4, lease_ms=200):
+        await eventually(lambda: values(server, _lease()).get("owner"), "it is taken")
+        held = values(server, _lease())["version"]
+        add(server, session="s", type="PROGRESS", emitter="A")
+        await eventually(lambda: values(server, _lease())["version"] != held, "it works")
+    assert caplog.text.count("has 1 partitions, not the 4") == 1
