@@ -34,6 +34,12 @@ class JudgedStore(MemoryStore):
                 judge.held(taken, partition, group, ttl_ms, self._clock_ms())
         return taken
 
+    def holder(self, partition: int, group: str) -> str:
+        """Return who has a lease now; "" when nobody has."""
+        lease = self.data.peek(self.namespace.partition(partition).lease(group), "hash") or {}
+        is_good = int(lease.get(b"expires", b"0")) > self._clock_ms()
+        return lease[b"owner"].decode() if is_good else ""
+
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See MemoryStore."""
         live = await super().beat(group, replica, ttl_ms)

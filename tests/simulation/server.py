@@ -105,9 +105,9 @@ class SimulatedServer(MemoryServer):
         """Hold what was copied, and nothing that came after."""
         self.keys = {key: (kind, _copied(value)) for key, (kind, value) in copied.items()}
 
-    def lose_epoch(self, namespace: Namespace, partition: int, group: str) -> None:
-        """Lose a partition's lease, as a failover can: it fails closed."""
-        self.keys.pop(namespace.partition(partition).lease(group), None)
+    def lose_epoch(self, namespace: Namespace, partition: int, group: str) -> bool:
+        """Lose a partition's lease, as a failover can: it fails closed. False: there was none."""
+        return self.keys.pop(namespace.partition(partition).lease(group), None) is not None
 
     def reseed(self, namespace: Namespace, partition: int, group: str) -> None:
         """Give a partition an epoch again, as `RedisStore.reseed` does."""

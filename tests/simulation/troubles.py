@@ -113,9 +113,9 @@ def _epoch(world: World, line: Line) -> None:
     """A partition's lease is gone: it stands still until somebody reseeds it."""
     partition = int(line.subject)
     for group in (ORCHESTRATORS, SYNTHESIZERS):
-        world.server.lose_epoch(world.namespace, partition, group)
-        for judge in world.store.judges:
-            judge.lost(partition, group)
+        if world.server.lose_epoch(world.namespace, partition, group):
+            for judge in world.store.judges:
+                judge.lost(partition, group)
 
     world.timeline.after(float(line.words[1]) + 1.0, partial(reseed, world, partition))
 

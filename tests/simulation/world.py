@@ -98,7 +98,9 @@ class World:
         if worker is not None and worker.node.is_alive:
             return
         group = ORCHESTRATORS if name.startswith("orchestrator") else SYNTHESIZERS
-        self.workers[name] = Worker(self.node(name), group, self.rules, self.settings)
+        self.workers[name] = Worker(
+            self.node(name), group, self.rules, self.settings, self.store.holder
+        )
 
     def start(self, line: Line) -> None:
         """Start an agent, unless it is at work."""
@@ -153,6 +155,8 @@ class World:
         held, judges = self._remembered.pop(line)
         self.server.restore(held)  # type: ignore[arg-type] # what `copy` has given
         self.store.judges = judges  # type: ignore[assignment] # copied together with it
+        for judge in self.store.judges:
+            judge.went_back()
         self.is_forgetful = True
         self.forgot_s = self.timeline.now_s
 

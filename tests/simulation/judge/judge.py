@@ -99,6 +99,9 @@ class Judge:
     def committed(self, commit: Commit) -> None:
         """Look at a commit."""
 
+    def went_back(self) -> None:
+        """Note that the server, and all that was seen of it, is as it was some moments before."""
+
     def lost(self, partition: int, group: str) -> None:
         """Note that a partition's epoch is gone."""
 

@@ -27,6 +27,13 @@ class Ledger(Judge):
         #: What took effect, or was refused, by session, agent, incarnation and number.
         self._known: dict[tuple[bytes, bytes, int, int], _Mark] = {}
         self.accepted = self.refused = self.repeated = 0
+        #: A server that went back may hand out an incarnation twice, while what the first one has
+        #: said is not decided yet: of two signals of one number, the second is then a repeat.
+        self._is_twice_handed = False
+
+    def went_back(self) -> None:
+        """See Judge."""
+        self._is_twice_handed = True
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
@@ -110,7 +117,7 @@ class Ledger(Judge):
         incarnation = signal.incarnation or last[0]
         who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
         known = self._known.get(who)
-        if known is None:
+        if known is None or self._is_twice_handed:
             return (incarnation, signal.seq) <= last
         # Two signals of one number would be one lost: the second was taken for the first. One that
         # was refused is known as well.

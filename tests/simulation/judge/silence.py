@@ -1,4 +1,8 @@
-"""Who has spoken is not taken for silent, however late he is heard (design, 6, "Liveness")."""
+"""Who has spoken is not taken for silent, however late he is heard (design, 6, "Liveness").
+
+Silence is judged by the log's time, which stands still while nobody decides: what waits and is
+older than the decision was not heard, what is younger came after it.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +30,23 @@ class Silence(Judge):
             for name, value in changes.items():
                 agent = msgspec.json.decode(value) if value is not None else {}
                 if agent.get("status") == "dead":
-                    self._look(commit, session, name, agent["incarnation"])
+                    self._look(commit, session, name, agent["incarnation"], _decided_ms(commit))
 
-    def _look(self, commit: Commit, session: str, name: str, incarnation: int) -> None:
+    def _look(
+        self, commit: Commit, session: str, name: str, incarnation: int, decided_ms: int
+    ) -> None:
         sender = session.encode(), name.encode(), b"%d" % incarnation
         for entry_id, flat in commit.waiting:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             said = fields.get(b"session"), fields.get(b"emitter"), fields.get(b"incarnation")
-            age_ms = commit.now_ms - int(entry_id.partition(b"-")[0])
+            age_ms = decided_ms - int(entry_id.partition(b"-")[0])
             if said == sender and age_ms > self._unknown_ms:
                 raise Violation(
                     "who has spoken is not taken for silent",
-                    f"{session}: {name} has spoken {age_ms} ms ago, and is given up",
+                    f"{session}: {name} has spoken {age_ms} ms before it was given up",
                 )
+
+
+def _decided_ms(commit: Commit) -> int:
+    """Return the latest time that the commit's log entries have."""
+    return max(int(fields[b"ms"]) for key, _, fields in commit.appended if key.endswith(":log"))
