@@ -23,6 +23,7 @@ async def test_given_up_it_keeps_epoch_version_and_position(real: RedisBackend) 
         b"epoch": epoch,
         b"version": b"41",
         b"expires": b"0",
+        b"ttl": b"%d" % TTL_MS,
         b"committed": b"7-3",
     }
 

@@ -10,7 +10,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Far more time than any replica gives itself: the clock was put back, and the dead would count as
 -- alive for as long. Those that live soon say so again.
 local most = string.format('%.0f', now + 3 * ARGV[2])
-for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. most, '+inf')) do
+local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], most, '+inf')
+for _, other in ipairs(ahead) do
   redis.call('ZADD', KEYS[1], most, other)
 end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
