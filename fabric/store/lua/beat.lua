@@ -7,8 +7,8 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Far more time than any replica gives itself: the clock was put back, and the dead would count as
--- alive for as long. Those that live soon say so again.
+-- More than three times what the caller gives itself: the clock was put back, and the dead would
+-- count as alive for as long. Those that live soon say so again.
 local most = string.format('%.0f', now + 3 * ARGV[2])
 local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], most, '+inf')
 for _, other in ipairs(ahead) do
