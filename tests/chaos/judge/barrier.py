@@ -91,7 +91,7 @@ def _calls(evidence: Evidence, session: str) -> dict[tuple[str, str], Call]:
         elif kind == "PAUSE" and fields["to"] == "*":
             for (_, name), call in found.items():
                 if name == entry.payload.get("barrier"):
-                    call.members.update(entry.payload["members"])
+                    call.members.update(entry.payload.get("members", ()))  # none: left out
         elif kind == "PROCEED" and "barrier" in entry.payload:
             found[fields["to"], entry.payload["barrier"]].opened = entry.number
     return found
