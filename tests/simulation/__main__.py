@@ -48,7 +48,7 @@ def _arguments() -> argparse.Namespace:
                         help="folder for the shrunk plans of seeds that fail")  # fmt: skip
     parser.add_argument("--plan", help="carry out one plan, from a file")
     parser.add_argument("--mutations", nargs="*", metavar="NAME",
-                        help="take guards out, and see each found; by default all")  # fmt: skip
+                        help="take guards out, see each found by seed B (1000)")  # fmt: skip
     return parser.parse_args()
 
 
