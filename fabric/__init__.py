@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from fabric.client.agent import Agent
     from fabric.client.emitter import WhenFull
     from fabric.client.fabric import Fabric
+    from fabric.client.grant import Grant
     from fabric.client.message import Message
     from fabric.client.revision import Revision
     from fabric.client.session import Session
     from fabric.client.sync import SyncAgent, SyncFabric, SyncSession
-    from fabric.client.verb.grant import Grant
-    from fabric.client.verb.told import Past
+    from fabric.client.told import Past
     from fabric.core.signal import SignalType
     from fabric.errors import FabricError
     from fabric.wire.document import Synthesis
@@ -28,9 +28,9 @@ _HOMES = {
     "Agent": "fabric.client.agent",
     "Fabric": "fabric.client.fabric",
     "FabricError": "fabric.errors",
-    "Grant": "fabric.client.verb.grant",
+    "Grant": "fabric.client.grant",
     "Message": "fabric.client.message",
-    "Past": "fabric.client.verb.told",
+    "Past": "fabric.client.told",
     "Revision": "fabric.client.revision",
     "Session": "fabric.client.session",
     "SignalType": "fabric.core.signal",

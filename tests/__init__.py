@@ -1,1 +1,1 @@
-"""The tests. Start with CONTRIBUTING.md; real servers come from `tests.servers`."""
+"""The tests. Start with CONTRIBUTING.md; real servers come from `tests.support.servers`."""

@@ -9,7 +9,7 @@ from hypothesis import settings
 from fabric.store import scripts
 from fabric.store.cluster import slot
 from fabric.store.connection import Caller
-from tests.servers import (
+from tests.support.servers import (
     FLAVOUR_DEFAULT,
     RunningServer,
     ServerMissingError,

@@ -65,9 +65,10 @@ def write(tmp_path: Path) -> Write:
 def skeleton(tmp_path: Path, write: Write) -> Path:
     """A project with our layers and contracts, and imports that keep to them."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for layer in ("core", "wire", "store", "client", "demo", "cli"):
+    layers = ("core", "wire", "config", "store", "view", "devserver", "doctor", "client", "ops")
+    for layer in (*layers, "demo", "cli", "testing"):
         write(f"fabric/{layer}/__init__.py", "")
-    for module in ("__init__", "defaults", "errors", "rulebook", "settings"):
+    for module in ("__init__", "backoff", "errors"):
         write(f"fabric/{module}.py", "")
     write("workers/__init__.py", "import fabric.store\n")
     write("fabric/core/__init__.py", "import dataclasses\n\nimport msgspec\n")
@@ -88,13 +89,14 @@ def test_the_contracts_hold_for_the_skeleton(skeleton: Path) -> None:
         ("fabric/core/fails.py", "from fabric.errors import FabricError\n", "layers"),
         ("fabric/core/loop.py", "import asyncio\n", "core"),
         ("fabric/wire/up.py", "import fabric.store\n", "layers"),
-        ("fabric/rulebook.py", "import fabric.store\n", "layers"),
+        ("fabric/config/rulebook.py", "import fabric.store\n", "layers"),
         ("fabric/client/raw.py", "import redis.asyncio\n", "driver"),
         ("fabric/client/up.py", "import fabric.cli\n", "layers"),
         ("fabric/client/work.py", "import workers\n", "workers"),
         ("fabric/store/command.py", "import click\n", "click"),
         ("fabric/added_later.py", "from redis import Redis\n", "driver"),
-        ("workers/aside.py", "import fabric.client\n", "layers"),
+        ("fabric/client/up.py", "import fabric.ops\n", "layers"),
+        ("fabric/cli/tried.py", "import fabric.testing\n", "testing"),
     ],
 )
 def test_a_broken_direction_is_found(
@@ -112,8 +114,8 @@ LONG_FUNCTION = "def long():\n" + "    pass\n" * tidy.FUNCTION_LINES_LIMIT
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("fabric/long.py", "#\n" * tidy.FILE_LINES_LIMIT, "300 lines"),
-        ("fabric/store/lua/long.lua", "--\n" * tidy.FILE_LINES_LIMIT, "300 lines"),
+        ("fabric/long.py", "#\n" * tidy.FILE_LINES_LIMIT, "500 lines"),
+        ("fabric/store/lua/long.lua", "--\n" * tidy.FILE_LINES_LIMIT, "500 lines"),
         ("workers/long.py", LONG_FUNCTION, "long has 71 lines"),
         ("workers/long.py", f"async {LONG_FUNCTION}", "long has 71 lines"),
         ("tests/utils.py", "", '"utils" says nothing'),
@@ -150,11 +152,11 @@ def test_what_keeps_to_the_style_passes(tmp_path: Path, write: Write) -> None:
 
 
 def test_a_longer_file_is_written_down_and_only_shrinks(tmp_path: Path, write: Write) -> None:
-    allowed = {"fabric/a.py": tidy.Longer(310, "one table, and a table is read in one piece")}
-    write("fabric/a.py", "#\n" * 310)
+    allowed = {"fabric/a.py": tidy.Longer(510, "one table, and a table is read in one piece")}
+    write("fabric/a.py", "#\n" * 510)
     assert tidy.problems(tmp_path, allowed) == []
-    write("fabric/a.py", "#\n" * 311)
-    assert "311 lines, 310 allowed" in tidy.problems(tmp_path, allowed)[0]
+    write("fabric/a.py", "#\n" * 511)
+    assert "511 lines, 510 allowed" in tidy.problems(tmp_path, allowed)[0]
     write("fabric/a.py", "#\n")
     assert "take its entry out" in tidy.problems(tmp_path, allowed)[0]
     (tmp_path / "fabric/a.py").unlink()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.servers import RunningServer, ServerMissingError, ServerStartError
+from tests.support import servers
+from tests.support.servers import RunningServer, ServerMissingError, ServerStartError
 
 
 def test_a_server_is_the_flavour_it_is_named_for(server: RunningServer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fabric import settings
+from fabric.config import settings
 from fabric.errors import FabricError
 from workers.daemon import GROUPS, serve
 

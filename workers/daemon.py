@@ -10,15 +10,16 @@ import signal
 import socket
 import sys
 
-from fabric import rulebook
+from fabric import doctor as inspect
+from fabric.backoff import Backoff
+from fabric.config import rulebook
+from fabric.config.settings import Settings
 from fabric.core.rules import Rules
+from fabric.devserver import target
 from fabric.errors import ConfigError, UnavailableError, UnreachableError
-from fabric.settings import Settings
-from fabric.store import inspect, target
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from workers import extension, orchestrator, synthesizer
-from workers.backoff import Backoff
 from workers.replica import MakeHandler, Replica
 
 logger = logging.getLogger("fabric.daemon")

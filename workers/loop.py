@@ -11,8 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from fabric.config.settings import Settings
 from fabric.errors import TamperedError
-from fabric.settings import Settings
 from fabric.store.port import Batch, Entry
 from workers.handler import Decided, DefectError, Handler
 from workers.lease import HeldLease

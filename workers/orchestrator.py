@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from fabric.config.settings import Settings
 from fabric.core.adoption import adopt
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
@@ -13,7 +14,6 @@ from fabric.core.session import Session
 from fabric.core.signal import Signal
 from fabric.core.step import fire, step
 from fabric.errors import SignalError
-from fabric.settings import Settings
 from fabric.store import state
 from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore

@@ -13,10 +13,10 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
+from fabric.backoff import Backoff
+from fabric.config.settings import Settings
 from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
-from fabric.settings import Settings
 from fabric.store.port import Held, WorkerStore
-from workers.backoff import Backoff
 from workers.handler import Handler
 from workers.lease import HeldLease
 from workers.loop import Loop

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from click.exceptions import Exit
 
-from fabric import defaults
+from fabric.config import defaults
 from fabric.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def target_of(redis_url: str | None, **flags: str | None) -> Target:
             raise ConfigError(f"setting namespace: {fault} (flag --namespace, FABRIC_NAMESPACE)")
         return Target(Secret(redis_url) if redis_url else None, **given)  # type: ignore[arg-type] # mypy takes the flags for limits, which have none
 
-    from fabric.settings import load
+    from fabric.config.settings import load
 
     found = load(redis_url=redis_url, **flags)
     url = found.redis_url and Secret(found.redis_url.get_secret_value())
@@ -104,7 +104,7 @@ def url_of(target: Target) -> str:
     if target.redis_url is not None:
         return target.redis_url.get_secret_value()
 
-    from fabric.store import target as servers
+    from fabric.devserver import target as servers
 
     url = servers.resolve(target)
     if url is None:

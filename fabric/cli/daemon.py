@@ -23,7 +23,7 @@ def daemon(worker: str, task: str) -> click.Command:
     @click.option("--partitions", type=int, help="Counts only while the namespace is new.")
     @click.option("--name", help="Name of this one; if you say nothing, host and process.")
     def command(target: Target, name: str | None, **limits: int | None) -> int:
-        from fabric.settings import load
+        from fabric.config.settings import load
         from workers.daemon import serve
 
         # The URL's faults are told before logging begins, in words that keep the password.

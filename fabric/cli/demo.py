@@ -13,11 +13,12 @@ from pathlib import Path
 import click
 
 import fabric
-from fabric import rulebook
+from fabric import devserver
 from fabric.cli.connect import Secret, Target, run, url_of
 from fabric.cli.keys import lines
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json
+from fabric.config import rulebook
 from fabric.demo import run as fleet
 from fabric.demo.board import Board
 from fabric.demo.changes import changes, hand_over
@@ -25,7 +26,6 @@ from fabric.demo.fleet import COPY_FOLDER
 from fabric.demo.listing import Listing, find
 from fabric.demo.report import Report, Row, clock, render
 from fabric.errors import CallerError
-from fabric.store import embedded
 from workers.supervisor import Supervisor
 
 #: Bytes of the workers' log that are shown when the demo fails.
@@ -81,7 +81,7 @@ def command(
     target = replace(target, session=session)
     with ExitStack() as ending:
         if target.redis_url is None:
-            mine = embedded.acquire()
+            mine = devserver.acquire()
             is_kept = sys.stdout.isatty() if keep is None else keep
             ending.callback(mine.leave if is_kept else mine.release)
             target = replace(target, redis_url=Secret(mine.url))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 import msgspec
 
+from fabric import doctor as inspect
 from fabric.cli.connect import Target, open_store, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json
-from fabric.store import inspect
-from fabric.store import target as servers
-from fabric.store.inspect.diagnosis import Finding, Level
+from fabric.devserver import target as servers
+from fabric.doctor.diagnosis import Finding, Level
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
 

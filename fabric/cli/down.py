@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from fabric import devserver
 from fabric.cli.connect import Target
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line
 from fabric.errors import HeldError, NotFoundError
-from fabric.store import embedded
 
 
 @click.command(short_help="Stop this project's own server and its workers.")
@@ -20,7 +20,7 @@ def command(target: Target, as_json: bool) -> None:
     Its data stays, for the next `fabric up`. A server that FABRIC_REDIS_URL names is not ours to
     stop.
     """
-    found = embedded.find()
+    found = devserver.find()
     if target.redis_url is not None and not (
         found is not None and target.redis_url.get_secret_value() == found.url
     ):
@@ -29,7 +29,7 @@ def command(target: Target, as_json: bool) -> None:
             "no private server to stop: FABRIC_REDIS_URL names one, and it is not ours to stop"
             + also
         )
-    report = embedded.stop()
+    report = devserver.stop()
     stopped = report.server
     if as_json:
         server = stopped and {
@@ -48,4 +48,4 @@ def command(target: Target, as_json: bool) -> None:
         users = ", ".join(map(str, report.remaining))
         raise HeldError(f"the server runs on: processes {users} use it and have not left")
     if stopped is None and not report.left:
-        raise NotFoundError(f"no private server runs for {embedded.project_root()}")
+        raise NotFoundError(f"no private server runs for {devserver.project_root()}")

@@ -10,9 +10,9 @@ import msgspec
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.client.emitter import WhenFull
-from fabric.client.feed import Line, document, follow
 from fabric.client.submit import prepare, submit
 from fabric.errors import ServerError, SignalError
+from fabric.ops.feed import Line, document, follow
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
 

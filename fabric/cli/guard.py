@@ -14,10 +14,10 @@ import click
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
-from fabric.client import repository
-from fabric.client.guard import Verdict, check_all
 from fabric.client.session import Session
 from fabric.errors import ConfigError, FabricError, HeldError
+from fabric.ops import repository
+from fabric.ops.guard import Verdict, check_all
 
 #: What a person can do who must commit all the same.
 _WAY_OUT = "to commit all the same, unguarded: git commit --no-verify"

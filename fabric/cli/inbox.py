@@ -9,8 +9,8 @@ import click
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
-from fabric.client.inbox import Inbox
 from fabric.client.message import Message
+from fabric.ops.inbox import Inbox
 from fabric.store.stream import parse_id
 
 

@@ -11,15 +11,15 @@ import click
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json, print_lines, table
-from fabric.client.comparison import Comparison, Report
-from fabric.client.replay import rebuild, until
 from fabric.core.session import Session
-from fabric.wire.timeline import clock
+from fabric.ops.comparison import Comparison, Report
+from fabric.ops.replay import rebuild, until
+from fabric.view.timeline import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fabric.client.replay import Until
+    from fabric.ops.replay import Until
 
 #: Kinds of records in the order in which they are shown → the columns that a person looks for.
 #: With --json all of it is there.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from fabric import defaults, rulebook
 from fabric.cli.options import json_option
 from fabric.cli.output import json_line, plain, print_json
+from fabric.config import defaults, rulebook
 from fabric.errors import ConfigError, NotFoundError
 
 _file = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)

@@ -12,10 +12,10 @@ from fabric.cli import standing
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import ago, plain, print_json, print_lines, table
-from fabric.client.overview import GROUPS, Holder, PartitionSummary, partition, sessions
 from fabric.client.session import Session
 from fabric.core.record import Agent, BarrierState, Dependency, EscalationState, Task
-from fabric.wire.todo import todo
+from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
+from fabric.view.todo import todo
 
 #: Sessions listed unless more are asked for: a screenful.
 SESSIONS_SHOWN = 40

@@ -16,9 +16,9 @@ from fabric.cli.output import json_line, print_json, print_lines
 from fabric.client.outage import outlast
 from fabric.client.revision import Revision, apply
 from fabric.client.session import Session
-from fabric.wire.amendment import amendments
+from fabric.view.amendment import amendments
+from fabric.view.outline import outline, progress
 from fabric.wire.document import Synthesis
-from fabric.wire.outline import outline, progress
 
 #: Clears a terminal's line from the cursor on.
 _ERASE = "\x1b[K"

@@ -11,15 +11,15 @@ from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.inbox import since_option
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, print_lines
-from fabric.client.log import pages
 from fabric.client.outage import outlast
 from fabric.client.session import PAGE, Session
+from fabric.ops.log import pages
 from fabric.store.keys import SessionKeys
 from fabric.store.number import whole
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.wire.grouping import Grouping
-from fabric.wire.row import Row
-from fabric.wire.timeline import Timeline, clock
+from fabric.view.grouping import Grouping
+from fabric.view.row import Row
+from fabric.view.timeline import Timeline, clock
 
 #: Widths of the columns, those of the seeds' example. The last one is as wide as it needs to be.
 _WIDTHS = (4, 24, 6, 29)

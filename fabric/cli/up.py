@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import click
 
-from fabric import rulebook
+from fabric import devserver
+from fabric import doctor as inspect
 from fabric.cli.connect import Secret, Target, open_store, url_of
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line
-from fabric.defaults import NAMESPACE
-from fabric.store import embedded, inspect
-from fabric.store.embedded import EmbeddedServer
+from fabric.config import rulebook
+from fabric.config.defaults import NAMESPACE
+from fabric.devserver import EmbeddedServer
 from workers.supervisor import Supervisor
 
 #: Orchestrators of one machine. Each serves whole partitions; those beyond their number stand by.
@@ -49,7 +50,7 @@ def command(ctx: click.Context, target: Target, orchestrators: int, as_json: boo
     with ExitStack() as ending:
         private = None
         if target.redis_url is None:
-            mine = ending.enter_context(embedded.acquire())
+            mine = ending.enter_context(devserver.acquire())
             private, target = mine.server, replace(target, redis_url=Secret(mine.url))
         is_clean = asyncio.run(_run(ctx, target, private, workers, as_json=as_json))
     if not is_clean:

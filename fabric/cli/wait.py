@@ -8,12 +8,12 @@ from click.core import ParameterSource
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
+from fabric.client.awaited import Resolved
 from fabric.client.emitter import Emitter
-from fabric.client.ending import until_ended
-from fabric.client.shell import Shell
-from fabric.client.verb.awaited import Resolved
 from fabric.core.record import Agent, AgentStatus
 from fabric.errors import ConfigError
+from fabric.ops.ending import until_ended
+from fabric.ops.shell import Shell
 
 
 @click.command(short_help="Wait for a dependency, an agent, or all agents.")

@@ -7,10 +7,10 @@ import click
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json, print_lines
-from fabric.client.replay import Until, until
-from fabric.client.why.explanation import Explanation, why
-from fabric.client.why.scene import Cause
-from fabric.wire.timeline import clock
+from fabric.ops.replay import Until, until
+from fabric.ops.why.explanation import Explanation, why
+from fabric.ops.why.scene import Cause
+from fabric.view.timeline import clock
 
 
 @click.command(short_help="Tell why an agent is where it is, and what frees it.")

@@ -10,16 +10,16 @@ from types import TracebackType
 from typing import Any
 
 from fabric.client.emitter import Emitter
+from fabric.client.grant import Writing
+from fabric.client.integration import Integrating
+from fabric.client.life import Life
 from fabric.client.message import Message
 from fabric.client.session import Session
-from fabric.client.verb.grant import Writing
-from fabric.client.verb.integration import Integrating
-from fabric.client.verb.life import Life
-from fabric.client.verb.told import Past
-from fabric.client.verb.voice import Voice
+from fabric.client.told import Past
+from fabric.client.voice import Voice
+from fabric.config.settings import Settings
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
-from fabric.settings import Settings
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 

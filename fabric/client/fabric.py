@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from fabric import settings as configuration
 from fabric.client.agent import Agent
 from fabric.client.emitter import Emitter, WhenFull
 from fabric.client.session import Session
 from fabric.client.submit import prepare, submit
+from fabric.config import settings as configuration
+from fabric.config.settings import Settings
+from fabric.devserver import target
 from fabric.errors import ConfigError, NotAllowedError
-from fabric.settings import Settings
-from fabric.store import target
 from fabric.store.keys import SessionKeys, partition_of
 from fabric.store.port import ClientStore
 from fabric.store.redis import RedisStore

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from fabric.client.message import Message, read
+from fabric.client.request import Requests
 from fabric.client.trail import Trail
-from fabric.client.verb.request import Requests
-from fabric.client.verb.voice import handled_hops
+from fabric.client.voice import handled_hops
 from fabric.errors import NotAllowedError, ServerError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry

@@ -13,13 +13,13 @@ from typing import Any
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.client.grant import Grant
 from fabric.client.message import Message
 from fabric.client.portal import Block, Portal
 from fabric.client.revision import Revision
 from fabric.client.session import Session
-from fabric.client.verb.grant import Grant
-from fabric.client.verb.told import Past
-from fabric.client.verb.voice import handled_hops
+from fabric.client.told import Past
+from fabric.client.voice import handled_hops
 from fabric.core.signal import SignalType
 from fabric.wire.document import Synthesis
 

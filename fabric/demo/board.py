@@ -17,7 +17,7 @@ from fabric.demo.recommend import Draft
 from fabric.demo.report import AgentSummary, Row
 from fabric.demo.turns import Turns
 from fabric.store.port import Entry
-from fabric.wire.timeline import Timeline
+from fabric.view.timeline import Timeline
 
 _ENDS = {"COMPLETED": "completed", "FAILED": "failed"}
 

@@ -13,7 +13,7 @@ from fabric.demo.edits import EDITS
 from fabric.demo.source import decode
 from fabric.demo.turns import Turn, Turns
 from fabric.demo.workshop import Workshop, resource
-from fabric.wire import markdown
+from fabric.view import markdown
 
 #: Lines of a difference that are shown.
 DIFFERENCE_LINES_MAX = 40

@@ -9,7 +9,7 @@ import msgspec
 
 from fabric.demo.growth import Point
 from fabric.demo.harvest import Dispute, Harvest, View
-from fabric.wire import markdown
+from fabric.view import markdown
 
 #: Parts of the run at which is looked how much was there already, in percent.
 MARKS = {"a quarter": 25, "half": 50, "three quarters": 75}

@@ -15,7 +15,7 @@ from fabric.demo.finding import Severity
 from fabric.demo.harvest import Arrival
 from fabric.demo.listing import Skipped
 from fabric.demo.recommend import Draft
-from fabric.wire import markdown
+from fabric.view import markdown
 
 #: Findings of one severity that are written out. More is a list that nobody reads to its end.
 FINDINGS_SHOWN_MAX = 40

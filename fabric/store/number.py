@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fabric.defaults import PARTITIONS_MAX
+from fabric.config.defaults import PARTITIONS_MAX
 from fabric.errors import TamperedError
 
 #: No number of ours comes near it: times in ms have 13 digits, with the worth of a priority 17.

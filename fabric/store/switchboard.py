@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final, TypeVar
 
-from fabric.defaults import PARTITIONS, PARTITIONS_CLUSTER
+from fabric.config.defaults import PARTITIONS, PARTITIONS_CLUSTER
 from fabric.errors import TamperedError
 from fabric.store.cluster import slot
 from fabric.store.connection import Caller, Channel

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fabric.core.fold import SWEEP
+from fabric.core.synthesis.fold import SWEEP
 from fabric.core.synthesis.part import Part
 from fabric.core.synthesis.partial import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision

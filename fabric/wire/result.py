@@ -8,8 +8,8 @@ from msgspec import UNSET
 from fabric.core.contradiction import Settled
 from fabric.core.field import Percent
 from fabric.core.finding import Refined as RefinedSignal
-from fabric.core.fold import Result
 from fabric.core.signal import Failed, Signal, SignalType
+from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.part import Verdict
 from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, is_part, statements
 from fabric.core.synthesis.state import Refined

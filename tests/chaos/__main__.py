@@ -18,7 +18,7 @@ from tests.chaos.runner import Runner, Wishes
 from tests.chaos.sentinel import DURABILITIES, SentinelService
 from tests.chaos.standalone import Standalone
 from tests.chaos.upgrade import tree
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 #: How servers can stand together.
 DEPLOYMENTS = ("standalone", "sentinel", "cluster")

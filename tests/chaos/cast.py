@@ -19,7 +19,7 @@ from tests.chaos.process import (
     Slot,
 )
 from tests.chaos.scene import LEASE_MS
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 #: Workers of each kind.
 WORKERS = {ORCHESTRATOR: 3, SYNTHESIZER: 2}

@@ -8,7 +8,7 @@ the library is ready cannot be started with it: Redis with jemalloc is one.
 import subprocess
 from pathlib import Path
 
-from tests.servers import ROOT, binary
+from tests.support.servers import ROOT, binary
 
 #: Where scripts/chaos unpacks the library; below it is the distribution's folder for libraries.
 PLACE = ROOT / ".servers" / "faketime"

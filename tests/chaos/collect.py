@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from fabric.client.comparison import Comparison
 from fabric.errors import FabricError
+from fabric.ops.comparison import Comparison
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, SessionKeys
 from fabric.store.redis import RedisStore
 from tests.chaos.deployment import Deployment

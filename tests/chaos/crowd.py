@@ -13,7 +13,7 @@ from typing import Any
 
 from fabric.client.emitter import Emitter
 from fabric.client.submit import prepare
-from fabric.settings import load
+from fabric.config.settings import load
 from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore
 from tests.chaos.journal import Journal, now_ms

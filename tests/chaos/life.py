@@ -8,9 +8,9 @@ from typing import Any
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.config.settings import Settings, load
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
-from fabric.settings import Settings, load
 from tests.chaos.journal import Journal, lines
 from tests.chaos.post import OUTPUTS_AHEAD, PARTITIONS, Post, is_over, output_now
 from tests.chaos.turn import Turns

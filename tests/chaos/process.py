@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.daemon import environment
-from tests.servers import ROOT
+from tests.support.daemon import environment
+from tests.support.servers import ROOT
 
 #: Time for which a process of agents may tell where it stands, s.
 TELL_SECONDS = 1.0

@@ -4,8 +4,8 @@ from typing import Any
 
 from tests.chaos.clock import faked, set_clock
 from tests.chaos.deployment import ask
-from tests.proxy import Proxy
-from tests.servers import RunningServer, short_directory
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer, short_directory
 
 #: Below this size the append-only file is not rewritten: some rewrites fall into a run.
 REWRITE_FROM = "128mb"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.chaos.process import WORKERS
 from tests.chaos.scene import Scene
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 #: What makes up a version.
 PACKAGES = ("fabric", "workers")

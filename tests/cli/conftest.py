@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.process import Shell, end
-from tests.servers import FLAVOUR_DEFAULT, RunningServer, ServerMissingError, start_server
-from tests.waiting import until
+from tests.support.servers import FLAVOUR_DEFAULT, RunningServer, ServerMissingError, start_server
+from tests.support.waiting import until
 
 #: What the command line does not depend on the flavour; one test runs on each of them.
 FLAVOUR = FLAVOUR_DEFAULT

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from tests.servers import RunningServer
+from tests.support.servers import RunningServer
 
 #: Seconds for a command that is to end by itself; only a failure takes them all.
 COMMAND_SECONDS_MAX = 60.0

@@ -10,8 +10,8 @@ import msgspec
 
 from fabric.core.record import Claim, ClaimState
 from tests.cli.process import COMMAND_SECONDS_MAX, Done, Shell
-from tests.ledger import session
-from tests.servers import RunningServer
+from tests.support.ledger import session
+from tests.support.servers import RunningServer
 
 #: Takes the agent, the token, and what is claimed.
 Hold = Callable[..., None]

@@ -9,11 +9,11 @@ from typing import Any
 
 import redis
 
-from fabric.store import embedded
+from fabric import devserver
 from tests.cli.process import Done, Shell, end
-from tests.daemon import LEASE_MS
-from tests.store.embedded.members import is_gone
-from tests.waiting import until
+from tests.devserver.members import is_gone
+from tests.support.daemon import LEASE_MS
+from tests.support.waiting import until
 
 
 class Running:
@@ -78,4 +78,4 @@ def project(shell: Shell) -> Iterator[Shell]:
     try:
         yield shell
     finally:
-        embedded.stop(shell.home)
+        devserver.stop(shell.home)

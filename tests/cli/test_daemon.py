@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from tests.cli.process import Shell, end
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -8,8 +8,8 @@ import pytest
 
 from tests.cli.asking import Asking, asking
 from tests.cli.process import Shell, end
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 #: Many processes; what they show is tested in the library too.
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import pytest
 
 from tests.cli.process import Done, Shell
 from tests.cli.running import project, up
-from tests.servers import RunningServer
-from tests.store.embedded.members import is_gone
-from tests.waiting import until
+from tests.devserver.members import is_gone
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from fabric.store import embedded
+from fabric import devserver
 from tests.cli.process import Shell, end
 from tests.cli.running import project, up
-from tests.servers import RunningServer
-from tests.store.embedded.members import is_gone
-from tests.waiting import until
+from tests.devserver.members import is_gone
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -63,7 +63,7 @@ def test_a_server_that_is_named_is_not_ours_to_stop(here: Shell, server: Running
         done = here.run("down", FABRIC_REDIS_URL=server.url)
         assert done.code == 3
         assert "unset it" in done.err
-        assert embedded.find(here.home) is not None
+        assert devserver.find(here.home) is not None
         # Named, but it is the private one.
         assert here.good("down", FABRIC_REDIS_URL=running.told["url"]).code == 0
         assert end(running.process).code == 0

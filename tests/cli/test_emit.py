@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from tests.cli.process import Shell, end
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 STREAMING = {
     "signal": "PROGRESS",

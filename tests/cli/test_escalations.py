@@ -6,8 +6,8 @@ import pytest
 
 from tests.cli.asking import ASKED_MS, Asking, asking
 from tests.cli.process import Shell, end, is_following
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 @pytest.fixture

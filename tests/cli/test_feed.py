@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.client import feed
-from fabric.client.feed import Line, Lines, batches, document, follow
 from fabric.errors import SignalError
+from fabric.ops import feed
+from fabric.ops.feed import Line, Lines, batches, document, follow
 
 
 @given(st.lists(st.binary(max_size=5).map(lambda b: b.replace(b"\n", b"")), max_size=9), st.data())

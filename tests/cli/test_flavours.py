@@ -3,8 +3,8 @@
 import pytest
 
 from tests.cli.process import Shell, end
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 
 from tests.cli.process import Shell
 from tests.cli.repository import NOWHERE, SINCE_MS, Hold, holding
-from tests.servers import RunningServer
+from tests.support.servers import RunningServer
 
 pytestmark = pytest.mark.server
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from fabric.client import inbox as paging
+from fabric.ops import inbox as paging
 from tests.cli.process import Shell, end, is_following
 from tests.cli.reading import all_pages
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tests.cli.process import Shell
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 @pytest.fixture

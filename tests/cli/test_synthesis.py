@@ -11,8 +11,8 @@ import pytest
 from tests.cli.process import COMMAND_SECONDS_MAX, Shell, end, is_following
 from tests.client.synthesized import fields
 from tests.core.synthesizing import Folding, entry
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 def key(shell: Shell, of: str) -> str:

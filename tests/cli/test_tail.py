@@ -6,9 +6,9 @@ import pytest
 from fabric.client.session import PAGE
 from fabric.core.record import Agent, AgentStatus
 from tests.cli.process import Shell, end
-from tests.servers import RunningServer
-from tests.waiting import until
-from tests.wire import example
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
+from tests.view import example
 
 Entries = list[tuple[bytes, list[bytes]]]
 

@@ -10,10 +10,10 @@ import pytest
 
 from fabric.store.keys import Namespace, partition_of
 from tests.cli.process import Shell, end
-from tests.servers import FLAVOUR_DEFAULT, binary
+from tests.support.servers import FLAVOUR_DEFAULT, binary
+from tests.support.waiting import until
 from tests.topology.cluster import Cluster
 from tests.topology.sentinel import Sentinels
-from tests.waiting import until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

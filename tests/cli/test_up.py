@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from fabric.store import embedded
+from fabric import devserver
 from tests.cli.process import Shell
 from tests.cli.running import project, up
-from tests.servers import RunningServer
-from tests.store.embedded.members import is_gone
-from tests.waiting import until
+from tests.devserver.members import is_gone
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -35,8 +35,8 @@ def test_signals_are_handled_and_ctrl_c_leaves_nothing_behind(here: Shell) -> No
         assert done.out == ""
         assert "partition 0: given up by" in done.err
         assert all(map(is_gone, [*running.pids, running.server_pid]))
-    assert embedded.find(here.home) is None
-    assert embedded.users(here.home) == []
+    assert devserver.find(here.home) is None
+    assert devserver.users(here.home) == []
     with up(here) as again:
         assert again.handle() == 3
         assert again.stop().code == 0
@@ -55,7 +55,7 @@ def test_it_says_where_the_server_is_and_what_to_try(here: Shell) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     url = process.stdout.readline().strip()
-    found = embedded.find(here.home)
+    found = devserver.find(here.home)
     assert found is not None
     assert url == found.url
     said = [process.stderr.readline().strip() for _ in range(6)]
@@ -79,10 +79,10 @@ def test_killed_it_takes_its_workers_along_and_the_next_one_takes_over(here: She
         assert first.handle() == 1
         first.kill()
         until(lambda: all(map(is_gone, first.workers.values())), "the workers notice")
-        found = embedded.find(here.home)
+        found = devserver.find(here.home)
         assert found is not None
         assert found.pid == first.server_pid
-        assert embedded.users(here.home) == []
+        assert devserver.users(here.home) == []
         with up(here) as second:
             assert second.server_pid == first.server_pid
             assert second.handle() == 2
@@ -146,7 +146,7 @@ def test_a_server_that_is_named_is_used_and_left_alone(here: Shell, server: Runn
         assert done.code == 0
         assert "topsecret" not in done.err
     assert server.alive
-    assert embedded.find(here.home) is None
+    assert devserver.find(here.home) is None
     assert not (here.home / ".fabric").exists()
 
 
@@ -169,4 +169,4 @@ def test_a_server_that_is_away_ends_it(here: Shell) -> None:
 @pytest.mark.parametrize("count", ["0", "65", "many"])
 def test_a_number_of_orchestrators_that_is_none(here: Shell, count: str) -> None:
     assert here.run("up", "--orchestrators", count).code == 2
-    assert embedded.find(here.home) is None
+    assert devserver.find(here.home) is None

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.cli.process import Shell, end, is_following
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 #: Many processes; what they show is tested in the library too.
 pytestmark = pytest.mark.slow

@@ -6,10 +6,10 @@ import shlex
 import pytest
 
 from fabric.cli.keys import redis_cli
-from fabric.wire.todo import active_form
+from fabric.view.todo import active_form
 from tests.cli.process import Shell, end
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 #: Many processes; what they show is tested in the library too.
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
-from tests.inhouse import serving
-from tests.ledger import Row, rows, session
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.inhouse import serving
+from tests.support.ledger import Row, rows, session
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 S = session("s")
 

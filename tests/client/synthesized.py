@@ -8,9 +8,9 @@ import msgspec
 from fabric.client.session import Session
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.store.keys import Namespace, SessionKeys
-from fabric.store.memory import MemoryStore
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import ClientStore
+from fabric.testing.store import MemoryStore
 from tests.core.synthesizing import Folding, entry
 
 KEYS: SessionKeys = Namespace().partition(0).session("demo")

@@ -12,8 +12,8 @@ from fabric.core.signal import SignalType
 from fabric.errors import ConfigError, NotAllowedError, SignalError
 from fabric.store.keys import Namespace
 from tests.client.fleet import S, connected, fleet, logged, said
-from tests.ledger import DEAD, RESULTS, SIGNALS, records, rows
-from tests.servers import RunningServer
+from tests.support.ledger import DEAD, RESULTS, SIGNALS, records, rows
+from tests.support.servers import RunningServer
 
 
 async def test_every_verb_is_a_signal(server: RunningServer) -> None:

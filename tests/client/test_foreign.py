@@ -3,18 +3,18 @@
 import msgspec
 import pytest
 
-from fabric.client.dead import DeadLetters
 from fabric.client.emitter import Emitter
-from fabric.client.inbox import Inbox
 from fabric.client.mailbox import parse_cursor
-from fabric.client.replay import rebuild
 from fabric.client.session import Session
-from fabric.client.why.explanation import why
 from fabric.errors import DivergedError, NotAllowedError, TamperedError
+from fabric.ops.dead import DeadLetters
+from fabric.ops.inbox import Inbox
+from fabric.ops.replay import rebuild
+from fabric.ops.why.explanation import why
 from fabric.store.keys import Namespace
-from fabric.store.memory import MemoryStore
 from fabric.store.port import BEGINNING
 from fabric.store.stream import parse_id
+from fabric.testing.store import MemoryStore
 
 PARTITION = Namespace().partition(0)
 KEYS = PARTITION.session("s")

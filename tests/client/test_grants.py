@@ -8,8 +8,8 @@ from fabric.core.rules import Domain, Rules
 from fabric.errors import NotAllowedError
 from tests.client.fleet import blocked, fleet
 from tests.client.test_writing import nobody_claims
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 async def test_an_exclusive_domain_comes_with_it(server: RunningServer) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from tests.client.fleet import S, connected, fleet
-from tests.fault import Fault, carrying
-from tests.ledger import SIGNALS, Row, records, rows
-from tests.proxy import Proxy
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.fault import Fault, carrying
+from tests.support.ledger import SIGNALS, Row, records, rows
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 HEARTBEAT_MS = 100
 

@@ -10,9 +10,9 @@ from fabric.client import mailbox
 from fabric.client.agent import Agent
 from fabric.core.signal import SignalType
 from tests.client.fleet import S, connected
-from tests.ledger import SIGNALS, rows
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.ledger import SIGNALS, rows
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 def tell(server: RunningServer, key: str, entry_id: str, kind: str, **payload: Any) -> None:

@@ -9,11 +9,11 @@ from fabric.client import mailbox
 from fabric.errors import UnreachableError
 from fabric.store import connection
 from tests.client.fleet import S, connected, fleet, logged
-from tests.fault import Fault, carrying, command, every_of, script
-from tests.ledger import DEAD, SIGNALS, records, rows
-from tests.proxy import Proxy
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.fault import Fault, carrying, command, every_of, script
+from tests.support.ledger import DEAD, SIGNALS, records, rows
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 MakeProxy = Callable[[RunningServer], Proxy]
 

@@ -12,10 +12,10 @@ from fabric.client import mailbox
 from fabric.client.agent import Agent
 from fabric.client.message import Message
 from tests.client.fleet import S, connected, fleet
-from tests.daemon import environment
-from tests.ledger import add, rows, values
-from tests.servers import ROOT, RunningServer
-from tests.waiting import eventually, until
+from tests.support.daemon import environment
+from tests.support.ledger import add, rows, values
+from tests.support.servers import ROOT, RunningServer
+from tests.support.waiting import eventually, until
 
 
 def nudge(server: RunningServer, number: int) -> None:

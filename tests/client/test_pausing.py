@@ -10,9 +10,9 @@ from fabric.core.rules import BarrierPolicy, CheckpointMode, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import BarrierError, NotAllowedError, WaitTimeoutError
 from tests.client.fleet import S, blocked, connected, fleet
-from tests.ledger import records, rows
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.ledger import records, rows
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 def state(server: RunningServer, name: str = "release") -> str:

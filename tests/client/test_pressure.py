@@ -7,10 +7,10 @@ import pytest
 from fabric.client.emitter import WhenFull
 from fabric.errors import OverloadedError
 from tests.client.fleet import S, connected, logged
-from tests.inhouse import serving
-from tests.ledger import SIGNALS, rows
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.inhouse import serving
+from tests.support.ledger import SIGNALS, rows
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 FULL = 5
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import fabric
-from tests.daemon import environment
+from tests.support.daemon import environment
 
 
 @pytest.mark.parametrize("name", fabric.__all__)

@@ -9,9 +9,9 @@ from fabric.core.rules import FailFast, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, WaitTimeoutError
 from tests.client.fleet import S, connected, fleet
-from tests.ledger import add, records, rows
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.ledger import add, records, rows
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 def decide(server: RunningServer, known: str, answer: str, session: str = "s") -> None:

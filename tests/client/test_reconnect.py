@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.client.fleet import S, blocked, connected, fleet, logged, said
-from tests.ledger import SIGNALS, rows
-from tests.servers import RunningServer, flavours
-from tests.waiting import eventually
+from tests.support.ledger import SIGNALS, rows
+from tests.support.servers import RunningServer, flavours
+from tests.support.waiting import eventually
 
 
 @pytest.mark.server

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from fabric import settings
 from fabric.client.fabric import Fabric
+from fabric.config import settings
 from fabric.errors import FabricError
-from tests.daemon import StartDaemon
-from tests.proxy import Proxy
-from tests.servers import RunningServer, flavours
+from tests.support.daemon import StartDaemon
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer, flavours
 
 PASSWORD = "hunter2-s3cret"
 

@@ -22,10 +22,10 @@ from fabric.errors import (
     WaitTimeoutError,
 )
 from tests.client.fleet import S, said
-from tests.daemon import Daemon, StartDaemon, environment
-from tests.ledger import Row, records, rows
-from tests.servers import ROOT, RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon, StartDaemon, environment
+from tests.support.ledger import Row, records, rows
+from tests.support.servers import ROOT, RunningServer
+from tests.support.waiting import until
 
 
 @pytest.fixture

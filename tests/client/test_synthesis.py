@@ -10,9 +10,9 @@ import pytest
 
 from fabric.client import synthesis as reading
 from fabric.errors import NotFoundError, TamperedError
-from fabric.store.memory import MemoryStore
 from fabric.store.memory_server import MemoryServer
 from fabric.store.redis import RedisStore
+from fabric.testing.store import MemoryStore
 from tests.client.synthesized import (
     KEYS,
     States,
@@ -24,7 +24,7 @@ from tests.client.synthesized import (
     worked,
 )
 from tests.core.synthesizing import Folding, entry
-from tests.servers import RunningServer
+from tests.support.servers import RunningServer
 
 #: Ways that random work can go.
 #: One in four in the default suite.

@@ -12,8 +12,8 @@ from fabric.store.memory_server import MemoryServer
 from fabric.store.redis import RedisStore
 from tests.client.synthesized import KEYS, fields, put, session, store_of
 from tests.core.synthesizing import Folding, entry
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 async def test_a_foreign_revision_is_an_error_that_names_the_key() -> None:

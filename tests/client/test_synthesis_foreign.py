@@ -7,9 +7,9 @@ import pytest
 
 from fabric.errors import TamperedError
 from fabric.store.memory_server import MemoryServer
-from fabric.wire.amendment import amendments
+from fabric.view.amendment import amendments
+from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
-from fabric.wire.outline import outline
 from tests.client.synthesized import KEYS, put, session, store_of, worked
 
 GROWING = [{"op": "copy", "from": "", "path": f"/findings/{n}"} for n in range(40)]

@@ -4,8 +4,8 @@ import pytest
 
 from fabric.client.trail import TRAIL_MAX, Trail
 from fabric.store.keys import Namespace
-from fabric.store.memory import MemoryStore
 from fabric.store.port import BEGINNING
+from fabric.testing.store import MemoryStore
 
 KEYS = Namespace().partition(0).session("demo")
 

@@ -10,11 +10,11 @@ from fabric.core.signal import SignalType
 from fabric.errors import DependencyFailedError, WaitTimeoutError
 from fabric.store import connection
 from tests.client.fleet import S, blocked, fleet, logged
-from tests.fault import Fault, carrying
-from tests.ledger import add, records, rows
-from tests.proxy import Proxy
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.fault import Fault, carrying
+from tests.support.ledger import add, records, rows
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 def waiters(server: RunningServer, name: str = "x") -> dict[str, str]:

@@ -9,8 +9,8 @@ import jsonpatch
 import msgspec
 from msgspec import Raw
 
-from fabric.core.fold import fold, needs, sweep, touched
 from fabric.core.rules import Merge, RestartPolicy
+from fabric.core.synthesis.fold import fold, needs, sweep, touched
 from fabric.core.synthesis.part import Part, State
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision
 from fabric.core.synthesis.reducer import Reducer

@@ -13,12 +13,12 @@ from fabric.core.step import step
 from fabric.store.keys import Namespace
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch
+from fabric.view.grouping import merge
+from fabric.view.row import Row
+from fabric.view.timeline import Timeline, clock
 from fabric.wire import record
-from fabric.wire.grouping import merge
-from fabric.wire.row import Row
-from fabric.wire.timeline import Timeline, clock
 from tests.core import scenario
-from tests.wire import example
+from tests.view import example
 from workers import consequence
 
 SCENARIO = Path(__file__).parent / "scenarios" / "example_session.txt"

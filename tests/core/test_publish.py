@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fabric.core.fold import Result, fold, needs
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import SignalType
+from fabric.core.synthesis.fold import Result, fold, needs
 from fabric.core.synthesis.part import Verdict
 from fabric.core.synthesis.partial import Said
 from fabric.core.synthesis.publish import Publisher, Revision

@@ -15,8 +15,8 @@ from fabric.demo.fleet import CHECKPOINTS, REVIEWERS
 from fabric.demo.opinion import KEY, PART
 from fabric.store.port import BEGINNING
 from fabric.wire.document import Synthesis
-from tests.daemon import StartDaemon, daemon
-from tests.servers import RunningServer
+from tests.support.daemon import StartDaemon, daemon
+from tests.support.servers import RunningServer
 
 __all__ = ["daemon"]
 

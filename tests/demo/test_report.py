@@ -11,7 +11,7 @@ from fabric.demo.harvest import Arrival
 from fabric.demo.listing import Skipped
 from fabric.demo.recommend import draft
 from fabric.demo.report import AgentSummary, Report, Row, clock, render
-from fabric.wire import markdown
+from fabric.view import markdown
 
 HOSTILE = (
     "`` `x` ``` | *b* _i_ <script>alert(1)</script> [a](http://evil) ![i](x) \n# H \x1b[31m\u202e"

@@ -1,30 +1,16 @@
 """What the acceptance tests share: daemons, proxies, tests on an event loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon import Daemon, daemon
 from tests.end_to_end.member import member
 from tests.end_to_end.replayed import check_sessions
-from tests.proxy import Proxy
-from tests.servers import RunningServer, ServerMissingError, flavours, start_server
-from tests.waiting import run_coroutine_test
+from tests.support.daemon import Daemon
+from tests.support.fixtures import daemon, own_settings, proxy, pytest_pyfunc_call
+from tests.support.servers import RunningServer, ServerMissingError, flavours, start_server
 
-__all__ = ["daemon", "member"]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    return run_coroutine_test(pyfuncitem)
-
-
-@pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have settings of their own."""
-    monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
-    for name in ("REDIS_URL", "SESSION", "AGENT", "STREAM", "NAMESPACE"):
-        monkeypatch.delenv(f"FABRIC_{name}", raising=False)
+__all__ = ["daemon", "member", "own_settings", "proxy", "pytest_pyfunc_call"]
 
 
 @pytest.fixture
@@ -42,20 +28,6 @@ def _replayed(request: pytest.FixtureRequest) -> Iterator[None]:
     server = found["place"][0] if "place" in found else found.get("server")
     if server is not None and server.alive:
         check_sessions(server)
-
-
-@pytest.fixture
-def proxy() -> Iterator[Callable[[RunningServer], Proxy]]:
-    """Puts a proxy in front of a server."""
-    started: list[Proxy] = []
-
-    def start(server: RunningServer) -> Proxy:
-        started.append(Proxy(server))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 @pytest.fixture(scope="module", params=flavours())

@@ -9,7 +9,7 @@ from fabric import Fabric
 from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore
 from tests.store.outage import MANY, outlast
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 #: Sessions, on a cluster spread over its primaries; in each an agent reports and another waits.
 SESSIONS = 6

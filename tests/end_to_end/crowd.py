@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from tests.daemon import Daemon
-from tests.ledger import SIGNALS, Row, client, is_settled, records, rows, session, values
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon
+from tests.support.ledger import SIGNALS, Row, client, is_settled, records, rows, session, values
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 DEMO = session("demo")
 

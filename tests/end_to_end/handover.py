@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from fabric.store.keys import SessionKeys
-from tests.daemon import Daemon
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
-from tests.ledger import DEAD, RESULTS, SIGNALS, Row, client, rows, session
-from tests.servers import RunningServer, ServerMissingError, flavours, start_server
-from tests.waiting import until
+from tests.support.daemon import Daemon
+from tests.support.ledger import DEAD, RESULTS, SIGNALS, Row, client, rows, session
+from tests.support.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.support.waiting import until
 
 Place = tuple[RunningServer, Daemon, Daemon]
 Fields = dict[str, str | bytes]

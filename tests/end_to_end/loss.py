@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.daemon import Daemon
 from tests.end_to_end.convoy import convoy, heard
-from tests.servers import FLAVOUR_DEFAULT, flavours
+from tests.support.daemon import Daemon
+from tests.support.servers import FLAVOUR_DEFAULT, flavours
 from tests.topology.cluster import Cluster
 from tests.topology.sentinel import Sentinels
 

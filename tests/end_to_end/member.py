@@ -21,9 +21,9 @@ import pytest
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.signal import SignalType
-from tests.daemon import environment
-from tests.servers import ROOT
-from tests.waiting import CONDITION_SECONDS_MAX
+from tests.support.daemon import environment
+from tests.support.servers import ROOT
+from tests.support.waiting import CONDITION_SECONDS_MAX
 
 SESSION = "demo"
 RESOURCE = "db.sql"

@@ -3,9 +3,9 @@
 import asyncio
 import re
 
-from fabric.client.comparison import Comparison, Difference
+from fabric.ops.comparison import Comparison, Difference
 from fabric.store.redis import RedisStore
-from tests.servers import RunningServer
+from tests.support.servers import RunningServer
 
 _LOG = re.compile(r"(?P<namespace>.+):\{(?P<partition>[0-9]+)\}:(?P<session>[^:]+):log")
 

@@ -16,10 +16,10 @@ import pytest
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
-from tests.daemon import environment
 from tests.end_to_end.member import SESSION
-from tests.servers import ROOT
-from tests.waiting import CONDITION_SECONDS_MAX, until
+from tests.support.daemon import environment
+from tests.support.servers import ROOT
+from tests.support.waiting import CONDITION_SECONDS_MAX, until
 
 
 async def live(url: str, name: str) -> None:

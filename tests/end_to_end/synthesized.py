@@ -8,8 +8,8 @@ import jsonpatch
 from fabric.core.synthesis.state import SECTIONS
 from fabric.store.keys import SYNTHESIZERS, Namespace, SessionKeys
 from fabric.store.synthesis import HEAD, is_published
-from tests.ledger import RESULTS, Row, client, is_settled, rows, values
-from tests.servers import RunningServer
+from tests.support.ledger import RESULTS, Row, client, is_settled, rows, values
+from tests.support.servers import RunningServer
 
 #: Where the synthesizers' place in the results is kept.
 LEASE = Namespace().partition(0).lease(SYNTHESIZERS)

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import StartDaemon
 from tests.end_to_end.crowd import DEMO, inbox, say
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
-from tests.ledger import records
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import StartDaemon
+from tests.support.ledger import records
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 RULES = """
 [[synthesis.merges]]

@@ -6,10 +6,10 @@ import random
 import pytest
 from msgspec import json
 
-from tests.daemon import Daemon
-from tests.ledger import DEAD, SIGNALS, Row, client, rows, session
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon
+from tests.support.ledger import DEAD, SIGNALS, Row, client, rows, session
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 

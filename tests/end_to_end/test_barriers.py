@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, StartDaemon
 from tests.end_to_end.crowd import (
     DEMO,
     arrive,
@@ -18,9 +17,10 @@ from tests.end_to_end.crowd import (
     told_all,
 )
 from tests.end_to_end.member import StartMember
-from tests.ledger import rows
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.ledger import rows
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 #: Long enough that those who are to arrive in time do so on a busy machine, ms.
 DEADLINE_MS = 3_000

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from tests.cli.process import Done, Shell
-from tests.daemon import Daemon, StartDaemon
 from tests.end_to_end.crowd import DEMO, inbox, say
 from tests.end_to_end.reporters import StartReporter, reporter
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
-from tests.ledger import DEAD, SIGNALS, add, records, rows
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.ledger import DEAD, SIGNALS, add, records, rows
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 __all__ = ["reporter"]
 

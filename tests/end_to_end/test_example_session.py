@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.process import Shell
-from tests.daemon import StartDaemon, environment
 from tests.end_to_end.example_agents import ROLES, SESSION
-from tests.servers import RunningServer, ServerMissingError, binary, flavours
-from tests.waiting import CONDITION_SECONDS_MAX, until
-from tests.wire import example
+from tests.support.daemon import StartDaemon, environment
+from tests.support.servers import RunningServer, ServerMissingError, binary, flavours
+from tests.support.waiting import CONDITION_SECONDS_MAX, until
+from tests.view import example
 
 #: Signal and Stream of each row. Its time is the moment at which the test gets there.
 ROWS = [row[1:] for row in example.ROWS]

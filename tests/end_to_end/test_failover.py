@@ -11,9 +11,9 @@ import pytest
 
 from fabric.store.cluster import slot
 from fabric.store.keys import Namespace, partition_of
-from tests.daemon import Daemon
 from tests.end_to_end.convoy import SESSIONS, convoy, judge
-from tests.servers import FLAVOUR_DEFAULT
+from tests.support.daemon import Daemon
+from tests.support.servers import FLAVOUR_DEFAULT
 from tests.topology.cluster import Cluster
 from tests.topology.sentinel import Sentinels
 

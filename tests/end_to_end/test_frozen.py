@@ -1,7 +1,7 @@
 """A worker that stands still for longer than its lease, and then goes on as if nothing had been."""
 
-from tests.daemon import Daemon, StartDaemon
-from tests.ledger import (
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.ledger import (
     LEASE,
     RESULTS,
     add,
@@ -13,8 +13,8 @@ from tests.ledger import (
     story,
     values,
 )
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 DEMO = session("demo")
 LEASE_MS = 500

@@ -1,10 +1,10 @@
 """Two agents that answer each other's messages for ever are stopped, and that is reported."""
 
 from fabric.core.rules import Rules
-from tests.daemon import StartDaemon
 from tests.end_to_end.crowd import DEMO, inbox, say, settle
-from tests.ledger import DEAD, SIGNALS, Row, add, rows
-from tests.servers import RunningServer
+from tests.support.daemon import StartDaemon
+from tests.support.ledger import DEAD, SIGNALS, Row, add, rows
+from tests.support.servers import RunningServer
 
 HOPS_MAX = Rules().hops_max
 

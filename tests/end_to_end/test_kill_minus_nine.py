@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from fabric.store.keys import ORCHESTRATORS, Namespace, SessionKeys
-from tests.daemon import Daemon, StartDaemon, environment
 from tests.end_to_end.swarm import agent_name, session_name
-from tests.ledger import Row, rows, session, values
-from tests.servers import ROOT, RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon, StartDaemon, environment
+from tests.support.ledger import Row, rows, session, values
+from tests.support.servers import ROOT, RunningServer
+from tests.support.waiting import until
 
 NAMESPACE = Namespace()
 

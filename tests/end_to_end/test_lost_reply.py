@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable
 
 from fabric.store.keys import ORCHESTRATORS
-from tests.daemon import StartDaemon
-from tests.fault import Fault, carrying, every_of, script
-from tests.ledger import LEASE, RESULTS, SIGNALS, add, is_settled, rows, session, values
-from tests.proxy import Proxy
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import StartDaemon
+from tests.support.fault import Fault, carrying, every_of, script
+from tests.support.ledger import LEASE, RESULTS, SIGNALS, add, is_settled, rows, session, values
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 DEMO = session("demo")
 

@@ -7,10 +7,10 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.record import AgentStatus
 from fabric.store.keys import Namespace, SessionKeys
-from tests.daemon import StartDaemon
-from tests.ledger import records, rows, session, story
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.daemon import StartDaemon
+from tests.support.ledger import records, rows, session, story
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 async def live(url: str, namespace: str, location: str) -> str | None:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from tests.daemon import Daemon, StartDaemon
-from tests.ledger import DEAD, RESULTS, add, is_settled, records, rows, session, story
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.ledger import DEAD, RESULTS, add, is_settled, records, rows, session, story
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 DEMO = session("demo")
 

@@ -10,8 +10,8 @@ import pytest
 from fabric.client.fabric import Fabric
 from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
-from tests.daemon import Daemon, StartDaemon
-from tests.ledger import (
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.ledger import (
     DEAD,
     RESULTS,
     SIGNALS,
@@ -22,8 +22,8 @@ from tests.ledger import (
     session,
     values,
 )
-from tests.servers import RunningServer
-from tests.waiting import eventually, until
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.usefixtures("tampering")
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon, StartDaemon
 from tests.end_to_end.crowd import DEMO, say
 from tests.end_to_end.synthesized import LEASE, causes, check_revisions, document, is_folded
-from tests.ledger import DEAD, RESULTS, SIGNALS, client, rows, values
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.ledger import DEAD, RESULTS, SIGNALS, client, rows, values
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)

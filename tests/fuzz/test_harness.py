@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.judge import HangError, judge
 from tests.fuzz.tally import Tally, read, table
 from tests.fuzz.target import load, planted
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 #: What is said of each of them.
 SAID = {"crash": "ZeroDivisionError", "hang": "HangError", "hog": "HogError"}

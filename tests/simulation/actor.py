@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.client.grant import CONFLICT, Grant
 from fabric.client.message import Message
-from fabric.client.verb.grant import CONFLICT, Grant
+from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
 from fabric.errors import FabricError
-from fabric.settings import Settings
 from fabric.store.port import BEGINNING
 from tests.simulation.node import Node
 from tests.simulation.plan import Line

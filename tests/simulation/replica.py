@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fabric.config.settings import Settings
 from fabric.core.rules import Rules
-from fabric.settings import Settings
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import Entry, WorkerStore
 from tests.simulation.judge.rules import check_session

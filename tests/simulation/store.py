@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.store.memory import MemoryStore
 from fabric.store.port import Batch, Entry, Held, Lease
+from fabric.testing.store import MemoryStore
 from tests.simulation.network import Link
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from functools import partial
 
 from fabric.client import mailbox
-from fabric.settings import Settings
+from fabric.config.settings import Settings
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.simulation import troubles
 from tests.simulation.actor import Actor

@@ -7,12 +7,12 @@ goes through the other methods.
 import itertools
 from typing import Any, Protocol
 
-from fabric.store.memory import MemoryStore
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch, ClientStore, Entry, Lease, WorkerStore
 from fabric.store.redis import RedisStore
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from fabric.testing.store import MemoryStore
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 #: Lease time of tests in which no lease is to end, ms.
 LONG_MS = 60_000

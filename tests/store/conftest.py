@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.servers import (
+from tests.store.backend import Backend, MemoryBackend, RedisBackend
+from tests.support.servers import (
     FLAVOUR_DEFAULT,
     RunningServer,
     ServerMissingError,
     flavours,
     start_server,
 )
-from tests.store.backend import Backend, MemoryBackend, RedisBackend
+from tests.support.waiting import run_coroutine_test
 from tests.topology.cluster import Cluster
 from tests.topology.sentinel import Sentinels
-from tests.waiting import run_coroutine_test
 
 #: All stores; the real ones are left out by `-m "not server"`.
 REAL = [pytest.param(flavour, marks=pytest.mark.server) for flavour in flavours()]

@@ -8,7 +8,7 @@ import pytest
 
 from fabric.errors import ServerError, UnavailableError, UnreachableError
 from fabric.store.redis import RedisStore
-from tests.waiting import CONDITION_SECONDS_MAX
+from tests.support.waiting import CONDITION_SECONDS_MAX
 
 T = TypeVar("T")
 

@@ -3,9 +3,9 @@
 import pytest
 from redis.asyncio.connection import SSLConnection
 
+from fabric.doctor import public
 from fabric.errors import ConfigError
 from fabric.store.address import Kind, read
-from fabric.store.inspect import public
 
 
 def test_sentinels() -> None:

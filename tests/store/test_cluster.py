@@ -16,12 +16,12 @@ from fabric.store.cluster import slot
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch
 from fabric.store.redis import RedisStore
-from tests.servers import flavours
 from tests.store.backend import commit, hold, note
 from tests.store.outage import emit, emitted
+from tests.support.servers import flavours
+from tests.support.waiting import eventually
 from tests.topology.cluster import Cluster
 from tests.topology.node import Node
-from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -10,12 +10,12 @@ from fabric.errors import ServerError, UnavailableError, UnreachableError
 from fabric.store import connection
 from fabric.store.keys import Namespace
 from fabric.store.redis import RedisStore
-from tests.servers import FLAVOUR_DEFAULT
 from tests.store.backend import commit, hold, note
 from tests.store.outage import emit, emitted, outlast
+from tests.support.servers import FLAVOUR_DEFAULT
+from tests.support.waiting import eventually
 from tests.topology.cluster import Cluster
 from tests.topology.node import wait
-from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

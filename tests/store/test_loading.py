@@ -7,8 +7,8 @@ import pytest
 
 from fabric.errors import ServerError, UnavailableError
 from fabric.store.redis import RedisStore
-from tests.servers import RunningServer, flavours
 from tests.store.outage import emit, emitted, outlast
+from tests.support.servers import RunningServer, flavours
 
 #: Keys in the snapshot, and microseconds that the server is told to take for each: three seconds.
 #: It answers whenever it has read another two megabytes.

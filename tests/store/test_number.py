@@ -2,12 +2,12 @@
 
 import pytest
 
-from fabric.defaults import PARTITIONS_MAX
+from fabric.config.defaults import PARTITIONS_MAX
+from fabric.doctor.shape import NAMESPACE_KINDS, SESSION_KINDS
 from fabric.errors import TamperedError
-from fabric.store.inspect.shape import NAMESPACE_KINDS, SESSION_KINDS
 from fabric.store.keys import Namespace
-from fabric.store.memory import MemoryStore
 from fabric.store.number import NUMBER_LIMIT, whole
+from fabric.testing.store import MemoryStore
 
 
 @pytest.mark.parametrize(

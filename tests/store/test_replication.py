@@ -7,10 +7,10 @@ import pytest
 from fabric.client.emitter import Emitter
 from fabric.errors import OverloadedError, UnavailableError
 from fabric.store.redis import RedisStore
-from tests.servers import flavours
 from tests.store.outage import MANY, emit, emitted
+from tests.support.servers import flavours
+from tests.support.waiting import eventually
 from tests.topology.sentinel import Sentinels
-from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -6,21 +6,22 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from fabric import doctor as inspect
+from fabric.doctor.diagnosis import Level
 from fabric.errors import (
     ConfigError,
     ServerError,
     UnavailableError,
     UnreachableError,
 )
-from fabric.store import inspect, scripts
-from fabric.store.inspect.diagnosis import Level
+from fabric.store import scripts
 from fabric.store.redis import RedisStore
-from tests.servers import FLAVOUR_DEFAULT, flavours
 from tests.store.backend import commit, hold, note
 from tests.store.outage import emit, emitted, outlast
+from tests.support.servers import FLAVOUR_DEFAULT, flavours
+from tests.support.waiting import eventually
 from tests.topology.node import HOST
 from tests.topology.sentinel import SERVICE, Sentinels
-from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -7,7 +7,7 @@ from fabric.errors import UnavailableError
 from fabric.store import address
 from fabric.store.cluster import Fixed
 from fabric.store.connection import Channel, Way
-from tests.servers import RunningServer
+from tests.support.servers import RunningServer
 
 
 def way(server: RunningServer) -> Way:

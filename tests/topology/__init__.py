@@ -23,7 +23,7 @@ Plain classes, no pytest; each is a context manager that leaves neither a proces
         cluster.wait_healthy()                         # every slot is served, as all see it
         killed.start(); cluster.wait_healthy(of=6)     # it comes back as a replica
 
-`Node` (node.py) is a `tests.servers.RunningServer` on a TCP port: cli, start, stop, kill, alive,
-pid; and freeze, thaw, address. Options are redis-server's own:
+`Node` (node.py) is a `tests.support.servers.RunningServer` on a TCP port: cli, start, stop, kill,
+alive, pid; and freeze, thaw, address. Options are redis-server's own:
 `Cluster(flavour, "--appendonly", "yes")`.
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from tests.servers import POLL_SECONDS, RunningServer, ServerStartError, short_directory
+from tests.support.servers import POLL_SECONDS, RunningServer, ServerStartError, short_directory
 
 #: Where all of them listen.
 HOST = "127.0.0.1"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.core.fold import Result
 from fabric.core.limits import PARTIAL_PARTS_MAX, PAYLOAD_BYTES_MAX
 from fabric.core.signal import SignalType
+from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.strategy import Strategies
 from fabric.errors import SignalError
 from fabric.wire import entry

@@ -10,12 +10,12 @@ import msgspec
 from fabric.core.rules import Rules
 from fabric.core.synthesis.reducer import Reducer
 from fabric.store.keys import SYNTHESIZERS
-from fabric.store.memory import MemoryStore
 from fabric.store.port import WorkerStore
 from fabric.store.redis import RedisStore
+from fabric.testing.store import MemoryStore
 from tests.core.synthesizing import Folding
-from tests.inhouse import settings
-from tests.waiting import eventually
+from tests.support.inhouse import settings
+from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore
 from workers.replica import Replica
 from workers.synthesizer import Synthesizer

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from fabric import backoff
+from fabric.backoff import Backoff
 from fabric.errors import UnreachableError
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from tests.workers.troubled import TroubledStore, working
-from workers import backoff
-from workers.backoff import Backoff
 
 ERROR = UnreachableError("the server is away")
 

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
-from tests.daemon import StartDaemon, environment
-from tests.ledger import LEASE, RESULTS, is_settled, records, results, rows, session, values
-from tests.servers import RunningServer
-from tests.waiting import until
+from tests.support.daemon import StartDaemon, environment
+from tests.support.ledger import LEASE, RESULTS, is_settled, records, results, rows, session, values
+from tests.support.servers import RunningServer
+from tests.support.waiting import until
 
 S = session("s")
 

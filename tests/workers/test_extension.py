@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fabric.core.rules import Merge, Rules
-from tests.daemon import environment
-from tests.servers import ROOT
+from tests.support.daemon import environment
+from tests.support.servers import ROOT
 from tests.workers.refined import NAMES, REFINERS, install
 from workers import extension
 from workers.refiner import ANSWER_BYTES_MAX, GROUP

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from fabric.config.settings import Settings
 from fabric.core import barriers, conflicts, escalation, question
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.errors import TamperedError
-from fabric.settings import Settings
 from fabric.store.keys import SYNTHESIZERS, Namespace
-from fabric.store.memory import MemoryStore
+from fabric.testing.store import MemoryStore
 from fabric.wire import entry, record
 from tests.core.history import written
 from tests.fuzz.drive import done

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from workers.hook import PROCESSES_MAX, Hook
 
 #: Seconds for a run that is to end by itself; only a failure takes them all.

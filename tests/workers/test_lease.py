@@ -11,11 +11,11 @@ from fabric.errors import FencedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Held, Lease
 from fabric.store.redis import RedisStore
-from tests.fault import Fault, script
-from tests.ledger import LEASE, SIGNALS, add, rows, server_ms, values
-from tests.proxy import Proxy
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.fault import Fault, script
+from tests.support.ledger import LEASE, SIGNALS, add, rows, server_ms, values
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 from workers.lease import HeldLease
 
 LONG_MS = 60_000

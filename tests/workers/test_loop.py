@@ -5,7 +5,7 @@ import asyncio
 from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, now_ms, working
 from workers import orchestrator
 from workers.loop import COUNT_FIRST

@@ -13,7 +13,7 @@ from fabric.core.signal import Signal
 from fabric.core.step import step
 from fabric.errors import FencedError, ServerError, UnavailableError, UnreachableError
 from fabric.store.keys import ORCHESTRATORS
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, working
 from workers import orchestrator, quarantine
 

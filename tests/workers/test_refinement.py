@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fabric.errors import UnreachableError
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from tests.workers.refined import (
     KEYS,
     find,

@@ -12,12 +12,12 @@ from fabric.core.rules import Rules
 from fabric.core.synthesis.publish import Operation, Revision
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import Batch
-from tests import daemon as daemons
-from tests.daemon import StartDaemon
-from tests.ledger import rows, session
-from tests.ledger import values as fields
-from tests.servers import ROOT, RunningServer
-from tests.waiting import eventually, until
+from tests.support import daemon as daemons
+from tests.support.daemon import StartDaemon
+from tests.support.ledger import rows, session
+from tests.support.ledger import values as fields
+from tests.support.servers import ROOT, RunningServer
+from tests.support.waiting import eventually, until
 from tests.workers.refined import (
     KEYS,
     find,

@@ -11,11 +11,11 @@ from fabric.client.fabric import Fabric
 from fabric.store.keys import ORCHESTRATORS, Namespace, partition_of
 from fabric.store.port import Lease
 from fabric.store.redis import RedisStore
-from tests.inhouse import serving
-from tests.ledger import add, rows, session, values
-from tests.proxy import Proxy
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.inhouse import serving
+from tests.support.ledger import add, rows, session, values
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 from workers.share import share
 
 PARTITIONS = 6

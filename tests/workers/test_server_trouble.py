@@ -8,12 +8,12 @@ import pytest
 
 from fabric.store import connection
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from tests.fault import Fault, command, script
-from tests.inhouse import serving
-from tests.ledger import LEASE, RESULTS, SIGNALS, is_settled, results, rows, session, values
-from tests.proxy import Proxy
-from tests.servers import RunningServer, flavours
-from tests.waiting import eventually
+from tests.support.fault import Fault, command, script
+from tests.support.inhouse import serving
+from tests.support.ledger import LEASE, RESULTS, SIGNALS, is_settled, results, rows, session, values
+from tests.support.proxy import Proxy
+from tests.support.servers import RunningServer, flavours
+from tests.support.waiting import eventually
 
 S = session("s")
 

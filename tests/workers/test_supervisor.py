@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fabric.store.redis import RedisStore
-from tests.daemon import LEASE_MS, environment
-from tests.servers import ROOT, RunningServer
-from tests.store.embedded.members import is_gone
-from tests.waiting import eventually, until
+from tests.devserver.members import is_gone
+from tests.support.daemon import LEASE_MS, environment
+from tests.support.servers import ROOT, RunningServer
+from tests.support.waiting import eventually, until
 from workers import supervisor
 from workers.supervisor import Supervisor
 

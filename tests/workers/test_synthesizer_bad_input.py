@@ -2,10 +2,10 @@
 
 import pytest
 
-from fabric.client.dead import DeadLetters
 from fabric.client.emitter import Emitter
+from fabric.ops.dead import DeadLetters
 from tests.core.synthesizing import entry
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from tests.workers.folding import (
     KEYS,
     TIMERS,

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from fabric.core.fold import fold
 from fabric.core.synthesis import publish
+from fabric.core.synthesis.fold import fold
 from fabric.core.synthesis.state import Synthesis
 from fabric.errors import FencedError, ServerError, UnavailableError, UnreachableError
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from tests.core.synthesizing import entry
-from tests.servers import RunningServer
-from tests.waiting import eventually
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 from tests.workers.folding import (
     KEYS,
     expected,

@@ -10,7 +10,7 @@ import pytest
 
 from fabric.core.record import Escalation, EscalationState
 from fabric.core.rules import Rules
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, working
 from workers import telling
 

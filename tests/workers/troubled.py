@@ -11,10 +11,10 @@ from typing import Any
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.store.memory import MemoryStore
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch, Entry, Held, Lease, WorkerStore
-from tests.inhouse import settings
+from fabric.testing.store import MemoryStore
+from tests.support.inhouse import settings
 from workers.handler import Decided
 from workers.orchestrator import Orchestrator
 from workers.replica import Replica

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from fabric.core import contradiction
 from fabric.core.finding import Synthesized
-from fabric.core.fold import touch
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, SignalType
 from fabric.core.synthesis import reducer
+from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.judgement import judge_finding, judge_item, judge_place, values
 from fabric.core.synthesis.part import Part, State, edges, gather, lead, select, words
 from fabric.core.synthesis.partial import DOCUMENT, FINDINGS

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 from tests.chaos.scene import Fault, Scene
 from tests.chaos.standalone import Standalone
-from tests.fault import Fault as Loss
-from tests.fault import Match, command, script
-from tests.proxy import Proxy
+from tests.support.fault import Fault as Loss
+from tests.support.fault import Match, command, script
+from tests.support.proxy import Proxy
 
 #: Requests that one fault befalls, at most.
 STRUCK_MAX = 4

@@ -10,7 +10,7 @@ from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.chaos.post import PARTITIONS
 from tests.chaos.scene import Scene
 from tests.chaos.standalone import Standalone
-from tests.waiting import until
+from tests.support.waiting import until
 
 #: Room that is left on the full disk, bytes.
 ROOM_BYTES = 65_536

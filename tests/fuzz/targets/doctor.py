@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from fabric.doctor.shape import NAMESPACE_KINDS, PARTITION_KINDS, SESSION_KINDS, known
 from fabric.errors import TamperedError
 from fabric.store import state
-from fabric.store.inspect.shape import (
-    NAMESPACE_KINDS,
-    PARTITION_KINDS,
-    SESSION_KINDS,
-    known,
-)
 from fabric.store.keys import Namespace
 from tests.fuzz.frame import entries, flattened, hashed, packed
 from tests.fuzz.targets import ingress, synthesis, worker

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fabric.client.feed import Lines, batches, document
 from fabric.client.submit import prepare
 from fabric.errors import SignalError
+from fabric.ops.feed import Lines, batches, document
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
 from tests.fuzz.word import FIELDS, NASTY, TYPES

@@ -10,14 +10,14 @@ import re
 
 from fabric.cli.tail import _document, _words
 from fabric.cli.why import words
-from fabric.client.replay import rebuild
-from fabric.client.why.chronicle import Chronicle
-from fabric.client.why.explanation import why
 from fabric.errors import DivergedError, NotFoundError
-from fabric.store.memory import MemoryStore
-from fabric.wire.grouping import Grouping
-from fabric.wire.row import CELL_CHARS_MAX
-from fabric.wire.timeline import Timeline
+from fabric.ops.replay import rebuild
+from fabric.ops.why.chronicle import Chronicle
+from fabric.ops.why.explanation import why
+from fabric.testing.store import MemoryStore
+from fabric.view.grouping import Grouping
+from fabric.view.row import CELL_CHARS_MAX
+from fabric.view.timeline import Timeline
 from tests.fuzz.drive import done
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.targets import ingress, worker

@@ -10,10 +10,10 @@ import json
 
 from fabric.cli import dead as shown
 from fabric.cli.inbox import _json, _words
-from fabric.client.dead import DeadLetters
-from fabric.client.inbox import Inbox
 from fabric.errors import NotAllowedError, TamperedError
-from fabric.store.memory import MemoryStore
+from fabric.ops.dead import DeadLetters
+from fabric.ops.inbox import Inbox
+from fabric.testing.store import MemoryStore
 from fabric.wire import record
 from tests.fuzz.drive import collected, done
 from tests.fuzz.frame import entries, packed

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fabric.client.guard import Held
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.core.record import Claim, ClaimState
 from fabric.core.resource import Index, is_glob, normalise, overlap
+from fabric.ops.guard import Held
 from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()

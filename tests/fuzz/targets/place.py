@@ -8,12 +8,12 @@ from __future__ import annotations
 import click
 
 from fabric.cli.inbox import _log_id
-from fabric.client.dead import DeadLetters
 from fabric.client.mailbox import parse_cursor
-from fabric.client.replay import until
 from fabric.errors import CallerError, NotFoundError
-from fabric.store.memory import MemoryStore
+from fabric.ops.dead import DeadLetters
+from fabric.ops.replay import until
 from fabric.store.stream import SEQUENCE_MAX
+from fabric.testing.store import MemoryStore
 from tests.fuzz.drive import done
 from tests.fuzz.word import NASTY
 

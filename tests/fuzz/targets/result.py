@@ -11,9 +11,9 @@ import msgspec
 from fabric.core.rules import Merge, RestartPolicy
 from fabric.core.synthesis.reducer import NUMBERS
 from fabric.errors import SignalError
-from fabric.wire.amendment import amendments
+from fabric.view.amendment import amendments
+from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
-from fabric.wire.outline import outline
 from fabric.wire.result import decode, session_of
 from tests.core.synthesizing import Folding, entry
 from tests.fuzz.frame import entries, packed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.rulebook import check, written
+from fabric.config.rulebook import check, written
 from fabric.wire import ruling
 from tests.fuzz.word import NASTY
 

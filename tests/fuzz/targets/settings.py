@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from tempfile import gettempdir
 
+from fabric.config.settings import Settings, load
 from fabric.errors import ConfigError
-from fabric.settings import Settings, load
 from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()

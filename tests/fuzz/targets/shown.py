@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 from fabric.cli.output import plain, table
-from fabric.client.why.scene import line
 from fabric.core.record import Task
-from fabric.wire import complaint, markdown
+from fabric.ops.why.scene import line
+from fabric.view import markdown
+from fabric.view.row import cell, listed
+from fabric.view.todo import todo
+from fabric.wire import complaint
 from fabric.wire.printable import printable, shortened
-from fabric.wire.row import cell, listed
-from fabric.wire.todo import todo
 from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()

@@ -7,11 +7,11 @@ from typing import Any
 from fabric.client.revision import revisions
 from fabric.client.synthesis import read, read_at
 from fabric.errors import NotFoundError, TamperedError
-from fabric.store.memory import MemoryStore
 from fabric.store.synthesis import DECODERS
-from fabric.wire.amendment import amendments
+from fabric.testing.store import MemoryStore
+from fabric.view.amendment import amendments
+from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
-from fabric.wire.outline import outline
 from tests.core.synthesizing import KEYS, Folding, entry
 from tests.fuzz.drive import collected, done
 from tests.fuzz.frame import entries, flattened, hashed, packed

@@ -7,12 +7,12 @@ is a defect, and the patches it has written give the document.
 from __future__ import annotations
 
 from fabric.client.synthesis import read, read_at
+from fabric.config.settings import Settings
 from fabric.core.rules import Rules
 from fabric.errors import TamperedError
-from fabric.settings import Settings
 from fabric.store.keys import SYNTHESIZERS, Namespace
-from fabric.store.memory import MemoryStore
-from fabric.wire.outline import outline
+from fabric.testing.store import MemoryStore
+from fabric.view.outline import outline
 from tests.core.history import START_MS
 from tests.fuzz.drive import done
 from tests.fuzz.frame import entries, hashed, packed

@@ -10,13 +10,13 @@ import re
 
 from msgspec import structs
 
-from fabric.client.comparison import Comparison
+from fabric.config.settings import Settings
 from fabric.core.rules import Rules
 from fabric.errors import TamperedError
-from fabric.settings import Settings
+from fabric.ops.comparison import Comparison
 from fabric.store.keys import Namespace
-from fabric.store.memory import MemoryStore
 from fabric.store.state import hashes
+from fabric.testing.store import MemoryStore
 from tests.core.history import EAGER, START_MS
 from tests.fuzz.drive import done
 from tests.fuzz.frame import entries, flattened, hashed, packed

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from fabric.client.comparison import Comparison
 from fabric.errors import FabricError
+from fabric.ops.comparison import Comparison
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, SessionKeys
-from fabric.store.memory import MemoryStore
 from fabric.store.port import BEGINNING
 from fabric.store.stream import parse_id
+from fabric.testing.store import MemoryStore
 from tests.simulation.judge.judge import NAMESPACE, Violation
 
 

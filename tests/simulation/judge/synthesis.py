@@ -8,9 +8,9 @@ from typing import Any
 
 from fabric.client.revision import apply, decoded
 from fabric.store.keys import SYNTHESIZERS, SessionKeys
-from fabric.store.memory import MemoryStore
 from fabric.store.port import Entry
 from fabric.store.synthesis import HEAD
+from fabric.testing.store import MemoryStore
 from tests.core.synthesizing import EMPTY, Folding
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 

@@ -1,0 +1,1 @@
+"""Settings and rules: declarations, files, environment, checks."""

@@ -1,0 +1,158 @@
+"""How a namespace's partitions stand: who holds them, what waits, what has lost its epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from enum import Enum
+from typing import Final
+
+from fabric.doctor.diagnosis import Finding, Level
+from fabric.doctor.shape import is_epoch
+from fabric.errors import TamperedError
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.number import whole
+from fabric.store.port import BEGINNING
+from fabric.store.redis import RedisStore
+
+#: Partitions, or holders, that one line names; the others are counted.
+NAMED_MAX: Final = 8
+
+#: Group of workers → what it works on, and the command that starts one.
+_GROUPS: Final = {
+    ORCHESTRATORS: ("signals", "`fabric up` or `fabric orchestrator`"),
+    SYNTHESIZERS: ("results", "`fabric up` or `fabric synthesizer`"),
+}
+
+
+class _State(Enum):
+    HELD = "somebody works on it"
+    FREE = "nobody does, and nothing waits"
+    WAITING = "nobody does, and something waits"
+    UNSEEDED = "its epoch is gone"
+
+
+async def leases(store: RedisStore, partitions: int) -> list[Finding]:
+    """Say who holds the partitions, which of them wait for somebody, and which cannot be held."""
+    findings = []
+    for group, (work, starting) in _GROUPS.items():
+        holders: Counter[str] = Counter()
+        waiting: list[int] = []
+        unseeded: list[int] = []
+        entries = 0
+        async for partition, state, owner, count in _states(store, group, partitions):
+            if state is _State.HELD:
+                holders[owner] += 1
+            elif state is _State.UNSEEDED:
+                unseeded.append(partition)
+            elif state is _State.WAITING:
+                waiting.append(partition)
+                entries += count
+        if unseeded:
+            found = (
+                f"partition {_listed(unseeded)}: the lease has lost its epoch, so nobody takes it"
+            )
+            advice = "`fabric doctor --reseed` starts it above any epoch handed out before"
+            findings.append(Finding(group, Level.FAIL, found, advice))
+        alive = await _alive(store, group)
+        if waiting:
+            found = f"partition {_listed(waiting)}: nobody works on it, and {entries} {work} wait"
+            advice = f"start one with {starting}"
+            if alive:
+                found += f"; {alive} {group} are alive"
+                advice = "they may be about to take it: look again; if it stays so, see their logs"
+            findings.append(Finding(group, Level.WARN, found, advice))
+        elif not unseeded:
+            found = f"none holds a partition, {alive} alive, and nothing waits"
+            if holders:
+                found = f"{holders.total()} of {partitions} partitions held, by {_listed(holders)}"
+            findings.append(Finding(group, Level.OK, found))
+    return findings
+
+
+async def reseed(store: RedisStore, partitions: int) -> list[Finding]:
+    """Give every partition whose epoch is gone a new one, above any handed out before."""
+    findings = []
+    for group in _GROUPS:
+        async for partition, state, _, _ in _states(store, group, partitions):
+            if state is not _State.UNSEEDED:
+                continue
+            try:
+                epoch = await store.reseed(partition, group)
+            except TamperedError as error:
+                findings.append(Finding("re-seeded", Level.FAIL, str(error)))
+                continue
+            found = f"partition {partition}: {group} go on above epoch {epoch}"
+            findings.append(Finding("re-seeded", Level.OK, found))
+    return findings or [Finding("re-seeded", Level.OK, "nothing: no partition has lost its epoch")]
+
+
+async def dead_letters(store: RedisStore, partitions: int) -> Finding:
+    """Count the refused signals that nobody has looked after."""
+    count = 0
+    for number in range(partitions):
+        try:
+            count += await store.length(store.namespace.partition(number).dead)
+        except TamperedError:
+            continue  # told of by the check of the keys
+    if not count:
+        return Finding("dead letters", Level.OK, "none")
+    return Finding(
+        "dead letters", Level.WARN, f"{count} signals were refused and are kept",
+        "`fabric dead` shows them with the reasons, and sends them again when told to",
+    )  # fmt: skip
+
+
+async def _states(
+    store: RedisStore, group: str, partitions: int
+) -> AsyncIterator[tuple[int, _State, str, int]]:
+    """Yield each partition's number, its state, who holds it, and how many entries may wait."""
+    try:
+        (meta,) = await store.hashes([store.namespace.meta])
+    except TamperedError:
+        meta = {}
+    for number in range(partitions):
+        names = store.namespace.partition(number)
+        try:
+            # The time first: a lease that is renewed in between is not taken for expired.
+            seconds, micros = await store.call("TIME", at=names.lease(group))
+            owner, epoch, expires, committed = await store.fields(
+                names.lease(group), ("owner", "epoch", "expires", "committed")
+            )
+            is_new = not any((owner, epoch, expires, committed))
+            if not is_epoch(epoch) and not (
+                is_new and f"seeded:{group}:{number}".encode() not in meta
+            ):
+                yield number, _State.UNSEEDED, "", 0
+                continue
+            now_ms = int(seconds) * 1000 + int(micros) // 1000
+            if owner and (whole(expires) or 0) > now_ms:
+                yield number, _State.HELD, owner.decode(errors="replace"), 0
+                continue
+            count = await _waiting(store, names.source(group), committed or BEGINNING)
+            yield number, _State.WAITING if count else _State.FREE, "", count
+        except TamperedError:
+            continue  # told of by the check of the keys
+
+
+async def _alive(store: RedisStore, group: str) -> int:
+    """Return how many workers of a group have said lately that they live."""
+    key = store.namespace.replicas(group)
+    seconds, _ = await store.call("TIME", at=key)
+    try:
+        return int(await store.call("ZCOUNT", key, int(seconds) * 1000, "+inf", at=key))
+    except TamperedError:
+        return 0  # told of by the check of the keys
+
+
+async def _waiting(store: RedisStore, source: str, committed: bytes) -> int:
+    """Return how many entries may wait: those that are committed are trimmed from time to time."""
+    if not await store.entries(source, b"(" + committed, b"+", 1):
+        return 0
+    return await store.length(source)
+
+
+def _listed(items: list[int] | Counter[str]) -> str:
+    names = sorted(map(str, items), key=lambda name: (len(name), name))
+    more = len(names) - NAMED_MAX
+    return ", ".join(names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

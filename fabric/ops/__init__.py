@@ -1,0 +1,1 @@
+"""What people and operators ask: why, replay, overview, dead letters, questions, guard."""

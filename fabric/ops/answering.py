@@ -1,0 +1,183 @@
+"""Answering a question for a person: checked first, sent, and waited for until it counts."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from fabric.client.emitter import Emitter
+from fabric.client.outage import outlast
+from fabric.client.session import BLOCK_MS, PAGE, Session
+from fabric.client.submit import prepare
+from fabric.core.decision import ORCHESTRATOR
+from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.record import EscalationState
+from fabric.core.signal import SignalType
+from fabric.errors import (
+    CallerError,
+    NotAllowedError,
+    NotFoundError,
+    ServerError,
+    TamperedError,
+    WaitTimeoutError,
+)
+from fabric.ops.question import Question
+from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.stream import parse_id
+
+#: How long it is looked up why nothing came of an answer, s: the person wants to go on.
+BLAME_S = 2.0
+
+
+class Answering:
+    """One person's answers to the questions of one session, given in the person's name."""
+
+    def __init__(
+        self,
+        store: ClientStore,
+        partition: Partition,
+        keys: SessionKeys,
+        emitter: Emitter,
+        *,
+        by: str,
+    ) -> None:
+        self._store = store
+        self._partition = partition
+        self._keys = keys
+        self._session = Session(store, keys)
+        self._emitter = emitter
+        self._by = by
+
+    async def decide(
+        self, id_: str, answer: str, *, free: bool, timeout_s: float
+    ) -> tuple[Question, list[str]]:
+        """Answer an open question; return it as it was decided, and the agents that were told.
+
+        `free` allows an answer that is not among the question's options. Raises NotFoundError when
+        there is no such question; NotAllowedError when it is decided already, also when somebody
+        else was quicker, or when the orchestrator refuses the answer; CallerError for an answer or
+        a name that cannot be meant; WaitTimeoutError when no decision has come of it in time.
+        """
+        asked = await self._open(id_)
+        self._check_answer(asked, answer, free=free)
+        await self._check_name(asked)
+        payload = {"escalation": id_, "decision": answer, "by": self._by}
+        decided = {"type": SignalType.DECIDED.value, "payload": payload}
+        entry = prepare(decided, {"session": self._keys.name, "emitter": self._by})
+        after = {key: await self._last(key) for key in (self._keys.log, self._partition.dead)}
+        # Said twice, after a lost reply, it means the same as once: the first decides.
+        (sent,) = await self._emitter.send([entry])
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await self._until_closed(asked, after, sent)
+        except TimeoutError:
+            raise WaitTimeoutError(
+                f"the answer to {id_} was sent, and after {timeout_s:g} s the question is still "
+                f"open: {await self._blame(sent)}"
+            ) from None
+        if (found.record.decision, found.record.by) != (answer, self._by):
+            raise NotAllowedError(f"somebody was quicker: {described(found)}")
+        return found, _told(asked, found)
+
+    async def _open(self, id_: str) -> Question:
+        records = await self._session.escalations()
+        if id_ not in records:
+            await self._session.must_exist()
+            left = [other for other, one in records.items() if one.state is EscalationState.OPEN]
+            hint = f"open are {_listed(left)}" if left else "none is open"
+            raise NotFoundError(f"no question {id_} in session {self._keys.name}: {hint}")
+        question = Question(self._keys.name, id_, records[id_])
+        if not question.is_open:
+            raise NotAllowedError(described(question))
+        return question
+
+    @staticmethod
+    def _check_answer(asked: Question, answer: str, *, free: bool) -> None:
+        if not answer.strip():
+            raise CallerError(f"an empty answer to {asked.id}: say what is decided")
+        options = asked.record.options
+        if options and answer not in options and not free:
+            raise CallerError(
+                f"{answer!r} is none of the answers to {asked.id}, which are "
+                f"{_listed([repr(option) for option in options])}; --free answers otherwise"
+            )
+
+    async def _check_name(self, asked: Question) -> None:
+        """Refuse to speak as an agent: it would count as a sign of life of it."""
+        if self._by == asked.record.to or self._by not in await self._session.agents():
+            return
+        raise CallerError(
+            f"{self._by} is an agent of session {self._keys.name}: name who decides with --by"
+        )
+
+    async def _last(self, key: str) -> bytes:
+        newest = await self._store.entries(key, b"-", b"+", 1, newest_first=True)
+        return newest[0][0] if newest else BEGINNING
+
+    async def _until_closed(
+        self, asked: Question, after: dict[str, bytes], sent: bytes
+    ) -> Question:
+        while True:
+            found = await outlast(lambda: self._store.read_streams(after, PAGE, BLOCK_MS))
+            after.update((key, entries[-1][0]) for key, entries in found.items() if entries)
+            record = (await outlast(self._session.escalations)).get(asked.id)
+            if record is None or record.cause != asked.record.cause:
+                raise NotAllowedError(
+                    f"question {asked.id} was closed meanwhile; the log tells how "
+                    f"(fabric tail {self._keys.name})"
+                )
+            if record.state is not EscalationState.OPEN:
+                return Question(asked.session, asked.id, record)
+            for letter in found.get(self._partition.dead, []):
+                _check_letter(letter, sent, asked.id)
+
+    async def _blame(self, sent: bytes) -> str:
+        """Say why nothing came of an answer."""
+        try:
+            async with asyncio.timeout(BLAME_S):
+                lease = self._partition.lease(ORCHESTRATORS)
+                (committed,) = await self._store.fields(lease, ["committed"])
+        except (ServerError, TimeoutError):
+            return "the server is not there to say why"
+        try:
+            is_handled = parse_id(committed or BEGINNING) >= parse_id(sent)
+        except ValueError:
+            raise TamperedError(lease, "hash with a foreign field (committed)", "hash") from None
+        if is_handled:
+            return "the orchestrator has handled the answer and not taken it (fabric tail)"
+        return (
+            "no orchestrator has handled it yet; is one running? (fabric status) "
+            "It counts as soon as one does"
+        )
+
+
+def described(question: Question) -> str:
+    """Say in a sentence how a question was decided."""
+    record = question.record
+    at = datetime.fromtimestamp(record.decided_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    by = f" by {record.by}" if record.by else ""
+    # As a literal: the answer may hold what would move a terminal.
+    return f"question {question.id} was decided{by} at {at}: {record.decision!r}"
+
+
+def _told(asked: Question, decided: Question) -> list[str]:
+    """Name the agents that get the answer: the asker, and who waits for it too."""
+    # Nobody waits any more on one that is decided: those who did are in the earlier record.
+    waiting = [*asked.record.waiting, *decided.record.waiting]
+    names = dict.fromkeys([decided.record.asker, *waiting, *decided.record.concerned])
+    return [name for name in names if name not in {"", ORCHESTRATOR}]
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN_MAX])
+    more = len(names) - NAMES_SHOWN_MAX
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _check_letter(letter: Entry, sent: bytes, id_: str) -> None:
+    flat = letter[1]
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=False))
+    if fields.get(b"id") == sent:
+        reason = fields.get(b"reason", b"").decode("utf-8", "replace")
+        raise NotAllowedError(f"the answer to {id_} was refused: {reason}")

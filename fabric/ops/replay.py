@@ -1,0 +1,269 @@
+"""A session rebuilt from its log alone: the core decides once more what it once decided.
+
+Theory of operation. The log holds every signal as it came, every timer that took effect, every
+change of the rules, each with the time by which it was decided. So `step` and `fire` make the same
+of them again, entry for entry: what they make is compared with what the log says, and the first
+difference ends the matter, for nothing after it can be trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from fabric.core.adoption import adopt
+from fabric.core.decision import EVERYONE, Decision, Kind, Outcome
+from fabric.core.rules import Rules
+from fabric.core.session import Session
+from fabric.core.step import fire, step
+from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
+from fabric.ops.log import pages
+from fabric.store.keys import SessionKeys
+from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.view.timeline import MS_DIGITS_MAX
+from fabric.wire import record, ruling
+from fabric.wire.entry import decode
+
+#: Characters of a value that a difference shows.
+SHOWN_CHARS_MAX = 300
+
+#: Fields of a log entry that are not the signal's own.
+_OURS = {
+    Kind.SIGNAL.value: frozenset((b"kind", b"ms")),
+    Kind.REFUSED.value: frozenset((b"kind", b"code", b"reason", b"ms")),
+}
+_NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Where to stop, after the last event that is not later: a log number, or a time in ms.
+
+    `from_opening`: the time counts from the opening of the session, in whole seconds as `fabric
+    tail` shows them.
+    """
+
+    number: int | None = None
+    ms: int = 0
+    from_opening: bool = False
+
+    def is_before(self, number: int, ms: int, opened_ms: int) -> bool:
+        """Whether an event comes too late."""
+        if self.number is not None:
+            return number > self.number
+        if self.from_opening:
+            return (ms - opened_ms) // 1000 * 1000 > self.ms
+        return ms > self.ms
+
+
+def until(text: str) -> Until:
+    """Read a log id (`12-0`, `12`), a time since the opening (`1:05`) or RFC 3339 with an offset.
+
+    Raises CallerError.
+    """
+    if found := re.fullmatch(r"(\d{1,15})(?:-\d{1,15})?", text, re.ASCII):
+        return Until(int(found[1]))
+    if found := re.fullmatch(r"(\d{1,9}):([0-5]\d)", text, re.ASCII):
+        return Until(ms=(int(found[1]) * 60 + int(found[2])) * 1000, from_opening=True)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise CallerError(
+            f"until: got {text!r}; a log id (12-0), a time since the session opened (1:05), "
+            "or a time with an offset (2025-12-30T19:30:00Z)"
+        )
+    return Until(ms=round(moment.timestamp() * 1000))
+
+
+class Replay:
+    """Runs the core over log entries, in order, and compares as it goes.
+
+    `delivered` are the messages that inboxes and the broadcast should hold: key, id and fields of
+    each. Who compares them takes them from there; nobody else needs them.
+    """
+
+    def __init__(self, keys: SessionKeys, stop: Until | None = None) -> None:
+        self.session = Session(keys.name)
+        self.rules = Rules()
+        self.delivered: list[tuple[str, bytes, list[bytes]]] = []
+        self._keys = keys
+        self._stop = stop
+        #: Log entries that have to follow from the last event.
+        self._due: deque[tuple[bytes, list[bytes]]] = deque()
+
+    def take(self, entry: Entry) -> bool:
+        """Take the next entry; False when it is later than where to stop. Raises DivergedError."""
+        entry_id, fields = entry
+        number, _, part = entry_id.partition(b"-")
+        if part == b"0":
+            self.finish(entry)
+            logged = dict(zip(fields[::2], fields[1::2], strict=True))
+            stamp = logged.get(b"ms", b"")
+            if not stamp.isdigit() or len(stamp) > MS_DIGITS_MAX:
+                raise self._diverged(entry_id, "a time in its field ms", _shown(fields))
+            ms, opened_ms = int(stamp), self.session.opened_ms
+            if self._stop and self._stop.is_before(int(number), ms, opened_ms or ms):
+                return False
+            if int(number) != self.session.log + 1:
+                place = b"%d-0" % (self.session.log + 1)
+                raise self._diverged(place, "an event", f"{entry_id.decode()} in its place")
+            self._happen(entry_id, fields, logged, ms)
+        self._compare(entry_id, fields)
+        return True
+
+    def finish(self, found: Entry | None = None) -> None:
+        """See that nothing is missing of what follows from the last event. Raises DivergedError."""
+        if self._due:
+            entry_id, fields = self._due[0]
+            raise self._diverged(
+                entry_id, _shown(fields), f"{found[0].decode()} after it" if found else _NOTHING
+            )
+
+    def _happen(
+        self, entry_id: bytes, fields: list[bytes], logged: dict[bytes, bytes], ms: int
+    ) -> None:
+        """Let an event happen, and note what the log should say of it."""
+        kind = logged.get(b"kind", b"").decode("utf-8", "replace")
+        decision: Decision | None
+        if kind in _OURS:
+            decision, made = self._signal(entry_id, fields, _OURS[kind], ms)
+        elif kind == record.RULES_KIND:
+            decision, made = None, self._rule(entry_id, logged.get(b"payload", b""), ms)
+        else:
+            decision, made = self._timer(entry_id, logged, ms)
+        self._due.append((entry_id, made))
+        if decision is not None:
+            self._follow(decision)
+
+    def _signal(
+        self, entry_id: bytes, fields: list[bytes], ours: frozenset[bytes], ms: int
+    ) -> tuple[Decision, list[bytes]]:
+        sent: list[bytes] = []
+        for name, value in zip(fields[::2], fields[1::2], strict=True):
+            if name not in ours:
+                sent += (name, value)
+        try:
+            signal = decode(sent)
+        except SignalError as error:
+            raise self._diverged(entry_id, "a signal", str(error)) from None
+        decision = step(self.session, signal, self.rules, ms)
+        now_ms = self.session.clock_ms
+        if decision.outcome is Outcome.REPEATED:
+            raise self._diverged(entry_id, "nothing: it repeats an earlier one", _shown(fields))
+        if decision.outcome is Outcome.REFUSED:
+            refusal = record.logged_refusal(signal, decision.code, decision.reason, now_ms)
+            return decision, _flat(*refusal)
+        return decision, _flat(*record.logged_signal(signal, now_ms))
+
+    def _timer(
+        self, entry_id: bytes, logged: dict[bytes, bytes], ms: int
+    ) -> tuple[Decision, list[bytes]]:
+        timer = logged.get(b"timer", b"").decode("utf-8", "replace")
+        decision = fire(self.session, timer, self.rules, ms)
+        if decision is None or decision.outcome is Outcome.POSTPONED:
+            raise self._diverged(entry_id, f"{_NOTHING}: the timer is moot", f"timer {timer!r}")
+        return decision, _flat(*record.logged_timer(timer, self.session.clock_ms))
+
+    def _rule(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
+        try:
+            self.rules = ruling.read(payload)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise self._diverged(entry_id, "rules", str(error)) from None
+        adopt(self.session, ruling.digest(payload), ms)
+        return _flat(*record.logged_rules(payload, self.session.clock_ms))
+
+    def _follow(self, decision: Decision) -> None:
+        """Note the entries that have to follow, and the messages that were delivered with them."""
+        cause = f"{self.session.log}-0"
+        for number, message in enumerate(decision.messages, 1):
+            entry_id = b"%d-%d" % (self.session.log, number)
+            logged = record.logged_message(message, cause, self.session.clock_ms)
+            self._due.append((entry_id, _flat(*logged)))
+            if message.to:
+                everyone = message.to == EVERYONE
+                key = self._keys.broadcast if everyone else self._keys.inbox(message.to)
+                self.delivered.append((key, entry_id, _flat(*record.inbox(message, cause))))
+
+    def _compare(self, entry_id: bytes, fields: list[bytes]) -> None:
+        if not self._due:
+            raise self._diverged(entry_id, _NOTHING, _shown(fields))
+        due_id, made = self._due.popleft()
+        if due_id != entry_id:
+            raise self._diverged(due_id, _shown(made), f"{entry_id.decode()} in its place")
+        if made == fields:
+            return
+        name, ours, theirs = first_difference(made, fields)
+        raise DivergedError(self._keys.log, f"{entry_id.decode()} {name}", ours, theirs)
+
+    def _diverged(self, entry_id: bytes, made: str, found: str) -> DivergedError:
+        return DivergedError(self._keys.log, entry_id.decode(), made, found)
+
+
+async def rebuild(
+    store: ClientStore,
+    keys: SessionKeys,
+    stop: Until | None = None,
+    note: Callable[[int], None] | None = None,
+) -> Session:
+    """Return the session as its log makes it, up to where to stop; by default all of it.
+
+    `note` hears of the number of events so far, now and then. Raises NotFoundError when there is no
+    log, and DivergedError.
+    """
+    replay = Replay(keys, stop)
+    found = False
+    async for page in pages(store, keys, BEGINNING):
+        found = True
+        for entry in page:
+            if not replay.take(entry):
+                return replay.session
+        replay.delivered.clear()
+        if note is not None:
+            note(replay.session.log)
+    if not found:
+        raise NotFoundError(f"no session {keys.name}: nothing was logged under {keys.log}")
+    replay.finish()
+    return replay.session
+
+
+def first_difference(made: list[bytes], found: list[bytes]) -> tuple[str, str, str]:
+    """Name the first field in which two entries differ, and what it is in each."""
+    ours = dict(zip(made[::2], made[1::2], strict=True))
+    theirs = dict(zip(found[::2], found[1::2], strict=True))
+    for name in [*ours, *theirs]:
+        if ours.get(name) != theirs.get(name):
+            return _text(name), _value(ours.get(name)), _value(theirs.get(name))
+    return "order of the fields", _shown(made), _shown(found)
+
+
+def _flat(form: record.Form, values: record.Values) -> list[bytes]:
+    """Return an entry as the server gives it back."""
+    flat: list[bytes] = []
+    for name, value in zip(form, values, strict=True):
+        flat += (_bytes(name), _bytes(value))
+    return flat
+
+
+def _bytes(item: str | bytes | int) -> bytes:
+    return item if isinstance(item, bytes) else str(item).encode()
+
+
+def _text(value: bytes) -> str:
+    text = value.decode("utf-8", "replace")
+    return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
+
+
+def _value(value: bytes | None) -> str:
+    return _NOTHING if value is None else _text(value)
+
+
+def _shown(fields: Sequence[bytes]) -> str:
+    """Show an entry, in short."""
+    return _text(b" ".join(b"%s=%s" % pair for pair in zip(fields[::2], fields[1::2], strict=True)))

@@ -1,0 +1,164 @@
+"""An agent that is no process of its own: a shell script, waiting one command at a time.
+
+It numbers nothing and begins no incarnation: what it says is said for the agent's present one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from fabric.client.awaited import Awaited, Resolved
+from fabric.client.emitter import Emitter
+from fabric.client.message import Message, read
+from fabric.client.outage import outlast
+from fabric.client.session import BLOCK_MS, Session
+from fabric.client.submit import prepare
+from fabric.client.told import SUBJECTS
+from fabric.core.directive import DirectiveType
+from fabric.core.signal import SignalType
+from fabric.errors import (
+    NotAllowedError,
+    PeerError,
+    ServerError,
+    WaitTimeoutError,
+)
+from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.stream import parse_id
+
+#: Entries read at a time.
+COUNT = 256
+
+#: How long a wait that is over is tried to be withdrawn, s: the shell wants to go on.
+WITHDRAW_S = 2.0
+
+
+class Shell:
+    """One agent's waits. `note` is told what a person at the terminal should know meanwhile."""
+
+    def __init__(
+        self,
+        store: ClientStore,
+        partition: Partition,
+        keys: SessionKeys,
+        emitter: Emitter,
+        *,
+        agent: str,
+        stream: str | None = None,
+        heartbeat_ms: int,
+        note: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._partition = partition
+        self._keys = keys
+        self._emitter = emitter
+        self._who = {"session": keys.name, "emitter": agent, "stream": stream}
+        self._agent = agent
+        self._heartbeat_ms = heartbeat_ms
+        self._note = note
+
+    async def wait_for(
+        self, dependency: str, *, reason: str | None = None, timeout_s: float | None = None
+    ) -> Resolved:
+        """Say BLOCKED, and wait until somebody resolves the dependency.
+
+        Of a question it waits for the decision; of a resource that another agent holds, for its
+        turn, and the agent has it then. Meanwhile it says that it is alive.
+
+        Raises WaitTimeoutError, saying on whom it waited; DependencyFailedError when all who were
+        to produce it have failed; DeadlockError, or NotAllowedError when the orchestrator refuses
+        the wait; PeerError when the agent is told to stop. When it ends without an answer, or is
+        cancelled, the wait is withdrawn.
+        """
+        awaited = Awaited(self._agent, dependency)
+        blocked = {"type": SignalType.BLOCKED.value, "payload": {"on": dependency}}
+        if reason is not None:
+            blocked["payload"] = {"on": dependency, "reason": reason}
+        entry = prepare(blocked, self._who)
+        sent: bytes | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                after = {
+                    key: await self._last(key)
+                    for key in (self._keys.inbox(self._agent), self._partition.dead)
+                }
+                # Said twice, after a lost reply, it means the same as once.
+                (sent,) = await self._emitter.send([entry])
+                beating = asyncio.create_task(self._beat())
+                try:
+                    return await self._answer(after, sent, awaited)
+                finally:
+                    beating.cancel()
+                    await asyncio.gather(beating, return_exceptions=True)
+        except TimeoutError:
+            await self._withdraw(dependency)
+            whom = await self._blame(dependency, sent, awaited)
+            raise WaitTimeoutError(
+                f"{self._agent} waited {timeout_s:g} s for {dependency}: {whom}"
+            ) from None
+        except (PeerError, asyncio.CancelledError):
+            await self._withdraw(dependency)
+            raise
+
+    async def _last(self, key: str) -> bytes:
+        """Return the id of a stream's last entry: an answer comes after it."""
+        newest = await self._store.entries(key, b"-", b"+", 1, newest_first=True)
+        return newest[0][0] if newest else BEGINNING
+
+    async def _answer(self, after: dict[str, bytes], sent: bytes, awaited: Awaited) -> Resolved:
+        inbox, dead = after
+        while True:
+            found = await outlast(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
+            for letter in found.get(dead, []):
+                self._check_letter(letter, sent)
+                after[dead] = letter[0]
+            for entry in found.get(inbox, []):
+                after[inbox] = entry[0]
+                answer = self._judge(read(entry), awaited)
+                if answer is not None:
+                    return answer
+
+    def _check_letter(self, letter: Entry, sent: bytes) -> None:
+        flat = letter[1]
+        fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=False))
+        if fields.get(b"id") == sent:
+            reason = fields.get(b"reason", b"").decode("utf-8", "replace")
+            raise NotAllowedError(f"{self._agent} may not wait: {reason}")
+
+    def _judge(self, message: Message, awaited: Awaited) -> Resolved | None:
+        payload = message.payload
+        if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):
+            self._note(payload["question"])
+        if message.type == DirectiveType.CANCEL and not any(map(payload.get, SUBJECTS)):
+            raise PeerError(f"{self._agent} is to stop: {payload.get('reason')}")
+        return awaited.judge(message)
+
+    async def _beat(self) -> None:
+        """Say that the agent is alive: nothing else speaks for it while its shell waits."""
+        beat = prepare({"type": SignalType.HEARTBEAT.value}, self._who)
+        while True:
+            await asyncio.sleep(self._heartbeat_ms / 1000)
+            with suppress(ServerError):
+                await self._emitter.send([beat])
+
+    async def _withdraw(self, dependency: str) -> None:
+        released = {"type": SignalType.RELEASE.value, "payload": {"resources": [dependency]}}
+        with suppress(ServerError, TimeoutError):
+            async with asyncio.timeout(WITHDRAW_S):
+                await self._emitter.send([prepare(released, self._who)])
+
+    async def _blame(self, dependency: str, sent: bytes | None, awaited: Awaited) -> str:
+        """Say on whom a wait depended; or that nobody has even heard of it."""
+        try:
+            async with asyncio.timeout(WITHDRAW_S):
+                lease = self._partition.lease(ORCHESTRATORS)
+                (committed,) = await self._store.fields(lease, ["committed"])
+                if sent is None or parse_id(committed or BEGINNING) < parse_id(sent):
+                    return "no orchestrator has handled this wait; is one running? (fabric status)"
+                if (holder := awaited.holder()) is not None:
+                    return holder
+                return await Session(self._store, self._keys).blame(dependency)
+        except (ServerError, TimeoutError):
+            return "the server is not there to say on whom"

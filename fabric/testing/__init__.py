@@ -1,0 +1,1 @@
+"""An in-process fabric for tests: the in-memory store."""

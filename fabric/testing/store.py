@@ -1,0 +1,270 @@
+"""The store in memory: the same contract without a server, for tests and simulation.
+
+Not a cache and not for production: it lives and dies with its process. The conformance suite runs
+on it and on real servers alike, so that what is proved here holds there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from fabric.config.defaults import PARTITIONS
+from fabric.errors import FencedError, OverloadedError, UnseededError
+from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.member import decoded
+from fabric.store.memory_server import MemoryServer
+from fabric.store.number import partitions
+from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
+from fabric.store.stream import check_entries, parse_id
+
+
+class MemoryStore:
+    """WorkerStore and ClientStore in one process.
+
+    `clock_ms` is the server's time. Stores that share `data` are clients of one server.
+    """
+
+    def __init__(
+        self,
+        clock_ms: Callable[[], int],
+        namespace: str = "fabric",
+        data: MemoryServer | None = None,
+    ) -> None:
+        self.namespace = Namespace(namespace)
+        self.data = data or MemoryServer()
+        self._clock_ms = clock_ms
+
+    async def partitions(self, default: int | None = None) -> int:
+        """See WorkerStore."""
+        key = self.namespace.meta
+        stored = self.data.hash(key).setdefault(b"partitions", b"%d" % (default or PARTITIONS))
+        return partitions(key, stored)
+
+    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
+        """See WorkerStore."""
+        now = self._clock_ms()
+        live = self.data.sorted_set(self.namespace.replicas(group))
+        for other in live:
+            if live[other] > now + 3 * ttl_ms:  # the clock was put back
+                live[other] = now + 3 * ttl_ms
+        live[replica.encode()] = now + ttl_ms
+        for gone in [name for name, expires in live.items() if expires <= now]:
+            del live[gone]
+        return sorted(name.decode() for name in live)
+
+    async def leave(self, group: str, replica: str) -> None:
+        """See WorkerStore."""
+        self.data.sorted_set(self.namespace.replicas(group)).pop(replica.encode(), None)
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        """See WorkerStore."""
+        names = self.namespace.partition(partition)
+        lease, now = self.data.hash(names.lease(group)), self._clock_ms()
+        seeded = f"seeded:{group}:{partition}".encode()
+        if b"epoch" in lease:
+            remaining = int(lease.get(b"expires", b"0")) - now
+            holder = lease.get(b"owner", b"").decode()
+            if holder not in ("", owner) and remaining > 0:
+                ttl = int(lease.get(b"ttl", remaining))
+                if remaining > ttl:  # the clock was put back
+                    remaining = ttl
+                    lease[b"expires"] = b"%d" % (now + ttl)
+                return Held(holder, int(lease[b"epoch"]), remaining)
+            epoch = int(lease[b"epoch"]) + 1
+        elif seeded in self.data.hash(self.namespace.meta):
+            raise UnseededError(f"partition {partition}: {names.lease(group)} has lost its epoch")
+        else:
+            epoch = now
+            self.data.hash(self.namespace.meta)[seeded] = b"%d" % epoch
+        committed = lease.get(b"committed", BEGINNING)
+        # An input that is no stream is met again, and reported, by the first commit.
+        if self.data.kind(names.source(group)) in (None, "stream"):
+            source = self.data.stream(names.source(group))
+            if source.last < parse_id(committed):
+                committed = BEGINNING
+            source.groups.setdefault(group, committed)
+        version, expires = int(lease.get(b"version", b"0")), now + ttl_ms
+        lease |= {
+            b"owner": owner.encode(), b"nonce": nonce.encode(), b"epoch": b"%d" % epoch,
+            b"version": b"%d" % version, b"expires": b"%d" % expires, b"committed": committed,
+            b"ttl": b"%d" % ttl_ms,
+        }  # fmt: skip
+        return Lease(partition, group, owner, nonce, epoch, version, committed, expires, now)
+
+    async def renew(self, lease: Lease, ttl_ms: int) -> int:
+        """See WorkerStore."""
+        held = self._checked("renew", lease)
+        if ttl_ms:
+            held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
+        else:
+            held |= {b"owner": b"", b"nonce": b"", b"expires": b"0"}
+        return self._clock_ms()
+
+    async def release(self, lease: Lease) -> None:
+        """See WorkerStore."""
+        await self.renew(lease, 0)
+
+    def _checked(self, verb: str, lease: Lease) -> dict[bytes, bytes]:
+        held = self.data.hash(self.namespace.partition(lease.partition).lease(lease.group))
+        where = f"{verb} on partition {lease.partition} under epoch {lease.epoch} refused"
+        if b"epoch" not in held:
+            raise UnseededError(f"{where}: the partition's epoch is gone from the server")
+        holder, epoch = held[b"owner"].decode() or "nobody", int(held[b"epoch"])
+        if held[b"nonce"] != lease.nonce.encode() or epoch != lease.epoch:
+            raise FencedError(f"{where}: fenced; {holder} holds epoch {epoch}")
+        if self._clock_ms() >= int(held[b"expires"]):
+            raise FencedError(f"{where}: expired; {holder} holds epoch {epoch}")
+        return held
+
+    async def read(
+        self, partition: int, group: str, after: bytes, count: int, block_ms: int
+    ) -> list[Entry]:
+        """See WorkerStore."""
+        key = self.namespace.partition(partition).source(group)
+        return (await self.read_streams({key: after}, count, block_ms)).get(key, [])
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """See WorkerStore."""
+        return [dict(self.data.peek(key, "hash") or {}) for key in keys]
+
+    async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
+        """See WorkerStore."""
+        first, beginning = after.encode(), prefix.encode()
+        members = sorted(self.data.peek(key, "zset") or {})
+        found = [name for name in members if name > first and name.startswith(beginning)]
+        return decoded(key, found[:count])
+
+    async def due(
+        self, partition: int, group: str, now_ms: int, count: int
+    ) -> list[tuple[bytes, int]]:
+        """See WorkerStore."""
+        timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}
+        ordered = sorted((due, key) for key, due in timers.items() if due <= now_ms)
+        return [(key, due) for due, key in ordered[:count]]
+
+    async def commit(
+        self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
+    ) -> int:
+        """See WorkerStore."""
+        held = self._checked("commit", lease)
+        if int(held[b"version"]) != version:
+            raise FencedError(
+                f"commit on partition {lease.partition} under epoch {lease.epoch} refused: "
+                f"another commit came first (version {int(held[b'version'])})"
+            )
+        key = self.namespace.partition(lease.partition).source(lease.group)
+        for written, kind in [(key, "stream"), *zip(batch.keys, batch.types, strict=True)]:
+            self.data.peek(written, kind)
+        self.data.apply(batch, self._clock_ms())
+        if upto:
+            source = self.data.stream(key)
+            source.groups[lease.group] = upto
+            held[b"committed"] = upto
+            source.trim(parse_id(upto))
+        held[b"version"] = b"%d" % (version + 1)
+        held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
+        return self._clock_ms()
+
+    async def emit(
+        self,
+        partition: int,
+        entries: Sequence[Sequence[bytes]],
+        ingress_max: int,
+        group: str = ORCHESTRATORS,
+    ) -> list[bytes]:
+        """See ClientStore."""
+        check_entries(entries)
+        key = self.namespace.partition(partition).source(group)
+        source = self.data.stream(key)
+        if len(source) >= ingress_max:
+            raise OverloadedError(
+                f"stream {key} holds {len(source)} signals that no worker has handled yet, "
+                f"{ingress_max} are allowed: is one running? (fabric status)"
+            )
+        ids = [source.append(b"*", list(entry), self._clock_ms()) for entry in entries]
+        self.data.wake()
+        return ids
+
+    async def enroll(self, partition: int, session: str, agent: str) -> int:
+        """See ClientStore."""
+        names = self.namespace.partition(partition).session(session)
+        handed = self.data.hash(names.incarnations)
+        record = (self.data.peek(names.agents, "hash") or {}).get(agent.encode(), b"{}")
+        incarnation = max(int(handed.get(agent.encode(), b"0")), _present(record)) + 1
+        handed[agent.encode()] = b"%d" % incarnation
+        return incarnation
+
+    async def read_streams(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """See ClientStore. A block ends with any write, or after `block_ms` of real time."""
+        for waited in (False, True):
+            found = {}
+            for key, entry_id in after.items():
+                stream = self.data.peek(key, "stream")
+                entries = stream.after(parse_id(entry_id), count) if stream is not None else []
+                if entries:
+                    found[key] = entries
+            if found or waited or not block_ms:
+                break
+            await self.data.change(block_ms)
+        return found
+
+    async def entries(
+        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """See ClientStore."""
+        stream = self.data.peek(key, "stream")
+        if stream is None:
+            return []
+        found: list[Entry] = stream.between(first, last)
+        return (found[::-1] if newest_first else found)[:count]
+
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        """See ClientStore."""
+        stored = self.data.peek(key, "hash") or {}
+        return [stored.get(name.encode()) for name in names]
+
+    async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
+        """See ClientStore. Pages follow the names, so that what changes meanwhile moves nothing."""
+        after = None
+        while True:
+            stored = self.data.peek(key, "hash") or {}
+            left = sorted(name for name in stored if after is None or name > after)
+            yield {name: stored[name] for name in left[:count]}
+            if len(left) <= count:
+                return
+            after = left[count - 1]
+
+    async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
+        """See ClientStore."""
+        self.data.hash(key)[agent.encode()] = entry_id
+
+    async def scores(self, key: str) -> list[tuple[bytes, int]]:
+        """See ClientStore."""
+        stored = self.data.peek(key, "zset") or {}
+        return sorted(stored.items(), key=lambda item: (item[1], item[0]), reverse=True)
+
+    async def length(self, key: str) -> int:
+        """See ClientStore."""
+        stream = self.data.peek(key, "stream")
+        return len(stream) if stream is not None else 0
+
+    async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
+        """See ClientStore."""
+        stream = self.data.peek(key, "stream")
+        return stream.delete({parse_id(entry_id) for entry_id in ids}) if stream is not None else 0
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def _present(record: bytes) -> int:
+    """Return the incarnation that an agent's record tells; 0 when somebody has spoilt it."""
+    try:
+        return int(json.loads(record)["incarnation"])
+    except (ValueError, TypeError, LookupError):
+        return 0

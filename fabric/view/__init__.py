@@ -1,0 +1,1 @@
+"""How a session is shown to people: timeline, Markdown, tables."""

@@ -1,0 +1,76 @@
+"""A project for each test, on every flavour of server."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fabric import devserver
+from fabric.devserver import presence, probe
+from fabric.devserver import server as life
+from fabric.devserver.project import Project
+from tests.devserver.members import MEMBER, Member
+from tests.support.servers import ServerMissingError, binary, flavours, short_directory
+
+
+@pytest.fixture(params=flavours(), autouse=True)
+def flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Puts one flavour of server first on PATH."""
+    try:
+        program = binary(request.param)
+    except ServerMissingError as error:
+        pytest.fail(str(error), pytrace=False)
+    folder = short_directory()
+    (folder / "redis-server").write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
+    (folder / "redis-server").chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    yield request.param
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def root(flavour: str) -> Iterator[Path]:
+    """A project whose name needs care; no server is left in it."""
+    folder = short_directory()
+    project = folder / "a ?#% é"
+    project.mkdir()
+    (project / "fabric.toml").touch()
+    yield project
+    for found in folder.iterdir():
+        devserver.stop(found)
+        assert not presence.is_held(Project(found).server_lock)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def member(root: Path) -> Iterator[Callable[..., Member]]:
+    members: list[Member] = []
+
+    def start(*arguments: str, program: str = MEMBER) -> Member:
+        members.append(Member(root, *arguments, program=program))
+        return members[-1]
+
+    yield start
+    for one in members:
+        one.kill()
+
+
+@pytest.fixture
+def innocent() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is none of ours."""
+    with subprocess.Popen(["/bin/sleep", "600"]) as process:
+        yield process
+        assert process.poll() is None, "it was signalled"
+        process.kill()
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less of it, for what is meant to fail."""
+    monkeypatch.setattr(life, "START_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(life, "SHUTDOWN_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(devserver, "LEAVE_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(probe, "REPLY_SECONDS_MAX", 0.2)

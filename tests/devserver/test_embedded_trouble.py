@@ -1,0 +1,154 @@
+"""What may happen to the private server of a project, and to its files, while it runs."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fabric import devserver
+from fabric.devserver import presence
+from fabric.devserver.project import Project
+from fabric.errors import ServerError
+from tests.devserver.members import Member, client, is_gone, until
+
+pytestmark = pytest.mark.server
+
+
+def test_stop_leaves_alone_what_only_looks_like_ours(
+    root: Path, innocent: "subprocess.Popen[bytes]"
+) -> None:
+    with devserver.acquire(root):
+        pass
+    project = Project(root)
+    (project.users / f"{innocent.pid}.lock").write_text(presence.place())
+    record = '{"pid": %d, "socket": "%s", "binary": "", "version": "", "run_id": "", %s}'
+    extra = f'"started_ms": 0, "place": "{presence.place()}"'
+    project.state.joinpath("server.json").write_text(
+        record % (innocent.pid, project.socket(), extra)
+    )
+    assert project.read() is not None
+    assert devserver.find(root) is None
+    assert devserver.stop(root) == (None, (), ())
+
+
+def test_a_long_path_has_its_socket_in_a_private_folder_elsewhere(root: Path) -> None:
+    far = root / ("long" * 20) / ("é" * 40)
+    far.mkdir(parents=True)
+    with devserver.acquire(far) as mine, client(mine.url) as asking:
+        assert asking.ping()
+        assert root not in mine.server.socket.parents
+        assert mine.server.socket.parent.stat().st_mode & 0o777 == 0o700
+        assert devserver.find(far) == mine.server
+        # Neither a lost record nor a copy of the project leads astray.
+        shutil.copytree(far, root / "copy", ignore=shutil.ignore_patterns("*.sock"))
+        assert devserver.find(root / "copy") is None
+        (far / ".fabric" / "server.json").unlink()
+        found = devserver.find(far)
+        assert found is not None
+        assert found.pid == mine.server.pid
+        assert not devserver.acquire(far).release()
+        found = devserver.find(far)
+        assert found is not None
+        assert found.version == mine.server.version
+    assert not mine.server.socket.parent.exists()
+
+
+def test_a_deleted_state_folder_leaves_no_server_behind(
+    root: Path, member: Callable[..., Member]
+) -> None:
+    one, two = member(), member()
+    pid = one.join()
+    assert two.join() == pid
+    shutil.rmtree(root / ".fabric")
+    assert devserver.find(root) is None
+    with devserver.acquire(root) as mine:
+        assert mine.server.pid != pid
+        one.process.communicate("\n")
+        assert not is_gone(pid)
+        two.process.communicate("\n")
+        until(lambda: is_gone(pid))
+        assert devserver.find(root) == mine.server
+
+
+def test_a_deleted_state_folder_far_from_its_socket_is_made_anew(root: Path) -> None:
+    far = root / ("long" * 30)
+    far.mkdir()
+    old = devserver.acquire(far)
+    shutil.rmtree(far / ".fabric")
+    with devserver.acquire(far) as new, client(new.url) as asking:
+        assert new.server.pid != old.server.pid
+        assert new.server.socket == old.server.socket
+        until(lambda: is_gone(old.server.pid))
+        old.release()
+        assert asking.ping()
+
+
+def test_a_project_that_is_moved_keeps_its_server(root: Path) -> None:
+    mine = devserver.acquire(root)
+    moved = root.rename(root.with_name("moved"))
+    found = devserver.find(moved)
+    assert found is not None
+    assert found.pid == mine.server.pid
+    assert devserver.stop(moved).server == found
+    assert not mine.release()
+
+
+def test_a_crashed_server_is_started_again(root: Path) -> None:
+    first = devserver.acquire(root)
+    os.kill(first.server.pid, signal.SIGKILL)
+    until(lambda: devserver.find(root) is None)
+    assert first.server.socket.exists()
+    second = devserver.acquire(root)
+    assert second.server.pid != first.server.pid
+    assert not first.release()
+    assert second.release()
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_never_doubled_and_can_be_stopped(
+    root: Path, patience: None, innocent: "subprocess.Popen[bytes]"
+) -> None:
+    first = devserver.acquire(root)
+    os.kill(first.server.pid, signal.SIGSTOP)
+    assert devserver.find(root) is None
+    with pytest.raises(ServerError, match=r"does not answer .*`fabric down`"):
+        devserver.acquire(root)
+    assert not is_gone(first.server.pid)
+    # A record that lies about the pid does not get another process killed.
+    project = Project(root)
+    record = project.read()
+    assert record is not None
+    project.write(record._replace(pid=innocent.pid))
+    with pytest.raises(ServerError, match="by hand"):
+        devserver.stop(root)
+    project.write(record)
+    report = devserver.stop(root)
+    assert report.server is not None
+    assert report.server.pid == first.server.pid
+    until(lambda: is_gone(first.server.pid))
+    assert not first.release()
+
+
+def test_a_server_that_does_not_start_says_why(root: Path) -> None:
+    project = Project(root)
+    project.prepare()
+    (project.state / "appendonly.aof").write_text("this was never a Redis command\r\n" * 9)
+    with pytest.raises(ServerError, match=r"Bad file format"):
+        devserver.acquire(root)
+    assert devserver.users(root) == []
+    assert not presence.is_held(project.server_lock)
+
+
+def test_a_server_that_lost_its_lock_file_is_not_doubled(root: Path) -> None:
+    first = devserver.acquire(root)
+    with client(first.url) as asking:
+        asking.set("kept", "yes")
+    Project(root).server_lock.unlink()
+    with devserver.acquire(root) as second, client(second.url) as asking:
+        assert is_gone(first.server.pid)
+        assert asking.get("kept") == "yes"
+        first.release()

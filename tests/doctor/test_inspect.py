@@ -1,0 +1,281 @@
+"""What the doctor finds on real servers, healthy and ill-set; and epochs that were lost."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fabric import doctor as inspect
+from fabric.doctor import diagnosis
+from fabric.doctor.diagnosis import Facts, Level
+from fabric.errors import NotAllowedError, UnreachableError, UnsupportedServerError
+from fabric.store.keys import ORCHESTRATORS
+from fabric.store.redis import TAKE_OVERS_MAX, RedisStore
+from tests.doctor.worked import examine, only, work
+from tests.support.inhouse import serving
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
+
+META = "fabric:meta"
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
+    monkeypatch.delenv("FABRIC_REDIS_URL", raising=False)
+    monkeypatch.delenv("FABRIC_NAMESPACE", raising=False)
+
+
+@pytest.fixture
+def worked(server: RunningServer) -> RunningServer:
+    work(server)
+    return server
+
+
+def test_an_empty_server_is_fine(server: RunningServer) -> None:
+    report = examine(server)
+    assert report.exit_code == 0
+    assert only(report, "reachable").found == "there"
+    name = server.flavour.partition("-")[0]
+    version = next(
+        row.partition(":")[2]
+        for row in server.cli("INFO", "server").splitlines()
+        if row.startswith(f"{name}_version:")
+    )
+    assert only(report, "server").found == f"{name} {version}"
+    for check in ("commands", "newer commands", "eviction", "memory", "replication", "clock"):
+        assert only(report, check).level is Level.OK, only(report, check)
+    assert only(report, "persistence").level is Level.WARN
+    assert only(report, "persistence").found.startswith("NONE")
+    assert (
+        only(report, "orchestrators").found == "none holds a partition, 0 alive, and nothing waits"
+    )
+    assert server.cli("DBSIZE") == 0
+
+
+def test_a_lease_without_an_epoch_is_found_and_re_seeded(worked: RunningServer) -> None:
+    lease = "fabric:{0}:lease"
+    before = int(worked.cli("HGET", lease, "epoch"))
+    committed = worked.cli("HGET", lease, "committed")
+    worked.cli("HDEL", lease, "epoch", "committed")
+    report = examine(worked)
+    assert report.exit_code == 1
+    assert only(report, "orchestrators").level is Level.FAIL
+    assert only(report, "orchestrators").found.startswith("partition 0: the lease has lost its")
+    assert only(report, "synthesizers").level is Level.OK
+    assert worked.cli("HEXISTS", lease, "epoch") == 0
+
+    report = examine(worked, reseed=True)
+    assert report.exit_code == 0
+    epoch = int(worked.cli("HGET", lease, "epoch"))
+    assert epoch > before
+    assert (
+        only(report, "re-seeded").found == f"partition 0: orchestrators go on above epoch {epoch}"
+    )
+    # What the lease had forgotten, the group still knew.
+    assert worked.cli("HGET", lease, "committed") == committed
+    assert only(examine(worked, reseed=True), "re-seeded").found.startswith("nothing")
+    assert worked.cli("HGET", lease, "epoch") == str(epoch)
+    asyncio.run(handle_one_more(worked.url))
+
+
+async def handle_one_more(url: str) -> None:
+    store = RedisStore(url)
+    log = store.namespace.partition(0).session("s").log
+    count = await store.length(log)
+    async with serving(url):
+        await store.emit(0, [[b"session", b"s", b"type", b"HEARTBEAT", b"emitter", b"C"]], 10)
+        await eventually(lambda: _is_longer(store, log, count))
+    await store.close()
+
+
+async def _is_longer(store: RedisStore, key: str, count: int) -> bool:
+    return await store.length(key) > count
+
+
+@pytest.mark.parametrize(
+    "loss", [["DEL", "fabric:{0}:lease"], ["HSET", "fabric:{0}:lease", "epoch", "?"]]
+)
+def test_an_epoch_that_is_lost_twice_grows_even_when_the_clock_was_put_back(
+    worked: RunningServer, loss: list[str]
+) -> None:
+    ahead = int(time.time() * 1000) + 3_600_000
+    worked.cli("HSET", META, "seeded:orchestrators:0", ahead)
+    for times in (1, 2):
+        expected = ahead + times * (TAKE_OVERS_MAX + 1)
+        worked.cli(*loss)
+        assert examine(worked).exit_code == 1
+        assert examine(worked, reseed=True).exit_code == 0
+        assert int(worked.cli("HGET", "fabric:{0}:lease", "epoch")) == expected
+        assert worked.cli("HGET", META, "seeded:orchestrators:0") == str(expected)
+
+
+def test_an_epoch_that_is_there_is_never_replaced(worked: RunningServer) -> None:
+    async def reseed() -> None:
+        store = RedisStore(worked.url)
+        try:
+            await store.reseed(0, ORCHESTRATORS)
+        finally:
+            await store.close()
+
+    with pytest.raises(NotAllowedError, match="has its epoch"):
+        asyncio.run(reseed())
+
+
+def test_signals_that_nobody_handles_are_told_of(worked: RunningServer) -> None:
+    worked.cli(
+        "XADD", "fabric:{0}:signals", "*", "session", "s", "type", "HEARTBEAT", "emitter", "A"
+    )
+    found = only(examine(worked), "orchestrators")
+    assert found.level is Level.WARN
+    assert found.found == "partition 0: nobody works on it, and 1 signals wait"
+    assert "`fabric orchestrator`" in found.advice
+    now_ms = int(time.time() * 1000)
+    worked.cli("ZADD", "fabric:replicas:orchestrators", now_ms + 60_000, "replica-9")
+    found = only(examine(worked), "orchestrators")
+    assert found.found.endswith("1 signals wait; 1 orchestrators are alive")
+    worked.cli("HSET", "fabric:{0}:lease", "owner", "replica-9", "expires", now_ms + 60_000)
+    found = only(examine(worked), "orchestrators")
+    assert found.level is Level.OK
+    assert found.found == "1 of 1 partitions held, by replica-9"
+
+
+def test_a_server_that_evicts_fails(start: Callable[..., RunningServer]) -> None:
+    server = start("redis-7.0", "--maxmemory-policy", "allkeys-lru")
+    report = examine(server)
+    assert report.exit_code == 1
+    assert only(report, "eviction").level is Level.FAIL
+    assert "allkeys-lru" in only(report, "eviction").found
+
+    async def admit() -> None:
+        store = RedisStore(server.url)
+        try:
+            await inspect.admit(store)
+        finally:
+            await store.close()
+
+    with pytest.raises(UnsupportedServerError, match="allkeys-lru"):
+        asyncio.run(admit())
+
+
+def test_what_a_managed_server_does_not_tell_is_not_known(
+    start: Callable[..., RunningServer],
+) -> None:
+    server = start("redis-7.0", "--rename-command", "CONFIG", "")
+    report = examine(server)
+    assert report.exit_code == 0
+    assert only(report, "eviction").level is Level.OK  # INFO tells
+    server.cli("ACL", "SETUSER", "guest", "on", ">secret", "~*", "&*", "+@all", "-@admin", "-info")
+    server.cli("ACL", "SETUSER", "guest", "-command", "-scan")
+    report = examine(server, url=server.url.replace("unix://", "unix://guest:secret@"))
+    assert report.exit_code == 0
+    for check in ("newer commands", "eviction", "memory", "persistence", "replication"):
+        assert only(report, check).level is Level.UNKNOWN, only(report, check)
+    assert only(report, "keys").level is Level.UNKNOWN
+    assert only(report, "server").found == "unnamed"
+
+
+def test_commands_that_are_refused_are_named(start: Callable[..., RunningServer]) -> None:
+    server = start("redis-7.0", "--rename-command", "XPENDING", "")
+    found = only(examine(server), "commands")
+    assert found.level is Level.FAIL
+    assert found.found.startswith("refused: XPENDING (")
+    assert server.cli("DBSIZE") == 0
+    server.cli("ACL", "SETUSER", "guest", "on", "nopass", "~*", "+@all", "-@scripting", "-@write")
+    found = only(examine(server, url=server.url.replace("unix://", "unix://guest:x@")), "commands")
+    assert found.found.startswith("refused: XADD, PEXPIRE, ")
+    assert "EVAL" in found.found
+
+
+def test_a_server_without_lua_is_told_so(start: Callable[..., RunningServer]) -> None:
+    renamed = [word for verb in ("EVAL", "EVALSHA") for word in ("--rename-command", verb, "")]
+    found = only(examine(start("redis-7.0", *renamed)), "commands")
+    assert found.found.startswith("refused: EVAL (")
+    assert "cannot do without Lua" in found.advice
+
+
+def test_a_server_that_is_away_or_does_not_let_us_in(
+    start: Callable[..., RunningServer],
+) -> None:
+    server = start("redis-7.0")
+    server.cli("CONFIG", "SET", "requirepass", "secret")
+    report = examine(server)
+    assert report.exit_code == NotAllowedError.exit_code
+    assert only(report, "reachable").level is Level.FAIL
+    assert "password" in only(report, "reachable").found
+    server.kill()
+    report = examine(server)
+    assert report.exit_code == UnreachableError.exit_code
+    assert "does the server at there run" in only(report, "reachable").advice
+
+
+def test_a_clock_that_is_wrong_is_told_of(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = time.time
+    monkeypatch.setattr("fabric.doctor.time.time", lambda: right() - 90)
+    found = only(examine(server), "clock")
+    assert found.level is Level.WARN
+    assert found.found.startswith("the server's is 90")
+    assert "ahead of this host's" in found.found
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:p@ss@host:6379/2", "redis://host:6379/2"),
+        ("rediss://:p%40ss@[::1]:6380", "rediss://[::1]:6380"),
+        ("redis://host?password=x&db=3", "redis://host?db=3"),
+        ("unix:///tmp/a@b/redis.sock?db=0", "unix:///tmp/a@b/redis.sock?db=0"),
+        ("unix://me:secret@/tmp/redis.sock", "unix:///tmp/redis.sock"),
+        ("redis://:p/a?s#s@host/1", "redis://host/1"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert inspect.public(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "level", "said"),
+    [
+        ({}, {"appendonly": "yes", "appendfsync": "always"}, Level.OK, "always: nothing that"),
+        ({"aof_enabled": "1"}, {}, Level.OK, "appendfsync not known"),
+        ({}, {"appendonly": "yes", "appendfsync": "no"}, Level.WARN, "some 30 seconds"),
+        (
+            {"rdb_last_save_time": "40"},
+            {"appendonly": "no", "save": "60 1"},
+            Level.WARN,
+            "60 s ago",
+        ),
+        ({"aof_enabled": "0"}, {}, Level.WARN, "whether it snapshots is not known"),
+        ({}, {"appendonly": "no", "save": ""}, Level.WARN, "NONE: whenever the server ends"),
+        ({"aof_last_write_status": "err"}, {"appendonly": "yes"}, Level.FAIL, "could not be wr"),
+        ({}, {}, Level.UNKNOWN, "not known"),
+    ],
+)
+def test_persistence_says_what_would_be_lost(
+    info: dict[str, str], config: dict[str, str], level: Level, said: str
+) -> None:
+    found = diagnosis.persistence(Facts(info, config), now_s=100)
+    assert found.level is level
+    assert said in found.found
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "level"),
+    [
+        ({"role": "master", "connected_slaves": "0"}, {}, Level.OK),
+        ({"role": "master", "connected_slaves": "1"}, {"min-replicas-to-write": "1"}, Level.OK),
+        ({"role": "master", "connected_slaves": "1"}, {"min-replicas-to-write": "0"}, Level.WARN),
+        ({"role": "slave"}, {}, Level.FAIL),
+    ],
+)
+def test_replication(info: dict[str, str], config: dict[str, str], level: Level) -> None:
+    assert diagnosis.replication(Facts(info, config)).level is level
+
+
+def test_memory_that_runs_out_is_told_of() -> None:
+    nearly = Facts({"used_memory": "90000000"}, {"maxmemory": "100000000"})
+    assert diagnosis.memory(nearly).level is Level.WARN
+    assert "90 of 100 MB" in diagnosis.memory(nearly).found

@@ -1,0 +1,112 @@
+"""A namespace in which work was done, and what the doctor says of it."""
+
+import asyncio
+
+import redis
+
+from fabric import Fabric
+from fabric import doctor as inspect
+from fabric.core.rules import Rules
+from fabric.core.signal import SignalType
+from fabric.doctor import Report
+from fabric.doctor.diagnosis import Finding, Level
+from fabric.store.keys import SYNTHESIZERS
+from fabric.store.redis import RedisStore
+from tests.support.inhouse import serving, settings
+from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
+from workers import synthesizer
+from workers.replica import Replica
+
+#: What a namespace holds after some work: key → what DUMP gives, by flavour of the server.
+_worked: dict[str, dict[bytes, bytes]] = {}
+
+#: What two agents are at when nobody works any more: one has what both want, and waits for a
+#: person; it has called for an integration at which the other, who waits for it, counts as there.
+_UNFINISHED = [
+    ("C", "INTENT", b'{"writes": ["a:b.py"]}'),
+    ("D", "INTENT", b'{"writes": ["a:b.py"]}'),
+    ("C", "INTEGRATION_REQUIRED", b'{"name": "release"}'),
+    ("C", "ESCALATE", b'{"question": "Which one?"}'),
+]
+
+
+def _said(emitter: str, kind: str, payload: bytes) -> list[bytes]:
+    fields = {"session": "s", "type": kind, "emitter": emitter}
+    return [*(part.encode() for pair in fields.items() for part in pair), b"payload", payload]
+
+
+async def _work(url: str, store: RedisStore) -> None:
+    """Have a session in which every kind of key is written."""
+    async with (
+        serving(url),
+        Fabric.connect(url) as fabric,
+        fabric.agent("A", session="s", produces=["api"], task="t") as first,
+        fabric.agent("B: the second", session="s") as second,
+    ):
+        await second.emit(SignalType.BLOCKED, {"on": "nobody's"})
+        await second.emit(SignalType.BLOCKED, {"on": "api"})
+        await first.partial_result({"findings": [{"key": "k", "value": 1}]})
+        await first.emit(SignalType.CHECKPOINT_REACHED, {"checkpoint": "half"})
+        await first.resolve("api", location="here")
+        assert await second.wait_for("api", timeout=30) == "here"
+        names = store.namespace.partition(0)
+        keys = names.session("s")
+        await store.emit(0, [[b"type", b"NONSENSE"]], 10)
+        await eventually(lambda: store.length(names.dead), "the nonsense is refused")
+        await eventually(lambda: store.call("EXISTS", keys.synthesis), "the result is folded")
+        await second.complete()
+        await first.complete()
+        await store.emit(0, [_said(*said) for said in _UNFINISHED], 10)
+        await eventually(lambda: store.call("EXISTS", keys.escalations), "they are heard")
+    assert await store.call("HLEN", keys.cursors), "an agent that ends well stores its place"
+
+
+async def _work_and_fold(url: str) -> None:
+    chosen = settings(url)
+    store = RedisStore(url)
+    replica = Replica(
+        store, SYNTHESIZERS, synthesizer.factory(Rules(), chosen, {}), chosen, "synthesizer-1"
+    )
+    stop = asyncio.Event()
+    folding = asyncio.create_task(replica.run(stop))
+    try:
+        await _work(url, store)
+    finally:
+        stop.set()
+        await folding
+        await store.close()
+
+
+def work(server: RunningServer) -> None:
+    """Leave on an empty server what work leaves, nobody at work any more. Done once by agents and
+    workers, then put back from what they left."""
+    with redis.Redis.from_url(server.url) as client:
+        if server.flavour not in _worked:
+            asyncio.run(_work_and_fold(server.url))
+            _worked[server.flavour] = {
+                key: bytes(client.execute_command("DUMP", key)) for key in client.keys("fabric:*")
+            }
+            return
+        for key, value in _worked[server.flavour].items():
+            client.restore(key, 0, value)
+
+
+def examine(server: RunningServer, *, url: str | None = None, reseed: bool = False) -> Report:
+    async def look() -> Report:
+        store = RedisStore(url or server.url)
+        try:
+            return await inspect.examine(store, "there", 1, reseed=reseed)
+        finally:
+            await store.close()
+
+    return asyncio.run(look())
+
+
+def only(report: Report, check: str) -> Finding:
+    (found,) = [finding for finding in report.findings if finding.check == check]
+    return found
+
+
+def odd(report: Report) -> list[tuple[Level, str]]:
+    return [(found.level, found.found) for found in report.findings if found.check == "key"]

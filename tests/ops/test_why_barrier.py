@@ -1,0 +1,109 @@
+"""`fabric why` at a barrier: who is missing, who leads it, what its deadline brings."""
+
+from fabric.core.rules import BarrierPolicy, Rules, Trigger
+from tests.ops.recounted import Told
+
+
+def gathering(policy: BarrierPolicy = BarrierPolicy.WAIT) -> Told:
+    """L has called a barrier; A and B have arrived, C is dead without a word, J came late."""
+    told = Told(Rules(barrier_policy=policy))
+    for name in "LABC":
+        told.say(name, "STARTED")
+    told.at(10)
+    told.say("L", "INTEGRATION_REQUIRED", {"name": "release", "deadline_ms": 30_000})
+    told.at(12)
+    for name in "AB":
+        told.say(name, "CHECKPOINT_REACHED", {"checkpoint": "done"})
+    told.say("J", "STARTED")
+    return told
+
+
+def test_a_barrier_before_its_deadline() -> None:
+    told = gathering()
+    told.says(
+        "A",
+        "A is paused",
+        "A arrived at the barrier release at 0:12 and is held there (called by L at 0:10 (5-0)); "
+        "2 of 3 have arrived, missing: C",
+        "→ goes on when C reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends, "
+        "or is given up for dead (after 10 min of silence, at 10:00); and L has integrated",
+        "C has not arrived. It was told of the barrier at 0:10 (5-2); whether it has read that",
+        "its deadline is 0:40: then the missing are named, and a person is asked",
+    )
+    told.says("J", "J came while the barrier release was in force, and is held until it ends")
+    told.says("C", "nothing holds C", "A, B wait for it at the barrier release")
+    told.cursors["C"] = b"0-0 5-2"
+    told.says("A", "told of the barrier at 0:10 (5-2), and has read that")
+
+
+def test_a_barrier_with_one_killed_past_its_deadline() -> None:
+    told = gathering()
+    told.at(41)
+    asked = "a person: fabric decide 9-1 ANSWER (ANSWER is one of: wait, release, fail)"
+    told.says("A", f"up to C, at work as far as it has said, last heard of 41 s ago; {asked}")
+    told.says(
+        "L",
+        "L leads the barrier release and waits until all have arrived",
+        'the fabric has asked a person, at 0:40 (9-1): "At the deadline of release these are '
+        "missing: C.",
+    )
+    told.at(601)
+    told.says("C", "C was given up for dead at 10:00", "silent for 600 s")
+    told.says("A", "all have arrived; L has been integrating since")
+
+
+def test_a_barrier_that_goes_on_without_the_missing() -> None:
+    told = gathering(BarrierPolicy.RELEASE)
+    told.says("A", "then the missing are named, and the others go on without them")
+    told.at(41)
+    told.says(
+        "A",
+        "→ goes on when L says INTEGRATED, or ends",
+        "all have arrived; L has been integrating since 0:40",
+    )
+    told.say("L", "INTEGRATED", {"name": "release"})
+    told.says("A", "nothing holds A", "all continue: the integration release is over")
+
+
+def test_two_barriers() -> None:
+    told = gathering()
+    told.say("B", "INTEGRATION_REQUIRED", {"name": "next"})
+    told.says(
+        "B",
+        "B called the barrier next at 0:12 (9-0); release is in force before it",
+        "→ begins when release is over",
+        "B waits for more than one thing: it goes on when all of these waits are over",
+    )
+
+
+def test_what_was_decided_at_the_deadline() -> None:
+    told = gathering()
+    told.at(41)
+    told.say("HUMAN", "DECIDED", {"escalation": "9-1", "decision": "wait", "by": "anna"})
+    told.says("A", "its deadline was 0:40; anna decided at 0:41: wait")
+    told.says_not("A", "a person:")
+
+
+def test_a_barrier_of_the_rule_file() -> None:
+    told = Told(Rules(triggers=(Trigger("migration", tags=("schema",)),)))
+    for name in "ABC":
+        told.say(name, "STARTED")
+    told.say("A", "DEPENDENCY_RESOLVED", {"dependency_id": "schema"})
+    told.say("A", "CHECKPOINT_REACHED", {"checkpoint": "c"})
+    told.says(
+        "A",
+        "is held there (called by the rule file at 0:00 (5-0)); 1 of 3 have arrived, missing: B, C",
+        "goes on when B, C reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends\n",
+    )
+
+
+def test_a_leader_that_calls_the_next_barrier() -> None:
+    told = gathering()
+    told.say("C", "CHECKPOINT_REACHED", {"checkpoint": "done"})
+    told.say("L", "INTEGRATION_REQUIRED", {"name": "next"})
+    told.says(
+        "L",
+        "nothing holds L: it is at work",
+        "L hears: next begins when release is over",
+        "L integrates release",
+    )

@@ -1,0 +1,134 @@
+"""`fabric why` of agents that have ended, have started again, or are refused."""
+
+import pytest
+
+from fabric.core.record import AgentStatus
+from fabric.core.rules import Rules
+from tests.ops.recounted import Told
+
+
+@pytest.fixture
+def died() -> Told:
+    """A was given up for dead while it had a file that B waits for."""
+    told = Told(Rules(silence_ms_min=1_000, silence_ms_max=30_000, silent_deaths_max=2))
+    told.say("A", "STARTED", {"task": "t"}, incarnation=1, seq=1)
+    told.say("B", "STARTED")
+    told.say("A", "INTENT", {"writes": ["a.py"]}, seq=2)
+    told.at(5)
+    told.say("B", "INTENT", {"writes": ["a.py"]})
+    told.at(29)
+    told.say("B", "HEARTBEAT")
+    told.at(31)
+    return told
+
+
+def test_an_agent_that_is_dead(died: Told) -> None:
+    died.says(
+        "A",
+        "A is dead",
+        "A was given up for dead at 0:30 (7-1): silent for 30 s",
+        "→ speaks again after STARTED with a higher incarnation",
+        "it held a.py: given back",
+        "then, in 7-3: B gets a.py (token 2)",
+        "its task t is not done: pending to whoever has capacity",
+    )
+    died.says("B", "because of 7-0: nothing was heard of A for too long")
+
+
+def test_a_restart_after_death_and_a_late_signal(died: Told) -> None:
+    died.at(33)
+    died.say("A", "STARTED", {"task": "t"}, incarnation=2, seq=1)
+    died.say("A", "COMPLETED", {}, incarnation=1, seq=3)
+    assert died.session.agents.records["A"].status is AgentStatus.ACTIVE
+    died.says(
+        "A",
+        "A is active, last heard of 0 s ago; this is its incarnation 2",
+        "A continues: started again as incarnation 2",
+        "the one before ended at 0:30 (7-1): A is given up for dead: silent for 30 s",
+        "Refused lately",
+        "9-0  COMPLETED of A: A speaks as incarnation 1, incarnation 2 has replaced it "
+        "[STALE_INCARNATION]",
+    )
+
+
+def test_an_agent_that_keeps_dying_is_kept_out(died: Told) -> None:
+    died.say("A", "STARTED", {}, incarnation=2, seq=1)
+    died.at(50)
+    died.say("B", "HEARTBEAT")
+    died.at(70)
+    died.say("A", "STARTED", {}, incarnation=3, seq=1)
+    died.says(
+        "A",
+        "A may not start again: it has died in silence 2 times",
+        "→ may start again after: fabric decide 10-2 ANSWER (ANSWER is one of: start, keep out)",
+        "[BREAKER]",
+    )
+    died.say("HUMAN", "DECIDED", {"escalation": "10-2", "decision": "keep out", "by": "anna"})
+    died.says("A", "anna decided at 1:10, of whether A may start again: keep out")
+
+
+def test_a_circle_of_messages_is_cut() -> None:
+    told = Told(Rules(hops_max=3))
+    told.say("A", "STARTED")
+    told.say("A", "PROGRESS", {"percent": 2}, hops=3)
+    told.says(
+        "A",
+        "Refused lately",
+        "PROGRESS answers a message that came of 3 messages",
+        "A and others go round in a circle [HOPS]",
+    )
+
+
+def test_an_agent_that_has_completed() -> None:
+    told = Told()
+    told.say("A", "STARTED", {"produces": ["x"]})
+    told.say("B", "BLOCKED", {"on": "x"})
+    told.say("A", "COMPLETED")
+    told.say("A", "PROGRESS", {"percent": 3})
+    told.says("A", "A ended with COMPLETED at 0:00 (3-0)", "then, in 3-2: B continues", "[ENDED]")
+    told.says("B", "because of 3-0: A is done")
+
+
+def test_an_agent_that_held_too_long() -> None:
+    told = Told(Rules(hold_ms_max=4_000))
+    told.say("A", "INTENT", {"writes": ["a.py"]})
+    told.say("B", "INTENT", {"writes": ["a.py"]})
+    told.says("B", "or it is taken back, at 0:04")
+    told.at(5)
+    told.says(
+        "A",
+        "A pauses: held for over 4000 ms (a.py)",
+        "because of 4-0: what A asked for in 2-0 is taken back: A had it for too long",
+    )
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    told = Told()
+    told.say("A", "STARTED")
+    for number in range(30):
+        told.say("A", "PROGRESS", {"percent": number})
+    # Of several reports of progress in a row the last is history, and no more.
+    assert [cause.log for cause in told.explain("A").history] == ["31-0", "1-0"]
+    for number in range(30):
+        told.say("A", "PROGRESS", {"percent": number})
+        told.say("A", "CHECKPOINT_REACHED", {"checkpoint": f"c{number}"})
+    assert len(told.explain("A").history) == 10
+
+
+def test_a_question_to_an_agent_that_has_ended() -> None:
+    told = Told()
+    told.say("D", "STARTED")
+    told.say("A", "ESCALATE", {"question": "which?", "id": "q", "to": "D"})
+    told.says(
+        "A",
+        "In the end it is up to D, at work",
+        "goes on when D, or a person, answers",
+        "It was told at 0:00 (2-1) that somebody waits",
+    )
+    told.say("D", "FAILED")
+    told.says(
+        "A",
+        "In the end it is up to a person: fabric decide q ANSWER",
+        "A has asked a person",
+        "D, who was to answer q, has ended",
+    )

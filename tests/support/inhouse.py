@@ -1,0 +1,41 @@
+"""A worker inside the test's own process, on a real server."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fabric.config.settings import Settings, load
+from fabric.core.rules import Rules
+from fabric.store.keys import ORCHESTRATORS
+from fabric.store.redis import RedisStore
+from tests.support.daemon import LEASE_MS
+from workers import orchestrator
+from workers.replica import Replica
+
+_numbers = itertools.count(1)
+
+
+def settings(url: str, **flags: Any) -> Settings:
+    """Settings of a test: short leases, short blocking reads."""
+    return load(**{"redis_url": url, "lease_ms": LEASE_MS, "block_ms": 200, **flags})
+
+
+@asynccontextmanager
+async def serving(
+    url: str, *, rules: Rules | None = None, name: str | None = None, **flags: Any
+) -> AsyncIterator[Replica]:
+    """An orchestrator at work, drained at the end."""
+    chosen = settings(url, **flags)
+    store = RedisStore(url, chosen.namespace, name="test-orchestrator")
+    make = orchestrator.factory(rules or Rules(), chosen)
+    replica = Replica(store, ORCHESTRATORS, make, chosen, name or f"replica-{next(_numbers)}")
+    stop = asyncio.Event()
+    running = asyncio.create_task(replica.run(stop))
+    try:
+        yield replica
+    finally:
+        stop.set()
+        await running
+        await store.close()

@@ -1,0 +1,111 @@
+"""What a server holds, as a person reads it with redis-cli: streams as rows, hashes as records."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from fabric.store.keys import ORCHESTRATORS, Namespace, SessionKeys, partition_of
+from tests.support.servers import RunningServer
+
+#: Where the tests' signals go: one partition, the default namespace.
+SIGNALS = Namespace().partition(0).signals
+DEAD = Namespace().partition(0).dead
+RESULTS = Namespace().partition(0).results
+LEASE = Namespace().partition(0).lease(ORCHESTRATORS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stream entry. Bytes that are no text are shown with escapes."""
+
+    id: str
+    fields: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.fields.get(name, "")
+
+    @property
+    def payload(self) -> Any:
+        return json.loads(self.fields.get("payload") or "{}")
+
+
+def client(server: RunningServer) -> "redis.Redis":
+    """A plain connection for bytes that are no text; the caller closes it."""
+    return redis.Redis(unix_socket_path=str(server.socket), protocol=2)
+
+
+def rows(server: RunningServer, key: str, **wanted: str) -> list[Row]:
+    """The entries of a stream, those whose fields are as wanted."""
+    with client(server) as asking:
+        found: Any = asking.execute_command("XRANGE", key, "-", "+")
+    entries = [
+        Row(_text(entry_id), {_text(name): _text(value) for name, value in fields.items()})
+        for entry_id, fields in found
+    ]
+    return [row for row in entries if all(row[name] == value for name, value in wanted.items())]
+
+
+def records(server: RunningServer, key: str) -> dict[str, Any]:
+    """A hash of JSON documents."""
+    flat = server.cli("HGETALL", key)
+    return {name: json.loads(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def values(server: RunningServer, key: str) -> dict[str, str]:
+    """A hash of plain values."""
+    flat = server.cli("HGETALL", key)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def session(name: str, namespace: str = "fabric", partitions: int = 1) -> SessionKeys:
+    """The keys of a session."""
+    return Namespace(namespace).partition(partition_of(name, partitions)).session(name)
+
+
+def add(server: RunningServer, key: str = SIGNALS, **fields: str | bytes | int) -> str:
+    """XADD by hand; the payload may be given as it is."""
+    flat = [part for pair in fields.items() for part in pair]
+    entry_id: str = server.cli("XADD", key, "*", *flat)
+    return entry_id
+
+
+def results(server: RunningServer, *numbers: int) -> None:
+    """Partial results of agent A in session s, with these sequence numbers, in one go."""
+    with client(server) as asking, asking.pipeline(transaction=False) as pipeline:
+        for seq in numbers:
+            signal = {"session": "s", "type": "PARTIAL_RESULT", "emitter": "A", "incarnation": 1}
+            pipeline.execute_command(
+                *("XADD", SIGNALS, "*", "seq", seq, "payload", f'{{"partial": {{"n": {seq}}}}}'),
+                *(part for pair in signal.items() for part in pair),
+            )
+        pipeline.execute()
+
+
+def is_settled(server: RunningServer, key: str = SIGNALS) -> bool:
+    """Whether all that was sent has taken effect: nothing is left in the ingress."""
+    return bool(server.cli("XLEN", key) == 0)
+
+
+def server_ms(server: RunningServer) -> int:
+    """The server's time, by which leases run out."""
+    seconds, microseconds = server.cli("TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def story(server: RunningServer, keys: SessionKeys) -> list[str]:
+    """The log in short: `1-0 STARTED A`, `3-1 NUDGE → A (of 3-0)`."""
+    lines = []
+    for row in rows(server, keys.log):
+        if row["cause"]:
+            to = row["to"] or "nobody"
+            lines.append(f"{row.id} {row['type']} → {to} (of {row['cause']})")
+        else:
+            lines.append(f"{row.id} {row['type']} {row['emitter']}")
+    return lines
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
