@@ -17,8 +17,8 @@ from tests.support.servers import (
     start_server,
 )
 
-# The same examples each time, so that a failure comes from the change at hand; tests/core/effort.py
-# tries new ones on request.
+# The same examples each time, so that a failure comes from the change at hand;
+# tests/support/effort.py tries new ones on request.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

@@ -5,8 +5,8 @@ from typing import Any
 import redis
 
 from tests.chaos.deployment import ask
-from tests.topology.cluster import Cluster
-from tests.topology.node import TopologyError
+from tests.support.cluster import Cluster
+from tests.support.node import TopologyError
 
 #: How sure an acknowledged signal is → replicas that an emitter waits for. With one replica each,
 #: `min-replicas-to-write` would keep whoever takes over from taking anything.

@@ -5,8 +5,8 @@ from typing import Any
 import redis
 
 from tests.chaos.deployment import ask
-from tests.topology.node import TopologyError
-from tests.topology.sentinel import Sentinels
+from tests.support.node import TopologyError
+from tests.support.sentinel import Sentinels
 
 #: How sure an acknowledged signal is → replicas that a write needs, and that an emitter waits for.
 DURABILITIES = {"async": (0, 0), "min-replicas": (1, 0), "wait": (1, 1), "wait-all": (1, 2)}

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cli.process import Shell
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell
 
 #: 2026-01-02T03:04:05Z, ms.
 ASKED_MS = 1_767_323_045_000

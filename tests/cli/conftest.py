@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import Shell, end
 from tests.support.servers import FLAVOUR_DEFAULT, RunningServer, ServerMissingError, start_server
+from tests.support.shell import Shell, end
 from tests.support.waiting import until
 
 #: What the command line does not depend on the flavour; one test runs on each of them.

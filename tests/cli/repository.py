@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from fabric.core.record import Claim, ClaimState
-from tests.cli.process import COMMAND_SECONDS_MAX, Done, Shell
-from tests.support.ledger import session
+from tests.support.keyspace import session
 from tests.support.servers import RunningServer
+from tests.support.shell import COMMAND_SECONDS_MAX, Done, Shell
 
 #: Takes the agent, the token, and what is claimed.
 Hold = Callable[..., None]

@@ -10,9 +10,9 @@ from typing import Any
 import redis
 
 from fabric import devserver
-from tests.cli.process import Done, Shell, end
-from tests.devserver.members import is_gone
 from tests.support.daemon import LEASE_MS
+from tests.support.project_member import is_gone
+from tests.support.shell import Done, Shell, end
 from tests.support.waiting import until
 
 

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from tests.cli.process import Shell, end
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end
 from tests.support.waiting import until
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli.process import Done, Shell
 from tests.cli.running import project, up
-from tests.devserver.members import is_gone
+from tests.support.project_member import is_gone
 from tests.support.servers import RunningServer
+from tests.support.shell import Done, Shell
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.server

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.cli.process import Shell, end
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end
 from tests.support.waiting import until
 
 STREAMING = {

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.cli.asking import ASKED_MS, Asking, asking
-from tests.cli.process import Shell, end, is_following
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end, is_following
 from tests.support.waiting import until
 
 

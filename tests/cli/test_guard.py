@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.cli.process import Shell
 from tests.cli.repository import NOWHERE, SINCE_MS, Hold, holding
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.server
 

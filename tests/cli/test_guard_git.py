@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from fabric.ops.repository import HOOK, HOOK_LINE
-from tests.cli.process import COMMAND_SECONDS_MAX, Shell
 from tests.cli.repository import NOWHERE, Hold, Repository, holding
 from tests.support.servers import RunningServer
+from tests.support.shell import COMMAND_SECONDS_MAX, Shell
 
 #: Many processes of git as well; `tests/cli/test_guard.py` and the library's tests are quick.
 pytestmark = [pytest.mark.server, pytest.mark.slow]

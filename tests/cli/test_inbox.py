@@ -5,9 +5,9 @@ import json
 import pytest
 
 from fabric.ops import inbox as paging
-from tests.cli.process import Shell, end, is_following
 from tests.cli.reading import all_pages
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end, is_following
 from tests.support.waiting import until
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from fabric import __version__
 from fabric.cli import GROUPS, program
-from tests.cli.process import Shell, end, is_following
 from tests.support.servers import ROOT, RunningServer
+from tests.support.shell import Shell, end, is_following
 from tests.support.waiting import until
 
 COMMANDS = [name for commands in GROUPS.values() for name in commands]

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from tests.cli.process import Shell
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell
 from tests.support.waiting import until
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.process import Shell, end
+from tests.support.shell import Shell, end
 
 FAULTY = "[storms]\nhops_max = 0\n[limit]\n"
 

@@ -5,7 +5,7 @@ from jsonschema import Draft202012Validator
 
 from fabric.core.signal import SignalType
 from fabric.wire.schema import document_schema, payload_schema
-from tests.cli.process import Shell
+from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from tests.cli.process import COMMAND_SECONDS_MAX, Shell, end, is_following
-from tests.client.synthesized import fields
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 from tests.support.servers import RunningServer
+from tests.support.shell import COMMAND_SECONDS_MAX, Shell, end, is_following
+from tests.support.stored_synthesis import fields
 from tests.support.waiting import until
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from fabric.client.session import PAGE
 from fabric.core.record import Agent, AgentStatus
-from tests.cli.process import Shell, end
+from tests.support import example_session
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end
 from tests.support.waiting import until
-from tests.view import example
 
 Entries = list[tuple[bytes, list[bytes]]]
 
@@ -20,18 +20,18 @@ def log_of(shell: Shell, of: str = "log") -> str:
 
 def write(shell: Shell, server: RunningServer, entries: Entries) -> None:
     """Log entries as the orchestrator does, at times of our own."""
-    server.cli("HSET", log_of(shell, "meta"), "opened_ms", example.OPENED_MS)
+    server.cli("HSET", log_of(shell, "meta"), "opened_ms", example_session.OPENED_MS)
     for entry_id, flat in entries:
         server.cli("XADD", log_of(shell), entry_id, *flat)
 
 
 def started(count: int, first: int = 1) -> Entries:
     """As many agents that begin at the same time."""
-    ms = str(example.OPENED_MS)
+    ms = str(example_session.OPENED_MS)
     return [
         (
             f"{number}-0".encode(),
-            example.entry("signal", "STARTED", {}, ms=ms, emitter=f"A{number}", stream="S"),
+            example_session.entry("signal", "STARTED", {}, ms=ms, emitter=f"A{number}", stream="S"),
         )
         for number in range(first, first + count)
     ]
@@ -43,15 +43,15 @@ def columns(line: str) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("derived", [False, True], ids=["detector", "intents"])
 def test_the_example_row_for_row(quiet: Shell, server: RunningServer, derived: bool) -> None:
-    write(quiet, server, example.logged(derived=derived))
+    write(quiet, server, example_session.logged(derived=derived))
     lines = quiet.good("tail").lines
     assert lines[0] == "Time  Signal                    Stream  Action"
-    assert [columns(line) for line in lines[2:]] == example.ROWS
+    assert [columns(line) for line in lines[2:]] == example_session.ROWS
     assert lines[2].endswith("  A begins work; B begins work")
 
 
 def test_every_row_by_itself(quiet: Shell, server: RunningServer) -> None:
-    entries = example.logged(derived=True)
+    entries = example_session.logged(derived=True)
     write(quiet, server, entries)
     rows = [columns(line) for line in quiet.good("tail", "--all").lines[2:]]
     assert rows[:2] == [("0:00", "STARTED", "A"), ("0:00", "STARTED", "B")]
@@ -64,12 +64,12 @@ def test_every_row_by_itself(quiet: Shell, server: RunningServer) -> None:
 
 
 def test_details_from_an_id_on(quiet: Shell, server: RunningServer) -> None:
-    write(quiet, server, example.logged())
+    write(quiet, server, example_session.logged())
     for name in "AB":
         record = msgspec.json.encode(Agent(AgentStatus.ACTIVE, incarnation=1, stream=name))
         server.cli("HSET", log_of(quiet, "agents"), name, record)
     lines = quiet.good("tail", "--since", "7-1").lines
-    assert [columns(line) for line in lines[2:]] == example.ROWS[6:]
+    assert [columns(line) for line in lines[2:]] == example_session.ROWS[6:]
 
 
 def test_where_a_page_ends_is_not_seen(quiet: Shell, server: RunningServer) -> None:

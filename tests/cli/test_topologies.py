@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from fabric.store.keys import Namespace, partition_of
-from tests.cli.process import Shell, end
+from tests.support.cluster import Cluster
+from tests.support.sentinel import Sentinels
 from tests.support.servers import FLAVOUR_DEFAULT, binary
+from tests.support.shell import Shell, end
 from tests.support.waiting import until
-from tests.topology.cluster import Cluster
-from tests.topology.sentinel import Sentinels
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from fabric import devserver
-from tests.cli.process import Shell
 from tests.cli.running import project, up
-from tests.devserver.members import is_gone
+from tests.support.project_member import is_gone
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.server

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.process import Shell, end, is_following
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end, is_following
 from tests.support.waiting import until
 
 #: Many processes; what they show is tested in the library too.

@@ -7,8 +7,8 @@ import pytest
 
 from fabric.cli.keys import redis_cli
 from fabric.view.todo import active_form
-from tests.cli.process import Shell, end
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell, end
 from tests.support.waiting import until
 
 #: Many processes; what they show is tested in the library too.

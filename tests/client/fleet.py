@@ -8,8 +8,8 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
-from tests.support.inhouse import serving
-from tests.support.ledger import Row, rows, session
+from tests.support.in_process import serving
+from tests.support.keyspace import Row, rows, session
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

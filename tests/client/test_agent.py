@@ -12,7 +12,7 @@ from fabric.core.signal import SignalType
 from fabric.errors import ConfigError, NotAllowedError, SignalError
 from fabric.store.keys import Namespace
 from tests.client.fleet import S, connected, fleet, logged, said
-from tests.support.ledger import DEAD, RESULTS, SIGNALS, records, rows
+from tests.support.keyspace import DEAD, RESULTS, SIGNALS, records, rows
 from tests.support.servers import RunningServer
 
 

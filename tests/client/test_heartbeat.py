@@ -5,9 +5,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from tests.client.fleet import S, connected, fleet
-from tests.support.fault import Fault, carrying
-from tests.support.ledger import SIGNALS, Row, records, rows
+from tests.support.keyspace import SIGNALS, Row, records, rows
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault, carrying
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

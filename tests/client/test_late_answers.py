@@ -10,7 +10,7 @@ from fabric.client import mailbox
 from fabric.client.agent import Agent
 from fabric.core.signal import SignalType
 from tests.client.fleet import S, connected
-from tests.support.ledger import SIGNALS, rows
+from tests.support.keyspace import SIGNALS, rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -9,9 +9,9 @@ from fabric.client import mailbox
 from fabric.errors import UnreachableError
 from fabric.store import connection
 from tests.client.fleet import S, connected, fleet, logged
-from tests.support.fault import Fault, carrying, command, every_of, script
-from tests.support.ledger import DEAD, SIGNALS, records, rows
+from tests.support.keyspace import DEAD, SIGNALS, records, rows
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault, carrying, command, every_of, script
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

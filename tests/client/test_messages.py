@@ -13,7 +13,7 @@ from fabric.client.agent import Agent
 from fabric.client.message import Message
 from tests.client.fleet import S, connected, fleet
 from tests.support.daemon import environment
-from tests.support.ledger import add, rows, values
+from tests.support.keyspace import add, rows, values
 from tests.support.servers import ROOT, RunningServer
 from tests.support.waiting import eventually, until
 

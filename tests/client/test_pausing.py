@@ -10,7 +10,7 @@ from fabric.core.rules import BarrierPolicy, CheckpointMode, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import BarrierError, NotAllowedError, WaitTimeoutError
 from tests.client.fleet import S, blocked, connected, fleet
-from tests.support.ledger import records, rows
+from tests.support.keyspace import records, rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -7,8 +7,8 @@ import pytest
 from fabric.client.emitter import WhenFull
 from fabric.errors import OverloadedError
 from tests.client.fleet import S, connected, logged
-from tests.support.inhouse import serving
-from tests.support.ledger import SIGNALS, rows
+from tests.support.in_process import serving
+from tests.support.keyspace import SIGNALS, rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -9,7 +9,7 @@ from fabric.core.rules import FailFast, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, WaitTimeoutError
 from tests.client.fleet import S, connected, fleet
-from tests.support.ledger import add, records, rows
+from tests.support.keyspace import add, records, rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

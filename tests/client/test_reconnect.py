@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.client.fleet import S, blocked, connected, fleet, logged, said
-from tests.support.ledger import SIGNALS, rows
+from tests.support.keyspace import SIGNALS, rows
 from tests.support.servers import RunningServer, flavours
 from tests.support.waiting import eventually
 

@@ -23,7 +23,7 @@ from fabric.errors import (
 )
 from tests.client.fleet import S, said
 from tests.support.daemon import Daemon, StartDaemon, environment
-from tests.support.ledger import Row, records, rows
+from tests.support.keyspace import Row, records, rows
 from tests.support.servers import ROOT, RunningServer
 from tests.support.waiting import until
 

@@ -13,7 +13,9 @@ from fabric.errors import NotFoundError, TamperedError
 from fabric.store.memory_server import MemoryServer
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
-from tests.client.synthesized import (
+from tests.support.folding import Folding, entry
+from tests.support.servers import RunningServer
+from tests.support.stored_synthesis import (
     KEYS,
     States,
     fields,
@@ -23,8 +25,6 @@ from tests.client.synthesized import (
     store_of,
     worked,
 )
-from tests.core.synthesizing import Folding, entry
-from tests.support.servers import RunningServer
 
 #: Ways that random work can go.
 #: One in four in the default suite.

@@ -10,9 +10,9 @@ import pytest
 from fabric.errors import TamperedError, WaitTimeoutError
 from fabric.store.memory_server import MemoryServer
 from fabric.store.redis import RedisStore
-from tests.client.synthesized import KEYS, fields, put, session, store_of
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 from tests.support.servers import RunningServer
+from tests.support.stored_synthesis import KEYS, fields, put, session, store_of
 from tests.support.waiting import eventually
 
 

@@ -10,7 +10,7 @@ from fabric.store.memory_server import MemoryServer
 from fabric.view.amendment import amendments
 from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
-from tests.client.synthesized import KEYS, put, session, store_of, worked
+from tests.support.stored_synthesis import KEYS, put, session, store_of, worked
 
 GROWING = [{"op": "copy", "from": "", "path": f"/findings/{n}"} for n in range(40)]
 

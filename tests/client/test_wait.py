@@ -10,9 +10,9 @@ from fabric.core.signal import SignalType
 from fabric.errors import DependencyFailedError, WaitTimeoutError
 from fabric.store import connection
 from tests.client.fleet import S, blocked, fleet, logged
-from tests.support.fault import Fault, carrying
-from tests.support.ledger import add, records, rows
+from tests.support.keyspace import add, records, rows
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault, carrying
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -9,7 +9,7 @@ from fabric.client.fabric import Fabric
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, DeadlockError, WaitTimeoutError
 from tests.client.fleet import S, blocked, fleet
-from tests.support.ledger import add, is_settled, records, rows
+from tests.support.keyspace import add, is_settled, records, rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -5,7 +5,7 @@ from types import FrameType
 from typing import Any
 
 from fabric.core.signal import Signal
-from tests.core.history import Play
+from tests.support.random_history import Play
 
 
 def lines_of(play: Play, one: Signal) -> int:

@@ -14,7 +14,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from fabric.core.rules import Merge, RestartPolicy
 from fabric.core.synthesis.reducer import Reducer
-from tests.core.synthesizing import entry, mark
+from tests.support.folding import entry, mark
 
 AGENTS = ["ARCHITECT", "BUILDER", "CRITIC", "DOCTOR"]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from fabric.core.decision import Decision
 from fabric.core.signal import SignalType
-from tests.core.effort import EFFORT
-from tests.core.history import Play, signal
+from tests.support.effort import EFFORT
+from tests.support.random_history import Play, signal
 
 #: Signals in the history of one graph.
 SIGNALS = 30

@@ -4,7 +4,7 @@ import pytest
 
 from fabric.core.signal import SignalType
 from tests.core.cost import lines_of
-from tests.core.history import Play, signal
+from tests.support.random_history import Play, signal
 
 #: Members of the larger barrier; the largest fleets have ten times as many.
 MANY = 500

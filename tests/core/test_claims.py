@@ -10,8 +10,8 @@ from fabric.core.directive import DirectiveType, Proceed
 from fabric.core.record import ClaimState
 from fabric.core.signal import Signal, SignalType
 from tests.core.cost import lines_of
-from tests.core.effort import EFFORT
-from tests.core.history import RULES, Play, signal
+from tests.support.effort import EFFORT
+from tests.support.random_history import RULES, Play, signal
 
 PATH = "a.py"
 

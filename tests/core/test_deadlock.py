@@ -8,7 +8,7 @@ import pytest
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.signal import SignalType
-from tests.core.history import Play, signal
+from tests.support.random_history import Play, signal
 
 RING = [f"agent {number:02}" for number in range(50)]
 BEHIND = [f"behind {number:02}" for number in range(20)]

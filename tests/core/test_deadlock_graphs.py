@@ -16,7 +16,7 @@ import pytest
 from fabric.core.decision import Decision
 from fabric.core.signal import SignalType
 from tests.core.graph import SIGNALS, say, seeds
-from tests.core.history import Play
+from tests.support.random_history import Play
 
 Cycle = list[tuple[str, str]]
 

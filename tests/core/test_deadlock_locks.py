@@ -17,7 +17,7 @@ from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.record import ClaimState
 from fabric.core.signal import SignalType
 from tests.core.graph import SIGNALS, say, seeds
-from tests.core.history import RULES, Play
+from tests.support.random_history import RULES, Play
 
 #: Asked for like a file; overlaps them all.
 ALL = "**"

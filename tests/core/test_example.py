@@ -18,7 +18,7 @@ from fabric.view.row import Row
 from fabric.view.timeline import Timeline, clock
 from fabric.wire import record
 from tests.core import scenario
-from tests.view import example
+from tests.support import example_session
 from workers import consequence
 
 SCENARIO = Path(__file__).parent / "scenarios" / "example_session.txt"
@@ -54,7 +54,7 @@ def test_the_rows_are_those_of_the_seeds(log: list[tuple[bytes, list[bytes]]]) -
     shown = merge(row for row in rows(log) if not row.is_detail)
     assert [
         (clock(row.ms, scenario.START_MS), row.signal, row.stream) for row in shown
-    ] == example.ROWS
+    ] == example_session.ROWS
 
 
 def test_the_details_between_them(log: list[tuple[bytes, list[bytes]]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fabric.core.rules import RestartPolicy
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 EVERY_POLICY = list(RestartPolicy)
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fabric.core.rules import Merge
-from tests.core.synthesizing import Folding, mark
+from tests.support.folding import Folding, mark
 
 PORT = "findings:port"
 

@@ -9,7 +9,7 @@ import pytest
 
 from fabric.core.rules import Merge
 from tests.core.findings import REDUCERS
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 #: A value that JSON holds and a reducer may be given.
 LARGEST = 1.7976931348623157e308

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core import oracle
-from tests.core.effort import examples
 from tests.core.findings import REDUCERS, Event, Rules, rules, shuffled
-from tests.core.synthesizing import Folding
+from tests.support.effort import examples
+from tests.support.folding import Folding
 
 slices = st.integers(1, 5)
 

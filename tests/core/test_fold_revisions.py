@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from fabric.core.rules import Merge
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 
 @pytest.fixture

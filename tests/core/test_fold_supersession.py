@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 
 def finding(key: str, value: Any, *supersedes: str) -> dict[str, Any]:

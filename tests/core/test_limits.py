@@ -7,7 +7,7 @@ from fabric.core.decision import Outcome
 from fabric.core.limits import AGENT_WAITS_MAX, TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
 from fabric.core.record import AgentStatus
 from fabric.core.signal import SignalType
-from tests.core.history import Play, signal
+from tests.support.random_history import Play, signal
 
 
 def test_an_agent_waits_for_so_many_and_no_more() -> None:

@@ -26,8 +26,8 @@ from fabric.core.synthesis.partial import (
 )
 from fabric.core.synthesis.statement import Statement
 from fabric.core.synthesis.strategy import Strategies
-from tests.core.effort import examples
 from tests.core.findings import documents
+from tests.support.effort import examples
 
 SAID = Said("A", 1, 7, 7_000)
 

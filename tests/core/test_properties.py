@@ -20,8 +20,9 @@ from fabric.store import state
 from fabric.store.keys import Namespace
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch
-from tests.core.effort import examples
-from tests.core.history import (
+from tests.support.effort import examples
+from tests.support.invariant import check
+from tests.support.random_history import (
     AGENTS,
     EAGER,
     NARROW,
@@ -37,7 +38,6 @@ from tests.core.history import (
     signal,
     written,
 )
-from tests.core.invariant import check
 
 History = list[tuple[Signal, int]]
 

@@ -11,7 +11,7 @@ from fabric.core.synthesis.publish import Publisher, Revision
 from fabric.core.synthesis.state import Synthesis
 from fabric.core.synthesis.strategy import Strategies
 from fabric.wire.result import decode
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 POLICY = RestartPolicy.REPLACE
 STRATEGIES = Strategies()

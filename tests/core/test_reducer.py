@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fabric.core.synthesis.reducer import KNOWN, NUMBERS, SPECIAL, is_number
 from fabric.core.synthesis.statement import canonical
-from tests.core.effort import examples
+from tests.support.effort import examples
 
 #: The largest number there is in JSON, as nearly all readers take it.
 LARGEST = 1.7976931348623157e308

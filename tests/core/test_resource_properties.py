@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric.core.resource import Index, normalise, overlap
-from tests.core.effort import examples
+from tests.support.effort import examples
 
 # The oracle: two globs overlap when something matches both, found by trying all small things.
 # What two globs share at least has no more elements than they have items other than stars.

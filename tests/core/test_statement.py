@@ -19,7 +19,7 @@ from fabric.core.synthesis.statement import (
     keep,
     last_values,
 )
-from tests.core.effort import examples
+from tests.support.effort import examples
 
 
 def said(log: int, incarnation: int = 1, *, withdrawn: bool = False) -> Statement:

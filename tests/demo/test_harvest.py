@@ -10,7 +10,7 @@ from fabric.demo.opinion import KEY, Opinion
 from fabric.demo.opinion import to_partial as said
 from fabric.demo.recommend import draft
 from fabric.wire.document import Synthesis
-from tests.core.synthesizing import Folding
+from tests.support.folding import Folding
 
 
 def finding(line: int, severity: Severity = Severity.LOW, rule: str = "r") -> Finding:

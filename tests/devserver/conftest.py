@@ -12,7 +12,7 @@ from fabric import devserver
 from fabric.devserver import presence, probe
 from fabric.devserver import server as life
 from fabric.devserver.project import Project
-from tests.devserver.members import MEMBER, Member
+from tests.support.project_member import MEMBER, Member
 from tests.support.servers import ServerMissingError, binary, flavours, short_directory
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
-from tests.devserver.members import PARENT, Member, client, is_gone, until
+from tests.support.project_member import PARENT, Member, client, is_gone, until
 
 pytestmark = pytest.mark.server
 

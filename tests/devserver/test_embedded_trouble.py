@@ -13,7 +13,7 @@ from fabric import devserver
 from fabric.devserver import presence
 from fabric.devserver.project import Project
 from fabric.errors import ServerError
-from tests.devserver.members import Member, client, is_gone, until
+from tests.support.project_member import Member, client, is_gone, until
 
 pytestmark = pytest.mark.server
 

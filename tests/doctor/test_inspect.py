@@ -13,7 +13,7 @@ from fabric.errors import NotAllowedError, UnreachableError, UnsupportedServerEr
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.redis import TAKE_OVERS_MAX, RedisStore
 from tests.doctor.worked import examine, only, work
-from tests.support.inhouse import serving
+from tests.support.in_process import serving
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from fabric.doctor import Report
 from fabric.doctor.diagnosis import Finding, Level
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.redis import RedisStore
-from tests.support.inhouse import serving, settings
+from tests.support.in_process import serving, settings
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 from workers import synthesizer

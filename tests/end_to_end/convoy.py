@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fabric import Fabric
 from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore
-from tests.store.outage import MANY, outlast
+from tests.support.outage import MANY, outlast
 from tests.support.waiting import eventually
 
 #: Sessions, on a cluster spread over its primaries; in each an agent reports and another waits.

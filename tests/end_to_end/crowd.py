@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.support.daemon import Daemon
-from tests.support.ledger import SIGNALS, Row, client, is_settled, records, rows, session, values
+from tests.support.keyspace import SIGNALS, Row, client, is_settled, records, rows, session, values
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

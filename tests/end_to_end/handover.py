@@ -9,7 +9,7 @@ import pytest
 from fabric.store.keys import SessionKeys
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
 from tests.support.daemon import Daemon
-from tests.support.ledger import DEAD, RESULTS, SIGNALS, Row, client, rows, session
+from tests.support.keyspace import DEAD, RESULTS, SIGNALS, Row, client, rows, session
 from tests.support.servers import RunningServer, ServerMissingError, flavours, start_server
 from tests.support.waiting import until
 

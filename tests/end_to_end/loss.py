@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.end_to_end.convoy import convoy, heard
+from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
+from tests.support.sentinel import Sentinels
 from tests.support.servers import FLAVOUR_DEFAULT, flavours
-from tests.topology.cluster import Cluster
-from tests.topology.sentinel import Sentinels
 
 #: What stands together, how its primary goes, replicas that a signal waits for, and that writes
 #: need (min-replicas-to-write).

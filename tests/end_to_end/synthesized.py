@@ -8,7 +8,7 @@ import jsonpatch
 from fabric.core.synthesis.state import SECTIONS
 from fabric.store.keys import SYNTHESIZERS, Namespace, SessionKeys
 from fabric.store.synthesis import HEAD, is_published
-from tests.support.ledger import RESULTS, Row, client, is_settled, rows, values
+from tests.support.keyspace import RESULTS, Row, client, is_settled, rows, values
 from tests.support.servers import RunningServer
 
 #: Where the synthesizers' place in the results is kept.

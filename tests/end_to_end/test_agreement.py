@@ -6,7 +6,7 @@ from typing import Any
 from tests.end_to_end.crowd import DEMO, inbox, say
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
 from tests.support.daemon import StartDaemon
-from tests.support.ledger import records
+from tests.support.keyspace import records
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

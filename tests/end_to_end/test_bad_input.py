@@ -7,7 +7,7 @@ import pytest
 from msgspec import json
 
 from tests.support.daemon import Daemon
-from tests.support.ledger import DEAD, SIGNALS, Row, client, rows, session
+from tests.support.keyspace import DEAD, SIGNALS, Row, client, rows, session
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

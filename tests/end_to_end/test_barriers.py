@@ -18,7 +18,7 @@ from tests.end_to_end.crowd import (
 )
 from tests.end_to_end.member import StartMember
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import rows
+from tests.support.keyspace import rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

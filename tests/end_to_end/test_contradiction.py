@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.cli.process import Done, Shell
 from tests.end_to_end.crowd import DEMO, inbox, say
 from tests.end_to_end.reporters import StartReporter, reporter
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import DEAD, SIGNALS, add, records, rows
+from tests.support.keyspace import DEAD, SIGNALS, add, records, rows
 from tests.support.servers import RunningServer
+from tests.support.shell import Done, Shell
 from tests.support.waiting import until
 
 __all__ = ["reporter"]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import Shell
 from tests.end_to_end.example_agents import ROLES, SESSION
+from tests.support import example_session
 from tests.support.daemon import StartDaemon, environment
 from tests.support.servers import RunningServer, ServerMissingError, binary, flavours
+from tests.support.shell import Shell
 from tests.support.waiting import CONDITION_SECONDS_MAX, until
-from tests.view import example
 
 #: Signal and Stream of each row. Its time is the moment at which the test gets there.
-ROWS = [row[1:] for row in example.ROWS]
+ROWS = [row[1:] for row in example_session.ROWS]
 
 
 def printed(server: RunningServer, home: Path) -> list[tuple[str, str]]:

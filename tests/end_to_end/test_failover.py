@@ -12,10 +12,10 @@ import pytest
 from fabric.store.cluster import slot
 from fabric.store.keys import Namespace, partition_of
 from tests.end_to_end.convoy import SESSIONS, convoy, judge
+from tests.support.cluster import Cluster
 from tests.support.daemon import Daemon
+from tests.support.sentinel import Sentinels
 from tests.support.servers import FLAVOUR_DEFAULT
-from tests.topology.cluster import Cluster
-from tests.topology.sentinel import Sentinels
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.chaos]
 

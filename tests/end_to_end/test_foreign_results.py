@@ -9,7 +9,7 @@ import pytest
 from fabric.store.keys import SessionKeys
 from tests.end_to_end.handover import Fields, Place, demo, letters_of, place, put
 from tests.end_to_end.synthesized import document
-from tests.support.ledger import RESULTS, SIGNALS, client
+from tests.support.keyspace import RESULTS, SIGNALS, client
 
 __all__ = ["demo", "place"]
 

@@ -1,7 +1,7 @@
 """A worker that stands still for longer than its lease, and then goes on as if nothing had been."""
 
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import (
+from tests.support.keyspace import (
     LEASE,
     RESULTS,
     add,

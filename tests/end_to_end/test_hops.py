@@ -3,7 +3,7 @@
 from fabric.core.rules import Rules
 from tests.end_to_end.crowd import DEMO, inbox, say, settle
 from tests.support.daemon import StartDaemon
-from tests.support.ledger import DEAD, SIGNALS, Row, add, rows
+from tests.support.keyspace import DEAD, SIGNALS, Row, add, rows
 from tests.support.servers import RunningServer
 
 HOPS_MAX = Rules().hops_max

@@ -14,7 +14,7 @@ from fabric.errors import SignalError
 from fabric.store.keys import SessionKeys
 from tests.end_to_end.handover import Place, demo, letters_of, place, put, settle, values
 from tests.end_to_end.synthesized import document
-from tests.support.ledger import RESULTS, SIGNALS
+from tests.support.keyspace import RESULTS, SIGNALS
 
 __all__ = ["demo", "place"]
 

@@ -18,7 +18,7 @@ import pytest
 from fabric.store.keys import ORCHESTRATORS, Namespace, SessionKeys
 from tests.end_to_end.swarm import agent_name, session_name
 from tests.support.daemon import Daemon, StartDaemon, environment
-from tests.support.ledger import Row, rows, session, values
+from tests.support.keyspace import Row, rows, session, values
 from tests.support.servers import ROOT, RunningServer
 from tests.support.waiting import until
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from fabric.store.keys import ORCHESTRATORS
 from tests.support.daemon import StartDaemon
-from tests.support.fault import Fault, carrying, every_of, script
-from tests.support.ledger import LEASE, RESULTS, SIGNALS, add, is_settled, rows, session, values
+from tests.support.keyspace import LEASE, RESULTS, SIGNALS, add, is_settled, rows, session, values
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault, carrying, every_of, script
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

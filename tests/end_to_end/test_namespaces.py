@@ -8,7 +8,7 @@ from fabric.client.fabric import Fabric
 from fabric.core.record import AgentStatus
 from fabric.store.keys import Namespace, SessionKeys
 from tests.support.daemon import StartDaemon
-from tests.support.ledger import records, rows, session, story
+from tests.support.keyspace import records, rows, session, story
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import SIGNALS, add, is_settled, records, rows, session, story
+from tests.support.keyspace import SIGNALS, add, is_settled, records, rows, session, story
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

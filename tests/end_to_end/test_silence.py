@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import Shell
 from tests.end_to_end.crowd import DEMO, inbox, say, settle, statuses, timer
 from tests.end_to_end.member import RESOURCE, StartMember
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import DEAD, RESULTS, records, rows, values
+from tests.support.keyspace import DEAD, RESULTS, records, rows, values
 from tests.support.servers import RunningServer
+from tests.support.shell import Shell
 from tests.support.waiting import until
 
 #: A living agent of these tests sends heartbeats far more often, on the slowest machine, ms.

@@ -11,7 +11,7 @@ from fabric.client.fabric import Fabric
 from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import (
+from tests.support.keyspace import (
     DEAD,
     RESULTS,
     SIGNALS,

@@ -17,7 +17,7 @@ import pytest
 from tests.end_to_end.crowd import DEMO, say
 from tests.end_to_end.synthesized import LEASE, causes, check_revisions, document, is_folded
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.ledger import DEAD, RESULTS, SIGNALS, client, rows, values
+from tests.support.keyspace import DEAD, RESULTS, SIGNALS, client, rows, values
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

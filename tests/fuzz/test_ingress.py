@@ -19,8 +19,8 @@ from fabric.errors import SignalError
 from fabric.wire import record
 from fabric.wire.entry import decode
 from fabric.wire.spelling import ENVELOPE, canonical, encode
-from tests.core.effort import examples
-from tests.wire.entry import checked
+from tests.support.effort import examples
+from tests.support.entry import checked
 
 PAYLOAD_FIELDS = sorted(
     {field.name for struct in PAYLOADS.values() for field in msgspec.structs.fields(struct)}

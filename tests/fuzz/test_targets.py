@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.effort import examples
 from tests.fuzz.judge import judge
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import FOUND, Target, load, names
+from tests.support.effort import examples
 
 #: Bytes of a long input, and what it is full of.
 LONG_BYTES = 50_000

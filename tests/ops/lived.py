@@ -8,8 +8,8 @@ from typing import Any
 from fabric.core.rules import Rules
 from fabric.ops.comparison import Comparison, Report
 from fabric.store.redis import RedisStore
-from tests.support.inhouse import serving
-from tests.support.ledger import SIGNALS, add, is_settled, rows, session
+from tests.support.in_process import serving
+from tests.support.keyspace import SIGNALS, add, is_settled, rows, session
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

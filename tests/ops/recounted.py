@@ -17,7 +17,7 @@ from fabric.ops.why.scene import Scene
 from fabric.store.port import Entry
 from fabric.wire import record, ruling
 from fabric.wire.entry import decode
-from tests.support.ledger import session
+from tests.support.keyspace import session
 
 #: Server time at 0:00, ms.
 START_MS = 1_767_123_000_000

@@ -10,8 +10,8 @@ from fabric.ops import comparison
 from fabric.ops.comparison import Comparison, Difference
 from fabric.store.redis import RedisStore
 from tests.ops.lived import RULES, S, compared, live, lived, say
-from tests.support.inhouse import serving
-from tests.support.ledger import rows
+from tests.support.in_process import serving
+from tests.support.keyspace import rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -11,7 +11,7 @@ from fabric.errors import HeldError, TamperedError
 from fabric.ops.guard import Verdict, check, check_all
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
-from tests.support.ledger import session as named
+from tests.support.keyspace import session as named
 from tests.support.servers import RunningServer
 
 S = named("s")

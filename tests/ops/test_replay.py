@@ -9,8 +9,8 @@ from fabric.ops.comparison import Comparison
 from fabric.ops.replay import Replay, Until, rebuild, until
 from fabric.store.port import Entry
 from tests.ops.lived import RULES, S, compared, lived, reading, say, settled
-from tests.support.inhouse import serving
-from tests.support.ledger import rows, values
+from tests.support.in_process import serving
+from tests.support.keyspace import rows, values
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 

@@ -7,8 +7,8 @@ import pytest
 
 from fabric.core.record import ENDED, AgentStatus
 from fabric.core.rules import Rules
-from tests.core.history import AGENTS, EAGER, PATHS, THINGS
 from tests.ops.recounted import Told
+from tests.support.random_history import AGENTS, EAGER, PATHS, THINGS
 
 WAITS = {"dependency", "lock", "question", "barrier"}
 QUESTIONS = ("q1", "q2")

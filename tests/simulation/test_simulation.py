@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.effort import EFFORT
 from tests.simulation import mutation
 from tests.simulation.generate import generate
 from tests.simulation.plan import read
 from tests.simulation.run import run
 from tests.simulation.shrink import shrink, told
+from tests.support.effort import EFFORT
 from tests.support.servers import ROOT
 
 #: Seeds of the default suite: some seconds of work.

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.store.backend import Backend, MemoryBackend, RedisBackend
+from tests.support.cluster import Cluster
+from tests.support.sentinel import Sentinels
 from tests.support.servers import (
     FLAVOUR_DEFAULT,
     RunningServer,
@@ -17,8 +19,6 @@ from tests.support.servers import (
     start_server,
 )
 from tests.support.waiting import run_coroutine_test
-from tests.topology.cluster import Cluster
-from tests.topology.sentinel import Sentinels
 
 #: All stores; the real ones are left out by `-m "not server"`.
 REAL = [pytest.param(flavour, marks=pytest.mark.server) for flavour in flavours()]

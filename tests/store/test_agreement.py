@@ -5,9 +5,9 @@ from typing import Any
 
 from hypothesis import given
 
-from tests.core.effort import examples
 from tests.store.backend import MemoryBackend, RedisBackend
 from tests.store.history import Player, Step, histories
+from tests.support.effort import examples
 
 
 def test_memory_and_a_server_agree(real: RedisBackend) -> None:

@@ -17,11 +17,11 @@ from fabric.store.keys import Namespace
 from fabric.store.port import Batch
 from fabric.store.redis import RedisStore
 from tests.store.backend import commit, hold, note
-from tests.store.outage import emit, emitted
+from tests.support.cluster import Cluster
+from tests.support.node import Node
+from tests.support.outage import emit, emitted
 from tests.support.servers import flavours
 from tests.support.waiting import eventually
-from tests.topology.cluster import Cluster
-from tests.topology.node import Node
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

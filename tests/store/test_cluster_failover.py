@@ -11,11 +11,11 @@ from fabric.store import connection
 from fabric.store.keys import Namespace
 from fabric.store.redis import RedisStore
 from tests.store.backend import commit, hold, note
-from tests.store.outage import emit, emitted, outlast
+from tests.support.cluster import Cluster
+from tests.support.node import wait
+from tests.support.outage import emit, emitted, outlast
 from tests.support.servers import FLAVOUR_DEFAULT
 from tests.support.waiting import eventually
-from tests.topology.cluster import Cluster
-from tests.topology.node import wait
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -7,7 +7,7 @@ import pytest
 
 from fabric.errors import ServerError, UnavailableError
 from fabric.store.redis import RedisStore
-from tests.store.outage import emit, emitted, outlast
+from tests.support.outage import emit, emitted, outlast
 from tests.support.servers import RunningServer, flavours
 
 #: Keys in the snapshot, and microseconds that the server is told to take for each: three seconds.

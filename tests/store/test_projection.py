@@ -17,9 +17,9 @@ from fabric.store import projection, state
 from fabric.store.keys import Namespace
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch, Lease
-from tests.core.effort import examples
-from tests.core.history import EAGER, RULES, START_MS, Play, histories, signal
 from tests.store.backend import Backend, Store, commit, hold
+from tests.support.effort import examples
+from tests.support.random_history import EAGER, RULES, START_MS, Play, histories, signal
 
 KEYS = Namespace().partition(0).session("s")
 

@@ -7,10 +7,10 @@ import pytest
 from fabric.client.emitter import Emitter
 from fabric.errors import OverloadedError, UnavailableError
 from fabric.store.redis import RedisStore
-from tests.store.outage import MANY, emit, emitted
+from tests.support.outage import MANY, emit, emitted
+from tests.support.sentinel import Sentinels
 from tests.support.servers import flavours
 from tests.support.waiting import eventually
-from tests.topology.sentinel import Sentinels
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

@@ -17,11 +17,11 @@ from fabric.errors import (
 from fabric.store import scripts
 from fabric.store.redis import RedisStore
 from tests.store.backend import commit, hold, note
-from tests.store.outage import emit, emitted, outlast
+from tests.support.node import HOST
+from tests.support.outage import emit, emitted, outlast
+from tests.support.sentinel import SERVICE, Sentinels
 from tests.support.servers import FLAVOUR_DEFAULT, flavours
 from tests.support.waiting import eventually
-from tests.topology.node import HOST
-from tests.topology.sentinel import SERVICE, Sentinels
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 

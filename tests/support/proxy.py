@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import hiredis
 
-from tests.support.fault import Fault, Match, Request, Rule
+from tests.support.proxy_fault import Fault, Match, Request, Rule
 from tests.support.servers import RunningServer, short_directory
 
 #: Rounds of the event loop in which a connection that was just accepted gets its task started:

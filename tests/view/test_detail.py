@@ -3,7 +3,7 @@
 import pytest
 
 from fabric.view.timeline import Timeline
-from tests.view.example import directive, entry, signal
+from tests.support.example_session import directive, entry, signal
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fabric.view.grouping import MERGE_MS, Grouping, merge
 from fabric.view.row import CELL_CHARS_MAX, Row
 from fabric.view.timeline import Timeline, clock
-from tests.view import example
+from tests.support import example_session
 
 
 def row(signal: str, agent: str = "A", ms: int = 0, action: str = "", stream: str = "") -> Row:
@@ -21,11 +21,15 @@ def shown(rows: list[Row]) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize("derived", [False, True], ids=["detector", "intents"])
 def test_the_example_row_for_row(derived: bool) -> None:
     timeline = Timeline()
-    rows = [found for entry in example.logged(derived=derived) if (found := timeline.row(*entry))]
+    rows = [
+        found
+        for entry in example_session.logged(derived=derived)
+        if (found := timeline.row(*entry))
+    ]
     merged = merge(row for row in rows if not row.is_detail)
     assert [
-        (clock(row.ms, example.OPENED_MS), row.signal, row.stream) for row in merged
-    ] == example.ROWS
+        (clock(row.ms, example_session.OPENED_MS), row.signal, row.stream) for row in merged
+    ] == example_session.ROWS
     actions = {row.signal: row.action for row in merged}
     assert actions["STARTED"] == "A begins work; B begins work"
     assert actions["CONFLICT_DETECTED"] == "A, B want config.py"
@@ -35,7 +39,9 @@ def test_the_example_row_for_row(derived: bool) -> None:
 
 def test_what_the_example_leaves_out() -> None:
     timeline = Timeline()
-    rows = [found for entry in example.logged(derived=True) if (found := timeline.row(*entry))]
+    rows = [
+        found for entry in example_session.logged(derived=True) if (found := timeline.row(*entry))
+    ]
     assert [(row.signal, row.stream) for row in rows if row.is_detail] == [
         ("(nudge)", "A"),
         ("INTENT", "A"),

@@ -11,7 +11,7 @@ from fabric.core.synthesis.statement import Standing
 from fabric.view.amendment import amendments
 from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 
 def synthesis(folding: Folding) -> Synthesis:

@@ -11,7 +11,7 @@ from fabric.core.signal import SignalType
 from fabric.view.row import CELL_CHARS_MAX, Row
 from fabric.view.timeline import Timeline, clock
 from fabric.view.wording import shorthand
-from tests.view.example import directive, entry, signal
+from tests.support.example_session import directive, entry, signal
 
 
 def row(flat: list[bytes]) -> Row | None:

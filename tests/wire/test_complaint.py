@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fabric.wire import complaint
-from tests.wire.entry import flat, refusal
+from tests.support.entry import flat, refusal
 
 NAME = "text of 1 to 512 characters, none of them a control character"
 

@@ -15,7 +15,7 @@ from fabric.core.limits import (
 from fabric.core.signal import PAYLOADS, Progress, SignalType, Started
 from fabric.wire import bound
 from fabric.wire.entry import HOPS_MAX, decode
-from tests.wire.entry import flat, read, refusal
+from tests.support.entry import flat, read, refusal
 
 #: What each type needs at least, besides session, type and emitter.
 LEAST: dict[SignalType, str] = {

@@ -12,8 +12,8 @@ from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.errors import SignalError
 from fabric.wire import record, ruling
-from tests.core.effort import examples
-from tests.wire.entry import read, refusal
+from tests.support.effort import examples
+from tests.support.entry import read, refusal
 
 entries = st.lists(st.binary(max_size=20), max_size=40).map(
     lambda parts: parts[: len(parts) // 2 * 2]

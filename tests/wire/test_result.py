@@ -17,9 +17,9 @@ from fabric.core.synthesis.strategy import Strategies
 from fabric.errors import SignalError
 from fabric.wire import entry
 from fabric.wire.result import check, decode, session_of
-from tests.core.effort import examples
-from tests.core.synthesizing import Folding
-from tests.wire.entry import checked
+from tests.support.effort import examples
+from tests.support.entry import checked
+from tests.support.folding import Folding
 
 KINDS = [kind.value for kind in SignalType]
 

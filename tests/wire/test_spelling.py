@@ -18,7 +18,7 @@ from fabric.core.signal import (
 from fabric.errors import SignalError
 from fabric.wire.entry import decode
 from fabric.wire.spelling import canonical, encode
-from tests.wire.entry import checked, flat, heard, payload, read, refusal
+from tests.support.entry import checked, flat, heard, payload, read, refusal
 
 #: RESULT_STREAMING, "Agent Output Structure", word for word.
 RESULT_STREAMING = """\

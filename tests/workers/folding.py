@@ -13,8 +13,8 @@ from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import WorkerStore
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
-from tests.core.synthesizing import Folding
-from tests.support.inhouse import settings
+from tests.support.folding import Folding
+from tests.support.in_process import settings
 from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore
 from workers.replica import Replica

@@ -12,7 +12,7 @@ import pytest
 from fabric.core.rules import Rules
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import WorkerStore
-from tests.support.inhouse import settings
+from tests.support.in_process import settings
 from tests.support.servers import ROOT
 from tests.workers.troubled import PARTITION, TroubledStore
 from workers import refining, synthesizer

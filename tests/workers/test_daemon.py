@@ -9,7 +9,16 @@ import pytest
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.support.daemon import StartDaemon, environment
-from tests.support.ledger import LEASE, RESULTS, is_settled, records, results, rows, session, values
+from tests.support.keyspace import (
+    LEASE,
+    RESULTS,
+    is_settled,
+    records,
+    results,
+    rows,
+    session,
+    values,
+)
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 

@@ -14,8 +14,8 @@ from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.testing.store import MemoryStore
 from fabric.wire import entry, record
-from tests.core.history import written
-from tests.fuzz.drive import done
+from tests.support.immediate import done
+from tests.support.random_history import written
 from tests.workers import hostile
 from workers import quarantine, syntheses
 from workers.handler import DefectError

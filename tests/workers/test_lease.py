@@ -11,9 +11,9 @@ from fabric.errors import FencedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Held, Lease
 from fabric.store.redis import RedisStore
-from tests.support.fault import Fault, script
-from tests.support.ledger import LEASE, SIGNALS, add, rows, server_ms, values
+from tests.support.keyspace import LEASE, SIGNALS, add, rows, server_ms, values
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault, script
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 from workers.lease import HeldLease

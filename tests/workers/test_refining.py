@@ -14,8 +14,8 @@ from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import Batch
 from tests.support import daemon as daemons
 from tests.support.daemon import StartDaemon
-from tests.support.ledger import rows, session
-from tests.support.ledger import values as fields
+from tests.support.keyspace import rows, session
+from tests.support.keyspace import values as fields
 from tests.support.servers import ROOT, RunningServer
 from tests.support.waiting import eventually, until
 from tests.workers.refined import (

@@ -11,8 +11,8 @@ from fabric.client.fabric import Fabric
 from fabric.store.keys import ORCHESTRATORS, Namespace, partition_of
 from fabric.store.port import Lease
 from fabric.store.redis import RedisStore
-from tests.support.inhouse import serving
-from tests.support.ledger import add, rows, session, values
+from tests.support.in_process import serving
+from tests.support.keyspace import add, rows, session, values
 from tests.support.proxy import Proxy
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually

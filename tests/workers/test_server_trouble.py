@@ -8,10 +8,19 @@ import pytest
 
 from fabric.store import connection
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from tests.support.fault import Fault, command, script
-from tests.support.inhouse import serving
-from tests.support.ledger import LEASE, RESULTS, SIGNALS, is_settled, results, rows, session, values
+from tests.support.in_process import serving
+from tests.support.keyspace import (
+    LEASE,
+    RESULTS,
+    SIGNALS,
+    is_settled,
+    results,
+    rows,
+    session,
+    values,
+)
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault, command, script
 from tests.support.servers import RunningServer, flavours
 from tests.support.waiting import eventually
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fabric.store.redis import RedisStore
-from tests.devserver.members import is_gone
 from tests.support.daemon import LEASE_MS, environment
+from tests.support.project_member import is_gone
 from tests.support.servers import ROOT, RunningServer
 from tests.support.waiting import eventually, until
 from workers import supervisor

@@ -7,7 +7,7 @@ import pytest
 
 from fabric.core.rules import Merge, Rules
 from fabric.store.redis import RedisStore
-from tests.core.synthesizing import entry
+from tests.support.folding import entry
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 from tests.workers.folding import (

@@ -4,7 +4,7 @@ import pytest
 
 from fabric.client.emitter import Emitter
 from fabric.ops.dead import DeadLetters
-from tests.core.synthesizing import entry
+from tests.support.folding import entry
 from tests.support.waiting import eventually
 from tests.workers.folding import (
     KEYS,

@@ -10,7 +10,7 @@ from fabric.core.synthesis.state import Synthesis
 from fabric.errors import FencedError, ServerError, UnavailableError, UnreachableError
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.redis import RedisStore
-from tests.core.synthesizing import entry
+from tests.support.folding import entry
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 from tests.workers.folding import (

@@ -14,7 +14,7 @@ from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch, Entry, Held, Lease, WorkerStore
 from fabric.testing.store import MemoryStore
-from tests.support.inhouse import settings
+from tests.support.in_process import settings
 from workers.handler import Decided
 from workers.orchestrator import Orchestrator
 from workers.replica import Replica

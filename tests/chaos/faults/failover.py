@@ -9,9 +9,9 @@ from tests.chaos.cluster import ClusterService
 from tests.chaos.post import PARTITIONS
 from tests.chaos.scene import Scene
 from tests.chaos.sentinel import SentinelService
-from tests.topology.cluster import Cluster
-from tests.topology.node import Node
-from tests.topology.sentinel import Sentinels
+from tests.support.cluster import Cluster
+from tests.support.node import Node
+from tests.support.sentinel import Sentinels
 
 NAMESPACE = Namespace()
 #: Slots that are moved besides each that has keys, so that it is a range that moves.

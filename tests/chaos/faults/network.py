@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 from tests.chaos.scene import Fault, Scene
 from tests.chaos.standalone import Standalone
-from tests.support.fault import Fault as Loss
-from tests.support.fault import Match, command, script
 from tests.support.proxy import Proxy
+from tests.support.proxy_fault import Fault as Loss
+from tests.support.proxy_fault import Match, command, script
 
 #: Requests that one fault befalls, at most.
 STRUCK_MAX = 4

@@ -16,10 +16,10 @@ from fabric.store.memory_server import MemoryServer
 from fabric.store.port import Batch
 from fabric.wire import record
 from fabric.wire.entry import decode
-from tests.core.history import EAGER, NARROW, RULES, START_MS, Play, written
-from tests.core.invariant import check
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.support.invariant import check
+from tests.support.random_history import EAGER, NARROW, RULES, START_MS, Play, written
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [*FRAME, *FIELDS, *TYPES, b"wait", b"timer", *NASTY]

@@ -18,11 +18,11 @@ from fabric.testing.store import MemoryStore
 from fabric.view.grouping import Grouping
 from fabric.view.row import CELL_CHARS_MAX
 from fabric.view.timeline import Timeline
-from tests.fuzz.drive import done
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.targets import ingress, worker
 from tests.fuzz.targets.worker import KEYS
 from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.support.immediate import done
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [

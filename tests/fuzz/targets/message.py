@@ -15,10 +15,10 @@ from fabric.ops.dead import DeadLetters
 from fabric.ops.inbox import Inbox
 from fabric.testing.store import MemoryStore
 from fabric.wire import record
-from tests.fuzz.drive import collected, done
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.targets.worker import KEYS, PARTITION
 from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.support.immediate import collected, done
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [

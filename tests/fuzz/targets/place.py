@@ -14,8 +14,8 @@ from fabric.ops.dead import DeadLetters
 from fabric.ops.replay import until
 from fabric.store.stream import SEQUENCE_MAX
 from fabric.testing.store import MemoryStore
-from tests.fuzz.drive import done
 from tests.fuzz.word import NASTY
+from tests.support.immediate import done
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [

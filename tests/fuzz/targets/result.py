@@ -15,9 +15,9 @@ from fabric.view.amendment import amendments
 from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
 from fabric.wire.result import decode, session_of
-from tests.core.synthesizing import Folding, entry
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.support.folding import Folding, entry
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [

@@ -12,10 +12,10 @@ from fabric.testing.store import MemoryStore
 from fabric.view.amendment import amendments
 from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
-from tests.core.synthesizing import KEYS, Folding, entry
-from tests.fuzz.drive import collected, done
 from tests.fuzz.frame import entries, flattened, hashed, packed
 from tests.fuzz.word import FRAME, NASTY
+from tests.support.folding import KEYS, Folding, entry
+from tests.support.immediate import collected, done
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [

@@ -13,11 +13,11 @@ from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.testing.store import MemoryStore
 from fabric.view.outline import outline
-from tests.core.history import START_MS
-from tests.fuzz.drive import done
 from tests.fuzz.frame import entries, hashed, packed
 from tests.fuzz.targets import result, synthesis
 from tests.fuzz.word import FRAME, NASTY
+from tests.support.immediate import done
+from tests.support.random_history import START_MS
 from workers.handler import DefectError
 from workers.synthesizer import Synthesizer
 

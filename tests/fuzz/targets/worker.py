@@ -17,11 +17,11 @@ from fabric.ops.comparison import Comparison
 from fabric.store.keys import Namespace
 from fabric.store.state import hashes
 from fabric.testing.store import MemoryStore
-from tests.core.history import EAGER, START_MS
-from tests.fuzz.drive import done
 from tests.fuzz.frame import entries, flattened, hashed, packed
 from tests.fuzz.targets import ingress
 from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.support.immediate import done
+from tests.support.random_history import EAGER, START_MS
 from workers.handler import DefectError
 from workers.orchestrator import Orchestrator
 

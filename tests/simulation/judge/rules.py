@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fabric.core.session import Session
-from tests.core.invariant import check
 from tests.simulation.judge.judge import Violation
+from tests.support.invariant import check
 
 
 def check_session(session: Session) -> None:

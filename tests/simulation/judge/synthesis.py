@@ -11,8 +11,8 @@ from fabric.store.keys import SYNTHESIZERS, SessionKeys
 from fabric.store.port import Entry
 from fabric.store.synthesis import HEAD
 from fabric.testing.store import MemoryStore
-from tests.core.synthesizing import EMPTY, Folding
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
+from tests.support.folding import EMPTY, Folding
 
 
 class Syntheses(Judge):

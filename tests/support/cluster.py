@@ -8,7 +8,7 @@ from types import TracebackType
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from tests.topology.node import HOST, Node, TopologyError, start_node, wait
+from tests.support.node import HOST, Node, TopologyError, start_node, wait
 
 #: Primaries, each with one replica.
 PRIMARIES = 3

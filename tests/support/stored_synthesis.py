@@ -11,7 +11,7 @@ from fabric.store.keys import Namespace, SessionKeys
 from fabric.store.memory_server import MemoryServer
 from fabric.store.port import ClientStore
 from fabric.testing.store import MemoryStore
-from tests.core.synthesizing import Folding, entry
+from tests.support.folding import Folding, entry
 
 KEYS: SessionKeys = Namespace().partition(0).session("demo")
 

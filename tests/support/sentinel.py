@@ -4,7 +4,7 @@ from types import TracebackType
 
 import redis
 
-from tests.topology.node import HOST, Node, TopologyError, start_node, wait
+from tests.support.node import HOST, Node, TopologyError, start_node, wait
 
 #: Data nodes, sentinels, and how many of these must agree that the primary is gone.
 DATA_NODES = 3
