@@ -11,7 +11,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
 from fabric.client.message import Message
 from fabric.ops.inbox import Inbox
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 
 
 def _log_id(context: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:

@@ -15,8 +15,8 @@ from fabric.client.outage import outlast
 from fabric.client.session import PAGE, Session
 from fabric.ops.log import pages
 from fabric.store.keys import SessionKeys
-from fabric.store.number import whole
 from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.value import whole_number
 from fabric.view.grouping import Grouping
 from fabric.view.row import Row
 from fabric.view.timeline import Timeline, clock
@@ -99,7 +99,7 @@ async def _timeline(
     if after != BEGINNING:
         agents = await Session(connection.store, keys).agents()
         streams = {name: agent.stream for name, agent in agents.items()}
-    return Timeline(streams), whole(opened)
+    return Timeline(streams), whole_number(opened)
 
 
 def _words(row: Row, opened_ms: int) -> str:

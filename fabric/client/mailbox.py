@@ -15,7 +15,7 @@ from fabric.client.voice import handled_hops
 from fabric.errors import NotAllowedError, ServerError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 
 logger = logging.getLogger("fabric.mailbox")
 

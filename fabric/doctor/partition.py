@@ -11,9 +11,9 @@ from fabric.doctor.diagnosis import Finding, Level
 from fabric.doctor.shape import is_epoch
 from fabric.errors import TamperedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
-from fabric.store.number import whole
 from fabric.store.port import BEGINNING
 from fabric.store.redis import RedisStore
+from fabric.store.value import whole_number
 
 #: Partitions, or holders, that one line names; the others are counted.
 NAMED_MAX: Final = 8
@@ -126,7 +126,7 @@ async def _states(
                 yield number, _State.UNSEEDED, "", 0
                 continue
             now_ms = int(seconds) * 1000 + int(micros) // 1000
-            if owner and (whole(expires) or 0) > now_ms:
+            if owner and (whole_number(expires) or 0) > now_ms:
                 yield number, _State.HELD, owner.decode(errors="replace"), 0
                 continue
             count = await _waiting(store, names.source(group), committed or BEGINNING)

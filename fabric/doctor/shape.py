@@ -17,11 +17,10 @@ from fabric.core.record import Agent, Barrier, BarrierState, Claim, Dependency, 
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import Complete
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
-from fabric.store.number import whole
 from fabric.store.redis import SCHEMA
 from fabric.store.state import check_numbers
-from fabric.store.stream import parse_id
 from fabric.store.synthesis import DECODERS
+from fabric.store.value import parse_id, whole_number
 
 #: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
 EPOCH_DIGITS_MAX: Final = 15
@@ -47,7 +46,7 @@ def is_epoch(value: bytes | None) -> bool:
 
 
 def _number(_: bytes, value: bytes) -> None:
-    if whole(value) is None:
+    if whole_number(value) is None:
         raise ValueError("not a whole number, or none of ours")
 
 
@@ -100,7 +99,7 @@ def _meta(field: bytes, value: bytes) -> None:
         if value.decode() != SCHEMA:
             raise ValueError(f"this version writes layout {SCHEMA} only")
     elif field == b"partitions":
-        if not whole(value, PARTITIONS_MAX + 1):
+        if not whole_number(value, PARTITIONS_MAX + 1):
             raise ValueError(f"not a number of partitions, 1 to {PARTITIONS_MAX}")
     elif re.fullmatch(rb"seeded:(orchestrators|synthesizers):\d+", field):
         _number(field, value)

@@ -18,9 +18,8 @@ from fabric.doctor.diagnosis import Finding, Level
 from fabric.doctor.shape import Known, known
 from fabric.errors import FabricError, TamperedError, UnreachableError
 from fabric.store.keys import partition_of
-from fabric.store.number import whole
 from fabric.store.redis import SCHEMA, RedisStore
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id, whole_number
 
 #: Keys looked into: some three requests each, so a few seconds on one's own machine. A session of
 #: 5,000 agents has as many inboxes.
@@ -51,7 +50,7 @@ async def partitions(store: RedisStore, default: int) -> int:
         (stored,) = await store.fields(store.namespace.meta, ["partitions"])
     except TamperedError:
         return default
-    return whole(stored, PARTITIONS_MAX + 1) or default
+    return whole_number(stored, PARTITIONS_MAX + 1) or default
 
 
 async def keys(store: RedisStore, count: int) -> list[Finding]:
@@ -192,7 +191,7 @@ async def _count(store: RedisStore, meta: str) -> int | None:
         (stored,) = await store.fields(meta, ["log"])
     except TamperedError:
         return None
-    return whole(stored) or 0
+    return whole_number(stored) or 0
 
 
 async def _newest(store: RedisStore, key: bytes) -> list[tuple[bytes, list[bytes]]]:

@@ -24,7 +24,7 @@ from fabric.errors import (
 from fabric.ops.question import Question
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 
 #: How long it is looked up why nothing came of an answer, s: the person wants to go on.
 BLAME_S = 2.0

@@ -15,9 +15,9 @@ from fabric.ops.log import pages
 from fabric.ops.replay import Replay, first_difference
 from fabric.store import state
 from fabric.store.keys import SessionKeys
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, Batch, ClientStore
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 
 #: How often a session that moves on is looked at again.
 ROUNDS_MAX = 10
@@ -166,7 +166,7 @@ class Comparison:
         return found
 
 
-def _whole(keys: SessionKeys, session: Session) -> MemoryServer:
+def _whole(keys: SessionKeys, session: Session) -> Keyspace:
     """Return a server that holds a session: all of it, whatever was marked as changed."""
     copy = Session(
         session.name,
@@ -188,7 +188,7 @@ def _whole(keys: SessionKeys, session: Session) -> MemoryServer:
             table.changed.update(table.records)
     for claim in copy.claims.records.values():
         copy.order.changed.update(claim.writes, claim.reads)
-    batch, server = Batch(), MemoryServer()
+    batch, server = Batch(), Keyspace()
     state.save(batch, keys, copy)
     server.apply(batch, session.clock_ms)
     return server

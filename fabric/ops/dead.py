@@ -9,7 +9,7 @@ from fabric.client.emitter import Emitter
 from fabric.errors import CallerError, NotAllowedError, NotFoundError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import ClientStore, Entry
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 from fabric.wire.record import RAW_PREFIX, revived
 
 #: Letters read, or sent again, at a time.

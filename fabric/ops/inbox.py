@@ -13,7 +13,7 @@ from fabric.client.outage import outlast
 from fabric.client.session import BLOCK_MS
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
-from fabric.store.stream import Id, parse_id
+from fabric.store.value import Id, parse_id
 
 #: Messages read from each of the two streams at a time.
 COUNT = 256

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
-from fabric.store.number import whole
 from fabric.store.port import ClientStore
+from fabric.store.value import whole_number
 
 GROUPS = (ORCHESTRATORS, SYNTHESIZERS)
 
@@ -72,4 +72,4 @@ async def _holder(store: ClientStore, names: Partition, group: str) -> Holder | 
 
 
 def _number(value: bytes | None) -> int:
-    return whole(value) or 0
+    return whole_number(value) or 0

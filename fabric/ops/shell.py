@@ -26,7 +26,7 @@ from fabric.errors import (
 )
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 
 #: Entries read at a time.
 COUNT = 256

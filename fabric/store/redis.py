@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from fabric.errors import UnseededError, UnsupportedServerError
-from fabric.store import member, scripts
+from fabric.store import scripts
+from fabric.store.channels import EMITS, FOLLOWS, Channels
 from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS
-from fabric.store.number import partitions, whole
 from fabric.store.port import Batch, Entry, Held, Lease
-from fabric.store.stream import SEQUENCE_MAX, parse_id
-from fabric.store.switchboard import EMITS, FOLLOWS, Switchboard
+from fabric.store.value import member_names, member_range, partition_count, successor, whole_number
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
@@ -21,7 +20,7 @@ SCHEMA = "1"
 TAKE_OVERS_MAX = 1_000_000_000
 
 
-class RedisStore(Switchboard):
+class RedisStore(Channels):
     """WorkerStore and ClientStore on one server, on a primary with replicas, or on a cluster."""
 
     async def partitions(self, default: int | None = None) -> int:
@@ -39,7 +38,7 @@ class RedisStore(Switchboard):
                 f"namespace {self.namespace.name} has keys of layout {schema[:20]!r}, this version "
                 f"knows {SCHEMA!r}: use the version that wrote it, or another namespace"
             )
-        return partitions(key, stored)
+        return partition_count(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""
@@ -96,7 +95,7 @@ class RedisStore(Switchboard):
         names = self.namespace.partition(partition)
         meta, seeded = self.namespace.meta, f"seeded:{group}:{partition}"
         about, keys = self._channel(at=meta), (names.lease(group), names.source(group))
-        began = whole(await about.call("HGET", meta, seeded) or b"")
+        began = whole_number(await about.call("HGET", meta, seeded) or b"")
         # Above all that can have been handed out, also when the clock was put back meanwhile.
         remembered = began + TAKE_OVERS_MAX if began else 0
         epoch, _ = await scripts.reseed(
@@ -136,9 +135,9 @@ class RedisStore(Switchboard):
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """See WorkerStore."""
-        within = member.bounds(prefix.encode(), after.encode())
+        within = member_range(prefix.encode(), after.encode())
         looking = self._channel(at=key).call("ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
-        return member.decoded(key, await self._on("zset", [key], looking))
+        return member_names(key, await self._on("zset", [key], looking))
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
@@ -259,11 +258,3 @@ class RedisStore(Switchboard):
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         """See ClientStore."""
         return int(await self._channel(at=key).call("XDEL", key, *ids))
-
-
-def successor(entry_id: bytes) -> bytes:
-    """Return the smallest stream id after the given one; the last one there is follows itself."""
-    milliseconds, sequence = parse_id(entry_id)
-    if sequence < SEQUENCE_MAX:
-        return b"%d-%d" % (milliseconds, sequence + 1)
-    return b"%d-0" % (milliseconds + 1) if milliseconds < SEQUENCE_MAX else entry_id

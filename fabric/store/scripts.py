@@ -18,7 +18,7 @@ from fabric.errors import (
 )
 from fabric.store.connection import Caller, NoScriptError
 from fabric.store.port import Batch, Held, Lease
-from fabric.store.stream import check_entries
+from fabric.store.value import check_entries
 
 _DIRECTORY = Path(__file__).parent / "lua"
 

@@ -12,10 +12,9 @@ from msgspec import Struct
 from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
 from fabric.core.session import Session, Table
 from fabric.errors import TamperedError
-from fabric.store import projection
 from fabric.store.keys import SessionKeys
-from fabric.store.number import NUMBER_LIMIT, whole
 from fabric.store.port import Batch
+from fabric.store.value import NUMBER_LIMIT, whole_number
 
 #: Fields written by one HSET: Lua passes at most some 8,000 arguments on.
 FIELDS_MAX = 1_000
@@ -49,7 +48,7 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
     meta, agents, tasks, dependencies, claims, barriers, escalations = stored
     counts: list[int] = []
     for field in (b"log", b"clock_ms", b"opened_ms", b"token"):
-        number = whole(meta.get(field, b"0"))
+        number = whole_number(meta.get(field, b"0"))
         if number is None:
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
         counts.append(number)
@@ -68,7 +67,7 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
         barriers=_records(keys.barriers, barriers, Barrier),
         escalations=_records(keys.escalations, escalations, Escalation),
     )
-    projection.remember(session, keys)
+    _remember_shown(session, keys)
     return session
 
 
@@ -85,7 +84,7 @@ def save(batch: Batch, keys: SessionKeys, session: Session) -> None:
             "rules", session.rules,
         ),
     )  # fmt: skip
-    projection.write(batch, keys, session)
+    _write_shown(batch, keys, session)
     _save_table(batch, keys.agents, session.agents)
     _save_table(batch, keys.tasks, session.tasks)
     _save_table(batch, keys.dependencies, session.dependencies)
@@ -138,3 +137,88 @@ def _check(values: Iterable[Any]) -> None:
             _check(value)
         elif isinstance(value, int) and abs(value) >= NUMBER_LIMIT:
             raise ValueError("a number beyond 18 digits")
+
+
+#: Members written by one ZADD: Lua passes at most some 8,000 arguments on.
+MEMBERS_MAX = 1_000
+
+LOCK_FIELDS = ("holder", "token", "since", "expires")
+
+
+def _remember_shown(session: Session, keys: SessionKeys) -> None:
+    """Note what the keys of a session that was just read show already."""
+    order = session.order
+    for claim in session.claims.records.values():
+        for resource in {*claim.writes, *claim.reads}:
+            session.shown[keys.queue(resource)] = _queue(session, resource)
+            if order.holders(resource):
+                session.shown[keys.lock(resource)] = {}
+    for name, barrier in session.barriers.records.items():
+        session.shown[keys.arrived(name)] = dict(barrier.arrived)
+
+
+def _write_shown(batch: Batch, keys: SessionKeys, session: Session) -> None:
+    """Add what has changed to a batch. Before the tables are written: it looks at their changes."""
+    for resource in sorted(session.order.changed):
+        _write_lock(batch, keys.lock(resource), session, resource)
+        _write_members(batch, keys.queue(resource), session, _queue(session, resource))
+    session.order.changed.clear()
+    for name in sorted(session.barriers.changed):
+        barrier = session.barriers.records[name]
+        batch.write("HSET", keys.barrier(name), _barrier(barrier))
+        _write_members(batch, keys.arrived(name), session, dict(barrier.arrived))
+
+
+def _write_lock(batch: Batch, key: str, session: Session, resource: str) -> None:
+    holders = session.order.holders(resource)
+    if not holders:
+        if session.shown.pop(key, None) is not None:
+            batch.write("HDEL", key, LOCK_FIELDS)
+        return
+    claims = [session.claims.records[claim_id] for claim_id in holders]
+    newest = claims[-1]
+    names = ", ".join(dict.fromkeys(claim.agent for claim in claims))
+    session.shown[key] = {}
+    batch.write(
+        "HSET",
+        key,
+        (
+            "holder", names,
+            "token", newest.token,
+            "since", newest.granted_ms,
+            "expires", newest.expires_ms,
+        ),
+    )  # fmt: skip
+
+
+def _write_members(batch: Batch, key: str, session: Session, now: dict[str, int]) -> None:
+    before = session.shown.get(key, {})
+    gone = [member for member in before if member not in now]
+    come = [(score, member) for member, score in now.items() if before.get(member) != score]
+    for start in range(0, len(gone), MEMBERS_MAX):
+        batch.write("ZREM", key, gone[start : start + MEMBERS_MAX])
+    for start in range(0, len(come), MEMBERS_MAX):
+        pairs = [part for pair in come[start : start + MEMBERS_MAX] for part in pair]
+        batch.write("ZADD", key, pairs)
+    if now:
+        session.shown[key] = now
+    else:
+        session.shown.pop(key, None)
+
+
+def _queue(session: Session, resource: str) -> dict[str, int]:
+    """Agent → score, for all who wait; the better one of who waits twice."""
+    members: dict[str, int] = {}
+    for place in session.order.queue(resource):
+        members.setdefault(place.agent, place.rank_ms)
+    return members
+
+
+def _barrier(barrier: Barrier) -> tuple[str | bytes | int, ...]:
+    return (
+        "generation", barrier.generation,
+        "leader", barrier.leader,
+        "members", _encode(barrier.members),
+        "deadline", barrier.deadline_ms,
+        "state", barrier.state.value,
+    )  # fmt: skip

@@ -12,11 +12,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from fabric.config.defaults import PARTITIONS
 from fabric.errors import FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.store.member import decoded
-from fabric.store.memory_server import MemoryServer
-from fabric.store.number import partitions
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
-from fabric.store.stream import check_entries, parse_id
+from fabric.store.value import check_entries, member_names, parse_id, partition_count
 
 
 class MemoryStore:
@@ -29,17 +27,17 @@ class MemoryStore:
         self,
         clock_ms: Callable[[], int],
         namespace: str = "fabric",
-        data: MemoryServer | None = None,
+        data: Keyspace | None = None,
     ) -> None:
         self.namespace = Namespace(namespace)
-        self.data = data or MemoryServer()
+        self.data = data or Keyspace()
         self._clock_ms = clock_ms
 
     async def partitions(self, default: int | None = None) -> int:
         """See WorkerStore."""
         key = self.namespace.meta
         stored = self.data.hash(key).setdefault(b"partitions", b"%d" % (default or PARTITIONS))
-        return partitions(key, stored)
+        return partition_count(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """See WorkerStore."""
@@ -135,7 +133,7 @@ class MemoryStore:
         first, beginning = after.encode(), prefix.encode()
         members = sorted(self.data.peek(key, "zset") or {})
         found = [name for name in members if name > first and name.startswith(beginning)]
-        return decoded(key, found[:count])
+        return member_names(key, found[:count])
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 from tests.chaos.deployment import AWAY, Deployment
 from tests.chaos.journal import now_ms
 from tests.chaos.post import PARTITIONS, PROBES

@@ -13,7 +13,7 @@ from fabric.ops.replay import rebuild
 from fabric.ops.why.explanation import why
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 from fabric.testing.store import MemoryStore
 
 PARTITION = Namespace().partition(0)

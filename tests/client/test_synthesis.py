@@ -10,7 +10,7 @@ import pytest
 
 from fabric.client import synthesis as reading
 from fabric.errors import NotFoundError, TamperedError
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
 from tests.support.folding import Folding, entry
@@ -42,7 +42,7 @@ def patched(folding: Folding, number: int) -> Any:
 class Moving(MemoryStore):
     """A store whose hash goes on to the next states, and back never, between two pages."""
 
-    def __init__(self, server: MemoryServer, move: Callable[[], None]) -> None:
+    def __init__(self, server: Keyspace, move: Callable[[], None]) -> None:
         super().__init__(lambda: 0, data=server)
         self._move = move
 
@@ -61,7 +61,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_reading_is_what_the_patches_make_at_every_revision(seed: int) -> None:
     folding, states = worked(seed)
-    server = MemoryServer()
+    server = Keyspace()
     for state in states:
         number = revision_of(state)
         put(server, folding, state, number)
@@ -75,7 +75,7 @@ async def test_a_reading_is_what_the_patches_make_at_every_revision(seed: int) -
 
 def moving(folding: Folding, states: States, start: int, stride: int) -> Moving:
     """A store at one of the states, which goes on by so many with each page."""
-    server, at = MemoryServer(), start
+    server, at = Keyspace(), start
 
     def move() -> None:
         nonlocal at
@@ -148,14 +148,14 @@ async def test_a_large_synthesis_is_read_from_a_server_while_it_grows(
 
 
 async def test_no_revision_yet_is_an_empty_synthesis() -> None:
-    read = await session(store_of(MemoryServer())).synthesis()
+    read = await session(store_of(Keyspace())).synthesis()
     assert (read.revision, read.document, read.is_final) == (0, {}, False)
     assert (read.findings, read.plain, read.agents, read.contradictions) == ({}, {}, {}, {})
 
 
 async def test_a_revision_that_is_not_there_yet_is_named() -> None:
     folding, states = worked(1)
-    server = MemoryServer()
+    server = Keyspace()
     last = len(folding.revisions)
     with pytest.raises(NotFoundError, match="no revision 1 of demo: there is none yet"):
         await session(store_of(server)).synthesis(revision=1)
@@ -168,7 +168,7 @@ async def test_revisions_that_somebody_has_trimmed_away_are_missed_only_where_th
     None
 ):
     folding, states = worked(1)
-    server, last = MemoryServer(), len(folding.revisions)
+    server, last = Keyspace(), len(folding.revisions)
     put(server, folding, states[-1], last)
     server.stream(KEYS.revisions).delete({(number, 0) for number in range(1, last - 1)})
     looking = session(store_of(server))
@@ -198,7 +198,7 @@ async def test_revisions_that_somebody_has_trimmed_away_are_missed_only_where_th
 )
 async def test_a_foreign_field_is_an_error_that_names_the_key(field: bytes, value: bytes) -> None:
     folding, states = worked(1)
-    server = MemoryServer()
+    server = Keyspace()
     put(server, folding, states[-1], len(folding.revisions))
     server.hash(KEYS.synthesis)[field] = value
     with pytest.raises(TamperedError, match=re.escape(KEYS.synthesis)):

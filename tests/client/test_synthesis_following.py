@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fabric.errors import TamperedError, WaitTimeoutError
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.redis import RedisStore
 from tests.support.folding import Folding, entry
 from tests.support.servers import RunningServer
@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 async def test_a_foreign_revision_is_an_error_that_names_the_key() -> None:
-    server = MemoryServer()
+    server = Keyspace()
     server.stream(KEYS.revisions).append(b"1-0", [b"by", b"hand"], 0)
     with pytest.raises(TamperedError, match=re.escape(KEYS.revisions)):
         [one async for one in session(store_of(server)).revisions(follow=False)]
@@ -33,7 +33,7 @@ def spoken(*ends: str) -> Folding:
 
 
 async def test_revisions_come_with_their_patches_and_causes() -> None:
-    folding, server = spoken("A"), MemoryServer()
+    folding, server = spoken("A"), Keyspace()
     put(server, folding, folding.hash, 2)
     first, second = [one async for one in session(store_of(server)).revisions(follow=False)]
     assert (first.number, first.causes, first.is_final) == (1, ["1-0", "2-0"], False)
@@ -44,7 +44,7 @@ async def test_revisions_come_with_their_patches_and_causes() -> None:
 
 
 async def test_following_ends_after_a_final_revision_and_can_be_taken_up_again() -> None:
-    folding, server = spoken("A", "B"), MemoryServer()
+    folding, server = spoken("A", "B"), Keyspace()
     store = store_of(server)
     put(server, folding, folding.hash, 1)
     seen: list[tuple[int, bool]] = []
@@ -72,7 +72,7 @@ async def test_following_ends_after_a_final_revision_and_can_be_taken_up_again()
 
 
 async def test_the_final_synthesis_is_waited_for() -> None:
-    folding, server = spoken("A", "B"), MemoryServer()
+    folding, server = spoken("A", "B"), Keyspace()
     early = spoken("A")
     put(server, folding, early.hash, 2)
     waiting = asyncio.create_task(session(store_of(server)).until_final(timeout=20))
@@ -94,7 +94,7 @@ async def test_the_final_synthesis_is_waited_for() -> None:
     ],
 )
 async def test_a_wait_that_ends_says_who_has_not_ended(folding: Folding, words: str) -> None:
-    server = MemoryServer()
+    server = Keyspace()
     put(server, folding, folding.hash, len(folding.revisions))
     with pytest.raises(WaitTimeoutError, match=f"waited 0.01 s for the synthesis of demo.*{words}"):
         await session(store_of(server)).until_final(timeout=0.01)

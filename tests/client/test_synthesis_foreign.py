@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fabric.errors import TamperedError
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.view.amendment import amendments
 from fabric.view.outline import outline
 from fabric.wire.document import Synthesis
@@ -26,7 +26,7 @@ GROWING = [{"op": "copy", "from": "", "path": f"/findings/{n}"} for n in range(4
 )
 async def test_a_field_that_cannot_be_shown_is_named(field: bytes, value: bytes) -> None:
     folding, states = worked(1)
-    server = MemoryServer()
+    server = Keyspace()
     put(server, folding, states[-1], len(folding.revisions))
     server.hash(KEYS.synthesis)[field] = value
     with pytest.raises(TamperedError, match=re.escape(KEYS.synthesis)):
@@ -51,7 +51,7 @@ async def test_a_field_that_cannot_be_shown_is_named(field: bytes, value: bytes)
 async def test_a_patch_that_is_not_ours_is_named(patch: object) -> None:
     """One that copies the document into itself again and again would take all the memory."""
     folding, states = worked(1)
-    server = MemoryServer()
+    server = Keyspace()
     put(server, folding, states[-1], len(folding.revisions))
     last = len(folding.revisions) + 1
     fields = [b"patch", msgspec.json.encode(patch), b"causes", b"", b"ms", b"1", b"final", b"0"]

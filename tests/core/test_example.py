@@ -11,7 +11,7 @@ from fabric.core.session import Session
 from fabric.core.signal import Signal
 from fabric.core.step import step
 from fabric.store.keys import Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 from fabric.view.grouping import merge
 from fabric.view.row import Row
@@ -28,7 +28,7 @@ KEYS = Namespace().partition(0).session("demo")
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, list[bytes]]]:
     """The log that an orchestrator writes of the scenario."""
-    batch, server = Batch(), MemoryServer()
+    batch, server = Batch(), Keyspace()
 
     def noted(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decision:
         decision = step(session, signal, rules, now_ms)

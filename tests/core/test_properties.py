@@ -18,7 +18,7 @@ from fabric.core.rules import Rules
 from fabric.core.signal import Signal, SignalType
 from fabric.store import state
 from fabric.store.keys import Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 from tests.support.effort import examples
 from tests.support.invariant import check
@@ -127,7 +127,7 @@ def test_nobody_waits_unknowing_for_what_nobody_makes(history: History) -> None:
 def test_a_restored_session_decides_as_the_one_it_was_saved_from(
     history: History, rules: Rules, data: st.DataObject
 ) -> None:
-    server = MemoryServer()
+    server = Keyspace()
 
     whole, other = Play(rules=rules), Play(rules=rules)
 

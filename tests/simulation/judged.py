@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabric.store.keys import ORCHESTRATORS
+from fabric.store.keyspace import Stream
 from fabric.store.port import BEGINNING, Batch, Held, Lease
-from fabric.store.stream import Stream, parse_id
+from fabric.store.value import parse_id
 from fabric.testing.store import MemoryStore
 from tests.simulation.judge import Commit, Judge
 from tests.simulation.server import SimulatedServer

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from fabric.errors import FabricError, UnavailableError, UnreachableError
 from fabric.store.keys import Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace, Stream
 from fabric.store.port import BEGINNING, Entry
 from fabric.store.redis import TAKE_OVERS_MAX
-from fabric.store.stream import Stream, parse_id
+from fabric.store.value import parse_id
 from tests.simulation.timeline import Timeline
 
 #: The server's time when a run begins, ms: 2025-12-30T19:30:00Z, the moment in the seeds.
@@ -27,7 +27,7 @@ class Reader:
     fail: Callable[[FabricError], None]
 
 
-class SimulatedServer(MemoryServer):
+class SimulatedServer(Keyspace):
     """What a server holds and how it fares. `skew_ms`: its clock was set."""
 
     def __init__(self, timeline: Timeline) -> None:

@@ -7,7 +7,7 @@ goes through the other methods.
 import itertools
 from typing import Any, Protocol
 
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch, ClientStore, Entry, Lease, WorkerStore
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
@@ -75,7 +75,7 @@ class MemoryBackend:
     """A server in memory; its clock moves only when told."""
 
     def __init__(self) -> None:
-        self.server = MemoryServer()
+        self.server = Keyspace()
         self.clock_ms = 1_767_123_000_000
 
     def open(self, namespace: str = "fabric") -> MemoryStore:

@@ -76,7 +76,7 @@ def test_a_server() -> None:
     ],
 )
 def test_a_url_that_cannot_be_read(url: str) -> None:
-    from fabric.store.route import Route
+    from fabric.store.channels import Route
 
     with pytest.raises(ConfigError) as caught:
         Route(url, "x")

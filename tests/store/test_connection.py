@@ -3,7 +3,7 @@
 import pytest
 
 from fabric.errors import ConfigError
-from fabric.store.route import Route
+from fabric.store.channels import Route
 
 
 @pytest.mark.parametrize(

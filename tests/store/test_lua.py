@@ -11,11 +11,11 @@ import pytest
 
 from fabric.errors import ServerError
 from fabric.store import scripts
+from fabric.store.channels import Route
 from fabric.store.connection import Channel
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch, Lease
 from fabric.store.redis import RedisStore
-from fabric.store.route import Route
 from tests.store.backend import LONG_MS, RedisBackend, commit, hold
 from tests.store.lua import REPLY, body, calls, header
 

@@ -6,7 +6,7 @@ from fabric.config.defaults import PARTITIONS_MAX
 from fabric.doctor.shape import NAMESPACE_KINDS, SESSION_KINDS
 from fabric.errors import TamperedError
 from fabric.store.keys import Namespace
-from fabric.store.number import NUMBER_LIMIT, whole
+from fabric.store.value import NUMBER_LIMIT, whole_number
 from fabric.testing.store import MemoryStore
 
 
@@ -22,7 +22,7 @@ from fabric.testing.store import MemoryStore
     ],
 )
 def test_a_whole_number_of_ours(value: bytes | None, number: int | None) -> None:
-    assert whole(value) == number
+    assert whole_number(value) == number
 
 
 @pytest.mark.parametrize("value", [b"0", b"%d" % (PARTITIONS_MAX + 1), b"9" * 5_000, b"x"])

@@ -13,9 +13,9 @@ from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
 from fabric.core.step import step
-from fabric.store import projection, state
+from fabric.store import state
 from fabric.store.keys import Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch, Lease
 from tests.store.backend import Backend, Store, commit, hold
 from tests.support.effort import examples
@@ -153,7 +153,7 @@ async def test_readers_share_a_lock(backend: Backend) -> None:
 @pytest.mark.slow
 async def test_a_queue_of_very_many(backend: Backend) -> None:
     """They are written, and taken out, in portions."""
-    assert CROWD > 2 * projection.MEMBERS_MAX
+    assert CROWD > 2 * state.MEMBERS_MAX
     at = await kept(backend)
     crowd = [f"W{number:04}" for number in range(CROWD)]
     await at.say(wants("A", "a.py"), *(wants(name, "a.py") for name in crowd))
@@ -218,7 +218,7 @@ async def test_a_session_read_again_goes_on_with_the_same_keys(backend: Backend)
     assert not [key for key in await backend.dump() if ":lock:" in key or ":queue:" in key]
 
 
-def expected(server: MemoryServer) -> dict[str, Any]:
+def expected(server: Keyspace) -> dict[str, Any]:
     """What the keys are to show, from nothing but the claims and barriers as they are stored."""
     made: dict[str, Any] = {}
     claims = [json.loads(value) for value in server.hash(KEYS.claims).values()]
@@ -251,7 +251,7 @@ def expected(server: MemoryServer) -> dict[str, Any]:
     return made
 
 
-def found(server: MemoryServer) -> dict[str, Any]:
+def found(server: Keyspace) -> dict[str, Any]:
     """What the keys show."""
     kinds = tuple(of("") for of in (KEYS.lock, KEYS.queue, KEYS.barrier, KEYS.arrived))
     shown: dict[str, Any] = {}
@@ -277,7 +277,7 @@ def _plain(value: bytes | int) -> str | int:
 def test_whatever_happens_the_keys_say_what_the_records_say(
     commits: list[tuple[list[tuple[Signal, int]], bool]], rules: Rules
 ) -> None:
-    play, server = Play(rules=rules), MemoryServer()
+    play, server = Play(rules=rules), Keyspace()
     for history, is_restarted in commits:
         for one, wait_ms in history:
             play.pass_time(wait_ms)

@@ -23,7 +23,7 @@ from fabric.core.session import Session
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 
 KEYS = Namespace().partition(0).session("s")
@@ -60,7 +60,7 @@ def full() -> Session:
     return session
 
 
-def saved(session: Session, server: MemoryServer) -> list[dict[bytes, bytes]]:
+def saved(session: Session, server: Keyspace) -> list[dict[bytes, bytes]]:
     batch = Batch()
     state.save(batch, KEYS, session)
     server.apply(batch, 0)
@@ -68,7 +68,7 @@ def saved(session: Session, server: MemoryServer) -> list[dict[bytes, bytes]]:
 
 
 def test_a_session_comes_back_as_it_was() -> None:
-    found = state.restore("s", KEYS, saved(full(), MemoryServer()))
+    found = state.restore("s", KEYS, saved(full(), Keyspace()))
     expected = full()
     for field in ("log", "clock_ms", "opened_ms", "token", "rules"):
         assert getattr(found, field) == getattr(expected, field)
@@ -90,16 +90,16 @@ def test_a_session_comes_back_as_it_was() -> None:
 
 def test_saved_again_it_is_the_same_bytes() -> None:
     """However often a record is read and written: 50 stays 50, and not 50.0."""
-    first = saved(full(), MemoryServer())
+    first = saved(full(), Keyspace())
     again = state.restore("s", KEYS, first)
     tables = (again.agents, again.tasks, again.dependencies)
     for table in (*tables, again.claims, again.barriers, again.escalations):
         table.changed |= set(table.records)
-    assert saved(again, MemoryServer()) == first
+    assert saved(again, Keyspace()) == first
 
 
 def test_only_what_has_changed_is_written() -> None:
-    session, server = full(), MemoryServer()
+    session, server = full(), Keyspace()
     saved(session, server)
     batch = Batch()
     state.save(batch, KEYS, session)
@@ -115,7 +115,7 @@ def test_only_what_has_changed_is_written() -> None:
 
 
 def test_what_redis_cli_shows_is_json() -> None:
-    agents = saved(full(), MemoryServer())[1]
+    agents = saved(full(), Keyspace())[1]
     assert json.loads(agents[b"whole"]) == {"status": "active", "incarnation": 1, "percent": 50}
 
 

@@ -8,7 +8,7 @@ import msgspec
 from fabric.client.session import Session
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.store.keys import Namespace, SessionKeys
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import ClientStore
 from fabric.testing.store import MemoryStore
 from tests.support.folding import Folding, entry
@@ -46,7 +46,7 @@ def worked(seed: int, batches: int = 12) -> tuple[Folding, States]:
     return folding, states
 
 
-def put(server: MemoryServer, folding: Folding, state: dict[str, bytes], upto: int) -> None:
+def put(server: Keyspace, folding: Folding, state: dict[str, bytes], upto: int) -> None:
     """Make a server in memory hold a state of the hash, and the revisions up to a number."""
     stored = server.hash(KEYS.synthesis)
     stored.clear()
@@ -71,7 +71,7 @@ def session(store: ClientStore) -> Session:
     return Session(store, KEYS)
 
 
-def store_of(server: MemoryServer) -> MemoryStore:
+def store_of(server: Keyspace) -> MemoryStore:
     return MemoryStore(lambda: 0, data=server)
 
 

@@ -52,7 +52,7 @@ async def later(document):
     note(document)
     return "later"
 
-def whole(document):
+def whole_number(document):
     note(document)
     return document
 

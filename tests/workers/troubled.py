@@ -11,7 +11,7 @@ from typing import Any
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch, Entry, Held, Lease, WorkerStore
 from fabric.testing.store import MemoryStore
 from tests.support.in_process import settings
@@ -37,7 +37,7 @@ class Trouble:
 class TroubledStore(MemoryStore):
     """A memory store whose calls can be made to fail or to wait."""
 
-    def __init__(self, data: MemoryServer | None = None) -> None:
+    def __init__(self, data: Keyspace | None = None) -> None:
         super().__init__(now_ms, data=data)
         self._troubles: dict[str, list[Trouble]] = defaultdict(list)
         #: Commits wait until it is set.

@@ -15,7 +15,7 @@ from fabric.core.record import ENDED, AgentStatus, Claim, Escalation
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.ops.why.chronicle import GRANT, Chronicle, Fact
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 from fabric.view.row import listed
 from fabric.view.timeline import clock
 

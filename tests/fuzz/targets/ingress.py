@@ -12,7 +12,7 @@ from fabric.core.step import fire
 from fabric.errors import SignalError
 from fabric.store import state
 from fabric.store.keys import Namespace
-from fabric.store.memory_server import MemoryServer
+from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 from fabric.wire import record
 from fabric.wire.entry import decode
@@ -89,7 +89,7 @@ def _happen(play: Play, flat: list[bytes]) -> None:
 def _keep(play: Play) -> None:
     """Write the session down and read it again: nothing may be lost."""
     keys = Namespace().partition(0).session("s")
-    batch, server = Batch(), MemoryServer()
+    batch, server = Batch(), Keyspace()
     state.save(batch, keys, play.session)
     server.apply(batch, play.now_ms)
     restored = state.restore("s", keys, [server.hash(key) for key in state.hashes(keys)])

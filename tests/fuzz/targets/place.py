@@ -12,7 +12,7 @@ from fabric.client.mailbox import parse_cursor
 from fabric.errors import CallerError, NotFoundError
 from fabric.ops.dead import DeadLetters
 from fabric.ops.replay import until
-from fabric.store.stream import SEQUENCE_MAX
+from fabric.store.value import SEQUENCE_MAX
 from fabric.testing.store import MemoryStore
 from tests.fuzz.word import NASTY
 from tests.support.immediate import done

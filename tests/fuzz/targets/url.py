@@ -5,7 +5,7 @@ from __future__ import annotations
 from fabric.cli.keys import redis_cli
 from fabric.errors import ConfigError
 from fabric.store.address import parts
-from fabric.store.route import Route
+from fabric.store.channels import Route
 from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 from tests.simulation.judge.judge import Violation
 
 #: A message: its id, its cause and its type.

@@ -8,7 +8,7 @@ from fabric.errors import FabricError
 from fabric.ops.comparison import Comparison
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, SessionKeys
 from fabric.store.port import BEGINNING
-from fabric.store.stream import parse_id
+from fabric.store.value import parse_id
 from fabric.testing.store import MemoryStore
 from tests.simulation.judge.judge import NAMESPACE, Violation
 

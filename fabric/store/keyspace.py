@@ -3,16 +3,81 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 from fabric.errors import ServerError, TamperedError
-from fabric.store.port import Batch
-from fabric.store.stream import Stream
+from fabric.store.port import Batch, Entry
+from fabric.store.value import SEQUENCE_MAX, Id, parse_id
+
+
+class Stream:
+    """Entries by rising id. `groups` maps a consumer group to its position."""
+
+    def __init__(self) -> None:
+        self.ids: list[Id] = []
+        self.fields: list[list[bytes]] = []
+        self.last: Id = (0, 0)
+        self.groups: dict[str, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def append(self, entry_id: bytes, fields: list[bytes], now_ms: int) -> bytes:
+        """Add an entry; an id that cannot be the next one is replaced, as `commit.lua` does."""
+        try:
+            wanted = None if entry_id == b"*" else parse_id(entry_id)
+        except ValueError:
+            wanted = None
+        if wanted is None or wanted <= self.last:
+            wanted = max((now_ms, 0), (self.last[0], self.last[1] + 1))
+        self.last = wanted
+        self.ids.append(wanted)
+        self.fields.append(fields)
+        return b"%d-%d" % wanted
+
+    def after(self, entry_id: Id, count: int) -> list[Entry]:
+        """Return up to `count` entries above an id."""
+        start = bisect_right(self.ids, entry_id)
+        return self._slice(start, start + count)
+
+    def between(self, first: bytes, last: bytes) -> list[Entry]:
+        """Return a range, with the bounds of XRANGE."""
+        start = 0
+        if first != b"-":
+            find = bisect_right if first.startswith(b"(") else bisect_left
+            start = find(self.ids, parse_id(first.lstrip(b"(")))
+        stop = len(self.ids)
+        if last != b"+":
+            find = bisect_left if last.startswith(b"(") else bisect_right
+            stop = find(self.ids, parse_id(last.lstrip(b"("), SEQUENCE_MAX))
+        return self._slice(start, stop)
+
+    def trim(self, upto: Id) -> None:
+        """Remove the entries up to and with an id."""
+        stop = bisect_right(self.ids, upto)
+        del self.ids[:stop]
+        del self.fields[:stop]
+
+    def delete(self, ids: set[Id]) -> int:
+        """Remove entries; return how many there were."""
+        kept = [(i, f) for i, f in zip(self.ids, self.fields, strict=True) if i not in ids]
+        removed = len(self.ids) - len(kept)
+        self.ids = [i for i, _ in kept]
+        self.fields = [f for _, f in kept]
+        return removed
+
+    def _slice(self, start: int, stop: int) -> list[Entry]:
+        return [
+            (b"%d-%d" % self.ids[position], list(self.fields[position]))
+            for position in range(start, min(stop, len(self.ids)))
+        ]
+
 
 _KINDS: dict[str, type] = {"stream": Stream, "hash": dict, "zset": dict, "string": bytes}
 
 
-class MemoryServer:
+class Keyspace:
     """Keys and their values, as a server would hold them."""
 
     def __init__(self) -> None:

@@ -1,0 +1,91 @@
+"""Values that anybody can write to the server: stream ids, whole numbers, names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from fabric.config.defaults import PARTITIONS_MAX
+from fabric.core.limits import ENTRY_FIELDS_MAX
+from fabric.errors import CallerError, TamperedError
+
+Id = tuple[int, int]
+
+
+#: Highest sequence number within a millisecond, and highest time.
+SEQUENCE_MAX = 2**64 - 1
+
+#: Bytes of an id: two numbers of 64 bits, and zeros that somebody has put before them.
+_ID_MAX = 60
+
+
+def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
+    """Read `ms-seq`, or `ms` alone. Raises ValueError when no server would take it for an id."""
+    milliseconds, dash, sequence = entry_id.partition(b"-")
+    if not milliseconds.isdigit() or (dash and not sequence.isdigit()) or len(entry_id) > _ID_MAX:
+        raise ValueError("no id of an entry")
+    found = int(milliseconds), int(sequence or sequence_default)
+    if max(found) > SEQUENCE_MAX:
+        raise ValueError("an id beyond 64 bits")
+    return found
+
+
+def check_entries(entries: Sequence[Sequence[bytes]]) -> None:
+    """Refuse what a script would fail on with half of it done. Raises CallerError."""
+    for entry in entries:
+        if not 0 < len(entry) <= 2 * ENTRY_FIELDS_MAX or len(entry) % 2:
+            raise CallerError(
+                f"an entry of {len(entry)} names and values: it needs pairs of them, "
+                f"1 to {ENTRY_FIELDS_MAX}"
+            )
+
+
+def successor(entry_id: bytes) -> bytes:
+    """Return the smallest stream id after the given one; the last one there is follows itself."""
+    milliseconds, sequence = parse_id(entry_id)
+    if sequence < SEQUENCE_MAX:
+        return b"%d-%d" % (milliseconds, sequence + 1)
+    return b"%d-0" % (milliseconds + 1) if milliseconds < SEQUENCE_MAX else entry_id
+
+
+#: No number of ours comes near it: times in ms have 13 digits, with the worth of a priority 17.
+#: Beyond a float's range the server fails on it as a score, in the middle of a commit.
+NUMBER_LIMIT: Final = 10**18
+
+#: Digits of such a number, with zeros that somebody has put before it.
+_DIGITS_MAX = 40
+
+#: Bytes of what is none that are told.
+_SHOWN_BYTES_MAX = 40
+
+
+def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:
+    """Return the whole number below a limit that a field holds; None when it holds none."""
+    if not value or not value.isdigit() or len(value) > _DIGITS_MAX:
+        return None
+    number = int(value)
+    return number if number < limit else None
+
+
+def partition_count(key: str, value: bytes) -> int:
+    """Return the number of partitions that a namespace's key holds. Raises TamperedError."""
+    number = whole_number(value, PARTITIONS_MAX + 1)
+    if not number:
+        found = f"hash with partitions={value[:_SHOWN_BYTES_MAX]!r}"
+        raise TamperedError(key, found, f"whole number up to {PARTITIONS_MAX} there")
+    return number
+
+
+def member_names(key: str, members: Iterable[bytes]) -> list[str]:
+    """Return members as text. Raises TamperedError when one is none: the fabric writes names."""
+    try:
+        return [member.decode() for member in members]
+    except UnicodeDecodeError:
+        raise TamperedError(key, "zset with a member that is no text", "zset of names") from None
+
+
+def member_range(prefix: bytes, after: bytes) -> tuple[bytes, bytes]:
+    """Return the range, for ZRANGEBYLEX, of what begins with a prefix and comes after a name."""
+    first = b"(" + after if after and after >= prefix else b"[" + prefix if prefix else b"-"
+    # No text has this byte.
+    return first, b"(" + prefix + b"\xff" if prefix else b"+"
