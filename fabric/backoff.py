@@ -1,57 +1,136 @@
-"""What a worker does while the server is away: wait longer each time, and raise an alarm once."""
+"""Retries: pauses that grow with full jitter, and one alarm for as long as the trouble lasts.
+
+Workers and agents both use it. Thousands of them lose a server in the same moment; without jitter
+they would all come back in the same moment too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
-from fabric.errors import FabricError
+from fabric.errors import FabricError, UnavailableError, UnreachableError
 
-logger = logging.getLogger("fabric.alarm")
+T = TypeVar("T")
 
-#: First and longest pause, ms. A server that restarts is back within a second or so; one that is
-#: down for long is asked every few seconds.
+_alarm_logger = logging.getLogger("fabric.alarm")
+_agent_logger = logging.getLogger("fabric.agent")
+
+#: Ceilings of the first and of the longest pause, ms. A server that restarts is back within about a
+#: second; one that is down for long is asked every few seconds.
 FIRST_MS = 50
 LONGEST_MS = 5_000
 
 #: The alarm is repeated while the trouble lasts, so that a log that rotates still shows it, ms.
 REMIND_MS = 30_000
 
+#: The longest ceiling of a reader who waits for nothing else, ms.
+_READ_LONGEST_MS = 1_000
+
+#: Doublings after which the ceiling is the longest pause in any case.
+_DOUBLINGS_MAX = 16
+
 
 class Backoff:
-    """Pauses after failures of one thing, named for the alarm."""
+    """The pauses before each new try: exponential, with full jitter.
 
-    def __init__(self, subject: str) -> None:
+    Each pause is drawn evenly from 0 to a ceiling, which doubles up to `longest_ms`. `uniform`
+    replaces `random.uniform`: a test passes its own.
+    """
+
+    def __init__(
+        self,
+        first_ms: int = FIRST_MS,
+        longest_ms: int = LONGEST_MS,
+        *,
+        uniform: Callable[[float, float], float] | None = None,
+    ) -> None:
+        self._first_ms = first_ms
+        self._longest_ms = longest_ms
+        self._uniform = uniform or random.uniform
+        self._tries = 0
+
+    def next_s(self) -> float:
+        """Return the next pause in seconds, and double the ceiling for the one after it."""
+        ceiling_ms = min(self._longest_ms, self._first_ms * 2 ** min(self._tries, _DOUBLINGS_MAX))
+        self._tries += 1
+        return self._uniform(0, ceiling_ms) / 1000
+
+    def reset(self) -> None:
+        """Begin again with the first ceiling."""
+        self._tries = 0
+
+
+class Outage:
+    """One thing that may fail for a while: waits before each new try, and reports the trouble.
+
+    The trouble is logged once, then every 30 seconds while it lasts: as an alarm (error level,
+    logger `fabric.alarm`), or with `is_alarm` false as a warning of the logger `fabric.agent`.
+    """
+
+    def __init__(
+        self, subject: str, *, is_alarm: bool = True, backoff: Backoff | None = None
+    ) -> None:
         self._subject = subject
+        self._is_alarm = is_alarm
+        self._backoff = backoff or Backoff()
         self._failures = 0
-        #: Failures since the server last answered: the pause grows with them.
-        self._streak = 0
-        self._alarm_ms = 0
+        self._reported_ms: int | None = None
 
-    async def failed(self, error: FabricError, stop: asyncio.Event) -> None:
-        """Wait before the next try, at most until told to stop."""
-        ceiling_ms = min(LONGEST_MS, FIRST_MS * 2 ** min(self._streak, 16))
+    async def failed(self, error: FabricError, stop: asyncio.Event | None = None) -> None:
+        """Report the failure if a report is due; wait before the next try, or until `stop`."""
         self._failures += 1
-        self._streak += 1
         now_ms = int(asyncio.get_running_loop().time() * 1000)
-        if not self._alarm_ms or now_ms - self._alarm_ms >= REMIND_MS:
-            self._alarm_ms = now_ms
-            logger.error("ALARM %s: %s: %s; trying again", self._subject, error.code, error)
-        # Full jitter: replicas that lost the server together do not come back together.
-        pause_ms = random.uniform(ceiling_ms / 2, ceiling_ms)  # spreads retries, guards nothing
+        if self._reported_ms is None or now_ms - self._reported_ms >= REMIND_MS:
+            self._reported_ms = now_ms
+            self._report(error)
+        pause_s = self._backoff.next_s()
+        if stop is None:
+            await asyncio.sleep(pause_s)
+            return
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause_ms / 1000):
+            async with asyncio.timeout(pause_s):
                 await stop.wait()
 
     def answered(self) -> None:
-        """Note that the server is there: the next pause is a short one, the alarm stands."""
-        self._streak = 0
+        """Note that the server answers again: the next pause is short, the alarm stands."""
+        self._backoff.reset()
 
     def worked(self) -> None:
-        """Note that it works again."""
-        if self._alarm_ms:
-            logger.warning("%s: works again after %d failures", self._subject, self._failures)
-        self._failures = self._streak = 0
-        self._alarm_ms = 0
+        """Note that it works again, and say so if the trouble was reported."""
+        if self._reported_ms is not None:
+            self._logger.warning("%s: works again after %d failures", self._subject, self._failures)
+        self._backoff.reset()
+        self._failures, self._reported_ms = 0, None
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return _alarm_logger if self._is_alarm else _agent_logger
+
+    def _report(self, error: FabricError) -> None:
+        if self._is_alarm:
+            text = "ALARM %s: %s: %s; trying again"
+            _alarm_logger.error(text, self._subject, error.code, error)
+        else:
+            _agent_logger.warning("%s: %s; trying again", self._subject, error)
+
+
+async def retry(read: Callable[[], Awaitable[T]]) -> T:
+    """Return what `read` returns, after as many tries as it takes until the server answers.
+
+    Only for reading: `read` may run many times. Raises every error other than UnreachableError and
+    UnavailableError at once.
+    """
+    outage = Outage("reading", is_alarm=False, backoff=Backoff(longest_ms=_READ_LONGEST_MS))
+    while True:
+        try:
+            found = await read()
+        except (UnreachableError, UnavailableError) as error:
+            await outage.failed(error)
+        else:
+            outage.worked()
+            return found

@@ -11,7 +11,7 @@ import socket
 import sys
 
 from fabric import doctor as inspect
-from fabric.backoff import Backoff
+from fabric.backoff import Outage
 from fabric.config import rulebook
 from fabric.config.settings import Settings
 from fabric.core.rules import Rules
@@ -91,14 +91,14 @@ async def _work(
     stop: asyncio.Event,
 ) -> None:
     """Serve until told to stop, once there is a server and it may be used."""
-    backoff = Backoff(f"{worker} {replica}")
+    outage = Outage(f"{worker} {replica}")
     while not stop.is_set():
         try:
             await inspect.admit(store)
         except (UnreachableError, UnavailableError) as error:
-            await backoff.failed(error, stop)
+            await outage.failed(error, stop)
             continue
-        backoff.worked()
+        outage.worked()
         logger.info("%s %s: serving namespace %s", worker, replica, settings.namespace)
         await Replica(store, GROUPS[worker], handler, settings, replica).run(stop)
         return

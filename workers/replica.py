@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
-from fabric.backoff import Backoff
+from fabric.backoff import Outage
 from fabric.config.settings import Settings
 from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
 from fabric.store.port import Held, WorkerStore
@@ -63,7 +63,7 @@ class Replica:
         Cancelled, it ends at once: the leases run out by themselves. Raises NotAllowedError when
         the server does not let it in; when that happens later, it waits to be let in again.
         """
-        backoff = Backoff(f"{self._group} {self.name}")
+        outage = Outage(f"{self._group} {self.name}")
         partitions = 0
         pause_ms = self._settings.lease_ms // BEATS_PER_LEASE
         try:
@@ -77,9 +77,9 @@ class Replica:
                 except (ServerError, NotAllowedError) as error:
                     if isinstance(error, NotAllowedError) and not partitions:
                         raise
-                    await backoff.failed(error, stop)
+                    await outage.failed(error, stop)
                     continue
-                backoff.worked()
+                outage.worked()
                 self._take_share(share(self.name, partitions, live))
                 await _wait(stop, pause_ms)
         except asyncio.CancelledError:
@@ -122,7 +122,7 @@ class Replica:
 
     async def _serve(self, partition: int, stop: asyncio.Event) -> None:
         """Hold one partition whenever it can be had, whatever goes wrong meanwhile."""
-        backoff = Backoff(f"{self._group} {self.name} partition {partition}")
+        outage = Outage(f"{self._group} {self.name} partition {partition}")
         handler = self._make(self._store, partition)
         while not stop.is_set():
             handler.forget()
@@ -143,15 +143,15 @@ class Replica:
                     partition, self.name, taken.epoch, taken.committed.decode(),
                 )  # fmt: skip
                 await self._work(HeldLease(self._store, taken, self._settings.lease_ms), handler,
-                                 stop, backoff)  # fmt: skip
+                                 stop, outage)  # fmt: skip
             except FencedError as error:
                 logger.warning("partition %d: %s", partition, error)
             except (ServerError, NotAllowedError) as error:
                 if is_taken and isinstance(error, UnreachableError):
                     # The server was there a moment ago: it is one of our connections that has not
                     # outlived an outage, and the others may have to be found out one by one.
-                    backoff.answered()
-                await backoff.failed(error, stop)
+                    outage.answered()
+                await outage.failed(error, stop)
             except Exception:
                 # A defect must not end the daemon: what was under way is void, the log has it.
                 logger.exception("partition %d: internal error", partition)
@@ -160,11 +160,11 @@ class Replica:
         handler.forget()
 
     async def _work(
-        self, held: HeldLease, handler: Handler, stop: asyncio.Event, backoff: Backoff
+        self, held: HeldLease, handler: Handler, stop: asyncio.Event, outage: Outage
     ) -> None:
         keeping = asyncio.create_task(held.keep())
         try:
-            await Loop(held, handler, self._settings, backoff.worked).run(stop)
+            await Loop(held, handler, self._settings, outage.worked).run(stop)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
+from fabric.backoff import retry
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import on_target
 from fabric.cli.output import json_line, print_json, print_lines
-from fabric.client.outage import outlast
 from fabric.client.revision import Revision, apply
 from fabric.client.session import Session
 from fabric.view.amendment import amendments
@@ -103,7 +103,7 @@ async def _print(session: Session, number: int | None, form: Form) -> None:
 
 
 async def _follow_documents(session: Session, number: int | None) -> None:
-    synthesis = await outlast(lambda: session.synthesis(revision=number))
+    synthesis = await retry(lambda: session.synthesis(revision=number))
     document: Any = synthesis.document
     if synthesis.revision:
         print_lines([json_line(document)])

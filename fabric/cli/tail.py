@@ -7,11 +7,11 @@ from contextlib import suppress
 import click
 import msgspec
 
+from fabric.backoff import retry
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.inbox import since_option
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, print_lines
-from fabric.client.outage import outlast
 from fabric.client.session import PAGE, Session
 from fabric.ops.log import pages
 from fabric.store.keys import SessionKeys
@@ -87,7 +87,7 @@ async def _is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> 
     if len(page) < PAGE:
         return True
     place = {keys.log: page[-1][0]}
-    return not (await outlast(lambda: store.read_streams(place, 1, 0))).get(keys.log)
+    return not (await retry(lambda: store.read_streams(place, 1, 0))).get(keys.log)
 
 
 async def _timeline(

@@ -102,11 +102,11 @@ class Agent:
 
     async def __aenter__(self) -> Agent:
         """Begin a new incarnation: STARTED, with what was declared."""
-        incarnation = await self._emitter.insist(
+        incarnation = await self._emitter.retry(
             lambda: self._store.enroll(self._partition, self._keys.name, self.name)
         )
         self._prepare(incarnation)
-        await self._emitter.insist(self._mailbox.restore)
+        await self._emitter.retry(self._mailbox.restore)
         self._voice.begin(incarnation)
         await self.emit(SignalType.STARTED, self._declared)
         self._in_background(self._mailbox.run())

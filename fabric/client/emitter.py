@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
+from fabric.backoff import Backoff
 from fabric.errors import OverloadedError, UnavailableError, UnreachableError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import ClientStore
 
 T = TypeVar("T")
 
-#: First and longest pause before a signal is sent again, s.
-RETRY_FIRST_S = 0.02
-RETRY_LONGEST_S = 1.0
+#: Ceilings of the first and of the longest pause before a signal is sent again, ms.
+RETRY_FIRST_MS = 20
+RETRY_LONGEST_MS = 1_000
 
 
 class WhenFull(StrEnum):
@@ -60,20 +61,21 @@ class Emitter:
         when they have, but on too few replicas. Raises OverloadedError when the ingress is full, at
         once or after the time limit, as chosen.
         """
-        return await self.insist(
+        return await self.retry(
             lambda: self._store.emit(self._partition, entries, self._ingress_max, group),
             repeatable=numbered,
         )
 
-    async def insist(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+    async def retry(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Make a call until it works, for at most the time limit; then raise its error.
 
         One that is not `repeatable` is not made again when it may have taken effect.
         """
-        pause_s = RETRY_FIRST_S
+        backoff = Backoff(RETRY_FIRST_MS, RETRY_LONGEST_MS)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limit_ms / 1000
         while True:
+            pause_s = backoff.next_s()
             try:
                 return await call()
             except OverloadedError:
@@ -90,4 +92,3 @@ class Emitter:
                 if loop.time() + pause_s > deadline:
                     raise
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, RETRY_LONGEST_S)

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from fabric.backoff import retry
 from fabric.client.holding import Holdings
 from fabric.client.message import Message
-from fabric.client.outage import outlast
 from fabric.client.pause import Pauses
 from fabric.client.request import Request, Requests, cancelled, strings
 from fabric.client.session import Session
@@ -108,7 +108,7 @@ class Grants:
         """
         while self.holdings.is_doubtful(names):
             looked_up = token()
-            if await outlast(partial(self._stands, looked_up, request)):
+            if await retry(partial(self._stands, looked_up, request)):
                 self.holdings.is_sure()
                 return True
             if token() == looked_up:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from fabric.backoff import Backoff, Outage
 from fabric.client.message import Message, read
 from fabric.client.request import Requests
 from fabric.client.trail import Trail
@@ -26,8 +27,9 @@ COUNT = 256
 #: they stay in the inbox.
 UNREAD_MAX = 10_000
 
-#: Pause after the server failed, s.
-RETRY_S = 0.5
+#: Ceilings of the first and of the longest pause after the server has failed, ms.
+RETRY_FIRST_MS = 50
+RETRY_LONGEST_MS = 1_000
 
 #: Reads in a row that brought nothing, after which it is seen whether the server has gone back: one
 #: that has become a replica may do so without breaking the connection. Half a minute, as a rule.
@@ -104,6 +106,8 @@ class Mailbox:
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""
+        backoff = Backoff(RETRY_FIRST_MS, RETRY_LONGEST_MS)
+        outage = Outage(f"{self._agent}: inbox", is_alarm=False, backoff=backoff)
         while True:
             try:
                 if not self._requests.are_open:
@@ -119,9 +123,9 @@ class Mailbox:
                     continue  # what was not kept is asked for now: read from there
             except (ServerError, NotAllowedError) as error:
                 self._quiet = QUIET_READS_MAX
-                logger.warning("%s: inbox: %s", self._agent, error)
-                await asyncio.sleep(RETRY_S)
+                await outage.failed(error)
                 continue
+            outage.worked()
             self._quiet += 1
             pages = [found.get(stream, []) for stream in self._streams]
             is_all = self._take(pages)

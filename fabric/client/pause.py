@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from fabric.backoff import retry
 from fabric.client.message import Message
-from fabric.client.outage import outlast
 from fabric.client.request import Request, Requests, strings
 from fabric.client.session import Session
 from fabric.core.directive import DirectiveType
@@ -95,7 +95,7 @@ class Pauses:
         """A wait of the agent is over: go on only when no barrier has counted it as arrived."""
         for hold in self.in_force():
             if not hold.holds:
-                hold.holds = await outlast(partial(self._has_arrived, hold))
+                hold.holds = await retry(partial(self._has_arrived, hold))
         await self.let_go()
 
     async def _has_arrived(self, hold: Hold) -> bool:
@@ -196,7 +196,7 @@ class Checkpoints:
             await request.send(SignalType.CHECKPOINT_REACHED, payload)
             while True:
                 cause, concerned = await request.answer()
-                if await outlast(partial(self._is_mine, cause, request)):
+                if await retry(partial(self._is_mine, cause, request)):
                     return [hold for hold in concerned if not hold.over.is_set()]
 
     async def _is_mine(self, cause: str, request: Request) -> bool:

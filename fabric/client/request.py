@@ -102,7 +102,7 @@ class Requests:
         self.began()
         try:
             if self.place is None:
-                newest = await self._emitter.insist(
+                newest = await self._emitter.retry(
                     lambda: self._store.entries(self.dead, b"-", b"+", 1, newest_first=True)
                 )
                 if self.place is None:

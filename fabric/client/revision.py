@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fabric.client.outage import outlast
+from fabric.backoff import retry
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import SECTIONS
 from fabric.errors import NotFoundError, TamperedError
@@ -58,7 +58,7 @@ async def revisions(
         place = {keys.revisions: b"%d-0" % after}
         block_ms = BLOCK_MS if follow and not is_final else 0
         read = partial(store.read_streams, place, REVISIONS_PAGE, block_ms)
-        found = await (outlast(read) if follow else read())
+        found = await (retry(read) if follow else read())
         page = found.get(keys.revisions, [])
         for revision in decoded(keys, page, after):
             after, is_final = revision.number, revision.is_final

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fabric.client.outage import outlast
+from fabric.backoff import retry
 from fabric.client.revision import (
     REVISIONS_PAGE,
     Revision,
@@ -78,7 +78,7 @@ async def until_final(
     known = Synthesis({})
     try:
         async with asyncio.timeout(timeout_s):
-            known = await outlast(lambda: read(store, keys))
+            known = await retry(lambda: read(store, keys))
             if known.is_final:
                 return known
             document = known.document

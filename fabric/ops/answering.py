@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+from fabric.backoff import retry
 from fabric.client.emitter import Emitter
-from fabric.client.outage import outlast
 from fabric.client.session import BLOCK_MS, PAGE, Session
 from fabric.client.submit import prepare
 from fabric.core.decision import ORCHESTRATOR
@@ -119,9 +119,9 @@ class Answering:
         self, asked: Question, after: dict[str, bytes], sent: bytes
     ) -> Question:
         while True:
-            found = await outlast(lambda: self._store.read_streams(after, PAGE, BLOCK_MS))
+            found = await retry(lambda: self._store.read_streams(after, PAGE, BLOCK_MS))
             after.update((key, entries[-1][0]) for key, entries in found.items() if entries)
-            record = (await outlast(self._session.escalations)).get(asked.id)
+            record = (await retry(self._session.escalations)).get(asked.id)
             if record is None or record.cause != asked.record.cause:
                 raise NotAllowedError(
                     f"question {asked.id} was closed meanwhile; the log tells how "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fabric.client.outage import outlast
+from fabric.backoff import retry
 from fabric.client.session import BLOCK_MS, PAGE, Session
 from fabric.core.decision import Kind
 from fabric.core.record import ENDED, Agent
@@ -61,8 +61,8 @@ async def _last(store: ClientStore, keys: SessionKeys) -> bytes:
 
 async def _agents(store: ClientStore, keys: SessionKeys, name: str | None) -> dict[str, Agent]:
     if name is None:
-        return await outlast(Session(store, keys).agents)
-    (stored,) = await outlast(lambda: store.fields(keys.agents, [name]))
+        return await retry(Session(store, keys).agents)
+    (stored,) = await retry(lambda: store.fields(keys.agents, [name]))
     with foreign.reading(keys.agents, "hash"):
         return {} if stored is None else {name: msgspec.json.decode(stored, type=Agent)}
 
@@ -71,7 +71,7 @@ async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: by
     """Read the log on until an agent may have ended; return the place reached."""
     place = {keys.log: after}
     while True:
-        found = await outlast(lambda: store.read_streams(place, PAGE, BLOCK_MS))
+        found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
         entries: list[Entry] = found.get(keys.log, [])
         if entries:
             place[keys.log] = entries[-1][0]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from fabric.backoff import retry
 from fabric.client.mailbox import parse_cursor
 from fabric.client.message import Message, read
-from fabric.client.outage import outlast
 from fabric.client.session import BLOCK_MS
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
@@ -61,7 +61,7 @@ class Inbox:
     async def _page(self, place: Place, count: int, *, follow: bool) -> tuple[list[Message], Place]:
         after = dict(zip(self._streams, place, strict=True))
         if follow:
-            found = await outlast(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
+            found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
         else:
             found = await self._store.read_streams(after, COUNT, 0)
         arrived: list[tuple[Id, int, Message]] = []

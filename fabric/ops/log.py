@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from fabric.client.outage import outlast
+from fabric.backoff import retry
 from fabric.client.session import BLOCK_MS, PAGE
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
@@ -17,7 +17,7 @@ async def pages(
     place = {keys.log: after}
     while True:
         if follow:
-            found = await outlast(lambda: store.read_streams(place, PAGE, BLOCK_MS))
+            found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
         else:
             found = await store.read_streams(place, PAGE, 0)
         entries = found.get(keys.log, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from fabric.client.outage import outlast
+from fabric.backoff import retry
 from fabric.client.session import Session
 from fabric.core.record import Escalation, EscalationState
 from fabric.core.signal import SignalType
@@ -73,15 +73,15 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     """Yield a session's questions, then those that are new or newly decided, for ever."""
     session = Session(store, keys)
     # The place in the log first: what is said while the records are read is read once more.
-    newest = await outlast(lambda: store.entries(keys.log, b"-", b"+", 1, newest_first=True))
+    newest = await retry(lambda: store.entries(keys.log, b"-", b"+", 1, newest_first=True))
     known: dict[str, Escalation] = {}
-    changed = await outlast(lambda: questions(session))
+    changed = await retry(lambda: questions(session))
     yield changed
     async for page in pages(store, keys, newest[0][0] if newest else BEGINNING, follow=True):
         known |= {one.id: one.record for one in changed}
         changed = []
         if any(_is_change(entry) for entry in page):
-            found = await outlast(lambda: questions(session))
+            found = await retry(lambda: questions(session))
             changed = [one for one in found if _is_news(one, known)]
             yield changed
 

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from fabric.backoff import retry
 from fabric.client.awaited import Awaited, Resolved
 from fabric.client.emitter import Emitter
 from fabric.client.message import Message, read
-from fabric.client.outage import outlast
 from fabric.client.session import BLOCK_MS, Session
 from fabric.client.submit import prepare
 from fabric.client.told import SUBJECTS
@@ -110,7 +110,7 @@ class Shell:
     async def _answer(self, after: dict[str, bytes], sent: bytes, awaited: Awaited) -> Resolved:
         inbox, dead = after
         while True:
-            found = await outlast(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
+            found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
             for letter in found.get(dead, []):
                 self._check_letter(letter, sent)
                 after[dead] = letter[0]

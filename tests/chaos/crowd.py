@@ -67,7 +67,7 @@ class Crowd:
 
     async def run(self, rate: float) -> None:
         """Speak until the run is over, then have each agent say its last word."""
-        await self._emitter.insist(lambda: self._store.partitions(PARTITIONS))
+        await self._emitter.retry(lambda: self._store.partitions(PARTITIONS))
         chance = random.Random(self._session)
         began, sent = now_ms(), 0
         until_ms = 0.0
@@ -90,7 +90,7 @@ class Crowd:
         """Begin a new life of each: whoever was given up for dead meanwhile goes on by that."""
         for name in AGENTS:
             enroll = partial(self._store.enroll, self._partition, self._session, name)
-            self._lives[name] = await self._emitter.insist(enroll)
+            self._lives[name] = await self._emitter.retry(enroll)
             self._said[name] = 0
         self._journal.note("began", lives=self._lives)
 

@@ -112,7 +112,7 @@ async def test_it_is_told_when_the_time_limit_is_over(
 async def test_the_inbox_is_read_on(
     server: RunningServer, proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailbox, "RETRY_S", 0.02)
+    monkeypatch.setattr(mailbox, "RETRY_FIRST_MS", 20)
     between = proxy(server)
     async with (
         fleet(server.url) as fabric,
