@@ -19,8 +19,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.finding import Refined
 from fabric.core.rules import Rules
+from fabric.core.synthesis.part import canonical_raw
 from fabric.core.synthesis.publish import REVISION
-from fabric.core.synthesis.statement import canonical_raw
 from fabric.errors import ServerError, SignalError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import WorkerStore

@@ -9,15 +9,13 @@ from typing import Any
 import msgspec
 
 from fabric.config.settings import Settings
-from fabric.core.contradiction import SYNTHESIZER
+from fabric.core.contradiction import SYNTHESIZER, is_part
 from fabric.core.limits import SWEEP_PARTS
 from fabric.core.rules import Rules
 from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touched
-from fabric.core.synthesis.partial import is_part
 from fabric.core.synthesis.publish import Publisher, Revision
-from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import AGENTS, Sweep, Synthesis
-from fabric.core.synthesis.strategy import Strategies
 from fabric.errors import SignalError, TamperedError
 from fabric.store import synthesis as stored
 from fabric.store.keys import SYNTHESIZERS, Partition

@@ -7,15 +7,15 @@ of the agents gives way. Nobody is paused, and no value is chosen by the fabric.
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision
 from fabric.core.finding import Rival
 from fabric.core.limits import (
-    LIST_ITEMS_MAX,
     NAME_CHARS_MAX,
-    NAMES_SHOWN_MAX,
     VALUE_SHOWN_CHARS_MAX,
     VALUE_TOLD_BYTES_MAX,
     VALUES_TOLD_MAX,
@@ -27,15 +27,21 @@ from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import ConflictDetected, Decided, Signal, SignalType
 from fabric.core.standing import is_at_work
-from fabric.core.synthesis.partial import is_part
-from fabric.core.synthesis.state import Claimed, Contradiction
-from fabric.core.synthesis.statement import digest
 
 #: Kind of a conflict between statements; the others are between writes (`conflicts.py`).
 FINDING = "finding"
 
 #: Who says so: no agent, and never taken for one.
 SYNTHESIZER = "SYNTHESIZER"
+
+#: Sections of a synthesis whose members agents can contradict each other about. The name of a part
+#: is `<section>:<its name there>`.
+FINDINGS = "findings"
+DOCUMENT = "document"
+ITEMS = "items"
+
+#: Bytes of the digest that stands for a value in questions and decisions.
+DIGEST_BYTES = 8
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,19 +80,29 @@ class Settled(Struct, omit_defaults=True):
     value: Raw | UnsetType = UNSET
 
 
-def told(part: str, contradiction: Contradiction) -> ConflictDetected:
-    """Return what is said of a contradiction: who gives which value, as far as it can be told."""
-    agents = [one.agent for claims in contradiction.values for one in claims]
-    rivals = [_rival(claims) for claims in contradiction.values[:VALUES_TOLD_MAX]]
-    subject = part.partition(":")[2][:NAME_CHARS_MAX]
-    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], FINDING, part, rivals)
-
-
 def question_of(part: str) -> str:
     """Return the id of the question about a part: its name, where that can be one."""
     if len(part) <= NAME_CHARS_MAX and part.isprintable() and part == part.strip():
         return part
     return f"{part.partition(':')[0]}:#{digest(Raw(part.encode()))}"
+
+
+def shareable(value: Raw | UnsetType) -> Raw | UnsetType:
+    """Leave out a value that is too large for a signal or a question."""
+    if isinstance(value, Raw) and len(bytes(value)) > VALUE_TOLD_BYTES_MAX:
+        return UNSET
+    return value
+
+
+def digest(value: Raw) -> str:
+    """Return the name of a value in questions and decisions: a short hash, in hexadecimal."""
+    return hashlib.blake2b(bytes(value), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def is_part(name: str) -> bool:
+    """Whether a name is that of a part: a finding, a place, an item."""
+    section, mark, rest = name.partition(":")
+    return bool(mark and rest) and section in (FINDINGS, DOCUMENT, ITEMS)
 
 
 def found(session: Session, signal: Signal, rules: Rules) -> Decision:
@@ -144,24 +160,6 @@ def decided(session: Session, asked: Escalation, rules: Rules, decision: Decisio
     )
 
 
-def _rival(claims: list[Claimed]) -> Rival:
-    first = claims[0]
-    assert isinstance(first.value, Raw)
-    return Rival(
-        [one.agent for one in claims[:NAMES_SHOWN_MAX]],
-        digest(first.value),
-        _short(first.value),
-        first.confidence,
-        _short(first.evidence),
-    )
-
-
-def _short(value: Raw | UnsetType) -> Raw | UnsetType:
-    if isinstance(value, Raw) and len(bytes(value)) > VALUE_TOLD_BYTES_MAX:
-        return UNSET
-    return value
-
-
 def _question(session: Session, payload: ConflictDetected) -> Escalation:
     assert payload.part is not None
     # Anybody may have said so: what is kept of it is bounded here, not by who sends it.
@@ -171,7 +169,7 @@ def _question(session: Session, payload: ConflictDetected) -> Escalation:
     text = f"{payload.part}: {'; '.join(says)}. Whose value holds?"
     question = pose(session, CONTRADICTION, text, options, about=payload.part)
     question.concerned = list(dict.fromkeys(payload.agents))
-    choices = [Choice(rival.agents[0], rival.digest, _short(rival.value)) for rival in rivals]
+    choices = [Choice(rival.agents[0], rival.digest, shareable(rival.value)) for rival in rivals]
     question.context = Raw(_encode(Context(payload.part, choices)))
     return question
 

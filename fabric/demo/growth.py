@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from fabric.client.revision import Revision
+from fabric.core.contradiction import FINDINGS
 from fabric.core.synthesis.part import State
-from fabric.core.synthesis.partial import FINDINGS, unescape
+from fabric.core.synthesis.partial import unescape
 from fabric.demo.opinion import KEY
 
 #: Findings that stay in view as the newest.

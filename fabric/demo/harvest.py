@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.synthesis.part import State
-from fabric.core.synthesis.statement import Standing
+from fabric.core.synthesis.part import Standing, State
 from fabric.demo import opinion
 from fabric.demo.finding import Finding, from_partial
 from fabric.demo.fleet import FLEET

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.synthesis.partial import FINDINGS
+from fabric.core.contradiction import FINDINGS
 from fabric.demo.finding import Finding, Severity, badness
 
 #: The key of what all reviewers answer, and its name as a part of the synthesis.

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.synthesis.fold import SWEEP
 from fabric.core.synthesis.part import Part
-from fabric.core.synthesis.partial import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision
 from fabric.core.synthesis.state import (
     AGENTS,

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
+from fabric.core.contradiction import ITEMS
 from fabric.core.limits import NAMES_SHOWN_MAX, VALUE_SHOWN_CHARS_MAX
-from fabric.core.synthesis.part import State
-from fabric.core.synthesis.partial import ITEMS, list_of, unescape
+from fabric.core.synthesis.part import Standing, State
+from fabric.core.synthesis.partial import list_of, unescape
 from fabric.core.synthesis.state import AGENTS, CONTRADICTIONS, REFINED, Contributor
-from fabric.core.synthesis.statement import Standing
 from fabric.view import markdown
 from fabric.wire import foreign
 from fabric.wire.document import contradiction, sources

@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.synthesis.part import State
+from fabric.core.synthesis.part import Standing, State
 from fabric.core.synthesis.state import Contributor
-from fabric.core.synthesis.statement import Standing
 from fabric.view import markdown
 from fabric.wire import foreign
 from fabric.wire.document import Contradiction, Finding, Refinement, Source, Synthesis

@@ -14,9 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core.contradiction import question_of
-from fabric.core.synthesis.part import Edge, State
+from fabric.core.synthesis.part import SAID, Edge, Standing, State
 from fabric.core.synthesis.state import Complete, Contributor
-from fabric.core.synthesis.statement import SAID, Standing
 from fabric.wire import foreign, nesting
 
 T = TypeVar("T")

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fabric.core.synthesis.part import State
+from fabric.core.synthesis.part import SAID, Standing, State
 from fabric.core.synthesis.partial import list_of, unescape
-from fabric.core.synthesis.statement import SAID, Standing
 
 #: One value holds here.
 _SINGLE = frozenset({State.AGREED, State.DECIDED, State.REDUCED})

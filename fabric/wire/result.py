@@ -5,16 +5,15 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
-from fabric.core.contradiction import Settled
+from fabric.core.contradiction import Settled, is_part
 from fabric.core.field import Percent
 from fabric.core.finding import Refined as RefinedSignal
 from fabric.core.signal import Failed, Signal, SignalType
 from fabric.core.synthesis.fold import Result
-from fabric.core.synthesis.part import Verdict
-from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, is_part, statements
+from fabric.core.synthesis.part import Verdict, canonical_raw
+from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, statements
+from fabric.core.synthesis.reducer import Strategies
 from fabric.core.synthesis.state import Refined
-from fabric.core.synthesis.statement import canonical_raw
-from fabric.core.synthesis.strategy import Strategies
 from fabric.errors import SignalError
 from fabric.wire import bound, complaint
 from fabric.wire.entry import counter, name, session_name

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.rules import Merge
+from fabric.core.synthesis.part import Statement
 from fabric.core.synthesis.partial import (
     Given,
     Refusal,
@@ -24,8 +25,7 @@ from fabric.core.synthesis.partial import (
     statements,
     unescape,
 )
-from fabric.core.synthesis.statement import Statement
-from fabric.core.synthesis.strategy import Strategies
+from fabric.core.synthesis.reducer import Strategies
 from tests.core.findings import documents
 from tests.support.effort import examples
 

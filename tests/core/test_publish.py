@@ -8,8 +8,8 @@ from fabric.core.synthesis.fold import Result, fold, needs
 from fabric.core.synthesis.part import Verdict
 from fabric.core.synthesis.partial import Said
 from fabric.core.synthesis.publish import Publisher, Revision
+from fabric.core.synthesis.reducer import Strategies
 from fabric.core.synthesis.state import Synthesis
-from fabric.core.synthesis.strategy import Strategies
 from fabric.wire.result import decode
 from tests.support.folding import Folding, entry
 

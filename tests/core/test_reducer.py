@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabric.core.synthesis.part import canonical
 from fabric.core.synthesis.reducer import KNOWN, NUMBERS, SPECIAL, is_number
-from fabric.core.synthesis.statement import canonical
 from tests.support.effort import examples
 
 #: The largest number there is in JSON, as nearly all readers take it.

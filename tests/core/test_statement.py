@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from fabric.core.synthesis.statement import (
+from fabric.core.contradiction import digest
+from fabric.core.synthesis.part import (
     INCARNATIONS_KEPT_MAX,
     VALUES_KEPT,
     Statement,
     canonical,
     canonical_raw,
-    digest,
     keep,
     last_values,
 )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fabric.core.rules import Merge
-from fabric.core.synthesis import strategy
-from fabric.core.synthesis.strategy import Strategies
+from fabric.core.synthesis import reducer
+from fabric.core.synthesis.reducer import Strategies
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_of_several_rules_the_first_counts() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategy, "_REMEMBERED_MAX", 10)
+    monkeypatch.setattr(reducer, "_REMEMBERED_MAX", 10)
     strategies = Strategies([Merge("/n*", "max")])
     for number in range(100):
         assert strategies.of(f"/n{number}", 1) == "max"

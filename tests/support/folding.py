@@ -9,14 +9,13 @@ import jsonpatch
 import msgspec
 from msgspec import Raw
 
+from fabric.core.contradiction import digest
 from fabric.core.rules import Merge, RestartPolicy
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
-from fabric.core.synthesis.part import Part, State
+from fabric.core.synthesis.part import SAID, Part, State, canonical_raw
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision
-from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import AGENTS, SECTIONS, Sweep, Synthesis, encode
-from fabric.core.synthesis.statement import SAID, canonical_raw, digest
-from fabric.core.synthesis.strategy import Strategies
 from fabric.store import synthesis as stored
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fabric.core.rules import Merge
-from fabric.core.synthesis.statement import Standing
+from fabric.core.synthesis.part import Standing
 from fabric.view.amendment import amendments
 from fabric.view.outline import outline
 from fabric.wire.document import Synthesis

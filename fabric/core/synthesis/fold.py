@@ -16,14 +16,14 @@ from collections.abc import Iterable
 
 from msgspec import Struct, structs
 
+from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import SESSION_PARTS_MAX
 from fabric.core.record import AgentStatus
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import SignalType
-from fabric.core.synthesis.part import Part, Verdict, add, edges, spread
-from fabric.core.synthesis.partial import DOCUMENT, FINDINGS, Refusal, Said, beneath, places_above
+from fabric.core.synthesis.part import Part, Statement, Verdict, add, edges, last_values, spread
+from fabric.core.synthesis.partial import Refusal, Said, beneath, places_above
 from fabric.core.synthesis.state import AGENTS, REFINED, Refined, Sweep, Synthesis
-from fabric.core.synthesis.statement import Statement, last_values
 
 #: Field of the hash that says how far an agent's parts have been judged anew.
 SWEEP = "sweep"

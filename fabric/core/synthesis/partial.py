@@ -13,15 +13,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS, digest
 from fabric.core.finding import Finding
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.synthesis import reducer
-from fabric.core.synthesis.statement import Statement, canonical, canonical_raw, digest
-
-#: Sections of a synthesis; the name of a part is `<section>:<its name there>`.
-FINDINGS = "findings"
-DOCUMENT = "document"
-ITEMS = "items"
+from fabric.core.synthesis.part import Statement, canonical, canonical_raw
 
 #: Between the pointer of a list and an item of it, which is its JSON, or the digest of that.
 ITEM_MARK = "="
@@ -111,12 +107,6 @@ def above(pointer: str) -> Iterator[str]:
     while (cut := pointer.rfind("/")) > 0:
         pointer = pointer[:cut]
         yield pointer
-
-
-def is_part(name: str) -> bool:
-    """Whether a name is that of a part: a finding, a place, an item."""
-    section, mark, rest = name.partition(":")
-    return bool(mark and rest) and section in (FINDINGS, DOCUMENT, ITEMS)
 
 
 def places_above(part: str) -> list[str]:

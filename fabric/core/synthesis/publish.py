@@ -11,30 +11,31 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from fabric.core import contradiction
-from fabric.core.finding import Synthesized
+from fabric.core.contradiction import DOCUMENT, FINDINGS
+from fabric.core.finding import Rival, Synthesized
+from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_TOLD_MAX
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, SignalType
 from fabric.core.synthesis import reducer
 from fabric.core.synthesis.fold import touch
-from fabric.core.synthesis.judgement import judge_finding, judge_item, judge_place, values
-from fabric.core.synthesis.part import Part, State, edges, gather, lead, select, words
-from fabric.core.synthesis.partial import DOCUMENT, FINDINGS
-from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.merge import judge_finding, judge_item, judge_place, values
+from fabric.core.synthesis.part import Part, Standing, State, edges, gather, lead, select, words
+from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import (
     AGENTS,
     CONTRADICTIONS,
     SECTIONS,
     Before,
+    Claimed,
+    Contradiction,
     Contributor,
     Synthesis,
     contradiction_of,
     encode,
 )
-from fabric.core.synthesis.statement import Standing
-from fabric.core.synthesis.strategy import Strategies
 
 #: Fields of the hash that belong to no section.
 REVISION = "revision"
@@ -169,7 +170,7 @@ def _follow_contradiction(
             return
         revision.fields[field] = record
         revision.operations.append(Operation(CONTRADICTIONS, name, record))
-        told = contradiction.told(name, found)
+        told = _conflict_signal(name, found)
         revision.signals.append((SignalType.CONFLICT_DETECTED, told))
         return
     revision.fields[field] = None
@@ -178,6 +179,26 @@ def _follow_contradiction(
     by = part.verdict.by if part.state is State.DECIDED and part.verdict is not None else None
     answer = Decided(contradiction.question_of(name), _how(part), by)
     revision.signals.append((SignalType.DECIDED, answer))
+
+
+def _conflict_signal(part: str, found: Contradiction) -> ConflictDetected:
+    """Return what is said of a contradiction: who gives which value, as far as it can be told."""
+    agents = [one.agent for claims in found.values for one in claims]
+    rivals = [_rival(claims) for claims in found.values[:VALUES_TOLD_MAX]]
+    subject = part.partition(":")[2][:NAME_CHARS_MAX]
+    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], contradiction.FINDING, part, rivals)
+
+
+def _rival(claims: list[Claimed]) -> Rival:
+    first = claims[0]
+    assert isinstance(first.value, Raw)
+    return Rival(
+        [one.agent for one in claims[:NAMES_SHOWN_MAX]],
+        contradiction.digest(first.value),
+        contradiction.shareable(first.value),
+        first.confidence,
+        contradiction.shareable(first.evidence),
+    )
 
 
 def _how(part: Part) -> str:

@@ -7,9 +7,12 @@ others can be added under the entry point `fabric.reducers`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
+
+from fabric.core import pattern
+from fabric.core.rules import Merge
 
 #: Takes values, at least one; returns one, which must be JSON.
 Reducer = Callable[[Sequence[Any]], Any]
@@ -75,3 +78,35 @@ NUMBERS: Final[Mapping[str, Reducer]] = {"sum": _sum, "mean": _mean, "max": max,
 
 #: Names that a rule file may use without anything being installed.
 KNOWN: Final = frozenset(NUMBERS) | SPECIAL
+
+
+#: Places whose reducer is remembered. Emptied when full.
+_REMEMBERED_MAX = 50_000
+
+
+class Strategies:
+    """The rules' reducers by place. A value is asked about where no rule matches."""
+
+    def __init__(self, merges: Iterable[Merge] = ()) -> None:
+        self._merges = [(pattern.read(merge.path), merge.reducer) for merge in merges]
+        self._remembered: dict[str, str] = {}
+
+    def of(self, pointer: str, value: Any) -> str:
+        """Name the reducer of a place, given one of its values."""
+        if self._merges:
+            named = self._remembered.get(pointer)
+            if named is None:
+                named = self._find(pointer)
+            if named:
+                return named
+        if isinstance(value, list):
+            return UNION
+        return SUM if is_number(value) else BY_SOURCE
+
+    def _find(self, pointer: str) -> str:
+        if len(self._remembered) >= _REMEMBERED_MAX:
+            self._remembered.clear()
+        tokens = pointer.split("/")
+        named = next((name for path, name in self._merges if path.accepts(tokens)), "")
+        self._remembered[pointer] = named
+        return named

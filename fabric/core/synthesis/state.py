@@ -14,8 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.record import AgentStatus
 from fabric.core.rules import RestartPolicy
-from fabric.core.synthesis.part import Part, State, words
-from fabric.core.synthesis.statement import Standing
+from fabric.core.synthesis.part import Part, Standing, State, words
 
 #: Sections of the document besides those of `partial.py`.
 AGENTS: Final = "agents"

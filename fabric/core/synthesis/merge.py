@@ -17,10 +17,19 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from fabric.core.contradiction import digest
 from fabric.core.synthesis import reducer
-from fabric.core.synthesis.part import Edge, Part, State, Verdict, words
+from fabric.core.synthesis.part import (
+    Edge,
+    Part,
+    Standing,
+    State,
+    Statement,
+    Verdict,
+    canonical,
+    words,
+)
 from fabric.core.synthesis.reducer import Reducer
-from fabric.core.synthesis.statement import Standing, Statement, canonical, digest
 
 #: Characters of a reducer's complaint that are kept.
 ERROR_CHARS_MAX = 200
