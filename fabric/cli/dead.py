@@ -11,7 +11,7 @@ from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_json, print_lines, table, when
 from fabric.client.emitter import Emitter
-from fabric.ops.dead import DeadLetters, Letter
+from fabric.ops.dead_letters import DeadLetters, Letter
 
 #: Letters listed unless more are asked for: a screenful.
 LETTERS_SHOWN = 40

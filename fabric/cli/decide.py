@@ -11,8 +11,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain
 from fabric.client.emitter import Emitter
 from fabric.core.limits import NAME_CHARS_MAX
-from fabric.ops.answering import Answering
-from fabric.ops.question import Question, session_of
+from fabric.ops.questions import Answering, Question, session_of
 
 #: Seconds until it is said that nothing has come of an answer: an orchestrator takes some ms.
 TIMEOUT_S = 10.0

@@ -12,7 +12,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.client.emitter import WhenFull
 from fabric.client.submit import prepare, submit
 from fabric.errors import ServerError, SignalError
-from fabric.ops.feed import Line, document, follow
+from fabric.ops.ndjson import Line, document, follow
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
 

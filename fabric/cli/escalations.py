@@ -14,7 +14,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import ago, json_line, plain, print_lines, when
 from fabric.client.session import Session
 from fabric.core.decision import ORCHESTRATOR
-from fabric.ops.question import Question, all_questions, follow, questions
+from fabric.ops.questions import Question, all_questions, follow, questions
 
 #: Lines shown of a question and of its context, and characters of each: a dozen questions are to
 #: fit on a screen. `--json` has all.

@@ -16,8 +16,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
 from fabric.client.session import Session
 from fabric.errors import ConfigError, FabricError, HeldError
-from fabric.ops import repository
-from fabric.ops.guard import Verdict, check_all
+from fabric.ops.guard import Permission, check_all, install_hook, repository_root, staged_paths
 
 #: What a person can do who must commit all the same.
 _WAY_OUT = "to commit all the same, unguarded: git commit --no-verify"
@@ -66,7 +65,7 @@ def command(
 
 def _guard_staged(target: Target, *, as_json: bool) -> None:
     try:
-        paths = repository.staged(Path.cwd())
+        paths = staged_paths(Path.cwd())
         # A commit that touches nothing has nothing to ask.
         verdicts = run(_asked(target, paths, None)) if paths else []
     except FabricError as error:
@@ -76,7 +75,7 @@ def _guard_staged(target: Target, *, as_json: bool) -> None:
     _report(verdicts, as_json=as_json)
 
 
-async def _asked(target: Target, paths: Sequence[str], token: int | None) -> list[Verdict]:
+async def _asked(target: Target, paths: Sequence[str], token: int | None) -> list[Permission]:
     name = target.need("session")
     async with connected(target) as connection:
         session = Session(connection.store, connection.keys(name)[1])
@@ -94,7 +93,7 @@ def _named(path: str) -> str:
     here = Path.cwd()
     bases = [here]
     with suppress(ConfigError):  # a project need not be a repository
-        bases.insert(0, repository.root(here))
+        bases.insert(0, repository_root(here))
     # As it is given, and without links on the way; the last part may be a link that is meant.
     forms = (Path(path), Path(path).parent.resolve() / Path(path).name)
     for base in bases:
@@ -104,7 +103,7 @@ def _named(path: str) -> str:
     return path
 
 
-def _report(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
+def _report(verdicts: Sequence[Permission], *, as_json: bool) -> None:
     if as_json:
         print_lines(json_line(_document(one)) for one in verdicts)
     refused = [one.refusal for one in verdicts if not one.allowed]
@@ -114,7 +113,7 @@ def _report(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
         raise click.exceptions.Exit(HeldError.exit_code)
 
 
-def _document(verdict: Verdict) -> dict[str, Any]:
+def _document(verdict: Permission) -> dict[str, Any]:
     return {
         "path": _text(verdict.path),
         "allowed": verdict.allowed,
@@ -124,7 +123,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
 
 
 def _install(*, as_json: bool) -> None:
-    path, is_new = repository.install_hook(Path.cwd())
+    path, is_new = install_hook(Path.cwd())
     if as_json:
         click.echo(json_line({"hook": _text(str(path)), "written": is_new}))
         return

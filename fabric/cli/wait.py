@@ -12,8 +12,7 @@ from fabric.client.awaited import Resolved
 from fabric.client.emitter import Emitter
 from fabric.core.record import Agent, AgentStatus
 from fabric.errors import ConfigError
-from fabric.ops.ending import until_ended
-from fabric.ops.shell import Shell
+from fabric.ops.wait import Shell, until_ended
 
 
 @click.command(short_help="Wait for a dependency, an agent, or all agents.")

@@ -9,7 +9,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json, print_lines
 from fabric.ops.replay import Until, until
 from fabric.ops.why.explanation import Explanation, why
-from fabric.ops.why.scene import Cause
+from fabric.ops.why.snapshot import Cause
 from fabric.view.timeline import clock
 
 

@@ -1,20 +1,19 @@
-"""Whether a path may be written now: by whom, and under which fencing token (design, section 6).
-
-The claims that are held say who may, glob claims too; a claim that waits stands in nobody's way.
-The answer is that of the moment: it is asked for right before the write.
-"""
+"""Whether a path may be written now, and the git hook that asks."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fabric.client.session import Session
 from fabric.core.record import Claim, ClaimState
 from fabric.core.resource import Index, normalise
-from fabric.errors import HeldError
+from fabric.errors import ConfigError, HeldError, NotAllowedError
 
 #: What makes a glob of a name; in brackets of its own it is a character like any other.
 _WILD = re.compile(r"[*?[]")
@@ -37,7 +36,7 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Permission:
     """Whether a path may be written. `refusal` says why not and what to do; "" when it may."""
 
     path: str
@@ -55,7 +54,7 @@ class Verdict:
             raise HeldError(self.refusal)
 
 
-async def check(session: Session, path: str, *, token: int | None, agent: str | None) -> Verdict:
+async def check(session: Session, path: str, *, token: int | None, agent: str | None) -> Permission:
     """Say whether a path may be written now; see `judge`. Raises ServerError."""
     (verdict,) = await check_all(session, [path], token=token, agent=agent)
     return verdict
@@ -63,7 +62,7 @@ async def check(session: Session, path: str, *, token: int | None, agent: str | 
 
 async def check_all(
     session: Session, paths: Sequence[str], *, token: int | None, agent: str | None
-) -> list[Verdict]:
+) -> list[Permission]:
     """Say so for each of several paths, all at the same moment. Raises ServerError."""
     held = Held((await session.claims()).values())
     return [judge(path, held.on(path), token=token, agent=agent) for path in paths]
@@ -96,7 +95,9 @@ class Held:
         return [found[which] for which in sorted(found)]
 
 
-def judge(path: str, held: Sequence[Holding], *, token: int | None, agent: str | None) -> Verdict:
+def judge(
+    path: str, held: Sequence[Holding], *, token: int | None, agent: str | None
+) -> Permission:
     """Say whether a path may be written, from the claims that are held on it.
 
     A token must be that of one of them. Without a token they must be the agent's. In both cases
@@ -105,13 +106,13 @@ def judge(path: str, held: Sequence[Holding], *, token: int | None, agent: str |
     """
     holdings = tuple(held)
     if not holdings:
-        return Verdict(path, (), "" if token is None else _ended(path, token))
+        return Permission(path, (), "" if token is None else _ended(path, token))
     caller = agent
     if token is not None:
         caller = next((one.agent for one in holdings if one.token == token), None)
     foreign = [one for one in holdings if caller is None or one.agent != caller]
     if not foreign:
-        return Verdict(path, holdings)
+        return Permission(path, holdings)
     if token is None or caller is not None:
         why, what = "", "ask with INTENT, and write after PROCEED"
     elif all(one.agent == agent for one in holdings):
@@ -120,7 +121,7 @@ def judge(path: str, held: Sequence[Holding], *, token: int | None, agent: str |
     else:
         why = f"; your token {token} is not the current one"
         what = "ask again with INTENT, and write after PROCEED"
-    return Verdict(path, holdings, f"{path} is {'; '.join(map(str, foreign))}{why}: {what}")
+    return Permission(path, holdings, f"{path} is {'; '.join(map(str, foreign))}{why}: {what}")
 
 
 def _ended(path: str, token: int) -> str:
@@ -135,3 +136,107 @@ def _when(ms: int) -> str:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):  # a record written by hand
         return f"{ms} ms"
+
+
+#: What a hook calls; a hook of somebody else's that calls it guards as well.
+HOOK_LINE = "fabric guard --staged || exit 1"
+_CALL = "fabric guard --staged"
+
+#: The hook. The test for the program is there to name the way out: without it the commit is refused
+#: all the same.
+HOOK = f"""\
+#!/bin/sh
+# Refuses a commit that touches a path held by another agent. From `fabric guard --install`.
+if ! command -v fabric >/dev/null 2>&1; then
+    echo "fabric is not on PATH, so nobody can say who holds what is staged:" >&2
+    echo "put it there, or commit unguarded: git commit --no-verify" >&2
+    exit 1
+fi
+{HOOK_LINE}
+"""
+
+#: What counts as touching a path: added, copied, deleted, modified, renamed, of another type; also
+#: a submodule that a user's own settings leave out.
+_STAGED = (
+    "diff",
+    "--cached",
+    "--name-only",
+    "-z",
+    "--no-renames",
+    "--ignore-submodules=none",
+    "--diff-filter=ACDMRT",
+)
+
+
+def repository_root(folder: Path) -> Path:
+    """Return the root of the work tree that a folder lies in. Raises ConfigError without one."""
+    return Path(_line(folder, "rev-parse", "--show-toplevel"))
+
+
+def staged_paths(folder: Path) -> list[str]:
+    """Return the paths that a commit would touch, from the root. Raises ConfigError.
+
+    A renamed file is both of its names. Bytes that are no UTF-8 are as `os.fsdecode` has them.
+    """
+    # From the root: with diff.relative git says nothing of what lies outside of the present folder.
+    return [
+        os.fsdecode(path) for path in _git(repository_root(folder), *_STAGED).split(b"\0") if path
+    ]
+
+
+def install_hook(folder: Path) -> tuple[Path, bool]:
+    """Put the pre-commit hook where git looks for it; return its path, and whether it is new.
+
+    One that guards already is left alone. Raises NotAllowedError when there is another one, or
+    none can be written, and ConfigError outside of a repository.
+    """
+    top = repository_root(folder)
+    # From the root, because git runs hooks there: a relative core.hooksPath begins there too.
+    path = top / _line(top, "rev-parse", "--git-path", "hooks") / "pre-commit"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777)
+    except FileExistsError:
+        _check_present(path)
+        return path, False
+    except OSError as error:
+        raise NotAllowedError(f"cannot write {path}: {error.strerror}") from None
+    with os.fdopen(handle, "w") as file:
+        file.write(HOOK)
+    return path, True
+
+
+def _check_present(path: Path) -> None:
+    try:
+        present = path.read_text(errors="replace")
+    except OSError as error:
+        raise NotAllowedError(f"cannot read {path}: {error.strerror}") from None
+    lines = (line.strip() for line in present.splitlines())
+    if not any(_CALL in line for line in lines if not line.startswith("#")):
+        raise NotAllowedError(
+            f"{path} is there already, and not ours: add this line near its top: {HOOK_LINE}"
+        )
+    if not os.access(path, os.X_OK):
+        raise NotAllowedError(f"{path} is not executable, so git skips it: chmod +x it")
+
+
+def _line(folder: Path, *words: str) -> str:
+    return os.fsdecode(_git(folder, *words).removesuffix(b"\n"))
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    # With the environment as it is: within a hook it names the index of this very commit.
+    try:
+        done = subprocess.run(  # noqa: S603 - an argument vector, all words ours
+            ["git", *words],  # noqa: S607 - git from PATH, as the user has it
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except OSError as error:
+        raise ConfigError(f"git does not run: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise ConfigError(f"git {words[0]} in {folder}: {said or f'exit {done.returncode}'}")
+    return done.stdout

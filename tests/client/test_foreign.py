@@ -7,7 +7,7 @@ from fabric.client.emitter import Emitter
 from fabric.client.mailbox import parse_cursor
 from fabric.client.session import Session
 from fabric.errors import DivergedError, NotAllowedError, TamperedError
-from fabric.ops.dead import DeadLetters
+from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.inbox import Inbox
 from fabric.ops.replay import rebuild
 from fabric.ops.why.explanation import why

@@ -11,9 +11,9 @@ from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.step import fire, step
 from fabric.ops.replay import Replay
-from fabric.ops.why.chronicle import Chronicle
 from fabric.ops.why.explanation import Explanation, explain
-from fabric.ops.why.scene import Scene
+from fabric.ops.why.log_index import LogIndex
+from fabric.ops.why.snapshot import Snapshot
 from fabric.store.port import Entry
 from fabric.wire import record, ruling
 from fabric.wire.entry import decode
@@ -75,13 +75,13 @@ class Told:
 
     def explain(self, agent: str) -> Explanation:
         """What is said of an agent, from the log alone."""
-        replay, chronicle = Replay(KEYS), Chronicle()
+        replay, log_index = Replay(KEYS), LogIndex()
         for entry in self.entries:
             assert replay.take(entry)
-            chronicle.take(entry)
+            log_index.take(entry)
         replay.finish()
-        scene = Scene(replay.session, replay.rules, chronicle, self.clock_ms, self.cursors)
-        return explain(scene, agent)
+        snapshot = Snapshot(replay.session, replay.rules, log_index, self.clock_ms, self.cursors)
+        return explain(snapshot, agent)
 
     def why(self, agent: str) -> str:
         """The same, as it is printed."""

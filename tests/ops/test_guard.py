@@ -8,7 +8,7 @@ import pytest
 from fabric.client.session import Session
 from fabric.core.record import Claim, ClaimState
 from fabric.errors import HeldError, TamperedError
-from fabric.ops.guard import Verdict, check, check_all
+from fabric.ops.guard import Permission, check, check_all
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
 from tests.support.keyspace import session as named
@@ -42,7 +42,7 @@ class Held:
 
     async def ask(
         self, path: str, *, token: int | None = None, agent: str | None = None
-    ) -> Verdict:
+    ) -> Permission:
         return await check(Session(self.store, S), path, token=token, agent=agent)
 
 
@@ -53,7 +53,7 @@ def claims() -> Held:
 
 async def test_what_nobody_holds_is_free(claims: Held) -> None:
     claims.put(held("B", 7, "b.py"), waiting("C", "a.py"))
-    assert await claims.ask("a.py") == Verdict("a.py")
+    assert await claims.ask("a.py") == Permission("a.py")
     assert (await claims.ask("a.py", agent="A")).allowed
 
 

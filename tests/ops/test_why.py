@@ -3,7 +3,7 @@
 import pytest
 
 from fabric.errors import NotFoundError
-from fabric.ops.why.scene import Cause
+from fabric.ops.why.snapshot import Cause
 from tests.ops.recounted import Told
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fabric.client.emitter import Emitter
-from fabric.ops.dead import DeadLetters
+from fabric.ops.dead_letters import DeadLetters
 from tests.support.folding import entry
 from tests.support.waiting import eventually
 from tests.workers.folding import (

@@ -1,6 +1,6 @@
 """Why an agent is where it is, and what would free it, from the log alone (design, section 5).
 
-The session is rebuilt from its log by running the rules over it; `Chronicle` keeps of the same log
+The session is rebuilt from its log by running the rules over it; `LogIndex` keeps of the same log
 what was said when. From the two follows a tree of causes: the agent's own waits, whom each needs,
 and why that one does not go on. One fact is asked of Redis: who has read what (`cursors`).
 """
@@ -12,15 +12,25 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fabric.core.record import ENDED, Agent
+from fabric.core import standing
+from fabric.core.record import ENDED, Agent, AgentStatus, ClaimState, EscalationState
+from fabric.core.standing import in_force
 from fabric.errors import NotFoundError
 from fabric.ops.log import pages
 from fabric.ops.replay import Replay, Until
-from fabric.ops.why.blame import Blame
-from fabric.ops.why.chronicle import Chronicle
-from fabric.ops.why.scene import Cause, Scene, line, names, said_of
-from fabric.ops.why.standstill import deadlocked, up_to
-from fabric.ops.why.state import due, ended, going, holds, kept_out
+from fabric.ops.why.log_index import LogIndex
+from fabric.ops.why.snapshot import (
+    WIDTH_MAX,
+    Cause,
+    Snapshot,
+    answering,
+    line,
+    names,
+    open_question,
+    said_of,
+    waits,
+)
+from fabric.ops.why.wait_causes import WaitCauses, deadlocked, up_to
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore
 
@@ -54,8 +64,8 @@ async def why(
     `note` hears of the number of events read, now and then. Raises NotFoundError for an unknown
     session or agent, and DivergedError when the log is not what the rules make of it.
     """
-    replay, chronicle = Replay(keys, stop), Chronicle()
-    if not await _read(store, keys, replay, chronicle, note):
+    replay, log_index = Replay(keys, stop), LogIndex()
+    if not await _read(store, keys, replay, log_index, note):
         raise NotFoundError(f"no session {keys.name}: nothing was logged under {keys.log}")
     session = replay.session
     cursors: dict[str, bytes] = {}
@@ -64,14 +74,14 @@ async def why(
         now_ms = max(now_ms, round(time.time() * 1000))
         (stored,) = await store.hashes([keys.cursors])
         cursors = {name.decode("utf-8", "replace"): place for name, place in stored.items()}
-    return explain(Scene(session, replay.rules, chronicle, now_ms, cursors), agent)
+    return explain(Snapshot(session, replay.rules, log_index, now_ms, cursors), agent)
 
 
 async def _read(
     store: ClientStore,
     keys: SessionKeys,
     replay: Replay,
-    chronicle: Chronicle,
+    log_index: LogIndex,
     note: Callable[[int], None] | None,
 ) -> bool:
     """Read the log as far as it is wanted; say whether there is one."""
@@ -81,7 +91,7 @@ async def _read(
         for entry in page:
             if not replay.take(entry):
                 return True
-            chronicle.take(entry)
+            log_index.take(entry)
         replay.delivered.clear()
         if note is not None:
             note(replay.session.log)
@@ -89,41 +99,180 @@ async def _read(
     return found
 
 
-def explain(scene: Scene, name: str) -> Explanation:
+def explain(snapshot: Snapshot, name: str) -> Explanation:
     """Return the answer for an agent. Raises NotFoundError for one that is not known."""
-    agent = scene.session.agents.get(name)
-    life = scene.chronicle.life(name)
+    agent = snapshot.session.agents.get(name)
+    life = snapshot.log_index.life(name)
     if agent is None:
         reasons = "".join(f"; it was refused: {fact.words}" for fact in life.refused)
-        known = names(sorted(scene.session.agents.records)) or "none"
-        reason = f"no agent {name} in session {scene.session.name}{reasons}; agents: {known}"
+        known = names(sorted(snapshot.session.agents.records)) or "none"
+        reason = f"no agent {name} in session {snapshot.session.name}{reasons}; agents: {known}"
         raise NotFoundError(line(reason))
-    waits = Blame(scene).waits(name)
+    waits = WaitCauses(snapshot).waits(name)
     if len(waits) > 1:
         text = f"{name} waits for more than one thing: it goes on when all of these waits are over"
         waits.insert(0, Cause("note", line(text), name))
-    causes = [*deadlocked(scene, name), *waits]
-    responsible = up_to(scene, name) if causes else []
+    causes = [*deadlocked(snapshot, name), *waits]
+    responsible = up_to(snapshot, name) if causes else []
     if agent.status in ENDED:
-        causes += ended(scene, name, agent)
+        causes += ended(snapshot, name, agent)
     elif not causes:
-        causes += going(scene, name, agent)
-    causes += [*kept_out(scene, name, agent), *holds(scene, name, agent), *due(scene, name)]
+        causes += going(snapshot, name, agent)
+    causes += [
+        *kept_out(snapshot, name, agent),
+        *holds(snapshot, name, agent),
+        *due(snapshot, name),
+    ]
     return Explanation(
-        scene.session.name,
-        scene.session.opened_ms,
+        snapshot.session.name,
+        snapshot.session.opened_ms,
         name,
         agent.status.value,
-        _head(scene, name, agent),
+        _head(snapshot, name, agent),
         causes,
         responsible,
-        [said_of(scene, fact, "refused") for fact in reversed(life.refused)],
-        [said_of(scene, fact, "history") for fact in scene.chronicle.history(name)],
+        [said_of(snapshot, fact, "refused") for fact in reversed(life.refused)],
+        [said_of(snapshot, fact, "history") for fact in snapshot.log_index.history(name)],
     )
 
 
-def _head(scene: Scene, name: str, agent: Agent) -> str:
-    words = scene.standing(name, name)
+def _head(snapshot: Snapshot, name: str, agent: Agent) -> str:
+    words = snapshot.standing(name, name)
     if agent.incarnation > 1:
         words += f"; this is its incarnation {agent.incarnation}"
     return line(words)
+
+
+def ended(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+    """With which signal it ended, what followed, and how it comes back."""
+    end = snapshot.log_index.life(name).end
+    log, ms = (end.fact.id, end.fact.ms) if end is not None else ("", agent.seen_ms)
+    when = snapshot.when(ms, log)
+    if agent.status is AgentStatus.DEAD:
+        text = f"{name} was given up for dead at {when}: {agent.error}"
+    elif agent.status is AgentStatus.FAILED:
+        text = f"{name} ended with FAILED at {when}: {agent.error or 'no reason given'}"
+    else:
+        text = f"{name} ended with COMPLETED at {when}"
+    frees = (
+        "speaks again after STARTED with a higher incarnation; until then all it says is refused"
+    )
+    cause = Cause("end", line(text), name, log, ms, frees)
+    if agent.lost:
+        cause.children.append(Cause("note", line(f"it held {names(agent.lost)}: given back")))
+    if end is not None:
+        cause.children += [
+            Cause("note", line(f"then, in {fact.id}: {fact.words}"), fact.to, fact.id, fact.ms)
+            for fact in end.follows
+        ]
+        if end.count > len(end.follows):
+            cause.children.append(Cause("note", f"and {end.count - len(end.follows)} more"))
+    task = snapshot.session.tasks.get(agent.task) if agent.task else None
+    if task is not None and task.agent == name and task.status in ("pending", "offered"):
+        text = f"its task {agent.task} is not done: {task.status} to whoever has capacity"
+        cause.children.append(Cause("note", line(text)))
+    return [cause]
+
+
+def going(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+    """Nothing holds it: what it was last told, and why."""
+    told = snapshot.log_index.last_told(name)
+    silent = snapshot.silent_until(name)
+    text = f"nothing holds {name}: it is at work, as far as it has said"
+    cause = Cause("told", line(text), name, frees=f"when it stays silent it {silent}")
+    if told is None:
+        cause.children.append(Cause("note", "it has been told nothing so far"))
+    else:
+        cause.log, cause.at_ms = told.id, told.ms
+        last = said_of(snapshot, told, "told")
+        last.text = line(f"it was last told, at {snapshot.when(told.ms, told.id)}: {last.text}")
+        cause.children.append(last)
+        reason = told.payload.get("reason")
+        if told.type == "PAUSE" and told.payload.get("resources"):
+            paused = names([str(one) for one in told.payload["resources"]])
+            last.text = line(f"{last.text} ({paused})")
+        affected = told.payload.get("affected")
+        if told.payload.get("code") == "DEADLOCK" and isinstance(affected, list) and affected:
+            stuck = f"stuck behind that deadlock: {names([str(one) for one in affected])}"
+            last.children.append(Cause("note", line(stuck)))
+        if told.type == "CANCEL" and reason and told.payload.get("resources"):
+            wanted = names([str(one) for one in told.payload["resources"]])
+            text = f"it may ask for {wanted} again once it has given back what others wait for"
+            last.children.append(Cause("note", line(text)))
+    life = snapshot.log_index.life(name)
+    if agent.incarnation > 1 and life.started is not None:
+        text = f"incarnation {agent.incarnation} started at {snapshot.when(agent.started_ms)}"
+        if life.end is not None:
+            before = life.end.fact
+            text += (
+                f"; the one before ended at {snapshot.when(before.ms, before.id)}: {before.words}"
+            )
+        cause.children.append(Cause("note", line(text)))
+    return [cause]
+
+
+def kept_out(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+    """The breaker: an agent that keeps dying needs a person's word to start again."""
+    question = snapshot.session.escalations.get(agent.breaker) if agent.breaker else None
+    if question is None:
+        return []
+    if question.state is EscalationState.OPEN:
+        text = f"{name} may not start again: it has died in silence {agent.silent_deaths} times"
+        frees = f"may start again after: {answering(agent.breaker, question)}"
+        asked = [open_question(snapshot, agent.breaker, question)]
+        log, ms = question.cause, question.asked_ms
+        return [Cause("kept-out", line(text), name, log, ms, frees, asked)]
+    when = snapshot.when(question.decided_ms)
+    text = (
+        f"{question.by} decided at {when}, of whether {name} may start again: {question.decision}"
+    )
+    return [Cause("kept-out", line(text), name, "", question.decided_ms)]
+
+
+def holds(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+    """What it holds, and who waits for that."""
+    found = []
+    order, claims = snapshot.session.order, snapshot.session.claims.records
+    for claim_id in agent.claims:
+        claim = claims[claim_id]
+        if claim.state is not ClaimState.HELD:
+            continue
+        places = [
+            place
+            for resource in [*claim.writes, *claim.reads]
+            for other in order.overlapping(resource)
+            for place in order.queue(other)
+            if place.agent != name
+        ]
+        waiting = list(dict.fromkeys(place.agent for place in sorted(places)))
+        resources = names([*claim.writes, *claim.reads])
+        text = f"{name} has held {resources} since {snapshot.granted(claim)}"
+        if waiting:
+            text += f", and {waits(waiting)} for it"
+        found.append(Cause("holds", line(text), name, "", claim.granted_ms))
+    more = len(found) - WIDTH_MAX
+    return [*found[:WIDTH_MAX], *([Cause("note", f"and {more} more")] if more > 0 else [])]
+
+
+def due(snapshot: Snapshot, name: str) -> list[Cause]:
+    """Who waits for what it is to do: produce, answer, arrive, integrate."""
+    found = []
+    agent = snapshot.session.agents.records[name]
+    if agent.status in ENDED:
+        return []
+    for on in agent.produces:
+        dependency = snapshot.session.dependencies.get(on)
+        if dependency is not None and dependency.waiters:
+            found.append(f"{waits(list(dependency.waiters))} for {on}, which it is to produce")
+    for question_id, question in snapshot.session.escalations.records.items():
+        if question.to == name and question.state is EscalationState.OPEN:
+            found.append(f"{question.asker} waits for its answer to question {question_id}")
+    current = in_force(snapshot.session)
+    if current is not None:
+        called, barrier = current
+        if name in standing.missing(barrier):
+            who = list(barrier.arrived) or [barrier.leader or "the rule file"]
+            found.append(f"{waits(who)} for it at the barrier {called}")
+    causes = [Cause("awaited", line(text), name) for text in found[:WIDTH_MAX]]
+    more = len(found) - WIDTH_MAX
+    return [*causes, *([Cause("note", f"and {more} more")] if more > 0 else [])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fabric.client.submit import prepare
 from fabric.errors import SignalError
-from fabric.ops.feed import Lines, batches, document
+from fabric.ops.ndjson import Lines, batches, document
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
 from tests.fuzz.word import FIELDS, NASTY, TYPES

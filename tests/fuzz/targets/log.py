@@ -12,8 +12,8 @@ from fabric.cli.tail import _document, _words
 from fabric.cli.why import words
 from fabric.errors import DivergedError, NotFoundError
 from fabric.ops.replay import rebuild
-from fabric.ops.why.chronicle import Chronicle
 from fabric.ops.why.explanation import why
+from fabric.ops.why.log_index import LogIndex
 from fabric.testing.store import MemoryStore
 from fabric.view.grouping import Grouping
 from fabric.view.row import CELL_CHARS_MAX
@@ -83,11 +83,11 @@ def run(data: bytes) -> None:
         assert done(rebuild(store, KEYS)).log
     except (DivergedError, NotFoundError) as error:
         assert len(str(error)) < 5_000
-    chronicle = Chronicle()
+    log_index = LogIndex()
     for entry in log:
-        chronicle.take(entry)
+        log_index.take(entry)
     for name in _ASKED:
-        assert all(fact.words.isprintable() for fact in chronicle.history(name))
+        assert all(fact.words.isprintable() for fact in log_index.history(name))
 
 
 def _show(log: list[tuple[bytes, list[bytes]]]) -> None:

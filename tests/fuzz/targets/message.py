@@ -11,7 +11,7 @@ import json
 from fabric.cli import dead as shown
 from fabric.cli.inbox import _json, _words
 from fabric.errors import NotAllowedError, TamperedError
-from fabric.ops.dead import DeadLetters
+from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.inbox import Inbox
 from fabric.testing.store import MemoryStore
 from fabric.wire import record

@@ -10,7 +10,7 @@ import click
 from fabric.cli.inbox import _log_id
 from fabric.client.mailbox import parse_cursor
 from fabric.errors import CallerError, NotFoundError
-from fabric.ops.dead import DeadLetters
+from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.replay import until
 from fabric.store.value import SEQUENCE_MAX
 from fabric.testing.store import MemoryStore

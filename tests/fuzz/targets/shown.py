@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from fabric.cli.output import plain, table
 from fabric.core.record import Task
-from fabric.ops.why.scene import line
+from fabric.ops.why.snapshot import line
 from fabric.view import markdown
 from fabric.view.row import cell, listed
 from fabric.view.todo import todo

@@ -92,7 +92,7 @@ class Life:
     end: End | None = None
 
 
-class Chronicle:
+class LogIndex:
     """Takes log entries; answers what an agent was told, and when."""
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric.errors import SignalError
-from fabric.ops import feed
-from fabric.ops.feed import Line, Lines, batches, document, follow
+from fabric.ops import ndjson
+from fabric.ops.ndjson import Line, Lines, batches, document, follow
 
 
 @given(st.lists(st.binary(max_size=5).map(lambda b: b.replace(b"\n", b"")), max_size=9), st.data())
@@ -24,7 +24,7 @@ def test_lines_do_not_depend_on_how_they_were_read(parts: list[bytes], data: st.
 
 @pytest.fixture
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LINE_BYTES_MAX", 4)
+    monkeypatch.setattr(ndjson, "LINE_BYTES_MAX", 4)
 
 
 @pytest.mark.usefixtures("short_lines")
@@ -39,13 +39,15 @@ def test_a_line_that_is_too_long_is_left_out(chunks: list[bytes]) -> None:
         document(None)
 
 
-@given(st.lists(st.integers(0, feed.BATCH_BYTES_MAX), max_size=20))
+@given(st.lists(st.integers(0, ndjson.BATCH_BYTES_MAX), max_size=20))
 def test_a_batch_is_bounded_and_nothing_is_lost(sizes: list[int]) -> None:
     lines: list[Line] = [(n, bytes(size)) for n, size in enumerate(sizes)]
     made = list(batches(lines))
     assert [line for batch in made for line in batch] == lines
     for batch in made:
-        assert len(batch) == 1 or sum(len(line or b"") for _, line in batch) <= feed.BATCH_BYTES_MAX
+        assert (
+            len(batch) == 1 or sum(len(line or b"") for _, line in batch) <= ndjson.BATCH_BYTES_MAX
+        )
 
 
 def test_a_batch_has_a_bounded_number_of_lines() -> None:

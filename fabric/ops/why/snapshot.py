@@ -14,7 +14,7 @@ from fabric.core.liveness import limit_ms
 from fabric.core.record import ENDED, AgentStatus, Claim, Escalation
 from fabric.core.rules import Rules
 from fabric.core.session import Session
-from fabric.ops.why.chronicle import GRANT, Chronicle, Fact
+from fabric.ops.why.log_index import GRANT, Fact, LogIndex
 from fabric.store.value import parse_id
 from fabric.view.row import listed
 from fabric.view.timeline import clock
@@ -44,7 +44,7 @@ class Cause(Struct, omit_defaults=True):
 
 
 @dataclass(slots=True)
-class Scene:
+class Snapshot:
     """A session rebuilt from its log, and what else is asked of it.
 
     `cursors` is agent → the stored place in its inbox; `now_ms` is the time of asking.
@@ -52,7 +52,7 @@ class Scene:
 
     session: Session
     rules: Rules
-    chronicle: Chronicle
+    log_index: LogIndex
     now_ms: int
     cursors: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class Scene:
 
     def of(self, entry_id: str) -> str:
         """Return when a log entry was written, and its id."""
-        ms = self.chronicle.time_of(entry_id)
+        ms = self.log_index.time_of(entry_id)
         return entry_id if ms is None else self.when(ms, entry_id)
 
     def ago(self, ms: int) -> str:
@@ -113,7 +113,7 @@ class Scene:
             fact
             for kind in kinds
             for subject in about
-            if (fact := self.chronicle.told(name, kind, subject)) is not None
+            if (fact := self.log_index.told(name, kind, subject)) is not None
         ]
         if not found:
             return "It was not told that somebody waits"
@@ -123,7 +123,7 @@ class Scene:
 
     def granted(self, claim: Claim) -> str:
         """Return when a claim was granted, by which entry, and its token."""
-        told = self.chronicle.told(claim.agent, GRANT, str(claim.token))
+        told = self.log_index.told(claim.agent, GRANT, str(claim.token))
         when = self.at(claim.granted_ms)
         log = f"{told.id}, " if told is not None else ""
         return f"{when} ({log}token {claim.token})"
@@ -173,16 +173,16 @@ def answering(question_id: str, question: Escalation) -> str:
     return line(f"fabric decide {dashed}{shlex.quote(question_id)} ANSWER{options}")
 
 
-def open_question(scene: Scene, question_id: str, question: Escalation) -> Cause:
+def open_question(snapshot: Snapshot, question_id: str, question: Escalation) -> Cause:
     """Return the cause that a person has to decide."""
-    asked = scene.when(question.asked_ms, question.cause)
+    asked = snapshot.when(question.asked_ms, question.cause)
     by = f"{question.asker} has" if question.asker else "the fabric has"
     text = line(f'{by} asked a person, at {asked}: "{question.question}"')
     frees = f"decided with: {answering(question_id, question)}"
     return Cause("person", text, "", question.cause, question.asked_ms, frees)
 
 
-def said_of(scene: Scene, fact: Fact, kind: str) -> Cause:
+def said_of(snapshot: Snapshot, fact: Fact, kind: str) -> Cause:
     """Return a log entry, and the one it follows from, as a cause."""
     text = f"{fact.words} [{fact.code}]" if fact.code else fact.words
     cause = Cause(kind, line(text), fact.to or fact.speaker, fact.id, fact.ms)
