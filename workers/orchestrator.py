@@ -17,7 +17,7 @@ from fabric.errors import SignalError
 from fabric.store import state
 from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
-from fabric.wire import record, ruling
+from fabric.wire import record
 from fabric.wire.entry import decode
 from workers import consequence, quarantine, telling
 from workers.handler import Decided, DefectError
@@ -60,8 +60,8 @@ class Orchestrator:
         self._names = partition
         self._rules = rules
         #: What a session's log says once these rules are in force, and what the session says.
-        self._ruling = ruling.document(rules)
-        self._digest = ruling.digest(self._ruling)
+        self._rules_document = record.rules_document(rules)
+        self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
         #: Sessions in memory, the one used longest ago first.
         self._sessions: dict[str, Session] = {}
@@ -224,7 +224,7 @@ class Orchestrator:
     ) -> None:
         """Put our rules in force for a session that was decided by others, and log that."""
         adopt(session, self._digest, now_ms)
-        logged = record.logged_rules(self._ruling, session.clock_ms)
+        logged = record.logged_rules(self._rules_document, session.clock_ms)
         batch.append(self._keys[session.name].log, f"{session.log}-0", *logged)
         touched[session.name] = session
 

@@ -24,7 +24,7 @@ from fabric.core.synthesis.publish import REVISION
 from fabric.errors import ServerError, SignalError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import WorkerStore
-from fabric.wire import bound
+from fabric.wire import signal_error
 from workers import child, snapshot
 from workers.refiner import ANSWER_BYTES_MAX
 
@@ -174,7 +174,7 @@ def _payload(run: Run, said: bytes) -> bytes:
         if answer.value is UNSET or answer.value == Raw(b"null"):
             return b""
         payload = _encode(Refined(run.refiner, canonical_raw(answer.value), run.revision))
-        bound.check_payload(payload)
+        signal_error.check_payload(payload)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         kind = type(error).__name__
         raise _FailedError(f"has answered with what no signal can hold ({kind})") from None

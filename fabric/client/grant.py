@@ -24,7 +24,7 @@ from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, FabricError, WaitTimeoutError
 from fabric.store.port import ClientStore
-from fabric.wire import foreign
+from fabric.wire.stored import checked_reading
 
 #: Starts something that goes on by itself, and is ended with the agent.
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -119,7 +119,7 @@ class Grants:
         """Whether a grant outlived all that the agent said before it asked."""
         keys = self._session.keys
         (stored,) = await self._store.fields(keys.agents, [self.name])
-        with foreign.reading(keys.agents, "hash"):
+        with checked_reading(keys.agents, "hash"):
             record = msgspec.json.decode(stored, type=Agent) if stored else None
         if record is None or record.incarnation != self.voice.incarnation:
             return False

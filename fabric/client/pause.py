@@ -24,7 +24,7 @@ from fabric.core.record import IN_FORCE, Barrier
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, ServerError, WaitTimeoutError
 from fabric.store.port import ClientStore
-from fabric.wire import foreign
+from fabric.wire.stored import checked_reading
 
 logger = logging.getLogger("fabric.agent")
 
@@ -111,7 +111,7 @@ class Pauses:
         (stored,) = await self._store.fields(key, [name])
         if stored is None:
             return None
-        with foreign.reading(key, "hash"):
+        with checked_reading(key, "hash"):
             return msgspec.json.decode(stored, type=Barrier)
 
     async def blame(self) -> str | None:

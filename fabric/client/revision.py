@@ -16,7 +16,7 @@ from fabric.core.synthesis.state import SECTIONS
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
-from fabric.wire import foreign
+from fabric.wire.stored import checked_reading
 
 #: Revisions read at a time. A patch can be as large as a commit: a page stays far below what would
 #: keep the server busy for long.
@@ -73,7 +73,7 @@ def decoded(keys: SessionKeys, entries: Iterable[Entry], after: int) -> Iterator
     Raises NotFoundError when one is missing in between, TamperedError when one is none of ours.
     """
     for entry_id, flat in entries:
-        with foreign.reading(keys.revisions, "stream of revisions"):
+        with checked_reading(keys.revisions, "stream of revisions"):
             revision = _revision(entry_id, flat)
         if revision.number != after + 1:
             raise missing(keys, after + 1)
@@ -98,7 +98,7 @@ def apply(keys: SessionKeys, document: Any, revision: Revision) -> Any:
     import jsonpatch
 
     try:
-        with foreign.reading(keys.revisions, "stream of revisions"):
+        with checked_reading(keys.revisions, "stream of revisions"):
             return jsonpatch.apply_patch(document, revision.patch, in_place=True)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         found = f"stream whose revision {revision.number} cannot be applied ({error})"

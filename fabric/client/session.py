@@ -14,8 +14,8 @@ from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Ta
 from fabric.errors import NotFoundError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.wire import foreign
 from fabric.wire.document import Synthesis
+from fabric.wire.stored import checked_reading
 
 R = TypeVar("R")
 
@@ -61,7 +61,7 @@ class Session:
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])
         decode = msgspec.json.Decoder(kind).decode
-        with foreign.reading(key, "hash"):
+        with checked_reading(key, "hash"):
             return {name.decode(): decode(value) for name, value in sorted(stored.items())}
 
     async def exists(self) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 
 from fabric.core.limits import PAYLOAD_BYTES_MAX
 from fabric.errors import SignalError
-from fabric.wire.complaint import excess, shown
+from fabric.wire.signal_error import shown, too_large
 
 #: Bytes read at a time; a pipe on Linux holds 64 KiB.
 READ_BYTES = 1 << 16
@@ -37,7 +37,7 @@ def document(line: bytes | None) -> Mapping[str, Any]:
     Raises SignalError when it is neither. Whether it is a good signal is not looked at yet.
     """
     if line is None:
-        raise excess("line", LINE_BYTES_MAX + 1, f"{LINE_BYTES_MAX} bytes")
+        raise too_large("line", LINE_BYTES_MAX + 1, f"{LINE_BYTES_MAX} bytes")
     text = line.strip()
     if not text.startswith((b"{", b"[", b'"')):
         return {"type": text.decode("utf-8", "replace")}

@@ -26,7 +26,7 @@ from fabric.ops.log import pages
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.view.timeline import MS_DIGITS_MAX
-from fabric.wire import record, ruling
+from fabric.wire import record
 from fabric.wire.entry import decode
 
 #: Characters of a value that a difference shows.
@@ -173,10 +173,10 @@ class Replay:
 
     def _rule(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
         try:
-            self.rules = ruling.read(payload)
+            self.rules = record.read_rules(payload)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._diverged(entry_id, "rules", str(error)) from None
-        adopt(self.session, ruling.digest(payload), ms)
+        adopt(self.session, record.rules_digest(payload), ms)
         return _flat(*record.logged_rules(payload, self.session.clock_ms))
 
     def _follow(self, decision: Decision) -> None:

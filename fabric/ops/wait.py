@@ -28,7 +28,7 @@ from fabric.errors import (
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
-from fabric.wire import foreign
+from fabric.wire.stored import checked_reading
 
 #: Entries read at a time.
 COUNT = 256
@@ -212,7 +212,7 @@ async def _agents(store: ClientStore, keys: SessionKeys, name: str | None) -> di
     if name is None:
         return await retry(Session(store, keys).agents)
     (stored,) = await retry(lambda: store.fields(keys.agents, [name]))
-    with foreign.reading(keys.agents, "hash"):
+    with checked_reading(keys.agents, "hash"):
         return {} if stored is None else {name: msgspec.json.decode(stored, type=Agent)}
 
 

@@ -13,9 +13,9 @@ from fabric.core.synthesis.part import Standing, State
 from fabric.core.synthesis.partial import list_of, unescape
 from fabric.core.synthesis.state import AGENTS, CONTRADICTIONS, REFINED, Contributor
 from fabric.view import markdown
-from fabric.wire import foreign
 from fabric.wire.document import contradiction, sources
 from fabric.wire.printable import shortened
+from fabric.wire.stored import checked_reading
 
 #: Characters of a name that a line shows.
 SHOWN_CHARS_MAX = 100
@@ -34,7 +34,7 @@ def amendments(
         _, *way = operation["path"].split("/")
         if len(way) == 2:  # else it is the number, or how complete the synthesis is
             section, name = way[0], unescape(way[1])
-            with foreign.reading(key, "stream"):
+            with checked_reading(key, "stream"):
                 change = _change(section, name, operation.get("value"))
             yield f"- {number} · {change}"
     if is_final:

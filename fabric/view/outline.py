@@ -16,9 +16,9 @@ from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.synthesis.part import Standing, State
 from fabric.core.synthesis.state import Contributor
 from fabric.view import markdown
-from fabric.wire import foreign
 from fabric.wire.document import Contradiction, Finding, Refinement, Source, Synthesis
 from fabric.wire.printable import shortened
+from fabric.wire.stored import checked_reading
 
 #: Characters of a value or of evidence that a line shows; `--json` has all of it.
 SHOWN_CHARS_MAX = 200
@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 
 def outline(synthesis: Synthesis, session: str) -> list[str]:
     """Return the lines of the report on a synthesis. Raises TamperedError, as its views do."""
-    with foreign.reading(synthesis.key, "synthesis"):
+    with checked_reading(synthesis.key, "synthesis"):
         return _outline(synthesis, session)
 
 

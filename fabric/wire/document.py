@@ -16,7 +16,8 @@ from msgspec import Struct
 from fabric.core.contradiction import question_of
 from fabric.core.synthesis.part import SAID, Edge, Standing, State
 from fabric.core.synthesis.state import Complete, Contributor
-from fabric.wire import foreign, nesting
+from fabric.wire import nesting
+from fabric.wire.stored import checked_reading
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ def _view(make: Callable[[Synthesis], T]) -> cached_property[T]:
 
     @wraps(make)
     def checked(synthesis: Synthesis) -> T:
-        with foreign.reading(synthesis.key, "synthesis"):
+        with checked_reading(synthesis.key, "synthesis"):
             return make(synthesis)
 
     return cached_property(checked)
@@ -123,7 +124,7 @@ class Synthesis:
     @property
     def revision(self) -> int:
         """Its number, 0 while there is none."""
-        with foreign.reading(self.key, "synthesis"):
+        with checked_reading(self.key, "synthesis"):
             return int(self.document.get("revision", 0))
 
     @_view

@@ -22,7 +22,7 @@ from fabric.core.limits import (
 )
 from fabric.core.signal import PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError
-from fabric.wire import bound, complaint
+from fabric.wire import signal_error
 from fabric.wire.spelling import ENVELOPE, rewrite
 
 _DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any]]] = {
@@ -86,7 +86,7 @@ def decode(fields: list[bytes]) -> Signal:
         if known is not None:
             return _signal(shape, values, *known)
     if len(fields) > 2 * ENTRY_FIELDS_MAX:
-        raise complaint.excess("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
+        raise signal_error.too_large("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
     fields = rewrite(fields)
     shape = _shape_of(tuple(fields[::2]))
     assert shape is not None, "a rewritten entry is canonical"
@@ -115,12 +115,12 @@ def _signal(
     # The last of these is the value of every field that the entry does not have.
     values.append(b"")
     raw = values[shape.payload] or b"{}"
-    bound.check_payload(raw)
+    signal_error.check_payload(raw)
     try:
         payload = decoder(raw)
         _decode_any(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise complaint.payload(kind, raw, error) from None
+        raise signal_error.payload_error(kind, raw, error) from None
     if values[shape.emitter] == _EVERYONE:
         raise SignalError("NAME", "emitter", "'*'", "the name of one agent; * stands for all")
     session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]
@@ -167,14 +167,14 @@ def name(field: bytes, value: bytes | None) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        raise SignalError("NAME", field.decode(), complaint.shown(value), "UTF-8 text") from None
+        raise SignalError("NAME", field.decode(), signal_error.shown(value), "UTF-8 text") from None
     if len(text) > NAME_CHARS_MAX:
-        raise complaint.excess(field.decode(), len(text), f"{NAME_CHARS_MAX} characters")
+        raise signal_error.too_large(field.decode(), len(text), f"{NAME_CHARS_MAX} characters")
     if not text.isprintable() or text != text.strip():
         raise SignalError(
             "NAME",
             field.decode(),
-            complaint.shown(value),
+            signal_error.shown(value),
             "printable characters, no line break or other control character, no outer spaces",
         )
     if len(_names) >= _NAMES_MAX:
@@ -190,7 +190,7 @@ def counter(field: bytes, value: bytes, most: int = COUNTER_MAX) -> int:
         if number <= most:
             return number
     raise SignalError(
-        "NUMBER", field.decode(), complaint.shown(value), f"a whole number, 0 to {most}"
+        "NUMBER", field.decode(), signal_error.shown(value), f"a whole number, 0 to {most}"
     )
 
 
@@ -199,7 +199,7 @@ def _check_rest(shape: Shape, values: list[bytes]) -> None:
     for field in shape.rare:
         value = values[shape.names.index(field)]
         if len(value) > FIELD_BYTES_MAX:
-            raise complaint.excess(field.decode(), len(value), f"{FIELD_BYTES_MAX} bytes")
+            raise signal_error.too_large(field.decode(), len(value), f"{FIELD_BYTES_MAX} bytes")
         if field == b"at":
             _check_time(value)
 
@@ -212,5 +212,5 @@ def _check_time(value: bytes) -> None:
     except (msgspec.MsgspecError, ValueError):
         pass
     raise SignalError(
-        "TIME", "at", complaint.shown(value), "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
+        "TIME", "at", signal_error.shown(value), "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
     )

@@ -5,14 +5,17 @@ Field names are the public contract (design, section 4): what `redis-cli XRANGE`
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from fabric.core.decision import Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import Agent
+from fabric.core.rules import Rules
 from fabric.core.signal import Failed, Signal, SignalType
 from fabric.errors import SignalError
 
@@ -179,3 +182,33 @@ def _unpacked(value: bytes) -> list[bytes]:
 def reason_of(error: SignalError) -> tuple[str, str]:
     """Return code and reason of a refused entry, as the dead-letter stream keeps them."""
     return error.reason_code, str(error)
+
+
+#: The document of the defaults.
+DEFAULT_RULES: Final = b"{}"
+
+#: Bytes of a digest: enough that no two sets of rules of one session share one.
+_RULES_DIGEST_BYTES = 8
+
+
+def rules_document(rules: Rules) -> bytes:
+    """Return rules as JSON; the same bytes from every process for the same rules.
+
+    Without the hook: no decision depends on its arguments, and one of them may be a secret.
+    """
+    kept = msgspec.structs.replace(rules, hook=())
+    if kept == Rules():
+        return DEFAULT_RULES
+    return msgspec.json.encode(kept, order="deterministic")
+
+
+def rules_digest(raw: bytes) -> str:
+    """Return what tells a document of rules from others, in hexadecimal; "" for the defaults."""
+    if raw == DEFAULT_RULES:
+        return ""
+    return hashlib.blake2b(raw, digest_size=_RULES_DIGEST_BYTES).hexdigest()
+
+
+def read_rules(raw: bytes) -> Rules:
+    """Return the rules of a document. Raises MsgspecError, ValueError, RecursionError."""
+    return msgspec.json.decode(raw, type=Rules)

@@ -15,7 +15,7 @@ from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, statem
 from fabric.core.synthesis.reducer import Strategies
 from fabric.core.synthesis.state import Refined
 from fabric.errors import SignalError
-from fabric.wire import bound, complaint
+from fabric.wire import signal_error
 from fabric.wire.entry import counter, name, session_name
 
 _decode_percent = msgspec.json.Decoder(Percent).decode
@@ -56,9 +56,9 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
     entry = dict(zip(fields[::2], fields[1::2], strict=False))
     kind = _TYPES.get(entry.get(b"type", b""))
     if kind is None:
-        raise complaint.unknown(entry.get(b"type", b"").decode("utf-8", "replace"))
+        raise signal_error.unknown_type(entry.get(b"type", b"").decode("utf-8", "replace"))
     raw = entry.get(b"payload") or b"{}"
-    bound.check_payload(raw)
+    signal_error.check_payload(raw)
     said = Said(
         name(b"emitter", entry.get(b"emitter")),
         counter(b"incarnation", entry.get(b"incarnation") or b"1"),
@@ -69,7 +69,7 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         return _result(kind, said, raw, entry, strategy)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         expected = f"what the fabric writes with {kind} ({error})"
-        raise SignalError("VALUE", "payload", complaint.shown(raw), expected) from None
+        raise SignalError("VALUE", "payload", signal_error.shown(raw), expected) from None
 
 
 def _result(
@@ -78,7 +78,9 @@ def _result(
     if kind is SignalType.DECIDED:
         settled = _decode_settled(raw)
         if not is_part(settled.part):
-            raise SignalError("VALUE", "part", complaint.shown(settled.part), "the name of a part")
+            raise SignalError(
+                "VALUE", "part", signal_error.shown(settled.part), "the name of a part"
+            )
         verdict = Verdict(
             settled.decision,
             settled.by,
@@ -112,6 +114,6 @@ def _percent(value: bytes | None) -> int | float | None:
         percent = _decode_percent(value) if value else None
     except (msgspec.MsgspecError, ValueError):
         expected = "a number, 0 to 100"
-        raise SignalError("VALUE", "percent", complaint.shown(value), expected) from None
+        raise SignalError("VALUE", "percent", signal_error.shown(value), expected) from None
     # 100 and 100.0 are the same, whichever came first: so they are kept as the same.
     return int(percent) if percent is not None and percent == int(percent) else percent

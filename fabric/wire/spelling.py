@@ -19,7 +19,7 @@ import msgspec
 
 from fabric.core.signal import PAYLOADS, SignalType
 from fabric.errors import SignalError
-from fabric.wire import bound, complaint
+from fabric.wire import signal_error
 
 #: The canonical ingress fields.
 ENVELOPE = frozenset(
@@ -76,7 +76,7 @@ def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
     if payload is None or payload == "":
         payload = {}
     if not isinstance(payload, dict):
-        raise SignalError("VALUE", "payload", complaint.shown(payload), "a JSON object")
+        raise SignalError("VALUE", "payload", signal_error.shown(payload), "a JSON object")
     kept = dict(payload)
     fields: dict[str, Any] = {}
     for key, value in document.items():
@@ -101,18 +101,20 @@ def _settle(fields: dict[str, Any], field: str, value: Any) -> None:
     except RecursionError:
         agrees = False
     if not agrees:
-        given = f"{complaint.shown(known)} and {complaint.shown(value)}"
-        raise SignalError("AMBIGUOUS", complaint.named(field), given, "one value")
+        given = f"{signal_error.shown(known)} and {signal_error.shown(value)}"
+        raise SignalError("AMBIGUOUS", signal_error.shown_name(field), given, "one value")
 
 
 def rewrite(flat: list[bytes]) -> list[bytes]:
     """Rewrite an entry's flat fields to canonical ones. Raises SignalError."""
     document: dict[str, Any] = {}
     for key, value in zip(flat[::2], flat[1::2], strict=True):
-        field = bound.text("field name", key)
+        field = signal_error.decode_text("field name", key)
         if field in document:
-            raise SignalError("AMBIGUOUS", complaint.named(field), "it twice", "each field once")
-        document[field] = bound.text(field, value)
+            raise SignalError(
+                "AMBIGUOUS", signal_error.shown_name(field), "it twice", "each field once"
+            )
+        document[field] = signal_error.decode_text(field, value)
     if "payload" in document:
         document["payload"] = _payload(document["payload"])
     kind, _ = _type(document)
@@ -135,7 +137,7 @@ def encode(fields: Mapping[str, Any]) -> list[bytes]:
         elif isinstance(value, int) and not isinstance(value, bool):
             encoded = b"%d" % value
         else:
-            raise SignalError("VALUE", field, complaint.shown(value), "text or a whole number")
+            raise SignalError("VALUE", field, signal_error.shown(value), "text or a whole number")
         flat += (field.encode(), encoded)
     return flat
 
@@ -144,14 +146,14 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
     """Find the signal's type, and what a shorthand says of its payload."""
     given = {field: document[field] for field in _TYPE_FIELDS if document.get(field)}
     if not given:
-        raise complaint.unknown("")
-    if len(set(map(complaint.shown, given.values()))) > 1:
+        raise signal_error.unknown_type("")
+    if len(set(map(signal_error.shown, given.values()))) > 1:
         raise SignalError(
-            "AMBIGUOUS", "type", complaint.shown(given), "one of type, signal, signal_type"
+            "AMBIGUOUS", "type", signal_error.shown(given), "one of type, signal, signal_type"
         )
     text = next(iter(given.values()))
     if not isinstance(text, str):
-        raise complaint.unknown(text)
+        raise signal_error.unknown_type(text)
     word, argument = text.strip(), ""
     short = _SHORTHAND.fullmatch(word)
     if short:
@@ -159,7 +161,7 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
     try:
         kind = SignalType(word)
     except ValueError:
-        raise complaint.unknown(text) from None
+        raise signal_error.unknown_type(text) from None
     if not short or not argument:
         return kind, {}
     return kind, _shorthand(kind, argument)
@@ -168,7 +170,7 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
 def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
     field = _ARGUMENT.get(kind)
     if field is None:
-        given = complaint.shown(f"{kind.value}({argument})")
+        given = signal_error.shown(f"{kind.value}({argument})")
         raise SignalError("TYPE", "type", given, f"{kind.value}, with nothing in brackets")
     if field == "percent":
         return {field: _number(argument)}
@@ -210,7 +212,7 @@ def _payload(text: str) -> Any:
         return msgspec.json.decode(text) if text else {}
     except _UNREADABLE as error:
         raise SignalError(
-            "JSON", "payload", complaint.shown(text), f"a JSON object ({error})"
+            "JSON", "payload", signal_error.shown(text), f"a JSON object ({error})"
         ) from None
 
 
@@ -220,5 +222,5 @@ def _encode(payload: Any) -> bytes:
         return msgspec.json.encode(payload)
     except (*_UNREADABLE, TypeError, ValueError, OverflowError) as error:
         raise SignalError(
-            "VALUE", "payload", complaint.shown(payload), f"what JSON can say ({error})"
+            "VALUE", "payload", signal_error.shown(payload), f"what JSON can say ({error})"
         ) from None

@@ -15,7 +15,7 @@ from fabric.ops.why.explanation import Explanation, explain
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import Snapshot
 from fabric.store.port import Entry
-from fabric.wire import record, ruling
+from fabric.wire import record
 from fabric.wire.entry import decode
 from tests.support.keyspace import session
 
@@ -39,8 +39,8 @@ class Told:
     def __post_init__(self) -> None:
         self.session = Session("demo")
         if self.rules != Rules():
-            document = ruling.document(self.rules)
-            adopt(self.session, ruling.digest(document), self.clock_ms)
+            document = record.rules_document(self.rules)
+            adopt(self.session, record.rules_digest(document), self.clock_ms)
             self._write("1-0", *record.logged_rules(document, self.clock_ms))
 
     def at(self, seconds: float) -> None:

@@ -13,7 +13,7 @@ from fabric.core.limits import (
     PAYLOAD_DEPTH_MAX,
 )
 from fabric.core.signal import PAYLOADS, Progress, SignalType, Started
-from fabric.wire import bound
+from fabric.wire import signal_error
 from fabric.wire.entry import HOPS_MAX, decode
 from tests.support.entry import flat, read, refusal
 
@@ -182,8 +182,8 @@ def test_the_search_for_nesting_does_not_grow_as_the_square(noise: str) -> None:
     # million quotes began a search that fails, that would take an hour.
     for number in range(5):
         text = f'"{noise * number}'.encode()
-        assert bound.STRINGS.match(text)
-        assert bound.STRINGS.match(text + b"x")
+        assert signal_error.STRINGS.match(text)
+        assert signal_error.STRINGS.match(text + b"x")
     refusal(flat(type="PROGRESS", payload=("[" * 65 + noise * 1_000_000)[:PAYLOAD_BYTES_MAX]))
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from fabric.core.decision import EVERYONE, Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import Agent, AgentStatus
-from fabric.core.rules import Rules
+from fabric.core.rules import Domain, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import SignalError
-from fabric.wire import record, ruling
+from fabric.wire import record
 from tests.support.effort import examples
 from tests.support.entry import read, refusal
 
@@ -107,12 +107,15 @@ def test_an_answerable_message_says_how_many_led_to_it() -> None:
 def test_rules_are_known_by_the_bytes_that_the_log_has() -> None:
     rules = Rules(agents_max=3, priorities={"b": 1, "a": 2})
     same = Rules(agents_max=3, priorities={"a": 2, "b": 1})
-    document = ruling.document(rules)
-    assert document == ruling.document(same)
-    assert ruling.read(document) == rules
-    assert ruling.digest(document) not in ("", ruling.digest(ruling.document(Rules(agents_max=4))))
-    assert ruling.digest(ruling.document(Rules())) == ""
-    assert ruling.read(ruling.document(Rules())) == Rules()
+    document = record.rules_document(rules)
+    assert document == record.rules_document(same)
+    assert record.read_rules(document) == rules
+    assert record.rules_digest(document) not in (
+        "",
+        record.rules_digest(record.rules_document(Rules(agents_max=4))),
+    )
+    assert record.rules_digest(record.rules_document(Rules())) == ""
+    assert record.read_rules(record.rules_document(Rules())) == Rules()
     form, values = record.logged_rules(document, 5)
     assert dict(zip(form, values, strict=True)) == {
         "kind": "rules",
@@ -212,3 +215,24 @@ def test_forms_that_emitters_invent_do_not_fill_the_memory() -> None:
 
 def str_of(part: str | bytes | int) -> str:
     return part.decode() if isinstance(part, bytes) else str(part)
+
+
+RULES = Rules(ageing_ms=5_000, domains=(Domain("src/**", "LEAD"),))
+
+
+def test_rules_are_read_as_they_were_written() -> None:
+    assert record.read_rules(record.rules_document(RULES)) == RULES
+    assert record.read_rules(record.rules_document(Rules())) == Rules()
+
+
+def test_the_defaults_have_no_digest_and_others_have_their_own() -> None:
+    others = [RULES, Rules(ageing_ms=1), Rules(preemption=True)]
+    digests = [record.rules_digest(record.rules_document(rules)) for rules in others]
+    assert record.rules_digest(record.rules_document(Rules())) == ""
+    assert len({*digests, ""}) == 4
+
+
+def test_what_the_hook_is_given_is_not_written_down() -> None:
+    with_hook = Rules(hook=("notify", "--token", "s3cret"), ageing_ms=5_000)
+    assert b"s3cret" not in record.rules_document(with_hook)
+    assert record.rules_document(Rules(hook=("notify",))) == record.rules_document(Rules())

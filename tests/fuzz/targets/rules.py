@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from fabric.config.rulebook import check, written
-from fabric.wire import ruling
+from fabric.wire import record
 from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()
@@ -52,4 +52,4 @@ def run(data: bytes) -> None:
     assert not faults, faults
     assert again == rules, "written out, they are others"
     kept = msgspec.structs.replace(rules, hook=())
-    assert ruling.read(ruling.document(rules)) == kept, "sent, they are others"
+    assert record.read_rules(record.rules_document(rules)) == kept, "sent, they are others"

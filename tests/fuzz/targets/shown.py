@@ -10,7 +10,7 @@ from fabric.ops.why.snapshot import line
 from fabric.view import markdown
 from fabric.view.row import cell, listed
 from fabric.view.todo import todo
-from fabric.wire import complaint
+from fabric.wire import signal_error
 from fabric.wire.printable import printable, shortened
 from tests.fuzz.word import NASTY
 
@@ -52,7 +52,7 @@ def run(data: bytes) -> None:
 def _look(text: str) -> None:
     lines = [
         *(markdown.text(text), markdown.prose(text), markdown.code(text), plain(text), cell(text)),
-        *(line(text), printable(text), complaint.shown(text), complaint.named(text)),
+        *(line(text), printable(text), signal_error.shown(text), signal_error.shown_name(text)),
         *markdown.block(text.split("\n"), "x"),
         *markdown.table(["a"], [[markdown.code(text)], [markdown.text(text)]]),
         *table(["a", "b"], [[text, "x"]]),

@@ -1,4 +1,4 @@
-"""What a refused emitter reads: the field, what it gave, and what is allowed."""
+"""What is wrong with a refused signal: the field, the value given, and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from fabric.core.limits import NAME_CHARS_MAX
+from fabric.core.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX
 from fabric.core.signal import PAYLOADS, SEED_TYPES, SignalType
 from fabric.errors import SignalError
 
@@ -32,17 +32,17 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}… ({len(text)})"
 
 
-def named(field: str) -> str:
+def shown_name(field: str) -> str:
     """Show the name of a field that the emitter made up: as it is, when that is harmless."""
     return field if field.isprintable() and 0 < len(field) <= SHOWN_CHARS_MAX else shown(field)
 
 
-def excess(field: str, given: int, allowed: str) -> SignalError:
+def too_large(field: str, given: int, allowed: str) -> SignalError:
     """Say that something is too large, with both figures."""
     return SignalError("LIMIT", field, str(given), f"at most {allowed}")
 
 
-def unknown(given: object) -> SignalError:
+def unknown_type(given: object) -> SignalError:
     """Say that there is no such signal type, which one may be meant, and which there are."""
     seeds = [word.value for word in SignalType if word in SEED_TYPES]
     others = [word.value for word in SignalType if word not in SEED_TYPES]
@@ -57,7 +57,7 @@ def unknown(given: object) -> SignalError:
     return SignalError("TYPE", "type", shown(given), allowed)
 
 
-def payload(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
+def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
     """Turn a decoder's error into one that names field, value and what is allowed."""
     if not isinstance(error, msgspec.ValidationError):
         return SignalError("JSON", "payload", shown(raw), f"a JSON object ({error})")
@@ -147,3 +147,39 @@ def _is_text(value: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+#: A string, closed or not: with the open one in, no text makes the search go back to its start.
+STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def check_payload(raw: bytes) -> None:
+    """Refuse a payload that is too large, too deep or no text. Raises SignalError."""
+    if not raw.isascii():
+        decode_text("payload", raw)
+    elif len(raw) > PAYLOAD_BYTES_MAX:
+        raise too_large("payload", len(raw), f"{PAYLOAD_BYTES_MAX} bytes")
+    if raw.count(b"{") + raw.count(b"[") > PAYLOAD_DEPTH_MAX and _depth(raw) > PAYLOAD_DEPTH_MAX:
+        raise too_large("payload", _depth(raw), f"{PAYLOAD_DEPTH_MAX} levels of nesting")
+
+
+def decode_text(field: str, value: bytes) -> str:
+    """Return a value that is no larger than a payload, as text. Raises SignalError."""
+    if len(value) > PAYLOAD_BYTES_MAX:
+        raise too_large(shown_name(field), len(value), f"{PAYLOAD_BYTES_MAX} bytes")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise SignalError("VALUE", shown_name(field), shown(value), "UTF-8 text") from None
+
+
+def _depth(raw: bytes) -> int:
+    deepest = level = 0
+    for bracket in STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS):
+        if bracket in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        else:
+            level -= 1
+    return deepest

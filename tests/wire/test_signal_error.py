@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fabric.wire import complaint
+from fabric.wire import signal_error
 from tests.support.entry import flat, refusal
 
 NAME = "text of 1 to 512 characters, none of them a control character"
@@ -94,11 +94,11 @@ def test_a_type_that_is_like_no_other_gets_the_list() -> None:
 
 
 def test_what_is_shown_is_one_bounded_line() -> None:
-    assert complaint.shown("a\nb\x1b[2J") == r"'a\nb\x1b[2J'"
-    assert complaint.shown(b"text") == "'text'"
-    assert complaint.shown(b"\xff") == r"b'\xff'"
-    assert complaint.shown("x" * 100) == "'" + "x" * 79 + "… (102)"
-    assert complaint.named("mine") == "mine"
-    assert complaint.named("") == "''"
-    assert complaint.named("a\nb") == r"'a\nb'"
-    assert len(complaint.named("x" * 10_000)) < 100
+    assert signal_error.shown("a\nb\x1b[2J") == r"'a\nb\x1b[2J'"
+    assert signal_error.shown(b"text") == "'text'"
+    assert signal_error.shown(b"\xff") == r"b'\xff'"
+    assert signal_error.shown("x" * 100) == "'" + "x" * 79 + "… (102)"
+    assert signal_error.shown_name("mine") == "mine"
+    assert signal_error.shown_name("") == "''"
+    assert signal_error.shown_name("a\nb") == r"'a\nb'"
+    assert len(signal_error.shown_name("x" * 10_000)) < 100

@@ -26,7 +26,7 @@ _TOLD_CHARS_MAX = 300
 
 
 @contextmanager
-def reading(key: str, kind: str) -> Iterator[None]:
+def checked_reading(key: str, kind: str) -> Iterator[None]:
     """Read what a key of a kind (`hash`) holds. Raises TamperedError when it is none of ours."""
     try:
         yield
