@@ -15,7 +15,7 @@ from fabric.backoff import Outage
 from fabric.config import rulebook
 from fabric.config.settings import Settings
 from fabric.core.rules import Rules
-from fabric.devserver import target
+from fabric.devserver import server_url
 from fabric.errors import ConfigError, UnavailableError, UnreachableError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
@@ -54,7 +54,7 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
 
 
 async def _serve(worker: str, settings: Settings, name: str | None, handler: MakeHandler) -> int:
-    url = target.resolve(settings)
+    url = server_url(settings)
     if url is None:
         raise ConfigError(
             "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"

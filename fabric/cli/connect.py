@@ -104,9 +104,9 @@ def url_of(target: Target) -> str:
     if target.redis_url is not None:
         return target.redis_url.get_secret_value()
 
-    from fabric.devserver import target as servers
+    from fabric.devserver import server_url
 
-    url = servers.resolve(target)
+    url = server_url(target)
     if url is None:
         raise ConfigError(
             "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"

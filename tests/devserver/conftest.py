@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
-from fabric.devserver import presence, probe
+from fabric.devserver import lock
 from fabric.devserver import server as life
 from fabric.devserver.project import Project
 from tests.support.project_member import MEMBER, Member
@@ -41,7 +41,7 @@ def root(flavour: str) -> Iterator[Path]:
     yield project
     for found in folder.iterdir():
         devserver.stop(found)
-        assert not presence.is_held(Project(found).server_lock)
+        assert not lock.is_held(Project(found).server_lock)
     shutil.rmtree(folder)
 
 
@@ -73,4 +73,4 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life, "START_SECONDS_MAX", 0.5)
     monkeypatch.setattr(life, "SHUTDOWN_SECONDS_MAX", 0.5)
     monkeypatch.setattr(devserver, "LEAVE_SECONDS_MAX", 0.5)
-    monkeypatch.setattr(probe, "REPLY_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(life, "REPLY_SECONDS_MAX", 0.2)

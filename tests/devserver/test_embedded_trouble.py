@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
-from fabric.devserver import presence
+from fabric.devserver import lock
 from fabric.devserver.project import Project
 from fabric.errors import ServerError
 from tests.support.project_member import Member, client, is_gone, until
@@ -24,9 +24,9 @@ def test_stop_leaves_alone_what_only_looks_like_ours(
     with devserver.acquire(root):
         pass
     project = Project(root)
-    (project.users / f"{innocent.pid}.lock").write_text(presence.place())
+    (project.users / f"{innocent.pid}.lock").write_text(lock.host())
     record = '{"pid": %d, "socket": "%s", "binary": "", "version": "", "run_id": "", %s}'
-    extra = f'"started_ms": 0, "place": "{presence.place()}"'
+    extra = f'"started_ms": 0, "place": "{lock.host()}"'
     project.state.joinpath("server.json").write_text(
         record % (innocent.pid, project.socket(), extra)
     )
@@ -140,7 +140,7 @@ def test_a_server_that_does_not_start_says_why(root: Path) -> None:
     with pytest.raises(ServerError, match=r"Bad file format"):
         devserver.acquire(root)
     assert devserver.users(root) == []
-    assert not presence.is_held(project.server_lock)
+    assert not lock.is_held(project.server_lock)
 
 
 def test_a_server_that_lost_its_lock_file_is_not_doubled(root: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
-from fabric.devserver import launch, presence
+from fabric.devserver import launch, lock
 from fabric.devserver.project import SOCKET_BYTES_MAX, Project, Record, project_root
 from fabric.errors import NotAllowedError, ServerError
 from tests.support.servers import ROOT, short_directory
@@ -176,16 +176,16 @@ def test_a_dead_users_file_is_no_user_and_is_cleared_away(tmp_path: Path) -> Non
     project.prepare()
     # The pid has come round again: this very process has it.
     dead = project.users / f"{os.getpid()}.lock"
-    dead.write_text(presence.place())
-    assert presence.present(project.users) == []
-    seat = presence.Seat(project.users)
-    assert [user.pid for user in presence.present(project.users)] == [os.getpid()]
-    second = presence.Seat(project.users)
-    assert len(presence.present(project.users)) == 2
+    dead.write_text(lock.host())
+    assert lock.live_users(project.users) == []
+    first = lock.UserLock(project.users)
+    assert [user.pid for user in lock.live_users(project.users)] == [os.getpid()]
+    second = lock.UserLock(project.users)
+    assert len(lock.live_users(project.users)) == 2
     assert devserver.users(tmp_path) == [os.getpid()]
-    seat.leave()
-    assert [user.path for user in presence.present(project.users)] == [second.path]
-    second.leave()
+    first.release()
+    assert [user.path for user in lock.live_users(project.users)] == [second.path]
+    second.release()
     assert list(project.users.iterdir()) == []
 
 
@@ -251,11 +251,11 @@ def test_the_log_is_set_aside_when_it_has_grown(
     log.write_text("first\n")
     assert launch.rotate(log) == 6
     log.write_text("first\nsecond\n\nthird\n")
-    assert launch.last_words(log, 6) == "second\nthird"
+    assert launch.log_tail(log, 6) == "second\nthird"
     monkeypatch.setattr(launch, "LOG_BYTES_MAX", 10)
     assert launch.rotate(log) == 0
     assert not log.exists()
-    assert launch.last_words(log, 0) == "(its log is empty)"
+    assert launch.log_tail(log, 0) == "(its log is empty)"
 
 
 def test_importing_it_stays_light() -> None:

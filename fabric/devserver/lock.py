@@ -1,7 +1,7 @@
-"""Who is alive, told by the kernel: a file lock ends with the process that holds it.
+"""File locks that say which processes live: the kernel drops a lock when its holder ends.
 
-A pid in a file proves nothing, for pids come round again. An flock proves that its holder lives,
-however that holder may end. Probes take shared locks, so that two of them never see each other.
+A pid in a file proves nothing, because pids are reused. An flock proves that its holder lives,
+however the holder may end. Probes take shared locks, so that two probes never see each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from fabric.errors import HeldError
 
-#: Seconds between two looks at a condition of another process: too short for a person to notice.
+#: Seconds between two checks of another process: too short for a person to notice.
 POLL_SECONDS = 0.02
 
 
@@ -45,16 +45,17 @@ def is_held(path: Path) -> bool:
 
 
 def take(path: Path, seconds_max: float) -> int:
-    """Lock the file, making it if need be, and return its descriptor: closing it unlocks.
+    """Lock the file, creating it if need be, and return its descriptor; closing that unlocks.
 
-    Raises HeldError when another process holds it all the time, OSError when it cannot be opened.
+    Raises HeldError when another process keeps the lock all the time, OSError when the file cannot
+    be opened.
     """
     found: list[int] = []
 
     def taken() -> bool:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            # A file deleted while we waited for it locks nobody out.
+            # The file may have been deleted while we waited: a lock on it would exclude nobody.
             if _try(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
                 found.append(descriptor)
         finally:
@@ -68,7 +69,7 @@ def take(path: Path, seconds_max: float) -> int:
 
 
 @contextmanager
-def holding(path: Path, seconds_max: float) -> Iterator[None]:
+def held(path: Path, seconds_max: float) -> Iterator[None]:
     """Hold the lock on the file inside the block. Raises as `take` does."""
     descriptor = take(path, seconds_max)
     try:
@@ -77,10 +78,10 @@ def holding(path: Path, seconds_max: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def place() -> str:
-    """Return a name for where pids mean the same: this host, and on Linux this pid namespace.
+def host() -> str:
+    """Return the name of the scope in which a pid is valid: this host, and its pid namespace.
 
-    A project folder can be shared with a container, whose pids are other processes here.
+    A project folder can be shared with a container, where the same pid is another process.
     """
     namespace = ""
     with suppress(OSError):
@@ -92,7 +93,8 @@ class User(NamedTuple):
     """A process that uses the server."""
 
     pid: int
-    place: str
+    #: Where the pid is valid (`host()`).
+    host: str
     path: Path
 
     def is_live(self) -> bool:
@@ -100,39 +102,39 @@ class User(NamedTuple):
         return is_held(self.path)
 
 
-class Seat:
-    """This process's own lock among the users. A forked child must call `forget`."""
+class UserLock:
+    """This process's lock in the folder of users. A forked child must call `close`."""
 
     def __init__(self, users: Path) -> None:
-        """Take a seat, and clear away those of the dead. Only while the project's lock is held."""
-        _clear(users)
+        """Take the lock, and remove the files of dead users. Needs the project's lock."""
+        _remove_dead(users)
         self.path = _free_name(users)
-        # Locked and written before it gets the name that others look for: a file with that name
-        # and no lock is a dead user's, always.
+        # Locked and written before it gets the name that others look for: so a file with such a
+        # name and without a lock is always a dead user's.
         fresh = self.path.with_suffix(".new")
         self._descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            os.write(self._descriptor, place().encode())
+            os.write(self._descriptor, host().encode())
             fresh.replace(self.path)
         except BaseException:
             os.close(self._descriptor)
             raise
 
-    def leave(self) -> None:
-        """Give the seat up."""
+    def release(self) -> None:
+        """Remove the file and unlock it."""
         if self._descriptor >= 0 and _is_at(self._descriptor, self.path):
             self.path.unlink(missing_ok=True)
-        self.forget()
+        self.close()
 
-    def forget(self) -> None:
-        """Close this process's copy of the lock: the one that stays is the parent's."""
+    def close(self) -> None:
+        """Close this process's copy of the lock; in a forked child the parent keeps its own."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
-def present(users: Path) -> list[User]:
+def live_users(users: Path) -> list[User]:
     """Return the live users, by pid. Raises OSError."""
     found = []
     for path in users.glob("*.lock"):
@@ -144,32 +146,32 @@ def present(users: Path) -> list[User]:
     return sorted(found)
 
 
-def send(number: signal.Signals, pid: int, alive: Callable[[], bool]) -> bool:
-    """Send a signal to the process that `alive()` speaks of; return whether it was sent.
+def send_signal(number: signal.Signals, pid: int, is_alive: Callable[[], bool]) -> bool:
+    """Signal the process that `is_alive()` checks; return whether the signal was sent.
 
-    On Linux the process is pinned before the question is asked, so a pid that has come round
-    again can never be hit; elsewhere only the instant between the answer and the signal is left.
+    On Linux we pin the process before we check it, so a reused pid is never hit. Elsewhere only the
+    instant between the check and the signal is left.
     """
     with suppress(ProcessLookupError, PermissionError):
         if sys.platform == "linux":
             with suppress(NotImplementedError):
-                return _send_pinned(number, pid, alive)
-        if alive():
+                return _signal_pinned(number, pid, is_alive)
+        if is_alive():
             os.kill(pid, number)
             return True
     return False
 
 
-def _send_pinned(number: signal.Signals, pid: int, alive: Callable[[], bool]) -> bool:
+def _signal_pinned(number: signal.Signals, pid: int, is_alive: Callable[[], bool]) -> bool:
     assert sys.platform == "linux"
     try:
         pinned = os.pidfd_open(pid)
     except ProcessLookupError:
         raise
-    except OSError as error:  # an old kernel, or a sandbox that does not offer it
+    except OSError as error:  # an old kernel, or a sandbox without this call
         raise NotImplementedError from error
     try:
-        if not alive():
+        if not is_alive():
             return False
         signal.pidfd_send_signal(pinned, number)
         return True
@@ -192,14 +194,14 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _clear(users: Path) -> None:
+def _remove_dead(users: Path) -> None:
     for path in users.iterdir():
         if not is_held(path):
             path.unlink(missing_ok=True)
 
 
 def _free_name(users: Path) -> Path:
-    # A second seat of this process, or a process of the same number in another container.
+    # This process may be a user twice, or a process in another container may have the same pid.
     path, count = users / f"{os.getpid()}.lock", 1
     while path.exists():
         count += 1
