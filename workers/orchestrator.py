@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.core.adoption import adopt
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -223,7 +222,7 @@ class Orchestrator:
         self, batch: Batch, touched: dict[str, Session], session: Session, now_ms: int
     ) -> None:
         """Put our rules in force for a session that was decided by others, and log that."""
-        adopt(session, self._digest, now_ms)
+        session.adopt(self._digest, now_ms)
         logged = record.logged_rules(self._rules_document, session.clock_ms)
         batch.append(self._keys[session.name].log, f"{session.log}-0", *logged)
         touched[session.name] = session

@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from fabric.core.finding import Refined
 from fabric.core.rules import Rules
+from fabric.core.signal import Refined
 from fabric.core.synthesis.part import canonical_raw
 from fabric.core.synthesis.publish import REVISION
 from fabric.errors import ServerError, SignalError, TamperedError

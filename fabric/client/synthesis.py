@@ -19,7 +19,7 @@ from fabric.client.revision import (
     redo,
     revisions,
 )
-from fabric.core.phrase import listed
+from fabric.core.limits import listed
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import AGENTS, SECTIONS, Complete
 from fabric.errors import NotFoundError, TamperedError, WaitTimeoutError

@@ -19,15 +19,23 @@ which the rule file may call, is over as soon as all have arrived.
 
 from __future__ import annotations
 
-from fabric.core.decision import EVERYONE, ORCHESTRATOR, Decision, refuse
+from fabric.core import agent_status
+from fabric.core.agent_status import in_force, is_waiting, missing, restate
+from fabric.core.decision import ACCEPTED, EVERYONE, ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import Cancel, DirectiveType, Notice, Pause, Proceed, Resume
-from fabric.core.limits import SESSION_BARRIERS_MAX
-from fabric.core.question import close
+from fabric.core.escalation import BARRIER, close, note, pose
+from fabric.core.limits import SESSION_BARRIERS_MAX, listed
 from fabric.core.record import ENDED, Agent, AgentStatus, Barrier, BarrierState, EscalationState
-from fabric.core.rules import Rules
+from fabric.core.resource import normalise, overlap
+from fabric.core.rules import BarrierPolicy, Rules, Trigger
 from fabric.core.session import Session
-from fabric.core.signal import CheckpointReached, IntegrationRequired, Signal
-from fabric.core.standing import in_force, is_waiting, restate
+from fabric.core.signal import (
+    CheckpointReached,
+    Integrated,
+    IntegrationRequired,
+    Signal,
+    SignalType,
+)
 
 #: The deadline's timer is `barrier:<generation>:<name>`.
 TIMER = "barrier"
@@ -258,3 +266,127 @@ def _restate_one(session: Session, name: str) -> None:
     agent = session.agents.get(name)
     if agent is not None:
         restate(session, name, agent)
+
+
+def integrated(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """INTEGRATED: the leader is done, and all go on; or it calls the barrier off, at any stage."""
+    assert agent is not None
+    assert isinstance(signal.payload, Integrated)
+    current = in_force(session)
+    name = signal.payload.name
+    queued = session.barriers.get(name) if name is not None and not signal.payload.ok else None
+    is_queued = queued is not None and queued.state is BarrierState.QUEUED
+    if name is not None and queued is not None and is_queued and queued.leader == signal.emitter:
+        queued.state = BarrierState.OVER
+        session.barriers.put(name, queued)
+        restate(session, signal.emitter, agent)
+        return ACCEPTED
+    if current is None or (name is not None and name != current[0]):
+        return refuse("BARRIER", f"no barrier {name or ''} is in force".replace("  ", " "))
+    called, barrier = current
+    if barrier.leader != signal.emitter:
+        reason = f"{barrier.leader or 'nobody'} leads {called}, not {signal.emitter}"
+        return refuse("BARRIER", reason)
+    decision = Decision()
+    if not signal.payload.ok:
+        over(session, called, barrier, f"{barrier.leader} has called it off", decision)
+        return decision
+    if barrier.state is BarrierState.GATHERING:
+        return refuse(
+            "BARRIER", f"not all have arrived at {called}: {', '.join(missing(barrier)[:10])}"
+        )
+    over(session, called, barrier, "integrated", decision)
+    return decision
+
+
+def release(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+    """Go on without those who are missing."""
+    barrier.members = list(barrier.arrived)
+    session.barriers.put(name, barrier)
+    open_if_complete(session, name, barrier, decision)
+
+
+def call_off(
+    session: Session, name: str, barrier: Barrier, reason: str, decision: Decision
+) -> None:
+    """Give a barrier up: its leader is told why, and all go on."""
+    if barrier.leader in session.agents:
+        told = Cancel(reason, "BARRIER", barrier=name)
+        decision.direct(barrier.leader, DirectiveType.CANCEL, told)
+    over(session, name, barrier, reason, decision)
+
+
+def deadline_passed(session: Session, subject: str, rules: Rules) -> Decision | None:
+    """Name the missing and apply the policy; None for a barrier that is over, or another one now.
+
+    `subject` is `<generation>:<name>`.
+    """
+    generation, _, name = subject.partition(":")
+    barrier = session.barriers.get(name)
+    if (
+        barrier is None
+        or barrier.state is not BarrierState.GATHERING
+        or str(barrier.generation) != generation
+    ):
+        return None
+    missing = agent_status.missing(barrier)
+    text = f"At the deadline of {name} these are missing: {listed(missing)}."
+    decision = Decision()
+    leader = [barrier.leader] if barrier.leader in session.agents else []
+    question = pose(session, BARRIER, text, [], about=name, waiting=leader)
+    if rules.barrier_policy is BarrierPolicy.WAIT:
+        question.question += " Wait for them, release the others, or call it off?"
+        question.options = [policy.value for policy in BarrierPolicy]
+        barrier.question = note(session, decision, question, rules, told=question.waiting)
+        session.barriers.put(name, barrier)
+        return decision
+    released = rules.barrier_policy is BarrierPolicy.RELEASE
+    question.question += " Going on without them." if released else " It is called off."
+    question.state = EscalationState.DECIDED
+    question.decision, question.by = rules.barrier_policy.value, "the rules"
+    question.decided_ms = session.clock_ms
+    told, question.waiting = question.waiting, []
+    note(session, decision, question, rules, told=told)
+    if released:
+        release(session, name, barrier, decision)
+    else:
+        call_off(session, name, barrier, text, decision)
+    return decision
+
+
+#: The level of integration at which all agents meet.
+TRIGGER_LEVEL = 3
+
+
+def pull_triggers(
+    session: Session, tags: list[str], location: str | None, rules: Rules, decision: Decision
+) -> None:
+    """Call the barriers of all triggers that these tags, or this location, set off."""
+    for trigger in rules.triggers:
+        if not _is_met(trigger, tags, location):
+            continue
+        reason = fault(session, trigger.name)
+        if reason is not None:
+            notice = Notice("BARRIER", reason)
+            decision.direct("", DirectiveType.NOTICE, notice)
+            continue
+        limit_ms = trigger.deadline_ms
+        called = IntegrationRequired(trigger.name, TRIGGER_LEVEL, limit_ms)
+        decision.derive(EVERYONE, SignalType.INTEGRATION_REQUIRED, ORCHESTRATOR, "", called)
+        call(
+            session,
+            trigger.name,
+            trigger.leader,
+            rules.barrier_deadline_ms if limit_ms is None else limit_ms,
+            decision,
+            level=TRIGGER_LEVEL,
+        )
+
+
+def _is_met(trigger: Trigger, tags: list[str], location: str | None) -> bool:
+    if any(overlap(pattern, tag) for pattern in trigger.tags for tag in tags):
+        return True
+    if location is None:
+        return False
+    place = normalise(location)
+    return any(overlap(normalise(path), place) for path in trigger.paths)

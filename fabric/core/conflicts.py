@@ -12,13 +12,13 @@ most urgent proceeds, the others wait in order and go on one after the other.
     RELEASE, or the end       RESUME and PROCEED to whoever is next
     DEPENDENCY_RESOLVED       the same, when its id is a resource that the speaker holds
 
-Order and index are in `order.py`; how claims are granted, in `claims.py`; and taken back, in
-`reclaim.py`.
+Order and index are in `order.py`; how claims are granted and taken back, in `claims.py`.
 """
 
 from __future__ import annotations
 
-from fabric.core import barriers, claims, contradiction, untangle
+from fabric.core import barriers, claims, contradiction, deadlock
+from fabric.core.agent_status import is_at_work, restate
 from fabric.core.claims import Ask
 from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import Cancel, DirectiveType, Nudge, Pause, Proceed
@@ -29,7 +29,6 @@ from fabric.core.resource import normalise, overlap
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import ConflictDetected, Intent, Signal, SignalType
-from fabric.core.standing import is_at_work, restate
 
 WRITE_WRITE = "write-write"
 READ_WRITE = "read-write"
@@ -83,7 +82,7 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
         restate(session, name, session.agents.records[name])
         barriers.rest(session, name, session.agents.records[name], decision)
     for name in domain:
-        untangle.look(session, name, rules, decision)
+        deadlock.look(session, name, rules, decision)
     return decision
 
 

@@ -12,21 +12,20 @@ import hashlib
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from fabric.core.agent_status import is_at_work
 from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision
-from fabric.core.finding import Rival
+from fabric.core.escalation import CONTRADICTION, ask, close, derived, pose
 from fabric.core.limits import (
     NAME_CHARS_MAX,
     VALUE_SHOWN_CHARS_MAX,
     VALUE_TOLD_BYTES_MAX,
     VALUES_TOLD_MAX,
+    listed,
 )
-from fabric.core.phrase import listed
-from fabric.core.question import CONTRADICTION, ask, close, derived, pose
 from fabric.core.record import Escalation, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session
-from fabric.core.signal import ConflictDetected, Decided, Signal, SignalType
-from fabric.core.standing import is_at_work
+from fabric.core.signal import ConflictDetected, Decided, Rival, Signal, SignalType
 
 #: Kind of a conflict between statements; the others are between writes (`conflicts.py`).
 FINDING = "finding"

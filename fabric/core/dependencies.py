@@ -17,15 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fabric.core import conflicts, triggers, undeclared, untangle
-from fabric.core.decision import Decision, refuse
+from fabric.core import barriers, conflicts, deadlock, escalation
+from fabric.core.agent_status import restate, resume
+from fabric.core.decision import ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import DirectiveType, Nudge, Resume
-from fabric.core.limits import AGENT_WAITS_MAX
-from fabric.core.record import Agent, AgentStatus, Dependency, DependencyStatus
+from fabric.core.limits import AGENT_WAITS_MAX, listed
+from fabric.core.record import ENDED, Agent, AgentStatus, Dependency, DependencyStatus
+from fabric.core.resource import normalise
 from fabric.core.rules import Rules
 from fabric.core.session import Session
-from fabric.core.signal import DependencyResolved, Failed, Signal, SignalType
-from fabric.core.standing import restate, resume
+from fabric.core.signal import (
+    Blocked,
+    DependencyResolved,
+    Escalate,
+    Failed,
+    Release,
+    Signal,
+    SignalType,
+)
 
 
 def wait(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> Decision:
@@ -56,8 +65,8 @@ def wait(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> De
         agent.waits_for = [*agent.waits_for, on]
     if dependency.status is DependencyStatus.FAILED:
         _tell_failed(session, on, dependency, [name], decision)
-    elif undeclared.producer(session, dependency) is None:
-        undeclared.watch(session, on, dependency, rules, decision)
+    elif producer(session, dependency) is None:
+        watch_undeclared(session, on, dependency, rules, decision)
     _nudge(session, on, dependency, decision)
     session.dependencies.put(on, dependency)
     restate(session, name, agent)
@@ -90,7 +99,7 @@ def resolved(session: Session, agent: Agent | None, signal: Signal, rules: Rules
         _release_waiter(session, name, on, decision)
     if is_resource:
         conflicts.give_back(session, signal.emitter, agent, [on], rules, decision)
-    triggers.pull(session, [on], payload.output_location, rules, decision)
+    barriers.pull_triggers(session, [on], payload.output_location, rules, decision)
     return decision
 
 
@@ -120,8 +129,8 @@ def retract(
             continue
         dependency.producers = [other for other in dependency.producers if other != name]
         if dependency.waiters and dependency.status is DependencyStatus.PENDING:
-            if undeclared.producer(session, dependency) is None:
-                undeclared.watch(session, on, dependency, rules, decision)
+            if producer(session, dependency) is None:
+                watch_undeclared(session, on, dependency, rules, decision)
             _nudge(session, on, dependency, decision)
             _look_again(session, dependency, rules, decision)
         session.dependencies.put(on, dependency)
@@ -158,7 +167,7 @@ def fail_all(
         dependency = session.dependencies.get(on)
         if dependency is None or dependency.status is DependencyStatus.RESOLVED:
             continue
-        if undeclared.producer(session, dependency, ended=name) is None:
+        if producer(session, dependency, ended=name) is None:
             dependency.status = DependencyStatus.FAILED
             dependency.error = agent.error
             dependency.retryable = error.retryable
@@ -224,7 +233,7 @@ def _resume(on: str) -> Resume:
 def _look_again(session: Session, dependency: Dependency, rules: Rules, decision: Decision) -> None:
     """With one producer less, who waits may be in a cycle that it was not in before."""
     for name in list(dependency.waiters):
-        untangle.look(session, name, rules, decision)
+        deadlock.look(session, name, rules, decision)
 
 
 def _tell_failed(
@@ -251,7 +260,7 @@ def _nudge(
     if starting is not None:
         name, agent = starting
     else:
-        found = undeclared.producer(session, dependency, ended)
+        found = producer(session, dependency, ended)
         known = session.agents.get(found) if found is not None else None
         if found is None or known is None:
             return
@@ -265,3 +274,84 @@ def _nudge(
 def _stream_of(session: Session, name: str) -> str:
     agent = session.agents.get(name)
     return agent.stream if agent is not None else ""
+
+
+def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Wait for an open question, a resource that another holds, or else a dependency."""
+    assert agent is not None
+    assert isinstance(signal.payload, Blocked)
+    name, on = signal.emitter, signal.payload.on
+    decision = escalation.wait_on(session, name, agent, on)
+    if decision is None and not _is_dependency(session, on):
+        decision = conflicts.blocked_on(session, name, agent, on, rules)
+    if decision is None:
+        decision = wait(session, name, agent, on, rules)
+    return decision
+
+
+def _is_dependency(session: Session, on: str) -> bool:
+    """Whether a name is that of an output, whatever resources there are.
+
+    It is when somebody at work is to produce it or it is there already. A name that nobody has
+    spoken of is an output too, unless it is that of a held resource, or a path within one.
+    """
+    known = session.dependencies.get(on)
+    if known is not None and (
+        known.status is DependencyStatus.RESOLVED or producer(session, known) is not None
+    ):
+        return True
+    return not (session.order.holders(normalise(on)) or "/" in on or "." in on)
+
+
+def released(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """End the claims and waits that it names, or all of them when it names nothing."""
+    assert agent is not None
+    assert isinstance(signal.payload, Release)
+    named, name = signal.payload.resources, signal.emitter
+    decision = Decision()
+    withdraw(session, name, agent, named or agent.waits_for)
+    escalation.withdraw(session, name, agent, named or agent.asks)
+    conflicts.give_back(session, name, agent, named, rules, decision)
+    restate(session, name, agent)
+    return decision
+
+
+#: The timer's key is `undeclared:<dependency>`.
+TIMER = "undeclared"
+
+
+def producer(session: Session, dependency: Dependency, ended: str = "") -> str | None:
+    """Name the first declared producer that is still at work; `ended` is one that is not."""
+    for name in dependency.producers:
+        agent = session.agents.get(name)
+        if name != ended and agent is not None and agent.status not in ENDED:
+            return name
+    return None
+
+
+def watch_undeclared(
+    session: Session, on: str, dependency: Dependency, rules: Rules, decision: Decision
+) -> None:
+    """Set the timer when a wait begins; a later wait for the same thing does not put it off."""
+    if dependency.report_ms > session.clock_ms:
+        return
+    dependency.report_ms = session.clock_ms + rules.undeclared_grace_ms
+    decision.timers[f"{TIMER}:{on}"] = dependency.report_ms
+
+
+def grace_over(session: Session, on: str, rules: Rules) -> Decision | None:
+    """Escalate, to all who wait and to the log, unless a producer or the thing itself has come.
+
+    Of a failure the waiters have been told when it came.
+    """
+    dependency = session.dependencies.get(on)
+    if dependency is None or not dependency.waiters:
+        return None
+    if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
+        return None
+    waiting = list(dependency.waiters)
+    question = f"Nobody at work has declared to produce {on}; waiting for it: {listed(waiting)}."
+    decision = Decision()
+    for name in waiting:
+        decision.derive(name, SignalType.ESCALATE, ORCHESTRATOR, "", Escalate(question))
+    return decision

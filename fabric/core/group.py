@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
-from fabric.core.question import GROUP, note, pose
+from fabric.core.escalation import GROUP, note, pose
 from fabric.core.record import ENDED, Agent, EscalationState
 from fabric.core.rules import FailFast, Rules
 from fabric.core.session import Session

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from fabric.core import (
-    balance,
-    barriers,
-    checkpoints,
-    claims,
-    dependencies,
-    escalation,
-    group,
-    reclaim,
-    task,
-    triggers,
-)
-from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
-from fabric.core.directive import DirectiveType, Resume
+from fabric.core import barriers, claims, dependencies, escalation, group, task
+from fabric.core.agent_status import in_force
+from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome, refuse
+from fabric.core.directive import DirectiveType, Notice, Resume
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
-from fabric.core.record import ENDED, Agent, AgentStatus
-from fabric.core.rules import Rules
+from fabric.core.record import ENDED, Agent, AgentStatus, ClaimState
+from fabric.core.rules import CheckpointMode, Rules
 from fabric.core.session import Session
 from fabric.core.signal import (
     CheckpointReached,
@@ -29,7 +19,6 @@ from fabric.core.signal import (
     Signal,
     Started,
 )
-from fabric.core.standing import in_force
 
 
 def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
@@ -111,7 +100,7 @@ def reached(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     decision = said or Decision()
     decision.forward(EVERYONE, signal)
     if rules.preemption and agent.claims:
-        reclaim.yield_to_urgent(session, name, agent, rules, decision)
+        claims.yield_to_urgent(session, name, agent, rules, decision)
     barriers.reached(session, name, agent, signal, decision)
     return decision
 
@@ -128,7 +117,7 @@ def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rule
     # What it had resolved before has set off its triggers then.
     tags = [*dependencies.unresolved(session, agent), *([agent.task] if agent.task else [])]
     end(session, signal.emitter, agent, rules, decision)
-    triggers.pull(session, tags, None, rules, decision)
+    barriers.pull_triggers(session, tags, None, rules, decision)
     return decision
 
 
@@ -170,9 +159,9 @@ def end(
         escalation.unanswered(session, name, rules, decision)
     held = claims.drop_all(session, agent, rules, decision)
     barriers.leave(session, name, decision, is_failure=error is not None)
-    balance.declined(session, name, agent, decision)
+    task.declined(session, name, agent, decision)
     if error is not None and error.retryable:
-        balance.orphaned(session, agent, name, decision)
+        task.orphaned(session, agent, name, decision)
     return held, waited
 
 
@@ -213,12 +202,12 @@ def _pass(
     """Note a checkpoint; return what is said about it, or the refusal; None for nothing."""
     if checkpoint is None:
         return None
-    refused, notices = checkpoints.advance(session, name, agent, checkpoint, rules)
+    refused, notices = advance_checkpoint(session, name, agent, checkpoint, rules)
     if refused is not None or not notices:
         return refused
     current = in_force(session)
     decision = Decision()
-    checkpoints.say(decision, name, notices, current[1].leader if current is not None else "")
+    tell_notices(decision, name, notices, current[1].leader if current is not None else "")
     return decision
 
 
@@ -234,3 +223,60 @@ def _expected_end(agent: Agent, now_ms: int) -> int | None:
         return None
     left_ms = taken_ms * (100 - agent.percent) / agent.percent
     return now_ms + int(left_ms) if left_ms <= ETA_MS_MAX else None
+
+
+def advance_checkpoint(
+    session: Session, name: str, agent: Agent, checkpoint: str, rules: Rules
+) -> tuple[Decision | None, list[Notice]]:
+    """Note where an agent is; return the refusal, or what is to be said about it."""
+    notices = []
+    disorder = out_of_order(agent, checkpoint, rules)
+    ignored = ignores_pause(session, name, agent, checkpoint)
+    if rules.checkpoints is CheckpointMode.ENFORCE and (disorder or ignored):
+        return refuse("CHECKPOINT", disorder or ignored), []
+    if disorder:
+        notices.append(Notice("CHECKPOINT", disorder))
+    if ignored:
+        notices.append(Notice("PAUSED", ignored))
+    agent.checkpoint = checkpoint
+    agent.next_checkpoint = rules.checkpoint_after(agent.task_type, checkpoint)
+    return None, notices
+
+
+def out_of_order(agent: Agent, checkpoint: str, rules: Rules) -> str:
+    """Say what is wrong with passing a checkpoint now; "" when nothing is."""
+    order = rules.task_types.get(agent.task_type)
+    if order is None or checkpoint == agent.checkpoint:
+        return ""
+    known = " → ".join(order)
+    if checkpoint not in order:
+        return f"{checkpoint} is no checkpoint of {agent.task_type}: {known}"
+    at = order.index(agent.checkpoint) if agent.checkpoint in order else -1
+    if order.index(checkpoint) == at + 1:
+        return ""
+    last = agent.checkpoint or "the start"
+    return f"{checkpoint} does not follow {last} in {agent.task_type}: {known}"
+
+
+def ignores_pause(session: Session, name: str, agent: Agent, checkpoint: str) -> str:
+    """Say which pause an agent ignores by passing a checkpoint; "" when it ignores none."""
+    if checkpoint == agent.checkpoint:
+        return ""
+    if agent.status is AgentStatus.PAUSED:
+        current = in_force(session)
+        if current is not None and name != current[1].leader:
+            return f"{name} passes {checkpoint} while {current[0]} holds it"
+    for claim_id in agent.claims:
+        claim = session.claims.records[claim_id]
+        if claim.state is ClaimState.WAITING and claim.contended:
+            wanted = ", ".join([*claim.writes, *claim.reads][:3])
+            return f"{name} passes {checkpoint} while it is to wait for {wanted}"
+    return ""
+
+
+def tell_notices(decision: Decision, name: str, notices: list[Notice], leader: str = "") -> None:
+    """Tell an agent, and the leader of the barrier it ignores, what was noted."""
+    for notice in notices:
+        decision.direct(name, DirectiveType.NOTICE, notice)
+        if leader and notice.code == "PAUSED":
+            decision.direct(leader, DirectiveType.NOTICE, notice)

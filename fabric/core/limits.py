@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 #: Characters in the name of a session, agent, stream, task or dependency. Names become parts of
 #: key names and table rows: long enough for a path, short enough to read.
 NAME_CHARS_MAX = 512
@@ -89,3 +93,23 @@ VALUE_TOLD_BYTES_MAX = 1_000
 
 #: Characters of such a value that stand in the question to a person.
 VALUE_SHOWN_CHARS_MAX = 60
+
+
+#: No control characters: names stand in keys, tables and terminals.
+Name = Annotated[
+    str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])")
+]
+Names = Annotated[list[Name], Meta(max_length=LIST_ITEMS_MAX)]
+Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
+#: Any whole number that every reader can count exactly.
+Whole = Annotated[int, Meta(ge=-COUNTER_MAX, le=COUNTER_MAX)]
+Milliseconds = Count
+
+
+def listed(names: list[str]) -> str:
+    """Join names, the first of them when there are many."""
+    shown = ", ".join(names[:NAMES_SHOWN_MAX])
+    more = len(names) - NAMES_SHOWN_MAX
+    return f"{shown} and {more} more" if more > 0 else shown

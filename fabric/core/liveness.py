@@ -9,9 +9,9 @@ again when silence could first have lasted too long, so a signal costs no timer 
 from __future__ import annotations
 
 from fabric.core.decision import Decision, Outcome
+from fabric.core.escalation import SILENCE, note, pose
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.question import SILENCE, note, pose
 from fabric.core.record import ENDED, Agent, AgentStatus, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import Session

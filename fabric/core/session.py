@@ -124,3 +124,13 @@ class Session:
             self.clock_ms = now_ms
         if not self.opened_ms:
             self.opened_ms = self.clock_ms
+
+    def adopt(self, digest: str, now_ms: int) -> None:
+        """Put the rules of a digest in force; "" names the defaults. Takes a log number of its own.
+
+        Replay then decides by the same rules. `now_ms` is the server time of the first event that
+        is decided by them.
+        """
+        self.tick(now_ms)
+        self.log += 1
+        self.rules = digest

@@ -13,34 +13,38 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fabric.core import (
-    balance,
     barriers,
     claims,
     conflicts,
-    deadline,
+    deadlock,
     dependencies,
     escalation,
-    forwarding,
-    integration,
     lifecycle,
     liveness,
-    reclaim,
     task,
-    undeclared,
-    untangle,
     verdict,
-    waiting,
 )
 from fabric.core.admission import admit
-from fabric.core.decision import Decision, Outcome
+from fabric.core.agent_status import waiting_leader
+from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
 from fabric.core.directive import DirectiveType, Notice
 from fabric.core.record import HELD_UP, Agent
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.core.signal import Signal, SignalType
-from fabric.core.standing import waiting_leader
 
 Handler = Callable[[Session, Agent | None, Signal, Rules], Decision]
+
+
+def _record(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Accept: the log has it, nobody else needs it yet."""
+    return ACCEPTED
+
+
+def _refined(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+    """Hand what a refiner has made to the synthesizer."""
+    return ACCEPTED_TO_RESULTS
+
 
 #: The table of transitions: who handles what (design, section 5).
 HANDLERS: dict[SignalType, Handler] = {
@@ -49,20 +53,20 @@ HANDLERS: dict[SignalType, Handler] = {
     SignalType.PARTIAL_RESULT: lifecycle.partial_result,
     SignalType.COMPLETED: lifecycle.completed,
     SignalType.FAILED: lifecycle.failed,
-    SignalType.HEARTBEAT: forwarding.record,
-    SignalType.BLOCKED: waiting.blocked,
+    SignalType.HEARTBEAT: _record,
+    SignalType.BLOCKED: dependencies.blocked,
     SignalType.DEPENDENCY_RESOLVED: dependencies.resolved,
-    SignalType.RELEASE: waiting.released,
+    SignalType.RELEASE: dependencies.released,
     SignalType.CHECKPOINT_REACHED: lifecycle.reached,
     SignalType.INTEGRATION_REQUIRED: barriers.required,
-    SignalType.EARLY_COMPLETION: balance.early,
+    SignalType.EARLY_COMPLETION: task.early,
     SignalType.CONFLICT_DETECTED: conflicts.detected,
     SignalType.ESCALATE: escalation.escalate,
     SignalType.INTENT: conflicts.intent,
-    SignalType.INTEGRATED: integration.integrated,
+    SignalType.INTEGRATED: barriers.integrated,
     SignalType.DECIDED: verdict.decided,
-    SignalType.SYNTHESIZED: forwarding.record,
-    SignalType.REFINED: forwarding.refined,
+    SignalType.SYNTHESIZED: _record,
+    SignalType.REFINED: _refined,
 }
 
 #: By these an agent can begin to wait, or somebody else can begin to wait on it.
@@ -86,9 +90,9 @@ Alarm = Callable[[Session, str, Rules], Decision | None]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
-    undeclared.TIMER: undeclared.grace_over,
-    barriers.TIMER: deadline.passed,
-    claims.TIMER: reclaim.hold_over,
+    dependencies.TIMER: dependencies.grace_over,
+    barriers.TIMER: barriers.deadline_passed,
+    claims.TIMER: claims.hold_over,
     liveness.TIMER: liveness.looked_at,
 }
 
@@ -115,9 +119,9 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
             decision = decision.own()
             barriers.rest(session, signal.emitter, agent, decision)
             if signal.type in BEGINNINGS:
-                untangle.look(session, signal.emitter, rules, decision)
+                deadlock.look(session, signal.emitter, rules, decision)
     if rules.routes and decision.outcome is Outcome.ACCEPTED:
-        decision = forwarding.along_routes(signal, rules, decision)
+        decision = _along_routes(signal, rules, decision)
     is_quiet = signal.type in QUIET and prelude is None
     if (session.barriers.records or session.deadlocks) and not is_quiet:
         decision = decision.own()
@@ -135,8 +139,8 @@ def _look_over(session: Session, rules: Rules, decision: Decision) -> None:
     """What any event can bring about: a leader that needs whom it holds, a cycle come apart."""
     leader = waiting_leader(session)
     if leader is not None:
-        untangle.look(session, leader, rules, decision)
-    untangle.settle(session, rules, decision)
+        deadlock.look(session, leader, rules, decision)
+    deadlock.settle(session, rules, decision)
 
 
 def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | None:
@@ -162,7 +166,21 @@ def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | 
         return decision
     if kind == claims.TIMER:
         # As when it gives back by its own word.
-        untangle.look(session, subject.partition(":")[2], rules, decision)
+        deadlock.look(session, subject.partition(":")[2], rules, decision)
     if session.barriers.records or session.deadlocks:
         _look_over(session, rules, decision)
+    return decision
+
+
+def _along_routes(signal: Signal, rules: Rules, decision: Decision) -> Decision:
+    """Give a copy to the agents that the rule file names for this type of signal."""
+    names = rules.routes.get(signal.type)
+    if not names:
+        return decision
+    decision = decision.own()
+    told = {message.to for message in decision.messages if message.forwarded}
+    if EVERYONE not in told:
+        for name in names:
+            if name not in told and name != signal.emitter:
+                decision.forward(name, signal)
     return decision

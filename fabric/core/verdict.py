@@ -12,18 +12,15 @@ from fabric.core import (
     dependencies,
     escalation,
     group,
-    integration,
     liveness,
-    question,
-    untangle,
 )
+from fabric.core.agent_status import restate
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.record import Agent, BarrierState, Escalation
 from fabric.core.rules import BarrierPolicy, Rules
 from fabric.core.session import Session
 from fabric.core.signal import Decided, Signal
-from fabric.core.standing import restate
 
 Follow = Callable[[Session, Escalation, Rules, Decision], None]
 
@@ -34,13 +31,13 @@ def decided(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     if contradiction.is_ours(signal):
         return contradiction.settled(session, signal)
     known = session.escalations.get(signal.payload.escalation)
-    named = known.waiting if known is not None and known.subject == question.DEADLOCK else []
+    named = known.waiting if known is not None and known.subject == escalation.DEADLOCK else []
     asked, decision = escalation.decided(session, signal)
     follow = FOLLOWS.get(asked.subject) if asked is not None else None
     if asked is not None and follow is not None:
         follow(session, asked, rules, decision)
     # The answer need not free everybody: who is still stuck is asked about again.
-    untangle.look_again(session, named, rules, decision)
+    deadlock.look_again(session, named, rules, decision)
     return decision
 
 
@@ -90,19 +87,19 @@ def release(session: Session, asked: Escalation, rules: Rules, decision: Decisio
     if barrier is None or barrier.state is not BarrierState.GATHERING:
         return
     if asked.decision == BarrierPolicy.RELEASE:
-        integration.release(session, asked.about, barrier, decision)
+        barriers.release(session, asked.about, barrier, decision)
     elif asked.decision == BarrierPolicy.FAIL:
         reason = f"{asked.by} has called it off"
-        integration.call_off(session, asked.about, barrier, reason, decision)
+        barriers.call_off(session, asked.about, barrier, reason, decision)
 
 
 #: Subject of a question → what follows from its answer.
 FOLLOWS: dict[str, Follow] = {
-    question.DEADLOCK: give_way,
-    question.SILENCE: let_start,
-    question.GROUP: go_on,
-    question.BARRIER: release,
-    question.CONTRADICTION: contradiction.decided,
+    escalation.DEADLOCK: give_way,
+    escalation.SILENCE: let_start,
+    escalation.GROUP: go_on,
+    escalation.BARRIER: release,
+    escalation.CONTRADICTION: contradiction.decided,
 }
 
 

@@ -16,7 +16,6 @@ from datetime import datetime
 
 import msgspec
 
-from fabric.core.adoption import adopt
 from fabric.core.decision import EVERYONE, Decision, Kind, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -176,7 +175,7 @@ class Replay:
             self.rules = record.read_rules(payload)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._diverged(entry_id, "rules", str(error)) from None
-        adopt(self.session, record.rules_digest(payload), ms)
+        self.session.adopt(record.rules_digest(payload), ms)
         return _flat(*record.logged_rules(payload, self.session.clock_ms))
 
     def _follow(self, decision: Decision) -> None:

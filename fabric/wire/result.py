@@ -6,9 +6,9 @@ import msgspec
 from msgspec import UNSET
 
 from fabric.core.contradiction import Settled, is_part
-from fabric.core.field import Percent
-from fabric.core.finding import Refined as RefinedSignal
+from fabric.core.limits import Percent
 from fabric.core.signal import Failed, Signal, SignalType
+from fabric.core.signal import Refined as RefinedSignal
 from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.part import Verdict, canonical_raw
 from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, statements

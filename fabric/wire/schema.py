@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.field import Name
-from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX
+from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX, Name
 from fabric.core.signal import PAYLOADS, SignalType
 from fabric.errors import SignalError
 from fabric.wire.entry import HOPS_MAX

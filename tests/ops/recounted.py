@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fabric.cli.why import words
-from fabric.core.adoption import adopt
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import Session
@@ -40,7 +39,7 @@ class Told:
         self.session = Session("demo")
         if self.rules != Rules():
             document = record.rules_document(self.rules)
-            adopt(self.session, record.rules_digest(document), self.clock_ms)
+            self.session.adopt(record.rules_digest(document), self.clock_ms)
             self._write("1-0", *record.logged_rules(document, self.clock_ms))
 
     def at(self, seconds: float) -> None:

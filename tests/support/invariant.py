@@ -2,6 +2,7 @@
 
 from fabric.core import claims, deadlock
 from fabric.core import decision as shared
+from fabric.core.agent_status import is_held, is_waiting
 from fabric.core.decision import Decision, Outcome
 from fabric.core.order import Order
 from fabric.core.record import (
@@ -14,7 +15,6 @@ from fabric.core.record import (
 )
 from fabric.core.resource import overlap
 from fabric.core.session import Session
-from fabric.core.standing import is_held, is_waiting
 
 
 def check(session: Session) -> None:

@@ -8,12 +8,12 @@ import msgspec
 from hypothesis import strategies as st
 
 from fabric.core.decision import EVERYONE, Decision, Outcome
+from fabric.core.dependencies import TIMER, producer
 from fabric.core.directive import DirectiveType
 from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
 from fabric.core.session import Session
 from fabric.core.signal import Blocked, Failed, Signal, SignalType
 from fabric.core.step import fire, step
-from fabric.core.undeclared import TIMER, producer
 from fabric.wire.entry import decode
 
 #: Few names, so that the same ones meet again and again.

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fabric.config.settings import Settings
-from fabric.core import barriers, conflicts, escalation, question
+from fabric.core import barriers, conflicts, escalation
 from fabric.core.rules import Rules
 from fabric.core.session import Session
 from fabric.errors import TamperedError
@@ -39,7 +39,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a short run runs into."""
     monkeypatch.setattr(conflicts, "SESSION_CLAIMS_MAX", CLAIMS_MAX)
     monkeypatch.setattr(escalation, "SESSION_ESCALATIONS_MAX", ESCALATIONS_MAX)
-    monkeypatch.setattr(question, "SESSION_ESCALATIONS_MAX", ESCALATIONS_MAX)
     monkeypatch.setattr(barriers, "SESSION_BARRIERS_MAX", BARRIERS_MAX)
     monkeypatch.setattr(entry, "_NAMES_MAX", 500)
     monkeypatch.setattr(entry, "_SHAPES_MAX", 50)

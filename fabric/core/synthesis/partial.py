@@ -14,8 +14,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS, digest
-from fabric.core.finding import Finding
 from fabric.core.limits import PARTIAL_PARTS_MAX
+from fabric.core.signal import Finding
 from fabric.core.synthesis import reducer
 from fabric.core.synthesis.part import Statement, canonical, canonical_raw
 

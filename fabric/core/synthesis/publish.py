@@ -15,10 +15,9 @@ from msgspec import Raw, Struct
 
 from fabric.core import contradiction
 from fabric.core.contradiction import DOCUMENT, FINDINGS
-from fabric.core.finding import Rival, Synthesized
 from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_TOLD_MAX
 from fabric.core.rules import RestartPolicy
-from fabric.core.signal import ConflictDetected, Decided, SignalType
+from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import reducer
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import judge_finding, judge_item, judge_place, values

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fabric.core import standing
+from fabric.core import agent_status
+from fabric.core.agent_status import in_force
 from fabric.core.record import ENDED, Agent, AgentStatus, ClaimState, EscalationState
-from fabric.core.standing import in_force
 from fabric.errors import NotFoundError
 from fabric.ops.log import pages
 from fabric.ops.replay import Replay, Until
@@ -270,7 +270,7 @@ def due(snapshot: Snapshot, name: str) -> list[Cause]:
     current = in_force(snapshot.session)
     if current is not None:
         called, barrier = current
-        if name in standing.missing(barrier):
+        if name in agent_status.missing(barrier):
             who = list(barrier.arrived) or [barrier.leader or "the rule file"]
             found.append(f"{waits(who)} for it at the barrier {called}")
     causes = [Cause("awaited", line(text), name) for text in found[:WIDTH_MAX]]

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from fabric.core import deadlock, standing
+from fabric.core import agent_status, deadlock
+from fabric.core.agent_status import in_force
+from fabric.core.escalation import BARRIER
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.question import BARRIER
 from fabric.core.record import (
     AgentStatus,
     Barrier,
@@ -21,7 +22,6 @@ from fabric.core.record import (
     EscalationState,
 )
 from fabric.core.rules import BarrierPolicy
-from fabric.core.standing import in_force
 from fabric.ops.why.snapshot import (
     WIDTH_MAX,
     Cause,
@@ -301,7 +301,7 @@ def _held_at(
         relation = f"all have arrived; {barrier.leader} has been integrating{since}"
         cause.children = follow([barrier.leader], lambda _: relation)
         return cause
-    missing = standing.missing(barrier)
+    missing = agent_status.missing(barrier)
     count = f"{len(barrier.arrived)} of {len(barrier.members)} have arrived"
     cause.text = line(f"{place}; {count}, missing: {names(missing)}")
     cause.frees = _way_out(snapshot, name, barrier, missing)
