@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fabric.core.decision import EVERYONE, Decision
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import Batch
 from fabric.wire import record
 
 
-def deliver(batch: Batch, keys: SessionKeys, session: Session, decision: Decision) -> None:
+def deliver(batch: Batch, keys: SessionKeys, session: SessionState, decision: Decision) -> None:
     """Log every message, and deliver it under the same id."""
     cause = f"{session.log}-0"
     for number, message in enumerate(decision.messages, 1):
@@ -38,7 +38,7 @@ def set_timers(
     return earliest
 
 
-def mourn(batch: Batch, names: Partition, session: Session, name: str) -> None:
+def mourn(batch: Batch, names: Partition, session: SessionState, name: str) -> None:
     """Tell the synthesizer of an agent that was given up for dead."""
     agent = session.agents.records[name]
     told = record.fallen(session.name, name, agent, f"{session.log}-0", session.clock_ms)

@@ -9,7 +9,7 @@ from typing import Any
 from fabric.config.settings import Settings
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal
 from fabric.core.step import fire, step
 from fabric.errors import SignalError
@@ -63,7 +63,7 @@ class Orchestrator:
         self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
         #: Sessions in memory, the one used longest ago first.
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, SessionState] = {}
         self._keys: dict[str, SessionKeys] = {}
         self._quarantined = quarantine.Quarantine()
         self._defects = quarantine.Defects()
@@ -114,7 +114,7 @@ class Orchestrator:
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         batch = Batch()
-        touched: dict[str, Session] = {}
+        touched: dict[str, SessionState] = {}
         taken = 0
         item: _Input
         for item in inputs:
@@ -139,7 +139,7 @@ class Orchestrator:
     def _take_signal(
         self,
         batch: Batch,
-        touched: dict[str, Session],
+        touched: dict[str, SessionState],
         entry_id: bytes,
         fields: list[bytes],
         signal: Signal | SignalError,
@@ -186,7 +186,7 @@ class Orchestrator:
             self._follow(batch, session, decision)
 
     def _take_alarm(
-        self, batch: Batch, touched: dict[str, Session], alarm: _Alarm, now_ms: int
+        self, batch: Batch, touched: dict[str, SessionState], alarm: _Alarm, now_ms: int
     ) -> None:
         session = self._sessions.get(alarm.session)
         if session is None:
@@ -219,7 +219,7 @@ class Orchestrator:
         self._follow(batch, session, decision)
 
     def _adopt(
-        self, batch: Batch, touched: dict[str, Session], session: Session, now_ms: int
+        self, batch: Batch, touched: dict[str, SessionState], session: SessionState, now_ms: int
     ) -> None:
         """Put our rules in force for a session that was decided by others, and log that."""
         session.adopt(self._digest, now_ms)
@@ -227,7 +227,7 @@ class Orchestrator:
         batch.append(self._keys[session.name].log, f"{session.log}-0", *logged)
         touched[session.name] = session
 
-    def _follow(self, batch: Batch, session: Session, decision: Decision) -> None:
+    def _follow(self, batch: Batch, session: SessionState, decision: Decision) -> None:
         """Deliver what follows from an event, and set its timers."""
         consequence.deliver(batch, self._keys[session.name], session, decision)
         due_ms = consequence.set_timers(batch, self._names, session.name, decision.timers)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from workers.hook import Hook
 
 #: What the keys of such timers begin with; the question's id follows.
@@ -32,7 +32,7 @@ class Teller:
     def __init__(self, rules: Rules) -> None:
         self._hook = Hook(rules.hook, LIMIT_SECONDS) if rules.hook else None
 
-    def is_told(self, session: Session, timer: str, key: bytes) -> bool:
+    def is_told(self, session: SessionState, timer: str, key: bytes) -> bool:
         """Begin to tell the question of a timer, or say that nothing is left to do for it."""
         question = timer.removeprefix(PREFIX)
         record = session.escalations.get(question)

@@ -11,7 +11,7 @@ import click
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import plain, print_json, print_lines, table
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.ops.comparison import Comparison, Report
 from fabric.ops.replay import rebuild, until
 from fabric.view.timeline import clock
@@ -70,7 +70,7 @@ def command(target: Target, name: str | None, stop: str | None, as_json: bool) -
         raise click.exceptions.Exit(1)
 
 
-async def _rebuilt(target: Target, name: str, stop: Until) -> Session:
+async def _rebuilt(target: Target, name: str, stop: Until) -> SessionState:
     async with connected(target) as connection:
         with _progress() as note:
             return await rebuild(connection.store, connection.keys(name)[1], stop, note)
@@ -105,7 +105,7 @@ def _places(count: int) -> str:
     return f"{count} place{'' if count == 1 else 's'}"
 
 
-def _document(session: Session) -> dict[str, Any]:
+def _document(session: SessionState) -> dict[str, Any]:
     head = {
         name: getattr(session, name) for name in ("log", "clock_ms", "opened_ms", "token", "rules")
     }
@@ -113,7 +113,7 @@ def _document(session: Session) -> dict[str, Any]:
     return {"session": session.name, **head, **tables}
 
 
-def _lines(session: Session) -> list[str]:
+def _lines(session: SessionState) -> list[str]:
     at = clock(session.clock_ms, session.opened_ms)
     lines = [plain(f"{session.name} at {at}, after {session.log}-0")]
     for kind, columns in _TABLES.items():

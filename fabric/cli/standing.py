@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fabric.cli.output import table
-from fabric.core.record import IN_FORCE, Agent, Barrier, BarrierState, Claim, ClaimState
+from fabric.core.record import (
+    IN_FORCE,
+    AgentRecord,
+    BarrierRecord,
+    BarrierState,
+    ClaimRecord,
+    ClaimState,
+)
 
 #: Names of agents in one cell; how many more there are is said after them.
 NAMES_MAX = 8
 
 
 def waits(
-    agents: Mapping[str, Agent], claims: Mapping[str, Claim], barriers: Mapping[str, Barrier]
+    agents: Mapping[str, AgentRecord],
+    claims: Mapping[str, ClaimRecord],
+    barriers: Mapping[str, BarrierRecord],
 ) -> dict[str, list[str]]:
     """Return, for each agent, what it waits for: dependencies, resources, answers, barriers."""
     found = {name: [*agent.waits_for, *agent.asks] for name, agent in agents.items()}
@@ -26,10 +35,10 @@ def waits(
     return found
 
 
-def resources(claims: Mapping[str, Claim]) -> list[str]:
+def resources(claims: Mapping[str, ClaimRecord]) -> list[str]:
     """Return a row for each resource: holder, token, and who waits, the next one first."""
-    holders: dict[str, list[Claim]] = {}
-    queues: dict[str, list[Claim]] = {}
+    holders: dict[str, list[ClaimRecord]] = {}
+    queues: dict[str, list[ClaimRecord]] = {}
     for claim in claims.values():
         side = holders if claim.state is ClaimState.HELD else queues
         for resource in [*claim.writes, *claim.reads]:
@@ -51,7 +60,7 @@ def resources(claims: Mapping[str, Claim]) -> list[str]:
     return table(("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY"), rows, "  ")
 
 
-def barriers(found: Mapping[str, Barrier]) -> list[str]:
+def barriers(found: Mapping[str, BarrierRecord]) -> list[str]:
     """Return a row for each barrier that is not over: state, leader, who is missing."""
     rows = []
     for name, barrier in found.items():

@@ -13,7 +13,13 @@ from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import ago, plain, print_json, print_lines, table
 from fabric.client.session import Session
-from fabric.core.record import Agent, BarrierState, Dependency, EscalationState, Task
+from fabric.core.record import (
+    AgentRecord,
+    BarrierState,
+    DependencyRecord,
+    EscalationState,
+    TaskRecord,
+)
 from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
 from fabric.view.todo import todo
 
@@ -102,7 +108,7 @@ async def _print_session(target: Target, name: str, *, as_json: bool) -> None:
     print_lines(lines[:-1])
 
 
-def _agents(agents: dict[str, Agent], waits: dict[str, list[str]]) -> list[str]:
+def _agents(agents: dict[str, AgentRecord], waits: dict[str, list[str]]) -> list[str]:
     rows = [
         [
             name,
@@ -119,7 +125,7 @@ def _agents(agents: dict[str, Agent], waits: dict[str, list[str]]) -> list[str]:
     return table(header, rows, "  ")
 
 
-def _dependencies(dependencies: dict[str, Dependency]) -> list[str]:
+def _dependencies(dependencies: dict[str, DependencyRecord]) -> list[str]:
     rows = [
         [
             name,
@@ -133,7 +139,7 @@ def _dependencies(dependencies: dict[str, Dependency]) -> list[str]:
     return table(("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY"), rows, "  ")
 
 
-def _tasks(tasks: dict[str, Task]) -> list[str]:
+def _tasks(tasks: dict[str, TaskRecord]) -> list[str]:
     rows = [
         [name, task.status, _percent(task.progress_percent), task.agent, task.checkpoint]
         for name, task in tasks.items()

@@ -10,7 +10,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, plain, print_lines
 from fabric.client.awaited import Resolved
 from fabric.client.emitter import Emitter
-from fabric.core.record import Agent, AgentStatus
+from fabric.core.record import AgentRecord, AgentStatus
 from fabric.errors import ConfigError
 from fabric.ops.wait import Shell, until_ended
 
@@ -95,7 +95,9 @@ def _shell(connection: Connection, session: str, agent: str) -> Shell:
     )
 
 
-async def _ended(target: Target, name: str | None, timeout_s: float | None) -> dict[str, Agent]:
+async def _ended(
+    target: Target, name: str | None, timeout_s: float | None
+) -> dict[str, AgentRecord]:
     session = target.need("session")
     if name == "":
         raise ConfigError("no agent: name the one to wait for (--agent)")
@@ -129,7 +131,7 @@ def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
         )
 
 
-def _row(name: str, agent: Agent, *, as_json: bool) -> str:
+def _row(name: str, agent: AgentRecord, *, as_json: bool) -> str:
     if as_json:
         return json_line({"agent": name, "status": agent.status, "error": agent.error})
     return plain(f"{name} {agent.status.value}")

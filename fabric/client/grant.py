@@ -19,7 +19,7 @@ from fabric.client.request import Request, Requests, cancelled, strings
 from fabric.client.session import Session
 from fabric.client.voice import Voice
 from fabric.core.directive import DirectiveType
-from fabric.core.record import Agent, ClaimState
+from fabric.core.record import AgentRecord, ClaimState
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, FabricError, WaitTimeoutError
@@ -120,7 +120,7 @@ class Grants:
         keys = self._session.keys
         (stored,) = await self._store.fields(keys.agents, [self.name])
         with checked_reading(keys.agents, "hash"):
-            record = msgspec.json.decode(stored, type=Agent) if stored else None
+            record = msgspec.json.decode(stored, type=AgentRecord) if stored else None
         if record is None or record.incarnation != self.voice.incarnation:
             return False
         if record.seq < request.number:

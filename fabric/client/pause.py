@@ -20,7 +20,7 @@ from fabric.client.request import Request, Requests, strings
 from fabric.client.session import Session
 from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.record import IN_FORCE, Barrier
+from fabric.core.record import IN_FORCE, BarrierRecord
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, ServerError, WaitTimeoutError
 from fabric.store.port import ClientStore
@@ -106,13 +106,13 @@ class Pauses:
             return False
         return self._name in barrier.arrived or self._name in barrier.held
 
-    async def _look_up(self, name: str) -> Barrier | None:
+    async def _look_up(self, name: str) -> BarrierRecord | None:
         key = self._session.keys.barriers
         (stored,) = await self._store.fields(key, [name])
         if stored is None:
             return None
         with checked_reading(key, "hash"):
-            return msgspec.json.decode(stored, type=Barrier)
+            return msgspec.json.decode(stored, type=BarrierRecord)
 
     async def blame(self) -> str | None:
         """Say which barrier keeps the agent, who leads and who is missing; None when none does."""

@@ -10,7 +10,14 @@ import msgspec
 
 from fabric.client import synthesis as reading
 from fabric.client.revision import Revision, revisions
-from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
+from fabric.core.record import (
+    AgentRecord,
+    BarrierRecord,
+    ClaimRecord,
+    DependencyRecord,
+    EscalationRecord,
+    TaskRecord,
+)
 from fabric.errors import NotFoundError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -34,29 +41,29 @@ class Session:
         self.keys = keys
         self._store = store
 
-    async def agents(self) -> dict[str, Agent]:
+    async def agents(self) -> dict[str, AgentRecord]:
         """Return every agent's record, by name."""
-        return await self._records(self.keys.agents, Agent)
+        return await self._records(self.keys.agents, AgentRecord)
 
-    async def tasks(self) -> dict[str, Task]:
+    async def tasks(self) -> dict[str, TaskRecord]:
         """Return every task's record."""
-        return await self._records(self.keys.tasks, Task)
+        return await self._records(self.keys.tasks, TaskRecord)
 
-    async def dependencies(self) -> dict[str, Dependency]:
+    async def dependencies(self) -> dict[str, DependencyRecord]:
         """Return every dependency's record."""
-        return await self._records(self.keys.dependencies, Dependency)
+        return await self._records(self.keys.dependencies, DependencyRecord)
 
-    async def claims(self) -> dict[str, Claim]:
+    async def claims(self) -> dict[str, ClaimRecord]:
         """Return every claim on resources, held or waiting, by id."""
-        return await self._records(self.keys.claims, Claim)
+        return await self._records(self.keys.claims, ClaimRecord)
 
-    async def barriers(self) -> dict[str, Barrier]:
+    async def barriers(self) -> dict[str, BarrierRecord]:
         """Return every barrier's record, by name."""
-        return await self._records(self.keys.barriers, Barrier)
+        return await self._records(self.keys.barriers, BarrierRecord)
 
-    async def escalations(self) -> dict[str, Escalation]:
+    async def escalations(self) -> dict[str, EscalationRecord]:
         """Return every question's record, open or decided, by id."""
-        return await self._records(self.keys.escalations, Escalation)
+        return await self._records(self.keys.escalations, EscalationRecord)
 
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])

@@ -7,9 +7,9 @@ from fabric.core.contradiction import is_ours
 from fabric.core.decision import REPEATED, Decision, Outcome, refuse
 from fabric.core.directive import DirectiveType, Notice
 from fabric.core.limits import RHYTHM_INTERVALS
-from fabric.core.record import ENDED, Agent, AgentStatus
+from fabric.core.record import ENDED, AgentRecord, AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
@@ -35,8 +35,8 @@ PARTING = frozenset(
 
 
 def admit(
-    session: Session, signal: Signal, rules: Rules, now_ms: int
-) -> tuple[Agent | None, Decision | None, Decision | None]:
+    session: SessionState, signal: Signal, rules: Rules, now_ms: int
+) -> tuple[AgentRecord | None, Decision | None, Decision | None]:
     """Return the speaking agent, the verdict that ends the matter, and what has happened already.
 
     A signal without an incarnation speaks for the present one; a STARTED without one begins the
@@ -65,7 +65,7 @@ def admit(
                 _refused(session, "LIMIT", f"{reason}; the limit is {rules.agents_max}"),
                 None,
             )
-        agent = Agent(
+        agent = AgentRecord(
             AgentStatus.ACTIVE,
             signal.incarnation or 1,
             started_ms=session.clock_ms,
@@ -94,7 +94,7 @@ def admit(
     return agent, None, prelude
 
 
-def _note(session: Session, agent: Agent, signal: Signal) -> None:
+def _note(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
     """Keep what every signal says of its agent."""
     agent.seen_ms = session.clock_ms
     agent.signals += 1
@@ -106,7 +106,9 @@ def _note(session: Session, agent: Agent, signal: Signal) -> None:
         agent.stream = signal.stream
 
 
-def _judge(session: Session, agent: Agent, signal: Signal, rules: Rules) -> Decision | None:
+def _judge(
+    session: SessionState, agent: AgentRecord, signal: Signal, rules: Rules
+) -> Decision | None:
     """Refuse the stale, the late and the hasty."""
     name, incarnation = signal.emitter, signal.incarnation
     if incarnation and incarnation < agent.incarnation:
@@ -132,7 +134,7 @@ def _judge(session: Session, agent: Agent, signal: Signal, rules: Rules) -> Deci
     return None
 
 
-def _paced(session: Session, name: str, agent: Agent, rules: Rules) -> Decision | None:
+def _paced(session: SessionState, name: str, agent: AgentRecord, rules: Rules) -> Decision | None:
     """Count the agent's signals of this second; refuse those over its limit."""
     second = session.clock_ms // 1000
     agent.second_signals = agent.second_signals + 1 if agent.second == second else 1
@@ -158,19 +160,19 @@ def _too_many_hops(signal: Signal) -> tuple[str, str]:
     return "HOPS", reason
 
 
-def _is_repeated(agent: Agent, signal: Signal) -> bool:
+def _is_repeated(agent: AgentRecord, signal: Signal) -> bool:
     """Recognise a retry by incarnation and sequence number."""
     if not signal.seq or signal.seq > agent.seq or _is_restart(agent, signal):
         return False
     return signal.incarnation in (0, agent.incarnation)
 
 
-def _is_restart(agent: Agent, signal: Signal) -> bool:
+def _is_restart(agent: AgentRecord, signal: Signal) -> bool:
     """A hand-made STARTED, with no incarnation, of an agent that has ended."""
     return signal.type is SignalType.STARTED and not signal.incarnation and agent.status in ENDED
 
 
-def _refused(session: Session, code: str, reason: str, told: str = "") -> Decision:
+def _refused(session: SessionState, code: str, reason: str, told: str = "") -> Decision:
     """A refusal is an event of the session: it takes a log number like any other."""
     session.log += 1
     decision = refuse(code, reason)

@@ -13,19 +13,19 @@ from fabric.core.directive import DirectiveType, Resume
 from fabric.core.record import (
     ENDED,
     IN_FORCE,
-    Agent,
+    AgentRecord,
     AgentStatus,
-    Barrier,
+    BarrierRecord,
     BarrierState,
     ClaimState,
 )
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 
 #: While a barrier is in one of these, its leader waits for its turn to integrate.
 LEADER_WAITS = frozenset({BarrierState.QUEUED, BarrierState.GATHERING})
 
 
-def restate(session: Session, name: str, agent: Agent) -> AgentStatus:
+def restate(session: SessionState, name: str, agent: AgentRecord) -> AgentStatus:
     """Set an agent's status from what it waits for, and return it. Ends are left alone."""
     if agent.status in ENDED:
         return agent.status
@@ -44,7 +44,7 @@ def restate(session: Session, name: str, agent: Agent) -> AgentStatus:
 
 
 def resume(
-    session: Session, name: str, agent: Agent, decision: Decision, directive: Resume
+    session: SessionState, name: str, agent: AgentRecord, decision: Decision, directive: Resume
 ) -> None:
     """One wait of an agent is over: with nothing else in its way, it is told to go on."""
     before = agent.status
@@ -54,20 +54,20 @@ def resume(
         decision.direct(name, DirectiveType.RESUME, directive)
 
 
-def is_waiting(session: Session, agent: Agent) -> bool:
+def is_waiting(session: SessionState, agent: AgentRecord) -> bool:
     """Whether an agent waits for a dependency, a claim or an answer."""
     if agent.waits_for or agent.asks:
         return True
     return any(session.claims.records[c].state is ClaimState.WAITING for c in agent.claims)
 
 
-def is_at_work(session: Session, name: str) -> bool:
+def is_at_work(session: SessionState, name: str) -> bool:
     """Whether an agent has begun and not ended."""
     agent = session.agents.get(name)
     return agent is not None and agent.status not in ENDED
 
 
-def in_force(session: Session) -> tuple[str, Barrier] | None:
+def in_force(session: SessionState) -> tuple[str, BarrierRecord] | None:
     """Return the barrier that holds the session's agents now, if there is one."""
     for name, barrier in session.barriers.records.items():
         if barrier.state in IN_FORCE:
@@ -75,7 +75,7 @@ def in_force(session: Session) -> tuple[str, Barrier] | None:
     return None
 
 
-def is_held(session: Session, name: str) -> bool:
+def is_held(session: SessionState, name: str) -> bool:
     """Whether a barrier keeps an agent from going on: as a member, a late comer or its leader.
 
     Who integrates is held by nothing, even if it has called the next one already.
@@ -91,7 +91,7 @@ def is_held(session: Session, name: str) -> bool:
     return found
 
 
-def waiting_leader(session: Session) -> str | None:
+def waiting_leader(session: SessionState) -> str | None:
     """Name the leader that itself waits for something: whoever the barrier holds waits on it."""
     current = in_force(session)
     leader = session.agents.get(current[1].leader) if current is not None else None
@@ -99,6 +99,6 @@ def waiting_leader(session: Session) -> str | None:
     return current[1].leader if current is not None and is_blocked else None
 
 
-def missing(barrier: Barrier) -> list[str]:
+def missing(barrier: BarrierRecord) -> list[str]:
     """Name the members that have not arrived."""
     return [member for member in barrier.members if member not in barrier.arrived]

@@ -25,10 +25,17 @@ from fabric.core.decision import ACCEPTED, EVERYONE, ORCHESTRATOR, Decision, ref
 from fabric.core.directive import Cancel, DirectiveType, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, close, note, pose
 from fabric.core.limits import SESSION_BARRIERS_MAX, listed
-from fabric.core.record import ENDED, Agent, AgentStatus, Barrier, BarrierState, EscalationState
+from fabric.core.record import (
+    ENDED,
+    AgentRecord,
+    AgentStatus,
+    BarrierRecord,
+    BarrierState,
+    EscalationState,
+)
 from fabric.core.resource import normalise, overlap
 from fabric.core.rules import BarrierPolicy, Rules, Trigger
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import (
     CheckpointReached,
     Integrated,
@@ -44,7 +51,9 @@ TIMER = "barrier"
 UNNAMED = "integration"
 
 
-def required(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def required(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """INTEGRATION_REQUIRED: its emitter leads; all active agents run to their next checkpoint."""
     assert agent is not None
     assert isinstance(signal.payload, IntegrationRequired)
@@ -63,7 +72,7 @@ def required(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     return decision
 
 
-def fault(session: Session, name: str) -> str | None:
+def fault(session: SessionState, name: str) -> str | None:
     """Say why a barrier cannot be called now; None when it can."""
     known = session.barriers.get(name)
     if known is not None and known.state is not BarrierState.OVER:
@@ -74,7 +83,7 @@ def fault(session: Session, name: str) -> str | None:
 
 
 def call(
-    session: Session,
+    session: SessionState,
     name: str,
     leader: str,
     limit_ms: int,
@@ -84,7 +93,7 @@ def call(
 ) -> None:
     """Begin a barrier, or queue it behind the one in force."""
     known = session.barriers.get(name)
-    barrier = Barrier(
+    barrier = BarrierRecord(
         BarrierState.QUEUED,
         known.generation + 1 if known is not None else 1,
         leader,
@@ -107,7 +116,9 @@ def call(
         decision.direct(leader, DirectiveType.NOTICE, queued)
 
 
-def reached(session: Session, name: str, agent: Agent, signal: Signal, decision: Decision) -> None:
+def reached(
+    session: SessionState, name: str, agent: AgentRecord, signal: Signal, decision: Decision
+) -> None:
     """CHECKPOINT_REACHED: the place where a barrier takes hold of an agent."""
     assert isinstance(signal.payload, CheckpointReached)
     current = in_force(session)
@@ -126,7 +137,7 @@ def reached(session: Session, name: str, agent: Agent, signal: Signal, decision:
         join(session, name, agent, decision)
 
 
-def rest(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+def rest(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
     """An agent has begun to wait for something: at a barrier that counts as having arrived."""
     current = in_force(session)
     if current is None or agent.status is not AgentStatus.BLOCKED:
@@ -136,7 +147,7 @@ def rest(session: Session, name: str, agent: Agent, decision: Decision) -> None:
         _arrive(session, name, called, barrier, decision)
 
 
-def join(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+def join(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
     """An agent starts: while a barrier is in force it is held until that is over."""
     current = in_force(session)
     if current is None:
@@ -154,7 +165,7 @@ def join(session: Session, name: str, agent: Agent, decision: Decision) -> None:
     decision.direct(name, DirectiveType.PAUSE, held)
 
 
-def leave(session: Session, name: str, decision: Decision, *, is_failure: bool) -> None:
+def leave(session: SessionState, name: str, decision: Decision, *, is_failure: bool) -> None:
     """An agent has ended, or is another incarnation now: it has no seat any more."""
     if not session.barriers.records:
         return
@@ -179,7 +190,7 @@ def leave(session: Session, name: str, decision: Decision, *, is_failure: bool) 
     open_if_complete(session, called, barrier, decision)
 
 
-def _begin(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+def _begin(session: SessionState, name: str, barrier: BarrierRecord, decision: Decision) -> None:
     barrier.state = BarrierState.GATHERING
     leads_later = {
         other.leader
@@ -209,7 +220,9 @@ def _begin(session: Session, name: str, barrier: Barrier, decision: Decision) ->
     open_if_complete(session, name, barrier, decision)
 
 
-def _arrive(session: Session, member: str, name: str, barrier: Barrier, decision: Decision) -> None:
+def _arrive(
+    session: SessionState, member: str, name: str, barrier: BarrierRecord, decision: Decision
+) -> None:
     if member in barrier.arrived:
         return
     barrier.arrived[member] = session.clock_ms
@@ -218,7 +231,9 @@ def _arrive(session: Session, member: str, name: str, barrier: Barrier, decision
     open_if_complete(session, name, barrier, decision)
 
 
-def open_if_complete(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+def open_if_complete(
+    session: SessionState, name: str, barrier: BarrierRecord, decision: Decision
+) -> None:
     """Let the leader integrate, when all have arrived."""
     if barrier.state is not BarrierState.GATHERING or len(barrier.arrived) < len(barrier.members):
         return
@@ -233,7 +248,9 @@ def open_if_complete(session: Session, name: str, barrier: Barrier, decision: De
     decision.direct(barrier.leader, DirectiveType.PROCEED, Proceed([], barrier=name))
 
 
-def over(session: Session, name: str, barrier: Barrier, reason: str, decision: Decision) -> None:
+def over(
+    session: SessionState, name: str, barrier: BarrierRecord, reason: str, decision: Decision
+) -> None:
     """End a barrier: all go on, and the next one that is queued begins."""
     if barrier.deadline_ms:
         decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = None
@@ -254,7 +271,9 @@ def over(session: Session, name: str, barrier: Barrier, reason: str, decision: D
         _begin(session, following, session.barriers.records[following], decision)
 
 
-def _close_question(session: Session, barrier: Barrier, answer: str, decision: Decision) -> None:
+def _close_question(
+    session: SessionState, barrier: BarrierRecord, answer: str, decision: Decision
+) -> None:
     """What to do about the missing is no question any more: a later barrier has its own."""
     asked = session.escalations.get(barrier.question) if barrier.question else None
     if asked is not None and asked.state is EscalationState.OPEN:
@@ -262,13 +281,15 @@ def _close_question(session: Session, barrier: Barrier, answer: str, decision: D
     barrier.question = ""
 
 
-def _restate_one(session: Session, name: str) -> None:
+def _restate_one(session: SessionState, name: str) -> None:
     agent = session.agents.get(name)
     if agent is not None:
         restate(session, name, agent)
 
 
-def integrated(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def integrated(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """INTEGRATED: the leader is done, and all go on; or it calls the barrier off, at any stage."""
     assert agent is not None
     assert isinstance(signal.payload, Integrated)
@@ -299,7 +320,7 @@ def integrated(session: Session, agent: Agent | None, signal: Signal, rules: Rul
     return decision
 
 
-def release(session: Session, name: str, barrier: Barrier, decision: Decision) -> None:
+def release(session: SessionState, name: str, barrier: BarrierRecord, decision: Decision) -> None:
     """Go on without those who are missing."""
     barrier.members = list(barrier.arrived)
     session.barriers.put(name, barrier)
@@ -307,7 +328,7 @@ def release(session: Session, name: str, barrier: Barrier, decision: Decision) -
 
 
 def call_off(
-    session: Session, name: str, barrier: Barrier, reason: str, decision: Decision
+    session: SessionState, name: str, barrier: BarrierRecord, reason: str, decision: Decision
 ) -> None:
     """Give a barrier up: its leader is told why, and all go on."""
     if barrier.leader in session.agents:
@@ -316,7 +337,7 @@ def call_off(
     over(session, name, barrier, reason, decision)
 
 
-def deadline_passed(session: Session, subject: str, rules: Rules) -> Decision | None:
+def deadline_passed(session: SessionState, subject: str, rules: Rules) -> Decision | None:
     """Name the missing and apply the policy; None for a barrier that is over, or another one now.
 
     `subject` is `<generation>:<name>`.
@@ -359,7 +380,7 @@ TRIGGER_LEVEL = 3
 
 
 def pull_triggers(
-    session: Session, tags: list[str], location: str | None, rules: Rules, decision: Decision
+    session: SessionState, tags: list[str], location: str | None, rules: Rules, decision: Decision
 ) -> None:
     """Call the barriers of all triggers that these tags, or this location, set off."""
     for trigger in rules.triggers:

@@ -14,10 +14,10 @@ from fabric.core.decision import ORCHESTRATOR, Decision
 from fabric.core.directive import DirectiveType, Pause, Proceed, Resume, Wait
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.order import resources
-from fabric.core.record import Agent, Claim, ClaimState
+from fabric.core.record import AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import normalise, overlap
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, SignalType
 
 #: The timer by which a claim is taken back is `hold:<claim>`.
@@ -52,12 +52,12 @@ def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
     return Ask(list(wanted), [], read, added)
 
 
-def id_of(claim: Claim) -> str:
+def id_of(claim: ClaimRecord) -> str:
     """Return the name under which a claim is kept."""
     return f"{claim.asked}:{claim.agent}"
 
 
-def covering(session: Session, agent: Agent, ask: Ask) -> tuple[str, Claim] | None:
+def covering(session: SessionState, agent: AgentRecord, ask: Ask) -> tuple[str, ClaimRecord] | None:
     """Return a claim of the agent that already is for all that it asks for; a held one first."""
     found = None
     for claim_id in agent.claims:
@@ -74,10 +74,10 @@ def covering(session: Session, agent: Agent, ask: Ask) -> tuple[str, Claim] | No
 
 
 def make(
-    session: Session, name: str, agent: Agent, ask: Ask, rules: Rules, place: int = 0
-) -> tuple[str, Claim]:
+    session: SessionState, name: str, agent: AgentRecord, ask: Ask, rules: Rules, place: int = 0
+) -> tuple[str, ClaimRecord]:
     """Put a new claim into the queues of its resources."""
-    claim = Claim(
+    claim = ClaimRecord(
         name,
         ClaimState.WAITING,
         ask.writes,
@@ -98,7 +98,7 @@ def make(
 
 
 def try_grant(
-    session: Session, claim_id: str, claim: Claim, rules: Rules, decision: Decision
+    session: SessionState, claim_id: str, claim: ClaimRecord, rules: Rules, decision: Decision
 ) -> bool:
     """Grant a new claim at once if it is free."""
     if not session.order.is_free(claim_id, claim):
@@ -109,7 +109,7 @@ def try_grant(
 
 
 def advance(
-    session: Session,
+    session: SessionState,
     freed: list[str],
     rules: Rules,
     decision: Decision,
@@ -127,7 +127,7 @@ def advance(
 
 
 def _grant_all(
-    session: Session,
+    session: SessionState,
     candidates: list[str],
     rules: Rules,
     decision: Decision,
@@ -153,13 +153,13 @@ def _grant_all(
     return granted
 
 
-def _waiting_of(session: Session, name: str) -> list[str]:
+def _waiting_of(session: SessionState, name: str) -> list[str]:
     claims = session.claims.records
     own = session.agents.records[name].claims
     return [claim_id for claim_id in own if claims[claim_id].state is ClaimState.WAITING]
 
 
-def drop(session: Session, claim_id: str, claim: Claim, agent: Agent) -> list[str]:
+def drop(session: SessionState, claim_id: str, claim: ClaimRecord, agent: AgentRecord) -> list[str]:
     """End a claim, held or waiting; return what may have become free."""
     session.order.drop(claim_id, claim)
     session.claims.drop(claim_id)
@@ -168,7 +168,9 @@ def drop(session: Session, claim_id: str, claim: Claim, agent: Agent) -> list[st
     return [resource for resource, _ in resources(claim)]
 
 
-def drop_all(session: Session, agent: Agent, rules: Rules, decision: Decision) -> list[str]:
+def drop_all(
+    session: SessionState, agent: AgentRecord, rules: Rules, decision: Decision
+) -> list[str]:
     """End every claim of an agent and grant what that frees; return what it had held."""
     held: list[str] = []
     freed: list[str] = []
@@ -182,7 +184,7 @@ def drop_all(session: Session, agent: Agent, rules: Rules, decision: Decision) -
     return held
 
 
-def shrink(session: Session, claim_id: str, claim: Claim, given: set[str]) -> list[str]:
+def shrink(session: SessionState, claim_id: str, claim: ClaimRecord, given: set[str]) -> list[str]:
     """Take some resources out of a claim; return what may have become free, itself included."""
     session.order.drop(claim_id, claim)
     before = [resource for resource, _ in resources(claim)]
@@ -197,7 +199,7 @@ def shrink(session: Session, claim_id: str, claim: Claim, given: set[str]) -> li
     return before
 
 
-def tell_wait(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
+def tell_wait(session: SessionState, claim_id: str, claim: ClaimRecord, decision: Decision) -> None:
     """Tell who waits how things stand: who has it, how many are before it, who they are."""
     before, first = session.order.position(claim_id, claim)
     holder = next(session.order.blockers(claim_id, claim), None)
@@ -218,7 +220,7 @@ def coordinators(contested: list[str], rules: Rules) -> list[str]:
     return list(found)
 
 
-def report_stale_reads(session: Session, claim: Claim, decision: Decision) -> None:
+def report_stale_reads(session: SessionState, claim: ClaimRecord, decision: Decision) -> None:
     """Say who reads what another writes at the same time (seeds: "Read-Write Conflict")."""
     for resource in claim.observes:
         for other in session.order.overlapping(resource):
@@ -239,12 +241,12 @@ def _tell_reader(decision: Decision, reader: str, writer: str, resource: str) ->
 
 
 def _grant(
-    session: Session,
+    session: SessionState,
     claim_id: str,
-    claim: Claim,
+    claim: ClaimRecord,
     rules: Rules,
     decision: Decision,
-    waiter: Agent | None = None,
+    waiter: AgentRecord | None = None,
 ) -> None:
     session.token += 1
     claim.state = ClaimState.HELD
@@ -265,7 +267,7 @@ def _grant(
 
 
 def yield_to_urgent(
-    session: Session, name: str, agent: Agent, rules: Rules, decision: Decision
+    session: SessionState, name: str, agent: AgentRecord, rules: Rules, decision: Decision
 ) -> None:
     """At a checkpoint, where the rules allow it: who outranks the holder takes over."""
     for claim_id in list(agent.claims):
@@ -285,7 +287,7 @@ def yield_to_urgent(
         restate(session, name, agent)
 
 
-def hold_over(session: Session, claim_id: str, rules: Rules) -> Decision | None:
+def hold_over(session: SessionState, claim_id: str, rules: Rules) -> Decision | None:
     """Take back what was held for longer than the rules allow; None when it was given back."""
     claim = session.claims.get(claim_id)
     if claim is None or not 0 < claim.expires_ms <= session.clock_ms:
@@ -299,7 +301,7 @@ def hold_over(session: Session, claim_id: str, rules: Rules) -> Decision | None:
     return decision
 
 
-def _is_outranked(session: Session, claim: Claim) -> bool:
+def _is_outranked(session: SessionState, claim: ClaimRecord) -> bool:
     """Whether somebody who waits for it, and for nothing that others hold, comes before its holder.
 
     Nobody is served while the holder keeps the same by a claim of its own that comes first.

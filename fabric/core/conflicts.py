@@ -24,17 +24,19 @@ from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import Cancel, DirectiveType, Nudge, Pause, Proceed
 from fabric.core.limits import AGENT_WAITS_MAX, NAMES_SHOWN_MAX, SESSION_CLAIMS_MAX
 from fabric.core.order import resources
-from fabric.core.record import ENDED, Agent, Claim, ClaimState
+from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import normalise, overlap
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, Intent, Signal, SignalType
 
 WRITE_WRITE = "write-write"
 READ_WRITE = "read-write"
 
 
-def intent(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def intent(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Grant what the agent is about to write, or let it wait for its turn."""
     assert agent is not None
     assert isinstance(signal.payload, Intent)
@@ -55,7 +57,9 @@ def intent(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
     return decision
 
 
-def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def detected(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Serialise a conflict that an agent, or an outside detector, has found."""
     assert isinstance(signal.payload, ConflictDetected)
     payload = signal.payload
@@ -87,8 +91,8 @@ def detected(session: Session, agent: Agent | None, signal: Signal, rules: Rules
 
 
 def _arbitrate(
-    session: Session,
-    concerned: list[tuple[str, Claim]],
+    session: SessionState,
+    concerned: list[tuple[str, ClaimRecord]],
     contested: list[str],
     rules: Rules,
     decision: Decision,
@@ -107,7 +111,9 @@ def _arbitrate(
             claims.tell_wait(session, claim_id, claim, decision)
 
 
-def blocked_on(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> Decision | None:
+def blocked_on(
+    session: SessionState, name: str, agent: AgentRecord, on: str, rules: Rules
+) -> Decision | None:
     """BLOCKED on a resource that somebody has: wait for it. None when nobody has it."""
     ask = claims.ask_of([on], [], rules)
     known = claims.covering(session, agent, ask)
@@ -145,7 +151,12 @@ def blocked_on(session: Session, name: str, agent: Agent, on: str, rules: Rules)
 
 
 def give_back(
-    session: Session, name: str, agent: Agent, named: list[str], rules: Rules, decision: Decision
+    session: SessionState,
+    name: str,
+    agent: AgentRecord,
+    named: list[str],
+    rules: Rules,
+    decision: Decision,
 ) -> None:
     """RELEASE: the agent's claims on what it names end, or all of them when it names nothing."""
     given = {normalise(resource) for resource in named}
@@ -164,7 +175,7 @@ def give_back(
         claims.advance(session, freed, rules, decision, of=name)
 
 
-def holds(session: Session, agent: Agent, resource: str) -> bool:
+def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
     """Whether an agent holds a resource by just this name."""
     wanted = normalise(resource)
     return any(
@@ -174,7 +185,7 @@ def holds(session: Session, agent: Agent, resource: str) -> bool:
     )
 
 
-def over_limit(session: Session, name: str, agent: Agent, ask: Ask) -> Decision | None:
+def over_limit(session: SessionState, name: str, agent: AgentRecord, ask: Ask) -> Decision | None:
     """Refuse a claim too many, and tell who asked: it waits for an answer."""
     reason = ""
     if len(session.claims) >= SESSION_CLAIMS_MAX:
@@ -190,7 +201,7 @@ def over_limit(session: Session, name: str, agent: Agent, ask: Ask) -> Decision 
 
 
 def _serialise(
-    session: Session, claim_id: str, claim: Claim, rules: Rules, decision: Decision
+    session: SessionState, claim_id: str, claim: ClaimRecord, rules: Rules, decision: Decision
 ) -> None:
     """A new claim must wait: say so to all in the conflict domain who have not heard of it yet."""
     order = session.order
@@ -221,7 +232,7 @@ def _serialise(
     restate(session, claim.agent, session.agents.records[claim.agent])
 
 
-def _is_contested(session: Session, resource: str, claim: Claim) -> bool:
+def _is_contested(session: SessionState, resource: str, claim: ClaimRecord) -> bool:
     """Whether another agent holds a resource, or waits for it."""
     holders = (session.claims.records[holder] for holder in session.order.holders(resource))
     return any(holder.agent != claim.agent for holder in holders) or any(
@@ -229,7 +240,9 @@ def _is_contested(session: Session, resource: str, claim: Claim) -> bool:
     )
 
 
-def _pause(session: Session, claim: Claim, contested: list[str], decision: Decision) -> None:
+def _pause(
+    session: SessionState, claim: ClaimRecord, contested: list[str], decision: Decision
+) -> None:
     """Tell an agent once per claim that others want the same."""
     if claim.contended:
         return
@@ -245,13 +258,15 @@ def _pause(session: Session, claim: Claim, contested: list[str], decision: Decis
     decision.direct(claim.agent, DirectiveType.PAUSE, pause)
 
 
-def _proceed(session: Session, claim: Claim, decision: Decision) -> None:
+def _proceed(session: SessionState, claim: ClaimRecord, decision: Decision) -> None:
     waiting = session.order.waiting(claim)
     given = Proceed([*claim.writes, *claim.reads, *claim.observes], claim.token, waiting)
     decision.direct(claim.agent, DirectiveType.PROCEED, given)
 
 
-def _answer_again(session: Session, claim_id: str, claim: Claim, decision: Decision) -> None:
+def _answer_again(
+    session: SessionState, claim_id: str, claim: ClaimRecord, decision: Decision
+) -> None:
     """Who asks again for what it has, or waits for, hears how things stand."""
     if claim.state is ClaimState.HELD:
         _proceed(session, claim, decision)
@@ -259,7 +274,7 @@ def _answer_again(session: Session, claim_id: str, claim: Claim, decision: Decis
         claims.tell_wait(session, claim_id, claim, decision)
 
 
-def _in_domain(session: Session, ask: Ask) -> list[str]:
+def _in_domain(session: SessionState, ask: Ask) -> list[str]:
     """Name the agents that hold, want or have declared to write what a conflict is about."""
     found: set[str] = set()
     for claim in session.claims.records.values():

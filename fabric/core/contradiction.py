@@ -22,9 +22,9 @@ from fabric.core.limits import (
     VALUES_TOLD_MAX,
     listed,
 )
-from fabric.core.record import Escalation, EscalationState
+from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, Decided, Rival, Signal, SignalType
 
 #: Kind of a conflict between statements; the others are between writes (`conflicts.py`).
@@ -104,7 +104,7 @@ def is_part(name: str) -> bool:
     return bool(mark and rest) and section in (FINDINGS, DOCUMENT, ITEMS)
 
 
-def found(session: Session, signal: Signal, rules: Rules) -> Decision:
+def found(session: SessionState, signal: Signal, rules: Rules) -> Decision:
     """Tell those concerned who are still at work, and keep the question for a person."""
     assert isinstance(signal.payload, ConflictDetected)
     payload, decision = signal.payload, Decision()
@@ -130,7 +130,7 @@ def found(session: Session, signal: Signal, rules: Rules) -> Decision:
     return decision
 
 
-def settled(session: Session, signal: Signal) -> Decision:
+def settled(session: SessionState, signal: Signal) -> Decision:
     """It is no contradiction any more: nobody needs the answer."""
     assert isinstance(signal.payload, Decided)
     question = session.escalations.get(signal.payload.escalation)
@@ -146,7 +146,9 @@ def settled(session: Session, signal: Signal) -> Decision:
     return decision
 
 
-def decided(session: Session, asked: Escalation, rules: Rules, decision: Decision) -> None:
+def decided(
+    session: SessionState, asked: EscalationRecord, rules: Rules, decision: Decision
+) -> None:
     """A person has decided: the synthesizer is told which value holds."""
     if not isinstance(asked.context, Raw):
         return
@@ -159,7 +161,7 @@ def decided(session: Session, asked: Escalation, rules: Rules, decision: Decisio
     )
 
 
-def _question(session: Session, payload: ConflictDetected) -> Escalation:
+def _question(session: SessionState, payload: ConflictDetected) -> EscalationRecord:
     assert payload.part is not None
     # Anybody may have said so: what is kept of it is bounded here, not by who sends it.
     rivals = payload.values[:VALUES_TOLD_MAX]

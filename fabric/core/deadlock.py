@@ -25,9 +25,16 @@ from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.escalation import DEADLOCK, close, note, pose
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.order import Place
-from fabric.core.record import ENDED, HELD_UP, BarrierState, ClaimState, Escalation, EscalationState
+from fabric.core.record import (
+    ENDED,
+    HELD_UP,
+    BarrierState,
+    ClaimState,
+    EscalationRecord,
+    EscalationState,
+)
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Escalate, SignalType
 
 DEPENDENCY = "dependency"
@@ -52,7 +59,7 @@ class Link(NamedTuple):
     wait: Wait
 
 
-def waits(session: Session, name: str, *, brief: bool = False) -> list[Wait]:
+def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait]:
     """Return what an agent waits for and on whom, as far as that is an agent at work.
 
     `brief`: of those before it in a queue only the nearest. Whom they need they need themselves, so
@@ -78,7 +85,7 @@ def waits(session: Session, name: str, *, brief: bool = False) -> list[Wait]:
     return [wait for wait in found if wait.agents]
 
 
-def find(session: Session, start: str) -> list[Link] | None:
+def find(session: SessionState, start: str) -> list[Link] | None:
     """Return the cycle that an agent is in, or stuck behind; None when it can go on some day.
 
     A cycle through the agent itself comes first, beginning with it.
@@ -97,12 +104,12 @@ def find(session: Session, start: str) -> list[Link] | None:
     )
 
 
-def stuck_among(session: Session, names: Iterable[str]) -> set[str]:
+def stuck_among(session: SessionState, names: Iterable[str]) -> set[str]:
     """Return which of these agents can never go on."""
     return _stuck(_reachable(session, names, brief=True)).intersection(names)
 
 
-def behind(session: Session, cycle: list[Link]) -> list[str]:
+def behind(session: SessionState, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
     waiting = [name for name, agent in session.agents.records.items() if agent.status in HELD_UP]
@@ -124,7 +131,7 @@ def behind(session: Session, cycle: list[Link]) -> list[str]:
     return sorted(reached - members)
 
 
-def still_there(session: Session, cycle: Iterable[tuple[str, str, str]]) -> bool:
+def still_there(session: SessionState, cycle: Iterable[tuple[str, str, str]]) -> bool:
     """Whether a cycle that was found earlier is one now."""
     links = list(cycle)
     stuck = _stuck(_reachable(session, [name for name, _, _ in links], brief=True))
@@ -139,7 +146,7 @@ def still_there(session: Session, cycle: Iterable[tuple[str, str, str]]) -> bool
     return True
 
 
-def is_needed(session: Session, name: str) -> bool:
+def is_needed(session: SessionState, name: str) -> bool:
     """Whether anybody may wait on an agent: without that, no cycle goes through it."""
     agent = session.agents.records[name]
     for on in agent.produces:
@@ -157,11 +164,11 @@ def is_needed(session: Session, name: str) -> bool:
     )
 
 
-def _at_work(session: Session, names: Iterable[str]) -> tuple[str, ...]:
+def _at_work(session: SessionState, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if is_at_work(session, name))
 
 
-def _lock_waits(session: Session, claim_id: str, *, brief: bool) -> list[Wait]:
+def _lock_waits(session: SessionState, claim_id: str, *, brief: bool) -> list[Wait]:
     """Whom a waiting claim needs: who holds something of it, and who is before it elsewhere too.
 
     Whoever stands before it for the same single thing and nothing else needs just those holders,
@@ -189,7 +196,7 @@ def _lock_waits(session: Session, claim_id: str, *, brief: bool) -> list[Wait]:
     return [Wait(LOCK, on, (name,), claim_id) for name in found]
 
 
-def _is_simple(session: Session, place: Place, wanted: list[str]) -> bool:
+def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
     rival = session.claims.records[place.id]
     if [*rival.writes, *rival.reads] != wanted:
         return False
@@ -200,7 +207,7 @@ def _is_simple(session: Session, place: Place, wanted: list[str]) -> bool:
     return sum(claims[c].state is ClaimState.WAITING for c in agent.claims) == 1
 
 
-def _barrier_waits(session: Session, name: str, *, brief: bool) -> list[Wait]:
+def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wait]:
     """Who is held by a barrier needs its leader, and those who are missing.
 
     The missing are at work, or they would have arrived: no cycle goes through them.
@@ -224,7 +231,7 @@ def _barrier_waits(session: Session, name: str, *, brief: bool) -> list[Wait]:
 
 
 def _reachable(
-    session: Session, starts: Iterable[str], *, brief: bool = False
+    session: SessionState, starts: Iterable[str], *, brief: bool = False
 ) -> dict[str, list[Wait]]:
     graph: dict[str, list[Wait]] = {}
     left = list(starts)
@@ -307,7 +314,7 @@ def _cycle_behind(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> 
 CYCLES_MAX = 100
 
 
-def look(session: Session, name: str, rules: Rules, decision: Decision) -> None:
+def look(session: SessionState, name: str, rules: Rules, decision: Decision) -> None:
     """An agent has begun to wait: break, or report, the cycle that this has closed."""
     for _ in range(CYCLES_MAX):
         if not (session.deadlocks or is_needed(session, name)):
@@ -321,7 +328,7 @@ def look(session: Session, name: str, rules: Rules, decision: Decision) -> None:
         _refuse_one(session, cycle, rules, decision)
 
 
-def settle(session: Session, rules: Rules, decision: Decision) -> None:
+def settle(session: SessionState, rules: Rules, decision: Decision) -> None:
     """Close the questions about deadlocks that have come apart; who is stuck in another is told."""
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
@@ -331,7 +338,7 @@ def settle(session: Session, rules: Rules, decision: Decision) -> None:
             look_again(session, named, rules, decision)
 
 
-def look_again(session: Session, names: list[str], rules: Rules, decision: Decision) -> None:
+def look_again(session: SessionState, names: list[str], rules: Rules, decision: Decision) -> None:
     """A question is closed: who was named there and is stuck in another deadlock is named there."""
     left = stuck_among(session, names)
     while left:
@@ -354,7 +361,7 @@ def described(cycle: list[Link]) -> str:
     return ", ".join(steps) + f", which needs {cycle[0].agent}"
 
 
-def _refuse_one(session: Session, cycle: list[Link], rules: Rules, decision: Decision) -> None:
+def _refuse_one(session: SessionState, cycle: list[Link], rules: Rules, decision: Decision) -> None:
     def last_first(link: Link) -> tuple[int, int, int, str]:
         claim = session.claims.records[link.wait.claim]
         priority = session.agents.records[link.agent].priority
@@ -376,7 +383,7 @@ def _refuse_one(session: Session, cycle: list[Link], rules: Rules, decision: Dec
     claims.advance(session, freed, rules, decision)
 
 
-def _report(session: Session, cycle: list[Link], rules: Rules, decision: Decision) -> None:
+def _report(session: SessionState, cycle: list[Link], rules: Rules, decision: Decision) -> None:
     members = [link.agent for link in cycle]
     affected = behind(session, cycle)
     steps = [(link.agent, link.wait.kind, link.wait.on) for link in cycle]
@@ -394,9 +401,9 @@ def _report(session: Session, cycle: list[Link], rules: Rules, decision: Decisio
 
 
 def _add_affected(
-    session: Session,
+    session: SessionState,
     question_id: str,
-    known: Escalation,
+    known: EscalationRecord,
     affected: list[str],
     decision: Decision,
 ) -> None:

@@ -22,10 +22,10 @@ from fabric.core.agent_status import restate, resume
 from fabric.core.decision import ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import DirectiveType, Nudge, Resume
 from fabric.core.limits import AGENT_WAITS_MAX, listed
-from fabric.core.record import ENDED, Agent, AgentStatus, Dependency, DependencyStatus
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, DependencyRecord, DependencyStatus
 from fabric.core.resource import normalise
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import (
     Blocked,
     DependencyResolved,
@@ -37,12 +37,12 @@ from fabric.core.signal import (
 )
 
 
-def wait(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> Decision:
+def wait(session: SessionState, name: str, agent: AgentRecord, on: str, rules: Rules) -> Decision:
     """Begin a wait, or end it at once when the dependency is there already."""
     excess = over_limit(session, [on], rules)
     if excess is not None:
         return excess
-    dependency = session.dependencies.get(on) or Dependency()
+    dependency = session.dependencies.get(on) or DependencyRecord()
     decision = Decision()
     if dependency.status is DependencyStatus.RESOLVED:
         decision.derive(
@@ -73,7 +73,9 @@ def wait(session: Session, name: str, agent: Agent, on: str, rules: Rules) -> De
     return decision
 
 
-def resolved(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def resolved(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Give the location to all who wait for it and all named consumers; who waited resumes.
 
     When the id is a resource that the speaker holds, that is given back (seeds: the example).
@@ -90,7 +92,7 @@ def resolved(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     known = session.dependencies.get(on)
     waiters = list(known.waiters) if known is not None else []
     if known is not None or not is_resource:
-        dependency = known or Dependency()
+        dependency = known or DependencyRecord()
         _settle(dependency, signal.emitter, payload.output_location)
         session.dependencies.put(on, dependency)
     for name in dict.fromkeys([*waiters, *payload.consumers]):
@@ -103,10 +105,10 @@ def resolved(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     return decision
 
 
-def declare(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+def declare(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
     """Register what an agent will produce, and tell it when somebody waits for that already."""
     for on in agent.produces:
-        dependency = session.dependencies.get(on) or Dependency()
+        dependency = session.dependencies.get(on) or DependencyRecord()
         if name not in dependency.producers:
             dependency.producers = [*dependency.producers, name]
         if dependency.status is DependencyStatus.FAILED:
@@ -117,7 +119,7 @@ def declare(session: Session, name: str, agent: Agent, decision: Decision) -> No
 
 
 def retract(
-    session: Session, name: str, produces: Iterable[str], rules: Rules, decision: Decision
+    session: SessionState, name: str, produces: Iterable[str], rules: Rules, decision: Decision
 ) -> None:
     """An agent that declares anew no longer produces what it leaves out.
 
@@ -136,13 +138,13 @@ def retract(
         session.dependencies.put(on, dependency)
 
 
-def unresolved(session: Session, agent: Agent) -> list[str]:
+def unresolved(session: SessionState, agent: AgentRecord) -> list[str]:
     """Name what an agent is to produce and has not resolved yet."""
     known = ((on, session.dependencies.get(on)) for on in agent.produces)
     return [on for on, d in known if d is None or d.status is not DependencyStatus.RESOLVED]
 
 
-def resolve_all(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+def resolve_all(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
     """A producer has completed: what it declared and did not resolve is resolved now."""
     for on in agent.produces:
         dependency = session.dependencies.get(on)
@@ -160,7 +162,12 @@ def resolve_all(session: Session, name: str, agent: Agent, decision: Decision) -
 
 
 def fail_all(
-    session: Session, name: str, agent: Agent, error: Failed, rules: Rules, decision: Decision
+    session: SessionState,
+    name: str,
+    agent: AgentRecord,
+    error: Failed,
+    rules: Rules,
+    decision: Decision,
 ) -> None:
     """A producer has failed: another one takes over, or the waiters are told."""
     for on in agent.produces:
@@ -179,7 +186,7 @@ def fail_all(
         session.dependencies.put(on, dependency)
 
 
-def over_limit(session: Session, names: list[str], rules: Rules) -> Decision | None:
+def over_limit(session: SessionState, names: list[str], rules: Rules) -> Decision | None:
     """Refuse what would take the session over its number of dependencies."""
     if len(session.dependencies) + len(names) <= rules.dependencies_max:
         return None
@@ -194,7 +201,7 @@ def over_limit(session: Session, names: list[str], rules: Rules) -> Decision | N
     )
 
 
-def withdraw(session: Session, name: str, agent: Agent, names: list[str]) -> None:
+def withdraw(session: SessionState, name: str, agent: AgentRecord, names: list[str]) -> None:
     """End an agent's waits for these."""
     for on in names:
         dependency = session.dependencies.get(on)
@@ -203,7 +210,7 @@ def withdraw(session: Session, name: str, agent: Agent, names: list[str]) -> Non
     agent.waits_for = [on for on in agent.waits_for if on not in names]
 
 
-def _settle(dependency: Dependency, by: str, location: str | None) -> None:
+def _settle(dependency: DependencyRecord, by: str, location: str | None) -> None:
     dependency.status = DependencyStatus.RESOLVED
     dependency.resolved_by = by
     dependency.location = location
@@ -213,12 +220,12 @@ def _settle(dependency: Dependency, by: str, location: str | None) -> None:
     _forget_failure(dependency)
 
 
-def _forget_failure(dependency: Dependency) -> None:
+def _forget_failure(dependency: DependencyRecord) -> None:
     dependency.error = dependency.failed_by = ""
     dependency.retryable = False
 
 
-def _release_waiter(session: Session, name: str, on: str, decision: Decision) -> None:
+def _release_waiter(session: SessionState, name: str, on: str, decision: Decision) -> None:
     """Take one wait off an agent; with nothing else in its way it resumes."""
     waiter = session.agents.get(name)
     if waiter is not None:
@@ -230,14 +237,20 @@ def _resume(on: str) -> Resume:
     return Resume("dependency resolved", dependency=on)
 
 
-def _look_again(session: Session, dependency: Dependency, rules: Rules, decision: Decision) -> None:
+def _look_again(
+    session: SessionState, dependency: DependencyRecord, rules: Rules, decision: Decision
+) -> None:
     """With one producer less, who waits may be in a cycle that it was not in before."""
     for name in list(dependency.waiters):
         deadlock.look(session, name, rules, decision)
 
 
 def _tell_failed(
-    session: Session, on: str, dependency: Dependency, waiters: Iterable[str], decision: Decision
+    session: SessionState,
+    on: str,
+    dependency: DependencyRecord,
+    waiters: Iterable[str],
+    decision: Decision,
 ) -> None:
     payload = Failed(dependency.error, dependency.retryable, on)
     stream = _stream_of(session, dependency.failed_by)
@@ -246,12 +259,12 @@ def _tell_failed(
 
 
 def _nudge(
-    session: Session,
+    session: SessionState,
     on: str,
-    dependency: Dependency,
+    dependency: DependencyRecord,
     decision: Decision,
     *,
-    starting: tuple[str, Agent] | None = None,
+    starting: tuple[str, AgentRecord] | None = None,
     ended: str = "",
 ) -> None:
     """Tell the producer that somebody waits, once per incarnation (seeds: Rule 2, step 2)."""
@@ -271,12 +284,14 @@ def _nudge(
     decision.direct(name, DirectiveType.NUDGE, Nudge(on, list(dependency.waiters)))
 
 
-def _stream_of(session: Session, name: str) -> str:
+def _stream_of(session: SessionState, name: str) -> str:
     agent = session.agents.get(name)
     return agent.stream if agent is not None else ""
 
 
-def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def blocked(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Wait for an open question, a resource that another holds, or else a dependency."""
     assert agent is not None
     assert isinstance(signal.payload, Blocked)
@@ -289,7 +304,7 @@ def blocked(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     return decision
 
 
-def _is_dependency(session: Session, on: str) -> bool:
+def _is_dependency(session: SessionState, on: str) -> bool:
     """Whether a name is that of an output, whatever resources there are.
 
     It is when somebody at work is to produce it or it is there already. A name that nobody has
@@ -303,7 +318,9 @@ def _is_dependency(session: Session, on: str) -> bool:
     return not (session.order.holders(normalise(on)) or "/" in on or "." in on)
 
 
-def released(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def released(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """End the claims and waits that it names, or all of them when it names nothing."""
     assert agent is not None
     assert isinstance(signal.payload, Release)
@@ -320,7 +337,7 @@ def released(session: Session, agent: Agent | None, signal: Signal, rules: Rules
 TIMER = "undeclared"
 
 
-def producer(session: Session, dependency: Dependency, ended: str = "") -> str | None:
+def producer(session: SessionState, dependency: DependencyRecord, ended: str = "") -> str | None:
     """Name the first declared producer that is still at work; `ended` is one that is not."""
     for name in dependency.producers:
         agent = session.agents.get(name)
@@ -330,7 +347,7 @@ def producer(session: Session, dependency: Dependency, ended: str = "") -> str |
 
 
 def watch_undeclared(
-    session: Session, on: str, dependency: Dependency, rules: Rules, decision: Decision
+    session: SessionState, on: str, dependency: DependencyRecord, rules: Rules, decision: Decision
 ) -> None:
     """Set the timer when a wait begins; a later wait for the same thing does not put it off."""
     if dependency.report_ms > session.clock_ms:
@@ -339,7 +356,7 @@ def watch_undeclared(
     decision.timers[f"{TIMER}:{on}"] = dependency.report_ms
 
 
-def grace_over(session: Session, on: str, rules: Rules) -> Decision | None:
+def grace_over(session: SessionState, on: str, rules: Rules) -> Decision | None:
     """Escalate, to all who wait and to the log, unless a producer or the thing itself has come.
 
     Of a failure the waiters have been told when it came.

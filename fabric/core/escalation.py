@@ -16,13 +16,15 @@ from fabric.core.agent_status import restate
 from fabric.core.decision import ORCHESTRATOR, Decision, refuse
 from fabric.core.directive import Answer, Cancel, DirectiveType
 from fabric.core.limits import CONTEXT_BYTES_MAX, SESSION_ESCALATIONS_MAX
-from fabric.core.record import Agent, Escalation, EscalationState
+from fabric.core.record import AgentRecord, EscalationRecord, EscalationState
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Decided, Escalate, Signal, SignalType
 
 
-def escalate(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def escalate(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Keep a question; its asker waits for the answer unless it says otherwise."""
     assert agent is not None
     assert isinstance(signal.payload, Escalate)
@@ -42,7 +44,7 @@ def escalate(session: Session, agent: Agent | None, signal: Signal, rules: Rules
         is_kept = context is not UNSET and len(bytes(context)) <= CONTEXT_BYTES_MAX
         session.escalations.put(
             question_id,
-            Escalation(
+            EscalationRecord(
                 EscalationState.OPEN,
                 asked.question,
                 name,
@@ -62,7 +64,9 @@ def escalate(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     return decision
 
 
-def wait_on(session: Session, name: str, agent: Agent, question_id: str) -> Decision | None:
+def wait_on(
+    session: SessionState, name: str, agent: AgentRecord, question_id: str
+) -> Decision | None:
     """BLOCKED on a question: the answer comes to this agent too. None when there is none."""
     question = session.escalations.get(question_id)
     if question is None:
@@ -81,7 +85,7 @@ def wait_on(session: Session, name: str, agent: Agent, question_id: str) -> Deci
     return decision
 
 
-def decided(session: Session, signal: Signal) -> tuple[Escalation | None, Decision]:
+def decided(session: SessionState, signal: Signal) -> tuple[EscalationRecord | None, Decision]:
     """Close a question and tell all whom it concerns; return it, for what follows from it."""
     assert isinstance(signal.payload, Decided)
     answer = signal.payload
@@ -101,7 +105,7 @@ def decided(session: Session, signal: Signal) -> tuple[Escalation | None, Decisi
     return asked, decision
 
 
-def unanswered(session: Session, name: str, rules: Rules, decision: Decision) -> None:
+def unanswered(session: SessionState, name: str, rules: Rules, decision: Decision) -> None:
     """An agent ends with questions that it was to answer: a person is asked instead."""
     for question_id in sorted(session.escalations.records):
         asked = session.escalations.records[question_id]
@@ -115,7 +119,7 @@ def unanswered(session: Session, name: str, rules: Rules, decision: Decision) ->
         tell_hook(session, question_id, rules, decision)
 
 
-def withdraw(session: Session, name: str, agent: Agent, named: list[str]) -> None:
+def withdraw(session: SessionState, name: str, agent: AgentRecord, named: list[str]) -> None:
     """An agent waits no longer for these answers. The questions stay open."""
     for question_id in named:
         question = session.escalations.get(question_id)
@@ -145,16 +149,16 @@ CONTRADICTION = "contradiction"
 
 
 def pose(
-    session: Session,
+    session: SessionState,
     subject: str,
     text: str,
     options: list[str],
     *,
     about: str = "",
     waiting: Iterable[str] = (),
-) -> Escalation:
+) -> EscalationRecord:
     """Return a question of the fabric's; `note` asks it."""
-    return Escalation(
+    return EscalationRecord(
         EscalationState.OPEN,
         text,
         "",
@@ -166,13 +170,18 @@ def pose(
     )
 
 
-def derived(question: Escalation) -> Escalate:
+def derived(question: EscalationRecord) -> Escalate:
     """Return what is said of a question that the fabric asks."""
     return Escalate(question.question, question.options, question.context)
 
 
 def note(
-    session: Session, decision: Decision, question: Escalation, rules: Rules, *, told: list[str]
+    session: SessionState,
+    decision: Decision,
+    question: EscalationRecord,
+    rules: Rules,
+    *,
+    told: list[str],
 ) -> str:
     """Log a question of the fabric's, keep it, and tell agents of it; return its id."""
     decision.derive("", SignalType.ESCALATE, ORCHESTRATOR, "", derived(question))
@@ -186,7 +195,11 @@ def note(
 
 
 def ask(
-    session: Session, question_id: str, question: Escalation, rules: Rules, decision: Decision
+    session: SessionState,
+    question_id: str,
+    question: EscalationRecord,
+    rules: Rules,
+    decision: Decision,
 ) -> None:
     """The fabric asks a person. Beyond the limit the question is in the log only."""
     if len(session.escalations) < SESSION_ESCALATIONS_MAX:
@@ -197,9 +210,9 @@ def ask(
 
 
 def close(
-    session: Session,
+    session: SessionState,
     question_id: str,
-    question: Escalation,
+    question: EscalationRecord,
     answer: str,
     by: str,
     decision: Decision,
@@ -224,7 +237,7 @@ def close(
             restate(session, name, agent)
 
 
-def tell_hook(session: Session, question_id: str, rules: Rules, decision: Decision) -> None:
+def tell_hook(session: SessionState, question_id: str, rules: Rules, decision: Decision) -> None:
     """Have the outside told, where the rules name a program for it."""
     if rules.hook:
         # Due at once: the worker looks at what is due after each batch.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
 from fabric.core.escalation import GROUP, note, pose
-from fabric.core.record import ENDED, Agent, EscalationState
+from fabric.core.record import ENDED, AgentRecord, EscalationState
 from fabric.core.rules import FailFast, Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Failed, SignalType
 
 #: Answers to the question whether a group goes on.
@@ -18,7 +18,12 @@ GO_ON, CANCEL = "go on", "cancel"
 
 
 def failed(
-    session: Session, name: str, agent: Agent, error: Failed, rules: Rules, decision: Decision
+    session: SessionState,
+    name: str,
+    agent: AgentRecord,
+    error: Failed,
+    rules: Rules,
+    decision: Decision,
 ) -> None:
     """Tell the group that one of it has failed, and apply its policy."""
     group = agent.parallel_group
@@ -37,7 +42,7 @@ def failed(
         note(session, decision, question, rules, told=[])
 
 
-def cancel(session: Session, group: str, reason: str, decision: Decision) -> None:
+def cancel(session: SessionState, group: str, reason: str, decision: Decision) -> None:
     """Tell all of a group that is still at work to stop."""
     for other in members(session, group):
         agent = session.agents.records[other]
@@ -47,7 +52,7 @@ def cancel(session: Session, group: str, reason: str, decision: Decision) -> Non
             decision.direct(other, DirectiveType.CANCEL, Cancel(reason, "FAIL_FAST"))
 
 
-def _is_asked(session: Session, group: str) -> bool:
+def _is_asked(session: SessionState, group: str) -> bool:
     return any(
         question.subject == GROUP
         and question.about == group
@@ -56,7 +61,7 @@ def _is_asked(session: Session, group: str) -> bool:
     )
 
 
-def members(session: Session, group: str) -> list[str]:
+def members(session: SessionState, group: str) -> list[str]:
     """Name who of a group is at work, sorted."""
     return sorted(
         name

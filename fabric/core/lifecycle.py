@@ -7,9 +7,9 @@ from fabric.core.agent_status import in_force
 from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome, refuse
 from fabric.core.directive import DirectiveType, Notice, Resume
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
-from fabric.core.record import ENDED, Agent, AgentStatus, ClaimState
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState
 from fabric.core.rules import CheckpointMode, Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import (
     CheckpointReached,
     Completed,
@@ -21,7 +21,9 @@ from fabric.core.signal import (
 )
 
 
-def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def started(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Register what the agent works on, and what it declares to read, write and produce.
 
     A second STARTED of the same incarnation replaces the declarations; the agent's waits stand.
@@ -54,7 +56,9 @@ def started(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     return decision
 
 
-def progress(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def progress(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Keep percent, checkpoint and the expected end; a partial document goes to the results.
 
     So does a percentage now and then, for who reads there how complete a synthesis is.
@@ -78,7 +82,9 @@ def progress(session: Session, agent: Agent | None, signal: Signal, rules: Rules
     return ACCEPTED_TO_RESULTS if to_results else ACCEPTED
 
 
-def partial_result(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def partial_result(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Hand early findings to the synthesizer at once."""
     assert agent is not None
     assert isinstance(signal.payload, PartialResult)
@@ -89,7 +95,9 @@ def partial_result(session: Session, agent: Agent | None, signal: Signal, rules:
     return said
 
 
-def reached(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def reached(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """CHECKPOINT_REACHED: all parallel agents hear of it; pauses and barriers take hold here."""
     assert agent is not None
     assert isinstance(signal.payload, CheckpointReached)
@@ -105,7 +113,9 @@ def reached(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     return decision
 
 
-def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def completed(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """End the incarnation well: what it was to produce counts as produced (seeds: Level 2)."""
     assert agent is not None
     assert isinstance(signal.payload, Completed)
@@ -121,7 +131,9 @@ def completed(session: Session, agent: Agent | None, signal: Signal, rules: Rule
     return decision
 
 
-def failed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def failed(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """End the incarnation badly: those who wait for what it was to produce are told at once."""
     assert agent is not None
     assert isinstance(signal.payload, Failed)
@@ -134,9 +146,9 @@ def failed(session: Session, agent: Agent | None, signal: Signal, rules: Rules) 
 
 
 def end(
-    session: Session,
+    session: SessionState,
     name: str,
-    agent: Agent,
+    agent: AgentRecord,
     rules: Rules,
     decision: Decision,
     error: Failed | None = None,
@@ -165,7 +177,9 @@ def end(
     return held, waited
 
 
-def succeed(session: Session, name: str, agent: Agent, incarnation: int, rules: Rules) -> Decision:
+def succeed(
+    session: SessionState, name: str, agent: AgentRecord, incarnation: int, rules: Rules
+) -> Decision:
     """Begin a new incarnation: it waits for nothing, holds nothing, and counts anew.
 
     It is told where the last one was, if that had not ended by its own word.
@@ -197,7 +211,7 @@ def succeed(session: Session, name: str, agent: Agent, incarnation: int, rules: 
 
 
 def _pass(
-    session: Session, name: str, agent: Agent, checkpoint: str | None, rules: Rules
+    session: SessionState, name: str, agent: AgentRecord, checkpoint: str | None, rules: Rules
 ) -> Decision | None:
     """Note a checkpoint; return what is said about it, or the refusal; None for nothing."""
     if checkpoint is None:
@@ -216,7 +230,7 @@ def _is_told(before: float, after: float) -> bool:
     return after // PERCENT_STEP > before // PERCENT_STEP
 
 
-def _expected_end(agent: Agent, now_ms: int) -> int | None:
+def _expected_end(agent: AgentRecord, now_ms: int) -> int | None:
     """Extrapolate the end from the share done and the time taken (seeds: load balancing)."""
     taken_ms = now_ms - agent.started_ms
     if not taken_ms or not agent.percent or agent.percent >= 100:
@@ -226,7 +240,7 @@ def _expected_end(agent: Agent, now_ms: int) -> int | None:
 
 
 def advance_checkpoint(
-    session: Session, name: str, agent: Agent, checkpoint: str, rules: Rules
+    session: SessionState, name: str, agent: AgentRecord, checkpoint: str, rules: Rules
 ) -> tuple[Decision | None, list[Notice]]:
     """Note where an agent is; return the refusal, or what is to be said about it."""
     notices = []
@@ -243,7 +257,7 @@ def advance_checkpoint(
     return None, notices
 
 
-def out_of_order(agent: Agent, checkpoint: str, rules: Rules) -> str:
+def out_of_order(agent: AgentRecord, checkpoint: str, rules: Rules) -> str:
     """Say what is wrong with passing a checkpoint now; "" when nothing is."""
     order = rules.task_types.get(agent.task_type)
     if order is None or checkpoint == agent.checkpoint:
@@ -258,7 +272,7 @@ def out_of_order(agent: Agent, checkpoint: str, rules: Rules) -> str:
     return f"{checkpoint} does not follow {last} in {agent.task_type}: {known}"
 
 
-def ignores_pause(session: Session, name: str, agent: Agent, checkpoint: str) -> str:
+def ignores_pause(session: SessionState, name: str, agent: AgentRecord, checkpoint: str) -> str:
     """Say which pause an agent ignores by passing a checkpoint; "" when it ignores none."""
     if checkpoint == agent.checkpoint:
         return ""

@@ -12,9 +12,9 @@ from fabric.core.decision import Decision, Outcome
 from fabric.core.escalation import SILENCE, note, pose
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.record import ENDED, Agent, AgentStatus, EscalationState
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationState
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Failed, SignalType
 
 #: The timer's key is `silence:<agent>`.
@@ -24,13 +24,15 @@ TIMER = "silence"
 START, KEEP_OUT = "start", "keep out"
 
 
-def watch(session: Session, name: str, agent: Agent, rules: Rules, decision: Decision) -> None:
+def watch(
+    session: SessionState, name: str, agent: AgentRecord, rules: Rules, decision: Decision
+) -> None:
     """Look after an agent that begins: it may have a rhythm by the time of the first look."""
     first_ms = min(limit_ms(agent, rules), rules.silence_ms_min)
     decision.timers[f"{TIMER}:{name}"] = session.clock_ms + first_ms
 
 
-def limit_ms(agent: Agent, rules: Rules) -> int:
+def limit_ms(agent: AgentRecord, rules: Rules) -> int:
     """Return how long an agent may be silent, as it stands now."""
     if agent.status is not AgentStatus.ACTIVE or len(agent.intervals) < RHYTHM_INTERVALS_MIN:
         return rules.silence_ms_max
@@ -39,7 +41,7 @@ def limit_ms(agent: Agent, rules: Rules) -> int:
     return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
 
 
-def looked_at(session: Session, name: str, rules: Rules) -> Decision | None:
+def looked_at(session: SessionState, name: str, rules: Rules) -> Decision | None:
     """Give up who has been silent for too long; look again later at everybody else."""
     agent = session.agents.get(name)
     if agent is None or agent.status in ENDED:
@@ -52,7 +54,7 @@ def looked_at(session: Session, name: str, rules: Rules) -> Decision | None:
     return _give_up(session, name, agent, rules)
 
 
-def refusal(session: Session, name: str, agent: Agent) -> str:
+def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
     """Say why an agent may not start again; "" when it may."""
     question = session.escalations.get(agent.breaker) if agent.breaker else None
     if question is None:
@@ -66,7 +68,7 @@ def refusal(session: Session, name: str, agent: Agent) -> str:
     return ""
 
 
-def _give_up(session: Session, name: str, agent: Agent, rules: Rules) -> Decision:
+def _give_up(session: SessionState, name: str, agent: AgentRecord, rules: Rules) -> Decision:
     silent_s = (session.clock_ms - agent.seen_ms) / 1000
     agent.status = AgentStatus.DEAD
     agent.error = f"silent for {silent_s:.0f} s"

@@ -3,7 +3,7 @@
 Claims conflict when their resources overlap and one of them writes. A waiting claim is granted, as
 a whole, when no other agent holds anything that conflicts and nobody before it waits for anything
 that conflicts: so nobody is overtaken, and nobody starves. Before whom it stands follows from its
-rank alone (`Claim.rank_ms`, then `asked`, then `place`), which never changes.
+rank alone (`ClaimRecord.rank_ms`, then `asked`, then `place`), which never changes.
 
 Nothing here decides or writes: `conflicts.py` does.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.record import Claim, ClaimState
+from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, overlap
 
 
@@ -35,7 +35,7 @@ class Order:
 
     __slots__ = ("_claims", "_held", "_index", "_observed", "_observers", "_queues", "changed")
 
-    def __init__(self, claims: dict[str, Claim]) -> None:
+    def __init__(self, claims: dict[str, ClaimRecord]) -> None:
         """`claims` is the table's own dictionary: read whenever a claim is looked up."""
         self._claims = claims
         self._index = Index()
@@ -54,13 +54,13 @@ class Order:
                 self.enqueue(claim_id, claim)
         self.changed.clear()
 
-    def enqueue(self, claim_id: str, claim: Claim) -> None:
+    def enqueue(self, claim_id: str, claim: ClaimRecord) -> None:
         """Let a claim wait for each of its resources."""
         for resource, is_write in resources(claim):
             insort(self._queues.setdefault(resource, []), place_of(claim_id, claim, is_write))
             self._touch(resource)
 
-    def hold(self, claim_id: str, claim: Claim) -> None:
+    def hold(self, claim_id: str, claim: ClaimRecord) -> None:
         """Give a claim all of its resources; it waits no more."""
         self.dequeue(claim_id, claim)
         for resource, _ in resources(claim):
@@ -75,7 +75,7 @@ class Order:
         """Holders stand in the order of their grants, also one that gave back a part."""
         return self._claims[claim_id].token
 
-    def dequeue(self, claim_id: str, claim: Claim) -> None:
+    def dequeue(self, claim_id: str, claim: ClaimRecord) -> None:
         """Take a claim out of the queues it stands in."""
         for resource, is_write in resources(claim):
             queue = self._queues.get(resource, [])
@@ -84,7 +84,7 @@ class Order:
                 del queue[at]
                 self._touch(resource)
 
-    def drop(self, claim_id: str, claim: Claim) -> None:
+    def drop(self, claim_id: str, claim: ClaimRecord) -> None:
         """Forget a claim, held or waiting."""
         self.dequeue(claim_id, claim)
         for resource, _ in resources(claim):
@@ -134,7 +134,7 @@ class Order:
         for other in self._observed.overlapping(resource):
             yield from self._observers[other]
 
-    def blockers(self, claim_id: str, claim: Claim) -> Iterator[str]:
+    def blockers(self, claim_id: str, claim: ClaimRecord) -> Iterator[str]:
         """Yield held claims of other agents that conflict with a claim, each once."""
         seen = {claim_id}
         for resource, is_write in resources(claim):
@@ -150,7 +150,7 @@ class Order:
     def before(
         self,
         claim_id: str,
-        claim: Claim,
+        claim: ClaimRecord,
         skips: Callable[[Place], bool] = lambda _: False,
         *,
         is_nearest_only: bool = False,
@@ -169,7 +169,9 @@ class Order:
                 if is_nearest_only and place.is_write and not self._writes(place.agent, other):
                     break
 
-    def _stands(self, claim_id: str, claim: Claim) -> Iterator[tuple[str, list[Place], int, bool]]:
+    def _stands(
+        self, claim_id: str, claim: ClaimRecord
+    ) -> Iterator[tuple[str, list[Place], int, bool]]:
         """Yield a claim's queues: of what, who waits, its own place there, whether it writes."""
         for resource, is_write in self._wanted(claim):
             mine = place_of(claim_id, claim, is_write)
@@ -178,7 +180,7 @@ class Order:
                 if queue:
                     yield other, queue, bisect_left(queue, mine), is_write
 
-    def _wanted(self, claim: Claim) -> Iterator[tuple[str, bool]]:
+    def _wanted(self, claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
         """Yield what a claim must still wait its turn for: not what its agent writes already."""
         for resource, is_write in resources(claim):
             if not self._writes(claim.agent, resource):
@@ -189,7 +191,7 @@ class Order:
         holders = (self._claims[holder] for holder in self._held.get(resource, ()))
         return any(holder.agent == agent and resource in holder.writes for holder in holders)
 
-    def is_free(self, claim_id: str, claim: Claim) -> bool:
+    def is_free(self, claim_id: str, claim: ClaimRecord) -> bool:
         """Whether a claim can be granted now."""
         if next(self.blockers(claim_id, claim), None) is not None:
             return False
@@ -230,7 +232,7 @@ class Order:
                         break
         return [place.id for place in sorted(found)]
 
-    def is_awaited(self, claim_id: str, claim: Claim) -> bool:
+    def is_awaited(self, claim_id: str, claim: ClaimRecord) -> bool:
         """Whether anybody else waits for something that a claim holds, or stands before."""
         for resource, is_write in resources(claim):
             mine = place_of(claim_id, claim, is_write)
@@ -242,7 +244,7 @@ class Order:
                         return True
         return False
 
-    def waiting(self, claim: Claim) -> int:
+    def waiting(self, claim: ClaimRecord) -> int:
         """Count the claims that wait for something that a claim has, or will have."""
         queues = [
             queue
@@ -254,7 +256,7 @@ class Order:
             return len(queues[0])
         return len({place.id for queue in queues for place in queue if place.agent != claim.agent})
 
-    def position(self, claim_id: str, claim: Claim) -> tuple[int, list[Place]]:
+    def position(self, claim_id: str, claim: ClaimRecord) -> tuple[int, list[Place]]:
         """Return how many stand before a claim, and the first of them."""
         queues = [queue[:at] for _, queue, at, _ in self._stands(claim_id, claim) if at]
         if len(queues) == 1:
@@ -264,7 +266,7 @@ class Order:
         return len(others), others[:NAMES_SHOWN_MAX]
 
 
-def resources(claim: Claim) -> Iterator[tuple[str, bool]]:
+def resources(claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
     """Yield what a claim is for, and whether it writes that."""
     for resource in claim.writes:
         yield resource, True
@@ -272,6 +274,6 @@ def resources(claim: Claim) -> Iterator[tuple[str, bool]]:
         yield resource, False
 
 
-def place_of(claim_id: str, claim: Claim, is_write: bool) -> Place:
+def place_of(claim_id: str, claim: ClaimRecord, is_write: bool) -> Place:
     """Return where a claim stands among those who wait."""
     return Place(claim.rank_ms, claim.asked, claim.place, claim_id, claim.agent, is_write)

@@ -40,7 +40,7 @@ class DependencyStatus(StrEnum):
     FAILED = "failed"
 
 
-class Agent(Struct, omit_defaults=True):
+class AgentRecord(Struct, omit_defaults=True):
     """One agent, in its present incarnation. Times are server time, ms since the epoch."""
 
     status: AgentStatus
@@ -92,7 +92,7 @@ class Agent(Struct, omit_defaults=True):
     capacity: int = 0
 
 
-class Dependency(Struct, omit_defaults=True):
+class DependencyRecord(Struct, omit_defaults=True):
     """One output that agents wait for: who makes it, who waits, where it is."""
 
     status: DependencyStatus = DependencyStatus.PENDING
@@ -112,7 +112,7 @@ class Dependency(Struct, omit_defaults=True):
     retryable: bool = False
 
 
-class Task(Struct, omit_defaults=True):
+class TaskRecord(Struct, omit_defaults=True):
     """A unit of work, with the fields that a todo list shows (seeds: "TodoWrite")."""
 
     content: str
@@ -133,7 +133,7 @@ class ClaimState(StrEnum):
     HELD = "held"
 
 
-class Claim(Struct, omit_defaults=True):
+class ClaimRecord(Struct, omit_defaults=True):
     """What an agent has asked to have to itself. Id: `<log number>:<agent>`."""
 
     agent: str
@@ -177,7 +177,7 @@ class BarrierState(StrEnum):
 IN_FORCE = frozenset({BarrierState.GATHERING, BarrierState.INTEGRATING})
 
 
-class Barrier(Struct, omit_defaults=True):
+class BarrierRecord(Struct, omit_defaults=True):
     """One barrier, by its name; `generation` grows each time it is called."""
 
     state: BarrierState
@@ -207,7 +207,7 @@ class EscalationState(StrEnum):
     DECIDED = "decided"
 
 
-class Escalation(Struct, omit_defaults=True):
+class EscalationRecord(Struct, omit_defaults=True):
     """A question to a person, or to the agent `to`; its id is the asker's, or its log id."""
 
     state: EscalationState

@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from fabric.core.order import Order
-from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, EscalationState, Task
+from fabric.core.record import (
+    AgentRecord,
+    BarrierRecord,
+    ClaimRecord,
+    DependencyRecord,
+    EscalationRecord,
+    EscalationState,
+    TaskRecord,
+)
 
 R = TypeVar("R")
 
@@ -50,7 +58,7 @@ class Table(Generic[R]):
         return changes
 
 
-class Session:
+class SessionState:
     """Everything the rules know of one session.
 
     `log` counts the events (signals, refusals, timers): the n-th is log entry `n-0`, what follows
@@ -90,12 +98,12 @@ class Session:
         opened_ms: int = 0,
         token: int = 0,
         rules: str = "",
-        agents: dict[str, Agent] | None = None,
-        tasks: dict[str, Task] | None = None,
-        dependencies: dict[str, Dependency] | None = None,
-        claims: dict[str, Claim] | None = None,
-        barriers: dict[str, Barrier] | None = None,
-        escalations: dict[str, Escalation] | None = None,
+        agents: dict[str, AgentRecord] | None = None,
+        tasks: dict[str, TaskRecord] | None = None,
+        dependencies: dict[str, DependencyRecord] | None = None,
+        claims: dict[str, ClaimRecord] | None = None,
+        barriers: dict[str, BarrierRecord] | None = None,
+        escalations: dict[str, EscalationRecord] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -105,12 +113,12 @@ class Session:
         self.rules = rules
         self.said = 0
         self.shown: dict[str, dict[str, int]] = {}
-        self.agents: Table[Agent] = Table(agents)
-        self.tasks: Table[Task] = Table(tasks)
-        self.dependencies: Table[Dependency] = Table(dependencies)
-        self.claims: Table[Claim] = Table(claims)
-        self.barriers: Table[Barrier] = Table(barriers)
-        self.escalations: Table[Escalation] = Table(escalations)
+        self.agents: Table[AgentRecord] = Table(agents)
+        self.tasks: Table[TaskRecord] = Table(tasks)
+        self.dependencies: Table[DependencyRecord] = Table(dependencies)
+        self.claims: Table[ClaimRecord] = Table(claims)
+        self.barriers: Table[BarrierRecord] = Table(barriers)
+        self.escalations: Table[EscalationRecord] = Table(escalations)
         self.order = Order(self.claims.records)
         self.deadlocks = {
             name

@@ -28,20 +28,24 @@ from fabric.core.admission import admit
 from fabric.core.agent_status import waiting_leader
 from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
 from fabric.core.directive import DirectiveType, Notice
-from fabric.core.record import HELD_UP, Agent
+from fabric.core.record import HELD_UP, AgentRecord
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal, SignalType
 
-Handler = Callable[[Session, Agent | None, Signal, Rules], Decision]
+Handler = Callable[[SessionState, AgentRecord | None, Signal, Rules], Decision]
 
 
-def _record(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def _record(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Accept: the log has it, nobody else needs it yet."""
     return ACCEPTED
 
 
-def _refined(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def _refined(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Hand what a refiner has made to the synthesizer."""
     return ACCEPTED_TO_RESULTS
 
@@ -86,7 +90,7 @@ BEGINNINGS = frozenset(
 #: These change nobody's waits, unless a new incarnation begins with one.
 QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HEARTBEAT})
 
-Alarm = Callable[[Session, str, Rules], Decision | None]
+Alarm = Callable[[SessionState, str, Rules], Decision | None]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
@@ -97,7 +101,7 @@ TIMERS: dict[str, Alarm] = {
 }
 
 
-def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decision:
+def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> Decision:
     """Apply one signal to its session and return what follows.
 
     `now_ms` is the server time at which the signal entered the ingress, in ms since the epoch.
@@ -135,7 +139,7 @@ def step(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decisio
     return decision
 
 
-def _look_over(session: Session, rules: Rules, decision: Decision) -> None:
+def _look_over(session: SessionState, rules: Rules, decision: Decision) -> None:
     """What any event can bring about: a leader that needs whom it holds, a cycle come apart."""
     leader = waiting_leader(session)
     if leader is not None:
@@ -143,7 +147,7 @@ def _look_over(session: Session, rules: Rules, decision: Decision) -> None:
     deadlock.settle(session, rules, decision)
 
 
-def fire(session: Session, timer: str, rules: Rules, now_ms: int) -> Decision | None:
+def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decision | None:
     """Apply a timer that is due; None when it has become moot, and nothing is to be recorded.
 
     A decision that is POSTPONED only sets the timer again: it is no event.

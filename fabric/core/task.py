@@ -9,9 +9,9 @@ import msgspec
 from fabric.core.decision import ACCEPTED, Decision, refuse
 from fabric.core.directive import Assign, DirectiveType
 from fabric.core.limits import TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
-from fabric.core.record import Agent, AgentStatus, Task
+from fabric.core.record import AgentRecord, AgentStatus, TaskRecord
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import EarlyCompletion, Signal, SignalType
 
 #: Agent status → the word that todo lists use.
@@ -30,7 +30,7 @@ OPEN = frozenset({"pending", "offered"})
 _decode = msgspec.json.Decoder().decode
 
 
-def over_limit(session: Session, name: str, rules: Rules) -> Decision | None:
+def over_limit(session: SessionState, name: str, rules: Rules) -> Decision | None:
     """Refuse a new task in a session that has as many as it may have."""
     if not name or name in session.tasks or len(session.tasks) < rules.tasks_max:
         return None
@@ -41,7 +41,7 @@ def over_limit(session: Session, name: str, rules: Rules) -> Decision | None:
     )
 
 
-def begin(session: Session, name: str, agent: Agent) -> None:
+def begin(session: SessionState, name: str, agent: AgentRecord) -> None:
     """Note that the agent works on its task, when it named one.
 
     What it has done in this incarnation stands; whoever takes a task up anew begins at 0.
@@ -53,7 +53,7 @@ def begin(session: Session, name: str, agent: Agent) -> None:
         return
     session.tasks.put(
         agent.task,
-        Task(
+        TaskRecord(
             content=agent.task,
             status=_TODO_STATUS[agent.status],
             agent=name,
@@ -62,7 +62,7 @@ def begin(session: Session, name: str, agent: Agent) -> None:
     )
 
 
-def follow(session: Session, agent: Agent, signal: Signal) -> None:
+def follow(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
     """Bring the agent's task up to what the agent has just said."""
     task = session.tasks.get(agent.task)
     if task is None or task.agent != signal.emitter or signal.type is SignalType.HEARTBEAT:
@@ -103,7 +103,9 @@ PENDING = "pending"
 OFFERED = "offered"
 
 
-def early(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def early(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """EARLY_COMPLETION: offer the agent what waits, as much as it has capacity for."""
     assert agent is not None
     assert isinstance(signal.payload, EarlyCompletion)
@@ -117,7 +119,7 @@ def early(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -
     return decision if decision.messages else ACCEPTED
 
 
-def orphaned(session: Session, agent: Agent, name: str, decision: Decision) -> None:
+def orphaned(session: SessionState, agent: AgentRecord, name: str, decision: Decision) -> None:
     """An agent has left its task undone: offer that to the first agent with capacity."""
     task = session.tasks.get(agent.task) if agent.task else None
     if task is None or task.agent != name:
@@ -125,7 +127,7 @@ def orphaned(session: Session, agent: Agent, name: str, decision: Decision) -> N
     _offer_around(session, agent.task, name, decision)
 
 
-def declined(session: Session, name: str, agent: Agent, decision: Decision) -> None:
+def declined(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
     """An agent ends without taking up what it was offered: that goes to the next."""
     offers, agent.offers = agent.offers, []
     for offered in offers:
@@ -134,7 +136,7 @@ def declined(session: Session, name: str, agent: Agent, decision: Decision) -> N
             _offer_around(session, offered, name, decision)
 
 
-def _offer_around(session: Session, task_name: str, left_by: str, decision: Decision) -> None:
+def _offer_around(session: SessionState, task_name: str, left_by: str, decision: Decision) -> None:
     task = session.tasks.records[task_name]
     task.status = PENDING
     session.tasks.put(task_name, task)
@@ -145,7 +147,9 @@ def _offer_around(session: Session, task_name: str, left_by: str, decision: Deci
             return
 
 
-def _offer(session: Session, task_name: str, name: str, agent: Agent, decision: Decision) -> None:
+def _offer(
+    session: SessionState, task_name: str, name: str, agent: AgentRecord, decision: Decision
+) -> None:
     task = session.tasks.records[task_name]
     agent.capacity -= 1
     agent.offers = [*agent.offers, task_name]

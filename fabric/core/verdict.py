@@ -17,15 +17,17 @@ from fabric.core import (
 from fabric.core.agent_status import restate
 from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
-from fabric.core.record import Agent, BarrierState, Escalation
+from fabric.core.record import AgentRecord, BarrierState, EscalationRecord
 from fabric.core.rules import BarrierPolicy, Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Decided, Signal
 
-Follow = Callable[[Session, Escalation, Rules, Decision], None]
+Follow = Callable[[SessionState, EscalationRecord, Rules, Decision], None]
 
 
-def decided(session: Session, agent: Agent | None, signal: Signal, rules: Rules) -> Decision:
+def decided(
+    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
+) -> Decision:
     """Close the question, tell who waits for the answer, and do what was decided."""
     assert isinstance(signal.payload, Decided)
     if contradiction.is_ours(signal):
@@ -41,7 +43,9 @@ def decided(session: Session, agent: Agent | None, signal: Signal, rules: Rules)
     return decision
 
 
-def give_way(session: Session, asked: Escalation, rules: Rules, decision: Decision) -> None:
+def give_way(
+    session: SessionState, asked: EscalationRecord, rules: Rules, decision: Decision
+) -> None:
     """Of a deadlock: end the wait of the member that was chosen."""
     for name, kind, on in asked.cycle:
         agent = session.agents.get(name)
@@ -66,7 +70,9 @@ def give_way(session: Session, asked: Escalation, rules: Rules, decision: Decisi
         decision.direct(name, DirectiveType.CANCEL, told)
 
 
-def let_start(session: Session, asked: Escalation, rules: Rules, decision: Decision) -> None:
+def let_start(
+    session: SessionState, asked: EscalationRecord, rules: Rules, decision: Decision
+) -> None:
     """Of an agent that keeps dying: let it start again."""
     agent = session.agents.get(asked.about)
     if agent is not None and asked.decision != liveness.KEEP_OUT:
@@ -75,13 +81,15 @@ def let_start(session: Session, asked: Escalation, rules: Rules, decision: Decis
         session.agents.put(asked.about, agent)
 
 
-def go_on(session: Session, asked: Escalation, rules: Rules, decision: Decision) -> None:
+def go_on(session: SessionState, asked: EscalationRecord, rules: Rules, decision: Decision) -> None:
     """Of a group in which one has failed: cancel the rest, if that is the answer."""
     if asked.decision == group.CANCEL:
         group.cancel(session, asked.about, f"{asked.by} has decided to cancel", decision)
 
 
-def release(session: Session, asked: Escalation, rules: Rules, decision: Decision) -> None:
+def release(
+    session: SessionState, asked: EscalationRecord, rules: Rules, decision: Decision
+) -> None:
     """Of a barrier past its deadline: go on without the missing, or call it off."""
     barrier = session.barriers.get(asked.about)
     if barrier is None or barrier.state is not BarrierState.GATHERING:
@@ -104,7 +112,7 @@ FOLLOWS: dict[str, Follow] = {
 
 
 def _take_back(
-    session: Session, agent: Agent, on: str, rules: Rules, decision: Decision
+    session: SessionState, agent: AgentRecord, on: str, rules: Rules, decision: Decision
 ) -> list[str]:
     """End the waiting claim that a cycle named, by what it is for; return that."""
     for claim_id in agent.claims:

@@ -13,7 +13,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fabric.config.defaults import PARTITIONS_MAX
-from fabric.core.record import Agent, Barrier, BarrierState, Claim, Dependency, Escalation, Task
+from fabric.core.record import (
+    AgentRecord,
+    BarrierRecord,
+    BarrierState,
+    ClaimRecord,
+    DependencyRecord,
+    EscalationRecord,
+    TaskRecord,
+)
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import Complete
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
@@ -165,16 +173,16 @@ SESSION_KINDS: Final = {
     _s.broadcast: Kind("stream", fields=_MESSAGE, counted=True),
     _s.inbox(""): Kind("stream", fields=_MESSAGE, counted=True),
     _s.meta: Kind("hash", _counter),
-    _s.agents: Kind("hash", _record(Agent)),
-    _s.tasks: Kind("hash", _record(Task)),
-    _s.dependencies: Kind("hash", _record(Dependency)),
-    _s.claims: Kind("hash", _record(Claim)),
+    _s.agents: Kind("hash", _record(AgentRecord)),
+    _s.tasks: Kind("hash", _record(TaskRecord)),
+    _s.dependencies: Kind("hash", _record(DependencyRecord)),
+    _s.claims: Kind("hash", _record(ClaimRecord)),
     _s.lock(""): Kind("hash", _holder),
     _s.queue(""): Kind("zset", _member(rb".+")),
-    _s.barriers: Kind("hash", _record(Barrier)),
+    _s.barriers: Kind("hash", _record(BarrierRecord)),
     _s.barrier(""): Kind("hash", _gathering),
     _s.arrived(""): Kind("zset", _member(rb".+")),
-    _s.escalations: Kind("hash", _record(Escalation)),
+    _s.escalations: Kind("hash", _record(EscalationRecord)),
     _s.cursors: Kind("hash", _place),
     _s.incarnations: Kind("hash", _number),
     _s.synthesis: Kind("hash", _synthesized),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from fabric.client.session import PAGE
-from fabric.core.session import Session, Table
+from fabric.core.session import SessionState, Table
 from fabric.errors import BusyError, DivergedError, NotFoundError, TamperedError
 from fabric.ops.log import pages
 from fabric.ops.replay import Replay, first_difference
@@ -166,9 +166,9 @@ class Comparison:
         return found
 
 
-def _whole(keys: SessionKeys, session: Session) -> Keyspace:
+def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
     """Return a server that holds a session: all of it, whatever was marked as changed."""
-    copy = Session(
+    copy = SessionState(
         session.name,
         log=session.log,
         clock_ms=session.clock_ms,
@@ -182,7 +182,7 @@ def _whole(keys: SessionKeys, session: Session) -> Keyspace:
         barriers=session.barriers.records,
         escalations=session.escalations.records,
     )
-    for name in Session.__slots__:
+    for name in SessionState.__slots__:
         table = getattr(copy, name)
         if isinstance(table, Table):
             table.changed.update(table.records)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fabric.client.session import Session
-from fabric.core.record import Claim, ClaimState
+from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, normalise
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 
@@ -71,9 +71,9 @@ async def check_all(
 class Held:
     """The claims in force, by what they write."""
 
-    def __init__(self, claims: Iterable[Claim]) -> None:
+    def __init__(self, claims: Iterable[ClaimRecord]) -> None:
         self._index = Index()
-        self._claims: dict[str, list[Claim]] = {}
+        self._claims: dict[str, list[ClaimRecord]] = {}
         for claim in claims:
             if claim.state is ClaimState.HELD:
                 for resource in claim.writes:

@@ -13,7 +13,7 @@ from fabric.client.session import BLOCK_MS, PAGE, Session
 from fabric.client.submit import prepare
 from fabric.core.decision import ORCHESTRATOR
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.record import Escalation, EscalationState
+from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType
 from fabric.errors import (
     CallerError,
@@ -38,7 +38,7 @@ class Question(NamedTuple):
 
     session: str
     id: str
-    record: Escalation
+    record: EscalationRecord
 
     @property
     def is_open(self) -> bool:
@@ -88,7 +88,7 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     session = Session(store, keys)
     # The place in the log first: what is said while the records are read is read once more.
     newest = await retry(lambda: store.entries(keys.log, b"-", b"+", 1, newest_first=True))
-    known: dict[str, Escalation] = {}
+    known: dict[str, EscalationRecord] = {}
     changed = await retry(lambda: questions(session))
     yield changed
     async for page in pages(store, keys, newest[0][0] if newest else BEGINNING, follow=True):
@@ -100,7 +100,7 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
             yield changed
 
 
-def _is_news(question: Question, known: dict[str, Escalation]) -> bool:
+def _is_news(question: Question, known: dict[str, EscalationRecord]) -> bool:
     # An asker may give the id of a decided question to its next one.
     before, now = known.get(question.id), question.record
     return before is None or (before.state, before.cause) != (now.state, now.cause)

@@ -18,7 +18,7 @@ import msgspec
 
 from fabric.core.decision import EVERYONE, Decision, Kind, Outcome
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.step import fire, step
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
 from fabric.ops.log import pages
@@ -89,7 +89,7 @@ class Replay:
     """
 
     def __init__(self, keys: SessionKeys, stop: Until | None = None) -> None:
-        self.session = Session(keys.name)
+        self.session = SessionState(keys.name)
         self.rules = Rules()
         self.delivered: list[tuple[str, bytes, list[bytes]]] = []
         self._keys = keys
@@ -210,7 +210,7 @@ async def rebuild(
     keys: SessionKeys,
     stop: Until | None = None,
     note: Callable[[int], None] | None = None,
-) -> Session:
+) -> SessionState:
     """Return the session as its log makes it, up to where to stop; by default all of it.
 
     `note` hears of the number of events so far, now and then. Raises NotFoundError when there is no

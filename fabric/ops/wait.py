@@ -17,7 +17,7 @@ from fabric.client.submit import prepare
 from fabric.client.told import SUBJECTS
 from fabric.core.decision import Kind
 from fabric.core.directive import DirectiveType
-from fabric.core.record import ENDED, Agent
+from fabric.core.record import ENDED, AgentRecord
 from fabric.core.signal import SignalType
 from fabric.errors import (
     NotAllowedError,
@@ -177,13 +177,13 @@ async def until_ended(
     *,
     timeout_s: float | None = None,
     note: Callable[[str], None],
-) -> dict[str, Agent]:
+) -> dict[str, AgentRecord]:
     """Wait until an agent has completed or failed, or every agent of the session; return them.
 
     An agent, or a session, that nobody has heard of yet may still come: `note` is told. Raises
     WaitTimeoutError, saying who has not ended.
     """
-    running: dict[str, Agent] | None = None
+    running: dict[str, AgentRecord] | None = None
     try:
         async with asyncio.timeout(timeout_s):
             after = await _last(store, keys)
@@ -208,12 +208,14 @@ async def _last(store: ClientStore, keys: SessionKeys) -> bytes:
     return newest[0][0] if newest else BEGINNING
 
 
-async def _agents(store: ClientStore, keys: SessionKeys, name: str | None) -> dict[str, Agent]:
+async def _agents(
+    store: ClientStore, keys: SessionKeys, name: str | None
+) -> dict[str, AgentRecord]:
     if name is None:
         return await retry(Session(store, keys).agents)
     (stored,) = await retry(lambda: store.fields(keys.agents, [name]))
     with checked_reading(keys.agents, "hash"):
-        return {} if stored is None else {name: msgspec.json.decode(stored, type=Agent)}
+        return {} if stored is None else {name: msgspec.json.decode(stored, type=AgentRecord)}
 
 
 async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: bytes) -> bytes:

@@ -9,8 +9,15 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from fabric.core.record import Agent, Barrier, Claim, Dependency, Escalation, Task
-from fabric.core.session import Session, Table
+from fabric.core.record import (
+    AgentRecord,
+    BarrierRecord,
+    ClaimRecord,
+    DependencyRecord,
+    EscalationRecord,
+    TaskRecord,
+)
+from fabric.core.session import SessionState, Table
 from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
@@ -40,7 +47,7 @@ def hashes(keys: SessionKeys) -> list[str]:
     ]
 
 
-def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> Session:
+def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> SessionState:
     """Return the session that the hashes hold; a new one when they are empty.
 
     Raises TamperedError, naming the key, when a field is not what the fabric writes.
@@ -53,25 +60,25 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
         counts.append(number)
     log, clock_ms, opened_ms, token = counts
-    session = Session(
+    session = SessionState(
         name,
         log=log,
         clock_ms=clock_ms,
         opened_ms=opened_ms,
         token=token,
         rules=meta.get(b"rules", b"").decode("ascii", "replace"),
-        agents=_records(keys.agents, agents, Agent),
-        tasks=_records(keys.tasks, tasks, Task),
-        dependencies=_records(keys.dependencies, dependencies, Dependency),
-        claims=_records(keys.claims, claims, Claim),
-        barriers=_records(keys.barriers, barriers, Barrier),
-        escalations=_records(keys.escalations, escalations, Escalation),
+        agents=_records(keys.agents, agents, AgentRecord),
+        tasks=_records(keys.tasks, tasks, TaskRecord),
+        dependencies=_records(keys.dependencies, dependencies, DependencyRecord),
+        claims=_records(keys.claims, claims, ClaimRecord),
+        barriers=_records(keys.barriers, barriers, BarrierRecord),
+        escalations=_records(keys.escalations, escalations, EscalationRecord),
     )
     _remember_shown(session, keys)
     return session
 
 
-def save(batch: Batch, keys: SessionKeys, session: Session) -> None:
+def save(batch: Batch, keys: SessionKeys, session: SessionState) -> None:
     """Add what has changed in a session to a batch."""
     batch.write(
         "HSET",
@@ -145,7 +152,7 @@ MEMBERS_MAX = 1_000
 LOCK_FIELDS = ("holder", "token", "since", "expires")
 
 
-def _remember_shown(session: Session, keys: SessionKeys) -> None:
+def _remember_shown(session: SessionState, keys: SessionKeys) -> None:
     """Note what the keys of a session that was just read show already."""
     order = session.order
     for claim in session.claims.records.values():
@@ -157,7 +164,7 @@ def _remember_shown(session: Session, keys: SessionKeys) -> None:
         session.shown[keys.arrived(name)] = dict(barrier.arrived)
 
 
-def _write_shown(batch: Batch, keys: SessionKeys, session: Session) -> None:
+def _write_shown(batch: Batch, keys: SessionKeys, session: SessionState) -> None:
     """Add what has changed to a batch. Before the tables are written: it looks at their changes."""
     for resource in sorted(session.order.changed):
         _write_lock(batch, keys.lock(resource), session, resource)
@@ -169,7 +176,7 @@ def _write_shown(batch: Batch, keys: SessionKeys, session: Session) -> None:
         _write_members(batch, keys.arrived(name), session, dict(barrier.arrived))
 
 
-def _write_lock(batch: Batch, key: str, session: Session, resource: str) -> None:
+def _write_lock(batch: Batch, key: str, session: SessionState, resource: str) -> None:
     holders = session.order.holders(resource)
     if not holders:
         if session.shown.pop(key, None) is not None:
@@ -191,7 +198,7 @@ def _write_lock(batch: Batch, key: str, session: Session, resource: str) -> None
     )  # fmt: skip
 
 
-def _write_members(batch: Batch, key: str, session: Session, now: dict[str, int]) -> None:
+def _write_members(batch: Batch, key: str, session: SessionState, now: dict[str, int]) -> None:
     before = session.shown.get(key, {})
     gone = [member for member in before if member not in now]
     come = [(score, member) for member, score in now.items() if before.get(member) != score]
@@ -206,7 +213,7 @@ def _write_members(batch: Batch, key: str, session: Session, now: dict[str, int]
         session.shown.pop(key, None)
 
 
-def _queue(session: Session, resource: str) -> dict[str, int]:
+def _queue(session: SessionState, resource: str) -> dict[str, int]:
     """Agent → score, for all who wait; the better one of who waits twice."""
     members: dict[str, int] = {}
     for place in session.order.queue(resource):
@@ -214,7 +221,7 @@ def _queue(session: Session, resource: str) -> dict[str, int]:
     return members
 
 
-def _barrier(barrier: Barrier) -> tuple[str | bytes | int, ...]:
+def _barrier(barrier: BarrierRecord) -> tuple[str | bytes | int, ...]:
     return (
         "generation", barrier.generation,
         "leader", barrier.leader,

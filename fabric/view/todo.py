@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabric.core.record import Task
+from fabric.core.record import TaskRecord
 
 #: Verbs that tasks begin with → the form that says that it is being done.
 _DOING = {
@@ -30,7 +30,7 @@ _DOING = {
 }  # fmt: skip
 
 
-def todo(task: Task) -> dict[str, Any]:
+def todo(task: TaskRecord) -> dict[str, Any]:
     """Return a task in the fields that the seeds give a todo."""
     return {
         "content": task.content,

@@ -14,7 +14,7 @@ import msgspec
 
 from fabric.core.decision import Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
-from fabric.core.record import Agent
+from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
 from fabric.core.signal import Failed, Signal, SignalType
 from fabric.errors import SignalError
@@ -105,7 +105,7 @@ def inbox(message: Message, cause: str) -> tuple[Form, Values]:
 
 
 def result(
-    signal: Signal, agent: Agent | None, payload: bytes, cause: str, now_ms: int
+    signal: Signal, agent: AgentRecord | None, payload: bytes, cause: str, now_ms: int
 ) -> tuple[Form, Values]:
     """Return the entry for the synthesizer: who found what, in which incarnation, how far it is."""
     incarnation = agent.incarnation if agent is not None else signal.incarnation
@@ -123,7 +123,9 @@ def result(
     )
 
 
-def fallen(session: str, name: str, agent: Agent, cause: str, now_ms: int) -> tuple[Form, Values]:
+def fallen(
+    session: str, name: str, agent: AgentRecord, cause: str, now_ms: int
+) -> tuple[Form, Values]:
     """Return the entry that tells the synthesizer of an agent given up for dead."""
     payload = msgspec.json.encode(Failed(agent.error, retryable=True))
     kind, incarnation = SignalType.FAILED, agent.incarnation

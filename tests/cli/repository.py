@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.core.record import Claim, ClaimState
+from fabric.core.record import ClaimRecord, ClaimState
 from tests.support.keyspace import session
 from tests.support.servers import RunningServer
 from tests.support.shell import COMMAND_SECONDS_MAX, Done, Shell
@@ -26,7 +26,7 @@ def holding(server: RunningServer, namespace: str) -> Hold:
     claims = session("s", namespace).claims
 
     def put(agent: str, token: int, *writes: str) -> None:
-        claim = Claim(agent, ClaimState.HELD, [*writes], token=token, granted_ms=SINCE_MS)
+        claim = ClaimRecord(agent, ClaimState.HELD, [*writes], token=token, granted_ms=SINCE_MS)
         server.cli("HSET", claims, f"{token}:{agent}", msgspec.json.encode(claim))
 
     return put

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from fabric.client.session import PAGE
-from fabric.core.record import Agent, AgentStatus
+from fabric.core.record import AgentRecord, AgentStatus
 from tests.support import example_session
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
@@ -66,7 +66,7 @@ def test_every_row_by_itself(quiet: Shell, server: RunningServer) -> None:
 def test_details_from_an_id_on(quiet: Shell, server: RunningServer) -> None:
     write(quiet, server, example_session.logged())
     for name in "AB":
-        record = msgspec.json.encode(Agent(AgentStatus.ACTIVE, incarnation=1, stream=name))
+        record = msgspec.json.encode(AgentRecord(AgentStatus.ACTIVE, incarnation=1, stream=name))
         server.cli("HSET", log_of(quiet, "agents"), name, record)
     lines = quiet.good("tail", "--since", "7-1").lines
     assert [columns(line) for line in lines[2:]] == example_session.ROWS[6:]

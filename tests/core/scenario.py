@@ -27,7 +27,7 @@ import msgspec
 
 from fabric.core.decision import EVERYONE, Decision, Kind, Message, Outcome
 from fabric.core.rules import Rules
-from fabric.core.session import Session, Table
+from fabric.core.session import SessionState, Table
 from fabric.core.step import fire, step
 from fabric.errors import SignalError
 from fabric.wire.entry import decode
@@ -78,7 +78,7 @@ class Stage:
     """One session, its rules and its timers."""
 
     def __init__(self) -> None:
-        self.session = Session("demo")
+        self.session = SessionState("demo")
         self.rules = Rules()
         self.timers: dict[str, int] = {}
         #: Every agent has a timer for its silence: said only where the scenario is about that.

@@ -7,7 +7,7 @@ import pytest
 
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal
 from fabric.core.step import step
 from fabric.store.keys import Namespace
@@ -30,7 +30,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, list[bytes]]]:
     """The log that an orchestrator writes of the scenario."""
     batch, server = Batch(), Keyspace()
 
-    def noted(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decision:
+    def noted(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> Decision:
         decision = step(session, signal, rules, now_ms)
         assert decision.outcome is Outcome.ACCEPTED
         logged = record.logged_signal(signal, session.clock_ms)

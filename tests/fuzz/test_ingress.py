@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fabric.core.limits import PAYLOAD_BYTES_MAX
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import PAYLOADS, Signal, SignalType
 from fabric.core.step import step
 from fabric.errors import SignalError
@@ -77,7 +77,7 @@ def outcome(entry: list[bytes]) -> Signal | None:
         letter = record.dead(entry, *record.reason_of(checked(error)), "signals", b"1-0")
         bury([part if isinstance(part, bytes) else part.encode() for part in letter], entry)
         return None
-    session = Session(signal.session)
+    session = SessionState(signal.session)
     step(session, signal, Rules(), 1_000)
     step(session, signal, Rules(), 2_000)
     assert msgspec.json.encode(session.agents.records)
@@ -152,7 +152,7 @@ def test_ten_megabytes_in_one_field(field: bytes, unit: bytes) -> None:
     ],
 )
 def test_a_finding_of_any_kind_gets_its_line(partial: dict[str, Any]) -> None:
-    session, rules = Session("s"), Rules()
+    session, rules = SessionState("s"), Rules()
     started = decode([b"session", b"s", b"type", b"STARTED(t)", b"emitter", b"A"])
     found = [
         b"session",

@@ -7,7 +7,7 @@ from typing import Any
 from fabric.cli.why import words
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.step import fire, step
 from fabric.ops.replay import Replay
 from fabric.ops.why.explanation import Explanation, explain
@@ -36,7 +36,7 @@ class Told:
     clock_ms: int = START_MS
 
     def __post_init__(self) -> None:
-        self.session = Session("demo")
+        self.session = SessionState("demo")
         if self.rules != Rules():
             document = record.rules_document(self.rules)
             self.session.adopt(record.rules_digest(document), self.clock_ms)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fabric.client.session import Session
-from fabric.core.record import Claim, ClaimState
+from fabric.core.record import ClaimRecord, ClaimState
 from fabric.errors import HeldError, TamperedError
 from fabric.ops.guard import Permission, check, check_all
 from fabric.store.redis import RedisStore
@@ -21,12 +21,12 @@ SINCE_MS = 1_735_787_045_000
 WHEN = "2025-01-02T03:04:05Z"
 
 
-def held(agent: str, token: int, *writes: str) -> Claim:
-    return Claim(agent, ClaimState.HELD, [*writes], token=token, granted_ms=SINCE_MS)
+def held(agent: str, token: int, *writes: str) -> ClaimRecord:
+    return ClaimRecord(agent, ClaimState.HELD, [*writes], token=token, granted_ms=SINCE_MS)
 
 
-def waiting(agent: str, *writes: str) -> Claim:
-    return Claim(agent, ClaimState.WAITING, [*writes])
+def waiting(agent: str, *writes: str) -> ClaimRecord:
+    return ClaimRecord(agent, ClaimState.WAITING, [*writes])
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Held:
 
     store: MemoryStore = field(default_factory=lambda: MemoryStore(lambda: SINCE_MS))
 
-    def put(self, *claims: Claim) -> None:
+    def put(self, *claims: ClaimRecord) -> None:
         for number, claim in enumerate(claims):
             name = f"{number}:{claim.agent}".encode()
             self.store.data.hash(S.claims)[name] = msgspec.json.encode(claim)
@@ -150,7 +150,7 @@ async def test_several_paths_are_judged_at_one_moment(claims: Held) -> None:
 
 
 async def test_a_time_that_no_calendar_has(claims: Held) -> None:
-    claims.put(Claim("B", ClaimState.HELD, ["a.py"], token=7, granted_ms=10**16))
+    claims.put(ClaimRecord("B", ClaimState.HELD, ["a.py"], token=7, granted_ms=10**16))
     assert "ms)" in (await claims.ask("a.py")).refusal
 
 

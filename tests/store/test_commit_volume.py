@@ -2,8 +2,8 @@
 
 import pytest
 
-from fabric.core.record import Agent, AgentStatus
-from fabric.core.session import Session
+from fabric.core.record import AgentRecord, AgentStatus
+from fabric.core.session import SessionState
 from fabric.store import state
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING, Batch, Lease
@@ -19,9 +19,9 @@ async def test_thousands_of_records_go_into_one_commit(backend: Backend) -> None
     """A server's Lua passes at most some 8,000 arguments to one command."""
     store = backend.open()
     lease = await hold(store)
-    session = Session("s", log=7)
+    session = SessionState("s", log=7)
     for number in range(9_000):
-        session.agents.put(f"agent {number}", Agent(AgentStatus.ACTIVE, 1))
+        session.agents.put(f"agent {number}", AgentRecord(AgentStatus.ACTIVE, 1))
     batch = Batch()
     state.save(batch, KEYS, session)
     await commit(store, lease, batch)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fabric.core.decision import Outcome
 from fabric.core.record import ClaimState
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal, SignalType
 from fabric.core.step import step
 from fabric.store import state
@@ -41,7 +41,7 @@ class Kept:
         self._lease = lease
         self._rules = rules
         self._version = lease.version
-        self.session = Session("s")
+        self.session = SessionState("s")
         self.now_ms = START_MS
 
     async def say(self, *signals: Said) -> None:

@@ -7,19 +7,19 @@ import pytest
 from msgspec import Raw
 
 from fabric.core.record import (
-    Agent,
+    AgentRecord,
     AgentStatus,
-    Barrier,
+    BarrierRecord,
     BarrierState,
-    Claim,
+    ClaimRecord,
     ClaimState,
-    Dependency,
+    DependencyRecord,
     DependencyStatus,
-    Escalation,
+    EscalationRecord,
     EscalationState,
-    Task,
+    TaskRecord,
 )
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace
@@ -30,18 +30,20 @@ KEYS = Namespace().partition(0).session("s")
 NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}, {}, {}]
 
 
-def full() -> Session:
-    session = Session(
+def full() -> SessionState:
+    session = SessionState(
         "s",
         log=7,
         clock_ms=1_767_123_000_000,
         opened_ms=1_767_122_000_000,
         token=3,
         rules="0a1b",
-        claims={"5:whole": Claim("whole", ClaimState.HELD, ["x.py"], token=3)},
-        barriers={"b": Barrier(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})},
+        claims={"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], token=3)},
+        barriers={"b": BarrierRecord(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})},
         escalations={
-            "q": Escalation(EscalationState.OPEN, "Which?", "whole", context=Raw(b'{"n":[1, 2]}'))
+            "q": EscalationRecord(
+                EscalationState.OPEN, "Which?", "whole", context=Raw(b'{"n":[1, 2]}')
+            )
         },
     )
     for table in (session.claims, session.barriers, session.escalations):
@@ -49,18 +51,24 @@ def full() -> Session:
     session.order.changed.add("x.py")
     session.agents.put(
         "\u00e9",
-        Agent(AgentStatus.BLOCKED, 3, percent=62.5, waits_for=["x"], produces=["y"], eta_ms=5),
+        AgentRecord(
+            AgentStatus.BLOCKED, 3, percent=62.5, waits_for=["x"], produces=["y"], eta_ms=5
+        ),
     )
-    session.agents.put("whole", Agent(AgentStatus.ACTIVE, 1, percent=50))
-    session.tasks.put("t", Task("t", "in_progress", progress_percent=75, partial_findings=["2 a"]))
-    session.dependencies.put("x", Dependency(waiters={"\u00e9": "4-0", "a": "5-0"}, location=None))
+    session.agents.put("whole", AgentRecord(AgentStatus.ACTIVE, 1, percent=50))
+    session.tasks.put(
+        "t", TaskRecord("t", "in_progress", progress_percent=75, partial_findings=["2 a"])
+    )
     session.dependencies.put(
-        "y", Dependency(DependencyStatus.RESOLVED, location="", nudged={"p": 2})
+        "x", DependencyRecord(waiters={"\u00e9": "4-0", "a": "5-0"}, location=None)
+    )
+    session.dependencies.put(
+        "y", DependencyRecord(DependencyStatus.RESOLVED, location="", nudged={"p": 2})
     )
     return session
 
 
-def saved(session: Session, server: Keyspace) -> list[dict[bytes, bytes]]:
+def saved(session: SessionState, server: Keyspace) -> list[dict[bytes, bytes]]:
     batch = Batch()
     state.save(batch, KEYS, session)
     server.apply(batch, 0)
@@ -105,7 +113,7 @@ def test_only_what_has_changed_is_written() -> None:
     state.save(batch, KEYS, session)
     assert batch.keys == [KEYS.meta]
     session.tasks.drop("t")
-    session.agents.put("new", Agent(AgentStatus.ACTIVE, 1))
+    session.agents.put("new", AgentRecord(AgentStatus.ACTIVE, 1))
     batch = Batch()
     state.save(batch, KEYS, session)
     assert batch.keys == [KEYS.meta, KEYS.agents, KEYS.tasks]

@@ -14,10 +14,10 @@ from fabric.core.record import (
     DependencyStatus,
 )
 from fabric.core.resource import overlap
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 
 
-def check(session: Session) -> None:
+def check(session: SessionState) -> None:
     """What must hold between any two events."""
     check_claims(session)
     check_barriers(session)
@@ -64,7 +64,7 @@ def check(session: Session) -> None:
     assert Decision(Outcome.REPEATED) == shared.REPEATED
 
 
-def check_claims(session: Session) -> None:
+def check_claims(session: SessionState) -> None:
     """One holder per resource, nobody forgotten, and an index that says what the claims say."""
     records = session.claims.records
     for claim_id, claim in records.items():
@@ -91,7 +91,7 @@ def check_claims(session: Session) -> None:
         assert fresh.overlapping(resource) == session.order.overlapping(resource)
 
 
-def check_barriers(session: Session) -> None:
+def check_barriers(session: SessionState) -> None:
     """One in force at a time, of members at work, that is open as soon as all have arrived."""
     in_force = [b for b in session.barriers.records.values() if b.state in IN_FORCE]
     queued = [b for b in session.barriers.records.values() if b.state is BarrierState.QUEUED]
@@ -109,7 +109,7 @@ def check_barriers(session: Session) -> None:
             assert session.agents.records[name].status is AgentStatus.ACTIVE
 
 
-def check_deadlocks(session: Session) -> None:
+def check_deadlocks(session: SessionState) -> None:
     """Whoever is stuck for ever is named in an open question, and only cycles that are there."""
     questions = [session.escalations.records[i] for i in session.deadlocks]
     named = {name for question in questions for name in question.waiting}

@@ -11,7 +11,7 @@ from fabric.core.decision import EVERYONE, Decision, Outcome
 from fabric.core.dependencies import TIMER, producer
 from fabric.core.directive import DirectiveType
 from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Blocked, Failed, Signal, SignalType
 from fabric.core.step import fire, step
 from fabric.wire.entry import decode
@@ -155,7 +155,7 @@ histories = st.lists(
 class Play:
     """A session that a history happens to, with the timers it sets, as a worker would keep them."""
 
-    session: Session = field(default_factory=lambda: Session("s"))
+    session: SessionState = field(default_factory=lambda: SessionState("s"))
     rules: Rules = RULES
     now_ms: int = START_MS
     timers: dict[str, int] = field(default_factory=dict)
@@ -195,7 +195,7 @@ class Play:
             self.watch(decision, timer)
 
 
-def written(session: Session) -> bytes:
+def written(session: SessionState) -> bytes:
     """Everything that a session holds, as bytes."""
     return msgspec.json.encode(
         [

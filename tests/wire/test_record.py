@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fabric.core.decision import EVERYONE, Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
-from fabric.core.record import Agent, AgentStatus
+from fabric.core.record import AgentRecord, AgentStatus
 from fabric.core.rules import Domain, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import SignalError
@@ -148,7 +148,7 @@ def test_what_is_passed_on_keeps_its_payload_in_its_cause() -> None:
 def test_every_form_has_a_name_for_each_value() -> None:
     signal = read(type="PARTIAL_RESULT", payload='{"partial":{}}')
     message = Message(Kind.DERIVED, "RESUME", EVERYONE, "A", "", b"{}")
-    agent = Agent(AgentStatus.DEAD, 1)
+    agent = AgentRecord(AgentStatus.DEAD, 1)
     for form, values in (
         record.logged_signal(signal, 1),
         record.logged_refusal(signal, "CODE", "reason", 1),
@@ -172,7 +172,7 @@ def named(entry: tuple[record.Form, record.Values]) -> dict[str, str]:
 
 def test_a_result_says_in_which_incarnation_and_how_far() -> None:
     signal = read(type="PROGRESS", stream="X", payload='{"percent": 7.50}')
-    agent = Agent(AgentStatus.ACTIVE, 3, percent=7.5)
+    agent = AgentRecord(AgentStatus.ACTIVE, 3, percent=7.5)
     assert named(record.result(signal, agent, b"", "4-0", 9)) == {
         "session": "s",
         "type": "PROGRESS",
@@ -194,7 +194,7 @@ def test_a_result_may_have_another_payload_than_its_signal_and_no_agent() -> Non
 
 
 def test_a_death_by_silence_is_a_failure_that_says_so() -> None:
-    agent = Agent(AgentStatus.DEAD, 2, stream="X", error="silent for 60 s")
+    agent = AgentRecord(AgentStatus.DEAD, 2, stream="X", error="silent for 60 s")
     found = named(record.fallen("s", "A", agent, "5-0", 9))
     assert (found["type"], found["silent"], found["incarnation"]) == ("FAILED", "1", "2")
     payload = msgspec.json.decode(found["payload"])

@@ -9,7 +9,7 @@ import pytest
 from fabric.config.settings import Settings
 from fabric.core import barriers, conflicts, escalation
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.testing.store import MemoryStore
@@ -85,7 +85,7 @@ def batches(flats: Iterable[list[bytes]]) -> Iterable[list[list[bytes]]]:
             waiting = []
 
 
-def check(session: Session) -> None:
+def check(session: SessionState) -> None:
     """Every table of a session within its bound."""
     assert len(session.agents) <= RULES.agents_max
     assert len(session.dependencies) <= RULES.dependencies_max

@@ -8,7 +8,7 @@ import pytest
 
 from fabric.core.decision import Decision
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal
 from fabric.core.step import step
 from fabric.errors import FencedError, ServerError, UnavailableError, UnreachableError
@@ -174,7 +174,7 @@ async def test_a_timer_of_a_spoilt_session_waits(monkeypatch: pytest.MonkeyPatch
 async def test_a_defect_of_the_rules_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(session: Session, signal: Signal, rules: Rules, now_ms: int) -> Decision:
+    def failing(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> Decision:
         decision = step(session, signal, rules, now_ms)
         if signal.emitter == "FATAL":
             raise ZeroDivisionError("a defect")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fabric.core.record import Escalation, EscalationState
+from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.rules import Rules
 from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, working
@@ -37,7 +37,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rules:
 def asked() -> TroubledStore:
     """A session with an open question of which the hook is to be told."""
     store = TroubledStore()
-    question = Escalation(EscalationState.OPEN, "May I?", "A", context=msgspec.Raw(b"[1]"))
+    question = EscalationRecord(EscalationState.OPEN, "May I?", "A", context=msgspec.Raw(b"[1]"))
     keys = PARTITION.session("s")
     store.data.hash(keys.escalations)[b"7-0"] = msgspec.json.encode(question)
     store.data.sorted_set(PARTITION.deadlines)[TIMER.encode()] = 1

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fabric.core import agent_status
 from fabric.core.agent_status import in_force
-from fabric.core.record import ENDED, Agent, AgentStatus, ClaimState, EscalationState
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
 from fabric.ops.log import pages
 from fabric.ops.replay import Replay, Until
@@ -136,14 +136,14 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
     )
 
 
-def _head(snapshot: Snapshot, name: str, agent: Agent) -> str:
+def _head(snapshot: Snapshot, name: str, agent: AgentRecord) -> str:
     words = snapshot.standing(name, name)
     if agent.incarnation > 1:
         words += f"; this is its incarnation {agent.incarnation}"
     return line(words)
 
 
-def ended(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+def ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     """With which signal it ended, what followed, and how it comes back."""
     end = snapshot.log_index.life(name).end
     log, ms = (end.fact.id, end.fact.ms) if end is not None else ("", agent.seen_ms)
@@ -174,7 +174,7 @@ def ended(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
     return [cause]
 
 
-def going(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+def going(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     """Nothing holds it: what it was last told, and why."""
     told = snapshot.log_index.last_told(name)
     silent = snapshot.silent_until(name)
@@ -211,7 +211,7 @@ def going(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
     return [cause]
 
 
-def kept_out(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+def kept_out(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     """The breaker: an agent that keeps dying needs a person's word to start again."""
     question = snapshot.session.escalations.get(agent.breaker) if agent.breaker else None
     if question is None:
@@ -229,7 +229,7 @@ def kept_out(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
     return [Cause("kept-out", line(text), name, "", question.decided_ms)]
 
 
-def holds(snapshot: Snapshot, name: str, agent: Agent) -> list[Cause]:
+def holds(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     """What it holds, and who waits for that."""
     found = []
     order, claims = snapshot.session.order, snapshot.session.claims.records

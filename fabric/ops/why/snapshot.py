@@ -11,9 +11,9 @@ from msgspec import Struct
 from fabric.client.mailbox import parse_cursor
 from fabric.core.decision import EVERYONE
 from fabric.core.liveness import limit_ms
-from fabric.core.record import ENDED, AgentStatus, Claim, Escalation
+from fabric.core.record import ENDED, AgentStatus, ClaimRecord, EscalationRecord
 from fabric.core.rules import Rules
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from fabric.ops.why.log_index import GRANT, Fact, LogIndex
 from fabric.store.value import parse_id
 from fabric.view.row import listed
@@ -50,7 +50,7 @@ class Snapshot:
     `cursors` is agent → the stored place in its inbox; `now_ms` is the time of asking.
     """
 
-    session: Session
+    session: SessionState
     rules: Rules
     log_index: LogIndex
     now_ms: int
@@ -121,7 +121,7 @@ class Snapshot:
         when = self.when(last.ms, last.id)
         return f"It was told at {when} that somebody waits{self.has_read(name, last)}"
 
-    def granted(self, claim: Claim) -> str:
+    def granted(self, claim: ClaimRecord) -> str:
         """Return when a claim was granted, by which entry, and its token."""
         told = self.log_index.told(claim.agent, GRANT, str(claim.token))
         when = self.at(claim.granted_ms)
@@ -166,14 +166,14 @@ def line(text: str) -> str:
     return flat if len(flat) <= LINE_CHARS_MAX else flat[: LINE_CHARS_MAX - 1] + "…"
 
 
-def answering(question_id: str, question: Escalation) -> str:
+def answering(question_id: str, question: EscalationRecord) -> str:
     """Return the command that answers a question."""
     dashed = "-- " if question_id.startswith("-") else ""
     options = f" (ANSWER is one of: {names(question.options)})" if question.options else ""
     return line(f"fabric decide {dashed}{shlex.quote(question_id)} ANSWER{options}")
 
 
-def open_question(snapshot: Snapshot, question_id: str, question: Escalation) -> Cause:
+def open_question(snapshot: Snapshot, question_id: str, question: EscalationRecord) -> Cause:
     """Return the cause that a person has to decide."""
     asked = snapshot.when(question.asked_ms, question.cause)
     by = f"{question.asker} has" if question.asker else "the fabric has"

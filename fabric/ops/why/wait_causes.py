@@ -12,13 +12,13 @@ from fabric.core.escalation import BARRIER
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import (
     AgentStatus,
-    Barrier,
+    BarrierRecord,
     BarrierState,
-    Claim,
+    ClaimRecord,
     ClaimState,
-    Dependency,
+    DependencyRecord,
     DependencyStatus,
-    Escalation,
+    EscalationRecord,
     EscalationState,
 )
 from fabric.core.rules import BarrierPolicy
@@ -68,7 +68,7 @@ class WaitCauses:
         return [*_cut(found), *held]
 
     def _dependency(self, name: str, on: str, path: tuple[str, ...]) -> Cause:
-        snapshot, dependency = self._scene, self._session.dependencies.get(on) or Dependency()
+        snapshot, dependency = self._scene, self._session.dependencies.get(on) or DependencyRecord()
         began = dependency.waiters.get(name, "")
         text = f"{name} has waited for {on} since {snapshot.of(began)}"
         cause = Cause("dependency", line(text), name, began, snapshot.log_index.time_of(began) or 0)
@@ -86,7 +86,7 @@ class WaitCauses:
         cause.children = self._agents(at_work, path, relation)
         return cause
 
-    def _nobody(self, on: str, dependency: Dependency, cause: Cause) -> None:
+    def _nobody(self, on: str, dependency: DependencyRecord, cause: Cause) -> None:
         """A wait that no agent at work can end."""
         snapshot = self._scene
         if dependency.status is DependencyStatus.FAILED:
@@ -117,7 +117,7 @@ class WaitCauses:
         end = self._scene.log_index.life(name).end if name else None
         return (end.fact.id, end.fact.ms) if end is not None else ("", 0)
 
-    def _lock(self, name: str, claim_id: str, claim: Claim, path: tuple[str, ...]) -> Cause:
+    def _lock(self, name: str, claim_id: str, claim: ClaimRecord, path: tuple[str, ...]) -> Cause:
         snapshot, order = self._scene, self._session.order
         wanted = names([*claim.writes, *claim.reads])
         asked = f"{claim.asked}-0"
@@ -133,7 +133,7 @@ class WaitCauses:
         if finder is not None:
             text = f"{name} {place} for {wanted}: {finder} saw a conflict there at {when}"
         cause = Cause("lock", line(text), name, asked, claim.asked_ms)
-        holders: dict[str, Claim] = {}
+        holders: dict[str, ClaimRecord] = {}
         for holder_id in order.blockers(claim_id, claim):
             holder = self._session.claims.records[holder_id]
             holders.setdefault(holder.agent, holder)
@@ -155,7 +155,7 @@ class WaitCauses:
         cause.children = self._agents(others, path, relation)
         return cause
 
-    def _way_out(self, holders: dict[str, Claim], others: str, *, is_first: bool) -> str:
+    def _way_out(self, holders: dict[str, ClaimRecord], others: str, *, is_first: bool) -> str:
         """Say what would give an agent its turn."""
         if not holders:
             return f"goes on when those before it have had their turn: {others}"
@@ -169,7 +169,7 @@ class WaitCauses:
         told += "".join(f", or {end}" for end in ends if end)
         return told if is_first else f"{told}; and those before it have had their turn"
 
-    def _has_more(self, name: str, claim: Claim) -> bool:
+    def _has_more(self, name: str, claim: ClaimRecord) -> bool:
         """Whether an agent waits for anything but what a claim is for."""
         agent, wanted = self._session.agents.records[name], {*claim.writes, *claim.reads}
         waiting = [self._session.claims.records[one] for one in agent.claims]
@@ -179,7 +179,7 @@ class WaitCauses:
         )
 
     def _question(
-        self, name: str, question_id: str, question: Escalation, path: tuple[str, ...]
+        self, name: str, question_id: str, question: EscalationRecord, path: tuple[str, ...]
     ) -> Cause:
         snapshot = self._scene
         asked = snapshot.when(question.asked_ms, question.cause)
@@ -279,7 +279,7 @@ def _held_at(
     snapshot: Snapshot,
     name: str,
     called: str,
-    barrier: Barrier,
+    barrier: BarrierRecord,
     explained: set[str],
     follow: Follow,
 ) -> Cause:
@@ -311,7 +311,7 @@ def _held_at(
     return cause
 
 
-def _place(snapshot: Snapshot, name: str, called: str, barrier: Barrier) -> str:
+def _place(snapshot: Snapshot, name: str, called: str, barrier: BarrierRecord) -> str:
     if name == barrier.leader:
         return f"{name} leads the barrier {called} and waits until all have arrived"
     if name in barrier.held:
@@ -322,7 +322,7 @@ def _place(snapshot: Snapshot, name: str, called: str, barrier: Barrier) -> str:
     return f"{name} has to wait until the barrier {called} is over"
 
 
-def _way_out(snapshot: Snapshot, name: str, barrier: Barrier, missing: list[str]) -> str:
+def _way_out(snapshot: Snapshot, name: str, barrier: BarrierRecord, missing: list[str]) -> str:
     frees = f"goes on when {names(missing)} reaches a checkpoint (CHECKPOINT_REACHED), "
     frees += "begins to wait, ends"
     silent = snapshot.silent_until(missing[0]) if len(missing) == 1 else ""
@@ -342,7 +342,7 @@ def _missing(snapshot: Snapshot, called: str, other: str) -> str:
     )
 
 
-def _deadline(snapshot: Snapshot, called: str, barrier: Barrier) -> Cause:
+def _deadline(snapshot: Snapshot, called: str, barrier: BarrierRecord) -> Cause:
     at = snapshot.at(barrier.deadline_ms)
     for question_id, question in reversed(snapshot.session.escalations.records.items()):
         if question.subject != BARRIER or question.about != called:
@@ -360,7 +360,7 @@ def _deadline(snapshot: Snapshot, called: str, barrier: Barrier) -> Cause:
     return Cause("note", text, at_ms=barrier.deadline_ms)
 
 
-def _is_held(name: str, barrier: Barrier) -> bool:
+def _is_held(name: str, barrier: BarrierRecord) -> bool:
     """Whether a barrier in force keeps an agent from going on."""
     is_gathering = barrier.state is BarrierState.GATHERING
     is_leader = name == barrier.leader and is_gathering

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fabric.core.limits import NAME_CHARS_MAX
-from fabric.core.record import Claim, ClaimState
+from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, is_glob, normalise, overlap
 from fabric.ops.guard import Held
 from tests.fuzz.word import NASTY
@@ -56,7 +56,7 @@ def run(data: bytes) -> None:
         assert index.overlapping(name) == near
         assert all(overlap(other, name) for other in near)
         if not is_glob(name):
-            claim = Claim("A", ClaimState.HELD, [name])
+            claim = ClaimRecord("A", ClaimState.HELD, [name])
             assert Held([claim]).on(name)
     for name in names:
         index.remove(name)

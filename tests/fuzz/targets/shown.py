@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from fabric.cli.output import plain, table
-from fabric.core.record import Task
+from fabric.core.record import TaskRecord
 from fabric.ops.why.snapshot import line
 from fabric.view import markdown
 from fabric.view.row import cell, listed
@@ -65,4 +65,4 @@ def _look(text: str) -> None:
     assert not any(one.startswith(fence) for one in inside)
     assert last == fence
     assert len(markdown.code(text)) <= 10 * len(text) * 2 + 4
-    assert todo(Task(text, "pending"))["content"] == text
+    assert todo(TaskRecord(text, "pending"))["content"] == text

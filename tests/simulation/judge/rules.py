@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fabric.core.session import Session
+from fabric.core.session import SessionState
 from tests.simulation.judge.judge import Violation
 from tests.support.invariant import check
 
 
-def check_session(session: Session) -> None:
+def check_session(session: SessionState) -> None:
     """Claims, barriers, dependencies, waits and deadlocks (seeds, Rules 2 to 4). See the source."""
     try:
         check(session)
