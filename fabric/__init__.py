@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fabric.client.told import Past
     from fabric.core.signal import SignalType
     from fabric.errors import FabricError
-    from fabric.wire.document import Synthesis
+    from fabric.view.synthesis import Synthesis
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ _HOMES = {
     "SyncAgent": "fabric.client.sync",
     "SyncFabric": "fabric.client.sync",
     "SyncSession": "fabric.client.sync",
-    "Synthesis": "fabric.wire.document",
+    "Synthesis": "fabric.view.synthesis",
     "WhenFull": "fabric.client.emitter",
 }
 

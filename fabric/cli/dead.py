@@ -9,9 +9,10 @@ import click
 
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, plain, print_json, print_lines, table, when
+from fabric.cli.output import json_line, print_json, print_lines
 from fabric.client.emitter import Emitter
 from fabric.ops.dead_letters import DeadLetters, Letter
+from fabric.view.text import plain, rfc3339, table
 
 #: Letters listed unless more are asked for: a screenful.
 LETTERS_SHOWN = 40
@@ -185,7 +186,7 @@ def _dead(connection: Connection) -> DeadLetters:
 def _row(dead: DeadLetters, letter: Letter) -> list[str]:
     return [
         dead.label(letter),
-        when(letter.ms),
+        rfc3339(letter.ms),
         letter.code,
         letter.field(b"session"),
         letter.field(b"emitter"),
@@ -198,7 +199,7 @@ def _document(dead: DeadLetters, letter: Letter) -> dict[str, Any]:
     fields = zip(letter.fields[::2], letter.fields[1::2], strict=False)
     return {
         "id": dead.label(letter),
-        "when": when(letter.ms),
+        "when": rfc3339(letter.ms),
         "code": letter.code,
         "reason": letter.reason,
         "source": letter.source,

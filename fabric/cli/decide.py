@@ -8,10 +8,11 @@ import click
 
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, plain
+from fabric.cli.output import json_line
 from fabric.client.emitter import Emitter
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import Answering, Question, session_of
+from fabric.view.text import plain
 
 #: Seconds until it is said that nothing has come of an answer: an orchestrator takes some ms.
 TIMEOUT_S = 10.0

@@ -17,7 +17,7 @@ from fabric import devserver
 from fabric.cli.connect import Secret, Target, run, url_of
 from fabric.cli.keys import lines
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import plain, print_json
+from fabric.cli.output import print_json
 from fabric.config import rulebook
 from fabric.demo import run as fleet
 from fabric.demo.board import Board
@@ -26,6 +26,7 @@ from fabric.demo.fleet import COPY_FOLDER
 from fabric.demo.listing import Listing, find
 from fabric.demo.report import Report, Row, clock, render
 from fabric.errors import CallerError
+from fabric.view.text import plain
 from workers.supervisor import Supervisor
 
 #: Bytes of the workers' log that are shown when the demo fails.

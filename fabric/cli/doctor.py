@@ -8,9 +8,10 @@ import msgspec
 from fabric import doctor as inspect
 from fabric.cli.connect import Target, open_store, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import plain, print_json
+from fabric.cli.output import print_json
 from fabric.devserver import server_url
 from fabric.doctor.diagnosis import Finding, Level
+from fabric.view.text import plain
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
 

@@ -11,10 +11,11 @@ from click.core import ParameterSource
 
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import ago, json_line, plain, print_lines, when
+from fabric.cli.output import ago, json_line, print_lines
 from fabric.client.session import Session
 from fabric.core.decision import ORCHESTRATOR
 from fabric.ops.questions import Question, all_questions, follow, questions
+from fabric.view.text import plain, rfc3339
 
 #: Lines shown of a question and of its context, and characters of each: a dozen questions are to
 #: fit on a screen. `--json` has all.
@@ -100,7 +101,7 @@ class Page:
             return lines + _labelled("answer", [self._answer(one)])
         by = f"by {record.by}, " if record.by else ""
         lines += _labelled("decided", _cut(record.decision))
-        return lines + _labelled("", [plain(f"{by}{when(record.decided_ms)}")])
+        return lines + _labelled("", [plain(f"{by}{rfc3339(record.decided_ms)}")])
 
     def _answer(self, one: Question) -> str:
         session = [] if one.session == self._home else ["--session", one.session]

@@ -13,10 +13,11 @@ import click
 
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, plain, print_lines
+from fabric.cli.output import json_line, print_lines
 from fabric.client.session import Session
 from fabric.errors import ConfigError, FabricError, HeldError
 from fabric.ops.guard import Permission, check_all, install_hook, repository_root, staged_paths
+from fabric.view.text import plain
 
 #: What a person can do who must commit all the same.
 _WAY_OUT = "to commit all the same, unguarded: git commit --no-verify"

@@ -8,10 +8,11 @@ import click
 
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, plain, print_lines
+from fabric.cli.output import json_line, print_lines
 from fabric.client.message import Message
 from fabric.ops.inbox import Inbox
 from fabric.store.value import parse_id
+from fabric.view.text import plain
 
 
 def _log_id(context: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:

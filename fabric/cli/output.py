@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -20,13 +19,6 @@ _MOVING = re.compile(
     "[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e0fff]"
 )
-
-
-def plain(text: str) -> str:
-    """Return a text as one line without control characters: it may come from anybody."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else "·" for character in text)
 
 
 def json_line(value: Any) -> str:
@@ -51,17 +43,6 @@ def print_lines(lines: Iterable[str]) -> None:
         click.echo(text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
-    """Return the lines of a table, its columns as wide as they need to be."""
-    cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    return [
-        indent
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [list(header), *cells]
-    ]
-
-
 def ago(ms: int) -> str:
     """Say how long ago a time was: `12 s`, `5 min`, `3 h`, `2 d`."""
     seconds = max(0, time.time() - ms / 1000)
@@ -69,11 +50,3 @@ def ago(ms: int) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def when(ms: int) -> str:
-    """Return a time as RFC 3339, to the second, in UTC."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):  # an id written by hand
-        return str(ms)

@@ -10,11 +10,11 @@ import click
 
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import plain, print_json, print_lines, table
+from fabric.cli.output import print_json, print_lines
 from fabric.core.session import SessionState
 from fabric.ops.comparison import Comparison, Report
 from fabric.ops.replay import rebuild, until
-from fabric.view.timeline import clock
+from fabric.view.text import clock, plain, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

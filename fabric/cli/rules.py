@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from fabric.cli.options import json_option
-from fabric.cli.output import json_line, plain, print_json
+from fabric.cli.output import json_line, print_json
 from fabric.config import defaults, rulebook
 from fabric.errors import ConfigError, NotFoundError
+from fabric.view.text import plain
 
 _file = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fabric.cli.output import table
 from fabric.core.record import (
     IN_FORCE,
     AgentRecord,
@@ -13,6 +12,7 @@ from fabric.core.record import (
     ClaimRecord,
     ClaimState,
 )
+from fabric.view.text import table
 
 #: Names of agents in one cell; how many more there are is said after them.
 NAMES_MAX = 8

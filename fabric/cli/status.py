@@ -11,7 +11,7 @@ import msgspec
 from fabric.cli import standing
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import ago, plain, print_json, print_lines, table
+from fabric.cli.output import ago, print_json, print_lines
 from fabric.client.session import Session
 from fabric.core.record import (
     AgentRecord,
@@ -21,6 +21,7 @@ from fabric.core.record import (
     TaskRecord,
 )
 from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
+from fabric.view.text import plain, table
 from fabric.view.todo import todo
 
 #: Sessions listed unless more are asked for: a screenful.

@@ -16,9 +16,7 @@ from fabric.cli.options import on_target
 from fabric.cli.output import json_line, print_json, print_lines
 from fabric.client.revision import Revision, apply
 from fabric.client.session import Session
-from fabric.view.amendment import amendments
-from fabric.view.outline import outline, progress
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis, changes, progress, report
 
 #: Clears a terminal's line from the cursor on.
 _ERASE = "\x1b[K"
@@ -99,7 +97,7 @@ async def _print(session: Session, number: int | None, form: Form) -> None:
     if form is Form.JSON:
         print_json(synthesis.document)
     else:
-        print_lines(outline(synthesis, session.name))
+        print_lines(report(synthesis, session.name))
 
 
 async def _follow_documents(session: Session, number: int | None) -> None:
@@ -125,10 +123,8 @@ async def _follow_changes(session: Session, after: int, form: Form) -> None:
                     print_lines([json_line(revision)])
                 else:
                     number, is_final = revision.number, revision.is_final
-                    changes = amendments(
-                        number, revision.patch, is_final=is_final, key=session.keys.revisions
-                    )
-                    print_lines(changes)
+                    key = session.keys.revisions
+                    print_lines(changes(number, revision.patch, is_final=is_final, key=key))
                 note(revision)
 
 

@@ -17,9 +17,8 @@ from fabric.ops.log import pages
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import whole_number
-from fabric.view.grouping import Grouping
-from fabric.view.row import Row
-from fabric.view.timeline import Timeline, clock
+from fabric.view.text import clock
+from fabric.view.timeline import Row, RowMerger, Timeline
 
 #: Widths of the columns, those of the seeds' example. The last one is as wide as it needs to be.
 _WIDTHS = (4, 24, 6, 29)
@@ -69,17 +68,17 @@ async def _tail(
         print_lines(
             [_line("Time", "Signal", "Stream", "Action"), _line(*("─" * w for w in _WIDTHS))]
         )
-        grouping = Grouping()
+        merger = RowMerger()
         async for page in pages(connection.store, keys, after, follow=follow):
             rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
             if rows and opened_ms is None:
                 opened_ms = rows[0].ms
             if not in_full:
-                rows = grouping.feed(row for row in rows if not row.is_detail)
+                rows = merger.feed(row for row in rows if not row.is_detail)
                 if follow and await _is_last(connection.store, keys, page):
-                    rows += grouping.flush()
+                    rows += merger.flush()
             print_lines(_words(row, opened_ms or 0) for row in rows)
-        print_lines(_words(row, opened_ms or 0) for row in grouping.flush())
+        print_lines(_words(row, opened_ms or 0) for row in merger.flush())
 
 
 async def _is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> bool:

@@ -7,12 +7,13 @@ from click.core import ParameterSource
 
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, plain, print_lines
+from fabric.cli.output import json_line, print_lines
 from fabric.client.awaited import Resolved
 from fabric.client.emitter import Emitter
 from fabric.core.record import AgentRecord, AgentStatus
 from fabric.errors import ConfigError
 from fabric.ops.wait import Shell, until_ended
+from fabric.view.text import plain
 
 
 @click.command(short_help="Wait for a dependency, an agent, or all agents.")

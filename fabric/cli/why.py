@@ -6,11 +6,11 @@ import click
 
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import plain, print_json, print_lines
+from fabric.cli.output import print_json, print_lines
 from fabric.ops.replay import Until, until
 from fabric.ops.why.explanation import Explanation, why
 from fabric.ops.why.snapshot import Cause
-from fabric.view.timeline import clock
+from fabric.view.text import clock, plain
 
 
 @click.command(short_help="Tell why an agent is where it is, and what frees it.")

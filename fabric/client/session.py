@@ -21,7 +21,7 @@ from fabric.core.record import (
 from fabric.errors import NotFoundError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis
 from fabric.wire.stored import checked_reading
 
 R = TypeVar("R")

@@ -21,7 +21,7 @@ from fabric.client.session import Session
 from fabric.client.told import Past
 from fabric.client.voice import handled_hops
 from fabric.core.signal import SignalType
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis
 
 
 class SyncFabric:

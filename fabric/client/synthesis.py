@@ -26,7 +26,7 @@ from fabric.errors import NotFoundError, TamperedError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 from fabric.store.synthesis import DECODERS, HEAD, is_published
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis
 
 #: Fields of the hash asked for at a time: a page is no longer work for the server than a commit.
 FIELDS_PAGE = 200

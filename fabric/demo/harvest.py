@@ -14,8 +14,9 @@ from fabric.demo.fleet import FLEET
 from fabric.demo.opinion import Opinion
 from fabric.demo.recommend import Draft, Recommendation
 from fabric.demo.remark import FIELD as REMARKS
+from fabric.view.synthesis import Synthesis
 from fabric.wire import document
-from fabric.wire.document import Source, Synthesis
+from fabric.wire.document import Source
 
 _NAMES = frozenset(member.name for member in FLEET)
 

@@ -28,7 +28,7 @@ from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
 from fabric.store.state import FIELDS_MAX
 from fabric.wire import record
-from fabric.wire.patch import patch
+from fabric.wire.document import patch
 
 #: Fields that say how far a synthesis has come.
 HEAD: Final = (REVISION, COMPLETE)

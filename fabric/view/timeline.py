@@ -1,40 +1,76 @@
-"""Log entries as the rows of a timeline, in the columns of the seeds' example session.
+"""Log entries as the rows of a timeline.
 
     Time  Signal                    Stream  Action
     0:10  BLOCKED(schema-change)    B       SCHEDULER needs schema-change
     0:15  (auto-resume)             B       SCHEDULER continues: schema-change is there
 
-Pure: `fabric tail`, the demo's live view and its report all show these rows. Not every entry is
-one: the copies that are passed on repeat their cause, a heartbeat says nothing, and what follows
-from a timer has a row of its own. Of the rows, the example leaves out the details.
+`fabric tail`, the live view and the reports all show these rows. Three kinds of entries have no
+row: the copies of a signal that are passed on, heartbeats, and timers, whose consequences have rows
+of their own. A row is a detail if the rows around it imply it; `fabric tail` leaves details out
+unless asked. The module is pure: every time comes from the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
-from fabric.core.contradiction import SYNTHESIZER
+from fabric.core.contradiction import FINDING, SYNTHESIZER
 from fabric.core.decision import EVERYONE, Kind
-from fabric.view.row import Row, cell
-from fabric.view.wording import ACTIONS, DIRECTIVES, Payload, is_contended, shorthand
+from fabric.view.text import cell, joined
 from fabric.wire.record import RULES_KIND
+from fabric.wire.stored import text_fields_of
 
-#: Types that are no rows, unless they were refused.
+#: Types without a row, unless the entry was refused.
 _SILENT = frozenset({"HEARTBEAT", "TIMER", "RULES"})
 
-#: Signals that only make ready for what is a row of its own, or follow from one.
+#: Signals that only prepare an event with a row of its own, or follow from one.
 _DETAILS = frozenset({"INTENT", "RELEASE"})
 
-
-#: Digits of a time, ms: what 64 bits hold. More was written by hand.
+#: Digits of a time, ms: as many as 64 bits hold. A longer one was written by hand.
 MS_DIGITS_MAX = 18
+
+#: Rows of one signal merge if they come within this time of the first. Agents that react to the
+#: same cause are that close; separate events are usually seconds apart.
+MERGE_MS = 1_000
+
+#: Characters of a list of names within a sentence: 500 names must not push out its end.
+NAMES_CHARS_MAX = 100
+
+Payload = Mapping[str, Any]
+
+
+class Row(NamedTuple):
+    """One event of a session, or several shown as one. `ms` is server time.
+
+    `agents` sent it or are addressed by it, `streams` are theirs, each named once. A detail
+    follows from the rows around it.
+    """
+
+    id: str
+    ms: int
+    signal: str
+    streams: tuple[str, ...]
+    agents: tuple[str, ...]
+    action: str
+    is_detail: bool
+
+    @property
+    def stream(self) -> str:
+        """The cell of the Stream column: `A, B`."""
+        return joined(self.streams)
+
+    @property
+    def agent(self) -> str:
+        """The agents as one cell."""
+        return joined(self.agents)
 
 
 class Timeline:
-    """Turns log entries into rows, in order; learns from them which agent is in which stream.
+    """Turns log entries into rows, in order; learns each agent's stream from them.
 
     `streams` is what is known before the first entry: agent → stream.
     """
@@ -42,21 +78,19 @@ class Timeline:
     def __init__(self, streams: Mapping[str, str] | None = None) -> None:
         self._streams = dict(streams or {})
         self._ms = 0
-        #: The event that entries are read of, and whom it has told to resume.
+        #: The event that the present entries follow from, and the agents it has resumed.
         self._cause = ""
         self._resumed: set[str] = set()
-        #: Barrier → its members: all are told together when it is over.
+        #: Barrier → its members: one entry tells all of them that it is over.
         self._members: dict[str, Any] = {}
 
     def row(self, entry_id: bytes, flat: list[bytes]) -> Row | None:
-        """Return the row of the next entry; None when it is none. Takes whatever a log holds."""
-        fields = {
-            _text(name): _text(value) for name, value in zip(flat[::2], flat[1::2], strict=False)
-        }
+        """Return the row of the next entry, None if it has none. Accepts whatever a log holds."""
+        fields = text_fields_of(flat)
         kind, word = fields.get("kind", ""), fields.get("type", "")
-        speaker = fields.get("emitter") or fields.get("from", "")
+        sender = fields.get("emitter") or fields.get("from", "")
         if kind == Kind.SIGNAL and fields.get("stream"):
-            self._streams[speaker] = fields["stream"]
+            self._streams[sender] = fields["stream"]
         self._ms = read_ms(fields.get("ms", ""), self._ms)
         if fields.get("cause", "") != self._cause:
             self._cause = fields.get("cause", "")
@@ -65,7 +99,7 @@ class Timeline:
         if forwarded or (word in _SILENT and kind != Kind.REFUSED):
             return None
         payload = _payload(fields.get("payload", ""))
-        signal, agent, action = _say(kind, word, speaker, payload, fields)
+        signal, agent, action = _sentence(kind, word, sender, payload, fields)
         if kind == Kind.DIRECTIVE and word == "RESUME":
             self._resumed.add(agent)
         barrier = str(payload.get("barrier", ""))
@@ -73,7 +107,7 @@ class Timeline:
             self._members[barrier] = payload.get("members")
         elif word == "RESUME" and agent == EVERYONE:
             payload = {**payload, "members": self._members.pop(barrier, None)}
-        agents = _concerned(kind, word, agent, payload)
+        agents = _agents(kind, word, agent, payload)
         streams = (cell(self._streams.get(name, "")) for name in agents)
         return Row(
             entry_id.decode("ascii", "replace"),
@@ -86,15 +120,14 @@ class Timeline:
         )
 
     def _is_detail(self, kind: str, word: str, agent: str, payload: Payload) -> bool:
-        """Say whether a row is one that the example leaves out."""
         if word == "DECIDED" and agent == SYNTHESIZER and payload.get("by"):
-            return True  # it repeats what somebody has decided
+            return True  # it repeats a person's decision
         if kind != Kind.DIRECTIVE:
             return kind != Kind.REFUSED and word in _DETAILS
         if word == "PROCEED":
-            # Who goes first is news only where somebody has to wait, and to go on is no news of
-            # whom the same event has told to resume.
-            is_first = is_contended(payload) and not payload.get("barrier")
+            # A grant is news only if another agent has to wait for it, and no news for an agent
+            # that the same event has resumed.
+            is_first = _is_contended(payload) and not payload.get("barrier")
             return not is_first or agent in self._resumed
         if word == "PAUSE":
             # The conflict has a row of its own.
@@ -102,43 +135,100 @@ class Timeline:
         return word in ("NUDGE", "WAIT")
 
 
+class RowMerger:
+    """Merges adjacent rows of the same signal into one: `STARTED  A, B  A begins; B begins`.
+
+    Holds back the last row until `flush`. Feeding rows in smaller portions gives the same result,
+    as long as nothing is flushed in between.
+    """
+
+    def __init__(self) -> None:
+        self._first: Row | None = None
+        #: In order; repeats count once, or are counted.
+        self._streams: dict[str, None] = {}
+        self._agents: dict[str, None] = {}
+        self._actions: Counter[str] = Counter()
+
+    def feed(self, rows: Iterable[Row]) -> list[Row]:
+        """Take the next rows; return those that are finished, in order."""
+        finished = []
+        for row in rows:
+            if not self._takes(row):
+                finished += self.flush()
+                self._first = row
+            self._streams.update(dict.fromkeys(row.streams))
+            self._agents.update(dict.fromkeys(row.agents))
+            self._actions[row.action] += 1
+        return finished
+
+    def flush(self) -> list[Row]:
+        """Return the row that was held back, if there is one."""
+        if self._first is None:
+            return []
+        actions = [f"{one} ({n:,} times)" if n > 1 else one for one, n in self._actions.items()]
+        merged = self._first._replace(
+            streams=tuple(self._streams),
+            agents=tuple(self._agents),
+            action=joined(actions, "; "),
+        )
+        self._first = None
+        for seen in (self._streams, self._agents, self._actions):
+            seen.clear()
+        return [merged]
+
+    def _takes(self, row: Row) -> bool:
+        first = self._first
+        return (
+            first is not None and row.signal == first.signal and abs(row.ms - first.ms) <= MERGE_MS
+        )
+
+
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """Return rows with adjacent rows of the same signal merged into one."""
+    merger = RowMerger()
+    return [*merger.feed(rows), *merger.flush()]
+
+
 def read_ms(text: str, default: int) -> int:
-    """Return the time that a log entry says, ms; another one when it says none of this world."""
+    """Return the time of a log entry, ms; the default if its text is no plausible time."""
     return int(text) if text.isdecimal() and len(text) <= MS_DIGITS_MAX else default
 
 
-def clock(ms: int, opened_ms: int) -> str:
-    """Return the time since a session opened, as the example writes it: `0:05`, `75:12`."""
-    seconds = max(0, ms - opened_ms) // 1000
-    return f"{seconds // 60}:{seconds % 60:02}"
+def shorthand(word: str, payload: Payload) -> str:
+    """Return a signal in its short form: `PROGRESS(25%)`, `BLOCKED(schema-change)`."""
+    if word == "PROGRESS" and isinstance(payload.get("percent"), int | float):
+        return f"PROGRESS({payload['percent']:g}%)"
+    if word == "BLOCKED" and payload.get("on"):
+        return f"BLOCKED({payload['on']})"
+    return word
 
 
-def _say(
-    kind: str, word: str, speaker: str, payload: Payload, fields: Mapping[str, str]
+def _sentence(
+    kind: str, word: str, sender: str, payload: Payload, fields: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    """Return signal, agent and action of an entry."""
+    """Return the cells of an entry: signal, agent, action."""
     if kind == Kind.REFUSED:
-        return "(refused)", speaker, f"{word} of {speaker}: {fields.get('reason', '')}"
+        return "(refused)", sender, f"{word} of {sender}: {fields.get('reason', '')}"
     if kind == RULES_KIND:
         return "(rules)", "", "other rules are in force from here on"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
-    told = fields.get("to", "")
+    to = fields.get("to", "")
     if kind == Kind.DIRECTIVE:
-        directive = DIRECTIVES.get(word)
+        directive = _DIRECTIVES.get(word)
         if directive is None:
-            return f"({word.lower()})", told, f"{told} is told {word}"
+            return f"({word.lower()})", to, f"{to} is told {word}"
         name, action = directive
-        return name(payload), told, action(told, payload)
-    says = ACTIONS.get(word)
-    said = says(speaker, payload) if says is not None else f"{speaker} says {word}"
-    if kind == Kind.DERIVED and told:
-        said += " (to all)" if told == EVERYONE else f" (to {told})"
-    return shorthand(word, payload), speaker, said
+        return name(payload), to, action(to, payload)
+    says = _ACTIONS.get(word)
+    said = says(sender, payload) if says is not None else f"{sender} says {word}"
+    if kind == Kind.DERIVED and to:
+        said += " (to all)" if to == EVERYONE else f" (to {to})"
+    return shorthand(word, payload), sender, said
 
 
-def _concerned(kind: str, word: str, agent: str, payload: Payload) -> tuple[str, ...]:
-    """Return the agents of whom a row tells: a conflict and a barrier have several."""
+def _agents(kind: str, word: str, agent: str, payload: Payload) -> tuple[str, ...]:
+    """Return the agents of a row: a conflict and a barrier have several."""
     several: Any = None
     if word == "CONFLICT_DETECTED" and kind != Kind.REFUSED:
         several = payload.get("agents")
@@ -157,5 +247,142 @@ def _payload(text: str) -> Payload:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _resume(payload: Payload) -> str:
+    return "(auto-resume)" if payload.get("dependency") else "(resume)"
+
+
+def _continues(agent: str, payload: Payload) -> str:
+    if payload.get("dependency"):
+        return f"{agent} continues: {payload['dependency']} is there"
+    if payload.get("resources"):
+        return f"{agent} continues with {_names(payload['resources'])}"
+    if payload.get("barrier"):
+        who = "all continue" if agent == EVERYONE else f"{agent} continues"
+        return f"{who}: the integration {payload['barrier']} is over"
+    return f"{agent} continues" + _because(payload, "reason")
+
+
+def _is_contended(payload: Payload) -> bool:
+    """Whether other agents wait for what this grant gives."""
+    waiting = payload.get("waiting")
+    return isinstance(waiting, int) and waiting > 0
+
+
+def _proceed(payload: Payload) -> str:
+    if payload.get("barrier"):
+        return "(integrate)"
+    return "(serialize)" if _is_contended(payload) else "(proceed)"
+
+
+def _proceeds(agent: str, payload: Payload) -> str:
+    if payload.get("barrier"):
+        return f"{agent} integrates {payload['barrier']}"
+    token = payload.get("token")
+    end = f" (token {token})" if token is not None else ""
+    return f"{agent} gets {_names(payload.get('resources'))}{end}"
+
+
+def _waits(agent: str, payload: Payload) -> str:
+    text = f"{agent} waits for {_names(payload.get('resources'))}"
+    if payload.get("holder"):
+        text += f", which {payload['holder']} has"
+    if payload.get("position") is not None:
+        text += f" (position {payload['position']})"
+    return text
+
+
+def _pauses(agent: str, payload: Payload) -> str:
+    if payload.get("barrier"):
+        if agent != EVERYONE:
+            return f"{agent} goes on to its next checkpoint, for {payload['barrier']}"
+        given = payload.get("members")
+        members = _names(given) or "all"
+        is_one = isinstance(given, list) and len(given) == 1
+        how = "goes on to its" if is_one else "go on to their"
+        return f"{members} {how} next checkpoint, for {payload['barrier']}"
+    return f"{agent} pauses" + _because(payload, "reason")
+
+
+def _decides(agent: str, payload: Payload) -> str:
+    return f"{agent} decides {payload.get('escalation', '')}"
+
+
+def _conflict(agent: str, payload: Payload) -> str:
+    over = _names(payload.get("resources"))
+    if not payload.get("agents"):
+        return f"{agent} sees a conflict" + (f": {over}" if over else "")
+    who = _names(payload["agents"])
+    if payload.get("kind") == FINDING:
+        return f"{who} say different things of {over or 'the same'}"
+    return f"{who} want {over or 'the same'}"
+
+
+_Name = Callable[[Payload], str]
+_Action = Callable[[str, Payload], str]
+
+#: Directive → its name in the Signal column, and the sentence about its recipient.
+_DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
+    "RESUME": (_resume, _continues),
+    "PROCEED": (_proceed, _proceeds),
+    "WAIT": (lambda p: "(wait)", _waits),
+    "PAUSE": (lambda p: "(barrier)" if p.get("barrier") else "(pause)", _pauses),
+    "NUDGE": (
+        lambda p: "(nudge)",
+        lambda a, p: f"{a} hears that {_names(p.get('waiting'))} needs {p.get('on', '')}",
+    ),
+    "ASSIGN": (
+        lambda p: "(assign)",
+        lambda a, p: f"{a} is given {p.get('task', 'work')}" + _after(p, "from_stream", " of "),
+    ),
+    "CANCEL": (lambda p: "(cancel)", lambda a, p: f"{a} is to stop" + _because(p, "reason")),
+    "DECISION": (
+        lambda p: "(decision)",
+        lambda a, p: f"{a} is told: {p.get('decision', '')}" + _after(p, "by", ", says "),
+    ),
+    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} hears" + _because(p, "reason")),
+}
+
+#: Signal → the sentence about its sender.
+_ACTIONS: dict[str, _Action] = {
+    "STARTED": lambda a, p: f"{a} begins work" + _after(p, "task", " on "),
+    "PROGRESS": lambda a, p: f"{a} reports progress" + _because(p, "checkpoint"),
+    "PARTIAL_RESULT": lambda a, p: f"{a} hands over findings" + _because(p, "checkpoint"),
+    "BLOCKED": lambda a, p: f"{a} needs {p.get('on', '')}" + _because(p, "reason"),
+    "COMPLETED": lambda a, p: f"{a} is done",
+    "FAILED": lambda a, p: f"{a} fails" + _because(p, "error"),
+    "CHECKPOINT_REACHED": lambda a, p: f"{a} reaches a safe point" + _because(p, "checkpoint"),
+    "DEPENDENCY_RESOLVED": lambda a, p: (
+        f"{a} completes {p.get('dependency_id', '')}" + _because(p, "output_location")
+    ),
+    "CONFLICT_DETECTED": _conflict,
+    "INTEGRATION_REQUIRED": lambda a, p: f"{a} calls for integration" + _because(p, "name"),
+    "EARLY_COMPLETION": lambda a, p: f"{a} is ahead and has capacity",
+    "ESCALATE": lambda a, p: f"{a} asks" + _because(p, "question"),
+    "INTENT": lambda a, p: (
+        f"{a} is about to write {_names(p.get('writes')) or 'nothing'}"
+        + (f" and read {_names(p['reads'])}" if p.get("reads") else "")
+    ),
+    "RELEASE": lambda a, p: f"{a} gives up {_names(p.get('resources')) or 'what it waits for'}",
+    "INTEGRATED": lambda a, p: f"{a} has integrated" + _after(p, "name", " "),
+    "DECIDED": lambda a, p: (
+        (f"{p.get('escalation', '')} is settled" if a == SYNTHESIZER else _decides(a, p))
+        + _because(p, "decision")
+    ),
+    "SYNTHESIZED": lambda a, p: f"the synthesis is final: revision {p.get('revision', '')}",
+    "REFINED": lambda a, p: f"{p.get('refiner', a)} has refined revision {p.get('revision', '')}",
+}
+
+
+def _because(payload: Payload, field: str) -> str:
+    return _after(payload, field, ": ")
+
+
+def _after(payload: Payload, field: str, separator: str) -> str:
+    value = payload.get(field)
+    return f"{separator}{value}" if value not in (None, "") else ""
+
+
+def _names(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value or "")
+    return joined([str(item) for item in value], chars_max=NAMES_CHARS_MAX)

@@ -1,31 +1,38 @@
-"""A synthesis as programs and people read it: typed views of the official document.
+"""The document of a synthesis: the JSON Patches that build it, and its members as typed structs.
 
-The document itself is what the patches make (`patch.py`): every part with all that was said of it.
-The views say what came of that.
+The document is what the patches make (docs/protocol.md): every part with all that agents said of
+it. The structs say what holds. `fabric.view.synthesis.Synthesis` puts them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property, wraps
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from fabric.core.contradiction import question_of
 from fabric.core.synthesis.part import SAID, Edge, Standing, State
-from fabric.core.synthesis.state import Complete, Contributor
-from fabric.wire import nesting
-from fabric.wire.stored import checked_reading
+from fabric.core.synthesis.partial import escape, list_of, unescape
+from fabric.core.synthesis.publish import Operation
+from fabric.core.synthesis.state import SECTIONS
 
-T = TypeVar("T")
+#: One value holds at such a place.
+_SINGLE = frozenset({State.AGREED, State.DECIDED, State.REDUCED})
+
+#: No agent says anything about such a place any more.
+_GONE = frozenset({State.WITHDRAWN, State.SUPERSEDED})
+
+_NOTHING: Any = object()
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Source(Struct, frozen=True):
-    """One statement: who says what, since when (ms since the epoch), and what became of it.
+    """One agent's statement: since when (ms since the epoch), and whether it still holds.
 
-    `log` is the number of the log entry that said it. Without a value it takes one back.
+    `log` is the number of the log entry that made it. Without a value it withdraws an earlier one.
     """
 
     agent: str
@@ -40,12 +47,12 @@ class Source(Struct, frozen=True):
 
     @property
     def is_said(self) -> bool:
-        """Whether the agent still says so, whatever others make of it."""
+        """Whether the agent still says so, even if another value holds."""
         return self.standing in SAID
 
 
-class Ruling(Struct, frozen=True):
-    """What a person has decided: for whose value, who and when (ms since the epoch)."""
+class Verdict(Struct, frozen=True):
+    """A person's decision: for which agent's value, by whom, and when (ms since the epoch)."""
 
     decision: str
     by: str
@@ -54,10 +61,10 @@ class Ruling(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True):
-    """What is known of one key. `value` is None while nothing holds, or two values do.
+    """All that is known of one key. `value` is None while no value holds, or two values compete.
 
-    `sources` are all statements that are kept, in the order of the log. `first_ms` is when it was
-    first spoken of, ms since the epoch.
+    `sources` are all kept statements, in log order. `first_ms` is the time of the first one, in ms
+    since the epoch.
     """
 
     key: str
@@ -66,13 +73,14 @@ class Finding(Struct, frozen=True):
     sources: list[Source]
     first_ms: int
     superseded_by: list[Edge] = []
-    ruling: Ruling | None = None
+    verdict: Verdict | None = None
 
 
 class Contradiction(Struct, frozen=True):
-    """Different values for one part, in the order in which they were first given.
+    """Different values for one part, in the order in which agents first gave them.
 
-    Each is a list of who gives it; `question` is what a person answers, with one of `options`.
+    Each value is a list of the statements that give it. `question` is the id of the question that
+    a person answers with one of `options`.
     """
 
     part: str
@@ -81,12 +89,12 @@ class Contradiction(Struct, frozen=True):
 
     @property
     def options(self) -> list[str]:
-        """One agent for each value: to decide for the agent is to decide for the value."""
+        """One agent for each value: a decision for the agent is a decision for its value."""
         return [claims[0].agent for claims in self.values]
 
 
 class Refinement(Struct, frozen=True):
-    """What a refiner made of a revision, when (ms since the epoch)."""
+    """What a refiner made of a revision, and when (ms since the epoch)."""
 
     value: Any
     log: int
@@ -94,84 +102,8 @@ class Refinement(Struct, frozen=True):
     revision: int = 0
 
 
-def _view(make: Callable[[Synthesis], T]) -> cached_property[T]:
-    """A view that is made once. Raises TamperedError when the document is none of ours."""
-
-    @wraps(make)
-    def checked(synthesis: Synthesis) -> T:
-        with checked_reading(synthesis.key, "synthesis"):
-            return make(synthesis)
-
-    return cached_property(checked)
-
-
-class Synthesis:
-    """A synthesis at one revision. `document` is the official one: views are made as needed.
-
-    `key` is where it comes from: others may have written there, and a view that meets what is not
-    ours raises TamperedError.
-    """
-
-    def __init__(self, document: dict[str, Any], key: str = "synthesis") -> None:
-        self.document = document
-        self.key = key
-
-    @property
-    def session(self) -> str:
-        """The session that it is of; "" while there is no revision."""
-        return str(self.document.get("session", ""))
-
-    @property
-    def revision(self) -> int:
-        """Its number, 0 while there is none."""
-        with checked_reading(self.key, "synthesis"):
-            return int(self.document.get("revision", 0))
-
-    @_view
-    def complete(self) -> Complete:
-        """How complete it is: agents that have reported and ended, of those known; percent."""
-        return msgspec.convert(self.document.get("complete", {}), Complete)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether all agents known have ended, and all that they gave is in it."""
-        return self.complete.final
-
-    @_view
-    def agents(self) -> dict[str, Contributor]:
-        """What is known of each agent, by name."""
-        return msgspec.convert(self._section("agents"), dict[str, Contributor])
-
-    @_view
-    def findings(self) -> dict[str, Finding]:
-        """All findings by key, those too that no longer hold."""
-        return {key: finding(key, part) for key, part in self._section("findings").items()}
-
-    @_view
-    def contradictions(self) -> dict[str, Contradiction]:
-        """The open contradictions by part: `findings:port`."""
-        return {
-            part: contradiction(part, record)
-            for part, record in self._section("contradictions").items()
-        }
-
-    @_view
-    def plain(self) -> Any:
-        """The plain document, merged: what agents gave besides findings (see `nesting.py`)."""
-        return nesting.nested(self._section("document"), self._section("items"))
-
-    @_view
-    def refined(self) -> dict[str, Refinement]:
-        """What refiners have made of it, by refiner."""
-        return msgspec.convert(self._section("refined"), dict[str, Refinement])
-
-    def _section(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.document.get(name, {})
-        return dict(sorted(found.items()))
-
-
 def finding(key: str, part: Mapping[str, Any]) -> Finding:
-    """Return the view of a part."""
+    """Return a finding, given its part of the document."""
     verdict = part.get("verdict")
     return Finding(
         key,
@@ -180,14 +112,14 @@ def finding(key: str, part: Mapping[str, Any]) -> Finding:
         sources(part),
         part.get("first", {}).get("ms", 0),
         msgspec.convert(part.get("superseded_by", []), list[Edge]),
-        msgspec.convert(verdict, Ruling) if verdict is not None else None,
+        msgspec.convert(verdict, Verdict) if verdict is not None else None,
     )
 
 
 def sources(part: Mapping[str, Any]) -> list[Source]:
-    """Return all statements of a part, in the order of the log."""
+    """Return all statements of a part, in log order."""
     found = [
-        msgspec.convert({"agent": agent, **_valued(one, part)}, Source)
+        msgspec.convert({"agent": agent, **_with_value(one, part)}, Source)
         for agent, said in part["said"].items()
         for one in said
     ]
@@ -195,13 +127,109 @@ def sources(part: Mapping[str, Any]) -> list[Source]:
 
 
 def contradiction(part: str, record: Mapping[str, Any]) -> Contradiction:
-    """Return the view of a contradiction's record."""
+    """Return the contradiction over a part, given its record in the document."""
     values = [[msgspec.convert({"ms": 0, **one}, Source) for one in c] for c in record["values"]]
     return Contradiction(part, question_of(part), values)
 
 
-def _valued(statement: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give a statement the value that the part says once for all."""
+def _with_value(statement: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give a statement its value, which is stored once if it is that of the part."""
     if "value" in statement or statement.get("withdrawn") or "value" not in part:
         return statement
     return {**statement, "value": part["value"]}
+
+
+def patch(session: str, number: int, complete: bytes, operations: Sequence[Operation]) -> bytes:
+    """Return the JSON Patch (RFC 6902) from the previous revision to this one.
+
+    The first patch applies to `{}`. Every member is added, whether new or not: adding a member
+    that exists replaces it (RFC 6902, section 4.1).
+    """
+    items: list[bytes] = []
+    if number == 1:
+        sections = b",".join(b'"%s":{}' % section.encode() for section in SECTIONS)
+        whole = b'{"session":%s,"revision":1,"complete":%s,%s}'
+        items.append(_add(b'""', whole % (_encode(session), complete, sections)))
+    else:
+        items.append(_add(b'"/revision"', b"%d" % number))
+        items.append(_add(b'"/complete"', complete))
+    for operation in operations:
+        path = _encode(f"/{operation.section}/{escape(operation.name)}")
+        if operation.record is None:
+            items.append(b'{"op":"remove","path":%s}' % path)
+        else:
+            items.append(_add(path, operation.record))
+    return b"[%s]" % b",\n".join(items)
+
+
+def _add(path: bytes, value: bytes) -> bytes:
+    return b'{"op":"add","path":%s,"value":%s}' % (path, value)
+
+
+class _Place:
+    """A place of the merged document: its own value, the items of its list, the places in it."""
+
+    __slots__ = ("inner", "items", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = _NOTHING
+        self.items: list[tuple[int, str, Any]] = []
+        self.inner: dict[str, _Place] = {}
+
+
+def nested(places: Mapping[str, Any], items: Mapping[str, Any]) -> Any:
+    """Return the merged document, given its places by pointer and its list items by name.
+
+    A place where every agent's value stands for itself shows the values by agent; where one value
+    holds, the place shows that value. An empty map disappears if others put something into it.
+    Where agents disagree about the kind of a place nothing is lost: beside a map, another value
+    is the map's member ""; beside a list, it is the last item.
+    """
+    root = _Place()
+    for pointer, part in places.items():
+        value = _value(part)
+        if value is not _NOTHING:
+            _find(root, pointer).value = value
+    for name, part in items.items():
+        if State(part["state"]) not in _GONE:
+            item = (part["first"]["log"], name, part["value"])
+            _find(root, list_of(name)).items.append(item)
+    made = _made(root)
+    return {} if made is _NOTHING else made
+
+
+def _find(root: _Place, pointer: str) -> _Place:
+    place = root
+    for token in pointer.split("/")[1:]:
+        place = place.inner.setdefault(unescape(token), _Place())
+    return place
+
+
+def _value(part: Mapping[str, Any]) -> Any:
+    state = State(part["state"])
+    if state in _GONE:
+        return _NOTHING
+    if state in _SINGLE:
+        return part["value"]
+    given = {}
+    for agent in sorted(part["said"]):
+        for one in part["said"][agent]:
+            if one.get("standing", Standing.HOLDS) in SAID and not one.get("withdrawn"):
+                given[agent] = one.get("value", part.get("value"))
+                break
+    return {} if all(value == {} for value in given.values()) else given
+
+
+def _made(place: _Place) -> Any:
+    """Return the value of a place. Its depth is bounded, because that of payloads is."""
+    inner = {name: _made(one) for name, one in sorted(place.inner.items())}
+    inner = {name: value for name, value in inner.items() if value is not _NOTHING}
+    value = place.value
+    if place.items:
+        listed = [item for _, _, item in sorted(place.items, key=lambda item: item[:2])]
+        value = listed if value is _NOTHING or value in ([], {}) else [*listed, value]
+    if not inner:
+        return value
+    if value is not _NOTHING and value not in ([], {}):
+        inner.setdefault("", value)
+    return inner

@@ -1,17 +1,20 @@
-"""What others may have written into our keys: read it as ours, and say so when it is not."""
+"""Reading what Redis returns: flat field lists, and records that others may have overwritten."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 
 from fabric.errors import TamperedError
 from fabric.wire.printable import printable
 
-#: What goes wrong in reading a document of another shape than ours.
-_WRONG = (
+T = TypeVar("T")
+
+#: Errors of reading a record whose shape is not the fabric's.
+_READ_ERRORS = (
     msgspec.MsgspecError,
     LookupError,
     TypeError,
@@ -21,15 +24,29 @@ _WRONG = (
     RecursionError,
 )
 
-#: Characters of what went wrong that are told.
-_TOLD_CHARS_MAX = 300
+#: Characters of the reason that an error message repeats.
+_REASON_CHARS_MAX = 300
+
+
+def fields_of(flat: Sequence[T]) -> dict[T, T]:
+    """Return a flat list of names and values as a dictionary; of a name given twice, the last."""
+    return dict(zip(flat[::2], flat[1::2], strict=False))
+
+
+def text_fields_of(flat: Sequence[bytes]) -> dict[str, str]:
+    """Return a flat list of names and values as text; bytes that are not UTF-8 are replaced."""
+    text = [one.decode("utf-8", "replace") for one in flat]
+    return fields_of(text)
 
 
 @contextmanager
 def checked_reading(key: str, kind: str) -> Iterator[None]:
-    """Read what a key of a kind (`hash`) holds. Raises TamperedError when it is none of ours."""
+    """Read what a key of a kind (`hash`) holds, inside this context.
+
+    Raises TamperedError, naming the key, if the fabric did not write it.
+    """
     try:
         yield
-    except _WRONG as error:
-        found = f"{kind} with a foreign field ({printable(str(error)[:_TOLD_CHARS_MAX])})"
+    except _READ_ERRORS as error:
+        found = f"{kind} with a foreign field ({printable(str(error)[:_REASON_CHARS_MAX])})"
         raise TamperedError(key, found, kind) from None

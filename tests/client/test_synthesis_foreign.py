@@ -7,9 +7,7 @@ import pytest
 
 from fabric.errors import TamperedError
 from fabric.store.keyspace import Keyspace
-from fabric.view.amendment import amendments
-from fabric.view.outline import outline
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis, changes, report
 from tests.support.stored_synthesis import KEYS, put, session, store_of, worked
 
 GROWING = [{"op": "copy", "from": "", "path": f"/findings/{n}"} for n in range(40)]
@@ -30,7 +28,7 @@ async def test_a_field_that_cannot_be_shown_is_named(field: bytes, value: bytes)
     put(server, folding, states[-1], len(folding.revisions))
     server.hash(KEYS.synthesis)[field] = value
     with pytest.raises(TamperedError, match=re.escape(KEYS.synthesis)):
-        outline(await session(store_of(server)).synthesis(), "demo")
+        report(await session(store_of(server)).synthesis(), "demo")
 
 
 @pytest.mark.parametrize(
@@ -65,11 +63,11 @@ def test_a_state_that_moves_a_terminal_is_not_shown() -> None:
     part = {"state": "a\x9b2Jb", "said": {}}
     patch = [{"op": "add", "path": "/findings/x", "value": part}]
     with pytest.raises(TamperedError, match="of-the-test"):
-        list(amendments(2, patch, is_final=False, key="of-the-test"))
+        list(changes(2, patch, is_final=False, key="of-the-test"))
 
 
 def test_a_document_of_another_shape_is_named() -> None:
     revisions: list[object] = ["x", []]
     for revision in revisions:
         with pytest.raises(TamperedError, match="of-the-test"):
-            outline(Synthesis({"revision": revision}, "of-the-test"), "demo")
+            report(Synthesis({"revision": revision}, "of-the-test"), "demo")

@@ -13,9 +13,8 @@ from fabric.core.step import step
 from fabric.store.keys import Namespace
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
-from fabric.view.grouping import merge
-from fabric.view.row import Row
-from fabric.view.timeline import Timeline, clock
+from fabric.view.text import clock
+from fabric.view.timeline import Row, Timeline, merge
 from fabric.wire import record
 from tests.core import scenario
 from tests.support import example_session

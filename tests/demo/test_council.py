@@ -14,7 +14,7 @@ from fabric.demo.finding import Finding, Severity
 from fabric.demo.fleet import CHECKPOINTS, REVIEWERS
 from fabric.demo.opinion import KEY, PART
 from fabric.store.port import BEGINNING
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis
 from tests.support.daemon import StartDaemon, daemon
 from tests.support.servers import RunningServer
 

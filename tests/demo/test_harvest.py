@@ -9,7 +9,7 @@ from fabric.demo.harvest import Dispute, Harvest, harvest
 from fabric.demo.opinion import KEY, Opinion
 from fabric.demo.opinion import to_partial as said
 from fabric.demo.recommend import draft
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis
 from tests.support.folding import Folding
 
 

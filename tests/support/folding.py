@@ -19,7 +19,7 @@ from fabric.core.synthesis.state import AGENTS, SECTIONS, Sweep, Synthesis, enco
 from fabric.store import synthesis as stored
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch
-from fabric.wire.patch import patch
+from fabric.wire.document import patch
 from fabric.wire.result import decode
 
 #: A part of which nobody has spoken, and to which nothing leads.

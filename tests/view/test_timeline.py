@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
-from fabric.view.row import CELL_CHARS_MAX, Row
-from fabric.view.timeline import Timeline, clock
-from fabric.view.wording import shorthand
+from fabric.view.text import CELL_CHARS_MAX, clock
+from fabric.view.timeline import Row, Timeline, shorthand
 from tests.support.example_session import directive, entry, signal
 
 

@@ -17,7 +17,7 @@ import msgspec
 from fabric.core.decision import EVERYONE, Kind
 from fabric.core.directive import DIRECTIVES
 from fabric.store.port import Entry
-from fabric.view.row import cell
+from fabric.view.text import cell
 from fabric.view.timeline import Timeline, read_ms
 from fabric.wire.record import TIMER_TYPE
 

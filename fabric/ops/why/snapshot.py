@@ -16,8 +16,7 @@ from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.ops.why.log_index import GRANT, Fact, LogIndex
 from fabric.store.value import parse_id
-from fabric.view.row import listed
-from fabric.view.timeline import clock
+from fabric.view.text import clock, joined
 
 #: Causes listed below one cause; how many more there are is said after them.
 WIDTH_MAX = 5
@@ -152,7 +151,7 @@ def names(several: Sequence[str]) -> str:
     """Return names as part of a sentence, the first of them when there are many."""
     shown = [line(name) for name in several[:WIDTH_MAX]]
     more = len(several) - len(shown)
-    return f"{listed(shown)} and {more} more" if more > 0 else listed(shown)
+    return f"{joined(shown)} and {more} more" if more > 0 else joined(shown)
 
 
 def waits(several: Sequence[str]) -> str:

@@ -15,9 +15,8 @@ from fabric.ops.replay import rebuild
 from fabric.ops.why.explanation import why
 from fabric.ops.why.log_index import LogIndex
 from fabric.testing.store import MemoryStore
-from fabric.view.grouping import Grouping
-from fabric.view.row import CELL_CHARS_MAX
-from fabric.view.timeline import Timeline
+from fabric.view.text import CELL_CHARS_MAX
+from fabric.view.timeline import RowMerger, Timeline
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.targets import ingress, worker
 from tests.fuzz.targets.worker import KEYS
@@ -91,9 +90,9 @@ def run(data: bytes) -> None:
 
 
 def _show(log: list[tuple[bytes, list[bytes]]]) -> None:
-    timeline, grouping = Timeline(), Grouping()
+    timeline, merger = Timeline(), RowMerger()
     rows = [row for entry in log if (row := timeline.row(*entry)) is not None]
-    for row in [*rows, *grouping.feed(rows), *grouping.flush()]:
+    for row in [*rows, *merger.feed(rows), *merger.flush()]:
         line = _words(row, 0)
         assert line.isprintable(), line
         assert len(line) < 5 * CELL_CHARS_MAX

@@ -11,9 +11,7 @@ import msgspec
 from fabric.core.rules import Merge, RestartPolicy
 from fabric.core.synthesis.reducer import NUMBERS
 from fabric.errors import SignalError
-from fabric.view.amendment import amendments
-from fabric.view.outline import outline
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis, changes, report
 from fabric.wire.result import decode, session_of
 from tests.fuzz.frame import entries, packed
 from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
@@ -93,8 +91,8 @@ def _look_at(folding: Folding) -> None:
     document = folding.document()
     assert folding.patched() == document
     synthesis = Synthesis(document)
-    lines = outline(synthesis, "demo")
+    lines = report(synthesis, "demo")
     for number, patch in enumerate(folding.revisions, 1):
-        lines += amendments(number, msgspec.json.decode(patch), is_final=False)
+        lines += changes(number, msgspec.json.decode(patch), is_final=False)
     for line in lines:
         assert line.isprintable(), line

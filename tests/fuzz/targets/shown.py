@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from fabric.cli.output import plain, table
 from fabric.core.record import TaskRecord
 from fabric.ops.why.snapshot import line
 from fabric.view import markdown
-from fabric.view.row import cell, listed
+from fabric.view.text import cell, joined, plain, table
 from fabric.view.todo import todo
 from fabric.wire import signal_error
 from fabric.wire.printable import printable, shortened
@@ -57,7 +56,7 @@ def _look(text: str) -> None:
         *markdown.table(["a"], [[markdown.code(text)], [markdown.text(text)]]),
         *table(["a", "b"], [[text, "x"]]),
         shortened(printable(text), 20),
-        listed([cell(text)] * 3),
+        joined([cell(text)] * 3),
     ]
     for one in lines:
         assert one.isprintable(), one

@@ -9,9 +9,7 @@ from fabric.client.synthesis import read, read_at
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.synthesis import DECODERS
 from fabric.testing.store import MemoryStore
-from fabric.view.amendment import amendments
-from fabric.view.outline import outline
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis, changes, report
 from tests.fuzz.frame import entries, flattened, hashed, packed
 from tests.fuzz.word import FRAME, NASTY
 from tests.support.folding import KEYS, Folding, entry
@@ -68,12 +66,12 @@ def run(data: bytes) -> None:
             assert len(str(error)) < 100_000
     try:
         for revision in collected(revisions(store, KEYS)):
-            for line in amendments(revision.number, revision.patch, is_final=revision.is_final):
+            for line in changes(revision.number, revision.patch, is_final=revision.is_final):
                 assert line.isprintable(), line
     except (TamperedError, NotFoundError) as error:
         assert len(str(error)) < 100_000
 
 
 def _show(synthesis: Synthesis) -> None:
-    for line in outline(synthesis, "demo"):
+    for line in report(synthesis, "demo"):
         assert line.isprintable(), line

@@ -12,7 +12,7 @@ from fabric.core.rules import Rules
 from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.testing.store import MemoryStore
-from fabric.view.outline import outline
+from fabric.view.synthesis import report
 from tests.fuzz.frame import entries, hashed, packed
 from tests.fuzz.targets import result, synthesis
 from tests.fuzz.word import FRAME, NASTY
@@ -55,7 +55,7 @@ def run(data: bytes) -> None:
     if not work.is_spoilt and work.store.data.kind(KEYS.revisions):
         found = done(read(work.store, KEYS))
         assert done(read_at(work.store, KEYS, found.revision)).document == found.document
-        assert outline(found, "demo")
+        assert report(found, "demo")
 
 
 class _Work:

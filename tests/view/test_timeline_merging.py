@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.view.grouping import MERGE_MS, Grouping, merge
-from fabric.view.row import CELL_CHARS_MAX, Row
-from fabric.view.timeline import Timeline, clock
+from fabric.view.text import CELL_CHARS_MAX, clock
+from fabric.view.timeline import MERGE_MS, Row, RowMerger, Timeline, merge
 from tests.support import example_session
 
 
@@ -105,15 +104,15 @@ def test_a_long_action_leaves_room_for_the_number_of_others() -> None:
 
 
 def test_a_row_is_held_back_until_the_next_or_a_flush() -> None:
-    grouping = Grouping()
-    assert grouping.feed([row("STARTED", "A")]) == []
-    assert grouping.feed([row("STARTED", "B")]) == []
-    (found,) = grouping.feed([row("COMPLETED", "A")])
+    merger = RowMerger()
+    assert merger.feed([row("STARTED", "A")]) == []
+    assert merger.feed([row("STARTED", "B")]) == []
+    (found,) = merger.feed([row("COMPLETED", "A")])
     assert (found.signal, found.stream) == ("STARTED", "A, B")
-    assert shown(grouping.flush()) == [("COMPLETED", "A", "A acts")]
-    assert grouping.flush() == []
-    assert grouping.feed([row("COMPLETED", "B")]) == []
-    assert shown(grouping.flush()) == [("COMPLETED", "B", "B acts")]
+    assert shown(merger.flush()) == [("COMPLETED", "A", "A acts")]
+    assert merger.flush() == []
+    assert merger.feed([row("COMPLETED", "B")]) == []
+    assert shown(merger.flush()) == [("COMPLETED", "B", "B acts")]
 
 
 ROWS = st.lists(
@@ -129,10 +128,10 @@ ROWS = st.lists(
 
 @given(ROWS, st.integers(1, 5))
 def test_where_pages_end_is_not_seen(rows: list[Row], size: int) -> None:
-    grouping = Grouping()
+    merger = RowMerger()
     found = [
         done
         for start in range(0, len(rows), size)
-        for done in grouping.feed(rows[start : start + size])
+        for done in merger.feed(rows[start : start + size])
     ]
-    assert [*found, *grouping.flush()] == merge(rows)
+    assert [*found, *merger.flush()] == merge(rows)

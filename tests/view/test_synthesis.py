@@ -8,9 +8,7 @@ import pytest
 
 from fabric.core.rules import Merge
 from fabric.core.synthesis.part import Standing
-from fabric.view.amendment import amendments
-from fabric.view.outline import outline
-from fabric.wire.document import Synthesis
+from fabric.view.synthesis import Synthesis, changes, report
 from tests.support.folding import Folding, entry
 
 
@@ -84,7 +82,7 @@ def test_a_contradiction_comes_first_with_both_sides_and_how_to_decide_it() -> N
     )
     shown = synthesis(folding)
     assert shown.contradictions["findings:port"].options == ["A", "B C"]
-    lines = outline(shown, "my demo")
+    lines = report(shown, "my demo")
     assert lines[:9] == [
         "# Synthesis of my demo",
         "",
@@ -110,7 +108,7 @@ def test_what_no_longer_holds_is_marked() -> None:
         ("B", finding("gone", 3)),
         ("B", {"findings": [{"key": "gone", "withdrawn": True}]}),
     )
-    text = "\n".join(outline(synthesis(folding), "demo"))
+    text = "\n".join(report(synthesis(folding), "demo"))
     assert "- ~~`old`~~ superseded by `new` of A · 1970-01-01T00:00:01Z" in text
     assert "  - superseded: `1` of A · 1970-01-01T00:00:01Z" in text
     assert "- ~~`gone`~~ withdrawn" in text
@@ -127,7 +125,7 @@ def test_a_decision_is_told_with_what_it_rejected() -> None:
     folding.take([entry("ann", 3, kind="DECIDED", payload=settled)])
     shown = synthesis(folding)
     assert (shown.findings["port"].value, shown.contradictions) == (2, {})
-    text = "\n".join(outline(shown, "demo"))
+    text = "\n".join(report(shown, "demo"))
     assert "- `port`: `2` · B · " in text
     assert "  - decided for B by ann · 1970-01-01T00:00:03Z" in text
     assert "  - rejected: `1` of A" in text
@@ -136,7 +134,7 @@ def test_a_decision_is_told_with_what_it_rejected() -> None:
 def test_the_document_is_an_outline_and_the_agents_come_last() -> None:
     folding = told(("A", {"m": {"x": 1, "l": ["p", {"q": 2}]}, "": "e"}))
     folding.take([entry("A", 9, kind="FAILED", payload={"error": "no *disk*"})])
-    lines = outline(synthesis(folding), "demo")
+    lines = report(synthesis(folding), "demo")
     start = lines.index("## Document")
     assert lines[start + 2 : lines.index("## Agents") - 1] == [
         '- `""`:', '  - `A`: `"e"`', "- `m`:", "  - `l`:", '    - `"p"`', "    -",
@@ -149,7 +147,7 @@ def test_what_a_refiner_made_is_in_a_block_that_it_cannot_leave() -> None:
     folding = told(("A", {"x": 1}))
     given = {"refiner": "short", "value": "# One\n```\n## Two", "revision": 1}
     folding.take([entry("short", 2, kind="REFINED", payload=given)])
-    lines = outline(synthesis(folding), "demo")
+    lines = report(synthesis(folding), "demo")
     start = lines.index("## Refined: short")
     assert lines[start + 2 : start + 9] == [
         "Made of revision 1 · 1970-01-01T00:00:02Z", "", "````", "# One", "```", "## Two", "````",
@@ -157,7 +155,7 @@ def test_what_a_refiner_made_is_in_a_block_that_it_cannot_leave() -> None:
 
 
 def test_no_revision_is_said_in_a_sentence() -> None:
-    assert outline(Synthesis({}), "demo")[-1].startswith("There is no revision yet")
+    assert report(Synthesis({}), "demo")[-1].startswith("There is no revision yet")
 
 
 #: Texts that would be more than text, if anything let them.
@@ -178,9 +176,9 @@ def test_what_agents_write_is_never_markup(text: str) -> None:
             [entry(agent, log, {"findings": [found], f"{text}n": {text: [text, {text: text}]}})]
         )
     folding.take([entry("A", 3, kind="FAILED", payload={"error": text})])
-    lines = outline(synthesis(folding), "demo")
+    lines = report(synthesis(folding), "demo")
     for number, patch in enumerate(folding.revisions, 1):
-        lines += amendments(number, msgspec.json.decode(patch), is_final=False)
+        lines += changes(number, msgspec.json.decode(patch), is_final=False)
     assert all(line.isprintable() for line in lines)
     headings = [line for line in lines if line.startswith("#")]
     assert [line for line in headings if not line.startswith("### ")] == [
@@ -204,7 +202,7 @@ def test_each_change_is_one_line() -> None:
     shown = [
         line
         for number, patch in enumerate(folding.revisions, 1)
-        for line in amendments(number, msgspec.json.decode(patch), is_final=number == 4)
+        for line in changes(number, msgspec.json.decode(patch), is_final=number == 4)
     ]
     assert shown == [
         "- 1 · document `/n`: `1`, reduced · A",
@@ -221,3 +219,53 @@ def test_each_change_is_one_line() -> None:
         "- 4 · B is completed",
         "- 4 · **final**",
     ]
+
+
+def test_a_printed_synthesis_is_a_summary() -> None:
+    folding = told(
+        ("A", finding("port", 5432)),
+        ("B", finding("port", 5433)),
+        ("A", finding("name", "x\x1b[31m")),
+        ("B", finding("gone", 1)),
+        ("B", {"findings": [{"key": "gone", "withdrawn": True}]}),
+    )
+    assert str(synthesis(folding)).splitlines() == [
+        "Synthesis of demo. Revision 5, not final yet: 2 of 2 agents reported, 0 ended, 0 %, "
+        "2 findings, 1 contradiction open.",
+        "  contradiction over findings:port: 5432 (A) or 5433 (B)",
+        '  name: "x\\u001b[31m" (A)',
+    ]
+    assert repr(synthesis(folding)) == "<Synthesis of 'demo': revision 5, not final>"
+
+
+def test_a_long_summary_says_how_much_more_there_is() -> None:
+    partial = {"findings": [{"key": f"k{number:02}", "value": number} for number in range(25)]}
+    lines = str(synthesis(told(("A", partial)))).splitlines()
+    assert len(lines) == 22
+    assert lines[-1] == "  and 5 more"
+
+
+def test_a_notebook_shows_the_report() -> None:
+    shown = synthesis(told(("A", finding("port", 1))))
+    assert shown._repr_markdown_() == "\n".join(report(shown, "demo"))
+
+
+def test_no_revision_can_be_printed() -> None:
+    assert str(Synthesis({})).startswith("There is no revision yet")
+    assert repr(Synthesis({})) == "<Synthesis of '': revision 0, not final>"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"revision": "x"},
+        {"revision": 1, "complete": 3},
+        {"revision": 1, "findings": {"k": {}}},
+        {"revision": 1, "contradictions": {"findings:k": {"values": [[]]}}},
+    ],
+)
+def test_a_tampered_document_is_named_and_never_breaks_print(document: dict[str, Any]) -> None:
+    shown = Synthesis(document, "fabric:demo:synthesis")
+    assert "fabric:demo:synthesis" in str(shown)
+    assert repr(shown)
+    assert "fabric:demo:synthesis" in shown._repr_markdown_()

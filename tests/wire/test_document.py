@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fabric.core.synthesis.publish import Operation
 from fabric.core.synthesis.state import SECTIONS
-from fabric.wire.patch import patch
+from fabric.wire.document import patch
 from tests.support.effort import examples
 
 names = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("~/01-\0"), max_size=6)
