@@ -10,13 +10,13 @@ import signal
 import socket
 import sys
 
-from fabric import doctor as inspect
+from fabric import doctor
 from fabric.backoff import Outage
 from fabric.config import rulebook
 from fabric.config.settings import Settings
 from fabric.core.rules import Rules
-from fabric.devserver import server_url
-from fabric.errors import ConfigError, UnavailableError, UnreachableError
+from fabric.devserver import require_server_url
+from fabric.errors import UnavailableError, UnreachableError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from workers import extension, orchestrator, synthesizer
@@ -54,11 +54,7 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
 
 
 async def _serve(worker: str, settings: Settings, name: str | None, handler: MakeHandler) -> int:
-    url = server_url(settings)
-    if url is None:
-        raise ConfigError(
-            "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
-        )
+    url = require_server_url(settings)
     replica = name or f"{socket.gethostname()}-{os.getpid()}"
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
     stop = asyncio.Event()
@@ -94,7 +90,7 @@ async def _work(
     outage = Outage(f"{worker} {replica}")
     while not stop.is_set():
         try:
-            await inspect.admit(store)
+            await doctor.admit(store)
         except (UnreachableError, UnavailableError) as error:
             await outage.failed(error, stop)
             continue

@@ -104,14 +104,9 @@ def url_of(target: Target) -> str:
     if target.redis_url is not None:
         return target.redis_url.get_secret_value()
 
-    from fabric.devserver import server_url
+    from fabric.devserver import require_server_url
 
-    url = server_url(target)
-    if url is None:
-        raise ConfigError(
-            "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
-        )
-    return url
+    return require_server_url(target)
 
 
 def open_store(target: Target, name: str = "fabric-cli") -> RedisStore:

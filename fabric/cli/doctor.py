@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 import msgspec
 
-from fabric import doctor as inspect
+from fabric import doctor
 from fabric.cli.connect import Target, open_store, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json
 from fabric.devserver import server_url
-from fabric.doctor.diagnosis import Finding, Level
+from fabric.doctor import Finding, Level
+from fabric.store.address import redacted
 from fabric.view.text import plain
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
@@ -41,14 +42,14 @@ def command(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> 
     ctx.exit(report.exit_code)
 
 
-async def _examine(target: Target, *, reseed: bool) -> inspect.Report:
+async def _examine(target: Target, *, reseed: bool) -> doctor.Report:
     url = server_url(target)
     if url is None:
-        return await inspect.examine(None, "", target.partitions)
+        return await doctor.examine(None, "", target.partitions)
     store = open_store(target, "fabric-doctor")
     try:
-        where = inspect.public(url)
-        return await inspect.examine(store, where, target.partitions, reseed=reseed)
+        where = redacted(url)
+        return await doctor.examine(store, where, target.partitions, reseed=reseed)
     finally:
         await store.close()
 

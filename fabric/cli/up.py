@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import click
 
-from fabric import devserver
-from fabric import doctor as inspect
+from fabric import devserver, doctor
 from fabric.cli.connect import Secret, Target, open_store, url_of
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line
 from fabric.config import rulebook
 from fabric.config.defaults import NAMESPACE
 from fabric.devserver import PrivateServer
+from fabric.store.address import redacted
 from workers.supervisor import Supervisor
 
 #: Orchestrators of one machine. Each serves whole partitions; those beyond their number stand by.
@@ -69,7 +69,7 @@ async def _run(
     stop = asyncio.Event()
     store = open_store(target, "fabric-up")
     try:
-        version = await inspect.admit(store)
+        version = await doctor.admit(store)
     finally:
         await store.close()
     supervisor = Supervisor(
@@ -103,7 +103,7 @@ def _document(
     target: Target, version: str, private: PrivateServer | None, pids: dict[str, int]
 ) -> dict[str, object]:
     return {
-        "url": inspect.public(url_of(target)),
+        "url": redacted(url_of(target)),
         "server": version,
         "private": private is not None,
         "server_pid": private.pid if private else None,
@@ -120,7 +120,7 @@ def _announce(
     private: PrivateServer | None,
     pids: dict[str, int],
 ) -> None:
-    click.echo(inspect.public(url_of(target)))
+    click.echo(redacted(url_of(target)))
     if private is not None:
         _say(f"{version}, private to {private.root} (pid {private.pid})")
     else:

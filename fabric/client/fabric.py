@@ -12,7 +12,7 @@ from fabric.client.session import Session
 from fabric.client.submit import prepare, submit
 from fabric.config import settings as configuration
 from fabric.config.settings import Settings
-from fabric.devserver import server_url
+from fabric.devserver import require_server_url
 from fabric.errors import ConfigError, NotAllowedError
 from fabric.store.keys import SessionKeys, partition_of
 from fabric.store.port import ClientStore
@@ -37,11 +37,7 @@ class Fabric:
         not running.
         """
         settings = configuration.load(redis_url=redis_url, **flags)
-        url = server_url(settings)
-        if url is None:
-            raise ConfigError(
-                "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
-            )
+        url = require_server_url(settings)
         store = RedisStore(
             url, settings.namespace, name="fabric-client", wait_replicas=settings.wait_replicas
         )

@@ -32,7 +32,7 @@ from fabric.devserver import lock, server
 from fabric.devserver.lock import UserLock
 from fabric.devserver.project import Project, project_root
 from fabric.devserver.server import Connection, PrivateServer
-from fabric.errors import NotAllowedError, ServerError
+from fabric.errors import ConfigError, NotAllowedError, ServerError
 
 __all__ = [
     "PrivateServer",
@@ -42,6 +42,7 @@ __all__ = [
     "binary",
     "find",
     "project_root",
+    "require_server_url",
     "server_url",
     "stop",
     "users",
@@ -83,6 +84,16 @@ def server_url(settings: _Settings) -> str | None:
         return settings.redis_url.get_secret_value()
     found = find()
     return found.url if found is not None else None
+
+
+def require_server_url(settings: _Settings) -> str:
+    """Return the same URL. Raises ConfigError when there is none."""
+    url = server_url(settings)
+    if url is None:
+        raise ConfigError(
+            "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
+        )
+    return url
 
 
 def binary() -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""How a namespace's partitions stand: who holds them, what waits, what has lost its epoch."""
+"""Checks of the partitions: who holds their leases, what waits, which have lost their epoch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Final
 
-from fabric.doctor.diagnosis import Finding, Level
-from fabric.doctor.shape import is_epoch
+from fabric.doctor.content import is_epoch
+from fabric.doctor.server import Finding, Level
 from fabric.errors import TamperedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import BEGINNING
@@ -26,14 +26,14 @@ _GROUPS: Final = {
 
 
 class _State(Enum):
-    HELD = "somebody works on it"
-    FREE = "nobody does, and nothing waits"
-    WAITING = "nobody does, and something waits"
-    UNSEEDED = "its epoch is gone"
+    HELD = "a worker holds it"
+    FREE = "no worker holds it, and nothing waits"
+    WAITING = "no worker holds it, and something waits"
+    UNSEEDED = "its epoch is lost"
 
 
 async def leases(store: RedisStore, partitions: int) -> list[Finding]:
-    """Say who holds the partitions, which of them wait for somebody, and which cannot be held."""
+    """Say which partitions are held, which wait for a worker, and which cannot be held."""
     findings = []
     for group, (work, starting) in _GROUPS.items():
         holders: Counter[str] = Counter()
@@ -50,9 +50,10 @@ async def leases(store: RedisStore, partitions: int) -> list[Finding]:
                 entries += count
         if unseeded:
             found = (
-                f"partition {_listed(unseeded)}: the lease has lost its epoch, so nobody takes it"
+                f"partition {_listed(unseeded)}: the lease has lost its epoch, so no worker takes "
+                "it"
             )
-            advice = "`fabric doctor --reseed` starts it above any epoch handed out before"
+            advice = "`fabric doctor --reseed` sets one above any epoch handed out before"
             findings.append(Finding(group, Level.FAIL, found, advice))
         alive = await _alive(store, group)
         if waiting:
@@ -60,7 +61,7 @@ async def leases(store: RedisStore, partitions: int) -> list[Finding]:
             advice = f"start one with {starting}"
             if alive:
                 found += f"; {alive} {group} are alive"
-                advice = "they may be about to take it: look again; if it stays so, see their logs"
+                advice = "they may be about to take it: run this again, then see their logs"
             findings.append(Finding(group, Level.WARN, found, advice))
         elif not unseeded:
             found = f"none holds a partition, {alive} alive, and nothing waits"
@@ -71,7 +72,7 @@ async def leases(store: RedisStore, partitions: int) -> list[Finding]:
 
 
 async def reseed(store: RedisStore, partitions: int) -> list[Finding]:
-    """Give every partition whose epoch is gone a new one, above any handed out before."""
+    """Give every partition that lost its epoch a new one, above any handed out before."""
     findings = []
     for group in _GROUPS:
         async for partition, state, _, _ in _states(store, group, partitions):
@@ -88,25 +89,25 @@ async def reseed(store: RedisStore, partitions: int) -> list[Finding]:
 
 
 async def dead_letters(store: RedisStore, partitions: int) -> Finding:
-    """Count the refused signals that nobody has looked after."""
+    """Count the refused signals that are still kept."""
     count = 0
     for number in range(partitions):
         try:
             count += await store.length(store.namespace.partition(number).dead)
         except TamperedError:
-            continue  # told of by the check of the keys
+            continue  # the check of the keys reports it
     if not count:
         return Finding("dead letters", Level.OK, "none")
     return Finding(
         "dead letters", Level.WARN, f"{count} signals were refused and are kept",
-        "`fabric dead` shows them with the reasons, and sends them again when told to",
+        "`fabric dead` shows them with the reasons, and can send them again",
     )  # fmt: skip
 
 
 async def _states(
     store: RedisStore, group: str, partitions: int
 ) -> AsyncIterator[tuple[int, _State, str, int]]:
-    """Yield each partition's number, its state, who holds it, and how many entries may wait."""
+    """Yield each partition's number, its state, its holder, and how many entries may wait."""
     try:
         (meta,) = await store.hashes([store.namespace.meta])
     except TamperedError:
@@ -114,7 +115,7 @@ async def _states(
     for number in range(partitions):
         names = store.namespace.partition(number)
         try:
-            # The time first: a lease that is renewed in between is not taken for expired.
+            # The time first: so a lease that is renewed in between does not look expired.
             seconds, micros = await store.call("TIME", at=names.lease(group))
             owner, epoch, expires, committed = await store.fields(
                 names.lease(group), ("owner", "epoch", "expires", "committed")
@@ -132,21 +133,21 @@ async def _states(
             count = await _waiting(store, names.source(group), committed or BEGINNING)
             yield number, _State.WAITING if count else _State.FREE, "", count
         except TamperedError:
-            continue  # told of by the check of the keys
+            continue  # the check of the keys reports it
 
 
 async def _alive(store: RedisStore, group: str) -> int:
-    """Return how many workers of a group have said lately that they live."""
+    """Return how many workers of a group have sent a recent heartbeat."""
     key = store.namespace.replicas(group)
     seconds, _ = await store.call("TIME", at=key)
     try:
         return int(await store.call("ZCOUNT", key, int(seconds) * 1000, "+inf", at=key))
     except TamperedError:
-        return 0  # told of by the check of the keys
+        return 0  # the check of the keys reports it
 
 
 async def _waiting(store: RedisStore, source: str, committed: bytes) -> int:
-    """Return how many entries may wait: those that are committed are trimmed from time to time."""
+    """Return how many entries may wait; committed ones are trimmed only from time to time."""
     if not await store.entries(source, b"(" + committed, b"+", 1):
         return 0
     return await store.length(source)

@@ -186,3 +186,14 @@ def _hosts(listed: str, port: int) -> tuple[Host, ...]:
 def _written(host: Host) -> str:
     name, port = host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def redacted(url: str) -> str:
+    """Return a server's URL in a form that may be shown: without user, password and options."""
+    scheme, _, rest = url.partition("://")
+    if not rest.startswith("/"):
+        # The last @ ends the password, which may contain others that were not escaped.
+        rest = rest.rpartition("@")[2]
+    place, _, query = rest.partition("?")
+    kept = [option for option in query.split("&") if option.startswith("db=")]
+    return f"{scheme}://{place}" + (f"?{kept[0]}" if kept else "")

@@ -4,12 +4,10 @@ import asyncio
 
 import redis
 
-from fabric import Fabric
-from fabric import doctor as inspect
+from fabric import Fabric, doctor
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
-from fabric.doctor import Report
-from fabric.doctor.diagnosis import Finding, Level
+from fabric.doctor import Finding, Level, Report
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from tests.support.in_process import serving, settings
@@ -96,7 +94,7 @@ def examine(server: RunningServer, *, url: str | None = None, reseed: bool = Fal
     async def look() -> Report:
         store = RedisStore(url or server.url)
         try:
-            return await inspect.examine(store, "there", 1, reseed=reseed)
+            return await doctor.examine(store, "there", 1, reseed=reseed)
         finally:
             await store.close()
 

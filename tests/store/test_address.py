@@ -3,9 +3,8 @@
 import pytest
 from redis.asyncio.connection import SSLConnection
 
-from fabric.doctor import public
 from fabric.errors import ConfigError
-from fabric.store.address import Kind, read
+from fabric.store.address import Kind, read, redacted
 
 
 def test_sentinels() -> None:
@@ -86,4 +85,4 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
 
 def test_a_url_as_it_may_be_shown() -> None:
     url = "redis+sentinel://me:p@w@one:1,two:2/service/3?sentinel_password=x"
-    assert public(url) == "redis+sentinel://one:1,two:2/service/3"
+    assert redacted(url) == "redis+sentinel://one:1,two:2/service/3"

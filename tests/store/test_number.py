@@ -3,7 +3,7 @@
 import pytest
 
 from fabric.config.defaults import PARTITIONS_MAX
-from fabric.doctor.shape import NAMESPACE_KINDS, SESSION_KINDS
+from fabric.doctor.content import NAMESPACE_KINDS, SESSION_KINDS
 from fabric.errors import TamperedError
 from fabric.store.keys import Namespace
 from fabric.store.value import NUMBER_LIMIT, whole_number
@@ -33,15 +33,15 @@ async def test_more_partitions_than_anybody_could_look_at(value: bytes) -> None:
     store.data.hash(meta)[b"partitions"] = value
     with pytest.raises(TamperedError, match=meta):
         await store.partitions(1)
-    judge = NAMESPACE_KINDS[Namespace("").meta].judge
-    assert judge is not None
+    check = NAMESPACE_KINDS[Namespace("").meta].check
+    assert check is not None
     with pytest.raises(ValueError, match="partitions"):
-        judge(b"partitions", value)
+        check(b"partitions", value)
 
 
 @pytest.mark.parametrize("value", [b"9" * 5_000, b"%d" % NUMBER_LIMIT])
 def test_the_doctor_sees_a_number_that_the_workers_refuse(value: bytes) -> None:
-    judge = SESSION_KINDS[":meta"].judge
-    assert judge is not None
+    check = SESSION_KINDS[":meta"].check
+    assert check is not None
     with pytest.raises(ValueError, match="number"):
-        judge(b"log", value)
+        check(b"log", value)

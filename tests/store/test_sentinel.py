@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from fabric import doctor as inspect
-from fabric.doctor.diagnosis import Level
+from fabric import doctor
+from fabric.doctor import Level
 from fabric.errors import (
     ConfigError,
     ServerError,
@@ -15,6 +15,7 @@ from fabric.errors import (
     UnreachableError,
 )
 from fabric.store import scripts
+from fabric.store.address import redacted
 from fabric.store.redis import RedisStore
 from tests.store.backend import commit, hold, note
 from tests.support.node import HOST
@@ -221,7 +222,7 @@ async def test_a_url_that_names_a_sentinel_as_a_server(start: StartSentinels) ->
 async def test_the_doctor_looks_at_the_primary(start: StartSentinels) -> None:
     service = start()
     async with connected(service.url) as store:
-        report = await inspect.examine(store, inspect.public(service.url), None)
+        report = await doctor.examine(store, redacted(service.url), None)
     found = {finding.check: finding for finding in report.findings}
     assert report.exit_code == 0
     assert found["replication"].level is Level.WARN

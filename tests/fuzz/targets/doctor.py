@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fabric.doctor.shape import NAMESPACE_KINDS, PARTITION_KINDS, SESSION_KINDS, known
+from fabric.doctor.content import NAMESPACE_KINDS, PARTITION_KINDS, SESSION_KINDS, known
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace
@@ -19,7 +19,7 @@ WORDS = [
     *(b"epoch", b"seeded:orchestrators:0", b"schema", b"partitions", b"{0}", *NASTY),
 ]
 
-#: What `inspect/tamper.py` takes for a verdict.
+#: What `doctor/content.py` takes for a verdict.
 _VERDICTS = (ValueError, OverflowError, msgspec.MsgspecError, RecursionError)
 
 _HASHES = state.hashes(KEYS)
@@ -49,7 +49,7 @@ def run(data: bytes) -> None:
     stored = [hashed(flat[2:]) for flat in flats[: len(_HASHES)]]
     stored += [{} for _ in _HASHES[len(stored) :]]
     verdicts = [
-        _judged(SESSION_KINDS[key.removeprefix(KEYS.prefix)].judge, fields)
+        _judged(SESSION_KINDS[key.removeprefix(KEYS.prefix)].check, fields)
         for key, fields in zip(_HASHES, stored, strict=True)
     ]
     try:
@@ -60,7 +60,7 @@ def run(data: bytes) -> None:
         found = known(Namespace("x"), flat[0].decode("utf-8", "replace"))
         kinds = [found.kind] if found is not None else NAMESPACE_KINDS.values()
         for kind in kinds:
-            _judged(kind.judge, hashed(flat[2:]))
+            _judged(kind.check, hashed(flat[2:]))
 
 
 def _judged(judge: object, fields: dict[bytes, bytes]) -> bool:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from fabric.doctor import shape
-from fabric.doctor.diagnosis import Level
+from fabric.doctor import Level, content
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition
 from tests.doctor.worked import examine, odd, only, work
 from tests.support.servers import RunningServer
@@ -62,11 +61,11 @@ def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
             elif not name.startswith("_") and name not in NO_KEYS and callable(attribute):
                 found.append(getattr(names, name)("A:b"))
     for key in found:
-        assert shape.known(namespace, key) is not None, f"{key}: needs a row in shape.py"
-    kinds = (shape.NAMESPACE_KINDS, shape.PARTITION_KINDS, shape.SESSION_KINDS)
+        assert content.known(namespace, key) is not None, f"{key}: needs a row in content.py"
+    kinds = (content.NAMESPACE_KINDS, content.PARTITION_KINDS, content.SESSION_KINDS)
     assert len(found) == sum(map(len, kinds))
     # All were written by the session, so that no row goes untested.
-    written = {shape.known(Namespace(), key) for key in worked.cli("KEYS", "fabric:*")}
+    written = {content.known(Namespace(), key) for key in worked.cli("KEYS", "fabric:*")}
     shapes = {one.kind for one in written if one is not None}
     rows = [row for table in kinds for row in table.items()]
     assert {name for name, kind in rows if kind not in shapes} <= SHORT_LIVED
@@ -160,7 +159,7 @@ def test_one_spoilt_key_does_not_hide_or_spoil_the_others(worked: RunningServer)
 def test_a_session_in_a_partition_not_its_own_is_found(worked: RunningServer) -> None:
     worked.cli("HSET", META, "partitions", 2)  # crc32("s") is odd
     found = odd(examine(worked))
-    assert (Level.FAIL, f"{LOG}: in partition 0, its session is at home in 1") in found
+    assert (Level.FAIL, f"{LOG}: in partition 0, but its session belongs in 1") in found
 
 
 def test_odd_keys_are_named_up_to_a_limit(
@@ -172,5 +171,5 @@ def test_odd_keys_are_named_up_to_a_limit(
     report = examine(server)
     assert len(odd(report)) == 20
     assert only(report, "keys").found == "30 looked at, 30 of them odd"
-    monkeypatch.setattr("fabric.doctor.tamper.KEYS_EXAMINED_MAX", 10)
+    monkeypatch.setattr("fabric.doctor.content.KEYS_EXAMINED_MAX", 10)
     assert "10 looked at, 10 of them odd; there are more" in only(examine(server), "keys").found

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from fabric import doctor as inspect
-from fabric.doctor import diagnosis
-from fabric.doctor.diagnosis import Facts, Level
+from fabric import doctor
+from fabric.doctor import server as checks
+from fabric.doctor.server import Facts, Level
 from fabric.errors import NotAllowedError, UnreachableError, UnsupportedServerError
+from fabric.store.address import redacted
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.redis import TAKE_OVERS_MAX, RedisStore
 from tests.doctor.worked import examine, only, work
@@ -151,7 +152,7 @@ def test_a_server_that_evicts_fails(start: Callable[..., RunningServer]) -> None
     async def admit() -> None:
         store = RedisStore(server.url)
         try:
-            await inspect.admit(store)
+            await doctor.admit(store)
         finally:
             await store.close()
 
@@ -214,7 +215,7 @@ def test_a_clock_that_is_wrong_is_told_of(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = time.time
-    monkeypatch.setattr("fabric.doctor.time.time", lambda: right() - 90)
+    monkeypatch.setattr("fabric.doctor.server.time.time", lambda: right() - 90)
     found = only(examine(server), "clock")
     assert found.level is Level.WARN
     assert found.found.startswith("the server's is 90")
@@ -233,7 +234,7 @@ def test_a_clock_that_is_wrong_is_told_of(
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert inspect.public(url) == shown
+    assert redacted(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_persistence_says_what_would_be_lost(
     info: dict[str, str], config: dict[str, str], level: Level, said: str
 ) -> None:
-    found = diagnosis.persistence(Facts(info, config), now_s=100)
+    found = checks.persistence(Facts(info, config), now_s=100)
     assert found.level is level
     assert said in found.found
 
@@ -272,10 +273,10 @@ def test_persistence_says_what_would_be_lost(
     ],
 )
 def test_replication(info: dict[str, str], config: dict[str, str], level: Level) -> None:
-    assert diagnosis.replication(Facts(info, config)).level is level
+    assert checks.replication(Facts(info, config)).level is level
 
 
 def test_memory_that_runs_out_is_told_of() -> None:
     nearly = Facts({"used_memory": "90000000"}, {"maxmemory": "100000000"})
-    assert diagnosis.memory(nearly).level is Level.WARN
-    assert "90 of 100 MB" in diagnosis.memory(nearly).found
+    assert checks.memory(nearly).level is Level.WARN
+    assert "90 of 100 MB" in checks.memory(nearly).found

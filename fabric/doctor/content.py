@@ -1,0 +1,448 @@
+"""Does every key of a namespace hold what the fabric writes there?
+
+The first part says what each key looks like: its type, and its fields or entries. It has a row for
+every key that `fabric/store/keys.py` names (a test compares the two); docs/protocol.md has the
+contract for people. The second part looks at the keys of a server. All of it is bounded:
+`KEYS_EXAMINED_MAX` keys; of streams, which can hold gigabytes, the last id and the newest entries.
+Findings name what is wrong and never show a value, which may be anything.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fabric.config.defaults import PARTITIONS_MAX
+from fabric.core.record import (
+    AgentRecord,
+    BarrierRecord,
+    BarrierState,
+    ClaimRecord,
+    DependencyRecord,
+    EscalationRecord,
+    TaskRecord,
+)
+from fabric.core.synthesis.publish import COMPLETE, REVISION
+from fabric.core.synthesis.state import Complete
+from fabric.doctor.server import Finding, Level
+from fabric.errors import FabricError, TamperedError, UnreachableError
+from fabric.store.keys import (
+    ORCHESTRATORS,
+    SYNTHESIZERS,
+    Namespace,
+    Partition,
+    SessionKeys,
+    partition_of,
+)
+from fabric.store.redis import SCHEMA, RedisStore
+from fabric.store.state import check_numbers
+from fabric.store.synthesis import DECODERS
+from fabric.store.value import parse_id, whole_number
+
+#: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
+EPOCH_DIGITS_MAX: Final = 15
+
+#: Keys to look at, with some three requests each: a few seconds on one's own machine. A session of
+#: 5,000 agents has as many inboxes.
+KEYS_EXAMINED_MAX: Final = 10_000
+
+#: Keys that one SCAN looks at, and scans in all: a server shared with others may hold millions.
+SCAN_COUNT: Final = 1_000
+SCANS_MAX: Final = 1_000
+
+#: Fields of one hash, or members of one sorted set, to look at: the most that a session may have.
+#: And how many of them at a time.
+FIELDS_EXAMINED_MAX: Final = 50_000
+FIELDS_COUNT: Final = 500
+
+#: Entries of one stream to look at, from the newest on: each may have a megabyte.
+ENTRIES_EXAMINED: Final = 10
+
+#: Odd keys that are named; more are counted.
+ODD_NAMED_MAX: Final = 20
+
+#: Characters shown of a name that is not ours.
+SHOWN_CHARS_MAX: Final = 120
+
+#: Raises ValueError or a msgspec error on a field and its value that the fabric does not write.
+Check = Callable[[bytes, bytes], object]
+
+
+class Kind(NamedTuple):
+    """What the fabric keeps under one name."""
+
+    type: str
+    #: Check of each field of a hash, or of each member and score of a sorted set.
+    check: Check | None = None
+    #: Fields that every entry of a stream has.
+    fields: frozenset[bytes] = frozenset()
+    #: The ids are log ids: they count the session's signals.
+    counted: bool = False
+
+
+def is_epoch(value: bytes | None) -> bool:
+    """Whether the next holder of a lease can count on from this epoch."""
+    return value is not None and value.isdigit() and len(value) <= EPOCH_DIGITS_MAX
+
+
+def _number(_: bytes, value: bytes) -> None:
+    if whole_number(value) is None:
+        raise ValueError("not a whole number, or too large")
+
+
+def _record(kind: type[msgspec.Struct]) -> Check:
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda _, value: check_numbers(decode(value), value)
+
+
+def _counter(field: bytes, value: bytes) -> None:
+    if field != b"rules":
+        _number(field, value)
+    elif not re.fullmatch(rb"[0-9a-f]*", value):
+        raise ValueError("not the digest of rules")
+
+
+def _lock(field: bytes, value: bytes) -> None:
+    if field in (b"token", b"since", b"expires"):
+        _number(field, value)
+    elif field != b"holder":
+        raise ValueError(_NOT_WRITTEN)
+
+
+def _barrier(field: bytes, value: bytes) -> None:
+    if field in (b"generation", b"deadline"):
+        _number(field, value)
+    elif field == b"members":
+        msgspec.json.decode(value, type=list[str])
+    elif field == b"state":
+        BarrierState(value.decode())
+    elif field != b"leader":
+        raise ValueError(_NOT_WRITTEN)
+
+
+def _cursor(_: bytes, value: bytes) -> None:
+    for entry_id in value.split():
+        parse_id(entry_id)
+
+
+def _lease(field: bytes, value: bytes) -> None:
+    if field == b"committed":
+        parse_id(value)
+    elif field == b"epoch" and not is_epoch(value):
+        raise ValueError("not an epoch: `fabric doctor --reseed`")
+    elif field in (b"version", b"expires", b"ttl"):
+        _number(field, value)
+
+
+def _meta(field: bytes, value: bytes) -> None:
+    if field == b"schema":
+        if value.decode() != SCHEMA:
+            raise ValueError(f"this version writes layout {SCHEMA} only")
+    elif field == b"partitions":
+        if not whole_number(value, PARTITIONS_MAX + 1):
+            raise ValueError(f"not a number of partitions, 1 to {PARTITIONS_MAX}")
+    elif re.fullmatch(rb"seeded:(orchestrators|synthesizers):\d+", field):
+        _number(field, value)
+    else:
+        raise ValueError(_NOT_WRITTEN)
+
+
+def _synthesized(field: bytes, value: bytes) -> None:
+    name = field.decode()
+    if name == REVISION:
+        _number(field, value)
+    elif name == COMPLETE:
+        msgspec.json.decode(value, type=Complete)
+    else:
+        decode = DECODERS.get(name.partition(":")[0])
+        if decode is None:
+            raise ValueError(_NOT_WRITTEN)
+        decode(value)
+
+
+def _member(pattern: bytes) -> Check:
+    def check(member: bytes, score: bytes) -> None:
+        int(float(score))
+        if not re.fullmatch(pattern, member, re.DOTALL):
+            raise ValueError("not a name that the fabric writes")
+
+    return check
+
+
+def _part_name(member: bytes, score: bytes) -> None:
+    # Members are read in the order of their bytes, which only holds among equal scores.
+    if float(score) != 0:
+        raise ValueError("its score is not 0")
+    if not re.match(rb"(findings|document|items):", member):
+        raise ValueError("not a part of a synthesis")
+
+
+_NOT_WRITTEN = "a field that the fabric does not write"
+
+_p, _s = Partition("", 0), SessionKeys("", "")
+_MESSAGE = frozenset((b"type", b"from", b"stream", b"cause", b"payload"))
+_SCRATCH: Final = Kind("")
+
+#: Keys of the namespace itself, by what follows its name.
+NAMESPACE_KINDS: Final = {
+    Namespace("").meta: Kind("hash", _meta),
+    Namespace("").replicas(ORCHESTRATORS): Kind("zset", _member(rb".+")),
+    Namespace("").replicas(SYNTHESIZERS): Kind("zset", _member(rb".+")),
+}
+#: Keys of a partition, by what follows its hash tag.
+PARTITION_KINDS: Final = {
+    _p.signals: Kind("stream"),
+    _p.results: Kind("stream", fields=frozenset((b"session", b"type", b"emitter", b"cause"))),
+    _p.dead: Kind("stream", fields=frozenset((b"code", b"reason", b"source", b"id"))),
+    _p.sessions: Kind("zset", _member(rb"[^:]+")),
+    _p.deadlines: Kind("zset", _member(rb"[^:]+:.+")),
+    _p.timers(SYNTHESIZERS): Kind("zset", _member(rb"[^:]+:.+")),
+    _p.lease(ORCHESTRATORS): Kind("hash", _lease),
+    _p.lease(SYNTHESIZERS): Kind("hash", _lease),
+}
+#: Keys of a session, by what follows its name. After a name that ends with a colon comes the name
+#: of an agent, a resource or a barrier.
+SESSION_KINDS: Final = {
+    _s.log: Kind("stream", fields=frozenset((b"kind", b"type", b"ms")), counted=True),
+    _s.broadcast: Kind("stream", fields=_MESSAGE, counted=True),
+    _s.inbox(""): Kind("stream", fields=_MESSAGE, counted=True),
+    _s.meta: Kind("hash", _counter),
+    _s.agents: Kind("hash", _record(AgentRecord)),
+    _s.tasks: Kind("hash", _record(TaskRecord)),
+    _s.dependencies: Kind("hash", _record(DependencyRecord)),
+    _s.claims: Kind("hash", _record(ClaimRecord)),
+    _s.lock(""): Kind("hash", _lock),
+    _s.queue(""): Kind("zset", _member(rb".+")),
+    _s.barriers: Kind("hash", _record(BarrierRecord)),
+    _s.barrier(""): Kind("hash", _barrier),
+    _s.arrived(""): Kind("zset", _member(rb".+")),
+    _s.escalations: Kind("hash", _record(EscalationRecord)),
+    _s.cursors: Kind("hash", _cursor),
+    _s.incarnations: Kind("hash", _number),
+    _s.synthesis: Kind("hash", _synthesized),
+    _s.revisions: Kind("stream", fields=frozenset((b"patch", b"causes", b"ms", b"final"))),
+    _s.said(""): Kind("zset", _part_name),
+}
+
+
+class Known(NamedTuple):
+    """A key with a name that the fabric uses."""
+
+    kind: Kind
+    partition: int | None = None
+    session: SessionKeys | None = None
+
+
+def known(namespace: Namespace, key: str) -> Known | None:
+    """Return what a key with this name holds; None when the fabric uses no such name."""
+    rest = key.removeprefix(namespace.name)
+    if rest in NAMESPACE_KINDS:
+        return Known(NAMESPACE_KINDS[rest])
+    if rest.startswith(":doctor:"):
+        return Known(_SCRATCH)  # the scratch key of another doctor
+    found = re.fullmatch(r":\{(0|[1-9][0-9]{0,3})\}(:([^:]+)((:[^:]+:?).*)|:.+)", rest, re.DOTALL)
+    if found is None:
+        return None
+    number = int(found[1])
+    if found[2] in PARTITION_KINDS:
+        return Known(PARTITION_KINDS[found[2]], number)
+    # The whole of it, or `:inbox:`, `:lock:` … and a name.
+    kind = SESSION_KINDS.get(found[4] or "")
+    if kind is None and found[5] and found[5].endswith(":") and found[4] != found[5]:
+        kind = SESSION_KINDS.get(found[5])
+    if kind is None:
+        return None
+    return Known(kind, number, namespace.partition(number).session(found[3]))
+
+
+async def partitions(store: RedisStore, default: int) -> int:
+    """Return how many partitions a namespace says it has; the default when it does not say."""
+    try:
+        (stored,) = await store.fields(store.namespace.meta, ["partitions"])
+    except TamperedError:
+        return default
+    return whole_number(stored, PARTITIONS_MAX + 1) or default
+
+
+async def keys(store: RedisStore, count: int) -> list[Finding]:
+    """Look at every key of a namespace that has `count` partitions; name the odd ones."""
+    try:
+        names, is_all = await _names(store)
+    except UnreachableError:
+        raise
+    except FabricError as error:
+        return [Finding("keys", Level.UNKNOWN, f"not known: {error}")]
+    odd = [finding async for finding in _odd(store, names, count)]
+    more = "" if is_all else "; there are more, which were not looked at"
+    if not odd:
+        found = f"{len(names)} looked at, all of the type and shape that the fabric writes{more}"
+        return [Finding("keys", Level.OK, found)]
+    odd.sort(key=lambda finding: (finding.level is not Level.FAIL, finding.found))
+    found = f"{len(names)} looked at, {len(odd)} of them odd{more}"
+    return [
+        *odd[:ODD_NAMED_MAX],
+        Finding("keys", odd[0].level, found, "see docs/protocol.md, Keys"),
+    ]
+
+
+async def _names(store: RedisStore) -> tuple[list[bytes], bool]:
+    """Return the names of the namespace's keys, sorted, and whether these are all."""
+    prefix = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in store.namespace.name)
+    names: set[bytes] = set()
+    is_all = True
+    for server in (await store.servers()).values():
+        cursor = b"0"
+        for _ in range(SCANS_MAX):
+            cursor, found = await server.call(
+                "SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", SCAN_COUNT
+            )
+            names.update(found)
+            if cursor == b"0" or len(names) > KEYS_EXAMINED_MAX:
+                break
+        is_all = is_all and cursor == b"0" and len(names) <= KEYS_EXAMINED_MAX
+    return sorted(names)[:KEYS_EXAMINED_MAX], is_all
+
+
+async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterator[Finding]:
+    highest = -1
+    for name in names:
+        found = _known(store, name)
+        key = _shown(name)
+        if found is None:
+            yield Finding(
+                "key", Level.WARN, f"{key}: unknown, the fabric writes no such key",
+                f"the fabric does not touch it; if nobody needs it: redis-cli DEL {_word(name)}",
+            )  # fmt: skip
+            continue
+        if found.session is not None and found.partition is not None:
+            highest = max(highest, found.partition)
+        try:
+            fault = _misplaced(found, count) or await _fault(store, name, found)
+        except TamperedError:  # it became another type while we looked
+            fault = f"is no {found.kind.type}", "it was changed while we looked: run this again"
+        if fault:
+            yield Finding("key", Level.FAIL, f"{key}: {fault[0]}", fault[1])
+    meta = store.namespace.meta
+    if highest >= 0 and not await store.call("EXISTS", meta, at=meta):
+        yield Finding(
+            "key", Level.FAIL, f"{meta}: gone, and with it the number of partitions",
+            f"before a worker starts: redis-cli HSET {meta} schema {SCHEMA} partitions N, where N "
+            f"is the number that you had set, or else 1; it is above {highest}",
+        )  # fmt: skip
+
+
+def _known(store: RedisStore, name: bytes) -> Known | None:
+    try:
+        return known(store.namespace, name.decode())
+    except UnicodeDecodeError:
+        return None
+
+
+async def _fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str] | None:
+    """Return what is wrong with a key and what to do about it; None when nothing is."""
+    kind = found.kind
+    if not kind.type:
+        return None
+    given = (await store.call("TYPE", key, at=key.decode())).decode()
+    if given == "none":  # deleted since
+        return None
+    if given != kind.type:
+        advice = f"move it out of the namespace (redis-cli RENAME {_word(key)} …), or delete it"
+        return f"is a {given}, the fabric keeps a {kind.type} there", advice
+    if given == "stream":
+        return await _stream_fault(store, key, found)
+    if kind.check is None:
+        return None
+    async for field, value in _pairs(store, key, given):
+        try:
+            field.decode()
+            kind.check(field, value)
+        except (ValueError, OverflowError, msgspec.MsgspecError, RecursionError) as error:
+            reason = _shown(str(error).encode())
+            verb = "HDEL" if given == "hash" else "ZREM"
+            advice = f"correct it, or remove it: redis-cli {verb} {_word(key)} {_word(field)}"
+            return f"{_shown(field)} is not what the fabric writes ({reason})", advice
+    return None
+
+
+async def _stream_fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str] | None:
+    kind = found.kind
+    # First the stream, then the counter: if a commit comes in between, the counter is ahead.
+    flat = await store.call("XINFO", "STREAM", key, at=key.decode())
+    last = dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"]
+    if kind.counted and found.session is not None:
+        count = await _signal_count(store, found.session.meta)
+        if count is not None and parse_id(last)[0] > count:
+            return (
+                f"has come to id {last.decode()}, but the session counts {count} signals "
+                f"({found.session.meta}, field log): new entries get ids that are no log ids",
+                f"remove the entries that are not the fabric's (redis-cli XDEL {_word(key)} …), "
+                f"then XSETID {_word(key)} to the id of the last entry left, or {count}-0",
+            )
+    if kind.fields:
+        for entry_id, fields in await _newest(store, key):
+            missing = sorted(kind.fields - set(fields[::2]))
+            if missing:
+                return (
+                    f"entry {entry_id.decode()} lacks {', '.join(map(bytes.decode, missing))}",
+                    f"redis-cli XDEL {_word(key)} {entry_id.decode()}, if nobody needs it",
+                )
+    return None
+
+
+async def _signal_count(store: RedisStore, meta: str) -> int | None:
+    """Return a session's number of signals; None when its key is of another type."""
+    try:
+        (stored,) = await store.fields(meta, ["log"])
+    except TamperedError:
+        return None
+    return whole_number(stored) or 0
+
+
+async def _newest(store: RedisStore, key: bytes) -> list[tuple[bytes, list[bytes]]]:
+    found: list[tuple[bytes, list[bytes]]] = await store.call(
+        *("XREVRANGE", key, "+", "-", "COUNT", ENTRIES_EXAMINED), at=key.decode()
+    )
+    return found
+
+
+async def _pairs(store: RedisStore, key: bytes, kind: str) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Yield fields and values of a hash, or members and scores of a sorted set."""
+    cursor, verb = b"0", "HSCAN" if kind == "hash" else "ZSCAN"
+    for _ in range(FIELDS_EXAMINED_MAX // FIELDS_COUNT):
+        looking = store.call(verb, key, cursor, "COUNT", FIELDS_COUNT, at=key.decode())
+        cursor, flat = await looking
+        for pair in zip(flat[::2], flat[1::2], strict=True):
+            yield pair
+        if cursor == b"0":
+            return
+
+
+def _misplaced(found: Known, count: int) -> tuple[str, str] | None:
+    if found.partition is None:
+        return None
+    if found.partition >= count:
+        advice = "it was written while another number of partitions was in force: restore that"
+        return f"in partition {found.partition}, of {count} from 0 on", advice
+    if found.session is not None:
+        number = partition_of(found.session.name, count)
+        if number != found.partition:
+            advice = f"signals of this session go to partition {number}: crc32(name) % {count}"
+            return f"in partition {found.partition}, but its session belongs in {number}", advice
+    return None
+
+
+def _shown(name: bytes) -> str:
+    """Return a name that is not ours in a form that is safe on a terminal."""
+    text = name.decode(errors="backslashreplace")
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "…"
+
+
+def _word(name: bytes) -> str:
+    """Return a name that is not ours in a form that is safe in a shell."""
+    return shlex.quote(_shown(name))
