@@ -13,6 +13,7 @@ from benchmarks.reporting import KEYS_OF_SESSION
 from benchmarks.wire import Connection
 from fabric.core.synthesis.state import SECTIONS
 from fabric.store.synthesis import HEAD, is_published
+from fabric.wire.stored import fields_of, pairs_of
 
 #: Entries and fields read at a time.
 PAGE = 1_000
@@ -26,7 +27,7 @@ def check(connection: Connection, name: str, count: int) -> int:
     number = 0
     for number, (entry_id, fields) in enumerate(_revisions(connection), 1):
         _must(entry_id == b"%d-0" % number, f"revision {number} is {entry_id!r}")
-        entry = dict(zip(fields[::2], fields[1::2], strict=True))
+        entry = fields_of(fields)
         causes.update(entry[b"causes"].split())
         _apply(patched, json.loads(entry[b"patch"]))
     _must(patched == document, "the patches do not make the document")
@@ -68,7 +69,7 @@ def _document(connection: Connection) -> Any:
     cursor = b"0"
     while True:
         cursor, flat = connection.call("HSCAN", KEYS_OF_SESSION.synthesis, cursor, "COUNT", PAGE)
-        for field, value in zip(flat[::2], flat[1::2], strict=True):
+        for field, value in pairs_of(flat):
             name = field.decode()
             section, _, member = name.partition(":")
             if name in HEAD:

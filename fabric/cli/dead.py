@@ -13,6 +13,7 @@ from fabric.cli.output import json_line, print_json, print_lines
 from fabric.client.emitter import Emitter
 from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.view.text import plain, rfc3339, table
+from fabric.wire.stored import pairs_of
 
 #: Letters listed unless more are asked for: a screenful.
 LETTERS_SHOWN = 40
@@ -196,7 +197,7 @@ def _row(dead: DeadLetters, letter: Letter) -> list[str]:
 
 
 def _document(dead: DeadLetters, letter: Letter) -> dict[str, Any]:
-    fields = zip(letter.fields[::2], letter.fields[1::2], strict=False)
+    fields = pairs_of(letter.fields)
     return {
         "id": dead.label(letter),
         "when": rfc3339(letter.ms),

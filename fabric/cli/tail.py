@@ -19,6 +19,7 @@ from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import whole_number
 from fabric.view.text import clock
 from fabric.view.timeline import Row, RowMerger, Timeline
+from fabric.wire.stored import text_fields_of
 
 #: Widths of the columns, those of the seeds' example. The last one is as wide as it needs to be.
 _WIDTHS = (4, 24, 6, 29)
@@ -111,10 +112,7 @@ def _line(*cells: str) -> str:
 
 def _document(entry: Entry) -> str:
     entry_id, flat = entry
-    fields: dict[str, object] = {
-        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-        for name, value in zip(flat[::2], flat[1::2], strict=True)
-    }
+    fields: dict[str, object] = {**text_fields_of(flat)}
     payload = fields.get("payload")
     if isinstance(payload, str):
         with suppress(msgspec.MsgspecError, RecursionError):  # by hand: shown as it is

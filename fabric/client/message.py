@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from fabric.store.port import Entry
+from fabric.wire.stored import pairs_of
 
 #: Digits of a number of hops: what is longer was made up.
 _HOPS_DIGITS_MAX = 9
@@ -34,10 +35,7 @@ class Message:
 def read(entry: Entry, *, to_everyone: bool = False) -> Message:
     """Return the message of an entry. A person may have written it by hand: nothing is required."""
     entry_id, flat = entry
-    fields = {
-        name.decode("utf-8", "replace"): value
-        for name, value in zip(flat[::2], flat[1::2], strict=False)
-    }
+    fields = {name.decode("utf-8", "replace"): value for name, value in pairs_of(flat)}
 
     def text(name: str) -> str:
         return fields.get(name, b"").decode("utf-8", "replace")

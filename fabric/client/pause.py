@@ -24,7 +24,7 @@ from fabric.core.record import IN_FORCE, BarrierRecord
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, ServerError, WaitTimeoutError
 from fabric.store.port import ClientStore
-from fabric.wire.stored import checked_reading
+from fabric.wire.stored import checked_reading, fields_of
 
 logger = logging.getLogger("fabric.agent")
 
@@ -206,5 +206,5 @@ class Checkpoints:
         if not entries:
             return True
         flat = entries[0][1]
-        known = dict(zip(flat[::2], flat[1::2], strict=False))
+        known = fields_of(flat)
         return (known.get(b"incarnation"), known.get(b"seq")) == request.label

@@ -19,6 +19,7 @@ from fabric.core.signal import SignalType
 from fabric.errors import DeadlockError, FabricError, NotAllowedError
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.wire.record import revived
+from fabric.wire.stored import fields_of
 
 #: What a message means for a request: its answer; None when it is not one. May raise FabricError.
 Judge = Callable[[Message], Any]
@@ -125,9 +126,9 @@ class Requests:
         self.place = letters[-1][0]
         mine = (self._session, self._name, str(self._voice.incarnation))
         for _, flat in letters:
-            known = dict(zip(flat[::2], flat[1::2], strict=False))
+            known = fields_of(flat)
             raw = revived(flat) if len(flat) % 2 == 0 else []
-            sent = dict(zip(raw[::2], raw[1::2], strict=False))
+            sent = fields_of(raw)
             who = (sent.get(b"session"), sent.get(b"emitter"), sent.get(b"incarnation"))
             if who == tuple(part.encode() for part in mine):
                 self._refuse(sent.get(b"seq", b""), known)

@@ -16,7 +16,7 @@ from fabric.core.synthesis.state import SECTIONS
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
-from fabric.wire.stored import checked_reading
+from fabric.wire.stored import checked_reading, fields_of
 
 #: Revisions read at a time. A patch can be as large as a commit: a page stays far below what would
 #: keep the server busy for long.
@@ -121,7 +121,7 @@ def _has(document: Any, pointer: str) -> bool:
 
 
 def _revision(entry_id: bytes, flat: list[bytes]) -> Revision:
-    fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    fields = fields_of(flat)
     number = int(entry_id.partition(b"-")[0])
     return Revision(
         number,

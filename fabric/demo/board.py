@@ -18,6 +18,7 @@ from fabric.demo.report import AgentSummary, Row
 from fabric.demo.turns import Turns
 from fabric.store.port import Entry
 from fabric.view.timeline import Timeline
+from fabric.wire.stored import pairs_of
 
 _ENDS = {"COMPLETED": "completed", "FAILED": "failed"}
 
@@ -118,9 +119,7 @@ class Board:
 
     def take(self, entry: Entry) -> list[Row]:
         """Take in one log entry; return its rows of the timeline."""
-        fields = {
-            name.decode(): value for name, value in zip(entry[1][::2], entry[1][1::2], strict=True)
-        }
+        fields = {name.decode(): value for name, value in pairs_of(entry[1])}
         ms = int(fields.get("ms", b"0"))
         if self._opened_ms is None:
             self._opened_ms = ms

@@ -42,6 +42,7 @@ from fabric.store.redis import SCHEMA, RedisStore
 from fabric.store.state import check_numbers
 from fabric.store.synthesis import DECODERS
 from fabric.store.value import parse_id, whole_number
+from fabric.wire.stored import fields_of, pairs_of
 
 #: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
 EPOCH_DIGITS_MAX: Final = 15
@@ -373,7 +374,7 @@ async def _stream_fault(store: RedisStore, key: bytes, found: Known) -> tuple[st
     kind = found.kind
     # First the stream, then the counter: if a commit comes in between, the counter is ahead.
     flat = await store.call("XINFO", "STREAM", key, at=key.decode())
-    last = dict(zip(flat[::2], flat[1::2], strict=True))[b"last-generated-id"]
+    last = fields_of(flat)[b"last-generated-id"]
     if kind.counted and found.session is not None:
         count = await _signal_count(store, found.session.meta)
         if count is not None and parse_id(last)[0] > count:
@@ -416,7 +417,7 @@ async def _pairs(store: RedisStore, key: bytes, kind: str) -> AsyncIterator[tupl
     for _ in range(FIELDS_EXAMINED_MAX // FIELDS_COUNT):
         looking = store.call(verb, key, cursor, "COUNT", FIELDS_COUNT, at=key.decode())
         cursor, flat = await looking
-        for pair in zip(flat[::2], flat[1::2], strict=True):
+        for pair in pairs_of(flat):
             yield pair
         if cursor == b"0":
             return

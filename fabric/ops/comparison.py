@@ -18,6 +18,7 @@ from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, Batch, ClientStore
 from fabric.store.value import parse_id
+from fabric.wire.stored import fields_of
 
 #: How often a session that moves on is looked at again.
 ROUNDS_MAX = 10
@@ -241,7 +242,7 @@ def _json(document: dict[str, Any], part: str) -> str:
 def _entry(fields: list[bytes] | None) -> str:
     if fields is None:
         return "nothing"
-    entry = dict(zip(fields[::2], fields[1::2], strict=True))
+    entry = fields_of(fields)
     return _shown(b"%s from %s" % (entry.get(b"type", b"?"), entry.get(b"from", b"?")))
 
 

@@ -11,6 +11,7 @@ from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import ClientStore, Entry
 from fabric.store.value import parse_id
 from fabric.wire.record import RAW_PREFIX, revived
+from fabric.wire.stored import fields_of, pairs_of
 
 #: Letters read, or sent again, at a time.
 PAGE = 256
@@ -42,7 +43,7 @@ class Letter(NamedTuple):
 
     def field(self, name: bytes) -> str:
         """Return one field of what was sent, "" when it had none of that name."""
-        known = dict(zip(self.fields[::2], self.fields[1::2], strict=False))
+        known = fields_of(self.fields)
         return known.get(name, b"").decode("utf-8", "replace")
 
 
@@ -168,7 +169,7 @@ def _letter(partition: int, entry: Entry) -> Letter:
     # The raw fields are named with a prefix: none can pass for one of these.
     known = {
         name: value.decode("utf-8", "replace")
-        for name, value in zip(flat[::2], flat[1::2], strict=True)
+        for name, value in pairs_of(flat)
         if not name.startswith(RAW_PREFIX)
     }
     return Letter(
@@ -189,5 +190,5 @@ async def _send(emitter: Emitter, group: str, letters: list[Letter]) -> list[byt
 
 
 def _unnumbered(fields: list[bytes]) -> list[bytes]:
-    pairs = zip(fields[::2], fields[1::2], strict=True)
+    pairs = pairs_of(fields)
     return [item for name, value in pairs if name != b"seq" for item in (name, value)]

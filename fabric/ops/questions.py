@@ -28,6 +28,7 @@ from fabric.ops.overview import sessions
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys, partition_of
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
+from fabric.wire.stored import fields_of
 
 #: Types of the log entries that change a question.
 _CHANGES = frozenset({SignalType.ESCALATE.value.encode(), SignalType.DECIDED.value.encode()})
@@ -108,7 +109,7 @@ def _is_news(question: Question, known: dict[str, EscalationRecord]) -> bool:
 
 def _is_change(entry: Entry) -> bool:
     flat = entry[1]
-    return dict(zip(flat[::2], flat[1::2], strict=False)).get(b"type") in _CHANGES
+    return fields_of(flat).get(b"type") in _CHANGES
 
 
 #: How long it is looked up why nothing came of an answer, s: the person wants to go on.
@@ -262,7 +263,7 @@ def _listed(names: list[str]) -> str:
 
 def _check_letter(letter: Entry, sent: bytes, id_: str) -> None:
     flat = letter[1]
-    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=False))
+    fields: dict[bytes, bytes] = fields_of(flat)
     if fields.get(b"id") == sent:
         reason = fields.get(b"reason", b"").decode("utf-8", "replace")
         raise NotAllowedError(f"the answer to {id_} was refused: {reason}")

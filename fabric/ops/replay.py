@@ -27,6 +27,7 @@ from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
+from fabric.wire.stored import fields_of, pairs_of
 
 #: Characters of a value that a difference shows.
 SHOWN_CHARS_MAX = 300
@@ -103,7 +104,7 @@ class Replay:
         number, _, part = entry_id.partition(b"-")
         if part == b"0":
             self.finish(entry)
-            logged = dict(zip(fields[::2], fields[1::2], strict=True))
+            logged = fields_of(fields)
             stamp = logged.get(b"ms", b"")
             if not stamp.isdigit() or len(stamp) > MS_DIGITS_MAX:
                 raise self._diverged(entry_id, "a time in its field ms", _shown(fields))
@@ -145,7 +146,7 @@ class Replay:
         self, entry_id: bytes, fields: list[bytes], ours: frozenset[bytes], ms: int
     ) -> tuple[Decision, list[bytes]]:
         sent: list[bytes] = []
-        for name, value in zip(fields[::2], fields[1::2], strict=True):
+        for name, value in pairs_of(fields):
             if name not in ours:
                 sent += (name, value)
         try:
@@ -234,8 +235,8 @@ async def rebuild(
 
 def first_difference(made: list[bytes], found: list[bytes]) -> tuple[str, str, str]:
     """Name the first field in which two entries differ, and what it is in each."""
-    ours = dict(zip(made[::2], made[1::2], strict=True))
-    theirs = dict(zip(found[::2], found[1::2], strict=True))
+    ours = fields_of(made)
+    theirs = fields_of(found)
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
             return _text(name), _value(ours.get(name)), _value(theirs.get(name))
@@ -265,4 +266,4 @@ def _value(value: bytes | None) -> str:
 
 def _shown(fields: Sequence[bytes]) -> str:
     """Show an entry, in short."""
-    return _text(b" ".join(b"%s=%s" % pair for pair in zip(fields[::2], fields[1::2], strict=True)))
+    return _text(b" ".join(b"%s=%s" % pair for pair in pairs_of(fields)))

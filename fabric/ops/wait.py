@@ -28,7 +28,7 @@ from fabric.errors import (
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
-from fabric.wire.stored import checked_reading
+from fabric.wire.stored import checked_reading, fields_of
 
 #: Entries read at a time.
 COUNT = 256
@@ -124,7 +124,7 @@ class Shell:
 
     def _check_letter(self, letter: Entry, sent: bytes) -> None:
         flat = letter[1]
-        fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=False))
+        fields: dict[bytes, bytes] = fields_of(flat)
         if fields.get(b"id") == sent:
             reason = fields.get(b"reason", b"").decode("utf-8", "replace")
             raise NotAllowedError(f"{self._agent} may not wait: {reason}")
@@ -231,6 +231,6 @@ async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: by
 
 
 def _may_end(flat: list[bytes]) -> bool:
-    fields = dict(zip(flat[::2], flat[1::2], strict=False))
+    fields = fields_of(flat)
     # Besides what agents say themselves, what follows from a timer can end one.
     return fields.get(b"type") in _ENDINGS or fields.get(b"kind") == Kind.DERIVED.value.encode()

@@ -23,6 +23,7 @@ from fabric.store.address import Kind
 from fabric.store.cluster import Cluster, Fixed, slot
 from fabric.store.connection import Caller, Channel, ConfirmedChannel, Way
 from fabric.store.keys import Namespace
+from fabric.wire.stored import fields_of
 
 #: Purpose of the channel that signals are sent over.
 EMITS: Final = "emits"
@@ -240,7 +241,7 @@ async def _mode(channel: Channel) -> str:
     """
     flat = await _answer(channel, "HELLO")
     if flat is not None:
-        return str(dict(zip(flat[::2], flat[1::2], strict=True)).get(b"mode", b"").decode())
+        return str(fields_of(flat).get(b"mode", b"").decode())
     said = await _answer(channel, "INFO", "cluster")  # a proxy, or few permissions
     return "cluster" if b"cluster_enabled:1" in (said or b"") else "standalone"
 

@@ -9,6 +9,7 @@ from typing import Any
 from fabric.errors import ServerError, TamperedError
 from fabric.store.port import Batch, Entry
 from fabric.store.value import SEQUENCE_MAX, Id, parse_id
+from fabric.wire.stored import pairs_of
 
 
 class Stream:
@@ -139,7 +140,7 @@ class Keyspace:
         self.wake()
 
     def _write(self, verb: str, key: str, arguments: list[bytes], now_ms: int) -> None:
-        pairs = list(zip(arguments[::2], arguments[1::2], strict=False))
+        pairs = list(pairs_of(arguments))
         if verb == "XADD":
             self.stream(key).append(arguments[0], arguments[1:], now_ms)
         elif verb == "HSET":

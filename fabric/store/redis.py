@@ -11,6 +11,7 @@ from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.value import member_names, member_range, partition_count, successor, whole_number
+from fabric.wire.stored import fields_of, pairs_of
 
 #: Layout of the keys; a namespace written by another layout is not touched.
 SCHEMA = "1"
@@ -130,7 +131,7 @@ class RedisStore(Channels):
         found = []
         for key in keys:
             flat = await self._on("hash", [key], self._channel(at=key).call("HGETALL", key))
-            found.append(dict(zip(flat[::2], flat[1::2], strict=True)))
+            found.append(fields_of(flat))
         return found
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
@@ -149,10 +150,7 @@ class RedisStore(Channels):
         )
         flat = await self._on("zset", [key], looking)
         # A score of -inf, made by hand, is due like any other that is past.
-        return [
-            (key, int(max(float(score), 0)))
-            for key, score in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        return [(key, int(max(float(score), 0))) for key, score in pairs_of(flat)]
 
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
@@ -232,7 +230,7 @@ class RedisStore(Channels):
             while True:
                 asking = channel.call("HSCAN", key, cursor, "COUNT", count)
                 cursor, flat = await self._on("hash", [key], asking)
-                yield dict(zip(flat[::2], flat[1::2], strict=True))
+                yield fields_of(flat)
                 if cursor == b"0":
                     return
         finally:
@@ -247,9 +245,7 @@ class RedisStore(Channels):
         flat = await self._on(
             "zset", [key], self._channel(at=key).call("ZREVRANGE", key, 0, -1, "WITHSCORES")
         )
-        return [
-            (name, int(float(score))) for name, score in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        return [(name, int(float(score))) for name, score in pairs_of(flat)]
 
     async def length(self, key: str) -> int:
         """See ClientStore."""

@@ -18,6 +18,7 @@ from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
 from fabric.core.signal import Failed, Signal, SignalType
 from fabric.errors import SignalError
+from fabric.wire.stored import pairs_of
 
 #: Prefix of a refused entry's own fields in the dead-letter stream: no value can pass for a reason.
 RAW_PREFIX = b"raw."
@@ -154,7 +155,7 @@ def dead(
     if len(fields) > 2 * ENTRY_FIELDS_MAX:
         # More than a script can pass on one by one: kept in one piece.
         return (*kept, RAW_PACKED, msgspec.msgpack.encode(fields))
-    for field, value in zip(fields[::2], fields[1::2], strict=True):
+    for field, value in pairs_of(fields):
         kept += (RAW_PREFIX + field, value)
     return tuple(kept)
 
@@ -165,7 +166,7 @@ def revived(letter: list[bytes]) -> list[bytes]:
     Empty when somebody has written the letter who knows no better.
     """
     fields: list[bytes] = []
-    for field, value in zip(letter[::2], letter[1::2], strict=True):
+    for field, value in pairs_of(letter):
         if field == RAW_PACKED:
             return _unpacked(value)
         if field.startswith(RAW_PREFIX):

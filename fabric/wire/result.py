@@ -17,6 +17,7 @@ from fabric.core.synthesis.state import Refined
 from fabric.errors import SignalError
 from fabric.wire import signal_error
 from fabric.wire.entry import counter, name, session_name
+from fabric.wire.stored import fields_of, pairs_of
 
 _decode_percent = msgspec.json.Decoder(Percent).decode
 _decode_given = msgspec.json.Decoder(Given).decode
@@ -45,7 +46,7 @@ def check(signal: Signal) -> None:
 
 def session_of(fields: list[bytes]) -> str:
     """Return the session of an entry. Raises SignalError."""
-    for field, value in zip(fields[::2], fields[1::2], strict=False):
+    for field, value in pairs_of(fields):
         if field == b"session":
             return session_name(value)
     raise SignalError("MISSING", "session", "nothing", "a name; every result has one")
@@ -53,7 +54,7 @@ def session_of(fields: list[bytes]) -> str:
 
 def decode(fields: list[bytes], strategy: Strategy) -> Result:
     """Return the result that an entry holds. Raises SignalError, and nothing else."""
-    entry = dict(zip(fields[::2], fields[1::2], strict=False))
+    entry = fields_of(fields)
     kind = _TYPES.get(entry.get(b"type", b""))
     if kind is None:
         raise signal_error.unknown_type(entry.get(b"type", b"").decode("utf-8", "replace"))

@@ -20,6 +20,7 @@ import msgspec
 from fabric.core.signal import PAYLOADS, SignalType
 from fabric.errors import SignalError
 from fabric.wire import signal_error
+from fabric.wire.stored import pairs_of
 
 #: The canonical ingress fields.
 ENVELOPE = frozenset(
@@ -108,7 +109,7 @@ def _settle(fields: dict[str, Any], field: str, value: Any) -> None:
 def rewrite(flat: list[bytes]) -> list[bytes]:
     """Rewrite an entry's flat fields to canonical ones. Raises SignalError."""
     document: dict[str, Any] = {}
-    for key, value in zip(flat[::2], flat[1::2], strict=True):
+    for key, value in pairs_of(flat):
         field = signal_error.decode_text("field name", key)
         if field in document:
             raise SignalError(

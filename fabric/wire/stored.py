@@ -28,9 +28,14 @@ _READ_ERRORS = (
 _REASON_CHARS_MAX = 300
 
 
+def pairs_of(flat: Sequence[T]) -> Iterator[tuple[T, T]]:
+    """Yield the pairs of a flat list: name, value, and so on; an odd name is left out."""
+    return zip(flat[::2], flat[1::2], strict=False)
+
+
 def fields_of(flat: Sequence[T]) -> dict[T, T]:
     """Return a flat list of names and values as a dictionary; of a name given twice, the last."""
-    return dict(zip(flat[::2], flat[1::2], strict=False))
+    return dict(pairs_of(flat))
 
 
 def text_fields_of(flat: Sequence[bytes]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from fabric.errors import FabricError
 from fabric.ops.comparison import Comparison
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, SessionKeys
 from fabric.store.redis import RedisStore
+from fabric.wire.stored import fields_of
 from tests.chaos.deployment import Deployment
 from tests.chaos.journal import write_json
 from tests.chaos.post import PARTITIONS
@@ -107,7 +108,7 @@ def _entries(deployment: Deployment, key: str) -> Iterator[tuple[str, list[str]]
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return fields_of(flat)
 
 
 async def _replay(url: str, keys: SessionKeys) -> list[str]:

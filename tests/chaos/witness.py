@@ -11,6 +11,7 @@ from typing import Any
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Entry
 from fabric.store.redis import RedisStore
+from fabric.wire.stored import fields_of
 from tests.chaos.journal import Journal
 
 #: How a stream of messages is called in the record.
@@ -58,7 +59,7 @@ class Witness(RedisStore):
 
 
 def _said(entry: Sequence[bytes]) -> dict[str, Any]:
-    fields = dict(zip(entry[::2], entry[1::2], strict=True))
+    fields = fields_of(entry)
     return {
         "type": fields[b"type"].decode(),
         "inc": int(fields.get(b"incarnation", b"0")),

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from fabric.wire.stored import fields_of
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell
 
@@ -37,7 +38,7 @@ class Asking:
     def sent(self) -> list[dict[str, str]]:
         """What has arrived in the ingress, field by field."""
         entries = self.server.cli("XRANGE", f"{self.namespace}:{{0}}:signals", "-", "+")
-        return [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in entries]
+        return [fields_of(flat) for _, flat in entries]
 
 
 def asking(shell: Shell, server: RunningServer) -> Asking:

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from fabric.wire.stored import fields_of
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
 from tests.support.waiting import until
@@ -33,7 +34,7 @@ def ingress(server: RunningServer, shell: Shell) -> list[tuple[str, dict[str, st
     """What waits in a namespace that nobody serves, with the payload still text."""
     key = f"{shell.variables['FABRIC_NAMESPACE']}:{{0}}:signals"
     found = server.cli("XRANGE", key, "-", "+")
-    return [(name, dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in found]
+    return [(name, fields_of(flat)) for name, flat in found]
 
 
 def sent(server: RunningServer, shell: Shell) -> dict[str, object]:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fabric import Fabric
 from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore
+from fabric.wire.stored import fields_of
 from tests.support.outage import MANY, outlast
 from tests.support.waiting import eventually
 
@@ -96,7 +97,7 @@ async def heard(url: str, sessions: Iterable[str]) -> dict[str, list[int]]:
         for session in sessions:
             names = store.namespace.partition(partition_of(session, partitions))
             log = await store.entries(names.session(session).log, b"-", b"+", MANY)
-            rows = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in log]
+            rows = [fields_of(flat) for _, flat in log]
             found[session] = [
                 int(row[b"seq"])
                 for row in rows

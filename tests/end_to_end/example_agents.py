@@ -13,6 +13,7 @@ from fabric import Fabric
 from fabric.client.message import Message
 from fabric.core.signal import SignalType
 from fabric.store.port import Entry
+from fabric.wire.stored import pairs_of
 
 SESSION = "demo"
 
@@ -29,10 +30,7 @@ class Witness:
     async def see(self, kind: str, **wanted: str) -> None:
         """Wait for an entry of this type, after the last one that was seen."""
         async for _, flat in self._log:
-            fields = {
-                name.decode(): value.decode()
-                for name, value in zip(flat[::2], flat[1::2], strict=True)
-            }
+            fields = {name.decode(): value.decode() for name, value in pairs_of(flat)}
             if {"type": kind, **wanted}.items() <= fields.items():
                 return
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fabric.wire.stored import fields_of
 from tests.end_to_end.example_agents import ROLES, SESSION
 from tests.support import example_session
 from tests.support.daemon import StartDaemon, environment
@@ -103,7 +104,7 @@ class RedisCli:
     def fields(self, key: str) -> dict[str, str]:
         """HGETALL of one of the session's hashes."""
         lines = self.type(f"HGETALL fabric:{{0}}:demo:{key}")
-        return dict(zip(lines[::2], lines[1::2], strict=True))
+        return fields_of(lines)
 
     def members(self, key: str) -> list[str]:
         """ZRANGE of one of the session's sorted sets, all of it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from fabric.wire.stored import fields_of
+
 ENTRY, FIELD = b"\x1e", b"\x1f"
 
 #: Entries of one input: what is beyond that is left out, so that time tells of lengths and depths.
@@ -32,7 +34,7 @@ def packed(flats: Iterable[Sequence[bytes | str | int]]) -> bytes:
 
 def hashed(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     """Return an entry as the hash with these fields."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return fields_of(flat)
 
 
 def flattened(fields: Mapping[bytes, bytes]) -> list[bytes]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fabric.store.keys import SessionKeys, partition_of
+from fabric.wire.stored import fields_of
 from tests.simulation import troubles
 from tests.simulation.actor import Actor, Shown
 from tests.simulation.judge.delivery import check_all_shown, check_heard
@@ -195,7 +196,7 @@ async def _check_delivery(world: World, actor: Actor) -> None:
     for number, key in enumerate((keys.inbox(actor.name), keys.broadcast)):
         sent: list[Shown] = []
         for entry_id, flat in await world.store.entries(key, b"-", b"+", 10**9):
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            fields = fields_of(flat)
             sent.append((entry_id, fields[b"cause"], fields[b"type"]))
         lives = [(life.began[number], life.shown[number]) for life in actor.lives]
         who = f"{actor.name} {key}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
+from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
 from tests.simulation.network import at_once
 from tests.simulation.node import Node
@@ -158,7 +159,7 @@ def _intrude(world: World, line: Line) -> None:
 
 def _sent(fields: list[bytes]) -> list[bytes]:
     """The fields that a logged signal came with."""
-    pairs = zip(fields[::2], fields[1::2], strict=True)
+    pairs = pairs_of(fields)
     return [part for name, value in pairs if name not in (b"kind", b"ms") for part in (name, value)]
 
 

@@ -11,6 +11,7 @@ from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch, ClientStore, Entry, Lease, WorkerStore
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
+from fabric.wire.stored import pairs_of
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 
@@ -220,7 +221,7 @@ class RedisBackend:
 
 
 def _pairs(flat: list[Any]) -> list[tuple[Any, Any]]:
-    return sorted(zip(flat[::2], flat[1::2], strict=True))
+    return sorted(pairs_of(flat))
 
 
 async def hold(

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from fabric.store.keys import ORCHESTRATORS, Namespace, SessionKeys, partition_of
+from fabric.wire.stored import fields_of, pairs_of
 from tests.support.servers import RunningServer
 
 #: Where the tests' signals go: one partition, the default namespace.
@@ -51,13 +52,13 @@ def rows(server: RunningServer, key: str, **wanted: str) -> list[Row]:
 def records(server: RunningServer, key: str) -> dict[str, Any]:
     """A hash of JSON documents."""
     flat = server.cli("HGETALL", key)
-    return {name: json.loads(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    return {name: json.loads(value) for name, value in pairs_of(flat)}
 
 
 def values(server: RunningServer, key: str) -> dict[str, str]:
     """A hash of plain values."""
     flat = server.cli("HGETALL", key)
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return fields_of(flat)
 
 
 def session(name: str, namespace: str = "fabric", partitions: int = 1) -> SessionKeys:

@@ -4,6 +4,7 @@ from types import TracebackType
 
 import redis
 
+from fabric.wire.stored import fields_of
 from tests.support.node import HOST, Node, TopologyError, start_node, wait
 
 #: Data nodes, sentinels, and how many of these must agree that the primary is gone.
@@ -172,8 +173,8 @@ class Sentinels:
             flat = sentinel.cli("SENTINEL", "MASTER", SERVICE)
         except _PASSING:
             return False
-        master = dict(zip(flat[::2], flat[1::2], strict=True))
-        known = [dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
+        master = fields_of(flat)
+        known = [fields_of(row) for row in rows]
         running = {str(node.port) for node in self.nodes if node.answers}
         well = {row["port"] for row in known if row["flags"] == "slave"} | {master["port"]}
         return (

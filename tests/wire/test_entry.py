@@ -15,6 +15,7 @@ from fabric.core.limits import (
 from fabric.core.signal import PAYLOADS, Progress, SignalType, Started
 from fabric.wire import signal_error
 from fabric.wire.entry import HOPS_MAX, decode
+from fabric.wire.stored import pairs_of
 from tests.support.entry import flat, read, refusal
 
 #: What each type needs at least, besides session, type and emitter.
@@ -59,7 +60,7 @@ def test_a_whole_entry_is_read_and_kept_as_it_came() -> None:
 
 def test_the_order_of_the_fields_does_not_matter() -> None:
     entry = flat(type="PROGRESS", payload='{"percent":5}', seq=7, at="2025-12-30T19:30:00Z")
-    pairs = list(zip(entry[::2], entry[1::2], strict=True))
+    pairs = list(pairs_of(entry))
     for turn in range(len(pairs)):
         turned = [part for pair in pairs[turn:] + pairs[:turn] for part in pair]
         assert decode(turned).payload == Progress(percent=5)

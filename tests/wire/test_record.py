@@ -12,6 +12,7 @@ from fabric.core.rules import Domain, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import SignalError
 from fabric.wire import record
+from fabric.wire.stored import fields_of
 from tests.support.effort import examples
 from tests.support.entry import read, refusal
 
@@ -80,7 +81,7 @@ def test_a_refused_signal_is_logged_whole_with_the_reason() -> None:
     signal = read(type="PROGRESS", payload='{ "percent":5 }', stream="X", seq=3, trace="00-a")
     form, values = record.logged_refusal(signal, "ENDED", "too late", 1_234)
     logged = [str_of(part) for pair in zip(form, values, strict=True) for part in pair]
-    named = dict(zip(logged[::2], logged[1::2], strict=True))
+    named = fields_of(logged)
     assert named == {
         "kind": "refused",
         "session": "s",

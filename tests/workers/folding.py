@@ -13,6 +13,7 @@ from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import WorkerStore
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
+from fabric.wire.stored import fields_of, pairs_of
 from tests.support.folding import Folding
 from tests.support.in_process import settings
 from tests.support.waiting import eventually
@@ -123,7 +124,7 @@ async def outcome(store: Store, session: str = "demo") -> Folding:
         b"%d-0" % n for n in range(1, len(entries) + 1)
     ]
     for _, fields in entries:
-        row = dict(zip(fields[::2], fields[1::2], strict=True))
+        row = fields_of(fields)
         found.revisions.append(row[b"patch"])
         found.causes.append([int(cause.partition(b"-")[0]) for cause in row[b"causes"].split()])
     if session == "demo":
@@ -144,10 +145,7 @@ async def rows(store: Store, key: str) -> list[dict[str, str]]:
     return [
         {
             "id": entry_id.decode(),
-            **{
-                name.decode(): value.decode("utf-8", "replace")
-                for name, value in zip(fields[::2], fields[1::2], strict=True)
-            },
+            **{name.decode(): value.decode("utf-8", "replace") for name, value in pairs_of(fields)},
         }
         for entry_id, fields in await store.entries(key, b"-", b"+", ALL)
     ]

@@ -4,6 +4,7 @@ import pytest
 
 from fabric.client.emitter import Emitter
 from fabric.ops.dead_letters import DeadLetters
+from fabric.wire.stored import fields_of
 from tests.support.folding import entry
 from tests.support.waiting import eventually
 from tests.workers.folding import (
@@ -69,7 +70,7 @@ async def test_a_key_of_the_wrong_type_keeps_its_session_out_alone(key: str) -> 
 
 
 def _with(fields: list[bytes], **changed: str) -> list[bytes]:
-    known = dict(zip(fields[::2], fields[1::2], strict=True))
+    known = fields_of(fields)
     known |= {name.encode(): value.encode() for name, value in changed.items()}
     return [item for pair in known.items() for item in pair]
 

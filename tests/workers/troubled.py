@@ -14,6 +14,7 @@ from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch, Entry, Held, Lease, WorkerStore
 from fabric.testing.store import MemoryStore
+from fabric.wire.stored import pairs_of
 from tests.support.in_process import settings
 from workers.handler import Decided
 from workers.orchestrator import Orchestrator
@@ -131,10 +132,7 @@ class TroubledStore(MemoryStore):
         return [
             {
                 "id": entry_id.decode(),
-                **{
-                    name.decode(): value.decode()
-                    for name, value in zip(fields[::2], fields[1::2], strict=True)
-                },
+                **{name.decode(): value.decode() for name, value in pairs_of(fields)},
             }
             for entry_id, fields in found
         ]

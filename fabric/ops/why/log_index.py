@@ -20,6 +20,7 @@ from fabric.store.port import Entry
 from fabric.view.text import cell
 from fabric.view.timeline import Timeline, read_ms
 from fabric.wire.record import TIMER_TYPE
+from fabric.wire.stored import fields_of
 
 #: Entries kept of what an agent said and was told; of what all were told; refusals of an agent.
 HISTORY_MAX = 10
@@ -112,7 +113,7 @@ class LogIndex:
     def take(self, entry: Entry) -> None:
         """Take the next entry of the log."""
         entry_id, flat = entry
-        fields = dict(zip(flat[::2], flat[1::2], strict=False))
+        fields = fields_of(flat)
         fact = self._fact(entry, fields)
         if entry_id.endswith(b"-0"):
             self._times.append(fact.ms)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch, Entry, Held, Lease
+from fabric.wire.stored import pairs_of
 
 NAMESPACE = Namespace()
 
@@ -68,10 +69,7 @@ class Commit:
             if name != suffix or verb not in ("HSET", "HDEL"):
                 continue
             changes: dict[str, bytes | None] = (
-                {
-                    field.decode(): value
-                    for field, value in zip(arguments[::2], arguments[1::2], strict=True)
-                }
+                {field.decode(): value for field, value in pairs_of(arguments)}
                 if verb == "HSET"
                 else {name.decode(): None for name in arguments}
             )

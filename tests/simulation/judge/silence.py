@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fabric.store.keys import ORCHESTRATORS
+from fabric.wire.stored import fields_of
 from tests.simulation.judge.judge import Commit, Judge, Violation
 
 #: What comes between the last look at the input and the end of a commit is not known to who
@@ -37,7 +38,7 @@ class Silence(Judge):
     ) -> None:
         sender = session.encode(), name.encode(), b"%d" % incarnation
         for entry_id, flat in commit.waiting:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            fields = fields_of(flat)
             said = fields.get(b"session"), fields.get(b"emitter"), fields.get(b"incarnation")
             age_ms = decided_ms - int(entry_id.partition(b"-")[0])
             if said == sender and age_ms > self._unknown_ms:

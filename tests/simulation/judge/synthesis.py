@@ -11,6 +11,7 @@ from fabric.store.keys import SYNTHESIZERS, SessionKeys
 from fabric.store.port import Entry
 from fabric.store.synthesis import HEAD
 from fabric.testing.store import MemoryStore
+from fabric.wire.stored import fields_of
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 from tests.support.folding import EMPTY, Folding
 
@@ -29,7 +30,7 @@ class Syntheses(Judge):
         buried = {fields[b"id"] for key, _, fields in commit.appended if key == dead}
         for entry_id, flat in commit.consumed:
             if entry_id not in buried:
-                session = dict(zip(flat[::2], flat[1::2], strict=True))[b"session"]
+                session = fields_of(flat)[b"session"]
                 self.folded.setdefault((commit.lease.partition, session), []).append(flat)
 
     async def compare(self, store: MemoryStore, chance: random.Random) -> None:
