@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fabric.core.limits import listed
 from fabric.core.record import (
     IN_FORCE,
     AgentRecord,
@@ -52,9 +53,9 @@ def resources(claims: Mapping[str, ClaimRecord]) -> list[str]:
         rows.append(
             [
                 resource,
-                _names([claim.agent for claim in held]),
+                listed([claim.agent for claim in held]),
                 str(held[-1].token) if held else "",
-                _names([claim.agent for claim in waiting]),
+                listed([claim.agent for claim in waiting]),
             ]
         )
     return table(("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY"), rows, "  ")
@@ -68,10 +69,5 @@ def barriers(found: Mapping[str, BarrierRecord]) -> list[str]:
             continue
         missing = [member for member in barrier.members if member not in barrier.arrived]
         count = f"{len(barrier.arrived)} of {len(barrier.members)}"
-        rows.append([name, barrier.state.value, barrier.leader, count, _names(missing)])
+        rows.append([name, barrier.state.value, barrier.leader, count, listed(missing, NAMES_MAX)])
     return table(("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING"), rows, "  ")
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - NAMES_MAX
-    return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")

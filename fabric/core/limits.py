@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -108,8 +109,8 @@ Whole = Annotated[int, Meta(ge=-COUNTER_MAX, le=COUNTER_MAX)]
 Milliseconds = Count
 
 
-def listed(names: list[str]) -> str:
-    """Join names, the first of them when there are many."""
-    shown = ", ".join(names[:NAMES_SHOWN_MAX])
-    more = len(names) - NAMES_SHOWN_MAX
+def listed(names: Sequence[str], most: int = NAMES_SHOWN_MAX) -> str:
+    """Return names as one text; of very many the first ones: `A, B and 3 more`."""
+    shown = ", ".join(names[:most])
+    more = len(names) - most
     return f"{shown} and {more} more" if more > 0 else shown

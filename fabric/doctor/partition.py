@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Final
 
+from fabric.core.limits import listed
 from fabric.doctor.content import is_epoch
 from fabric.doctor.server import Finding, Level
 from fabric.errors import TamperedError
@@ -155,5 +156,4 @@ async def _waiting(store: RedisStore, source: str, committed: bytes) -> int:
 
 def _listed(items: list[int] | Counter[str]) -> str:
     names = sorted(map(str, items), key=lambda name: (len(name), name))
-    more = len(names) - NAMED_MAX
-    return ", ".join(names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+    return listed(names, NAMED_MAX)

@@ -7,13 +7,13 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fabric.client.session import Session
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, normalise
 from fabric.errors import ConfigError, HeldError, NotAllowedError
+from fabric.view.text import rfc3339
 
 #: What makes a glob of a name; in brackets of its own it is a character like any other.
 _WILD = re.compile(r"[*?[]")
@@ -31,7 +31,7 @@ class Holding:
     def __str__(self) -> str:
         return (
             f"held by {self.agent} (claimed as {self.resource}, token {self.token}, "
-            f"since {_when(self.since_ms)})"
+            f"since {rfc3339(self.since_ms)})"
         )
 
 
@@ -129,13 +129,6 @@ def _ended(path: str, token: int) -> str:
         f"{path}: nobody holds it now; your token {token} has ended: "
         "ask again with INTENT, and write after PROCEED"
     )
-
-
-def _when(ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):  # a record written by hand
-        return f"{ms} ms"
 
 
 #: What a hook calls; a hook of somebody else's that calls it guards as well.

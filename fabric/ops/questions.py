@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fabric.backoff import retry
@@ -12,7 +11,7 @@ from fabric.client.emitter import Emitter
 from fabric.client.session import BLOCK_MS, PAGE, Session
 from fabric.client.submit import prepare
 from fabric.core.decision import ORCHESTRATOR
-from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType
 from fabric.errors import (
@@ -28,6 +27,7 @@ from fabric.ops.overview import sessions
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys, partition_of
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
+from fabric.view.text import rfc3339
 from fabric.wire.stored import fields_of
 
 #: Types of the log entries that change a question.
@@ -171,7 +171,7 @@ class Answering:
         if id_ not in records:
             await self._session.must_exist()
             left = [other for other, one in records.items() if one.state is EscalationState.OPEN]
-            hint = f"open are {_listed(left)}" if left else "none is open"
+            hint = f"open are {listed(left)}" if left else "none is open"
             raise NotFoundError(f"no question {id_} in session {self._keys.name}: {hint}")
         question = Question(self._keys.name, id_, records[id_])
         if not question.is_open:
@@ -186,7 +186,7 @@ class Answering:
         if options and answer not in options and not free:
             raise CallerError(
                 f"{answer!r} is none of the answers to {asked.id}, which are "
-                f"{_listed([repr(option) for option in options])}; --free answers otherwise"
+                f"{listed([repr(option) for option in options])}; --free answers otherwise"
             )
 
     async def _check_name(self, asked: Question) -> None:
@@ -241,7 +241,7 @@ class Answering:
 def described(question: Question) -> str:
     """Say in a sentence how a question was decided."""
     record = question.record
-    at = datetime.fromtimestamp(record.decided_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    at = rfc3339(record.decided_ms)
     by = f" by {record.by}" if record.by else ""
     # As a literal: the answer may hold what would move a terminal.
     return f"question {question.id} was decided{by} at {at}: {record.decision!r}"
@@ -253,12 +253,6 @@ def _told(asked: Question, decided: Question) -> list[str]:
     waiting = [*asked.record.waiting, *decided.record.waiting]
     names = dict.fromkeys([decided.record.asker, *waiting, *decided.record.concerned])
     return [name for name in names if name not in {"", ORCHESTRATOR}]
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN_MAX])
-    more = len(names) - NAMES_SHOWN_MAX
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _check_letter(letter: Entry, sent: bytes, id_: str) -> None:
