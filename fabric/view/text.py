@@ -12,11 +12,11 @@ CELL_CHARS_MAX = 200
 
 
 def rfc3339(ms: int) -> str:
-    """Return a time as RFC 3339, to the second, in UTC; the number itself if it is no date."""
+    """Return a time as RFC 3339, to the second, in UTC; as a number of ms if no calendar has it."""
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):  # somebody wrote it by hand
-        return str(ms)
+        return f"{ms} ms"
 
 
 def clock(ms: int, opened_ms: int) -> str:
