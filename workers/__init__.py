@@ -1,4 +1,4 @@
 """The daemons: orchestrator and synthesizer, two handlers of one loop.
 
-`replica.py` shares partitions out, `lease.py` holds one, `loop.py` reads, decides and commits.
+`replica.py` shares the partitions out, `lease.py` holds one, `loop.py` reads, decides and commits.
 """

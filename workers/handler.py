@@ -1,11 +1,36 @@
-"""What the loop asks of a worker: the orchestrator steps signals, the synthesizer folds results."""
+"""The base of the two handlers: the orchestrator steps signals, the synthesizer folds results.
+
+It defines what the loop asks of a handler, and holds what both share: timers, dead letters, and the
+inputs and sessions that must be left out so that the rest of the partition goes on.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from fabric.store.port import Batch, Entry
+from fabric.core.decision import Decision
+from fabric.store.keys import Partition
+from fabric.store.port import Batch, Entry, WorkerStore
+from fabric.wire import record
+
+#: Bytes of one commit's arguments, roughly. The server needs some milliseconds for a megabyte.
+COMMIT_BYTES_MAX = 2_097_152
+
+#: A session with a spoilt key is left out for this time, ms. Then its keys are read again.
+QUARANTINE_MS = 10_000
+
+#: Sessions in quarantine at a time. A session that is let in too early is left out again, at the
+#: cost of reading one batch twice.
+QUARANTINED_MAX = 10_000
+
+#: Bytes of the messages that may follow from one signal. One commit holds them all, and a server
+#: refuses a request of a gigabyte, however often it is sent.
+CONSEQUENCE_BYTES_MAX = 33_554_432
+
+#: Inputs remembered because the rules failed on them. More than this would be one defect.
+DEFECTS_MAX = 1_000
 
 
 @dataclass(slots=True)
@@ -19,34 +44,159 @@ class Decided:
 class DefectError(Exception):
     """The rules failed on an input: a defect of ours, which must not stop the partition.
 
-    The handler has noted the input and will leave it out when it is given the batch again; what the
-    failed attempt has changed in memory must be thrown away.
+    The handler has noted the input and leaves it out when it gets the batch again. Discard what the
+    failed attempt has changed in memory (`Handler.forget`).
     """
 
 
-class Handler(Protocol):
-    """Everything one kind of worker knows about one partition, in memory.
+class DueTimer:
+    """A timer that is due, `<session>:<name>`, as an input of `decide`."""
 
-    All of it was read from the store, and all of it can be thrown away at any time.
+    __slots__ = ("member", "name", "session")
+
+    def __init__(self, member: bytes) -> None:
+        self.member = member
+        self.session, _, self.name = member.decode("utf-8", "replace").partition(":")
+
+
+class Handler(ABC):
+    """One kind of worker on one partition: what it has in memory, and how it decides.
+
+    Everything in memory was read from the store, and can be discarded at any time.
     """
 
+    def __init__(self, store: WorkerStore, partition: Partition, group: str) -> None:
+        self._store = store
+        self._names = partition
+        #: The stream that this kind of worker reads, and the sorted set of its timers.
+        self._source = partition.source(group)
+        self._timers = partition.timers(group)
+        self._quarantined = Quarantine()
+        self._defects = Defects()
+        self._due_ms: int | None = None
+
+    @abstractmethod
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """Decode entries and load the state that they need. Raises TamperedError, ServerError."""
 
+    @abstractmethod
+    async def prepare_timers(self, members: list[bytes]) -> list[Any]:
+        """Turn timers that are due into inputs, and load the state that they need."""
+
+    @abstractmethod
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """Take inputs, from the first on, until the batch is full. Pure: no I/O, no clock.
 
         Raises DefectError.
         """
 
-    async def alarms(self, timers: list[bytes]) -> list[Any]:
-        """Turn timers that are due into inputs, loading the state that they need."""
-
-    def next_due_ms(self) -> int | None:
-        """Return the earliest time that a decision has set a timer for, since it was last asked."""
+    def take_due_ms(self) -> int | None:
+        """Return the earliest time of a timer set since the last call, and clear it."""
+        due_ms, self._due_ms = self._due_ms, None
+        return due_ms
 
     def quarantine(self, key: str, reason: str) -> bool:
-        """Keep a session's signals out because of a key; False when the key is no session's."""
+        """Leave out the session that a spoilt key belongs to; False when it is no session's key."""
+        name = self._names.session_of(key)
+        if name is None:
+            return False
+        self._quarantined.add(name, reason)
+        return True
 
     def forget(self) -> None:
-        """Throw away what is in memory."""
+        """Discard what is in memory."""
+        self._due_ms = None
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End everything that the handler has started, and wait for its end.
+
+        The next holder of the partition starts it again, by the timers in the store.
+        """
+
+    def _end_quarantines(self, entries: list[Entry]) -> None:
+        """Let in again the sessions whose quarantine was over when the newest entry came in."""
+        if self._quarantined and entries:
+            self._quarantined.end(int(entries[-1][0].partition(b"-")[0]))
+
+    def _wake_at(self, due_ms: int | None) -> None:
+        if due_ms is not None and (self._due_ms is None or due_ms < self._due_ms):
+            self._due_ms = due_ms
+
+    def _set_timer(self, batch: Batch, member: str | bytes, due_ms: int) -> None:
+        batch.write("ZADD", self._timers, (due_ms, member))
+        self._wake_at(due_ms)
+
+    def _put_off(self, batch: Batch, member: bytes, now_ms: int) -> None:
+        """Set a timer again that cannot be handled now, because its session is in quarantine."""
+        self._set_timer(batch, member, now_ms + QUARANTINE_MS)
+
+    def _dead_letter(
+        self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
+    ) -> None:
+        """Keep a refused entry among the dead letters, with the reason."""
+        letter = record.dead(fields, code, reason, self._source, entry_id)
+        batch.write("XADD", self._names.dead, ("*", *letter))
+        batch.size_bytes += sum(map(len, fields))
+
+
+class Quarantine:
+    """Sessions that are left out for a while, because one of their keys is spoilt.
+
+    A quarantine's end is set by the first call of `end` after it: only batches know the time.
+    """
+
+    def __init__(self) -> None:
+        #: Session → (why it is left out, until when).
+        self._sessions: dict[str, tuple[str, int]] = {}
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._sessions
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def add(self, session: str, reason: str) -> None:
+        """Leave a session out. If there are too many, let the oldest one in again."""
+        self._sessions.pop(session, None)
+        if len(self._sessions) >= QUARANTINED_MAX:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[session] = (reason, 0)
+
+    def reason(self, session: str) -> str:
+        """Say why a session is left out."""
+        reason, _ = self._sessions.get(session, ("its state is not readable", 0))
+        return reason
+
+    def end(self, now_ms: int) -> None:
+        """Let in again the sessions whose time is over."""
+        for session, (reason, until_ms) in list(self._sessions.items()):
+            if not until_ms:
+                self._sessions[session] = (reason, now_ms + QUARANTINE_MS)
+            elif until_ms <= now_ms:
+                del self._sessions[session]
+
+
+class Defects(dict[bytes, tuple[str, str]]):
+    """Inputs that cannot be handled → code and reason. Emptied when full."""
+
+    def note(self, key: bytes, error: Exception) -> None:
+        """Remember an input that the rules failed on."""
+        kind = type(error).__name__
+        self._note(key, "DEFECT", f"the rules failed on it ({kind}); please report this")
+
+    def check_size(self, key: bytes, decision: Decision) -> None:
+        """Leave out what no commit can hold. Raises DefectError; the input goes to `dead`."""
+        size = sum(len(message.payload) for message in decision.messages)
+        if size > CONSEQUENCE_BYTES_MAX:
+            reason = (
+                f"{len(decision.messages)} messages of {size} bytes in all would follow from it; "
+                f"at most {CONSEQUENCE_BYTES_MAX} bytes"
+            )
+            self._note(key, "LIMIT", reason)
+            raise DefectError(f"{key!r}: {reason}")
+
+    def _note(self, key: bytes, code: str, reason: str) -> None:
+        if len(self) >= DEFECTS_MAX:
+            self.clear()
+        self[key] = code, reason

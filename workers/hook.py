@@ -1,26 +1,38 @@
-"""The program that is told of new escalations: `[escalations] hook` in the rule file.
+"""The hook, `[escalations] hook` in the rule file: the program that is told of new questions.
 
-It is an argument vector, never a shell's line, so that nothing an agent asks can become a command;
-what it is told comes on its standard input, as JSON. A run that fails is logged and over: who
-started it keeps account of what is still to be told, and tells it at least once.
+It is an argument vector, never a line for a shell, so that nothing an agent asks can become a
+command. The question comes on its standard input, as JSON. A run that fails is logged and not
+repeated.
+
+The core sets a timer for each question that the hook must hear of. The timer stands until a run for
+it is over, so the hook hears of each question at least once, whatever happens to the workers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-from contextlib import suppress
+import tempfile
+from functools import partial
 from typing import Final
 
-from workers import child
+import msgspec
+
+from fabric.core.session import SessionState
+from workers.child_process import Background, RunError, run
 
 logger = logging.getLogger("fabric.hook")
 
-#: Runs at a time; others wait their turn. A fleet that asks all at once must not fork as many
-#: programs, and one that hangs must not keep the others from being told.
-PROCESSES_MAX: Final = 4
+#: The names of such timers begin with this; the question's id follows.
+PREFIX: Final = "hook:"
+
+#: Longest time that one run may take, s. It has only to pass the question on.
+LIMIT_SECONDS: Final = 60.0
+
+#: Time between two looks at a run, ms.
+PAUSE_MS = 2_000
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Hook:
@@ -29,21 +41,35 @@ class Hook:
     `limit_s` is the longest time that a run may take once it has its turn.
     """
 
-    def __init__(self, argv: tuple[str, ...], limit_s: float) -> None:
-        assert argv, "without a program there is no hook"
+    def __init__(
+        self, argv: tuple[str, ...], turns: asyncio.Semaphore, limit_s: float = LIMIT_SECONDS
+    ) -> None:
         self._argv = argv
         self._limit_s = limit_s
-        self._turns = asyncio.Semaphore(PROCESSES_MAX)
+        self._background = Background(turns)
         self._runs: dict[bytes, asyncio.Task[None]] = {}
-        self._is_closed = False
+
+    def is_notified(self, session: SessionState, timer: str, key: bytes) -> bool:
+        """Begin to notify the hook of a timer's question; True when nothing is left to do."""
+        question = timer.removeprefix(PREFIX)
+        record = session.escalations.get(question)
+        if not self._argv or record is None or self.ended(key):
+            return True
+        # Through JSON: what the asker added is JSON already, whatever its type.
+        fields = msgspec.json.decode(_encode(record))
+        self.start(key, _encode({"session": session.name, "id": question, **fields}))
+        return False
 
     def start(self, key: bytes, document: bytes) -> None:
         """Run the program with a document on its standard input.
 
-        Does nothing for a key whose run has not been seen to be over (`ended`), or when closed.
+        Does nothing when a run for this key has begun and `ended` has not told its end, or when
+        closed.
         """
-        if key not in self._runs and not self._is_closed:
-            self._runs[key] = asyncio.create_task(self._run(document))
+        if key not in self._runs:
+            run = self._background.start(partial(self._run, document))
+            if run is not None:
+                self._runs[key] = run
 
     def ended(self, key: bytes) -> bool:
         """Say whether the run for a key is over, well or not; if so, it is forgotten."""
@@ -55,52 +81,21 @@ class Hook:
 
     async def close(self) -> None:
         """Kill what still runs, and wait for its end; none of it counts as ended."""
-        self._is_closed = True
-        runs = list(self._runs.values())
         self._runs.clear()
-        for run in runs:
-            run.cancel()
-        await asyncio.gather(*runs, return_exceptions=True)
+        await self._background.close()
 
     async def _run(self, document: bytes) -> None:
-        async with self._turns:
-            try:
-                process = await self._spawn()
-            except (OSError, ValueError) as error:  # ValueError: a NUL in the arguments
-                reason = getattr(error, "strerror", None) or type(error).__name__
-                self._complain(f"cannot be started: {reason}")
-                return
-            try:
-                async with asyncio.timeout(self._limit_s):
-                    await process.communicate(document)
-            except TimeoutError:
-                self._complain(f"has not ended within {self._limit_s:g} s and was killed")
-            else:
-                if process.returncode:
-                    self._complain(f"ended with exit code {process.returncode}")
-            finally:
-                await _kill(process)
+        try:
+            with tempfile.TemporaryFile() as given:
+                given.write(document)
+                given.seek(0)
+                # The program may leave something running in the background, to send a mail say.
+                await run(self._argv, given, None, self._limit_s, leaves_others=True)
+        except OSError as error:
+            self._log(f"cannot be started: {error.strerror}")
+        except RunError as error:
+            self._log(str(error))
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *self._argv,
-            env=child.environment(),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            # A group of its own, so that what it has started is killed with it.
-            start_new_session=True,
-        )
-
-    def _complain(self, what: str) -> None:
-        # The program's name alone: its arguments may hold a token, the document is the agents'.
-        logger.error("hook %s %s; who asks still waits", self._argv[0], what)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a process that has not ended, with what it has started, and wait for its end."""
-    if process.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    def _log(self, failure: str) -> None:
+        # Only the program's name: its arguments may hold a token, the document is the agents'.
+        logger.error("hook %s %s; the question stays open", self._argv[0], failure)

@@ -1,4 +1,4 @@
-"""Holding a partition's lease: renewed well before it ends, given up at the end."""
+"""Holding a partition's lease: renewing it well before it ends, and giving it up."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fabric.store.port import Lease, WorkerStore
 
 logger = logging.getLogger("fabric.lease")
 
-#: A lease is renewed after this share of its time: two renewals may be lost before it ends.
+#: A lease is renewed after this share of its time, so two renewals may fail before it ends.
 RENEW_AFTER = 1 / 3
 
 
 class HeldLease:
-    """A lease as its holder sees it: which commit comes next, and what time the server has.
+    """A lease as its holder sees it: the version of the next commit, and the server's time.
 
-    Every commit renews the lease, so renewals of its own are needed only in quiet times.
+    Every commit renews the lease, so `keep` sends a renewal only when there are no commits.
     """
 
     def __init__(self, store: WorkerStore, lease: Lease, ttl_ms: int) -> None:
@@ -26,13 +26,13 @@ class HeldLease:
         self.ttl_ms = ttl_ms
         self.version = lease.version
         self.committed = lease.committed
-        #: Set when the lease is known to be lost; the holder stops reading then.
+        #: Set when the lease is known to be lost: stop reading then.
         self.lost = asyncio.Event()
         self._offset_ms = lease.now_ms - _monotonic_ms()
         self._renewed_ms = _monotonic_ms()
 
     def now_ms(self) -> int:
-        """Return the server's time, by its last answer and our own clock since."""
+        """Return the server's time in ms: its last answer, and our own clock since."""
         return _monotonic_ms() + self._offset_ms
 
     def renewed(self, server_ms: int) -> None:
@@ -59,7 +59,7 @@ class HeldLease:
                 return
 
     async def give_up(self) -> None:
-        """Let another replica have the partition at once, if the lease is still ours."""
+        """Release the lease if it is still ours, so that another replica can take it at once."""
         try:
             await self.store.release(self.lease)
         except FencedError:
@@ -69,5 +69,5 @@ class HeldLease:
 
 
 def _monotonic_ms() -> int:
-    # The loop's clock, as its timers use: in a simulation it is not the machine's.
+    # The event loop's clock, as its timers use: in a simulation it is not the machine's.
     return int(asyncio.get_running_loop().time() * 1000)

@@ -1,7 +1,7 @@
 """Read → decide → commit, for one partition, for as long as its lease holds.
 
-While the server applies one batch, the next is read and decided. Memory follows the commits; on any
-doubt (a refused commit, a lost reply) it is thrown away with everything that was under way, and the
+While the server applies one batch, the loop reads and decides the next. Memory follows the commits.
+On any doubt (a refused commit, a lost reply) it is discarded with everything under way, and the
 loop goes on from what the server says is committed.
 """
 
@@ -22,12 +22,12 @@ logger = logging.getLogger("fabric.loop")
 #: First number of signals to read, before their size is known; doubled while they prove small.
 COUNT_FIRST = 32
 
-#: Timers fired in one go, so that a crowd of them does not hold the signals up.
+#: Timers fired at a time, so that many of them do not hold up the signals.
 TIMERS_MAX = 100
 
 
 class Loop:
-    """One partition's worker, from the moment its lease is taken to the moment it is given up."""
+    """One partition's worker, for as long as it holds the lease."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Loop:
         settings: Settings,
         worked: Callable[[], None] = lambda: None,
     ) -> None:
-        """`worked` is called when a commit, or a read that had nothing to bring, has gone well."""
+        """`worked` is called after each commit that succeeded, and each read that found nothing."""
         self._worked = worked
         self._held = held
         self._handler = handler
@@ -45,22 +45,22 @@ class Loop:
         self._committing: asyncio.Task[int] | None = None
         self._decided_upto = held.committed
         self._drained = True
-        #: The last read has left nothing behind: time is now, not that of a backlog.
+        #: The last read has left nothing behind: timers go by the time now, not by the backlog's.
         self._caught_up = False
         self._due_ms: int | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, then drain. Raises ServerError on any doubt; then reload."""
         try:
-            while not await self._work_with_others(stop):
+            while not await self._work_around_faults(stop):
                 pass
         finally:
             if self._committing is not None:
                 self._committing.cancel()
                 await asyncio.gather(self._committing, return_exceptions=True)
 
-    async def _work_with_others(self, stop: asyncio.Event) -> bool:
-        """Work; what cannot be handled is left out, and everything else goes on.
+    async def _work_around_faults(self, stop: asyncio.Event) -> bool:
+        """Work; return False to be called again without the session or input that failed.
 
         That is a session whose keys somebody has spoilt, or an input on which the rules fail.
         """
@@ -72,7 +72,7 @@ class Loop:
             self._handler.forget()
             return False
         except TamperedError as error:
-            # What met the spoilt key wrote nothing; what was sent before it stands.
+            # The batch that met the spoilt key wrote nothing; those committed before it stand.
             await self._settle()
             if not self._handler.quarantine(error.key, str(error)):
                 raise
@@ -85,7 +85,7 @@ class Loop:
         self._decided_upto = self._held.committed
         self._caught_up = False
         await self._look_at_timers()
-        # Without waiting: timers are not looked at before it is known whether there is a backlog.
+        # Without waiting for entries: no timer fires before we know whether there is a backlog.
         reading = asyncio.create_task(self._read(self._decided_upto, block_ms=1))
         stopping = asyncio.create_task(stop.wait())
         lost = asyncio.create_task(self._held.lost.wait())
@@ -98,7 +98,7 @@ class Loop:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if self._committing is not None and self._committing.done():
-                    # One that failed is met now, not when the next signal comes.
+                    # Raise its error now, not when the next signal comes.
                     await self._settle()
                 if reading.done():
                     entries = reading.result()
@@ -106,11 +106,11 @@ class Loop:
                     after = entries[-1][0] if entries else self._decided_upto
                     self._adapt(entries)
                     reading = asyncio.create_task(self._read(after))
-                    # Let the request go out before this batch takes the processor.
+                    # Let the request go out before we decide this batch.
                     await asyncio.sleep(0)
-                    await self._take(entries, full)
+                    await self._decide(entries, full)
                 if self._due_ms is not None and self._due_ms <= self._horizon_ms():
-                    await self._fire()
+                    await self._fire_timers()
             await self._settle()
         finally:
             for task in (reading, stopping, lost):
@@ -127,8 +127,8 @@ class Loop:
     def _horizon_ms(self) -> int:
         """Return the time up to which everything that was sent has been decided.
 
-        A timer that is due later waits for the backlog before it: whoever has spoken meanwhile is
-        not to be taken for silent because we were away.
+        A timer that is due later waits for the backlog before it: an agent whose signals we have
+        not read yet must not be taken for silent.
         """
         now_ms = self._held.now_ms()
         if self._caught_up:
@@ -136,8 +136,8 @@ class Loop:
         # An id made by hand may lie in the future.
         return min(int(self._decided_upto.partition(b"-")[0]), now_ms)
 
-    async def _take(self, entries: list[Entry], full: bool) -> None:
-        """Decide and commit what was read; when nothing more came, trim what the last one left."""
+    async def _decide(self, entries: list[Entry], full: bool) -> None:
+        """Decide and commit what was read; after an empty read, trim what the last commit left."""
         self._caught_up = not full
         if not entries:
             self._worked()
@@ -154,13 +154,13 @@ class Loop:
             upto = entries[position - 1][0]
             await self._commit(decided, upto, drained=not full and position == len(inputs))
 
-    async def _fire(self) -> None:
-        """Apply the timers that are due."""
+    async def _fire_timers(self) -> None:
+        """Fire the timers that are due."""
         await self._settle()
         lease = self._held.lease
         now_ms = self._horizon_ms()
         due = await self._held.store.due(lease.partition, lease.group, now_ms, TIMERS_MAX)
-        inputs = await self._handler.alarms([key for key, _ in due])
+        inputs = await self._handler.prepare_timers([key for key, _ in due])
         while inputs:
             decided = self._handler.decide(inputs, now_ms)
             await self._commit(decided, b"", drained=True)
@@ -169,14 +169,14 @@ class Loop:
         await self._look_at_timers()
 
     async def _look_at_timers(self) -> None:
-        """Learn from the store when the next timer is due. Only this loop writes them."""
+        """Read from the store when the next timer is due. Only this loop sets timers."""
         lease = self._held.lease
         first = await self._held.store.due(lease.partition, lease.group, 2**53, 1)
-        self._handler.next_due_ms()
+        self._handler.take_due_ms()
         self._due_ms = first[0][1] if first else None
 
     async def _commit(self, decided: Decided, upto: bytes, *, drained: bool) -> None:
-        """Send a batch once the one before it is through; do not wait for its own answer."""
+        """Send a batch after the previous commit's answer; do not wait for its own answer."""
         await self._settle()
         held = self._held
         self._committing = asyncio.create_task(
@@ -187,7 +187,7 @@ class Loop:
         if upto:
             self._decided_upto = upto
             self._drained = drained
-        due_ms = self._handler.next_due_ms()
+        due_ms = self._handler.take_due_ms()
         if due_ms is not None and (self._due_ms is None or due_ms < self._due_ms):
             self._due_ms = due_ms
         await asyncio.sleep(0)
@@ -204,7 +204,7 @@ class Loop:
         self._held.committed = upto
 
     def _adapt(self, entries: list[Entry]) -> None:
-        """Read as many signals at a time as fit the byte limit, at the size they have had."""
+        """Read as many signals at a time as fit into the byte limit, at their size so far."""
         if not entries:
             return
         size = sum(len(b"".join(fields)) for _, fields in entries)

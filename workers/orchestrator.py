@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.core.decision import Decision, Outcome
+from fabric.core.decision import EVERYONE, Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal
 from fabric.core.step import fire, step
 from fabric.errors import SignalError
 from fabric.store import state
-from fabric.store.keys import Partition, SessionKeys
+from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.entry import decode
-from workers import consequence, quarantine, telling
-from workers.handler import Decided, DefectError
+from workers import hook
+from workers.child_process import PROCESSES_MAX
+from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler
 
 logger = logging.getLogger("fabric.orchestrator")
 
-#: Bytes of one commit's arguments, roughly. A megabyte takes the server some milliseconds.
-COMMIT_BYTES_MAX = 2_097_152
 
+class _Timer(DueTimer):
+    """A timer that is due. `is_notified` is set for a question that the hook must hear of."""
 
-class _Alarm:
-    """A timer that is due."""
-
-    __slots__ = ("is_told", "member", "session", "timer")
+    __slots__ = ("is_notified",)
 
     def __init__(self, member: bytes) -> None:
-        self.member = member
-        #: Of a question for the hook: whether nothing is left to do.
-        self.is_told: bool | None = None
-        self.session, _, self.timer = member.decode("utf-8", "replace").partition(":")
+        super().__init__(member)
+        self.is_notified: bool | None = None
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
-_Input = tuple[bytes, list[bytes], Signal | SignalError] | _Alarm
+_Input = tuple[bytes, list[bytes], Signal | SignalError] | _Timer
 
 
-class Orchestrator:
-    """The sessions of one partition, as far as they are in memory."""
+class Orchestrator(Handler):
+    """The sessions of one partition, as far as they are in memory.
+
+    `turns` bounds the hook's processes of all partitions of a worker.
+    """
 
     def __init__(
         self,
@@ -52,30 +52,24 @@ class Orchestrator:
         partition: Partition,
         rules: Rules,
         settings: Settings,
-        teller: telling.Teller | None = None,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
-        self._teller = teller or telling.Teller(rules)
-        self._store = store
-        self._names = partition
+        super().__init__(store, partition, ORCHESTRATORS)
+        self._hook = hook.Hook(rules.hook, turns or asyncio.Semaphore(PROCESSES_MAX))
         self._rules = rules
-        #: What a session's log says once these rules are in force, and what the session says.
+        #: The rules as a session's log states them, and the digest that a session keeps of them.
         self._rules_document = record.rules_document(rules)
         self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
-        #: Sessions in memory, the one used longest ago first.
+        #: Sessions in memory, the least recently used first.
         self._sessions: dict[str, SessionState] = {}
         self._keys: dict[str, SessionKeys] = {}
-        self._quarantined = quarantine.Quarantine()
-        self._defects = quarantine.Defects()
-        self._due_ms: int | None = None
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """See Handler."""
         inputs: list[_Input] = []
         needed: dict[str, None] = {}
-        if self._quarantined and entries:
-            # By the time the newest came in: what a quarantine has outlasted is read again.
-            self._quarantined.end(int(entries[-1][0].partition(b"-")[0]))
+        self._end_quarantines(entries)
         for entry_id, fields in entries:
             try:
                 signal = decode(fields)
@@ -87,18 +81,18 @@ class Orchestrator:
         await self._load(needed)
         return inputs
 
-    async def alarms(self, timers: list[bytes]) -> list[Any]:
+    async def prepare_timers(self, members: list[bytes]) -> list[Any]:
         """See Handler."""
-        inputs = [_Alarm(member) for member in timers]
-        await self._load({alarm.session: None for alarm in inputs})
-        for alarm in inputs:
-            session = self._sessions.get(alarm.session)
-            if session is not None and alarm.timer.startswith(telling.PREFIX):
-                alarm.is_told = self._teller.is_told(session, alarm.timer, alarm.member)
+        inputs = [_Timer(member) for member in members]
+        await self._load({timer.session: None for timer in inputs})
+        for timer in inputs:
+            session = self._sessions.get(timer.session)
+            if session is not None and timer.name.startswith(hook.PREFIX):
+                timer.is_notified = self._hook.is_notified(session, timer.name, timer.member)
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
-        """Bring sessions into memory, and let go of those used longest ago."""
+        """Bring sessions into memory, and drop the least recently used ones."""
         for name in needed:
             session = self._sessions.pop(name, None)
             if session is None and name not in self._quarantined:
@@ -119,8 +113,8 @@ class Orchestrator:
         item: _Input
         for item in inputs:
             taken += 1
-            if isinstance(item, _Alarm):
-                self._take_alarm(batch, touched, item, now_ms)
+            if isinstance(item, _Timer):
+                self._take_timer(batch, touched, item, now_ms)
             else:
                 entry_id, fields, signal = item
                 self._take_signal(batch, touched, entry_id, fields, signal, now_ms)
@@ -146,17 +140,17 @@ class Orchestrator:
         now_ms: int,
     ) -> None:
         if isinstance(signal, SignalError):
-            self._bury(batch, entry_id, fields, *record.reason_of(signal))
+            self._dead_letter(batch, entry_id, fields, *record.reason_of(signal))
             return
         if entry_id in self._defects:
-            self._bury(batch, entry_id, fields, *self._defects[entry_id])
+            self._dead_letter(batch, entry_id, fields, *self._defects[entry_id])
             return
         session = self._sessions.get(signal.session)
         if session is None:
             reason = self._quarantined.reason(signal.session)
-            self._bury(batch, entry_id, fields, "TAMPERED", reason)
+            self._dead_letter(batch, entry_id, fields, "TAMPERED", reason)
             return
-        # The server's time at which the signal came in; a hand-made id does not move the clock on.
+        # The server's time when the signal came in; an id made by hand does not move the clock on.
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
         if session.rules != self._digest:
             self._adopt(batch, touched, session, entered_ms)
@@ -172,7 +166,7 @@ class Orchestrator:
         cause = f"{session.log}-0"
         batch.size_bytes += 2 * len(signal.raw)
         if decision.outcome is Outcome.REFUSED:
-            self._bury(batch, entry_id, fields, decision.code, decision.reason)
+            self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
             refusal = record.logged_refusal(signal, decision.code, decision.reason, ms)
             batch.append(keys.log, cause, *refusal)
         else:
@@ -185,93 +179,91 @@ class Orchestrator:
             self._defects.check_size(entry_id, decision)
             self._follow(batch, session, decision)
 
-    def _take_alarm(
-        self, batch: Batch, touched: dict[str, SessionState], alarm: _Alarm, now_ms: int
+    def _take_timer(
+        self, batch: Batch, touched: dict[str, SessionState], timer: _Timer, now_ms: int
     ) -> None:
-        session = self._sessions.get(alarm.session)
+        session = self._sessions.get(timer.session)
         if session is None:
-            later = now_ms + quarantine.QUARANTINE_MS
-            batch.write("ZADD", self._names.deadlines, (later, alarm.member))
+            self._put_off(batch, timer.member, now_ms)
             return
-        if alarm.is_told is False:
-            self._wake_at(now_ms + telling.PAUSE_MS)
-            batch.write("ZADD", self._names.deadlines, (now_ms + telling.PAUSE_MS, alarm.member))
+        if timer.is_notified is False:
+            self._set_timer(batch, timer.member, now_ms + hook.PAUSE_MS)
             return
-        batch.write("ZREM", self._names.deadlines, (alarm.member,))
-        if alarm.is_told or alarm.member in self._defects:
+        batch.write("ZREM", self._timers, (timer.member,))
+        if timer.is_notified or timer.member in self._defects:
             return
         if session.rules != self._digest:
             self._adopt(batch, touched, session, now_ms)
         try:
-            decision = fire(session, alarm.timer, self._rules, now_ms)
+            decision = fire(session, timer.name, self._rules, now_ms)
         except Exception as error:
-            self._defects.note(alarm.member, error)
-            raise DefectError(f"timer {alarm.member!r}") from error
+            self._defects.note(timer.member, error)
+            raise DefectError(f"timer {timer.member!r}") from error
         if decision is None:
             return
         if decision.outcome is not Outcome.POSTPONED:
-            self._defects.check_size(alarm.member, decision)
-            touched[alarm.session] = session
-            logged = record.logged_timer(alarm.timer, session.clock_ms)
-            batch.append(self._keys[alarm.session].log, f"{session.log}-0", *logged)
+            self._defects.check_size(timer.member, decision)
+            touched[timer.session] = session
+            logged = record.logged_timer(timer.name, session.clock_ms)
+            batch.append(self._keys[timer.session].log, f"{session.log}-0", *logged)
             if decision.fallen:
-                consequence.mourn(batch, self._names, session, decision.fallen)
+                self._report_death(batch, session, decision.fallen)
         self._follow(batch, session, decision)
 
     def _adopt(
         self, batch: Batch, touched: dict[str, SessionState], session: SessionState, now_ms: int
     ) -> None:
-        """Put our rules in force for a session that was decided by others, and log that."""
+        """Put our rules in force for a session decided under other rules, and log that."""
         session.adopt(self._digest, now_ms)
         logged = record.logged_rules(self._rules_document, session.clock_ms)
         batch.append(self._keys[session.name].log, f"{session.log}-0", *logged)
         touched[session.name] = session
 
     def _follow(self, batch: Batch, session: SessionState, decision: Decision) -> None:
-        """Deliver what follows from an event, and set its timers."""
-        consequence.deliver(batch, self._keys[session.name], session, decision)
-        due_ms = consequence.set_timers(batch, self._names, session.name, decision.timers)
-        self._wake_at(due_ms)
+        """Deliver what follows from an event, and set and cancel its timers."""
+        deliver(batch, self._keys[session.name], session, decision)
+        for name, due_ms in decision.timers.items():
+            member = f"{session.name}:{name}"
+            if due_ms is None:
+                batch.write("ZREM", self._timers, (member,))
+            else:
+                self._set_timer(batch, member, due_ms)
 
-    def _wake_at(self, due_ms: int | None) -> None:
-        if due_ms is not None and (self._due_ms is None or due_ms < self._due_ms):
-            self._due_ms = due_ms
-
-    def _bury(
-        self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
-    ) -> None:
-        source = self._names.signals
-        consequence.bury(batch, self._names, source, entry_id, fields, code, reason)
-
-    def next_due_ms(self) -> int | None:
-        """See Handler."""
-        due_ms, self._due_ms = self._due_ms, None
-        return due_ms
-
-    def quarantine(self, key: str, reason: str) -> bool:
-        """See Handler. The quarantine's end is set when the next batch tells the time."""
-        name = self._names.session_of(key)
-        if name is None:
-            return False
-        self._quarantined.add(name, reason)
-        return True
+    def _report_death(self, batch: Batch, session: SessionState, name: str) -> None:
+        """Tell the synthesizer of an agent that was given up for dead."""
+        agent = session.agents.records[name]
+        death = record.fallen(session.name, name, agent, f"{session.log}-0", session.clock_ms)
+        batch.append(self._names.results, "*", *death)
 
     def forget(self) -> None:
-        """See Handler."""
+        """See Handler. The hook's runs go on: a question is not to be told twice without need."""
+        super().forget()
         self._sessions.clear()
         self._keys.clear()
-        self._due_ms = None
 
     async def close(self) -> None:
-        """Kill what was started for our questions; whoever serves next tells them again."""
-        await self._teller.close()
+        """See Handler."""
+        await self._hook.close()
+
+
+def deliver(batch: Batch, keys: SessionKeys, session: SessionState, decision: Decision) -> None:
+    """Log every message of a decision, and deliver it under the same id."""
+    cause = f"{session.log}-0"
+    for number, message in enumerate(decision.messages, 1):
+        entry_id = f"{session.log}-{number}"
+        logged = record.logged_message(message, cause, session.clock_ms)
+        batch.append(keys.log, entry_id, *logged)
+        if message.to:
+            key = keys.broadcast if message.to == EVERYONE else keys.inbox(message.to)
+            batch.append(key, entry_id, *record.inbox(message, cause))
+        batch.size_bytes += 2 * len(message.payload)
 
 
 def factory(rules: Rules, settings: Settings) -> Callable[[WorkerStore, int], Orchestrator]:
-    """Return what makes a partition's handler."""
-    teller = telling.Teller(rules)
+    """Return the function that makes a partition's handler."""
+    turns = asyncio.Semaphore(PROCESSES_MAX)
 
     def make(store: WorkerStore, partition: int) -> Orchestrator:
-        return Orchestrator(store, store.namespace.partition(partition), rules, settings, teller)
+        return Orchestrator(store, store.namespace.partition(partition), rules, settings, turns)
 
     return make

@@ -1,7 +1,7 @@
-"""One replica of a group of workers: takes its share of the partitions, and keeps trying.
+"""One replica of a group of workers: it takes its share of the partitions, and keeps trying.
 
 Nothing here decides who may write: the leases do. A replica that is wrong about its share only
-finds a lease held.
+finds that another one holds the lease.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import blake2b
 
 from fabric.backoff import Outage
 from fabric.config.settings import Settings
@@ -20,16 +21,15 @@ from fabric.store.port import Held, WorkerStore
 from workers.handler import Handler
 from workers.lease import HeldLease
 from workers.loop import Loop
-from workers.share import share
 
 logger = logging.getLogger("fabric.replica")
 
-#: A replica says that it lives, and looks who else does, this many times within a lease: a
-#: partition that was given up stands still until another replica's next look.
+#: Within one lease, a replica says so many times that it is alive, and reads which others are. A
+#: partition that was given up stands still until another replica's next beat.
 BEATS_PER_LEASE = 6
 
-#: Longest pause before a lease that another replica holds is asked for again, ms. It bounds how
-#: long a partition that was handed over stands still.
+#: Longest pause before asking again for a lease that another replica holds, ms. It bounds how long
+#: a partition stands still while it is handed over.
 POLL_MS = 100
 
 MakeHandler = Callable[[WorkerStore, int], Handler]
@@ -48,7 +48,7 @@ class Replica:
         *,
         nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        """`nonce` gives what no attempt at a lease has had before, of any replica."""
+        """`nonce` returns a string that no other attempt at a lease uses, of any replica."""
         self._store = store
         self._group = group
         self._make = make
@@ -58,10 +58,11 @@ class Replica:
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain: finish what is under way, give the leases up.
+        """Work until `stop` is set, then drain: finish what is under way, give up the leases.
 
-        Cancelled, it ends at once: the leases run out by themselves. Raises NotAllowedError when
-        the server does not let it in; when that happens later, it waits to be let in again.
+        When cancelled, end at once: the leases run out by themselves. Either way, everything that
+        handlers have started has ended by then. Raises NotAllowedError when the server does not let
+        us in; when that happens later, wait to be let in again.
         """
         outage = Outage(f"{self._group} {self.name}")
         partitions = 0
@@ -69,7 +70,7 @@ class Replica:
         try:
             while not stop.is_set():
                 try:
-                    # Asked each time: a server that was emptied is founded anew as it was.
+                    # Each time: a server that was emptied gets the same number again.
                     partitions = self._counted(
                         await self._store.partitions(self._settings.partitions), partitions
                     )
@@ -91,18 +92,18 @@ class Replica:
         await self._drain()
 
     def _counted(self, partitions: int, before: int) -> int:
-        """Return how many partitions there are; say so where it is not what was asked for."""
+        """Return the number of partitions; warn when it is not the one in the settings."""
         wanted = self._settings.partitions
         if wanted not in (None, partitions) and partitions != before:
             logger.warning(
-                "%s: the namespace has %d partitions, not the %d of the settings: whoever came "
-                "first has decided; set the same for workers, agents and the command line",
+                "%s: the namespace has %d partitions, not the %d of the settings: the first "
+                "process to connect fixed it; set the same for workers, agents and command line",
                 self._group, partitions, wanted,
             )  # fmt: skip
         return partitions
 
     def _take_share(self, mine: set[int]) -> None:
-        """Begin with the partitions that are ours now, hand over those that are not."""
+        """Begin to serve the partitions that are ours now, and hand over the others."""
         for number, (stop, task) in list(self._serving.items()):
             if task.done():
                 del self._serving[number]
@@ -121,43 +122,48 @@ class Replica:
             await self._store.leave(self._group, self.name)
 
     async def _serve(self, partition: int, stop: asyncio.Event) -> None:
-        """Hold one partition whenever it can be had, whatever goes wrong meanwhile."""
+        """Hold one partition whenever its lease is free, whatever goes wrong meanwhile."""
         outage = Outage(f"{self._group} {self.name} partition {partition}")
         handler = self._make(self._store, partition)
-        while not stop.is_set():
-            handler.forget()
-            is_taken = False
-            try:
-                taken = await self._store.acquire(
-                    partition, self._group, self.name, self._nonce(), self._settings.lease_ms
-                )
-                if isinstance(taken, Held):
-                    pause_ms = min(taken.remaining_ms, POLL_MS) + random.randint(
-                        0, 10
-                    )  # spreads requests, guards nothing
-                    await _wait(stop, pause_ms)
-                    continue
-                is_taken = True
-                logger.info(
-                    "partition %d: taken by %s under epoch %d, committed up to %s",
-                    partition, self.name, taken.epoch, taken.committed.decode(),
-                )  # fmt: skip
-                await self._work(HeldLease(self._store, taken, self._settings.lease_ms), handler,
-                                 stop, outage)  # fmt: skip
-            except FencedError as error:
-                logger.warning("partition %d: %s", partition, error)
-            except (ServerError, NotAllowedError) as error:
-                if is_taken and isinstance(error, UnreachableError):
-                    # The server was there a moment ago: it is one of our connections that has not
-                    # outlived an outage, and the others may have to be found out one by one.
-                    outage.answered()
-                await outage.failed(error, stop)
-            except Exception:
-                # A defect must not end the daemon: what was under way is void, the log has it.
-                logger.exception("partition %d: internal error", partition)
-                await _wait(stop, self._settings.lease_ms)
-        # Somebody else's from now on: nothing that was begun here goes on.
-        handler.forget()
+        try:
+            while not stop.is_set():
+                handler.forget()
+                await self._hold(partition, handler, stop, outage)
+        finally:
+            await handler.close()
+
+    async def _hold(
+        self, partition: int, handler: Handler, stop: asyncio.Event, outage: Outage
+    ) -> None:
+        """Try once to take the lease, and work for as long as it holds."""
+        is_taken = False
+        try:
+            taken = await self._store.acquire(
+                partition, self._group, self.name, self._nonce(), self._settings.lease_ms
+            )
+            if isinstance(taken, Held):
+                jitter_ms = random.randint(0, 10)  # spreads requests, guards nothing
+                await _wait(stop, min(taken.remaining_ms, POLL_MS) + jitter_ms)
+                return
+            is_taken = True
+            logger.info(
+                "partition %d: taken by %s under epoch %d, committed up to %s",
+                partition, self.name, taken.epoch, taken.committed.decode(),
+            )  # fmt: skip
+            held = HeldLease(self._store, taken, self._settings.lease_ms)
+            await self._work(held, handler, stop, outage)
+        except FencedError as error:
+            logger.warning("partition %d: %s", partition, error)
+        except (ServerError, NotAllowedError) as error:
+            if is_taken and isinstance(error, UnreachableError):
+                # The server answered a moment ago. One of our connections has broken in an outage;
+                # others may have too, and each is found out by its own failure.
+                outage.answered()
+            await outage.failed(error, stop)
+        except Exception:
+            # A defect must not end the daemon. What was under way is void; the log has it.
+            logger.exception("partition %d: internal error", partition)
+            await _wait(stop, self._settings.lease_ms)
 
     async def _work(
         self, held: HeldLease, handler: Handler, stop: asyncio.Event, outage: Outage
@@ -169,12 +175,33 @@ class Replica:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
         if stop.is_set():
+            # Before another replica can begin the same things.
+            await handler.close()
             await held.give_up()
             logger.info("partition %d: given up by %s", held.lease.partition, self.name)
 
 
 async def _wait(stop: asyncio.Event, pause_ms: int) -> None:
-    """Pause, but not beyond the moment we are told to stop."""
+    """Pause, but end the pause when told to stop."""
     with suppress(TimeoutError):
         async with asyncio.timeout(pause_ms / 1000):
             await stop.wait()
+
+
+def share(replica: str, partitions: int, replicas: list[str]) -> set[int]:
+    """Return the partitions that a replica should serve, of all there are.
+
+    Rendezvous hashing, computed by each replica for itself: when a replica joins or leaves, only
+    its own partitions change hands (Thaler and Ravishankar, "Using name-based mappings to increase
+    hit rates", 1998).
+    """
+    return {number for number in range(partitions) if preferred(number, replicas) == replica}
+
+
+def preferred(partition: int, replicas: list[str]) -> str | None:
+    """Return the replica that should serve a partition; None when there is no replica."""
+    return max(replicas, key=lambda replica: _weight(partition, replica), default=None)
+
+
+def _weight(partition: int, replica: str) -> tuple[bytes, str]:
+    return blake2b(f"{partition}/{replica}".encode(), digest_size=8).digest(), replica

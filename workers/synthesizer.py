@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,43 +19,53 @@ from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import AGENTS, Sweep, Synthesis
 from fabric.errors import SignalError, TamperedError
 from fabric.store import synthesis as stored
-from fabric.store.keys import SYNTHESIZERS, Partition
+from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.result import decode, session_of
-from workers import consequence, quarantine
-from workers.handler import Decided, DefectError
-from workers.orchestrator import COMMIT_BYTES_MAX
-from workers.refinement import Refiners
-from workers.refining import Look, Refining
-from workers.syntheses import Syntheses
+from workers.child_process import PROCESSES_MAX
+from workers.handler import (
+    COMMIT_BYTES_MAX,
+    Decided,
+    DefectError,
+    DueTimer,
+    Handler,
+    Quarantine,
+)
+from workers.refinement_schedule import RefinementSchedule, RefinementTimer
+from workers.refiner_runner import RefinerRunner
 
 logger = logging.getLogger("fabric.synthesizer")
 
-#: Bytes that a statement comes to in a commit besides its value: its record, twice, and its index.
+#: Bytes of a statement in a commit besides its value: its record, twice, and its index.
 STATEMENT_BYTES = 600
 
 _encode = msgspec.json.Encoder().encode
 
+#: Bytes of records kept in memory, as JSON; in memory they take some eight times as much.
+CACHED_BYTES_MAX = 16_777_216
 
-class _Alarm:
-    """A timer that is due, `<session>:sweep:<agent>`: parts that are to be judged anew."""
+#: Fields asked for in one request.
+FIELDS_MAX = 1_000
 
-    __slots__ = ("agent", "is_over", "member", "names", "session")
+
+class _SweepTimer(DueTimer):
+    """A timer that is due, `<session>:sweep:<agent>`: some of its parts must be judged anew."""
+
+    __slots__ = ("agent", "is_over", "parts")
 
     def __init__(self, member: bytes) -> None:
-        self.member = member
-        self.session, _, timer = member.decode("utf-8", "replace").partition(":")
-        self.agent = timer.removeprefix(f"{SWEEP}:")
-        self.names: list[str] = []
+        super().__init__(member)
+        self.agent = self.name.removeprefix(f"{SWEEP}:")
+        self.parts: list[str] = []
         self.is_over = True
 
 
 #: What `decide` takes: an entry with its session and result, or with the reason why it is none.
-_Input = tuple[bytes, list[bytes], str, Result | SignalError] | _Alarm | Look
+_Input = tuple[bytes, list[bytes], str, Result | SignalError] | _SweepTimer | RefinementTimer
 
 
-class Synthesizer:
+class Synthesizer(Handler):
     """The syntheses of one partition, as far as they are in memory."""
 
     def __init__(
@@ -64,25 +75,22 @@ class Synthesizer:
         rules: Rules,
         settings: Settings,
         reducers: Mapping[str, Reducer],
-        refiners: Refiners | None = None,
+        runner: RefinerRunner | None = None,
     ) -> None:
-        self._refining = Refining(store, partition, refiners or Refiners((), rules))
-        self._store = store
-        self._names = partition
+        super().__init__(store, partition, SYNTHESIZERS)
+        self._refinements = RefinementSchedule(store, partition, runner or RefinerRunner((), rules))
         self._policy = rules.restart_policy
         self._strategies = Strategies(rules.merges)
         self._publisher = Publisher(self._policy, self._strategies, reducers)
-        self._syntheses = Syntheses(store, partition, settings.sessions_cached_max)
-        self._quarantined = self._syntheses.quarantined
-        self._defects = quarantine.Defects()
-        self._due_ms: int | None = None
+        self._cache = SynthesisCache(
+            store, partition, settings.sessions_cached_max, self._quarantined
+        )
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """See Handler."""
         inputs: list[_Input] = []
         results: dict[str, list[Result]] = {}
-        if self._quarantined and entries:
-            self._quarantined.end(int(entries[-1][0].partition(b"-")[0]))
+        self._end_quarantines(entries)
         for entry_id, fields in entries:
             try:
                 session = session_of(fields)
@@ -92,47 +100,49 @@ class Synthesizer:
                 continue
             results.setdefault(session, []).append(result)
             inputs.append((entry_id, fields, session, result))
-        self._syntheses.make_room()
+        self._cache.make_room()
         for session, given in results.items():
-            synthesis = await self._syntheses.session(session)
+            synthesis = await self._cache.session(session)
             if synthesis is None:
                 continue
             while wanted := set().union(*(needs(synthesis, result) for result in given)):
-                await self._syntheses.load(synthesis, wanted)
+                await self._cache.load(synthesis, wanted)
         return inputs
 
-    async def alarms(self, timers: list[bytes]) -> list[Any]:
+    async def prepare_timers(self, members: list[bytes]) -> list[Any]:
         """See Handler."""
         inputs: list[_Input] = []
-        for member in timers:
-            alarm = self._refining.look(member) or _Alarm(member)
-            inputs.append(alarm)
-            if isinstance(alarm, Look):
+        for member in members:
+            refinement = self._refinements.start(member)
+            if refinement is not None:
+                inputs.append(refinement)
                 continue
-            synthesis = await self._syntheses.session(alarm.session)
+            timer = _SweepTimer(member)
+            inputs.append(timer)
+            synthesis = await self._cache.session(timer.session)
             if synthesis is not None:
-                await self._look_up(synthesis, alarm)
+                await self._load_parts(synthesis, timer)
         return inputs
 
-    async def _look_up(self, synthesis: Synthesis, alarm: _Alarm) -> None:
-        """Find the parts that are next to be judged anew, and bring them into memory."""
-        field = f"{SWEEP}:{alarm.agent}"
-        await self._syntheses.load(synthesis, (field, f"{AGENTS}:{alarm.agent}"))
+    async def _load_parts(self, synthesis: Synthesis, timer: _SweepTimer) -> None:
+        """Find the parts that must be judged anew next, and bring them into memory."""
+        field = f"{SWEEP}:{timer.agent}"
+        await self._cache.load(synthesis, (field, f"{AGENTS}:{timer.agent}"))
         sweeping = synthesis.records.get(field)
         if not isinstance(sweeping, Sweep):
             return
-        keys = self._syntheses.keys(synthesis.name)
-        key = keys.said(alarm.agent)
+        keys = self._cache.keys(synthesis.name)
+        key = keys.said(timer.agent)
         if not sweeping.within:
             raise TamperedError(keys.synthesis, f"hash with a foreign field ({field})", "hash")
         prefix = sweeping.within[0]
-        alarm.names = await self._store.members(key, prefix, sweeping.after, SWEEP_PARTS)
-        if not all(map(is_part, alarm.names)):
+        timer.parts = await self._store.members(key, prefix, sweeping.after, SWEEP_PARTS)
+        if not all(map(is_part, timer.parts)):
             raise TamperedError(key, "zset with a member that is no part", "zset of names")
-        alarm.is_over = len(alarm.names) < SWEEP_PARTS
-        await self._syntheses.load(synthesis, touched(synthesis, alarm.agent, alarm.names))
-        while wanted := touched(synthesis, alarm.agent, alarm.names):
-            await self._syntheses.load(synthesis, wanted)
+        timer.is_over = len(timer.parts) < SWEEP_PARTS
+        await self._cache.load(synthesis, touched(synthesis, timer.agent, timer.parts))
+        while wanted := touched(synthesis, timer.agent, timer.parts):
+            await self._cache.load(synthesis, wanted)
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
@@ -142,10 +152,10 @@ class Synthesizer:
         item: _Input
         for item in inputs:
             taken += 1
-            if isinstance(item, _Alarm):
-                size += self._take_alarm(batch, folded, item, now_ms)
-            elif isinstance(item, Look):
-                self._wake_at(self._refining.take(batch, item, now_ms))
+            if isinstance(item, _SweepTimer):
+                size += self._take_timer(batch, folded, item, now_ms)
+            elif isinstance(item, RefinementTimer):
+                self._wake_at(self._refinements.finish(batch, item, now_ms))
             else:
                 size += self._take_result(batch, folded, *item)
             if size + batch.size_bytes > COMMIT_BYTES_MAX:
@@ -158,15 +168,18 @@ class Synthesizer:
         return Decided(batch, taken)
 
     def _publish(self, name: str, synthesis: Synthesis, inputs: list[_Input]) -> Revision | None:
-        """Judge what a batch has brought. Raises DefectError, having noted all of the session's."""
+        """Judge what a batch has brought.
+
+        Raises DefectError, having noted all inputs of the session.
+        """
         try:
             return self._publisher.publish(synthesis)
         except Exception as error:
             for item in inputs:
-                if isinstance(item, _Alarm):
+                if isinstance(item, _SweepTimer):
                     if item.session == name:
                         self._defects.note(item.member, error)
-                elif not isinstance(item, Look) and item[2] == name:
+                elif not isinstance(item, RefinementTimer) and item[2] == name:
                     self._defects.note(item[0], error)
             raise DefectError(f"the synthesis of {name}") from error
 
@@ -179,8 +192,8 @@ class Synthesizer:
         name: str,
         result: Result | SignalError,
     ) -> int:
-        """Fold a result, or bury what is none; return roughly what it comes to, in bytes."""
-        synthesis = self._syntheses.get(name)
+        """Fold a result, or refuse the entry; return its size in the commit in bytes, roughly."""
+        synthesis = self._cache.get(name)
         if isinstance(result, SignalError):
             refused = record.reason_of(result)
         elif entry_id in self._defects:
@@ -198,69 +211,133 @@ class Synthesizer:
                 return 3 * sum(map(len, fields)) + STATEMENT_BYTES * len(result.statements)
             code, given, allowed = refusal
             refused = record.reason_of(SignalError(code, "partial", given, allowed))
-        consequence.bury(batch, self._names, self._names.results, entry_id, fields, *refused)
+        self._dead_letter(batch, entry_id, fields, *refused)
         return sum(map(len, fields))
 
-    def _take_alarm(
-        self, batch: Batch, folded: dict[str, Synthesis], alarm: _Alarm, now_ms: int
+    def _take_timer(
+        self, batch: Batch, folded: dict[str, Synthesis], timer: _SweepTimer, now_ms: int
     ) -> int:
-        timers = self._names.timers(SYNTHESIZERS)
-        synthesis = self._syntheses.get(alarm.session)
-        if synthesis is None:
-            later = now_ms + quarantine.QUARANTINE_MS
-            batch.write("ZADD", timers, (later, alarm.member))
+        synthesis = self._cache.get(timer.session)
+        if synthesis is None or timer.member in self._defects:
+            # A synthesis with a defect is not final before a later version has judged these parts.
+            self._put_off(batch, timer.member, now_ms)
             return 0
-        if alarm.member in self._defects:
-            # The synthesis is not final before it has been done, by a later version perhaps.
-            later = now_ms + quarantine.QUARANTINE_MS
-            batch.write("ZADD", timers, (later, alarm.member))
-            return 0
-        batch.write("ZREM", timers, (alarm.member,))
-        sweep(synthesis, alarm.agent, alarm.names, is_over=alarm.is_over)
-        folded[alarm.session] = synthesis
-        return STATEMENT_BYTES * len(alarm.names)
+        batch.write("ZREM", self._timers, (timer.member,))
+        sweep(synthesis, timer.agent, timer.parts, is_over=timer.is_over)
+        folded[timer.session] = synthesis
+        return STATEMENT_BYTES * len(timer.parts)
 
     def _write(
         self, batch: Batch, name: str, synthesis: Synthesis, revision: Revision, now_ms: int
     ) -> None:
-        """Add a revision to a batch, what is said of it, and the timers that it sets."""
-        stored.save(batch, self._syntheses.keys(name), synthesis, revision)
-        self._syntheses.written(name, revision.fields)
+        """Add a revision to a batch, with the signals and timers that follow from it."""
+        stored.save(batch, self._cache.keys(name), synthesis, revision)
+        self._cache.written(name, revision.fields)
         for kind, payload in revision.signals:
             form, values = record.own(name, kind, SYNTHESIZER, _encode(payload))
             batch.append(self._names.signals, "*", form, values)
         for agent in revision.sweeps:
-            member = f"{name}:{SWEEP}:{agent}"
-            batch.write("ZADD", self._names.timers(SYNTHESIZERS), (now_ms, member))
-            self._wake_at(now_ms)
-        self._wake_at(self._refining.follow(batch, name, revision, now_ms))
-
-    def _wake_at(self, due_ms: int | None) -> None:
-        if due_ms is not None and (self._due_ms is None or due_ms < self._due_ms):
-            self._due_ms = due_ms
-
-    def next_due_ms(self) -> int | None:
-        """See Handler."""
-        due_ms, self._due_ms = self._due_ms, None
-        return due_ms
-
-    def quarantine(self, key: str, reason: str) -> bool:
-        """See Handler. The quarantine's end is set when the next batch tells the time."""
-        name = self._names.session_of(key)
-        if name is None:
-            return False
-        self._quarantined.add(name, reason)
-        return True
+            self._set_timer(batch, f"{name}:{SWEEP}:{agent}", now_ms)
+        self._wake_at(self._refinements.plan(batch, name, revision, now_ms))
 
     def forget(self) -> None:
-        """See Handler."""
-        self._syntheses.forget()
-        self._refining.forget()
-        self._due_ms = None
+        """See Handler. What refiners are making of lost memory is killed."""
+        super().forget()
+        self._cache.forget()
+        self._refinements.forget()
 
     async def close(self) -> None:
-        """Kill what was started for our sessions; whoever serves next starts it again."""
-        await self._refining.close()
+        """See Handler."""
+        await self._refinements.close()
+
+
+class SynthesisCache:
+    """Reads the parts of syntheses that are needed, and drops parts when they are too many.
+
+    What a commit under way has changed stays in memory until that commit is through.
+    """
+
+    def __init__(
+        self,
+        store: WorkerStore,
+        partition: Partition,
+        sessions_max: int,
+        quarantined: Quarantine,
+    ) -> None:
+        self._store = store
+        self._names = partition
+        self._sessions_max = sessions_max
+        #: Sessions in memory, the least recently used first.
+        self._sessions: dict[str, Synthesis] = {}
+        #: Bytes of what is in memory, roughly.
+        self._bytes = 0
+        #: Session → records written since room was made last.
+        self._written: dict[str, set[str]] = {}
+        self._quarantined = quarantined
+
+    def get(self, name: str) -> Synthesis | None:
+        """Return a session's synthesis that is in memory."""
+        return self._sessions.get(name)
+
+    def keys(self, name: str) -> SessionKeys:
+        """Return the names of a session's keys."""
+        return self._names.session(name)
+
+    async def session(self, name: str) -> Synthesis | None:
+        """Return a session's synthesis, with its head in memory; None while it is quarantined."""
+        synthesis = self._sessions.pop(name, None)
+        if synthesis is None and name not in self._quarantined:
+            keys = self.keys(name)
+            revision, complete = await self._store.fields(keys.synthesis, stored.HEAD)
+            synthesis = stored.restore(keys, revision, complete)
+        if synthesis is not None:
+            self._sessions[name] = synthesis
+        return synthesis
+
+    async def load(self, synthesis: Synthesis, fields: Iterable[str]) -> None:
+        """Bring fields of a synthesis into memory. Raises TamperedError."""
+        keys = self.keys(synthesis.name)
+        wanted = sorted(fields)
+        for start in range(0, len(wanted), FIELDS_MAX):
+            names = wanted[start : start + FIELDS_MAX]
+            values = await self._store.fields(keys.synthesis, names)
+            for name, value in zip(names, values, strict=True):
+                stored.load(synthesis, keys, name, value)
+                self._bytes += len(value or b"")
+
+    def written(self, name: str, fields: Mapping[str, bytes | None]) -> None:
+        """Note which records of a session a commit will change."""
+        self._written.setdefault(name, set()).update(fields)
+        self._bytes += sum(len(value or b"") for value in fields.values())
+
+    def make_room(self) -> None:
+        """Drop records when too many are in memory, before any are read for the next batch.
+
+        Records written since the last call stay: their commit may be under way.
+        """
+        written, self._written = self._written, {}
+        for name in list(self._sessions):
+            if len(self._sessions) <= self._sessions_max:
+                break
+            if name not in written:
+                del self._sessions[name]
+        if self._bytes <= CACHED_BYTES_MAX:
+            return
+        self._bytes = 0
+        for name, synthesis in list(self._sessions.items()):
+            kept = written.get(name)
+            if kept is None:
+                del self._sessions[name]
+                continue
+            synthesis.records = {
+                field: record for field, record in synthesis.records.items() if field in kept
+            }
+
+    def forget(self) -> None:
+        """Discard everything."""
+        self._sessions.clear()
+        self._written.clear()
+        self._bytes = 0
 
 
 def factory(
@@ -269,11 +346,12 @@ def factory(
     reducers: Mapping[str, Reducer],
     refiners: Sequence[str] = (),
 ) -> Callable[[WorkerStore, int], Synthesizer]:
-    """Return what makes a partition's handler. Refiners are named in the order they are run in."""
-    running = Refiners(refiners, rules)
+    """Return the function that makes a partition's handler. Refiners run in the order given."""
+    turns = asyncio.Semaphore(PROCESSES_MAX)
 
     def make(store: WorkerStore, partition: int) -> Synthesizer:
         names = store.namespace.partition(partition)
-        return Synthesizer(store, names, rules, settings, reducers, running)
+        runner = RefinerRunner(refiners, rules, turns)
+        return Synthesizer(store, names, rules, settings, reducers, runner)
 
     return make

@@ -18,7 +18,7 @@ from fabric.view.timeline import Row, Timeline, merge
 from fabric.wire import record
 from tests.core import scenario
 from tests.support import example_session
-from workers import consequence
+from workers.orchestrator import deliver
 
 SCENARIO = Path(__file__).parent / "scenarios" / "example_session.txt"
 KEYS = Namespace().partition(0).session("demo")
@@ -34,7 +34,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, list[bytes]]]:
         assert decision.outcome is Outcome.ACCEPTED
         logged = record.logged_signal(signal, session.clock_ms)
         batch.append(KEYS.log, f"{session.log}-0", *logged)
-        consequence.deliver(batch, KEYS, session, decision)
+        deliver(batch, KEYS, session, decision)
         return decision
 
     monkeypatch.setattr(scenario, "step", noted)

@@ -9,34 +9,28 @@ from typing import Any
 from fabric.config.settings import Settings
 from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
-from fabric.store.port import Entry, WorkerStore
+from fabric.store.port import WorkerStore
 from tests.simulation.judge.rules import check_session
 from tests.simulation.node import Node
-from workers import orchestrator, synthesizer
+from workers import synthesizer
 from workers.handler import Decided, Handler
 from workers.orchestrator import Orchestrator
 from workers.replica import Replica
 
 
-class Watched(Handler):
+class Watched(Orchestrator):
     """An orchestrator's handler, whose sessions are looked at after every batch it decides."""
 
-    def __init__(
-        self, handler: Orchestrator, count: Callable[[], None], holds: Callable[[], bool]
-    ) -> None:
-        self._handler = handler
+    def watch(self, count: Callable[[], None], holds: Callable[[], bool]) -> None:
+        """Count the sessions looked at; `holds` tells whether the lease is really ours."""
         self._count = count
         self._holds = holds
         self._seen: dict[str, int] = {}
 
-    async def prepare(self, entries: list[Entry]) -> list[Any]:
-        """See Handler."""
-        return await self._handler.prepare(entries)
-
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
-        decided = self._handler.decide(inputs, now_ms)
-        for name, session in self._handler._sessions.items():
+        decided = super().decide(inputs, now_ms)
+        for name, session in self._sessions.items():
             if self._seen.get(name) != session.log:
                 self._seen[name] = session.log
                 # One that has lost its lease, and does not know it yet, may have read half of what
@@ -46,22 +40,10 @@ class Watched(Handler):
                 self._count()
         return decided
 
-    async def alarms(self, timers: list[bytes]) -> list[Any]:
-        """See Handler."""
-        return await self._handler.alarms(timers)
-
-    def next_due_ms(self) -> int | None:
-        """See Handler."""
-        return self._handler.next_due_ms()
-
-    def quarantine(self, key: str, reason: str) -> bool:
-        """See Handler."""
-        return self._handler.quarantine(key, reason)
-
     def forget(self) -> None:
         """See Handler."""
         self._seen.clear()
-        self._handler.forget()
+        super().forget()
 
 
 class Worker:
@@ -101,14 +83,11 @@ class Worker:
         if group == SYNTHESIZERS:
             return synthesizer.factory(rules, settings, {})
         assert group == ORCHESTRATORS
-        make = orchestrator.factory(rules, settings)
 
         def watched(store: WorkerStore, partition: int) -> Handler:
-            return Watched(
-                make(store, partition),
-                self._checked,
-                lambda: self._holder(partition, group) == self.node.name,
-            )
+            handler = Watched(store, store.namespace.partition(partition), rules, settings)
+            handler.watch(self._checked, lambda: self._holder(partition, group) == self.node.name)
+            return handler
 
         return watched
 

@@ -15,7 +15,7 @@ from fabric.store.port import WorkerStore
 from tests.support.in_process import settings
 from tests.support.servers import ROOT
 from tests.workers.troubled import PARTITION, TroubledStore
-from workers import refining, synthesizer
+from workers import refinement_schedule, synthesizer
 from workers.replica import Replica
 from workers.synthesizer import Synthesizer
 
@@ -52,7 +52,7 @@ async def later(document):
     note(document)
     return "later"
 
-def whole_number(document):
+def whole(document):
     note(document)
     return document
 
@@ -135,7 +135,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{site}")
     monkeypatch.setenv("FOLDER", str(folder))
     monkeypatch.setenv("FABRIC_REDIS_URL", "redis://:secret@host")
-    monkeypatch.setattr(refining, "LOOK_MS", 20)
+    monkeypatch.setattr(refinement_schedule, "LOOK_MS", 20)
     return folder
 
 
@@ -199,5 +199,3 @@ async def folding(
     finally:
         stop.set()
         await running
-        for handler in handlers:
-            await handler.close()

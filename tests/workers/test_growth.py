@@ -17,8 +17,8 @@ from fabric.wire import entry, record
 from tests.support.immediate import done
 from tests.support.random_history import written
 from tests.workers import hostile
-from workers import quarantine, syntheses
-from workers.handler import DefectError
+from workers import synthesizer
+from workers.handler import DefectError, Defects
 from workers.orchestrator import Orchestrator
 from workers.synthesizer import Synthesizer
 
@@ -65,7 +65,7 @@ class Work:
         self._decide(done(self.handler.prepare(entries)))
         due = self.store.data.sorted_set(self._timers)
         members = sorted(member for member, at in due.items() if at <= self.now_ms)[:BATCH]
-        self._decide(done(self.handler.alarms(members)))
+        self._decide(done(self.handler.prepare_timers(members)))
         for key in [key for key, (kind, _) in self.store.data.keys.items() if kind == "stream"]:
             del self.store.data.keys[key]
 
@@ -129,11 +129,11 @@ def test_an_orchestrator_under_a_hostile_stream(length: int) -> None:
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_a_synthesizer_under_a_hostile_stream(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syntheses, "CACHED_BYTES_MAX", 100_000)
+    monkeypatch.setattr(synthesizer, "CACHED_BYTES_MAX", 100_000)
     work = Work(PARTITION.timers(SYNTHESIZERS))
     settings = Settings.model_construct(sessions_cached_max=SESSIONS_MAX)
     handler = work.handler = Synthesizer(work.store, PARTITION, RULES, settings, {})
-    known = handler._syntheses
+    known = handler._cache
     for batch in batches(hostile.results(length, seed=7)):
         work.take(batch)
         # What a commit under way has changed stays: that of one batch, and of its timers.
@@ -146,7 +146,7 @@ def test_a_synthesizer_under_a_hostile_stream(length: int, monkeypatch: pytest.M
 
 
 def test_spoilt_sessions_are_left_out_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "QUARANTINED_MAX", 5)
+    monkeypatch.setattr("workers.handler.QUARANTINED_MAX", 5)
     work = Work(PARTITION.deadlines)
     settings = Settings.model_construct(sessions_cached_max=SESSIONS_MAX)
     handler = Orchestrator(work.store, PARTITION, RULES, settings)
@@ -164,8 +164,8 @@ def test_spoilt_sessions_are_left_out_up_to_a_number(monkeypatch: pytest.MonkeyP
 
 
 def test_defects_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "DEFECTS_MAX", 5)
-    defects = quarantine.Defects()
+    monkeypatch.setattr("workers.handler.DEFECTS_MAX", 5)
+    defects = Defects()
     for number in range(50):
         defects.note(b"%d-0" % number, DefectError())
         assert b"%d-0" % number in defects

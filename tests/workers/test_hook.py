@@ -1,16 +1,27 @@
-"""The program that is told of new escalations: real processes, started, bounded and killed."""
+"""The hook: real processes, started, bounded and killed; every question at least once."""
 
+import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from fabric.core.record import EscalationRecord, EscalationState
+from fabric.core.rules import Rules
 from tests.support.waiting import eventually
-from workers.hook import PROCESSES_MAX, Hook
+from tests.workers.troubled import PARTITION, TroubledStore, working
+from workers import hook as hooks
+from workers.child_process import PROCESSES_MAX
+from workers.hook import Hook
+from workers.replica import share
 
 #: Seconds for a run that is to end by itself; only a failure takes them all.
 LIMIT_S = 60.0
@@ -50,9 +61,13 @@ child.wait()
 """
 
 
+def _turns() -> asyncio.Semaphore:
+    return asyncio.Semaphore(PROCESSES_MAX)
+
+
 @asynccontextmanager
 async def hook(program: str, *arguments: object, limit_s: float = LIMIT_S) -> AsyncIterator[Hook]:
-    running = Hook((sys.executable, "-c", program, *map(str, arguments)), limit_s)
+    running = Hook((sys.executable, "-c", program, *map(str, arguments)), _turns(), limit_s)
     try:
         yield running
     finally:
@@ -146,7 +161,7 @@ async def test_others_wait_their_turn(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
-    running = Hook(("/nowhere/notify", "--token", "secret"), LIMIT_S)
+    running = Hook(("/nowhere/notify", "--token", "secret"), _turns())
     running.start(b"k", b'{"question":"secret"}')
     await eventually(lambda: running.ended(b"k"))
     assert "hook /nowhere/notify cannot be started: No such file or directory" in caplog.text
@@ -202,3 +217,122 @@ async def test_close_kills_what_runs_and_starts_nothing_more(
     assert not running.ended(b"new")
     await eventually(lambda: all(map(is_gone, pids_in(pids))))
     assert caplog.records == []
+
+
+async def test_what_a_program_leaves_running_goes_on(tmp_path: Path) -> None:
+    background = "import subprocess, sys; p = subprocess.Popen(['sleep', '1000'])\n"
+    background += "open(sys.argv[1], 'w').write(f'{p.pid} {p.pid}')"
+    async with hook(background, tmp_path / "pids") as running:
+        running.start(b"k", b"{}")
+        await eventually(lambda: running.ended(b"k"))
+    pid = pids_in(tmp_path / "pids")[0]
+    assert not is_gone(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+#: Writes what it is told to a file of its own, then waits until it may end.
+NOTIFIED = """
+import os, pathlib, sys, time, uuid
+folder = pathlib.Path(sys.argv[1])
+with open(folder / "pids", "a") as file:
+    file.write(f"{os.getpid()}\\n")
+(folder / f"{uuid.uuid4()}.part").write_bytes(sys.stdin.buffer.read())
+for part in folder.glob("*.part"):
+    part.rename(part.with_suffix(".notice"))
+while not (folder / "end").exists():
+    time.sleep(0.01)
+"""
+
+TIMER = "s:hook:7-0"
+
+#: Names of replicas by twos; the partition belongs to the second of some pair.
+NAMES = [("first", f"second-{number}") for number in range(20)]
+
+
+@pytest.fixture
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rules:
+    monkeypatch.setattr(hooks, "PAUSE_MS", 20)
+    return Rules(hook=(sys.executable, "-c", NOTIFIED, str(tmp_path)))
+
+
+def asked() -> TroubledStore:
+    """A session with an open question that the hook must hear of."""
+    store = TroubledStore()
+    question = EscalationRecord(EscalationState.OPEN, "May I?", "A", context=msgspec.Raw(b"[1]"))
+    keys = PARTITION.session("s")
+    store.data.hash(keys.escalations)[b"7-0"] = msgspec.json.encode(question)
+    store.data.sorted_set(PARTITION.deadlines)[TIMER.encode()] = 1
+    return store
+
+
+def notices(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_bytes()) for path in folder.glob("*.notice")]
+
+
+async def test_a_question_is_passed_on_and_its_timer_goes_when_that_is_over(
+    tmp_path: Path, rules: Rules
+) -> None:
+    store = asked()
+    async with working(store, rules=rules):
+        await eventually(lambda: notices(tmp_path), "the hook is notified")
+        commits = store.commits
+        await eventually(lambda: store.commits > commits + 2, "it was put off several times")
+        assert not await store.has_no_timer()
+        (tmp_path / "end").touch()
+        await eventually(store.has_no_timer, "the timer is gone")
+    (document,) = notices(tmp_path)
+    assert (document["session"], document["id"], document["question"]) == ("s", "7-0", "May I?")
+    assert (document["asker"], document["state"], document["context"]) == ("A", "open", [1])
+    # It is no event of the session.
+    assert store.log("s") == []
+
+
+async def test_a_worker_that_stops_kills_its_hook_and_the_next_runs_it_again(
+    tmp_path: Path, rules: Rules
+) -> None:
+    store = asked()
+    async with working(store, rules=rules):
+        await eventually(lambda: notices(tmp_path), "the hook is notified")
+    assert is_gone(int((tmp_path / "pids").read_text()))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not await store.has_no_timer()
+    async with working(TroubledStore(store.data), rules=rules):
+        await eventually(lambda: len(notices(tmp_path)) == 2, "it is notified again")
+        (tmp_path / "end").touch()
+        await eventually(store.has_no_timer, "the timer is gone")
+
+
+async def test_a_worker_that_stops_at_once_kills_its_hook_too(tmp_path: Path, rules: Rules) -> None:
+    async with working(asked(), rules=rules) as work:
+        await eventually(lambda: notices(tmp_path), "the hook is notified")
+        work.running.cancel()
+        await asyncio.gather(work.running, return_exceptions=True)
+        assert is_gone(int((tmp_path / "pids").read_text()))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        work.running = asyncio.create_task(asyncio.sleep(0))
+
+
+async def test_a_partition_that_is_handed_over_takes_its_hook_along(
+    tmp_path: Path, rules: Rules
+) -> None:
+    store = asked()
+    flags = {"lease_ms": 300}
+    names = next(pair for pair in NAMES if share(pair[1], 1, list(pair)) == {0})
+    async with working(store, rules=rules, name=names[0], **flags):
+        await eventually(lambda: notices(tmp_path), "the hook is notified")
+        async with working(TroubledStore(store.data), rules=rules, name=names[1], **flags):
+            await eventually(lambda: len(notices(tmp_path)) == 2, "the other replica runs it again")
+            first, second = map(int, (tmp_path / "pids").read_text().split())
+            assert is_gone(first)
+            assert not is_gone(second)
+            (tmp_path / "end").touch()
+            await eventually(store.has_no_timer, "the timer is gone")
+
+
+async def test_without_a_hook_or_a_question_nothing_is_left_to_do(rules: Rules) -> None:
+    for chosen, field in ((Rules(), b"7-0"), (rules, b"another")):
+        store = asked()
+        questions = store.data.hash(PARTITION.session("s").escalations)
+        questions[field] = questions.pop(b"7-0")
+        async with working(store, rules=chosen):
+            await eventually(store.has_no_timer, "the timer is gone")

@@ -7,7 +7,7 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch
 from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, now_ms, working
-from workers import orchestrator
+from workers.handler import COMMIT_BYTES_MAX
 from workers.loop import COUNT_FIRST
 
 
@@ -71,7 +71,7 @@ async def test_commits_are_bounded_in_bytes() -> None:
     sizes = [size for taken, size in work.decided if taken]
     assert sum(taken for taken, _ in work.decided) == 12
     assert len(sizes) > 1
-    assert max(sizes) <= orchestrator.COMMIT_BYTES_MAX + 2 * 400_100
+    assert max(sizes) <= COMMIT_BYTES_MAX + 2 * 400_100
     assert store.log("s") == [f"{n}-0 PARTIAL_RESULT" for n in range(1, 13)]
 
 

@@ -15,7 +15,7 @@ from fabric.errors import FencedError, ServerError, UnavailableError, Unreachabl
 from fabric.store.keys import ORCHESTRATORS
 from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, working
-from workers import orchestrator, quarantine
+from workers import orchestrator
 
 OTHER_MS = 50
 
@@ -122,7 +122,7 @@ async def test_a_spoilt_session_waits_in_dead_and_the_others_go_on() -> None:
 async def test_a_session_that_was_put_right_is_heard_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quarantine, "QUARANTINE_MS", OTHER_MS)
+    monkeypatch.setattr("workers.handler.QUARANTINE_MS", OTHER_MS)
     store = TroubledStore()
     log = PARTITION.session("s").log
     store.data.keys[log] = ("string", b"by hand")
@@ -142,7 +142,7 @@ async def test_the_first_signal_after_a_long_quarantine_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing but time has to go by; no signal is needed to end it."""
-    monkeypatch.setattr(quarantine, "QUARANTINE_MS", 0)
+    monkeypatch.setattr("workers.handler.QUARANTINE_MS", 0)
     store = TroubledStore()
     log = PARTITION.session("s").log
     store.data.keys[log] = ("string", b"by hand")
@@ -158,7 +158,7 @@ async def test_the_first_signal_after_a_long_quarantine_is_heard(
 
 
 async def test_a_timer_of_a_spoilt_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "QUARANTINE_MS", OTHER_MS)
+    monkeypatch.setattr("workers.handler.QUARANTINE_MS", OTHER_MS)
     store = TroubledStore()
     inbox = PARTITION.session("s").inbox("A")
     async with working(store, rules=Rules(undeclared_grace_ms=1)):

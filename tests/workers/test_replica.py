@@ -16,7 +16,7 @@ from tests.support.keyspace import add, rows, session, values
 from tests.support.proxy import Proxy
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
-from workers.share import share
+from workers.replica import share
 
 PARTITIONS = 6
 FLAGS: dict[str, Any] = {"partitions": PARTITIONS, "lease_ms": 400}

@@ -5,7 +5,7 @@ from itertools import pairwise, permutations
 
 import pytest
 
-from workers.share import preferred, share
+from workers.replica import preferred, share
 
 PARTITIONS = 1_000
 REPLICAS = [f"replica-{number}" for number in range(5)]

@@ -22,7 +22,7 @@ from tests.workers.folding import (
     rows,
 )
 from tests.workers.troubled import PARTITION, TroubledStore
-from workers import extension, syntheses, synthesizer
+from workers import extension, synthesizer
 
 
 def finding(key: str, value: Any, **more: Any) -> dict[str, Any]:
@@ -144,7 +144,7 @@ async def test_what_was_let_go_is_read_again(
     bytes_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next batch is prepared while the last one is still being committed: see `gate`."""
-    monkeypatch.setattr(syntheses, "CACHED_BYTES_MAX", bytes_max)
+    monkeypatch.setattr(synthesizer, "CACHED_BYTES_MAX", bytes_max)
     store = TroubledStore()
     other = [entry("D", 100 + n, finding("port", n)) for n in range(len(CALM))]
     async with folding(store) as handlers:
@@ -166,7 +166,7 @@ async def test_what_was_let_go_is_read_again(
 
 @pytest.mark.slow
 async def test_memory_does_not_grow_with_what_was_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syntheses, "CACHED_BYTES_MAX", 5_000)
+    monkeypatch.setattr(synthesizer, "CACHED_BYTES_MAX", 5_000)
     store = TroubledStore()
     entries = [entry("A", n, finding(f"k{n}", "x" * 100)) for n in range(1, 201)]
     largest = 0
@@ -174,7 +174,7 @@ async def test_memory_does_not_grow_with_what_was_folded(monkeypatch: pytest.Mon
         for fields in entries:
             await put(store, [fields])
             await folded(store)
-            synthesis = handlers[0]._syntheses.get("demo")
+            synthesis = handlers[0]._cache.get("demo")
             largest = max(largest, len(synthesis.records) if synthesis is not None else 0)
     assert largest < 50
     assert (await outcome(store)).content() == expected(entries)

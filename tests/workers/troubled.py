@@ -174,12 +174,12 @@ class Watched(Orchestrator):
 class Working:
     """A replica at work on a store."""
 
-    def __init__(self, store: TroubledStore, rules: Rules, **flags: Any) -> None:
+    def __init__(self, store: TroubledStore, rules: Rules, name: str, **flags: Any) -> None:
         self.settings = settings("redis://unused", **flags)
         self.stop = asyncio.Event()
         self.handlers: list[Watched] = []
         self._rules = rules
-        replica = Replica(store, ORCHESTRATORS, self._make, self.settings, "replica")
+        replica = Replica(store, ORCHESTRATORS, self._make, self.settings, name)
         self.running = asyncio.create_task(replica.run(self.stop))
 
     def _make(self, store: WorkerStore, partition: int) -> Watched:
@@ -197,10 +197,10 @@ Work = Callable[..., Working]
 
 @asynccontextmanager
 async def working(
-    store: TroubledStore, *, rules: Rules | None = None, **flags: Any
+    store: TroubledStore, *, rules: Rules | None = None, name: str = "replica", **flags: Any
 ) -> AsyncIterator[Working]:
     """A replica at work; drained at the end."""
-    found = Working(store, rules or Rules(), **flags)
+    found = Working(store, rules or Rules(), name, **flags)
     try:
         yield found
     finally:

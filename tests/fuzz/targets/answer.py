@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fabric.wire.entry import decode
 from tests.fuzz.word import NASTY
-from workers.refinement import Run, _FailedError, _payload
+from workers.child_process import RunError
+from workers.refiner_runner import Run, _payload
 
-ANSWERS = (_FailedError,)
+ANSWERS = (RunError,)
 WORDS = [b'{"value":', b'{"error":', b"}", b"null", *NASTY]
 
 

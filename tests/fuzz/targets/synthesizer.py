@@ -82,7 +82,7 @@ class _Work:
         for _ in range(3):
             try:
                 inputs = done(self.synthesizer.prepare(results))
-                inputs += done(self.synthesizer.alarms(timers))
+                inputs += done(self.synthesizer.prepare_timers(timers))
                 if not inputs:
                     return
                 decided = self.synthesizer.decide(inputs, self.now_ms)

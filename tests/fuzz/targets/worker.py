@@ -122,7 +122,7 @@ class Work:
         for _ in range(3):
             try:
                 inputs = done(self.orchestrator.prepare(signals))
-                inputs += done(self.orchestrator.alarms(timers))
+                inputs += done(self.orchestrator.prepare_timers(timers))
                 if not inputs:
                     return
                 decided = self.orchestrator.decide(inputs, self.now_ms)

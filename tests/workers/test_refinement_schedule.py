@@ -31,8 +31,8 @@ from tests.workers.refined import (
 )
 from tests.workers.test_hook import is_gone
 from tests.workers.troubled import PARTITION, TroubledStore, working
-from workers import refining
-from workers.refinement import Refiners
+from workers.refinement_schedule import RefinementSchedule
+from workers.refiner_runner import RefinerRunner
 
 #: What `count` makes of one finding: the server's URL, which may hold a password, is not for it.
 COUNTED = {"findings": 1, "url": None}
@@ -115,29 +115,27 @@ async def test_it_runs_once_more_when_the_session_is_final(folder: Path) -> None
 
 
 def test_a_timer_that_stands_is_not_put_off() -> None:
-    running = Refiners(("count",), Rules(refine_pause_ms=1_000))
-    refine = refining.Refining(TroubledStore(), PARTITION, running)
+    runner = RefinerRunner(("count",), Rules(refine_pause_ms=1_000))
+    schedule = RefinementSchedule(TroubledStore(), PARTITION, runner)
     news = Revision(1, [Operation("findings", "a", b"{}")], {}, b"", [], 0, False, {}, [], [])
     batch = Batch()
-    due_ms = refine.follow(batch, "s", news, 50_000)
+    due_ms = schedule.plan(batch, "s", news, 50_000)
     assert due_ms is not None
     assert 50_000 < due_ms <= 51_000
-    assert [refine.follow(batch, "s", news, ms) for ms in (due_ms - 1, due_ms)] == [None, None]
+    assert [schedule.plan(batch, "s", news, ms) for ms in (due_ms - 1, due_ms)] == [None, None]
     # Whoever takes over knows of no timer, and yet puts none off that is not due.
-    refine.forget()
-    assert refine.follow(batch, "s", news, due_ms - 1) == due_ms
-    refine.forget()
-    assert refine.follow(batch, "s", news, due_ms) == due_ms + 1_000
+    schedule.forget()
+    assert schedule.plan(batch, "s", news, due_ms - 1) == due_ms
+    schedule.forget()
+    assert schedule.plan(batch, "s", news, due_ms) == due_ms + 1_000
 
 
 async def test_who_takes_over_runs_it_again(folder: Path) -> None:
     store = TroubledStore()
     async with working(store):
-        async with folding(store, rules("gated")) as handlers:
+        async with folding(store, rules("gated")):
             await find(store, "a")
             await eventually(lambda: runs(folder), "it runs")
-            for handler in handlers:
-                await handler.close()
             commits = store.commits
             await eventually(lambda: store.commits > commits + 2, "it was looked at")
         assert is_gone(runs(folder)[0][3])

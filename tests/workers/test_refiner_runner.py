@@ -21,8 +21,8 @@ from tests.workers.refined import (
 )
 from tests.workers.test_hook import is_gone
 from tests.workers.troubled import TroubledStore, working
-from workers import snapshot
-from workers.refinement import PROCESSES_MAX
+from workers import refiner_runner
+from workers.child_process import PROCESSES_MAX
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +113,8 @@ async def test_a_document_that_is_too_large_is_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = TroubledStore()
-    monkeypatch.setattr(snapshot, "PARTS_MAX", 2)
-    monkeypatch.setattr(snapshot, "PAGE_PARTS", 1)
+    monkeypatch.setattr(refiner_runner, "PARTS_MAX", 2)
+    monkeypatch.setattr(refiner_runner, "PAGE_PARTS", 1)
     async with working(store), folding(store, rules("count")):
         for key in ("a", "b"):
             await find(store, key)
@@ -130,7 +130,7 @@ async def test_a_document_that_is_too_large_is_not_read(
 async def test_a_lost_connection_is_no_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, read = TroubledStore(), snapshot.read
+    store, read = TroubledStore(), refiner_runner.read_document
     troubles = [UnreachableError("the connection is gone")]
 
     async def troubled(*arguments: Any) -> dict[str, bytes]:
@@ -138,7 +138,7 @@ async def test_a_lost_connection_is_no_end(
             raise troubles.pop()
         return await read(*arguments)
 
-    monkeypatch.setattr(snapshot, "read", troubled)
+    monkeypatch.setattr(refiner_runner, "read_document", troubled)
     async with working(store), folding(store, rules("count")):
         await find(store, "a")
         await eventually(lambda: values(store), "it is refined")
