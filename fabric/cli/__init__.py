@@ -1,9 +1,9 @@
-"""The command line: `main`, and which module holds which command (design, section 7).
+"""The command line: `main`, and the table of commands.
 
-Nothing but the standard library, click and the errors is imported here, and a command's module only
-when that command runs: `fabric --help` costs no more than click, whatever the commands need.
+This module imports only the standard library, click and the errors, and imports a command's module
+when that command runs: `fabric --help` costs no more than click.
 
-Data goes to stdout, words to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found,
+Data goes to stdout, notes to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found,
 4 not allowed, 5 held by another, 6 server unreachable, 7 timed out; 130 after Ctrl-C.
 """
 
@@ -13,6 +13,7 @@ import os
 import sys
 from importlib import import_module
 from io import StringIO
+from typing import NamedTuple
 
 import click
 
@@ -21,65 +22,73 @@ from fabric.errors import FabricError
 
 #: Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
 INTERRUPTED = 130
-#: Exit code when who read our output has gone, as shells have it: 128 + SIGPIPE.
+#: Exit code when the reader of our output is gone, as shells have it: 128 + SIGPIPE.
 BROKEN_PIPE = 141
 
-#: The commands in the order of the help: title of a group → name → (module, one line of help). Each
-#: module calls its click command `command`.
-GROUPS: dict[str, dict[str, tuple[str, str]]] = {
-    "Run": {
-        "up": ("fabric.cli.up", "Run server, orchestrator and synthesizer until Ctrl-C."),
-        "down": ("fabric.cli.down", "Stop this project's own server and its workers."),
-        "demo": ("fabric.cli.demo", "Let a fleet of reviewers work on a folder, live."),
-        "orchestrator": ("fabric.cli.orchestrator", "Serve as an orchestrator."),
-        "synthesizer": ("fabric.cli.synthesizer", "Serve as a synthesizer."),
+
+class Listed(NamedTuple):
+    """A command in the help: its module in `fabric.cli`, which names it as users do; one line."""
+
+    module: str
+    help: str
+
+
+#: The commands in the order of the help: title of a group → name → command.
+GROUPS: dict[str, dict[str, Listed]] = {
+    "Work as an agent": {
+        "emit": Listed("emit", "Send a signal, or many from standard input."),
+        "inbox": Listed("inbox", "Read the messages that have come for an agent."),
+        "wait": Listed("wait", "Block until a dependency is there or agents have ended."),
+        "guard": Listed("guard", "Check whether you may write a file now."),
     },
-    "Be an agent": {
-        "emit": ("fabric.cli.emit", "Send a signal, or NDJSON from standard input with '-'."),
-        "inbox": ("fabric.cli.inbox", "Read what has come for an agent."),
-        "wait": ("fabric.cli.wait", "Wait for a dependency, an agent, or all agents."),
-        "guard": ("fabric.cli.guard", "Refuse a write that is another's to make."),
+    "Watch a session": {
+        "status": Listed("status", "List sessions, or show one session's agents and tasks."),
+        "tail": Listed("log", "Print a session's timeline."),
+        "synthesis": Listed("synthesis", "Print the combined result of all agents so far."),
+        "why": Listed("log", "Explain what an agent waits for and what would unblock it."),
     },
-    "Watch": {
-        "status": ("fabric.cli.status", "Show sessions, or one session's agents and tasks."),
-        "tail": ("fabric.cli.tail", "Show a session's timeline."),
-        "synthesis": ("fabric.cli.synthesis", "Show what the agents have found, put together."),
-        "why": ("fabric.cli.why", "Tell why an agent is where it is, and what frees it."),
-        "replay": ("fabric.cli.replay", "Rebuild a session from its log, and compare."),
-        "keys": ("fabric.cli.keys", "Show the redis-cli lines that read everything."),
+    "Answer questions": {
+        "escalations": Listed("questions", "List the questions that need a person's answer."),
+        "decide": Listed("questions", "Answer one of them."),
     },
-    "Put right": {
-        "escalations": ("fabric.cli.escalations", "List the questions that wait for a person."),
-        "decide": ("fabric.cli.decide", "Answer one of them."),
-        "dead": ("fabric.cli.dead", "List, retry or discard refused signals."),
-        "doctor": ("fabric.cli.doctor", "Check server, settings and workers."),
+    "Run the fabric": {
+        "up": Listed("run", "Start server, orchestrator and synthesizer; stop on Ctrl-C."),
+        "down": Listed("run", "Stop this project's private server and its workers."),
+        "demo": Listed("demo", "Watch a fleet of agents review a folder of Python files."),
+        "orchestrator": Listed("run", "Run one orchestrator: routes signals by rules."),
+        "synthesizer": Listed("run", "Run one synthesizer: combines the agents' results."),
     },
-    "Look up": {
-        "schema": ("fabric.cli.schema", "Print the JSON Schema of the signals."),
-        "rules": ("fabric.cli.rules", "Check the rule file, or show the rules in force."),
+    "Check and repair": {
+        "doctor": Listed("doctor", "Check server, settings and workers; say how to fix them."),
+        "dead": Listed("dead", "List refused signals; send them again or delete them."),
+        "replay": Listed("log", "Check a session against its log, or show an earlier state."),
+        "keys": Listed("reference", "Print a redis-cli command for every key."),
+        "rules": Listed("rules", "Check the rule file, or print the rules in force."),
+        "schema": Listed("reference", "Print the JSON Schema of signals."),
     },
 }
 
 
 class Program(click.Group):
-    """The commands of GROUPS, each imported when it is first asked for."""
+    """The commands of GROUPS, each imported when it is first used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all commands in the order of the help."""
         return [name for commands in GROUPS.values() for name in commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None when there is none of that name."""
+        """Import a command; return None when there is none of that name."""
         for commands in GROUPS.values():
             if cmd_name in commands:
-                command: click.Command = import_module(commands[cmd_name][0]).command
+                module = import_module(f"fabric.cli.{commands[cmd_name].module}")
+                command: click.Command = getattr(module, cmd_name)
                 return command
         return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments begin with; name the nearest when there is none."""
+        """Find the command of the arguments; suggest the nearest name when there is none."""
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-"):
             from difflib import get_close_matches
@@ -90,23 +99,23 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands' lines from the table, without importing them."""
+        """Write a line for each command from the table, without importing it."""
         width = max(map(len, self.list_commands(ctx)))
         for title, commands in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl(
-                    [(name.ljust(width), line) for name, (_, line) in commands.items()]
+                    [(name.ljust(width), one.help) for name, one in commands.items()]
                 )
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command and return what it returns; a reader that has gone ends it silently."""
+        """Run the command and return what it returns; end silently if the reader has gone."""
         try:
             try:
                 return super().invoke(ctx)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
-            # What is still in the buffers has nowhere to go; the interpreter flushes at its end.
+            # The interpreter flushes its buffers at its end: give them somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(BROKEN_PIPE)
 
@@ -114,9 +123,9 @@ class Program(click.Group):
 program = Program(
     "fabric",
     help=(
-        "Coordinate a fleet of agents: typed signals in, rules decide, directives out, all of it "
-        "on Redis Streams.\n\n"
-        "What prints data takes --json. Settings come from flags, then FABRIC_… in the "
+        "Coordinate a fleet of agents through Redis Streams: agents send signals, fixed rules "
+        "decide, and each agent is told what to do next.\n\n"
+        "Commands that print data take --json. Settings come from flags, then FABRIC_… in the "
         "environment, then the project's fabric.toml, then the user's."
     ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -143,7 +152,7 @@ def main() -> int:
 
 
 def _plain(text: str) -> str:
-    """Return a message, which may repeat what somebody has given, fit for any terminal."""
+    """Return a message that is safe to print, whatever input it repeats."""
     from fabric.wire.printable import printable
 
     return "\n".join(map(printable, text.split("\n")))

@@ -20,6 +20,8 @@ from fabric.config import defaults
 from fabric.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fabric.client.emitter import Emitter
+    from fabric.client.session import Session
     from fabric.store.keys import Partition, SessionKeys
     from fabric.store.redis import RedisStore
 
@@ -127,12 +129,27 @@ class Connection:
     partitions: int
 
     def keys(self, session: str) -> tuple[Partition, SessionKeys]:
-        """Return the names of a session's keys, and of its partition's."""
+        """Return the keys of a session's partition, and its own."""
         from fabric.store.keys import partition_of
 
         name = _printable("session", session)
         partition = self.store.namespace.partition(partition_of(name, self.partitions))
         return partition, partition.session(name)
+
+    def session(self, name: str) -> Session:
+        """Return a session to read from."""
+        from fabric.client.session import Session
+
+        return Session(self.store, self.keys(name)[1])
+
+    def emitter(self, partition: int) -> Emitter:
+        """Return what sends signals to a partition."""
+        from fabric.client.emitter import Emitter
+
+        target = self.target
+        return Emitter(
+            self.store, partition, ingress_max=target.ingress_max, limit_ms=target.emit_limit_ms
+        )
 
 
 def _printable(what: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""`fabric dead`: signals that were refused, why, and what to do with them."""
+"""`fabric dead`: list refused signals, send them again, or delete them."""
 
 from __future__ import annotations
 
@@ -9,46 +9,56 @@ import click
 
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, print_json, print_lines
-from fabric.client.emitter import Emitter
+from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.view.text import plain, rfc3339, table
 from fabric.wire.stored import pairs_of
 
-#: Letters listed unless more are asked for: a screenful.
+#: Letters listed by default: a screenful.
 LETTERS_SHOWN = 40
 
 
-class DeadGroup(click.Group):
-    """`fabric dead` by itself, or with options only, lists."""
+class _Group(click.Group):
+    """`fabric dead` without a subcommand, or with options only, lists."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `list` first where no command is named."""
         if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=DeadGroup, short_help="List, retry or discard refused signals.")
-def command() -> None:
-    """Show signals that were refused, send them again, or throw them away.
+@click.group(cls=_Group)
+def dead() -> None:
+    """List signals that were refused, with the reason; send them again, or delete them.
 
-    They are kept until somebody does. `fabric dead` by itself lists them.
+    \b
+      fabric dead                     list them
+      fabric dead show 1735-0         print one in full
+      fabric dead retry 1735-0        send it again
+      fabric dead discard --all       delete all
+
+    Refused signals are kept as dead letters until somebody acts.
     """
 
 
 _code_option = click.option("--code", help="Only those refused with this code.")
 _ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
-_all_option = click.option("--all", "everything", is_flag=True, help="All there are now.")
+_all_option = click.option("--all", "everything", is_flag=True, help="All that are there now.")
 
 
-@command.command("list")
+@dead.command("list")
 @on_target("session")
 @_code_option
-@click.option("--count", type=click.IntRange(min=1), default=LETTERS_SHOWN, help="At most so many.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=LETTERS_SHOWN, help="Letters to list at most."
+)
 @json_option
 def list_letters(target: Target, code: str | None, count: int, as_json: bool) -> None:
-    """List letters, the newest first; with --session only those of that session."""
+    """List dead letters, the newest first.
+
+    \b
+      fabric dead list --session demo --code TYPE
+    """
     run(_list(target, code, count, as_json=as_json))
 
 
@@ -58,7 +68,7 @@ async def _list(target: Target, code: str | None, count: int, *, as_json: bool) 
         found: list[Letter] = []
         more = False
         async for letter in dead.newest():
-            if not _is_wanted(letter, code, target.session):
+            if not letter.matches(code, target.session):
                 continue
             if len(found) == count:
                 more = True
@@ -68,17 +78,21 @@ async def _list(target: Target, code: str | None, count: int, *, as_json: bool) 
         print_lines(json_line(_document(dead, letter)) for letter in found)
     elif found:
         header = ("ID", "WHEN", "CODE", "SESSION", "EMITTER", "TYPE", "REASON")
-        print_lines(table(header, [_row(dead, letter) for letter in found]))
+        print_lines(table(header, [letter_row(dead, letter) for letter in found]))
     if more:
-        click.echo(f"fabric: the newest {count} are shown (--count)", err=True)
+        note(f"only the newest {count} are listed (--count)")
 
 
-@command.command("show")
+@dead.command("show")
 @click.argument("id_", metavar="ID")
 @on_target()
 @json_option
 def show_letter(target: Target, id_: str, as_json: bool) -> None:
-    """Show all that a letter holds."""
+    """Print a dead letter in full.
+
+    \b
+      fabric dead show 1735787045000-0
+    """
     run(_show(target, id_, as_json=as_json))
 
 
@@ -95,7 +109,7 @@ async def _show(target: Target, label: str, *, as_json: bool) -> None:
     print_lines(plain(f"{name:<12} {value}") for name, value in rows)
 
 
-@command.command("retry")
+@dead.command("retry")
 @_ids_argument
 @on_target("session")
 @_all_option
@@ -104,10 +118,14 @@ async def _show(target: Target, label: str, *, as_json: bool) -> None:
 def retry_letters(
     target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
 ) -> None:
-    """Send letters again, as they were, and remove them from here; print their new ids.
+    """Send dead letters again as they were, remove them from the list, and print their new ids.
 
-    They are judged anew: what is still wrong comes back as a new letter. With --all those that
-    are there now; --session and --code choose among them.
+    \b
+      fabric dead retry 1735787045000-0
+      fabric dead retry --all --session demo --code TYPE
+
+    What is still wrong is refused again, as a new letter. --all takes the letters that are there
+    now; --session and --code choose among them.
     """
     _check(ids, everything=everything, code=code)
     run(_retry(target, list(ids), code, as_json=as_json))
@@ -116,17 +134,8 @@ def retry_letters(
 async def _retry(target: Target, ids: list[str], code: str | None, *, as_json: bool) -> None:
     async with connected(target) as connection:
         dead = _dead(connection)
-
-        def emitter(partition: int) -> Emitter:
-            return Emitter(
-                connection.store,
-                partition,
-                ingress_max=target.ingress_max,
-                limit_ms=target.emit_limit_ms,
-            )
-
         async for letters in _chosen(dead, ids, code, target.session):
-            sent = await dead.retry(letters, emitter)
+            sent = await dead.retry(letters, connection.emitter)
             pairs = zip(letters, sent, strict=True)
             print_lines(
                 json_line({"letter": dead.label(letter), "id": new}) if as_json else new
@@ -134,7 +143,7 @@ async def _retry(target: Target, ids: list[str], code: str | None, *, as_json: b
             )
 
 
-@command.command("discard")
+@dead.command("discard")
 @_ids_argument
 @on_target("session")
 @_all_option
@@ -143,7 +152,12 @@ async def _retry(target: Target, ids: list[str], code: str | None, *, as_json: b
 def discard_letters(
     target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
 ) -> None:
-    """Throw letters away for good; print which."""
+    """Delete dead letters for good, and print which.
+
+    \b
+      fabric dead discard 1735787045000-0
+      fabric dead discard --all --code TYPE
+    """
     _check(ids, everything=everything, code=code)
     run(_discard(target, list(ids), code, as_json=as_json))
 
@@ -159,9 +173,9 @@ async def _discard(target: Target, ids: list[str], code: str | None, *, as_json:
 
 def _check(ids: tuple[str, ...], *, everything: bool, code: str | None) -> None:
     if bool(ids) == everything:
-        raise click.UsageError("which? Their ids, or --all")
+        raise click.UsageError("give either ids or --all")
     if ids and code:
-        raise click.UsageError("--code chooses among --all")
+        raise click.UsageError("--code goes with --all")
 
 
 async def _chosen(
@@ -170,21 +184,16 @@ async def _chosen(
     if ids:
         yield await dead.find(ids)
         return
-    async for letters in dead.present(lambda letter: _is_wanted(letter, code, session)):
+    async for letters in dead.present(lambda letter: letter.matches(code, session)):
         yield letters
-
-
-def _is_wanted(letter: Letter, code: str | None, session: str | None) -> bool:
-    return (code is None or letter.code == code) and (
-        session is None or letter.field(b"session") == session
-    )
 
 
 def _dead(connection: Connection) -> DeadLetters:
     return DeadLetters(connection.store, connection.partitions)
 
 
-def _row(dead: DeadLetters, letter: Letter) -> list[str]:
+def letter_row(dead: DeadLetters, letter: Letter) -> list[str]:
+    """Return a letter as a row of the list."""
     return [
         dead.label(letter),
         rfc3339(letter.ms),

@@ -15,9 +15,9 @@ import click
 import fabric
 from fabric import devserver
 from fabric.cli.connect import Secret, Target, run, url_of
-from fabric.cli.keys import lines
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json
+from fabric.cli.reference import all_keys
 from fabric.config import rulebook
 from fabric.demo import run as fleet
 from fabric.demo.board import Board
@@ -48,7 +48,7 @@ LOG_BYTES_MAX = 4_000
     help="Leave this project's own server running, to look inside. On a terminal it is.",
 )
 @json_option
-def command(
+def demo(
     target: Target,
     path: str | None,
     output: str | None,
@@ -127,7 +127,7 @@ async def _review(
         found = changes(scratch / COPY_FOLDER, board.turns, board.remarks)
         if fixed is not None:
             _hand_over(scratch, fixed)
-    commands = [line for line, _ in await lines(target, session)]
+    commands = [key.command for key in await all_keys(target, session)]
     ended = [agent.ended_ms or 0 for agent in board.agents.values() if agent.is_reviewer]
     return Report(
         path=path,

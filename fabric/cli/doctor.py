@@ -1,11 +1,11 @@
-"""`fabric doctor`: is everything as the fabric needs it, and what to do where it is not."""
+"""`fabric doctor`: check server, settings and workers, and say how to fix them."""
 
 from __future__ import annotations
 
 import click
 import msgspec
 
-from fabric import doctor
+from fabric import doctor as checks
 from fabric.cli.connect import Target, open_store, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json
@@ -17,20 +17,23 @@ from fabric.view.text import plain
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UNKNOWN: "cyan"}
 
 
-@click.command(short_help="Check server, settings and workers.")
+@click.command()
 @on_target()
 @click.option(
     "--reseed",
     is_flag=True,
-    help="Give partitions that have lost their epoch a new one, above any handed out before.",
+    help="Give each partition that has lost its epoch a new one, above any used before.",
 )
 @json_option
 @click.pass_context
-def command(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> None:
-    """Check server, settings, keys and workers, and say what to do.
+def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> None:
+    """Check server, settings, keys and workers, and say how to fix what is wrong.
 
-    Exit code 0 when nothing failed, warnings or not; 1 when something did; 6 when the server cannot
-    be reached. Writes nothing, except with --reseed, but one scratch key that it deletes again.
+    \b
+      fabric doctor
+
+    Exit code 0: nothing failed, though there may be warnings. 1: a check failed. 6: the server is
+    unreachable. Without --reseed it writes only one scratch key, and deletes it.
     """
     report = run(_examine(target, reseed=reseed))
     if as_json:
@@ -42,14 +45,14 @@ def command(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> 
     ctx.exit(report.exit_code)
 
 
-async def _examine(target: Target, *, reseed: bool) -> doctor.Report:
+async def _examine(target: Target, *, reseed: bool) -> checks.Report:
     url = server_url(target)
     if url is None:
-        return await doctor.examine(None, "", target.partitions)
+        return await checks.examine(None, "", target.partitions)
     store = open_store(target, "fabric-doctor")
     try:
         where = redacted(url)
-        return await doctor.examine(store, where, target.partitions, reseed=reseed)
+        return await checks.examine(store, where, target.partitions, reseed=reseed)
     finally:
         await store.close()
 

@@ -1,4 +1,4 @@
-"""`fabric emit`: one signal from the command line, or a stream of them from standard input."""
+"""`fabric emit`: send one signal, or a stream of them from standard input."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
+from fabric.cli.output import note
 from fabric.client.emitter import WhenFull
 from fabric.client.submit import prepare, submit
 from fabric.errors import ServerError, SignalError
@@ -31,32 +32,32 @@ _FIELDS = {
 }
 
 
-@click.command(short_help="Send a signal.")
+@click.command()
 @click.argument("signal", metavar="TYPE|-")
 @click.argument("pairs", nargs=-1, metavar="[NAME=VALUE]...")
 @on_target("session", "agent", "stream")
-@click.option("--percent", help="How far the work has come, 0 to 100.")
-@click.option("--checkpoint", help="The checkpoint that was passed.")
-@click.option("--on", help="What a BLOCKED agent waits for.")
-@click.option("--location", help="Where a resolved dependency is (output_location).")
+@click.option("--percent", help="Progress of the work, 0 to 100.")
+@click.option("--checkpoint", help="Checkpoint just passed.")
+@click.option("--on", help="Dependency that a BLOCKED agent waits for.")
+@click.option("--location", help="Location of a resolved dependency (output_location).")
 @click.option("--field", multiple=True, metavar="NAME=VALUE", help="Any other field; repeatable.")
 @click.option("--payload", metavar="JSON", help="The payload as a JSON object.")
-@click.option("--task", help="What the agent works on.")
-@click.option("--seq", help="Number of the signal: a repeat is recognised and dropped.")
-@click.option("--incarnation", help="Number of the agent's present life.")
-@click.option("--at", help="When it happened, RFC 3339.")
+@click.option("--task", help="Task that the agent works on.")
+@click.option("--seq", help="Sequence number: a repeat is recognised and dropped.")
+@click.option("--incarnation", help="Incarnation of the agent.")
+@click.option("--at", help="Time of the event, RFC 3339.")
 @click.option("--trace", help="W3C traceparent.")
 @click.option(
     "--when-full",
     type=click.Choice([choice.value for choice in WhenFull]),
     default=WhenFull.WAIT.value,
     show_default=True,
-    help="What to do while too many signals wait for the orchestrator.",
+    help="While too many signals wait for the orchestrator: wait, or fail.",
 )
 @click.option("--strict", is_flag=True, help="With -: stop at the first bad line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no ids.")
 @json_option
-def command(
+def emit(
     target: Target,
     signal: str,
     pairs: tuple[str, ...],
@@ -67,7 +68,7 @@ def command(
     as_json: bool,
     **fields: str | None,
 ) -> None:
-    """Send a signal and print its id.
+    """Send a signal as an agent, and print its id.
 
     \b
       fabric emit PROGRESS --percent 50 --checkpoint files_read
@@ -76,21 +77,20 @@ def command(
       fabric emit STARTED produces='["schema-change"]'
       agent | fabric emit -
 
-    With - it reads signals from standard input, a JSON document or a shorthand a line, in any of
-    the spellings; each is sent as soon as it is there. A bad line is reported, the others go
-    through, and the exit code is 1 at the end.
+    With -, signals are read from standard input, one a line, as JSON documents or shorthands, and
+    sent as soon as they arrive. A bad line is reported and skipped; the exit code is 1 then.
     """
     given = {_FIELDS[name]: value for name, value in fields.items() if value is not None}
     if signal == "-":
         if pairs or field or given:
             raise click.UsageError("with '-' all fields come from standard input")
-        feed = Feed(target, WhenFull(when_full), quiet=quiet, as_json=as_json, strict=strict)
+        feed = _Feed(target, WhenFull(when_full), quiet=quiet, as_json=as_json, strict=strict)
         if not run(feed.send_all()):
             raise click.exceptions.Exit(1)
         return
     if signal.startswith("{"):
         if pairs or field or given:
-            raise click.UsageError("a JSON document holds all fields itself")
+            raise click.UsageError("a JSON document must contain all fields")
         entry = prepare(document(signal.encode("utf-8", "surrogateescape")), _defaults(target))
     else:
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
@@ -100,7 +100,7 @@ def command(
 
 
 def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[bytes]:
-    """Return the checked entry that words of a command line spell, as flat fields do."""
+    """Return the checked entry for the words of a command line."""
     named = {name for name, _ in fields}
     who = [
         (field, target.need(setting))
@@ -144,8 +144,8 @@ async def _submit(
     )
 
 
-class Feed:
-    """Standard input, line by line, into the fabric."""
+class _Feed:
+    """Sends standard input line by line."""
 
     def __init__(
         self, target: Target, when_full: WhenFull, *, quiet: bool, as_json: bool, strict: bool
@@ -157,11 +157,11 @@ class Feed:
         self._strict = strict
         self._sent = 0
         self._refused = 0
-        # A count that runs on a terminal, where nothing else is written.
+        # Show a running count on a terminal to which nothing else is written.
         self._is_watched = sys.stderr.isatty() and (quiet or not sys.stdout.isatty())
 
     async def send_all(self) -> bool:
-        """Send what comes until it ends; return whether all of it was good."""
+        """Send lines until the input ends; return whether all of them were good."""
         async with connected(self._target, founding=True) as connection:
             async for lines in follow(sys.stdin.fileno()):
                 good = self._check(lines)
@@ -172,7 +172,7 @@ class Feed:
         if self._is_watched:
             click.echo(err=True)
         if self._refused:
-            click.echo(f"fabric: {self._sent} sent, {self._refused} refused", err=True)
+            note(f"{self._sent} sent, {self._refused} refused")
         return not self._refused
 
     def _check(self, lines: list[Line]) -> list[tuple[int, list[bytes]]]:
@@ -182,7 +182,7 @@ class Feed:
                 good.append((number, prepare(document(line), _defaults(self._target))))
             except SignalError as error:
                 self._refused += 1
-                click.echo(f"fabric: line {number}: {error}", err=True)
+                note(f"line {number}: {error}")
                 if self._strict:
                     break
         return good
@@ -192,10 +192,9 @@ class Feed:
         try:
             ids = await _submit(connection, [entry for _, entry in good], self._when_full)
         except ServerError:
-            click.echo(
-                f"fabric: stopped at lines {numbers[0]} to {numbers[-1]}, which are not known to "
-                f"have arrived; {self._sent} signals before them were sent",
-                err=True,
+            note(
+                f"stopped at lines {numbers[0]} to {numbers[-1]}, which may not have arrived; "
+                f"{self._sent} signals before them were sent"
             )
             raise
         self._sent += len(ids)

@@ -1,10 +1,9 @@
-"""`fabric guard`: refuse a write that is another's to make, from a script or a git hook."""
+"""`fabric guard`: check whether you may write a file, from a script or a git hook."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,19 @@ import click
 
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, print_lines
-from fabric.client.session import Session
-from fabric.errors import ConfigError, FabricError, HeldError
-from fabric.ops.guard import Permission, check_all, install_hook, repository_root, staged_paths
-from fabric.view.text import plain
-
-#: What a person can do who must commit all the same.
-_WAY_OUT = "to commit all the same, unguarded: git commit --no-verify"
+from fabric.cli.output import json_line, note, print_lines
+from fabric.errors import FabricError, HeldError
+from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
 
 
-@click.command(short_help="Refuse a write that is another's to make.")
+@click.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @on_target("session", "agent")
 @click.option("--token", type=click.IntRange(min=1), metavar="N", help="From your PROCEED.")
-@click.option("--staged", is_flag=True, help="Guard what is staged in git.")
-@click.option("--install", is_flag=True, help="Write the git pre-commit hook.")
+@click.option("--staged", is_flag=True, help="Check what is staged in git.")
+@click.option("--install", is_flag=True, help="Install the git pre-commit hook.")
 @json_option
-def command(
+def guard(
     target: Target,
     paths: tuple[str, ...],
     token: int | None,
@@ -38,88 +32,71 @@ def command(
     install: bool,
     as_json: bool,
 ) -> None:
-    """Say whether paths may be written now: exit code 0, or 5 when one is another's.
+    """Check whether you may write files now: exit code 0 if so, 5 if another agent holds one.
 
     \b
       fabric guard PATH --token N   the token must be the current one of a claim on PATH
-      fabric guard PATH             PATH must be free, or yours (FABRIC_AGENT)
-      fabric guard --staged         the same, for all that is staged in git
-      fabric guard --install        writes the pre-commit hook that runs the line above
+      fabric guard PATH             PATH must be free, or held by you (FABRIC_AGENT)
+      fabric guard --staged         check all files that are staged in git
+      fabric guard --install        install the pre-commit hook that runs the line above
 
-    PATH is one file, named as agents name it: from the project's root, wherever you stand. An
-    absolute one is counted from the root of the git repository, or from the present folder.
+    Name a file from the root of the project, as agents do, wherever you are. An absolute path is
+    taken relative to the root of the git repository, or else to the present folder.
 
-    Who cannot be asked allows nothing: exit code 6 when the server is unreachable, 2 without a
-    server or a session, 3 for a session in which nothing was ever said.
+    If the check cannot run, treat it as a refusal: exit code 6 when the server is unreachable, 2
+    without a server or a session, 3 for a session in which nothing was ever said.
     """
     if (bool(paths), staged, install).count(True) != 1:
-        raise click.UsageError("what? PATH..., or --staged, or --install")
+        raise click.UsageError("give one of PATH..., --staged and --install")
     if token is not None and not paths:
         raise click.UsageError("--token goes with PATH")
     if install:
         _install(as_json=as_json)
     elif staged:
-        _guard_staged(target, as_json=as_json)
+        _check_staged(target, as_json=as_json)
     else:
-        _report(run(_asked(target, list(map(_named, paths)), token)), as_json=as_json)
+        _report(run(_check(target, list(map(resource_name, paths)), token)), as_json=as_json)
 
 
-def _guard_staged(target: Target, *, as_json: bool) -> None:
+def _check_staged(target: Target, *, as_json: bool) -> None:
     try:
         paths = staged_paths(Path.cwd())
-        # A commit that touches nothing has nothing to ask.
-        verdicts = run(_asked(target, paths, None)) if paths else []
+        # A commit that touches nothing needs no permission.
+        found = run(_check(target, paths, None)) if paths else []
     except FabricError as error:
-        _note(str(error))
-        _note(_WAY_OUT)
+        note(str(error))
+        note("to commit without this check: git commit --no-verify")
         raise click.exceptions.Exit(error.exit_code) from None
-    _report(verdicts, as_json=as_json)
+    _report(found, as_json=as_json)
 
 
-async def _asked(target: Target, paths: Sequence[str], token: int | None) -> list[Permission]:
+async def _check(target: Target, paths: Sequence[str], token: int | None) -> list[Permission]:
     name = target.need("session")
     async with connected(target) as connection:
-        session = Session(connection.store, connection.keys(name)[1])
-        verdicts = await check_all(session, paths, token=token, agent=target.agent or None)
-        if all(one.allowed and not one.holdings for one in verdicts) and not await session.claims():
+        session = connection.session(name)
+        found = await check_all(session, paths, token=token, agent=target.agent or None)
+        if all(one.allowed and not one.holdings for one in found) and not await session.claims():
             # In a misspelt session everything would be free.
             await session.must_exist()
-        return verdicts
+        return found
 
 
-def _named(path: str) -> str:
-    """Return the name of a path among the resources."""
-    if not Path(path).is_absolute():
-        return path
-    here = Path.cwd()
-    bases = [here]
-    with suppress(ConfigError):  # a project need not be a repository
-        bases.insert(0, repository_root(here))
-    # As it is given, and without links on the way; the last part may be a link that is meant.
-    forms = (Path(path), Path(path).parent.resolve() / Path(path).name)
-    for base in bases:
-        for form in forms:
-            if form.is_relative_to(base):
-                return str(form.relative_to(base))
-    return path
-
-
-def _report(verdicts: Sequence[Permission], *, as_json: bool) -> None:
+def _report(found: Sequence[Permission], *, as_json: bool) -> None:
     if as_json:
-        print_lines(json_line(_document(one)) for one in verdicts)
-    refused = [one.refusal for one in verdicts if not one.allowed]
+        print_lines(json_line(_document(one)) for one in found)
+    refused = [one.refusal for one in found if not one.allowed]
     for refusal in refused:
-        _note(refusal)
+        note(refusal)
     if refused:
         raise click.exceptions.Exit(HeldError.exit_code)
 
 
-def _document(verdict: Permission) -> dict[str, Any]:
+def _document(permission: Permission) -> dict[str, Any]:
     return {
-        "path": _text(verdict.path),
-        "allowed": verdict.allowed,
-        "held": [asdict(holding) for holding in verdict.holdings],
-        "refusal": _text(verdict.refusal),
+        "path": _text(permission.path),
+        "allowed": permission.allowed,
+        "held": [asdict(holding) for holding in permission.holdings],
+        "refusal": _text(permission.refusal),
     }
 
 
@@ -130,13 +107,9 @@ def _install(*, as_json: bool) -> None:
         return
     click.echo(_text(str(path)))
     if not is_new:
-        _note("the hook is there already")
+        note("the hook is already installed")
 
 
 def _text(text: str) -> str:
-    """Return a text that JSON and a terminal can take: a file's name may be any bytes."""
+    """Return a text that JSON and a terminal accept: the name of a file may be any bytes."""
     return os.fsencode(text).decode(errors="replace")
-
-
-def _note(text: str) -> None:
-    click.echo(f"fabric: {plain(text)}", err=True)

@@ -1,4 +1,4 @@
-"""`fabric inbox`: what has come for an agent since it last looked."""
+"""`fabric inbox`: read the messages that have come for an agent."""
 
 from __future__ import annotations
 
@@ -7,38 +7,21 @@ import sys
 import click
 
 from fabric.cli.connect import Target, connected, run
-from fabric.cli.options import json_option, on_target
+from fabric.cli.options import json_option, on_target, since_option
 from fabric.cli.output import json_line, print_lines
 from fabric.client.message import Message
 from fabric.ops.inbox import Inbox
-from fabric.store.value import parse_id
 from fabric.view.text import plain
 
 
-def _log_id(context: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        parse_id(value.encode())
-    except ValueError:
-        raise click.BadParameter(f"'{value}' is not an id: 7, or 7-2") from None
-    return value.encode()
-
-
-#: `--since`: an id to begin after.
-since_option = click.option(
-    "--since", metavar="ID", callback=_log_id, help="Begin after this log id."
-)
-
-
-@click.command(short_help="Read what has come for an agent.")
+@click.command()
 @on_target("session", "agent")
 @since_option
-@click.option("--count", type=click.IntRange(min=1), help="Read at most so many.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--peek", is_flag=True, help="Leave them unread.")
+@click.option("--count", type=click.IntRange(min=1), help="Messages to read at most.")
+@click.option("-f", "--follow", is_flag=True, help="Print what comes too, until Ctrl-C.")
+@click.option("--peek", is_flag=True, help="Do not mark them as read.")
 @json_option
-def command(
+def inbox(
     target: Target,
     since: bytes | None,
     count: int | None,
@@ -46,11 +29,15 @@ def command(
     peek: bool,
     as_json: bool,
 ) -> None:
-    """Print the messages that have come for the agent since it last read its inbox.
+    """Print the messages that have come for an agent since it last read its inbox.
 
-    Directives of the orchestrator and signals passed on, to the agent and to everyone, in the
-    order of the log. They count as read once they are printed; with --since, reading moves
-    nothing.
+    \b
+      fabric inbox -a QA            unread messages, which then count as read
+      fabric inbox -a QA --peek     the same, and they stay unread
+      fabric inbox -a QA -f         unread messages, then each new one
+
+    Messages are directives of the orchestrator and signals of other agents, to this agent or to
+    everyone, in the order of the log. With --since, nothing is marked as read.
     """
     run(_read(target, since, count, follow=follow, keep=peek or since is not None, json=as_json))
 
@@ -59,25 +46,28 @@ async def _read(
     target: Target, since: bytes | None, count: int | None, *, follow: bool, keep: bool, json: bool
 ) -> None:
     session, agent = target.need("session"), target.need("agent")
+    line = message_json if json else message_line
     async with connected(target) as connection:
         inbox = Inbox(connection.store, connection.keys(session)[1], agent)
         place = [since, since] if since is not None else await inbox.place()
         async for messages, reached in inbox.pages(place, follow=follow, limit=count):
-            print_lines([_json(message) if json else _words(message) for message in messages])
+            print_lines(map(line, messages))
             sys.stdout.flush()
             if not keep:
                 await inbox.remember(reached)
 
 
-def _words(message: Message) -> str:
-    whom = " to everyone" if message.to_everyone else ""
+def message_line(message: Message) -> str:
+    """Return a message as a line for a person."""
+    to = " to everyone" if message.to_everyone else ""
     return plain(
-        f"{message.id:<8} {message.type:<20} from {message.sender}{whom}  "
+        f"{message.id:<8} {message.type:<20} from {message.sender}{to}  "
         + json_line(message.payload)
     )
 
 
-def _json(message: Message) -> str:
+def message_json(message: Message) -> str:
+    """Return a message as a line of JSON."""
     return json_line(
         {
             "id": message.id,

@@ -36,16 +36,35 @@ _OPTIONS = {
     ),
 }
 
-#: `--json`: what a program reads.
+#: `--json`: output for programs.
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one document, or one a line."
+)
+
+
+def log_id(context: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
+    """Check the value of an option that is a log id. Raises BadParameter."""
+    from fabric.store.value import parse_id
+
+    if value is None:
+        return None
+    try:
+        parse_id(value.encode())
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not an id: 7, or 7-2") from None
+    return value.encode()
+
+
+#: `--since`: a log id to begin after.
+since_option = click.option(
+    "--since", metavar="ID", callback=log_id, help="Begin after this log id."
 )
 
 
 def on_target(*who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options that name the server, and those of `who`: session, agent, stream.
 
-    It gets what they come to as its first argument, a Target, in their place.
+    The command receives them as its first argument, a Target.
     """
     names = (*who, "redis_url", "namespace")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fabric.cli.options import json_option
-from fabric.cli.output import json_line, print_json
+from fabric.cli.output import json_line, note, print_json
 from fabric.config import defaults, rulebook
 from fabric.errors import ConfigError, NotFoundError
 from fabric.view.text import plain
@@ -16,14 +16,14 @@ _file = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path)
 
 
 @click.group(short_help="Check the rule file, or show the rules in force.")
-def command() -> None:
+def rules() -> None:
     """Look after the rules in fabric.toml: which they are, and what is wrong with them.
 
     Without FILE, the project's configuration file counts, before the user's.
     """
 
 
-@command.command(short_help="Name every fault in the rule file.")
+@rules.command(short_help="Name every fault in the rule file.")
 @_file
 @json_option
 @click.pass_context
@@ -43,10 +43,10 @@ def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     if faults:
         ctx.exit(1)
     named = ", ".join(map(str, files)) or "no configuration file: the defaults hold"
-    _note(f"ok: {named}")
+    note(f"ok: {named}")
 
 
-@command.command(short_help="Print the rules in force.")
+@rules.command(short_help="Print the rules in force.")
 @_file
 @json_option
 def show(file: Path | None, as_json: bool) -> None:
@@ -61,7 +61,7 @@ def show(file: Path | None, as_json: bool) -> None:
         where = None if path is None else str(path)
         print_json({"file": where, "rules": rulebook.document(rules)})
         return
-    _note(f"rules: {path or 'the defaults, no configuration file has any'}")
+    note(f"rules: {path or 'the defaults, no configuration file has any'}")
     click.echo(rulebook.written(rules), nl=False)
 
 
@@ -76,7 +76,3 @@ def _faults(path: Path) -> list[rulebook.Fault]:
 
 def _missing(path: Path) -> NotFoundError:
     return NotFoundError(f"no file {path}: name another, or start from fabric.example.toml")
-
-
-def _note(text: str) -> None:
-    click.echo(f"fabric: {plain(text)}", err=True)

@@ -1,4 +1,4 @@
-"""`fabric synthesis`: what the agents have found so far, put together."""
+"""`fabric synthesis`: print the combined result of all agents, now or as it grows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERASE = "\x1b[K"
 
 
 class Form(Enum):
-    """What is printed."""
+    """Format of the output."""
 
     MARKDOWN = "markdown"
     JSON = "json"
@@ -36,37 +36,35 @@ def _form(form: Form, words: str) -> Callable[[Any], Any]:
     )
 
 
-@click.command(short_help="Show what the agents have found, put together.")
+@click.command()
 @click.argument("name", metavar="[SESSION]", required=False)
 @on_target("session")
-@click.option("-f", "--follow", is_flag=True, help="Go on with each revision until one is final.")
-@click.option(
-    "--revision", type=click.IntRange(min=0), metavar="N", help="As it was at revision N."
-)
-@_form(Form.MARKDOWN, "A report for people, or one line a change. What you get unasked.")
-@_form(Form.JSON, "The official document; with --follow one a line.")
+@click.option("-f", "--follow", is_flag=True, help="Print each revision until a final one.")
+@click.option("--revision", type=click.IntRange(min=0), metavar="N", help="Go back to revision N.")
+@_form(Form.MARKDOWN, "A report for people, or one line a change (default).")
+@_form(Form.JSON, "The whole document; with --follow one a line.")
 @_form(Form.PATCHES, "Revisions with their JSON Patches (RFC 6902), one a line.")
-def command(
+def synthesis(
     target: Target, name: str | None, follow: bool, revision: int | None, form: Form | None
 ) -> None:
-    """Print a session's synthesis: its findings, contradictions and documents, and whose they are.
+    """Print the combined result of a session's agents: findings, contradictions, documents.
 
     \b
       fabric synthesis demo                     a report in Markdown
-      fabric synthesis demo --json              the document, as the patches make it
-      fabric synthesis demo --revision 7        as it was then
-      fabric synthesis demo --patches           what made it, from an empty document on
+      fabric synthesis demo --json              the whole document
+      fabric synthesis demo --revision 7        as it was at revision 7
+      fabric synthesis demo --patches           every revision as a JSON Patch, from the first
 
-    With --follow it goes on until a revision is final and none is after it:
+    --follow prints revisions as they come, until one is final and none comes after it:
 
     \b
-      --follow                  each change, a line of Markdown, from the first one on
-      --follow --json           the document as it is now, then each one to come, one a line
-      --follow --patches        each revision, from the first one on
-      --follow --revision N     only what comes after N; with --json the document of N first
+      --follow                  each change as a line of Markdown, from the first revision
+      --follow --json           the document now, then after each revision, one a line
+      --follow --patches        each revision, from the first
+      --follow --revision N     only revisions after N; with --json the document of N first
 
-    A session can go on after a final revision: --follow --revision N takes it up again. Exit code
-    3 when there is no such session, or no revision N yet.
+    A session can go on after a final revision: continue with --follow --revision N. Exit code 3:
+    there is no such session, or no revision N yet.
     """
     session = target.need("session", name)
     run(_show(target, session, follow=follow, number=revision, form=form or Form.MARKDOWN))
@@ -74,7 +72,7 @@ def command(
 
 async def _show(target: Target, name: str, *, follow: bool, number: int | None, form: Form) -> None:
     async with connected(target) as connection:
-        session = Session(connection.store, connection.keys(name)[1])
+        session = connection.session(name)
         if not follow:
             await session.must_exist()
             await _print(session, number, form)
@@ -87,7 +85,7 @@ async def _show(target: Target, name: str, *, follow: bool, number: int | None, 
 async def _print(session: Session, number: int | None, form: Form) -> None:
     if form is Form.PATCHES:
         if number is not None:
-            await session.synthesis(revision=number)  # says so when it is not there
+            await session.synthesis(revision=number)  # raises if there is none
         async for revision in session.revisions(follow=False):
             if number is not None and revision.number > number:
                 break
@@ -130,7 +128,7 @@ async def _follow_changes(session: Session, after: int, form: Form) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Revision], None]]:
-    """Say in a line on stderr how far it is: on a terminal, if the data goes elsewhere."""
+    """Show how complete the synthesis is, on a terminal that the data does not go to."""
     is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
     is_begun = False
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import json_line, print_lines
+from fabric.cli.output import json_line, note, print_lines
 from fabric.client.awaited import Resolved
-from fabric.client.emitter import Emitter
 from fabric.core.record import AgentRecord, AgentStatus
 from fabric.errors import ConfigError
-from fabric.ops.wait import Shell, until_ended
+from fabric.ops.wait import ScriptAgent, until_ended
 from fabric.view.text import plain
 
 
-@click.command(short_help="Wait for a dependency, an agent, or all agents.")
+@click.command()
 @click.argument("dependency", required=False)
 @on_target("session", "agent", "stream")
 @click.option("--all", "everyone", is_flag=True, help="Wait until every agent has ended.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to wait.")
-@click.option("--reason", help="Why, for who looks at the session.")
+@click.option("--reason", help="Why you wait, for people that watch the session.")
 @json_option
 @click.pass_context
-def command(
+def wait(
     context: click.Context,
     target: Target,
     dependency: str | None,
@@ -33,20 +32,20 @@ def command(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """Wait, and say what came of it.
+    """Block until a dependency is resolved, a file is yours, or agents have ended.
 
     \b
-      fabric wait schema-change    as the agent (FABRIC_AGENT): BLOCKED until it is resolved;
-                                   prints its location
-      fabric wait QUESTION-ID      until somebody has decided; prints the decision
-      fabric wait config.py        while another agent has it: until it is this agent's turn,
-                                   who has it then (--json: with the token) until RELEASE
-      fabric wait --agent QA       until that agent has completed (exit code 1: it has failed)
-      fabric wait --all            until all agents of the session have
+      fabric wait schema-change    as agent FABRIC_AGENT: send BLOCKED, wait until an agent
+                                   resolves it; print its location
+      fabric wait QUESTION-ID      wait until the question is decided; print the decision
+      fabric wait config.py        wait for your turn if another agent has the file; then it is
+                                   yours until RELEASE (--json prints the token)
+      fabric wait --agent QA       wait until QA has completed; exit code 1 if it has failed
+      fabric wait --all            wait until all agents of the session have ended
 
-    Exit code 7 when --timeout is over first; the message says on whom it waited. A wait for a
-    dependency that ends without an answer is withdrawn. Exit code 5 when the agents would wait for
-    each other for ever, and this one is chosen to give way; 1 when the agent is told to stop.
+    Exit code 7: the timeout passed first; the message says which agent you waited for. 5: the
+    agents would wait for each other forever, and this wait was cancelled to prevent it. 1: the
+    agent was told to stop. A wait for a dependency that ends without an answer is withdrawn.
     """
     named = context.get_parameter_source("agent") is ParameterSource.COMMANDLINE
     if everyone and (dependency or named):
@@ -56,13 +55,13 @@ def command(
         _print_answer(dependency, answer, as_json=as_json)
         return
     if not everyone and not named:
-        raise click.UsageError("for what? A dependency, --agent NAME, or --all")
+        raise click.UsageError("name what to wait for: a dependency, --agent NAME, or --all")
     agents = run(_ended(target, None if everyone else target.agent, timeout))
     if everyone or as_json:
         print_lines(_row(name, agent, as_json=as_json) for name, agent in agents.items())
     failed = {name: agent for name, agent in agents.items() if agent.status is AgentStatus.FAILED}
     for name, agent in failed.items():
-        _note(f"{name} has failed: {agent.error or 'no reason given'}")
+        note(f"{name} has failed: {agent.error or 'no reason given'}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -72,28 +71,18 @@ async def _resolved(
 ) -> Resolved:
     session, agent = target.need("session"), target.need("agent")
     async with connected(target, founding=True) as connection:
-        shell = _shell(connection, session, agent)
-        return await shell.wait_for(dependency, reason=reason, timeout_s=timeout_s)
-
-
-def _shell(connection: Connection, session: str, agent: str) -> Shell:
-    target, (partition, keys) = connection.target, connection.keys(session)
-    emitter = Emitter(
-        connection.store,
-        partition.number,
-        ingress_max=target.ingress_max,
-        limit_ms=target.emit_limit_ms,
-    )
-    return Shell(
-        connection.store,
-        partition,
-        keys,
-        emitter,
-        agent=agent,
-        stream=target.stream,
-        heartbeat_ms=target.heartbeat_ms,
-        note=_note,
-    )
+        partition, keys = connection.keys(session)
+        script = ScriptAgent(
+            connection.store,
+            partition,
+            keys,
+            connection.emitter(partition.number),
+            agent=agent,
+            stream=target.stream,
+            heartbeat_ms=target.heartbeat_ms,
+            note=note,
+        )
+        return await script.wait_for(dependency, reason=reason, timeout_s=timeout_s)
 
 
 async def _ended(
@@ -104,11 +93,7 @@ async def _ended(
         raise ConfigError("no agent: name the one to wait for (--agent)")
     async with connected(target) as connection:
         keys = connection.keys(session)[1]
-        return await until_ended(connection.store, keys, name, timeout_s=timeout_s, note=_note)
-
-
-def _note(text: str) -> None:
-    click.echo(f"fabric: {plain(text)}", err=True)
+        return await until_ended(connection.store, keys, name, timeout_s=timeout_s, note=note)
 
 
 def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
@@ -126,7 +111,7 @@ def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
     elif answer.location is not None:
         click.echo(answer.location)
     if answer.token is not None:
-        _note(
+        note(
             f"{dependency} is yours, under token {answer.token}, "
             f"until `fabric emit 'RELEASE({dependency})'`"
         )

@@ -41,6 +41,10 @@ class Letter(NamedTuple):
         """The signal's type, as far as it named one."""
         return next((word for field in _TYPE_FIELDS if (word := self.field(field))), "")
 
+    def matches(self, code: str | None, session: str | None) -> bool:
+        """Whether it has this code and this session; None matches all."""
+        return code in (None, self.code) and session in (None, self.field(b"session"))
+
     def field(self, name: bytes) -> str:
         """Return one field of what was sent, "" when it had none of that name."""
         known = fields_of(self.fields)

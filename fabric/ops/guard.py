@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,6 +176,26 @@ def staged_paths(folder: Path) -> list[str]:
     return [
         os.fsdecode(path) for path in _git(repository_root(folder), *_STAGED).split(b"\0") if path
     ]
+
+
+def resource_name(path: str) -> str:
+    """Return the name by which agents claim a path: from the root of the project.
+
+    An absolute path is taken from the root of the repository, or else from the present folder.
+    """
+    if not Path(path).is_absolute():
+        return path
+    here = Path.cwd()
+    bases = [here]
+    with suppress(ConfigError):  # a project need not be a repository
+        bases.insert(0, repository_root(here))
+    # As given, and with the links on the way resolved; the last part may be a link that is meant.
+    forms = (Path(path), Path(path).parent.resolve() / Path(path).name)
+    for base in bases:
+        for form in forms:
+            if form.is_relative_to(base):
+                return str(form.relative_to(base))
+    return path
 
 
 def install_hook(folder: Path) -> tuple[Path, bool]:

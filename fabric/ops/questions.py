@@ -116,7 +116,7 @@ def _is_change(entry: Entry) -> bool:
 BLAME_S = 2.0
 
 
-class Answering:
+class Decider:
     """One person's answers to the questions of one session, given in the person's name."""
 
     def __init__(

@@ -37,7 +37,7 @@ COUNT = 256
 WITHDRAW_S = 2.0
 
 
-class Shell:
+class ScriptAgent:
     """One agent's waits. `note` is told what a person at the terminal should know meanwhile."""
 
     def __init__(

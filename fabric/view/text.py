@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -23,6 +24,20 @@ def clock(ms: int, opened_ms: int) -> str:
     """Return the time since a session opened in minutes and seconds: `0:05`, `75:12`."""
     seconds = max(0, ms - opened_ms) // 1000
     return f"{seconds // 60}:{seconds % 60:02}"
+
+
+def span(ms: float) -> str:
+    """Return a length of time in ms as `12 s`, `5 min`, `3 h` or `2 d`."""
+    seconds = max(0, ms) / 1000
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def ago(ms: int) -> str:
+    """Return the time since a moment in ms since the epoch: `12 s`, `5 min`, `3 h`, `2 d`."""
+    return span(time.time() * 1000 - ms)
 
 
 def plain(text: str) -> str:

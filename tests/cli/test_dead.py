@@ -43,7 +43,7 @@ def test_letters_are_listed_the_newest_first(refused: Shell, session: str) -> No
 def test_one_page_says_that_there_is_more(refused: Shell) -> None:
     done = refused.run("dead", "list", "--count", "1")
     assert (done.code, len(done.lines)) == (0, 2)
-    assert "the newest 1 are shown" in done.err
+    assert "only the newest 1 are listed" in done.err
 
 
 def test_one_letter_is_shown_in_full(refused: Shell) -> None:

@@ -76,7 +76,7 @@ def test_a_name_is_made_safe(quiet: Shell, asked: Asking) -> None:
     assert end(process).code == 0
     done = quiet.run("decide", "7-0", "v1", "--by", " ")
     assert (done.code, done.out) == (2, "")
-    assert "who decides?" in done.err
+    assert "name yourself with --by" in done.err
 
 
 def test_nobody_decides_in_the_name_of_an_agent(

@@ -62,7 +62,7 @@ def test_what_agents_call_most_imports_no_pydantic(shell: Shell, words: tuple[st
 def test_every_command_explains_itself(name: str) -> None:
     command = program.get_command(program.make_context("fabric", [name]), name)
     assert command is not None
-    help_line = next(group[name][1] for group in GROUPS.values() if name in group)
+    help_line = next(group[name].help for group in GROUPS.values() if name in group)
     assert help_line.endswith(".")
     assert command.help
 

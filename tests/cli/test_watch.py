@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from fabric.cli.keys import redis_cli
+from fabric.ops.redis_keys import redis_cli
 from fabric.view.todo import active_form
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end

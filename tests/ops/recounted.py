@@ -4,13 +4,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from fabric.cli.why import words
 from fabric.core.decision import Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.step import fire, step
 from fabric.ops.replay import Replay
-from fabric.ops.why.explanation import Explanation, explain
+from fabric.ops.why.explanation import Explanation, explain, explanation_lines
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import Snapshot
 from fabric.store.port import Entry
@@ -84,7 +83,7 @@ class Told:
 
     def why(self, agent: str) -> str:
         """The same, as it is printed."""
-        return "\n".join(words(self.explain(agent)))
+        return "\n".join(explanation_lines(self.explain(agent)))
 
     def says(self, agent: str, *sentences: str) -> None:
         """See that these are said of an agent."""

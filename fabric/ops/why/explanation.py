@@ -33,6 +33,7 @@ from fabric.ops.why.snapshot import (
 from fabric.ops.why.wait_causes import WaitCauses, deadlocked, up_to
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore
+from fabric.view.text import clock
 
 
 class Explanation(Struct):
@@ -141,6 +142,44 @@ def _head(snapshot: Snapshot, name: str, agent: AgentRecord) -> str:
     if agent.incarnation > 1:
         words += f"; this is its incarnation {agent.incarnation}"
     return line(words)
+
+
+def explanation_lines(answer: Explanation) -> list[str]:
+    """Return an explanation as lines for a person."""
+    lines = [answer.text]
+    if answer.up_to:
+        lines.append(f"In the end it is up to {'; '.join(answer.up_to)}")
+    lines.append("")
+    for cause in answer.causes:
+        lines += _tree(cause, "")
+    if answer.refused:
+        lines += ["", "Refused lately", *_rows(answer.refused, answer.opened_ms)]
+    if answer.history:
+        lines += ["", "How it came there, newest first", *_rows(answer.history, answer.opened_ms)]
+    return lines
+
+
+def _tree(cause: Cause, indent: str) -> list[str]:
+    lines = [indent + cause.text]
+    if cause.frees:
+        lines.append(f"{indent}  → {cause.frees}")
+    for child in cause.children:
+        lines += _tree(child, f"{indent}  ")
+    return lines
+
+
+def _rows(causes: list[Cause], opened_ms: int) -> list[str]:
+    width = max(len(cause.log) for cause in causes)
+    lines = []
+    for cause in causes:
+        # The signal that a directive to the same agent answers is printed right above it.
+        because = "".join(
+            f"  (of {child.log})" if child.agent == cause.agent else f"  ({child.text})"
+            for child in cause.children
+        )
+        time = clock(cause.at_ms, opened_ms)
+        lines.append(f"  {time:>5}  {cause.log:<{width}}  {cause.text}{because}")
+    return lines
 
 
 def ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 from unittest import mock
 
-from fabric.cli import main
+from fabric.cli import GROUPS, main
 from tests.fuzz.frame import FIELD
 from tests.fuzz.word import FIELDS, NASTY, TYPES
 
@@ -22,7 +22,12 @@ ANSWERS: tuple[type[Exception], ...] = ()
 
 #: Commands that only ask a server, or send something to it.
 COMMANDS = ("emit", "tail", "inbox", "why", "synthesis", "decide", "dead", "replay", "wait", "keys")
-_MODULES = [import_module(f"fabric.cli.{name}") for name in COMMANDS]
+_MODULES = [
+    import_module(f"fabric.cli.{one.module}")
+    for group in GROUPS.values()
+    for name, one in group.items()
+    if name in COMMANDS
+]
 
 WORDS = [
     *(FIELD, b"=", b"--session", b"-s", b"s", b"--agent", b"-a", b"A", b"--stream", b"--json"),

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 
-from fabric.cli.tail import _document, _words
-from fabric.cli.why import words
+from fabric.cli.log import row_line
+from fabric.cli.output import json_line
 from fabric.errors import DivergedError, NotFoundError
+from fabric.ops.log import document
 from fabric.ops.replay import rebuild
-from fabric.ops.why.explanation import why
+from fabric.ops.why.explanation import explanation_lines, why
 from fabric.ops.why.log_index import LogIndex
 from fabric.testing.store import MemoryStore
 from fabric.view.text import CELL_CHARS_MAX
@@ -75,7 +76,7 @@ def run(data: bytes) -> None:
     for name in _ASKED:
         try:
             answer = done(why(store, KEYS, name))
-            assert all(line.isprintable() for line in words(answer))
+            assert all(line.isprintable() for line in explanation_lines(answer))
         except (DivergedError, NotFoundError) as error:
             assert len(str(error)) < 5_000
     try:
@@ -93,10 +94,10 @@ def _show(log: list[tuple[bytes, list[bytes]]]) -> None:
     timeline, merger = Timeline(), RowMerger()
     rows = [row for entry in log if (row := timeline.row(*entry)) is not None]
     for row in [*rows, *merger.feed(rows), *merger.flush()]:
-        line = _words(row, 0)
+        line = row_line(row, 0)
         assert line.isprintable(), line
         assert len(line) < 5 * CELL_CHARS_MAX
     for entry in log:
-        line = _document(entry)
+        line = json_line(document(entry))
         assert json.loads(line)
         assert not _MOVES.search(line), line

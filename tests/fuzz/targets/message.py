@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 
-from fabric.cli import dead as shown
-from fabric.cli.inbox import _json, _words
+from fabric.cli.dead import letter_row
+from fabric.cli.inbox import message_json, message_line
 from fabric.errors import NotAllowedError, TamperedError
 from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.inbox import Inbox
@@ -51,13 +51,13 @@ def run(data: bytes) -> None:
     inbox = Inbox(store, KEYS, "A")
     for messages, _ in collected(inbox.pages([b"0-0", b"0-0"])):
         for message in messages:
-            assert _words(message).isprintable()
-            assert json.loads(_json(message))["id"] == message.id
+            assert message_line(message).isprintable()
+            assert json.loads(message_json(message))["id"] == message.id
     letters = DeadLetters(store, 1)
     try:
         for letter in collected(letters.newest()):
             assert letter.ms >= 0
-            assert shown._row(letters, letter)
+            assert letter_row(letters, letter)
             done(letters.find([letter.id]))
             try:
                 letters._reader(letter)

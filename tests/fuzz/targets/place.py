@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from fabric.cli.inbox import _log_id
+from fabric.cli.options import log_id
 from fabric.client.mailbox import parse_cursor
 from fabric.errors import CallerError, NotFoundError
 from fabric.ops.dead_letters import DeadLetters
@@ -44,7 +44,7 @@ def run(data: bytes) -> None:
         _check(entry_id)
     text = data.decode("utf-8", "surrogateescape")
     try:
-        since = _log_id(_CONTEXT, _OPTION, text)
+        since = log_id(_CONTEXT, _OPTION, text)
     except click.BadParameter as error:
         assert len(str(error)) < 3 * len(data) + 1_000
     else:

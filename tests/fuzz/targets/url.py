@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fabric.cli.keys import redis_cli
 from fabric.errors import ConfigError
+from fabric.ops.redis_keys import redis_cli
 from fabric.store.address import parts
 from fabric.store.channels import Route
 from tests.fuzz.word import NASTY

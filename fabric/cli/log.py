@@ -1,0 +1,212 @@
+"""`fabric tail`, `fabric why` and `fabric replay`: what a session's log tells."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.options import json_option, on_target, since_option
+from fabric.cli.output import json_line, note, print_json, print_lines
+from fabric.core.session import SessionState
+from fabric.ops.comparison import Comparison, Report
+from fabric.ops.log import document, is_last, pages
+from fabric.ops.replay import Until, rebuild, until
+from fabric.ops.why.explanation import Explanation, explanation_lines
+from fabric.ops.why.explanation import why as explained
+from fabric.store.keys import SessionKeys
+from fabric.store.port import BEGINNING
+from fabric.store.value import whole_number
+from fabric.view.status import REBUILT, rebuilt_lines
+from fabric.view.text import clock, plain, table
+from fabric.view.timeline import Row, RowMerger, Timeline
+
+#: Widths of the timeline's columns; the last one is as wide as it needs to be.
+_WIDTHS = (4, 24, 6, 29)
+
+_until_option = click.option(
+    "--until",
+    "stop",
+    metavar="ID|TIME",
+    help="Go back to a log id (12-0), a time since the session opened (1:05) or an RFC 3339 time.",
+)
+
+
+@click.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@on_target("session")
+@click.option("-f", "--follow", is_flag=True, help="Print what comes too, until Ctrl-C.")
+@since_option
+@click.option("--all", "in_full", is_flag=True, help="Print details, and each event separately.")
+@json_option
+def tail(
+    target: Target,
+    name: str | None,
+    follow: bool,
+    since: bytes | None,
+    in_full: bool,
+    as_json: bool,
+) -> None:
+    """Print a session's timeline: what each agent said, and what followed from it.
+
+    \b
+      fabric tail demo           what has happened so far
+      fabric tail demo -f        and what happens next
+      fabric tail demo --json    the log entries, one a line, with their ids and causes
+
+    Agents that say the same at the same time share a row. Details are left out (nudges, intents,
+    pauses, places in a queue, grants for which nobody has to wait): --all prints them.
+    """
+    session = target.need("session", name)
+    after = since or BEGINNING
+    run(_tail(target, session, after, follow=follow, in_full=in_full, as_json=as_json))
+
+
+async def _tail(
+    target: Target, name: str, after: bytes, *, follow: bool, in_full: bool, as_json: bool
+) -> None:
+    async with connected(target) as connection:
+        store, keys = connection.store, connection.keys(name)[1]
+        if not follow:
+            await connection.session(name).must_exist()
+        if as_json:
+            async for page in pages(store, keys, after, follow=follow):
+                print_lines(json_line(document(entry)) for entry in page)
+            return
+        timeline, opened_ms = await _timeline(connection, keys, after)
+        print_lines(
+            [_line("Time", "Signal", "Stream", "Action"), _line(*map("─".__mul__, _WIDTHS))]
+        )
+        merger = RowMerger()
+        async for page in pages(store, keys, after, follow=follow):
+            rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
+            if rows and opened_ms is None:
+                opened_ms = rows[0].ms
+            if not in_full:
+                rows = merger.feed(row for row in rows if not row.is_detail)
+                if follow and await is_last(store, keys, page):
+                    rows += merger.flush()
+            print_lines(row_line(row, opened_ms or 0) for row in rows)
+        print_lines(row_line(row, opened_ms or 0) for row in merger.flush())
+
+
+async def _timeline(
+    connection: Connection, keys: SessionKeys, after: bytes
+) -> tuple[Timeline, int | None]:
+    """Return a timeline that knows the agents' streams so far, and when the session opened."""
+    (opened,) = await connection.store.fields(keys.meta, ["opened_ms"])
+    streams: dict[str, str] = {}
+    if after != BEGINNING:
+        agents = await connection.session(keys.name).agents()
+        streams = {name: agent.stream for name, agent in agents.items()}
+    return Timeline(streams), whole_number(opened)
+
+
+def row_line(row: Row, opened_ms: int) -> str:
+    """Return a row of the timeline as a line of columns."""
+    return _line(clock(row.ms, opened_ms), row.signal, row.stream, row.action)
+
+
+def _line(*cells: str) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
+@click.command()
+@click.argument("agent")
+@on_target("session")
+@_until_option
+@json_option
+def why(target: Target, agent: str, stop: str | None, as_json: bool) -> None:
+    """Explain why an agent waits, is paused, has ended or is working.
+
+    \b
+      fabric why QA                    now
+      fabric why QA --until 1:05       as it was 65 s after the session opened
+
+    Each cause is printed below its effect, from agent to agent, down to the agent or person that
+    can act. A line with an arrow says what would end the wait. Times count from the opening of the
+    session, as in `fabric tail`; ids in brackets are log entries.
+    """
+    place = until(stop) if stop is not None else None
+    answer = run(_explained(target, target.need("session"), agent, place))
+    if as_json:
+        print_json(answer)
+    else:
+        print_lines(map(plain, explanation_lines(answer)))
+
+
+async def _explained(target: Target, session: str, agent: str, stop: Until | None) -> Explanation:
+    async with connected(target) as connection:
+        return await explained(connection.store, connection.keys(session)[1], agent, stop)
+
+
+@click.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@on_target("session")
+@_until_option
+@json_option
+def replay(target: Target, name: str | None, stop: str | None, as_json: bool) -> None:
+    """Check a session: rebuild it from its log, and compare the result with Redis.
+
+    \b
+      fabric replay demo                  compare every key; exit code 1 if any differs
+      fabric replay demo --until 12-0     print the session as it was after log entry 12-0
+
+    Each difference names the key, the field, the value by the log and the value in Redis. With
+    --until nothing is compared: agents, tasks, dependencies, claims, barriers and questions are
+    printed as they were then.
+    """
+    session = target.need("session", name)
+    if stop is not None:
+        _print_rebuilt(run(_rebuilt(target, session, until(stop))), as_json=as_json)
+        return
+    report = run(_compared(target, session))
+    if as_json:
+        print_json({"session": session, "events": report.events, "differences": report.differences})
+    elif report.differences:
+        rows = [[one.key, one.field, one.log, one.redis] for one in report.differences]
+        print_lines(table(("KEY", "FIELD", "LOG SAYS", "REDIS HAS"), rows))
+    else:
+        click.echo(f"same: {report.events} events replayed, every key is as the log says")
+    if report.differences:
+        count = len(report.differences)
+        places = f"{count} place{'' if count == 1 else 's'}"
+        note(f"Redis differs from what the log of {session} says in {places}")
+        raise click.exceptions.Exit(1)
+
+
+def _print_rebuilt(session: SessionState, *, as_json: bool) -> None:
+    if not as_json:
+        print_lines(rebuilt_lines(session))
+        return
+    names = ("log", "clock_ms", "opened_ms", "token", "rules")
+    head = {name: getattr(session, name) for name in names}
+    tables = {name: getattr(session, name).records for name in REBUILT}
+    print_json({"session": session.name, **head, **tables})
+
+
+async def _rebuilt(target: Target, name: str, stop: Until) -> SessionState:
+    async with connected(target) as connection:
+        with _progress() as count:
+            return await rebuild(connection.store, connection.keys(name)[1], stop, count)
+
+
+async def _compared(target: Target, name: str) -> Report:
+    async with connected(target) as connection:
+        with _progress() as count:
+            return await Comparison(connection.store, connection.keys(name)[1], count).run()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None] | None]:
+    """Show the number of events replayed so far, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        yield lambda events: click.echo(f"\r{events} events", nl=False, err=True)
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,172 @@
+"""`fabric escalations` and `fabric decide`: the questions that need a person's answer."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from fabric.cli.connect import Target, connected, run
+from fabric.cli.options import json_option, on_target
+from fabric.cli.output import json_line, note, print_lines
+from fabric.core.limits import NAME_CHARS_MAX
+from fabric.ops.questions import Decider, Question, all_questions, follow, questions, session_of
+from fabric.view.question import question_lines
+from fabric.view.text import plain
+
+#: Seconds that `fabric decide` waits for the orchestrator, which needs a few ms.
+TIMEOUT_S = 10.0
+
+
+@click.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@on_target("session")
+@click.option("--all", "everything", is_flag=True, help="Print decided questions too.")
+@click.option("-f", "--follow", "forever", is_flag=True, help="Print new ones too, until Ctrl-C.")
+@json_option
+@click.pass_context
+def escalations(
+    context: click.Context,
+    target: Target,
+    name: str | None,
+    everything: bool,
+    forever: bool,
+    as_json: bool,
+) -> None:
+    """List the open questions, the oldest first, each with the command that answers it.
+
+    \b
+      fabric escalations              of FABRIC_SESSION, or of all sessions
+      fabric escalations demo --all   also the decided ones: what, by whom, when
+      fabric escalations demo -f      and each new one as it is asked
+
+    --follow needs a session.
+    """
+    # The command printed for the answer need not name a session that the environment names.
+    named = name or context.get_parameter_source("session") is ParameterSource.COMMANDLINE
+    page = _Page(None if named else target.session, everything=everything, as_json=as_json)
+    if forever:
+        run(_follow(target, target.need("session", name), page))
+    elif not run(_list(target, name or target.session, page)):
+        note("no questions" if everything else "no open questions")
+
+
+class _Page:
+    """Prints questions one below the other. `home` is the session that `fabric decide` uses."""
+
+    def __init__(self, home: str | None, *, everything: bool, as_json: bool) -> None:
+        self._home = home
+        self._everything = everything
+        self._as_json = as_json
+        self._has_printed = False
+
+    def print(self, found: list[Question]) -> bool:
+        """Print the wanted ones of some questions; return whether there was one."""
+        wanted = [one for one in found if self._everything or one.is_open]
+        lines: list[str] = []
+        for one in wanted:
+            if self._as_json:
+                lines.append(json_line(_document(one)))
+                continue
+            lines += [""] if self._has_printed else []
+            lines += question_lines(one.session, one.id, one.record, home=self._home)
+            self._has_printed = True
+        print_lines(lines)
+        return bool(wanted)
+
+
+async def _list(target: Target, name: str | None, page: _Page) -> bool:
+    async with connected(target) as connection:
+        if name is None:
+            return page.print(await all_questions(connection.store, connection.partitions))
+        session = connection.session(name)
+        await session.must_exist()
+        return page.print(await questions(session))
+
+
+async def _follow(target: Target, name: str, page: _Page) -> None:
+    async with connected(target) as connection:
+        async for found in follow(connection.store, connection.keys(name)[1]):
+            page.print(found)
+
+
+def _document(one: Question) -> dict[str, Any]:
+    record = msgspec.structs.asdict(one.record)
+    if not isinstance(record["context"], msgspec.Raw):
+        record["context"] = None  # every line has the same fields
+    return {"session": one.session, "id": one.id, **record}
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.argument("answer", metavar="ANSWER")
+@on_target("session")
+@click.option("--by", metavar="NAME", help="Your name (default: your login name).")
+@click.option("--free", is_flag=True, help="Allow an answer that is not one of the options.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=TIMEOUT_S,
+    show_default=True,
+    metavar="S",
+    help="Seconds to wait until the decision takes effect.",
+)
+@json_option
+def decide(
+    target: Target, id_: str, answer: str, by: str | None, free: bool, timeout: float, as_json: bool
+) -> None:
+    """Answer an open question, and print which agents were told.
+
+    \b
+      fabric escalations              list the open questions
+      fabric decide 7-0 v1            answer with one of the options
+      fabric decide 7-0 v3 --free     answer with something else
+
+    Without a session (-s, FABRIC_SESSION), the question is looked up in all sessions. The first
+    answer counts. Exit code 4: somebody else has already decided; the message says what. 7: no
+    orchestrator handled the answer before the timeout.
+    """
+    name = _name(by)
+    decided, told = run(_decide(target, id_, answer, name, free=free, timeout_s=timeout))
+    if as_json:
+        record = decided.record
+        document = {
+            "session": decided.session,
+            "id": decided.id,
+            "decision": record.decision,
+            "by": record.by,
+            "decided_ms": record.decided_ms,
+            "told": told,
+        }
+        click.echo(json_line(document))
+    else:
+        agents = ", ".join(told) or "no agent waits for it"
+        click.echo(plain(f"{decided.id}: {decided.record.decision} (told: {agents})"))
+
+
+def _name(given: str | None) -> str:
+    """Return the person's name as a signal can carry it."""
+    try:
+        text = getpass.getuser() if given is None else given
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        text = ""
+    name = plain(text).strip()[:NAME_CHARS_MAX].strip()
+    if not name:
+        raise click.UsageError("your login name is not known: name yourself with --by")
+    return name
+
+
+async def _decide(
+    target: Target, id_: str, answer: str, by: str, *, free: bool, timeout_s: float
+) -> tuple[Question, list[str]]:
+    async with connected(target) as connection:
+        session = target.session
+        if not session:
+            session = (await session_of(connection.store, connection.partitions, id_)).name
+        partition, keys = connection.keys(session)
+        emitter = connection.emitter(partition.number)
+        decider = Decider(connection.store, partition, keys, emitter, by=by)
+        return await decider.decide(id_, answer, free=free, timeout_s=timeout_s)

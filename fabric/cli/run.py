@@ -1,0 +1,220 @@
+"""`fabric up` and `fabric down`; `fabric orchestrator` and `fabric synthesizer`: run the fabric."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+import click
+
+from fabric import devserver, doctor
+from fabric.cli.connect import Secret, Target, open_store, url_of
+from fabric.cli.options import json_option, on_target
+from fabric.cli.output import json_line, note
+from fabric.config.defaults import NAMESPACE
+from fabric.devserver import PrivateServer
+from fabric.errors import HeldError, NotFoundError
+from fabric.store.address import redacted
+
+#: Orchestrators on one machine. One serves a partition; the others stand by.
+ORCHESTRATORS_MAX = 64
+
+
+@click.command()
+@on_target()
+@click.option(
+    "--orchestrators",
+    type=click.IntRange(1, ORCHESTRATORS_MAX),
+    default=1,
+    show_default=True,
+    help="How many to run. One serves a partition; the others take over if it dies.",
+)
+@json_option
+@click.pass_context
+def up(ctx: click.Context, target: Target, orchestrators: int, as_json: bool) -> None:
+    """Start a server, an orchestrator and a synthesizer, and run them until Ctrl-C.
+
+    \b
+      fabric up                                      with a private Redis server for this project
+      FABRIC_REDIS_URL=redis://… fabric up           with your own server
+
+    The private server keeps its data in .fabric/; if it already runs, it is shared. Ctrl-C or
+    SIGTERM drains the workers, then stops the private server unless another process uses it; a
+    second Ctrl-C stops at once. A worker that dies is restarted.
+    """
+    from fabric.config import rulebook
+
+    # SIGTERM must do what Ctrl-C does from the start, not only once everything runs.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An orchestrator that cannot read its rules would be restarted forever.
+    rulebook.load()
+    workers = ["orchestrator"] * orchestrators + ["synthesizer"]
+    with ExitStack() as ending:
+        private = None
+        if target.redis_url is None:
+            mine = ending.enter_context(devserver.acquire())
+            private, target = mine.server, replace(target, redis_url=Secret(mine.url))
+        is_clean = asyncio.run(_serve(ctx, target, private, workers, as_json=as_json))
+    if not is_clean:
+        ctx.exit(1)
+
+
+async def _serve(
+    ctx: click.Context,
+    target: Target,
+    private: PrivateServer | None,
+    workers: list[str],
+    *,
+    as_json: bool,
+) -> bool:
+    """Run the workers until a signal; return whether all of them drained."""
+    from workers.supervisor import Supervisor
+
+    stop = asyncio.Event()
+    store = open_store(target, "fabric-up")
+    try:
+        version = await doctor.admit(store)
+    finally:
+        await store.close()
+    environment = {"FABRIC_NAMESPACE": target.namespace}
+    supervisor = Supervisor(workers, url_of(target), environment=environment, say=_say)
+
+    def on_signal() -> None:
+        if stop.is_set():
+            supervisor.abort()
+            _say("stopping at once")
+        else:
+            stop.set()
+            _say("draining; Ctrl-C once more stops at once")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A signal that our parent ignores (nohup) stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    async with supervisor:
+        if as_json:
+            click.echo(json_line(_document(target, version, private, supervisor.pids)))
+        else:
+            _announce(ctx, target, version, private, supervisor.pids)
+        await stop.wait()
+    for name in supervisor.killed:
+        _say(f"{name} did not drain and was killed")
+    return not supervisor.killed
+
+
+def _document(
+    target: Target, version: str, private: PrivateServer | None, pids: dict[str, int]
+) -> dict[str, object]:
+    return {
+        "url": redacted(url_of(target)),
+        "server": version,
+        "private": private is not None,
+        "server_pid": private.pid if private else None,
+        "project": str(private.root) if private else None,
+        "namespace": target.namespace,
+        "workers": pids,
+    }
+
+
+def _announce(
+    ctx: click.Context,
+    target: Target,
+    version: str,
+    private: PrivateServer | None,
+    pids: dict[str, int],
+) -> None:
+    click.echo(redacted(url_of(target)))
+    if private is not None:
+        _say(f"{version}, private to {private.root} (pid {private.pid})")
+    else:
+        _say(version)
+    running = ", ".join(f"{name} (pid {pid})" for name, pid in pids.items())
+    _say(f"namespace {target.namespace}: {running}; Ctrl-C stops")
+    place = "this project" if private else "another terminal, with FABRIC_REDIS_URL set"
+    program = ctx.find_root().info_name
+    more = "" if target.namespace == NAMESPACE else f" --namespace {shlex.quote(target.namespace)}"
+    _say(f"try, in {place}:")
+    for line in ("emit 'PROGRESS(25%)' --session demo --agent ME", "status", "tail demo"):
+        click.echo(f"  {program} {line}{more}", err=True)
+
+
+def _say(words: str) -> None:
+    with suppress(OSError):  # the terminal may be gone while the work goes on
+        note(words)
+
+
+@click.command()
+@on_target()
+@json_option
+def down(target: Target, as_json: bool) -> None:
+    """Stop this project's private server, after the processes that use it.
+
+    \b
+      fabric down       in the project's folder or below it
+
+    The data in .fabric/ stays for the next `fabric up`. A server named by FABRIC_REDIS_URL is
+    never stopped.
+    """
+    found = devserver.find()
+    if target.redis_url is not None and not (
+        found is not None and target.redis_url.get_secret_value() == found.url
+    ):
+        also = "" if found is None else "; unset it to stop this project's private server"
+        raise NotFoundError(
+            f"no private server to stop: FABRIC_REDIS_URL names another server{also}"
+        )
+    report = devserver.stop()
+    stopped = report.server
+    if as_json:
+        server = stopped and {
+            "project": str(stopped.root),
+            "pid": stopped.pid,
+            "version": stopped.version,
+        }
+        document = {"server": server, "left": report.left, "remaining": report.remaining}
+        click.echo(json_line(document))
+    else:
+        for pid in report.left:
+            click.echo(f"stopped process {pid}, which used the server")
+        if stopped is not None:
+            click.echo(f"stopped {stopped.version} of {stopped.root} (pid {stopped.pid})")
+    if report.remaining and stopped is None:
+        users = ", ".join(map(str, report.remaining))
+        raise HeldError(f"the server still runs: processes {users} use it and did not stop")
+    if stopped is None and not report.left:
+        raise NotFoundError(f"no private server runs for {devserver.project_root()}")
+
+
+def _worker(name: str, task: str) -> click.Command:
+    """Return the command that runs one worker until it is told to stop."""
+
+    @click.command(
+        name,
+        help=f"Run one {name}: {task}\n\n\b\n  fabric {name} --redis-url redis://…\n\n"
+        "Run as many as you like, on as many hosts as you like: they share the partitions, and "
+        "take over from one that dies. SIGTERM or Ctrl-C drains: it commits what it has read, "
+        "then exits.",
+    )
+    @on_target()
+    @click.option("--lease-ms", type=int, help="Time after which a dead one is replaced.")
+    @click.option("--batch-signals-max", type=int, help="Signals handled in one commit, at most.")
+    @click.option("--partitions", type=int, help="Only used when the namespace is new.")
+    @click.option("--name", help="Name of this process (default: host and process id).")
+    def command(target: Target, name: str | None, **limits: int | None) -> int:
+        from fabric.config.settings import load
+        from workers.daemon import serve
+
+        # Report a bad URL before logging begins, in a message that hides the password.
+        open_store(target)
+        url = target.redis_url.get_secret_value() if target.redis_url else None
+        return serve(worker, load(redis_url=url, namespace=target.namespace, **limits), name)
+
+    worker = name
+    return command
+
+
+orchestrator = _worker("orchestrator", "reads signals, applies the rules, tells agents what to do.")
+synthesizer = _worker("synthesizer", "combines the agents' results into one document.")
