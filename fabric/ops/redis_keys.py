@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote
 
 from fabric.client.session import Session
-from fabric.store.address import parts
+from fabric.store.address import split
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def redis_cli(
 
     redis-cli knows neither Sentinel nor lists of nodes: for those, `address` is one server.
     """
-    scheme, kind, login, place, path, query = parts(url)
+    scheme, kind, login, place, path, query = split(url)
     options = parse_qs(query)
     user, _, password = login.partition(":")
     user, password = (

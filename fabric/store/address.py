@@ -1,4 +1,4 @@
-"""What a server's URL says: one server, sentinels that know one, or nodes of a cluster."""
+"""A server's URL: one server, sentinels that know a primary, or nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from fabric.errors import ConfigError
 #: Longest wait for a connection, ms.
 CONNECT_MS_MAX = 5_000
 
-#: Connections of one process: a process with thousands of agents has one to follow each inbox, and
-#: the server's own limit (maxclients, 10,000 by default) is the one that counts.
+#: Connections of one process. A process with thousands of agents has one to follow each inbox; the
+#: server's own limit (maxclients, 10,000 by default) is the one that matters.
 CONNECTIONS_MAX = 20_000
 
-#: Bytes asked of the socket at a time: a batch of 512 signals is some 200 KB.
+#: Bytes to read from the socket at a time: a batch of 512 signals is some 200 KB.
 _READ_BYTES = 1 << 18
 
-#: Ports where a URL names none.
+#: Ports to use where a URL names none.
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _PORT_MAX: Final = 65_535
 
-#: One of several hosts: a name or an address, of IPv6 in brackets, and perhaps a port.
+#: One of several hosts: a name or an address (IPv6 in brackets), and perhaps a port.
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^][\s:/?#@]+))(?::([0-9]{1,5}))?")
 
-#: Begins the options of a URL that are meant for the sentinels alone: `sentinel_password`.
+#: Prefix of the URL's options for the sentinels alone: `sentinel_password`.
 _SENTINEL_OPTION: Final = "sentinel_"
 
-#: Options that a URL may have (`?db=2&ssl_ca_certs=…`). Of the driver's others, some are ours to
-#: set, and on some it fails when it dials, with errors that nobody here looks for.
+#: Options that a URL may have (`?db=2&ssl_ca_certs=…`). Of the driver's other options, we set some
+#: ourselves; on some the driver fails when it connects, with errors that we do not handle.
 _URL_OPTIONS: Final = frozenset(
     {"db", "username", "password", "socket_keepalive", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"}
     | {"ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname"}
@@ -47,9 +47,9 @@ Host = tuple[str, int]
 
 
 class Kind(Enum):
-    """Whom a URL names."""
+    """What a URL names."""
 
-    #: A server, or a node of a cluster: it says which.
+    #: A server, or a node of a cluster; the server itself knows which.
     SERVER = "server"
     SENTINELS = "sentinels"
     CLUSTER = "cluster"
@@ -57,20 +57,19 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL, taken apart. `options` are those of a connection to a server that has the data."""
+    """A parsed URL. `options` are for connections to a server that has the data."""
 
     kind: Kind
     options: dict[str, Any]
-    #: Sentinels, or nodes of a cluster to begin with.
+    #: Sentinels, or the nodes of a cluster to ask first.
     hosts: tuple[Host, ...] = ()
-    #: What the sentinels call the primary, and how they are spoken to.
+    #: The sentinels' name for the primary, and the options of connections to sentinels.
     service: str = ""
     sentinel_options: dict[str, Any] | None = None
 
 
 class Parts(NamedTuple):
-    """A URL's pieces as they stand. `hosts` may be several, of which the standard parser knows
-    nothing; `path` is without the slash before it."""
+    """The parts of a URL, unchanged. `hosts` may name several; `path` lacks the leading slash."""
 
     scheme: str
     kind: str
@@ -80,24 +79,27 @@ class Parts(NamedTuple):
     query: str
 
 
-def parts(url: str) -> Parts:
-    """Divide a URL; what is not in it is "". Never fails: whether it makes sense, `read` says."""
+def split(url: str) -> Parts:
+    """Split a URL; a missing part is "". Never fails, because it does not check the parts.
+
+    The standard parser cannot split a URL with several hosts.
+    """
     scheme, _, rest = url.partition("://")
     base, _, kind = scheme.partition("+")
     rest, _, query = rest.partition("?")
     place, _, path = rest.partition("/")
-    # The last @ ends the password, in which others may not have been escaped.
+    # The last @ ends the password, which may contain others that were not escaped.
     login, _, hosts = place.rpartition("@")
     return Parts(base, kind, login, hosts, path, query)
 
 
-def read(url: str, name: str) -> Address:
-    """Take a URL apart: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// …
+def parse(url: str, name: str) -> Address:
+    """Parse a URL: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// …
 
-    `name` is what the server shows of our connections. No retries, RESP2, bytes. Raises ConfigError
-    when the URL cannot be read.
+    `name` is the name of our connections on the server. The options say: no retries, RESP2, bytes.
+    Raises ConfigError when the URL cannot be read.
     """
-    base, kind, login, hosts, path, query = parts(url)
+    base, kind, login, hosts, path, query = split(url)
     login = f"{login}@" if login else ""
     query = f"?{query}" if query else ""
     try:
@@ -107,42 +109,42 @@ def read(url: str, name: str) -> Address:
             raise ValueError(base)
         if kind == "cluster":
             named = _hosts(hosts, _PORT)
-            given = _options(f"{base}://{login}{_written(named[0])}/{path}{query}", name)
+            given = _options(f"{base}://{login}{_host_port(named[0])}/{path}{query}", name)
             return Address(Kind.CLUSTER, given, named)
         if kind == "sentinel":
             named = _hosts(hosts, _SENTINEL_PORT)
             service, _, database = path.partition("/")
             if not service:
                 raise ValueError("no service")
-            given = _options(f"{base}://{login}{_written(named[0])}/{database}{query}", name)
+            given = _options(f"{base}://{login}{_host_port(named[0])}/{database}{query}", name)
             return _of_sentinels(given, named, unquote(service), name)
         raise ValueError(kind)
     except ValueError:
-        raise unreadable() from None
+        raise url_error() from None
 
 
-def unreadable(*, has_options: bool = False) -> ConfigError:
-    """Return the error for a URL; what it says itself may be a part of the password.
+def url_error(*, has_options: bool = False) -> ConfigError:
+    """Return the error for a URL. It never repeats a part of the URL, which may be the password.
 
-    `has_options`: it could be taken apart, but an option in it is not known, or of a wrong value.
+    `has_options`: the URL could be split, but an option in it is unknown or has a wrong value.
     """
     if has_options:
         return ConfigError(
-            "the server's URL has an option that is not known, or not so: it may have "
-            f"{', '.join(sorted(_URL_OPTIONS))}, as in redis://host?ssl_ca_certs=/ca.pem; those "
-            "of sentinels with redis+sentinel:// only"
+            "the server's URL has an option that is unknown, or has a wrong value: it may have "
+            f"{', '.join(sorted(_URL_OPTIONS))}, as in redis://host?ssl_ca_certs=/ca.pem; the "
+            "sentinel options only with redis+sentinel://"
         )
     return ConfigError(
         "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
         "rediss://…, unix://…/redis.sock, redis+sentinel://host[:port],…/service[/db] or "
-        "redis+cluster://host[:port],…; in a password, %-encode what is no letter or digit"
+        "redis+cluster://host[:port],…; in a password, %-encode everything but letters and digits"
     )
 
 
 def _of_sentinels(
     given: dict[str, Any], hosts: tuple[Host, ...], service: str, name: str
 ) -> Address:
-    """Divide the options: sentinels have users of their own, and the same TLS as the servers."""
+    """Divide the options: sentinels have their own users, and the same TLS as the servers."""
     own = {
         option.removeprefix(_SENTINEL_OPTION): given.pop(option)
         for option in list(given)
@@ -158,7 +160,7 @@ def _of_sentinels(
 
 def _options(url: str, name: str) -> dict[str, Any]:
     if parse_qs(urlsplit(url).query).keys() - _URL_OPTIONS:
-        raise unreadable(has_options=True)
+        raise url_error(has_options=True)
     return {
         "client_name": name,
         "protocol": 2,
@@ -183,7 +185,7 @@ def _hosts(listed: str, port: int) -> tuple[Host, ...]:
     return tuple(found)
 
 
-def _written(host: Host) -> str:
+def _host_port(host: Host) -> str:
     name, port = host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 

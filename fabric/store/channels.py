@@ -1,4 +1,8 @@
-"""Which connection a request goes over: one for each purpose, and on a cluster for each slot."""
+"""The connections of one process, and the way from a key to the server that has it.
+
+Each purpose has a channel of its own, and on a cluster each slot. The URL leads to one server, to
+the primary that sentinels name, or to the nodes of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +24,26 @@ from fabric.errors import (
 )
 from fabric.store import address, cluster, sentinel
 from fabric.store.address import Kind
-from fabric.store.cluster import Cluster, Fixed, slot
-from fabric.store.connection import Caller, Channel, ConfirmedChannel, Way
+from fabric.store.cluster import Cluster, SingleServer, slot
+from fabric.store.connection import Caller, Channel, ConfirmedChannel, Server
 from fabric.store.keys import Namespace
 from fabric.wire.stored import fields_of
 
-#: Purpose of the channel that signals are sent over.
+#: Purpose of the channel for sending signals.
 EMITS: Final = "emits"
-#: Reading on from a place in streams.
+#: Purpose of the channels for reading on from a place in streams.
 FOLLOWS: Final = "follows"
 
 T = TypeVar("T")
 
 
 class Channels:
-    """The connections of one process to one namespace.
+    """The channels of one process to one namespace.
 
-    Reads that block have a connection of their own for each caller (`key`), so that nothing waits
-    behind them; commits and everything else share one per partition. Signals that are sent count
-    only when `wait_replicas` have them (see ConfirmedChannel). Every request says at which key it
-    is aimed (`at`): on a cluster its node is found by that.
+    A blocking read has a channel of its own for each caller (`key`), so that nothing waits behind
+    it; commits, and everything else, share one per partition. Signals count as sent only when
+    `wait_replicas` replicas have them (see ConfirmedChannel). Every request names a key (`at`): on
+    a cluster, that leads to the node.
     """
 
     def __init__(
@@ -52,24 +56,24 @@ class Channels:
     ) -> None:
         self.namespace = Namespace(namespace)
         self._wait_replicas = wait_replicas
-        self._route = Route(url, name)
+        self._router = Router(url, name)
         self._channels: dict[tuple[str, object, int | None], Channel] = {}
 
     async def call(self, *command: Any, at: str | None = None) -> Any:
-        """Send any command: for `doctor`, which looks at the server itself.
+        """Send any command: for `doctor`, which examines the server itself.
 
-        `at` is the key that it is aimed at; without one it goes to the server of `meta`.
+        It goes to the server of the key `at`; without one, to the server of `meta`.
         """
         return await self._channel(at=self.namespace.meta if at is None else at).call(*command)
 
     async def servers(self) -> dict[str, Caller]:
-        """Return a way to each server that has keys, by its address; "" when there is but one."""
-        await self._route.settle()
-        if self._route.cluster is None:
+        """Return a channel to each server that has keys, by address; "" if it is the only one."""
+        await self._router.detect()
+        if self._router.cluster is None:
             return {"": self._channel(at=self.namespace.meta)}
         return {
-            address: self._kept(("servers", address, None), Channel(way))
-            for address, way in (await self._route.cluster.primaries()).items()
+            address: self._channels.setdefault(("servers", address, None), Channel(server))
+            for address, server in (await self._router.cluster.primaries()).items()
         }
 
     async def partitions_default(self) -> int:
@@ -78,42 +82,39 @@ class Channels:
 
     async def is_cluster(self) -> bool:
         """Whether the keys are spread over the nodes of a cluster."""
-        await self._route.settle()
-        return self._route.cluster is not None
+        await self._router.detect()
+        return self._router.cluster is not None
 
     async def address(self) -> str | None:
-        """Return `host:port` of a server to speak to by hand; None when it is on a socket."""
-        await self._route.settle()
-        return await self._route.address(self.namespace.meta)
+        """Return `host:port` of a server, for use by hand; None when it is on a socket."""
+        await self._router.detect()
+        return await self._router.address(self.namespace.meta)
 
     async def close(self) -> None:
         """Close all connections."""
         for channel in self._channels.values():
             await channel.drop()
         self._channels.clear()
-        await self._route.close()
+        await self._router.close()
 
     def _channel(self, purpose: str = "calls", key: object = None, *, at: str) -> Caller:
-        route = self._route
-        if not route.is_settled:
-            return _Unsettled(self, purpose, key, at)
-        shard = slot(at) if route.cluster is not None else None
+        router = self._router
+        if not router.is_detected:
+            return _UndetectedChannel(self, purpose, key, at)
+        shard = slot(at) if router.cluster is not None else None
         channel = self._channels.get((purpose, key, shard))
         if channel is None:
             if purpose == EMITS and self._wait_replicas:
-                channel = ConfirmedChannel(route, at, self._wait_replicas)
+                channel = ConfirmedChannel(router, at, self._wait_replicas)
             else:
-                channel = Channel(route, at, is_steady=purpose == FOLLOWS)
-            self._kept((purpose, key, shard), channel)
+                channel = Channel(router, at, raises_on_reconnect=purpose == FOLLOWS)
+            self._channels[purpose, key, shard] = channel
         return channel
 
-    def _kept(self, name: tuple[str, object, int | None], channel: Channel) -> Channel:
-        return self._channels.setdefault(name, channel)
+    async def _typed(self, expected: str, keys: Iterable[str], call: Awaitable[T]) -> T:
+        """Await a call on keys of one type. Raises TamperedError, naming a key of another type.
 
-    async def _on(self, expected: str, keys: Iterable[str], call: Awaitable[T]) -> T:
-        """Await a call on keys of one type; name the one that is of another. Raises TamperedError.
-
-        The server's own error names none, and a script may have met any of its keys.
+        The server's own error names no key, and a script may have met any of its keys.
         """
         try:
             return await call
@@ -125,101 +126,102 @@ class Channels:
             raise
 
 
-class _Unsettled:
-    """A channel that is still to be chosen: it is not known yet what kind of server there is."""
+class _UndetectedChannel:
+    """A channel to choose with the first request, when the kind of server is known."""
 
-    def __init__(self, board: Channels, purpose: str, key: object, at: str) -> None:
-        self._board = board
+    def __init__(self, channels: Channels, purpose: str, key: object, at: str) -> None:
+        self._channels = channels
         self._chosen = (purpose, key)
         self._at = at
 
     async def call(self, *command: Any, block_ms: int = 0) -> Any:
         """See Channel."""
-        await self._board._route.settle()
-        chosen = self._board._channel(*self._chosen, at=self._at)
+        await self._channels._router.detect()
+        chosen = self._channels._channel(*self._chosen, at=self._at)
         return await chosen.call(*command, block_ms=block_ms)
 
 
-class Route:
-    """See connection.Route. `cluster` is None for one server; that is known once it is settled."""
+class Router:
+    """The routing from a URL. `cluster` is None for one server; known once `detect` has run."""
 
     def __init__(self, url: str, name: str) -> None:
-        found = address.read(url, name)
+        found = address.parse(url, name)
         self._options = found.options
         self._service = found.service
         self._turn = asyncio.Lock()
-        self._way: Way | None = None
+        self._server: Server | None = None
         self._sentinels: sentinel.Sentinels | None = None
         self.cluster: Cluster | None = None
         #: Whether it is known what kind of server the URL names.
-        self.is_settled = found.kind is not Kind.SERVER
+        self.is_detected = found.kind is not Kind.SERVER
         try:
             if found.kind is Kind.CLUSTER:
-                ways = cluster.seeds(found.hosts, self._options)
-                self.cluster = Cluster(ways, self._options)
+                servers = cluster.seed_servers(found.hosts, self._options)
+                self.cluster = Cluster(servers, self._options)
             elif found.kind is Kind.SENTINELS:
-                self._way, self._sentinels = sentinel.way(found)
-                ways = [self._way]
+                self._server, self._sentinels = sentinel.primary_server(found)
+                servers = [self._server]
             else:
-                ways = [Way(ConnectionPool(**self._options))]
-                self._way = ways[0]
-            # Nothing is dialled yet; a connection that cannot even be made is told of at once.
-            ways[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
+                servers = [Server(ConnectionPool(**self._options))]
+                self._server = servers[0]
+            # Connects to nothing yet, but reports at once options that no connection takes.
+            servers[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
         except (TypeError, ValueError, RedisError):
-            raise address.unreadable(has_options=True) from None
+            raise address.url_error(has_options=True) from None
 
-    async def settle(self) -> None:
-        """Ask the server, once, whether it is one of a cluster. Raises as Channel.call does.
+    async def detect(self) -> None:
+        """Ask the server, once, whether it belongs to a cluster. Raises as Channel.call does.
 
         Raises ConfigError when it is a sentinel.
         """
         async with self._turn:
-            if self.is_settled:
+            if self.is_detected:
                 return
-            assert self._way is not None
-            channel = Channel(Fixed(self._way))
+            assert self._server is not None
+            channel = Channel(SingleServer(self._server))
             try:
                 mode = await _mode(channel)
             except UnreachableError as error:
-                error.never_sent = True  # what was to be sent has not been
+                error.never_sent = True  # the caller's own command has not been sent
                 raise
-            await channel.give_back()
+            await channel.release()
             if mode == "sentinel":
                 raise ConfigError(
                     "the server's URL names a sentinel: write redis+sentinel://host:port/service"
                 )
             if mode == "cluster":
-                self.cluster, self._way = Cluster([self._way], self._options), None
-            self.is_settled = True
+                self.cluster, self._server = Cluster([self._server], self._options), None
+            self.is_detected = True
 
-    async def find(self, place: str) -> Way:
-        """See connection.Route."""
+    async def server_of(self, key: str) -> Server:
+        """See Routing."""
         if self.cluster is not None:
-            return await self.cluster.find(place)
-        assert self._way is not None
-        return self._way
+            return await self.cluster.server_of(key)
+        assert self._server is not None
+        return self._server
 
-    def node(self, address: str) -> Way:
-        """See connection.Route."""
-        if self.cluster is None:
-            raise UnavailableError(f"server: it sends us to {address}")
-        return self.cluster.node(address)
+    def server_at(self, address: str) -> Server:
+        """See Routing."""
+        return self._cluster(address).server_at(address)
 
     def moved(self, slot: int, address: str) -> None:
-        """See connection.Route."""
+        """See Routing."""
+        self._cluster(address).moved(slot, address)
+
+    def mark_stale(self) -> None:
+        """See Routing."""
+        if self.cluster is not None:
+            self.cluster.mark_stale()
+
+    def _cluster(self, address: str) -> Cluster:
         if self.cluster is None:
             raise UnavailableError(f"server: it sends us to {address}")
-        self.cluster.moved(slot, address)
+        return self.cluster
 
-    def doubt(self) -> None:
-        """See connection.Route."""
+    async def address(self, key: str) -> str | None:
+        """Return `host:port` of the server that has a key; None when it is on a socket."""
         if self.cluster is not None:
-            self.cluster.doubt()
-
-    async def address(self, place: str) -> str | None:
-        """Return `host:port` of the server that has a key; None when it is reached otherwise."""
-        if self.cluster is not None:
-            return await self.cluster.address(place)
+            return await self.cluster.address(key)
         if self._sentinels is not None:
             return await sentinel.primary(self._sentinels, self._service)
         return None
@@ -228,31 +230,32 @@ class Route:
         """Close all connections."""
         if self.cluster is not None:
             await self.cluster.close()
-        if self._way is not None:
-            await self._way.pool.disconnect()
+        if self._server is not None:
+            await self._server.pool.disconnect()
         if self._sentinels is not None:
             await self._sentinels.aclose()
 
 
 async def _mode(channel: Channel) -> str:
-    """Return "standalone", "cluster" or "sentinel", as the server calls it.
+    """Return "standalone", "cluster" or "sentinel", as the server reports.
 
-    A user who may not ask is taken to be on one server; one who is not let in is told so.
+    If the user may not ask, we assume one server. Raises NotAllowedError when the server does not
+    let the user in.
     """
-    flat = await _answer(channel, "HELLO")
+    flat = await _reply(channel, "HELLO")
     if flat is not None:
         return str(fields_of(flat).get(b"mode", b"").decode())
-    said = await _answer(channel, "INFO", "cluster")  # a proxy, or few permissions
-    return "cluster" if b"cluster_enabled:1" in (said or b"") else "standalone"
+    info = await _reply(channel, "INFO", "cluster")  # a proxy, or few permissions
+    return "cluster" if b"cluster_enabled:1" in (info or b"") else "standalone"
 
 
-async def _answer(channel: Channel, *command: str) -> Any:
-    """Return the reply, None when the server does not give one to this question."""
+async def _reply(channel: Channel, *command: str) -> Any:
+    """Return the reply, None when the server refuses this question."""
     try:
         return await channel.call(*command)
     except (UnreachableError, UnavailableError):
         raise
     except (ServerError, NotAllowedError):
-        if not channel.is_connected:  # not let in
+        if not channel.is_connected:  # it did not let us in
             raise
         return None

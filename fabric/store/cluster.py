@@ -1,8 +1,8 @@
-"""Which node of a cluster serves which slot, as the nodes say, and connections to each.
+"""Which node of a cluster serves which slot, and connections to each node.
 
-Asked anew when something does not fit: a node that is gone or demoted, a slot that nobody serves. A
-slot that has moved is noted from the redirection itself. redis-py has such a map inside a client
-that repeats commands and keeps connections of its own; what is needed here is the map alone.
+The nodes are asked again when something does not fit: a node is gone or demoted, or no node serves
+a slot. A redirection itself says where a slot has moved. redis-py has such a table too, but inside
+a client that repeats commands and keeps connections of its own; we need the table alone.
 """
 
 from __future__ import annotations
@@ -15,114 +15,114 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from fabric.errors import FabricError, NotAllowedError, UnavailableError, UnreachableError
 from fabric.store.address import Host
-from fabric.store.connection import Channel, Way
+from fabric.store.connection import Channel, Server
 
-#: Longest wait for one node to say who serves what, ms: then another one is asked.
+#: Longest wait for one node to report the slots, ms: then we ask another one.
 NODE_MS_MAX = 1_000
 
 
-class Fixed:
-    """The way to one server, whatever it serves."""
+class SingleServer:
+    """The routing to one server, whatever it serves."""
 
-    def __init__(self, way: Way) -> None:
-        self._way = way
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
-    async def find(self, place: str) -> Way:
-        """See Route."""
-        return self._way
+    async def server_of(self, key: str) -> Server:
+        """See Routing."""
+        return self._server
 
-    def node(self, address: str) -> Way:
-        """See Route."""
+    def server_at(self, address: str) -> Server:
+        """See Routing."""
         raise UnavailableError(f"server: it sends us to {address}")
 
     def moved(self, slot: int, address: str) -> None:
-        """See Route."""
+        """See Routing."""
         raise UnavailableError(f"server: it sends us to {address}")
 
-    def doubt(self) -> None:
-        """See Route."""
+    def mark_stale(self) -> None:
+        """See Routing."""
 
 
 class Cluster:
-    """The nodes of a cluster. `seeds` are asked until one says who the others are."""
+    """The nodes of a cluster. We ask `seeds` until one says which nodes there are."""
 
-    def __init__(self, seeds: list[Way], options: dict[str, Any]) -> None:
+    def __init__(self, seeds: list[Server], options: dict[str, Any]) -> None:
         self._seeds = seeds
         self._options = {name: value for name, value in options.items() if name != "path"}
-        if "path" in options:  # a node that is reached by its socket names the others by host
+        if "path" in options:  # a node on a socket names the others by host
             self._options.pop("connection_class")
-        self._ways: dict[str, Way] = {}
+        self._servers: dict[str, Server] = {}
         self._owners: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        #: All nodes that were named last, and how often any was asked.
+        #: All nodes named in the last answer, and how many answers there were.
         self._nodes: list[str] = []
-        self._asked = 0
+        self._answers = 0
         self._is_stale = True
         self._turn = asyncio.Lock()
 
-    async def find(self, place: str) -> Way:
-        """Return the way to the node that serves a key. Raises UnavailableError when none does."""
+    async def server_of(self, key: str) -> Server:
+        """Return the node that serves a key. Raises UnavailableError when none does."""
         if self._is_stale:
-            await self._ask()
-        number = slot(place)
+            await self._refresh()
+        number = slot(key)
         owner = self._owners[number]
         if owner is None:
             self._is_stale = True
             raise UnavailableError(f"server: no node of the cluster serves slot {number}")
-        return self.node(owner)
+        return self.server_at(owner)
 
-    def node(self, address: str) -> Way:
-        """See Route."""
-        way = self._ways.get(address)
-        if way is None:
+    def server_at(self, address: str) -> Server:
+        """See Routing."""
+        server = self._servers.get(address)
+        if server is None:
             host, _, port = address.rpartition(":")
             options = {**self._options, "host": host, "port": int(port)}
-            way = self._ways[address] = Way(ConnectionPool(**options))
-        return way
+            server = self._servers[address] = Server(ConnectionPool(**options))
+        return server
 
     def moved(self, number: int, address: str) -> None:
-        """See Route."""
+        """See Routing."""
         self._owners[number] = address
 
-    def doubt(self) -> None:
-        """See Route."""
+    def mark_stale(self) -> None:
+        """See Routing."""
         self._is_stale = True
 
-    async def primaries(self) -> dict[str, Fixed]:
-        """Return the way to each node that serves slots, by their first one, as they say now."""
+    async def primaries(self) -> dict[str, SingleServer]:
+        """Ask the nodes, and return each that serves slots, by address, in the order of slots."""
         self._is_stale = True
-        await self._ask()
+        await self._refresh()
         owners = dict.fromkeys(owner for owner in self._owners if owner is not None)
-        return {owner: Fixed(self.node(owner)) for owner in owners}
+        return {owner: SingleServer(self.server_at(owner)) for owner in owners}
 
-    async def address(self, place: str) -> str | None:
-        """Return `host:port` of the node that serves a key; None when nobody does."""
+    async def address(self, key: str) -> str | None:
+        """Return `host:port` of the node that serves a key; None when no node does."""
         if self._is_stale:
-            await self._ask()
-        return self._owners[slot(place)]
+            await self._refresh()
+        return self._owners[slot(key)]
 
     async def close(self) -> None:
         """Close all connections."""
-        for way in (*self._ways.values(), *self._seeds):
-            await way.pool.disconnect()
+        for server in (*self._servers.values(), *self._seeds):
+            await server.pool.disconnect()
 
-    async def _ask(self) -> None:
-        """Learn who serves what, from the first node that answers."""
+    async def _refresh(self) -> None:
+        """Read the slots from the first node that answers."""
         async with self._turn:
-            if not self._is_stale:  # somebody has asked while we waited
+            if not self._is_stale:  # another request has asked while we waited
                 return
             failure = ""
-            for way in [*map(self.node, self._nodes), *self._seeds]:
+            for server in [*map(self.server_at, self._nodes), *self._seeds]:
                 try:
                     async with asyncio.timeout(NODE_MS_MAX / 1000):
-                        channel = Channel(Fixed(way))
+                        channel = Channel(SingleServer(server))
                         rows = await channel.call("CLUSTER", "SLOTS")
-                        await channel.give_back()
+                        await channel.release()
                 except NotAllowedError:
-                    raise  # nor would another node let us in
+                    raise  # another node would not let us in either
                 except (FabricError, TimeoutError) as error:
                     failure = str(error) or "no reply"
                     continue
-                self._note(rows, str(way.pool.connection_kwargs.get("host") or "127.0.0.1"))
+                self._note(rows, str(server.pool.connection_kwargs.get("host") or "127.0.0.1"))
                 return
             raise UnreachableError(f"no node of the cluster answers ({failure})", never_sent=True)
 
@@ -138,12 +138,12 @@ class Cluster:
             for before, after in zip(self._owners, owners, strict=True)
             if before is not None and before != after
         }:
-            self.node(lost).changes += 1
+            self.server_at(lost).generation += 1
         self._owners = owners
-        # Another one is asked next: this one may be on the wrong side of a cut.
+        # Next time we ask another node: this one may be on the wrong side of a network partition.
         named = sorted(nodes)
-        self._asked += 1
-        start = self._asked % max(len(named), 1)
+        self._answers += 1
+        start = self._answers % max(len(named), 1)
         self._nodes = named[start:] + named[:start]
         self._is_stale = False
 
@@ -153,12 +153,14 @@ def slot(key: str) -> int:
     return key_slot(key.encode())
 
 
-def seeds(hosts: tuple[Host, ...], options: dict[str, Any]) -> list[Way]:
-    """Return the way to each node that is named."""
-    return [Way(ConnectionPool(**{**options, "host": host, "port": port})) for host, port in hosts]
+def seed_servers(hosts: tuple[Host, ...], options: dict[str, Any]) -> list[Server]:
+    """Return the server at each host."""
+    return [
+        Server(ConnectionPool(**{**options, "host": host, "port": port})) for host, port in hosts
+    ]
 
 
 def _address(node: list[Any], asked: str) -> str:
-    """Return `host:port`; a node that does not know its host, or has "?" for it, is the asked's."""
+    """Return `host:port`. A node that does not know its host, or says "?", is on the asked one."""
     host = node[0].decode() if node[0] else ""
     return f"{host if host not in ('', '?') else asked}:{node[1]}"

@@ -123,14 +123,14 @@ class RedisStore(Channels):
             "STREAMS", key, after,
             block_ms=block_ms,
         )  # fmt: skip
-        reply = await self._on("stream", [key], reading)
+        reply = await self._typed("stream", [key], reading)
         return reply[0][1] if reply else []
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         """See WorkerStore."""
         found = []
         for key in keys:
-            flat = await self._on("hash", [key], self._channel(at=key).call("HGETALL", key))
+            flat = await self._typed("hash", [key], self._channel(at=key).call("HGETALL", key))
             found.append(fields_of(flat))
         return found
 
@@ -138,7 +138,7 @@ class RedisStore(Channels):
         """See WorkerStore."""
         within = member_range(prefix.encode(), after.encode())
         looking = self._channel(at=key).call("ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
-        return member_names(key, await self._on("zset", [key], looking))
+        return member_names(key, await self._typed("zset", [key], looking))
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
@@ -148,7 +148,7 @@ class RedisStore(Channels):
         looking = self._channel(at=key).call(
             "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count
         )
-        flat = await self._on("zset", [key], looking)
+        flat = await self._typed("zset", [key], looking)
         # A score of -inf, made by hand, is due like any other that is past.
         return [(key, int(max(float(score), 0))) for key, score in pairs_of(flat)]
 
@@ -180,13 +180,15 @@ class RedisStore(Channels):
         """See ClientStore."""
         key = self.namespace.partition(partition).source(group)
         sending = scripts.emit(self._channel(EMITS, at=key), key, entries, ingress_max)
-        return await self._on("stream", [key], sending)
+        return await self._typed("stream", [key], sending)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """See ClientStore."""
         names = self.namespace.partition(partition).session(session)
         keys = (names.incarnations, names.agents)
-        return await self._on("hash", keys, scripts.enroll(self._channel(at=keys[0]), keys, agent))
+        return await self._typed(
+            "hash", keys, scripts.enroll(self._channel(at=keys[0]), keys, agent)
+        )
 
     async def read_streams(
         self, after: dict[str, bytes], count: int, block_ms: int
@@ -199,7 +201,7 @@ class RedisStore(Channels):
             "STREAMS", *after, *after.values(),
             block_ms=block_ms,
         )  # fmt: skip
-        reply = await self._on("stream", after, reading)
+        reply = await self._typed("stream", after, reading)
         return {key.decode(): entries for key, entries in reply or []}
 
     async def entries(
@@ -207,14 +209,14 @@ class RedisStore(Channels):
     ) -> list[Entry]:
         """See ClientStore."""
         bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
-        found: list[Entry] = await self._on(
+        found: list[Entry] = await self._typed(
             "stream", [key], self._channel(at=key).call(*bounds, "COUNT", count)
         )
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """See ClientStore."""
-        found: list[bytes | None] = await self._on(
+        found: list[bytes | None] = await self._typed(
             "hash", [key], self._channel(at=key).call("HMGET", key, *names)
         )
         return found
@@ -224,12 +226,12 @@ class RedisStore(Channels):
 
         So a scan has a connection of its own: with it, it breaks off.
         """
-        await self._route.settle()
-        channel, cursor = Channel(self._route, key, follows=False), b"0"
+        await self._router.detect()
+        channel, cursor = Channel(self._router, key, follows_redirects=False), b"0"
         try:
             while True:
                 asking = channel.call("HSCAN", key, cursor, "COUNT", count)
-                cursor, flat = await self._on("hash", [key], asking)
+                cursor, flat = await self._typed("hash", [key], asking)
                 yield fields_of(flat)
                 if cursor == b"0":
                     return
@@ -238,18 +240,18 @@ class RedisStore(Channels):
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""
-        await self._on("hash", [key], self._channel(at=key).call("HSET", key, agent, entry_id))
+        await self._typed("hash", [key], self._channel(at=key).call("HSET", key, agent, entry_id))
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
         """See ClientStore."""
-        flat = await self._on(
+        flat = await self._typed(
             "zset", [key], self._channel(at=key).call("ZREVRANGE", key, 0, -1, "WITHSCORES")
         )
         return [(name, int(float(score))) for name, score in pairs_of(flat)]
 
     async def length(self, key: str) -> int:
         """See ClientStore."""
-        return int(await self._on("stream", [key], self._channel(at=key).call("XLEN", key)))
+        return int(await self._typed("stream", [key], self._channel(at=key).call("XLEN", key)))
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         """See ClientStore."""

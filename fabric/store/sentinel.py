@@ -1,10 +1,10 @@
-"""Connections to the primary that sentinels name, and that says itself that it is one.
+"""Connections to the primary that sentinels name and that reports itself as the primary.
 
-redis-py asks the sentinels, each time that a connection is made: so a channel that drops its
-connection, because the primary died, was demoted or has moved, is with the new one after that.
+redis-py asks the sentinels each time it makes a connection. So when the primary dies, is demoted or
+moves, a channel drops its connection and the next one leads to the new primary.
 
-They are asked from time to time as well: after a failover in order (SENTINEL FAILOVER) the old
-primary is alive, and takes writes that are lost, until it is told some ten seconds later.
+We also ask the sentinels from time to time. After a planned failover (SENTINEL FAILOVER) the old
+primary is alive and takes writes, which are lost, until it is demoted some ten seconds later.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from redis.asyncio.sentinel import (
 from redis.backoff import NoBackoff
 
 from fabric.store.address import CONNECT_MS_MAX, Address
-from fabric.store.connection import Way, translate
+from fabric.store.connection import Server, translate
 
-#: Longest wait for one sentinel, ms: another one is asked then, within the time for a connection.
+#: Longest wait for one sentinel, ms: short enough to ask another one before a connection times out.
 SENTINEL_MS_MAX = 1_000
 
-#: Pause between two looks whether the primary is still the one, ms: what a failover in order loses
-#: without WAIT. A sentinel answers some ten thousand such questions a second.
+#: Pause between two checks which server is the primary, ms. Without WAIT, a planned failover loses
+#: what is written in that time. A sentinel answers some ten thousand such questions a second.
 WATCH_MS = 1_000
 
 
-def way(address: Address) -> tuple[Way, Sentinels]:
-    """Return the way to the primary, and the sentinels that know it; both are to be closed."""
+def primary_server(address: Address) -> tuple[Server, Sentinels]:
+    """Return the primary, and the sentinels that know it; the caller closes both."""
     options = dict(address.options)
     is_secure = options.pop("connection_class", None) is not None
-    manager = Sentinels(
+    sentinels = Sentinels(
         list(address.hosts),
         sentinel_kwargs={
             "protocol": 2,
@@ -51,34 +51,34 @@ def way(address: Address) -> tuple[Way, Sentinels]:
     )
     pool = SentinelConnectionPool(  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
         address.service,
-        manager,
+        sentinels,
         connection_class=SecurePrimaryConnection if is_secure else PrimaryConnection,
         **options,
     )
-    manager.way = Way(pool)
-    return manager.way, manager
+    sentinels.primary = Server(pool)
+    return sentinels.primary, sentinels
 
 
 class Sentinels(Sentinel):
-    """The sentinels, asked once for all that want to know at the same time.
+    """The sentinels, asked once for all callers that want to know at the same time.
 
-    After a failover each channel of a process does: with an agent behind each of them, thousands.
+    After a failover, every channel of a process asks: thousands, with an agent behind each.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call] # untyped, as above
         self._asking: asyncio.Task[tuple[str, int]] | None = None
         self._answer: tuple[str, int] | None = None
-        self.way: Way | None = None
+        self.primary: Server | None = None
         self._watching: asyncio.Task[None] | None = None
         self._service = ""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return the primary's host and port. Raises MasterNotFoundError.
 
-        The asking is a task of its own. The driver waits for the sentinels by `asyncio.wait_for`,
-        which before Python 3.12 forgets a cancellation that comes as the waiting ends: who was
-        cancelled would go on.
+        A task of its own asks. The driver waits for the sentinels with `asyncio.wait_for`, which
+        before Python 3.12 can swallow a cancellation that comes as the wait ends; the cancelled
+        caller would go on.
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(service_name))
@@ -92,21 +92,21 @@ class Sentinels(Sentinel):
         try:
             found: Any = await super().discover_master(service_name)
         except MasterNotFoundError as error:
-            shut = ", and one does not let us in" if "Authentication" in str(error) else ""
+            refused = ", and one does not let us in" if "Authentication" in str(error) else ""
             raise MasterNotFoundError(
-                f"the sentinels name no primary of {service_name} at the moment{shut}"
+                f"the sentinels name no primary of {service_name} at the moment{refused}"
             ) from None
         host, port = found
-        if self._answer not in (None, (host, port)) and self.way is not None:
-            self.way.changes += 1
+        if self._answer not in (None, (host, port)) and self.primary is not None:
+            self.primary.generation += 1
         self._answer = (host, port)
         return self._answer
 
     async def _watch(self) -> None:
-        """Find out that another server has become the primary, for who has no reason to ask."""
+        """Notice a new primary even when no channel has a reason to ask."""
         while True:
             await asyncio.sleep(WATCH_MS / 1000)
-            # Who needs one at the moment is told; the next look may find it.
+            # A failure matters only to a channel that needs a connection, which asks by itself.
             with suppress(TimeoutError, exceptions.RedisError, OSError):
                 await self.discover_master(self._service)
 
@@ -132,10 +132,10 @@ async def primary(sentinels: Sentinels, service: str) -> str:
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to a server that says, when it is made, that it is the primary.
+    """A connection that checks, when it is made, that the server is the primary.
 
-    The sentinels may not have heard yet that it is none any more. An error that it turns into a
-    replica later, READONLY, stays what it is: the channel knows what to do.
+    The sentinels may not know yet that it no longer is. Unlike the driver's, it passes on READONLY,
+    the error of a primary that became a replica later, because the channel handles that.
     """
 
     async def connect_to(self, address: tuple[str, int]) -> None:
@@ -145,7 +145,7 @@ class PrimaryConnection(SentinelManagedConnection):
             await self.send_command("ROLE")
             role = await super().read_response()
         except exceptions.ResponseError:
-            return  # not allowed to ask: the sentinels' word counts, and READONLY
+            return  # not allowed to ask: we rely on the sentinels, and on READONLY
         except BaseException:
             await self.disconnect(nowait=True)
             raise
@@ -154,7 +154,7 @@ class PrimaryConnection(SentinelManagedConnection):
             raise exceptions.ConnectionError(f"{address[0]}:{address[1]} is no primary any more")
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
-        """Return the next reply, without reading anything into an error."""
+        """Return the next reply; errors pass unchanged."""
         return await Connection.read_response(self, *arguments, **options)
 
 

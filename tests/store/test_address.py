@@ -4,11 +4,11 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 
 from fabric.errors import ConfigError
-from fabric.store.address import Kind, read, redacted
+from fabric.store.address import Kind, parse, redacted
 
 
 def test_sentinels() -> None:
-    found = read("redis+sentinel://me:p%40w@one:26000,[::1],two/my%20own/3", "x")
+    found = parse("redis+sentinel://me:p%40w@one:26000,[::1],two/my%20own/3", "x")
     assert found.kind is Kind.SENTINELS
     assert found.hosts == (("one", 26000), ("::1", 26379), ("two", 26379))
     assert found.service == "my own"
@@ -21,7 +21,7 @@ def test_sentinels() -> None:
 
 
 def test_sentinels_have_passwords_and_tls_of_their_own() -> None:
-    found = read(
+    found = parse(
         "rediss+sentinel://:a@b@one/s?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca.pem",
         "x",
     )
@@ -34,7 +34,7 @@ def test_sentinels_have_passwords_and_tls_of_their_own() -> None:
 
 
 def test_a_cluster() -> None:
-    found = read("redis+cluster://:pw@one,two:7000?socket_keepalive=yes", "x")
+    found = parse("redis+cluster://:pw@one,two:7000?socket_keepalive=yes", "x")
     assert found.kind is Kind.CLUSTER
     assert found.hosts == (("one", 6379), ("two", 7000))
     assert found.options["password"] == "pw"
@@ -43,7 +43,7 @@ def test_a_cluster() -> None:
 
 def test_a_server() -> None:
     for url in ("redis://host:1/2", "rediss://host", "unix:///tmp/r.sock?db=1"):
-        assert read(url, "x").kind is Kind.SERVER
+        assert parse(url, "x").kind is Kind.SERVER
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_a_server() -> None:
     ],
 )
 def test_a_url_that_cannot_be_read(url: str) -> None:
-    from fabric.store.channels import Route
+    from fabric.store.channels import Router
 
     with pytest.raises(ConfigError) as caught:
-        Route(url, "x")
+        Router(url, "x")
     assert "redis+sentinel://" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 

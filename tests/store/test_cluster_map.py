@@ -21,7 +21,7 @@ def rows(*hosts: bytes | None) -> list[Any]:
 
 
 async def served_by(cluster: Cluster, key: str = KEY) -> tuple[str, int]:
-    options = (await cluster.find(key)).pool.connection_kwargs
+    options = (await cluster.server_of(key)).pool.connection_kwargs
     return options["host"], options["port"]
 
 
@@ -51,16 +51,16 @@ async def test_a_slot_that_nobody_serves() -> None:
     cluster = Cluster([], {})
     cluster._note(rows(b"h"), "asked")
     with pytest.raises(UnavailableError, match=f"serves slot {slot(KEY)}"):
-        await cluster.find(KEY)
+        await cluster.server_of(KEY)
 
 
 async def test_only_a_way_that_has_lost_something_is_left() -> None:
     """Connections to a node that serves what it did go on being used."""
     cluster = Cluster([], {})
     cluster._note(rows(b"h", b"h", b"h"), "asked")
-    ways = [cluster.node(f"h:{port}") for port in (7000, 7001, 7002)]
+    ways = [cluster.server_at(f"h:{port}") for port in (7000, 7001, 7002)]
     cluster._note(rows(b"h", b"other", b"h"), "asked")
-    assert [way.changes for way in ways] == [0, 1, 0]
+    assert [way.generation for way in ways] == [0, 1, 0]
     assert await served_by(cluster) == ("other", 7001)
     cluster.moved(slot(KEY), "third:9")
     assert await served_by(cluster) == ("third", 9)
@@ -69,5 +69,5 @@ async def test_only_a_way_that_has_lost_something_is_left() -> None:
 async def test_a_cluster_reached_by_a_socket_names_its_nodes_by_host() -> None:
     cluster = Cluster([], {"path": "/tmp/s", "connection_class": object, "password": "p"})
     cluster._note(rows(b"h", b"h", b"h"), "asked")
-    assert (await cluster.find(KEY)).pool.connection_kwargs["password"] == "p"
+    assert (await cluster.server_of(KEY)).pool.connection_kwargs["password"] == "p"
     assert await served_by(cluster) == ("h", 7001)

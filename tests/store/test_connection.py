@@ -3,7 +3,7 @@
 import pytest
 
 from fabric.errors import ConfigError
-from fabric.store.channels import Route
+from fabric.store.channels import Router
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from fabric.store.channels import Route
     ],
 )
 def test_what_it_may_say(url: str) -> None:
-    Route(url, "test")
+    Router(url, "test")
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_what_it_may_say(url: str) -> None:
 def test_an_option_that_no_connection_takes_is_refused_before_it_is_dialled(options: str) -> None:
     """The driver would fail on it later, outside of every error that is looked for."""
     with pytest.raises(ConfigError, match=r"cannot be read|has an option") as caught:
-        Route(f"redis://host?{options}", "test")
+        Router(f"redis://host?{options}", "test")
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["", "http://h", "redis://[x", "redis://h:s3cret", "redis://h:1e9"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read") as caught:
-        Route(url, "test")
+        Router(url, "test")
     assert "s3cret" not in str(caught.value)

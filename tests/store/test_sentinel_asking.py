@@ -7,6 +7,7 @@ from redis.asyncio.sentinel import Sentinel
 
 from fabric.store import address, sentinel
 
+URL = "redis+sentinel://127.0.0.1:1/fabric"
 PRIMARY = ("127.0.0.1", 7)
 
 
@@ -27,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def test_who_is_cancelled_does_not_go_on(asked: list[str]) -> None:
     for steps in range(100):
-        _, sentinels = sentinel.way(address.read("redis+sentinel://127.0.0.1:1/fabric", "test"))
+        _, sentinels = sentinel.primary_server(address.parse(URL, "test"))
         asking = asyncio.create_task(sentinels.discover_master("fabric"))
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -43,7 +44,7 @@ async def test_who_is_cancelled_does_not_go_on(asked: list[str]) -> None:
 
 
 async def test_all_who_ask_at_the_same_time_get_one_answer(asked: list[str]) -> None:
-    _, sentinels = sentinel.way(address.read("redis+sentinel://127.0.0.1:1/fabric", "test"))
+    _, sentinels = sentinel.primary_server(address.parse(URL, "test"))
     asking = [asyncio.create_task(sentinels.discover_master("fabric")) for _ in range(5)]
     await asyncio.sleep(0)
     asking[0].cancel()  # the others are told all the same

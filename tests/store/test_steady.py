@@ -5,20 +5,20 @@ from redis.asyncio.connection import ConnectionPool
 
 from fabric.errors import UnavailableError
 from fabric.store import address
-from fabric.store.cluster import Fixed
-from fabric.store.connection import Channel, Way
+from fabric.store.cluster import SingleServer
+from fabric.store.connection import Channel, Server
 from tests.support.servers import RunningServer
 
 
-def way(server: RunningServer) -> Way:
-    return Way(ConnectionPool(**address.read(server.url, "test").options))
+def way(server: RunningServer) -> Server:
+    return Server(ConnectionPool(**address.parse(server.url, "test").options))
 
 
 async def test_a_steady_channel_says_so_once(server: RunningServer) -> None:
     served = way(server)
-    channel = Channel(Fixed(served), is_steady=True)
+    channel = Channel(SingleServer(served), raises_on_reconnect=True)
     assert await channel.call("PING") == b"PONG"
-    served.changes += 1
+    served.generation += 1
     with pytest.raises(UnavailableError, match="another one"):
         await channel.call("PING")
     assert await channel.call("PING") == b"PONG"
@@ -28,9 +28,9 @@ async def test_a_steady_channel_says_so_once(server: RunningServer) -> None:
 
 async def test_any_other_goes_on(server: RunningServer) -> None:
     served = way(server)
-    channel = Channel(Fixed(served))
+    channel = Channel(SingleServer(served))
     assert await channel.call("PING") == b"PONG"
-    served.changes += 1
+    served.generation += 1
     assert await channel.call("PING") == b"PONG"
     await channel.drop()
     await served.pool.disconnect()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fabric.errors import ConfigError
 from fabric.ops.redis_keys import redis_cli
-from fabric.store.address import parts
-from fabric.store.channels import Route
+from fabric.store.address import split
+from fabric.store.channels import Router
 from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()
@@ -34,11 +34,11 @@ def run(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     for url in (text, text.replace("://", f"://me:{SECRET}@", 1)):
         try:
-            Route(url, "fuzz")
+            Router(url, "fuzz")
         except ConfigError as error:
             assert SECRET not in str(error), "a password is told"
             assert len(str(error)) < 1_000
             continue
         line, _ = redis_cli(url)
-        if SECRET in parts(url).login:
+        if SECRET in split(url).login:
             assert SECRET not in line, "a password is shown"
