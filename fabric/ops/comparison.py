@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from fabric.client.session import PAGE
+from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState, Table
 from fabric.errors import BusyError, DivergedError, NotFoundError, TamperedError
-from fabric.ops.log import pages
 from fabric.ops.replay import Replay, first_difference
 from fabric.store import state
 from fabric.store.keys import SessionKeys
@@ -92,7 +91,7 @@ class Comparison:
     async def _follow(self) -> None:
         """Replay to the log's present end."""
         session = self._replay.session
-        async for page in pages(self._store, self._keys, self._place):
+        async for page in pages(self._store, self._keys.log, self._place):
             for entry in page:
                 self._replay.take(entry)
             self._place = page[-1][0]

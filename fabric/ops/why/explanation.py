@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from fabric.client.session import pages
 from fabric.core import agent_status
 from fabric.core.agent_status import in_force
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
-from fabric.ops.log import pages
 from fabric.ops.replay import Replay, Until
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import (
@@ -87,7 +87,7 @@ async def _read(
 ) -> bool:
     """Read the log as far as it is wanted; say whether there is one."""
     found = False
-    async for page in pages(store, keys, BEGINNING):
+    async for page in pages(store, keys.log, BEGINNING):
         found = True
         for entry in page:
             if not replay.take(entry):
