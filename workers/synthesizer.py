@@ -301,9 +301,8 @@ class SynthesisCache:
         for start in range(0, len(wanted), FIELDS_MAX):
             names = wanted[start : start + FIELDS_MAX]
             values = await self._store.fields(keys.synthesis, names)
-            for name, value in zip(names, values, strict=True):
-                stored.load(synthesis, keys, name, value)
-                self._bytes += len(value or b"")
+            stored.load(synthesis, keys, zip(names, values, strict=True))
+            self._bytes += sum(len(value or b"") for value in values)
 
     def written(self, name: str, fields: Mapping[str, bytes | None]) -> None:
         """Note which records of a session a commit will change."""

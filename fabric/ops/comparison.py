@@ -58,6 +58,7 @@ class Comparison:
         self._keys = keys
         self._note = note
         self._replay = Replay(keys)
+        self._stored = state.StoredSession(keys, self._replay.session)
         self._place = BEGINNING
         #: Key → type, of all keys that a commit has ever written.
         self._written: dict[str, str] = dict.fromkeys(state.hashes(keys), "hash")
@@ -101,7 +102,7 @@ class Comparison:
                 self._written[self._keys.lock(resource)] = "hash"
                 self._written[self._keys.queue(resource)] = "zset"
             batch = Batch()
-            state.save(batch, self._keys, session)
+            self._stored.save(batch)
             self._written.update(zip(batch.keys, batch.types, strict=True))
             if self._note is not None:
                 self._note(session.log)
@@ -189,7 +190,7 @@ def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
     for claim in copy.claims.records.values():
         copy.order.changed.update(claim.writes, claim.reads)
     batch, server = Batch(), Keyspace()
-    state.save(batch, keys, copy)
+    state.StoredSession(keys, copy).save(batch)
     server.apply(batch, session.clock_ms)
     return server
 

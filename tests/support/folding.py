@@ -162,7 +162,7 @@ class Folding:
             value = self.hash.get(field)
             self.fields_read += 1
             self.bytes_read += len(value or b"")
-            stored.load(synthesis, KEYS, field, value)
+            stored.load(synthesis, KEYS, [(field, value)])
 
     def _keep(self, synthesis: Synthesis, revision: Revision | None) -> None:
         if revision is None:
