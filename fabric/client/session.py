@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
@@ -131,7 +130,7 @@ class Session:
         if record is None or not record.producers:
             return "nobody has declared to produce it"
         agents = await self.agents()
-        now_ms = time.time() * 1000
+        now_ms = self._store.now_ms()
         parts = []
         for name in record.producers:
             agent = agents.get(name)

@@ -199,6 +199,12 @@ class ClientStore(Protocol):
         Without one it is what is right for the kind of server.
         """
 
+    def now_ms(self) -> int:
+        """Return about what the server's clock shows, ms, without asking it.
+
+        Only for durations shown to people: a server on another host may have another time.
+        """
+
     async def emit(
         self,
         partition: int,

@@ -7,7 +7,6 @@ and why that one does not go on. One fact is asked of Redis: who has read what (
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -72,7 +71,7 @@ async def why(
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms
     if stop is None:
-        now_ms = max(now_ms, round(time.time() * 1000))
+        now_ms = max(now_ms, store.now_ms())
         (stored,) = await store.hashes([keys.cursors])
         cursors = {name.decode("utf-8", "replace"): place for name, place in stored.items()}
     return explain(Snapshot(session, replay.rules, log_index, now_ms, cursors), agent)
