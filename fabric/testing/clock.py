@@ -61,7 +61,7 @@ class Clock:
         self._now_s = self._started_s = loop.time()
         self._outer = list(_timers(loop))
         loop.time = self._time  # type: ignore[method-assign] # all timers of a loop go by it
-        loop.call_later = self._call_later  # type: ignore[method-assign] # see there
+        loop.call_later = self._call_later  # type: ignore[method-assign] # its docstring says why
         self._watcher = threading.Thread(target=self._watch, name="fabric-test-clock", daemon=True)
         self._watcher.start()
 
@@ -136,7 +136,8 @@ class Clock:
         for _ in range(_TURNS_MAX):
             await asyncio.sleep(0)
             # While this runs, the loop's list of callbacks holds everything else that can run now.
-            if not self._loop._ready and not self._is_due():  # type: ignore[attr-defined] # see above
+            ready = self._loop._ready  # type: ignore[attr-defined] # no public way
+            if not ready and not self._is_due():
                 return
         raise RuntimeError("something in this event loop never comes to rest")
 
@@ -162,5 +163,5 @@ class Clock:
 
 def _timers(loop: asyncio.BaseEventLoop) -> list[asyncio.TimerHandle]:
     """Return the loop's own heap of timers: asyncio has no public way to see the next one."""
-    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined] # see above
+    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined] # no public way
     return timers
