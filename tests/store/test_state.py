@@ -38,7 +38,7 @@ def full() -> SessionState:
         opened_ms=1_767_122_000_000,
         token=3,
         rules="0a1b",
-        claims={"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], token=3)},
+        claims={"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], asked=5, token=3)},
         barriers={"b": BarrierRecord(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})},
         escalations={
             "q": EscalationRecord(
