@@ -16,12 +16,12 @@ from fabric.core.synthesis.state import (
     CONTRADICTIONS,
     REFINED,
     Complete,
-    Contradiction,
+    ContradictionRecord,
     Contributor,
     Record,
-    Refined,
+    RefinementRecord,
     Sweep,
-    Synthesis,
+    SynthesisState,
 )
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
@@ -41,25 +41,25 @@ DECODERS: Final[dict[str, Callable[[bytes], Record]]] = {
     DOCUMENT: _decode_part,
     ITEMS: _decode_part,
     AGENTS: msgspec.json.Decoder(Contributor).decode,
-    CONTRADICTIONS: msgspec.json.Decoder(Contradiction).decode,
-    REFINED: msgspec.json.Decoder(Refined).decode,
+    CONTRADICTIONS: msgspec.json.Decoder(ContradictionRecord).decode,
+    REFINED: msgspec.json.Decoder(RefinementRecord).decode,
     SWEEP: msgspec.json.Decoder(Sweep).decode,
 }
 
 
-def restore(keys: SessionKeys, revision: bytes | None, complete: bytes | None) -> Synthesis:
+def restore(keys: SessionKeys, revision: bytes | None, complete: bytes | None) -> SynthesisState:
     """Return the synthesis with this head; a new one when there is none.
 
     Raises TamperedError when the fabric did not write it.
     """
     if revision is None:
-        return Synthesis(keys.name)
+        return SynthesisState(keys.name)
     with checked_reading(keys.synthesis, "hash"):
-        return Synthesis(keys.name, int(revision), _decode_complete(complete or b"{}"))
+        return SynthesisState(keys.name, int(revision), _decode_complete(complete or b"{}"))
 
 
 def load(
-    synthesis: Synthesis, keys: SessionKeys, stored: Iterable[tuple[str, bytes | None]]
+    synthesis: SynthesisState, keys: SessionKeys, stored: Iterable[tuple[str, bytes | None]]
 ) -> None:
     """Bring fields, by name, into memory. Raises TamperedError."""
     with checked_reading(keys.synthesis, "hash"):
@@ -68,7 +68,7 @@ def load(
             synthesis.records[field] = decode(value) if value is not None else None
 
 
-def save(batch: Batch, keys: SessionKeys, synthesis: Synthesis, revision: Revision) -> None:
+def save(batch: Batch, keys: SessionKeys, synthesis: SynthesisState, revision: Revision) -> None:
     """Add a revision to a batch: its fields, its index, and its patch."""
     written: list[Any] = []
     dropped: list[str] = []
