@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from fabric.config import settings
+from fabric.core.declaration import fields
 from fabric.errors import FabricError
 from workers.daemon import GROUPS, serve
 
@@ -14,13 +15,9 @@ def main() -> int:
     """Run one daemon until SIGTERM or SIGINT; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("worker", choices=sorted(GROUPS))
-    parser.add_argument(
-        "--redis-url", help="server; default: FABRIC_REDIS_URL, or the project's own"
-    )
-    parser.add_argument("--namespace")
-    parser.add_argument("--partitions", type=int, help="only counts when the namespace is new")
-    parser.add_argument("--lease-ms", type=int)
-    parser.add_argument("--batch-signals-max", type=int)
+    for field in fields(settings.Settings):
+        if field.name in ("redis_url", "namespace") or field.declared.worker_flag:
+            parser.add_argument(settings.flag(field.name), help=field.declared.sentence)
     parser.add_argument("--name", help="name of this replica; default: host and process")
     flags = vars(parser.parse_args())
     worker, name = flags.pop("worker"), flags.pop("name")

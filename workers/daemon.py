@@ -111,6 +111,6 @@ def _handler(worker: str, settings: Settings) -> MakeHandler:
 
 def _rules() -> Rules:
     """Return the rules in force, once for the life of the process."""
-    rules, path = rulebook.find()
-    logger.info("rules: %s", path or "the defaults, no configuration file has any")
-    return rules
+    found = rulebook.find()
+    logger.info("rules: %s", found.path or "the defaults; no configuration file has rules")
+    return found.rules

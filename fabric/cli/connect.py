@@ -1,23 +1,20 @@
-"""From flags, environment and files to a connection: what every command that asks a server does.
+"""From settings to a connection: what every command that asks a server does.
 
-Imports neither pydantic nor the driver until one is needed, so that a signal is sent in the time
-that checking a configuration file would take.
+Does not import the driver until it is needed: `--help` and errors come sooner.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from click.exceptions import Exit
 
-from fabric.config import defaults
-from fabric.errors import ConfigError
+from fabric.config.settings import Settings, printable
 
 if TYPE_CHECKING:
     from fabric.client.emitter import Emitter
@@ -30,75 +27,8 @@ T = TypeVar("T")
 #: Exit code after SIGTERM, as shells have it: 128 + 15.
 TERMINATED = 143
 
-#: Settings of a Target that no flag sets: with one of them in the environment, all is looked up.
-_LIMITS = frozenset(
-    defaults.ENV_PREFIX + name
-    for name in ("PARTITIONS", "INGRESS_MAX", "EMIT_LIMIT_MS", "HEARTBEAT_MS", "WAIT_REPLICAS")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A URL that may hold a password, and is never shown."""
-
-    value: str = field(repr=False)
-
-    def get_secret_value(self) -> str:
-        """Return the URL as it is."""
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the fabric is and who speaks: flags, environment and files taken together."""
-
-    redis_url: Secret | None = None
-    namespace: str = defaults.NAMESPACE
-    session: str | None = None
-    agent: str | None = None
-    stream: str | None = None
-    partitions: int | None = None
-    ingress_max: int = defaults.INGRESS_MAX
-    emit_limit_ms: int = defaults.EMIT_LIMIT_MS
-    heartbeat_ms: int = defaults.HEARTBEAT_MS
-    wait_replicas: int = defaults.WAIT_REPLICAS
-
-    def need(self, what: str, given: str | None = None) -> str:
-        """Return the session, agent or stream to work with. Raises ConfigError without one."""
-        value = given or getattr(self, what)
-        if not value:
-            raise ConfigError(f"no {what}: name one (--{what}), or set FABRIC_{what.upper()}")
-        return _printable(what, str(value))
-
-
-def target_of(redis_url: str | None, **flags: str | None) -> Target:
-    """Return the target that flags name; what they leave out comes from files, if there are any.
-
-    The environment's own share is in the flags already (click's `envvar`). Raises ConfigError.
-    """
-    if _LIMITS.isdisjoint(map(str.upper, os.environ)) and not defaults.config_files():
-        given = {name: value for name, value in flags.items() if value is not None}
-        fault = defaults.namespace_fault(given.get("namespace", defaults.NAMESPACE))
-        if fault is not None:
-            raise ConfigError(f"setting namespace: {fault} (flag --namespace, FABRIC_NAMESPACE)")
-        return Target(Secret(redis_url) if redis_url else None, **given)  # type: ignore[arg-type] # mypy takes the flags for limits, which have none
-
-    from fabric.config.settings import load
-
-    found = load(redis_url=redis_url, **flags)
-    url = found.redis_url and Secret(found.redis_url.get_secret_value())
-    return Target(
-        url or None,
-        found.namespace,
-        found.session,
-        found.agent,
-        found.stream,
-        found.partitions,
-        found.ingress_max,
-        found.emit_limit_ms,
-        found.heartbeat_ms,
-        found.wait_replicas,
-    )
+#: What a command works with: where the fabric is, and which session, agent and stream it is for.
+Target = Settings
 
 
 def url_of(target: Target) -> str:
@@ -132,7 +62,7 @@ class Connection:
         """Return the keys of a session's partition, and its own."""
         from fabric.store.keys import partition_of
 
-        name = _printable("session", session)
+        name = printable("session", session)
         partition = self.store.namespace.partition(partition_of(name, self.partitions))
         return partition, partition.session(name)
 
@@ -150,13 +80,6 @@ class Connection:
         return Emitter(
             self.store, partition, ingress_max=target.ingress_max, limit_ms=target.emit_limit_ms
         )
-
-
-def _printable(what: str, name: str) -> str:
-    """Return a name as it is. Bytes that are no text, which a shell can pass on, are not."""
-    if not name.isprintable():
-        raise ConfigError(f"{what}: {name!a} is no name: printable characters in UTF-8")
-    return name
 
 
 @asynccontextmanager

@@ -14,11 +14,12 @@ import click
 
 import fabric
 from fabric import devserver
-from fabric.cli.connect import Secret, Target, run, url_of
+from fabric.cli.connect import Target, run, url_of
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json
 from fabric.cli.reference import all_keys
 from fabric.config import rulebook
+from fabric.config.settings import Secret
 from fabric.demo import run as fleet
 from fabric.demo.board import Board
 from fabric.demo.changes import changes, hand_over

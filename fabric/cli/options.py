@@ -8,33 +8,27 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import target_of
+from fabric.config.settings import Settings, flag, load, variable
+from fabric.core.declaration import Field, Text, fields
 
-_OPTIONS = {
-    "session": click.option(
-        "-s", "--session", envvar="FABRIC_SESSION", show_envvar=True, help="The parallel run."
-    ),
-    "agent": click.option(
-        "-a", "--agent", envvar="FABRIC_AGENT", show_envvar=True, help="Who speaks."
-    ),
-    "stream": click.option(
-        "--stream", envvar="FABRIC_STREAM", show_envvar=True, help="The agent's line of work."
-    ),
-    "redis_url": click.option(
-        "--redis-url",
-        metavar="URL",
-        envvar="FABRIC_REDIS_URL",
+#: Short flags.
+_SHORT = {"session": ("-s",), "agent": ("-a",)}
+
+
+def setting_option(field: Field) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of a declared setting. Its value is checked with all settings, not here."""
+    default = getattr(Settings(), field.name)
+    text = field.hint.note(Text)
+    metavar = field.hint.unit.upper() if text is None else "URL" if text is Text.URL else "TEXT"
+    return click.option(
+        *_SHORT.get(field.name, ()),
+        flag(field.name),
+        metavar=metavar,
+        envvar=variable(field.name),
         show_envvar=True,
-        help="Server: redis://, rediss://, unix://, redis+sentinel://host,…/service or "
-        "redis+cluster://host,…; without one, this project's own.",
-    ),
-    "namespace": click.option(
-        "--namespace",
-        envvar="FABRIC_NAMESPACE",
-        show_envvar=True,
-        help="Begins the names of all keys; 'fabric' if you say nothing.",
-    ),
-}
+        help=field.declared.sentence + ("" if default is None else f" Default: {default}."),
+    )
+
 
 #: `--json`: output for programs.
 json_option = click.option(
@@ -67,15 +61,17 @@ def on_target(*who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     The command receives them as its first argument, a Target.
     """
     names = (*who, "redis_url", "namespace")
+    field_of = {field.name: field for field in fields(Settings)}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def command(**given: Any) -> Any:
-            target = target_of(**{name: given.pop(name) for name in names})
+            target = load(**{name: given.pop(name) for name in names})
             return function(target, **given)
 
+        decorated: Callable[..., Any] = command
         for name in reversed(names):
-            command = _OPTIONS[name](command)
-        return command
+            decorated = setting_option(field_of[name])(decorated)
+        return decorated
 
     return decorate

@@ -1,4 +1,4 @@
-"""`fabric rules`: is the rule file right, and which rules are in force."""
+"""`fabric rules`: whether the rule file is right, and which rules and settings are in force."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import click
 
 from fabric.cli.options import json_option
 from fabric.cli.output import json_line, note, print_json
-from fabric.config import defaults, rulebook
+from fabric.config import rulebook, settings
+from fabric.config.show import document, example, explained, rule_records, setting_records
+from fabric.config.toml_file import Fault
 from fabric.errors import ConfigError, NotFoundError
 from fabric.view.text import plain
 
@@ -17,9 +19,9 @@ _file = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path)
 
 @click.group(short_help="Check the rule file, or show the rules in force.")
 def rules() -> None:
-    """Look after the rules in fabric.toml: which they are, and what is wrong with them.
+    """Check the rules and settings in fabric.toml, or show those in force.
 
-    Without FILE, the project's configuration file counts, before the user's.
+    Without FILE, the project's configuration file counts before the user's.
     """
 
 
@@ -30,10 +32,10 @@ def rules() -> None:
 def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     """Name every fault in the rule file: its line, the field, what to write instead.
 
-    Without FILE, in all configuration files there are. Exit code 1 when there are faults, 3 when
-    there is no such file.
+    Without FILE, in every configuration file. Exit code 1 when there are faults, 3 when there is no
+    such file.
     """
-    files = defaults.config_files() if file is None else [file]
+    files = settings.config_files() if file is None else [file]
     faults = [(path, fault) for path in files for fault in _faults(path)]
     for path, fault in faults:
         if as_json:
@@ -48,24 +50,51 @@ def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
 
 @rules.command(short_help="Print the rules in force.")
 @_file
+@click.option("--settings", "with_settings", is_flag=True, help="Print the settings instead.")
+@click.option("--example", "as_example", is_flag=True, help="Print the example file instead.")
 @json_option
-def show(file: Path | None, as_json: bool) -> None:
+def show(file: Path | None, with_settings: bool, as_example: bool, as_json: bool) -> None:
     """Print the rules in force, defaults included, as a rule file.
 
-    With FILE, those that it would bring. Exit code 2 when it is faulty, 3 when there is none.
+    Behind each rule stand its unit, where it comes from, and its default. With FILE, the rules that
+    it would bring. Exit code 2 when it is faulty, 3 when there is none.
     """
+    if as_example:
+        click.echo(example(), nl=False)
+    elif with_settings:
+        _show_settings(as_json)
+    else:
+        _show_rules(file, as_json)
+
+
+def _show_rules(file: Path | None, as_json: bool) -> None:
     if file is not None and not file.exists():
         raise _missing(file)
-    rules, path = rulebook.find() if file is None else (rulebook.load(file), file)
+    found = rulebook.find(file)
     if as_json:
-        where = None if path is None else str(path)
-        print_json({"file": where, "rules": rulebook.document(rules)})
+        where = None if found.path is None else str(found.path)
+        records = rule_records(found)
+        print_json({"file": where, "rules": document(found.rules), "records": records})
         return
-    note(f"rules: {path or 'the defaults, no configuration file has any'}")
-    click.echo(rulebook.written(rules), nl=False)
+    note(f"rules: {found.path or 'the defaults; no configuration file has rules'}")
+    for line in explained(found):
+        click.echo(plain(line))
 
 
-def _faults(path: Path) -> list[rulebook.Fault]:
+def _show_settings(as_json: bool) -> None:
+    records = setting_records(settings.load(), settings.sources({}, settings.config_files()))
+    if as_json:
+        print_json({"records": records})
+        return
+    for record in records:
+        name, value, default, unit = (record[key] for key in ("name", "value", "default", "unit"))
+        shown = "not set" if value is None else json_line(value)
+        known = default is not None and record["from"] != "default"
+        other = f"; default {json_line(default)}" if known else ""
+        click.echo(plain(f"{name} = {shown}  # {unit}; {record['from']}{other}"))
+
+
+def _faults(path: Path) -> list[Fault]:
     try:
         return rulebook.check_file(path)[1]
     except FileNotFoundError:

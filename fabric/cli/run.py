@@ -11,10 +11,10 @@ from dataclasses import replace
 import click
 
 from fabric import devserver, doctor
-from fabric.cli.connect import Secret, Target, open_store, url_of
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Target, open_store, url_of
+from fabric.cli.options import json_option, on_target, setting_option
 from fabric.cli.output import json_line, note
-from fabric.config.defaults import NAMESPACE
+from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
 from fabric.devserver import PrivateServer
 from fabric.errors import HeldError, NotFoundError
 from fabric.store.address import redacted
@@ -188,23 +188,12 @@ def down(target: Target, as_json: bool) -> None:
         raise NotFoundError(f"no private server runs for {devserver.project_root()}")
 
 
-def _worker(name: str, task: str) -> click.Command:
+def _worker(worker: str, task: str) -> click.Command:
     """Return the command that runs one worker until it is told to stop."""
 
-    @click.command(
-        name,
-        help=f"Run one {name}: {task}\n\n\b\n  fabric {name} --redis-url redis://…\n\n"
-        "Run as many as you like, on as many hosts as you like: they share the partitions, and "
-        "take over from one that dies. SIGTERM or Ctrl-C drains: it commits what it has read, "
-        "then exits.",
-    )
     @on_target()
-    @click.option("--lease-ms", type=int, help="Time after which a dead one is replaced.")
-    @click.option("--batch-signals-max", type=int, help="Signals handled in one commit, at most.")
-    @click.option("--partitions", type=int, help="Only used when the namespace is new.")
     @click.option("--name", help="Name of this process (default: host and process id).")
-    def command(target: Target, name: str | None, **limits: int | None) -> int:
-        from fabric.config.settings import load
+    def command(target: Target, name: str | None, **limits: str | None) -> int:
         from workers.daemon import serve
 
         # Report a bad URL before logging begins, in a message that hides the password.
@@ -212,8 +201,15 @@ def _worker(name: str, task: str) -> click.Command:
         url = target.redis_url.get_secret_value() if target.redis_url else None
         return serve(worker, load(redis_url=url, namespace=target.namespace, **limits), name)
 
-    worker = name
-    return command
+    for field in reversed(worker_flags()):
+        command = setting_option(field)(command)
+    explained = (
+        f"Run one {worker}: {task}\n\n\b\n  fabric {worker} --redis-url redis://…\n\n"
+        "Run as many as you like, on as many hosts as you like: they share the partitions, and "
+        "take over from one that dies. SIGTERM or Ctrl-C drains: it commits what it has read, "
+        "then exits."
+    )
+    return click.command(worker, help=explained)(command)
 
 
 orchestrator = _worker("orchestrator", "reads signals, applies the rules, tells agents what to do.")

@@ -1,95 +1,63 @@
-"""What is wrong in a rule file, in words: what was found, and what to write instead."""
+"""What is wrong in a file or a setting, in words: what was found, and what to write instead."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails
+from fabric.config.settings import Settings
+from fabric.config.toml_file import FOUND_CHARS_MAX, Fault, Keys, cut, described, line_of
+from fabric.core.declaration import Field, Number, Text, fields
+from fabric.core.rules import Rules
+from fabric.core.synthesis import reducer
 
-from fabric.config.place import Path, line_of
-from fabric.config.tables import (
-    BarriersTable,
-    Book,
-    CheckpointsTable,
-    DomainTable,
-    EscalationsTable,
-    FailFastTable,
-    LimitsTable,
-    LivenessTable,
-    LocksTable,
-    MergeTable,
-    StormsTable,
-    SynthesisTable,
-    TriggerTable,
-)
-
-#: Characters of a wrong value that a message repeats.
-FOUND_CHARS_MAX = 60
-
-#: Table → its fields. Those that are not here have names of the user's as keys.
-TABLES: dict[str, type[BaseModel]] = {
-    "checkpoints": CheckpointsTable,
-    "limits": LimitsTable,
-    "locks": LocksTable,
-    "domains": DomainTable,
-    "barriers": BarriersTable,
-    "triggers": TriggerTable,
-    "liveness": LivenessTable,
-    "fail_fast": FailFastTable,
-    "storms": StormsTable,
-    "synthesis": SynthesisTable,
-    "merges": MergeTable,
-    "escalations": EscalationsTable,
-}
-
-#: Tables that lie in another one → their headers' names.
-WITHIN = {"merges": "synthesis.merges"}
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
-class Fault(NamedTuple):
-    """One thing wrong in the file: where, the dotted field (may be ""), and how to put it right."""
+@cache
+def advice() -> dict[tuple[str, ...], str]:
+    """Return what to write for each setting, table and field: names from the outside in → words."""
+    known: dict[tuple[str, ...], str] = {(field.key,): _meant(field) for field in fields(Settings)}
+    for field in fields(Rules):
+        *tables, _ = path = tuple(field.key.split("."))
+        if tables:
+            known.setdefault(tuple(tables), f"[{'.'.join(tables)}]")
+        if field.hint.is_tables:
+            known[path] = f"[[{field.key}]], in two brackets, once for each"
+            inner = fields(field.hint.inner[0].kind)
+            known |= {(*path, one.name): _meant(one) for one in inner}
+        else:
+            known[path] = _meant(field)
+    return known
 
-    line: int
-    field: str
-    found: str
-    fix: str
 
-    def __str__(self) -> str:
-        """Return it in a sentence, without the line."""
-        field = f"{self.field}: " if self.field else ""
-        return f"{field}found {self.found}; write {self.fix}"
-
-
-def of_pydantic(error: ErrorDetails, lines: dict[Path, int]) -> Fault:
-    """Return a fault that pydantic has found in `Book`."""
+def of_pydantic(error: ErrorDetails, lines: Mapping[Keys, int]) -> Fault:
+    """Return a fault that pydantic has found."""
     path = tuple(part for part in error["loc"] if part != "[key]")
     context: dict[str, Any] = error.get("ctx", {})
     if "index" in context:
         path = (*path, context["index"], context["key"])
-    found = context.get("found") or _found(error)
+    found = context.get("found") or _found(path, error)
     return Fault(line_of(path, lines), dotted(path), found, _fix(path, error))
 
 
-def stray(name: str, value: object, settings: Iterable[str], line: int) -> Fault:
+def stray(name: str, value: object, line: int) -> Fault:
     """Return the fault of a top-level key that is neither a table of rules nor a setting."""
-    homes = [table for table, fields in TABLES.items() if name in fields.model_fields]
+    homes = [path for path in advice() if path[-1] == name and len(path) > 1]
     if homes and not isinstance(value, dict | list):
-        return Fault(
-            line,
-            dotted((name,)),
-            "it outside its table",
-            f"it below [{WITHIN.get(homes[0], homes[0])}]",
-        )
-    tables = [*Book.model_fields]
+        home = ".".join(homes[0][:-1])
+        return Fault(line, dotted((name,)), "it outside its table", f"it below [{home}]")
     is_table = isinstance(value, dict)
     what = "a table that is not known" if is_table else "a setting that is not known"
-    return Fault(line, dotted((name,)), what, near(name, tables if is_table else [*settings]))
+    settings = {field.key for field in fields(Settings)}
+    tables = [path[0] for path in advice() if len(path) == 1 and path[0] not in settings]
+    return Fault(line, dotted((name,)), what, near(name, tables if is_table else sorted(settings)))
 
 
 def near(name: str, known: list[str]) -> str:
@@ -98,14 +66,14 @@ def near(name: str, known: list[str]) -> str:
     return f"{close[0]} (did you mean that?)" if close else f"one of {', '.join(known)}"
 
 
-def dotted(path: Path) -> str:
+def dotted(path: Keys) -> str:
     """Return a path as TOML has it, list elements left out: the line tells which one."""
     return ".".join(_shown(part) for part in path if isinstance(part, str))
 
 
 def _shown(name: str) -> str:
     quoted = key(name)
-    return quoted if quoted == name else _cut(quoted)
+    return quoted if quoted == name else cut(quoted)
 
 
 def key(name: str) -> str:
@@ -115,24 +83,9 @@ def key(name: str) -> str:
     return json.dumps(name, ensure_ascii=False)
 
 
-def described(value: object) -> str:
-    """Say what a value is, in a few words."""
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return _cut(json.dumps(value, ensure_ascii=False))
-    return _cut(str(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= FOUND_CHARS_MAX else f"{text[:FOUND_CHARS_MAX]}…"
-
-
-def _found(error: ErrorDetails) -> str:
+def _found(path: Keys, error: ErrorDetails) -> str:
+    if path == ("redis_url",):
+        return "something else than a text"  # never shown: it may hold a password
     if error["type"] == "missing":
         return "nothing"
     if error["type"] == "extra_forbidden":
@@ -142,26 +95,23 @@ def _found(error: ErrorDetails) -> str:
     return described(error["input"])
 
 
-def _fix(path: Path, error: ErrorDetails) -> str:
-    tables = [TABLES[str(part)] for part in path[:-1] if part in TABLES]
-    table = tables[-1] if tables else None
-    if error["type"] == "extra_forbidden" and table is not None:
-        return near(str(path[-1]), [*table.model_fields])
-    if error["type"] == "enum" and error["loc"][-1] == "[key]":
-        words = re.findall(r"'([^']+)'", error["ctx"]["expected"])
-        return near(str(error["input"]), words)
-    if error["type"] == "reducer":
-        return f'"{error["ctx"]["meant"]}" (did you mean that?)'
-    advice = _advice(path)
+def _fix(path: Keys, error: ErrorDetails) -> str:
+    known, names = advice(), tuple(part for part in path if isinstance(part, str))
+    if error["type"] == "extra_forbidden":
+        return near(names[-1], [one[-1] for one in known if one[:-1] == names[:-1]])
+    context: dict[str, Any] = error.get("ctx", {})
+    if "fix" in context:
+        return str(context["fix"])
+    written = next((known[names[:n]] for n in range(len(names), 0, -1) if names[:n] in known), "")
     if error["type"] == "too_long":
-        return f"at most {error['ctx']['max_length']}: {advice}"
-    if path == ("escalations", "hook") and isinstance(error["input"], str):
-        return f"{advice}; here: {_arguments(error['input'])}"
-    if advice.startswith("[") and isinstance(error["input"], list):
-        return f"{advice} in single brackets, once"
-    if len(path) == 1 and advice.startswith("[") and not advice.startswith("[["):
-        return f"{advice} in a line of its own, its fields below it"
-    return advice
+        return f"at most {context['max_length']}: {written}"
+    if names == ("escalations", "hook") and isinstance(error["input"], str):
+        return f"{written}; here: {_arguments(error['input'])}"
+    if written.startswith("[") and isinstance(error["input"], list):
+        return f"{written} in single brackets, once"
+    if len(path) == 1 and written.startswith("[") and not written.startswith("[["):
+        return f"{written} in a line of its own, its fields below it"
+    return written
 
 
 def _arguments(line: str) -> str:
@@ -173,12 +123,23 @@ def _arguments(line: str) -> str:
     return json.dumps(words, ensure_ascii=False)
 
 
-def _advice(path: Path) -> str:
-    """Return the description of the innermost field on a path that has one."""
-    fields, advice = Book.model_fields, ""
-    for part in path:
-        if isinstance(part, str) and part in fields:
-            advice = fields[part].description or advice
-            table = TABLES.get(part)
-            fields = table.model_fields if table is not None else {}
-    return advice
+def _meant(field: Field) -> str:
+    """Return what a person should write for a field."""
+    hint, declared = field.hint, field.declared
+    text, number = hint.note(Text), hint.note(Number)
+    if declared.write:
+        return declared.write
+    if number is not None:
+        unit = "milliseconds, " if number.unit == "ms" else ""
+        least = "" if number.le is None else "from "
+        order = f", not below {declared.not_below}" if declared.not_below else ""
+        return f"{unit}a whole number {least}{number}{order}"
+    if text is Text.REDUCER:
+        names = ", ".join(f'"{name}"' for name in sorted(reducer.KNOWN))
+        return f"one of {names}, or one that a package has in fabric.reducers"
+    if text is not None:
+        what, bounds = "a text", text.value
+        if text is Text.AGENT_OR_NONE:
+            what, bounds = "an agent's name", Text.FREE.value
+        return f"{what} of {bounds}, in double quotes"
+    return hint.bounds + (", without quotes" if hint.kind is bool else "")

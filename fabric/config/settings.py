@@ -1,114 +1,266 @@
-"""Settings, from flags, environment, project file and user file, in that order (design, section 2).
+"""Settings, one declaration each, and where they come from: flags, environment, files.
 
-Every limit of the running parts has its unit in its name and its reason here, or in `defaults.py`
-where the command line needs it too; limits of what agents may send are in `core/limits.py`.
+The bounds of what agents may send are in fabric/core/limits.py, the rules in fabric/core/rules.py.
+Imports neither pydantic nor msgspec until a value needs to be checked: sending a signal takes less
+time than importing them.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
+from fabric.core.declaration import (
+    NAMESPACE_CHARS_MAX,
+    Declared,
+    Field,
+    Number,
+    Text,
+    fields,
 )
-
-from fabric.config import defaults
-from fabric.config.defaults import CONFIG_NAME
 from fabric.errors import ConfigError
 
+#: Name of the configuration file, in a project or in a user's configuration folder.
+CONFIG_NAME = "fabric.toml"
 
-class Settings(BaseSettings):
-    """What the library and the workers run with. Flags are keyword arguments."""
+#: The default prefix of keys.
+NAMESPACE = "fabric"
+#: The default number of partitions, fixed when a namespace is first used: one server needs one; on
+#: a cluster, this many spread the load over as many primaries as clusters usually have.
+PARTITIONS = 1
+PARTITIONS_CLUSTER = 64
+#: Looking at a namespace means looking at each of its partitions.
+PARTITIONS_MAX = 1_024
 
-    model_config = SettingsConfigDict(
-        env_prefix=defaults.ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A URL that may hold a password, and is never shown."""
+
+    value: str = field(repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def get_secret_value(self) -> str:
+        """Return the URL as it is."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the library, the workers and the commands run with."""
+
+    redis_url: Annotated[
+        Secret | None,
+        Text.URL,
+        Declared(
+            "Server: redis://, rediss://, unix://, redis+sentinel://host,…/service or "
+            "redis+cluster://host,…; without one, the project's own server.",
+            write="a URL in double quotes",
+            example="redis://localhost:6379/0",
+        ),
+    ] = None
+    namespace: Annotated[str, Text.NAMESPACE, Declared("Prefix of every key.")] = NAMESPACE
+    session: Annotated[
+        str | None, Text.FREE, Declared("Session: the parallel run.", example="sprint-12")
+    ] = None
+    agent: Annotated[str | None, Text.FREE, Declared("Agent name.", example="ARCHITECT")] = None
+    stream: Annotated[str | None, Text.FREE, Declared("The agent's line of work.", example="A")] = (
+        None
     )
 
-    #: Where the server is; None: the project's own private server. May hold a password.
-    redis_url: SecretStr | None = None
-    namespace: str = defaults.NAMESPACE
-    session: str | None = None
-    agent: str | None = None
-    stream: str | None = None
+    partitions: Annotated[
+        int | None,
+        Number("partitions", 1, PARTITIONS_MAX),
+        Declared(
+            "Shards of the sessions; counts only while the namespace is new. By default 1, and on "
+            "a cluster 64.",
+            example=4,
+            worker_flag=True,
+        ),
+    ] = None
+    # About the same for all workers of a namespace.
+    lease_ms: Annotated[
+        int,
+        Number("ms", 200, 600_000),
+        Declared(
+            "After this time another worker takes over a dead one's partitions. A shorter time "
+            "means a quicker take-over, a longer one that a slow server or a busy host is not "
+            "taken for a dead worker.",
+            worker_flag=True,
+        ),
+    ] = 5_000
+    # Measurements with peers: larger batches gain nothing.
+    batch_signals_max: Annotated[
+        int,
+        Number("signals", 1, 512),
+        Declared("Signals that are read and committed at a time.", worker_flag=True),
+    ] = 256
+    batch_bytes_max: Annotated[
+        int,
+        Number("bytes", 65_536),
+        Declared("Bytes of input that are read at a time: fewer signals where they are large."),
+    ] = 4_194_304
+    block_ms: Annotated[
+        int,
+        Number("ms", 10, 30_000),
+        Declared("Longest blocking read. Keep it below the idle limit of any proxy on the way."),
+    ] = 2_000
+    sessions_cached_max: Annotated[
+        int,
+        Number("sessions", 1),
+        Declared(
+            "Sessions that a worker keeps in memory; others are read again when they next speak."
+        ),
+    ] = 1_000
+    ingress_max: Annotated[
+        int,
+        Number("signals", 1),
+        Declared("Signals that may wait in one partition before emitters are held back."),
+    ] = 100_000
+    emit_limit_ms: Annotated[
+        int,
+        Number("ms", 0),
+        Declared("How long sending a signal is tried, over reconnects and back-pressure."),
+    ] = 30_000
+    # One costs a round trip between the servers. More than there are would stop all emitters.
+    wait_replicas: Annotated[
+        int,
+        Number("replicas", 0, 16),
+        Declared(
+            "Replicas that must have a signal before it counts as sent. One makes it unlikely that "
+            "a failover loses the signal."
+        ),
+    ] = 0
+    heartbeat_ms: Annotated[
+        int, Number("ms", 100), Declared("A silent agent says this often that it is alive.")
+    ] = 10_000
 
-    #: None: as many as are right for the server, 1 or (on a cluster) 64.
-    partitions: int | None = Field(None, ge=1, le=defaults.PARTITIONS_MAX)
-    #: Time after which a dead replica's partitions go to another. Short: a quick take-over; long:
-    #: a slow server or a busy host is not taken for dead. About the same for all of a namespace.
-    lease_ms: int = Field(5_000, ge=200, le=600_000)
-    #: Signals read and committed at a time. Above 512 nothing is gained (peers' measurements).
-    batch_signals_max: int = Field(256, ge=1, le=512)
-    #: Bytes of input read at a time; fewer signals are read when they are large.
-    batch_bytes_max: int = Field(4_194_304, ge=65_536)
-    #: Longest blocking read; must stay below any idle limit of proxies on the way.
-    block_ms: int = Field(2_000, ge=10, le=30_000)
-    #: Sessions kept in memory between batches; others are read again when they next speak.
-    sessions_cached_max: int = Field(1_000, ge=1)
-    ingress_max: int = Field(defaults.INGRESS_MAX, ge=1)
-    emit_limit_ms: int = Field(defaults.EMIT_LIMIT_MS, ge=0)
-    #: A signal that fewer replicas have counts as not sent; more than there are stops all emitters.
-    wait_replicas: int = Field(defaults.WAIT_REPLICAS, ge=0, le=16)
-    #: An agent that has said nothing for so long says that it is alive.
-    heartbeat_ms: int = Field(defaults.HEARTBEAT_MS, ge=100)
+    def need(self, what: str, given: str | None = None) -> str:
+        """Return the session, agent or stream to work with. Raises ConfigError without one."""
+        value = given or getattr(self, what)
+        if not value:
+            raise ConfigError(f"no {what}: name one (--{what}), or set FABRIC_{what.upper()}")
+        return printable(what, str(value))
 
-    @field_validator("namespace")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        fault = defaults.namespace_fault(value)
-        if fault is not None:
-            raise ValueError(fault)
-        return value
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the project's file, then the user's."""
-        files = [TomlConfigSettingsSource(settings_cls, path) for path in defaults.config_files()]
-        return (init_settings, env_settings, *files)
+#: Settings that are texts: with nothing else given, there is nothing that pydantic must check.
+TEXTS = ("redis_url", "namespace", "session", "agent", "stream")
+
+
+class Source(NamedTuple):
+    """Settings from one place: a file, or the environment, or flags."""
+
+    values: Mapping[str, Any]
+    path: Path | None = None
+    #: The lines of a file's keys.
+    lines: Mapping[tuple[str | int, ...], int] = MappingProxyType({})
+    is_environment: bool = False
+
+    def place(self, setting: str) -> str:
+        """Return the place of a setting there: a file and its line, a variable, a flag."""
+        if self.path is not None:
+            return f"{self.path}:{self.lines.get((setting,), 1)}"
+        return variable(setting) if self.is_environment else f"flag {flag(setting)}"
 
 
 def load(**flags: Any) -> Settings:
     """Return the settings in force; flags that are None do not count. Raises ConfigError."""
-    try:
-        _check_files()
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "settings"
-        raise ConfigError(
-            f"setting {where}: {first['msg']} (flag --{where.replace('_', '-')}, "
-            f"FABRIC_{where.upper()}, or {CONFIG_NAME})"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{CONFIG_NAME} cannot be read: {error}") from None
+    given = {name: value for name, value in flags.items() if value is not None}
+    files = config_files()
+    if not files:
+        values = {**_environment(), **given}
+        if _needs_no_check(values):
+            url = values.pop("redis_url", None)
+            return Settings(redis_url=Secret(url) if url else None, **values)
+
+    from fabric.config.check import settings_of
+
+    return settings_of(sources(given, files))
 
 
-def _check_files() -> None:
-    """Refuse a file that nobody means, before a parser takes for ever over it. Raises ConfigError.
+def sources(flags: Mapping[str, Any], files: list[Path]) -> list[Source]:
+    """Return what gives settings, the strongest first. Raises ConfigError for a file with a fault.
 
-    Those that are missing, or no text, are left to that.
+    Files that do not exist give nothing.
     """
-    for path in filter(Path.is_file, defaults.config_files()):
-        # Only who has such a file needs the scan of it.
-        from fabric.config.place import UnreadableError, places
-        from fabric.config.rulebook import FILE_BYTES_MAX
+    from fabric.config.toml_file import FaultError, read
 
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-        if len(data) > FILE_BYTES_MAX:
-            raise ConfigError(f"{path}: more than {FILE_BYTES_MAX} bytes")
+    found = [Source(flags), Source(_environment(), is_environment=True)]
+    for path in filter(Path.is_file, files):
         try:
-            places(data.decode(errors="replace"))
-        except UnreadableError as error:
-            raise ConfigError(f"{path}:{error.line}: {error.found}; write {error.fix}") from None
+            document = read(path)
+        except FaultError as error:
+            raise ConfigError(f"{path}:{error.fault.line}: {error.fault}") from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+        found.append(Source(document.values, path, document.lines))
+    return found
+
+
+def flag(setting: str) -> str:
+    """Return the flag of a setting."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def worker_flags() -> list[Field]:
+    """Return the settings that are flags of the workers' commands."""
+    return [field for field in fields(Settings) if field.declared.worker_flag]
+
+
+def variable(setting: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"FABRIC_{setting.upper()}"
+
+
+def namespace_fault(name: str) -> str | None:
+    """Say what is wrong with the name of a namespace; None when nothing is."""
+    if not 1 <= len(name) <= NAMESPACE_CHARS_MAX:
+        return f"must have 1 to {NAMESPACE_CHARS_MAX} characters"
+    if not name.isprintable() or set(name) & set("{}: "):
+        return "no braces, colons, spaces or control characters"
+    return None
+
+
+def printable(what: str, name: str) -> str:
+    """Return a name as it is. Raises ConfigError for bytes that are no text: a shell passes any."""
+    if not name.isprintable():
+        raise ConfigError(f"{what}: {name!a} is no name: printable characters in UTF-8")
+    return name
+
+
+def config_files() -> list[Path]:
+    """Return the configuration files, the project's before the user's."""
+    named = os.environ.get("FABRIC_CONFIG")
+    if named:
+        return [Path(named)]
+    project = None
+    with suppress(FileNotFoundError):  # the working directory may be gone
+        here = Path.cwd()
+        folders = (here, *here.parents)
+        project = next((path for f in folders if (path := f / CONFIG_NAME).is_file()), None)
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    user = Path(home, "fabric", CONFIG_NAME)
+    return [path for path in (project, user) if path is not None and path.is_file()]
+
+
+def _environment() -> dict[str, str]:
+    """Return the settings that environment variables give, in any case; empty ones give none."""
+    known = {variable(name): name for name in Settings.__dataclass_fields__}
+    return {
+        known[name.upper()]: value
+        for name, value in os.environ.items()
+        if value and name.upper() in known
+    }
+
+
+def _needs_no_check(values: Mapping[str, Any]) -> bool:
+    return all(
+        name in TEXTS and isinstance(value, str) for name, value in values.items()
+    ) and not namespace_fault(values.get("namespace", NAMESPACE))

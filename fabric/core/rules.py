@@ -1,17 +1,43 @@
-"""The rules a session is judged by: data that the rule file fills in, with the seeds' defaults.
+"""The rules that a session follows, one declaration each, with the defaults.
 
-Pure values; `fabric/rulebook/` reads them from `fabric.toml` and says what is wrong there.
+Pure values. `fabric/config/` reads them from `fabric.toml` and names what is wrong there; the
+file's tables and fields, docs/rules.md and `fabric rules show` follow from the declarations below.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from msgspec import Struct, field
 
-from fabric.core.limits import SESSION_AGENTS_MAX, SESSION_DEPENDENCIES_MAX, SESSION_TASKS_MAX
+from fabric.core.declaration import TIME_MS_MAX, Declared, Items, Number, Text
+from fabric.core.limits import (
+    LIST_ITEMS_MAX,
+    SESSION_AGENTS_MAX,
+    SESSION_DEPENDENCIES_MAX,
+    SESSION_TASKS_MAX,
+)
 
-#: Checkpoints per task type, in order (seeds: RESULT_STREAMING, "Checkpoint Definition").
+#: The most of one kind that a session may hold. Its state is read and written as a whole when it
+#: moves: above this, several sessions do better.
+SESSION_MAX = 1_000_000
+#: Priorities are within what STARTED may give.
+PRIORITY_MAX = 1_000_000
+#: Longest chain of replies: each hop is a signal, so a chain this long is a loop.
+HOPS_MAX = 10_000
+#: More signals a second than one partition takes in: a higher limit would limit nothing.
+SIGNALS_PER_SECOND_MAX = 1_000_000
+#: A higher multiple of an agent's own rhythm says nothing about the agent.
+FACTOR_MAX = 1_000
+#: After this many deaths in a row there is no reason to wait for still more.
+DEATHS_MAX = 1_000
+#: Arguments of the escalation hook.
+ARGUMENTS_MAX = 64
+#: Refiners of a synthesis: each is a process that starts again and again, for each session.
+REFINERS_MAX = 16
+
+#: Checkpoints per task type, in order.
 TASK_TYPES: dict[str, tuple[str, ...]] = {
     "Code Review": ("files_read", "issues_found", "recommendations_drafted"),
     "Test Writing": ("coverage_analyzed", "tests_generated", "tests_validated"),
@@ -20,20 +46,22 @@ TASK_TYPES: dict[str, tuple[str, ...]] = {
 
 
 class CheckpointMode(StrEnum):
-    """What becomes of a checkpoint out of order (seeds: adoption phases 2 and 3)."""
+    """What happens when a checkpoint comes out of order."""
 
+    #: It is logged.
     OBSERVE = "observe"
+    #: It is refused.
     ENFORCE = "enforce"
 
 
 class BarrierPolicy(StrEnum):
     """What happens at a barrier's deadline while members are missing."""
 
-    #: Name them, and go on waiting.
+    #: Name the missing, and go on waiting for them.
     WAIT = "wait"
-    #: Name them, and go on without them.
+    #: Name the missing, and go on without them.
     RELEASE = "release"
-    #: Name them, and call the integration off.
+    #: Name the missing, and call the integration off.
     FAIL = "fail"
 
 
@@ -46,112 +74,368 @@ class FailFast(StrEnum):
 
 
 class RestartPolicy(StrEnum):
-    """What becomes of what an incarnation said that has died without completing its work."""
+    """What happens to the results of an incarnation that died before it completed its work."""
 
-    #: The next incarnation says it again, or it counts no more.
+    #: The next incarnation sends them again; what it does not send is dropped.
     REPLACE = "replace"
-    #: It stands until the agent says otherwise.
+    #: They stay until the agent replaces them.
     KEEP = "keep"
 
 
+Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
+Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]
+Priority = Annotated[int, Number("points", -PRIORITY_MAX, PRIORITY_MAX)]
+#: A name, and a name of an agent, as they stand in lists and tables.
+Name = Annotated[str, Text.NAME]
+AgentName = Annotated[str, Text.AGENT]
+#: The checkpoints of one type of task.
+Checkpoints = Annotated[tuple[Name, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
+#: Agents that get copies of a type of signal.
+Recipients = Annotated[tuple[AgentName, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
+
+
 class Merge(Struct, frozen=True):
-    """How values at a place of a synthesis's document are merged.
+    """How values at a place of a synthesis's document are merged."""
 
-    `path` is a JSON Pointer, or a glob of several: `/metrics/*/latency`. `reducer` is one of
-    `reducer.py`, or one that is installed under the entry point `fabric.reducers`.
-    """
-
-    path: str
-    reducer: str
+    path: Annotated[
+        str,
+        Text.POINTER,
+        Declared(
+            "The places: a JSON Pointer, or a glob of several.",
+            write="a JSON Pointer, which begins with /, or a glob of several: "
+            '"/metrics/*/latency"; in it ~0 is ~ and ~1 is /',
+        ),
+    ]
+    reducer: Annotated[
+        str,
+        Text.REDUCER,
+        Declared(
+            'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ '
+            'are a contradiction), "last", "sum", "mean", "max", "min"; for lists "union" or '
+            '"append"; or a name that an installed package has in fabric.reducers.'
+        ),
+    ]
 
 
 class Domain(Struct, frozen=True):
-    """Paths that belong together.
+    """Paths that belong together."""
 
-    `coordinator` is told of every conflict there. Who writes anywhere in an `exclusive` domain has
-    all of it to itself.
-    """
-
-    pattern: str
-    coordinator: str = ""
-    exclusive: bool = False
+    pattern: Annotated[
+        str, Text.NAME, Declared("A glob of the paths.", write='a glob of paths: "alembic/**"')
+    ]
+    coordinator: Annotated[
+        str, Text.AGENT_OR_NONE, Declared("The agent that is told of every conflict there.")
+    ] = ""
+    exclusive: Annotated[
+        bool, Declared("Whether an agent that writes anywhere in the domain gets all of it.")
+    ] = False
 
 
 class Trigger(Struct, frozen=True):
-    """A Level 3 integration point (seeds: "Level 3 Integration Points Emit Signals").
+    """An integration point that emits INTEGRATION_REQUIRED by itself."""
 
-    INTEGRATION_REQUIRED follows by itself when an output is resolved whose id is one of `tags` (a
-    glob), or whose location matches one of `paths`; or when a task so named is completed.
-    """
-
-    name: str
-    tags: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-    deadline_ms: int | None = None
-    #: The agent that integrates; without one, all resume as soon as all have arrived.
-    leader: str = ""
+    name: Annotated[
+        str,
+        Text.NAME,
+        Declared(
+            "The barrier's name. A completed task of this name pulls the trigger.",
+            write=f"the barrier's name of {Text.FREE.value}, in double quotes",
+        ),
+    ]
+    tags: Annotated[
+        tuple[Name, ...],
+        Items(0, LIST_ITEMS_MAX, unique=True),
+        Declared(
+            "Globs: an output that is resolved under a matching id pulls the trigger.",
+            write='a list of globs, none twice: ["schema-*"]',
+        ),
+    ] = ()
+    paths: Annotated[
+        tuple[Name, ...],
+        Items(0, LIST_ITEMS_MAX, unique=True),
+        Declared(
+            "Globs: an output that is resolved at a matching location pulls the trigger.",
+            write='a list of globs, none twice: ["alembic/versions/**"]',
+        ),
+    ] = ()
+    deadline_ms: Annotated[
+        Deadline | None,
+        Declared("Time until the barrier's deadline, instead of barriers.deadline_ms."),
+    ] = None
+    leader: Annotated[
+        str,
+        Text.AGENT_OR_NONE,
+        Declared("The agent that integrates. Without one, all resume as soon as all have arrived."),
+    ] = ""
 
 
 class Rules(Struct, frozen=True):
-    """What `step` is told besides the session and the signal. Times are ms."""
+    """What `step` gets besides the session and the signal.
 
-    task_types: dict[str, tuple[str, ...]] = field(default_factory=TASK_TYPES.copy)
-    checkpoints: CheckpointMode = CheckpointMode.OBSERVE
-    agents_max: int = SESSION_AGENTS_MAX
-    dependencies_max: int = SESSION_DEPENDENCIES_MAX
-    tasks_max: int = SESSION_TASKS_MAX
-    #: How long agents may wait for something that nobody has declared to produce.
-    undeclared_grace_ms: int = 30_000
+    The order of the fields is part of the digest that names the rules of a session: new ones go to
+    the end.
+    """
 
-    #: Agent → priority, where its STARTED gives none.
-    priorities: dict[str, int] = {}
-    #: Waiting for so long is worth one point of priority: nobody starves.
-    ageing_ms: int = 10_000
-    #: Whether a read that overlaps another's write waits for it, or is only reported.
-    serialize_reads: bool = False
-    #: Whether a more urgent agent takes a resource at its holder's next checkpoint.
-    preemption: bool = False
-    #: Longest time a resource may be held; 0: for as long as the holder lives.
-    hold_ms_max: int = 0
-    domains: tuple[Domain, ...] = ()
+    task_types: Annotated[
+        dict[Name, Checkpoints],
+        Declared(
+            "Checkpoints of each type of task, in order. A file's types are added to the three "
+            "default ones; one of the same name replaces its default.",
+            added=True,
+            write="in [task_types], a task type = its checkpoints in order, at least one and none "
+            'twice: "Code Review" = ["files_read", "issues_found"]',
+            example={"Migration": ("schema_read", "migration_written", "migration_tested")},
+        ),
+    ] = field(default_factory=TASK_TYPES.copy)
+    checkpoints: Annotated[
+        CheckpointMode,
+        Declared(
+            'What happens when a checkpoint comes out of order: "observe" logs it, "enforce" '
+            "refuses it.",
+            "checkpoints.mode",
+        ),
+    ] = CheckpointMode.OBSERVE
+    agents_max: Annotated[
+        int,
+        Number("agents", 1, SESSION_MAX),
+        Declared("Agents in one session. Further agents are refused.", "limits.agents_max"),
+    ] = SESSION_AGENTS_MAX
+    dependencies_max: Annotated[
+        int,
+        Number("dependencies", 1, SESSION_MAX),
+        Declared(
+            "Dependencies in one session: declared, awaited or resolved.", "limits.dependencies_max"
+        ),
+    ] = SESSION_DEPENDENCIES_MAX
+    tasks_max: Annotated[
+        int,
+        Number("tasks", 1, SESSION_MAX),
+        Declared("Tasks in one session, completed or not.", "limits.tasks_max"),
+    ] = SESSION_TASKS_MAX
+    undeclared_grace_ms: Annotated[
+        Time,
+        Declared(
+            "How long agents may wait for something that no agent has declared to produce, before "
+            "a question is raised.",
+            "limits.undeclared_grace_ms",
+        ),
+    ] = 30_000
 
-    #: Time to a barrier's deadline, where INTEGRATION_REQUIRED gives none; 0: no deadline.
-    barrier_deadline_ms: int = 300_000
-    barrier_policy: BarrierPolicy = BarrierPolicy.WAIT
-    triggers: tuple[Trigger, ...] = ()
+    priorities: Annotated[
+        dict[AgentName, Priority],
+        Declared(
+            "An agent's priority, where its STARTED gives none. Higher goes first; 0 is the "
+            "default.",
+            write=f"in [priorities], an agent's name = a whole number from -{PRIORITY_MAX} to "
+            f"{PRIORITY_MAX}",
+            example={"ARCHITECT": 10},
+        ),
+    ] = {}
+    ageing_ms: Annotated[
+        Time,
+        Declared(
+            "Waiting this long is worth one point of priority, so that no agent starves.",
+            "locks.ageing_ms",
+        ),
+    ] = 10_000
+    serialize_reads: Annotated[
+        bool,
+        Declared(
+            "Whether a read waits for another agent's overlapping write (true), or the overlap is "
+            "only reported (false).",
+            "locks.serialize_reads",
+        ),
+    ] = False
+    preemption: Annotated[
+        bool,
+        Declared(
+            "Whether a more urgent agent gets a resource at its holder's next checkpoint.",
+            "locks.preemption",
+        ),
+    ] = False
+    hold_ms_max: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "as long as the holder lives"),
+        Declared("Longest time that an agent may hold a resource.", "locks.hold_ms_max"),
+    ] = 0
+    domains: Annotated[
+        tuple[Domain, ...],
+        Items(0, LIST_ITEMS_MAX, distinct="pattern"),
+        Declared(
+            "Paths that belong together: one table for each domain.",
+            example=(Domain("alembic/**", "ARCHITECT", exclusive=True),),
+        ),
+    ] = ()
 
-    #: An agent silent for so many times its own median interval is given up for dead …
-    silence_factor: int = 5
-    #: … but never before this, …
-    silence_ms_min: int = 60_000
-    #: … and always after this; also who waits, or has said too little to have a rhythm.
-    silence_ms_max: int = 600_000
-    #: Deaths by silence in a row after which a person decides whether the agent may start again.
-    silent_deaths_max: int = 3
+    barrier_deadline_ms: Annotated[
+        Deadline,
+        Declared(
+            "Time until a barrier's deadline, where INTEGRATION_REQUIRED gives none.",
+            "barriers.deadline_ms",
+        ),
+    ] = 300_000
+    barrier_policy: Annotated[
+        BarrierPolicy,
+        Declared(
+            'What happens at the deadline, once the missing agents are named: "wait" for them, '
+            '"release" the others without them, or "fail" the integration.',
+            "barriers.policy",
+        ),
+    ] = BarrierPolicy.WAIT
+    triggers: Annotated[
+        tuple[Trigger, ...],
+        Items(0, LIST_ITEMS_MAX, distinct="name"),
+        Declared(
+            "Integration points that emit INTEGRATION_REQUIRED by themselves: one table for each.",
+            example=(
+                Trigger(
+                    "migrations",
+                    ("schema-*", "migration-*"),
+                    ("alembic/versions/**",),
+                    120_000,
+                    "ARCHITECT",
+                ),
+                Trigger("api-contract", paths=("openapi/**",)),
+                Trigger("release", tags=("release-*",)),
+            ),
+        ),
+    ] = ()
 
-    fail_fast: FailFast = FailFast.OFF
-    #: Parallel group → policy, where it is another one.
-    fail_fast_groups: dict[str, FailFast] = {}
+    # Agents are not that regular: with a factor of 1, every second silence would be a death.
+    silence_factor: Annotated[
+        int,
+        Number("intervals", 2, FACTOR_MAX),
+        Declared(
+            "A silent agent counts as dead after this many times its own median interval, but "
+            "never before silence_ms_min and always after silence_ms_max.",
+            "liveness.silence_factor",
+        ),
+    ] = 5
+    silence_ms_min: Annotated[
+        Time,
+        Declared(
+            "Shortest silence after which an agent counts as dead.", "liveness.silence_ms_min"
+        ),
+    ] = 60_000
+    silence_ms_max: Annotated[
+        Time,
+        Declared(
+            "Silence after which an agent always counts as dead. It also holds for agents that "
+            "wait, and for those that have said too little to have a rhythm.",
+            "liveness.silence_ms_max",
+            not_below="silence_ms_min",
+        ),
+    ] = 600_000
+    silent_deaths_max: Annotated[
+        int,
+        Number("deaths", 1, DEATHS_MAX),
+        Declared(
+            "After this many deaths by silence in a row, a person decides whether the agent may "
+            "start again.",
+            "liveness.silent_deaths_max",
+        ),
+    ] = 3
 
-    #: Times that messages may be answered by messages before the chain is cut.
-    hops_max: int = 32
-    #: Signals a second that one agent may send; 0: no limit.
-    signals_per_second_max: int = 0
-    #: Program that is told of new escalations, with its arguments; never a shell's line.
-    hook: tuple[str, ...] = ()
-    #: Signal type → agents that get a copy, besides those the rules name.
-    routes: dict[str, tuple[str, ...]] = {}
+    fail_fast: Annotated[
+        FailFast,
+        Declared(
+            'What an agent\'s failure means for the rest of its parallel group: nothing ("off"), '
+            'the end ("cancel"), or a question to a person ("escalate").',
+            "fail_fast.policy",
+        ),
+    ] = FailFast.OFF
+    fail_fast_groups: Annotated[
+        dict[Name, FailFast],
+        Declared(
+            "Parallel groups that have another policy.",
+            "fail_fast.groups",
+            write='in [fail_fast.groups], a group\'s name = "off", "cancel" or "escalate"',
+            example={"reviewers": FailFast.CANCEL},
+        ),
+    ] = {}
 
-    #: What becomes of what a dead incarnation has given to the synthesis.
-    restart_policy: RestartPolicy = RestartPolicy.REPLACE
-    #: How places of the document are merged; of several that match, the first.
-    merges: tuple[Merge, ...] = ()
-    #: Refiners to run on each session's synthesis, of those under `fabric.refiners`.
-    refiners: tuple[str, ...] = ()
-    #: Time from one run of a refiner on a session to the next, at least.
-    refine_pause_ms: int = 10_000
-    #: Longest time that one run of a refiner may take.
-    refine_ms_max: int = 120_000
+    hops_max: Annotated[
+        int,
+        Number("hops", 1, HOPS_MAX),
+        Declared(
+            "Longest chain of messages that reply to messages. It stops message loops.",
+            "storms.hops_max",
+        ),
+    ] = 32
+    signals_per_second_max: Annotated[
+        int,
+        Number("signals a second", 0, SIGNALS_PER_SECOND_MAX, "no limit"),
+        Declared("Signals a second that one agent may send.", "storms.signals_per_second_max"),
+    ] = 0
+    hook: Annotated[
+        tuple[Annotated[str, Text.ARGUMENT], ...],
+        Items(0, ARGUMENTS_MAX, program=True),
+        Declared(
+            "Program that runs for each new escalation, with its arguments. No shell reads them: "
+            "each argument is a text of its own. With an empty list, only `fabric escalations` "
+            "shows them.",
+            "escalations.hook",
+            write="a program and its arguments as a list, one string each, since no shell reads "
+            'it: ["notify", "--urgent"]',
+            example=("notify", "--urgent"),
+        ),
+    ] = ()
+    routes: Annotated[
+        dict[Annotated[str, Text.SIGNAL_TYPE], Recipients],
+        Declared(
+            "Agents that get a copy of every signal of a type, besides those that the protocol "
+            "names.",
+            write="in [routes], a signal type = names of agents, at least one and none twice: "
+            'COMPLETED = ["AUDITOR"]',
+            example={"COMPLETED": ("AUDITOR",), "FAILED": ("AUDITOR", "ON_CALL")},
+        ),
+    ] = {}
+
+    restart_policy: Annotated[
+        RestartPolicy,
+        Declared(
+            "What happens to the results of a dead agent when it starts again: it sends them again "
+            'or they are dropped ("replace"), or they stay until it replaces them ("keep").',
+            "synthesis.restarts",
+        ),
+    ] = RestartPolicy.REPLACE
+    merges: Annotated[
+        tuple[Merge, ...],
+        Items(0, LIST_ITEMS_MAX, distinct="path"),
+        Declared(
+            "How the values that several agents give at one place of the document become one. The "
+            "first path that matches counts; where none does, numbers are added up, lists are "
+            "united, and everything else is kept by source. One table for each.",
+            "synthesis.merges",
+            example=(Merge("/metrics/*/latency", "mean"),),
+        ),
+    ] = ()
+    refiners: Annotated[
+        tuple[Name, ...],
+        Items(0, REFINERS_MAX, unique=True),
+        Declared(
+            "Programs of yours that turn the growing document into something, such as a summary: "
+            "names that installed packages have in fabric.refiners (docs/refiners.md).",
+            "synthesis.refiners",
+            write='a list of names that packages have in fabric.refiners, none twice: ["summary"]',
+            example=("summary",),
+        ),
+    ] = ()
+    refine_pause_ms: Annotated[
+        Time,
+        Declared(
+            "Time from a change of the document until a refiner runs on it; so also the shortest "
+            "time between two runs on a session.",
+            "synthesis.refine_pause_ms",
+        ),
+    ] = 10_000
+    refine_ms_max: Annotated[
+        Time,
+        Declared(
+            "Longest time that one run of a refiner may take before it is killed.",
+            "synthesis.refine_ms_max",
+        ),
+    ] = 120_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

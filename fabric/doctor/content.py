@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fabric.config.defaults import PARTITIONS_MAX
+from fabric.config.settings import PARTITIONS_MAX
 from fabric.core.record import (
     AgentRecord,
     BarrierRecord,

@@ -9,11 +9,12 @@ from contextlib import suppress
 import msgspec
 
 from fabric.backoff import retry
-from fabric.client.emitter import Emitter, prepare
+from fabric.client.awaited import Awaited, Resolved
+from fabric.client.emitter import Emitter
 from fabric.client.message import Message, read
-from fabric.client.session import Session, last_id, pages
-from fabric.client.synthesis import BLOCK_MS
-from fabric.client.wait import Resolved, Wait
+from fabric.client.session import BLOCK_MS, PAGE, Session
+from fabric.client.submit import prepare
+from fabric.client.told import SUBJECTS
 from fabric.core.decision import Kind
 from fabric.core.directive import DirectiveType
 from fabric.core.record import ENDED, AgentRecord
@@ -73,7 +74,7 @@ class ScriptAgent:
         the wait; PeerError when the agent is told to stop. When it ends without an answer, or is
         cancelled, the wait is withdrawn.
         """
-        wait = Wait(self._agent, dependency)
+        awaited = Awaited(self._agent, dependency)
         blocked = {"type": SignalType.BLOCKED.value, "payload": {"on": dependency}}
         if reason is not None:
             blocked["payload"] = {"on": dependency, "reason": reason}
@@ -81,22 +82,21 @@ class ScriptAgent:
         sent: bytes | None = None
         try:
             async with asyncio.timeout(timeout_s):
-                # The answer comes after what is there now.
                 after = {
-                    key: await last_id(self._store, key)
+                    key: await self._last(key)
                     for key in (self._keys.inbox(self._agent), self._partition.dead)
                 }
                 # Said twice, after a lost reply, it means the same as once.
                 (sent,) = await self._emitter.send([entry])
                 beating = asyncio.create_task(self._beat())
                 try:
-                    return await self._answer(after, sent, wait)
+                    return await self._answer(after, sent, awaited)
                 finally:
                     beating.cancel()
                     await asyncio.gather(beating, return_exceptions=True)
         except TimeoutError:
             await self._withdraw(dependency)
-            whom = await self._blame(dependency, sent, wait)
+            whom = await self._blame(dependency, sent, awaited)
             raise WaitTimeoutError(
                 f"{self._agent} waited {timeout_s:g} s for {dependency}: {whom}"
             ) from None
@@ -104,7 +104,12 @@ class ScriptAgent:
             await self._withdraw(dependency)
             raise
 
-    async def _answer(self, after: dict[str, bytes], sent: bytes, wait: Wait) -> Resolved:
+    async def _last(self, key: str) -> bytes:
+        """Return the id of a stream's last entry: an answer comes after it."""
+        newest = await self._store.entries(key, b"-", b"+", 1, newest_first=True)
+        return newest[0][0] if newest else BEGINNING
+
+    async def _answer(self, after: dict[str, bytes], sent: bytes, awaited: Awaited) -> Resolved:
         inbox, dead = after
         while True:
             found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
@@ -113,7 +118,7 @@ class ScriptAgent:
                 after[dead] = letter[0]
             for entry in found.get(inbox, []):
                 after[inbox] = entry[0]
-                answer = self._judge(read(entry), wait)
+                answer = self._judge(read(entry), awaited)
                 if answer is not None:
                     return answer
 
@@ -124,13 +129,13 @@ class ScriptAgent:
             reason = fields.get(b"reason", b"").decode("utf-8", "replace")
             raise NotAllowedError(f"{self._agent} may not wait: {reason}")
 
-    def _judge(self, message: Message, wait: Wait) -> Resolved | None:
+    def _judge(self, message: Message, awaited: Awaited) -> Resolved | None:
         payload = message.payload
         if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):
             self._note(payload["question"])
-        if message.type == DirectiveType.CANCEL and message.is_about_agent:
+        if message.type == DirectiveType.CANCEL and not any(map(payload.get, SUBJECTS)):
             raise PeerError(f"{self._agent} is to stop: {payload.get('reason')}")
-        return wait.match(message)
+        return awaited.judge(message)
 
     async def _beat(self) -> None:
         """Say that the agent is alive: nothing else speaks for it while its shell waits."""
@@ -146,7 +151,7 @@ class ScriptAgent:
             async with asyncio.timeout(WITHDRAW_S):
                 await self._emitter.send([prepare(released, self._who)])
 
-    async def _blame(self, dependency: str, sent: bytes | None, wait: Wait) -> str:
+    async def _blame(self, dependency: str, sent: bytes | None, awaited: Awaited) -> str:
         """Say on whom a wait depended; or that nobody has even heard of it."""
         try:
             async with asyncio.timeout(WITHDRAW_S):
@@ -154,9 +159,9 @@ class ScriptAgent:
                 (committed,) = await self._store.fields(lease, ["committed"])
                 if sent is None or parse_id(committed or BEGINNING) < parse_id(sent):
                     return "no orchestrator has handled this wait; is one running? (fabric status)"
-                if (holder := wait.describe_holder()) is not None:
+                if (holder := awaited.holder()) is not None:
                     return holder
-                return await Session(self._store, self._keys).describe_producers(dependency)
+                return await Session(self._store, self._keys).blame(dependency)
         except (ServerError, TimeoutError):
             return "the server is not there to say on whom"
 
@@ -181,7 +186,7 @@ async def until_ended(
     running: dict[str, AgentRecord] | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            after = await last_id(store, keys.log)
+            after = await _last(store, keys)
             while True:
                 agents = await _agents(store, keys, name)
                 if not agents and running is None:
@@ -198,6 +203,11 @@ async def until_ended(
         raise WaitTimeoutError(f"waited {timeout_s:g} s in {keys.name}: {left}") from None
 
 
+async def _last(store: ClientStore, keys: SessionKeys) -> bytes:
+    newest = await store.entries(keys.log, b"-", b"+", 1, newest_first=True)
+    return newest[0][0] if newest else BEGINNING
+
+
 async def _agents(
     store: ClientStore, keys: SessionKeys, name: str | None
 ) -> dict[str, AgentRecord]:
@@ -210,11 +220,14 @@ async def _agents(
 
 async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: bytes) -> bytes:
     """Read the log on until an agent may have ended; return the place reached."""
-    async for page in pages(store, keys.log, after, follow=True):
-        after = page[-1][0]
-        if any(_may_end(flat) for _, flat in page):
-            break
-    return after
+    place = {keys.log: after}
+    while True:
+        found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
+        entries: list[Entry] = found.get(keys.log, [])
+        if entries:
+            place[keys.log] = entries[-1][0]
+        if any(_may_end(flat) for _, flat in entries):
+            return place[keys.log]
 
 
 def _may_end(flat: list[bytes]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
-from fabric.config.defaults import PARTITIONS, PARTITIONS_CLUSTER
+from fabric.config.settings import PARTITIONS, PARTITIONS_CLUSTER
 from fabric.errors import (
     ConfigError,
     NotAllowedError,

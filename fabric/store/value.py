@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from fabric.config.defaults import PARTITIONS_MAX
+from fabric.config.settings import PARTITIONS_MAX
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.errors import CallerError, TamperedError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from fabric.config.defaults import PARTITIONS
+from fabric.config.settings import PARTITIONS
 from fabric.errors import FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace
@@ -164,10 +164,6 @@ class MemoryStore:
             source.trim(parse_id(upto))
         held[b"version"] = b"%d" % (version + 1)
         held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
-        return self._clock_ms()
-
-    def now_ms(self) -> int:
-        """See ClientStore."""
         return self._clock_ms()
 
     async def emit(

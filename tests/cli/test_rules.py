@@ -60,13 +60,70 @@ def test_the_rules_in_force_are_a_rule_file(lone: Shell) -> None:
     (lone.home / "fabric.toml").write_text("[storms]\nhops_max = 5\n")
     shown = lone.run("rules", "show")
     assert shown.code == 0
-    assert "hops_max = 5" in shown.lines
+    home = lone.home / "fabric.toml"
+    assert f"hops_max = 5  # hops; {home}:2; default 32" in shown.lines
     assert "fabric.toml" in shown.err
     (lone.home / "copy.toml").write_text(shown.out)
-    assert lone.run("rules", "show", "copy.toml").out == shown.out
     document = lone.good("rules", "show", "--json").json
+    copied = lone.good("rules", "show", "copy.toml", "--json").json
+    assert copied["rules"] == document["rules"]
     assert document["rules"]["storms"] == {"hops_max": 5, "signals_per_second_max": 0}
     assert document["file"].endswith("fabric.toml")
+
+
+def test_a_record_tells_all_of_a_rule(lone: Shell) -> None:
+    (lone.home / "fabric.toml").write_text("[storms]\nhops_max = 5\n")
+    records = lone.good("rules", "show", "--json").json["records"]
+    (record,) = [record for record in records if record["name"] == "storms.hops_max"]
+    meaning = record.pop("meaning")
+    assert meaning.startswith("Longest chain of messages")
+    assert record == {
+        "name": "storms.hops_max",
+        "value": 5,
+        "default": 32,
+        "unit": "hops",
+        "bounds": "1 to 10000",
+        "from": f"{lone.home / 'fabric.toml'}:2",
+    }
+
+
+def test_settings_are_shown_with_their_sources_and_without_the_url(lone: Shell) -> None:
+    (lone.home / "fabric.toml").write_text("lease_ms = 900\n")
+    more = {"FABRIC_REDIS_URL": "redis://:s3cret@h", "FABRIC_SESSION": "s"}
+    done = lone.good("rules", "show", "--settings", **more)
+    assert "s3cret" not in done.out
+    assert 'redis_url = "(not shown)"  # text; FABRIC_REDIS_URL' in done.lines
+    assert 'session = "s"  # text; FABRIC_SESSION' in done.lines
+    assert "stream = not set  # text; default" in done.lines
+    assert f"lease_ms = 900  # ms; {lone.home / 'fabric.toml'}:1; default 5000" in done.lines
+    records = lone.good("rules", "show", "--settings", "--json", **more).json["records"]
+    assert "s3cret" not in str(records)
+    assert {record["name"]: record["value"] for record in records}["lease_ms"] == 900
+
+
+def test_the_example_file_is_printed(lone: Shell) -> None:
+    text = lone.good("rules", "show", "--example").out
+    (lone.home / "fabric.toml").write_text(text)
+    assert lone.run("rules", "check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        ("lease_ms = 'soon'", {}, 'fabric.toml:1: lease_ms: found "soon"; write milliseconds, a'),
+        ("", {"FABRIC_LEASE_MS": "1"}, 'setting lease_ms: found "1"; write milliseconds, a whole'),
+        ("", {"FABRIC_LEASE_MS": "1"}, "from 200 to 600000 (FABRIC_LEASE_MS)"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_with_its_place(
+    lone: Shell, text: str, more: dict[str, str], words: str
+) -> None:
+    (lone.home / "fabric.toml").write_text(text)
+    done = lone.run("orchestrator", "--redis-url", NOBODY, **more)
+    assert done.code == 2
+    assert words in done.err
+    if text:
+        assert words in lone.run("rules", "check").out
 
 
 def test_the_defaults_are_shown_without_a_file(lone: Shell) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fabric.config import rulebook
-from fabric.config.place import places
-from fabric.config.rulebook import SETTINGS, check
-from fabric.config.settings import Settings
-from fabric.config.text import PLACES
+from fabric.config.rulebook import check
+from fabric.config.show import document, written
+from fabric.config.toml_file import places
 from fabric.core.rules import (
     TASK_TYPES,
     BarrierPolicy,
@@ -68,19 +66,14 @@ def uncommented(text: str) -> str:
 def test_every_field_round_trips() -> None:
     fields = Rules.__struct_fields__
     assert [name for name in fields if getattr(ODD, name) == getattr(Rules(), name)] == []
-    assert check(rulebook.written(ODD)) == (ODD, [])
-    assert check(rulebook.written(Rules())) == (Rules(), [])
+    assert check(written(ODD)) == (ODD, [])
+    assert check(written(Rules())) == (Rules(), [])
 
 
 def test_a_name_of_any_length_round_trips() -> None:
     """What is shown of one in a fault is cut; what is written is not."""
     rules = Rules(priorities={"a name in quotes " + "x" * 400: 3})
-    assert check(rulebook.written(rules)) == (rules, [])
-
-
-def test_every_field_has_its_place() -> None:
-    assert sorted(PLACES) == sorted(Rules.__struct_fields__)
-    assert len({*PLACES.values()}) == len(PLACES)
+    assert check(written(rules)) == (rules, [])
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", 'namespace = "x"\npartitions = 3\n'])
@@ -88,27 +81,8 @@ def test_no_tables_mean_the_defaults(text: str) -> None:
     assert check(text) == (Rules(), [])
 
 
-def test_the_settings_are_those_there_are() -> None:
-    assert set(Settings.model_fields) == SETTINGS
-
-
 def test_the_example_is_the_defaults() -> None:
     assert check(EXAMPLE.read_text()) == (Rules(), [])
-
-
-def test_the_example_names_every_table_and_field() -> None:
-    said = tomllib.loads(uncommented(EXAMPLE.read_text()))
-    for path in PLACES.values():
-        table = said
-        for part in path:
-            assert part in table, path
-            table = table[part]
-    for tables, kind in (
-        (said["domains"], Domain),
-        (said["triggers"], Trigger),
-        (said["synthesis"]["merges"], Merge),
-    ):
-        assert set(tables[0]) == set(kind.__struct_fields__)
 
 
 def test_the_example_is_right_with_its_examples_too() -> None:
@@ -123,9 +97,7 @@ def test_the_example_is_right_with_its_examples_too() -> None:
 
 def test_rules_serve_as_a_log_of_themselves() -> None:
     """What is printed as JSON is what the file says."""
-    assert tomllib.loads(rulebook.written(ODD)) == msgspec.json.decode(
-        msgspec.json.encode(rulebook.document(ODD))
-    )
+    assert tomllib.loads(written(ODD)) == msgspec.json.decode(msgspec.json.encode(document(ODD)))
 
 
 @pytest.mark.parametrize("name", ["p95", "map", "mid", "theirs.sum", "summa", "médian"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fabric.config import rulebook
-from fabric.config.place import BARE_CHARS_MAX, LEVELS_MAX
-from fabric.config.rulebook import FILE_BYTES_MAX, Fault, check
+from fabric.config.rulebook import check
+from fabric.config.toml_file import BARE_CHARS_MAX, FILE_BYTES_MAX, LEVELS_MAX, Fault
 from fabric.errors import ConfigError
 
 MERGE = "[[synthesis.merges]]\npath = '{}'\nreducer = '{}'\n"

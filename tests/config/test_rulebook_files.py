@@ -28,17 +28,17 @@ def user(project: Path) -> Path:
 
 
 def test_without_a_file_the_defaults_hold(project: Path) -> None:
-    assert rulebook.find() == (Rules(), None)
+    assert rulebook.find()[:2] == (Rules(), None)
     assert rulebook.load() == Rules()
 
 
 def test_the_projects_file_counts_whole_before_the_users(project: Path, user: Path) -> None:
     user.write_text(HOPS.format(5) + "[locks]\npreemption = true\n")
-    assert rulebook.find() == (Rules(hops_max=5, preemption=True), user)
+    assert rulebook.find()[:2] == (Rules(hops_max=5, preemption=True), user)
     project.write_text('namespace = "x"\n')
     assert rulebook.find()[1] == user, "the project's file holds settings only"
     project.write_text(HOPS.format(6))
-    assert rulebook.find() == (Rules(hops_max=6), project)
+    assert rulebook.find()[:2] == (Rules(hops_max=6), project)
     assert rulebook.load(user).hops_max == 5
 
 
@@ -47,9 +47,9 @@ def test_a_named_file_is_the_only_one(project: Path, monkeypatch: pytest.MonkeyP
     named = project.parent / "named.toml"
     named.write_text(HOPS.format(7))
     monkeypatch.setenv("FABRIC_CONFIG", str(named))
-    assert rulebook.find() == (Rules(hops_max=7), named)
+    assert rulebook.find()[:2] == (Rules(hops_max=7), named)
     monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
-    assert rulebook.find() == (Rules(), None)
+    assert rulebook.find()[:2] == (Rules(), None)
 
 
 @pytest.mark.parametrize("path", ["nowhere/fabric.toml", "."])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fabric.config.rulebook import FILE_BYTES_MAX
 from fabric.config.settings import load
+from fabric.config.toml_file import FILE_BYTES_MAX
 from fabric.errors import ConfigError
 
 
@@ -16,7 +16,7 @@ from fabric.errors import ConfigError
         ("a = " + "[" * 100_000, "levels of keys or brackets"),
         ("partitions = " + "9" * 100_000, "characters without quotes"),
         ("#" * (FILE_BYTES_MAX + 1), "more than 1048576 bytes"),
-        ("partitions = [", "cannot be read"),
+        ("partitions = [", "no TOML"),
     ],
     ids=["keys", "brackets", "digits", "long", "no TOML"],
 )

@@ -30,8 +30,7 @@ class Watched(Orchestrator):
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         decided = super().decide(inputs, now_ms)
-        for name, stored in self._sessions.items():
-            session = stored.state
+        for name, session in self._sessions.items():
             if self._seen.get(name) != session.log:
                 self._seen[name] = session.log
                 # One that has lost its lease, and does not know it yet, may have read half of what

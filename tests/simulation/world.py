@@ -169,7 +169,7 @@ class World:
 def _settings(plan: Plan) -> Settings:
     """What workers and agents run with; no file or environment has a say."""
     given = plan.settings
-    return Settings.model_construct(
+    return Settings(
         lease_ms=given["lease_ms"],
         heartbeat_ms=given["heartbeat_ms"],
         ingress_max=given["ingress_max"],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabric.config.defaults import PARTITIONS_MAX
+from fabric.config.settings import PARTITIONS_MAX
 from fabric.doctor.content import NAMESPACE_KINDS, SESSION_KINDS
 from fabric.errors import TamperedError
 from fabric.store.keys import Namespace

@@ -1,1 +1,1 @@
-"""The synthesis of a session: all results of its agents, merged while the agents still work."""
+"""What a session's results come to: statements, parts, and the revisions that are made of them."""

@@ -7,15 +7,16 @@ and why that one does not go on. One fact is asked of Redis: who has read what (
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from msgspec import Struct
 
-from fabric.client.session import pages
 from fabric.core import agent_status
 from fabric.core.agent_status import in_force
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
+from fabric.ops.log import pages
 from fabric.ops.replay import Replay, Until
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import (
@@ -71,7 +72,7 @@ async def why(
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms
     if stop is None:
-        now_ms = max(now_ms, store.now_ms())
+        now_ms = max(now_ms, round(time.time() * 1000))
         (stored,) = await store.hashes([keys.cursors])
         cursors = {name.decode("utf-8", "replace"): place for name, place in stored.items()}
     return explain(Snapshot(session, replay.rules, log_index, now_ms, cursors), agent)
@@ -86,7 +87,7 @@ async def _read(
 ) -> bool:
     """Read the log as far as it is wanted; say whether there is one."""
     found = False
-    async for page in pages(store, keys.log, BEGINNING):
+    async for page in pages(store, keys, BEGINNING):
         found = True
         for entry in page:
             if not replay.take(entry):

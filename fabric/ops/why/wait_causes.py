@@ -57,7 +57,7 @@ class WaitCauses:
         for claim_id in agent.claims:
             claim = self._session.claims.records[claim_id]
             if claim.state is ClaimState.WAITING:
-                found.append(self._lock(name, claim, path))
+                found.append(self._lock(name, claim_id, claim, path))
         for question_id in agent.asks:
             question = self._session.escalations.get(question_id)
             if question is not None and question.state is EscalationState.OPEN:
@@ -117,11 +117,11 @@ class WaitCauses:
         end = self._scene.log_index.life(name).end if name else None
         return (end.fact.id, end.fact.ms) if end is not None else ("", 0)
 
-    def _lock(self, name: str, claim: ClaimRecord, path: tuple[str, ...]) -> Cause:
+    def _lock(self, name: str, claim_id: str, claim: ClaimRecord, path: tuple[str, ...]) -> Cause:
         snapshot, order = self._scene, self._session.order
         wanted = names([*claim.writes, *claim.reads])
         asked = f"{claim.asked}-0"
-        before, first = order.position(claim)
+        before, first = order.position(claim_id, claim)
         place = "is next in line"
         if before:
             shown = list(dict.fromkeys(one.agent for one in first))[:WIDTH_MAX]
@@ -134,9 +134,10 @@ class WaitCauses:
             text = f"{name} {place} for {wanted}: {finder} saw a conflict there at {when}"
         cause = Cause("lock", line(text), name, asked, claim.asked_ms)
         holders: dict[str, ClaimRecord] = {}
-        for holder in order.blockers(claim):
+        for holder_id in order.blockers(claim_id, claim):
+            holder = self._session.claims.records[holder_id]
             holders.setdefault(holder.agent, holder)
-        ahead = dict.fromkeys(one.agent for one in order.before(claim))
+        ahead = dict.fromkeys(one.agent for one in order.before(claim_id, claim))
         others = [*holders, *(one for one in ahead if one not in holders)]
         if holders:
             # Who only stands in the same line is named above, and adds nothing.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.config.rulebook import check, written
+from fabric.config.rulebook import check
+from fabric.config.show import written
 from fabric.wire import record
 from tests.fuzz.word import NASTY
 

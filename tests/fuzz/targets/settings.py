@@ -12,7 +12,7 @@ from tests.fuzz.word import NASTY
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
-    *(f"{name} = ".encode() for name in Settings.model_fields),
+    *(f"{name} = ".encode() for name in Settings.__dataclass_fields__),
     *(b"\n", b"[", b"]", b'"', b"redis_url", b"redis://", b"[fail_fast]", *NASTY),
 ]
 

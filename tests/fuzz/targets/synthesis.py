@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabric.client.synthesis import read, read_at, revisions
+from fabric.client.revision import revisions
+from fabric.client.synthesis import read, read_at
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.synthesis import DECODERS
 from fabric.testing.store import MemoryStore

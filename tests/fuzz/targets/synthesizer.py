@@ -26,7 +26,7 @@ WORDS = [*FRAME, *result.WORDS, *synthesis.WORDS, b"spoil", b"ring", b"index", b
 
 PARTITION = Namespace().partition(0)
 KEYS = PARTITION.session("demo")
-_SETTINGS = Settings.model_construct(sessions_cached_max=2)
+_SETTINGS = Settings(sessions_cached_max=2)
 
 
 def seeds() -> list[bytes]:

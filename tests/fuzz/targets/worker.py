@@ -42,7 +42,7 @@ WORDS = [
 
 PARTITION = Namespace().partition(0)
 KEYS = PARTITION.session("s")
-_SETTINGS = Settings.model_construct(sessions_cached_max=2)
+_SETTINGS = Settings(sessions_cached_max=2)
 _HASHES = {key.rpartition(":")[2].encode(): key for key in hashes(KEYS)}
 
 
