@@ -37,14 +37,14 @@ def test_the_chain_of_causes(told: Shell) -> None:
     out = told.good("why", "B").out
     for sentence in (
         "B is blocked, last heard of ",
-        "In the end it is up to P, at work as far as it has said, last heard of ",
+        "It depends on P, which is working as far as it has reported, last heard of ",
         "B asked for config.py at 0:00 (4-0) and is next in line",
-        "  → goes on when A gives it back (RELEASE), ends, or is given up for dead",
-        "  A has held config.py since 0:00 (2-1, token 1). It was told at 0:00 (4-2) that somebody "
-        "waits; whether it has read that is not known. It is blocked",
+        "  → continues when A releases it (RELEASE), ends, or is declared dead",
+        "  A has held config.py since 0:00 (2-1, token 1). It was told at 0:00 (4-2) that others "
+        "wait; it is not known whether it has read that. It is blocked",
         "    A has waited for schema since 0:00 (3-0)",
-        "      P has declared to produce schema. It was told at 0:00 (3-1) that somebody waits",
-        "How it came there, newest first",
+        "      P has declared that it produces schema. It was told at 0:00 (3-1) that others wait",
+        "What happened, newest first",
     ):
         assert sentence in out, out
 
@@ -53,8 +53,8 @@ def test_who_has_read_what(told: Shell, server: RunningServer, session: str) -> 
     cursors = f"fabric:{{0}}:{session}:cursors"
     server.cli("HSET", cursors, "A", "4-2 0-0", "P", "2-0 0-0")
     out = told.good("why", "B").out
-    assert "(4-2) that somebody waits, and has read that" in out
-    assert "(3-1) that somebody waits, and has not read that yet" in out
+    assert "(4-2) that others wait, and has read that" in out
+    assert "(3-1) that others wait, and has not read that yet" in out
 
 
 def test_as_json(told: Shell, session: str) -> None:
@@ -71,7 +71,7 @@ def test_as_json(told: Shell, session: str) -> None:
 
 def test_as_it_was(told: Shell) -> None:
     out = told.good("why", "A", "--until", "2-0").out
-    assert "nothing holds A" in out
+    assert "A waits for nothing" in out
     assert "A has waited for schema" in told.good("why", "A").out
 
 
@@ -79,11 +79,11 @@ def test_a_person_is_needed(shell: Shell, server: RunningServer, session: str) -
     question = {"question": "v1\u001b[2J or v2?", "options": ["v1", "v2"]}
     play(shell, server, session, {"emitter": "A", "signal": "ESCALATE", **question})
     out = shell.good("why", "A").out
-    assert "In the end it is up to a person: fabric decide 1-0 ANSWER" in out
+    assert "It depends on a person: fabric decide 1-0 ANSWER" in out
     assert "\x1b" not in out
     shell.good("decide", "1-0", "v2")
     out = shell.good("why", "A").out
-    assert "nothing holds A" in out
+    assert "A waits for nothing" in out
     assert "A is told: v2" in out
 
 

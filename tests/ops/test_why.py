@@ -34,12 +34,12 @@ def test_a_conflict_on_one_path(conflict: Told) -> None:
     conflict.says(
         "B",
         "B is blocked, last heard of 5 s ago",
-        "In the end it is up to A, at work as far as it has said, last heard of 10 s ago",
+        "It depends on A, which is working as far as it has reported, last heard of 10 s ago",
         "B asked for config.py at 0:25 (6-0) and is number 2 in line, behind C",
-        "→ goes on when A gives it back (RELEASE), ends, or is given up for dead "
-        "(after 10 min of silence, at 10:20); and those before it have had their turn",
+        "→ continues when A releases it (RELEASE), ends, or is declared dead "
+        "(after 10 min of silence, at 10:20); and after the agents ahead have had their turn",
         "A has held config.py since 0:20 (4-1, token 1). "
-        "It was told at 0:25 (6-2) that somebody waits, and has read that. "
+        "It was told at 0:25 (6-2) that others wait, and has read that. "
         "It is active, at 60 %, last heard of 10 s ago",
         "0:25  6-5  B waits for config.py, which A has (position 1)  (of 6-0)",
     )
@@ -47,24 +47,24 @@ def test_a_conflict_on_one_path(conflict: Told) -> None:
     conflict.says_not("C", "have had their turn")
     conflict.says(
         "A",
-        "nothing holds A",
+        "A waits for nothing",
         "A has held config.py since 0:20 (4-1, token 1), and C, B wait for it",
     )
 
 
 def test_whether_the_holder_knows(conflict: Told) -> None:
-    conflict.says("B", "that somebody waits; whether it has read that is not known")
+    conflict.says("B", "that others wait; it is not known whether it has read that")
     conflict.cursors["A"] = b"6-1 99-0"
-    conflict.says("B", "that somebody waits, and has not read that yet")
+    conflict.says("B", "that others wait, and has not read that yet")
     conflict.cursors["A"] = b"6-2 0-0"
-    conflict.says("B", "that somebody waits, and has read that")
+    conflict.says("B", "that others wait, and has read that")
 
 
 def test_who_is_next_is_told_why(conflict: Told) -> None:
     conflict.say("A", "RELEASE", {"resources": ["config.py"]})
     conflict.says(
         "C",
-        "nothing holds C",
+        "C waits for nothing",
         "it was last told, at 0:30 (8-2): C gets config.py (token 2)",
         "because of 8-0: A gives up config.py",
     )
@@ -81,10 +81,10 @@ def test_a_deadlock_of_two_locks() -> None:
     told.say("B", "INTENT", {"writes": ["a.py"]})
     told.says(
         "B",
-        "nothing holds B",
+        "B waits for nothing",
         "B is to stop: deadlock: B waits for a.py, A waits for b.py, which needs B",
         "stuck behind that deadlock: C",
-        "it may ask for a.py again once it has given back what others wait for",
+        "it may ask for a.py again after it has released what others wait for",
         "B has held b.py since 0:00 (5-1, token 2), and A, C wait for it",
     )
     told.says("A", "A asked for b.py at 0:00 (6-0) and is next in line")
@@ -103,17 +103,17 @@ def test_a_deadlock_of_a_lock_and_a_dependency_and_who_is_stuck_behind() -> None
         "B",
         "B is part of a deadlock: B waits for schema, A waits for a.py, which needs B",
         "C is stuck behind it",
-        'the fabric has asked a person, at 0:04 (5-6): "Deadlock:',
-        "In the end it is up to a person: fabric decide 5-6 ANSWER (ANSWER is one of: A, B)",
-        "That closes the circle: B → A → B",
+        'the orchestrator has asked a person, at 0:04 (5-6): "Deadlock:',
+        "It depends on a person: fabric decide 5-6 ANSWER (ANSWER is one of: A, B)",
+        "This closes a cycle: B → A → B",
     )
     told.says(
         "C",
         "C is stuck behind a deadlock: A waits for a.py, B waits for schema, which needs A",
-        "In the end it is up to a person: fabric decide 5-6 ANSWER",
+        "It depends on a person: fabric decide 5-6 ANSWER",
     )
     told.say("HUMAN", "DECIDED", {"escalation": "5-6", "decision": "A", "by": "anna"})
-    told.says_not("B", "is part of a deadlock", "closes the circle")
+    told.says_not("B", "is part of a deadlock", "closes a cycle")
     told.says("A", "A is to stop: anna has decided that A gives way")
 
 
@@ -132,15 +132,15 @@ def test_a_deadlock_of_a_dependency_a_question_and_a_barrier() -> None:
         "L is part of a deadlock: L waits for x, A waits for the answer to question 8-0, "
         "B waits at the barrier m, which needs L",
         "S is stuck behind it",
-        "That closes the circle: L → A → B → L",
-        "A arrived at the barrier m at 0:00 and is held there (see where it comes up first)",
+        "This closes a cycle: L → A → B → L",
+        "A arrived at the barrier m at 0:00 and is held there (explained above)",
     )
     told.says(
         "B",
         "B is part of a deadlock: B waits at the barrier m, L waits for x, "
         "A waits for the answer to question 8-0, which needs B",
-        'the fabric has asked a person, at 0:00 (9-2): "Deadlock: L waits for x',
-        "In the end it is up to a person: fabric decide 9-2 ANSWER",
+        'the orchestrator has asked a person, at 0:00 (9-2): "Deadlock: L waits for x',
+        "It depends on a person: fabric decide 9-2 ANSWER",
         "A waits for its answer to question 8-0",
     )
     told.says("S", "S is stuck behind a deadlock")
@@ -159,7 +159,7 @@ def test_a_cycle_of_fifty_is_cut() -> None:
         "a0 is part of a deadlock",
         "and 40 more, which needs a0",
         "s0, s1, s10, s11, s12 and 15 more are stuck behind it",
-        "(go on with: fabric why a6)",
+        "(continue with: fabric why a6)",
         "a49, s0, s1, s2, s3 and 16 more wait for x0, which it is to produce",
     )
     assert len(told.why("s3").splitlines()) < 40
@@ -174,9 +174,9 @@ def test_a_circle_that_somebody_else_can_open() -> None:
     told.say("C", "BLOCKED", {"on": "x"})
     told.says(
         "C",
-        "goes on when A or B resolves x",
-        "That closes the circle: C → A → C; others can open it",
-        "In the end it is up to B",
+        "continues when A or B resolves x",
+        "This closes a cycle: C → A → C; other agents can break it",
+        "It depends on B",
     )
     told.says_not("C", "deadlock")
 
@@ -187,13 +187,13 @@ def test_what_nobody_makes() -> None:
     told.say("A", "BLOCKED", {"on": "schema-chnage"})
     told.says(
         "A",
-        "up to whoever can make schema-chnage: nobody at work has declared to",
+        "depends on an agent that produces schema-chnage: none has declared that it does",
         'an agent starts that declares it (STARTED with produces ["schema-chnage"])',
-        "nobody at work has declared to produce schema-chnage; that is reported at 0:30",
-        "is schema-change meant? P has declared to produce that",
+        "no active agent has declared that it produces schema-chnage; this is reported at 0:30",
+        "was schema-change meant? P has declared that",
     )
     told.at(40)
-    told.says("A", "who waits was told so at 0:30 (3-1)")
+    told.says("A", "the agents that wait were told at 0:30 (3-1)")
 
 
 def test_what_its_producer_failed_to_make() -> None:
@@ -203,8 +203,8 @@ def test_what_its_producer_failed_to_make() -> None:
     told.say("P", "FAILED", {"error": "disk full", "retryable": True})
     told.says(
         "A",
-        "P was to produce s and has failed: disk full (it says that trying again may help)",
-        "→ goes on when P starts again and resolves it, or anybody sends DEPENDENCY_RESOLVED",
+        "P was to produce s and has failed: disk full (it says that a retry may help)",
+        "→ continues when P starts again and resolves it, or any agent sends DEPENDENCY_RESOLVED",
     )
     told.says("P", "P ended with FAILED at 0:00 (3-0): disk full", "then, in 3-1: P fails")
 
@@ -229,7 +229,7 @@ def test_a_chain_of_three_ends_at_a_person() -> None:
     ]
     assert "\x1b" not in told.why("B")
     told.say("HUMAN", "DECIDED", {"escalation": "5-0", "decision": "v1"})
-    told.says("B", "In the end it is up to P, at work as far as it has said")
+    told.says("B", "It depends on P, which is working as far as it has reported")
 
 
 def test_many_causes_are_counted() -> None:
@@ -251,12 +251,12 @@ def test_a_conflict_that_another_has_seen() -> None:
     told.say("B", "BLOCKED", {"on": "config.py"})
     told.says(
         "B",
-        "B is next in line for config.py: DETECTOR saw a conflict there at 0:25 (3-0)",
+        "B is next in line for config.py: DETECTOR reported a conflict at 0:25 (3-0)",
         "A has held config.py since 0:25 (3-3, token 1)",
     )
     told.at(30)
     told.say("A", "DEPENDENCY_RESOLVED", {"dependency_id": "config.py"})
-    told.says("B", "nothing holds B", "because of 5-0: A completes config.py")
+    told.says("B", "B waits for nothing", "because of 5-0: A completes config.py")
 
 
 def test_a_long_queue_is_counted_not_listed() -> None:
@@ -268,12 +268,12 @@ def test_a_long_queue_is_counted_not_listed() -> None:
     text = told.why("a29")
     assert "is number 30 in line, behind a0, a1, a2, a3, a4 and 24 more" in text
     # Of those before it only who waits for something else as well is a cause of its own.
-    assert text.count("stands before it in line") == 1
+    assert text.count("is ahead of it in line") == 1
     told.says(
         "a29",
-        "a7 stands before it in line. It is blocked",
+        "a7 is ahead of it in line. It is blocked",
         "a7 has waited for x since 0:00 (32-0)",
-        "last heard of 0 s ago; whoever can make x: nobody at work has declared to",
+        "last heard of 0 s ago; an agent that produces x: none has declared that it does",
     )
 
 

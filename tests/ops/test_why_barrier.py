@@ -25,13 +25,13 @@ def test_a_barrier_before_its_deadline() -> None:
         "A is paused",
         "A arrived at the barrier release at 0:12 and is held there (called by L at 0:10 (5-0)); "
         "2 of 3 have arrived, missing: C",
-        "→ goes on when C reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends, "
-        "or is given up for dead (after 10 min of silence, at 10:00); and L has integrated",
-        "C has not arrived. It was told of the barrier at 0:10 (5-2); whether it has read that",
-        "its deadline is 0:40: then the missing are named, and a person is asked",
+        "→ continues when C reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends, "
+        "or is declared dead (after 10 min of silence, at 10:00); and L has integrated",
+        "C has not arrived. It was told of the barrier at 0:10 (5-2); it is not known whether",
+        "the deadline is 0:40: then the missing agents are named, and a person is asked",
     )
-    told.says("J", "J came while the barrier release was in force, and is held until it ends")
-    told.says("C", "nothing holds C", "A, B wait for it at the barrier release")
+    told.says("J", "J started while the barrier release was in force, and is held until it ends")
+    told.says("C", "C waits for nothing", "A, B wait for it at the barrier release")
     told.cursors["C"] = b"0-0 5-2"
     told.says("A", "told of the barrier at 0:10 (5-2), and has read that")
 
@@ -40,29 +40,32 @@ def test_a_barrier_with_one_killed_past_its_deadline() -> None:
     told = gathering()
     told.at(41)
     asked = "a person: fabric decide 9-1 ANSWER (ANSWER is one of: wait, release, fail)"
-    told.says("A", f"up to C, at work as far as it has said, last heard of 41 s ago; {asked}")
+    told.says(
+        "A",
+        f"It depends on C, which is working as far as it has reported, last heard of 41 s ago; {asked}",
+    )
     told.says(
         "L",
         "L leads the barrier release and waits until all have arrived",
-        'the fabric has asked a person, at 0:40 (9-1): "At the deadline of release these are '
-        "missing: C.",
+        'the orchestrator has asked a person, at 0:40 (9-1): "At the deadline of release these '
+        "are missing: C.",
     )
     told.at(601)
-    told.says("C", "C was given up for dead at 10:00", "silent for 600 s")
+    told.says("C", "C was declared dead at 10:00", "silent for 600 s")
     told.says("A", "all have arrived; L has been integrating since")
 
 
 def test_a_barrier_that_goes_on_without_the_missing() -> None:
     told = gathering(BarrierPolicy.RELEASE)
-    told.says("A", "then the missing are named, and the others go on without them")
+    told.says("A", "then the missing agents are named, and the others continue without them")
     told.at(41)
     told.says(
         "A",
-        "→ goes on when L says INTEGRATED, or ends",
+        "→ continues when L sends INTEGRATED, or ends",
         "all have arrived; L has been integrating since 0:40",
     )
     told.say("L", "INTEGRATED", {"name": "release"})
-    told.says("A", "nothing holds A", "all continue: the integration release is over")
+    told.says("A", "A waits for nothing", "all continue: the integration release is over")
 
 
 def test_two_barriers() -> None:
@@ -70,9 +73,9 @@ def test_two_barriers() -> None:
     told.say("B", "INTEGRATION_REQUIRED", {"name": "next"})
     told.says(
         "B",
-        "B called the barrier next at 0:12 (9-0); release is in force before it",
+        "B called the barrier next at 0:12 (9-0); release comes before it",
         "→ begins when release is over",
-        "B waits for more than one thing: it goes on when all of these waits are over",
+        "B waits for more than one thing: it continues when all of these waits are over",
     )
 
 
@@ -80,7 +83,7 @@ def test_what_was_decided_at_the_deadline() -> None:
     told = gathering()
     told.at(41)
     told.say("HUMAN", "DECIDED", {"escalation": "9-1", "decision": "wait", "by": "anna"})
-    told.says("A", "its deadline was 0:40; anna decided at 0:41: wait")
+    told.says("A", "the deadline was 0:40; anna decided at 0:41: wait")
     told.says_not("A", "a person:")
 
 
@@ -93,7 +96,7 @@ def test_a_barrier_of_the_rule_file() -> None:
     told.says(
         "A",
         "is held there (called by the rule file at 0:00 (5-0)); 1 of 3 have arrived, missing: B, C",
-        "goes on when B, C reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends\n",
+        "continues when B, C reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends\n",
     )
 
 
@@ -103,7 +106,7 @@ def test_a_leader_that_calls_the_next_barrier() -> None:
     told.say("L", "INTEGRATION_REQUIRED", {"name": "next"})
     told.says(
         "L",
-        "nothing holds L: it is at work",
+        "L waits for nothing: it is working",
         "L hears: next begins when release is over",
         "L integrates release",
     )

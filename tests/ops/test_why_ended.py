@@ -26,11 +26,11 @@ def test_an_agent_that_is_dead(died: Told) -> None:
     died.says(
         "A",
         "A is dead",
-        "A was given up for dead at 0:30 (7-1): silent for 30 s",
-        "→ speaks again after STARTED with a higher incarnation",
-        "it held a.py: given back",
+        "A was declared dead at 0:30 (7-1): silent for 30 s",
+        "→ can come back with STARTED and a higher incarnation",
+        "it held a.py: released",
         "then, in 7-3: B gets a.py (token 2)",
-        "its task t is not done: pending to whoever has capacity",
+        "its task t is not done: pending to any agent with capacity",
     )
     died.says("B", "because of 7-0: nothing was heard of A for too long")
 
@@ -44,8 +44,8 @@ def test_a_restart_after_death_and_a_late_signal(died: Told) -> None:
         "A",
         "A is active, last heard of 0 s ago; this is its incarnation 2",
         "A continues: started again as incarnation 2",
-        "the one before ended at 0:30 (7-1): A is given up for dead: silent for 30 s",
-        "Refused lately",
+        "the one before ended at 0:30 (7-1): A is declared dead: silent for 30 s",
+        "Refused recently",
         "9-0  COMPLETED of A: A speaks as incarnation 1, incarnation 2 has replaced it "
         "[STALE_INCARNATION]",
     )
@@ -64,7 +64,7 @@ def test_an_agent_that_keeps_dying_is_kept_out(died: Told) -> None:
         "[BREAKER]",
     )
     died.say("HUMAN", "DECIDED", {"escalation": "10-2", "decision": "keep out", "by": "anna"})
-    died.says("A", "anna decided at 1:10, of whether A may start again: keep out")
+    died.says("A", "anna decided at 1:10 whether A may start again: keep out")
 
 
 def test_a_circle_of_messages_is_cut() -> None:
@@ -73,7 +73,7 @@ def test_a_circle_of_messages_is_cut() -> None:
     told.say("A", "PROGRESS", {"percent": 2}, hops=3)
     told.says(
         "A",
-        "Refused lately",
+        "Refused recently",
         "PROGRESS answers a message that came of 3 messages",
         "A and others go round in a circle [HOPS]",
     )
@@ -98,7 +98,7 @@ def test_an_agent_that_held_too_long() -> None:
     told.says(
         "A",
         "A pauses: held for over 4000 ms (a.py)",
-        "because of 4-0: what A asked for in 2-0 is taken back: A had it for too long",
+        "because of 4-0: what A asked for in 2-0 is taken back: A held it for too long",
     )
 
 
@@ -121,14 +121,14 @@ def test_a_question_to_an_agent_that_has_ended() -> None:
     told.say("A", "ESCALATE", {"question": "which?", "id": "q", "to": "D"})
     told.says(
         "A",
-        "In the end it is up to D, at work",
-        "goes on when D, or a person, answers",
-        "It was told at 0:00 (2-1) that somebody waits",
+        "It depends on D, which is working",
+        "continues when D, or a person, answers",
+        "It was told at 0:00 (2-1) that others wait",
     )
     told.say("D", "FAILED")
     told.says(
         "A",
-        "In the end it is up to a person: fabric decide q ANSWER",
+        "It depends on a person: fabric decide q ANSWER",
         "A has asked a person",
         "D, who was to answer q, has ended",
     )

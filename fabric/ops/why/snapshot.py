@@ -1,4 +1,4 @@
-"""What is known when somebody asks why, and how it is put into words: times, places, agents."""
+"""The session at the moment of asking, and the phrases of an answer: times, names, agents."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from fabric.core.liveness import limit_ms
 from fabric.core.record import ENDED, AgentStatus, ClaimRecord, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.ops.why.log_index import GRANT, Fact, LogIndex
+from fabric.ops.why.log_index import GRANT, IndexedEntry, LogIndex
 from fabric.store.value import parse_id
-from fabric.view.text import clock, joined
+from fabric.view.text import clock, joined, plain, span
+from fabric.wire.printable import shortened as cut
 
-#: Causes listed below one cause; how many more there are is said after them.
+#: Causes listed below one cause; a note counts the rest.
 WIDTH_MAX = 5
 
-#: Characters of one sentence. What agents say can be long; the log has all of it.
+#: Characters of one sentence. Agents may send long texts; the log has all of them.
 LINE_CHARS_MAX = 500
 
 
 class Cause(Struct, omit_defaults=True):
-    """One reason why an agent is where it is, and below it the reasons of that reason.
+    """One reason for an agent's state; its `children` are the reasons for this reason.
 
-    `kind` is dependency, lock, question or barrier for a wait; agent, person or nobody for whom it
-    needs; cycle for a deadlock; end, kept-out, told, holds, awaited or note for the rest. `log` is
-    the entry that it follows from, `at_ms` when that was. `frees` says what would end it.
+    `kind` is dependency, lock, question or barrier for a wait; agent, person or nobody for what
+    could end it; cycle for a deadlock; end, kept-out, told, holds, awaited or note for the rest.
+    `log` is the log entry that it follows from, `at_ms` the time of that. `frees` says what would
+    end it.
     """
 
     kind: str
@@ -44,9 +46,9 @@ class Cause(Struct, omit_defaults=True):
 
 @dataclass(slots=True)
 class Snapshot:
-    """A session rebuilt from its log, and what else is asked of it.
+    """A session rebuilt from its log, the index of that log, and the time of asking.
 
-    `cursors` is agent → the stored place in its inbox; `now_ms` is the time of asking.
+    `cursors` is agent → the place in its inbox that Redis stores for it.
     """
 
     session: SessionState
@@ -56,24 +58,24 @@ class Snapshot:
     cursors: Mapping[str, bytes] = field(default_factory=dict)
 
     def at(self, ms: int) -> str:
-        """Return a time as `fabric tail` shows it."""
+        """Return a time as `fabric tail` prints it: `0:25`."""
         return clock(ms, self.session.opened_ms)
 
     def when(self, ms: int, entry_id: str = "") -> str:
-        """Return a time and the log entry that tells of it: `0:25 (9-0)`."""
+        """Return a time and the log entry of that time: `0:25 (9-0)`."""
         return f"{self.at(ms)} ({entry_id})" if entry_id else self.at(ms)
 
     def of(self, entry_id: str) -> str:
-        """Return when a log entry was written, and its id."""
+        """Return the time of a log entry, and its id."""
         ms = self.log_index.time_of(entry_id)
         return entry_id if ms is None else self.when(ms, entry_id)
 
     def ago(self, ms: int) -> str:
-        """Say how long ago a time was."""
+        """Return the time since a moment: `15 s ago`."""
         return f"{span(self.now_ms - ms)} ago"
 
-    def standing(self, name: str, subject: str = "It") -> str:
-        """Say how an agent is doing."""
+    def status(self, name: str, subject: str = "It") -> str:
+        """Return an agent's status, progress and last sign of life as a sentence."""
         agent = self.session.agents.get(name)
         if agent is None:
             return f"{subject} has not been heard of yet"
@@ -85,87 +87,76 @@ class Snapshot:
         words.append(f"last heard of {self.ago(agent.seen_ms)}")
         return line(", ".join(words))
 
-    def silent_until(self, name: str) -> str:
-        """Say what silence would lead to."""
+    def death_of(self, name: str) -> str:
+        """Return when silence would end an agent: `is declared dead (after 10 min of …)`."""
         agent = self.session.agents.get(name)
         if agent is None or agent.status in ENDED:
             return ""
         allowed_ms = limit_ms(agent, self.rules)
         due_ms = agent.seen_ms + allowed_ms
         if due_ms < self.now_ms:
-            late = self.at(due_ms)
-            return f"is given up for dead (it has been silent for too long since {late})"
-        return f"is given up for dead (after {span(allowed_ms)} of silence, at {self.at(due_ms)})"
+            return f"is declared dead (its silence has been too long since {self.at(due_ms)})"
+        return f"is declared dead (after {span(allowed_ms)} of silence, at {self.at(due_ms)})"
 
-    def has_read(self, name: str, fact: Fact) -> str:
-        """Say whether an agent has read a message: the one thing that is not in the log."""
+    def has_read(self, name: str, entry: IndexedEntry) -> str:
+        """Return whether an agent has read a message: the one fact that the log does not have."""
         stored = self.cursors.get(name)
         if stored is None:
-            return "; whether it has read that is not known"
-        place = parse_cursor(stored)[1 if fact.to == EVERYONE else 0]
-        is_read = parse_id(place) >= parse_id(fact.id.encode())
+            return "; it is not known whether it has read that"
+        place = parse_cursor(stored)[1 if entry.to == EVERYONE else 0]
+        is_read = parse_id(place) >= parse_id(entry.id.encode())
         return ", and has read that" if is_read else ", and has not read that yet"
 
-    def aware(self, name: str, kinds: Sequence[str], about: Sequence[str]) -> str:
-        """Say whether an agent was told that others wait for something, and has read it."""
+    def aware(self, name: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
+        """Return whether an agent was told that others wait, and whether it has read that."""
         found = [
-            fact
+            entry
             for kind in kinds
-            for subject in about
-            if (fact := self.log_index.told(name, kind, subject)) is not None
+            for subject in subjects
+            if (entry := self.log_index.told(name, kind, subject)) is not None
         ]
         if not found:
-            return "It was not told that somebody waits"
-        last = max(found, key=lambda fact: parse_id(fact.id.encode()))
+            return "It was not told that others wait"
+        last = max(found, key=lambda entry: parse_id(entry.id.encode()))
         when = self.when(last.ms, last.id)
-        return f"It was told at {when} that somebody waits{self.has_read(name, last)}"
+        return f"It was told at {when} that others wait{self.has_read(name, last)}"
 
     def granted(self, claim: ClaimRecord) -> str:
-        """Return when a claim was granted, by which entry, and its token."""
+        """Return the time at which a claim was granted, the log entry and the token."""
         told = self.log_index.told(claim.agent, GRANT, str(claim.token))
-        when = self.at(claim.granted_ms)
         log = f"{told.id}, " if told is not None else ""
-        return f"{when} ({log}token {claim.token})"
-
-    def is_at_work(self, name: str) -> bool:
-        """Whether an agent is there and has not ended."""
-        agent = self.session.agents.get(name)
-        return agent is not None and agent.status not in ENDED
+        return f"{self.at(claim.granted_ms)} ({log}token {claim.token})"
 
     def is_active(self, name: str) -> bool:
-        """Whether an agent is at work and waits for nothing."""
+        """Whether an agent is working and waits for nothing."""
         agent = self.session.agents.get(name)
         return agent is not None and agent.status is AgentStatus.ACTIVE
 
 
-def span(ms: int) -> str:
-    """Say how long a time is: `4 s`, `5 min`, `3 h`."""
-    seconds = max(0, ms) / 1000
-    for unit, length in (("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def names(several: Sequence[str]) -> str:
-    """Return names as part of a sentence, the first of them when there are many."""
-    shown = [line(name) for name in several[:WIDTH_MAX]]
-    more = len(several) - len(shown)
-    return f"{joined(shown)} and {more} more" if more > 0 else joined(shown)
+    """Return names as part of a sentence; if there are many, the first ones and a count."""
+    shown = joined([line(name) for name in several[:WIDTH_MAX]])
+    more = len(several) - WIDTH_MAX
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
-def waits(several: Sequence[str]) -> str:
-    """Return names as who waits: `A waits`, `A, B wait`."""
+def wait_phrase(several: Sequence[str]) -> str:
+    """Return names and the verb: `A waits`, `A, B wait`."""
     return f"{names(several)} {'waits' if len(several) == 1 else 'wait'}"
+
+
+def shortened(found: list[Cause], count: int = 0) -> list[Cause]:
+    """Return the first causes, and a note that counts the rest of `count`, by default of them."""
+    more = max(count, len(found)) - WIDTH_MAX
+    return [*found[:WIDTH_MAX], *([Cause("note", f"and {more} more")] if more > 0 else [])]
 
 
 def line(text: str) -> str:
     """Return a sentence as one line of bounded length, without control characters."""
-    flat = "".join(c if c.isprintable() else "·" for c in " ".join(text.split()))
-    return flat if len(flat) <= LINE_CHARS_MAX else flat[: LINE_CHARS_MAX - 1] + "…"
+    return cut(plain(" ".join(text.split())), LINE_CHARS_MAX)
 
 
-def answering(question_id: str, question: EscalationRecord) -> str:
+def answer_command(question_id: str, question: EscalationRecord) -> str:
     """Return the command that answers a question."""
     dashed = "-- " if question_id.startswith("-") else ""
     options = f" (ANSWER is one of: {names(question.options)})" if question.options else ""
@@ -173,20 +164,20 @@ def answering(question_id: str, question: EscalationRecord) -> str:
 
 
 def open_question(snapshot: Snapshot, question_id: str, question: EscalationRecord) -> Cause:
-    """Return the cause that a person has to decide."""
+    """Return the cause that a person has not decided yet."""
     asked = snapshot.when(question.asked_ms, question.cause)
-    by = f"{question.asker} has" if question.asker else "the fabric has"
-    text = line(f'{by} asked a person, at {asked}: "{question.question}"')
-    frees = f"decided with: {answering(question_id, question)}"
+    by = question.asker or "the orchestrator"
+    text = line(f'{by} has asked a person, at {asked}: "{question.question}"')
+    frees = f"to decide: {answer_command(question_id, question)}"
     return Cause("person", text, "", question.cause, question.asked_ms, frees)
 
 
-def said_of(snapshot: Snapshot, fact: Fact, kind: str) -> Cause:
-    """Return a log entry, and the one it follows from, as a cause."""
-    text = f"{fact.words} [{fact.code}]" if fact.code else fact.words
-    cause = Cause(kind, line(text), fact.to or fact.speaker, fact.id, fact.ms)
-    if fact.cause is not None:
-        because = fact.cause
-        told = f"because of {because.id}: {because.words}"
-        cause.children = [Cause("because", line(told), because.speaker, because.id, because.ms)]
+def logged(entry: IndexedEntry, kind: str) -> Cause:
+    """Return a log entry as a cause, with the entry that it follows from below it."""
+    text = f"{entry.words} [{entry.code}]" if entry.code else entry.words
+    cause = Cause(kind, line(text), entry.to or entry.sender, entry.id, entry.ms)
+    if entry.cause is not None:
+        before = entry.cause
+        because = line(f"because of {before.id}: {before.words}")
+        cause.children = [Cause("because", because, before.sender, before.id, before.ms)]
     return cause
