@@ -42,7 +42,8 @@ def test_a_barrier_with_one_killed_past_its_deadline() -> None:
     asked = "a person: fabric decide 9-1 ANSWER (ANSWER is one of: wait, release, fail)"
     told.says(
         "A",
-        f"It depends on C, which is working as far as it has reported, last heard of 41 s ago; {asked}",
+        "It depends on C, which is working as far as it has reported, last heard of 41 s ago; "
+        + asked,
     )
     told.says(
         "L",
