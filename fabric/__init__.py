@@ -1,6 +1,7 @@
 """Signal Fabric: a deterministic coordination plane for fleets of agents, on Redis Streams.
 
-The public names, imported when they are first used: the command line starts without the driver.
+The names in `__all__` are public, and so is `fabric.testing`; everything else may change. Each name
+is imported when it is first used, so that the command line starts without the driver.
 """
 
 from __future__ import annotations
@@ -9,30 +10,93 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fabric.client.agent import Agent
+    from fabric.client.agent import Agent, ResumePoint
     from fabric.client.emitter import WhenFull
     from fabric.client.fabric import Fabric
     from fabric.client.grant import Grant
     from fabric.client.message import Message
-    from fabric.client.revision import Revision
     from fabric.client.session import Session
     from fabric.client.sync import SyncAgent, SyncFabric, SyncSession
-    from fabric.client.told import Past
+    from fabric.client.synthesis import Revision
+    from fabric.config.settings import Settings
     from fabric.core.signal import SignalType
-    from fabric.errors import FabricError
+    from fabric.errors import (
+        BarrierError,
+        BusyError,
+        CallerError,
+        ConfigError,
+        DeadlockError,
+        DependencyFailedError,
+        DivergedError,
+        FabricError,
+        FencedError,
+        HeldError,
+        NotAllowedError,
+        NotFoundError,
+        OverloadedError,
+        PeerError,
+        ServerError,
+        SignalError,
+        TamperedError,
+        UnavailableError,
+        UnreachableError,
+        UnseededError,
+        UnsupportedServerError,
+        WaitTimeoutError,
+    )
     from fabric.view.synthesis import Synthesis
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Agent",
+    "BarrierError",
+    "BusyError",
+    "CallerError",
+    "ConfigError",
+    "DeadlockError",
+    "DependencyFailedError",
+    "DivergedError",
+    "Fabric",
+    "FabricError",
+    "FencedError",
+    "Grant",
+    "HeldError",
+    "Message",
+    "NotAllowedError",
+    "NotFoundError",
+    "OverloadedError",
+    "PeerError",
+    "ResumePoint",
+    "Revision",
+    "ServerError",
+    "Session",
+    "Settings",
+    "SignalError",
+    "SignalType",
+    "SyncAgent",
+    "SyncFabric",
+    "SyncSession",
+    "Synthesis",
+    "TamperedError",
+    "UnavailableError",
+    "UnreachableError",
+    "UnseededError",
+    "UnsupportedServerError",
+    "WaitTimeoutError",
+    "WhenFull",
+]
+
+#: Where each public name is defined; errors, which are not listed, in `fabric.errors`.
 _HOMES = {
     "Agent": "fabric.client.agent",
     "Fabric": "fabric.client.fabric",
-    "FabricError": "fabric.errors",
     "Grant": "fabric.client.grant",
     "Message": "fabric.client.message",
-    "Past": "fabric.client.told",
-    "Revision": "fabric.client.revision",
+    "ResumePoint": "fabric.client.agent",
+    "Revision": "fabric.client.synthesis",
     "Session": "fabric.client.session",
+    "Settings": "fabric.config.settings",
     "SignalType": "fabric.core.signal",
     "SyncAgent": "fabric.client.sync",
     "SyncFabric": "fabric.client.sync",
@@ -41,27 +105,9 @@ _HOMES = {
     "WhenFull": "fabric.client.emitter",
 }
 
-__all__ = [
-    "Agent",
-    "Fabric",
-    "FabricError",
-    "Grant",
-    "Message",
-    "Past",
-    "Revision",
-    "Session",
-    "SignalType",
-    "SyncAgent",
-    "SyncFabric",
-    "SyncSession",
-    "Synthesis",
-    "WhenFull",
-]
-
 
 def __getattr__(name: str) -> Any:
     """Import a public name from where it is defined."""
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'fabric' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(_HOMES.get(name, "fabric.errors")), name)

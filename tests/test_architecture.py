@@ -72,6 +72,7 @@ def skeleton(tmp_path: Path, write: Write) -> Path:
         write(f"fabric/{module}.py", "")
     write("workers/__init__.py", "import fabric.store\n")
     write("fabric/core/__init__.py", "import dataclasses\n\nimport msgspec\n")
+    write("fabric/core/synthesis/__init__.py", "import fabric.core\n")
     write("fabric/store/__init__.py", "import redis\n\nimport fabric.wire\n")
     write("fabric/cli/__init__.py", "import click\n\nimport fabric.demo\nimport workers\n")
     return tmp_path

@@ -17,6 +17,7 @@ from fabric.errors import SignalError
 from fabric.store import state
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
+from fabric.store.state import StoredSession
 from fabric.wire import record
 from fabric.wire.entry import decode
 from workers import hook
@@ -62,8 +63,7 @@ class Orchestrator(Handler):
         self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
         #: Sessions in memory, the least recently used first.
-        self._sessions: dict[str, SessionState] = {}
-        self._keys: dict[str, SessionKeys] = {}
+        self._sessions: dict[str, StoredSession] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """See Handler."""
@@ -86,29 +86,27 @@ class Orchestrator(Handler):
         inputs = [_Timer(member) for member in members]
         await self._load({timer.session: None for timer in inputs})
         for timer in inputs:
-            session = self._sessions.get(timer.session)
-            if session is not None and timer.name.startswith(hook.PREFIX):
-                timer.is_notified = self._hook.is_notified(session, timer.name, timer.member)
+            stored = self._sessions.get(timer.session)
+            if stored is not None and timer.name.startswith(hook.PREFIX):
+                timer.is_notified = self._hook.is_notified(stored.state, timer.name, timer.member)
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
         """Bring sessions into memory, and drop the least recently used ones."""
         for name in needed:
-            session = self._sessions.pop(name, None)
-            if session is None and name not in self._quarantined:
-                keys = self._keys[name] = self._names.session(name)
-                stored = await self._store.hashes(state.hashes(keys))
-                session = state.restore(name, keys, stored)
-            if session is not None:
-                self._sessions[name] = session
+            stored = self._sessions.pop(name, None)
+            if stored is None and name not in self._quarantined:
+                keys = self._names.session(name)
+                stored = state.restore(keys, await self._store.hashes(state.hashes(keys)))
+            if stored is not None:
+                self._sessions[name] = stored
         while len(self._sessions) > max(self._cached_max, len(needed)):
-            oldest = next(iter(self._sessions))
-            del self._sessions[oldest], self._keys[oldest]
+            del self._sessions[next(iter(self._sessions))]
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         batch = Batch()
-        touched: dict[str, SessionState] = {}
+        touched: dict[str, StoredSession] = {}
         taken = 0
         item: _Input
         for item in inputs:
@@ -120,12 +118,11 @@ class Orchestrator(Handler):
                 self._take_signal(batch, touched, entry_id, fields, signal, now_ms)
             if batch.size_bytes > COMMIT_BYTES_MAX:
                 break
-        for name, session in touched.items():
-            state.save(batch, self._keys[name], session)
         if touched:
             scores: list[str | bytes | int] = []
-            for name, session in touched.items():
-                scores += (session.clock_ms, name)
+            for name, stored in touched.items():
+                stored.save(batch)
+                scores += (stored.state.clock_ms, name)
             batch.write("ZADD", self._names.sessions, scores)
         self._quarantined.end(now_ms)
         return Decided(batch, taken)
@@ -133,7 +130,7 @@ class Orchestrator(Handler):
     def _take_signal(
         self,
         batch: Batch,
-        touched: dict[str, SessionState],
+        touched: dict[str, StoredSession],
         entry_id: bytes,
         fields: list[bytes],
         signal: Signal | SignalError,
@@ -145,15 +142,16 @@ class Orchestrator(Handler):
         if entry_id in self._defects:
             self._dead_letter(batch, entry_id, fields, *self._defects[entry_id])
             return
-        session = self._sessions.get(signal.session)
-        if session is None:
+        stored = self._sessions.get(signal.session)
+        if stored is None:
             reason = self._quarantined.reason(signal.session)
             self._dead_letter(batch, entry_id, fields, "TAMPERED", reason)
             return
+        session, keys = stored.state, stored.keys
         # The server's time when the signal came in; an id made by hand does not move the clock on.
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
         if session.rules != self._digest:
-            self._adopt(batch, touched, session, entered_ms)
+            self._adopt(batch, touched, stored, entered_ms)
         try:
             decision = step(session, signal, self._rules, entered_ms)
         except Exception as error:
@@ -161,9 +159,8 @@ class Orchestrator(Handler):
             raise DefectError(f"{signal.type} of {signal.emitter}, entry {entry_id!r}") from error
         if decision.outcome is Outcome.REPEATED:
             return
-        touched[signal.session] = session
-        keys, ms = self._keys[signal.session], session.clock_ms
-        cause = f"{session.log}-0"
+        touched[signal.session] = stored
+        cause, ms = f"{session.log}-0", session.clock_ms
         batch.size_bytes += 2 * len(signal.raw)
         if decision.outcome is Outcome.REFUSED:
             self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
@@ -177,13 +174,13 @@ class Orchestrator(Handler):
             batch.append(self._names.results, "*", *result)
         if decision.messages or decision.timers:
             self._defects.check_size(entry_id, decision)
-            self._follow(batch, session, decision)
+            self._follow(batch, stored, decision)
 
     def _take_timer(
-        self, batch: Batch, touched: dict[str, SessionState], timer: _Timer, now_ms: int
+        self, batch: Batch, touched: dict[str, StoredSession], timer: _Timer, now_ms: int
     ) -> None:
-        session = self._sessions.get(timer.session)
-        if session is None:
+        stored = self._sessions.get(timer.session)
+        if stored is None:
             self._put_off(batch, timer.member, now_ms)
             return
         if timer.is_notified is False:
@@ -192,8 +189,9 @@ class Orchestrator(Handler):
         batch.write("ZREM", self._timers, (timer.member,))
         if timer.is_notified or timer.member in self._defects:
             return
+        session = stored.state
         if session.rules != self._digest:
-            self._adopt(batch, touched, session, now_ms)
+            self._adopt(batch, touched, stored, now_ms)
         try:
             decision = fire(session, timer.name, self._rules, now_ms)
         except Exception as error:
@@ -203,27 +201,28 @@ class Orchestrator(Handler):
             return
         if decision.outcome is not Outcome.POSTPONED:
             self._defects.check_size(timer.member, decision)
-            touched[timer.session] = session
+            touched[timer.session] = stored
             logged = record.logged_timer(timer.name, session.clock_ms)
-            batch.append(self._keys[timer.session].log, f"{session.log}-0", *logged)
+            batch.append(stored.keys.log, f"{session.log}-0", *logged)
             if decision.fallen:
                 self._report_death(batch, session, decision.fallen)
-        self._follow(batch, session, decision)
+        self._follow(batch, stored, decision)
 
     def _adopt(
-        self, batch: Batch, touched: dict[str, SessionState], session: SessionState, now_ms: int
+        self, batch: Batch, touched: dict[str, StoredSession], stored: StoredSession, now_ms: int
     ) -> None:
         """Put our rules in force for a session decided under other rules, and log that."""
+        session = stored.state
         session.adopt(self._digest, now_ms)
         logged = record.logged_rules(self._rules_document, session.clock_ms)
-        batch.append(self._keys[session.name].log, f"{session.log}-0", *logged)
-        touched[session.name] = session
+        batch.append(stored.keys.log, f"{session.log}-0", *logged)
+        touched[session.name] = stored
 
-    def _follow(self, batch: Batch, session: SessionState, decision: Decision) -> None:
+    def _follow(self, batch: Batch, stored: StoredSession, decision: Decision) -> None:
         """Deliver what follows from an event, and set and cancel its timers."""
-        deliver(batch, self._keys[session.name], session, decision)
+        deliver(batch, stored.keys, stored.state, decision)
         for name, due_ms in decision.timers.items():
-            member = f"{session.name}:{name}"
+            member = f"{stored.state.name}:{name}"
             if due_ms is None:
                 batch.write("ZREM", self._timers, (member,))
             else:
@@ -239,7 +238,6 @@ class Orchestrator(Handler):
         """See Handler. The hook's runs go on: a question is not to be told twice without need."""
         super().forget()
         self._sessions.clear()
-        self._keys.clear()
 
     async def close(self) -> None:
         """See Handler."""

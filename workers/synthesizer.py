@@ -16,7 +16,7 @@ from fabric.core.rules import Rules
 from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touched
 from fabric.core.synthesis.publish import Publisher, Revision
 from fabric.core.synthesis.reducer import Reducer, Strategies
-from fabric.core.synthesis.state import AGENTS, Sweep, Synthesis
+from fabric.core.synthesis.state import AGENTS, Sweep, SynthesisState
 from fabric.errors import SignalError, TamperedError
 from fabric.store import synthesis as stored
 from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
@@ -124,7 +124,7 @@ class Synthesizer(Handler):
                 await self._load_parts(synthesis, timer)
         return inputs
 
-    async def _load_parts(self, synthesis: Synthesis, timer: _SweepTimer) -> None:
+    async def _load_parts(self, synthesis: SynthesisState, timer: _SweepTimer) -> None:
         """Find the parts that must be judged anew next, and bring them into memory."""
         field = f"{SWEEP}:{timer.agent}"
         await self._cache.load(synthesis, (field, f"{AGENTS}:{timer.agent}"))
@@ -147,7 +147,7 @@ class Synthesizer(Handler):
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         batch = Batch()
-        folded: dict[str, Synthesis] = {}
+        folded: dict[str, SynthesisState] = {}
         taken = size = 0
         item: _Input
         for item in inputs:
@@ -167,7 +167,9 @@ class Synthesizer(Handler):
         self._quarantined.end(now_ms)
         return Decided(batch, taken)
 
-    def _publish(self, name: str, synthesis: Synthesis, inputs: list[_Input]) -> Revision | None:
+    def _publish(
+        self, name: str, synthesis: SynthesisState, inputs: list[_Input]
+    ) -> Revision | None:
         """Judge what a batch has brought.
 
         Raises DefectError, having noted all inputs of the session.
@@ -186,7 +188,7 @@ class Synthesizer(Handler):
     def _take_result(
         self,
         batch: Batch,
-        folded: dict[str, Synthesis],
+        folded: dict[str, SynthesisState],
         entry_id: bytes,
         fields: list[bytes],
         name: str,
@@ -206,7 +208,7 @@ class Synthesizer(Handler):
                 refusal = fold(synthesis, result, self._policy)
             except Exception as error:
                 self._defects.note(entry_id, error)
-                raise DefectError(f"result {entry_id!r} of {result.said.agent}") from error
+                raise DefectError(f"result {entry_id!r} of {result.origin.agent}") from error
             if refusal is None:
                 return 3 * sum(map(len, fields)) + STATEMENT_BYTES * len(result.statements)
             code, given, allowed = refusal
@@ -215,7 +217,7 @@ class Synthesizer(Handler):
         return sum(map(len, fields))
 
     def _take_timer(
-        self, batch: Batch, folded: dict[str, Synthesis], timer: _SweepTimer, now_ms: int
+        self, batch: Batch, folded: dict[str, SynthesisState], timer: _SweepTimer, now_ms: int
     ) -> int:
         synthesis = self._cache.get(timer.session)
         if synthesis is None or timer.member in self._defects:
@@ -228,7 +230,7 @@ class Synthesizer(Handler):
         return STATEMENT_BYTES * len(timer.parts)
 
     def _write(
-        self, batch: Batch, name: str, synthesis: Synthesis, revision: Revision, now_ms: int
+        self, batch: Batch, name: str, synthesis: SynthesisState, revision: Revision, now_ms: int
     ) -> None:
         """Add a revision to a batch, with the signals and timers that follow from it."""
         stored.save(batch, self._cache.keys(name), synthesis, revision)
@@ -268,14 +270,14 @@ class SynthesisCache:
         self._names = partition
         self._sessions_max = sessions_max
         #: Sessions in memory, the least recently used first.
-        self._sessions: dict[str, Synthesis] = {}
+        self._sessions: dict[str, SynthesisState] = {}
         #: Bytes of what is in memory, roughly.
         self._bytes = 0
         #: Session → records written since room was made last.
         self._written: dict[str, set[str]] = {}
         self._quarantined = quarantined
 
-    def get(self, name: str) -> Synthesis | None:
+    def get(self, name: str) -> SynthesisState | None:
         """Return a session's synthesis that is in memory."""
         return self._sessions.get(name)
 
@@ -283,7 +285,7 @@ class SynthesisCache:
         """Return the names of a session's keys."""
         return self._names.session(name)
 
-    async def session(self, name: str) -> Synthesis | None:
+    async def session(self, name: str) -> SynthesisState | None:
         """Return a session's synthesis, with its head in memory; None while it is quarantined."""
         synthesis = self._sessions.pop(name, None)
         if synthesis is None and name not in self._quarantined:
@@ -294,16 +296,15 @@ class SynthesisCache:
             self._sessions[name] = synthesis
         return synthesis
 
-    async def load(self, synthesis: Synthesis, fields: Iterable[str]) -> None:
+    async def load(self, synthesis: SynthesisState, fields: Iterable[str]) -> None:
         """Bring fields of a synthesis into memory. Raises TamperedError."""
         keys = self.keys(synthesis.name)
         wanted = sorted(fields)
         for start in range(0, len(wanted), FIELDS_MAX):
             names = wanted[start : start + FIELDS_MAX]
             values = await self._store.fields(keys.synthesis, names)
-            for name, value in zip(names, values, strict=True):
-                stored.load(synthesis, keys, name, value)
-                self._bytes += len(value or b"")
+            stored.load(synthesis, keys, zip(names, values, strict=True))
+            self._bytes += sum(len(value or b"") for value in values)
 
     def written(self, name: str, fields: Mapping[str, bytes | None]) -> None:
         """Note which records of a session a commit will change."""

@@ -10,8 +10,7 @@ import msgspec
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import note
-from fabric.client.emitter import WhenFull
-from fabric.client.submit import prepare, submit
+from fabric.client.emitter import WhenFull, prepare, submit
 from fabric.errors import ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
 from fabric.wire.entry import decode

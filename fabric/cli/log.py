@@ -11,9 +11,10 @@ import click
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target, since_option
 from fabric.cli.output import json_line, note, print_json, print_lines
+from fabric.client.session import pages
 from fabric.core.session import SessionState
 from fabric.ops.comparison import Comparison, Report
-from fabric.ops.log import document, is_last, pages
+from fabric.ops.log import document, is_last
 from fabric.ops.replay import Until, rebuild, until
 from fabric.ops.why.explanation import Explanation, explanation_lines
 from fabric.ops.why.explanation import why as explained
@@ -73,7 +74,7 @@ async def _tail(
         if not follow:
             await connection.session(name).must_exist()
         if as_json:
-            async for page in pages(store, keys, after, follow=follow):
+            async for page in pages(store, keys.log, after, follow=follow):
                 print_lines(json_line(document(entry)) for entry in page)
             return
         timeline, opened_ms = await _timeline(connection, keys, after)
@@ -81,7 +82,7 @@ async def _tail(
             [_line("Time", "Signal", "Stream", "Action"), _line(*map("─".__mul__, _WIDTHS))]
         )
         merger = RowMerger()
-        async for page in pages(store, keys, after, follow=follow):
+        async for page in pages(store, keys.log, after, follow=follow):
             rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
             if rows and opened_ms is None:
                 opened_ms = rows[0].ms

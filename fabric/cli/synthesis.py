@@ -14,8 +14,8 @@ from fabric.backoff import retry
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import on_target
 from fabric.cli.output import json_line, print_json, print_lines
-from fabric.client.revision import Revision, apply
 from fabric.client.session import Session
+from fabric.client.synthesis import Revision, apply
 from fabric.view.synthesis import Synthesis, changes, progress, report
 
 #: Clears a terminal's line from the cursor on.

@@ -8,7 +8,7 @@ from click.core import ParameterSource
 from fabric.cli.connect import Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
-from fabric.client.awaited import Resolved
+from fabric.client.wait import Resolved
 from fabric.core.record import AgentRecord, AgentStatus
 from fabric.errors import ConfigError
 from fabric.ops.wait import ScriptAgent, until_ended

@@ -1,23 +1,27 @@
-"""One agent: the verbs it speaks with, and the waits it can make (design, section 7)."""
+"""One agent: the signals it sends, and the waits it makes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from fabric.client.emitter import Emitter
-from fabric.client.grant import Writing
-from fabric.client.integration import Integrating
-from fabric.client.life import Life
-from fabric.client.message import Message
+from fabric.client.barrier import Checkpoints, Integrating, Integrations, Pauses
+from fabric.client.emitter import Emitter, Sender
+from fabric.client.grant import Grant, Grants, Writing
+from fabric.client.mailbox import Mailbox
+from fabric.client.message import Message, strings
+from fabric.client.question import Questions
+from fabric.client.request import Background, Requests
 from fabric.client.session import Session
-from fabric.client.told import Past
-from fabric.client.voice import Voice
+from fabric.client.wait import Waits
 from fabric.config.settings import Settings
+from fabric.core.decision import ORCHESTRATOR
+from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
 from fabric.store.keys import SessionKeys
@@ -29,16 +33,32 @@ logger = logging.getLogger("fabric.agent")
 ERROR_CHARS_MAX = 500
 
 
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where an incarnation was when it was cut off.
+
+    What it `held` and what it `waited` for is released: ask for it again.
+    """
+
+    task: str
+    checkpoint: str
+    percent: float | None
+    held: tuple[str, ...]
+    waited: tuple[str, ...]
+
+
 class Agent:
-    """An agent at work: `async with` sends STARTED, then COMPLETED, or FAILED on an exception.
+    """A running agent: `async with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
-    Signals are numbered within the incarnation that the server hands out at the start, so a signal
-    that is sent again after a lost reply acts once. All times are ms unless named otherwise; every
-    `timeout` is in seconds, and raises WaitTimeoutError, which says for what and on whom it waited.
+    Signals are numbered within the incarnation that the server assigns at the start, so a signal
+    that is sent again after a lost reply takes effect once. Every `timeout` is in seconds, and
+    raises WaitTimeoutError, which says what the agent waited for, and for whom; all other times are
+    in ms unless their names say otherwise.
 
-    The verbs that wait for something shared (`ready`, `checkpoint`, `writing`, `wait_for`,
-    `escalate`, `integrating`) raise NotAllowedError when the orchestrator refuses them, and return
-    only when no integration that has met the agent is under way: who waits counts as arrived.
+    The methods that wait for something shared (`ready`, `checkpoint`, `writing`, `wait_for`,
+    `escalate`, `integrating`) raise NotAllowedError if the orchestrator refuses them. A waiting
+    agent counts as arrived at an integration; so these methods return only when no such integration
+    is under way.
     """
 
     def __init__(
@@ -53,64 +73,87 @@ class Agent:
         stream: str,
         declared: dict[str, Any],
     ) -> None:
-        self.name = name
-        self.stream = stream
-        self.session = Session(store, keys)
+        self._name = name
+        self._stream = stream
+        self._session = Session(store, keys)
         self._store = store
-        self._keys = keys
         self._partition = partition
         self._emitter = emitter
         self._settings = settings
         self._declared = declared
-        self._voice = Voice(emitter, keys.name, name, stream)
+        self._sender = Sender(emitter, keys.name, name, stream)
         self._tasks: set[asyncio.Task[None]] = set()
         self._prepare(0)
 
-    def _prepare(self, incarnation: int) -> None:
-        """Make what one incarnation keeps: nothing of the last one is in force."""
-        self._life = Life(
+    def _prepare(self, number: int) -> None:
+        """Make the state of an incarnation; nothing of the one before is in force."""
+        self._state = _Incarnation(
             self._store,
-            self._keys,
-            self._emitter,
-            self._voice,
+            self._session,
+            self._sender,
             self._in_background,
+            name=self._name,
             dead=self._store.namespace.partition(self._partition).dead,
-            name=self.name,
             block_ms=self._settings.block_ms,
-            is_successor=incarnation > 1,
+            is_successor=number > 1,
         )
-        self._mailbox = self._life.mailbox
+        self._mailbox = self._state.mailbox
+
+    def __repr__(self) -> str:
+        if not self.incarnation:
+            state = "not started"
+        else:
+            state = "ended" if self._sender.has_ended else "running"
+            state += f", incarnation {self.incarnation}"
+        stream = f" on {self._stream!r}" if self._stream else ""
+        return f"<Agent {self._name!r}{stream} in session {self._session.name!r}: {state}>"
+
+    @property
+    def name(self) -> str:
+        """The agent's name, unique in its session."""
+        return self._name
+
+    @property
+    def stream(self) -> str:
+        """The line of work it belongs to; empty if it belongs to none."""
+        return self._stream
+
+    @property
+    def session(self) -> Session:
+        """The session it works in, to look at."""
+        return self._session
 
     @property
     def incarnation(self) -> int:
-        """The number that the server handed out when the agent last started; 0 before."""
-        return self._voice.incarnation
+        """The number that the server assigned when the agent last started; 0 before."""
+        return self._sender.incarnation
 
     @property
     def cancelled(self) -> str | None:
-        """Why the agent is to stop, once it has been told so (CANCEL that names nothing else, as
-        after a failure in its group); None until then. It is for the agent to obey.
+        """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
+        of its group has failed; else None. The agent has to stop by itself.
         """
-        return self._life.told.cancelled
+        return self._state.notices.cancelled
 
     @property
-    def resumed(self) -> Past | None:
-        """Where the last incarnation was, when it was cut off; None when it was not, and until the
-        message has come. After `ready` it has.
+    def resumed(self) -> ResumePoint | None:
+        """Where the last incarnation was when it was cut off; None if it was not cut off.
+
+        It is also None until the message has arrived; after `ready` it has.
         """
-        return self._life.told.resumed
+        return self._state.notices.resumed
 
     async def __aenter__(self) -> Agent:
-        """Begin a new incarnation: STARTED, with what was declared."""
+        """Start a new incarnation: send STARTED, with what was declared."""
         incarnation = await self._emitter.retry(
-            lambda: self._store.enroll(self._partition, self._keys.name, self.name)
+            lambda: self._store.enroll(self._partition, self._session.name, self._name)
         )
         self._prepare(incarnation)
         await self._emitter.retry(self._mailbox.restore)
-        self._voice.begin(incarnation)
+        self._sender.begin(incarnation)
         await self.emit(SignalType.STARTED, self._declared)
         self._in_background(self._mailbox.run())
-        self._in_background(self._voice.keep_alive(self._settings.heartbeat_ms / 1000))
+        self._in_background(self._sender.send_heartbeats(self._settings.heartbeat_ms / 1000))
         return self
 
     async def __aexit__(
@@ -119,13 +162,13 @@ class Agent:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the incarnation, unless `complete` or `fail` has done so."""
+        """End the incarnation, unless `complete` or `fail` has already ended it."""
         try:
             if error is None:
-                if not self._voice.ended:
+                if not self._sender.has_ended:
                     await self.complete()
                 await self._mailbox.leave()
-            elif not self._voice.ended:
+            elif not self._sender.has_ended:
                 text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
                 # The error that ended the agent matters more than one in reporting it.
                 with suppress(FabricError):
@@ -137,7 +180,7 @@ class Agent:
 
     async def emit(self, kind: SignalType, payload: dict[str, Any] | None = None) -> str:
         """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
-        return await self._voice.say(kind, payload or {})
+        return await self._sender.send(kind, payload or {})
 
     async def progress(
         self,
@@ -147,7 +190,7 @@ class Agent:
         partial: dict[str, Any] | None = None,
         next_checkpoint: str | None = None,
     ) -> None:
-        """Report how far the work has come, 0 to 100."""
+        """Report how far the work has come, in percent from 0 to 100."""
         await self.emit(
             SignalType.PROGRESS,
             _given(
@@ -167,30 +210,30 @@ class Agent:
     async def ready(self, *, timeout: float | None = None) -> None:
         """Return when the start has been handled, and no integration under way holds the agent.
 
-        Whoever starts while an integration is under way is held until that is over. Nobody learns
-        so from STARTED alone: what must not begin too early, begins after this.
+        An agent that starts during an integration is held until the integration is over. STARTED
+        alone does not tell it: work that must not begin too early begins after this.
         """
-        await self._life.checkpoints.reach(None, timeout)
+        await self._state.checkpoints.reach(None, timeout)
 
     async def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
-        """Say that a safe place to pause is reached, and pause there when that is asked for.
+        """Report a safe place to pause, and pause there if an integration asks for it.
 
-        Returns when its own signal has come back, so that all that came before it is known, and
-        when the integration that met it here, if any, is over. After a timeout the agent counts as
-        arrived all the same.
+        Returns when the signal itself has come back, so that everything before it is known, and
+        when the integration that meets the agent here is over. After a timeout the agent still
+        counts as arrived.
         """
-        await self._life.checkpoints.reach(name, timeout)
+        await self._state.checkpoints.reach(name, timeout)
 
     def writing(
         self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
-    ) -> Writing:
+    ) -> AbstractAsyncContextManager[Grant]:
         """Ask for paths, globs or named things, all or none: `async with` waits for the grant.
 
-        At the end of the block all is given back. It is the agent's: two of its tasks do not keep
-        each other out, and what both use goes back with the last. Raises DeadlockError when the
-        agents would wait for each other for ever; see Grant for what can be taken away.
+        The end of the block releases all of them. The grant is the agent's: two of its tasks do not
+        exclude each other, and what both use is released with the last. Raises DeadlockError if the
+        agents would wait for each other forever; see Grant for what can be taken away.
         """
-        return Writing(self._life.grants, writes, reads, timeout)
+        return Writing(self._state.grants, writes, reads, timeout)
 
     def integrating(
         self,
@@ -199,15 +242,16 @@ class Agent:
         deadline_ms: int | None = None,
         level: int = 3,
         timeout: float | None = None,
-    ) -> Integrating:
-        """Have all agents meet at a safe place: `async with` waits for them, its end lets them go.
+    ) -> AbstractAsyncContextManager[None]:
+        """Have all agents meet at a safe place: `async with` waits until they have all arrived.
 
-        Raises BarrierError when it is called off or cannot be called. When the block raises, the
-        others stay where they are: enter it again under the same name to try again, or let them go
-        with `emit(SignalType.INTEGRATED, {"name": name})`; the end of the agent lets them go too.
+        The end of the block lets them go on. Raises BarrierError if the integration is cancelled or
+        cannot be called. If the block raises, the others stay paused: enter it again under the same
+        name to try again, or release them with `emit(SignalType.INTEGRATED, {"name": name})`; the
+        end of the agent releases them too.
         """
         return Integrating(
-            self._life.integrations, name, deadline_ms=deadline_ms, level=level, timeout_s=timeout
+            self._state.integrations, name, deadline_ms=deadline_ms, level=level, timeout_s=timeout
         )
 
     async def escalate(
@@ -220,26 +264,30 @@ class Agent:
         id: str | None = None,  # noqa: A002 - the payload's own name for it
         timeout: float | None = None,
     ) -> str:
-        """Ask a person, or the agent `to`; return what was decided.
+        """Ask a person, or the agent `to`; return the decision.
 
-        The question is known by `id`, made up when none is given; it stays open after a timeout.
+        `id` identifies the question; without one, the agent makes one up. The question stays open
+        after a timeout.
         """
-        return await self._life.enquiries.ask(
+        return await self._state.questions.ask(
             question, options=options, context=context, to=to, id_=id, timeout_s=timeout
         )
 
     async def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see escalate
-        """Answer a question that this agent was asked, by its `id` in the ESCALATE."""
+        """Answer a question that this agent was asked, by the `id` in the ESCALATE."""
         await self.emit(SignalType.DECIDED, {"escalation": id, "decision": answer})
 
     async def release(self, *names: str) -> None:
-        """Give back what `wait_for` has waited for and got: resources that another had."""
-        await self._life.grants.give_back(names)
+        """Release resources that another agent held and that `wait_for` has got."""
+        await self._state.grants.release(names)
 
     async def resolve(
         self, dependency: str, *, location: str | None = None, consumers: Sequence[str] = ()
     ) -> None:
-        """Say that an output can be consumed, where, and by whom besides those who wait for it."""
+        """Announce that an output is ready, and where it is.
+
+        Agents that wait for it are told, and `consumers`, which need not wait for it.
+        """
         await self.emit(
             SignalType.DEPENDENCY_RESOLVED,
             _given(dependency_id=dependency, output_location=location, consumers=list(consumers)),
@@ -248,51 +296,112 @@ class Agent:
     async def wait_for(
         self, dependency: str, *, reason: str | None = None, timeout: float | None = None
     ) -> str | None:
-        """Wait until somebody resolves a dependency; return its location, if it has one.
+        """Wait until an agent resolves a dependency; return its location, if it has one.
 
-        Of a question it waits for the decision, and returns it. Of a resource that another agent
-        holds it waits for its turn, returns None, and has it until `release`; `writing` gives it
-        back by itself. Raises DependencyFailedError when all who were to produce it have failed,
-        DeadlockError when the agents would wait for each other for ever. Then, after a timeout, and
-        when it is cancelled, the wait is withdrawn.
+        For a question, wait for the decision and return it. For a resource that another agent
+        holds, wait for the turn and return None; the agent then has it until `release` (`writing`
+        releases by itself). Raises DependencyFailedError if all producers have failed, and
+        DeadlockError if the agents would wait for each other forever. After an error, a timeout or
+        a cancellation the wait is withdrawn.
         """
-        return await self._life.waits.wait_for(dependency, reason, timeout)
+        return await self._state.waits.wait_for(dependency, reason, timeout)
 
     def messages(self) -> AsyncGenerator[Message, None]:
-        """Yield what arrives for this agent, from where it last was; never ends by itself.
+        """Yield what arrives for this agent, from where it last stopped; never ends by itself.
 
-        A message counts as read when the next one is asked for: what a crash left unread comes
-        again in the next incarnation, with the same id. What the same task says meanwhile is taken
-        for an answer to it, so that agents who answer each other for ever are stopped.
+        A message counts as read when the next one is asked for. Messages that a crash left unread
+        come again in the next incarnation, with the same ids. Signals that the same task sends
+        meanwhile count as answers to the message, so that endless answers to answers are stopped.
         """
         return self._mailbox.messages()
 
     async def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
-        """Say that there is capacity (EARLY_COMPLETION)."""
+        """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
         await self.emit(SignalType.EARLY_COMPLETION, _given(ahead_ms=ahead_ms, capacity=capacity))
 
     async def complete(self, result: Any = None) -> None:
-        """End well, with the full result. Afterwards the agent says nothing more."""
+        """End with the full result. After that the agent sends nothing more."""
         await self.emit(SignalType.COMPLETED, _given(result=result))
-        self._voice.ended = True
+        self._sender.has_ended = True
 
     async def fail(self, error: str, *, retryable: bool = False) -> None:
-        """End badly. Afterwards the agent says nothing more."""
+        """End with an error. After that the agent sends nothing more."""
         await self.emit(SignalType.FAILED, {"error": error, "retryable": retryable})
-        self._voice.ended = True
+        self._sender.has_ended = True
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _end(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.error("%s: internal error", self.name, exc_info=task.exception())
+            logger.error("%s: internal error", self._name, exc_info=task.exception())
+
+
+class _Incarnation:
+    """The state of one incarnation: what it waits for, holds, leads and was told.
+
+    The mailbox shows every message to each part in turn, pauses first: a part that then takes an
+    answer knows whether a pause was in force before it.
+    """
+
+    def __init__(
+        self,
+        store: ClientStore,
+        session: Session,
+        sender: Sender,
+        background: Background,
+        *,
+        name: str,
+        dead: str,
+        block_ms: int,
+        is_successor: bool,
+    ) -> None:
+        requests = Requests(store, session, sender, background, name=name, dead=dead)
+        pauses = Pauses(requests)
+        self.notices = _Notices(name)
+        self.grants = Grants(requests, pauses, is_successor=is_successor)
+        self.waits = Waits(requests, self.grants)
+        self.questions = Questions(requests, self.grants)
+        self.integrations = Integrations(requests, pauses)
+        self.checkpoints = Checkpoints(requests, pauses)
+        listeners = (pauses, self.grants, self.waits, self.integrations, self.notices)
+        self.mailbox = Mailbox(store, session.keys, name, block_ms, requests, listeners)
+
+
+class _Notices:
+    """What the orchestrator has told one incarnation about itself."""
+
+    def __init__(self, name: str) -> None:
+        self.cancelled: str | None = None
+        self.resumed: ResumePoint | None = None
+        self._name = name
+
+    def on_message(self, message: Message, *, is_new: bool) -> None:
+        """Note a CANCEL and a RESUME of the agent itself; log questions addressed to it."""
+        payload = message.payload
+        if not is_new or message.to_everyone or message.sender != ORCHESTRATOR:
+            return
+        if message.type == SignalType.ESCALATE:
+            logger.warning("%s: %s", self._name, payload.get("question"))
+        elif not message.is_about_agent:
+            return
+        elif message.type == DirectiveType.CANCEL:
+            self.cancelled = str(payload.get("reason") or "no reason given")
+        elif message.type == DirectiveType.RESUME:
+            percent = payload.get("percent")
+            self.resumed = ResumePoint(
+                str(payload.get("task") or ""),
+                str(payload.get("checkpoint") or ""),
+                percent if isinstance(percent, int | float) else None,
+                tuple(strings(payload.get("held"))),
+                tuple(strings(payload.get("waited"))),
+            )
 
 
 def _given(**fields: Any) -> dict[str, Any]:
-    """Leave out what was not given."""
+    """Leave out the fields that were not given."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,16 +1,33 @@
-"""Getting signals into the ingress: in order, retried, held back while it is full."""
+"""Sending signals: prepared and checked, in order, retried, held back while the ingress is full.
+
+Keep this module free of the settings and of the driver: `fabric emit` imports it, and those take
+longer to import than a signal takes to send.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fabric.backoff import Backoff
-from fabric.errors import OverloadedError, UnavailableError, UnreachableError
-from fabric.store.keys import ORCHESTRATORS
+from fabric.core.signal import SignalType
+from fabric.errors import (
+    NotAllowedError,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+    UnreachableError,
+)
+from fabric.store.keys import ORCHESTRATORS, partition_of
 from fabric.store.port import ClientStore
+from fabric.wire.entry import decode
+from fabric.wire.spelling import canonical, encode
+
+logger = logging.getLogger("fabric.agent")
 
 T = TypeVar("T")
 
@@ -18,18 +35,99 @@ T = TypeVar("T")
 RETRY_FIRST_MS = 20
 RETRY_LONGEST_MS = 1_000
 
+#: Hops of the message that is being handled, in this task and in the tasks that it starts.
+handled_hops: ContextVar[int] = ContextVar("handled_hops", default=0)
+
+#: Signals that never count as answers. If one were refused for its hops, something would stay held
+#: forever, or an agent would seem to work forever.
+_NO_ANSWERS = frozenset(
+    {
+        SignalType.STARTED,
+        SignalType.HEARTBEAT,
+        SignalType.RELEASE,
+        SignalType.INTEGRATED,
+        SignalType.COMPLETED,
+        SignalType.FAILED,
+    }
+)
+
+#: Bytes without which a payload holds no result: the names of its fields, or a JSON escape, behind
+#: which any name can hide.
+_RESULT_MARKS = (b"partial", b"result", b"\\u")
+
 
 class WhenFull(StrEnum):
-    """What an emitter wants while the ingress is over its limit."""
+    """What to do while the ingress is over its limit."""
 
     WAIT = "wait"
     RAISE = "raise"
 
 
-class Emitter:
-    """One emitter's way into one partition: what is sent first arrives first.
+def prepare(document: Mapping[str, Any], defaults: Mapping[str, str | None]) -> list[bytes]:
+    """Return a document, in any spelling, as a checked ingress entry. Raises SignalError.
 
-    `limit_ms` bounds how long a signal is tried, over reconnects and back-pressure.
+    `defaults` fill in session, emitter and stream where the document leaves them out.
+    """
+    fields = canonical(document)
+    for field, value in defaults.items():
+        if not fields.get(field):
+            fields[field] = value
+    return checked(encode(fields))
+
+
+def checked(entry: list[bytes]) -> list[bytes]:
+    """Return an ingress entry after all checks; every signal passes here before it is sent.
+
+    Raises SignalError for what the orchestrator or the synthesizer would refuse.
+    """
+    signal = decode(entry)
+    if any(mark in signal.raw for mark in _RESULT_MARKS):
+        # Takes longer to import than a signal takes to send, and most signals hold no result.
+        from fabric.wire.result import check
+
+        check(signal)
+    return entry
+
+
+async def submit(
+    store: ClientStore,
+    partitions: int,
+    entries: Iterable[list[bytes]],
+    *,
+    ingress_max: int,
+    limit_ms: int,
+    when_full: WhenFull = WhenFull.WAIT,
+) -> list[str]:
+    """Send checked entries; return their ingress ids, in order.
+
+    All entries of a partition go in together or not at all. After a lost reply they are sent again
+    if each has a sequence number, by which the core recognises a repeat; otherwise UnreachableError
+    is raised.
+    """
+    parts: dict[int, list[tuple[int, list[bytes]]]] = {}
+    unnumbered: set[int] = set()
+    for number, entry in enumerate(entries):
+        signal = decode(entry)
+        partition = partition_of(signal.session, partitions)
+        parts.setdefault(partition, []).append((number, entry))
+        if not signal.seq:
+            unnumbered.add(partition)
+    ids: dict[int, bytes] = {}
+    for partition, numbered in parts.items():
+        emitter = Emitter(
+            store, partition, ingress_max=ingress_max, when_full=when_full, limit_ms=limit_ms
+        )
+        sent = await emitter.send(
+            [entry for _, entry in numbered], numbered=partition not in unnumbered
+        )
+        ids |= dict(zip((number for number, _ in numbered), sent, strict=True))
+    return [ids[number].decode() for number in sorted(ids)]
+
+
+class Emitter:
+    """Appends entries to the ingress of one partition, in the order of the calls.
+
+    `limit_ms` bounds how long one call is retried, through reconnects and back-pressure.
     """
 
     def __init__(
@@ -54,12 +152,12 @@ class Emitter:
         numbered: bool = True,
         group: str = ORCHESTRATORS,
     ) -> list[bytes]:
-        """Append entries to what a group of workers reads, and return their ids.
+        """Append entries to the stream that a group of workers reads, and return their ids.
 
-        Numbered signals are sent again when a reply is lost: the core drops what it has seen. For
-        others UnreachableError is raised then, since they may have arrived; or UnavailableError,
-        when they have, but on too few replicas. Raises OverloadedError when the ingress is full, at
-        once or after the time limit, as chosen.
+        Numbered signals are sent again after a lost reply: the core drops repeats. For others, a
+        lost reply raises UnreachableError, since they may have arrived; UnavailableError says that
+        they did, but on too few replicas. Raises OverloadedError if the ingress is full, at once or
+        after the time limit, as `when_full` says.
         """
         return await self.retry(
             lambda: self._store.emit(self._partition, entries, self._ingress_max, group),
@@ -67,9 +165,9 @@ class Emitter:
         )
 
     async def retry(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
-        """Make a call until it works, for at most the time limit; then raise its error.
+        """Make a call until it succeeds; after the time limit raise its last error.
 
-        One that is not `repeatable` is not made again when it may have taken effect.
+        A call that is not `repeatable` is not made again if it may have taken effect.
         """
         backoff = Backoff(RETRY_FIRST_MS, RETRY_LONGEST_MS)
         loop = asyncio.get_running_loop()
@@ -82,13 +180,108 @@ class Emitter:
                 if self._when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
                     raise
             except UnreachableError as error:
-                if not repeatable and not error.never_sent:
-                    raise
-                if loop.time() + pause_s > deadline:
+                if not (repeatable or error.never_sent) or loop.time() + pause_s > deadline:
                     raise
             except UnavailableError as error:
-                if not repeatable and error.took_effect:
-                    raise
-                if loop.time() + pause_s > deadline:
+                is_final = error.took_effect and not repeatable
+                if is_final or loop.time() + pause_s > deadline:
                     raise
             await asyncio.sleep(pause_s)
+
+
+class Sender:
+    """Sends one agent's signals, numbered in the order of sending within one incarnation.
+
+    `begin` must have given it an incarnation. `on_sent` is called with every signal that was sent.
+    """
+
+    def __init__(self, emitter: Emitter, session: str, name: str, stream: str) -> None:
+        self.incarnation = 0
+        self.has_ended = True
+        self.on_sent: Callable[[SignalType, dict[str, Any]], None] = lambda kind, payload: None
+        self.emitter = emitter
+        self._session = session
+        self._name = name
+        self._stream = stream
+        self._seq = 0
+        self._turn = asyncio.Lock()
+        self._sent_at = 0.0
+
+    def begin(self, incarnation: int) -> None:
+        """Send as this incarnation from now on, beginning with number 1."""
+        self.incarnation = incarnation
+        self._seq, self.has_ended = 0, False
+
+    async def send(
+        self,
+        kind: SignalType,
+        payload: dict[str, Any],
+        *,
+        on_number: Callable[[int], None] | None = None,
+    ) -> str:
+        """Send a signal after those that were asked for before it; return its ingress id.
+
+        `on_number` is called with the signal's number before it is sent. Raises SignalError before
+        anything is sent, NotAllowedError if the agent has ended.
+        """
+        async with self._turn:
+            return await self._send(kind, payload, on_number)
+
+    async def release(self, choose: Callable[[], list[str]]) -> None:
+        """Send RELEASE for what `choose` returns at its turn; nothing if the agent has ended."""
+        async with self._turn:
+            names = choose()
+            if names and not self.has_ended:
+                await self._send(SignalType.RELEASE, {"resources": names})
+
+    async def _send(
+        self,
+        kind: SignalType,
+        payload: dict[str, Any],
+        on_number: Callable[[int], None] | None = None,
+    ) -> str:
+        """Send a signal now. The caller holds the turn, so numbers grow in the order of sending."""
+        if self.has_ended:
+            raise NotAllowedError(
+                f"{self._name} has ended or not started: use it inside its `async with` block"
+            )
+        document = {
+            "session": self._session,
+            "type": kind.value,
+            "emitter": self._name,
+            "stream": self._stream,
+            "seq": self._seq + 1,
+            "incarnation": self.incarnation,
+            "payload": payload,
+        }
+        hops = handled_hops.get()
+        if hops and kind not in _NO_ANSWERS:
+            document["hops"] = hops
+        entry = checked(encode(document))
+        # The number is spent even if sending fails: the signal may have arrived all the same.
+        self._seq += 1
+        if on_number is not None:
+            on_number(self._seq)
+        (entry_id,) = await self.emitter.send([entry])
+        self._sent_at = asyncio.get_running_loop().time()
+        self.on_sent(kind, payload)
+        return entry_id.decode()
+
+    async def send_heartbeats(self, pause_s: float) -> None:
+        """Send HEARTBEAT after every `pause_s` without another signal, until the agent ends."""
+        loop = asyncio.get_running_loop()
+        while not self.has_ended:
+            silent_s = loop.time() - self._sent_at
+            if silent_s < pause_s:
+                await asyncio.sleep(pause_s - silent_s)
+                continue
+            try:
+                async with self._turn:
+                    # Another signal may have been sent while this one waited for its turn.
+                    if loop.time() - self._sent_at >= pause_s:
+                        await self._send(SignalType.HEARTBEAT, {})
+            except NotAllowedError:
+                return
+            except ServerError as error:
+                logger.warning("%s: heartbeat: %s", self._name, error)
+                await asyncio.sleep(pause_s)

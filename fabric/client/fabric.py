@@ -1,4 +1,4 @@
-"""The way in: a connection to the fabric, from which agents and sessions are had."""
+"""The way in: a connection to the fabric, which gives agents and sessions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from types import TracebackType
 from typing import Any
 
 from fabric.client.agent import Agent
-from fabric.client.emitter import Emitter, WhenFull
+from fabric.client.emitter import Emitter, WhenFull, prepare, submit
 from fabric.client.session import Session
-from fabric.client.submit import prepare, submit
 from fabric.config import settings as configuration
 from fabric.config.settings import Settings
 from fabric.devserver import require_server_url
@@ -25,27 +24,60 @@ class Fabric:
     """A connection to the fabric, shared by any number of agents: `async with Fabric.connect()`."""
 
     def __init__(self, store: ClientStore, settings: Settings) -> None:
-        self.settings = settings
+        self._settings = settings
         self._store = store
         self._partitions = 0
 
     @classmethod
-    def connect(cls, redis_url: str | None = None, **flags: Any) -> Fabric:
-        """Prepare a connection, by settings from flags, environment and files, in that order.
+    def connect(
+        cls,
+        redis_url: str | None = None,
+        *,
+        namespace: str | None = None,
+        session: str | None = None,
+        agent: str | None = None,
+        stream: str | None = None,
+        partitions: int | None = None,
+        block_ms: int | None = None,
+        ingress_max: int | None = None,
+        emit_limit_ms: int | None = None,
+        wait_replicas: int | None = None,
+        heartbeat_ms: int | None = None,
+    ) -> Fabric:
+        """Prepare a connection; it is made when the block is entered.
 
-        Nothing is dialled yet. Raises ConfigError when no server is named and the project's own is
-        not running.
+        What is not given comes from the environment, then from the project's and the user's file:
+        see Settings for units and bounds. Raises ConfigError if no server is named and the
+        project's own is not running.
         """
-        settings = configuration.load(redis_url=redis_url, **flags)
-        url = require_server_url(settings)
+        settings = configuration.load(
+            redis_url=redis_url,
+            namespace=namespace,
+            session=session,
+            agent=agent,
+            stream=stream,
+            partitions=partitions,
+            block_ms=block_ms,
+            ingress_max=ingress_max,
+            emit_limit_ms=emit_limit_ms,
+            wait_replicas=wait_replicas,
+            heartbeat_ms=heartbeat_ms,
+        )
         store = RedisStore(
-            url, settings.namespace, name="fabric-client", wait_replicas=settings.wait_replicas
+            require_server_url(settings),
+            settings.namespace,
+            name="fabric-client",
+            wait_replicas=settings.wait_replicas,
         )
         return cls(store, settings)
 
+    def __repr__(self) -> str:
+        state = f"{self._partitions} partitions" if self._partitions else "not connected"
+        return f"<Fabric {self._settings.namespace!r}: {state}>"
+
     async def __aenter__(self) -> Fabric:
         """Connect."""
-        self._partitions = await self._store.partitions(self.settings.partitions)
+        self._partitions = await self._store.partitions(self._settings.partitions)
         return self
 
     async def __aexit__(
@@ -58,19 +90,24 @@ class Fabric:
         await self._store.close()
 
     @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    @property
     def store(self) -> ClientStore:
         """The store behind this connection."""
         return self._store
 
     @property
     def partitions(self) -> int:
-        """How many shards the namespace has."""
+        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
         if not self._partitions:
             raise NotAllowedError("not connected: use `async with Fabric.connect() as fabric`")
         return self._partitions
 
     def keys(self, session: str) -> tuple[int, SessionKeys]:
-        """Return a session's partition and key names. Raises SignalError when it is no name."""
+        """Return a session's partition and key names. Raises SignalError for a bad name."""
         session_name(_bytes(session))
         partition = partition_of(session, self.partitions)
         return partition, self._store.namespace.partition(partition).session(session)
@@ -94,10 +131,13 @@ class Fabric:
         produces: Sequence[str] = (),
         when_full: WhenFull | str = WhenFull.WAIT,
     ) -> Agent:
-        """Return an agent, to be entered with `async with`. What it declares goes into STARTED."""
+        """Return an agent, to be entered with `async with`. STARTED carries what is declared here.
+
+        Name, session and stream default to those in the settings.
+        """
         name = self._default(name, "agent")
         partition, keys = self.keys(self._default(session, "session"))
-        stream = stream or self.settings.stream or ""
+        stream = stream or self._settings.stream or ""
         check_name(b"emitter", _bytes(name))
         if stream:
             check_name(b"stream", _bytes(stream))
@@ -110,11 +150,18 @@ class Fabric:
             "writes": list(writes),
             "produces": list(produces),
         }
+        emitter = Emitter(
+            self._store,
+            partition,
+            ingress_max=self._settings.ingress_max,
+            when_full=WhenFull(when_full),
+            limit_ms=self._settings.emit_limit_ms,
+        )
         return Agent(
             self._store,
             keys,
-            self._emitter(partition, WhenFull(when_full)),
-            self.settings,
+            emitter,
+            self._settings,
             partition=partition,
             name=name,
             stream=stream,
@@ -126,40 +173,32 @@ class Fabric:
     ) -> list[str]:
         """Send signals given as documents, in any spelling; return their ingress ids, in order.
 
-        They carry no numbers unless the documents do, so none is sent twice: after a lost reply
-        UnreachableError is raised. Session, emitter and stream default to the settings'. Raises
-        SignalError, before anything is sent, when one of them is not acceptable.
+        They carry sequence numbers only if the documents do. Without numbers a signal is never sent
+        twice: after a lost reply, UnreachableError is raised. Session, emitter and stream default
+        to those in the settings. Raises SignalError, before anything is sent, if one of the signals
+        is not acceptable.
         """
         defaults = {
-            "session": self.settings.session,
-            "emitter": self.settings.agent,
-            "stream": self.settings.stream,
+            "session": self._settings.session,
+            "emitter": self._settings.agent,
+            "stream": self._settings.stream,
         }
         return await submit(
             self._store,
             self.partitions,
             [prepare(document, defaults) for document in documents],
-            ingress_max=self.settings.ingress_max,
-            limit_ms=self.settings.emit_limit_ms,
+            ingress_max=self._settings.ingress_max,
+            limit_ms=self._settings.emit_limit_ms,
             when_full=WhenFull(when_full),
         )
 
-    def _emitter(self, partition: int, when_full: WhenFull) -> Emitter:
-        return Emitter(
-            self._store,
-            partition,
-            ingress_max=self.settings.ingress_max,
-            when_full=when_full,
-            limit_ms=self.settings.emit_limit_ms,
-        )
-
     def _default(self, given: str | None, setting: str) -> str:
-        value = given or getattr(self.settings, setting)
+        value = given or getattr(self._settings, setting)
         if not value:
             raise ConfigError(f"no {setting}: name one, or set FABRIC_{setting.upper()}")
         return str(value)
 
 
 def _bytes(name: str) -> bytes:
-    """Encode a name as it is: what is no text is refused by name, not by the codec."""
+    """Encode a name; an invalid one is refused by the check of names, not by the codec."""
     return name.encode("utf-8", "surrogatepass")

@@ -1,9 +1,15 @@
-"""Writing what nobody else writes: INTENT, the wait for the turn, the grant, RELEASE (Rule 3)."""
+"""Writing what nobody else writes: INTENT, the wait for the turn, the grant, RELEASE.
+
+A RELEASE gives names, and ends every claim and wait of the agent for them. So a name that two
+blocks of one agent share is released with the second; and fencing tokens tell an answer to an
+earlier block, which comes late, from a new one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -12,45 +18,42 @@ from typing import Any
 import msgspec
 
 from fabric.backoff import retry
-from fabric.client.holding import Holdings
-from fabric.client.message import Message
-from fabric.client.pause import Pauses
-from fabric.client.request import Request, Requests, cancelled, strings
-from fabric.client.session import Session
-from fabric.client.voice import Voice
+from fabric.client.barrier import Pauses
+from fabric.client.message import Message, is_grant, place_in_line, refusal, strings
+from fabric.client.request import Request, Requests
 from fabric.core.directive import DirectiveType
 from fabric.core.record import AgentRecord, ClaimState
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, FabricError, WaitTimeoutError
-from fabric.store.port import ClientStore
 from fabric.wire.stored import checked_reading
 
-#: Starts something that goes on by itself, and is ended with the agent.
-Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-
-#: Reason of the PAUSE that tells a holder that others want the same: it goes on.
+#: Reason of the PAUSE that tells a holder that others want the same; the holder goes on.
 CONFLICT = "conflict"
 
 
 class Grant:
     """What an agent may write, until its block ends.
 
-    Where the rules allow it, it can be taken away: to a more urgent agent at a checkpoint, or after
-    the longest time that anything may be held. Then `lost` is set and `is_current` is False: stop
-    writing. When it is the agent's turn again, both change back, under a new `token`.
+    The rules may allow it to be taken away: by a more urgent agent at a checkpoint, or after the
+    longest time that anything may be held. Then `lost` is set and `is_current` is False: stop
+    writing. When it is the agent's turn again, both change back, with a new `token`.
     """
 
     def __init__(self, asked: frozenset[str], resources: Sequence[str], token: int) -> None:
         self._asked = asked
-        #: All that was granted, in normal spelling: what was asked for, and exclusive domains.
+        #: All resources granted, in normal form: the ones asked for, and exclusive domains.
         self.resources = tuple(resources)
         #: Fencing token: larger than any before it in the session. `fabric guard` checks it.
         self.token = token
         self.is_current = True
         self.lost = asyncio.Event()
 
-    def _again(self, token: int) -> None:
+    def __repr__(self) -> str:
+        state = "current" if self.is_current else "lost"
+        return f"<Grant {', '.join(self.resources)}: {state}, token {self.token}>"
+
+    def _renew(self, token: int) -> None:
         self.token, self.is_current = token, True
         self.lost.clear()
 
@@ -59,112 +62,163 @@ class Grant:
         self.lost.set()
 
 
+class NamesInUse:
+    """Names that the agent waits for or has, and the tokens under which they were granted."""
+
+    def __init__(self, *, is_successor: bool) -> None:
+        """`is_successor`: a grant to the incarnation before this one may still be under way."""
+        self._uses: Counter[str] = Counter()
+        self._tokens: dict[int, set[str]] = {}
+        #: Tokens grow, and most are over soon after they were given.
+        self._over: set[int] = set()
+        self._abandoned: set[str] = set()
+        self._is_successor = is_successor
+
+    def add(self, names: Iterable[str]) -> None:
+        """Count one more use of each name."""
+        self._uses.update(normalise(name) for name in names)
+
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Count one use less of each name; return the names that are not used any more."""
+        unused = []
+        for name in names:
+            known = normalise(name)
+            self._uses[known] -= 1
+            if self._uses[known] <= 0:
+                del self._uses[known]
+                unused.append(name)
+        return unused
+
+    def granted(self, token: int, names: Iterable[str]) -> None:
+        """Note that names were granted under a token."""
+        if token not in self._over:
+            self._tokens[token] = set(names)
+
+    def is_over(self, token: int) -> bool:
+        """Return whether everything granted under a token has been released."""
+        return token in self._over
+
+    def sent(self, kind: SignalType, payload: dict[str, Any]) -> None:
+        """Note what a signal of the agent releases; there are several that do."""
+        if kind is SignalType.RELEASE:
+            self._end(strings(payload.get("resources")))
+        elif kind is SignalType.DEPENDENCY_RESOLVED:
+            # An agent that resolves a resource it holds releases it.
+            self._end([str(payload.get("dependency_id"))])
+
+    def _end(self, names: list[str]) -> None:
+        released = {normalise(name) for name in names}
+        for token, kept in list(self._tokens.items()):
+            kept -= released if names else set(kept)
+            if not kept:
+                del self._tokens[token]
+                self._over.add(token)
+
+    def abandon(self, names: Iterable[str]) -> None:
+        """Note that a claim was given up before its answer came: a grant may be under way."""
+        self._abandoned.update(normalise(name) for name in names)
+
+    def may_be_abandoned(self, names: Iterable[str]) -> bool:
+        """Return whether a grant of these names may answer a claim that was given up."""
+        return self._is_successor or not self._abandoned.isdisjoint(names)
+
+    def confirm(self) -> None:
+        """Note that a grant is in force: no grant to the incarnation before is under way."""
+        self._is_successor = False
+
+
 class Grants:
     """All grants of one agent."""
 
-    def __init__(
-        self,
-        store: ClientStore,
-        session: Session,
-        voice: Voice,
-        requests: Requests,
-        pauses: Pauses,
-        holdings: Holdings,
-        background: Background,
-        name: str,
-    ) -> None:
-        self.name = name
-        self.voice = voice
+    def __init__(self, requests: Requests, pauses: Pauses, *, is_successor: bool) -> None:
         self.requests = requests
         self.pauses = pauses
-        self.holdings = holdings
-        self.background = background
+        self.in_use = NamesInUse(is_successor=is_successor)
         self.live: list[Grant] = []
-        self._store = store
-        self._session = session
+        requests.sender.on_sent = self.in_use.sent
 
-    def hear(self, message: Message, *, is_new: bool) -> None:
-        """What is granted again, and what is taken away."""
+    def on_message(self, message: Message, *, is_new: bool) -> None:
+        """Note what is granted again, and what is taken away."""
         named = strings(message.payload.get("resources"))
         if not is_new or not named:
             return
-        token = message.payload.get("token")
-        if message.type == DirectiveType.PROCEED and isinstance(token, int):
-            self.holdings.granted(token, named)
+        if is_grant(message):
+            token = message.payload["token"]
+            self.in_use.granted(token, named)
             for grant in self.live:
                 if token > grant.token and grant._asked.issubset(named):
-                    grant._again(token)
+                    grant._renew(token)
         elif message.type == DirectiveType.PAUSE and message.payload.get("reason") != CONFLICT:
             for grant in self.live:
                 if not set(grant.resources).isdisjoint(named):
                     grant._lose()
 
-    async def is_good(
+    async def is_answer(
         self, token: Callable[[], int], names: frozenset[str], request: Request
     ) -> bool:
-        """Whether a grant is the answer to a request, not one that was given up before.
+        """Return whether a grant answers this request, and not one that was given up before.
 
-        `token` is read again: while it is looked up, the right one may take its place.
+        `token` is called again after each look at the store: the right grant may have come since.
         """
-        while self.holdings.is_doubtful(names):
+        while self.in_use.may_be_abandoned(names):
             looked_up = token()
-            if await retry(partial(self._stands, looked_up, request)):
-                self.holdings.is_sure()
+            if await retry(partial(self._is_in_force, looked_up, request)):
+                self.in_use.confirm()
                 return True
             if token() == looked_up:
                 return False
         return True
 
-    async def _stands(self, token: int, request: Request) -> bool:
-        """Whether a grant outlived all that the agent said before it asked."""
-        keys = self._session.keys
-        (stored,) = await self._store.fields(keys.agents, [self.name])
+    async def _is_in_force(self, token: int, request: Request) -> bool:
+        """Return whether a grant survived everything that the agent sent before the request."""
+        requests, keys = self.requests, self.requests.session.keys
+        (stored,) = await requests.store.fields(keys.agents, [requests.name])
         with checked_reading(keys.agents, "hash"):
             record = msgspec.json.decode(stored, type=AgentRecord) if stored else None
-        if record is None or record.incarnation != self.voice.incarnation:
+        if record is None or record.incarnation != requests.sender.incarnation:
             return False
         if record.seq < request.number:
             return False
-        claims = await self._session.claims()
+        claims = await requests.session.claims()
         return any(
-            claim.agent == self.name and claim.state is ClaimState.HELD and claim.token == token
+            claim.agent == requests.name and claim.state is ClaimState.HELD and claim.token == token
             for claim in claims.values()
         )
 
-    async def give_back(self, names: Sequence[str]) -> None:
-        """Give names back that nothing of the agent needs any more."""
-        chosen: list[str] = []
+    async def release(self, names: Sequence[str]) -> None:
+        """Release the names that nothing else of the agent uses."""
+        unused: list[str] = []
 
         def choose() -> list[str]:
-            chosen.extend(self.holdings.give(names))
-            return chosen
+            unused.extend(self.in_use.remove(names))
+            return unused
 
         try:
-            await self.voice.give_back(choose)
+            await self.requests.sender.release(choose)
         except FabricError:
-            self.holdings.doubt(chosen)
+            self.in_use.abandon(unused)
             raise
 
     def withdraw(self, names: Sequence[str]) -> None:
-        """Give names back by and by: who does it is on the way out with an error of its own."""
-        self.holdings.doubt(names)
-        self.background(self._attempt(names, []))
+        """Release in the background: the caller is already raising an error of its own."""
+        self.in_use.abandon(names)
+        self.requests.background(self._try_release(names, []))
 
-    async def release(self, names: Sequence[str]) -> list[FabricError]:
-        """Give names back, also when the caller is cancelled meanwhile; return what went wrong."""
+    async def release_always(self, names: Sequence[str]) -> list[FabricError]:
+        """Release, even if the caller is cancelled meanwhile; return the errors."""
         failed: list[FabricError] = []
-        await asyncio.shield(self.background(self._attempt(names, failed)))
+        await asyncio.shield(self.requests.background(self._try_release(names, failed)))
         return failed
 
-    async def _attempt(self, names: Sequence[str], failed: list[FabricError]) -> None:
+    async def _try_release(self, names: Sequence[str], failed: list[FabricError]) -> None:
         try:
-            await self.give_back(names)
+            await self.release(names)
         except FabricError as error:
             failed.append(error)
 
 
 class Writing(AbstractAsyncContextManager[Grant]):
-    """One block of writing: enter it for the grant."""
+    """One block of writing: entering it gives the grant."""
 
     def __init__(
         self, grants: Grants, writes: Sequence[str], reads: Sequence[str], timeout_s: float | None
@@ -172,6 +226,7 @@ class Writing(AbstractAsyncContextManager[Grant]):
         if not writes:
             raise CallerError("nothing to write: name at least one path or resource")
         self._grants = grants
+        self._agent = grants.requests.name
         self._payload = {"writes": list(writes), **({"reads": list(reads)} if reads else {})}
         self._timeout_s = timeout_s
         self._wanted = frozenset(map(normalise, writes))
@@ -182,51 +237,54 @@ class Writing(AbstractAsyncContextManager[Grant]):
     async def __aenter__(self) -> Grant:
         """Ask, wait for the turn, and return the grant.
 
-        Raises WaitTimeoutError, saying who holds it; DeadlockError; NotAllowedError. Whatever ends
-        the wait without a grant, also takes the claim back.
+        Raises WaitTimeoutError, which names the holder; DeadlockError; NotAllowedError. If the wait
+        ends without a grant, for any reason, the claim is withdrawn.
         """
         grants = self._grants
-        grants.holdings.take(self._names)
+        grants.in_use.add(self._names)
         try:
             async with asyncio.timeout(self._timeout_s):
                 grant = await self._granted()
-                await grants.pauses.obey()
+                await grants.pauses.after_wait()
                 return grant
         except BaseException as error:
             self._forget()
             grants.withdraw(self._names)
             if not isinstance(error, TimeoutError):
                 raise
-            raise WaitTimeoutError(await self._blame()) from None
+            what = ", ".join(sorted(self._wanted))
+            raise WaitTimeoutError(
+                f"{self._agent} waited {self._timeout_s:g} s for {what}: {await self._describe()}"
+            ) from None
 
     async def _granted(self) -> Grant:
         grants = self._grants
-        async with grants.requests.asking(self._judge) as request:
+        async with grants.requests.opened(self._match) as request:
             await request.send(SignalType.INTENT, self._payload)
             grant: Grant = await request.answer()
-            while not await grants.is_good(partial(_token, grant), self._wanted, request):
+            while not await grants.is_answer(partial(_token, grant), self._wanted, request):
                 self._forget()
                 grant = await request.answer()
-        # What the rules added to it goes back with the rest.
+        # What the rules added is released with the rest.
         added = [name for name in grant.resources if name not in self._names]
-        grants.holdings.take(added)
+        grants.in_use.add(added)
         self._names += added
         return grant
 
-    def _judge(self, message: Message) -> Grant | None:
+    def _match(self, message: Message) -> Grant | None:
         named = strings(message.payload.get("resources"))
         if not self._wanted.issubset(named):
             return None
         if message.type == DirectiveType.WAIT:
             self._wait = message.payload
         elif message.type == DirectiveType.CANCEL:
-            raise cancelled(self._grants.name, message)
-        token = message.payload.get("token")
-        if message.type != DirectiveType.PROCEED or not isinstance(token, int):
+            raise refusal(self._agent, message)
+        if not is_grant(message) or self._grant is not None:
             return None
-        if self._grants.holdings.is_over(token) or self._grant is not None:
+        token = message.payload["token"]
+        if self._grants.in_use.is_over(token):
             return None
-        # Kept at once: what comes right behind may take it away again.
+        # Keep it now: the next message may take it away again.
         self._grant = Grant(self._wanted, named, token)
         self._grants.live.append(self._grant)
         return self._grant
@@ -236,16 +294,14 @@ class Writing(AbstractAsyncContextManager[Grant]):
             self._grants.live.remove(self._grant)
         self._grant = None
 
-    async def _blame(self) -> str:
-        what = ", ".join(sorted(self._wanted))
-        said = f"{self._grants.name} waited {self._timeout_s:g} s for {what}: "
-        barrier = await self._grants.pauses.blame()
+    async def _describe(self) -> str:
+        """Say why there is no grant."""
+        barrier = await self._grants.pauses.describe()
         if barrier is not None:
-            return said + barrier
+            return barrier
         if self._wait is None:
-            return said + "no orchestrator has answered; is one running? (fabric status)"
-        holder, position = self._wait.get("holder") or "nobody", self._wait.get("position")
-        return f"{said}{holder} has it; {self._grants.name} was number {position} of those who wait"
+            return "no orchestrator has answered; is one running? (fabric status)"
+        return place_in_line(self._agent, self._wait)
 
     async def __aexit__(
         self,
@@ -253,13 +309,13 @@ class Writing(AbstractAsyncContextManager[Grant]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give everything back. A cancellation does not keep that from being sent."""
+        """Release everything. A cancellation does not keep RELEASE from being sent."""
         grant = self._grant
         self._forget()
         if grant is not None:
             grant._lose()
-        failed = await self._grants.release(self._names)
-        # What ended the block matters more than an error in giving back.
+        failed = await self._grants.release_always(self._names)
+        # An error that ended the block matters more than one in releasing.
         if failed and error is None:
             raise failed[0]
 

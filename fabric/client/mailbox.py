@@ -4,54 +4,91 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from fabric.backoff import Backoff, Outage
+from fabric.client.emitter import handled_hops
 from fabric.client.message import Message, read
 from fabric.client.request import Requests
-from fabric.client.trail import Trail
-from fabric.client.voice import handled_hops
+from fabric.client.session import last_id
 from fabric.errors import NotAllowedError, ServerError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
 
-logger = logging.getLogger("fabric.mailbox")
+logger = logging.getLogger("fabric.agent")
 
-#: Messages read at a time.
+#: Messages read at a time, from each of the two streams.
 COUNT = 256
 
-#: Messages kept for `messages()`; while so many are unread, reading pauses. Nothing is dropped:
-#: they stay in the inbox.
+#: Messages kept for `messages()`. While so many are unread, reading pauses; the rest stays in the
+#: inbox, so nothing is dropped.
 UNREAD_MAX = 10_000
 
 #: Ceilings of the first and of the longest pause after the server has failed, ms.
 RETRY_FIRST_MS = 50
 RETRY_LONGEST_MS = 1_000
 
-#: Reads in a row that brought nothing, after which it is seen whether the server has gone back: one
-#: that has become a replica may do so without breaking the connection. Half a minute, as a rule.
+#: After so many reads in a row that brought nothing, the mailbox checks whether the server has lost
+#: messages: a server that has become a replica can lose them without breaking the connection. It
+#: takes about half a minute.
 QUIET_READS_MAX = 15
+
+#: Messages remembered of each stream: more than one agent is sent in the seconds that a failover
+#: can lose.
+HISTORY_MAX: Final = 256
 
 
 class Listener(Protocol):
-    """Who keeps something that messages change."""
+    """Part of an agent that messages change."""
 
-    def hear(self, message: Message, *, is_new: bool) -> None:
-        """Look at a message, each once, in the order of the log.
+    def on_message(self, message: Message, *, is_new: bool) -> None:
+        """Take note of a message; called once for each, in the order of the log.
 
-        `is_new`: it came after the agent last began; what is older was told to its predecessor.
+        `is_new`: it came after this incarnation began. An older one was meant for the one before.
         """
 
 
-class Mailbox:
-    """Reads on from where the agent last was, in this incarnation or the one before.
+def merge(pages: Sequence[Sequence[Entry]], full: int) -> tuple[list[tuple[int, Entry]], bool]:
+    """Merge a page of the inbox and one of the broadcast into the order of the log.
 
-    Every message is heard by the listeners, then by the requests that wait for an answer, then kept
-    for `messages()`. The place is stored as `messages()` takes them; for an agent that has not
-    asked for any, when it ends well. After a crash, what was not taken is shown again.
+    Returns each entry with the number of its page, and whether all entries of the pages are
+    returned. A page of `full` entries may be cut off; what comes after its end in the other page
+    has to wait for the next read, since something older may be missing.
+    """
+    ends = [parse_id(page[-1][0]) for page in pages if len(page) >= full]
+    end = min(ends, default=None)
+    found = [
+        (parse_id(entry[0]), number, entry) for number, page in enumerate(pages) for entry in page
+    ]
+    found.sort(key=lambda one: one[:2])
+    merged = [(number, entry) for place, number, entry in found if end is None or place <= end]
+    return merged, end is None
+
+
+def parse_cursor(stored: bytes | None) -> list[bytes]:
+    """Read a stored place: id in the inbox, id in the broadcast; the beginning if there is none."""
+    ids = (stored or b"").split()
+    if len(ids) != 2:
+        return [BEGINNING, BEGINNING]
+    try:
+        for entry_id in ids:
+            parse_id(entry_id)
+    except ValueError:
+        return [BEGINNING, BEGINNING]
+    return ids
+
+
+class Mailbox:
+    """Reads on from where this incarnation, or the one before, has stopped.
+
+    Each message goes to the listeners, then to the requests that wait for an answer; then it is
+    kept for `messages()`. The place is stored as `messages()` hands messages out; for an agent that
+    never asked for them, when it ends without an error. After a crash, messages that were not
+    handed out are delivered again.
     """
 
     def __init__(
@@ -72,22 +109,22 @@ class Mailbox:
         self._taken = [BEGINNING, BEGINNING]
         self._unread: deque[Message] = deque()
         self._iterated = False
-        #: More has come than was kept before anybody asked: it is to be read again.
+        #: More messages came than are kept before anybody asked for them: read them again.
         self._overflowed = False
-        #: Of each stream, the last message that was there before this mailbox was opened, and the
-        #: last that was heard.
+        #: Of each stream: the last message before this mailbox was opened, and the last one that
+        #: the listeners have seen.
         self._opened_at = [BEGINNING, BEGINNING]
         self._heard = [BEGINNING, BEGINNING]
-        self._trails = [Trail(), Trail()]
-        #: Reads since it was last known that the server holds what was read; past the limit after a
-        #: failure, too.
+        self._histories = [ReadHistory(), ReadHistory()]
+        #: Reads since the mailbox last knew that the server still holds what was read; over the
+        #: limit after a failure, too.
         self._quiet = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._requests = requests
-        # Whoever handles a message may wait for an answer, which lies behind all that is unread.
-        requests.began = self._room.set
+        # The handler of a message may wait for an answer that lies behind all unread messages.
+        requests.on_open = self._room.set
         self._listeners = listeners
 
     async def restore(self) -> None:
@@ -95,13 +132,12 @@ class Mailbox:
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
         self._place = parse_cursor(stored)
         for number, stream in enumerate(self._streams):
-            newest = await self._store.entries(stream, b"-", b"+", 1, newest_first=True)
-            last = newest[0][0] if newest else BEGINNING
+            last = await last_id(self._store, stream)
             if parse_id(last) < parse_id(self._place[number]):
-                # The server has gone back since, or somebody has deleted it: all of it is new.
+                # The server has lost messages, or somebody has deleted them: all of it is new.
                 self._place[number] = BEGINNING
             self._opened_at[number] = last
-            self._trails[number] = await Trail.at(self._store, stream, self._place[number])
+            self._histories[number] = await ReadHistory.at(self._store, stream, self._place[number])
         self._taken = list(self._place)
 
     async def run(self) -> None:
@@ -113,43 +149,41 @@ class Mailbox:
                 if not self._requests.are_open:
                     await self._room.wait()
                 if self._quiet >= QUIET_READS_MAX:
-                    await self._look_back()
+                    await self._check_for_loss()
                 after = dict(zip(self._streams, self._place, strict=True))
                 wanted, letters_after = dict(after), self._requests.place
                 if letters_after is not None:
                     wanted[self._requests.dead] = letters_after
                 found = await self._store.read_streams(wanted, COUNT, self._block_ms)
                 if list(after.values()) != self._place:
-                    continue  # what was not kept is asked for now: read from there
+                    continue  # `messages()` asked for what was not kept: read from there
             except (ServerError, NotAllowedError) as error:
                 self._quiet = QUIET_READS_MAX
                 await outage.failed(error)
                 continue
             outage.worked()
             self._quiet += 1
-            pages = [found.get(stream, []) for stream in self._streams]
-            is_all = self._take(pages)
-            if is_all:
-                # A refusal may say why nothing comes, and what has come is known first.
-                self._requests.read_letters(found.get(self._requests.dead, []))
+            if self._take([found.get(stream, []) for stream in self._streams]):
+                # A refusal may explain why no answer comes, so messages go first.
+                self._requests.read_dead_letters(found.get(self._requests.dead, []))
 
-    async def _look_back(self) -> None:
-        """See whether the server still holds what was read; if not, read on from where it does."""
+    async def _check_for_loss(self) -> None:
+        """If the server no longer holds what was read, go back to the last message it holds."""
         for number, stream in enumerate(self._streams):
-            turning = await self._trails[number].turning(self._store, stream)
-            if turning is not None:
-                self._go_back(number, turning)
+            last_kept = await self._histories[number].last_kept(self._store, stream)
+            if last_kept is not None:
+                self._go_back(number, last_kept)
         self._quiet = 0
 
     def _go_back(self, number: int, place: bytes) -> None:
         logger.warning(
-            "%s: the server has lost messages that it had sent; reading %s again from %s",
+            "%s: the server has lost messages that it had delivered; reading %s again from %s",
             self._agent, self._streams[number], place.decode(),
         )  # fmt: skip
         self._place[number] = self._heard[number] = place
         for places in (self._taken, self._opened_at):
             places[number] = min(places[number], place, key=parse_id)
-        # What was not taken yet has never happened.
+        # Lost messages that were not handed out yet have never happened.
         self._unread = deque(
             message
             for message in self._unread
@@ -158,24 +192,14 @@ class Mailbox:
         )
 
     def _take(self, pages: list[list[Entry]]) -> bool:
-        """Deliver what was read, in the order of the log; return whether that was all there was.
-
-        What lies behind the end of a page that was cut off is left for the next time: something
-        older than it may be missing.
-        """
-        ends = [parse_id(page[-1][0]) for page in pages if len(page) >= COUNT]
-        upto = min(ends, default=None)
-        messages: list[Message] = []
-        for number, page in enumerate(pages):
-            for entry in page:
-                if upto is None or parse_id(entry[0]) <= upto:
-                    messages.append(read(entry, to_everyone=number == 1))
-                    self._place[number] = entry[0]
-                    self._trails[number].note(entry)
-        messages.sort(key=lambda message: parse_id(message.id.encode()))
-        for message in messages:
-            self._deliver(message)
-        return upto is None
+        """Deliver what was read, in the order of the log; return whether that was all of it."""
+        merged, is_all = merge(pages, COUNT)
+        for number, entry in merged:
+            self._place[number] = entry[0]
+            self._histories[number].note(entry)
+        for number, entry in merged:
+            self._deliver(read(entry, to_everyone=number == 1))
+        return is_all
 
     def _deliver(self, message: Message) -> None:
         number, entry_id = int(message.to_everyone), message.id.encode()
@@ -183,9 +207,9 @@ class Mailbox:
             self._heard[number] = entry_id
             is_new = parse_id(entry_id) > parse_id(self._opened_at[number])
             for listener in self._listeners:
-                listener.hear(message, is_new=is_new)
+                listener.on_message(message, is_new=is_new)
             if is_new:
-                self._requests.hear(message)
+                self._requests.on_message(message)
         self._unread.append(message)
         if not self._iterated:
             while len(self._unread) > UNREAD_MAX:
@@ -198,7 +222,7 @@ class Mailbox:
     async def messages(self) -> AsyncGenerator[Message, None]:
         """Yield messages as they come. One counts as read when the next one is asked for.
 
-        Until then, what is said in this task answers it, and says so by its hops.
+        Until then, whatever this task sends is an answer to it, and carries its hops.
         """
         self._iterated = True
         if self._overflowed:
@@ -220,28 +244,70 @@ class Mailbox:
             self._unread.popleft()
             self._room.set()
             self._taken[1 if message.to_everyone else 0] = message.id.encode()
-            await self._remember(self._taken)
+            await self._store_place(self._taken)
 
     async def leave(self) -> None:
-        """Store the place of an agent that ends well and has not asked for its messages."""
+        """Store the place of an agent that ends without an error and never asked for messages."""
         if not self._iterated and self._place != self._taken:
-            await self._remember(self._place)
+            await self._store_place(self._place)
 
-    async def _remember(self, place: list[bytes]) -> None:
+    async def _store_place(self, place: list[bytes]) -> None:
         try:
             await self._store.set_cursor(self._keys.cursors, self._agent, b" ".join(place))
         except ServerError as error:
             logger.warning("%s: place in the inbox not stored: %s", self._agent, error)
 
 
-def parse_cursor(stored: bytes | None) -> list[bytes]:
-    """Read a stored place: id in the inbox, id in the broadcast; the beginning if there is none."""
-    ids = (stored or b"").split()
-    if len(ids) != 2:
-        return [BEGINNING, BEGINNING]
-    try:
-        for entry_id in ids:
-            parse_id(entry_id)
-    except ValueError:
-        return [BEGINNING, BEGINNING]
-    return ids
+class ReadHistory:
+    """Ids of the messages last read from a stream, each with a checksum of its content.
+
+    After a failover, or a restart from an append-only file that was behind, a stream may hold other
+    messages under ids that were read before. A reader that goes on from its place would skip them.
+    """
+
+    def __init__(self) -> None:
+        #: The last message that is no longer remembered.
+        self._start = BEGINNING
+        self._marks: deque[tuple[bytes, int]] = deque()
+
+    @classmethod
+    async def at(cls, store: ClientStore, stream: str, place: bytes) -> ReadHistory:
+        """Return the history of a reader that goes on from a place: it knows the message there."""
+        history = cls()
+        for entry in await store.entries(stream, place, place, 1):
+            history.note(entry)
+        return history
+
+    def note(self, entry: Entry) -> None:
+        """Remember a message that was read."""
+        if len(self._marks) == HISTORY_MAX:
+            self._start, _ = self._marks.popleft()
+        self._marks.append((entry[0], _checksum(entry)))
+
+    async def last_kept(self, store: ClientStore, stream: str) -> bytes | None:
+        """Return the last message that the stream still holds as it was read; forget later ones.
+
+        None if that is the last message read, so that nothing was lost. Raises ServerError.
+        """
+        if not self._marks:
+            return None
+        newest, oldest = self._marks[-1], self._marks[0]
+        found = await store.entries(stream, newest[0], newest[0], 1)
+        if found and _checksum(found[0]) == newest[1]:
+            return None
+        there = await store.entries(stream, oldest[0], newest[0], HISTORY_MAX)
+        known = {entry[0]: _checksum(entry) for entry in there}
+        while self._marks:
+            entry_id, checksum = self._marks[-1]
+            if known.get(entry_id) == checksum:
+                return entry_id
+            self._marks.pop()
+        if self._start != BEGINNING:
+            found = await store.entries(stream, self._start, self._start, 1)
+            # If that is lost too, nothing is known of the rest: read everything again.
+            self._start = self._start if found else BEGINNING
+        return self._start
+
+
+def _checksum(entry: Entry) -> int:
+    return zlib.crc32(b"\0".join(entry[1]))

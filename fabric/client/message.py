@@ -1,25 +1,31 @@
-"""What an agent receives: a directive, or a signal that was passed on to it."""
+"""What an agent receives: directives, and signals that the orchestrator passes on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from fabric.core.directive import DirectiveType
+from fabric.errors import DeadlockError, FabricError, NotAllowedError
 from fabric.store.port import Entry
 from fabric.wire.stored import pairs_of
 
-#: Digits of a number of hops: what is longer was made up.
+#: Digits of a number of hops. A longer one was not written by the fabric.
 _HOPS_DIGITS_MAX = 9
+
+#: Fields by which a directive names what it is about; without one it is about the agent itself.
+_SUBJECTS = ("dependency", "resources", "barrier", "escalation")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry of an inbox, or of the broadcast stream.
+    """One entry of an agent's inbox, or of the broadcast stream.
 
-    `id` is stable: who sees it twice has seen the same message. `cause` is the log id of the signal
-    that it follows from; `hops` counts the messages that led to it, one answering the other.
+    `id` is stable: the same id is the same message. `cause` is the log id of the signal that led to
+    the message; `hops` counts the messages in the chain of answers before it.
     """
 
     id: str
@@ -31,9 +37,14 @@ class Message:
     to_everyone: bool = False
     hops: int = 0
 
+    @property
+    def is_about_agent(self) -> bool:
+        """Whether it names nothing else, so that it is about the receiving agent as a whole."""
+        return not any(self.payload.get(subject) for subject in _SUBJECTS)
+
 
 def read(entry: Entry, *, to_everyone: bool = False) -> Message:
-    """Return the message of an entry. A person may have written it by hand: nothing is required."""
+    """Return the message in an entry. Anybody may have written the entry: no field is required."""
     entry_id, flat = entry
     fields = {name.decode("utf-8", "replace"): value for name, value in pairs_of(flat)}
 
@@ -57,3 +68,29 @@ def read(entry: Entry, *, to_everyone: bool = False) -> Message:
         to_everyone,
         int(hops) if hops.isdecimal() and len(hops) <= _HOPS_DIGITS_MAX else 0,
     )
+
+
+def refusal(agent: str, message: Message) -> FabricError:
+    """Return the error to raise for a CANCEL of something that the agent has asked for."""
+    payload = message.payload
+    reason = str(payload.get("reason") or "no reason given")
+    if payload.get("code") == "DEADLOCK":
+        cycle, affected = strings(payload.get("cycle")), strings(payload.get("affected"))
+        return DeadlockError(reason, cycle, affected)
+    return NotAllowedError(f"{agent} was refused: {reason}")
+
+
+def place_in_line(agent: str, wait: Mapping[str, Any]) -> str:
+    """Say who holds what the agent waits for, from the payload of the WAIT that told it."""
+    holder = wait.get("holder") or "nobody"
+    return f"{holder} has it; {agent} was number {wait.get('position')} in line"
+
+
+def is_grant(message: Message) -> bool:
+    """Whether a message grants resources: a PROCEED with a fencing token."""
+    return message.type == DirectiveType.PROCEED and isinstance(message.payload.get("token"), int)
+
+
+def strings(value: Any) -> list[str]:
+    """Return the strings of a list in a payload, and leave out everything else."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

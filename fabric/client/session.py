@@ -1,15 +1,15 @@
-"""Looking at a session: its records, its log, and what somebody is waiting for."""
+"""Looking at a session: its records, its log and its synthesis."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
 import msgspec
 
+from fabric.backoff import retry
 from fabric.client import synthesis as reading
-from fabric.client.revision import Revision, revisions
+from fabric.client.synthesis import BLOCK_MS, Revision, revisions
 from fabric.core.record import (
     AgentRecord,
     BarrierRecord,
@@ -29,28 +29,37 @@ R = TypeVar("R")
 #: Entries read at a time.
 PAGE = 500
 
-#: Blocking reads end after so long and begin again, ms.
-BLOCK_MS = 2_000
-
 
 class Session:
-    """A session as the store shows it, read afresh at each call. Never writes."""
+    """A session as the store shows it; every call reads it again, none writes."""
 
     def __init__(self, store: ClientStore, keys: SessionKeys) -> None:
-        self.name = keys.name
-        self.keys = keys
         self._store = store
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        return f"<Session {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The session's name."""
+        return self._keys.name
+
+    @property
+    def keys(self) -> SessionKeys:
+        """The names of the session's keys."""
+        return self._keys
 
     async def agents(self) -> dict[str, AgentRecord]:
         """Return every agent's record, by name."""
         return await self._records(self.keys.agents, AgentRecord)
 
     async def tasks(self) -> dict[str, TaskRecord]:
-        """Return every task's record."""
+        """Return every task's record, by id."""
         return await self._records(self.keys.tasks, TaskRecord)
 
     async def dependencies(self) -> dict[str, DependencyRecord]:
-        """Return every dependency's record."""
+        """Return every dependency's record, by id."""
         return await self._records(self.keys.dependencies, DependencyRecord)
 
     async def claims(self) -> dict[str, ClaimRecord]:
@@ -72,30 +81,24 @@ class Session:
             return {name.decode(): decode(value) for name, value in sorted(stored.items())}
 
     async def exists(self) -> bool:
-        """Say whether any signal of this session was ever accepted."""
+        """Return whether any signal of this session was ever accepted."""
         return await self._store.length(self.keys.log) > 0
 
     async def must_exist(self) -> None:
-        """Raise NotFoundError when it does not."""
+        """Raise NotFoundError if no signal of this session was ever accepted."""
         if not await self.exists():
             raise NotFoundError(f"no session {self.name}: nothing was logged under {self.keys.log}")
 
     async def log(self, after: bytes = BEGINNING, *, follow: bool = False) -> AsyncIterator[Entry]:
-        """Yield log entries after an id, in order; with `follow`, also those to come."""
-        while True:
-            block_ms = BLOCK_MS if follow else 0
-            found = await self._store.read_streams({self.keys.log: after}, PAGE, block_ms)
-            entries = found.get(self.keys.log, [])
-            for entry in entries:
-                after = entry[0]
+        """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
+        async for page in pages(self._store, self.keys.log, after, follow=follow):
+            for entry in page:
                 yield entry
-            if not entries and not follow:
-                return
 
     async def synthesis(self, *, revision: int | None = None) -> Synthesis:
-        """Return the synthesis as it is now, or as it was at a revision; at 0 it is empty.
+        """Return the synthesis as it is now, or as it was at a revision; revision 0 is empty.
 
-        Raises NotFoundError when there is no such revision, or none yet.
+        Raises NotFoundError if there is no such revision, or none yet.
         """
         if revision is None:
             return await reading.read(self._store, self.keys)
@@ -106,27 +109,28 @@ class Session:
     ) -> AsyncGenerator[Revision, None]:
         """Yield the revisions of the synthesis after a number, in order.
 
-        With `follow` also those to come, through outages, until one is final and none is after it.
-        A session can go on later: iterate again from there. Raises NotFoundError when somebody has
-        trimmed one away.
+        With `follow` also new ones, through outages, until one is final and none follows it. A
+        session can continue after that: iterate again from there. Raises NotFoundError if somebody
+        has trimmed a revision away.
         """
         async for one in revisions(self._store, self.keys, after, follow=follow):
             yield one
 
     async def until_final(self, *, timeout: float | None = None) -> Synthesis:
-        """Wait, through outages, until all agents known have ended; return the final synthesis.
+        """Wait, through outages, until all known agents have ended; return the final synthesis.
 
-        `timeout` is in seconds. Raises WaitTimeoutError, saying who has not ended.
+        `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
+        ended.
         """
         return await reading.until_final(self._store, self.keys, timeout)
 
-    async def blame(self, dependency: str) -> str:
-        """Say in a sentence on whom a dependency depends, and how they are doing."""
+    async def describe_producers(self, dependency: str) -> str:
+        """Say in a phrase which agents are to produce a dependency, and how they are doing."""
         record = (await self.dependencies()).get(dependency)
         if record is None or not record.producers:
             return "nobody has declared to produce it"
         agents = await self.agents()
-        now_ms = time.time() * 1000
+        now_ms = self._store.now_ms()
         parts = []
         for name in record.producers:
             agent = agents.get(name)
@@ -137,3 +141,31 @@ class Session:
             silent_s = max(0, now_ms - agent.seen_ms) / 1000
             parts.append(f"{name}, {agent.status.value}{done}, last heard of {silent_s:.0f} s ago")
         return "to be produced by " + "; ".join(parts)
+
+
+async def pages(
+    store: ClientStore, stream: str, after: bytes, *, follow: bool = False
+) -> AsyncIterator[list[Entry]]:
+    """Yield a stream's entries after an id, page by page.
+
+    Ends at the present end of the stream; with `follow` it goes on with new entries, through
+    outages.
+    """
+    place = {stream: after}
+    while True:
+        if follow:
+            found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
+        else:
+            found = await store.read_streams(place, PAGE, 0)
+        entries = found.get(stream, [])
+        if entries:
+            place[stream] = entries[-1][0]
+            yield entries
+        elif not follow:
+            return
+
+
+async def last_id(store: ClientStore, stream: str) -> bytes:
+    """Return the id of a stream's last entry, BEGINNING if it has none."""
+    newest = await store.entries(stream, b"-", b"+", 1, newest_first=True)
+    return newest[0][0] if newest else BEGINNING

@@ -1,48 +1,98 @@
-"""The synchronous twin: the same verbs for code without an event loop.
+"""The synchronous twin of Fabric, Session and Agent, for code without an event loop.
 
-Nothing is written twice: one background thread runs an event loop with the asynchronous client, and
-each call here waits for the same call there. So heartbeats go on while the caller computes.
+A background thread runs an event loop with the asynchronous client, and each call here waits for
+the same call there. So heartbeats go on while the caller computes. tests/client/test_twin.py
+compares both faces: names, arguments and docstrings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from fabric.client.agent import Agent
+from fabric.client.agent import Agent, ResumePoint
+from fabric.client.emitter import WhenFull, handled_hops
 from fabric.client.fabric import Fabric
 from fabric.client.grant import Grant
+from fabric.client.loop_thread import Block, LoopThread
 from fabric.client.message import Message
-from fabric.client.portal import Block, Portal
-from fabric.client.revision import Revision
 from fabric.client.session import Session
-from fabric.client.told import Past
-from fabric.client.voice import handled_hops
+from fabric.client.synthesis import Revision
+from fabric.config.settings import Settings
+from fabric.core.record import (
+    AgentRecord,
+    BarrierRecord,
+    ClaimRecord,
+    DependencyRecord,
+    EscalationRecord,
+    TaskRecord,
+)
 from fabric.core.signal import SignalType
+from fabric.errors import NotAllowedError
+from fabric.store.keys import SessionKeys
+from fabric.store.port import BEGINNING, Entry
 from fabric.view.synthesis import Synthesis
+
+T = TypeVar("T")
 
 
 class SyncFabric:
-    """See Fabric: `with SyncFabric.connect() as fabric`."""
+    """A connection to the fabric, shared by any number of agents: `with SyncFabric.connect()`."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        self._portal: Portal | None = None
+        self._thread: LoopThread | None = None
 
     @classmethod
-    def connect(cls, redis_url: str | None = None, **flags: Any) -> SyncFabric:
-        """See Fabric.connect."""
-        return cls(Fabric.connect(redis_url, **flags))
+    def connect(
+        cls,
+        redis_url: str | None = None,
+        *,
+        namespace: str | None = None,
+        session: str | None = None,
+        agent: str | None = None,
+        stream: str | None = None,
+        partitions: int | None = None,
+        block_ms: int | None = None,
+        ingress_max: int | None = None,
+        emit_limit_ms: int | None = None,
+        wait_replicas: int | None = None,
+        heartbeat_ms: int | None = None,
+    ) -> SyncFabric:
+        """Prepare a connection; it is made when the block is entered.
+
+        What is not given comes from the environment, then from the project's and the user's file:
+        see Settings for units and bounds. Raises ConfigError if no server is named and the
+        project's own is not running.
+        """
+        return cls(
+            Fabric.connect(
+                redis_url,
+                namespace=namespace,
+                session=session,
+                agent=agent,
+                stream=stream,
+                partitions=partitions,
+                block_ms=block_ms,
+                ingress_max=ingress_max,
+                emit_limit_ms=emit_limit_ms,
+                wait_replicas=wait_replicas,
+                heartbeat_ms=heartbeat_ms,
+            )
+        )
+
+    def __repr__(self) -> str:
+        return _twin_repr(self._fabric)
 
     def __enter__(self) -> SyncFabric:
         """Connect."""
-        self._portal = Portal()
+        self._thread = LoopThread()
         try:
-            self._portal.run(self._fabric.__aenter__())
+            self._thread.run(self._fabric.__aenter__())
         except BaseException:
-            self._portal.close(self._fabric.__aexit__(None, None, None))
+            self._thread.close(self._fabric.__aexit__(None, None, None))
             raise
         return self
 
@@ -53,86 +103,223 @@ class SyncFabric:
         trace: TracebackType | None,
     ) -> None:
         """Close all connections."""
-        assert self._portal is not None
-        self._portal.close(self._fabric.__aexit__(kind, error, trace))
+        self._open.close(self._fabric.__aexit__(kind, error, trace))
 
-    def agent(self, name: str | None = None, **declared: Any) -> SyncAgent:
-        """See Fabric.agent; enter it with `with`."""
-        assert self._portal is not None, "use `with SyncFabric.connect() as fabric`"
-        return SyncAgent(self._fabric.agent(name, **declared), self._portal)
+    @property
+    def _open(self) -> LoopThread:
+        if self._thread is None:
+            raise NotAllowedError("not connected: use `with SyncFabric.connect() as fabric`")
+        return self._thread
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._fabric.settings
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
+        return self._fabric.partitions
 
     def session(self, name: str | None = None) -> SyncSession:
-        """See Fabric.session."""
-        assert self._portal is not None, "use `with SyncFabric.connect() as fabric`"
-        return SyncSession(self._fabric.session(name), self._portal)
+        """Return a session to look at; by default the one in the settings."""
+        thread = self._open
+        return SyncSession(self._fabric.session(name), thread)
 
-    def emit(self, documents: Iterable[Mapping[str, Any]]) -> list[str]:
-        """See Fabric.emit."""
-        assert self._portal is not None, "use `with SyncFabric.connect() as fabric`"
-        return self._portal.run(self._fabric.emit(documents))
+    def agent(
+        self,
+        name: str | None = None,
+        *,
+        session: str | None = None,
+        stream: str | None = None,
+        priority: int = 0,
+        task: str | None = None,
+        task_type: str | None = None,
+        parallel_group: str | None = None,
+        reads: Sequence[str] = (),
+        writes: Sequence[str] = (),
+        produces: Sequence[str] = (),
+        when_full: WhenFull | str = WhenFull.WAIT,
+    ) -> SyncAgent:
+        """Return an agent, to be entered with `with`. STARTED carries what is declared here.
+
+        Name, session and stream default to those in the settings.
+        """
+        thread = self._open
+        agent = self._fabric.agent(
+            name,
+            session=session,
+            stream=stream,
+            priority=priority,
+            task=task,
+            task_type=task_type,
+            parallel_group=parallel_group,
+            reads=reads,
+            writes=writes,
+            produces=produces,
+            when_full=when_full,
+        )
+        return SyncAgent(agent, thread)
+
+    def emit(
+        self, documents: Iterable[Mapping[str, Any]], *, when_full: WhenFull | str = WhenFull.WAIT
+    ) -> list[str]:
+        """Send signals given as documents, in any spelling; return their ingress ids, in order.
+
+        They carry sequence numbers only if the documents do. Without numbers a signal is never sent
+        twice: after a lost reply, UnreachableError is raised. Session, emitter and stream default
+        to those in the settings. Raises SignalError, before anything is sent, if one of the signals
+        is not acceptable.
+        """
+        return self._open.run(self._fabric.emit(documents, when_full=when_full))
 
 
 class SyncSession:
-    """See Session: what a synchronous program reads of one, its synthesis."""
+    """A session as the store shows it; every call reads it again, none writes."""
 
-    def __init__(self, session: Session, portal: Portal) -> None:
+    def __init__(self, session: Session, thread: LoopThread) -> None:
         self._session = session
-        self._portal = portal
+        self._thread = thread
+
+    def __repr__(self) -> str:
+        return _twin_repr(self._session)
 
     @property
     def name(self) -> str:
-        """See Session."""
+        """The session's name."""
         return self._session.name
 
-    def synthesis(self, *, revision: int | None = None) -> Synthesis:
-        """See Session.synthesis."""
-        return self._portal.run(self._session.synthesis(revision=revision))
+    @property
+    def keys(self) -> SessionKeys:
+        """The names of the session's keys."""
+        return self._session.keys
 
-    def until_final(self, *, timeout: float | None = None) -> Synthesis:
-        """See Session.until_final."""
-        return self._portal.run(self._session.until_final(timeout=timeout))
+    def agents(self) -> dict[str, AgentRecord]:
+        """Return every agent's record, by name."""
+        return self._thread.run(self._session.agents())
+
+    def tasks(self) -> dict[str, TaskRecord]:
+        """Return every task's record, by id."""
+        return self._thread.run(self._session.tasks())
+
+    def dependencies(self) -> dict[str, DependencyRecord]:
+        """Return every dependency's record, by id."""
+        return self._thread.run(self._session.dependencies())
+
+    def claims(self) -> dict[str, ClaimRecord]:
+        """Return every claim on resources, held or waiting, by id."""
+        return self._thread.run(self._session.claims())
+
+    def barriers(self) -> dict[str, BarrierRecord]:
+        """Return every barrier's record, by name."""
+        return self._thread.run(self._session.barriers())
+
+    def escalations(self) -> dict[str, EscalationRecord]:
+        """Return every question's record, open or decided, by id."""
+        return self._thread.run(self._session.escalations())
+
+    def exists(self) -> bool:
+        """Return whether any signal of this session was ever accepted."""
+        return self._thread.run(self._session.exists())
+
+    def must_exist(self) -> None:
+        """Raise NotFoundError if no signal of this session was ever accepted."""
+        self._thread.run(self._session.must_exist())
+
+    def log(
+        self, after: bytes = BEGINNING, *, follow: bool = False
+    ) -> Generator[Entry, None, None]:
+        """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
+        return _iterate(self._session.log(after, follow=follow), self._thread)
+
+    def synthesis(self, *, revision: int | None = None) -> Synthesis:
+        """Return the synthesis as it is now, or as it was at a revision; revision 0 is empty.
+
+        Raises NotFoundError if there is no such revision, or none yet.
+        """
+        return self._thread.run(self._session.synthesis(revision=revision))
 
     def revisions(self, after: int = 0, *, follow: bool = True) -> Generator[Revision, None, None]:
-        """See Session.revisions."""
-        source = self._session.revisions(after, follow=follow)
+        """Yield the revisions of the synthesis after a number, in order.
 
-        async def following() -> Revision | None:
-            return await anext(source, None)
+        With `follow` also new ones, through outages, until one is final and none follows it. A
+        session can continue after that: iterate again from there. Raises NotFoundError if somebody
+        has trimmed a revision away.
+        """
+        return _iterate(self._session.revisions(after, follow=follow), self._thread)
 
-        while (revision := self._portal.run(following())) is not None:
-            yield revision
+    def until_final(self, *, timeout: float | None = None) -> Synthesis:
+        """Wait, through outages, until all known agents have ended; return the final synthesis.
+
+        `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
+        ended.
+        """
+        return self._thread.run(self._session.until_final(timeout=timeout))
+
+    def describe_producers(self, dependency: str) -> str:
+        """Say in a phrase which agents are to produce a dependency, and how they are doing."""
+        return self._thread.run(self._session.describe_producers(dependency))
 
 
 class SyncAgent:
-    """See Agent."""
+    """A running agent: `with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
-    def __init__(self, agent: Agent, portal: Portal) -> None:
+    Signals are numbered within the incarnation that the server assigns at the start, so a signal
+    that is sent again after a lost reply takes effect once. Every `timeout` is in seconds, and
+    raises WaitTimeoutError, which says what the agent waited for, and for whom; all other times are
+    in ms unless their names say otherwise.
+
+    The methods that wait for something shared (`ready`, `checkpoint`, `writing`, `wait_for`,
+    `escalate`, `integrating`) raise NotAllowedError if the orchestrator refuses them. A waiting
+    agent counts as arrived at an integration; so these methods return only when no such integration
+    is under way.
+    """
+
+    def __init__(self, agent: Agent, thread: LoopThread) -> None:
         self._agent = agent
-        self._portal = portal
+        self._thread = thread
+
+    def __repr__(self) -> str:
+        return _twin_repr(self._agent)
 
     @property
     def name(self) -> str:
-        """See Agent."""
+        """The agent's name, unique in its session."""
         return self._agent.name
 
     @property
+    def stream(self) -> str:
+        """The line of work it belongs to; empty if it belongs to none."""
+        return self._agent.stream
+
+    @property
+    def session(self) -> SyncSession:
+        """The session it works in, to look at."""
+        return SyncSession(self._agent.session, self._thread)
+
+    @property
     def incarnation(self) -> int:
-        """See Agent."""
+        """The number that the server assigned when the agent last started; 0 before."""
         return self._agent.incarnation
 
     @property
     def cancelled(self) -> str | None:
-        """See Agent."""
+        """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
+        of its group has failed; else None. The agent has to stop by itself.
+        """
         return self._agent.cancelled
 
     @property
-    def resumed(self) -> Past | None:
-        """See Agent."""
+    def resumed(self) -> ResumePoint | None:
+        """Where the last incarnation was when it was cut off; None if it was not cut off.
+
+        It is also None until the message has arrived; after `ready` it has.
+        """
         return self._agent.resumed
 
     def __enter__(self) -> SyncAgent:
-        """See Agent."""
-        self._portal.run(self._agent.__aenter__())
+        """Start a new incarnation: send STARTED, with what was declared."""
+        self._thread.run(self._agent.__aenter__())
         return self
 
     def __exit__(
@@ -141,12 +328,12 @@ class SyncAgent:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """See Agent."""
-        self._portal.run(self._agent.__aexit__(kind, error, trace))
+        """End the incarnation, unless `complete` or `fail` has already ended it."""
+        self._thread.run(self._agent.__aexit__(kind, error, trace))
 
     def emit(self, kind: SignalType, payload: dict[str, Any] | None = None) -> str:
-        """See Agent.emit."""
-        return self._portal.run(self._agent.emit(kind, payload))
+        """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
+        return self._thread.run(self._agent.emit(kind, payload))
 
     def progress(
         self,
@@ -156,30 +343,44 @@ class SyncAgent:
         partial: dict[str, Any] | None = None,
         next_checkpoint: str | None = None,
     ) -> None:
-        """See Agent.progress."""
-        self._portal.run(
+        """Report how far the work has come, in percent from 0 to 100."""
+        self._thread.run(
             self._agent.progress(
                 percent, checkpoint=checkpoint, partial=partial, next_checkpoint=next_checkpoint
             )
         )
 
     def partial_result(self, partial: dict[str, Any], *, checkpoint: str | None = None) -> None:
-        """See Agent.partial_result."""
-        self._portal.run(self._agent.partial_result(partial, checkpoint=checkpoint))
+        """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
+        self._thread.run(self._agent.partial_result(partial, checkpoint=checkpoint))
 
     def ready(self, *, timeout: float | None = None) -> None:
-        """See Agent.ready."""
-        self._portal.run(self._agent.ready(timeout=timeout))
+        """Return when the start has been handled, and no integration under way holds the agent.
+
+        An agent that starts during an integration is held until the integration is over. STARTED
+        alone does not tell it: work that must not begin too early begins after this.
+        """
+        self._thread.run(self._agent.ready(timeout=timeout))
 
     def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
-        """See Agent.checkpoint."""
-        self._portal.run(self._agent.checkpoint(name, timeout=timeout))
+        """Report a safe place to pause, and pause there if an integration asks for it.
+
+        Returns when the signal itself has come back, so that everything before it is known, and
+        when the integration that meets the agent here is over. After a timeout the agent still
+        counts as arrived.
+        """
+        self._thread.run(self._agent.checkpoint(name, timeout=timeout))
 
     def writing(
         self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
     ) -> AbstractContextManager[Grant]:
-        """See Agent.writing; look at `is_current`, `lost` is for tasks."""
-        return Block(self._agent.writing(*writes, reads=reads, timeout=timeout), self._portal)
+        """Ask for paths, globs or named things, all or none: `with` waits for the grant.
+
+        The end of the block releases all of them. The grant is the agent's: two of its tasks do not
+        exclude each other, and what both use is released with the last. Raises DeadlockError if the
+        agents would wait for each other forever; see Grant for what can be taken away.
+        """
+        return Block(self._agent.writing(*writes, reads=reads, timeout=timeout), self._thread)
 
     def integrating(
         self,
@@ -189,9 +390,15 @@ class SyncAgent:
         level: int = 3,
         timeout: float | None = None,
     ) -> AbstractContextManager[None]:
-        """See Agent.integrating."""
+        """Have all agents meet at a safe place: `with` waits until they have all arrived.
+
+        The end of the block lets them go on. Raises BarrierError if the integration is cancelled or
+        cannot be called. If the block raises, the others stay paused: enter it again under the same
+        name to try again, or release them with `emit(SignalType.INTEGRATED, {"name": name})`; the
+        end of the agent releases them too.
+        """
         block = self._agent.integrating(name, deadline_ms=deadline_ms, level=level, timeout=timeout)
-        return Block(block, self._portal)
+        return Block(block, self._thread)
 
     def escalate(
         self,
@@ -203,43 +410,56 @@ class SyncAgent:
         id: str | None = None,  # noqa: A002 - see Agent.escalate
         timeout: float | None = None,
     ) -> str:
-        """See Agent.escalate."""
-        return self._portal.run(
+        """Ask a person, or the agent `to`; return the decision.
+
+        `id` identifies the question; without one, the agent makes one up. The question stays open
+        after a timeout.
+        """
+        return self._thread.run(
             self._agent.escalate(
                 question, options=options, context=context, to=to, id=id, timeout=timeout
             )
         )
 
     def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see Agent.escalate
-        """See Agent.decide."""
-        self._portal.run(self._agent.decide(id, answer))
+        """Answer a question that this agent was asked, by the `id` in the ESCALATE."""
+        self._thread.run(self._agent.decide(id, answer))
 
     def release(self, *names: str) -> None:
-        """See Agent.release."""
-        self._portal.run(self._agent.release(*names))
+        """Release resources that another agent held and that `wait_for` has got."""
+        self._thread.run(self._agent.release(*names))
 
     def resolve(
         self, dependency: str, *, location: str | None = None, consumers: Sequence[str] = ()
     ) -> None:
-        """See Agent.resolve."""
-        self._portal.run(self._agent.resolve(dependency, location=location, consumers=consumers))
+        """Announce that an output is ready, and where it is.
+
+        Agents that wait for it are told, and `consumers`, which need not wait for it.
+        """
+        self._thread.run(self._agent.resolve(dependency, location=location, consumers=consumers))
 
     def wait_for(
         self, dependency: str, *, reason: str | None = None, timeout: float | None = None
     ) -> str | None:
-        """See Agent.wait_for."""
-        return self._portal.run(self._agent.wait_for(dependency, reason=reason, timeout=timeout))
+        """Wait until an agent resolves a dependency; return its location, if it has one.
+
+        For a question, wait for the decision and return it. For a resource that another agent
+        holds, wait for the turn and return None; the agent then has it until `release` (`writing`
+        releases by itself). Raises DependencyFailedError if all producers have failed, and
+        DeadlockError if the agents would wait for each other forever. After an error, a timeout or
+        a cancellation the wait is withdrawn.
+        """
+        return self._thread.run(self._agent.wait_for(dependency, reason=reason, timeout=timeout))
 
     def messages(self) -> Generator[Message, None, None]:
-        """See Agent.messages."""
-        source = self._agent.messages()
+        """Yield what arrives for this agent, from where it last stopped; never ends by itself.
 
-        async def following() -> Message:
-            return await anext(source)
-
-        while True:
-            message = self._portal.run(following())
-            # Each call over there begins with what holds here.
+        A message counts as read when the next one is asked for. Messages that a crash left unread
+        come again in the next incarnation, with the same ids. Signals that the same task sends
+        meanwhile count as answers to the message, so that endless answers to answers are stopped.
+        """
+        for message in _iterate(self._agent.messages(), self._thread):
+            # Each call into the loop starts with the context of this thread.
             handled_hops.set(message.hops)
             try:
                 yield message
@@ -247,13 +467,30 @@ class SyncAgent:
                 handled_hops.set(0)
 
     def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
-        """See Agent.ahead."""
-        self._portal.run(self._agent.ahead(ahead_ms=ahead_ms, capacity=capacity))
+        """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
+        self._thread.run(self._agent.ahead(ahead_ms=ahead_ms, capacity=capacity))
 
     def complete(self, result: Any = None) -> None:
-        """See Agent.complete."""
-        self._portal.run(self._agent.complete(result))
+        """End with the full result. After that the agent sends nothing more."""
+        self._thread.run(self._agent.complete(result))
 
     def fail(self, error: str, *, retryable: bool = False) -> None:
-        """See Agent.fail."""
-        self._portal.run(self._agent.fail(error, retryable=retryable))
+        """End with an error. After that the agent sends nothing more."""
+        self._thread.run(self._agent.fail(error, retryable=retryable))
+
+
+_END = object()
+
+
+def _iterate(source: AsyncIterator[T], thread: LoopThread) -> Generator[T, None, None]:
+    """Yield what an asynchronous iterator yields, each asked for in the loop."""
+
+    async def following() -> T | object:
+        return await anext(source, _END)
+
+    while (found := thread.run(following())) is not _END:
+        yield found  # type: ignore[misc]  # the end is the only other object
+
+
+def _twin_repr(original: object) -> str:
+    return repr(original).replace("<", "<Sync", 1)

@@ -1,88 +1,151 @@
-"""Waiting for what others make, have or decide: BLOCKED, and what ends it (Rule 2)."""
+"""Waiting for what others produce, hold or decide: BLOCKED, and what ends the wait."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from fabric.client.awaited import Awaited, Resolved
 from fabric.client.grant import Grants
-from fabric.client.message import Message
-from fabric.client.session import Session
+from fabric.client.message import Message, is_grant, place_in_line, refusal, strings
+from fabric.client.request import Requests
+from fabric.core.directive import DirectiveType
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
-from fabric.errors import ServerError, WaitTimeoutError
+from fabric.errors import DependencyFailedError, ServerError, WaitTimeoutError
+
+
+class Resolved(NamedTuple):
+    """The answer to a wait.
+
+    For a dependency: who resolved it, and its location. For a resource: the token under which the
+    agent holds it now. For a question: the decision, and who made it.
+    """
+
+    by: str
+    location: str | None = None
+    token: int | None = None
+    decision: str | None = None
+
+
+class Wait:
+    """One thing that an agent has sent BLOCKED for."""
+
+    def __init__(self, agent: str, on: str) -> None:
+        self._agent = agent
+        self._on = on
+        self._resource = normalise(on)
+        self._wait: dict[str, Any] | None = None
+
+    def match(self, message: Message) -> Resolved | None:
+        """Return the answer in a message, if it holds one.
+
+        Raises DependencyFailedError if all producers have failed, DeadlockError or NotAllowedError
+        if the wait is refused.
+        """
+        if message.to_everyone:
+            return None
+        payload = message.payload
+        if payload.get("dependency_id") == self._on:
+            return self._produced(message)
+        if message.type == DirectiveType.DECISION and payload.get("escalation") == self._on:
+            decision = str(payload.get("decision") or "")
+            return Resolved(str(payload.get("by") or message.sender), decision=decision)
+        named = strings(payload.get("resources"))
+        if message.type == DirectiveType.CANCEL and (
+            self._on in (payload.get("dependency"), payload.get("escalation"))
+            or self._resource in named
+        ):
+            raise refusal(self._agent, message)
+        if self._resource not in named:
+            return None
+        if message.type == DirectiveType.WAIT:
+            self._wait = payload
+        return Resolved(message.sender, token=payload["token"]) if is_grant(message) else None
+
+    def _produced(self, message: Message) -> Resolved | None:
+        if message.type == SignalType.FAILED:
+            reason = message.payload.get("error") or "no reason given"
+            raise DependencyFailedError(f"{message.sender} failed to produce {self._on}: {reason}")
+        if message.type != SignalType.DEPENDENCY_RESOLVED:
+            return None
+        location = message.payload.get("output_location")
+        return Resolved(message.sender, location if isinstance(location, str) else None)
+
+    def describe_holder(self) -> str | None:
+        """Name the holder, or return None if no WAIT has named one."""
+        return None if self._wait is None else place_in_line(self._agent, self._wait)
 
 
 class Waits:
     """All waits of one agent."""
 
-    def __init__(self, session: Session, grants: Grants, name: str) -> None:
-        #: Dependency → location, of all that this agent was told to be resolved.
-        self.locations: dict[str, str | None] = {}
-        self._session = session
+    def __init__(self, requests: Requests, grants: Grants) -> None:
+        #: Location of every dependency of which this agent heard that it is resolved.
+        self._locations: dict[str, str | None] = {}
+        self._requests = requests
         self._grants = grants
-        self._name = name
 
-    def hear(self, message: Message, *, is_new: bool) -> None:
-        """Keep where things are: what has been resolved stays so."""
+    def on_message(self, message: Message, *, is_new: bool) -> None:
+        """Note where a dependency is; once resolved, it stays so."""
         dependency = message.payload.get("dependency_id")
         is_mine = not message.to_everyone and isinstance(dependency, str)
         if is_mine and message.type == SignalType.DEPENDENCY_RESOLVED:
-            self.locations[str(dependency)] = message.payload.get("output_location")
+            self._locations[str(dependency)] = message.payload.get("output_location")
 
     async def wait_for(self, on: str, reason: str | None, timeout_s: float | None) -> str | None:
-        """See Agent.wait_for."""
-        grants, awaited = self._grants, Awaited(self._name, on)
-        is_there = on in self.locations
+        """Wait; see Agent.wait_for."""
+        grants, wait = self._grants, Wait(self._requests.name, on)
+        is_there = on in self._locations
         if not is_there:
-            grants.holdings.take([on])
+            grants.in_use.add([on])
         try:
             async with asyncio.timeout(timeout_s):
                 answer = (
-                    Resolved("", self.locations[on])
+                    Resolved("", self._locations[on])
                     if is_there
-                    else await self._answer(on, reason, awaited)
+                    else await self._answer(on, reason, wait)
                 )
-                await grants.pauses.obey()
+                await grants.pauses.after_wait()
         except BaseException as error:
             if not is_there:
                 grants.withdraw([on])
             if not isinstance(error, TimeoutError):
                 raise
-            whom = await self._blame(on, awaited)
+            why = await self._describe(on, wait)
             raise WaitTimeoutError(
-                f"{self._name} waited {timeout_s:g} s for {on}: {whom}"
+                f"{self._requests.name} waited {timeout_s:g} s for {on}: {why}"
             ) from None
         if not is_there and answer.token is None:
-            # The wait is over for the fabric too: nothing is to be given back.
-            grants.holdings.give([on])
+            # The fabric has ended this wait too: there is nothing to release.
+            grants.in_use.remove([on])
         return answer.decision if answer.decision is not None else answer.location
 
-    async def _answer(self, on: str, reason: str | None, awaited: Awaited) -> Resolved:
+    async def _answer(self, on: str, reason: str | None, wait: Wait) -> Resolved:
         grants = self._grants
         resource = frozenset([normalise(on)])
 
-        def judge(message: Message) -> Resolved | None:
-            answer = awaited.judge(message)
-            is_over = answer is not None and grants.holdings.is_over(answer.token or 0)
+        def match(message: Message) -> Resolved | None:
+            answer = wait.match(message)
+            is_over = answer is not None and grants.in_use.is_over(answer.token or 0)
             return None if is_over else answer
 
         payload: dict[str, Any] = {"on": on} if reason is None else {"on": on, "reason": reason}
-        async with grants.requests.asking(judge) as request:
-            if on in self.locations:  # it has come meanwhile
-                return Resolved("", self.locations[on])
+        async with self._requests.opened(match) as request:
+            if on in self._locations:  # it has come meanwhile
+                return Resolved("", self._locations[on])
             await request.send(SignalType.BLOCKED, payload)
             while True:
                 answer: Resolved = await request.answer()
                 token = answer.token
-                if token is None or await grants.is_good(partial(int, token), resource, request):
+                if token is None or await grants.is_answer(partial(int, token), resource, request):
                     return answer
 
-    async def _blame(self, on: str, awaited: Awaited) -> str:
+    async def _describe(self, on: str, wait: Wait) -> str:
+        """Say whom the wait is for."""
         try:
-            barrier = await self._grants.pauses.blame()
-            return barrier or awaited.holder() or await self._session.blame(on)
+            barrier = await self._grants.pauses.describe()
+            holder = barrier or wait.describe_holder()
+            return holder or await self._requests.session.describe_producers(on)
         except ServerError as error:
-            return f"on whom is not known ({error})"
+            return f"who is to produce it is not known ({error})"

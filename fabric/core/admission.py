@@ -1,15 +1,14 @@
-"""Who may speak: incarnations, sequence numbers and ended agents, before any rule is applied."""
+"""Which signals are heard: incarnations, sequence numbers, ended agents and limits come first."""
 
 from __future__ import annotations
 
 from fabric.core import barriers, lifecycle, liveness
 from fabric.core.contradiction import is_ours
-from fabric.core.decision import REPEATED, Decision, Outcome, refuse
-from fabric.core.directive import DirectiveType, Notice
+from fabric.core.decision import REPEATED
+from fabric.core.directive import Notice
+from fabric.core.event import SignalEvent
 from fabric.core.limits import RHYTHM_INTERVALS
 from fabric.core.record import ENDED, AgentRecord, AgentStatus
-from fabric.core.rules import Rules
-from fabric.core.session import SessionState
 from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
@@ -22,7 +21,7 @@ OUTSIDERS = frozenset(
     }
 )
 
-#: What ends something, or says that it goes on, is let through in any storm.
+#: These end something or say that it goes on: no limit on messages stops them.
 PARTING = frozenset(
     {
         SignalType.COMPLETED,
@@ -34,69 +33,72 @@ PARTING = frozenset(
 )
 
 
-def admit(
-    session: SessionState, signal: Signal, rules: Rules, now_ms: int
-) -> tuple[AgentRecord | None, Decision | None, Decision | None]:
-    """Return the speaking agent, the verdict that ends the matter, and what has happened already.
+def admit(event: SignalEvent, now_ms: int) -> bool:
+    """Say whether a signal may take effect; if not, the event's decision tells why.
 
-    A signal without an incarnation speaks for the present one; a STARTED without one begins the
-    next when the last has ended. An agent unknown so far is registered by whatever it says first.
+    Sets the event's agent. A signal without an incarnation belongs to the present one; a STARTED
+    without one begins the next when the last has ended. The first signal of an unknown agent
+    registers it.
     """
-    name = signal.emitter
-    # An agent may have the synthesizer's name: what the synthesizer says is not that agent's word.
+    session, signal, name = event.session, event.signal, event.name
+    # An agent may have the synthesizer's name; the synthesizer's signals are not that agent's.
     outside = signal.type in OUTSIDERS and is_ours(signal)
     agent = None if outside else session.agents.get(name)
     if agent is not None and _is_repeated(agent, signal):
-        # Before the clock moves: what is not written down must leave no trace in memory either.
-        return None, REPEATED, None
+        # Before the clock moves: what is not written must leave no trace in memory either.
+        event.decision = REPEATED
+        return False
     session.tick(now_ms)
-    if signal.hops >= rules.hops_max and signal.type not in PARTING:
-        return None, _refused(session, *_too_many_hops(signal), told=name), None
-    prelude: Decision | None = None
+    if signal.hops >= event.rules.hops_max and signal.type not in PARTING:
+        return _refuse(event, *_too_many_hops(signal), told=name)
     if agent is None:
         if signal.type in OUTSIDERS:
             session.log += 1
-            return None, None, None
-        if len(session.agents) >= rules.agents_max:
+            event.is_outsider = True
+            return True
+        if len(session.agents) >= event.rules.agents_max:
             count = len(session.agents) + 1
             reason = f"session {session.name} would have {count} agents"
-            return (
-                None,
-                _refused(session, "LIMIT", f"{reason}; the limit is {rules.agents_max}"),
-                None,
-            )
-        agent = AgentRecord(
-            AgentStatus.ACTIVE,
-            signal.incarnation or 1,
-            started_ms=session.clock_ms,
-            seen_ms=session.clock_ms,
-            stream=signal.stream,
-            priority=rules.priorities.get(name, 0),
-        )
-        session.log += 1
-        session.agents.put(name, agent)
-        prelude = Decision()
+            return _refuse(event, "LIMIT", f"{reason}; the limit is {event.rules.agents_max}")
+        agent = _register(event)
     else:
-        refused = _judge(session, agent, signal, rules)
-        if refused is not None:
-            return None, refused, None
+        if not _may_speak(event, agent):
+            return False
         session.log += 1
         if signal.incarnation > agent.incarnation or _is_restart(agent, signal):
-            incarnation = signal.incarnation or agent.incarnation + 1
-            prelude = lifecycle.succeed(session, name, agent, incarnation, rules)
+            event.is_beginning = True
+            lifecycle.succeed(event, agent, signal.incarnation or agent.incarnation + 1)
         else:
             interval_ms = session.clock_ms - agent.seen_ms
             agent.intervals = [*agent.intervals[1 - RHYTHM_INTERVALS :], interval_ms]
-    if prelude is not None:
-        liveness.watch(session, name, agent, rules, prelude)
-        barriers.join(session, name, agent, prelude)
-    _note(session, agent, signal)
-    return agent, None, prelude
+    event.agent = agent
+    if event.is_beginning:
+        liveness.watch(event, name, agent)
+        barriers.join(event, name, agent)
+    _note(event, agent)
+    return True
 
 
-def _note(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
-    """Keep what every signal says of its agent."""
-    agent.seen_ms = session.clock_ms
+def _register(event: SignalEvent) -> AgentRecord:
+    session, signal = event.session, event.signal
+    agent = AgentRecord(
+        AgentStatus.ACTIVE,
+        signal.incarnation or 1,
+        started_ms=session.clock_ms,
+        seen_ms=session.clock_ms,
+        stream=signal.stream,
+        priority=event.rules.priorities.get(event.name, 0),
+    )
+    session.log += 1
+    session.agents.put(event.name, agent)
+    event.is_beginning = True
+    return agent
+
+
+def _note(event: SignalEvent, agent: AgentRecord) -> None:
+    """Keep what every signal says about its agent."""
+    signal = event.signal
+    agent.seen_ms = event.session.clock_ms
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
         agent.last_signal = signal.type.value
@@ -106,50 +108,45 @@ def _note(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
         agent.stream = signal.stream
 
 
-def _judge(
-    session: SessionState, agent: AgentRecord, signal: Signal, rules: Rules
-) -> Decision | None:
-    """Refuse the stale, the late and the hasty."""
-    name, incarnation = signal.emitter, signal.incarnation
+def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
+    """Refuse a stale incarnation, an ended agent, and one that sends too often."""
+    signal, name = event.signal, event.name
+    incarnation = signal.incarnation
     if incarnation and incarnation < agent.incarnation:
-        return _refused(
-            session,
+        return _refuse(
+            event,
             "STALE_INCARNATION",
             f"{name} speaks as incarnation {incarnation}, "
             f"incarnation {agent.incarnation} has replaced it",
         )
     if incarnation > agent.incarnation or _is_restart(agent, signal):
-        kept_out = liveness.refusal(session, name, agent)
-        return _refused(session, "BREAKER", kept_out, told=name) if kept_out else None
+        kept_out = liveness.refusal(event.session, name, agent)
+        return not kept_out or _refuse(event, "BREAKER", kept_out, told=name)
     if agent.status in ENDED:
         how = "was given up for dead" if agent.status is AgentStatus.DEAD else f"has {agent.status}"
-        return _refused(
-            session,
+        return _refuse(
+            event,
             "ENDED",
             f"{name} {how} as incarnation {agent.incarnation}: "
             f"it must send STARTED with a higher incarnation before it speaks again",
         )
-    if rules.signals_per_second_max and signal.type not in PARTING:
-        return _paced(session, name, agent, rules)
-    return None
+    if event.rules.signals_per_second_max and signal.type not in PARTING:
+        return _is_in_rate(event, agent)
+    return True
 
 
-def _paced(session: SessionState, name: str, agent: AgentRecord, rules: Rules) -> Decision | None:
+def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
     """Count the agent's signals of this second; refuse those over its limit."""
-    second = session.clock_ms // 1000
+    second = event.session.clock_ms // 1000
     agent.second_signals = agent.second_signals + 1 if agent.second == second else 1
     agent.second = second
-    session.agents.put(name, agent)
-    if agent.second_signals <= rules.signals_per_second_max:
-        return None
-    # Said once a second: a storm of signals makes no storm of notices.
-    is_first = agent.second_signals == rules.signals_per_second_max + 1
-    return _refused(
-        session,
-        "RATE",
-        f"{name} sends more than {rules.signals_per_second_max} signals a second",
-        told=name if is_first else "",
-    )
+    event.session.agents.put(event.name, agent)
+    limit = event.rules.signals_per_second_max
+    if agent.second_signals <= limit:
+        return True
+    # One NOTICE a second: a storm of signals makes no storm of notices.
+    told = event.name if agent.second_signals == limit + 1 else ""
+    return _refuse(event, "RATE", f"{event.name} sends more than {limit} signals a second", told)
 
 
 def _too_many_hops(signal: Signal) -> tuple[str, str]:
@@ -168,15 +165,14 @@ def _is_repeated(agent: AgentRecord, signal: Signal) -> bool:
 
 
 def _is_restart(agent: AgentRecord, signal: Signal) -> bool:
-    """A hand-made STARTED, with no incarnation, of an agent that has ended."""
+    """Whether an agent that has ended starts again by hand, without an incarnation."""
     return signal.type is SignalType.STARTED and not signal.incarnation and agent.status in ENDED
 
 
-def _refused(session: SessionState, code: str, reason: str, told: str = "") -> Decision:
-    """A refusal is an event of the session: it takes a log number like any other."""
-    session.log += 1
-    decision = refuse(code, reason)
-    assert decision.outcome is Outcome.REFUSED
-    if told in session.agents:
-        decision.direct(told, DirectiveType.NOTICE, Notice(code, reason))
-    return decision
+def _refuse(event: SignalEvent, code: str, reason: str, told: str = "") -> bool:
+    """Refuse the signal and return False; the refusal takes a log number like any other event."""
+    event.session.log += 1
+    event.refuse(code, reason)
+    if told in event.session.agents:
+        event.direct(told, Notice(code, reason))
+    return False

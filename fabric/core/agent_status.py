@@ -1,15 +1,15 @@
-"""Where an agent stands, from what it waits for: the one place that sets `status` between the ends.
+"""The status of an agent follows from what it waits for: only this module sets it between the ends.
 
-An agent is *blocked* while it waits for a dependency, a claim or an answer; *paused* while a
-barrier holds it and it waits for nothing else; *active* otherwise. An agent that waits counts as
-arrived at a barrier (design, section 6), and what ends its wait does not let it go on before the
-barrier is over: it is then told to resume with all the others.
+An agent is *blocked* while it waits for a dependency, a claim or an answer. It is *paused* while a
+barrier holds it and it waits for nothing else. Otherwise it is *active*. An agent that waits counts
+as arrived at a barrier; when its wait ends, it still stays until the barrier is over, and is then
+told to resume with all the others.
 """
 
 from __future__ import annotations
 
-from fabric.core.decision import Decision
-from fabric.core.directive import DirectiveType, Resume
+from fabric.core.directive import Resume
+from fabric.core.event import Event
 from fabric.core.record import (
     ENDED,
     IN_FORCE,
@@ -21,12 +21,12 @@ from fabric.core.record import (
 )
 from fabric.core.session import SessionState
 
-#: While a barrier is in one of these, its leader waits for its turn to integrate.
+#: While a barrier is in one of these states, its leader waits for its turn to integrate.
 LEADER_WAITS = frozenset({BarrierState.QUEUED, BarrierState.GATHERING})
 
 
-def restate(session: SessionState, name: str, agent: AgentRecord) -> AgentStatus:
-    """Set an agent's status from what it waits for, and return it. Ends are left alone."""
+def update_status(session: SessionState, name: str, agent: AgentRecord) -> AgentStatus:
+    """Set an agent's status from what it waits for, and return it. An ended agent stays ended."""
     if agent.status in ENDED:
         return agent.status
     before = agent.status
@@ -43,15 +43,13 @@ def restate(session: SessionState, name: str, agent: AgentRecord) -> AgentStatus
     return agent.status
 
 
-def resume(
-    session: SessionState, name: str, agent: AgentRecord, decision: Decision, directive: Resume
-) -> None:
-    """One wait of an agent is over: with nothing else in its way, it is told to go on."""
+def resume(event: Event, name: str, agent: AgentRecord, directive: Resume) -> None:
+    """End one wait of an agent, and tell it to go on when nothing else is in its way."""
     before = agent.status
-    after = restate(session, name, agent)
-    session.agents.put(name, agent)
+    after = update_status(event.session, name, agent)
+    event.session.agents.put(name, agent)
     if after is AgentStatus.ACTIVE and before is not AgentStatus.ACTIVE:
-        decision.direct(name, DirectiveType.RESUME, directive)
+        event.direct(name, directive)
 
 
 def is_waiting(session: SessionState, agent: AgentRecord) -> bool:
@@ -68,7 +66,7 @@ def is_at_work(session: SessionState, name: str) -> bool:
 
 
 def in_force(session: SessionState) -> tuple[str, BarrierRecord] | None:
-    """Return the barrier that holds the session's agents now, if there is one."""
+    """Return the barrier that holds the session's agents now, with its name, if there is one."""
     for name, barrier in session.barriers.records.items():
         if barrier.state in IN_FORCE:
             return name, barrier
@@ -78,7 +76,7 @@ def in_force(session: SessionState) -> tuple[str, BarrierRecord] | None:
 def is_held(session: SessionState, name: str) -> bool:
     """Whether a barrier keeps an agent from going on: as a member, a late comer or its leader.
 
-    Who integrates is held by nothing, even if it has called the next one already.
+    Nothing holds the leader that integrates, even if it has called the next barrier already.
     """
     found = False
     for barrier in session.barriers.records.values():
@@ -92,7 +90,7 @@ def is_held(session: SessionState, name: str) -> bool:
 
 
 def waiting_leader(session: SessionState) -> str | None:
-    """Name the leader that itself waits for something: whoever the barrier holds waits on it."""
+    """Name the leader of the barrier in force if it is blocked itself: all others wait for it."""
     current = in_force(session)
     leader = session.agents.get(current[1].leader) if current is not None else None
     is_blocked = leader is not None and leader.status is AgentStatus.BLOCKED

@@ -1,7 +1,7 @@
-"""All agents meet before an integration goes on (seeds: Rule 4; design, section 6 "Barriers").
+"""All agents meet before an integration goes on.
 
-Members are a set, not a counter: those at work when the barrier begins. Each generation of a name
-has its own, so what belongs to an earlier one changes nothing.
+Members are a set, not a counter: the agents at work when the barrier begins. A name can be called
+again; each generation has members of its own, so an arrival for an earlier one changes nothing.
 
     event                          gathering                      integrating
     CHECKPOINT_REACHED             the member has arrived         reported: it was to pause
@@ -13,17 +13,18 @@ has its own, so what belongs to an earlier one changes nothing.
     the leader ends                called off                     over, as if it had integrated
     the deadline                   the missing named; policy      -
 
-One barrier is in force at a time, others queue in the order of their calls. One without a leader,
-which the rule file may call, is over as soon as all have arrived.
+One barrier is in force at a time; others queue in the order of their calls. The rule file can call
+a barrier too (`trigger`): when an output is resolved, by its id or its location, or when a task is
+completed. Such a barrier without a leader is over as soon as all have arrived.
 """
 
 from __future__ import annotations
 
-from fabric.core import agent_status
-from fabric.core.agent_status import in_force, is_waiting, missing, restate
-from fabric.core.decision import ACCEPTED, EVERYONE, ORCHESTRATOR, Decision, refuse
-from fabric.core.directive import Cancel, DirectiveType, Notice, Pause, Proceed, Resume
+from fabric.core.agent_status import in_force, is_waiting, missing, update_status
+from fabric.core.decision import EVERYONE, ORCHESTRATOR
+from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, close, note, pose
+from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import SESSION_BARRIERS_MAX, listed
 from fabric.core.record import (
     ENDED,
@@ -31,18 +32,13 @@ from fabric.core.record import (
     AgentStatus,
     BarrierRecord,
     BarrierState,
+    EscalationRecord,
     EscalationState,
 )
 from fabric.core.resource import normalise, overlap
-from fabric.core.rules import BarrierPolicy, Rules, Trigger
+from fabric.core.rules import BarrierPolicy, Trigger
 from fabric.core.session import SessionState
-from fabric.core.signal import (
-    CheckpointReached,
-    Integrated,
-    IntegrationRequired,
-    Signal,
-    SignalType,
-)
+from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired
 
 #: The deadline's timer is `barrier:<generation>:<name>`.
 TIMER = "barrier"
@@ -50,123 +46,107 @@ TIMER = "barrier"
 #: Name of a barrier whose call gives none.
 UNNAMED = "integration"
 
+#: The level of integration at which all agents meet.
+TRIGGER_LEVEL = 3
 
-def required(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
+
+def required(event: SignalEvent, payload: IntegrationRequired) -> None:
     """INTEGRATION_REQUIRED: its emitter leads; all active agents run to their next checkpoint."""
-    assert agent is not None
-    assert isinstance(signal.payload, IntegrationRequired)
-    payload = signal.payload
     name = payload.name or UNNAMED
-    reason = fault(session, name)
-    if reason is not None:
-        refused = refuse("BARRIER", reason)
-        told = Cancel(reason, "BARRIER", barrier=name)
-        refused.direct(signal.emitter, DirectiveType.CANCEL, told)
-        return refused
-    decision = Decision()
-    decision.forward(EVERYONE, signal)
-    limit_ms = rules.barrier_deadline_ms if payload.deadline_ms is None else payload.deadline_ms
-    call(session, name, signal.emitter, limit_ms, decision, level=payload.level)
-    return decision
+    fault = _fault(event.session, name)
+    if fault:
+        raise RefusedError("BARRIER", fault, Cancel(fault, "BARRIER", barrier=name))
+    event.forward(EVERYONE)
+    _call(event, name, event.name, payload.deadline_ms, payload.level)
 
 
-def fault(session: SessionState, name: str) -> str | None:
-    """Say why a barrier cannot be called now; None when it can."""
-    known = session.barriers.get(name)
-    if known is not None and known.state is not BarrierState.OVER:
-        return f"{known.leader or 'the rule file'} has called {name} already; it is {known.state}"
-    if known is None and len(session.barriers) >= SESSION_BARRIERS_MAX:
-        return f"session {session.name} has {SESSION_BARRIERS_MAX} barriers, the most allowed"
-    return None
-
-
-def call(
-    session: SessionState,
-    name: str,
-    leader: str,
-    limit_ms: int,
-    decision: Decision,
-    *,
-    level: int | None = None,
-) -> None:
-    """Begin a barrier, or queue it behind the one in force."""
-    known = session.barriers.get(name)
-    barrier = BarrierRecord(
-        BarrierState.QUEUED,
-        known.generation + 1 if known is not None else 1,
-        leader,
-        called_ms=session.clock_ms,
-        called=session.log,
-        level=level,
-        limit_ms=limit_ms,
-    )
-    session.barriers.put(name, barrier)
-    current = in_force(session)
-    if current is None:
-        _begin(session, name, barrier, decision)
+def integrated(event: SignalEvent, payload: Integrated) -> None:
+    """INTEGRATED: the leader is done, and all go on; or it calls the barrier off, at any stage."""
+    session, name = event.session, payload.name
+    queued = session.barriers.get(name) if name is not None and not payload.ok else None
+    is_queued = queued is not None and queued.state is BarrierState.QUEUED
+    if name is not None and queued is not None and is_queued and queued.leader == event.name:
+        queued.state = BarrierState.OVER
+        session.barriers.put(name, queued)
+        update_status(session, event.name, event.agent)
         return
-    if leader in current[1].members:
-        # Who waits for its turn to lead has reached a safe point.
-        _arrive(session, leader, *current, decision)
-    _restate_one(session, leader)
-    if leader in session.agents:
-        queued = Notice("QUEUED", f"{name} begins when {current[0]} is over")
-        decision.direct(leader, DirectiveType.NOTICE, queued)
-
-
-def reached(
-    session: SessionState, name: str, agent: AgentRecord, signal: Signal, decision: Decision
-) -> None:
-    """CHECKPOINT_REACHED: the place where a barrier takes hold of an agent."""
-    assert isinstance(signal.payload, CheckpointReached)
     current = in_force(session)
+    if current is None or (name is not None and name != current[0]):
+        reason = f"no barrier {name or ''} is in force".replace("  ", " ")
+        raise RefusedError("BARRIER", reason)
+    called, barrier = current
+    if barrier.leader != event.name:
+        reason = f"{barrier.leader or 'nobody'} leads {called}, not {event.name}"
+        raise RefusedError("BARRIER", reason)
+    if not payload.ok:
+        _end(event, called, barrier, f"{barrier.leader} has called it off")
+        return
+    if barrier.state is BarrierState.GATHERING:
+        reason = f"not all have arrived at {called}: {', '.join(missing(barrier)[:10])}"
+        raise RefusedError("BARRIER", reason)
+    _end(event, called, barrier, "integrated")
+
+
+def trigger(event: Event, tags: list[str], location: str | None) -> None:
+    """Call the barriers that the rule file wants at these ids or tasks, or at this location."""
+    for one in event.rules.triggers:
+        if not _is_met(one, tags, location):
+            continue
+        fault = _fault(event.session, one.name)
+        if fault:
+            event.direct("", Notice("BARRIER", fault))
+            continue
+        event.derive(EVERYONE, IntegrationRequired(one.name, TRIGGER_LEVEL, one.deadline_ms))
+        _call(event, one.name, one.leader, one.deadline_ms, TRIGGER_LEVEL)
+
+
+def reach(event: SignalEvent, payload: CheckpointReached) -> None:
+    """CHECKPOINT_REACHED: the place where a barrier takes hold of an agent."""
+    current = in_force(event.session)
     if current is None:
         return
     called, barrier = current
-    given = signal.payload
-    if given.barrier is not None and given.barrier != called:
+    if payload.barrier is not None and payload.barrier != called:
         return
-    if given.generation is not None and given.generation != barrier.generation:
+    if payload.generation is not None and payload.generation != barrier.generation:
         return
-    if barrier.state is BarrierState.GATHERING and name in barrier.members:
-        _arrive(session, name, called, barrier, decision)
+    if barrier.state is BarrierState.GATHERING and event.name in barrier.members:
+        _arrive(event, event.name, called, barrier)
     elif barrier.state is BarrierState.INTEGRATING:
-        # One that was not waited for: it may not go on either while the leader integrates.
-        join(session, name, agent, decision)
+        # Nobody waited for this agent, but it may not go on while the leader integrates.
+        join(event, event.name, event.agent)
 
 
-def rest(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
-    """An agent has begun to wait for something: at a barrier that counts as having arrived."""
-    current = in_force(session)
+def rest(event: Event, name: str, agent: AgentRecord) -> None:
+    """Count an agent that has begun to wait for something as arrived."""
+    current = in_force(event.session)
     if current is None or agent.status is not AgentStatus.BLOCKED:
         return
     called, barrier = current
     if barrier.state is BarrierState.GATHERING and name in barrier.members:
-        _arrive(session, name, called, barrier, decision)
+        _arrive(event, name, called, barrier)
 
 
-def join(session: SessionState, name: str, agent: AgentRecord, decision: Decision) -> None:
-    """An agent starts: while a barrier is in force it is held until that is over."""
-    current = in_force(session)
+def join(event: Event, name: str, agent: AgentRecord) -> None:
+    """Hold an agent that starts while a barrier is in force."""
+    current = in_force(event.session)
     if current is None:
         return
     called, barrier = current
     if name == barrier.leader:
-        restate(session, name, agent)
+        update_status(event.session, name, agent)
         return
     if name in barrier.members or name in barrier.held:
         return
     barrier.held = [*barrier.held, name]
-    session.barriers.put(called, barrier)
-    restate(session, name, agent)
-    held = Pause("integration", barrier=called, generation=barrier.generation)
-    decision.direct(name, DirectiveType.PAUSE, held)
+    event.session.barriers.put(called, barrier)
+    update_status(event.session, name, agent)
+    event.direct(name, Pause("integration", barrier=called, generation=barrier.generation))
 
 
-def leave(session: SessionState, name: str, decision: Decision, *, is_failure: bool) -> None:
-    """An agent has ended, or is another incarnation now: it has no seat any more."""
+def leave(event: Event, name: str, *, is_failure: bool) -> None:
+    """Take an agent out of all barriers: it has ended, or starts again as another incarnation."""
+    session = event.session
     if not session.barriers.records:
         return
     for queued, barrier in session.barriers.records.items():
@@ -179,7 +159,7 @@ def leave(session: SessionState, name: str, decision: Decision, *, is_failure: b
     called, barrier = current
     if name == barrier.leader:
         how = "has failed" if is_failure else "has ended"
-        over(session, called, barrier, f"{name}, who led it, {how}", decision)
+        _end(event, called, barrier, f"{name}, who led it, {how}")
         return
     if name not in barrier.members and name not in barrier.held:
         return
@@ -187,10 +167,104 @@ def leave(session: SessionState, name: str, decision: Decision, *, is_failure: b
     barrier.held = [other for other in barrier.held if other != name]
     barrier.arrived.pop(name, None)
     session.barriers.put(called, barrier)
-    open_if_complete(session, called, barrier, decision)
+    _open_if_complete(event, called, barrier)
 
 
-def _begin(session: SessionState, name: str, barrier: BarrierRecord, decision: Decision) -> None:
+def deadline_passed(event: Event, subject: str) -> bool:
+    """At the deadline, name the missing and apply the policy; `subject` is `<generation>:<name>`.
+
+    Moot when the barrier is over, or has been called again since.
+    """
+    session, policy = event.session, event.rules.barrier_policy
+    generation, _, name = subject.partition(":")
+    barrier = session.barriers.get(name)
+    if (
+        barrier is None
+        or barrier.state is not BarrierState.GATHERING
+        or str(barrier.generation) != generation
+    ):
+        return False
+    text = f"At the deadline of {name} these are missing: {listed(missing(barrier))}."
+    leader = [barrier.leader] if barrier.leader in session.agents else []
+    question = pose(session, BARRIER, text, [], about=name, waiting=leader)
+    if policy is BarrierPolicy.WAIT:
+        question.question += " Wait for them, release the others, or call it off?"
+        question.options = [one.value for one in BarrierPolicy]
+        barrier.question = note(event, question, told=question.waiting)
+        session.barriers.put(name, barrier)
+        return True
+    is_released = policy is BarrierPolicy.RELEASE
+    question.question += " Going on without them." if is_released else " It is called off."
+    question.state = EscalationState.DECIDED
+    question.decision, question.by = policy.value, "the rules"
+    question.decided_ms = session.clock_ms
+    told, question.waiting = question.waiting, []
+    note(event, question, told=told)
+    if is_released:
+        _release(event, name, barrier)
+    else:
+        _call_off(event, name, barrier, text)
+    return True
+
+
+def apply_answer(event: Event, asked: EscalationRecord) -> None:
+    """Go on without the missing, or call the barrier off, as a person has decided."""
+    barrier = event.session.barriers.get(asked.about)
+    if barrier is None or barrier.state is not BarrierState.GATHERING:
+        return
+    if asked.decision == BarrierPolicy.RELEASE:
+        _release(event, asked.about, barrier)
+    elif asked.decision == BarrierPolicy.FAIL:
+        _call_off(event, asked.about, barrier, f"{asked.by} has called it off")
+
+
+def _is_met(one: Trigger, tags: list[str], location: str | None) -> bool:
+    if any(overlap(pattern, tag) for pattern in one.tags for tag in tags):
+        return True
+    if location is None:
+        return False
+    place = normalise(location)
+    return any(overlap(normalise(path), place) for path in one.paths)
+
+
+def _fault(session: SessionState, name: str) -> str:
+    """Say why a barrier cannot be called now; "" when it can."""
+    known = session.barriers.get(name)
+    if known is not None and known.state is not BarrierState.OVER:
+        return f"{known.leader or 'the rule file'} has called {name} already; it is {known.state}"
+    if known is None and len(session.barriers) >= SESSION_BARRIERS_MAX:
+        return f"session {session.name} has {SESSION_BARRIERS_MAX} barriers, the most allowed"
+    return ""
+
+
+def _call(event: Event, name: str, leader: str, deadline_ms: int | None, level: int | None) -> None:
+    """Begin a barrier, or queue it behind the one in force."""
+    session = event.session
+    known = session.barriers.get(name)
+    barrier = BarrierRecord(
+        BarrierState.QUEUED,
+        known.generation + 1 if known is not None else 1,
+        leader,
+        called_ms=session.clock_ms,
+        called=session.log,
+        level=level,
+        limit_ms=event.rules.barrier_deadline_ms if deadline_ms is None else deadline_ms,
+    )
+    session.barriers.put(name, barrier)
+    current = in_force(session)
+    if current is None:
+        _begin(event, name, barrier)
+        return
+    if leader in current[1].members:
+        # An agent that waits for its turn to lead has reached a safe point.
+        _arrive(event, leader, *current)
+    _update_known(session, leader)
+    if leader in session.agents:
+        event.direct(leader, Notice("QUEUED", f"{name} begins when {current[0]} is over"))
+
+
+def _begin(event: Event, name: str, barrier: BarrierRecord) -> None:
+    session = event.session
     barrier.state = BarrierState.GATHERING
     leads_later = {
         other.leader
@@ -206,7 +280,7 @@ def _begin(session: SessionState, name: str, barrier: BarrierRecord, decision: D
             barrier.arrived[member] = session.clock_ms
     if barrier.limit_ms:
         barrier.deadline_ms = session.clock_ms + barrier.limit_ms
-        decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = barrier.deadline_ms
+        event.set_timer(f"{TIMER}:{barrier.generation}:{name}", barrier.deadline_ms)
     session.barriers.put(name, barrier)
     told = Pause(
         "integration",
@@ -215,52 +289,48 @@ def _begin(session: SessionState, name: str, barrier: BarrierRecord, decision: D
         members=barrier.members,
         deadline_ms=barrier.deadline_ms or None,
     )
-    decision.direct(EVERYONE, DirectiveType.PAUSE, told)
-    _restate_one(session, barrier.leader)
-    open_if_complete(session, name, barrier, decision)
+    event.direct(EVERYONE, told)
+    _update_known(session, barrier.leader)
+    _open_if_complete(event, name, barrier)
 
 
-def _arrive(
-    session: SessionState, member: str, name: str, barrier: BarrierRecord, decision: Decision
-) -> None:
+def _arrive(event: Event, member: str, name: str, barrier: BarrierRecord) -> None:
     if member in barrier.arrived:
         return
-    barrier.arrived[member] = session.clock_ms
-    session.barriers.put(name, barrier)
-    _restate_one(session, member)
-    open_if_complete(session, name, barrier, decision)
+    barrier.arrived[member] = event.session.clock_ms
+    event.session.barriers.put(name, barrier)
+    _update_known(event.session, member)
+    _open_if_complete(event, name, barrier)
 
 
-def open_if_complete(
-    session: SessionState, name: str, barrier: BarrierRecord, decision: Decision
-) -> None:
-    """Let the leader integrate, when all have arrived."""
+def _open_if_complete(event: Event, name: str, barrier: BarrierRecord) -> None:
+    """Let the leader integrate when all have arrived."""
     if barrier.state is not BarrierState.GATHERING or len(barrier.arrived) < len(barrier.members):
         return
+    session = event.session
     barrier.state = BarrierState.INTEGRATING
-    _close_question(session, barrier, "all have arrived", decision)
+    _close_question(event, barrier, "all have arrived")
     session.barriers.put(name, barrier)
     leader = session.agents.get(barrier.leader)
     if leader is None or leader.status in ENDED:
-        over(session, name, barrier, "all have arrived", decision)
+        _end(event, name, barrier, "all have arrived")
         return
-    restate(session, barrier.leader, leader)
-    decision.direct(barrier.leader, DirectiveType.PROCEED, Proceed([], barrier=name))
+    update_status(session, barrier.leader, leader)
+    event.direct(barrier.leader, Proceed([], barrier=name))
 
 
-def over(
-    session: SessionState, name: str, barrier: BarrierRecord, reason: str, decision: Decision
-) -> None:
-    """End a barrier: all go on, and the next one that is queued begins."""
+def _end(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
+    """End a barrier: all go on, and the next one in the queue begins."""
+    session = event.session
     if barrier.deadline_ms:
-        decision.timers[f"{TIMER}:{barrier.generation}:{name}"] = None
+        event.set_timer(f"{TIMER}:{barrier.generation}:{name}", None)
     barrier.state = BarrierState.OVER
-    _close_question(session, barrier, "it is over", decision)
+    _close_question(event, barrier, "it is over")
     freed = [*barrier.arrived, *barrier.held, barrier.leader]
     session.barriers.put(name, barrier)
-    decision.direct(EVERYONE, DirectiveType.RESUME, Resume(reason, barrier=name))
+    event.direct(EVERYONE, Resume(reason, barrier=name))
     for member in freed:
-        _restate_one(session, member)
+        _update_known(session, member)
     queued = [
         (other.called, waiting)
         for waiting, other in session.barriers.records.items()
@@ -268,146 +338,33 @@ def over(
     ]
     if queued:
         following = min(queued)[1]
-        _begin(session, following, session.barriers.records[following], decision)
+        _begin(event, following, session.barriers.records[following])
 
 
-def _close_question(
-    session: SessionState, barrier: BarrierRecord, answer: str, decision: Decision
-) -> None:
-    """What to do about the missing is no question any more: a later barrier has its own."""
-    asked = session.escalations.get(barrier.question) if barrier.question else None
+def _release(event: Event, name: str, barrier: BarrierRecord) -> None:
+    """Go on without the missing."""
+    barrier.members = list(barrier.arrived)
+    event.session.barriers.put(name, barrier)
+    _open_if_complete(event, name, barrier)
+
+
+def _call_off(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
+    """Give a barrier up: tell its leader why, and let all go on."""
+    if barrier.leader in event.session.agents:
+        event.direct(barrier.leader, Cancel(reason, "BARRIER", barrier=name))
+    _end(event, name, barrier, reason)
+
+
+def _close_question(event: Event, barrier: BarrierRecord, answer: str) -> None:
+    """Close this barrier's open question, if there is one."""
+    asked = event.session.escalations.get(barrier.question) if barrier.question else None
     if asked is not None and asked.state is EscalationState.OPEN:
-        close(session, barrier.question, asked, answer, ORCHESTRATOR, decision)
+        close(event, barrier.question, asked, answer, ORCHESTRATOR)
     barrier.question = ""
 
 
-def _restate_one(session: SessionState, name: str) -> None:
+def _update_known(session: SessionState, name: str) -> None:
+    """Update the status of an agent if it is one: a barrier's leader need not be."""
     agent = session.agents.get(name)
     if agent is not None:
-        restate(session, name, agent)
-
-
-def integrated(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
-    """INTEGRATED: the leader is done, and all go on; or it calls the barrier off, at any stage."""
-    assert agent is not None
-    assert isinstance(signal.payload, Integrated)
-    current = in_force(session)
-    name = signal.payload.name
-    queued = session.barriers.get(name) if name is not None and not signal.payload.ok else None
-    is_queued = queued is not None and queued.state is BarrierState.QUEUED
-    if name is not None and queued is not None and is_queued and queued.leader == signal.emitter:
-        queued.state = BarrierState.OVER
-        session.barriers.put(name, queued)
-        restate(session, signal.emitter, agent)
-        return ACCEPTED
-    if current is None or (name is not None and name != current[0]):
-        return refuse("BARRIER", f"no barrier {name or ''} is in force".replace("  ", " "))
-    called, barrier = current
-    if barrier.leader != signal.emitter:
-        reason = f"{barrier.leader or 'nobody'} leads {called}, not {signal.emitter}"
-        return refuse("BARRIER", reason)
-    decision = Decision()
-    if not signal.payload.ok:
-        over(session, called, barrier, f"{barrier.leader} has called it off", decision)
-        return decision
-    if barrier.state is BarrierState.GATHERING:
-        return refuse(
-            "BARRIER", f"not all have arrived at {called}: {', '.join(missing(barrier)[:10])}"
-        )
-    over(session, called, barrier, "integrated", decision)
-    return decision
-
-
-def release(session: SessionState, name: str, barrier: BarrierRecord, decision: Decision) -> None:
-    """Go on without those who are missing."""
-    barrier.members = list(barrier.arrived)
-    session.barriers.put(name, barrier)
-    open_if_complete(session, name, barrier, decision)
-
-
-def call_off(
-    session: SessionState, name: str, barrier: BarrierRecord, reason: str, decision: Decision
-) -> None:
-    """Give a barrier up: its leader is told why, and all go on."""
-    if barrier.leader in session.agents:
-        told = Cancel(reason, "BARRIER", barrier=name)
-        decision.direct(barrier.leader, DirectiveType.CANCEL, told)
-    over(session, name, barrier, reason, decision)
-
-
-def deadline_passed(session: SessionState, subject: str, rules: Rules) -> Decision | None:
-    """Name the missing and apply the policy; None for a barrier that is over, or another one now.
-
-    `subject` is `<generation>:<name>`.
-    """
-    generation, _, name = subject.partition(":")
-    barrier = session.barriers.get(name)
-    if (
-        barrier is None
-        or barrier.state is not BarrierState.GATHERING
-        or str(barrier.generation) != generation
-    ):
-        return None
-    missing = agent_status.missing(barrier)
-    text = f"At the deadline of {name} these are missing: {listed(missing)}."
-    decision = Decision()
-    leader = [barrier.leader] if barrier.leader in session.agents else []
-    question = pose(session, BARRIER, text, [], about=name, waiting=leader)
-    if rules.barrier_policy is BarrierPolicy.WAIT:
-        question.question += " Wait for them, release the others, or call it off?"
-        question.options = [policy.value for policy in BarrierPolicy]
-        barrier.question = note(session, decision, question, rules, told=question.waiting)
-        session.barriers.put(name, barrier)
-        return decision
-    released = rules.barrier_policy is BarrierPolicy.RELEASE
-    question.question += " Going on without them." if released else " It is called off."
-    question.state = EscalationState.DECIDED
-    question.decision, question.by = rules.barrier_policy.value, "the rules"
-    question.decided_ms = session.clock_ms
-    told, question.waiting = question.waiting, []
-    note(session, decision, question, rules, told=told)
-    if released:
-        release(session, name, barrier, decision)
-    else:
-        call_off(session, name, barrier, text, decision)
-    return decision
-
-
-#: The level of integration at which all agents meet.
-TRIGGER_LEVEL = 3
-
-
-def pull_triggers(
-    session: SessionState, tags: list[str], location: str | None, rules: Rules, decision: Decision
-) -> None:
-    """Call the barriers of all triggers that these tags, or this location, set off."""
-    for trigger in rules.triggers:
-        if not _is_met(trigger, tags, location):
-            continue
-        reason = fault(session, trigger.name)
-        if reason is not None:
-            notice = Notice("BARRIER", reason)
-            decision.direct("", DirectiveType.NOTICE, notice)
-            continue
-        limit_ms = trigger.deadline_ms
-        called = IntegrationRequired(trigger.name, TRIGGER_LEVEL, limit_ms)
-        decision.derive(EVERYONE, SignalType.INTEGRATION_REQUIRED, ORCHESTRATOR, "", called)
-        call(
-            session,
-            trigger.name,
-            trigger.leader,
-            rules.barrier_deadline_ms if limit_ms is None else limit_ms,
-            decision,
-            level=TRIGGER_LEVEL,
-        )
-
-
-def _is_met(trigger: Trigger, tags: list[str], location: str | None) -> bool:
-    if any(overlap(pattern, tag) for pattern in trigger.tags for tag in tags):
-        return True
-    if location is None:
-        return False
-    place = normalise(location)
-    return any(overlap(normalise(path), place) for path in trigger.paths)
+        update_status(session, name, agent)

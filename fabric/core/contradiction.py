@@ -13,8 +13,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.agent_status import is_at_work
-from fabric.core.decision import ACCEPTED, ORCHESTRATOR, Decision
 from fabric.core.escalation import CONTRADICTION, ask, close, derived, pose
+from fabric.core.event import Event, SignalEvent
 from fabric.core.limits import (
     NAME_CHARS_MAX,
     VALUE_SHOWN_CHARS_MAX,
@@ -23,9 +23,8 @@ from fabric.core.limits import (
     listed,
 )
 from fabric.core.record import EscalationRecord, EscalationState
-from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.signal import ConflictDetected, Decided, Rival, Signal, SignalType
+from fabric.core.signal import ConflictDetected, Decided, Rival, Signal
 
 #: Kind of a conflict between statements; the others are between writes (`conflicts.py`).
 FINDING = "finding"
@@ -104,74 +103,66 @@ def is_part(name: str) -> bool:
     return bool(mark and rest) and section in (FINDINGS, DOCUMENT, ITEMS)
 
 
-def found(session: SessionState, signal: Signal, rules: Rules) -> Decision:
+def found(event: SignalEvent, payload: ConflictDetected) -> None:
     """Tell those concerned who are still at work, and keep the question for a person."""
-    assert isinstance(signal.payload, ConflictDetected)
-    payload, decision = signal.payload, Decision()
+    session = event.session
     for name in dict.fromkeys(payload.agents):
         if is_at_work(session, name):
-            decision.forward(name, signal)
+            event.forward(name)
     if payload.part is None or not is_part(payload.part) or len(payload.values) < 2:
-        return decision
+        return
     question_id = question_of(payload.part)
     known = session.escalations.get(question_id)
-    question = _question(session, payload)
+    question = _question(session, payload.part, payload)
     question.cause = f"{session.log}-0"
     if known is not None and known.subject != CONTRADICTION:
-        return decision  # an agent has taken the name for a question of its own
+        return  # an agent has taken the name for a question of its own
     if known is not None and known.state is EscalationState.OPEN:
         question.asked_ms = known.asked_ms
         session.escalations.put(question_id, question)
-        return decision
+        return
     if known is not None:
         session.escalations.drop(question_id)
-    decision.derive("", SignalType.ESCALATE, ORCHESTRATOR, "", derived(question))
-    ask(session, question_id, question, rules, decision)
-    return decision
+    event.derive("", derived(question))
+    ask(event, question_id, question)
 
 
-def settled(session: SessionState, signal: Signal) -> Decision:
+def settled(event: SignalEvent, answer: Decided) -> None:
     """It is no contradiction any more: nobody needs the answer."""
-    assert isinstance(signal.payload, Decided)
-    question = session.escalations.get(signal.payload.escalation)
+    question = event.session.escalations.get(answer.escalation)
     if (
-        question is None
-        or question.subject != CONTRADICTION
-        or question.state is not EscalationState.OPEN
+        question is not None
+        and question.subject == CONTRADICTION
+        and question.state is EscalationState.OPEN
     ):
-        return ACCEPTED
-    answer, decision = signal.payload, Decision()
-    by = answer.by or SYNTHESIZER
-    close(session, answer.escalation, question, answer.decision, by, decision)
-    return decision
+        by = answer.by or SYNTHESIZER
+        close(event, answer.escalation, question, answer.decision, by)
 
 
-def decided(
-    session: SessionState, asked: EscalationRecord, rules: Rules, decision: Decision
-) -> None:
+def decided(event: Event, asked: EscalationRecord) -> None:
     """A person has decided: the synthesizer is told which value holds."""
     if not isinstance(asked.context, Raw):
         return
     context = msgspec.json.decode(asked.context, type=Context)
     chosen = next(one for one in context.values if one.agent == asked.decision)
     rejected = [one.digest for one in context.values if one is not chosen]
-    decision.to_results = True
-    decision.result = _encode(
-        Settled(context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value)
+    event.give_to_results(
+        _encode(
+            Settled(context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value)
+        )
     )
 
 
-def _question(session: SessionState, payload: ConflictDetected) -> EscalationRecord:
-    assert payload.part is not None
+def _question(session: SessionState, part: str, payload: ConflictDetected) -> EscalationRecord:
     # Anybody may have said so: what is kept of it is bounded here, not by who sends it.
     rivals = payload.values[:VALUES_TOLD_MAX]
     says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in rivals]
     options = [rival.agents[0] for rival in rivals]
-    text = f"{payload.part}: {'; '.join(says)}. Whose value holds?"
-    question = pose(session, CONTRADICTION, text, options, about=payload.part)
+    text = f"{part}: {'; '.join(says)}. Whose value holds?"
+    question = pose(session, CONTRADICTION, text, options, about=part)
     question.concerned = list(dict.fromkeys(payload.agents))
     choices = [Choice(rival.agents[0], rival.digest, shareable(rival.value)) for rival in rivals]
-    question.context = Raw(_encode(Context(payload.part, choices)))
+    question.context = Raw(_encode(Context(part, choices)))
     return question
 
 

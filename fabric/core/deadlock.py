@@ -1,12 +1,20 @@
-"""The wait-for graph, and the cycles in it (seeds: Rule 2, step 3; design, section 6).
+"""The wait-for graph, the cycles in it, and what is done about them.
 
-Nothing is kept of the graph: the edges follow from the records, so an edge that has gone is none.
-It is looked at when a wait begins, from the agent that begins to wait, as far as that can reach.
-A wait for a dependency ends with any one of its producers; all other waits need whom they name. So
-an agent is *stuck* when one of its waits needs only agents that are stuck. With a single producer
-for each dependency that is the cycle of the textbooks (Coffman, Elphick and Shoshani, 1971); with
-several it is a knot in the AND-OR model (Knapp, "Deadlock Detection in Distributed Databases",
-ACM Computing Surveys 19(4), 1987).
+Nothing is kept of the graph: its edges follow from the records, so a wait that has ended is no
+edge. The search starts from an agent that begins to wait and goes only as far as that can reach.
+A wait for a dependency ends with any one of its producers; every other wait needs all agents that
+it names. So an agent is *stuck* when one of its waits needs only agents that are stuck. With a
+single producer for each dependency that is the cycle of the textbooks (Coffman, Elphick and
+Shoshani, 1971); with several it is a knot in the AND-OR model (Knapp, "Deadlock Detection in
+Distributed Databases", ACM Computing Surveys 19(4), 1987).
+
+    what closes a cycle          what follows
+    locks alone                  CANCEL to one member: the lowest priority, then the latest claim
+    any other wait in it         ESCALATE to all members and all stuck behind; a person chooses
+    a person's choice            CANCEL to that member: its wait ends
+    the cycle comes apart        the question is closed; who is still stuck is asked about again
+
+A member whose claim is refused keeps what it holds, to give back in order.
 """
 
 from __future__ import annotations
@@ -18,29 +26,34 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from fabric.core import claims
-from fabric.core.agent_status import in_force, is_at_work, restate
-from fabric.core.decision import ORCHESTRATOR, Decision
-from fabric.core.directive import Cancel, DirectiveType
-from fabric.core.escalation import DEADLOCK, close, note, pose
+from fabric.core import barriers, claims, dependencies, escalation
+from fabric.core.agent_status import in_force, is_at_work, update_status
+from fabric.core.decision import ORCHESTRATOR
+from fabric.core.directive import Cancel
+from fabric.core.event import Event
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.order import Place
 from fabric.core.record import (
     ENDED,
     HELD_UP,
+    AgentRecord,
     BarrierState,
+    ClaimRecord,
     ClaimState,
     EscalationRecord,
     EscalationState,
 )
-from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.signal import Escalate, SignalType
+from fabric.core.signal import Escalate
 
 DEPENDENCY = "dependency"
 LOCK = "lock"
 QUESTION = "question"
 BARRIER = "barrier"
+
+#: Cycles broken in one event. Each takes a claim from an agent; more than a few at once mean that
+#: an agent asked for very much, and the rest is found when the next wait begins.
+CYCLES_MAX = 100
 
 
 class Wait(NamedTuple):
@@ -74,8 +87,9 @@ def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait
         if dependency is not None:
             found.append(Wait(DEPENDENCY, on, _at_work(session, dependency.producers)))
     for claim_id in agent.claims:
-        if session.claims.records[claim_id].state is ClaimState.WAITING:
-            found += _lock_waits(session, claim_id, brief=brief)
+        claim = session.claims.records[claim_id]
+        if claim.state is ClaimState.WAITING:
+            found += _lock_waits(session, claim, brief=brief)
     for question_id in agent.asks:
         question = session.escalations.get(question_id)
         if question is not None and question.state is EscalationState.OPEN and question.to:
@@ -154,7 +168,7 @@ def is_needed(session: SessionState, name: str) -> bool:
         if dependency is not None and dependency.waiters:
             return True
     for claim_id in agent.claims:
-        if session.order.is_awaited(claim_id, session.claims.records[claim_id]):
+        if session.order.is_awaited(session.claims.records[claim_id]):
             return True
     if session.barriers.records and in_force(session) is not None:
         return True
@@ -168,32 +182,29 @@ def _at_work(session: SessionState, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if is_at_work(session, name))
 
 
-def _lock_waits(session: SessionState, claim_id: str, *, brief: bool) -> list[Wait]:
-    """Whom a waiting claim needs: who holds something of it, and who is before it elsewhere too.
+def _lock_waits(session: SessionState, claim: ClaimRecord, *, brief: bool) -> list[Wait]:
+    """Return what a waiting claim needs: its holders, and the agents before it in other queues.
 
-    Whoever stands before it for the same single thing and nothing else needs just those holders,
-    so it adds nothing: a queue of a thousand is looked through, not searched. But when its own
-    agent has a part of that thing, or asked for one before, they need it as it needs them.
+    An agent before it that waits for the same single thing, and for nothing else, needs just those
+    holders, so it adds nothing: a queue of a thousand is looked through, not searched. But when
+    the claim's own agent has a part of that thing, or asked for one before, the two need each
+    other.
     """
-    claim = session.claims.records[claim_id]
-    claims = session.claims.records
-    found: dict[str, None] = {
-        claims[holder].agent: None for holder in session.order.blockers(claim_id, claim)
-    }
+    found: dict[str, None] = {holder.agent: None for holder in session.order.blockers(claim)}
     is_single = len(claim.writes) + len(claim.reads) == 1
     can_skip = (
         is_single
         and in_force(session) is None
-        and not session.order.is_doubled(claim_id, session.agents.records[claim.agent].claims)
+        and not session.order.is_doubled(claim, session.agents.records[claim.agent].claims)
     )
 
     def skips(place: Place) -> bool:
         return can_skip and _is_simple(session, place, claim.writes or claim.reads)
 
-    before = session.order.before(claim_id, claim, skips, is_nearest_only=brief)
+    before = session.order.before(claim, skips, is_nearest_only=brief)
     found.update((place.agent, None) for place in before)
     on = ", ".join([*claim.writes, *claim.reads])
-    return [Wait(LOCK, on, (name,), claim_id) for name in found]
+    return [Wait(LOCK, on, (name,), claim.id) for name in found]
 
 
 def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
@@ -309,13 +320,9 @@ def _cycle_behind(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> 
     return walk[seen[name] :]
 
 
-#: Cycles broken in one event. Each takes a claim from an agent; more than a few at once mean that
-#: somebody asked for very much, and the rest is found when the next wait begins.
-CYCLES_MAX = 100
-
-
-def look(session: SessionState, name: str, rules: Rules, decision: Decision) -> None:
+def look(event: Event, name: str) -> None:
     """An agent has begun to wait: break, or report, the cycle that this has closed."""
+    session = event.session
     for _ in range(CYCLES_MAX):
         if not (session.deadlocks or is_needed(session, name)):
             return
@@ -323,23 +330,25 @@ def look(session: SessionState, name: str, rules: Rules, decision: Decision) -> 
         if cycle is None:
             return
         if any(link.wait.kind != LOCK for link in cycle):
-            _report(session, cycle, rules, decision)
+            _report(event, cycle)
             return
-        _refuse_one(session, cycle, rules, decision)
+        _refuse_one(event, cycle)
 
 
-def settle(session: SessionState, rules: Rules, decision: Decision) -> None:
-    """Close the questions about deadlocks that have come apart; who is stuck in another is told."""
+def settle(event: Event) -> None:
+    """Close the questions about deadlocks that have come apart, and look for what is left."""
+    session = event.session
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
         if not still_there(session, question.cycle):
             named = question.waiting
-            close(session, question_id, question, "it has come apart", ORCHESTRATOR, decision)
-            look_again(session, named, rules, decision)
+            escalation.close(event, question_id, question, "it has come apart", ORCHESTRATOR)
+            look_again(event, named)
 
 
-def look_again(session: SessionState, names: list[str], rules: Rules, decision: Decision) -> None:
-    """A question is closed: who was named there and is stuck in another deadlock is named there."""
+def look_again(event: Event, names: list[str]) -> None:
+    """Ask again about agents that a closed question named and that another deadlock holds."""
+    session = event.session
     left = stuck_among(session, names)
     while left:
         questions = [session.escalations.records[known] for known in sorted(session.deadlocks)]
@@ -347,13 +356,48 @@ def look_again(session: SessionState, names: list[str], rules: Rules, decision: 
         unnamed = [name for name in names if name in left and name not in named]
         if not unnamed:
             return
-        # Whoever is stuck with the first is named with it.
-        look(session, unnamed[0], rules, decision)
+        # The question about the first also names all that are stuck with it.
+        look(event, unnamed[0])
         left.discard(unnamed[0])
 
 
-def described(cycle: list[Link]) -> str:
-    """Say who waits for what, in order, round to the first."""
+def give_way(event: Event, asked: EscalationRecord) -> None:
+    """End the wait of the member that a person has chosen."""
+    session = event.session
+    for name, kind, on in asked.cycle:
+        agent = session.agents.get(name)
+        if name != asked.decision or agent is None:
+            continue
+        reason = f"{asked.by} has decided that {name} gives way"
+        if kind == DEPENDENCY:
+            dependencies.withdraw(session, name, agent, [on])
+            told = Cancel(reason, "DEADLOCK", dependency=on)
+        elif kind == QUESTION:
+            escalation.withdraw(session, name, agent, [on])
+            told = Cancel(reason, "DEADLOCK", escalation=on)
+        elif kind == BARRIER:
+            told = Cancel(reason, "DEADLOCK", barrier=on)
+            barriers.leave(event, name, is_failure=False)
+        else:
+            told = Cancel(reason, "DEADLOCK", resources=_end_claim(event, agent, on))
+        update_status(session, name, agent)
+        session.agents.put(name, agent)
+        event.direct(name, told)
+
+
+def _end_claim(event: Event, agent: AgentRecord, on: str) -> list[str]:
+    """End the waiting claim that a cycle named by its resources; return them."""
+    for claim_id in agent.claims:
+        claim = event.session.claims.records[claim_id]
+        wanted = [*claim.writes, *claim.reads]
+        if ", ".join(wanted) == on and not claim.token:
+            claims.advance(event, claims.drop(event.session, claim, agent))
+            return wanted
+    return []
+
+
+def _described(cycle: list[Link]) -> str:
+    """Say which agent waits for what, in order, round to the first."""
     steps = [f"{link.agent} waits for {link.wait.on}" for link in cycle[:NAMES_SHOWN_MAX]]
     more = len(cycle) - NAMES_SHOWN_MAX
     if more > 0:
@@ -361,7 +405,9 @@ def described(cycle: list[Link]) -> str:
     return ", ".join(steps) + f", which needs {cycle[0].agent}"
 
 
-def _refuse_one(session: SessionState, cycle: list[Link], rules: Rules, decision: Decision) -> None:
+def _refuse_one(event: Event, cycle: list[Link]) -> None:
+    session = event.session
+
     def last_first(link: Link) -> tuple[int, int, int, str]:
         claim = session.claims.records[link.wait.claim]
         priority = session.agents.records[link.agent].priority
@@ -371,49 +417,46 @@ def _refuse_one(session: SessionState, cycle: list[Link], rules: Rules, decision
     agent = session.agents.records[victim.agent]
     claim = session.claims.records[victim.wait.claim]
     told = Cancel(
-        f"deadlock: {described(cycle)}",
+        f"deadlock: {_described(cycle)}",
         "DEADLOCK",
         resources=[*claim.writes, *claim.reads],
         cycle=[link.agent for link in cycle],
         affected=behind(session, cycle),
     )
-    freed = claims.drop(session, victim.wait.claim, claim, agent)
-    decision.direct(victim.agent, DirectiveType.CANCEL, told)
-    restate(session, victim.agent, agent)
-    claims.advance(session, freed, rules, decision)
+    freed = claims.drop(session, claim, agent)
+    event.direct(victim.agent, told)
+    update_status(session, victim.agent, agent)
+    claims.advance(event, freed)
 
 
-def _report(session: SessionState, cycle: list[Link], rules: Rules, decision: Decision) -> None:
+def _report(event: Event, cycle: list[Link]) -> None:
+    session = event.session
     members = [link.agent for link in cycle]
     affected = behind(session, cycle)
     steps = [(link.agent, link.wait.kind, link.wait.on) for link in cycle]
     for question_id in sorted(session.deadlocks):
         known = session.escalations.records[question_id]
         if set(known.cycle) == set(steps):
-            _add_affected(session, question_id, known, affected, decision)
+            _add_affected(event, question_id, known, affected)
             return
     told = [*members, *affected]
-    text = f"Deadlock: {described(cycle)}. Who gives way?"
-    question = pose(session, DEADLOCK, text, members, waiting=told)
+    text = f"Deadlock: {_described(cycle)}. Who gives way?"
+    question = escalation.pose(session, escalation.DEADLOCK, text, members, waiting=told)
     question.context = _context(cycle, affected)
     question.cycle = steps
-    note(session, decision, question, rules, told=told)
+    escalation.note(event, question, told=told)
 
 
 def _add_affected(
-    session: SessionState,
-    question_id: str,
-    known: EscalationRecord,
-    affected: list[str],
-    decision: Decision,
+    event: Event, question_id: str, known: EscalationRecord, affected: list[str]
 ) -> None:
-    """Tell those who have come to stand behind a deadlock that was reported before."""
+    """Tell those that have come to be stuck behind a deadlock that was reported before."""
     for name in affected:
         if name not in known.waiting:
             known.waiting = [*known.waiting, name]
-            session.escalations.put(question_id, known)
-            stuck = Escalate(f"{name} is stuck behind it. {known.question}", id=question_id)
-            decision.derive(name, SignalType.ESCALATE, ORCHESTRATOR, "", stuck)
+            event.session.escalations.put(question_id, known)
+            text = f"{name} is stuck behind it. {known.question}"
+            event.derive(name, Escalate(text, id=question_id))
 
 
 def _context(cycle: list[Link], affected: list[str]) -> Raw:

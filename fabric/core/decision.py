@@ -9,19 +9,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import msgspec
 from msgspec import Struct
-
-from fabric.core.directive import DirectiveType
-from fabric.core.signal import Signal, SignalType
 
 #: Recipient of a message to all agents of the session: written once, to the broadcast stream.
 EVERYONE = "*"
 
 #: Sender of directives.
 ORCHESTRATOR = "ORCHESTRATOR"
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Kind(StrEnum):
@@ -82,59 +76,8 @@ class Decision(Struct, gc=False):
     result: bytes = b""
     fallen: str = ""
 
-    def own(self) -> Decision:
-        """Return a decision that may be changed: those shared by many signals may not."""
-        if self is ACCEPTED or self is ACCEPTED_TO_RESULTS:
-            return Decision(to_results=self.to_results)
-        return self
-
-    def then(self, later: Decision) -> Decision:
-        """Return what follows after this has happened: its messages and timers come first."""
-        return Decision(
-            later.outcome,
-            self.messages + later.messages,
-            later.to_results,
-            {**self.timers, **later.timers},
-            later.code,
-            later.reason,
-            later.result,
-            later.fallen,
-        )
-
-    def direct(self, to: str, directive: DirectiveType, payload: Struct) -> None:
-        """Tell an agent something."""
-        self.messages.append(
-            Message(Kind.DIRECTIVE, directive.value, to, ORCHESTRATOR, "", _encode(payload))
-        )
-
-    def forward(self, to: str, signal: Signal) -> None:
-        """Pass a signal on as it came."""
-        self.messages.append(
-            Message(
-                Kind.DIRECTIVE,
-                signal.type.value,
-                to,
-                signal.emitter,
-                signal.stream,
-                signal.raw,
-                forwarded=True,
-                hops=signal.hops + 1,
-            )
-        )
-
-    def derive(self, to: str, kind: SignalType, sender: str, stream: str, payload: Struct) -> None:
-        """Say for an agent what follows from its signal; with no recipient it is only logged."""
-        self.messages.append(
-            Message(Kind.DERIVED, kind.value, to, sender, stream, _encode(payload))
-        )
-
 
 #: Shared by all signals that have no effect beyond the log and the state. Never changed.
 ACCEPTED = Decision()
 ACCEPTED_TO_RESULTS = Decision(to_results=True)
 REPEATED = Decision(Outcome.REPEATED)
-
-
-def refuse(code: str, reason: str) -> Decision:
-    """Return the decision that keeps a signal out, with the reason a person reads."""
-    return Decision(Outcome.REFUSED, code=code, reason=reason)

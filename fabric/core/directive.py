@@ -121,6 +121,8 @@ class Notice(Struct, frozen=True):
     reason: str
 
 
+Directive = Pause | Resume | Proceed | Wait | Nudge | Assign | Cancel | Answer | Notice
+
 #: Directive type → payload struct.
 DIRECTIVES: dict[DirectiveType, type[Struct]] = {
     DirectiveType.PAUSE: Pause,

@@ -1,11 +1,17 @@
-"""From STARTED to COMPLETED or FAILED: what an agent is doing and how far it has come."""
+"""From STARTED to COMPLETED or FAILED: what an agent is doing and how far it has come.
+
+A task type names its checkpoints in order; an agent passes them one after the other, and may report
+the one it is at again. A checkpoint out of order is noted (`observe`) or refused (`enforce`), and
+so is one that the agent passes during a pause. An agent without a task type passes any checkpoint.
+"""
 
 from __future__ import annotations
 
-from fabric.core import barriers, claims, dependencies, escalation, group, task
+from fabric.core import barriers, claims, deadlock, dependencies, escalation, group, task
 from fabric.core.agent_status import in_force
-from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome, refuse
-from fabric.core.directive import DirectiveType, Notice, Resume
+from fabric.core.decision import EVERYONE
+from fabric.core.directive import Notice, Resume
+from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState
 from fabric.core.rules import CheckpointMode, Rules
@@ -16,177 +22,130 @@ from fabric.core.signal import (
     Failed,
     PartialResult,
     Progress,
-    Signal,
     Started,
 )
 
 
-def started(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
+def started(event: SignalEvent, payload: Started) -> None:
     """Register what the agent works on, and what it declares to read, write and produce.
 
     A second STARTED of the same incarnation replaces the declarations; the agent's waits stand.
     """
-    assert agent is not None
-    assert isinstance(signal.payload, Started)
-    payload, name = signal.payload, signal.emitter
+    agent, rules = event.agent, event.rules
     produces = list(dict.fromkeys(payload.produces))
-    excess = dependencies.over_limit(session, produces, rules) or task.over_limit(
-        session, payload.task or signal.task, rules
-    )
-    if excess is not None:
-        return excess
-    agent.task = payload.task or signal.task
+    dependencies.check_limit(event, produces)
+    task.check_limit(event, payload.task or event.signal.task)
+    agent.task = payload.task or event.signal.task
     agent.task_type = payload.task_type or ""
-    agent.priority = payload.priority or rules.priorities.get(name, 0)
+    agent.priority = payload.priority or rules.priorities.get(event.name, 0)
     agent.parallel_group = payload.parallel_group or ""
     agent.reads = payload.reads
     agent.writes = payload.writes
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    task.begin(session, name, agent)
+    task.begin(event.session, event.name, agent)
     agent.offers = [offered for offered in agent.offers if offered != agent.task]
     if not produces and not agent.produces:
-        return ACCEPTED
-    decision = Decision()
+        return
     retracted = set(agent.produces) - set(produces)
     agent.produces = produces
-    dependencies.retract(session, name, retracted, rules, decision)
-    dependencies.declare(session, name, agent, decision)
-    return decision
+    for waiter in dependencies.retract(event, retracted):
+        deadlock.look(event, waiter)
+    dependencies.declare(event)
 
 
-def progress(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
+def progress(event: SignalEvent, payload: Progress) -> None:
     """Keep percent, checkpoint and the expected end; a partial document goes to the results.
 
-    So does a percentage now and then, for who reads there how complete a synthesis is.
+    So does a percentage now and then: readers of a synthesis see how complete it is.
     """
-    assert agent is not None
-    assert isinstance(signal.payload, Progress)
-    payload = signal.payload
-    said = _pass(session, signal.emitter, agent, payload.checkpoint, rules)
-    if said is not None and said.outcome is Outcome.REFUSED:
-        return said
+    agent = event.agent
+    _pass(event, payload.checkpoint)
     to_results = payload.partial is not None
     if payload.percent is not None:
-        to_results = to_results or _is_told(agent.percent or 0, payload.percent)
+        to_results = to_results or _is_new_step(agent.percent or 0, payload.percent)
         agent.percent = payload.percent
-        agent.eta_ms = _expected_end(agent, session.clock_ms)
+        agent.eta_ms = _expected_end(agent, event.session.clock_ms)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
-    if said is not None:
-        said.to_results = to_results
-        return said
-    return ACCEPTED_TO_RESULTS if to_results else ACCEPTED
+    if to_results:
+        event.give_to_results()
 
 
-def partial_result(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
-    """Hand early findings to the synthesizer at once."""
-    assert agent is not None
-    assert isinstance(signal.payload, PartialResult)
-    said = _pass(session, signal.emitter, agent, signal.payload.checkpoint, rules)
-    if said is None:
-        return ACCEPTED_TO_RESULTS
-    said.to_results = said.outcome is Outcome.ACCEPTED
-    return said
+def partial_result(event: SignalEvent, payload: PartialResult) -> None:
+    """Pass early findings on to the synthesizer at once."""
+    _pass(event, payload.checkpoint)
+    event.give_to_results()
 
 
-def reached(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
+def reached(event: SignalEvent, payload: CheckpointReached) -> None:
     """CHECKPOINT_REACHED: all parallel agents hear of it; pauses and barriers take hold here."""
-    assert agent is not None
-    assert isinstance(signal.payload, CheckpointReached)
-    name = signal.emitter
-    said = _pass(session, name, agent, signal.payload.checkpoint, rules)
-    if said is not None and said.outcome is Outcome.REFUSED:
-        return said
-    decision = said or Decision()
-    decision.forward(EVERYONE, signal)
-    if rules.preemption and agent.claims:
-        claims.yield_to_urgent(session, name, agent, rules, decision)
-    barriers.reached(session, name, agent, signal, decision)
-    return decision
+    _pass(event, payload.checkpoint)
+    event.forward(EVERYONE)
+    if event.rules.preemption and event.agent.claims:
+        claims.yield_to_urgent(event)
+    barriers.reach(event, payload)
 
 
-def completed(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
-    """End the incarnation well: what it was to produce counts as produced (seeds: Level 2)."""
-    assert agent is not None
-    assert isinstance(signal.payload, Completed)
+def completed(event: SignalEvent, payload: Completed) -> None:
+    """End the incarnation well: what it was to produce counts as produced."""
+    session, agent = event.session, event.agent
     agent.status = AgentStatus.COMPLETED
     agent.percent = 100
     agent.silent_deaths = 0
     agent.next_checkpoint = ""
-    decision = Decision(to_results=True)
-    # What it had resolved before has set off its triggers then.
+    event.give_to_results()
+    # What it resolved before has set off its triggers then.
     tags = [*dependencies.unresolved(session, agent), *([agent.task] if agent.task else [])]
-    end(session, signal.emitter, agent, rules, decision)
-    barriers.pull_triggers(session, tags, None, rules, decision)
-    return decision
+    end(event, event.name, agent)
+    barriers.trigger(event, tags, None)
 
 
-def failed(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
-    """End the incarnation badly: those who wait for what it was to produce are told at once."""
-    assert agent is not None
-    assert isinstance(signal.payload, Failed)
+def failed(event: SignalEvent, payload: Failed) -> None:
+    """End the incarnation badly: those that wait for what it was to produce are told at once."""
+    agent = event.agent
     agent.status = AgentStatus.FAILED
-    agent.error = signal.payload.error or ""
+    agent.error = payload.error or ""
     agent.silent_deaths = 0
-    decision = Decision(to_results=True)
-    end(session, signal.emitter, agent, rules, decision, signal.payload)
-    return decision
+    event.give_to_results()
+    end(event, event.name, agent, payload)
 
 
 def end(
-    session: SessionState,
-    name: str,
-    agent: AgentRecord,
-    rules: Rules,
-    decision: Decision,
-    error: Failed | None = None,
+    event: Event, name: str, agent: AgentRecord, error: Failed | None = None
 ) -> tuple[list[str], list[str]]:
     """Take an incarnation out of everything it is part of; with an error, it has failed.
 
     Returns what it held and what it waited for: its successor is told.
     """
+    session = event.session
     waited = [*agent.waits_for, *agent.asks]
     agent.eta_ms = None
     agent.capacity = 0
     dependencies.withdraw(session, name, agent, agent.waits_for)
     escalation.withdraw(session, name, agent, agent.asks)
     if error is not None:
-        dependencies.fail_all(session, name, agent, error, rules, decision)
-        group.failed(session, name, agent, error, rules, decision)
+        for waiter in dependencies.fail_all(event, name, agent, error):
+            deadlock.look(event, waiter)
+        group.failed(event, name, agent, error)
     elif agent.status is AgentStatus.COMPLETED:
-        dependencies.resolve_all(session, name, agent, decision)
+        dependencies.resolve_all(event, name, agent)
     if agent.status in ENDED:
-        escalation.unanswered(session, name, rules, decision)
-    held = claims.drop_all(session, agent, rules, decision)
-    barriers.leave(session, name, decision, is_failure=error is not None)
-    task.declined(session, name, agent, decision)
+        escalation.unanswered(event, name)
+    held = claims.drop_all(event, agent)
+    barriers.leave(event, name, is_failure=error is not None)
+    task.declined(event, name, agent)
     if error is not None and error.retryable:
-        task.orphaned(session, agent, name, decision)
+        task.orphaned(event, name, agent)
     return held, waited
 
 
-def succeed(
-    session: SessionState, name: str, agent: AgentRecord, incarnation: int, rules: Rules
-) -> Decision:
+def succeed(event: SignalEvent, agent: AgentRecord, incarnation: int) -> None:
     """Begin a new incarnation: it waits for nothing, holds nothing, and counts anew.
 
-    It is told where the last one was, if that had not ended by its own word.
+    It is told where the last one was, unless that one ended by its own signal.
     """
-    decision = Decision()
     is_cut_off = agent.status not in (AgentStatus.COMPLETED, AgentStatus.FAILED)
-    held, waited = end(session, name, agent, rules, decision)
+    held, waited = end(event, event.name, agent)
     lost = held or agent.lost
     if is_cut_off and (agent.task or agent.checkpoint or lost or waited):
         told = Resume(
@@ -197,67 +156,40 @@ def succeed(
             held=lost,
             waited=waited,
         )
-        decision.direct(name, DirectiveType.RESUME, told)
+        event.direct(event.name, told)
     agent.status = AgentStatus.ACTIVE
     agent.incarnation = incarnation
-    agent.started_ms = agent.seen_ms = session.clock_ms
+    agent.started_ms = agent.seen_ms = event.session.clock_ms
     agent.seq = 0
     agent.percent = None
     agent.checkpoint = agent.next_checkpoint = agent.error = ""
     agent.lost = []
     agent.cancelled = False
     agent.intervals = []
-    return decision
 
 
-def _pass(
-    session: SessionState, name: str, agent: AgentRecord, checkpoint: str | None, rules: Rules
-) -> Decision | None:
-    """Note a checkpoint; return what is said about it, or the refusal; None for nothing."""
+def _pass(event: SignalEvent, checkpoint: str | None) -> None:
+    """Note a checkpoint; refuse or report one that is out of order, or passed during a pause."""
     if checkpoint is None:
-        return None
-    refused, notices = advance_checkpoint(session, name, agent, checkpoint, rules)
-    if refused is not None or not notices:
-        return refused
-    current = in_force(session)
-    decision = Decision()
-    tell_notices(decision, name, notices, current[1].leader if current is not None else "")
-    return decision
-
-
-def _is_told(before: float, after: float) -> bool:
-    """Whether a percentage has come so far that the synthesizer is to know."""
-    return after // PERCENT_STEP > before // PERCENT_STEP
-
-
-def _expected_end(agent: AgentRecord, now_ms: int) -> int | None:
-    """Extrapolate the end from the share done and the time taken (seeds: load balancing)."""
-    taken_ms = now_ms - agent.started_ms
-    if not taken_ms or not agent.percent or agent.percent >= 100:
-        return None
-    left_ms = taken_ms * (100 - agent.percent) / agent.percent
-    return now_ms + int(left_ms) if left_ms <= ETA_MS_MAX else None
-
-
-def advance_checkpoint(
-    session: SessionState, name: str, agent: AgentRecord, checkpoint: str, rules: Rules
-) -> tuple[Decision | None, list[Notice]]:
-    """Note where an agent is; return the refusal, or what is to be said about it."""
-    notices = []
-    disorder = out_of_order(agent, checkpoint, rules)
-    ignored = ignores_pause(session, name, agent, checkpoint)
+        return
+    session, name, agent, rules = event.session, event.name, event.agent, event.rules
+    disorder = _disorder(agent, checkpoint, rules)
+    ignored = _ignored_pause(session, name, agent, checkpoint)
     if rules.checkpoints is CheckpointMode.ENFORCE and (disorder or ignored):
-        return refuse("CHECKPOINT", disorder or ignored), []
-    if disorder:
-        notices.append(Notice("CHECKPOINT", disorder))
-    if ignored:
-        notices.append(Notice("PAUSED", ignored))
+        raise RefusedError("CHECKPOINT", disorder or ignored)
     agent.checkpoint = checkpoint
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, checkpoint)
-    return None, notices
+    if disorder:
+        event.direct(name, Notice("CHECKPOINT", disorder))
+    if ignored:
+        notice = Notice("PAUSED", ignored)
+        event.direct(name, notice)
+        current = in_force(session)
+        if current is not None and current[1].leader:
+            event.direct(current[1].leader, notice)
 
 
-def out_of_order(agent: AgentRecord, checkpoint: str, rules: Rules) -> str:
+def _disorder(agent: AgentRecord, checkpoint: str, rules: Rules) -> str:
     """Say what is wrong with passing a checkpoint now; "" when nothing is."""
     order = rules.task_types.get(agent.task_type)
     if order is None or checkpoint == agent.checkpoint:
@@ -272,7 +204,7 @@ def out_of_order(agent: AgentRecord, checkpoint: str, rules: Rules) -> str:
     return f"{checkpoint} does not follow {last} in {agent.task_type}: {known}"
 
 
-def ignores_pause(session: SessionState, name: str, agent: AgentRecord, checkpoint: str) -> str:
+def _ignored_pause(session: SessionState, name: str, agent: AgentRecord, checkpoint: str) -> str:
     """Say which pause an agent ignores by passing a checkpoint; "" when it ignores none."""
     if checkpoint == agent.checkpoint:
         return ""
@@ -288,9 +220,15 @@ def ignores_pause(session: SessionState, name: str, agent: AgentRecord, checkpoi
     return ""
 
 
-def tell_notices(decision: Decision, name: str, notices: list[Notice], leader: str = "") -> None:
-    """Tell an agent, and the leader of the barrier it ignores, what was noted."""
-    for notice in notices:
-        decision.direct(name, DirectiveType.NOTICE, notice)
-        if leader and notice.code == "PAUSED":
-            decision.direct(leader, DirectiveType.NOTICE, notice)
+def _is_new_step(before: float, after: float) -> bool:
+    """Whether a percentage has come so far that the synthesizer is to know."""
+    return after // PERCENT_STEP > before // PERCENT_STEP
+
+
+def _expected_end(agent: AgentRecord, now_ms: int) -> int | None:
+    """Extrapolate the end from the share done and the time taken."""
+    taken_ms = now_ms - agent.started_ms
+    if not taken_ms or not agent.percent or agent.percent >= 100:
+        return None
+    left_ms = taken_ms * (100 - agent.percent) / agent.percent
+    return now_ms + int(left_ms) if left_ms <= ETA_MS_MAX else None

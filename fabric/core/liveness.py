@@ -1,21 +1,28 @@
-"""Silence, judged against the agent's own rhythm (design, section 6 "Liveness").
+"""Silence, judged against the agent's own rhythm.
 
-An agent that has said nothing for several times its median interval is given up for dead; never
-before `silence_ms_min`, always after `silence_ms_max`. Who waits is not expected to speak, and who
-has said little has no rhythm yet: for them only the upper bound counts. One timer per agent looks
-again when silence could first have lasted too long, so a signal costs no timer of its own.
+An agent that has sent nothing for several times its median interval is given up for dead; never
+before `silence_ms_min`, always after `silence_ms_max`. An agent that waits is not expected to send
+anything, and one that has sent little has no rhythm yet: for them only the upper bound counts. One
+timer per agent looks again when silence could first have lasted too long, so a signal costs no
+timer of its own.
 """
 
 from __future__ import annotations
 
-from fabric.core.decision import Decision, Outcome
 from fabric.core.escalation import SILENCE, note, pose
+from fabric.core.event import Event
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationState
+from fabric.core.record import (
+    ENDED,
+    AgentRecord,
+    AgentStatus,
+    EscalationRecord,
+    EscalationState,
+)
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.signal import Failed, SignalType
+from fabric.core.signal import Failed
 
 #: The timer's key is `silence:<agent>`.
 TIMER = "silence"
@@ -24,16 +31,14 @@ TIMER = "silence"
 START, KEEP_OUT = "start", "keep out"
 
 
-def watch(
-    session: SessionState, name: str, agent: AgentRecord, rules: Rules, decision: Decision
-) -> None:
-    """Look after an agent that begins: it may have a rhythm by the time of the first look."""
-    first_ms = min(limit_ms(agent, rules), rules.silence_ms_min)
-    decision.timers[f"{TIMER}:{name}"] = session.clock_ms + first_ms
+def watch(event: Event, name: str, agent: AgentRecord) -> None:
+    """Set the timer of an agent that begins: it may have a rhythm by the time of the first look."""
+    first_ms = min(limit_ms(agent, event.rules), event.rules.silence_ms_min)
+    event.set_timer(f"{TIMER}:{name}", event.session.clock_ms + first_ms)
 
 
 def limit_ms(agent: AgentRecord, rules: Rules) -> int:
-    """Return how long an agent may be silent, as it stands now."""
+    """Return how long an agent may be silent, by its status and rhythm now."""
     if agent.status is not AgentStatus.ACTIVE or len(agent.intervals) < RHYTHM_INTERVALS_MIN:
         return rules.silence_ms_max
     median_ms = sorted(agent.intervals)[len(agent.intervals) // 2]
@@ -41,17 +46,19 @@ def limit_ms(agent: AgentRecord, rules: Rules) -> int:
     return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
 
 
-def looked_at(session: SessionState, name: str, rules: Rules) -> Decision | None:
-    """Give up who has been silent for too long; look again later at everybody else."""
+def check_silence(event: Event, name: str) -> bool:
+    """Give up an agent that has been silent for too long; look again later at any other."""
+    session, rules = event.session, event.rules
     agent = session.agents.get(name)
     if agent is None or agent.status in ENDED:
-        return None
+        return False
     due_ms = max(agent.seen_ms, agent.resumed_ms) + limit_ms(agent, rules)
     if due_ms > session.clock_ms:
         # By then it may have a rhythm, or wait no more: its limit can only have become shorter.
-        next_ms = min(due_ms, session.clock_ms + rules.silence_ms_min)
-        return Decision(Outcome.POSTPONED, timers={f"{TIMER}:{name}": next_ms})
-    return _give_up(session, name, agent, rules)
+        event.postpone(f"{TIMER}:{name}", min(due_ms, session.clock_ms + rules.silence_ms_min))
+        return False
+    _give_up(event, name, agent)
+    return True
 
 
 def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
@@ -68,20 +75,29 @@ def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
     return ""
 
 
-def _give_up(session: SessionState, name: str, agent: AgentRecord, rules: Rules) -> Decision:
+def let_start(event: Event, asked: EscalationRecord) -> None:
+    """Let an agent that kept dying start again, as a person has decided."""
+    agent = event.session.agents.get(asked.about)
+    if agent is not None and asked.decision != KEEP_OUT:
+        agent.breaker = ""
+        agent.silent_deaths = 0
+        event.session.agents.put(asked.about, agent)
+
+
+def _give_up(event: Event, name: str, agent: AgentRecord) -> None:
+    session = event.session
     silent_s = (session.clock_ms - agent.seen_ms) / 1000
     agent.status = AgentStatus.DEAD
     agent.error = f"silent for {silent_s:.0f} s"
     agent.silent_deaths += 1
     agent.eta_ms = None
-    decision = Decision(fallen=name)
+    event.report_death(name)
     failed = Failed(agent.error, retryable=True)
-    decision.derive("", SignalType.FAILED, name, agent.stream, failed)
-    agent.lost, _ = end(session, name, agent, rules, decision, failed)
+    event.derive("", failed, sender=name, stream=agent.stream)
+    agent.lost, _ = end(event, name, agent, failed)
     session.agents.put(name, agent)
-    if agent.silent_deaths >= rules.silent_deaths_max:
+    if agent.silent_deaths >= event.rules.silent_deaths_max:
         died = f"{name} has died in silence {agent.silent_deaths} times in a row"
         text = f"{died}. May it start again?"
         question = pose(session, SILENCE, text, [START, KEEP_OUT], about=name)
-        agent.breaker = note(session, decision, question, rules, told=[])
-    return decision
+        agent.breaker = note(event, question, told=[])

@@ -47,22 +47,23 @@ class Order:
         self._observed = Index()
         #: Resources whose holder or queue has changed since they were last written down.
         self.changed: set[str] = set()
-        for claim_id, claim in sorted(claims.items(), key=lambda item: item[1].token):
+        for claim in sorted(claims.values(), key=lambda claim: claim.token):
             if claim.state is ClaimState.HELD:
-                self.hold(claim_id, claim)
+                self.hold(claim)
             else:
-                self.enqueue(claim_id, claim)
+                self.enqueue(claim)
         self.changed.clear()
 
-    def enqueue(self, claim_id: str, claim: ClaimRecord) -> None:
+    def enqueue(self, claim: ClaimRecord) -> None:
         """Let a claim wait for each of its resources."""
         for resource, is_write in resources(claim):
-            insort(self._queues.setdefault(resource, []), place_of(claim_id, claim, is_write))
+            insort(self._queues.setdefault(resource, []), _place_of(claim, is_write))
             self._touch(resource)
 
-    def hold(self, claim_id: str, claim: ClaimRecord) -> None:
+    def hold(self, claim: ClaimRecord) -> None:
         """Give a claim all of its resources; it waits no more."""
-        self.dequeue(claim_id, claim)
+        self.dequeue(claim)
+        claim_id = claim.id
         for resource, _ in resources(claim):
             insort(self._held.setdefault(resource, []), claim_id, key=self._token)
             self._touch(resource)
@@ -75,18 +76,20 @@ class Order:
         """Holders stand in the order of their grants, also one that gave back a part."""
         return self._claims[claim_id].token
 
-    def dequeue(self, claim_id: str, claim: ClaimRecord) -> None:
+    def dequeue(self, claim: ClaimRecord) -> None:
         """Take a claim out of the queues it stands in."""
         for resource, is_write in resources(claim):
             queue = self._queues.get(resource, [])
-            at = bisect_left(queue, place_of(claim_id, claim, is_write))
-            if at < len(queue) and queue[at].id == claim_id:
+            mine = _place_of(claim, is_write)
+            at = bisect_left(queue, mine)
+            if at < len(queue) and queue[at].id == mine.id:
                 del queue[at]
                 self._touch(resource)
 
-    def drop(self, claim_id: str, claim: ClaimRecord) -> None:
+    def drop(self, claim: ClaimRecord) -> None:
         """Forget a claim, held or waiting."""
-        self.dequeue(claim_id, claim)
+        self.dequeue(claim)
+        claim_id = claim.id
         for resource, _ in resources(claim):
             holders = self._held.get(resource, [])
             if claim_id in holders:
@@ -134,9 +137,9 @@ class Order:
         for other in self._observed.overlapping(resource):
             yield from self._observers[other]
 
-    def blockers(self, claim_id: str, claim: ClaimRecord) -> Iterator[str]:
+    def blockers(self, claim: ClaimRecord) -> Iterator[ClaimRecord]:
         """Yield held claims of other agents that conflict with a claim, each once."""
-        seen = {claim_id}
+        seen: set[str] = set()
         for resource, is_write in resources(claim):
             for other in self.overlapping(resource):
                 for holder_id in self._held.get(other, ()):
@@ -145,11 +148,10 @@ class Order:
                         continue
                     if is_write or other in holder.writes:
                         seen.add(holder_id)
-                        yield holder_id
+                        yield holder
 
     def before(
         self,
-        claim_id: str,
         claim: ClaimRecord,
         skips: Callable[[Place], bool] = lambda _: False,
         *,
@@ -161,7 +163,7 @@ class Order:
         queue in turn wait for all that stand before them, so nobody else need be looked at; but for
         one that has the resource already, and stands there for something else.
         """
-        for other, queue, at, is_write in self._stands(claim_id, claim):
+        for other, queue, at, is_write in self._stands(claim):
             for place in reversed(queue[:at]):
                 if place.agent == claim.agent or not (is_write or place.is_write) or skips(place):
                     continue
@@ -169,12 +171,10 @@ class Order:
                 if is_nearest_only and place.is_write and not self._writes(place.agent, other):
                     break
 
-    def _stands(
-        self, claim_id: str, claim: ClaimRecord
-    ) -> Iterator[tuple[str, list[Place], int, bool]]:
+    def _stands(self, claim: ClaimRecord) -> Iterator[tuple[str, list[Place], int, bool]]:
         """Yield a claim's queues: of what, who waits, its own place there, whether it writes."""
         for resource, is_write in self._wanted(claim):
-            mine = place_of(claim_id, claim, is_write)
+            mine = _place_of(claim, is_write)
             for other in self.overlapping(resource):
                 queue = self._queues.get(other)
                 if queue:
@@ -191,11 +191,11 @@ class Order:
         holders = (self._claims[holder] for holder in self._held.get(resource, ()))
         return any(holder.agent == agent and resource in holder.writes for holder in holders)
 
-    def is_free(self, claim_id: str, claim: ClaimRecord) -> bool:
+    def is_free(self, claim: ClaimRecord) -> bool:
         """Whether a claim can be granted now."""
-        if next(self.blockers(claim_id, claim), None) is not None:
+        if next(self.blockers(claim), None) is not None:
             return False
-        for _, queue, at, is_write in self._stands(claim_id, claim):
+        for _, queue, at, is_write in self._stands(claim):
             # From the head: whoever is served first is the likeliest to stand before it.
             for number in range(at):
                 place = queue[number]
@@ -203,13 +203,13 @@ class Order:
                     return False
         return True
 
-    def is_doubled(self, claim_id: str, others: Iterable[str]) -> bool:
+    def is_doubled(self, claim: ClaimRecord, others: Iterable[str]) -> bool:
         """Whether any of these other claims, held or waiting, overlaps a claim."""
-        mine = [resource for resource, _ in resources(self._claims[claim_id])]
+        mine = [resource for resource, _ in resources(claim)]
         return any(
             overlap(one, resource)
             for other in others
-            if other != claim_id
+            if other != claim.id
             for resource, _ in resources(self._claims[other])
             for one in mine
         )
@@ -232,10 +232,10 @@ class Order:
                         break
         return [place.id for place in sorted(found)]
 
-    def is_awaited(self, claim_id: str, claim: ClaimRecord) -> bool:
+    def is_awaited(self, claim: ClaimRecord) -> bool:
         """Whether anybody else waits for something that a claim holds, or stands before."""
         for resource, is_write in resources(claim):
-            mine = place_of(claim_id, claim, is_write)
+            mine = _place_of(claim, is_write)
             for other in self.overlapping(resource):
                 queue = self._queues.get(other, ())
                 after = 0 if claim.state is ClaimState.HELD else bisect_left(queue, mine)
@@ -256,9 +256,9 @@ class Order:
             return len(queues[0])
         return len({place.id for queue in queues for place in queue if place.agent != claim.agent})
 
-    def position(self, claim_id: str, claim: ClaimRecord) -> tuple[int, list[Place]]:
+    def position(self, claim: ClaimRecord) -> tuple[int, list[Place]]:
         """Return how many stand before a claim, and the first of them."""
-        queues = [queue[:at] for _, queue, at, _ in self._stands(claim_id, claim) if at]
+        queues = [queue[:at] for _, queue, at, _ in self._stands(claim) if at]
         if len(queues) == 1:
             return len(queues[0]), queues[0][:NAMES_SHOWN_MAX]
         ahead = sorted({p._replace(is_write=True) for queue in queues for p in queue})
@@ -274,6 +274,6 @@ def resources(claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
         yield resource, False
 
 
-def place_of(claim_id: str, claim: ClaimRecord, is_write: bool) -> Place:
+def _place_of(claim: ClaimRecord, is_write: bool) -> Place:
     """Return where a claim stands among those who wait."""
-    return Place(claim.rank_ms, claim.asked, claim.place, claim_id, claim.agent, is_write)
+    return Place(claim.rank_ms, claim.asked, claim.place, claim.id, claim.agent, is_write)

@@ -134,7 +134,7 @@ class ClaimState(StrEnum):
 
 
 class ClaimRecord(Struct, omit_defaults=True):
-    """What an agent has asked to have to itself. Id: `<log number>:<agent>`."""
+    """What an agent has asked to have to itself. Its id is `<log number>:<agent>`."""
 
     agent: str
     state: ClaimState
@@ -160,6 +160,11 @@ class ClaimRecord(Struct, omit_defaults=True):
     token: int = 0
     #: The agent has been told that others want the same.
     contended: bool = False
+
+    @property
+    def id(self) -> str:
+        """The name under which the claim is kept."""
+        return f"{self.asked}:{self.agent}"
 
 
 class BarrierState(StrEnum):

@@ -65,9 +65,7 @@ class SessionState:
     from it is `n-1`, `n-2` and so on. `clock_ms` is the latest server time seen; it never goes
     back. `token` is the last fencing token. `order` is who holds and who waits for which resource:
     it follows from the claims. `rules` is the digest of the rules that the log says are in force,
-    "" for the defaults. `shown` is what the store has written of the order and the barriers for
-    people to read; only the store uses it. `deadlocks` names the open questions about deadlocks.
-    `said` counts the messages of the present event that stand before those of its handler.
+    "" for the defaults. `deadlocks` names the open questions about deadlocks.
     """
 
     __slots__ = (
@@ -83,8 +81,6 @@ class SessionState:
         "opened_ms",
         "order",
         "rules",
-        "said",
-        "shown",
         "tasks",
         "token",
     )
@@ -111,8 +107,6 @@ class SessionState:
         self.opened_ms = opened_ms
         self.token = token
         self.rules = rules
-        self.said = 0
-        self.shown: dict[str, dict[str, int]] = {}
         self.agents: Table[AgentRecord] = Table(agents)
         self.tasks: Table[TaskRecord] = Table(tasks)
         self.dependencies: Table[DependencyRecord] = Table(dependencies)

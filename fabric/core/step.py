@@ -1,79 +1,125 @@
 """One signal against one session: the only place where a signal takes effect.
 
-Theory of operation. A signal is first *admitted* (`admission.py`): is it of the agent's present
-incarnation, is it new, may it still speak? Then the handler of its type, in the table below,
-changes the session's records and returns what follows, as data. The same signals at the same times
-give the same records, messages and ids, byte for byte: that makes replay and simulation possible.
+Theory of operation. A signal is first *admitted* (`admission.py`): is it from the agent's present
+incarnation, is it new, may the agent still speak? Then the handler of its type, in the table below,
+changes the session's records and adds what follows to the event's decision, as data. The same
+signals at the same times give the same records, messages and ids, byte for byte: this makes replay
+and simulation possible.
 
-Handlers share one signature, `(session, agent, signal, rules) -> Decision`, and one file a concern.
+Handlers share one signature, `(event, payload) -> None`; each feature has one module. A handler
+that refuses the signal raises RefusedError before it changes anything. After it, `step` does what
+any signal can require: update the task, let a waiting agent arrive at the barrier, look for
+deadlocks, and send the copies that the rules route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fabric.core import (
     barriers,
     claims,
     conflicts,
+    contradiction,
     deadlock,
     dependencies,
     escalation,
+    group,
     lifecycle,
     liveness,
     task,
-    verdict,
 )
 from fabric.core.admission import admit
-from fabric.core.agent_status import waiting_leader
-from fabric.core.decision import ACCEPTED, ACCEPTED_TO_RESULTS, EVERYONE, Decision, Outcome
-from fabric.core.directive import DirectiveType, Notice
-from fabric.core.record import HELD_UP, AgentRecord
+from fabric.core.agent_status import update_status, waiting_leader
+from fabric.core.decision import ACCEPTED, EVERYONE, Decision, Outcome
+from fabric.core.directive import Notice
+from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.record import HELD_UP, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.signal import Signal, SignalType
+from fabric.core.signal import (
+    Blocked,
+    CheckpointReached,
+    Completed,
+    ConflictDetected,
+    Decided,
+    DependencyResolved,
+    EarlyCompletion,
+    Escalate,
+    Failed,
+    Heartbeat,
+    Integrated,
+    IntegrationRequired,
+    Intent,
+    PartialResult,
+    Progress,
+    Refined,
+    Release,
+    Signal,
+    SignalType,
+    Started,
+    Synthesized,
+)
 
-Handler = Callable[[SessionState, AgentRecord | None, Signal, Rules], Decision]
+P = TypeVar("P")
+Handler = Callable[[SignalEvent, Any], None]
 
 
-def _record(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
-    """Accept: the log has it, nobody else needs it yet."""
-    return ACCEPTED
+def _on(payload: type[P], handler: Callable[[SignalEvent, P], None]) -> Handler:
+    """Return the handler; mypy checks that it takes this payload."""
+    return handler
 
 
-def _refined(
-    session: SessionState, agent: AgentRecord | None, signal: Signal, rules: Rules
-) -> Decision:
-    """Hand what a refiner has made to the synthesizer."""
-    return ACCEPTED_TO_RESULTS
+def _record(event: SignalEvent, payload: Heartbeat | Synthesized) -> None:
+    """Accept: the log has it, and nobody needs it yet."""
 
 
-#: The table of transitions: who handles what (design, section 5).
+def _refined(event: SignalEvent, payload: Refined) -> None:
+    """Pass a refiner's result on to the synthesizer."""
+    event.give_to_results()
+
+
+def _decided(event: SignalEvent, answer: Decided) -> None:
+    """Close the question, tell the agents that wait for the answer, and do what was decided."""
+    if contradiction.is_ours(event.signal):
+        contradiction.settled(event, answer)
+        return
+    asked = event.session.escalations.get(answer.escalation)
+    is_deadlock = asked is not None and asked.subject == escalation.DEADLOCK
+    named = asked.waiting if asked is not None and is_deadlock else []
+    asked = escalation.decide(event, answer)
+    follow = ANSWERS.get(asked.subject)
+    if follow is not None:
+        follow(event, asked)
+    # The answer need not free everybody: a person is asked again about those still stuck.
+    deadlock.look_again(event, named)
+
+
+#: The table of transitions: signal type → handler.
 HANDLERS: dict[SignalType, Handler] = {
-    SignalType.STARTED: lifecycle.started,
-    SignalType.PROGRESS: lifecycle.progress,
-    SignalType.PARTIAL_RESULT: lifecycle.partial_result,
-    SignalType.COMPLETED: lifecycle.completed,
-    SignalType.FAILED: lifecycle.failed,
-    SignalType.HEARTBEAT: _record,
-    SignalType.BLOCKED: dependencies.blocked,
-    SignalType.DEPENDENCY_RESOLVED: dependencies.resolved,
-    SignalType.RELEASE: dependencies.released,
-    SignalType.CHECKPOINT_REACHED: lifecycle.reached,
-    SignalType.INTEGRATION_REQUIRED: barriers.required,
-    SignalType.EARLY_COMPLETION: task.early,
-    SignalType.CONFLICT_DETECTED: conflicts.detected,
-    SignalType.ESCALATE: escalation.escalate,
-    SignalType.INTENT: conflicts.intent,
-    SignalType.INTEGRATED: barriers.integrated,
-    SignalType.DECIDED: verdict.decided,
-    SignalType.SYNTHESIZED: _record,
-    SignalType.REFINED: _refined,
+    SignalType.STARTED: _on(Started, lifecycle.started),
+    SignalType.PROGRESS: _on(Progress, lifecycle.progress),
+    SignalType.PARTIAL_RESULT: _on(PartialResult, lifecycle.partial_result),
+    SignalType.COMPLETED: _on(Completed, lifecycle.completed),
+    SignalType.FAILED: _on(Failed, lifecycle.failed),
+    SignalType.HEARTBEAT: _on(Heartbeat, _record),
+    SignalType.BLOCKED: _on(Blocked, dependencies.blocked),
+    SignalType.DEPENDENCY_RESOLVED: _on(DependencyResolved, dependencies.resolved),
+    SignalType.RELEASE: _on(Release, dependencies.released),
+    SignalType.CHECKPOINT_REACHED: _on(CheckpointReached, lifecycle.reached),
+    SignalType.INTEGRATION_REQUIRED: _on(IntegrationRequired, barriers.required),
+    SignalType.EARLY_COMPLETION: _on(EarlyCompletion, task.early),
+    SignalType.CONFLICT_DETECTED: _on(ConflictDetected, conflicts.detected),
+    SignalType.ESCALATE: _on(Escalate, escalation.escalate),
+    SignalType.INTENT: _on(Intent, conflicts.intent),
+    SignalType.INTEGRATED: _on(Integrated, barriers.integrated),
+    SignalType.DECIDED: _on(Decided, _decided),
+    SignalType.SYNTHESIZED: _on(Synthesized, _record),
+    SignalType.REFINED: _on(Refined, _refined),
 }
 
-#: By these an agent can begin to wait, or somebody else can begin to wait on it.
+#: With these an agent can begin to wait, or another agent can begin to wait for it.
 BEGINNINGS = frozenset(
     {
         SignalType.STARTED,
@@ -82,7 +128,7 @@ BEGINNINGS = frozenset(
         SignalType.ESCALATE,
         SignalType.CHECKPOINT_REACHED,
         SignalType.INTEGRATION_REQUIRED,
-        # What it gives back it may be waiting for by another claim, now behind others.
+        # It may wait, by another claim, for what it gives back: now behind others.
         SignalType.RELEASE,
         SignalType.DEPENDENCY_RESOLVED,
     }
@@ -90,14 +136,25 @@ BEGINNINGS = frozenset(
 #: These change nobody's waits, unless a new incarnation begins with one.
 QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HEARTBEAT})
 
-Alarm = Callable[[SessionState, str, Rules], Decision | None]
+#: Takes the event and the part of the timer's key after its first colon. Returns False when the
+#: timer is moot or was only postponed: then nothing is recorded.
+Alarm = Callable[[Event, str], bool]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
     dependencies.TIMER: dependencies.grace_over,
     barriers.TIMER: barriers.deadline_passed,
     claims.TIMER: claims.hold_over,
-    liveness.TIMER: liveness.looked_at,
+    liveness.TIMER: liveness.check_silence,
+}
+
+#: Subject of a question that the fabric has asked → what follows from its answer.
+ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
+    escalation.DEADLOCK: deadlock.give_way,
+    escalation.SILENCE: liveness.let_start,
+    escalation.GROUP: group.go_on,
+    escalation.BARRIER: barriers.apply_answer,
+    escalation.CONTRADICTION: contradiction.decided,
 }
 
 
@@ -107,52 +164,46 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     `now_ms` is the server time at which the signal entered the ingress, in ms since the epoch.
     An accepted signal gets the next log number; a repeated one changes nothing at all.
     """
-    agent, verdict, prelude = admit(session, signal, rules, now_ms)
-    if verdict is not None:
-        return verdict
-    session.said = len(prelude.messages) if prelude is not None else 0
-    decision = HANDLERS[signal.type](session, agent, signal, rules)
-    if agent is not None:
-        if decision.outcome is Outcome.REFUSED and not decision.messages:
-            notice = Notice(decision.code, decision.reason)
-            decision.direct(signal.emitter, DirectiveType.NOTICE, notice)
-        if agent.task and decision.outcome is Outcome.ACCEPTED:
+    event = SignalEvent(session, rules, ACCEPTED, signal, signal.emitter)
+    if not admit(event, now_ms):
+        return event.decision
+    is_accepted = True
+    try:
+        HANDLERS[signal.type](event, signal.payload)
+    except RefusedError as refused:
+        is_accepted = False
+        event.refuse(refused.code, refused.reason)
+        if not event.is_outsider:
+            notice = Notice(refused.code, refused.reason)
+            event.direct(event.name, refused.directive or notice)
+    if event.waiting:
+        _begin_waits(event)
+    if not event.is_outsider:
+        name, agent = event.name, event.agent
+        if agent.task and is_accepted:
             task.follow(session, agent, signal)
-        session.agents.put(signal.emitter, agent)
+        session.agents.put(name, agent)
         if agent.status in HELD_UP:
-            decision = decision.own()
-            barriers.rest(session, signal.emitter, agent, decision)
+            barriers.rest(event, name, agent)
             if signal.type in BEGINNINGS:
-                deadlock.look(session, signal.emitter, rules, decision)
-    if rules.routes and decision.outcome is Outcome.ACCEPTED:
-        decision = _along_routes(signal, rules, decision)
-    is_quiet = signal.type in QUIET and prelude is None
+                deadlock.look(event, name)
+    if rules.routes and is_accepted:
+        _along_routes(event)
+    is_quiet = signal.type in QUIET and not event.is_beginning
     if (session.barriers.records or session.deadlocks) and not is_quiet:
-        decision = decision.own()
-        _look_over(session, rules, decision)
-    session.said = 0
-    if prelude is None:
-        return decision
-    decision = prelude.then(decision)
-    # The synthesizer knows whom to expect: whoever begins, by whatever word.
-    decision.to_results = True
-    return decision
-
-
-def _look_over(session: SessionState, rules: Rules, decision: Decision) -> None:
-    """What any event can bring about: a leader that needs whom it holds, a cycle come apart."""
-    leader = waiting_leader(session)
-    if leader is not None:
-        deadlock.look(session, leader, rules, decision)
-    deadlock.settle(session, rules, decision)
+        _look_over(event)
+    if event.is_beginning:
+        # The synthesizer learns whom to expect from an agent's first signal, of whatever type.
+        event.give_to_results()
+    return event.decision
 
 
 def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decision | None:
     """Apply a timer that is due; None when it has become moot, and nothing is to be recorded.
 
-    A decision that is POSTPONED only sets the timer again: it is no event.
     `timer` is the key under which a decision set it. A timer that takes effect is an event of the
-    session like a signal, with a log number of its own.
+    session like a signal, with a log number of its own. A decision that is POSTPONED only sets the
+    timer again: it is no event.
     """
     kind, _, subject = timer.partition(":")
     alarm = TIMERS.get(kind)
@@ -160,31 +211,49 @@ def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decisi
         return None
     before = session.clock_ms, session.opened_ms
     session.tick(now_ms)
-    # Before the rules are asked: what they keep may name the event, as after a signal.
+    # Before the alarm: the records that it changes may name the event, as after a signal.
     session.log += 1
-    decision = alarm(session, subject, rules)
-    if decision is None or decision.outcome is Outcome.POSTPONED:
+    event = Event(session, rules, ACCEPTED)
+    if not alarm(event, subject):
         session.log -= 1
-        # Nothing is written down, so nothing may have changed in memory either.
+        # Nothing is written, so nothing may have changed in memory either.
         session.clock_ms, session.opened_ms = before
-        return decision
+        return event.decision if event.decision.outcome is Outcome.POSTPONED else None
     if kind == claims.TIMER:
-        # As when it gives back by its own word.
-        deadlock.look(session, subject.partition(":")[2], rules, decision)
+        # As when the agent gives the resource back itself.
+        deadlock.look(event, subject.partition(":")[2])
     if session.barriers.records or session.deadlocks:
-        _look_over(session, rules, decision)
-    return decision
+        _look_over(event)
+    return event.decision
 
 
-def _along_routes(signal: Signal, rules: Rules, decision: Decision) -> Decision:
-    """Give a copy to the agents that the rule file names for this type of signal."""
-    names = rules.routes.get(signal.type)
+def _begin_waits(event: SignalEvent) -> None:
+    """Handle the waits of other agents that this signal has begun, as if each had said so."""
+    session = event.session
+    for name in event.waiting:
+        agent = session.agents.records[name]
+        update_status(session, name, agent)
+        barriers.rest(event, name, agent)
+    for name in event.waiting:
+        deadlock.look(event, name)
+
+
+def _look_over(event: Event) -> None:
+    """Look for what any event can cause: a leader that needs an agent it holds, or a cycle gone."""
+    leader = waiting_leader(event.session)
+    if leader is not None:
+        deadlock.look(event, leader)
+    deadlock.settle(event)
+
+
+def _along_routes(event: SignalEvent) -> None:
+    """Send a copy to the agents that the rule file names for this type of signal."""
+    names = event.rules.routes.get(event.signal.type)
     if not names:
-        return decision
-    decision = decision.own()
-    told = {message.to for message in decision.messages if message.forwarded}
-    if EVERYONE not in told:
-        for name in names:
-            if name not in told and name != signal.emitter:
-                decision.forward(name, signal)
-    return decision
+        return
+    told = {message.to for message in event.decision.messages if message.forwarded}
+    if EVERYONE in told:
+        return
+    for name in names:
+        if name not in told and name != event.name:
+            event.forward(name)

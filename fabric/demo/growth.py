@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fabric.client.revision import Revision
+from fabric.client.synthesis import Revision
 from fabric.core.contradiction import FINDINGS
 from fabric.core.synthesis.part import State
 from fabric.core.synthesis.partial import unescape

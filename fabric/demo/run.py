@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fabric.client.fabric import Fabric
-from fabric.client.revision import decoded
-from fabric.client.session import BLOCK_MS, PAGE
+from fabric.client.session import PAGE
+from fabric.client.synthesis import BLOCK_MS, decoded
 from fabric.demo.board import Board
 from fabric.demo.fleet import FLEET
 from fabric.demo.harvest import harvest

@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from fabric.client.session import PAGE
+from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState, Table
 from fabric.errors import BusyError, DivergedError, NotFoundError, TamperedError
-from fabric.ops.log import pages
 from fabric.ops.replay import Replay, first_difference
 from fabric.store import state
 from fabric.store.keys import SessionKeys
@@ -59,6 +58,7 @@ class Comparison:
         self._keys = keys
         self._note = note
         self._replay = Replay(keys)
+        self._stored = state.StoredSession(keys, self._replay.session)
         self._place = BEGINNING
         #: Key → type, of all keys that a commit has ever written.
         self._written: dict[str, str] = dict.fromkeys(state.hashes(keys), "hash")
@@ -92,7 +92,7 @@ class Comparison:
     async def _follow(self) -> None:
         """Replay to the log's present end."""
         session = self._replay.session
-        async for page in pages(self._store, self._keys, self._place):
+        async for page in pages(self._store, self._keys.log, self._place):
             for entry in page:
                 self._replay.take(entry)
             self._place = page[-1][0]
@@ -102,7 +102,7 @@ class Comparison:
                 self._written[self._keys.lock(resource)] = "hash"
                 self._written[self._keys.queue(resource)] = "zset"
             batch = Batch()
-            state.save(batch, self._keys, session)
+            self._stored.save(batch)
             self._written.update(zip(batch.keys, batch.types, strict=True))
             if self._note is not None:
                 self._note(session.log)
@@ -190,7 +190,7 @@ def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
     for claim in copy.claims.records.values():
         copy.order.changed.update(claim.writes, claim.reads)
     batch, server = Batch(), Keyspace()
-    state.save(batch, keys, copy)
+    state.StoredSession(keys, copy).save(batch)
     server.apply(batch, session.clock_ms)
     return server
 

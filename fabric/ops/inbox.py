@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from fabric.backoff import retry
-from fabric.client.mailbox import parse_cursor
+from fabric.client.mailbox import COUNT, merge, parse_cursor
 from fabric.client.message import Message, read
-from fabric.client.session import BLOCK_MS
+from fabric.client.synthesis import BLOCK_MS
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
-from fabric.store.value import Id, parse_id
-
-#: Messages read from each of the two streams at a time.
-COUNT = 256
 
 #: Where a reader is: last id seen in the inbox, and in the broadcast.
 Place = list[bytes]
@@ -64,20 +60,10 @@ class Inbox:
             found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
         else:
             found = await self._store.read_streams(after, COUNT, 0)
-        arrived: list[tuple[Id, int, Message]] = []
-        horizon: Id | None = None
-        for number, stream in enumerate(self._streams):
-            entries = found.get(stream, [])
-            for entry in entries:
-                message = read(entry, to_everyone=number == 1)
-                arrived.append((parse_id(entry[0]), number, message))
-            if len(entries) == COUNT:
-                # There may be more: what the other stream has beyond this must wait for it.
-                last = parse_id(entries[-1][0])
-                horizon = last if horizon is None else min(horizon, last)
-        arrived.sort(key=lambda item: item[:2])
-        taken = [item for item in arrived if horizon is None or item[0] <= horizon][:count]
+        merged, _ = merge([found.get(stream, []) for stream in self._streams], COUNT)
         reached = list(place)
-        for _, number, message in taken:
-            reached[number] = message.id.encode()
-        return [message for _, _, message in taken], reached
+        messages = []
+        for number, entry in merged[:count]:
+            reached[number] = entry[0]
+            messages.append(read(entry, to_everyone=number == 1))
+        return messages, reached

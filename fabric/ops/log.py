@@ -1,36 +1,17 @@
-"""Reading a session's log a page at a time, to its present end or for ever."""
+"""What commands need to show a session's log."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from fabric.backoff import retry
-from fabric.client.session import BLOCK_MS, PAGE
+from fabric.client.session import PAGE
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
 from fabric.wire.stored import text_fields_of
-
-
-async def pages(
-    store: ClientStore, keys: SessionKeys, after: bytes, *, follow: bool = False
-) -> AsyncIterator[list[Entry]]:
-    """Yield the log entries after an id; with `follow` also those to come, through outages."""
-    place = {keys.log: after}
-    while True:
-        if follow:
-            found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
-        else:
-            found = await store.read_streams(place, PAGE, 0)
-        entries = found.get(keys.log, [])
-        if entries:
-            place[keys.log] = entries[-1][0]
-            yield entries
-        elif not follow:
-            return
 
 
 async def is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> bool:

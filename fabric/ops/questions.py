@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from fabric.backoff import retry
-from fabric.client.emitter import Emitter
-from fabric.client.session import BLOCK_MS, PAGE, Session
-from fabric.client.submit import prepare
+from fabric.client.emitter import Emitter, prepare
+from fabric.client.session import PAGE, Session, last_id, pages
+from fabric.client.synthesis import BLOCK_MS
 from fabric.core.decision import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
@@ -22,7 +22,6 @@ from fabric.errors import (
     TamperedError,
     WaitTimeoutError,
 )
-from fabric.ops.log import pages
 from fabric.ops.overview import sessions
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys, partition_of
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -88,11 +87,11 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     """Yield a session's questions, then those that are new or newly decided, for ever."""
     session = Session(store, keys)
     # The place in the log first: what is said while the records are read is read once more.
-    newest = await retry(lambda: store.entries(keys.log, b"-", b"+", 1, newest_first=True))
+    last = await retry(lambda: last_id(store, keys.log))
     known: dict[str, EscalationRecord] = {}
     changed = await retry(lambda: questions(session))
     yield changed
-    async for page in pages(store, keys, newest[0][0] if newest else BEGINNING, follow=True):
+    async for page in pages(store, keys.log, last, follow=True):
         known |= {one.id: one.record for one in changed}
         changed = []
         if any(_is_change(entry) for entry in page):
@@ -151,7 +150,8 @@ class Decider:
         payload = {"escalation": id_, "decision": answer, "by": self._by}
         decided = {"type": SignalType.DECIDED.value, "payload": payload}
         entry = prepare(decided, {"session": self._keys.name, "emitter": self._by})
-        after = {key: await self._last(key) for key in (self._keys.log, self._partition.dead)}
+        streams = (self._keys.log, self._partition.dead)
+        after = {key: await last_id(self._store, key) for key in streams}
         # Said twice, after a lost reply, it means the same as once: the first decides.
         (sent,) = await self._emitter.send([entry])
         try:
@@ -196,10 +196,6 @@ class Decider:
         raise CallerError(
             f"{self._by} is an agent of session {self._keys.name}: name who decides with --by"
         )
-
-    async def _last(self, key: str) -> bytes:
-        newest = await self._store.entries(key, b"-", b"+", 1, newest_first=True)
-        return newest[0][0] if newest else BEGINNING
 
     async def _until_closed(
         self, asked: Question, after: dict[str, bytes], sent: bytes

@@ -16,12 +16,12 @@ from datetime import datetime
 
 import msgspec
 
+from fabric.client.session import pages
 from fabric.core.decision import EVERYONE, Decision, Kind, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.step import fire, step
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
-from fabric.ops.log import pages
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.view.timeline import MS_DIGITS_MAX
@@ -219,7 +219,7 @@ async def rebuild(
     """
     replay = Replay(keys, stop)
     found = False
-    async for page in pages(store, keys, BEGINNING):
+    async for page in pages(store, keys.log, BEGINNING):
         found = True
         for entry in page:
             if not replay.take(entry):

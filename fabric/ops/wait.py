@@ -9,12 +9,11 @@ from contextlib import suppress
 import msgspec
 
 from fabric.backoff import retry
-from fabric.client.awaited import Awaited, Resolved
-from fabric.client.emitter import Emitter
+from fabric.client.emitter import Emitter, prepare
 from fabric.client.message import Message, read
-from fabric.client.session import BLOCK_MS, PAGE, Session
-from fabric.client.submit import prepare
-from fabric.client.told import SUBJECTS
+from fabric.client.session import Session, last_id, pages
+from fabric.client.synthesis import BLOCK_MS
+from fabric.client.wait import Resolved, Wait
 from fabric.core.decision import Kind
 from fabric.core.directive import DirectiveType
 from fabric.core.record import ENDED, AgentRecord
@@ -74,7 +73,7 @@ class ScriptAgent:
         the wait; PeerError when the agent is told to stop. When it ends without an answer, or is
         cancelled, the wait is withdrawn.
         """
-        awaited = Awaited(self._agent, dependency)
+        wait = Wait(self._agent, dependency)
         blocked = {"type": SignalType.BLOCKED.value, "payload": {"on": dependency}}
         if reason is not None:
             blocked["payload"] = {"on": dependency, "reason": reason}
@@ -82,21 +81,22 @@ class ScriptAgent:
         sent: bytes | None = None
         try:
             async with asyncio.timeout(timeout_s):
+                # The answer comes after what is there now.
                 after = {
-                    key: await self._last(key)
+                    key: await last_id(self._store, key)
                     for key in (self._keys.inbox(self._agent), self._partition.dead)
                 }
                 # Said twice, after a lost reply, it means the same as once.
                 (sent,) = await self._emitter.send([entry])
                 beating = asyncio.create_task(self._beat())
                 try:
-                    return await self._answer(after, sent, awaited)
+                    return await self._answer(after, sent, wait)
                 finally:
                     beating.cancel()
                     await asyncio.gather(beating, return_exceptions=True)
         except TimeoutError:
             await self._withdraw(dependency)
-            whom = await self._blame(dependency, sent, awaited)
+            whom = await self._blame(dependency, sent, wait)
             raise WaitTimeoutError(
                 f"{self._agent} waited {timeout_s:g} s for {dependency}: {whom}"
             ) from None
@@ -104,12 +104,7 @@ class ScriptAgent:
             await self._withdraw(dependency)
             raise
 
-    async def _last(self, key: str) -> bytes:
-        """Return the id of a stream's last entry: an answer comes after it."""
-        newest = await self._store.entries(key, b"-", b"+", 1, newest_first=True)
-        return newest[0][0] if newest else BEGINNING
-
-    async def _answer(self, after: dict[str, bytes], sent: bytes, awaited: Awaited) -> Resolved:
+    async def _answer(self, after: dict[str, bytes], sent: bytes, wait: Wait) -> Resolved:
         inbox, dead = after
         while True:
             found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
@@ -118,7 +113,7 @@ class ScriptAgent:
                 after[dead] = letter[0]
             for entry in found.get(inbox, []):
                 after[inbox] = entry[0]
-                answer = self._judge(read(entry), awaited)
+                answer = self._judge(read(entry), wait)
                 if answer is not None:
                     return answer
 
@@ -129,13 +124,13 @@ class ScriptAgent:
             reason = fields.get(b"reason", b"").decode("utf-8", "replace")
             raise NotAllowedError(f"{self._agent} may not wait: {reason}")
 
-    def _judge(self, message: Message, awaited: Awaited) -> Resolved | None:
+    def _judge(self, message: Message, wait: Wait) -> Resolved | None:
         payload = message.payload
         if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):
             self._note(payload["question"])
-        if message.type == DirectiveType.CANCEL and not any(map(payload.get, SUBJECTS)):
+        if message.type == DirectiveType.CANCEL and message.is_about_agent:
             raise PeerError(f"{self._agent} is to stop: {payload.get('reason')}")
-        return awaited.judge(message)
+        return wait.match(message)
 
     async def _beat(self) -> None:
         """Say that the agent is alive: nothing else speaks for it while its shell waits."""
@@ -151,7 +146,7 @@ class ScriptAgent:
             async with asyncio.timeout(WITHDRAW_S):
                 await self._emitter.send([prepare(released, self._who)])
 
-    async def _blame(self, dependency: str, sent: bytes | None, awaited: Awaited) -> str:
+    async def _blame(self, dependency: str, sent: bytes | None, wait: Wait) -> str:
         """Say on whom a wait depended; or that nobody has even heard of it."""
         try:
             async with asyncio.timeout(WITHDRAW_S):
@@ -159,9 +154,9 @@ class ScriptAgent:
                 (committed,) = await self._store.fields(lease, ["committed"])
                 if sent is None or parse_id(committed or BEGINNING) < parse_id(sent):
                     return "no orchestrator has handled this wait; is one running? (fabric status)"
-                if (holder := awaited.holder()) is not None:
+                if (holder := wait.describe_holder()) is not None:
                     return holder
-                return await Session(self._store, self._keys).blame(dependency)
+                return await Session(self._store, self._keys).describe_producers(dependency)
         except (ServerError, TimeoutError):
             return "the server is not there to say on whom"
 
@@ -186,7 +181,7 @@ async def until_ended(
     running: dict[str, AgentRecord] | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            after = await _last(store, keys)
+            after = await last_id(store, keys.log)
             while True:
                 agents = await _agents(store, keys, name)
                 if not agents and running is None:
@@ -203,11 +198,6 @@ async def until_ended(
         raise WaitTimeoutError(f"waited {timeout_s:g} s in {keys.name}: {left}") from None
 
 
-async def _last(store: ClientStore, keys: SessionKeys) -> bytes:
-    newest = await store.entries(keys.log, b"-", b"+", 1, newest_first=True)
-    return newest[0][0] if newest else BEGINNING
-
-
 async def _agents(
     store: ClientStore, keys: SessionKeys, name: str | None
 ) -> dict[str, AgentRecord]:
@@ -220,14 +210,11 @@ async def _agents(
 
 async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: bytes) -> bytes:
     """Read the log on until an agent may have ended; return the place reached."""
-    place = {keys.log: after}
-    while True:
-        found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
-        entries: list[Entry] = found.get(keys.log, [])
-        if entries:
-            place[keys.log] = entries[-1][0]
-        if any(_may_end(flat) for _, flat in entries):
-            return place[keys.log]
+    async for page in pages(store, keys.log, after, follow=True):
+        after = page[-1][0]
+        if any(_may_end(flat) for _, flat in page):
+            break
+    return after
 
 
 def _may_end(flat: list[bytes]) -> bool:

@@ -50,6 +50,10 @@ class Held:
     remaining_ms: int
 
 
+#: Arguments of one write: Lua passes at most some 8,000 to a command. Even, so no pair is split.
+ARGUMENTS_MAX = 2_000
+
+
 @dataclass(slots=True)
 class Batch:
     """The writes of one commit: whole or not at all.
@@ -92,6 +96,11 @@ class Batch:
         if index is None:
             index = self._index(key, TYPES[verb])
         self.operations += (verb, index, len(arguments), *arguments)
+
+    def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
+        """Add a write of any number of arguments, as several that a script can pass on."""
+        for start in range(0, len(arguments), ARGUMENTS_MAX):
+            self.write(verb, key, arguments[start : start + ARGUMENTS_MAX])
 
     def _index(self, key: str, kind: str) -> int:
         index = self._keys[key] = len(self.keys)
@@ -188,6 +197,12 @@ class ClientStore(Protocol):
         """Return the namespace's number of partitions, fixing it to `default` on first use.
 
         Without one it is what is right for the kind of server.
+        """
+
+    def now_ms(self) -> int:
+        """Return about what the server's clock shows, ms, without asking it.
+
+        Only for durations shown to people: a server on another host may have another time.
         """
 
     async def emit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 from fabric.errors import UnseededError, UnsupportedServerError
@@ -169,6 +170,10 @@ class RedisStore(Channels):
             drained=drained,
             ttl_ms=ttl_ms,
         )
+
+    def now_ms(self) -> int:
+        """See ClientStore."""
+        return time.time_ns() // 1_000_000
 
     async def emit(
         self,

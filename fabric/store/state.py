@@ -1,10 +1,15 @@
-"""A session's records as hash fields: JSON that redis-cli shows, and back."""
+"""A session as hash fields: JSON that redis-cli shows, and back.
+
+Locks, queues and barriers have keys of their own as well, for people and programs to read:
+`lock:<resource>`, `queue:<resource>`, `barrier:<name>`, `arrived:<name>`. They follow from the
+hashes `claims` and `barriers`, which are authoritative, and are written in the same commit.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,13 +25,13 @@ from fabric.core.record import (
 from fabric.core.session import SessionState, Table
 from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import Batch
+from fabric.store.port import Argument, Batch
 from fabric.store.value import NUMBER_LIMIT, whole_number
+from fabric.wire.stored import checked_reading
 
-#: Fields written by one HSET: Lua passes at most some 8,000 arguments on.
-FIELDS_MAX = 1_000
+LOCK_FIELDS: Final = ("holder", "token", "since", "expires")
 
-#: May be a number that is none of ours; or a text.
+#: A number that may be too large to be ours; or a text.
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 R = TypeVar("R", bound=Struct)
@@ -47,10 +52,10 @@ def hashes(keys: SessionKeys) -> list[str]:
     ]
 
 
-def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> SessionState:
+def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSession:
     """Return the session that the hashes hold; a new one when they are empty.
 
-    Raises TamperedError, naming the key, when a field is not what the fabric writes.
+    Raises TamperedError, naming the key, when the fabric did not write a field.
     """
     meta, agents, tasks, dependencies, claims, barriers, escalations = stored
     counts: list[int] = []
@@ -60,8 +65,8 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
         counts.append(number)
     log, clock_ms, opened_ms, token = counts
-    session = SessionState(
-        name,
+    state = SessionState(
+        keys.name,
         log=log,
         clock_ms=clock_ms,
         opened_ms=opened_ms,
@@ -74,36 +79,111 @@ def restore(name: str, keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> S
         barriers=_records(keys.barriers, barriers, BarrierRecord),
         escalations=_records(keys.escalations, escalations, EscalationRecord),
     )
-    _remember_shown(session, keys)
-    return session
+    return StoredSession(keys, state, is_written=True)
 
 
-def save(batch: Batch, keys: SessionKeys, session: SessionState) -> None:
-    """Add what has changed in a session to a batch."""
-    batch.write(
-        "HSET",
-        keys.meta,
-        (
-            "log", session.log,
-            "clock_ms", session.clock_ms,
-            "opened_ms", session.opened_ms,
-            "token", session.token,
-            "rules", session.rules,
-        ),
-    )  # fmt: skip
-    _write_shown(batch, keys, session)
-    _save_table(batch, keys.agents, session.agents)
-    _save_table(batch, keys.tasks, session.tasks)
-    _save_table(batch, keys.dependencies, session.dependencies)
-    _save_table(batch, keys.claims, session.claims)
-    _save_table(batch, keys.barriers, session.barriers)
-    _save_table(batch, keys.escalations, session.escalations)
+class StoredSession:
+    """A session's state, its keys, and what the keys that follow from it show at present.
+
+    `is_written`: the state was read from the server, and so are the keys that follow from it.
+    """
+
+    __slots__ = ("keys", "shown", "state")
+
+    def __init__(self, keys: SessionKeys, state: SessionState, *, is_written: bool = False) -> None:
+        self.keys = keys
+        self.state = state
+        #: Key → members and scores of a sorted set; {} for a lock.
+        self.shown: dict[str, dict[str, int]] = {}
+        if is_written:
+            for claim in state.claims.records.values():
+                for resource in {*claim.writes, *claim.reads}:
+                    self.shown[keys.queue(resource)] = self._queue(resource)
+                    if state.order.holders(resource):
+                        self.shown[keys.lock(resource)] = {}
+            for name, barrier in state.barriers.records.items():
+                self.shown[keys.arrived(name)] = dict(barrier.arrived)
+
+    def save(self, batch: Batch) -> None:
+        """Add everything that has changed to a batch."""
+        keys, state = self.keys, self.state
+        batch.write(
+            "HSET",
+            keys.meta,
+            (
+                "log", state.log,
+                "clock_ms", state.clock_ms,
+                "opened_ms", state.opened_ms,
+                "token", state.token,
+                "rules", state.rules,
+            ),
+        )  # fmt: skip
+        # Before the tables, because it needs their changes.
+        self._save_shown(batch)
+        _save_table(batch, keys.agents, state.agents)
+        _save_table(batch, keys.tasks, state.tasks)
+        _save_table(batch, keys.dependencies, state.dependencies)
+        _save_table(batch, keys.claims, state.claims)
+        _save_table(batch, keys.barriers, state.barriers)
+        _save_table(batch, keys.escalations, state.escalations)
+
+    def _save_shown(self, batch: Batch) -> None:
+        order, barriers = self.state.order, self.state.barriers
+        for resource in sorted(order.changed):
+            self._save_lock(batch, self.keys.lock(resource), resource)
+            self._save_members(batch, self.keys.queue(resource), self._queue(resource))
+        order.changed.clear()
+        for name in sorted(barriers.changed):
+            barrier = barriers.records[name]
+            batch.write("HSET", self.keys.barrier(name), _barrier_fields(barrier))
+            self._save_members(batch, self.keys.arrived(name), dict(barrier.arrived))
+
+    def _save_lock(self, batch: Batch, key: str, resource: str) -> None:
+        holders = self.state.order.holders(resource)
+        if not holders:
+            if self.shown.pop(key, None) is not None:
+                batch.write("HDEL", key, LOCK_FIELDS)
+            return
+        claims = [self.state.claims.records[claim_id] for claim_id in holders]
+        newest = claims[-1]
+        names = ", ".join(dict.fromkeys(claim.agent for claim in claims))
+        self.shown[key] = {}
+        batch.write(
+            "HSET",
+            key,
+            (
+                "holder", names,
+                "token", newest.token,
+                "since", newest.granted_ms,
+                "expires", newest.expires_ms,
+            ),
+        )  # fmt: skip
+
+    def _save_members(self, batch: Batch, key: str, now: dict[str, int]) -> None:
+        before = self.shown.get(key, {})
+        changed: list[Argument] = []
+        for member, score in now.items():
+            if before.get(member) != score:
+                changed += (score, member)
+        batch.write_parts("ZREM", key, [member for member in before if member not in now])
+        batch.write_parts("ZADD", key, changed)
+        if now:
+            self.shown[key] = now
+        else:
+            self.shown.pop(key, None)
+
+    def _queue(self, resource: str) -> dict[str, int]:
+        """Agent → score, for all that wait; the better score of an agent that waits twice."""
+        members: dict[str, int] = {}
+        for place in self.state.order.queue(resource):
+            members.setdefault(place.agent, place.rank_ms)
+        return members
 
 
 def _save_table(batch: Batch, key: str, table: Table[Any]) -> None:
     if not table.changed:
         return
-    fields: list[str | bytes | int] = []
+    fields: list[Argument] = []
     dropped: list[str] = []
     for name, record in table.take_changes().items():
         if record is None:
@@ -112,116 +192,11 @@ def _save_table(batch: Batch, key: str, table: Table[Any]) -> None:
         encoded = _encode(record)
         batch.size_bytes += len(encoded)
         fields += (name, encoded)
-    for start in range(0, len(fields), 2 * FIELDS_MAX):
-        batch.write("HSET", key, fields[start : start + 2 * FIELDS_MAX])
-    for start in range(0, len(dropped), FIELDS_MAX):
-        batch.write("HDEL", key, dropped[start : start + FIELDS_MAX])
+    batch.write_parts("HSET", key, fields)
+    batch.write_parts("HDEL", key, dropped)
 
 
-def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R]:
-    try:
-        decode = msgspec.json.Decoder(kind).decode
-        records = {name.decode(): decode(value) for name, value in stored.items()}
-        for record, value in zip(records.values(), stored.values(), strict=True):
-            check_numbers(record, value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TamperedError(key, f"hash with a foreign field ({error})", "hash") from None
-    return records
-
-
-def check_numbers(record: Struct, raw: bytes) -> None:
-    """Refuse a record with numbers that are none of ours. Raises ValueError."""
-    if _LONG_NUMBER.search(raw):
-        _check(msgspec.structs.astuple(record))
-
-
-def _check(values: Iterable[Any]) -> None:
-    # What agents give as JSON is kept raw: it may hold any number.
-    for value in values:
-        if isinstance(value, dict):
-            _check(value.values())
-        elif isinstance(value, list):
-            _check(value)
-        elif isinstance(value, int) and abs(value) >= NUMBER_LIMIT:
-            raise ValueError("a number beyond 18 digits")
-
-
-#: Members written by one ZADD: Lua passes at most some 8,000 arguments on.
-MEMBERS_MAX = 1_000
-
-LOCK_FIELDS = ("holder", "token", "since", "expires")
-
-
-def _remember_shown(session: SessionState, keys: SessionKeys) -> None:
-    """Note what the keys of a session that was just read show already."""
-    order = session.order
-    for claim in session.claims.records.values():
-        for resource in {*claim.writes, *claim.reads}:
-            session.shown[keys.queue(resource)] = _queue(session, resource)
-            if order.holders(resource):
-                session.shown[keys.lock(resource)] = {}
-    for name, barrier in session.barriers.records.items():
-        session.shown[keys.arrived(name)] = dict(barrier.arrived)
-
-
-def _write_shown(batch: Batch, keys: SessionKeys, session: SessionState) -> None:
-    """Add what has changed to a batch. Before the tables are written: it looks at their changes."""
-    for resource in sorted(session.order.changed):
-        _write_lock(batch, keys.lock(resource), session, resource)
-        _write_members(batch, keys.queue(resource), session, _queue(session, resource))
-    session.order.changed.clear()
-    for name in sorted(session.barriers.changed):
-        barrier = session.barriers.records[name]
-        batch.write("HSET", keys.barrier(name), _barrier(barrier))
-        _write_members(batch, keys.arrived(name), session, dict(barrier.arrived))
-
-
-def _write_lock(batch: Batch, key: str, session: SessionState, resource: str) -> None:
-    holders = session.order.holders(resource)
-    if not holders:
-        if session.shown.pop(key, None) is not None:
-            batch.write("HDEL", key, LOCK_FIELDS)
-        return
-    claims = [session.claims.records[claim_id] for claim_id in holders]
-    newest = claims[-1]
-    names = ", ".join(dict.fromkeys(claim.agent for claim in claims))
-    session.shown[key] = {}
-    batch.write(
-        "HSET",
-        key,
-        (
-            "holder", names,
-            "token", newest.token,
-            "since", newest.granted_ms,
-            "expires", newest.expires_ms,
-        ),
-    )  # fmt: skip
-
-
-def _write_members(batch: Batch, key: str, session: SessionState, now: dict[str, int]) -> None:
-    before = session.shown.get(key, {})
-    gone = [member for member in before if member not in now]
-    come = [(score, member) for member, score in now.items() if before.get(member) != score]
-    for start in range(0, len(gone), MEMBERS_MAX):
-        batch.write("ZREM", key, gone[start : start + MEMBERS_MAX])
-    for start in range(0, len(come), MEMBERS_MAX):
-        pairs = [part for pair in come[start : start + MEMBERS_MAX] for part in pair]
-        batch.write("ZADD", key, pairs)
-    if now:
-        session.shown[key] = now
-    else:
-        session.shown.pop(key, None)
-
-
-def _queue(session: SessionState, resource: str) -> dict[str, int]:
-    """Agent → score, for all who wait; the better one of who waits twice."""
-    members: dict[str, int] = {}
-    for place in session.order.queue(resource):
-        members.setdefault(place.agent, place.rank_ms)
-    return members
-
-
-def _barrier(barrier: BarrierRecord) -> tuple[str | bytes | int, ...]:
+def _barrier_fields(barrier: BarrierRecord) -> Sequence[Argument]:
     return (
         "generation", barrier.generation,
         "leader", barrier.leader,
@@ -229,3 +204,29 @@ def _barrier(barrier: BarrierRecord) -> tuple[str | bytes | int, ...]:
         "deadline", barrier.deadline_ms,
         "state", barrier.state.value,
     )  # fmt: skip
+
+
+def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R]:
+    decode = msgspec.json.Decoder(kind).decode
+    with checked_reading(key, "hash"):
+        records = {name.decode(): decode(value) for name, value in stored.items()}
+        for record, value in zip(records.values(), stored.values(), strict=True):
+            check_numbers(record, value)
+    return records
+
+
+def check_numbers(record: Struct, raw: bytes) -> None:
+    """Refuse a record with a number that is too large to be ours. Raises ValueError."""
+    if _LONG_NUMBER.search(raw):
+        _check(msgspec.structs.astuple(record))
+
+
+def _check(values: Iterable[Any]) -> None:
+    # JSON from agents is not decoded, so it may hold any number.
+    for value in values:
+        if isinstance(value, dict):
+            _check(value.values())
+        elif isinstance(value, list):
+            _check(value)
+        elif isinstance(value, int) and abs(value) >= NUMBER_LIMIT:
+            raise ValueError("a number beyond 18 digits")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -16,19 +16,18 @@ from fabric.core.synthesis.state import (
     CONTRADICTIONS,
     REFINED,
     Complete,
-    Contradiction,
+    ContradictionRecord,
     Contributor,
     Record,
-    Refined,
+    RefinementRecord,
     Sweep,
-    Synthesis,
+    SynthesisState,
 )
-from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
-from fabric.store.state import FIELDS_MAX
 from fabric.wire import record
 from fabric.wire.document import patch
+from fabric.wire.stored import checked_reading
 
 #: Fields that say how far a synthesis has come.
 HEAD: Final = (REVISION, COMPLETE)
@@ -42,35 +41,34 @@ DECODERS: Final[dict[str, Callable[[bytes], Record]]] = {
     DOCUMENT: _decode_part,
     ITEMS: _decode_part,
     AGENTS: msgspec.json.Decoder(Contributor).decode,
-    CONTRADICTIONS: msgspec.json.Decoder(Contradiction).decode,
-    REFINED: msgspec.json.Decoder(Refined).decode,
+    CONTRADICTIONS: msgspec.json.Decoder(ContradictionRecord).decode,
+    REFINED: msgspec.json.Decoder(RefinementRecord).decode,
     SWEEP: msgspec.json.Decoder(Sweep).decode,
 }
 
 
-def restore(keys: SessionKeys, revision: bytes | None, complete: bytes | None) -> Synthesis:
-    """Return the synthesis whose head this is; a new one when there is none.
+def restore(keys: SessionKeys, revision: bytes | None, complete: bytes | None) -> SynthesisState:
+    """Return the synthesis with this head; a new one when there is none.
 
-    Raises TamperedError when it is not what the fabric writes.
+    Raises TamperedError when the fabric did not write it.
     """
     if revision is None:
-        return Synthesis(keys.name)
-    try:
-        return Synthesis(keys.name, int(revision), _decode_complete(complete or b"{}"))
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _foreign(keys, error) from None
+        return SynthesisState(keys.name)
+    with checked_reading(keys.synthesis, "hash"):
+        return SynthesisState(keys.name, int(revision), _decode_complete(complete or b"{}"))
 
 
-def load(synthesis: Synthesis, keys: SessionKeys, field: str, value: bytes | None) -> None:
-    """Bring one field into memory. Raises TamperedError."""
-    try:
-        decode = DECODERS[field.partition(":")[0]]
-        synthesis.records[field] = decode(value) if value is not None else None
-    except (msgspec.MsgspecError, ValueError, LookupError, RecursionError) as error:
-        raise _foreign(keys, error) from None
+def load(
+    synthesis: SynthesisState, keys: SessionKeys, stored: Iterable[tuple[str, bytes | None]]
+) -> None:
+    """Bring fields, by name, into memory. Raises TamperedError."""
+    with checked_reading(keys.synthesis, "hash"):
+        for field, value in stored:
+            decode = DECODERS[field.partition(":")[0]]
+            synthesis.records[field] = decode(value) if value is not None else None
 
 
-def save(batch: Batch, keys: SessionKeys, synthesis: Synthesis, revision: Revision) -> None:
+def save(batch: Batch, keys: SessionKeys, synthesis: SynthesisState, revision: Revision) -> None:
     """Add a revision to a batch: its fields, its index, and its patch."""
     written: list[Any] = []
     dropped: list[str] = []
@@ -82,14 +80,11 @@ def save(batch: Batch, keys: SessionKeys, synthesis: Synthesis, revision: Revisi
             batch.size_bytes += len(value)
     if revision.fields:
         written += (COMPLETE, revision.complete, REVISION, synthesis.revision)
-    for start in range(0, len(written), 2 * FIELDS_MAX):
-        batch.write("HSET", keys.synthesis, written[start : start + 2 * FIELDS_MAX])
-    for start in range(0, len(dropped), FIELDS_MAX):
-        batch.write("HDEL", keys.synthesis, dropped[start : start + FIELDS_MAX])
+    batch.write_parts("HSET", keys.synthesis, written)
+    batch.write_parts("HDEL", keys.synthesis, dropped)
     for agent, names in revision.index.items():
         members = [item for name in names for item in (0, name)]
-        for start in range(0, len(members), 2 * FIELDS_MAX):
-            batch.write("ZADD", keys.said(agent), members[start : start + 2 * FIELDS_MAX])
+        batch.write_parts("ZADD", keys.said(agent), members)
     if revision.number:
         made = patch(synthesis.name, revision.number, revision.complete, revision.operations)
         batch.size_bytes += len(made)
@@ -104,7 +99,3 @@ def is_published(field: str, value: bytes) -> bool:
         # A place that others lie in, or a key that is superseded before anybody spoke of it.
         return bool(_decode_part(value).said)
     return section in DECODERS and section != SWEEP
-
-
-def _foreign(keys: SessionKeys, error: Exception) -> TamperedError:
-    return TamperedError(keys.synthesis, f"hash with a foreign field ({error})", "hash")

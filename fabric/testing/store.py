@@ -166,6 +166,10 @@ class MemoryStore:
         held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
         return self._clock_ms()
 
+    def now_ms(self) -> int:
+        """See ClientStore."""
+        return self._clock_ms()
+
     async def emit(
         self,
         partition: int,

@@ -1,4 +1,4 @@
-"""An entry of the results stream, to what the fold takes; or the reason why not."""
+"""Decodes an entry of the results stream to what `fold` takes, or says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -7,49 +7,48 @@ from msgspec import UNSET
 
 from fabric.core.contradiction import Settled, is_part
 from fabric.core.limits import Percent
-from fabric.core.signal import Failed, Signal, SignalType
-from fabric.core.signal import Refined as RefinedSignal
+from fabric.core.signal import Failed, Refined, Signal, SignalType
 from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.part import Verdict, canonical_raw
-from fabric.core.synthesis.partial import Given, Refusal, Said, Strategy, statements
-from fabric.core.synthesis.reducer import Strategies
-from fabric.core.synthesis.state import Refined
+from fabric.core.synthesis.partial import Origin, Refusal, ResultPayload, statements
+from fabric.core.synthesis.reducer import Strategies, Strategy
+from fabric.core.synthesis.state import RefinementRecord
 from fabric.errors import SignalError
 from fabric.wire import signal_error
 from fabric.wire.entry import counter, name, session_name
-from fabric.wire.stored import fields_of, pairs_of
+from fabric.wire.stored import fields_of
 
 _decode_percent = msgspec.json.Decoder(Percent).decode
-_decode_given = msgspec.json.Decoder(Given).decode
+_decode_payload = msgspec.json.Decoder(ResultPayload).decode
 _decode_failed = msgspec.json.Decoder(Failed).decode
 _decode_settled = msgspec.json.Decoder(Settled).decode
-_decode_refined = msgspec.json.Decoder(RefinedSignal).decode
+_decode_refined = msgspec.json.Decoder(Refined).decode
 
 _TYPES = {kind.value.encode(): kind for kind in SignalType}
 
-#: Signals that give something to the synthesis. By any other one an agent has begun.
+#: Signals that carry statements. Any other one only shows that its agent has started or ended.
 _GIVING = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.COMPLETED})
 
-#: How documents are taken apart where no rule says otherwise.
+#: How documents are taken apart if no rule says otherwise.
 _DEFAULTS = Strategies()
 
 
 def check(signal: Signal) -> None:
-    """Refuse a signal whose result would not be folded, before it is sent. Raises SignalError."""
+    """Refuse a signal before it is sent if its result could not be folded. Raises SignalError."""
     if signal.type not in _GIVING:
         return
-    said = Said(signal.emitter, signal.incarnation, 0, 0)
-    found = statements(_decode_given(signal.raw), said, _DEFAULTS.of)
+    origin = Origin(signal.emitter, signal.incarnation, 0, 0)
+    found = statements(_decode_payload(signal.raw), origin, _DEFAULTS.of)
     if isinstance(found, Refusal):
         raise SignalError(found.code, "partial", found.given, found.allowed)
 
 
 def session_of(fields: list[bytes]) -> str:
     """Return the session of an entry. Raises SignalError."""
-    for field, value in pairs_of(fields):
-        if field == b"session":
-            return session_name(value)
-    raise SignalError("MISSING", "session", "nothing", "a name; every result has one")
+    session = fields_of(fields).get(b"session")
+    if session is None:
+        raise SignalError("MISSING", "session", "nothing", "a name; every result has one")
+    return session_name(session)
 
 
 def decode(fields: list[bytes], strategy: Strategy) -> Result:
@@ -60,53 +59,57 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         raise signal_error.unknown_type(entry.get(b"type", b"").decode("utf-8", "replace"))
     raw = entry.get(b"payload") or b"{}"
     signal_error.check_payload(raw)
-    said = Said(
+    origin = Origin(
         name(b"emitter", entry.get(b"emitter")),
         counter(b"incarnation", entry.get(b"incarnation") or b"1"),
         counter(b"cause", entry.get(b"cause", b"").partition(b"-")[0]),
         counter(b"ms", entry.get(b"ms", b"")),
     )
     try:
-        return _result(kind, said, raw, entry, strategy)
+        if kind is SignalType.DECIDED:
+            return Result(kind, origin, verdict=_verdict(raw, origin))
+        if kind is SignalType.REFINED:
+            return Result(kind, origin, refined=_refined(raw, origin))
+        return _statements(kind, origin, raw, entry, strategy)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         expected = f"what the fabric writes with {kind} ({error})"
         raise SignalError("VALUE", "payload", signal_error.shown(raw), expected) from None
 
 
-def _result(
-    kind: SignalType, said: Said, raw: bytes, entry: dict[bytes, bytes], strategy: Strategy
+def _verdict(raw: bytes, origin: Origin) -> tuple[str, Verdict]:
+    settled = _decode_settled(raw)
+    if not is_part(settled.part):
+        given = signal_error.shown(settled.part)
+        raise SignalError("VALUE", "part", given, "the name of a part")
+    return settled.part, Verdict(
+        settled.decision,
+        settled.by,
+        origin.log,
+        origin.ms,
+        settled.chosen,
+        settled.rejected,
+        canonical_raw(settled.value) if isinstance(settled.value, msgspec.Raw) else UNSET,
+    )
+
+
+def _refined(raw: bytes, origin: Origin) -> tuple[str, RefinementRecord]:
+    given = _decode_refined(raw)
+    value = canonical_raw(given.value)
+    return given.refiner, RefinementRecord(value, origin.log, origin.ms, given.revision)
+
+
+def _statements(
+    kind: SignalType, origin: Origin, raw: bytes, entry: dict[bytes, bytes], strategy: Strategy
 ) -> Result:
-    if kind is SignalType.DECIDED:
-        settled = _decode_settled(raw)
-        if not is_part(settled.part):
-            raise SignalError(
-                "VALUE", "part", signal_error.shown(settled.part), "the name of a part"
-            )
-        verdict = Verdict(
-            settled.decision,
-            settled.by,
-            said.log,
-            said.ms,
-            settled.chosen,
-            settled.rejected,
-            canonical_raw(settled.value) if isinstance(settled.value, msgspec.Raw) else UNSET,
-        )
-        return Result(kind, said, verdict=(settled.part, verdict))
-    if kind is SignalType.REFINED:
-        given = _decode_refined(raw)
-        refined = Refined(canonical_raw(given.value), said.log, said.ms, given.revision)
-        return Result(kind, said, refined=(given.refiner, refined))
-    found = statements(_decode_given(raw), said, strategy) if kind in _GIVING else {}
-    refusal = found if isinstance(found, Refusal) else None
-    is_failure = kind is SignalType.FAILED
+    found = statements(_decode_payload(raw), origin, strategy) if kind in _GIVING else {}
     return Result(
         kind,
-        said,
+        origin,
         {} if isinstance(found, Refusal) else found,
         _percent(entry.get(b"percent")),
-        (_decode_failed(raw).error or "") if is_failure else "",
+        (_decode_failed(raw).error or "") if kind is SignalType.FAILED else "",
         is_silent=b"silent" in entry,
-        refusal=refusal,
+        refusal=found if isinstance(found, Refusal) else None,
     )
 
 
@@ -116,5 +119,5 @@ def _percent(value: bytes | None) -> int | float | None:
     except (msgspec.MsgspecError, ValueError):
         expected = "a number, 0 to 100"
         raise SignalError("VALUE", "percent", signal_error.shown(value), expected) from None
-    # 100 and 100.0 are the same, whichever came first: so they are kept as the same.
+    # 100 and 100.0 are the same number: they are stored alike, whichever came first.
     return int(percent) if percent is not None and percent == int(percent) else percent

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fabric.client.emitter import Emitter
-from fabric.client.submit import prepare
+from fabric.client.emitter import Emitter, prepare
 from fabric.config.settings import load
 from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore

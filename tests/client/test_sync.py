@@ -1,6 +1,5 @@
 """The synchronous twin: the same verbs, for code without an event loop."""
 
-import inspect
 import signal
 import subprocess
 import sys
@@ -10,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from fabric.client.agent import Agent
-from fabric.client.fabric import Fabric
-from fabric.client.sync import SyncAgent, SyncFabric
+from fabric.client.sync import SyncFabric
 from fabric.core.signal import SignalType
 from fabric.errors import (
     DependencyFailedError,
@@ -43,25 +40,6 @@ def logged(server: RunningServer, count: int) -> list[Row]:
     """The signals in the log, once there are so many."""
     until(lambda: len(rows(server, S.log, kind="signal")) >= count, f"{count} signals")
     return rows(server, S.log, kind="signal")
-
-
-def verbs(kind: type) -> dict[str, list[str]]:
-    """What one can say with it, and with which arguments."""
-    return {
-        name: list(inspect.signature(member).parameters)
-        for name, member in inspect.getmembers(kind, inspect.isfunction)
-        if not name.startswith("_")
-    }
-
-
-@pytest.mark.parametrize(("twin", "original"), [(SyncAgent, Agent), (SyncFabric, Fabric)])
-def test_the_verbs_are_the_same(twin: type, original: type) -> None:
-    internal = {"keys", "session"}  # what a session's twin has is tested below
-    expected = {name: given for name, given in verbs(original).items() if name not in internal}
-    found = {name: given for name, given in verbs(twin).items() if name not in internal}
-    assert set(found) == set(expected)
-    if twin is SyncAgent:
-        assert found == expected
 
 
 def test_every_verb_is_a_signal(server: RunningServer, fabric: SyncFabric) -> None:

@@ -217,7 +217,7 @@ async def test_the_time_out_holds_though_the_server_is_away(
         await blocked(agent)
         monkeypatch.setattr(connection, "REPLY_MS_MAX", 300)
         between.refuse()
-        with pytest.raises(WaitTimeoutError, match="on whom is not known"):
+        with pytest.raises(WaitTimeoutError, match="who is to produce it is not known"):
             await waiting
         between.accept()
         await nobody_waits(server)

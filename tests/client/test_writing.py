@@ -133,7 +133,7 @@ async def test_a_time_out_names_the_holder(server: RunningServer) -> None:
                 async with other.writing("config.py", timeout=0.5):
                     pytest.fail("it is held")
             assert str(caught.value) == (
-                "B waited 0.5 s for config.py: A has it; B was number 1 of those who wait"
+                "B waited 0.5 s for config.py: A has it; B was number 1 in line"
             )
             await eventually(lambda: set(claims(server)) == {"A"}, "B's claim goes")
         async with other.writing("config.py", timeout=20):

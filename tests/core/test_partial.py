@@ -14,14 +14,14 @@ from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.rules import Merge
 from fabric.core.synthesis.part import Statement
 from fabric.core.synthesis.partial import (
-    Given,
+    Origin,
     Refusal,
-    Said,
-    above,
-    beneath,
+    ResultPayload,
     escape,
     list_of,
     places_above,
+    pointers_above,
+    prefixes_inside,
     statements,
     unescape,
 )
@@ -29,13 +29,13 @@ from fabric.core.synthesis.reducer import Strategies
 from tests.core.findings import documents
 from tests.support.effort import examples
 
-SAID = Said("A", 1, 7, 7_000)
+SAID = Origin("A", 1, 7, 7_000)
 
 names = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("~/=:0123"), max_size=8)
 
 
 def taken_apart(raw: bytes, *merges: Merge) -> dict[str, Statement] | Refusal:
-    return statements(Given(partial=Raw(raw)), SAID, Strategies(merges).of)
+    return statements(ResultPayload(partial=Raw(raw)), SAID, Strategies(merges).of)
 
 
 def parts(value: Any, *merges: Merge) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_names_of_members_come_back_from_their_pointers(members: list[str]) -> N
     assert [unescape(escape(member)) for member in members] == members
     pointer = "".join(f"/{escape(member)}" for member in members)
     ancestors = ["".join(f"/{escape(one)}" for one in members[:n]) for n in range(1, len(members))]
-    assert list(above(pointer)) == ancestors[::-1]
+    assert list(pointers_above(pointer)) == ancestors[::-1]
 
 
 @examples(200)
@@ -115,7 +115,7 @@ def test_above_and_beneath_are_each_others_opposite(one: Any, other: Any) -> Non
     found = list({**parts(one), **parts(other), **parts({"m": one})})
     for name in found:
         for place in (name for name in found if name.startswith("document:")):
-            is_beneath = any(name.startswith(prefix) for prefix in beneath(place))
+            is_beneath = any(name.startswith(prefix) for prefix in prefixes_inside(place))
             assert is_beneath == (place in places_above(name)), (name, place)
 
 
@@ -172,7 +172,8 @@ def test_a_number_larger_than_64_bits_is_still_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [Given(), Given(partial=Raw(b"null")), Given(result=Raw(b"null"))]
+    "given",
+    [ResultPayload(), ResultPayload(partial=Raw(b"null")), ResultPayload(result=Raw(b"null"))],
 )
-def test_nothing_is_no_statement(given: Given) -> None:
+def test_nothing_is_no_statement(given: ResultPayload) -> None:
     assert statements(given, SAID, Strategies().of) == {}

@@ -131,10 +131,12 @@ def test_a_restored_session_decides_as_the_one_it_was_saved_from(
 
     whole, other = Play(rules=rules), Play(rules=rules)
 
+    kept = state.StoredSession(KEYS, other.session)
+
     def commit(decision: Decision, _: str) -> None:
         if decision.outcome is not Outcome.REPEATED:
             batch = Batch()
-            state.save(batch, KEYS, other.session)
+            kept.save(batch)
             server.apply(batch, other.now_ms)
 
     other.watch = commit
@@ -149,7 +151,8 @@ def test_a_restored_session_decides_as_the_one_it_was_saved_from(
                 dict(sorted((server.peek(key, "hash") or {}).items(), reverse=True))
                 for key in state.hashes(KEYS)
             ]
-            other.session = state.restore("s", KEYS, stored)
+            kept = state.restore(KEYS, stored)
+            other.session = kept.state
     assert whole.outcome == other.outcome
     assert written(whole.session) == written(other.session)
 

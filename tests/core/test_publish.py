@@ -6,10 +6,10 @@ from fabric.core.rules import RestartPolicy
 from fabric.core.signal import SignalType
 from fabric.core.synthesis.fold import Result, fold, needs
 from fabric.core.synthesis.part import Verdict
-from fabric.core.synthesis.partial import Said
+from fabric.core.synthesis.partial import Origin
 from fabric.core.synthesis.publish import Publisher, Revision
 from fabric.core.synthesis.reducer import Strategies
-from fabric.core.synthesis.state import Synthesis
+from fabric.core.synthesis.state import SynthesisState
 from fabric.wire.result import decode
 from tests.support.folding import Folding, entry
 
@@ -18,7 +18,7 @@ STRATEGIES = Strategies()
 PUBLISHER = Publisher(POLICY, STRATEGIES, {})
 
 
-def take(synthesis: Synthesis, *entries: list[bytes]) -> Revision | None:
+def take(synthesis: SynthesisState, *entries: list[bytes]) -> Revision | None:
     """Fold results into a synthesis of which everything is in memory."""
     for fields in entries:
         result = decode(fields, STRATEGIES.of)
@@ -28,7 +28,7 @@ def take(synthesis: Synthesis, *entries: list[bytes]) -> Revision | None:
 
 
 def test_a_revision_writes_what_has_changed_and_nothing_else() -> None:
-    synthesis = Synthesis("demo")
+    synthesis = SynthesisState("demo")
     take(synthesis, entry("A", 1, {"n": 1, "m": {"x": 1}}))
     revision = take(synthesis, entry("A", 2, {"n": 2}))
     assert revision is not None
@@ -39,7 +39,7 @@ def test_a_revision_writes_what_has_changed_and_nothing_else() -> None:
 
 def test_what_leads_to_a_part_is_stored_and_not_shown() -> None:
     finding = {"key": "new", "value": 1, "supersedes": "old"}
-    revision = take(Synthesis("demo"), entry("A", 1, {"findings": [finding], "m": {"x": 1}}))
+    revision = take(SynthesisState("demo"), entry("A", 1, {"findings": [finding], "m": {"x": 1}}))
     assert revision is not None
     assert {"findings:old", "document:/m"} <= revision.fields.keys()
     assert {(one.section, one.name) for one in revision.operations} == {
@@ -48,7 +48,7 @@ def test_what_leads_to_a_part_is_stored_and_not_shown() -> None:
 
 
 def test_parts_that_an_agent_speaks_of_for_the_first_time_are_indexed() -> None:
-    synthesis = Synthesis("demo")
+    synthesis = SynthesisState("demo")
     first = take(synthesis, entry("A", 1, {"n": 1}), entry("B", 2, {"n": 1}))
     again = take(synthesis, entry("A", 3, {"n": 2, "m": 1}))
     assert first is not None
@@ -96,10 +96,10 @@ def test_a_decision_without_its_value_takes_it_from_who_gives_it() -> None:
 
 
 def test_a_decision_about_what_nobody_says_shows_nothing() -> None:
-    synthesis = Synthesis("demo")
+    synthesis = SynthesisState("demo")
     verdict = Verdict("A", "alice", 1, 1_000, "00")
     result = Result(
-        SignalType.DECIDED, Said("alice", 1, 1, 1_000), verdict=("findings:k", verdict)
+        SignalType.DECIDED, Origin("alice", 1, 1, 1_000), verdict=("findings:k", verdict)
     )  # fmt: skip
     synthesis.records["findings:k"] = None
     fold(synthesis, result, POLICY)

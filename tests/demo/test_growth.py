@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fabric.client.revision import Revision
+from fabric.client.synthesis import Revision
 from fabric.demo.course import course, section
 from fabric.demo.finding import Finding, Severity
 from fabric.demo.growth import Growth, Point

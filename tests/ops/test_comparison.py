@@ -100,7 +100,7 @@ async def test_a_message_that_was_changed_is_named(server: RunningServer) -> Non
 async def test_a_log_of_several_pages(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("fabric.ops.log", "fabric.ops.comparison"):
+    for module in ("fabric.client.session", "fabric.ops.comparison"):
         monkeypatch.setattr(f"{module}.PAGE", 3)
     assert (await lived(server)).differences == []
     for row in rows(server, S.inbox("B")):

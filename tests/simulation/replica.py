@@ -30,7 +30,8 @@ class Watched(Orchestrator):
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         decided = super().decide(inputs, now_ms)
-        for name, session in self._sessions.items():
+        for name, stored in self._sessions.items():
+            session = stored.state
             if self._seen.get(name) != session.log:
                 self._seen[name] = session.log
                 # One that has lost its lease, and does not know it yet, may have read half of what

@@ -103,6 +103,10 @@ class RemoteStore:
         )
         return now_ms
 
+    def now_ms(self) -> int:
+        """See ClientStore. No request."""
+        return self._behind.now_ms()
+
     async def emit(
         self,
         partition: int,

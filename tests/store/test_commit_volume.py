@@ -20,19 +20,20 @@ async def test_thousands_of_records_go_into_one_commit(backend: Backend) -> None
     store = backend.open()
     lease = await hold(store)
     session = SessionState("s", log=7)
+    kept = state.StoredSession(KEYS, session)
     for number in range(9_000):
         session.agents.put(f"agent {number}", AgentRecord(AgentStatus.ACTIVE, 1))
     batch = Batch()
-    state.save(batch, KEYS, session)
+    kept.save(batch)
     await commit(store, lease, batch)
     stored = await store.hashes(state.hashes(KEYS))
-    found = state.restore("s", KEYS, stored)
+    found = state.restore(KEYS, stored).state
     assert found.log == 7
     assert found.agents.records == session.agents.records
     for name in list(session.agents.records):
         session.agents.drop(name)
     batch = Batch()
-    state.save(batch, KEYS, session)
+    kept.save(batch)
     await commit(store, lease, batch, version=1)
     assert KEYS.agents not in await backend.dump()
 

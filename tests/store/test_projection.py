@@ -16,7 +16,7 @@ from fabric.core.step import step
 from fabric.store import state
 from fabric.store.keys import Namespace
 from fabric.store.keyspace import Keyspace
-from fabric.store.port import Batch, Lease
+from fabric.store.port import ARGUMENTS_MAX, Batch, Lease
 from tests.store.backend import Backend, Store, commit, hold
 from tests.support.effort import examples
 from tests.support.random_history import EAGER, RULES, START_MS, Play, histories, signal
@@ -41,7 +41,7 @@ class Kept:
         self._lease = lease
         self._rules = rules
         self._version = lease.version
-        self.session = SessionState("s")
+        self._kept = state.StoredSession(KEYS, SessionState("s"))
         self.now_ms = START_MS
 
     async def say(self, *signals: Said) -> None:
@@ -49,16 +49,16 @@ class Kept:
         self.now_ms += 1_000
         for emitter, kind, payload in signals:
             said = signal(kind, emitter, payload)
-            decision = step(self.session, said, self._rules, self.now_ms)
+            decision = step(self._kept.state, said, self._rules, self.now_ms)
             assert decision.outcome is Outcome.ACCEPTED, decision
         batch = Batch()
-        state.save(batch, KEYS, self.session)
+        self._kept.save(batch)
         await commit(self._store, self._lease, batch, version=self._version)
         self._version += 1
 
     async def restart(self) -> None:
         """Forget the session, and read it again."""
-        self.session = state.restore("s", KEYS, await self._store.hashes(state.hashes(KEYS)))
+        self._kept = state.restore(KEYS, await self._store.hashes(state.hashes(KEYS)))
 
     async def shown(self, key: str) -> Any:
         """What one key shows; None where there is none. Of a sorted set, the members in order."""
@@ -153,7 +153,7 @@ async def test_readers_share_a_lock(backend: Backend) -> None:
 @pytest.mark.slow
 async def test_a_queue_of_very_many(backend: Backend) -> None:
     """They are written, and taken out, in portions."""
-    assert CROWD > 2 * state.MEMBERS_MAX
+    assert CROWD > 2 * ARGUMENTS_MAX
     at = await kept(backend)
     crowd = [f"W{number:04}" for number in range(CROWD)]
     await at.say(wants("A", "a.py"), *(wants(name, "a.py") for name in crowd))
@@ -278,14 +278,16 @@ def test_whatever_happens_the_keys_say_what_the_records_say(
     commits: list[tuple[list[tuple[Signal, int]], bool]], rules: Rules
 ) -> None:
     play, server = Play(rules=rules), Keyspace()
+    kept = state.StoredSession(KEYS, play.session)
     for history, is_restarted in commits:
         for one, wait_ms in history:
             play.pass_time(wait_ms)
             play.say(one)
         batch = Batch()
-        state.save(batch, KEYS, play.session)
+        kept.save(batch)
         server.apply(batch, play.now_ms)
         assert found(server) == expected(server)
         if is_restarted:
             stored = [dict(server.peek(key, "hash") or {}) for key in state.hashes(KEYS)]
-            play.session = state.restore("s", KEYS, stored)
+            kept = state.restore(KEYS, stored)
+            play.session = kept.state

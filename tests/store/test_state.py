@@ -38,7 +38,7 @@ def full() -> SessionState:
         opened_ms=1_767_122_000_000,
         token=3,
         rules="0a1b",
-        claims={"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], token=3)},
+        claims={"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], asked=5, token=3)},
         barriers={"b": BarrierRecord(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})},
         escalations={
             "q": EscalationRecord(
@@ -70,13 +70,13 @@ def full() -> SessionState:
 
 def saved(session: SessionState, server: Keyspace) -> list[dict[bytes, bytes]]:
     batch = Batch()
-    state.save(batch, KEYS, session)
+    state.StoredSession(KEYS, session).save(batch)
     server.apply(batch, 0)
     return [dict(server.peek(key, "hash") or {}) for key in state.hashes(KEYS)]
 
 
 def test_a_session_comes_back_as_it_was() -> None:
-    found = state.restore("s", KEYS, saved(full(), Keyspace()))
+    found = state.restore(KEYS, saved(full(), Keyspace())).state
     expected = full()
     for field in ("log", "clock_ms", "opened_ms", "token", "rules"):
         assert getattr(found, field) == getattr(expected, field)
@@ -99,7 +99,7 @@ def test_a_session_comes_back_as_it_was() -> None:
 def test_saved_again_it_is_the_same_bytes() -> None:
     """However often a record is read and written: 50 stays 50, and not 50.0."""
     first = saved(full(), Keyspace())
-    again = state.restore("s", KEYS, first)
+    again = state.restore(KEYS, first).state
     tables = (again.agents, again.tasks, again.dependencies)
     for table in (*tables, again.claims, again.barriers, again.escalations):
         table.changed |= set(table.records)
@@ -110,12 +110,12 @@ def test_only_what_has_changed_is_written() -> None:
     session, server = full(), Keyspace()
     saved(session, server)
     batch = Batch()
-    state.save(batch, KEYS, session)
+    state.StoredSession(KEYS, session).save(batch)
     assert batch.keys == [KEYS.meta]
     session.tasks.drop("t")
     session.agents.put("new", AgentRecord(AgentStatus.ACTIVE, 1))
     batch = Batch()
-    state.save(batch, KEYS, session)
+    state.StoredSession(KEYS, session).save(batch)
     assert batch.keys == [KEYS.meta, KEYS.agents, KEYS.tasks]
     server.apply(batch, 0)
     assert server.kind(KEYS.tasks) is None
@@ -128,7 +128,7 @@ def test_what_redis_cli_shows_is_json() -> None:
 
 
 def test_no_records_are_a_new_session() -> None:
-    found = state.restore("s", KEYS, NOTHING)
+    found = state.restore(KEYS, NOTHING).state
     assert (found.log, found.token, found.rules) == (0, 0, "")
     assert (len(found.agents), len(found.tasks), len(found.dependencies)) == (0, 0, 0)
     assert (len(found.claims), len(found.barriers), len(found.escalations)) == (0, 0, 0)
@@ -164,7 +164,7 @@ def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, va
     stored = [dict(part) for part in NOTHING]
     stored[place][field] = value
     with pytest.raises(TamperedError) as caught:
-        state.restore("s", KEYS, stored)
+        state.restore(KEYS, stored)
     assert caught.value.key == state.hashes(KEYS)[place]
 
 
@@ -174,6 +174,6 @@ def test_a_long_number_that_an_agent_gave_is_kept() -> None:
     task = b'{"content":"9%030d","status":"pending"}' % 0
     stored = [dict(part) for part in NOTHING]
     stored[2][b"t"], stored[6][b"q"] = task, question
-    found = state.restore("s", KEYS, stored)
+    found = state.restore(KEYS, stored).state
     assert msgspec.json.encode(found.escalations.records["q"]) == question
     assert msgspec.json.encode(found.tasks.records["t"]) == task

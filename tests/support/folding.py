@@ -15,7 +15,7 @@ from fabric.core.synthesis.fold import fold, needs, sweep, touched
 from fabric.core.synthesis.part import SAID, Part, State, canonical_raw
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision
 from fabric.core.synthesis.reducer import Reducer, Strategies
-from fabric.core.synthesis.state import AGENTS, SECTIONS, Sweep, Synthesis, encode
+from fabric.core.synthesis.state import AGENTS, SECTIONS, Sweep, SynthesisState, encode
 from fabric.store import synthesis as stored
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch
@@ -153,18 +153,18 @@ class Folding:
         sweep(synthesis, agent, names, is_over=len(names) < self.sweep_parts)
         self._keep(synthesis, self.publisher.publish(synthesis))
 
-    def _restored(self) -> Synthesis:
+    def _restored(self) -> SynthesisState:
         revision = self.hash.get(REVISION)
         return stored.restore(KEYS, revision, self.hash.get(COMPLETE))
 
-    def _load(self, synthesis: Synthesis, fields: Iterable[str]) -> None:
+    def _load(self, synthesis: SynthesisState, fields: Iterable[str]) -> None:
         for field in fields:
             value = self.hash.get(field)
             self.fields_read += 1
             self.bytes_read += len(value or b"")
-            stored.load(synthesis, KEYS, field, value)
+            stored.load(synthesis, KEYS, [(field, value)])
 
-    def _keep(self, synthesis: Synthesis, revision: Revision | None) -> None:
+    def _keep(self, synthesis: SynthesisState, revision: Revision | None) -> None:
         if revision is None:
             return
         stored.save(Batch(), KEYS, synthesis, revision)

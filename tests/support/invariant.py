@@ -1,6 +1,6 @@
 """What must hold between any two events of a session, whatever its agents say."""
 
-from fabric.core import claims, deadlock
+from fabric.core import deadlock
 from fabric.core import decision as shared
 from fabric.core.agent_status import is_held, is_waiting
 from fabric.core.decision import Decision, Outcome
@@ -68,12 +68,12 @@ def check_claims(session: SessionState) -> None:
     """One holder per resource, nobody forgotten, and an index that says what the claims say."""
     records = session.claims.records
     for claim_id, claim in records.items():
-        assert claim_id == claims.id_of(claim)
+        assert claim_id == claim.id
         assert claim_id in session.agents.records[claim.agent].claims
         assert claim.token <= session.token
         assert bool(claim.token) == (claim.state is ClaimState.HELD)
         if claim.state is ClaimState.WAITING:
-            assert not session.order.is_free(claim_id, claim), "free, and nobody has told it"
+            assert not session.order.is_free(claim), "free, and nobody has told it"
     for name, agent in session.agents.records.items():
         assert all(records[claim_id].agent == name for claim_id in agent.claims)
         assert len(set(agent.claims)) == len(agent.claims)

@@ -82,7 +82,7 @@ def refusal(fields: list[bytes]) -> SignalError:
 def test_who_says_it_when_and_in_which_incarnation() -> None:
     result = read(fields_of(incarnation=3, payload='{"partial":{"n":1}}', percent="12.5"))
     assert result.type is SignalType.PARTIAL_RESULT
-    assert msgspec.to_builtins(result.said) == {
+    assert msgspec.to_builtins(result.origin) == {
         **{"agent": "A", "incarnation": 3, "log": 7, "ms": 7_000}
     }
     assert (list(result.statements), result.percent) == (["document:/n"], 12.5)
@@ -123,7 +123,7 @@ def test_a_decision_that_lacks_something_is_refused(kind: str) -> None:
 
 def test_by_any_other_signal_an_agent_has_begun() -> None:
     result = read(fields_of(type="CHECKPOINT_REACHED", payload='{"partial":{"n":1}}'))
-    assert (result.said.agent, result.statements) == ("A", {})
+    assert (result.origin.agent, result.statements) == ("A", {})
 
 
 @pytest.mark.parametrize("kind", ["", "partial_result", "PARTIAL", "\xff"])

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from fabric.client.submit import prepare
+from fabric.client.emitter import prepare
 from fabric.core.signal import PAYLOADS, SignalType
 from fabric.errors import SignalError
 from fabric.wire.schema import document_schema, payload_schema

@@ -9,9 +9,9 @@ import pytest
 from fabric.config.settings import Settings
 from fabric.core import barriers, conflicts, escalation
 from fabric.core.rules import Rules
-from fabric.core.session import SessionState
 from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
+from fabric.store.state import StoredSession
 from fabric.testing.store import MemoryStore
 from fabric.wire import entry, record
 from tests.support.immediate import done
@@ -85,8 +85,9 @@ def batches(flats: Iterable[list[bytes]]) -> Iterable[list[list[bytes]]]:
             waiting = []
 
 
-def check(session: SessionState) -> None:
+def check(stored: StoredSession) -> None:
     """Every table of a session within its bound."""
+    session = stored.state
     assert len(session.agents) <= RULES.agents_max
     assert len(session.dependencies) <= RULES.dependencies_max
     assert len(session.tasks) <= RULES.tasks_max
@@ -94,7 +95,7 @@ def check(session: SessionState) -> None:
     assert len(session.escalations) <= ESCALATIONS_MAX
     assert len(session.barriers) <= BARRIERS_MAX
     resources = {r for c in session.claims.records.values() for r in [*c.writes, *c.reads]}
-    assert len(session.shown) <= 2 * len(resources) + BARRIERS_MAX
+    assert len(stored.shown) <= 2 * len(resources) + BARRIERS_MAX
     assert len(session.deadlocks) <= ESCALATIONS_MAX
 
 
@@ -108,14 +109,14 @@ def test_an_orchestrator_under_a_hostile_stream(length: int) -> None:
         work.take(batch)
         # A batch can be of as many sessions as it has signals.
         assert len(handler._sessions) <= max(SESSIONS_MAX, BATCH)
-        assert handler._keys.keys() == handler._sessions.keys()
         assert not handler._defects
         assert not handler._quarantined
         assert max(map(len, (entry._names, entry._sessions))) <= 500
         assert len(entry._shapes) <= 50
         if hostile.CROWDED in handler._sessions:
-            crowded = handler._sessions[hostile.CROWDED]
-            check(crowded)
+            stored = handler._sessions[hostile.CROWDED]
+            check(stored)
+            crowded = stored.state
             sizes.append(len(written(crowded)))
     for kept in (record.signal_form, record.refusal_form):
         assert kept.cache_info().currsize <= 1_000
@@ -160,7 +161,7 @@ def test_spoilt_sessions_are_left_out_up_to_a_number(monkeypatch: pytest.MonkeyP
         handler.forget()
         assert name in handler._quarantined
         assert len(handler._quarantined) <= 5
-        assert not handler._keys
+        assert not handler._sessions
 
 
 def test_defects_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from fabric.core.synthesis import publish
 from fabric.core.synthesis.fold import fold
-from fabric.core.synthesis.state import Synthesis
+from fabric.core.synthesis.state import SynthesisState
 from fabric.errors import FencedError, ServerError, UnavailableError, UnreachableError
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.redis import RedisStore
@@ -159,9 +159,9 @@ async def test_a_sweep_is_the_same_on_a_server(
 async def test_a_result_on_which_the_fold_fails_is_buried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(synthesis: Synthesis, result: Any, *arguments: Any) -> Any:
+    def failing(synthesis: SynthesisState, result: Any, *arguments: Any) -> Any:
         folded = fold(synthesis, result, *arguments)
-        if result.said.log == 5:
+        if result.origin.log == 5:
             raise ZeroDivisionError("a defect")
         return folded
 
@@ -183,7 +183,7 @@ async def test_a_synthesis_that_cannot_be_published_keeps_nobody_else_waiting(
 ) -> None:
     original = publish.Publisher.publish
 
-    def failing(self: publish.Publisher, synthesis: Synthesis) -> Any:
+    def failing(self: publish.Publisher, synthesis: SynthesisState) -> Any:
         if synthesis.name == "demo":
             raise ZeroDivisionError("a defect")
         return original(self, synthesis)

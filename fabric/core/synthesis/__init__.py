@@ -1,1 +1,1 @@
-"""What a session's results come to: statements, parts, and the revisions that are made of them."""
+"""The synthesis of a session: all results of its agents, merged while the agents still work."""

@@ -1,13 +1,13 @@
-"""A partial result, taken apart: which part of a synthesis each of its values belongs to.
+"""Takes a partial result apart into statements, one for each part of the synthesis that it touches.
 
-Findings are parts by their keys. Everything else is a plain document: each value that is neither
-a map nor a list is a part, named by its JSON Pointer (RFC 6901); of a list that is merged item by
-item, each item is one. `null` takes back what the agent has said there, as in RFC 7396.
+A finding is a part, named by its key. Everything else is a plain document: each value that is
+neither a map nor a list is a part, named by its JSON Pointer (RFC 6901). If a list is merged item
+by item, each item is a part. `null` withdraws what the agent said at a place, as in RFC 7396.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,19 +18,17 @@ from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.signal import Finding
 from fabric.core.synthesis import reducer
 from fabric.core.synthesis.part import Statement, canonical, canonical_raw
+from fabric.core.synthesis.reducer import Strategy
 
-#: Between the pointer of a list and an item of it, which is its JSON, or the digest of that.
+#: Stands between the pointer of a list and an item, which is its JSON or the digest of that.
 ITEM_MARK = "="
-#: The mark where it stands in the pointer itself. No pointer has this: `~` is escaped there too.
+#: Stands for the mark within the pointer. No pointer contains `~2`: RFC 6901 escapes `~`.
 ITEM_MARK_ESCAPED = "~2"
-#: Characters of an item that stand in its part's name.
+#: Characters of an item that can be in its part's name.
 ITEM_CHARS_MAX = 200
 
-#: Where a result that is no map is kept.
+#: The member that keeps a result that is no map.
 RESULT = "result"
-
-#: Names the reducer of a place, given what is there.
-Strategy = Callable[[str, Any], str]
 
 _NULL = Raw(b"null")
 _decode = msgspec.json.Decoder().decode
@@ -39,22 +37,22 @@ _decode_findings = msgspec.json.Decoder(list[Finding]).decode
 
 
 class Refusal(NamedTuple):
-    """Why a result is not folded: what it was given, and what is allowed."""
+    """Why a result is not folded: what it held, and what is allowed."""
 
     code: str
     given: str
     allowed: str
 
 
-class Given(Struct, frozen=True):
-    """What a signal's payload may hold for a synthesis; the rest of it is for others."""
+class ResultPayload(Struct, frozen=True):
+    """The fields of a signal's payload that the synthesis reads."""
 
     partial: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
 
 
-class Said(Struct, frozen=True):
-    """Who says something, in which incarnation, in which log entry and when."""
+class Origin(Struct, frozen=True):
+    """Where a result comes from: the agent, its incarnation, the log entry, and the time."""
 
     agent: str
     incarnation: int
@@ -62,11 +60,13 @@ class Said(Struct, frozen=True):
     ms: int
 
 
-def statements(given: Given, said: Said, strategy: Strategy) -> dict[str, Statement] | Refusal:
-    """Return what is said of each part, by its name. Of what is said twice, the last counts."""
+def statements(
+    payload: ResultPayload, origin: Origin, strategy: Strategy
+) -> dict[str, Statement] | Refusal:
+    """Return a result's statements by part. If it speaks of a part twice, the last one counts."""
     found: dict[str, Statement] = {}
-    is_partial = _is_there(given.partial)
-    raw = given.partial if is_partial else given.result
+    is_partial = _is_there(payload.partial)
+    raw = payload.partial if is_partial else payload.result
     if not isinstance(raw, Raw) or not _is_there(raw):
         return found
     try:
@@ -75,9 +75,9 @@ def statements(given: Given, said: Said, strategy: Strategy) -> dict[str, Statem
         if findings is not None and (is_partial or _are_findings(findings)):
             del members["findings"]
             for finding in _decode_findings(findings):
-                found[f"{FINDINGS}:{finding.key}"] = _finding(finding, said)
+                found[f"{FINDINGS}:{finding.key}"] = _finding(finding, origin)
         for name, value in members.items():
-            for part, statement in _places("/" + escape(name), _decode(value), said, strategy):
+            for part, statement in _places("/" + escape(name), _decode(value), origin, strategy):
                 found[part] = statement
                 if len(found) > PARTIAL_PARTS_MAX:
                     break
@@ -93,7 +93,7 @@ def statements(given: Given, said: Said, strategy: Strategy) -> dict[str, Statem
 
 
 def escape(member: str) -> str:
-    """Return the name of a member as it stands in a JSON Pointer."""
+    """Return a member's name as a token of a JSON Pointer."""
     return member.replace("~", "~0").replace("/", "~1")
 
 
@@ -102,7 +102,7 @@ def unescape(token: str) -> str:
     return token.replace("~1", "/").replace("~0", "~")
 
 
-def above(pointer: str) -> Iterator[str]:
+def pointers_above(pointer: str) -> Iterator[str]:
     """Yield the pointers of the maps that a place lies in, the nearest first."""
     while (cut := pointer.rfind("/")) > 0:
         pointer = pointer[:cut]
@@ -114,31 +114,31 @@ def places_above(part: str) -> list[str]:
     section, _, name = part.partition(":")
     if section == ITEMS:
         pointer = list_of(name)
-        return [f"{DOCUMENT}:{one}" for one in (pointer, *above(pointer))]
-    return [f"{DOCUMENT}:{one}" for one in above(name)] if section == DOCUMENT else []
+        return [f"{DOCUMENT}:{one}" for one in (pointer, *pointers_above(pointer))]
+    return [f"{DOCUMENT}:{one}" for one in pointers_above(name)] if section == DOCUMENT else []
 
 
-def beneath(place: str) -> list[str]:
-    """Return what the names of all places and items begin with that lie in a place."""
+def prefixes_inside(place: str) -> list[str]:
+    """Return the prefixes of the names of all places and items that lie in a place."""
     pointer = place.partition(":")[2]
     items = pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
     return [f"{DOCUMENT}:{pointer}/", f"{ITEMS}:{items}{ITEM_MARK}", f"{ITEMS}:{items}/"]
 
 
 def list_of(item: str) -> str:
-    """Return the pointer of the list that an item, by its name, belongs to."""
-    # A pointer may hold the mark too: it is escaped there.
+    """Return the pointer of the list that an item, given by its name, belongs to."""
+    # The pointer may contain the mark too: it is escaped there.
     return item.partition(ITEM_MARK)[0].replace(ITEM_MARK_ESCAPED, ITEM_MARK)
 
 
-def _finding(finding: Finding, said: Said) -> Statement:
+def _finding(finding: Finding, origin: Origin) -> Statement:
     supersedes = finding.supersedes
     keys = [supersedes] if isinstance(supersedes, str) else supersedes or []
     withdrawn = finding.withdrawn
     return Statement(
-        said.log,
-        said.ms,
-        said.incarnation,
+        origin.log,
+        origin.ms,
+        origin.incarnation,
         value=canonical_raw(finding.value) if isinstance(finding.value, Raw) else UNSET,
         evidence=canonical_raw(finding.evidence) if isinstance(finding.evidence, Raw) else UNSET,
         confidence=finding.confidence,
@@ -148,29 +148,29 @@ def _finding(finding: Finding, said: Said) -> Statement:
 
 
 def _places(
-    pointer: str, value: Any, said: Said, strategy: Strategy
+    pointer: str, value: Any, origin: Origin, strategy: Strategy
 ) -> Iterator[tuple[str, Statement]]:
-    """Yield what is said of each place of a document, from this one down."""
+    """Yield the statements about a place of a document and all places in it."""
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
-            yield from _places(f"{pointer}/{escape(name)}", item, said, strategy)
+            yield from _places(f"{pointer}/{escape(name)}", item, origin, strategy)
         return
     if isinstance(value, list) and value:
         merged = strategy(pointer, value)
         if merged in reducer.OF_ITEMS:
             for index, item in enumerate(value):
                 raw = Raw(canonical(item))
-                name = _item(pointer, raw, said, index if merged == reducer.APPEND else None)
-                yield name, Statement(said.log, said.ms, said.incarnation, value=raw)
+                name = _item(pointer, raw, origin, index if merged == reducer.APPEND else None)
+                yield name, Statement(origin.log, origin.ms, origin.incarnation, value=raw)
             return
     raw = Raw(canonical(value))
-    yield f"{DOCUMENT}:{pointer}", Statement(said.log, said.ms, said.incarnation, value=raw)
+    yield f"{DOCUMENT}:{pointer}", Statement(origin.log, origin.ms, origin.incarnation, value=raw)
 
 
-def _item(pointer: str, raw: Raw, said: Said, index: int | None) -> str:
+def _item(pointer: str, raw: Raw, origin: Origin, index: int | None) -> str:
     place = pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
     if index is not None:
-        return f"{ITEMS}:{place}{ITEM_MARK}{said.log:016d}.{index:06d}"
+        return f"{ITEMS}:{place}{ITEM_MARK}{origin.log:016d}.{index:06d}"
     text = bytes(raw).decode()
     shown = text if len(text) <= ITEM_CHARS_MAX else digest(raw)
     return f"{ITEMS}:{place}{ITEM_MARK}{shown}"
@@ -181,7 +181,7 @@ def _is_there(raw: Raw | UnsetType) -> bool:
 
 
 def _are_findings(raw: Raw) -> bool:
-    """Whether a result's `findings` are of the fabric's kind, and not its author's own."""
+    """Whether the `findings` of a result have the fabric's form: any program may use that name."""
     try:
         _decode_findings(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""What a batch of results has come to: one revision, as data (seeds: "Progressive refinement").
+"""Publishes a batch of folded results as one revision, returned as data.
 
-Every part that was touched is judged once. Those that have become others make the revision: a
-record each to be stored, and an operation each of a JSON Patch (RFC 6902). No document is compared
-with another one: it is known which members have changed, so a revision costs what changes in it.
+Every part that the batch touched is merged once. Each part that has changed becomes a record to
+store and an operation of a JSON Patch (RFC 6902). Documents are never compared with each other: the
+members that changed are known, so a revision costs only what changes in it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,27 @@ from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import reducer
 from fabric.core.synthesis.fold import touch
-from fabric.core.synthesis.merge import judge_finding, judge_item, judge_place, values
-from fabric.core.synthesis.part import Part, Standing, State, edges, gather, lead, select, words
+from fabric.core.synthesis.merge import merge_finding, merge_item, merge_place, place_values
+from fabric.core.synthesis.part import (
+    Part,
+    Standing,
+    State,
+    compact,
+    current,
+    edges,
+    put_edge,
+    set_standing,
+)
 from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import (
     AGENTS,
     CONTRADICTIONS,
     SECTIONS,
     Before,
-    Claimed,
-    Contradiction,
+    ContradictionRecord,
     Contributor,
-    Synthesis,
+    RivalStatement,
+    SynthesisState,
     contradiction_of,
     encode,
 )
@@ -40,15 +49,15 @@ from fabric.core.synthesis.state import (
 REVISION = "revision"
 COMPLETE = "complete"
 
-#: What the synthesizer says of a contradiction that nobody had to decide.
+#: How the synthesizer answers the question about a contradiction that has ended by itself.
 SUPERSEDED, WITHDRAWN, AGREED = "superseded", "withdrawn", "agreed"
 
 #: Findings in these states are counted.
-_STANDING = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
+_COUNTED = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
 
 
 class Operation(Struct, frozen=True):
-    """One operation of a patch: the member of a section that is there now, or, as None, no more."""
+    """One operation of a patch: sets a member of a section; removes it if `record` is None."""
 
     section: str
     name: str
@@ -56,10 +65,10 @@ class Operation(Struct, frozen=True):
 
 
 class Revision(Struct):
-    """What is to be written of a synthesis: its fields, and what is said of them.
+    """Everything to write for one revision: fields of the hash, the patch, signals to send.
 
-    `number` is 0 when nothing that anybody sees has changed; then there is no patch. `index` names
-    parts that agents speak of for the first time, `sweeps` the agents whose sweep goes on.
+    `number` is 0 if nothing visible has changed; then there is no patch. `index` names the parts
+    that agents speak of for the first time, `sweeps` the agents whose sweep continues.
     """
 
     number: int
@@ -75,7 +84,7 @@ class Revision(Struct):
 
 
 class Publisher:
-    """Judges what has been folded, by rules that stay the same: one for all sessions."""
+    """Merges and publishes what has been folded, by fixed rules: one for all sessions."""
 
     def __init__(
         self, policy: RestartPolicy, strategies: Strategies, reducers: Mapping[str, Reducer]
@@ -84,13 +93,13 @@ class Publisher:
         self._strategies = strategies
         self._reducers = reducers
 
-    def publish(self, synthesis: Synthesis) -> Revision | None:
-        """Return what has come of all that was folded since the last time; None for nothing.
+    def publish(self, synthesis: SynthesisState) -> Revision | None:
+        """Return the revision of everything folded since the last one, None if there is nothing.
 
-        The synthesis is then ready for the next batch.
+        Afterwards the synthesis is ready for the next batch.
         """
         for name in list(synthesis.dirty):
-            self._select(synthesis, name)
+            self._update_statements(synthesis, name)
         revision = Revision(
             0, [], {}, b"", list(synthesis.causes), synthesis.ms, False, {}, [], []
         )  # fmt: skip
@@ -106,13 +115,13 @@ class Publisher:
         _clear(synthesis)
         return revision if revision.fields or revision.sweeps else None
 
-    def _select(self, synthesis: Synthesis, name: str) -> None:
-        """Find out what each agent says now, and lead the edges of that to where they end."""
+    def _update_statements(self, synthesis: SynthesisState, name: str) -> None:
+        """Find each agent's current statement, and carry its edges to the parts they lead to."""
         part = synthesis.part(name)
         for agent in synthesis.dirty[name]:
             contributor = synthesis.records.get(f"{AGENTS}:{agent}")
             if agent in part.said and isinstance(contributor, Contributor):
-                select(part, agent, partial(contributor.counts, policy=self._policy))
+                set_standing(part, agent, partial(contributor.counts, policy=self._policy))
         if not name.startswith(FINDINGS):
             return
         key = name.partition(":")[2]
@@ -120,23 +129,23 @@ class Publisher:
         for target, agent in before.keys() | after.keys():
             log = after.get((target, agent))
             if log != before.get((target, agent)):
-                lead(touch(synthesis, f"{FINDINGS}:{target}"), key, agent, log)
+                put_edge(touch(synthesis, f"{FINDINGS}:{target}"), key, agent, log)
 
-    def _publish_part(self, synthesis: Synthesis, name: str, revision: Revision) -> None:
+    def _publish_part(self, synthesis: SynthesisState, name: str, revision: Revision) -> None:
         part = synthesis.part(name)
         section, _, place = name.partition(":")
         if section == FINDINGS:
-            judge_finding(part, place)
+            merge_finding(part, place)
         elif section == DOCUMENT:
-            given = values(part)
-            judge_place(part, given, self._reducer(place, given), self._reducers)
+            given = place_values(part)
+            merge_place(part, given, self._reducer(place, given), self._reducers)
         else:
-            judge_item(part)
+            merge_item(part)
         before = synthesis.before[name]
-        _follow_contradiction(synthesis, name, part, before, revision)
+        _publish_contradiction(synthesis, name, part, before, revision)
         if section == FINDINGS:
-            synthesis.complete.findings += (part.state in _STANDING) - (before.state in _STANDING)
-        gather(part)
+            synthesis.complete.findings += (part.state in _COUNTED) - (before.state in _COUNTED)
+        compact(part)
         record = encode(part)
         if record == before.record and name not in synthesis.changed:
             return
@@ -145,17 +154,17 @@ class Publisher:
             revision.operations.append(Operation(section, place, record))
 
     def _reducer(self, place: str, given: Mapping[str, Any]) -> str:
-        """Name the reducer of a place; values of several kinds have one only by the rules."""
+        """Return a place's reducer; values of different kinds have one only if a rule names it."""
         named = {self._strategies.of(place, value) for value in given.values()}
         name = named.pop() if len(named) == 1 else reducer.BY_SOURCE
-        # A list that is not merged by its items is empty.
+        # A list whose items are merged is stored in its items: what is left here is empty.
         return reducer.LAST if name in reducer.OF_ITEMS else name
 
 
-def _follow_contradiction(
-    synthesis: Synthesis, name: str, part: Part, before: Before, revision: Revision
+def _publish_contradiction(
+    synthesis: SynthesisState, name: str, part: Part, before: Before, revision: Revision
 ) -> None:
-    """Say what has become of a contradiction: it is new, or another one, or over."""
+    """Publish a contradiction that has begun, has changed or has ended, and signal it."""
     known = before.contradiction
     is_open = part.state is State.CONTRADICTED
     if not is_open and known is None:
@@ -169,30 +178,30 @@ def _follow_contradiction(
             return
         revision.fields[field] = record
         revision.operations.append(Operation(CONTRADICTIONS, name, record))
-        told = _conflict_signal(name, found)
-        revision.signals.append((SignalType.CONFLICT_DETECTED, told))
+        conflict = _conflict(name, found)
+        revision.signals.append((SignalType.CONFLICT_DETECTED, conflict))
         return
     revision.fields[field] = None
     revision.operations.append(Operation(CONTRADICTIONS, name, None))
-    # Of a person's decision too: the question may have been asked anew meanwhile.
+    # Also after a person's decision: the question may have been asked again meanwhile.
     by = part.verdict.by if part.state is State.DECIDED and part.verdict is not None else None
-    answer = Decided(contradiction.question_of(name), _how(part), by)
+    answer = Decided(contradiction.question_of(name), _outcome(part), by)
     revision.signals.append((SignalType.DECIDED, answer))
 
 
-def _conflict_signal(part: str, found: Contradiction) -> ConflictDetected:
-    """Return what is said of a contradiction: who gives which value, as far as it can be told."""
-    agents = [one.agent for claims in found.values for one in claims]
-    rivals = [_rival(claims) for claims in found.values[:VALUES_TOLD_MAX]]
-    subject = part.partition(":")[2][:NAME_CHARS_MAX]
-    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], contradiction.FINDING, part, rivals)
+def _conflict(name: str, found: ContradictionRecord) -> ConflictDetected:
+    """Return the signal about a contradiction: which agents give which value, within limits."""
+    agents = [one.agent for rivals in found.values for one in rivals]
+    rivals = [_rival(rivals) for rivals in found.values[:VALUES_TOLD_MAX]]
+    subject = name.partition(":")[2][:NAME_CHARS_MAX]
+    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], contradiction.FINDING, name, rivals)
 
 
-def _rival(claims: list[Claimed]) -> Rival:
-    first = claims[0]
+def _rival(rivals: list[RivalStatement]) -> Rival:
+    first = rivals[0]
     assert isinstance(first.value, Raw)
     return Rival(
-        [one.agent for one in claims[:NAMES_SHOWN_MAX]],
+        [one.agent for one in rivals[:NAMES_SHOWN_MAX]],
         contradiction.digest(first.value),
         contradiction.shareable(first.value),
         first.confidence,
@@ -200,16 +209,16 @@ def _rival(claims: list[Claimed]) -> Rival:
     )
 
 
-def _how(part: Part) -> str:
-    """Say how a contradiction has ended."""
+def _outcome(part: Part) -> str:
+    """Return how a contradiction has ended."""
     if part.state is State.DECIDED and part.verdict is not None:
         return part.verdict.decision
-    if any(word.standing is Standing.SUPERSEDED for word in words(part).values()):
+    if any(one.standing is Standing.SUPERSEDED for one in current(part).values()):
         return SUPERSEDED
-    return AGREED if len(words(part)) > 1 else WITHDRAWN
+    return AGREED if len(current(part)) > 1 else WITHDRAWN
 
 
-def _publish_record(synthesis: Synthesis, field: str, revision: Revision) -> None:
+def _publish_record(synthesis: SynthesisState, field: str, revision: Revision) -> None:
     record = synthesis.records.get(field)
     encoded = encode(record) if record is not None else None
     revision.fields[field] = encoded
@@ -219,14 +228,14 @@ def _publish_record(synthesis: Synthesis, field: str, revision: Revision) -> Non
     revision.operations.append(Operation(section, name, encoded))
 
 
-def _complete(synthesis: Synthesis, revision: Revision, *, was_final: bool) -> None:
-    """Number the revision, and say how complete the synthesis is."""
+def _complete(synthesis: SynthesisState, revision: Revision, *, was_final: bool) -> None:
+    """Number the revision, and state how complete the synthesis is."""
     complete = synthesis.complete
     complete.percent = round(complete.shares / max(complete.agents, 1)) / 100
     complete.final = 0 < complete.agents == complete.ended and not complete.sweeps
     revision.complete = encode(complete)
-    if revision.operations or revision.complete != synthesis.shown:
-        synthesis.shown = revision.complete
+    if revision.operations or revision.complete != synthesis.published_complete:
+        synthesis.published_complete = revision.complete
         synthesis.revision += 1
         revision.number = synthesis.revision
         revision.is_final = complete.final
@@ -237,7 +246,7 @@ def _complete(synthesis: Synthesis, revision: Revision, *, was_final: bool) -> N
         revision.signals.append((SignalType.SYNTHESIZED, final))
 
 
-def _clear(synthesis: Synthesis) -> None:
+def _clear(synthesis: SynthesisState) -> None:
     for kept in (
         synthesis.dirty, synthesis.before, synthesis.edges, synthesis.changed, synthesis.index,
         synthesis.sweeps, synthesis.causes,

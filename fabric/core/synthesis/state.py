@@ -1,8 +1,8 @@
-"""A session's synthesis, as far as it is in memory: its parts, its agents, and how complete it is.
+"""The part of a session's synthesis that is in memory: parts, agents, and how complete it is.
 
-The records are what the store keeps as fields of one hash and what the document consists of, both
-under the same names: `<section>:<name>` there, `/<section>/<name>` here. The store brings into
-memory only what a batch touches.
+The records are both what the store keeps and what the document consists of, under the same names:
+field `<section>:<name>` of one hash, member `/<section>/<name>` of the document. The store loads
+only the records that a batch touches.
 """
 
 from __future__ import annotations
@@ -12,77 +12,79 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.record import AgentStatus
 from fabric.core.rules import RestartPolicy
-from fabric.core.synthesis.part import Part, Standing, State, words
+from fabric.core.synthesis.part import Part, Standing, State, current
 
-#: Sections of the document besides those of `partial.py`.
+#: Sections of the document that hold no parts.
 AGENTS: Final = "agents"
 CONTRADICTIONS: Final = "contradictions"
 REFINED: Final = "refined"
 
-#: All sections, as the document has them.
-SECTIONS: Final = (AGENTS, CONTRADICTIONS, "document", "findings", "items", REFINED)
+#: All sections, in the order of the document.
+SECTIONS: Final = (AGENTS, CONTRADICTIONS, DOCUMENT, FINDINGS, ITEMS, REFINED)
 
-#: Percent of an agent that has ended, in hundredths: shares are added up as whole numbers.
+#: Share of an agent that has completed, in hundredths of a percent: shares are added up as whole
+#: numbers, so that no rounding depends on the order.
 WHOLE: Final = 10_000
 
-#: Encodes a record; the same bytes for the same record, whatever the order it grew in.
+#: Encodes a record: the same bytes for the same record, however it came about.
 encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Contributor(Struct, omit_defaults=True):
-    """What the synthesis knows of one agent. Times are server time, ms since the epoch."""
+    """One agent, as the synthesis knows it. Times are server time, ms since the epoch."""
 
     status: AgentStatus
     incarnation: int = 0
-    #: The highest that its present incarnation has told.
+    #: The highest that its present incarnation has reported.
     percent: int | float = 0
-    #: Log number and time of its first result; 0 while it has given none.
+    #: Log number and time of its first result; 0 before that.
     reported: int = 0
     reported_ms: int = 0
-    #: Incarnations that ended well: what they have said stands.
+    #: Incarnations that completed: their statements keep counting.
     completed: list[int] = []
     error: str = ""
 
     def counts(self, incarnation: int, policy: RestartPolicy) -> bool:
-        """Whether what was said in an incarnation still counts."""
+        """Whether statements of an incarnation still count."""
         if policy is RestartPolicy.KEEP or incarnation == self.incarnation:
             return True
         return incarnation in self.completed
 
     def share(self) -> int:
-        """Return how far it has come, in hundredths of a percent."""
+        """Return how far the agent has come, in hundredths of a percent."""
         if self.status is AgentStatus.COMPLETED:
             return WHOLE
         return round(self.percent * 100)
 
     @property
     def has_ended(self) -> bool:
-        """Whether its present incarnation has said its last word."""
+        """Whether its present incarnation has ended."""
         return self.status is not AgentStatus.ACTIVE
 
 
 class Complete(Struct):
-    """How complete a synthesis is. `percent` is the mean of all agents known."""
+    """How complete a synthesis is. `percent` is the mean of all known agents."""
 
     agents: int = 0
     reported: int = 0
     ended: int = 0
     percent: float = 0
-    #: Findings, places and items that somebody has ever spoken of.
+    #: Findings, places and items that any agent has ever spoken of.
     parts: int = 0
     findings: int = 0
     contradictions: int = 0
     final: bool = False
     #: Sum of the agents' shares, in hundredths of a percent.
     shares: int = 0
-    #: Agents whose parts are still to be judged anew.
+    #: Agents whose parts are still to be merged anew.
     sweeps: int = 0
 
 
-class Claimed(Struct, omit_defaults=True):
-    """One of the values of a contradiction: who gives it, since when, how sure and why."""
+class RivalStatement(Struct, omit_defaults=True):
+    """An agent's statement of one of the values of a contradiction."""
 
     agent: str
     log: int
@@ -91,14 +93,14 @@ class Claimed(Struct, omit_defaults=True):
     evidence: Raw | UnsetType = UNSET
 
 
-class Contradiction(Struct, omit_defaults=True):
-    """Different values for one thing, in the order in which they were first given."""
+class ContradictionRecord(Struct, omit_defaults=True):
+    """Different values for one part, in the order in which agents first gave them."""
 
-    values: list[list[Claimed]]
+    values: list[list[RivalStatement]]
 
 
-class Refined(Struct, omit_defaults=True):
-    """What a refiner has made of a synthesis, and of which revision."""
+class RefinementRecord(Struct, omit_defaults=True):
+    """What a refiner made of a synthesis, and of which revision."""
 
     value: Raw
     log: int
@@ -107,45 +109,45 @@ class Refined(Struct, omit_defaults=True):
 
 
 class Sweep(Struct, omit_defaults=True):
-    """An agent's parts that are to be judged anew, by what their names begin with.
+    """A pass over those of an agent's parts that must be merged anew, given by name prefixes.
 
-    Those of the first prefix are at work, in the order of their names, up to `after`.
+    The pass is at the first prefix; it takes the names in order and has come as far as `after`.
     """
 
     within: list[str] = []
     after: str = ""
 
 
-def contradiction_of(part: Part) -> Contradiction:
-    """Return the values that contradict each other in a part."""
-    values: dict[bytes, list[Claimed]] = {}
-    for agent, word in words(part).items():
-        if word.standing is Standing.HOLDS and isinstance(word.value, Raw):
-            claimed = Claimed(agent, word.log, word.value, word.confidence, word.evidence)
-            values.setdefault(bytes(word.value), []).append(claimed)
-    for claims in values.values():
-        claims.sort(key=lambda one: one.log)
+def contradiction_of(part: Part) -> ContradictionRecord:
+    """Return the values of a contradicted part."""
+    values: dict[bytes, list[RivalStatement]] = {}
+    for agent, one in current(part).items():
+        if one.standing is Standing.HOLDS and isinstance(one.value, Raw):
+            rival = RivalStatement(agent, one.log, one.value, one.confidence, one.evidence)
+            values.setdefault(bytes(one.value), []).append(rival)
+    for rivals in values.values():
+        rivals.sort(key=lambda one: one.log)
     verdict = part.verdict
     if verdict is not None and isinstance(verdict.value, Raw):
-        # What a person has decided before is one of the values, even if no agent gives it.
-        decided = Claimed(verdict.by, verdict.log, verdict.value)
+        # A value that a person decided for earlier is a candidate even if no agent gives it.
+        decided = RivalStatement(verdict.by, verdict.log, verdict.value)
         values.setdefault(bytes(verdict.value), [decided])
-    return Contradiction(sorted(values.values(), key=lambda claims: claims[0].log))
+    return ContradictionRecord(sorted(values.values(), key=lambda rivals: rivals[0].log))
 
 
-#: What a field of the hash holds, None for one that is known not to be there.
-Record = Part | Contributor | Contradiction | Refined | Sweep | None
+#: The value of a field of the hash; None for a field that is known not to exist.
+Record = Part | Contributor | ContradictionRecord | RefinementRecord | Sweep | None
 
 
 class Before(NamedTuple):
-    """A part as it was published last: its record, its state, and what contradicted there."""
+    """A part as it was last published: its record, its state, and its contradiction."""
 
     record: bytes
     state: State
-    contradiction: Contradiction | None
+    contradiction: ContradictionRecord | None
 
 
-class Synthesis:
+class SynthesisState:
     """One session's synthesis in memory. `records` holds what has been loaded, by field."""
 
     __slots__ = (
@@ -158,9 +160,9 @@ class Synthesis:
         "index",
         "ms",
         "name",
+        "published_complete",
         "records",
         "revision",
-        "shown",
         "sweeps",
     )
 
@@ -168,26 +170,26 @@ class Synthesis:
         self.name = name
         self.revision = revision
         self.complete = complete or Complete()
-        #: What the last revision says of that.
-        self.shown = encode(complete) if complete is not None else b""
+        #: The same as the last revision has it, encoded.
+        self.published_complete = encode(complete) if complete is not None else b""
         self.records: dict[str, Record] = {}
-        #: Parts to be judged → agents whose word is to be looked for anew.
+        #: Parts to be merged → agents whose current statement must be found anew.
         self.dirty: dict[str, set[str]] = {}
-        #: What these parts were when the last revision was made, and the edges that they made.
+        #: The dirty parts as they were at the last revision, and the edges that led from them.
         self.before: dict[str, Before] = {}
         self.edges: dict[str, dict[tuple[str, str], int]] = {}
         #: Other records that have changed since the last revision.
         self.changed: set[str] = set()
         #: Agent → parts that it has spoken of for the first time.
         self.index: dict[str, dict[str, None]] = {}
-        #: Agents whose sweep is to begin, or to go on.
+        #: Agents with a sweep to start or to continue.
         self.sweeps: dict[str, None] = {}
-        #: Log numbers of what the next revision follows from, and the latest time among them.
+        #: Log numbers of the entries that lead to the next revision, and the latest time of these.
         self.causes: dict[int, None] = {}
         self.ms = 0
 
     def part(self, name: str) -> Part:
-        """Return a part to change, made when there is none."""
+        """Return a part that is to change; a new one if there is none."""
         record = self.records.get(name)
         if record is None:
             record = self.records[name] = Part(State.WITHDRAWN)
@@ -195,7 +197,7 @@ class Synthesis:
         return record
 
     def known_part(self, name: str) -> Part | None:
-        """Return a part that has been loaded and is there."""
+        """Return a part if it has been loaded and exists."""
         record = self.records.get(name)
         return record if isinstance(record, Part) else None
 
@@ -205,7 +207,7 @@ class Synthesis:
         self.before[name] = Before(encode(part), part.state, contradiction)
 
     def agent(self, name: str) -> Contributor:
-        """Return an agent's record to change, made when there is none."""
+        """Return an agent's record that is to change; a new one if there is none."""
         field = f"{AGENTS}:{name}"
         record = self.records.get(field)
         if record is None:

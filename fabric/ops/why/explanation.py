@@ -7,15 +7,14 @@ why those do not. Only one fact comes from Redis: who has read which messages (`
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from msgspec import Struct
 
+from fabric.client.session import pages
 from fabric.core.agent_status import in_force, missing
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
-from fabric.ops.log import pages
 from fabric.ops.replay import Replay, Until
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import (
@@ -71,7 +70,7 @@ async def why(
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms
     if stop is None:
-        now_ms = max(now_ms, round(time.time() * 1000))
+        now_ms = max(now_ms, store.now_ms())
         (stored,) = await store.hashes([keys.cursors])
         cursors = {name.decode("utf-8", "replace"): place for name, place in stored.items()}
     return explain(Snapshot(session, replay.rules, log_index, now_ms, cursors), agent)
@@ -86,7 +85,7 @@ async def _read(
 ) -> bool:
     """Read the log up to where to stop; return whether there is one."""
     found = False
-    async for page in pages(store, keys, BEGINNING):
+    async for page in pages(store, keys.log, BEGINNING):
         found = True
         for entry in page:
             if not replay.take(entry):

@@ -83,7 +83,7 @@ class WaitCauses:
         for claim_id in agent.claims:
             claim = self._session.claims.records[claim_id]
             if claim.state is ClaimState.WAITING:
-                found.append(self._lock(name, claim_id, claim, path))
+                found.append(self._lock(name, claim, path))
         for question_id in agent.asks:
             question = self._session.escalations.get(question_id)
             if question is not None and question.state is EscalationState.OPEN:
@@ -163,11 +163,11 @@ class WaitCauses:
             hint = f"was {near} meant? {names(records[near].producers)} has declared that"
             cause.children.append(Cause("note", line(hint)))
 
-    def _lock(self, name: str, claim_id: str, claim: ClaimRecord, path: tuple[str, ...]) -> Cause:
+    def _lock(self, name: str, claim: ClaimRecord, path: tuple[str, ...]) -> Cause:
         snapshot, order = self._snapshot, self._session.order
         wanted = [*claim.writes, *claim.reads]
         asked = f"{claim.asked}-0"
-        before, first = order.position(claim_id, claim)
+        before, first = order.position(claim)
         place = "is next in line"
         if before:
             shown = list(dict.fromkeys(one.agent for one in first))[:WIDTH_MAX]
@@ -180,10 +180,9 @@ class WaitCauses:
             text = f"{name} {place} for {names(wanted)}: {finder} reported a conflict at {when}"
         cause = Cause("lock", line(text), name, asked, claim.asked_ms)
         holders: dict[str, ClaimRecord] = {}
-        for holder_id in order.blockers(claim_id, claim):
-            holder = self._session.claims.records[holder_id]
+        for holder in order.blockers(claim):
             holders.setdefault(holder.agent, holder)
-        ahead = dict.fromkeys(one.agent for one in order.before(claim_id, claim))
+        ahead = dict.fromkeys(one.agent for one in order.before(claim))
         others = [*holders, *(one for one in ahead if one not in holders)]
         if holders:
             # An agent that is only in the same line is named above; it would add nothing here.

@@ -53,7 +53,7 @@ def run(data: bytes) -> None:
         for key, fields in zip(_HASHES, stored, strict=True)
     ]
     try:
-        state.restore("s", KEYS, stored)
+        state.restore(KEYS, stored)
     except TamperedError as error:
         assert not verdicts[_HASHES.index(error.key)], f"the doctor finds nothing wrong: {error}"
     for flat in flats:

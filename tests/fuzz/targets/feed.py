@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fabric.client.submit import prepare
+from fabric.client.emitter import prepare
 from fabric.errors import SignalError
 from fabric.ops.ndjson import Lines, batches, document
 from fabric.wire.entry import decode

@@ -90,9 +90,9 @@ def _keep(play: Play) -> None:
     """Write the session down and read it again: nothing may be lost."""
     keys = Namespace().partition(0).session("s")
     batch, server = Batch(), Keyspace()
-    state.save(batch, keys, play.session)
+    state.StoredSession(keys, play.session).save(batch)
     server.apply(batch, play.now_ms)
-    restored = state.restore("s", keys, [server.hash(key) for key in state.hashes(keys)])
+    restored = state.restore(keys, [server.hash(key) for key in state.hashes(keys)]).state
     assert written(restored) == written(play.session)
     assert msgspec.json.decode(written(restored))
 

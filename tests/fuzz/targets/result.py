@@ -81,7 +81,7 @@ def _log_of(flat: list[bytes], folding: Folding) -> int | None:
     """Return the log number of a result, None when it is none."""
     try:
         session_of(flat)
-        return decode(flat, folding.strategies.of).said.log
+        return decode(flat, folding.strategies.of).origin.log
     except SignalError as error:
         assert str(error).isprintable(), "a refusal is one line"
         return None

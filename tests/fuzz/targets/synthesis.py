@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabric.client.revision import revisions
-from fabric.client.synthesis import read, read_at
+from fabric.client.synthesis import read, read_at, revisions
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.synthesis import DECODERS
 from fabric.testing.store import MemoryStore

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from fabric.client.revision import apply, decoded
+from fabric.client.synthesis import apply, decoded
 from fabric.store.keys import SYNTHESIZERS, SessionKeys
 from fabric.store.port import Entry
 from fabric.store.synthesis import HEAD

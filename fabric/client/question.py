@@ -1,4 +1,4 @@
-"""Questions to a person, or to another agent: ESCALATE, and the DECISION that comes back."""
+"""Questions to a person or to another agent: ESCALATE, and the DECISION that answers it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from fabric.client.grant import Grants
-from fabric.client.message import Message
-from fabric.client.request import cancelled
+from fabric.client.message import Message, refusal
+from fabric.client.request import Requests
 from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
 from fabric.errors import WaitTimeoutError
 
 
-class Enquiries:
+class Questions:
     """All questions of one agent."""
 
-    def __init__(self, grants: Grants, name: str) -> None:
+    def __init__(self, requests: Requests, grants: Grants) -> None:
+        self._requests = requests
         self._grants = grants
-        self._name = name
         self._count = 0
 
     async def ask(
@@ -32,41 +32,41 @@ class Enquiries:
         id_: str | None,
         timeout_s: float | None,
     ) -> str:
-        """See Agent.escalate."""
-        grants = self._grants
+        """Ask, and return the decision; see Agent.escalate."""
+        requests, grants = self._requests, self._grants
         self._count += 1
-        known = id_ or f"{self._name}-{grants.voice.incarnation}-{self._count}"
+        known = id_ or f"{requests.name}-{requests.sender.incarnation}-{self._count}"
         given = {"options": list(options) or None, "context": context, "to": to}
         payload = {"question": question, "id": known}
         payload |= {name: value for name, value in given.items() if value is not None}
 
-        def judge(message: Message) -> str | None:
+        def match(message: Message) -> str | None:
             if message.to_everyone or message.payload.get("escalation") != known:
                 return None
             if message.type == DirectiveType.CANCEL:
-                raise cancelled(self._name, message)
+                raise refusal(requests.name, message)
             is_answer = message.type == DirectiveType.DECISION
             return str(message.payload.get("decision") or "") if is_answer else None
 
-        grants.holdings.take([known])
+        grants.in_use.add([known])
         try:
-            async with asyncio.timeout(timeout_s), grants.requests.asking(judge) as request:
+            async with asyncio.timeout(timeout_s), requests.opened(match) as request:
                 await request.send(SignalType.ESCALATE, payload)
                 answer: str = await request.answer()
-                await grants.pauses.obey()
+                await grants.pauses.after_wait()
         except BaseException as error:
             grants.withdraw([known])
             if not isinstance(error, TimeoutError):
                 raise
             raise WaitTimeoutError(
-                f"{self._name} waited {timeout_s:g} s for an answer to {known} ({question}): "
-                + (await grants.pauses.blame() or _blame(known, to))
+                f"{requests.name} waited {timeout_s:g} s for an answer to {known} ({question}): "
+                + (await grants.pauses.describe() or _undecided(known, to))
             ) from None
-        grants.holdings.give([known])
+        grants.in_use.remove([known])
         return answer
 
 
-def _blame(known: str, to: str | None) -> str:
+def _undecided(known: str, to: str | None) -> str:
     if to is not None:
         return f"{to} has not decided it"
     return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"

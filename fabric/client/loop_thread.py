@@ -1,4 +1,8 @@
-"""A thread with an event loop, for code that has none: calls into it, and blocks entered there."""
+"""A thread that runs an event loop, for code that has none.
+
+Like `anyio.from_thread`, without its import, which takes longer than all of this package's client.
+The thread is a daemon: a program that never closes it still ends.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,21 @@ from fabric.errors import NotAllowedError
 T = TypeVar("T")
 
 
-class Portal:
-    """A thread with an event loop, and the way into it."""
+class LoopThread:
+    """A running event loop in a thread of its own, and calls into it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fabric", daemon=True)
         self._thread.start()
         self._is_open = True
-        #: No call comes between the last one and the end.
+        #: Held while a call is handed over, so that none comes after the last one.
         self._turn = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine over there and return what it returns, or raise what it raises.
+        """Run a coroutine in the loop; return what it returns, or raise what it raises.
 
-        Raises NotAllowedError when the portal is closed, before or meanwhile.
+        Raises NotAllowedError if the thread is closed, before or during the call.
         """
         with self._turn:
             if not self._is_open:
@@ -41,12 +45,12 @@ class Portal:
         except CancelledError:
             raise NotAllowedError("the fabric was closed while a call was under way") from None
         except BaseException:
-            # Ctrl-C here: the call over there must not go on by itself.
+            # Ctrl-C interrupts the caller: the call in the loop must not go on without it.
             future.cancel()
             raise
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """End what is under way, for whoever waits for it; do one last thing, stop the thread."""
+        """Cancel all calls under way, run one last coroutine, and stop the thread."""
         with self._turn:
             self._is_open = False
             ending = asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop)
@@ -58,7 +62,7 @@ class Portal:
             self._loop.close()
 
     async def _wind_up(self, last: Coroutine[Any, Any, None]) -> None:
-        # One that is cancelled may begin another, to take back what it has asked for.
+        # A cancelled task may start another one, to withdraw what it has asked for.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()
@@ -68,14 +72,14 @@ class Portal:
 
 
 class Block(AbstractContextManager[T]):
-    """A block of the asynchronous client, entered and left over there."""
+    """An asynchronous context manager, entered and left in the loop."""
 
-    def __init__(self, block: AbstractAsyncContextManager[T], portal: Portal) -> None:
+    def __init__(self, block: AbstractAsyncContextManager[T], thread: LoopThread) -> None:
         self._block = block
-        self._portal = portal
+        self._thread = thread
 
     def __enter__(self) -> T:
-        return self._portal.run(self._enter())
+        return self._thread.run(self._enter())
 
     def __exit__(
         self,
@@ -83,7 +87,7 @@ class Block(AbstractContextManager[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._portal.run(self._leave(kind, error, trace))
+        self._thread.run(self._leave(kind, error, trace))
 
     async def _enter(self) -> T:
         return await self._block.__aenter__()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabric.client.trail import TRAIL_MAX, Trail
+from fabric.client.mailbox import HISTORY_MAX, ReadHistory
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING
 from fabric.testing.store import MemoryStore
@@ -25,68 +25,68 @@ def lose(store: MemoryStore, *numbers: int) -> None:
     stream.last = stream.ids[-1] if stream.ids else (0, 0)
 
 
-async def read(store: MemoryStore, trail: Trail) -> None:
+async def read(store: MemoryStore, history: ReadHistory) -> None:
     for entry in await store.entries(KEYS.inbox("A"), b"-", b"+", 10_000):
-        trail.note(entry)
+        history.note(entry)
 
 
 async def test_nothing_was_lost(store: MemoryStore) -> None:
-    trail = Trail()
-    assert await trail.turning(store, KEYS.inbox("A")) is None
+    history = ReadHistory()
+    assert await history.last_kept(store, KEYS.inbox("A")) is None
     say(store, 1, "PAUSE")
-    await read(store, trail)
+    await read(store, history)
     say(store, 2, "RESUME")
-    assert await trail.turning(store, KEYS.inbox("A")) is None
+    assert await history.last_kept(store, KEYS.inbox("A")) is None
 
 
 @pytest.mark.parametrize("instead", [(), ("NUDGE",), ("NUDGE", "WAIT", "PROCEED")])
 async def test_what_was_read_is_gone(store: MemoryStore, instead: tuple[str, ...]) -> None:
-    trail = Trail()
+    history = ReadHistory()
     for number, word in enumerate(("PAUSE", "RESUME", "PROCEED"), 1):
         say(store, number, word)
-    await read(store, trail)
+    await read(store, history)
     lose(store, 2, 3)
     for number, word in enumerate(instead, 2):
         say(store, number, word)
-    assert await trail.turning(store, KEYS.inbox("A")) == b"1-1"
+    assert await history.last_kept(store, KEYS.inbox("A")) == b"1-1"
     # Known from now on: what comes next is compared with what is there.
-    assert await trail.turning(store, KEYS.inbox("A")) is None
+    assert await history.last_kept(store, KEYS.inbox("A")) is None
 
 
 async def test_all_is_gone(store: MemoryStore) -> None:
-    trail = Trail()
+    history = ReadHistory()
     say(store, 1, "PAUSE")
-    await read(store, trail)
+    await read(store, history)
     lose(store, 1)
-    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
+    assert await history.last_kept(store, KEYS.inbox("A")) == BEGINNING
 
 
 async def test_more_is_gone_than_is_remembered(store: MemoryStore) -> None:
-    trail = Trail()
-    for number in range(1, TRAIL_MAX + 11):
+    history = ReadHistory()
+    for number in range(1, HISTORY_MAX + 11):
         say(store, number, "PAUSE")
-    await read(store, trail)
+    await read(store, history)
     # The last of those that are not remembered is there, or is not.
-    lose(store, *range(11, TRAIL_MAX + 11))
-    assert await trail.turning(store, KEYS.inbox("A")) == b"10-1"
-    await read(store, trail)
+    lose(store, *range(11, HISTORY_MAX + 11))
+    assert await history.last_kept(store, KEYS.inbox("A")) == b"10-1"
+    await read(store, history)
     lose(store, *range(5, 11))
-    assert await trail.turning(store, KEYS.inbox("A")) == b"4-1"
+    assert await history.last_kept(store, KEYS.inbox("A")) == b"4-1"
 
 
 async def test_where_reading_began_is_gone(store: MemoryStore) -> None:
     say(store, 3, "PAUSE")
-    trail = await Trail.at(store, KEYS.inbox("A"), b"3-1")
+    history = await ReadHistory.at(store, KEYS.inbox("A"), b"3-1")
     lose(store, 3)
     say(store, 3, "NUDGE")
-    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
+    assert await history.last_kept(store, KEYS.inbox("A")) == BEGINNING
 
 
 async def test_what_came_before_the_first_message_that_was_read(store: MemoryStore) -> None:
     """It stands there anew: it was not read."""
-    trail = Trail()
+    history = ReadHistory()
     say(store, 5, "PAUSE")
-    await read(store, trail)
+    await read(store, history)
     lose(store, 5)
     say(store, 4, "NUDGE")
-    assert await trail.turning(store, KEYS.inbox("A")) == BEGINNING
+    assert await history.last_kept(store, KEYS.inbox("A")) == BEGINNING

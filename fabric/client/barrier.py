@@ -1,0 +1,351 @@
+"""Integration barriers, from both sides: pausing for one at a checkpoint, and leading one.
+
+A barrier holds an agent that passes a checkpoint, waits for something or starts late, until the
+RESUME that names the barrier. An agent judges its own pauses by the messages alone, in the order of
+the log; it looks nothing up while no barrier concerns it.
+
+What happens to a barrier whose leader does not finish:
+
+    its block raises           the barrier stays in force: entering the block again continues it;
+                               when the agent ends, the fabric ends the barrier and says why
+    its wait is given up       the agent sends INTEGRATED with `ok` false, which cancels the barrier
+    somebody cancels it        the leader gets BarrierError; the others are told to go on
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from fabric.backoff import retry
+from fabric.client.message import Message, refusal, strings
+from fabric.client.request import Request, Requests
+from fabric.core.directive import DirectiveType
+from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.record import IN_FORCE, BarrierRecord
+from fabric.core.signal import SignalType
+from fabric.errors import (
+    BarrierError,
+    DeadlockError,
+    FabricError,
+    NotAllowedError,
+    ServerError,
+    WaitTimeoutError,
+)
+from fabric.wire.stored import checked_reading, fields_of
+
+#: Why nothing came of a signal for which no message and no record is found.
+UNHANDLED = "no orchestrator has handled it; is one running? (fabric status)"
+
+
+class Hold:
+    """One barrier, as it concerns one agent; `holds`: it has arrived, or must not start yet."""
+
+    def __init__(self, barrier: str, generation: int | None, *, holds: bool) -> None:
+        self.barrier = barrier
+        self.generation = generation
+        self.holds = holds
+        self.over = asyncio.Event()
+
+
+class Pauses:
+    """The barriers that are in force for one agent."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._store = requests.store
+        self._session = requests.session
+        self._name = requests.name
+        self._holds: dict[str, Hold] = {}
+
+    def on_message(self, message: Message, *, is_new: bool) -> None:
+        """Note a PAUSE for a barrier, and a barrier's end."""
+        barrier = message.payload.get("barrier")
+        if not isinstance(barrier, str):
+            return
+        if message.type == DirectiveType.PAUSE:
+            self._pause(barrier, message)
+        elif message.type == DirectiveType.RESUME or (
+            # The barrier gives way. Any other CANCEL answers this agent's own call of a barrier.
+            message.type == DirectiveType.CANCEL and message.payload.get("code") == "DEADLOCK"
+        ):
+            self._end(barrier)
+
+    def _pause(self, barrier: str, message: Message) -> None:
+        is_member = self._name in strings(message.payload.get("members"))
+        if message.to_everyone and not is_member:
+            return
+        self._end(barrier)
+        generation = message.payload.get("generation")
+        self._holds[barrier] = Hold(
+            barrier,
+            generation if isinstance(generation, int) else None,
+            holds=not message.to_everyone,
+        )
+
+    def _end(self, barrier: str) -> None:
+        hold = self._holds.pop(barrier, None)
+        if hold is not None:
+            hold.over.set()
+
+    def in_force(self) -> list[Hold]:
+        """Return the barriers that this agent is a member of."""
+        return list(self._holds.values())
+
+    def held(self) -> list[Hold]:
+        """Return the barriers that keep the agent from going on."""
+        return [hold for hold in self._holds.values() if hold.holds]
+
+    async def until_free(self) -> None:
+        """Wait until no barrier keeps the agent from going on."""
+        while held := self.held():
+            await held[0].over.wait()
+
+    async def after_wait(self) -> None:
+        """Pause at the end of another wait, for each barrier that counts the agent as arrived."""
+        for hold in self.in_force():
+            if not hold.holds:
+                hold.holds = await retry(partial(self._has_arrived, hold))
+        await self.until_free()
+
+    async def _has_arrived(self, hold: Hold) -> bool:
+        barrier = await self._look_up(hold.barrier)
+        if barrier is None or barrier.state not in IN_FORCE:
+            return False
+        if hold.generation not in (None, barrier.generation):
+            return False
+        return self._name in barrier.arrived or self._name in barrier.held
+
+    async def _look_up(self, name: str) -> BarrierRecord | None:
+        key = self._session.keys.barriers
+        (stored,) = await self._store.fields(key, [name])
+        if stored is None:
+            return None
+        with checked_reading(key, "hash"):
+            return msgspec.json.decode(stored, type=BarrierRecord)
+
+    async def describe(self) -> str | None:
+        """Say which barrier holds the agent, who leads it and who is missing; None if none does."""
+        for hold in self.held():
+            try:
+                barrier = await self._look_up(hold.barrier)
+            except ServerError:
+                barrier = None
+            if barrier is None:
+                return f"the barrier {hold.barrier} holds it"
+            leader = barrier.leader or "nobody"
+            return f"the barrier {hold.barrier} holds it: {leader} leads, {_missing(barrier)}"
+        return None
+
+
+class Checkpoints:
+    """Passes checkpoints for one agent, and pauses there."""
+
+    def __init__(self, requests: Requests, pauses: Pauses) -> None:
+        self._store = requests.store
+        self._session = requests.session
+        self._requests = requests
+        self._pauses = pauses
+        self._name = requests.name
+
+    async def reach(self, checkpoint: str | None, timeout_s: float | None) -> None:
+        """Send CHECKPOINT_REACHED; return if no barrier is in force, or when the barrier is over.
+
+        Raises WaitTimeoutError, or NotAllowedError if the signal is refused.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._reach(checkpoint)
+        except TimeoutError:
+            at = f"at {checkpoint}" if checkpoint else "to be ready"
+            why = await self._pauses.describe() or UNHANDLED
+            raise WaitTimeoutError(f"{self._name} waited {timeout_s:g} s {at}: {why}") from None
+
+    async def _reach(self, checkpoint: str | None) -> None:
+        while True:
+            # A held agent must not pass another checkpoint before it is free.
+            await self._pauses.until_free()
+            known = next(iter(self._pauses.in_force()), None)
+            try:
+                concerned = await self._send(checkpoint, known)
+                break
+            except NotAllowedError:
+                # Refused because a barrier held it already; the agent has only now heard of that.
+                if not self._pauses.held():
+                    raise
+        for hold in concerned:
+            # A barrier that began since then meets the agent at its next checkpoint.
+            if hold.holds or known is None or hold is known:
+                hold.holds = True
+        await self._pauses.until_free()
+
+    async def _send(self, checkpoint: str | None, known: Hold | None) -> list[Hold]:
+        """Send it; return the barriers that were in force when it took its place in the log."""
+        payload: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+        if known is not None:
+            payload["barrier"] = known.barrier
+            if known.generation is not None:
+                payload["generation"] = known.generation
+
+        def match(message: Message) -> tuple[str, list[Hold]] | None:
+            is_echo = (
+                message.to_everyone
+                and message.type == SignalType.CHECKPOINT_REACHED
+                and message.sender == self._name
+                and message.payload == payload
+            )
+            return (message.cause, self._pauses.in_force()) if is_echo else None
+
+        async with self._requests.opened(match) as request:
+            await request.send(SignalType.CHECKPOINT_REACHED, payload)
+            while True:
+                cause, concerned = await request.answer()
+                if await retry(partial(self._is_mine, cause, request)):
+                    return [hold for hold in concerned if not hold.over.is_set()]
+
+    async def _is_mine(self, cause: str, request: Request) -> bool:
+        """Return whether a log entry is the signal sent: an earlier one may look the same."""
+        place = cause.encode()
+        entries = await self._store.entries(self._session.keys.log, place, place, 1)
+        if not entries:
+            return True
+        known = fields_of(entries[0][1])
+        return (known.get(b"incarnation"), known.get(b"seq")) == request.label
+
+
+class Integrations:
+    """The barriers that one agent leads."""
+
+    def __init__(self, requests: Requests, pauses: Pauses) -> None:
+        self.requests = requests
+        self.pauses = pauses
+        #: Barriers that this agent has called and that are not over.
+        self.called: set[str] = set()
+        #: Barriers that have opened for this agent: all agents have arrived.
+        self.opened: set[str] = set()
+
+    def on_message(self, message: Message, *, is_new: bool) -> None:
+        """Note that a barrier opens, or is over."""
+        barrier = message.payload.get("barrier")
+        if not is_new or not isinstance(barrier, str):
+            return
+        if message.type == DirectiveType.RESUME or (
+            message.type == DirectiveType.CANCEL and not message.to_everyone
+        ):
+            self.forget(barrier)
+        elif message.type == DirectiveType.PROCEED:
+            self.opened.add(barrier)
+
+    def forget(self, barrier: str) -> None:
+        """Note that a barrier is over."""
+        self.called.discard(barrier)
+        self.opened.discard(barrier)
+
+
+class Integrating(AbstractAsyncContextManager[None]):
+    """One block during which all other agents are at a safe place."""
+
+    def __init__(
+        self,
+        integrations: Integrations,
+        barrier: str,
+        *,
+        deadline_ms: int | None,
+        level: int,
+        timeout_s: float | None,
+    ) -> None:
+        self._all = integrations
+        self._requests = integrations.requests
+        self._barrier = barrier
+        self._payload: dict[str, Any] = {"name": barrier, "level": level}
+        if deadline_ms is not None:
+            self._payload["deadline_ms"] = deadline_ms
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> None:
+        """Call the barrier and wait until all have arrived; enter at once if it is open already.
+
+        Raises WaitTimeoutError, which names the missing agents; BarrierError if the barrier is
+        cancelled or cannot be called; DeadlockError, NotAllowedError.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if self._barrier not in self._all.opened:
+                    async with self._requests.opened(self._match) as request:
+                        await self._until_open(request)
+                await self._all.pauses.after_wait()
+        except BaseException as error:
+            if isinstance(error, TimeoutError | asyncio.CancelledError):
+                self._give_up()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise WaitTimeoutError(
+                f"{self._requests.name} waited {self._timeout_s:g} s for all to arrive at "
+                f"{self._barrier}: {await self._describe()}"
+            ) from None
+
+    async def _until_open(self, request: Request) -> None:
+        is_called_anew = self._barrier not in self._all.called
+        if is_called_anew:
+            self._all.called.add(self._barrier)
+        try:
+            if is_called_anew:
+                await request.send(SignalType.INTEGRATION_REQUIRED, self._payload)
+            await request.answer()
+        except FabricError:
+            if is_called_anew:
+                self._all.forget(self._barrier)
+            raise
+
+    def _match(self, message: Message) -> bool | None:
+        if message.payload.get("barrier") != self._barrier:
+            return None
+        if message.type == DirectiveType.CANCEL and not message.to_everyone:
+            error = refusal(self._requests.name, message)
+            if isinstance(error, DeadlockError):
+                raise error
+            raise BarrierError(f"{self._barrier}: {message.payload.get('reason')}")
+        return True if message.type == DirectiveType.PROCEED else None
+
+    def _give_up(self) -> None:
+        if self._barrier in self._all.called:
+            self._all.forget(self._barrier)
+            self._requests.background(self._cancel())
+
+    async def _cancel(self) -> None:
+        # The agent may have ended, and the barrier with it; or the server is gone.
+        with suppress(FabricError):
+            payload = {"name": self._barrier, "ok": False}
+            await self._requests.sender.send(SignalType.INTEGRATED, payload)
+
+    async def _describe(self) -> str:
+        """Say why the barrier has not opened."""
+        try:
+            record = (await self._requests.session.barriers()).get(self._barrier)
+        except ServerError as error:
+            return f"who is missing is not known ({error})"
+        if record is None:
+            return UNHANDLED
+        if record.state not in IN_FORCE:
+            return "another integration comes first"
+        return _missing(record)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let all agents go on, if the block has not raised."""
+        if error is None:
+            self._all.forget(self._barrier)
+            await self._requests.sender.send(SignalType.INTEGRATED, {"name": self._barrier})
+
+
+def _missing(barrier: BarrierRecord) -> str:
+    missing = [name for name in barrier.members if name not in barrier.arrived]
+    return f"{', '.join(missing[:NAMES_SHOWN_MAX]) or 'nobody'} is missing"

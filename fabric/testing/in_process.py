@@ -1,0 +1,232 @@
+"""A fabric inside one event loop: client, orchestrator, synthesizer, and no server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from fabric.client.fabric import Fabric
+from fabric.client.message import Message
+from fabric.config import rulebook
+from fabric.config.settings import Settings
+from fabric.core.declaration import fields
+from fabric.core.rules import Rules
+from fabric.core.synthesis.reducer import Reducer
+from fabric.errors import ConfigError
+from fabric.ops.dead_letters import DeadLetters, Letter
+from fabric.ops.inbox import Inbox
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.port import BEGINNING
+from fabric.testing.clock import Clock, StandstillError
+from fabric.testing.store import MemoryStore
+from fabric.wire.stored import text_fields_of
+from workers import extension, orchestrator, synthesizer
+from workers.replica import MakeHandler, Replica
+
+#: The fabric's time when a test begins, unless the test chooses another.
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+#: Seconds of the fabric's time that `settle` may take. Work that was sent needs none, but a worker
+#: that begins anew, after a defect say, pauses for some milliseconds.
+_SETTLE_S = 1.0
+
+#: The step in which `settle` takes them.
+_STEP_S = 0.01
+
+
+def running(
+    rules: str | Rules | None = None,
+    *,
+    session: str = "test",
+    partitions: int = 1,
+    start: datetime = START,
+    reducers: Mapping[str, Reducer] | None = None,
+    patience: float = 30.0,
+    **settings: Any,
+) -> InProcessFabric:
+    """Return a fabric for one test, to be entered with `async with`.
+
+    `rules` is the text of a rule file; without it the default rules hold. No file and no
+    environment variable of the machine counts. `session` is the default session of agents and of
+    the helpers, `start` the fabric's time at the beginning. `reducers` adds reducers by name to
+    those that are installed. `patience` is how many real seconds the test may wait, with its clock
+    at a standstill, before it fails with StandstillError. Other settings, such as `heartbeat_ms`,
+    are those of fabric.toml. Raises ConfigError when the rules are faulty.
+    """
+    if unknown := settings.keys() - {field.name for field in fields(Settings)}:
+        raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
+    chosen: dict[str, Any] = {
+        "session": session, "partitions": partitions,
+        # Each renewal of a lease and each empty read is work, and time costs nothing here.
+        "lease_ms": 60_000, "block_ms": 30_000,
+    }  # fmt: skip
+    return InProcessFabric(
+        _rules(rules),
+        Settings(**chosen | settings),
+        start=start,
+        reducers=reducers or {},
+        patience_s=patience,
+    )
+
+
+class InProcessFabric(Fabric):
+    """A Fabric with its own workers, on a store in memory and a clock that only the test moves.
+
+    Neither the hook nor refiners are run: both are processes, which take real time.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        settings: Settings,
+        *,
+        start: datetime,
+        reducers: Mapping[str, Reducer],
+        patience_s: float,
+    ) -> None:
+        self.rules = rules
+        self._start = start
+        self._reducers = reducers
+        self._clock = Clock(patience_s)
+        self._stop = asyncio.Event()
+        self._workers: list[asyncio.Task[None]] = []
+        super().__init__(MemoryStore(self.now_ms), settings)
+
+    async def __aenter__(self) -> InProcessFabric:
+        """Stop the event loop's time, and start the workers."""
+        self._clock.start()
+        try:
+            await super().__aenter__()
+            self._begin(ORCHESTRATORS, orchestrator.factory(self.rules, self.settings))
+            reducers = extension.reducers(self.rules) | dict(self._reducers)
+            self._begin(SYNTHESIZERS, synthesizer.factory(self.rules, self.settings, reducers))
+            await self.settle()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the workers drain, and let time pass again. Raises StandstillError."""
+        try:
+            await super().__aexit__(kind, error, trace)
+        finally:
+            await self._end()
+        if self._clock.is_out_of_patience and isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            raise StandstillError(
+                "the test waited, and its clock stood still: only `await fabric.advance(seconds)` "
+                "moves it; call that from a task that does not wait"
+            ) from error
+
+    def now_ms(self) -> int:
+        """Return the fabric's time, ms since the epoch."""
+        return round(self.now.timestamp() * 1000)
+
+    @property
+    def now(self) -> datetime:
+        """The fabric's time."""
+        return self._start + timedelta(seconds=self._clock.passed_s())
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, and return when everything that came due meanwhile is handled.
+
+        All timers count: silence, deadlines, heartbeats, timeouts, and `asyncio.sleep` of the
+        test's own tasks.
+        """
+        await self._clock.advance(seconds)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Return when everything sent so far is handled and folded into the synthesis.
+
+        This takes no time, but for some milliseconds when a worker has met a defect or a spoilt
+        key.
+        """
+        await self._clock.settle()
+        taken_s = 0.0
+        while taken_s < _SETTLE_S and not self._is_settled():
+            await self._clock.advance(_STEP_S)
+            taken_s += _STEP_S
+
+    def _is_settled(self) -> bool:
+        store = self._memory
+        for number in range(self.partitions):
+            names = store.namespace.partition(number)
+            for key in (names.signals, names.results):
+                if store.data.kind(key) == "stream" and len(store.data.stream(key)):
+                    return False
+        return True
+
+    async def log(self, session: str | None = None) -> list[dict[str, Any]]:
+        """Return a session's log: the fields of each entry, its `id`, and `payload` decoded."""
+        found = []
+        async for entry_id, flat in self.session(session).log():
+            entry: dict[str, Any] = {"id": entry_id.decode(), **text_fields_of(flat)}
+            if "payload" in entry:
+                with suppress(msgspec.DecodeError):
+                    entry["payload"] = msgspec.json.decode(entry["payload"])
+            found.append(entry)
+        return found
+
+    async def messages(self, agent: str, session: str | None = None) -> list[Message]:
+        """Return all directives and signals that an agent was sent so far, broadcasts included.
+
+        Reading them here does not mark them as read.
+        """
+        inbox = Inbox(self.store, self.session(session).keys, agent)
+        pages = inbox.pages([BEGINNING, BEGINNING])
+        return [message async for page, _ in pages for message in page]
+
+    async def dead_letters(self) -> list[Letter]:
+        """Return every signal that was refused, with code and reason, oldest first."""
+        return [letter async for letter in DeadLetters(self.store, self.partitions).newest()][::-1]
+
+    @property
+    def _memory(self) -> MemoryStore:
+        store = self.store
+        assert isinstance(store, MemoryStore)
+        return store
+
+    def _begin(self, group: str, make: MakeHandler) -> None:
+        nonces = (f"{group}-{number}" for number in itertools.count(1))
+        replica = Replica(
+            self._memory, group, make, self.settings, group, nonce=lambda: next(nonces)
+        )
+        self._workers.append(asyncio.create_task(replica.run(self._stop)))
+
+    async def _end(self) -> None:
+        """End the workers. What one of them has raised is raised."""
+        self._stop.set()
+        try:
+            await asyncio.gather(*self._workers)
+        finally:
+            self._clock.stop()
+
+
+def _rules(given: str | Rules | None) -> Rules:
+    if given is None:
+        return Rules()
+    if isinstance(given, Rules):
+        rules = given
+    else:
+        checked, faults = rulebook.check(given)
+        if checked is None:
+            raise ConfigError("; ".join(f"line {fault.line}: {fault}" for fault in faults))
+        rules = checked
+    # Processes take real time, and the clock would not wait for them.
+    return msgspec.structs.replace(rules, hook=(), refiners=())
