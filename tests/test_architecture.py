@@ -109,6 +109,17 @@ def test_a_broken_direction_is_found(
     assert f"{contracts()[broken]} BROKEN" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("fabric/core/a", "fabric/core/b"), ("fabric/view/a", "fabric/devserver/b")]
+)
+def test_a_cycle_is_found(skeleton: Path, write: Write, one: str, other: str) -> None:
+    write(f"{one}.py", f"import {other.replace('/', '.')}\n")
+    write(f"{other}.py", f"import {one.replace('/', '.')}\n")
+    result = lint_imports(skeleton)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"{contracts()['acyclic']} BROKEN" in result.stdout
+
+
 LONG_FUNCTION = "def long():\n" + "    pass\n" * tidy.FUNCTION_LINES_LIMIT
 
 
@@ -162,6 +173,15 @@ def test_a_longer_file_is_written_down_and_only_shrinks(tmp_path: Path, write: W
     assert "take its entry out" in tidy.problems(tmp_path, allowed)[0]
     (tmp_path / "fabric/a.py").unlink()
     assert "not there" in tidy.problems(tmp_path, allowed)[0]
+
+
+def test_a_core_that_grows_is_found(tmp_path: Path, write: Write) -> None:
+    write("fabric/core/__init__.py", "")
+    write("fabric/core/a.py", "from fabric.core import b\nfrom fabric.core.b import x, y\n")
+    write("fabric/core/b.py", "from fabric.core import __name__ as core\n")
+    assert [*tidy.core_size(tmp_path, 3, 2)] == []
+    assert "3 modules, 2 allowed" in next(tidy.core_size(tmp_path, 2, 2))
+    assert "2 imports among its modules, 1 allowed" in next(tidy.core_size(tmp_path, 3, 1))
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").iterdir()), ids=lambda path: path.name)

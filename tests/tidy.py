@@ -9,7 +9,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,11 @@ FUNCTION_LINES_LIMIT = 70
 REASON_CHARS_MIN = 10
 #: Names that say nothing about what is inside.
 NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc", "model", "models"})
+
+#: Modules of `fabric/core/`, and imports of one by another. Lower them when the core shrinks; a
+#: number that must grow says that a feature is being cut into pieces, or that two are entangled.
+CORE_MODULES_MAX = 35
+CORE_IMPORTS_MAX = 189
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(
@@ -74,6 +79,7 @@ def problems(root: Path, longer: dict[str, Longer] = LONGER) -> list[str]:
                 complaints += purity(tree)
         found += [f"{name}:{line}: {what}" for line, what in complaints]
     missing = sorted(name for name in longer if not (root / name).is_file())
+    found += core_size(root)
     return found + [f"{name}:1: listed as longer, and not there" for name in missing]
 
 
@@ -120,6 +126,39 @@ def reasons(text: str) -> Iterator[tuple[int, str]]:
                 yield token.start[0], "silences every check: name the code"
             elif len(match["rest"].strip(" #:-–")) < REASON_CHARS_MIN:
                 yield token.start[0], "silences a check without a reason beside it"
+
+
+def core_size(
+    root: Path, modules_max: int = CORE_MODULES_MAX, imports_max: int = CORE_IMPORTS_MAX
+) -> Iterator[str]:
+    """The core has so many modules at most, and so many imports among them."""
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((root / "fabric/core").rglob("*.py"))
+    }
+    imports = {
+        (name, imported)
+        for name, path in modules.items()
+        for imported in imported_modules(ast.parse(path.read_text(encoding="utf-8")), modules)
+    }
+    for count, most, what in (
+        (len(modules), modules_max, "modules"),
+        (len(imports), imports_max, "imports among its modules"),
+    ):
+        if count > most:
+            yield f"fabric/core:1: {count} {what}, {most} allowed: see CORE_MODULES_MAX"
+
+
+def imported_modules(tree: ast.Module, modules: Iterable[str]) -> Iterator[str]:
+    """Which of these modules a file imports, as a whole or a name of theirs."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in modules or node.module in modules:
+                    yield whole if whole in modules else node.module
 
 
 def purity(tree: ast.Module) -> Iterator[tuple[int, str]]:
