@@ -94,6 +94,6 @@ async def run(
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if code < 0:
-        raise RunError(f"was ended by signal {-code}; it may have wanted too much memory")
+        raise RunError(f"was ended by signal {-code}; it may have used too much memory")
     if code:
         raise RunError(f"ended with exit code {code}")

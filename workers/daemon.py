@@ -34,13 +34,13 @@ GROUPS = {"orchestrator": ORCHESTRATORS, "synthesizer": SYNTHESIZERS}
 def serve(worker: str, settings: Settings, name: str | None = None) -> int:
     """Run a worker until it is told to stop; return the process's exit code.
 
-    The first SIGTERM or SIGINT drains: what was read is committed, the leases are given up. The
-    second one stops at once; nothing is lost by it, the next holder goes on from the last commit.
-    Raises ConfigError when the rule file is faulty, before anything is connected, and
-    UnsupportedServerError, without serving, on a server that may evict state.
+    The first SIGTERM or SIGINT drains: the worker commits what it has read and gives up its leases.
+    The second one stops at once. Nothing is lost: the next holder goes on from the last commit.
+    Raises ConfigError when the rule file is faulty, before connecting, and UnsupportedServerError,
+    without serving, on a server that may evict state.
     """
-    # Nearly all that a worker allocates is freed by its reference count. The collector need not
-    # look at what was imported, nor at every few hundred structs: 5 % of the hot path.
+    # Reference counts free nearly everything that a worker allocates. The garbage collector need
+    # not look at imported modules, nor at every few hundred structs: that was 5 % of the hot path.
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     logging.basicConfig(
@@ -86,7 +86,7 @@ async def _work(
     handler: MakeHandler,
     stop: asyncio.Event,
 ) -> None:
-    """Serve until told to stop, once there is a server and it may be used."""
+    """Wait for a server that may be used, then serve until told to stop."""
     outage = Outage(f"{worker} {replica}")
     while not stop.is_set():
         try:

@@ -1,9 +1,9 @@
-"""What users add to the fabric: reducers and refiners, found by their entry points.
+"""Users' own code in the fabric: reducers and refiners, found by their entry points.
 
-A reducer makes one value of several, given in the order of the agents' names (`fabric.reducers`);
-it must not depend on anything else, so that the same results make the same synthesis. A refiner
-makes something of the whole document (`fabric.refiners`); it is run in processes of its own, so it
-is looked for here, and not loaded.
+A reducer (`fabric.reducers`) makes one value of several, which it gets in the order of the agents'
+names; it must not depend on anything else, so that the same results make the same synthesis. A
+refiner (`fabric.refiners`) makes something of the whole document. It runs in processes of its own,
+so this module only looks whether it is installed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ REFINERS: Final = GROUP
 
 
 def reducers(rules: Rules) -> dict[str, Reducer]:
-    """Return the reducers that the rules name and that are installed; the built-in ones apart."""
+    """Return the installed reducers that the rules name, except the built-in ones."""
     named = {merge.reducer for merge in rules.merges} - KNOWN
     return load(REDUCERS, named, entry_points(group=REDUCERS))
 
 
 def refiners(rules: Rules) -> list[str]:
-    """Return the refiners that the rules name and that are installed, in the rules' order."""
+    """Return the names of the installed refiners that the rules name, in the rules' order."""
     known = {one.name for one in entry_points(group=REFINERS)}
     return [name for name in rules.refiners if _is_there(REFINERS, name, known)]
 
 
 def load(group: str, names: Iterable[str], found: Iterable[EntryPoint]) -> dict[str, Any]:
-    """Load entry points by name. What is missing or fails to load is logged, and left out."""
+    """Load entry points by name. One that is missing or fails to load is logged and left out."""
     known = {one.name: one for one in found}
     loaded: dict[str, Callable[..., Any]] = {}
     for name in sorted(names):

@@ -1,11 +1,11 @@
 """One run of a refiner, in a process of its own: `python -m workers.refiner NAME < document.json`.
 
-The code is anybody's: it may hang, crash, print, or want all of the memory, and the worker goes on.
-The answer on standard output is JSON: `{"value": …}`, or `{"error": "KeyError at refine.py:12"}`.
-It never says what an exception says: that may be a secret, and the answer gets into a log. Who runs
-this by hand sees it on standard error.
+The refiner is a user's code: it may hang, crash, print, or use up the memory, and the worker goes
+on. The answer on standard output is JSON: `{"value": …}` or `{"error": "KeyError at x.py:12"}`. It
+never repeats the text of an exception: that may be a secret, and the worker logs the answer. Run
+by hand, the traceback is on standard error.
 
-Only the standard library is imported: each run pays for it.
+This module imports only the standard library, because every run pays for its imports.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from typing import Any, Final
 #: Group of the entry points that are refiners.
 GROUP: Final = "fabric.refiners"
 
-#: Bytes of memory that a run may take, files that it maps apart. Some of them at a time must not
-#: starve the worker; a model that needs more has a server of its own, which the refiner asks.
+#: Bytes of memory that a run may take, not counting the files that it maps. Several runs at a time
+#: must not starve the worker; a model that needs more runs in a server, which the refiner asks.
 MEMORY_BYTES_MAX: Final = 4 * 2**30
 
-#: Bytes of an answer. It travels as a signal's payload, which may have 1 MiB with all around it.
+#: Bytes of an answer. It becomes part of a signal's payload, which may have 1 MiB.
 ANSWER_BYTES_MAX: Final = 1_000_000
 
 
 def main() -> int:
-    """Run the refiner of a name on the document; return the exit code."""
+    """Run the named refiner on the document; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers.refiner", description=__doc__)
     parser.add_argument("name", help=f"an entry point of {GROUP}")
     parser.add_argument("--seconds-max", type=int, default=0, help="0: as long as it takes")
     flags = parser.parse_args()
-    # Whoever started us may be gone by then, SIGKILLed. Nobody handles it: it ends any code.
+    # For when our worker was killed meanwhile. No code handles this signal, so it ends any code.
     signal.alarm(flags.seconds_max)
     _bound_memory()
     answer = os.dup(1)
-    # What the refiner prints is no part of the answer.
+    # What the refiner prints must not become part of the answer.
     os.dup2(2, 1)
     said = _encoded(_answer(flags.name))
     with os.fdopen(answer, "wb") as file:
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _bound_memory() -> None:
-    """Bound our memory; when there is too little for all, let us go first, not the worker."""
+    """Bound our memory; and when the machine runs out of it, end this process, not the worker."""
     with suppress(OSError, ValueError):
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         bound = MEMORY_BYTES_MAX if most == resource.RLIM_INFINITY else min(most, MEMORY_BYTES_MAX)
@@ -73,7 +73,7 @@ def _answer(name: str) -> dict[str, Any]:
         refined = found[0].load()(document)
         if inspect.isawaitable(refined):
             refined = asyncio.run(_awaited(refined))
-    except BaseException as error:  # whatever it is, SystemExit too: the worker is to be told
+    except BaseException as error:  # SystemExit too: the worker must hear of it
         traceback.print_exc()
         return {"error": f"{type(error).__name__}{_place(error)}"}
     return {"value": refined}
@@ -93,9 +93,9 @@ def _encoded(answer: dict[str, Any]) -> bytes:
         said = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError, MemoryError) as error:
         traceback.print_exc()
-        return _encoded({"error": f"it has answered with what is no JSON ({type(error).__name__})"})
+        return _encoded({"error": f"its answer is not JSON ({type(error).__name__})"})
     if len(said) > ANSWER_BYTES_MAX:
-        excess = f"it has answered with {len(said)} bytes, {ANSWER_BYTES_MAX} are allowed"
+        excess = f"its answer has {len(said)} bytes; at most {ANSWER_BYTES_MAX}"
         return _encoded({"error": excess})
     return said
 

@@ -1,14 +1,15 @@
 """Worker processes of one machine: started, watched, started again when they die, and stopped.
 
-Each is in a session of its own: a Ctrl-C at the terminal reaches who supervises, not them, so they
-drain in order. And none outlives who supervises, even one that was SIGKILLed and runs no more code:
-the workers' standard input is a pipe whose other end only the supervising process has. The kernel
-closes that with it, and a worker that reads the end of its input drains and goes. (Linux could send
-a signal instead, PR_SET_PDEATHSIG; but not macOS, and not if the parent is gone before it is asked
-for.) `python -m workers.supervisor orchestrator` is `python -m workers orchestrator` that does so.
+Each process is in a session of its own: a Ctrl-C at the terminal reaches the supervisor, not the
+workers, so they drain in order. No worker outlives the supervisor, even one that was killed with
+SIGKILL and runs no more code: the workers' standard input is a pipe, and only the supervisor has
+its other end. When the supervisor ends, the kernel closes the pipe; a worker that reads the end of
+its input drains and ends. (Linux can send a signal instead, PR_SET_PDEATHSIG; but macOS cannot, and
+neither helps if the parent is gone before the child asks for it.) `python -m workers.supervisor
+orchestrator` is `python -m workers orchestrator` with this addition.
 
-The server's URL may hold a password, so it is passed in the environment: arguments are for all to
-see.
+The server's URL may hold a password, so it is passed in the environment: everybody on the machine
+can see arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final
 
-#: Time that workers have to drain after SIGTERM before they are killed, s. A batch takes some ms, a
+#: Workers may drain for so long after SIGTERM before they are killed, s. A batch takes some ms, a
 #: reply from a frozen server at most five seconds. `fabric down` waits longer than this for `up`.
 DRAIN_S: Final = 20.0
 
@@ -34,15 +35,15 @@ DRAIN_S: Final = 20.0
 RESTART_FIRST_S: Final = 0.5
 RESTART_LONGEST_S: Final = 15.0
 
-#: A worker that has lived for so long was well: the next pause is the first again, s.
+#: After a worker has lived for so long, the next pause is the first one again, s.
 STEADY_S: Final = 30.0
 
 
 class Supervisor:
-    """Keeps some workers running for as long as its `async with` block does, then drains them.
+    """Keeps workers running until its `async with` block ends, then drains them.
 
-    `workers` names the kind of each, `orchestrator` or `synthesizer`. `say` is told, in a sentence,
-    whenever one dies or is back. What the workers write goes to the descriptor `output`.
+    `workers` names the kind of each, `orchestrator` or `synthesizer`. `say` gets a sentence each
+    time a worker dies or is back. The workers' output goes to the file descriptor `output`.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._pipe: tuple[int, int] | None = None
-        #: Workers that did not drain in time, or were not let, and were killed.
+        #: Workers that were killed: they did not drain in time, or `abort` was called.
         self.killed: list[str] = []
 
     async def __aenter__(self) -> Supervisor:
-        """Start all workers. Raises OSError when there is no process to be had."""
+        """Start all workers. Raises OSError when a process cannot be started."""
         self._pipe = os.pipe()
         try:
             for name in self._kinds:
@@ -93,8 +94,10 @@ class Supervisor:
             await self._end_all()
 
     def abort(self) -> None:
-        """Do not wait for the workers to drain. Nothing is lost by it: others go on from their
-        last commits, once their leases have run out."""
+        """Do not wait for the workers to drain.
+
+        Nothing is lost: other workers go on from the last commits, once the leases have run out.
+        """
         self._abort.set()
 
     @property
@@ -104,7 +107,7 @@ class Supervisor:
 
     async def _start(self, name: str) -> asyncio.subprocess.Process:
         assert self._pipe is not None
-        # -P: a folder called `workers`, or `redis`, where we were called is not the one meant.
+        # -P: do not import a folder called `workers` or `redis` in the working directory.
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "workers.supervisor", self._kinds[name]),
             env=self._environment,
@@ -191,7 +194,7 @@ def _ending(code: int | None) -> str:
 
 
 def _follow_supervisor() -> None:
-    """End this process, draining it, when its standard input ends: nobody supervises it then."""
+    """Drain and end this process when its standard input ends: the supervisor is gone then."""
     with suppress(OSError):
         while os.read(0, 1):
             pass  # nothing is ever sent

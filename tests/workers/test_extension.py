@@ -106,8 +106,8 @@ def test_a_refiner_whose_worker_is_gone_ends_by_itself(tmp_path: Path) -> None:
     [
         ("raising", "KeyError at {}/site/refining_tests.py:", "KeyError: 'secret'"),
         ("leaving", "SystemExit at {}/site/refining_tests.py:", "SystemExit: secret"),
-        ("garbage", "it has answered with what is no JSON (TypeError)", "TypeError: Object"),
-        ("large", f"it has answered with 6000013 bytes, {ANSWER_BYTES_MAX} are allowed", ""),
+        ("garbage", "its answer is not JSON (TypeError)", "TypeError: Object"),
+        ("large", f"its answer has 6000013 bytes; at most {ANSWER_BYTES_MAX}", ""),
         ("hungry", "MemoryError at {}/site/refining_tests.py:", "MemoryError"),
         ("elsewhere", "no package installed here has it in fabric.refiners", ""),
     ],
