@@ -1,14 +1,15 @@
-"""Every key name there is, built in one place: a public contract for redis-cli (design, section 4).
+"""The names of all keys, built in one place. They are a public contract (docs/protocol.md, Keys).
 
-`{p}` is the partition and the hash tag: all that one commit writes lies in one Cluster slot.
+A partition's keys have its number in braces as the hash tag (`fabric:{0}:signals`), so everything
+that one commit writes is in one Cluster slot.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from typing import Final
 
-#: Consumer groups, one per kind of worker: the group's position is what has been committed.
+#: Consumer groups, one per kind of worker. The group's position is what has been committed.
 ORCHESTRATORS = "orchestrators"
 SYNTHESIZERS = "synthesizers"
 
@@ -21,16 +22,15 @@ def partition_of(session: str, partitions: int) -> int:
     return zlib.crc32(session.encode()) % partitions
 
 
-@dataclass(frozen=True, slots=True)
 class Namespace:
     """Names of keys that belong to no partition."""
 
-    name: str = "fabric"
+    __slots__ = ("meta", "name")
 
-    @property
-    def meta(self) -> str:
-        """Hash: number of partitions, layout version, which epochs were ever seeded."""
-        return f"{self.name}:meta"
+    def __init__(self, name: str = "fabric") -> None:
+        self.name: Final = name
+        #: Hash: number of partitions, version of the layout, which epochs were ever seeded.
+        self.meta: Final = f"{name}:meta"
 
     def replicas(self, group: str) -> str:
         """Sorted set: live replicas of a group of workers, by expiry in ms."""
@@ -41,44 +41,31 @@ class Namespace:
         return Partition(f"{self.name}:{{{number}}}", number)
 
 
-@dataclass(frozen=True, slots=True)
 class Partition:
     """Names of keys of one partition."""
 
-    prefix: str
-    number: int
+    __slots__ = ("dead", "deadlines", "number", "prefix", "results", "sessions", "signals")
 
-    @property
-    def signals(self) -> str:
-        """Stream: ingress."""
-        return f"{self.prefix}:signals"
-
-    @property
-    def results(self) -> str:
-        """Stream: what the synthesizer folds."""
-        return f"{self.prefix}:results"
-
-    @property
-    def dead(self) -> str:
-        """Stream: refused signals, with the reason."""
-        return f"{self.prefix}:dead"
-
-    @property
-    def sessions(self) -> str:
-        """Sorted set: session by last activity, ms."""
-        return f"{self.prefix}:sessions"
-
-    @property
-    def deadlines(self) -> str:
-        """Sorted set: timers by due time, ms."""
-        return f"{self.prefix}:deadlines"
+    def __init__(self, prefix: str, number: int) -> None:
+        self.prefix: Final = prefix
+        self.number: Final = number
+        #: Stream: signals to process (the ingress).
+        self.signals: Final = f"{prefix}:signals"
+        #: Stream: results for the synthesizer to fold.
+        self.results: Final = f"{prefix}:results"
+        #: Stream: refused signals, with the reason.
+        self.dead: Final = f"{prefix}:dead"
+        #: Sorted set: session by last activity, ms.
+        self.sessions: Final = f"{prefix}:sessions"
+        #: Sorted set: timers of the orchestrators by due time, ms.
+        self.deadlines: Final = f"{prefix}:deadlines"
 
     def timers(self, group: str) -> str:
         """Sorted set: timers of a group of workers. The orchestrators' has the short name."""
         return self.deadlines + ("" if group == ORCHESTRATORS else f":{group}")
 
     def lease(self, group: str) -> str:
-        """Hash: who reads this partition. The orchestrators' has the short name."""
+        """Hash: which worker serves this partition. The orchestrators' has the short name."""
         return f"{self.prefix}:lease" + ("" if group == ORCHESTRATORS else f":{group}")
 
     def source(self, group: str) -> str:
@@ -97,64 +84,55 @@ class Partition:
         return SessionKeys(f"{self.prefix}:{name}", name)
 
 
-@dataclass(frozen=True, slots=True)
 class SessionKeys:
     """Names of keys of one session."""
 
-    prefix: str
-    name: str
+    __slots__ = (
+        *("agents", "barriers", "broadcast", "claims", "cursors", "dependencies", "escalations"),
+        *("incarnations", "log", "meta", "name", "prefix", "revisions", "synthesis", "tasks"),
+    )
 
-    @property
-    def log(self) -> str:
-        """Stream: every accepted signal and every decision."""
-        return f"{self.prefix}:log"
-
-    @property
-    def broadcast(self) -> str:
-        """Stream: messages to all agents."""
-        return f"{self.prefix}:broadcast"
+    def __init__(self, prefix: str, name: str) -> None:
+        self.prefix: Final = prefix
+        self.name: Final = name
+        #: Stream: every accepted signal and every decision.
+        self.log: Final = f"{prefix}:log"
+        #: Stream: messages to all agents.
+        self.broadcast: Final = f"{prefix}:broadcast"
+        #: Hash: number of signals in the log, the session's clock, when it was opened.
+        self.meta: Final = f"{prefix}:meta"
+        #: Hash: agent → JSON.
+        self.agents: Final = f"{prefix}:agents"
+        #: Hash: task → JSON.
+        self.tasks: Final = f"{prefix}:tasks"
+        #: Hash: dependency → JSON.
+        self.dependencies: Final = f"{prefix}:dependencies"
+        #: Hash: claim → JSON; the resources that agents hold or wait for.
+        self.claims: Final = f"{prefix}:claims"
+        #: Hash: barrier → JSON.
+        self.barriers: Final = f"{prefix}:barriers"
+        #: Hash: question → JSON; open and decided.
+        self.escalations: Final = f"{prefix}:escalations"
+        #: Hash: agent → id of the last message it has read.
+        self.cursors: Final = f"{prefix}:cursors"
+        #: Hash: agent → last incarnation handed out.
+        self.incarnations: Final = f"{prefix}:incarnations"
+        #: Hash: the current synthesis in parts: `<section>:<name>` → JSON.
+        self.synthesis: Final = f"{prefix}:synthesis"
+        #: Stream: the revisions of the synthesis, each a JSON Patch; the n-th has the id `n-0`.
+        self.revisions: Final = f"{prefix}:revisions"
 
     def inbox(self, agent: str) -> str:
         """Stream: messages to one agent."""
         return f"{self.prefix}:inbox:{agent}"
 
-    @property
-    def meta(self) -> str:
-        """Hash: how many signals the log holds, the session's clock, when it was opened."""
-        return f"{self.prefix}:meta"
-
-    @property
-    def agents(self) -> str:
-        """Hash: agent → JSON."""
-        return f"{self.prefix}:agents"
-
-    @property
-    def tasks(self) -> str:
-        """Hash: task → JSON."""
-        return f"{self.prefix}:tasks"
-
-    @property
-    def dependencies(self) -> str:
-        """Hash: dependency → JSON."""
-        return f"{self.prefix}:dependencies"
-
-    @property
-    def claims(self) -> str:
-        """Hash: claim → JSON; who has asked for which resources, held and waiting."""
-        return f"{self.prefix}:claims"
-
     def lock(self, resource: str) -> str:
-        """Hash: who holds a resource, under which fencing token, since when."""
+        """Hash: holder of a resource, its fencing token, since when, until when."""
         return f"{self.prefix}:lock:{resource}"
 
     def queue(self, resource: str) -> str:
-        """Sorted set: agents that wait for a resource, the first one next."""
+        """Sorted set: agents that wait for a resource, the next one first."""
         return f"{self.prefix}:queue:{resource}"
-
-    @property
-    def barriers(self) -> str:
-        """Hash: barrier → JSON."""
-        return f"{self.prefix}:barriers"
 
     def barrier(self, name: str) -> str:
         """Hash: generation, leader, members, deadline and state of a barrier."""
@@ -164,31 +142,6 @@ class SessionKeys:
         """Sorted set: members that have arrived at a barrier, by time in ms."""
         return f"{self.prefix}:arrived:{name}"
 
-    @property
-    def escalations(self) -> str:
-        """Hash: question → JSON; open and decided."""
-        return f"{self.prefix}:escalations"
-
-    @property
-    def cursors(self) -> str:
-        """Hash: agent → id of the last message it has read."""
-        return f"{self.prefix}:cursors"
-
-    @property
-    def incarnations(self) -> str:
-        """Hash: agent → incarnation last handed out."""
-        return f"{self.prefix}:incarnations"
-
-    @property
-    def synthesis(self) -> str:
-        """Hash: the current synthesis in parts: `<section>:<name>` → JSON."""
-        return f"{self.prefix}:synthesis"
-
-    @property
-    def revisions(self) -> str:
-        """Stream: the revisions of the synthesis, each a JSON Patch; the n-th has the id `n-0`."""
-        return f"{self.prefix}:revisions"
-
     def said(self, agent: str) -> str:
-        """Sorted set, by name: the parts of the synthesis that an agent has spoken of."""
+        """Sorted set, by name: the parts of the synthesis that an agent has contributed to."""
         return f"{self.prefix}:said:{agent}"

@@ -1,4 +1,4 @@
-"""Values that anybody can write to the server: stream ids, whole numbers, names."""
+"""Values in keys that anyone can write to: stream ids, whole numbers, names."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ from fabric.config.settings import PARTITIONS_MAX
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.errors import CallerError, TamperedError
 
+#: Milliseconds and sequence number of a stream id.
 Id = tuple[int, int]
 
-
 #: Highest sequence number within a millisecond, and highest time.
-SEQUENCE_MAX = 2**64 - 1
+SEQUENCE_MAX: Final = 2**64 - 1
 
-#: Bytes of an id: two numbers of 64 bits, and zeros that somebody has put before them.
+#: Bytes of an id: two numbers of 64 bits, and possibly leading zeros.
 _ID_MAX = 60
+
+#: None of our numbers comes near it: times in ms have 13 digits, with a priority added 17. Beyond a
+#: float's range, the server would refuse it as a score in the middle of a commit.
+NUMBER_LIMIT: Final = 10**18
+
+#: Digits of such a number, with possible leading zeros.
+_DIGITS_MAX = 40
+
+#: Bytes of a wrong value that an error shows.
+_SHOWN_BYTES_MAX = 40
 
 
 def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
-    """Read `ms-seq`, or `ms` alone. Raises ValueError when no server would take it for an id."""
+    """Parse `ms-seq`, or `ms` alone. Raises ValueError when a server would not accept it."""
     milliseconds, dash, sequence = entry_id.partition(b"-")
     if not milliseconds.isdigit() or (dash and not sequence.isdigit()) or len(entry_id) > _ID_MAX:
         raise ValueError("no id of an entry")
@@ -30,8 +40,16 @@ def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
     return found
 
 
+def successor(entry_id: bytes) -> bytes:
+    """Return the smallest stream id after the given one; after the largest, the same."""
+    milliseconds, sequence = parse_id(entry_id)
+    if sequence < SEQUENCE_MAX:
+        return b"%d-%d" % (milliseconds, sequence + 1)
+    return b"%d-0" % (milliseconds + 1) if milliseconds < SEQUENCE_MAX else entry_id
+
+
 def check_entries(entries: Sequence[Sequence[bytes]]) -> None:
-    """Refuse what a script would fail on with half of it done. Raises CallerError."""
+    """Refuse entries on which a script would fail after writing some. Raises CallerError."""
     for entry in entries:
         if not 0 < len(entry) <= 2 * ENTRY_FIELDS_MAX or len(entry) % 2:
             raise CallerError(
@@ -40,27 +58,8 @@ def check_entries(entries: Sequence[Sequence[bytes]]) -> None:
             )
 
 
-def successor(entry_id: bytes) -> bytes:
-    """Return the smallest stream id after the given one; the last one there is follows itself."""
-    milliseconds, sequence = parse_id(entry_id)
-    if sequence < SEQUENCE_MAX:
-        return b"%d-%d" % (milliseconds, sequence + 1)
-    return b"%d-0" % (milliseconds + 1) if milliseconds < SEQUENCE_MAX else entry_id
-
-
-#: No number of ours comes near it: times in ms have 13 digits, with the worth of a priority 17.
-#: Beyond a float's range the server fails on it as a score, in the middle of a commit.
-NUMBER_LIMIT: Final = 10**18
-
-#: Digits of such a number, with zeros that somebody has put before it.
-_DIGITS_MAX = 40
-
-#: Bytes of what is none that are told.
-_SHOWN_BYTES_MAX = 40
-
-
 def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:
-    """Return the whole number below a limit that a field holds; None when it holds none."""
+    """Return the whole number, below a limit, in a field; None when it holds none."""
     if not value or not value.isdigit() or len(value) > _DIGITS_MAX:
         return None
     number = int(value)
@@ -68,7 +67,7 @@ def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:
 
 
 def partition_count(key: str, value: bytes) -> int:
-    """Return the number of partitions that a namespace's key holds. Raises TamperedError."""
+    """Return the number of partitions in a namespace's key. Raises TamperedError."""
     number = whole_number(value, PARTITIONS_MAX + 1)
     if not number:
         found = f"hash with partitions={value[:_SHOWN_BYTES_MAX]!r}"
@@ -77,7 +76,7 @@ def partition_count(key: str, value: bytes) -> int:
 
 
 def member_names(key: str, members: Iterable[bytes]) -> list[str]:
-    """Return members as text. Raises TamperedError when one is none: the fabric writes names."""
+    """Return members of a sorted set as text. Raises TamperedError when one is not UTF-8."""
     try:
         return [member.decode() for member in members]
     except UnicodeDecodeError:
@@ -85,7 +84,7 @@ def member_names(key: str, members: Iterable[bytes]) -> list[str]:
 
 
 def member_range(prefix: bytes, after: bytes) -> tuple[bytes, bytes]:
-    """Return the range, for ZRANGEBYLEX, of what begins with a prefix and comes after a name."""
+    """Return the ZRANGEBYLEX range of the members with a prefix that come after a name."""
     first = b"(" + after if after and after >= prefix else b"[" + prefix if prefix else b"-"
-    # No text has this byte.
+    # No text has the byte ff.
     return first, b"(" + prefix + b"\xff" if prefix else b"+"
