@@ -1,4 +1,4 @@
-"""Where state lives: the port that workers and clients need, and its two implementations.
+"""State in Redis: the port that workers and clients use, and what implements it.
 
-Only this package knows Redis. Driver errors stop here: what leaves is a `fabric.errors` error.
+Only this package knows Redis. Driver errors stop here; callers see errors of `fabric.errors`.
 """

@@ -111,6 +111,10 @@ class Channels:
             self._channels[purpose, key, shard] = channel
         return channel
 
+    async def _ask(self, expected: str, key: str, *command: Any) -> Any:
+        """Send a command about a key of a type. Raises TamperedError if it is of another type."""
+        return await self._typed(expected, [key], self._channel(at=key).call(*command))
+
     async def _typed(self, expected: str, keys: Iterable[str], call: Awaitable[T]) -> T:
         """Await a call on keys of one type. Raises TamperedError, naming a key of another type.
 

@@ -1,4 +1,4 @@
-"""What a server holds, in memory: keys with typed values, and the writes of a batch on them."""
+"""The content of a server, in memory: keys with typed values, and the writes of a batch on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stream:
         return len(self.ids)
 
     def append(self, entry_id: bytes, fields: list[bytes], now_ms: int) -> bytes:
-        """Add an entry; an id that cannot be the next one is replaced, as `commit.lua` does."""
+        """Add an entry; replace an id that cannot be the next one, as `commit.lua` does."""
         try:
             wanted = None if entry_id == b"*" else parse_id(entry_id)
         except ValueError:
@@ -55,7 +55,7 @@ class Stream:
         return self._slice(start, stop)
 
     def trim(self, upto: Id) -> None:
-        """Remove the entries up to and with an id."""
+        """Remove the entries up to and including an id."""
         stop = bisect_right(self.ids, upto)
         del self.ids[:stop]
         del self.fields[:stop]
@@ -79,7 +79,7 @@ _KINDS: dict[str, type] = {"stream": Stream, "hash": dict, "zset": dict, "string
 
 
 class Keyspace:
-    """Keys and their values, as a server would hold them."""
+    """Keys and their values, as a server holds them."""
 
     def __init__(self) -> None:
         #: Key → (type as TYPE names it, value).
@@ -87,12 +87,12 @@ class Keyspace:
         self._changed = asyncio.Event()
 
     def kind(self, key: str) -> str | None:
-        """Return a key's type; None where there is none, or a hash or set with nothing in it."""
+        """Return a key's type; None when there is no such key, or an empty hash or set."""
         kind, value = self.keys.get(key, ("hash", None))
         return None if kind in ("hash", "zset") and not value else kind
 
     def peek(self, key: str, kind: str) -> Any:
-        """Return a key's value, None where there is none. Raises TamperedError."""
+        """Return a key's value, None when there is no such key. Raises TamperedError."""
         found = self.kind(key)
         if found is None:
             return None
@@ -107,17 +107,17 @@ class Keyspace:
         return self.peek(key, kind)
 
     def stream(self, key: str) -> Stream:
-        """Return a stream, made when there is none."""
+        """Return a stream; create it if there is none."""
         stream: Stream = self._value(key, "stream")
         return stream
 
     def hash(self, key: str) -> dict[bytes, bytes]:
-        """Return a hash, made when there is none."""
+        """Return a hash; create it if there is none."""
         stored: dict[bytes, bytes] = self._value(key, "hash")
         return stored
 
     def sorted_set(self, key: str) -> dict[bytes, int]:
-        """Return a sorted set, made when there is none."""
+        """Return a sorted set; create it if there is none."""
         stored: dict[bytes, int] = self._value(key, "zset")
         return stored
 
@@ -140,13 +140,14 @@ class Keyspace:
         self.wake()
 
     def _write(self, verb: str, key: str, arguments: list[bytes], now_ms: int) -> None:
-        pairs = list(pairs_of(arguments))
         if verb == "XADD":
             self.stream(key).append(arguments[0], arguments[1:], now_ms)
         elif verb == "HSET":
-            self.hash(key).update(pairs)
+            self.hash(key).update(pairs_of(arguments))
         elif verb == "ZADD":
-            self.sorted_set(key).update({member: _score(score) for score, member in pairs})
+            self.sorted_set(key).update(
+                {member: _score(score) for score, member in pairs_of(arguments)}
+            )
         elif verb == "SET":
             self.keys[key] = ("string", arguments[0])
         else:
@@ -155,12 +156,12 @@ class Keyspace:
                 stored.pop(name, None)
 
     def wake(self) -> None:
-        """Let blocked readers look again."""
+        """Let blocked readers check again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def change(self, limit_ms: int) -> None:
-        """Wait for a write, for at most so long."""
+        """Wait for a write, for at most `limit_ms`."""
         try:
             async with asyncio.timeout(limit_ms / 1000):
                 await self._changed.wait()
@@ -173,7 +174,7 @@ def _bytes(item: str | bytes | int) -> bytes:
 
 
 def _score(score: bytes) -> int:
-    """Return a member's score. The server takes none that a float cannot hold."""
+    """Return a member's score. The server accepts only scores that fit a float."""
     number = int(score)
     if abs(number) >= 2**1024:
         raise ServerError("server: value is not a valid float")

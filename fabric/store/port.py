@@ -1,32 +1,45 @@
-"""What workers and clients need from a store. Redis and memory implement it, one suite tests both.
+"""What workers and clients need from a store: Redis and memory implement it, one suite tests both.
 
 Times are the server's, in ms since the epoch. Ids are stream ids, as bytes. Every method raises
-ServerError: UnreachableError when it is unknown whether the request took effect.
+ServerError; UnreachableError means that it is unknown whether the request took effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
 
 #: One stream entry: id, and its fields as a flat list.
 Entry = tuple[bytes, list[bytes]]
 
-#: What a write may be given.
+#: An argument of a write.
 Argument = str | bytes | int
 
-#: Before the first entry of any stream.
+#: The id before the first entry of any stream.
 BEGINNING = b"0-0"
+
+#: Arguments of one write: Lua passes at most some 8,000 to a command. Even, so no pair is split.
+ARGUMENTS_MAX: Final = 2_000
+
+#: Verb → the type of the key that it writes.
+TYPES: Final = {
+    "XADD": "stream",
+    "HSET": "hash",
+    "HDEL": "hash",
+    "SET": "string",
+    "ZADD": "zset",
+    "ZREM": "zset",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to commit to one partition, as one replica holds it.
+    """The right of one replica to commit to one partition.
 
-    `epoch` grows with every new holder. `version` counts the commits; `committed` is the id of the
+    `epoch` grows with every new holder. `version` counts the commits. `committed` is the id of the
     last input entry that has taken effect.
     """
 
@@ -43,29 +56,26 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody else holds the lease, for at most so long."""
+    """Another replica holds the lease, for at most this long."""
 
     owner: str
     epoch: int
     remaining_ms: int
 
 
-#: Arguments of one write: Lua passes at most some 8,000 to a command. Even, so no pair is split.
-ARGUMENTS_MAX = 2_000
-
-
 @dataclass(slots=True)
 class Batch:
-    """The writes of one commit: whole or not at all.
+    """The writes of one commit, applied all or none.
 
-    `keys` are all keys written, `types` the Redis type of each. `operations` is a flat list: first
-    what is to be done, then the index of the key in `keys`, then the rest.
+    `keys` are all keys written, `types` the Redis type of each. `operations` is a flat list of
+    writes, each in one of two forms:
 
-    - number of a form, index, entry id, one value for each name of the form: append to a stream
-    - verb, index, number of arguments, arguments: any other write
+    - number of an entry form, index of the key in `keys`, entry id, one value for each name of the
+      form: appends an entry to a stream
+    - verb, index of the key, number of arguments, arguments: any other write
 
-    A form is the field names of an entry, given once for a batch that has many such entries: that
-    halves the arguments which client and server have to handle.
+    An entry form is the field names of an entry. A batch with many such entries states them once,
+    which halves the arguments that client and server have to handle.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -109,52 +119,16 @@ class Batch:
         return index
 
 
-#: The type of the key that a verb writes.
-TYPES = {
-    "XADD": "stream",
-    "HSET": "hash",
-    "HDEL": "hash",
-    "SET": "string",
-    "ZADD": "zset",
-    "ZREM": "zset",
-}
-
-
-class WorkerStore(Protocol):
-    """What the worker loop needs."""
+class _Store(Protocol):
+    """What workers and clients both need."""
 
     namespace: Namespace
 
     async def partitions(self, default: int | None = None) -> int:
-        """Return the namespace's number of partitions, fixing it to `default` on first use.
+        """Return the namespace's number of partitions; the first call ever fixes it to `default`.
 
-        Without one it is what is right for the kind of server.
+        Without a default it is the number that is right for the kind of server.
         """
-
-    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
-        """Say that a replica lives for so long from now; return all live ones, sorted."""
-
-    async def leave(self, group: str, replica: str) -> None:
-        """Say that a replica is gone."""
-
-    async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
-    ) -> Lease | Held:
-        """Take a free, expired or own lease, under a new epoch; or say who holds it.
-
-        Raises UnseededError when the epoch of a partition that once had one is gone.
-        """
-
-    async def renew(self, lease: Lease, ttl_ms: int) -> int:
-        """Hold on for so long from now; return the server's time. Raises FencedError."""
-
-    async def release(self, lease: Lease) -> None:
-        """Give the lease up, if it is still held."""
-
-    async def read(
-        self, partition: int, group: str, after: bytes, count: int, block_ms: int
-    ) -> list[Entry]:
-        """Return up to `count` input entries after an id; wait up to `block_ms` for the first."""
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         """Return whole hashes, empty where there is none. Raises TamperedError."""
@@ -162,10 +136,42 @@ class WorkerStore(Protocol):
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """Return some fields of a hash. Raises TamperedError."""
 
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class WorkerStore(_Store, Protocol):
+    """What the worker loop needs."""
+
+    async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
+        """Report that a replica lives for `ttl_ms` from now; return all live ones, sorted."""
+
+    async def leave(self, group: str, replica: str) -> None:
+        """Report that a replica has ended."""
+
+    async def acquire(
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+    ) -> Lease | Held:
+        """Take a lease that is free, expired or our own, under a new epoch; or say who holds it.
+
+        Raises UnseededError when the partition had an epoch and it is lost.
+        """
+
+    async def renew(self, lease: Lease, ttl_ms: int) -> int:
+        """Hold a lease for `ttl_ms` from now; return the server's time. Raises FencedError."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease up, if it is still held."""
+
+    async def read(
+        self, partition: int, group: str, after: bytes, count: int, block_ms: int
+    ) -> list[Entry]:
+        """Return up to `count` input entries after an id; wait up to `block_ms` for the first."""
+
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """Return members of a sorted set whose scores are all 0, in the order of their bytes.
 
-        Those that begin with a prefix and come after a name; "" for the first.
+        Those with a prefix that come after a name; "" starts with the first.
         """
 
     async def due(
@@ -176,28 +182,17 @@ class WorkerStore(Protocol):
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:
-        """Apply a batch and acknowledge the input up to an id, if the lease is still good.
+        """Apply a batch and acknowledge the input up to an id, if the lease is still valid.
 
-        `version` is the one that the commit builds on; the next one builds on `version + 1`.
-        `drained`: nothing more is waiting, so trim to the entry. Returns the server's time. Raises
+        `version` is the version that the commit builds on; the next one builds on `version + 1`.
+        `drained`: no more input is waiting, so trim to the entry. Returns the server's time. Raises
         FencedError (nothing was written, and nothing more can be under this lease), TamperedError
         (nothing was written), UnreachableError (unknown).
         """
 
-    async def close(self) -> None:
-        """Close all connections."""
 
-
-class ClientStore(Protocol):
+class ClientStore(_Store, Protocol):
     """What agents and the command line need."""
-
-    namespace: Namespace
-
-    async def partitions(self, default: int | None = None) -> int:
-        """Return the namespace's number of partitions, fixing it to `default` on first use.
-
-        Without one it is what is right for the kind of server.
-        """
 
     def now_ms(self) -> int:
         """Return about what the server's clock shows, ms, without asking it.
@@ -212,15 +207,15 @@ class ClientStore(Protocol):
         ingress_max: int,
         group: str = ORCHESTRATORS,
     ) -> list[bytes]:
-        """Append entries to what a group of workers reads, all or none; return their ids.
+        """Append entries to the stream that a group of workers reads, all or none; return ids.
 
-        Raises OverloadedError when that holds `ingress_max` entries or more: it may go over by one
-        call, so that one larger than the limit is not kept out for ever. Raises CallerError for an
-        entry of more fields than a signal may have.
+        Raises OverloadedError when the stream holds `ingress_max` entries or more. One call may go
+        over that limit, so that a call larger than the limit can succeed at all. Raises CallerError
+        for an entry of more fields than a signal may have.
         """
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
-        """Hand out the agent's next incarnation, above any that was ever seen."""
+        """Hand out the agent's next incarnation, above any used before."""
 
     async def read_streams(
         self, after: dict[str, bytes], count: int, block_ms: int
@@ -232,17 +227,11 @@ class ClientStore(Protocol):
     ) -> list[Entry]:
         """Return a range of a stream; `-` and `+` are its ends, `(` before an id excludes it."""
 
-    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """Return whole hashes, empty where there is none. Raises TamperedError."""
-
-    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
-        """Return some fields of a hash."""
-
     def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
         """Yield a hash of any size in pages of about `count` fields, so that no read is long.
 
-        What is there from beginning to end comes at least once. What changes meanwhile comes as it
-        was before, as it is after, in both ways or not at all. Raises TamperedError.
+        A field that exists throughout comes at least once. One that changes meanwhile comes with
+        its old value, its new one, both or neither. Raises TamperedError.
         """
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
@@ -255,7 +244,4 @@ class ClientStore(Protocol):
         """Return the number of entries of a stream."""
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
-        """Remove entries from a stream; only ever dead letters that were retried or discarded."""
-
-    async def close(self) -> None:
-        """Close all connections."""
+        """Remove entries from a stream: dead letters that were retried or discarded."""

@@ -14,11 +14,11 @@ from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.store.value import member_names, member_range, partition_count, successor, whole_number
 from fabric.wire.stored import fields_of, pairs_of
 
-#: Layout of the keys; a namespace written by another layout is not touched.
+#: Layout of the keys. A namespace written by another layout is not touched.
 SCHEMA = "1"
 
-#: Take-overs that a partition may see between its founding, or its last reseeding, and the next
-#: one: each raises the epoch by one, and only where it began is remembered outside the lease.
+#: Most times that a partition can change hands between two epochs that `meta` remembers: the first,
+#: or one set by `reseed`. Each change raises the epoch by one, in the lease alone.
 TAKE_OVERS_MAX = 1_000_000_000
 
 
@@ -55,11 +55,11 @@ class RedisStore(Channels):
     async def acquire(
         self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
     ) -> Lease | Held:
-        """See WorkerStore. An epoch is made up once per partition, when the namespace is new."""
+        """See WorkerStore. A partition gets its first epoch once, when the namespace is new."""
         names = self.namespace.partition(partition)
         keys = (names.lease(group), names.source(group))
         channel = self._channel("commits", (partition, group), at=keys[0])
-        meta, about = self.namespace.meta, self._channel(at=self.namespace.meta)
+        meta, meta_channel = self.namespace.meta, self._channel(at=self.namespace.meta)
         seeded = f"seeded:{group}:{partition}"
         seed = False
         for _ in range(2):
@@ -69,13 +69,13 @@ class RedisStore(Channels):
             )  # fmt: skip
             if taken is not None:
                 if seed:
-                    await about.call("HSET", meta, seeded, taken.epoch)
+                    await meta_channel.call("HSET", meta, seeded, taken.epoch)
                 return taken
-            # If somebody has founded it since the script looked, it can be taken now.
-            seed = not await about.call("HEXISTS", meta, seeded)
+            # If another worker has seeded it since the script ran, the second try takes it.
+            seed = not await meta_channel.call("HEXISTS", meta, seeded)
         raise UnseededError(
             f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
-            f"be told from new ones; `fabric doctor --reseed` starts it above any epoch used before"
+            f"be told from new ones; `fabric doctor --reseed` sets one above any epoch used before"
         )
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:
@@ -90,28 +90,23 @@ class RedisStore(Channels):
         await self.renew(lease, 0)
 
     async def reseed(self, partition: int, group: str) -> int:
-        """Give a partition whose epoch is gone one above any handed out before; return it.
+        """Give a partition that lost its epoch one above any handed out before; return it.
 
         Raises NotAllowedError when the epoch is there, TamperedError when the lease is no hash.
         """
         names = self.namespace.partition(partition)
         meta, seeded = self.namespace.meta, f"seeded:{group}:{partition}"
-        about, keys = self._channel(at=meta), (names.lease(group), names.source(group))
-        began = whole_number(await about.call("HGET", meta, seeded) or b"")
-        # Above all that can have been handed out, also when the clock was put back meanwhile.
+        meta_channel, keys = self._channel(at=meta), (names.lease(group), names.source(group))
+        began = whole_number(await meta_channel.call("HGET", meta, seeded) or b"")
+        # Above any epoch handed out since, even if the clock was set back meanwhile.
         remembered = began + TAKE_OVERS_MAX if began else 0
-        epoch, _ = await scripts.reseed(
-            self._channel(at=keys[0]),
-            keys,
-            group,
-            remembered,
-        )
-        # Outside the script, for it lies in another slot; the next loss starts above it.
-        await about.call("HSET", meta, seeded, epoch)
+        epoch, _ = await scripts.reseed(self._channel(at=keys[0]), keys, group, remembered)
+        # Outside the script, because it is in another slot. The next loss starts above it.
+        await meta_channel.call("HSET", meta, seeded, epoch)
         return epoch
 
     async def attempt(self, key: str, ttl_ms: int) -> None:
-        """Find out, on a scratch key, whether scripts work; raises the reason when they do not."""
+        """Try a script on a scratch key; raises the server's reason when scripts do not work."""
         await scripts.attempt(self._channel(at=key), key, ttl_ms)
 
     async def read(
@@ -129,28 +124,24 @@ class RedisStore(Channels):
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         """See WorkerStore."""
-        found = []
-        for key in keys:
-            flat = await self._typed("hash", [key], self._channel(at=key).call("HGETALL", key))
-            found.append(fields_of(flat))
-        return found
+        return [fields_of(await self._ask("hash", key, "HGETALL", key)) for key in keys]
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """See WorkerStore."""
         within = member_range(prefix.encode(), after.encode())
-        looking = self._channel(at=key).call("ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
-        return member_names(key, await self._typed("zset", [key], looking))
+        found = await self._ask("zset", key, "ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
+        return member_names(key, found)
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:
         """See WorkerStore."""
         key = self.namespace.partition(partition).timers(group)
-        looking = self._channel(at=key).call(
-            "ZRANGEBYSCORE", key, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, count
+        flat = await self._ask(
+            *("zset", key, "ZRANGEBYSCORE", key, "-inf", now_ms),
+            *("WITHSCORES", "LIMIT", 0, count),
         )
-        flat = await self._typed("zset", [key], looking)
-        # A score of -inf, made by hand, is due like any other that is past.
+        # A score of -inf, made by hand, is due like any other in the past.
         return [(key, int(max(float(score), 0))) for key, score in pairs_of(flat)]
 
     async def commit(
@@ -199,7 +190,7 @@ class RedisStore(Channels):
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
         """See ClientStore."""
-        # One connection for who reads on from the same stream, whatever is read beside it.
+        # One connection for all reads that start with the same stream, whatever else they read.
         first = next(iter(after))
         reading = self._channel(FOLLOWS, first, at=first).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
@@ -214,22 +205,18 @@ class RedisStore(Channels):
     ) -> list[Entry]:
         """See ClientStore."""
         bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
-        found: list[Entry] = await self._typed(
-            "stream", [key], self._channel(at=key).call(*bounds, "COUNT", count)
-        )
+        found: list[Entry] = await self._ask("stream", key, *bounds, "COUNT", count)
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """See ClientStore."""
-        found: list[bytes | None] = await self._typed(
-            "hash", [key], self._channel(at=key).call("HMGET", key, *names)
-        )
+        found: list[bytes | None] = await self._ask("hash", key, "HMGET", key, *names)
         return found
 
     async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
-        """See ClientStore. A cursor is good on the server that gave it, until that starts again.
+        """See ClientStore. It has a connection of its own, and ends when that breaks.
 
-        So a scan has a connection of its own: with it, it breaks off.
+        A cursor is valid only on the server that gave it, until that restarts.
         """
         await self._router.detect()
         channel, cursor = Channel(self._router, key, follows_redirects=False), b"0"
@@ -245,18 +232,16 @@ class RedisStore(Channels):
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
         """See ClientStore."""
-        await self._typed("hash", [key], self._channel(at=key).call("HSET", key, agent, entry_id))
+        await self._ask("hash", key, "HSET", key, agent, entry_id)
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
         """See ClientStore."""
-        flat = await self._typed(
-            "zset", [key], self._channel(at=key).call("ZREVRANGE", key, 0, -1, "WITHSCORES")
-        )
+        flat = await self._ask("zset", key, "ZREVRANGE", key, 0, -1, "WITHSCORES")
         return [(name, int(float(score))) for name, score in pairs_of(flat)]
 
     async def length(self, key: str) -> int:
         """See ClientStore."""
-        return int(await self._typed("stream", [key], self._channel(at=key).call("XLEN", key)))
+        return int(await self._ask("stream", key, "XLEN", key))
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         """See ClientStore."""

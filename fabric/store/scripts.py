@@ -1,4 +1,4 @@
-"""The Lua scripts: one file a verb in `lua/`, stating KEYS and ARGV, and one typed call each."""
+"""The Lua scripts: one file a verb in `lua/`, which states KEYS and ARGV, and one call each."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def source(verb: str) -> str:
 
 @cache
 def digest(verb: str) -> str:
-    """Return the SHA-1 by which the server knows the script."""
+    """Return the SHA-1 that identifies the script on the server."""
     return hashlib.sha1(source(verb).encode(), usedforsecurity=False).hexdigest()
 
 
 def verbs() -> list[str]:
-    """Name every script there is."""
+    """Name every script."""
     return sorted(path.stem for path in _DIRECTORY.glob("*.lua"))
 
 
 async def run(channel: Caller, verb: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-    """Run a script by its digest, by its text where the server does not know it yet."""
+    """Run a script by its digest, or by its text if the server does not know it yet."""
     try:
         return await channel.call("EVALSHA", digest(verb), len(keys), *keys, *arguments)
     except NoScriptError:
@@ -59,7 +59,7 @@ async def acquire(
     ttl_ms: int,
     seed: bool,
 ) -> Lease | Held | None:
-    """Take a lease; None when the partition has no epoch and may not be given one."""
+    """Take a lease; None when the partition has no epoch and may not get one."""
     reply = await run(channel, "acquire", keys, (owner, nonce, ttl_ms, "1" if seed else "0", group))
     match reply[0]:
         case b"acquired":
@@ -115,7 +115,7 @@ async def commit(
 
 
 async def beat(channel: Caller, key: str, replica: str, ttl_ms: int) -> list[str]:
-    """Say that a replica lives; return the live ones."""
+    """Report that a replica lives; return the live ones."""
     return sorted(name.decode() for name in await run(channel, "beat", (key,), (replica, ttl_ms)))
 
 
@@ -147,22 +147,22 @@ async def enroll(channel: Caller, keys: tuple[str, str], agent: str) -> int:
 async def reseed(
     channel: Caller, keys: tuple[str, str], group: str, remembered: int
 ) -> tuple[int, bytes]:
-    """Give a lease whose epoch is gone a new one; return it, and the committed id."""
+    """Give a lease that lost its epoch a new one; return it, and the committed id."""
     reply = await run(channel, "reseed", keys, (group, remembered))
     match reply:
         case [b"reseeded", epoch, committed]:
             return int(epoch), bytes(committed)
         case [b"seeded", epoch]:
             raise NotAllowedError(
-                f"{keys[0]} has its epoch ({int(epoch)}), and that is never replaced"
+                f"{keys[0]} still has its epoch ({int(epoch)}), which is never replaced"
             )
-        case [b"tampered", key, found, expected]:
-            raise TamperedError(key.decode("utf-8", "replace"), found.decode(), expected.decode())
+        case [b"tampered", *what]:
+            raise _tampered(*what)
     raise _unexpected("reseed", reply)
 
 
 async def attempt(channel: Caller, key: str, ttl_ms: int) -> None:
-    """Do on a scratch key what all scripts do; raises what the server says when it fails."""
+    """Do on a scratch key what all scripts do; raises the server's error when it fails."""
     reply = await run(channel, "attempt", (key,), ('{"n": 7}', ttl_ms))
     if reply[:2] != [b"attempted", b"7"]:
         raise _unexpected("attempt", reply)
@@ -178,10 +178,14 @@ def _refusal(verb: str, lease: Lease, reply: list[Any]) -> Exception:
             return FencedError(f"{where}: {how.decode()}; {holder} holds epoch {int(epoch)}")
         case [b"superseded", version]:
             return FencedError(f"{where}: another commit came first (version {int(version)})")
-        case [b"tampered", key, found, expected]:
-            return TamperedError(key.decode("utf-8", "replace"), found.decode(), expected.decode())
+        case [b"tampered", *what]:
+            return _tampered(*what)
     return _unexpected(verb, reply)
 
 
+def _tampered(key: bytes, found: bytes, expected: bytes) -> TamperedError:
+    return TamperedError(key.decode("utf-8", "replace"), found.decode(), expected.decode())
+
+
 def _unexpected(verb: str, reply: Any) -> ServerError:
-    return ServerError(f"script {verb} gave a reply this version does not know: {reply[:1]!r}")
+    return ServerError(f"script {verb} gave a reply that this version does not know: {reply[:1]!r}")

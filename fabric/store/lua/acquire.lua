@@ -1,15 +1,15 @@
--- acquire: take a partition's lease when it is free, expired or the caller's own.
+-- acquire: take a partition's lease if it is free, expired or the caller's own.
 --
 -- KEYS[1]  lease (hash)      KEYS[2]  input stream
 -- ARGV[1]  owner             ARGV[2]  nonce, new for every attempt
--- ARGV[3]  lease time, ms    ARGV[4]  '1' when the partition may be seeded (it never had an epoch)
+-- ARGV[3]  lease time, ms    ARGV[4]  '1' if the partition may be seeded (it never had an epoch)
 -- ARGV[5]  consumer group
 --
 -- Returns {'acquired', epoch, version, committed id, expires, now}
 --         {'held', owner, epoch, remaining ms}
---         {'unseeded'}       the epoch is gone and may not be made up: fails closed
--- A new holder always gets a higher epoch, so whatever the last one still sends is refused. A first
--- epoch is the server's time in ms: above any that a lost server can have handed out.
+--         {'unseeded'}       the epoch is lost and must not be invented: the script fails closed
+-- Every new holder gets a higher epoch, so commits that the last holder still sends are refused. A
+-- first epoch is the server's time in ms: above any epoch that a lost server can have handed out.
 
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed',
   'ttl')
@@ -19,8 +19,8 @@ local epoch, version, committed
 if lease[2] then
   local expires = tonumber(lease[3] or '0')
   if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[1] and now < expires then
-    -- More time left than it is ever held for: the clock was put back, and a dead holder would keep
-    -- the partition for as long. One that lives renews it.
+    -- More time is left than a lease ever lasts: the clock was set back. Without this, a dead holder
+    -- would keep the partition for all that time. A live one renews its lease.
     local ttl = lease[6] and tonumber(lease[6])
     if ttl and expires - now > ttl then
       expires = now + ttl
@@ -35,7 +35,7 @@ else
   return {'unseeded'}
 end
 
--- A stream that was deleted starts again, perhaps below the committed id: then all of it is new.
+-- A stream that was deleted starts again, perhaps below the committed id. All of it is new then.
 if redis.call('EXISTS', KEYS[2]) == 0 then
   committed = '0-0'
 end
@@ -52,7 +52,7 @@ if not info.err then
     end
   end
 end
--- BUSYGROUP is the usual answer; any other error is met again, and reported, by the first commit.
+-- BUSYGROUP is the usual reply. The first commit meets any other error again, and reports it.
 redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], committed, 'MKSTREAM')
 
 local expires = string.format('%.0f', now + ARGV[3])

@@ -1,10 +1,10 @@
--- attempt: find out whether scripts work here as the fabric's own need it.
+-- attempt: check that the server runs scripts as the fabric needs it.
 --
 -- KEYS[1]  scratch key, free to write and delete
--- ARGV[1]  JSON object with a number `n`    ARGV[2]  time after which the key goes by itself, ms
+-- ARGV[1]  JSON object with a number `n`    ARGV[2]  time after which the key expires by itself, ms
 --
--- Returns {'attempted', n, server time in ms}. Asks for the time and then writes, as every commit does;
--- reads JSON; keeps its hands off everything but the scratch key.
+-- Returns {'attempted', n, server time in ms}. Like every commit, it reads the time and then writes. It
+-- also reads JSON, and touches only the scratch key.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

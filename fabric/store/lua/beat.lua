@@ -1,4 +1,4 @@
--- beat: say that a replica lives, forget those that do not, and name all that do.
+-- beat: record that a replica lives, remove dead ones, and return the live ones.
 --
 -- KEYS[1]  replicas of the group (sorted set: replica by expiry in ms)
 -- ARGV[1]  replica    ARGV[2]  time to live, ms
@@ -7,8 +7,8 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- More than three times what the caller gives itself: the clock was put back, and the dead would
--- count as alive for as long. Those that live soon say so again.
+-- A replica with more than three times the caller's time to live: the clock was set back. Without this,
+-- dead replicas would count as alive for all that time. Live ones soon send another heartbeat.
 local most = string.format('%.0f', now + 3 * ARGV[2])
 local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], most, '+inf')
 for _, other in ipairs(ahead) do

@@ -1,26 +1,26 @@
--- commit: apply one batch of writes and acknowledge its input, if the lease is still good.
+-- commit: apply one batch of writes and acknowledge its input, if the lease is still valid.
 --
 -- KEYS[1]  lease of the partition (hash)
 -- KEYS[2]  input stream
 -- KEYS[3…] every key that the batch writes
 -- ARGV[1]  nonce            ARGV[2]  epoch           ARGV[3]  version the batch builds on
 -- ARGV[4]  lease time, ms   ARGV[5]  consumer group
--- ARGV[6]  id of the last input entry in the batch, '' when the batch acknowledges none
--- ARGV[7]  id to trim below, '' to leave the input as it is
+-- ARGV[6]  id of the last input entry in the batch, '' if the batch acknowledges none
+-- ARGV[7]  id to trim below, '' not to trim the input
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
 -- ARGV[9]  expected types of KEYS[3…], separated by spaces
--- ARGV[10] number of forms, then of each: number of names, names …
--- then the writes, each one of (indexes of forms and keys are counted from 0):
+-- ARGV[10] number of entry forms, then for each form: number of names, names …
+-- then the writes, each in one of two forms (indexes of entry forms and keys start at 0):
 --   form, key, entry id, one value for each name of the form     appends an entry to a stream
 --   verb, key, number of arguments, arguments …                  any other write
 --
 -- Returns {'committed', server time in ms}; or, with nothing written:
---   {'unseeded'}                    the lease has no epoch: fails closed
---   {'fenced', owner, epoch}        somebody else holds the lease, or it was taken anew
+--   {'unseeded'}                    the lease has no epoch: the script fails closed
+--   {'fenced', owner, epoch}        another worker holds the lease, or it was taken again
 --   {'expired', owner, epoch}       the lease ran out before the commit came
 --   {'superseded', version}         another commit came first
 --   {'tampered', key, type found, type expected}
--- Everything that can go wrong is looked at before the first write: Lua does not roll back.
+-- Everything that can go wrong is checked before the first write, because Lua does not roll back.
 
 local lease = redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'expires', 'version', 'owner')
 if not lease[2] then
@@ -48,7 +48,7 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   if found ~= expected and found ~= 'none' then
     return {'tampered', KEYS[at], found, expected}
   end
-  -- An entry made by hand under the last id there is: nothing can be appended any more.
+  -- Someone added an entry under the highest possible id: nothing can be appended any more.
   if expected == 'stream'
     and #redis.call('XRANGE', KEYS[at], '18446744073709551615-0', '+', 'COUNT', 1) > 0 then
     return {'tampered', KEYS[at], 'stream without a free id', expected}
@@ -76,7 +76,7 @@ while position < last do
     for i = 1, names do
       entry[2 + 2 * i] = ARGV[position + 2 + i]
     end
-    -- An error: somebody has appended by hand, beyond our ids. The message still goes in.
+    -- An error means that someone appended an entry beyond our ids. We still deliver the message.
     if redis.pcall('XADD', unpack(entry)).err then
       entry[2] = '*'
       redis.call('XADD', unpack(entry))
@@ -90,11 +90,12 @@ while position < last do
 end
 
 if ARGV[6] ~= '' then
-  -- The group's position is the committed point. It may be gone (FLUSHALL, XGROUP DESTROY).
+  -- The group's position is the committed point. The group may be gone (FLUSHALL, XGROUP DESTROY).
   if redis.pcall('XGROUP', 'SETID', KEYS[2], ARGV[5], ARGV[6]).err then
     redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], ARGV[6], 'MKSTREAM')
   end
-  -- Nobody needs XREADGROUP here; what somebody took by it is settled once it is committed.
+  -- Workers do not use XREADGROUP. If another program read entries with it, acknowledge those that are
+  -- committed now.
   local pending = redis.call('XPENDING', KEYS[2], ARGV[5])
   if pending[1] > 0 then
     local taken = redis.call('XPENDING', KEYS[2], ARGV[5], '-', ARGV[6], 1000)

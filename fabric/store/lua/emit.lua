@@ -1,10 +1,10 @@
--- emit: append entries to what workers read, all of them or none.
+-- emit: append entries to a stream that workers read, all of them or none.
 --
 -- KEYS[1]  ingress, or results (stream)
--- ARGV[1]  most entries it may hold
+-- ARGV[1]  most entries that it may hold
 -- ARGV[2…] per entry: number of arguments, then field, value …
 --
--- Returns {'emitted', id …} or {'overloaded', entries held}. Nothing is ever dropped to make room.
+-- Returns {'emitted', id …} or {'overloaded', entries held}. It never drops entries to make room.
 
 local held = redis.call('XLEN', KEYS[1])
 if held >= tonumber(ARGV[1]) then

@@ -3,7 +3,7 @@
 -- KEYS[1]  incarnations handed out (hash)    KEYS[2]  agents of the session (hash of JSON)
 -- ARGV[1]  agent
 --
--- Returns the incarnation: above any handed out here, and above the one the agent speaks as now.
+-- Returns the incarnation: above any handed out before, and above the agent's current one.
 
 local handed = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 local record = redis.call('HGET', KEYS[2], ARGV[1])

@@ -1,10 +1,10 @@
--- renew: hold a lease for longer, if it is still the caller's.
+-- renew: extend a lease, if it is still the caller's.
 --
 -- KEYS[1]  lease (hash)
 -- ARGV[1]  nonce    ARGV[2]  epoch    ARGV[3]  lease time, ms; '0' gives the lease up
 --
 -- Returns {'renewed', now}; or, with nothing written, {'unseeded'}, {'fenced', owner, epoch} or
--- {'expired', owner, epoch}. The epoch outlives the lease: the next holder counts on from it.
+-- {'expired', owner, epoch}. The epoch stays when a lease ends: the next holder counts on from it.
 
 local lease = redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'expires', 'owner')
 if not lease[2] then

@@ -1,21 +1,21 @@
 -- reseed: give a partition's lease a new epoch after its own was lost.
 --
 -- KEYS[1]  lease (hash)      KEYS[2]  input stream
--- ARGV[1]  consumer group    ARGV[2]  highest epoch that is remembered elsewhere, '0' when none is
+-- ARGV[1]  consumer group    ARGV[2]  highest epoch that is remembered elsewhere, '0' if none is
 --
 -- Returns {'reseeded', epoch, committed id}; or, with nothing written:
---   {'seeded', epoch}                             the epoch is there: it is never replaced
+--   {'seeded', epoch}                             the lease has an epoch, which is never replaced
 --   {'tampered', key, type found, type expected}
--- The epoch is the server's time in ms, as a first one is, or the remembered one + 1 if that is more
--- (the clock may have been put back). Nobody holds the lease then: whoever did before is refused by
--- nonce and epoch. The group keeps the committed position, for when the lease has lost that too.
+-- The epoch is the server's time in ms, like a first one, or the remembered one + 1 if that is higher
+-- (the clock may have been set back). Afterwards nobody holds the lease: the last holder is refused for
+-- its nonce and epoch. If the lease has lost its committed id too, the group's position replaces it.
 
 local found = redis.call('TYPE', KEYS[1]).ok
 if found ~= 'hash' and found ~= 'none' then
   return {'tampered', KEYS[1], found, 'hash'}
 end
 local lease = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'committed')
--- Up to 15 digits: what Lua's numbers hold exactly. Anything else nobody could count on from.
+-- Up to 15 digits: what Lua's numbers hold exactly. No holder could count on from anything else.
 if lease[1] and string.match(lease[1], '^%d+$') and #lease[1] <= 15 then
   return {'seeded', lease[1]}
 end
