@@ -20,7 +20,8 @@ from fabric.errors import NotFoundError, TamperedError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
 from fabric.store.synthesis import DECODERS, HEAD, is_published
-from fabric.view.synthesis import Synthesis
+from fabric.view.synthesis import Synthesis, changes
+from fabric.view.text import counted
 from fabric.wire.stored import checked_reading, fields_of
 
 #: Revisions read at a time. A patch can be as large as a commit, so a page of this size keeps the
@@ -43,7 +44,8 @@ class Revision(Struct, frozen=True):
     """One revision: a JSON Patch (RFC 6902) on the revision before it; the first one patches `{}`.
 
     `causes` are the log ids of the signals that led to it, `ms` the latest time among them, in ms
-    since the epoch. `is_final`: all known agents had ended by then.
+    since the epoch. `is_final`: all known agents had ended by then. `print` shows a line for each
+    change, a notebook the same as Markdown.
     """
 
     number: int
@@ -51,6 +53,24 @@ class Revision(Struct, frozen=True):
     causes: list[str]
     ms: int
     is_final: bool
+
+    def __str__(self) -> str:
+        return "\n".join(self._changes())
+
+    def __repr__(self) -> str:
+        state = ", final" if self.is_final else ""
+        return f"<Revision {self.number}: {counted(len(self.patch), 'operation')}{state}>"
+
+    def _repr_markdown_(self) -> str:
+        """Return the changes as Markdown, for notebooks."""
+        return str(self)
+
+    def _changes(self) -> list[str]:
+        try:
+            lines = list(changes(self.number, self.patch, is_final=self.is_final))
+        except (TamperedError, KeyError) as error:
+            return [f"- {self.number} · unreadable: {error}"]
+        return lines or [f"- {self.number} · only how complete the synthesis is"]
 
 
 async def read(store: ClientStore, keys: SessionKeys) -> Synthesis:

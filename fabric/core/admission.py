@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fabric.core import barriers, lifecycle, liveness
-from fabric.core.contradiction import is_ours
+from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.decision import REPEATED
 from fabric.core.directive import Notice
 from fabric.core.event import SignalEvent
@@ -42,7 +42,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     """
     session, signal, name = event.session, event.signal, event.name
     # An agent may have the synthesizer's name; the synthesizer's signals are not that agent's.
-    outside = signal.type in OUTSIDERS and is_ours(signal)
+    outside = signal.type in OUTSIDERS and is_from_synthesizer(signal)
     agent = None if outside else session.agents.get(name)
     if agent is not None and _is_repeated(agent, signal):
         # Before the clock moves: what is not written must leave no trace in memory either.

@@ -55,7 +55,7 @@ def intent(event: SignalEvent, payload: Intent) -> None:
 def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     """Serialise a conflict that an agent, or an outside detector, has found."""
     if payload.kind == contradiction.FINDING:
-        contradiction.found(event, payload)
+        contradiction.ask_person(event, payload)
         return
     session = event.session
     ask = claims.ask_of(payload.resources or [f"conflict-{session.log}"], [], event.rules)

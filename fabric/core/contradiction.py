@@ -1,8 +1,10 @@
-"""Two agents say different things of one: both are told while they work, and a person is asked.
+"""Contradictions: agents state different values for one thing, and a person decides which holds.
 
-The synthesizer finds contradictions and says so with CONFLICT_DETECTED of kind `finding`; the
-orchestrator passes it on to those concerned and keeps the question until a person decides, or one
-of the agents gives way. Nobody is paused, and no value is chosen by the fabric.
+The synthesizer finds them and sends CONFLICT_DETECTED of kind `finding`. The orchestrator forwards
+it to the agents concerned while they work, and keeps the question open until a person decides or
+one of the agents gives way. No agent is paused, and the fabric never chooses a value.
+
+Values are named by their digests, because they can be long.
 """
 
 from __future__ import annotations
@@ -26,31 +28,30 @@ from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, Decided, Rival, Signal
 
-#: Kind of a conflict between statements; the others are between writes (`conflicts.py`).
+#: Kind of a conflict between statements; other conflicts are between writes (`conflicts.py`).
 FINDING = "finding"
 
-#: Who says so: no agent, and never taken for one.
+#: The synthesizer's name as a sender. It is no agent and never counts as one.
 SYNTHESIZER = "SYNTHESIZER"
 
-#: Sections of a synthesis whose members agents can contradict each other about. The name of a part
-#: is `<section>:<its name there>`.
+#: Sections of a synthesis that hold its parts. A part's name is `<section>:<its name there>`.
 FINDINGS = "findings"
 DOCUMENT = "document"
 ITEMS = "items"
 
-#: Bytes of the digest that stands for a value in questions and decisions.
+#: Bytes of the digest that names a value in questions and decisions.
 DIGEST_BYTES = 8
 
 _encode = msgspec.json.Encoder().encode
 
 
-def is_ours(signal: Signal) -> bool:
-    """Whether the synthesizer has sent a signal: it numbers none, unlike an agent of its name."""
+def is_from_synthesizer(signal: Signal) -> bool:
+    """Whether the synthesizer sent a signal: unlike an agent of its name it sends no numbers."""
     return signal.emitter == SYNTHESIZER and not signal.seq and not signal.incarnation
 
 
 class Choice(Struct, omit_defaults=True):
-    """One value that a person can decide for, by the name of an agent that gives it."""
+    """One value that a person can decide for, and an agent that gives it."""
 
     agent: str
     digest: str
@@ -58,16 +59,16 @@ class Choice(Struct, omit_defaults=True):
 
 
 class Context(Struct):
-    """What a question about a contradiction is about, and what there is to choose from."""
+    """The context of a question: the contradicted part, and the values to choose from."""
 
     part: str
     values: list[Choice]
 
 
-class Settled(Struct, omit_defaults=True):
-    """A person's decision, as the synthesizer gets it: the value that holds, and the others.
+class DecidedResult(Struct, omit_defaults=True):
+    """A person's decision, as the results stream carries it to the synthesizer.
 
-    Values are named by digests; the one that holds is there too, unless it is very large.
+    `chosen` and `rejected` are digests. `value` is the value that holds, left out if very large.
     """
 
     part: str
@@ -78,45 +79,45 @@ class Settled(Struct, omit_defaults=True):
     value: Raw | UnsetType = UNSET
 
 
-def question_of(part: str) -> str:
-    """Return the id of the question about a part: its name, where that can be one."""
+def question_id_of(part: str) -> str:
+    """Return the id of the question about a part: the part's name, or a digest if it is no name."""
     if len(part) <= NAME_CHARS_MAX and part.isprintable() and part == part.strip():
         return part
     return f"{part.partition(':')[0]}:#{digest(Raw(part.encode()))}"
 
 
 def shareable(value: Raw | UnsetType) -> Raw | UnsetType:
-    """Leave out a value that is too large for a signal or a question."""
+    """Return a value, left out if it is too large for a signal or a question."""
     if isinstance(value, Raw) and len(bytes(value)) > VALUE_TOLD_BYTES_MAX:
         return UNSET
     return value
 
 
 def digest(value: Raw) -> str:
-    """Return the name of a value in questions and decisions: a short hash, in hexadecimal."""
+    """Return the digest that names a value in questions and decisions, in hexadecimal."""
     return hashlib.blake2b(bytes(value), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def is_part(name: str) -> bool:
-    """Whether a name is that of a part: a finding, a place, an item."""
+    """Whether a name is the name of a part: a finding, a place, or an item."""
     section, mark, rest = name.partition(":")
     return bool(mark and rest) and section in (FINDINGS, DOCUMENT, ITEMS)
 
 
-def found(event: SignalEvent, payload: ConflictDetected) -> None:
-    """Tell those concerned who are still at work, and keep the question for a person."""
+def ask_person(event: SignalEvent, payload: ConflictDetected) -> None:
+    """Forward a contradiction to the agents that are still active, and ask a person to decide."""
     session = event.session
     for name in dict.fromkeys(payload.agents):
         if is_at_work(session, name):
             event.forward(name)
     if payload.part is None or not is_part(payload.part) or len(payload.values) < 2:
         return
-    question_id = question_of(payload.part)
+    question_id = question_id_of(payload.part)
     known = session.escalations.get(question_id)
     question = _question(session, payload.part, payload)
     question.cause = f"{session.log}-0"
     if known is not None and known.subject != CONTRADICTION:
-        return  # an agent has taken the name for a question of its own
+        return  # an agent has asked a question of its own under this name
     if known is not None and known.state is EscalationState.OPEN:
         question.asked_ms = known.asked_ms
         session.escalations.put(question_id, question)
@@ -127,8 +128,8 @@ def found(event: SignalEvent, payload: ConflictDetected) -> None:
     ask(event, question_id, question)
 
 
-def settled(event: SignalEvent, answer: Decided) -> None:
-    """It is no contradiction any more: nobody needs the answer."""
+def close_question(event: SignalEvent, answer: Decided) -> None:
+    """Close the question about a contradiction that has ended without a decision."""
     question = event.session.escalations.get(answer.escalation)
     if (
         question is not None
@@ -139,8 +140,8 @@ def settled(event: SignalEvent, answer: Decided) -> None:
         close(event, answer.escalation, question, answer.decision, by)
 
 
-def decided(event: Event, asked: EscalationRecord) -> None:
-    """A person has decided: the synthesizer is told which value holds."""
+def send_decision(event: Event, asked: EscalationRecord) -> None:
+    """Send a person's decision to the synthesizer: which value holds."""
     if not isinstance(asked.context, Raw):
         return
     context = msgspec.json.decode(asked.context, type=Context)
@@ -148,13 +149,15 @@ def decided(event: Event, asked: EscalationRecord) -> None:
     rejected = [one.digest for one in context.values if one is not chosen]
     event.give_to_results(
         _encode(
-            Settled(context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value)
+            DecidedResult(
+                context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value
+            )
         )
     )
 
 
 def _question(session: SessionState, part: str, payload: ConflictDetected) -> EscalationRecord:
-    # Anybody may have said so: what is kept of it is bounded here, not by who sends it.
+    # Any agent can send this signal, so the limit on what is kept is enforced here.
     rivals = payload.values[:VALUES_TOLD_MAX]
     says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in rivals]
     options = [rival.agents[0] for rival in rivals]

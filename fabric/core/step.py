@@ -82,8 +82,8 @@ def _refined(event: SignalEvent, payload: Refined) -> None:
 
 def _decided(event: SignalEvent, answer: Decided) -> None:
     """Close the question, tell the agents that wait for the answer, and do what was decided."""
-    if contradiction.is_ours(event.signal):
-        contradiction.settled(event, answer)
+    if contradiction.is_from_synthesizer(event.signal):
+        contradiction.close_question(event, answer)
         return
     asked = event.session.escalations.get(answer.escalation)
     is_deadlock = asked is not None and asked.subject == escalation.DEADLOCK
@@ -154,7 +154,7 @@ ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.SILENCE: liveness.let_start,
     escalation.GROUP: group.go_on,
     escalation.BARRIER: barriers.apply_answer,
-    escalation.CONTRADICTION: contradiction.decided,
+    escalation.CONTRADICTION: contradiction.send_decision,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fabric.core.contradiction import question_of
+from fabric.core.contradiction import question_id_of
 from fabric.core.synthesis.part import SAID, Edge, Standing, State
 from fabric.core.synthesis.partial import escape, list_of, unescape
 from fabric.core.synthesis.publish import Operation
@@ -129,7 +129,7 @@ def sources(part: Mapping[str, Any]) -> list[Source]:
 def contradiction(part: str, record: Mapping[str, Any]) -> Contradiction:
     """Return the contradiction over a part, given its record in the document."""
     values = [[msgspec.convert({"ms": 0, **one}, Source) for one in c] for c in record["values"]]
-    return Contradiction(part, question_of(part), values)
+    return Contradiction(part, question_id_of(part), values)
 
 
 def _with_value(statement: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:

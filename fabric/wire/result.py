@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
-from fabric.core.contradiction import Settled, is_part
+from fabric.core.contradiction import DecidedResult, is_part
 from fabric.core.limits import Percent
 from fabric.core.signal import Failed, Refined, Signal, SignalType
 from fabric.core.synthesis.fold import Result
@@ -21,7 +21,7 @@ from fabric.wire.stored import fields_of
 _decode_percent = msgspec.json.Decoder(Percent).decode
 _decode_payload = msgspec.json.Decoder(ResultPayload).decode
 _decode_failed = msgspec.json.Decoder(Failed).decode
-_decode_settled = msgspec.json.Decoder(Settled).decode
+_decode_decided = msgspec.json.Decoder(DecidedResult).decode
 _decode_refined = msgspec.json.Decoder(Refined).decode
 
 _TYPES = {kind.value.encode(): kind for kind in SignalType}
@@ -77,18 +77,18 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
 
 
 def _verdict(raw: bytes, origin: Origin) -> tuple[str, Verdict]:
-    settled = _decode_settled(raw)
-    if not is_part(settled.part):
-        given = signal_error.shown(settled.part)
+    decided = _decode_decided(raw)
+    if not is_part(decided.part):
+        given = signal_error.shown(decided.part)
         raise SignalError("VALUE", "part", given, "the name of a part")
-    return settled.part, Verdict(
-        settled.decision,
-        settled.by,
+    return decided.part, Verdict(
+        decided.decision,
+        decided.by,
         origin.log,
         origin.ms,
-        settled.chosen,
-        settled.rejected,
-        canonical_raw(settled.value) if isinstance(settled.value, msgspec.Raw) else UNSET,
+        decided.chosen,
+        decided.rejected,
+        canonical_raw(decided.value) if isinstance(decided.value, msgspec.Raw) else UNSET,
     )
 
 

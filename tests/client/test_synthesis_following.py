@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from fabric.client.synthesis import Revision
 from fabric.errors import TamperedError, WaitTimeoutError
 from fabric.store.keyspace import Keyspace
 from fabric.store.redis import RedisStore
@@ -41,6 +42,31 @@ async def test_revisions_come_with_their_patches_and_causes() -> None:
     assert first.patch == msgspec.json.decode(folding.revisions[0])
     after = [one.number async for one in session(store_of(server)).revisions(1, follow=False)]
     assert after == [2]
+
+
+async def test_a_printed_revision_shows_its_changes() -> None:
+    folding, server = spoken("A"), Keyspace()
+    put(server, folding, folding.hash, 2)
+    first, second = [one async for one in session(store_of(server)).revisions(follow=False)]
+    assert str(first).splitlines() == ["- 1 · A is active, 0 %", "- 1 · B is active, 0 %"]
+    assert str(second).splitlines() == [
+        "- 2 · document `/x`: `3`, reduced · A",
+        "- 2 · A is completed",
+    ]
+    assert second._repr_markdown_() == str(second)
+    assert repr(second) == "<Revision 2: 4 operations>"
+
+
+def test_a_revision_that_only_changes_the_progress_can_be_printed() -> None:
+    patch = [{"op": "add", "path": "/revision", "value": 9}]
+    assert str(Revision(9, patch, [], 0, False)) == "- 9 · only how complete the synthesis is"
+    assert str(Revision(9, [], [], 0, True)) == "- 9 · **final**"
+
+
+def test_a_tampered_revision_can_be_printed() -> None:
+    patch = [{"op": "add", "path": "/agents/A", "value": 3}]
+    assert str(Revision(9, patch, [], 0, False)).startswith("- 9 · unreadable: ")
+    assert repr(Revision(9, patch, [], 0, True)) == "<Revision 9: 1 operation, final>"
 
 
 async def test_following_ends_after_a_final_revision_and_can_be_taken_up_again() -> None:

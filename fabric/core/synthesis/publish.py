@@ -185,7 +185,7 @@ def _publish_contradiction(
     revision.operations.append(Operation(CONTRADICTIONS, name, None))
     # Also after a person's decision: the question may have been asked again meanwhile.
     by = part.verdict.by if part.state is State.DECIDED and part.verdict is not None else None
-    answer = Decided(contradiction.question_of(name), _outcome(part), by)
+    answer = Decided(contradiction.question_id_of(name), _outcome(part), by)
     revision.signals.append((SignalType.DECIDED, answer))
 
 
