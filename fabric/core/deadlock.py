@@ -73,9 +73,9 @@ class Link(NamedTuple):
 
 
 def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait]:
-    """Return what an agent waits for and on whom, as far as that is an agent at work.
+    """Return an agent's waits, and the agents at work that can end each.
 
-    `brief`: of those before it in a queue only the nearest. Whom they need they need themselves, so
+    `brief`: only the nearest of those before it in a queue. These need the others themselves, so
     the same agents can be reached, and the same are stuck.
     """
     agent = session.agents.get(name)
@@ -108,8 +108,8 @@ def find(session: SessionState, start: str) -> list[Link] | None:
         return None
     graph = _reachable(session, [start])
     stuck = _stuck(graph)
-    # Who waits for something else as well is at a barrier only because of that: the cycle that
-    # says more comes first.
+    # An agent that also waits for something else counts as arrived at a barrier only for that
+    # reason: prefer the cycle without the barrier.
     plain = {name: _without_seat(found) for name, found in graph.items()}
     return (
         _cycle_through(plain, stuck, start)
@@ -161,7 +161,7 @@ def still_there(session: SessionState, cycle: Iterable[tuple[str, str, str]]) ->
 
 
 def is_needed(session: SessionState, name: str) -> bool:
-    """Whether anybody may wait on an agent: without that, no cycle goes through it."""
+    """Whether any agent may wait for this one: otherwise no cycle goes through it."""
     agent = session.agents.records[name]
     for on in agent.produces:
         dependency = session.dependencies.get(on)
@@ -219,7 +219,7 @@ def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
 
 
 def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wait]:
-    """Who is held by a barrier needs its leader, and those who are missing.
+    """Return the waits of an agent that a barrier holds: for its leader, and for the missing.
 
     The missing are at work, or they would have arrived: no cycle goes through them.
     """
@@ -256,7 +256,7 @@ def _reachable(
 
 
 def _stuck(graph: dict[str, list[Wait]]) -> set[str]:
-    """Return who can never go on: all but those whom a chain of agents at work sets free."""
+    """Return the agents that can never go on: no chain of agents at work sets them free."""
     open_waits = {name: len(found) for name, found in graph.items()}
     ends: dict[str, list[tuple[str, int]]] = {}
     for name, found in graph.items():

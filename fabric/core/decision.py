@@ -1,8 +1,8 @@
-"""What `step` returns: the effects of one signal, as data, in the order in which they are written.
+"""What `step` returns: the effects of one event, as data, in the order in which they are written.
 
 Nothing here acts. The worker turns a decision into stream entries and commits them together with
-the session's changed records and the acknowledgement of the signal; either all of it takes
-effect, or none.
+the session's changed records and the acknowledgement of the signal: all of it takes effect, or
+none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ORCHESTRATOR = "ORCHESTRATOR"
 
 
 class Kind(StrEnum):
-    """What a log entry records."""
+    """The kind of a log entry."""
 
     SIGNAL = "signal"
     DERIVED = "derived"
@@ -31,20 +31,20 @@ class Outcome(StrEnum):
     """What became of a signal."""
 
     ACCEPTED = "accepted"
-    #: A retry of what was seen before, by (agent, incarnation, sequence): dropped, nothing written.
+    #: A retry, known by (agent, incarnation, sequence): dropped, nothing is written.
     REPEATED = "repeated"
-    #: Against the rules: kept in the dead-letter stream with the reason.
+    #: Against the rules: it goes to the dead-letter stream with the reason.
     REFUSED = "refused"
     #: A timer that only sets itself again: not an event, nothing is logged.
     POSTPONED = "postponed"
 
 
 class Message(Struct, frozen=True, gc=False):
-    """A log entry that follows from the signal, and a copy of it to whom it concerns.
+    """A log entry that follows from the event, and its copy for the recipient.
 
-    `to` is an agent's name, EVERYONE, or "" for what is only logged. A forwarded signal repeats its
-    payload to the recipient, not in the log: its cause holds it. `hops` counts the messages that
-    led to it, each in answer to the one before.
+    `to` is an agent's name, EVERYONE, or "" for an entry that is only logged. The payload of a
+    forwarded signal goes to the recipient but not into the log again: its cause has it there.
+    `hops` counts the messages in the chain of replies that led to it.
     """
 
     kind: Kind
@@ -58,13 +58,12 @@ class Message(Struct, frozen=True, gc=False):
 
 
 class Decision(Struct, gc=False):
-    """The effects of one signal.
+    """The effects of one event.
 
-    `to_results`: the signal also goes to the results stream, for the synthesizer; with `result`
-    that in place of its payload. `fallen` names an agent that was given up for dead in this event:
-    the synthesizer hears of that as of a failure.
-    `timers`: key → due time in ms, None to cancel; kept in the partition's deadlines.
-    `code` and `reason` say why a signal was refused.
+    `to_results`: the signal also goes to the results stream, for the synthesizer; `result`, if any,
+    replaces its payload there. `fallen` names an agent that was given up for dead in this event:
+    the synthesizer treats it as failed. `timers`: key → due time in ms, None to cancel; the
+    partition's deadlines keep them. `code` and `reason` say why a signal was refused.
     """
 
     outcome: Outcome = Outcome.ACCEPTED

@@ -1,4 +1,4 @@
-"""What the orchestrator says to agents: the directives and their payloads (design, section 4)."""
+"""The directives that the orchestrator sends to agents, and their payloads (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class DirectiveType(StrEnum):
-    """What an agent can be told. The value is the word on the wire."""
+    """The type of a directive. The value is the word on the wire."""
 
     PAUSE = "PAUSE"
     RESUME = "RESUME"
@@ -18,15 +18,15 @@ class DirectiveType(StrEnum):
     ASSIGN = "ASSIGN"
     CANCEL = "CANCEL"
     DECISION = "DECISION"
-    # An extension: what an agent should know, and need not obey.
+    # An extension: information, which asks for no action.
     NOTICE = "NOTICE"
 
 
 class Resume(Struct, frozen=True, omit_defaults=True):
-    """Go on: what you waited for is there, is yours, or is over.
+    """Go on: what you waited for is available, is yours, or is over.
 
-    To an agent that has started again it says where its last incarnation was: `task`, `checkpoint`,
-    `percent`, the resources that it `held` and what it `waited` for. All of that has been given up.
+    An agent that has started again learns where its last incarnation was: `task`, `checkpoint`,
+    `percent`, the resources that it `held` and what it `waited` for. It has lost all of these.
     """
 
     reason: str
@@ -41,9 +41,9 @@ class Resume(Struct, frozen=True, omit_defaults=True):
 
 
 class Pause(Struct, frozen=True, omit_defaults=True):
-    """Stop writing at once for a conflict; at your next checkpoint for a barrier.
+    """Stop: at once for a conflict, at your next checkpoint for a barrier.
 
-    `members` are those who are to arrive, `generation` is what an arrival repeats.
+    `members` are the agents that are to arrive; an arrival repeats `generation`.
     """
 
     reason: str
@@ -55,7 +55,7 @@ class Pause(Struct, frozen=True, omit_defaults=True):
 
 
 class Proceed(Struct, frozen=True, omit_defaults=True):
-    """It is yours: the resources, under a fencing token; or the integration, for its leader.
+    """The resources are yours, under a fencing token; or the integration, for its leader.
 
     `waiting` counts the agents that the grant keeps waiting.
     """
@@ -67,7 +67,7 @@ class Proceed(Struct, frozen=True, omit_defaults=True):
 
 
 class Wait(Struct, frozen=True):
-    """Not yet: who has it, how many are before you, and the first of them."""
+    """Not yet: the holder, your position in the queue, and the first agents ahead."""
 
     resources: list[str]
     position: int
@@ -76,14 +76,14 @@ class Wait(Struct, frozen=True):
 
 
 class Nudge(Struct, frozen=True):
-    """Somebody waits on you: for what, and who."""
+    """Other agents wait for you: for what, and which agents."""
 
     on: str
     waiting: list[str]
 
 
 class Cancel(Struct, frozen=True, omit_defaults=True):
-    """Stop: the wait or the claim named here is refused; or the work, with none named."""
+    """Stop: the wait or the claim named here is refused; with none named, stop working."""
 
     reason: str
     code: str
@@ -92,7 +92,7 @@ class Cancel(Struct, frozen=True, omit_defaults=True):
     resources: list[str] = []
     barrier: str | None = None
     escalation: str | None = None
-    #: Agents of a deadlock, in order: each waits for the next, the last for the first.
+    #: The agents of a deadlock, in order: each waits for the next, the last for the first.
     cycle: list[str] = []
     #: Agents that are stuck behind it.
     affected: list[str] = []
@@ -107,7 +107,7 @@ class Assign(Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(Struct, frozen=True):
-    """What was decided on a question, and by whom."""
+    """The decision on a question, and who made it."""
 
     escalation: str
     decision: str
@@ -115,7 +115,7 @@ class Answer(Struct, frozen=True):
 
 
 class Notice(Struct, frozen=True):
-    """Something that went against the rules, or may be about to; `code` says what."""
+    """A breach of the rules, or one that may follow; `code` says which."""
 
     code: str
     reason: str

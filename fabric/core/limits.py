@@ -30,7 +30,7 @@ LIST_ITEMS_MAX = 1_000
 #: Largest sequence number and incarnation: what Lua and every reader of JSON can count exactly.
 COUNTER_MAX = 2**53 - 1
 
-#: Agents in one session. Above the 5,000 of the largest fleet we know; bounds the state in memory.
+#: Agents in one session: more than the 5,000 of the largest fleet we know. It bounds the memory.
 SESSION_AGENTS_MAX = 20_000
 
 #: Dependencies in one session, declared, awaited or resolved.
@@ -42,7 +42,7 @@ SESSION_TASKS_MAX = 50_000
 #: Dependencies that one agent may wait for at a time.
 AGENT_WAITS_MAX = 1_000
 
-#: Findings kept as one-line summaries on a task (seeds: `partial_findings`).
+#: Findings that a task keeps as one-line summaries (`partial_findings`).
 TASK_FINDINGS_MAX = 20
 
 #: Characters of one such summary.
@@ -51,11 +51,11 @@ TASK_FINDING_CHARS_MAX = 160
 #: Milliseconds ahead that an expected end may lie: 10 years. Beyond that the rate says nothing.
 ETA_MS_MAX = 10 * 365 * 86_400_000
 
-#: Names listed in one sentence; how many more there are is said after them.
+#: Names listed in one sentence; the number of the others follows them.
 NAMES_SHOWN_MAX = 10
 
-#: Percent: each time that an agent's percentage has come so far, the synthesizer is told; by a
-#: PROGRESS without a partial result too. Ten results an agent at most.
+#: Percent: the synthesizer is told each time an agent's percentage passes a multiple of this, also
+#: by a PROGRESS without a partial result. At most ten results an agent.
 PERCENT_STEP = 10
 
 #: Claims on resources in one session, held and waiting.
@@ -67,13 +67,13 @@ SESSION_ESCALATIONS_MAX = 10_000
 #: Barriers by name in one session.
 SESSION_BARRIERS_MAX = 1_000
 
-#: Bytes of a question's context that its record repeats; more stays in the log.
+#: Bytes of a question's context that its record keeps; a longer one is in the log only.
 CONTEXT_BYTES_MAX = 16_384
 
-#: Intervals between signals that an agent's rhythm is taken from: the median of so many.
+#: Intervals between signals that make an agent's rhythm: their median.
 RHYTHM_INTERVALS = 9
 
-#: Intervals without which there is no rhythm yet.
+#: With fewer intervals there is no rhythm yet.
 RHYTHM_INTERVALS_MIN = 3
 
 #: Values of one partial result: findings, places of its document, items of its lists. One commit
@@ -83,20 +83,20 @@ PARTIAL_PARTS_MAX = 2_000
 #: Parts of one session's synthesis. Some hundred megabytes of Redis, which keeps a patch of each.
 SESSION_PARTS_MAX = 1_000_000
 
-#: Parts of a synthesis that are judged anew in one commit, when an agent has started again.
+#: Parts of a synthesis that one commit judges anew after an agent has started again.
 SWEEP_PARTS = 500
 
-#: Different values of a contradiction that are told and asked about; the synthesis has them all.
+#: Different values of a contradiction in a message or question; the synthesis has them all.
 VALUES_TOLD_MAX = 10
 
-#: Bytes of such a value that are told; of a longer one, its digest.
+#: Bytes of such a value in a message; a longer one is replaced by its digest.
 VALUE_TOLD_BYTES_MAX = 1_000
 
-#: Characters of such a value that stand in the question to a person.
+#: Characters of such a value in the question to a person.
 VALUE_SHOWN_CHARS_MAX = 60
 
 
-#: No control characters: names stand in keys, tables and terminals.
+#: No control characters: names become parts of keys, tables and terminal output.
 Name = Annotated[
     str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])")
 ]

@@ -1,9 +1,9 @@
-"""Who holds which resource and who is next: an index over the claims, kept as they change.
+"""The holders and the queue of each resource: an index over the claims, kept as they change.
 
 Claims conflict when their resources overlap and one of them writes. A waiting claim is granted, as
-a whole, when no other agent holds anything that conflicts and nobody before it waits for anything
-that conflicts: so nobody is overtaken, and nobody starves. Before whom it stands follows from its
-rank alone (`ClaimRecord.rank_ms`, then `asked`, then `place`), which never changes.
+a whole, when no other agent holds anything that conflicts and no claim before it waits for anything
+that conflicts: so no claim is overtaken, and none starves. Its position follows from its rank alone
+(`ClaimRecord.rank_ms`, then `asked`, then `place`), which never changes.
 
 Nothing here decides or writes: `conflicts.py` does.
 """
@@ -20,7 +20,7 @@ from fabric.core.resource import Index, overlap
 
 
 class Place(NamedTuple):
-    """A waiting claim in the queue of one resource; they sort as they are served."""
+    """A waiting claim in the queue of one resource; places sort in the order of service."""
 
     rank_ms: int
     asked: int
@@ -61,7 +61,7 @@ class Order:
             self._touch(resource)
 
     def hold(self, claim: ClaimRecord) -> None:
-        """Give a claim all of its resources; it waits no more."""
+        """Give a claim all of its resources, and take it out of their queues."""
         self.dequeue(claim)
         claim_id = claim.id
         for resource, _ in resources(claim):
@@ -73,11 +73,11 @@ class Order:
                 self._observed.add(resource)
 
     def _token(self, claim_id: str) -> int:
-        """Holders stand in the order of their grants, also one that gave back a part."""
+        """Return the key of a holder: they sort by grant, even one that gave back a part."""
         return self._claims[claim_id].token
 
     def dequeue(self, claim: ClaimRecord) -> None:
-        """Take a claim out of the queues it stands in."""
+        """Take a claim out of its queues."""
         for resource, is_write in resources(claim):
             queue = self._queues.get(resource, [])
             mine = _place_of(claim, is_write)
@@ -120,7 +120,7 @@ class Order:
         return self._held.get(resource, [])
 
     def queue(self, resource: str) -> list[Place]:
-        """Return who waits for exactly this resource, the next one first."""
+        """Return the claims that wait for exactly this resource, the next one first."""
         return self._queues.get(resource, [])
 
     def overlapping(self, resource: str) -> list[str]:
@@ -129,7 +129,7 @@ class Order:
 
     @property
     def has_observers(self) -> bool:
-        """Whether anybody reads anything without waiting."""
+        """Whether any agent reads anything without waiting."""
         return bool(self._observers)
 
     def observers(self, resource: str) -> Iterator[str]:
@@ -157,11 +157,11 @@ class Order:
         *,
         is_nearest_only: bool = False,
     ) -> Iterator[Place]:
-        """Yield who waits before a claim for something that conflicts, nearest first.
+        """Yield the claims that wait before a claim for something that conflicts, nearest first.
 
-        The same claim can come several times, once for each resource it shares. The nearest of each
-        queue in turn wait for all that stand before them, so nobody else need be looked at; but for
-        one that has the resource already, and stands there for something else.
+        The same claim can come several times, once for each resource it shares. With
+        `is_nearest_only`, a queue ends at its nearest writer, which waits for all before it; unless
+        that writer has the resource already, and is in the queue for something else.
         """
         for other, queue, at, is_write in self._stands(claim):
             for place in reversed(queue[:at]):
@@ -172,7 +172,7 @@ class Order:
                     break
 
     def _stands(self, claim: ClaimRecord) -> Iterator[tuple[str, list[Place], int, bool]]:
-        """Yield a claim's queues: of what, who waits, its own place there, whether it writes."""
+        """Yield a claim's queues: the resource, the places, its own position, whether it writes."""
         for resource, is_write in self._wanted(claim):
             mine = _place_of(claim, is_write)
             for other in self.overlapping(resource):
@@ -181,13 +181,13 @@ class Order:
                     yield other, queue, bisect_left(queue, mine), is_write
 
     def _wanted(self, claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
-        """Yield what a claim must still wait its turn for: not what its agent writes already."""
+        """Yield the resources that a claim must wait for: not those its agent writes already."""
         for resource, is_write in resources(claim):
             if not self._writes(claim.agent, resource):
                 yield resource, is_write
 
     def _writes(self, agent: str, resource: str) -> bool:
-        """Whether an agent has just this resource to itself."""
+        """Whether an agent has exactly this resource to itself."""
         holders = (self._claims[holder] for holder in self._held.get(resource, ()))
         return any(holder.agent == agent and resource in holder.writes for holder in holders)
 
@@ -196,7 +196,7 @@ class Order:
         if next(self.blockers(claim), None) is not None:
             return False
         for _, queue, at, is_write in self._stands(claim):
-            # From the head: whoever is served first is the likeliest to stand before it.
+            # From the head: the claim that is served first is the likeliest to be in the way.
             for number in range(at):
                 place = queue[number]
                 if place.agent != claim.agent and (is_write or place.is_write):
@@ -217,8 +217,8 @@ class Order:
     def next_up(self, freed: Iterable[str]) -> list[str]:
         """Return waiting claims that may have become free with these resources, in their order.
 
-        Of each queue those are its head, the readers that stand together with it, and what the
-        first writer wants besides: nobody waits behind itself.
+        Of each queue these are its head, the readers that follow it directly, and other claims of
+        the first writer's agent: an agent does not wait behind itself.
         """
         found: set[Place] = set()
         for resource in freed:
@@ -233,7 +233,7 @@ class Order:
         return [place.id for place in sorted(found)]
 
     def is_awaited(self, claim: ClaimRecord) -> bool:
-        """Whether anybody else waits for something that a claim holds, or stands before."""
+        """Whether another agent waits for something that a claim holds, or behind it in a queue."""
         for resource, is_write in resources(claim):
             mine = _place_of(claim, is_write)
             for other in self.overlapping(resource):
@@ -257,7 +257,7 @@ class Order:
         return len({place.id for queue in queues for place in queue if place.agent != claim.agent})
 
     def position(self, claim: ClaimRecord) -> tuple[int, list[Place]]:
-        """Return how many stand before a claim, and the first of them."""
+        """Return how many claims are before a claim, and the first of them."""
         queues = [queue[:at] for _, queue, at, _ in self._stands(claim) if at]
         if len(queues) == 1:
             return len(queues[0]), queues[0][:NAMES_SHOWN_MAX]
@@ -267,7 +267,7 @@ class Order:
 
 
 def resources(claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
-    """Yield what a claim is for, and whether it writes that."""
+    """Yield the resources of a claim that others wait for, and whether it writes each."""
     for resource in claim.writes:
         yield resource, True
     for resource in claim.reads:
@@ -275,5 +275,5 @@ def resources(claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
 
 
 def _place_of(claim: ClaimRecord, is_write: bool) -> Place:
-    """Return where a claim stands among those who wait."""
+    """Return the place of a claim in a queue."""
     return Place(claim.rank_ms, claim.asked, claim.place, claim.id, claim.agent, is_write)

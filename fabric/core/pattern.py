@@ -3,8 +3,8 @@
 A path is a sequence of parts, and a part one of characters. In both there are items that take
 exactly one element, and stars that take any number of them: `**` as a whole part, `*` inside a
 part. So one walk decides both: a row holds, as bits, the positions in one sequence that can be
-reached together with one position in the other. Nothing is ever tried again: to read a glob of n
-characters takes at most some n² steps, to walk it beside one of m at most n × m, whatever they say.
+reached together with one position in the other. The walk never goes back: reading a glob of n
+characters takes at most about n² steps, walking it beside one of m at most n × m, for any input.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Pattern(Generic[T]):
         self.start = self.closed(1)
 
     def closed(self, row: int) -> int:
-        """The row, and what is reached from it without taking an element."""
+        """Return the row, and what it reaches without taking an element."""
         return row | ((row & self.stars) << 1)
 
     def step(self, row: int, item: str | T) -> int:
-        """The row after an element that the other side's item takes too; 0: there is none."""
+        """Return the row after an element that the other side's item takes too; 0 if none."""
         if isinstance(item, str):
             hits = self.literals.get(item, 0)
         else:
@@ -107,7 +107,7 @@ def is_glob(resource: str) -> bool:
 
 
 def read(resource: str) -> Path:
-    """A normalised resource, glob or not, as what `accepts` and `step` work on."""
+    """Return a normalised resource, glob or not, for `accepts` and `step`."""
     return Pattern((_part(part) for part in resource.split("/")), _parts_meet)
 
 
@@ -134,9 +134,9 @@ def _part(text: str) -> str | Part | None:
 
 
 def _class(text: str, opening: int) -> tuple[Ranges, int] | None:
-    """The class that a `[` opens and where it ends; None when it opens none, or an empty one.
+    """Return the class that a `[` opens and its end; None when it opens none, or an empty one.
 
-    As the shells and git read it: `!` or `^` negates, a `]` that comes first is a member.
+    As in shells and git: `!` or `^` negates, a `]` that comes first is a member.
     """
     first = opening + 1
     negated = text[first : first + 1] in ("!", "^")
@@ -161,7 +161,7 @@ def _class(text: str, opening: int) -> tuple[Ranges, int] | None:
 
 
 def _complement(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Every character in none of the ranges but `/`, which no part contains."""
+    """Return every character outside the ranges, except `/`, which no part contains."""
     free: list[tuple[int, int]] = []
     low = 0
     for first, last in sorted([*ranges, (SLASH, SLASH)]):

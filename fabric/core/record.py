@@ -1,6 +1,6 @@
-"""What a session knows, record by record: what `redis-cli` shows as the JSON of one hash field.
+"""The records of a session: each is the JSON of one hash field, as `redis-cli` shows it.
 
-Field names are a public contract (design, section 4). Times are server time, ms since the epoch.
+Field names are a public contract (docs/protocol.md). Times are server time, ms since the epoch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 
 class AgentStatus(StrEnum):
-    """Where an agent stands. `completed`, `failed` and `dead` end an incarnation."""
+    """An agent's status. `completed`, `failed` and `dead` end an incarnation."""
 
     ACTIVE = "active"
     #: Waits for a dependency, a resource or an answer.
@@ -20,15 +20,15 @@ class AgentStatus(StrEnum):
     PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
-    #: Given up after its silence.
+    #: Given up for dead after its silence.
     DEAD = "dead"
 
 
-#: The incarnation has said its last word.
+#: The incarnation is over: it can send nothing more.
 ENDED = frozenset({AgentStatus.COMPLETED, AgentStatus.FAILED, AgentStatus.DEAD})
 
 
-#: It waits for something, or is held back.
+#: The agent waits for something, or a barrier holds it.
 HELD_UP = frozenset({AgentStatus.BLOCKED, AgentStatus.PAUSED})
 
 
@@ -52,9 +52,9 @@ class AgentRecord(Struct, omit_defaults=True):
     last_signal: str = ""
     started_ms: int = 0
     seen_ms: int = 0
-    #: As it was given: 50 stays 50 and 50.5 stays 50.5, however often the record is read again.
+    #: As the agent gave it: 50 stays 50 and 50.5 stays 50.5, however often the record is read.
     percent: int | float | None = None
-    #: Expected end, from the rate so far; only while there is one.
+    #: Expected end, from the rate so far; None without a rate.
     eta_ms: int | None = None
     checkpoint: str = ""
     next_checkpoint: str = ""
@@ -75,34 +75,34 @@ class AgentRecord(Struct, omit_defaults=True):
     intervals: list[int] = []
     #: When its last wait or pause ended, ms: only from then on is its silence counted.
     resumed_ms: int = 0
-    #: Tasks that it was offered and has not taken up.
+    #: Tasks that it was offered and has not taken up yet.
     offers: list[str] = []
-    #: It was told to stop, because another of its group had failed.
+    #: It was told to stop, because another agent of its group had failed.
     cancelled: bool = False
-    #: What it held when it was given up for dead: its successor is told.
+    #: What it held when it was given up for dead: its next incarnation is told.
     lost: list[str] = []
     #: Incarnations in a row that ended in silence.
     silent_deaths: int = 0
     #: The question whether it may start again, while that is open.
     breaker: str = ""
-    #: Second in which it last spoke, and how often: its rate.
+    #: Second of its last signal, and its signals in that second: its rate.
     second: int = 0
     second_signals: int = 0
-    #: How many tasks more it could take, by its own word.
+    #: How many more tasks it could take, as it has said.
     capacity: int = 0
 
 
 class DependencyRecord(Struct, omit_defaults=True):
-    """One output that agents wait for: who makes it, who waits, where it is."""
+    """One output that agents wait for: its producers, its waiters, its location."""
 
     status: DependencyStatus = DependencyStatus.PENDING
     #: Agents that declared to produce it, in the order of their declarations.
     producers: list[str] = []
     #: Waiting agent → log id of the BLOCKED that began the wait, oldest first.
     waiters: dict[str, str] = {}
-    #: Producer → incarnation that was told that somebody waits.
+    #: Producer → its incarnation that was told about the waiters.
     nudged: dict[str, int] = {}
-    #: When waiting for it without a producer is reported, ms; 0 while that was never due.
+    #: When a wait without a producer is reported, ms; 0 while no agent has waited for that long.
     report_ms: int = 0
     location: str | None = None
     resolved_by: str = ""
@@ -113,7 +113,7 @@ class DependencyRecord(Struct, omit_defaults=True):
 
 
 class TaskRecord(Struct, omit_defaults=True):
-    """A unit of work, with the fields that a todo list shows (seeds: "TodoWrite")."""
+    """A unit of work, with the fields that a todo list shows."""
 
     content: str
     status: str
@@ -141,14 +141,14 @@ class ClaimRecord(Struct, omit_defaults=True):
     writes: list[str]
     #: Read, and waited for: shared with other readers. Only where the rules serialise reads.
     reads: list[str] = []
-    #: Read without waiting: who writes there meanwhile is reported.
+    #: Read without waiting: a write by another agent meanwhile is reported.
     observes: list[str] = []
-    #: Of the writes, the exclusive domains that were added: they end with what was asked for.
+    #: Of the writes, the exclusive domains that were added: they end with the rest of the claim.
     domains: list[str] = []
     #: When it was asked for, ms.
     asked_ms: int = 0
-    #: Effective priority: `asked_ms` less what the agent's priority is worth. The lowest is next;
-    #: two that wait age alike, so their order never changes.
+    #: Effective priority: `asked_ms` minus what the agent's priority is worth in ms. The lowest is
+    #: next; two claims that wait age alike, so their order never changes.
     rank_ms: int = 0
     #: Log number of the event that asked, and the place within that event: they break ties.
     asked: int = 0
@@ -156,7 +156,7 @@ class ClaimRecord(Struct, omit_defaults=True):
     granted_ms: int = 0
     #: When it is taken back, ms; 0: not before the agent ends.
     expires_ms: int = 0
-    #: Fencing token of the grant; grows for ever within a session.
+    #: Fencing token of the grant; larger than any earlier one of the session.
     token: int = 0
     #: The agent has been told that others want the same.
     contended: bool = False
@@ -188,25 +188,25 @@ class BarrierRecord(Struct, omit_defaults=True):
     state: BarrierState
     generation: int
     leader: str
-    #: Who is to arrive: a set, sorted by name.
+    #: The agents that are to arrive: a set, sorted by name.
     members: list[str] = []
     #: Member → when it arrived, ms.
     arrived: dict[str, int] = {}
-    #: Who came while it was in force, and starts when it is over.
+    #: Agents that started while it was in force, and go on when it is over.
     held: list[str] = []
     deadline_ms: int = 0
     called_ms: int = 0
-    #: Log number of its call: those that wait take turns in this order.
+    #: Log number of its call: queued barriers begin in this order.
     called: int = 0
     level: int | None = None
-    #: The open question what to do about the missing.
+    #: The open question about the missing members.
     question: str = ""
-    #: Time from the beginning to the deadline, ms; kept for one that waits its turn.
+    #: Time from its beginning to the deadline, ms; a queued barrier has no deadline yet.
     limit_ms: int = 0
 
 
 class EscalationState(StrEnum):
-    """A question is open until it is decided, or nobody needs the answer any more."""
+    """A question is open until it is decided, or no agent needs the answer."""
 
     OPEN = "open"
     DECIDED = "decided"
@@ -219,22 +219,22 @@ class EscalationRecord(Struct, omit_defaults=True):
     question: str
     asker: str
     options: list[str] = []
-    #: What the asker added, as JSON; left to the log when it is long.
+    #: What the asker added, as JSON; only the log has it when it is long.
     context: Raw | UnsetType = UNSET
     to: str = ""
     asked_ms: int = 0
     #: Log id of the ESCALATE.
     cause: str = ""
-    #: Agents that get the answer, and wait for it.
+    #: Agents that wait for the answer, besides the asker.
     waiting: list[str] = []
-    #: Agents that get the answer too, and go on meanwhile.
+    #: Agents that get the answer too, but do not wait for it.
     concerned: list[str] = []
-    #: What the fabric asks about: `deadlock`, `silence`, `barrier`, `group` or `contradiction`; ""
-    #: for an agent's.
+    #: Subject of the fabric's own question: `deadlock`, `silence`, `barrier`, `group` or
+    #: `contradiction`; "" for an agent's question.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []
-    #: The agent, or the barrier, that it is about.
+    #: The agent, barrier, group or part that it is about.
     about: str = ""
     decision: str = ""
     by: str = ""

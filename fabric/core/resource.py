@@ -1,15 +1,15 @@
-"""What agents read or write: one spelling for each thing, and who names the same one.
+"""What agents read or write: one spelling for each thing, and whether two name the same.
 
 A resource is a path, a glob, a name (`port-8080`, `db:main`) or a URL (`s3://bucket/x`); a name is
-a path of one part. Where it cannot be known whether two name the same thing, the answer is the one
-that costs a wait and not an overwritten file:
+a path of one part. When it is uncertain whether two name the same thing, they overlap: that costs
+a wait, and the other answer could cost an overwritten file.
 
 - `*`, `?`, `[a-z]` and `[!x]` stay inside a part and take a leading dot too; `**` as a whole part
   takes any number of parts, none included. So `src/**` is the folder with all that is below it,
-  and `src` itself: who moves or deletes the folder touches all of it. The file `src` and the file
-  `src/a.py` are two things.
+  and `src` itself: an agent that moves or deletes the folder touches all of it. The file `src` and
+  the file `src/a.py` are two things.
 - `**` at the front also takes a leading `/` and `..`. Otherwise `/x`, `x` and `../x` are three
-  things: nobody here knows the folder that paths are counted from.
+  things: the fabric does not know the folder that relative paths start from.
 - URLs and paths never meet. In a URL globs work the same way, part by part.
 """
 
@@ -27,7 +27,7 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def normalise(text: str) -> str:
-    """The one spelling of a resource; that of a spelling is itself. Raises nothing.
+    """Return the one spelling of a resource; normalising again changes nothing. Raises nothing.
 
     Text is in Unicode's NFC; `.` parts, doubled `/` and `x/..` go, `..` at the front of a relative
     path stays. What ends in `/`, `.` or `..` is a folder, with all that is below it: `src/` is
@@ -74,7 +74,7 @@ def overlap(a: str, b: str) -> bool:
 
 
 class Node:
-    """A folder or a file in the index: what is below it, and what is in use here."""
+    """A folder or a file in the index: its children, and the resources in use here."""
 
     __slots__ = ("children", "exact", "globs")
 
@@ -87,10 +87,10 @@ class Node:
 
 
 class Index:
-    """Resources in use, such that finding those that overlap costs what is near, not all.
+    """Normalised resources in use; a search for overlaps looks at the near ones, not at all.
 
-    Takes normalised resources. A path meets the globs filed at its own ancestors; a glob those at
-    its ancestors, and of what is below its literal front the branches that it can reach.
+    A path meets the globs filed at its own ancestors. A glob meets those at its ancestors too, and
+    below its literal front the branches that it can reach.
     """
 
     __slots__ = ("_held", "_paths", "_urls")
@@ -107,7 +107,7 @@ class Index:
         return len(self._held)
 
     def add(self, resource: str) -> None:
-        """File a resource; nothing happens when it is there already: there are no counts."""
+        """File a resource; there are no counts: adding it again changes nothing."""
         self._held.add(resource)
         node = self._top(resource)
         for part in _front(resource):
@@ -121,7 +121,7 @@ class Index:
             node.exact = resource
 
     def remove(self, resource: str) -> None:
-        """Take a resource out; nothing happens when it is not there."""
+        """Take a resource out, if it is there."""
         if resource not in self._held:
             return
         self._held.remove(resource)
@@ -136,7 +136,7 @@ class Index:
             del way[-1].children[front.pop()]
 
     def overlapping(self, resource: str) -> list[str]:
-        """All in use that overlap with a resource, itself included when it is there; sorted."""
+        """Return all in use that overlap a resource, itself included if it is there; sorted."""
         found = self._near_glob(resource) if is_glob(resource) else self._near_exact(resource)
         found.sort()
         return found
@@ -171,7 +171,7 @@ class Index:
                 continue
             only = path.items[row.bit_length() - 1] if row & (row - 1) == 0 else None
             if isinstance(only, str):
-                # One literal part is all that can come next: its siblings are not looked at.
+                # Only one literal part can come next: skip its siblings.
                 below = node.children.get(only)
                 if below is not None:
                     todo.append((below, depth + 1, path.step(row, only)))
@@ -191,7 +191,7 @@ def _is_url(text: str) -> bool:
 
 
 def _climb(kept: list[str], rooted: bool) -> None:
-    """Take `..` from the parts so far; see `normalise` for `**`."""
+    """Apply `..` to the parts so far; see `normalise` for `**`."""
     if kept[-1:] == ["**"]:
         kept.pop()
         if len(kept) > rooted and kept[-1] != "..":
@@ -205,7 +205,7 @@ def _climb(kept: list[str], rooted: bool) -> None:
 
 
 def _front(resource: str) -> list[str]:
-    """The parts before the first with a wildcard: where a resource is filed."""
+    """Return the parts before the first with a wildcard: a resource is filed there."""
     parts = resource.split("/")
     for depth, part in enumerate(parts):
         if is_glob(part):

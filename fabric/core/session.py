@@ -38,7 +38,7 @@ class Table(Generic[R]):
         return name in self.records
 
     def get(self, name: str) -> R | None:
-        """Return the record to read. Who changes it must `put` it back."""
+        """Return the record to read. A caller that changes it must `put` it back."""
         return self.records.get(name)
 
     def put(self, name: str, record: R) -> None:
@@ -59,11 +59,11 @@ class Table(Generic[R]):
 
 
 class SessionState:
-    """Everything the rules know of one session.
+    """Everything the rules know about one session.
 
     `log` counts the events (signals, refusals, timers): the n-th is log entry `n-0`, what follows
     from it is `n-1`, `n-2` and so on. `clock_ms` is the latest server time seen; it never goes
-    back. `token` is the last fencing token. `order` is who holds and who waits for which resource:
+    back. `token` is the last fencing token. `order` has the holders and the queue of each resource:
     it follows from the claims. `rules` is the digest of the rules that the log says are in force,
     "" for the defaults. `deadlocks` names the open questions about deadlocks.
     """

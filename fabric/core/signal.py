@@ -1,7 +1,7 @@
-"""The signals: the twelve of the seeds, the extensions, and their typed payloads (design, 4 and 5).
+"""The signal types and their typed payloads, as docs/protocol.md lists them.
 
-A payload struct names only the fields the rules read. Fields it does not name are kept: the raw
-bytes travel beside the struct, into the log, the inboxes and the results, as they were sent.
+A payload struct names only the fields that the rules read. All other fields are kept: the raw bytes
+travel beside the struct into the log, the inboxes and the results, as the emitter sent them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fabric.core.limits import (
 
 
 class Finding(Struct, frozen=True):
-    """One finding of a partial result: what it is about, and what was found.
+    """One finding of a partial result: its key says what it is about, its value what was found.
 
-    `supersedes` names the keys of findings whose place it takes, its own among them or not. With
-    `withdrawn` the agent takes back what it has said of the key, and there is no value.
+    It replaces the findings whose keys `supersedes` names, its own key among them or not. With
+    `withdrawn` the agent takes back what it has said about the key, and there is no value.
     """
 
     key: Name
@@ -43,7 +43,7 @@ class Finding(Struct, frozen=True):
             raise ValueError("a `value`, or `withdrawn` as true: one of the two")
 
 
-#: What `__post_init__` checks, for those who read the JSON Schema.
+#: What `__post_init__` checks, in the JSON Schema too.
 _OneFinding = Annotated[
     Finding,
     Meta(
@@ -59,15 +59,15 @@ _OneFinding = Annotated[
 
 
 class Partial(Struct, frozen=True):
-    """A partial document: typed findings where it has some; all else is merged as it stands."""
+    """A partial document: `findings` is typed; every other member is merged as it stands."""
 
     findings: list[_OneFinding] | UnsetType = UNSET
 
 
 class Rival(Struct, frozen=True, omit_defaults=True):
-    """One of several different values for one thing: who gives it, how sure, and why.
+    """One of several different values for one thing: the agents that give it, how sure, and why.
 
-    A value or evidence that is very large is left out; the synthesis has it.
+    A very large value or evidence is left out; the synthesis has it.
     """
 
     agents: Annotated[list[Name], Meta(min_length=1, max_length=LIST_ITEMS_MAX)]
@@ -78,7 +78,7 @@ class Rival(Struct, frozen=True, omit_defaults=True):
 
 
 class Synthesized(Struct, frozen=True):
-    """The synthesis is final: every agent known has ended, and all that they gave is in it."""
+    """The synthesis is final: every known agent has ended, and all their results are in it."""
 
     revision: Count = 0
     agents: Count = 0
@@ -87,7 +87,7 @@ class Synthesized(Struct, frozen=True):
 
 
 class Refined(Struct, frozen=True):
-    """What a refiner has made of a synthesis as it was at a revision; any JSON."""
+    """A refiner's result for the synthesis as it was at a revision; any JSON."""
 
     refiner: Name
     value: Raw
@@ -95,7 +95,7 @@ class Refined(Struct, frozen=True):
 
 
 class SignalType(StrEnum):
-    """What an agent can say. The value is the word on the wire."""
+    """The type of a signal. The value is the word on the wire."""
 
     STARTED = "STARTED"
     PROGRESS = "PROGRESS"
@@ -109,7 +109,7 @@ class SignalType(StrEnum):
     INTEGRATION_REQUIRED = "INTEGRATION_REQUIRED"
     EARLY_COMPLETION = "EARLY_COMPLETION"
     ESCALATE = "ESCALATE"
-    # Extensions: the same envelope, words of ours.
+    # Extensions, with the same envelope.
     HEARTBEAT = "HEARTBEAT"
     INTENT = "INTENT"
     RELEASE = "RELEASE"
@@ -119,8 +119,8 @@ class SignalType(StrEnum):
     REFINED = "REFINED"
 
 
-#: The words of the seeds' two tables; all others are extensions.
-SEED_TYPES = frozenset(
+#: The types of the original protocol; all others are extensions.
+BASE_TYPES = frozenset(
     {
         SignalType.STARTED,
         SignalType.PROGRESS,
@@ -167,7 +167,7 @@ class PartialResult(Struct, frozen=True):
 
 
 class Blocked(Struct, frozen=True):
-    """Cannot go on without a dependency or a resource."""
+    """The agent cannot go on without a dependency, a resource or an answer."""
 
     on: Name
     reason: str | None = None
@@ -180,7 +180,7 @@ class Completed(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """Unrecoverable error. Told to a waiter, it also names the dependency that fails with it."""
+    """Unrecoverable error. To an agent that waits, it also names the dependency that failed."""
 
     error: str | None = None
     retryable: bool = False
@@ -188,7 +188,7 @@ class Failed(Struct, frozen=True):
 
 
 class CheckpointReached(Struct, frozen=True):
-    """A safe place to pause. With `barrier` and `generation` it arrives there, and only there."""
+    """A safe place to pause. With `barrier` and `generation` it counts only for that barrier."""
 
     checkpoint: Name | None = None
     barrier: Name | None = None
@@ -196,7 +196,7 @@ class CheckpointReached(Struct, frozen=True):
 
 
 class DependencyResolved(Struct, frozen=True):
-    """An output is there for those who wait for it."""
+    """An output is available to the agents that wait for it."""
 
     dependency_id: Name
     output_location: str | None = None
@@ -206,7 +206,7 @@ class DependencyResolved(Struct, frozen=True):
 class ConflictDetected(Struct, frozen=True, omit_defaults=True):
     """A write collision is imminent; or, of kind `finding`, two statements contradict each other.
 
-    Then `part` names what they are about as the synthesis does, and `values` is what is said.
+    Then `part` is the synthesis's name of what they are about; `values` has the statements.
     """
 
     resources: Names = []
@@ -234,8 +234,8 @@ class EarlyCompletion(Struct, frozen=True):
 class Escalate(Struct, frozen=True, omit_defaults=True):
     """A question that needs a person, or the agent that `to` names.
 
-    It is known by the `id` that its asker gives it, by its log id otherwise. The asker waits for
-    the answer, unless `wait` is false.
+    Its id is the `id` that the asker gives it, otherwise its log id. The asker waits for the
+    answer, unless `wait` is false.
     """
 
     question: str
@@ -247,7 +247,7 @@ class Escalate(Struct, frozen=True, omit_defaults=True):
 
 
 class Heartbeat(Struct, frozen=True):
-    """Still alive; sent only when nothing else was."""
+    """The agent is alive; sent only when it has sent nothing else."""
 
 
 class Intent(Struct, frozen=True):
@@ -258,7 +258,7 @@ class Intent(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """Gives back resources, or withdraws waits, by name."""
+    """Gives back resources and ends waits, by name; all of them when it names none."""
 
     resources: Names = []
 
@@ -330,7 +330,7 @@ class Signal(msgspec.Struct, gc=False):
 
     `raw` is the payload's JSON as the emitter wrote it; `names` and `values` are the ingress fields
     that the log repeats. `seq` and `incarnation` are 0 when the emitter does not number signals.
-    `hops` counts the messages in whose answer it was sent, one answering the other.
+    `hops` counts the messages in the chain of replies that led to it.
     """
 
     type: SignalType

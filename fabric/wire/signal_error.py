@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from fabric.core.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX
-from fabric.core.signal import PAYLOADS, SEED_TYPES, SignalType
+from fabric.core.signal import BASE_TYPES, PAYLOADS, SignalType
 from fabric.errors import SignalError
 
 #: Characters of a refused value, or of a field's name, that a message repeats. Enough to recognise
@@ -44,8 +44,8 @@ def too_large(field: str, given: int, allowed: str) -> SignalError:
 
 def unknown_type(given: object) -> SignalError:
     """Say that there is no such signal type, which one may be meant, and which there are."""
-    seeds = [word.value for word in SignalType if word in SEED_TYPES]
-    others = [word.value for word in SignalType if word not in SEED_TYPES]
+    seeds = [word.value for word in SignalType if word in BASE_TYPES]
+    others = [word.value for word in SignalType if word not in BASE_TYPES]
     allowed = f"{', '.join(seeds)}; extensions: {', '.join(others)}"
     if not given:
         return SignalError("MISSING", "type", "nothing", allowed)
