@@ -10,10 +10,9 @@ import msgspec
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import note
-from fabric.client.emitter import WhenFull, prepare, submit
+from fabric.client.emitter import WhenFull, checked, prepare, submit
 from fabric.errors import ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
-from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
 
 #: Options that are fields of the signal: name of the parameter → name of the field.
@@ -109,9 +108,8 @@ def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[b
     if target.stream and "stream" not in named:
         who.append(("stream", target.stream))
     flat = [("type", signal), *who, *fields]
-    entry = rewrite([part.encode("utf-8", "surrogateescape") for pair in flat for part in pair])
-    decode(list(entry))
-    return entry
+    parts = [part.encode("utf-8", "surrogateescape") for pair in flat for part in pair]
+    return checked(rewrite(parts))
 
 
 def _pair(text: str) -> tuple[str, str]:

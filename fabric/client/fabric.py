@@ -72,7 +72,8 @@ class Fabric:
         return cls(store, settings)
 
     def __repr__(self) -> str:
-        state = f"{self._partitions} partitions" if self._partitions else "not connected"
+        noun = "partition" if self._partitions == 1 else "partitions"
+        state = f"{self._partitions} {noun}" if self._partitions else "not connected"
         return f"<Fabric {self._settings.namespace!r}: {state}>"
 
     async def __aenter__(self) -> Fabric:

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.wire.stored import fields_of
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
@@ -43,6 +44,9 @@ def sent(server: RunningServer, shell: Shell) -> dict[str, object]:
     payload = {"payload": json.loads(fields["payload"])} if "payload" in fields else {}
     return {**fields, **payload}
 
+
+#: A result of more values than a synthesis takes at a time.
+LARGE = json.dumps({f"k{number}": number for number in range(PARTIAL_PARTS_MAX + 1)})
 
 ENVELOPE = {"session": "s", "emitter": "A"}
 
@@ -140,6 +144,9 @@ def test_output_is_an_id_or_json_or_nothing(quiet: Shell, server: RunningServer)
         (["-", "on=x"], "standard input"),
         (['{"signal": "STARTED"}', "--on", "x"], "a JSON document must contain all fields"),
         (['{"signal": '], "a JSON object"),
+        # A result that no synthesis would take is refused as an agent's own library refuses it.
+        (["PROGRESS", f"partial={LARGE}"], "more than 2000 values"),
+        ([f'{{"signal": "PARTIAL_RESULT", "partial": {LARGE}}}'], "more than 2000 values"),
     ],
 )
 def test_what_is_no_signal_is_refused_and_not_sent(

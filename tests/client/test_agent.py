@@ -1,13 +1,13 @@
 """An agent's life: STARTED, what it says, COMPLETED or FAILED."""
 
 import asyncio
-import inspect
 from typing import Any
 
 import pytest
 
-from fabric.client.agent import ERROR_CHARS_MAX, Agent
+from fabric.client.agent import ERROR_CHARS_MAX
 from fabric.client.fabric import Fabric
+from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.signal import SignalType
 from fabric.errors import ConfigError, NotAllowedError, SignalError
 from fabric.store.keys import Namespace
@@ -253,7 +253,14 @@ async def test_it_must_be_connected_first(server: RunningServer) -> None:
         Fabric.connect(server.url).agent("A", session="s")
 
 
-def test_every_verb_says_what_it_does() -> None:
-    for name, member in inspect.getmembers(Agent, inspect.isfunction):
-        if not name.startswith("_"):
-            assert inspect.getdoc(member), name
+async def test_a_document_is_checked_as_what_an_agent_says_is(server: RunningServer) -> None:
+    refused = {f"k{number}": number for number in range(PARTIAL_PARTS_MAX + 1)}
+    async with connected(server.url) as fabric, fabric.agent("A") as agent:
+        before = server.cli("XLEN", SIGNALS)
+        with pytest.raises(SignalError) as by_agent:
+            await agent.partial_result(refused)
+        with pytest.raises(SignalError) as by_fabric:
+            await fabric.emit([{"type": "PARTIAL_RESULT", "emitter": "B", "partial": refused}])
+        assert "more than 2000 values" in str(by_agent.value)
+        assert str(by_fabric.value) == str(by_agent.value)
+        assert server.cli("XLEN", SIGNALS) == before
