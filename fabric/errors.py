@@ -1,8 +1,8 @@
 """Every error the fabric raises, in one small tree.
 
-A person reads the message: what was wrong, with what, and what to do next. A program reads
-`code`, a stable word, or `exit_code`, which the command line ends with (design, section 7).
-The branches say who is at fault: the caller, another agent (a peer), or the server.
+The message is for people: what was wrong, with what, and what to do next. For programs there are
+`code`, a stable word, and `exit_code`, with which the command line ends. The branches say where to
+look: at the caller, at another agent (a peer), or at the server.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import ClassVar
 
 
 class FabricError(Exception):
-    """The fabric could not do what was asked."""
+    """The fabric could not do what was asked.
+
+    Without a message of its own, an error says the first sentence of its docstring.
+    """
 
     code: ClassVar[str] = "FABRIC"
     exit_code: ClassVar[int] = 1
@@ -22,14 +25,14 @@ class FabricError(Exception):
 
 
 class CallerError(FabricError):
-    """The request cannot be carried out as it was made."""
+    """The request cannot be carried out as it was made: change it, then try again."""
 
     code = "CALLER"
     exit_code = 2
 
 
 class SignalError(CallerError):
-    """A signal was refused: names the field, what was given and what is allowed."""
+    """A signal is not acceptable: the message names the field, its value and what is allowed."""
 
     code = "SIGNAL"
 
@@ -42,50 +45,50 @@ class SignalError(CallerError):
 
 
 class ConfigError(CallerError):
-    """A setting is missing or not usable."""
+    """A setting is missing or not usable: the message says which, and where to set it."""
 
     code = "CONFIG"
 
 
 class NotFoundError(CallerError):
-    """No session, agent or entry of that name is known."""
+    """There is no session, agent or entry of that name."""
 
     code = "NOT_FOUND"
     exit_code = 3
 
 
 class NotAllowedError(CallerError):
-    """The operation is not allowed here."""
+    """The operation is not allowed here: the message says why, and what is."""
 
     code = "NOT_ALLOWED"
     exit_code = 4
 
 
 class PeerError(FabricError):
-    """Another agent stands in the way."""
+    """Another agent prevents it."""
 
     code = "PEER"
 
 
 class HeldError(PeerError):
-    """Somebody else holds what was asked for."""
+    """Another agent or process holds what was asked for."""
 
     code = "HELD"
     exit_code = 5
 
 
 class DependencyFailedError(PeerError):
-    """The producer of a dependency has failed."""
+    """All producers of a dependency have failed."""
 
     code = "DEPENDENCY_FAILED"
 
 
 class DeadlockError(PeerError):
-    """A wait, or a claim, is refused: the agents would wait for each other for ever.
+    """A wait or a claim is refused, because the agents would wait for each other forever.
 
-    `cycle` names them in order, each waiting for the next and the last for the first; `affected`
-    are stuck behind them. Both are empty when somebody has decided who gives way. Give back what
-    the others wait for, then ask again.
+    `cycle` names them in order; each waits for the next, and the last for the first. `affected` are
+    stuck behind them. Both are empty if a person has decided who gives way. Release what the others
+    wait for, then ask again.
     """
 
     code = "DEADLOCK"
@@ -97,24 +100,24 @@ class DeadlockError(PeerError):
         self.cycle = tuple(cycle)
         self.affected = tuple(affected)
         shown = f" ({' → '.join([*cycle, cycle[0]])})" if cycle else ""
-        super().__init__(f"{reason}{shown}: give back what the others wait for, then ask again")
+        super().__init__(f"{reason}{shown}: release what the others wait for, then ask again")
 
 
 class BarrierError(PeerError):
-    """An integration does not take place: says why, and who was missing."""
+    """An integration does not take place: the message says why, and who was missing."""
 
     code = "BARRIER"
 
 
 class WaitTimeoutError(PeerError):
-    """A wait ended without an answer: says what was waited for, and on whom."""
+    """A wait ended without an answer: the message says what it was for, and on whom it depends."""
 
     code = "TIMEOUT"
     exit_code = 7
 
 
 class ServerError(FabricError):
-    """The Redis server, or the way to it, failed."""
+    """The Redis server, or the connection to it, has failed."""
 
     code = "SERVER"
     exit_code = 6
@@ -123,8 +126,8 @@ class ServerError(FabricError):
 class UnreachableError(ServerError):
     """The server cannot be reached, or the connection broke before its reply came.
 
-    Whether the last request took effect is unknown, unless `never_sent` says that it cannot have:
-    load again before going on.
+    It is unknown whether the last request took effect, unless `never_sent` says that it did not.
+    Read again before going on.
     """
 
     code = "UNREACHABLE"
@@ -135,9 +138,9 @@ class UnreachableError(ServerError):
 
 
 class UnavailableError(ServerError):
-    """The server is there and refuses for now: loading, read-only, out of memory, no replicas.
+    """The server refuses for now: it is loading, read-only, out of memory, or lacks replicas.
 
-    The request took no effect, unless `took_effect` says that only what was to follow is missing.
+    The request took no effect, unless `took_effect` says that it did, on too few replicas.
     """
 
     code = "UNAVAILABLE"
@@ -155,25 +158,25 @@ class OverloadedError(ServerError):
 
 
 class UnsupportedServerError(ServerError):
-    """The server lacks a command, or a setting, that the fabric cannot do without."""
+    """The server lacks a command or a setting that the fabric needs."""
 
     code = "UNSUPPORTED"
 
 
 class FencedError(ServerError):
-    """A commit or renewal was refused: the lease is another's, has expired, or has moved on."""
+    """A commit or renewal was refused: another worker holds the lease, or has committed first."""
 
     code = "FENCED"
 
 
 class UnseededError(ServerError):
-    """A partition's epoch is gone from the server: it stays stopped until it is re-seeded."""
+    """A partition's epoch is missing on the server: the partition is stopped until re-seeded."""
 
     code = "UNSEEDED"
 
 
 class TamperedError(ServerError):
-    """A key of the fabric holds something the fabric did not write."""
+    """A key of the fabric holds something that the fabric did not write."""
 
     code = "TAMPERED"
 
@@ -188,7 +191,10 @@ class TamperedError(ServerError):
 
 
 class DivergedError(ServerError):
-    """A session's log is not what the rules make of its own signals: names key, entry and both."""
+    """A session's log differs from what the rules make of its signals.
+
+    The message names the key, the entry, and both values.
+    """
 
     code = "DIVERGED"
     exit_code = 1
@@ -199,13 +205,13 @@ class DivergedError(ServerError):
         self.made = made
         self.found = found
         super().__init__(
-            f"{key}, {field}: replay gives {made}, Redis has {found}; what comes after it in the "
-            "log was not looked at"
+            f"{key}, {field}: replay gives {made}, Redis has {found}; the log after it was not "
+            "compared"
         )
 
 
 class BusyError(ServerError):
-    """A session moves on faster than it can be looked at."""
+    """A session changes faster than it can be read: try again when it is quieter."""
 
     code = "BUSY"
     exit_code = 1

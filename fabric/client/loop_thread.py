@@ -1,7 +1,8 @@
 """A thread that runs an event loop, for code that has none.
 
-Like `anyio.from_thread`, without its import, which takes longer than all of this package's client.
-The thread is a daemon: a program that never closes it still ends.
+Not `anyio.from_thread`, for three reasons: importing it takes about 20 ms, this 1 ms; a call that
+Ctrl-C interrupts would go on in the loop; and a program that never closes it would never end, since
+its thread is not a daemon.
 """
 
 from __future__ import annotations
