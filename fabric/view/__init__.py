@@ -1,1 +1,1 @@
-"""How a session is shown to people: timeline, Markdown, tables."""
+"""Shows a session to people: timeline, synthesis, questions, as plain text or Markdown."""

@@ -1,4 +1,4 @@
-"""Small pieces of Markdown (CommonMark, GitHub tables) around text that nobody vouches for."""
+"""Small pieces of Markdown (CommonMark, GitHub tables) around text that may be hostile."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ _BACKTICKS = re.compile(r"`+")
 
 
 def text(value: str) -> str:
-    """Return `value` as running text: one line, and nothing in it is a heading, link, tag or
-    emphasis.
-    """
+    """Return `value` as one line of text without any markup: no heading, link, tag or emphasis."""
     escaped = _SPECIAL.sub(_escape, printable(value))
     return _LEADING.sub(lambda match: match[1] + _guard(match[2]), escaped)
 
 
 def prose(value: str) -> str:
-    """Return a message in which `…` marks names: those become code, everything else running text.
+    """Return a message as text without markup, except that names between backticks become code.
 
-    An odd backtick is a character like any other.
+    If the number of backticks is odd, they are ordinary characters.
     """
     parts = value.split("`")
     if len(parts) % 2 == 0:
@@ -43,21 +41,21 @@ def code(value: str) -> str:
 
 
 def block(lines: Iterable[str], language: str = "") -> list[str]:
-    """Return the lines of a fenced code block; no line inside can close it."""
+    """Return the lines of a fenced code block that no line inside can close."""
     shown = [printable(line) for line in lines]
     fence = "`" * max(3, _longest("\n".join(shown)) + 1)
     return [f"{fence}{language}", *shown, fence]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table. Cells are Markdown already; a bar in them is escaped here."""
+    """Return the lines of a table. Cells are Markdown; bars in them are escaped here."""
     lines = [f"| {' | '.join(header)} |", f"|{'|'.join(' --- ' for _ in header)}|"]
     lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
     return lines
 
 
 def _cell(value: str) -> str:
-    # A bar ends the cell even inside a code span; one that has its backslash already is left alone.
+    # A bar ends the cell even inside a code span. Bars that are escaped already stay.
     return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", value)
 
 

@@ -1,4 +1,4 @@
-"""Tasks as entries of a todo list (seeds: RESULT_STREAMING, "Integration with TodoWrite")."""
+"""Tasks as entries of a coding agent's todo list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from fabric.core.record import TaskRecord
 
-#: Verbs that tasks begin with → the form that says that it is being done.
+#: Verbs that tasks begin with → the form for a task in progress.
 _DOING = {
     "add": "adding", "analyse": "analysing", "analyze": "analyzing", "audit": "auditing",
     "build": "building", "change": "changing", "check": "checking", "clean": "cleaning",
@@ -31,7 +31,7 @@ _DOING = {
 
 
 def todo(task: TaskRecord) -> dict[str, Any]:
-    """Return a task in the fields that the seeds give a todo."""
+    """Return a task with the fields of a todo entry."""
     return {
         "content": task.content,
         "status": task.status,
@@ -43,7 +43,7 @@ def todo(task: TaskRecord) -> dict[str, Any]:
 
 
 def active_form(content: str) -> str:
-    """Say that a task is being done: `Review auth module` → `Reviewing auth module`."""
+    """Return the text of a task in progress: `Review auth module` → `Reviewing auth module`."""
     verb, space, rest = content.partition(" ")
     doing = _DOING.get(verb.lower())
     if doing is None:

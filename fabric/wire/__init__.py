@@ -1,1 +1,1 @@
-"""Between stream fields and the core's structs: decoding, spellings, log records, JSON Schema."""
+"""Converts between stream fields and the core's structs; checks what emitters and others wrote."""

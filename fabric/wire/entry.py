@@ -1,8 +1,8 @@
-"""An ingress entry, as read from the stream, to a typed signal; or the reason why not.
+"""Decodes an ingress entry to a typed signal, or says why it is refused.
 
-The hot path: an entry in canonical fields (design, section 4) is checked without being rewritten.
-Its payload is decoded once, by the struct of its type, which looks only at the fields the rules
-need; the log repeats the entry's own bytes. Other spellings are first rewritten (`spelling.py`).
+This is the hot path: an entry in canonical fields (docs/protocol.md) is checked without being
+rewritten. The struct of its type decodes the payload once and reads only the fields that the rules
+need; the log repeats the entry's own bytes. Other spellings are rewritten first (`spelling.py`).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any]]] = {
 }
 _decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).decode
 
-#: Names seen lately, decoded and checked: most entries repeat them. Emptied when full.
+#: Names seen recently, decoded and checked: most entries repeat them. Emptied when full.
 _NAMES_MAX = 50_000
 _names: dict[bytes, str] = {}
 _sessions: dict[bytes, str] = {}
 
-#: Largest number of hops that a signal may say it has behind it. The rules cut a chain long before.
+#: The largest `hops` a signal may have. The rules end a chain of messages long before.
 HOPS_MAX = 1_000
 
-#: Place of a field that an entry does not have: `_signal` puts an empty value there.
+#: Index of a field that an entry does not have: `_signal` appends an empty value there.
 ABSENT = -1
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """Where the envelope's fields stand in an entry. Emitters write the same fields every time."""
+    """The index of each envelope field in an entry: an emitter sends the same fields every time."""
 
     names: tuple[bytes, ...]
     session: int
@@ -59,24 +59,24 @@ class Shape(msgspec.Struct, frozen=True):
     rare: tuple[bytes, ...]
 
 
-#: Shapes seen lately. Emptied when full: whoever shuffles its fields only slows itself down.
+#: Shapes seen recently. Emptied when full: an emitter that shuffles its fields slows only itself.
 _SHAPES_MAX = 1_000
 _shapes: dict[tuple[bytes, ...], Shape] = {}
 
 _EVERYONE = EVERYONE.encode()
 
-#: Fields of the envelope that are kept without being used.
+#: Envelope fields that are kept and never used.
 _RARE = frozenset({b"at", b"trace", b"sig"})
 
-#: Reads any JSON there is, to see that everybody else can.
+#: Reads the whole payload, to make sure that every other JSON reader can.
 _decode_any = msgspec.json.Decoder().decode
 
 
 def decode(fields: list[bytes]) -> Signal:
-    """Return the signal that an entry's flat fields spell, in any accepted spelling.
+    """Return the signal in an entry's flat fields, in any accepted spelling.
 
-    Raises SignalError, naming field, value and what is allowed. Never anything else, whatever the
-    bytes.
+    Raises SignalError, naming the field, its value and what is allowed; no bytes make it raise
+    anything else.
     """
     names = tuple(fields[::2])
     shape = _shapes.get(names) or _shape_of(names)
@@ -95,7 +95,7 @@ def decode(fields: list[bytes]) -> Signal:
 
 
 def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
-    """Return where the envelope's fields stand in entries of these names; None if not canonical."""
+    """Return the shape of entries with these field names, None if they are not canonical."""
     if b"type" not in names or not ENVELOPE.issuperset(names) or len(set(names)) < len(names):
         return None
     if len(_shapes) >= _SHAPES_MAX:
@@ -112,7 +112,7 @@ def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
 def _signal(
     shape: Shape, values: list[bytes], kind: SignalType, decoder: Callable[[bytes], Any]
 ) -> Signal:
-    # The last of these is the value of every field that the entry does not have.
+    # Every field that the entry lacks has the index of this last value.
     values.append(b"")
     raw = values[shape.payload] or b"{}"
     signal_error.check_payload(raw)
@@ -147,7 +147,7 @@ def _signal(
 
 
 def session_name(value: bytes) -> str:
-    """Decode and check the name of a session. Raises SignalError."""
+    """Decode and check a session's name. Raises SignalError."""
     text = name(b"session", value)
     if ":" in text:
         raise SignalError("NAME", "session", repr(text), "a name without ':'")
@@ -195,7 +195,7 @@ def counter(field: bytes, value: bytes, most: int = COUNTER_MAX) -> int:
 
 
 def _check_rest(shape: Shape, values: list[bytes]) -> None:
-    """Check the envelope's rarer fields: they are kept as they are, so long as they are sane."""
+    """Check the envelope fields that are only kept: their size, and the time's format."""
     for field in shape.rare:
         value = values[shape.names.index(field)]
         if len(value) > FIELD_BYTES_MAX:

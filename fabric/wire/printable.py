@@ -1,13 +1,13 @@
-"""Text from outside, made fit to show: every character of it prints, on one line."""
+"""Text from outside as one line of printable characters."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything that does not print replaced by a backslash escape.
+    """Return `text` with a backslash escape for every character that does not print.
 
-    Covers terminal escapes, bidirectional controls, line ends and lone surrogates, so the result
-    can be written to any UTF-8 terminal, JSON document or file.
+    This covers terminal escapes, bidirectional controls, line ends and lone surrogates, so that the
+    result can be written to any UTF-8 terminal, JSON document or file.
     """
     if text.isprintable():
         return text
@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, chars_max: int) -> str:
-    """Return the start of a text; what was cut is marked by an ellipsis."""
+    """Return a text of at most `chars_max` characters; an ellipsis marks where it was cut."""
     return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
 
 

@@ -1,6 +1,6 @@
-"""Decisions as stream entries: the log, the inboxes, the results and the dead letters.
+"""Encodes decisions as stream entries: the log, inboxes, results, revisions, and dead letters.
 
-Field names are the public contract (design, section 4): what `redis-cli XRANGE` shows.
+Field names are public: `redis-cli XRANGE` shows them, and docs/protocol.md lists them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from fabric.core.signal import Failed, Signal, SignalType
 from fabric.errors import SignalError
 from fabric.wire.stored import pairs_of
 
-#: Prefix of a refused entry's own fields in the dead-letter stream: no value can pass for a reason.
+#: Prefix of a refused entry's own fields in a dead letter: they cannot be mistaken for ours.
 RAW_PREFIX = b"raw."
 
-#: Field that holds all of a refused entry's fields, in MessagePack, when there are very many.
+#: Field with all fields of a refused entry as MessagePack, used if there are very many.
 RAW_PACKED = b"raw"
 
-#: `kind` of the log entry that says which rules are in force from there on; its type is `RULES`.
+#: `kind` of the log entry with the rules in force from there on; its type is `RULES`.
 RULES_KIND = "rules"
 
 #: Type of a timer's log entry.
 TIMER_TYPE = "TIMER"
 
-#: Field names of each kind of entry, in order; the functions below give the values.
+#: Field names of each kind of entry, in order; the functions below return the values.
 RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
 DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
@@ -42,44 +42,45 @@ ANSWERABLE = (*MESSAGE, "hops")
 RESULT = (
     "session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload", "percent",
 )  # fmt: skip
-#: Of an agent that was given up for dead: nobody has said so but the fabric.
+#: For an agent declared dead: the fabric says so, not the agent.
 FALLEN = (*RESULT, "silent")
 OWN = ("session", "type", "emitter", "payload")
 REVISION = ("patch", "causes", "ms", "final")
 
-#: Forms of log entries remembered. Emitters write few; whoever shuffles its fields fills no memory.
+#: Forms of log entries that are remembered: an emitter that shuffles its fields must not fill the
+#: memory.
 _FORMS_MAX = 1_000
 
-#: What one entry of a stream consists of: field names, and their values.
+#: An entry of a stream: its field names, and their values.
 Form = tuple[str | bytes, ...]
 Values = Sequence[str | bytes | int]
 
 
 @lru_cache(_FORMS_MAX)
 def signal_form(names: tuple[bytes, ...]) -> Form:
-    """Return the field names of a signal's log entry: its own, between `kind` and `ms`."""
+    """Return the field names of a signal's log entry: its own between `kind` and `ms`."""
     return ("kind", *names, "ms")
 
 
 @lru_cache(_FORMS_MAX)
 def refusal_form(names: tuple[bytes, ...]) -> Form:
-    """Return the field names of a refused signal's log entry: its own, and why."""
+    """Return the field names of a refused signal's log entry: its own, code and reason."""
     return ("kind", *names, "code", "reason", "ms")
 
 
 def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
-    """Return the log entry of an accepted signal, with the values that it came with."""
+    """Return the log entry of an accepted signal, with its own values."""
     return signal_form(signal.names), (Kind.SIGNAL, *signal.values, now_ms)
 
 
 def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
-    """Return the log entry of a refused signal, whole: it may have changed the session."""
+    """Return the log entry of a refused signal, complete: it may have changed the session."""
     values: Values = (Kind.REFUSED, *signal.values, code, reason, now_ms)
     return refusal_form(signal.names), values
 
 
 def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
-    """Return the log entry that says which rules are in force from there on."""
+    """Return the log entry with the rules in force from there on."""
     return RULES, (RULES_KIND, RULES_KIND.upper(), document, now_ms)
 
 
@@ -89,7 +90,7 @@ def logged_timer(timer: str, now_ms: int) -> tuple[Form, Values]:
 
 
 def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Values]:
-    """Return the log entry of a consequence. What is passed on keeps its payload in its cause."""
+    """Return the log entry of a consequence. A forwarded signal has its payload in its cause."""
     kind, to, sender, stream = message.kind, message.to, message.sender, message.stream
     if message.forwarded:
         return FORWARDED, (kind, message.type, to, sender, stream, cause, now_ms)
@@ -99,7 +100,7 @@ def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Val
 def inbox(message: Message, cause: str) -> tuple[Form, Values]:
     """Return the inbox or broadcast entry of a message.
 
-    `hops` is there when it can be answered with a signal that could be passed on in turn.
+    `hops` is there if an answer to the message could be passed on in turn.
     """
     values: Values = (message.type, message.sender, message.stream, cause, message.payload)
     return (ANSWERABLE, (*values, message.hops)) if message.hops else (MESSAGE, values)
@@ -108,7 +109,7 @@ def inbox(message: Message, cause: str) -> tuple[Form, Values]:
 def result(
     signal: Signal, agent: AgentRecord | None, payload: bytes, cause: str, now_ms: int
 ) -> tuple[Form, Values]:
-    """Return the entry for the synthesizer: who found what, in which incarnation, how far it is."""
+    """Return the results entry of a signal: agent, incarnation, progress, and the result."""
     incarnation = agent.incarnation if agent is not None else signal.incarnation
     percent = agent.percent if agent is not None and agent.percent is not None else ""
     return RESULT, (
@@ -127,7 +128,7 @@ def result(
 def fallen(
     session: str, name: str, agent: AgentRecord, cause: str, now_ms: int
 ) -> tuple[Form, Values]:
-    """Return the entry that tells the synthesizer of an agent given up for dead."""
+    """Return the results entry for an agent declared dead."""
     payload = msgspec.json.encode(Failed(agent.error, retryable=True))
     kind, incarnation = SignalType.FAILED, agent.incarnation
     values = (session, kind, name, agent.stream, incarnation, cause, now_ms, payload, "", "1")
@@ -135,14 +136,14 @@ def fallen(
 
 
 def own(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
-    """Return the ingress entry of a signal that the fabric itself sends."""
+    """Return the ingress entry of a signal from the fabric itself."""
     return OWN, (session, kind, emitter, payload)
 
 
 def revision(
     patch: bytes, causes: Sequence[int], now_ms: int, *, final: bool
 ) -> tuple[Form, Values]:
-    """Return the entry of one revision: its patch, and the log ids of what it follows from."""
+    """Return the entry of one revision: its patch, and the log ids of its causes."""
     ids = " ".join(f"{cause}-0" for cause in causes)
     return REVISION, (patch, ids, now_ms, int(final))
 
@@ -150,10 +151,10 @@ def revision(
 def dead(
     fields: list[bytes], code: str, reason: str, source: str, entry_id: bytes
 ) -> tuple[bytes | str, ...]:
-    """Return the dead letter of a refused entry: why, where it came from, and all it held."""
+    """Return the dead letter of a refused entry: the reason, its origin, and all its fields."""
     kept: list[bytes | str] = ["code", code, "reason", reason, "source", source, "id", entry_id]
     if len(fields) > 2 * ENTRY_FIELDS_MAX:
-        # More than a script can pass on one by one: kept in one piece.
+        # Too many for a script to pass one by one: kept in one piece.
         return (*kept, RAW_PACKED, msgspec.msgpack.encode(fields))
     for field, value in pairs_of(fields):
         kept += (RAW_PREFIX + field, value)
@@ -161,9 +162,9 @@ def dead(
 
 
 def revived(letter: list[bytes]) -> list[bytes]:
-    """Return the fields of the entry that a dead letter holds, as they were sent.
+    """Return the fields of the entry in a dead letter, as they were sent.
 
-    Empty when somebody has written the letter who knows no better.
+    The list is empty if the fabric did not write the letter.
     """
     fields: list[bytes] = []
     for field, value in pairs_of(letter):
@@ -183,21 +184,21 @@ def _unpacked(value: bytes) -> list[bytes]:
 
 
 def reason_of(error: SignalError) -> tuple[str, str]:
-    """Return code and reason of a refused entry, as the dead-letter stream keeps them."""
+    """Return the code and reason of a refused entry, for its dead letter."""
     return error.reason_code, str(error)
 
 
-#: The document of the defaults.
+#: The document of the default rules.
 DEFAULT_RULES: Final = b"{}"
 
-#: Bytes of a digest: enough that no two sets of rules of one session share one.
+#: Bytes of a digest of rules: enough that no two rule sets of a session share one.
 _RULES_DIGEST_BYTES = 8
 
 
 def rules_document(rules: Rules) -> bytes:
-    """Return rules as JSON; the same bytes from every process for the same rules.
+    """Return rules as JSON for the log: the same bytes from every process for the same rules.
 
-    Without the hook: no decision depends on its arguments, and one of them may be a secret.
+    The hook is left out: no decision depends on it, and one of its arguments may be a secret.
     """
     kept = msgspec.structs.replace(rules, hook=())
     if kept == Rules():
@@ -206,12 +207,12 @@ def rules_document(rules: Rules) -> bytes:
 
 
 def rules_digest(raw: bytes) -> str:
-    """Return what tells a document of rules from others, in hexadecimal; "" for the defaults."""
+    """Return the digest that names a document of rules, in hexadecimal; "" for the defaults."""
     if raw == DEFAULT_RULES:
         return ""
     return hashlib.blake2b(raw, digest_size=_RULES_DIGEST_BYTES).hexdigest()
 
 
 def read_rules(raw: bytes) -> Rules:
-    """Return the rules of a document. Raises MsgspecError, ValueError, RecursionError."""
+    """Return the rules in a document. Raises MsgspecError, ValueError or RecursionError."""
     return msgspec.json.decode(raw, type=Rules)

@@ -1,9 +1,9 @@
-"""The signals as JSON Schema (draft 2020-12), for who speaks to the fabric in another language.
+"""The signals as JSON Schema (draft 2020-12), for programs in other languages.
 
-A document schema holds for a signal in any of its spellings: payload fields may stand beside the
-envelope's or under `payload`, and a shorthand may say one of them. The fabric itself checks a
-little more than a schema can say: that names are printable, and that two spellings of one field
-in one document agree.
+A document schema accepts a signal in any of its spellings: payload fields may be beside the
+envelope's fields or under `payload`, and a shorthand may give one of them. The fabric also checks
+two things that a schema cannot express: that names are printable, and that two spellings of one
+field in one document agree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _REF = "#/$defs/{name}"
 
-#: Fields that name the type, one for each spelling.
+#: The fields for the type, one for each spelling.
 _TYPE_FIELDS = ("type", "signal", "signal_type")
 
 Schema = dict[str, Any]
@@ -36,7 +36,7 @@ def payload_schema(kind: SignalType) -> Schema:
 
 
 def document_schema(kind: SignalType | None = None) -> Schema:
-    """Return the schema of a signal as a document: of one type, or of any."""
+    """Return the schema of a signal as a document: of one type, or of any type."""
     kinds = list(SignalType) if kind is None else [kind]
     _, parts = msgspec.json.schema_components([PAYLOADS[one] for one in kinds], ref_template=_REF)
     documents = {one.value: _document(one, parts[PAYLOADS[one].__name__]) for one in kinds}
@@ -53,7 +53,7 @@ def document_schema(kind: SignalType | None = None) -> Schema:
 
 
 def _shared(parts: dict[str, Schema]) -> set[str]:
-    """Name the parts that payloads refer to: the payloads themselves are not among them."""
+    """Return the names of the definitions that payloads refer to, without the payloads."""
     return parts.keys() - {payload.__name__ for payload in PAYLOADS.values()}
 
 
@@ -65,7 +65,7 @@ def _document(kind: SignalType, payload: Schema) -> Schema:
         "description": payload.get("description", ""),
         "type": "object",
         "properties": {
-            # What a field of the payload and one of the envelope are both called is the envelope's.
+            # If a payload field and an envelope field share a name, it is the envelope's.
             **fields,
             **_envelope(),
             "payload": {"type": ["object", "null"], "properties": fields},
@@ -79,7 +79,7 @@ def _document(kind: SignalType, payload: Schema) -> Schema:
 
 def _envelope() -> Schema:
     name = msgspec.json.schema(Name)
-    # In a stream all is text: a whole number is taken for the text of its digits.
+    # Stream fields are text: a whole number stands for the text of its digits.
     number: Schema = {"type": "integer"}
     text = {"type": ["string", "integer", "null"], "maxLength": FIELD_BYTES_MAX}
     time = {"type": ["string", "null"], "maxLength": FIELD_BYTES_MAX, "format": "date-time"}
@@ -108,7 +108,7 @@ def _envelope() -> Schema:
             ],
         },
         "emitter": {
-            "description": "the agent that speaks; by default the sender's FABRIC_AGENT",
+            "description": "the agent that sends it; by default the sender's FABRIC_AGENT",
             **optional,
         },
         "stream": {"description": "its line of work", **optional},
@@ -118,7 +118,7 @@ def _envelope() -> Schema:
         "incarnation": {"description": "grows each time the agent starts", **counter},
         "task": {"description": "what the agent works on", **optional},
         "hops": {
-            "description": "messages in whose answer it is sent, one answering the other",
+            "description": "how many messages led to it, each one an answer to the one before",
             **hops,
         },
         "trace": {"description": "W3C traceparent", **text},
@@ -127,12 +127,12 @@ def _envelope() -> Schema:
 
 
 def _word(field: str, pattern: str) -> Schema:
-    """Say that a type field holds a word."""
+    """Return the schema of a type field with a value of this pattern."""
     return {"required": [field], "properties": {field: {"type": "string", "pattern": pattern}}}
 
 
 def _pattern(kind: SignalType, said: str | None) -> str:
-    """Return what a type field matches: the word, alone or as a shorthand."""
+    """Return the pattern of a type field: the type, alone or with a shorthand's brackets."""
     if said is None:
         argument = r"\s*"
     elif said == "percent":
@@ -143,7 +143,7 @@ def _pattern(kind: SignalType, said: str | None) -> str:
 
 
 def _given(kind: SignalType, field: str, said: str | None) -> Schema:
-    """Say that a payload field is there, in one of the places where it may stand."""
+    """Return the schema of a required payload field, in any of the places where it may be."""
     places: list[Schema] = [
         {"required": [field]},
         {"required": ["payload"], "properties": {"payload": {"required": [field]}}},
@@ -155,7 +155,7 @@ def _given(kind: SignalType, field: str, said: str | None) -> Schema:
 
 
 def _said_shortly(kind: SignalType) -> str | None:
-    """Name the payload field that stands between the brackets of a shorthand."""
+    """Return the payload field that the brackets of a shorthand hold, None if it has none."""
     try:
         payload = canonical({"type": f"{kind.value}(1)"})["payload"]
     except SignalError:

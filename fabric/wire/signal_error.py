@@ -1,4 +1,7 @@
-"""What is wrong with a refused signal: the field, the value given, and what is allowed."""
+"""The error of a refused signal: which field, what it held, and what is allowed.
+
+Also checks the limits of a payload, before a parser touches it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from fabric.core.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_
 from fabric.core.signal import BASE_TYPES, PAYLOADS, SignalType
 from fabric.errors import SignalError
 
-#: Characters of a refused value, or of a field's name, that a message repeats. Enough to recognise
-#: it by.
+#: Characters of a refused value, or of a field's name, that a message repeats: enough to recognise
+#: it.
 SHOWN_CHARS_MAX = 80
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -23,42 +26,42 @@ _PARTS = re.compile(r"[^.\[\]]+")
 
 
 def shown(value: object) -> str:
-    """Show a refused value: printable, one line, bounded."""
+    """Return a refused value for a message: printable, on one line, not too long."""
     try:
         text = repr(value.decode() if isinstance(value, bytes) and _is_text(value) else value)
     except (RecursionError, ValueError):
-        # Nested beyond the stack, or a number of more digits than Python writes out.
+        # Nested too deeply for the stack, or a number with more digits than Python prints.
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}… ({len(text)})"
 
 
 def shown_name(field: str) -> str:
-    """Show the name of a field that the emitter made up: as it is, when that is harmless."""
+    """Return the name of a field, which an emitter can choose freely, for a message."""
     return field if field.isprintable() and 0 < len(field) <= SHOWN_CHARS_MAX else shown(field)
 
 
 def too_large(field: str, given: int, allowed: str) -> SignalError:
-    """Say that something is too large, with both figures."""
+    """Return the error for a value over its limit, with both figures."""
     return SignalError("LIMIT", field, str(given), f"at most {allowed}")
 
 
 def unknown_type(given: object) -> SignalError:
-    """Say that there is no such signal type, which one may be meant, and which there are."""
-    seeds = [word.value for word in SignalType if word in BASE_TYPES]
+    """Return the error for an unknown signal type: the nearest one, and all there are."""
+    basic = [word.value for word in SignalType if word in BASE_TYPES]
     others = [word.value for word in SignalType if word not in BASE_TYPES]
-    allowed = f"{', '.join(seeds)}; extensions: {', '.join(others)}"
+    allowed = f"{', '.join(basic)}; extensions: {', '.join(others)}"
     if not given:
         return SignalError("MISSING", "type", "nothing", allowed)
     if isinstance(given, str) and len(given) <= NAME_CHARS_MAX:
         word = re.sub(r"\(.*", "", given, flags=re.DOTALL).strip().upper().replace("-", "_")
-        nearest = difflib.get_close_matches(word, seeds + others, 1)
+        nearest = difflib.get_close_matches(word, basic + others, 1)
         if nearest:
             allowed = f"{nearest[0]} (perhaps), or one of {allowed}"
     return SignalError("TYPE", "type", shown(given), allowed)
 
 
 def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
-    """Turn a decoder's error into one that names field, value and what is allowed."""
+    """Turn a decoder's error into one that names the field, its value, and what is allowed."""
     if not isinstance(error, msgspec.ValidationError):
         return SignalError("JSON", "payload", shown(raw), f"a JSON object ({error})")
     text = str(error)
@@ -71,7 +74,7 @@ def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError
             "MISSING", path, "nothing", f"{_allowed(kind, path)} ({kind.value} needs it)"
         )
     if isinstance(error.__cause__, ValueError):
-        # What a struct checks of itself: it says what is allowed.
+        # A struct's own check: its message says what is allowed.
         return SignalError("VALUE", path or "payload", _given(raw, path), str(error.__cause__))
     if "out of range" in text and "[...]" in path:
         return SignalError("VALUE", "payload", shown(raw), "numbers that a 64-bit float can hold")
@@ -79,7 +82,7 @@ def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError
 
 
 def _given(raw: bytes, path: str) -> str:
-    """Look up the value that a decoder's path points at."""
+    """Return the value at the path that a decoder's error names, for a message."""
     try:
         value: Any = msgspec.json.decode(raw)
         for part in _PARTS.findall(path):
@@ -90,7 +93,7 @@ def _given(raw: bytes, path: str) -> str:
 
 
 def _allowed(kind: SignalType, path: str) -> str:
-    """Say what the payload takes at a place, in words."""
+    """Return in words what a payload may hold at a path."""
     expected: inspect.Type = inspect.type_info(PAYLOADS[kind])
     for part in _PARTS.findall(path):
         choices = expected.types if isinstance(expected, inspect.UnionType) else (expected,)
@@ -99,7 +102,7 @@ def _allowed(kind: SignalType, path: str) -> str:
                 expected = next(f.type for f in choice.fields if f.encode_name == part)
             elif isinstance(choice, inspect.ListType):
                 item = choice.item_type
-                # What a JSON Schema says besides is of no use here.
+                # Only JSON Schema needs the metadata.
                 expected = item.type if isinstance(item, inspect.Metadata) else item
     return _words(expected)
 
@@ -107,7 +110,7 @@ def _allowed(kind: SignalType, path: str) -> str:
 def _words(expected: inspect.Type) -> str:
     match expected:
         case inspect.UnionType(types):
-            # A union with a float takes whole numbers too; null and "not given" need no word.
+            # A float field takes whole numbers too; null and "not given" need no mention.
             has_float = any(isinstance(choice, inspect.FloatType) for choice in types)
             words = [
                 _words(choice)
@@ -149,13 +152,14 @@ def _is_text(value: bytes) -> bool:
     return True
 
 
-#: A string, closed or not: with the open one in, no text makes the search go back to its start.
+#: A JSON string, closed or not. Matching an unclosed one too keeps the search linear: no text makes
+#: it go back to the start.
 STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def check_payload(raw: bytes) -> None:
-    """Refuse a payload that is too large, too deep or no text. Raises SignalError."""
+    """Refuse a payload that is too large, nested too deeply, or not text. Raises SignalError."""
     if not raw.isascii():
         decode_text("payload", raw)
     elif len(raw) > PAYLOAD_BYTES_MAX:
@@ -165,7 +169,7 @@ def check_payload(raw: bytes) -> None:
 
 
 def decode_text(field: str, value: bytes) -> str:
-    """Return a value that is no larger than a payload, as text. Raises SignalError."""
+    """Decode a value of at most a payload's size as UTF-8 text. Raises SignalError."""
     if len(value) > PAYLOAD_BYTES_MAX:
         raise too_large(shown_name(field), len(value), f"{PAYLOAD_BYTES_MAX} bytes")
     try:

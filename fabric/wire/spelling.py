@@ -1,12 +1,12 @@
-"""The other spellings of a signal, rewritten to the canonical fields (design, section 5).
+"""Rewrites the other spellings of a signal to the canonical fields (docs/protocol.md).
 
-Accepted at every boundary, as a JSON document and as stream fields:
+Every boundary accepts these, as a JSON document and as stream fields:
 
 - result streaming: `{"signal": "PROGRESS", "percent": 50, "checkpoint": …, "partial": {…}}`
 - propagation: `{"signal_type": …, "emitter": …, "stream": …, "timestamp": …, "payload": {…}}`
-- shorthand, as the example session writes it: `PROGRESS(25%)`, `BLOCKED(schema-change)`
+- shorthand: `PROGRESS(25%)`, `BLOCKED(schema-change)`
 
-Fields that no spelling names are kept, in the payload.
+Unknown fields are kept in the payload.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNREADABLE = (msgspec.MsgspecError, RecursionError)
 _TYPE_FIELDS = ("type", "signal", "signal_type")
 _SHORTHAND = re.compile(r"(?P<type>[A-Z_]+)\((?P<argument>.*)\)", re.DOTALL)
 
-#: What stands between the brackets of a shorthand.
+#: The payload field that the brackets of a shorthand hold.
 _ARGUMENT: dict[SignalType, str] = {
     SignalType.STARTED: "task",
     SignalType.PROGRESS: "percent",
@@ -54,13 +54,13 @@ _ARGUMENT: dict[SignalType, str] = {
 
 
 def _accepts(field_type: Any) -> set[type]:
-    """Name what a payload field takes, of the kinds that flat text can be read as."""
+    """Return the kinds of values that a payload field accepts."""
     info = msgspec.inspect.type_info(field_type)
     choices = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
     return {type(choice) for choice in choices}
 
 
-#: What each payload field takes: in a flat entry everything arrives as text.
+#: The kinds of values of each payload field, to read the text of a flat entry.
 _FIELD_TYPES: dict[SignalType, dict[str, set[type]]] = {
     kind: {field.name: _accepts(field.type) for field in msgspec.structs.fields(payload)}
     for kind, payload in PAYLOADS.items()
@@ -68,9 +68,9 @@ _FIELD_TYPES: dict[SignalType, dict[str, set[type]]] = {
 
 
 def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document in canonical fields, its payload still an object.
+    """Return a document in canonical fields; its payload stays an object.
 
-    Raises SignalError when the type is unknown, or when two spellings of a field disagree.
+    Raises SignalError if the type is unknown, or if two spellings of one field disagree.
     """
     kind, argument = _type(document)
     payload = document.get("payload")
@@ -95,7 +95,7 @@ def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settle(fields: dict[str, Any], field: str, value: Any) -> None:
-    """Note a field; said in two places it must be the same in both."""
+    """Set a field; if it is given in two places, both values must agree."""
     known = fields.setdefault(field, value)
     try:
         agrees = known is value or known == value
@@ -107,7 +107,7 @@ def _settle(fields: dict[str, Any], field: str, value: Any) -> None:
 
 
 def rewrite(flat: list[bytes]) -> list[bytes]:
-    """Rewrite an entry's flat fields to canonical ones. Raises SignalError."""
+    """Return an entry's flat fields in canonical form. Raises SignalError."""
     document: dict[str, Any] = {}
     for key, value in pairs_of(flat):
         field = signal_error.decode_text("field name", key)
@@ -126,7 +126,7 @@ def rewrite(flat: list[bytes]) -> list[bytes]:
 
 
 def encode(fields: Mapping[str, Any]) -> list[bytes]:
-    """Return canonical fields as the flat list that XADD takes. Raises SignalError."""
+    """Return canonical fields as the flat list for XADD. Raises SignalError."""
     flat: list[bytes] = []
     for field, value in fields.items():
         if value is None:
@@ -144,7 +144,7 @@ def encode(fields: Mapping[str, Any]) -> list[bytes]:
 
 
 def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
-    """Find the signal's type, and what a shorthand says of its payload."""
+    """Return the signal's type, and the payload field that a shorthand gives."""
     given = {field: document[field] for field in _TYPE_FIELDS if document.get(field)}
     if not given:
         raise signal_error.unknown_type("")
@@ -185,7 +185,7 @@ def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
 
 
 def _flat_value(kind: SignalType, field: str, text: str) -> Any:
-    """Read a payload field that stands by itself in the entry, as its struct expects it."""
+    """Read a payload field of a flat entry the way its struct expects it."""
     expected = _FIELD_TYPES[kind].get(field)
     if field == "percent":
         return _number(text)
@@ -201,7 +201,7 @@ def _flat_value(kind: SignalType, field: str, text: str) -> Any:
 
 
 def _number(text: str) -> Any:
-    """Read `25%`, `25` or `2.5`; anything else is left for the struct to refuse."""
+    """Read `25%`, `25` or `2.5`; the struct refuses anything else."""
     try:
         return msgspec.json.decode(text.removesuffix("%").strip())
     except _UNREADABLE:
@@ -218,7 +218,7 @@ def _payload(text: str) -> Any:
 
 
 def _encode(payload: Any) -> bytes:
-    """Write a payload that a program made: it may hold what JSON has no word for."""
+    """Encode a program's payload, which may hold values that JSON cannot represent."""
     try:
         return msgspec.json.encode(payload)
     except (*_UNREADABLE, TypeError, ValueError, OverflowError) as error:
