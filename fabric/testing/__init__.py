@@ -7,7 +7,12 @@ docs/testing.md.
 
 from __future__ import annotations
 
-from fabric.testing.clock import StandstillError
-from fabric.testing.in_process import InProcessFabric, running
+from fabric.testing.in_process import (
+    InProcessFabric,
+    StandstillError,
+    SyncInProcessFabric,
+    running,
+    running_sync,
+)
 
-__all__ = ["InProcessFabric", "StandstillError", "running"]
+__all__ = ["InProcessFabric", "StandstillError", "SyncInProcessFabric", "running", "running_sync"]

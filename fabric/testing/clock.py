@@ -23,30 +23,23 @@ _TURNS_MAX = 100_000
 _PAUSE_S_MIN = 1e-6
 
 
-class StandstillError(Exception):
-    """A test has waited too long for something that only time brings, and nobody moved its clock.
-
-    Call `advance` from a task that does not wait.
-    """
-
-
 class Clock:
     """Stops the running event loop's time between `start` and `stop`, and moves it in steps.
 
     Timers set before `start` do not run meanwhile; they go on after `stop` with the time they had
-    left. `patience_s` is in real seconds: for how long the clock may stand still before the task
-    that called `start` is cancelled, see `is_out_of_patience`.
+    left. `on_standstill` is called once, in the event loop, when nobody has moved the clock or let
+    anything settle for `patience_s` real seconds.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, on_standstill: Callable[[], None]) -> None:
         self._patience_s = patience_s
+        self._on_standstill = on_standstill
         self._now_s = self._started_s = 0.0
         #: Timers of the event loop that are not the fabric's or the test's.
         self._outer: list[asyncio.TimerHandle] = []
         self._moving = asyncio.Lock()
         self._steps = 0
         self._stopped = threading.Event()
-        self.is_out_of_patience = False
 
     def start(self) -> None:
         """Stop the time of the running event loop. Raises RuntimeError on another kind of loop."""
@@ -57,7 +50,6 @@ class Clock:
                 f"this is {loop!r}"
             )
         self._loop = loop
-        self._owner = asyncio.current_task()
         self._now_s = self._started_s = loop.time()
         self._outer = list(_timers(loop))
         loop.time = self._time  # type: ignore[method-assign] # all timers of a loop go by it
@@ -151,14 +143,9 @@ class Clock:
         steps = -1
         while not self._stopped.wait(self._patience_s):
             if steps == self._steps:
-                self._loop.call_soon_threadsafe(self._give_up)
+                self._loop.call_soon_threadsafe(self._on_standstill)
                 return
             steps = self._steps
-
-    def _give_up(self) -> None:
-        if not self._stopped.is_set() and self._owner is not None and not self._owner.done():
-            self.is_out_of_patience = True
-            self._owner.cancel()
 
 
 def _timers(loop: asyncio.BaseEventLoop) -> list[asyncio.TimerHandle]:

@@ -14,6 +14,7 @@ import msgspec
 
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message
+from fabric.client.sync import SyncFabric
 from fabric.config import rulebook
 from fabric.config.settings import Settings
 from fabric.core.declaration import fields
@@ -24,7 +25,7 @@ from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.ops.inbox import Inbox
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import BEGINNING
-from fabric.testing.clock import Clock, StandstillError
+from fabric.testing.clock import Clock
 from fabric.testing.store import MemoryStore
 from fabric.wire.stored import text_fields_of
 from workers import extension, orchestrator, synthesizer
@@ -39,6 +40,19 @@ _SETTLE_S = 1.0
 
 #: The step in which `settle` takes them.
 _STEP_S = 0.01
+
+
+class StandstillError(Exception):
+    """A test has waited too long for something that only time brings, and nobody moved its clock.
+
+    Call `advance` from a task, or a thread, that does not wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the test waited, and its clock stood still: only `fabric.advance(seconds)` moves it; "
+            "call that from a task that does not wait"
+        )
 
 
 def running(
@@ -76,6 +90,33 @@ def running(
     )
 
 
+def running_sync(
+    rules: str | Rules | None = None,
+    *,
+    session: str = "test",
+    partitions: int = 1,
+    start: datetime = START,
+    reducers: Mapping[str, Reducer] | None = None,
+    patience: float = 30.0,
+    **settings: Any,
+) -> SyncInProcessFabric:
+    """Return a fabric for a test without an event loop, to be entered with `with`: see `running`.
+
+    Calls that wait for time must be made in threads of their own, as the test moves the clock.
+    """
+    return SyncInProcessFabric(
+        running(
+            rules,
+            session=session,
+            partitions=partitions,
+            start=start,
+            reducers=reducers,
+            patience=patience,
+            **settings,
+        )
+    )
+
+
 class InProcessFabric(Fabric):
     """A Fabric with its own workers, on a store in memory and a clock that only the test moves.
 
@@ -94,13 +135,16 @@ class InProcessFabric(Fabric):
         self.rules = rules
         self._start = start
         self._reducers = reducers
-        self._clock = Clock(patience_s)
+        self._clock = Clock(patience_s, self._give_up)
+        self._owner: asyncio.Task[Any] | None = None
+        self._is_at_standstill = False
         self._stop = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
         super().__init__(MemoryStore(self.now_ms), settings)
 
     async def __aenter__(self) -> InProcessFabric:
         """Stop the event loop's time, and start the workers."""
+        self._owner = asyncio.current_task()
         self._clock.start()
         try:
             await super().__aenter__()
@@ -124,14 +168,10 @@ class InProcessFabric(Fabric):
             await super().__aexit__(kind, error, trace)
         finally:
             await self._end()
-        if self._clock.is_out_of_patience and isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            raise StandstillError(
-                "the test waited, and its clock stood still: only `await fabric.advance(seconds)` "
-                "moves it; call that from a task that does not wait"
-            ) from error
+        if self._is_at_standstill:
+            if isinstance(error, asyncio.CancelledError) and self._owner is not None:
+                self._owner.uncancel()
+            raise StandstillError from error
 
     def now_ms(self) -> int:
         """Return the fabric's time, ms since the epoch."""
@@ -213,9 +253,57 @@ class InProcessFabric(Fabric):
         """End the workers. What one of them has raised is raised."""
         self._stop.set()
         try:
-            await asyncio.gather(*self._workers)
+            for ended in await asyncio.gather(*self._workers, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended
         finally:
             self._clock.stop()
+
+    def _give_up(self) -> None:
+        """Cancel the test. As a fixture's, our own task has ended: then cancel all there are."""
+        self._is_at_standstill = True
+        is_waiting = self._owner is not None and not self._owner.done()
+        for task in {self._owner} if is_waiting else asyncio.all_tasks():
+            if task is not None:
+                task.cancel()
+
+
+class SyncInProcessFabric(SyncFabric):
+    """See InProcessFabric."""
+
+    def __init__(self, fabric: InProcessFabric) -> None:
+        super().__init__(fabric)
+        self._in_process = fabric
+
+    def __enter__(self) -> SyncInProcessFabric:
+        """Start the workers, in a thread with an event loop whose time stands still."""
+        super().__enter__()
+        return self
+
+    @property
+    def now(self) -> datetime:
+        """The fabric's time."""
+        return self._in_process.now
+
+    def advance(self, seconds: float) -> None:
+        """See InProcessFabric.advance."""
+        self._open.run(self._in_process.advance(seconds))
+
+    def settle(self) -> None:
+        """See InProcessFabric.settle."""
+        self._open.run(self._in_process.settle())
+
+    def log(self, session: str | None = None) -> list[dict[str, Any]]:
+        """See InProcessFabric.log."""
+        return self._open.run(self._in_process.log(session))
+
+    def messages(self, agent: str, session: str | None = None) -> list[Message]:
+        """See InProcessFabric.messages."""
+        return self._open.run(self._in_process.messages(agent, session))
+
+    def dead_letters(self) -> list[Letter]:
+        """See InProcessFabric.dead_letters."""
+        return self._open.run(self._in_process.dead_letters())
 
 
 def _rules(given: str | Rules | None) -> Rules:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,9 +14,11 @@ PATIENCE_S = 60.0
 
 
 @asynccontextmanager
-async def stopped(patience_s: float = PATIENCE_S) -> AsyncIterator[Clock]:
+async def stopped(
+    patience_s: float = PATIENCE_S, on_standstill: Callable[[], None] = lambda: None
+) -> AsyncIterator[Clock]:
     """A clock that stands still."""
-    clock = Clock(patience_s)
+    clock = Clock(patience_s, on_standstill)
     clock.start()
     try:
         yield clock
@@ -99,7 +101,7 @@ async def test_two_tasks_can_move_it() -> None:
 async def test_one_clock_at_a_time() -> None:
     async with stopped():
         with pytest.raises(RuntimeError, match="one fabric at a time"):
-            Clock(PATIENCE_S).start()
+            Clock(PATIENCE_S, lambda: None).start()
 
 
 async def test_what_never_comes_to_rest_is_an_error() -> None:
@@ -115,15 +117,21 @@ async def test_what_never_comes_to_rest_is_an_error() -> None:
         await asyncio.gather(spinning, return_exceptions=True)
 
 
-async def test_a_task_that_waits_too_long_is_cancelled() -> None:
-    clocks: list[Clock] = []
+async def test_a_standstill_is_reported_once() -> None:
+    reports: list[float] = []
+    reported = asyncio.Event()
 
-    async def wait() -> None:
-        async with stopped(patience_s=0.05) as clock:
-            clocks.append(clock)
-            await asyncio.sleep(1)
+    def report() -> None:
+        reports.append(time.monotonic())
+        reported.set()
 
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.create_task(wait())
-    assert clocks[0].is_out_of_patience
+    began = time.monotonic()
+    async with stopped(0.1, report) as clock:
+        for _ in range(3):
+            await asyncio.to_thread(time.sleep, 0.06)
+            await clock.settle()
+        await reported.wait()
+        await asyncio.to_thread(time.sleep, 0.3)
+    assert len(reports) == 1
+    assert reports[0] - began >= 0.28
     assert not any(one.name == "fabric-test-clock" for one in threading.enumerate())

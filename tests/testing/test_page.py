@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fabric.testing import running
+from fabric.testing import running, running_sync
 from tests.support.daemon import environment
 from tests.support.servers import ROOT
 
@@ -68,3 +68,4 @@ def test_every_argument_is_on_the_page() -> None:
         if one.kind is not inspect.Parameter.VAR_KEYWORD
     }
     assert rows == named
+    assert inspect.signature(running).parameters == inspect.signature(running_sync).parameters

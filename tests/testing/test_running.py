@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ import fabric as public
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
 from fabric.errors import ConfigError, DeadlockError, WaitTimeoutError
-from fabric.testing import InProcessFabric, StandstillError, running
+from fabric.testing import InProcessFabric, StandstillError, running, running_sync
+from tests.support.waiting import until
 
 
 async def statuses(fabric: InProcessFabric) -> dict[str, str]:
@@ -212,3 +214,46 @@ async def test_it_can_be_a_fixture_that_is_set_up_and_torn_down_in_other_tasks()
         await fabric.advance(60)
     with pytest.raises((StopAsyncIteration, RuntimeError)):
         await asyncio.create_task(_next(generator))
+
+
+async def test_a_test_that_waits_for_time_is_told_so_by_its_fixture() -> None:
+    fabric = running(patience=0.05)
+    await asyncio.create_task(fabric.__aenter__())
+
+    async def wait() -> None:
+        async with fabric.agent("A") as agent:
+            await agent.wait_for("nothing", timeout=5)
+
+    waiting = asyncio.create_task(wait())
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(StandstillError):
+        await asyncio.create_task(fabric.__aexit__(None, None, None))
+
+
+def test_without_an_event_loop() -> None:
+    with running_sync("[liveness]\nsilence_ms_max = 60_000\n") as fabric:
+        assert isinstance(fabric, public.SyncFabric)
+        with fabric.agent("A", produces=["d"]) as a, fabric.agent("B") as b:
+            with ThreadPoolExecutor() as threads:
+                waiting = threads.submit(b.wait_for, "d", timeout=3_600)
+                until(lambda: fabric.session().agents()["B"].status is AgentStatus.BLOCKED)
+                fabric.advance(3_000)
+                assert not waiting.done()
+                a.resolve("d", location="here")
+                assert waiting.result() == "here"
+            assert [one.type for one in fabric.messages("B")][-1] == "RESUME"
+        fabric.emit([{"type": "STARTED", "emitter": "mute"}])
+        fabric.advance(61)
+        assert fabric.session().agents()["mute"].status is AgentStatus.DEAD
+        fabric.settle()
+        assert fabric.session().synthesis().is_final
+        assert fabric.now == datetime(2026, 1, 1, 0, 51, 1, tzinfo=UTC)
+        assert [one["type"] for one in fabric.log()[:2]] == ["RULES", "STARTED"]
+        assert fabric.dead_letters() == []
+
+
+def test_without_an_event_loop_a_wait_for_time_ends_too() -> None:
+    with pytest.raises(StandstillError):  # noqa: SIM117 - the inner one is what the call raises
+        with running_sync(patience=0.05) as fabric, fabric.agent("A") as agent:
+            agent.wait_for("nothing", timeout=5)
