@@ -8,20 +8,25 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.checker import check_all
-from tests.chaos.cluster import ClusterService
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import (
+    SENTINEL_DURABILITIES,
+    ClusterService,
+    Deployment,
+    SentinelService,
+    Standalone,
+)
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import write_json
 from tests.chaos.loss import by_failover
 from tests.chaos.report import summary, table
 from tests.chaos.runner import Runner, Wishes
-from tests.chaos.sentinel import DURABILITIES, SentinelService
-from tests.chaos.standalone import Standalone
 from tests.chaos.upgrade import tree
 from tests.support.servers import ROOT
 
 #: How servers can stand together.
 DEPLOYMENTS = ("standalone", "sentinel", "cluster")
+#: How sure an acknowledged signal can be.
+DURABILITIES = tuple(SENTINEL_DURABILITIES)
 #: Anomalies of one kind that are shown; the kept directory has all of them.
 SHOWN_MAX = 10
 
@@ -33,7 +38,9 @@ def parse() -> argparse.Namespace:
     add("--minutes", type=float, default=10, help="how long faults are made (10)")
     add("--seed", type=int, default=1, help="which faults, in which order (1)")
     add("--deployment", choices=DEPLOYMENTS, default="standalone", help="of servers (standalone)")
-    add("--durability", choices=DURABILITIES, default="async", help="with replicas (async)")
+    add(
+        "--durability", choices=SENTINEL_DURABILITIES, default="async", help="with replicas (async)"
+    )
     add("--flavour", default="redis-7.0", help="the server (redis-7.0)")
     add(
         "--fsync", choices=("everysec", "always"), default="everysec", help="of the file (everysec)"
@@ -96,7 +103,7 @@ def main() -> int:
     for name, found in anomalies.items():
         for one in found[:SHOWN_MAX]:
             sys.stderr.write(f"{name}: {one}\n")
-    is_good = not outcome.troubles and not any(anomalies.values())
+    is_good = not outcome.problems and not any(anomalies.values())
     if is_good and not options.keep:
         shutil.rmtree(directory)
     else:

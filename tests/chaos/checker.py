@@ -1,5 +1,9 @@
-"""All judgements over one run's evidence, by name."""
+"""All judgements of one run's evidence, by name.
 
+`python -m tests.chaos.checker DIRECTORY` judges once more what a run has left behind.
+"""
+
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -62,3 +66,16 @@ def check_all(stages: Sequence[Path]) -> tuple[int, dict[str, list[str]]]:
         for name, found in check(evidence).items():
             anomalies[name] += [f"{directory.name}: {one}" for one in found]
     return signals, anomalies
+
+
+def main(directory: Path) -> int:
+    """Print every anomaly of every stage; 1 when there was one."""
+    stages = sorted(path.parent for path in directory.glob("*/faults.jsonl"))
+    _, anomalies = check_all(stages)
+    for name, found in anomalies.items():
+        sys.stdout.write(f"{name}: {len(found)}\n" + "".join(f"  {one}\n" for one in found))
+    return int(any(anomalies.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -22,7 +22,7 @@ from fabric.store.redis import RedisStore
 from fabric.wire.stored import fields_of
 from tests.chaos.deployment import Deployment
 from tests.chaos.journal import write_json
-from tests.chaos.post import PARTITIONS
+from tests.chaos.roster import PARTITIONS
 
 #: Entries read at a time.
 PAGE = 2_000

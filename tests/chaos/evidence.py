@@ -186,9 +186,9 @@ class Evidence:
             meant: dict[tuple[int, int], float] = {}
             batch_meant = 0.0
             for line in lines(path):
-                if line["what"] == "meant":
+                if line["what"] == "sending":
                     meant[line["inc"], line["seq"]] = line["at"]
-                elif line["what"] == "meant batch":
+                elif line["what"] == "sending batch":
                     batch_meant = line["at"]
                 elif line["what"] == "sent":
                     place = line["inc"], line["seq"]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos.life import live
-from tests.chaos.post import Post
+from tests.chaos.roster import Member
 
 #: Environment variable: the longest time that an agent waits, s; nothing: for as long as it takes.
 LIMIT = "CHAOS_WAIT_LIMIT_S"
@@ -23,7 +23,7 @@ async def host(url: str, directory: Path, seed: int, names: list[str]) -> None:
         for name in names:
             session, _, agent = name.partition("/")
             limit_s = float(os.environ.get(LIMIT) or 0) or None
-            group.create_task(live(Post(url, directory, session, agent, seed, limit_s)))
+            group.create_task(live(Member(url, directory, session, agent, seed, limit_s)))
 
 
 def tell() -> None:

@@ -12,9 +12,9 @@ from fabric.config.settings import Settings, load
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
 from tests.chaos.journal import Journal, lines
-from tests.chaos.post import OUTPUTS_AHEAD, PARTITIONS, Post, is_over, output_now
+from tests.chaos.recording_store import RecordingStore
+from tests.chaos.roster import OUTPUTS_AHEAD, PARTITIONS, Member, is_over, output_now
 from tests.chaos.turn import Turns
-from tests.chaos.witness import Witness
 
 #: Turns in one incarnation.
 TURNS_MIN, TURNS_MAX = 20, 120
@@ -30,25 +30,25 @@ HEARTBEAT_MS = 700
 FAILING = 0.1
 
 
-async def live(post: Post) -> None:
+async def live(member: Member) -> None:
     """Live one incarnation after the other; return when the run is over and the last has ended."""
-    journal = Journal(post.record)
-    chance = random.Random(f"{post.seed}/{post.session}/{post.name}")
+    journal = Journal(member.record)
+    chance = random.Random(f"{member.seed}/{member.session}/{member.name}")
     settings = load(
-        redis_url=post.url,
+        redis_url=member.url,
         # Whoever comes first after the server has lost everything founds the namespace anew.
         partitions=PARTITIONS,
         emit_limit_ms=PATIENCE_MS,
         heartbeat_ms=HEARTBEAT_MS,
     )
-    store = Witness(post.url, journal, **durability(settings))
-    made = _made_last(post)
+    store = RecordingStore(member.url, journal, **durability(settings))
+    made = _made_last(member)
     try:
         while True:
-            last = is_over(post.directory)
+            last = is_over(member.directory)
             try:
                 async with Fabric(store, settings) as fabric:
-                    made = await _incarnation(fabric, post, journal, chance, made)
+                    made = await _incarnation(fabric, member, journal, chance, made)
             except (FabricError, TimeoutError) as error:
                 journal.note("ended", how=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(AGAIN_S)
@@ -66,13 +66,13 @@ def durability(settings: Settings) -> dict[str, Any]:
     return {"wait_replicas": replicas} if replicas else {}
 
 
-def _made_last(post: Post) -> int:
+def _made_last(member: Member) -> int:
     """Number of the output that a predecessor of this process is known to have made last.
 
     What it has sent after its last wait may have been refused: it may have been taken for dead.
     """
     known = made = output_now() - OUTPUTS_AHEAD
-    for line in lines(post.record):
+    for line in lines(member.record):
         if line["what"] == "makes":
             made = int(line["made"])
         elif line["what"] == "waited" and not line["how"]:
@@ -81,29 +81,29 @@ def _made_last(post: Post) -> int:
 
 
 async def _incarnation(
-    fabric: Fabric, post: Post, journal: Journal, chance: random.Random, made: int
+    fabric: Fabric, member: Member, journal: Journal, chance: random.Random, made: int
 ) -> int:
     """Live once; return the number of the output made last."""
     entered = fabric.agent(
-        post.name,
-        session=post.session,
-        stream=post.name[0].upper(),
+        member.name,
+        session=member.session,
+        stream=member.name[0].upper(),
         priority=chance.randrange(5),
-        task=f"{post.name}'s work",
+        task=f"{member.name}'s work",
     )
-    async with entered as agent, _listening(agent, post, journal):
+    async with entered as agent, _listening(agent, member, journal):
         journal.note("began", inc=agent.incarnation)
-        turns = Turns(agent, post, journal, chance, made)
-        await agent.ready(timeout=post.limit_s)
+        turns = Turns(agent, member, journal, chance, made)
+        await agent.ready(timeout=member.limit_s)
         left = chance.randint(TURNS_MIN, TURNS_MAX)
-        while left and not is_over(post.directory):
+        while left and not is_over(member.directory):
             left -= 1
             await turns.one()
             await asyncio.sleep(chance.random() * PAUSE_S_MAX)
-        if is_over(post.directory):
+        if is_over(member.directory):
             await turns.produce_ahead()
-            await agent.ready(timeout=post.limit_s)
-            assert isinstance(fabric.store, Witness)
+            await agent.ready(timeout=member.limit_s)
+            assert isinstance(fabric.store, RecordingStore)
             journal.note("settled", upto=fabric.store.broadcast_upto)
         elif chance.random() < FAILING:
             await agent.fail("as it happens", retryable=chance.random() < 0.5)
@@ -112,13 +112,13 @@ async def _incarnation(
 
 
 @asynccontextmanager
-async def _listening(agent: Agent, post: Post, journal: Journal) -> AsyncIterator[None]:
+async def _listening(agent: Agent, member: Member, journal: Journal) -> AsyncIterator[None]:
     """Answer what other agents ask this one, beside all else."""
 
     async def listen() -> None:
         async for message in agent.messages():
             question = message.payload.get("id")
-            if message.type == SignalType.ESCALATE and message.payload.get("to") == post.name:
+            if message.type == SignalType.ESCALATE and message.payload.get("to") == member.name:
                 journal.note("answers", question=question)
                 with suppress(FabricError):
                     await agent.decide(str(question), str(message.payload["options"][0]))

@@ -5,13 +5,13 @@ from bisect import bisect_right
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import lines
 from tests.chaos.judge.lost import missing
-from tests.chaos.plan import AGENTS_CLOCKS, SPEAKERS
+from tests.chaos.plan import AGENTS_CLOCKS, SENDERS
 
 #: Faults in which another server takes over.
 FAILOVERS = ("kill primary", "freeze primary", "fail over in order")
 
 #: Faults that are played at the same time, against others.
-BESIDE = frozenset({*SPEAKERS, *AGENTS_CLOCKS})
+BESIDE = frozenset({*SENDERS, *AGENTS_CLOCKS})
 
 
 def by_failover(evidence: Evidence) -> dict[str, list[int]]:

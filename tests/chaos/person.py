@@ -11,7 +11,7 @@ from contextlib import suppress
 from fabric.client.fabric import Fabric
 from fabric.core.record import EscalationState
 from fabric.errors import FabricError
-from tests.chaos.post import PARTITIONS
+from tests.chaos.roster import PARTITIONS
 
 #: Time between two looks, s.
 LOOK_S = 0.5

@@ -7,12 +7,10 @@ import random
 from collections.abc import Iterator
 
 from tests.chaos import clock, upgrade
-from tests.chaos.deployment import Deployment
+from tests.chaos.context import Fault
+from tests.chaos.deployment import Deployment, SentinelService, Standalone
 from tests.chaos.faults import agent, failover, network, server, worker
 from tests.chaos.faults import clock as clocks
-from tests.chaos.scene import Fault
-from tests.chaos.sentinel import SentinelService
-from tests.chaos.standalone import Standalone
 
 #: Fault → times in one deck.
 Deck = dict[str, tuple[Fault, int]]
@@ -43,15 +41,15 @@ STANDALONE: Deck = {
 }
 
 #: Against agents, whatever the servers.
-SPEAKERS: Deck = {
+SENDERS: Deck = {
     "kill agents": (agent.kill_host, 4),
-    "kill senders": (agent.kill_speaker, 2),
+    "kill senders": (agent.kill_sender, 2),
     "freeze agents": (agent.freeze_host, 1),
 }
 
 #: Against agents behind a proxy.
 AGENTS: Deck = {
-    **SPEAKERS,
+    **SENDERS,
     "cut agents off": (agent.cut, 1),
     **{name: (fault, 1) for name, fault in network.AGENTS.items()},
 }
@@ -103,7 +101,7 @@ def decks(deployment: Deployment) -> list[tuple[Deck, bool]]:
     if isinstance(deployment, Standalone):
         return [({**STANDALONE, **workers_clocks}, True), ({**AGENTS, **agents_clocks}, False)]
     deck = SENTINEL if isinstance(deployment, SentinelService) else CLUSTER
-    return [({**deck, **workers_clocks}, True), ({**SPEAKERS, **agents_clocks}, False)]
+    return [({**deck, **workers_clocks}, True), ({**SENDERS, **agents_clocks}, False)]
 
 
 def deal(deck: Deck, chance: random.Random) -> Iterator[tuple[bool, str, Fault]]:

@@ -12,9 +12,9 @@ from functools import partial
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from fabric.store.value import parse_id
-from tests.chaos.deployment import AWAY, Deployment
+from tests.chaos.deployment import UNREACHABLE, Deployment
 from tests.chaos.journal import now_ms
-from tests.chaos.post import PARTITIONS, PROBES
+from tests.chaos.roster import PARTITIONS, PROBE_SESSIONS
 
 #: Time between two looks, s: the precision of what is measured.
 POLL_S = 0.01
@@ -64,7 +64,7 @@ class Probe:
         self._seq = [0] * PARTITIONS
         partitions = [_Partition(number) for number in range(PARTITIONS)]
         for one in partitions:
-            _insist(began, partial(self._note_waiting, one))
+            _retry(began, partial(self._note_waiting, one))
         answer_ms = backlog_ms = 0.0
         while not (answer_ms and backlog_ms):
             if now_ms() - began > RECOVERY_MS_MAX:
@@ -72,7 +72,7 @@ class Probe:
             for one in partitions:
                 try:
                     self._look(one)
-                except AWAY:
+                except UNREACHABLE:
                     continue
             if not answer_ms and all(one.is_answered for one in partitions):
                 answer_ms = now_ms() - began
@@ -98,7 +98,7 @@ class Probe:
                 del one.waiting[group]
         if one.is_answered:
             return
-        keys = names.session(PROBES[one.number])
+        keys = names.session(PROBE_SESSIONS[one.number])
         name = f"probe-{self._incarnation}"
         if now_ms() - one.asked_ms > AGAIN_MS:
             one.asked_ms = now_ms()
@@ -113,11 +113,11 @@ class Probe:
         one.is_answered = bool(found)
 
 
-def _insist(began: float, work: Callable[[], None]) -> None:
+def _retry(began: float, work: Callable[[], None]) -> None:
     while True:
         try:
             work()
-        except AWAY:
+        except UNREACHABLE:
             if now_ms() - began > RECOVERY_MS_MAX:
                 raise NotRecoveredError("the server did not come back") from None
             time.sleep(POLL_S)

@@ -122,10 +122,10 @@ class Slot:
 
 #: Kinds of processes.
 ORCHESTRATOR, SYNTHESIZER = "orchestrator", "synthesizer"
-HOST, CROWD, HAND, ROGUE, PERSON = "host", "crowd", "hand", "rogue", "person"
+HOST, BULK_SENDER, RAW_SENDER, ROGUE, PERSON = "host", "crowd", "hand", "rogue", "person"
 WORKERS = (ORCHESTRATOR, SYNTHESIZER)
 #: Those that end by themselves when the run is over.
-SPEAKERS = (HOST, CROWD, HAND, ROGUE)
+SENDERS = (HOST, BULK_SENDER, RAW_SENDER, ROGUE)
 
 
 class Fleet:

@@ -29,7 +29,7 @@ def summary(
             kind: {"times": len(counts), "median": median(counts), "worst": max(counts)}
             for kind, counts in outcome.lost.items()
         },
-        "troubles": outcome.troubles,
+        "troubles": outcome.problems,
         "recovery_ms": {
             point: {
                 "times": len(found),

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from tests.chaos.deployment import AWAY, ask
-from tests.chaos.hand import AGAIN_S, PARTITION, signal
+from tests.chaos.deployment import UNREACHABLE, ask
 from tests.chaos.journal import Journal, lines
-from tests.chaos.post import HANDS, PARTITIONS, ROGUES, TEAMS, is_over, record
+from tests.chaos.raw_sender import AGAIN_S, PARTITION, signal
+from tests.chaos.roster import PARTITIONS, RAW_SESSION, ROGUE_SESSION, TEAMS, is_over, record
 
 #: Pause between two misdeeds, s.
 PAUSE_S = 0.1
@@ -26,18 +26,20 @@ OWN = Namespace().partition(1)
 #: Entries that are no signals.
 GARBAGE: tuple[dict[str, Any], ...] = (
     {"a": "b"},
-    {"session": ROGUES, "type": "NONSENSE", "emitter": "rogue"},
-    {"session": ROGUES, "type": "PROGRESS", "emitter": "*"},
-    {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "payload": "{"},
-    {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "payload": "[1]"},
-    {"session": ROGUES, "type": "PROGRESS", "emitter": b"\xff\xfe", "payload": "{}"},
-    {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "seq": "-1"},
-    {"session": ROGUES, "type": "BLOCKED", "emitter": "rogue", "payload": "{}"},
+    {"session": ROGUE_SESSION, "type": "NONSENSE", "emitter": "rogue"},
+    {"session": ROGUE_SESSION, "type": "PROGRESS", "emitter": "*"},
+    {"session": ROGUE_SESSION, "type": "PROGRESS", "emitter": "rogue", "payload": "{"},
+    {"session": ROGUE_SESSION, "type": "PROGRESS", "emitter": "rogue", "payload": "[1]"},
+    {"session": ROGUE_SESSION, "type": "PROGRESS", "emitter": b"\xff\xfe", "payload": "{}"},
+    {"session": ROGUE_SESSION, "type": "PROGRESS", "emitter": "rogue", "seq": "-1"},
+    {"session": ROGUE_SESSION, "type": "BLOCKED", "emitter": "rogue", "payload": "{}"},
     {"session": "a:b", "type": "PROGRESS", "emitter": "rogue"},
-    {"session": ROGUES, "type": "RELEASE", "emitter": "rogue", "payload": '{"resources": 7}'},
-    {"session": ROGUES, "type": "DECIDED", "emitter": "rogue",
+    {"session": ROGUE_SESSION, "type": "RELEASE", "emitter": "rogue",
+     "payload": '{"resources": 7}'},
+    {"session": ROGUE_SESSION, "type": "DECIDED", "emitter": "rogue",
      "payload": '{"escalation": "nothing", "decision": "no"}'},
-    {"session": ROGUES, "type": "INTEGRATED", "emitter": "rogue", "payload": '{"name": "x"}'},
+    {"session": ROGUE_SESSION, "type": "INTEGRATED", "emitter": "rogue",
+     "payload": '{"name": "x"}'},
 )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ class Rogue:
         self._url = url
         self._directory = directory
         self._chance = random.Random(f"{seed}/rogue")
-        self._journal = Journal(record(directory, ROGUES, "rogue"))
+        self._journal = Journal(record(directory, ROGUE_SESSION, "rogue"))
 
     def run(self) -> None:
         """Misbehave until the run is over; what is refused on the way is no matter."""
@@ -58,7 +60,7 @@ class Rogue:
             self._journal.note("deed", name=deed.__name__)
             try:
                 deed()
-            except AWAY:
+            except UNREACHABLE:
                 time.sleep(AGAIN_S)
             time.sleep(PAUSE_S)
 
@@ -70,7 +72,12 @@ class Rogue:
 
     def _huge(self) -> None:
         payload = f'{{"note": "{"x" * HUGE_BYTES}"}}'
-        signal = {"session": ROGUES, "type": "PROGRESS", "emitter": "rogue", "payload": payload}
+        signal = {
+            "session": ROGUE_SESSION,
+            "type": "PROGRESS",
+            "emitter": "rogue",
+            "payload": payload,
+        }
         self._add(OWN.signals, signal)
 
     def _stale(self) -> None:
@@ -91,13 +98,13 @@ class Rogue:
 
     def _repeat(self) -> None:
         """Send again what the agent by hand has had acknowledged long ago."""
-        path = record(self._directory, HANDS, "by-xadd")
+        path = record(self._directory, RAW_SESSION, "by-xadd")
         sent = [line for line in lines(path) if line["what"] == "sent"] if path.exists() else []
         if not sent:
             return
         line = self._chance.choice(sent)
         kind, _ = signal(line["seq"])
-        said = {"session": HANDS, "type": kind, "emitter": "by-xadd", "seq": line["seq"]}
+        said = {"session": RAW_SESSION, "type": kind, "emitter": "by-xadd", "seq": line["seq"]}
         said |= {"incarnation": line["inc"], "payload": '{"partial": {"twice": 1}}'}
         self._add(PARTITION.signals, said)
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import clock, plan
-from tests.chaos.cast import Cast
 from tests.chaos.collect import collect
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import Deployment, Standalone
 from tests.chaos.journal import now_ms
-from tests.chaos.process import CROWD, HAND, HOST, PERSON, SPEAKERS, WORKERS, Fleet
+from tests.chaos.participants import Participants
+from tests.chaos.process import BULK_SENDER, HOST, PERSON, RAW_SENDER, SENDERS, WORKERS, Fleet
 from tests.chaos.stage import Outcome, Stage, StartError
-from tests.chaos.standalone import Standalone
 
 #: The server whose clock can be wrong: it has the C library's allocator.
 CLOCK_FLAVOUR = "redis-6.2"
@@ -66,10 +65,10 @@ class Runner:
     def _has_all_stages(self) -> bool:
         return isinstance(self._deployment, Standalone) and not self._wishes.is_upgrade
 
-    def _stage(self, name: str, deployment: Deployment, fleet: Fleet) -> tuple[Stage, Cast]:
+    def _stage(self, name: str, deployment: Deployment, fleet: Fleet) -> tuple[Stage, Participants]:
         wishes, directory = self._wishes, self._directory / name
         stage = Stage(deployment, fleet, directory, wishes.seed, self._outcome)
-        cast = Cast(
+        participants = Participants(
             fleet,
             deployment,
             directory,
@@ -77,36 +76,36 @@ class Runner:
             rate=wishes.rate,
             trees=wishes.trees,
         )
-        return stage, cast
+        return stage, participants
 
-    def _begin(self, stage: Stage, cast: Cast) -> None:
-        cast.workers()
+    def _begin(self, stage: Stage, participants: Participants) -> None:
+        participants.workers()
         if self._wishes.is_upgrade:
             for slot in stage.fleet.of(*WORKERS):
                 slot.tree = self._wishes.trees[0]
         # The workers first: who comes first decides how many partitions there are.
         stage.start(*WORKERS)
-        before = len(self._outcome.troubles)
+        before = len(self._outcome.problems)
         stage.measure("start")
-        if len(self._outcome.troubles) > before:
-            raise StartError(self._outcome.troubles[-1])
+        if len(self._outcome.problems) > before:
+            raise StartError(self._outcome.problems[-1])
 
     def _main(self, fleet: Fleet) -> None:
-        stage, cast = self._stage("main", self._deployment, fleet)
-        self._begin(stage, cast)
-        adds = [cast.teams, cast.crowds]
+        stage, participants = self._stage("main", self._deployment, fleet)
+        self._begin(stage, participants)
+        adds = [participants.teams, participants.bulk_senders]
         if isinstance(self._deployment, Standalone):
             # They name one server, as one does by hand.
-            adds += [cast.hands, cast.rogue]
+            adds += [participants.raw_senders, participants.rogue]
         for add in adds:
             add()
-        stage.start(*SPEAKERS, PERSON)
+        stage.start(*SENDERS, PERSON)
         decks = (
-            [(plan.UPGRADE, True), (plan.SPEAKERS, False)]
+            [(plan.UPGRADE, True), (plan.SENDERS, False)]
             if self._wishes.is_upgrade
             else plan.decks(self._deployment)
         )
-        stage.trouble(decks, self._wishes.minutes)
+        stage.inject_faults(decks, self._wishes.minutes)
         stage.drain()
         collect(self._deployment, stage.directory)
         if not self._has_all_stages():
@@ -114,31 +113,31 @@ class Runner:
 
     def _founding(self, fleet: Fleet) -> None:
         """The workers go on, with all that they have in memory; whoever sends, sends on."""
-        stage, cast = self._stage("founding", self._deployment, fleet)
-        stage.trouble([(plan.FOUNDING, True)], 0)
-        cast.crowds()
-        cast.hands()
-        stage.start(CROWD, HAND)
-        stage.trouble([(plan.FOUNDING, True)], self._wishes.minutes * SHARE)
+        stage, participants = self._stage("founding", self._deployment, fleet)
+        stage.inject_faults([(plan.FOUNDING, True)], 0)
+        participants.bulk_senders()
+        participants.raw_senders()
+        stage.start(BULK_SENDER, RAW_SENDER)
+        stage.inject_faults([(plan.FOUNDING, True)], self._wishes.minutes * SHARE)
         # Agents that wait for what is lost are started again, as all else is.
-        cast.teams()
+        participants.teams()
         stage.start(HOST, PERSON)
-        stage.trouble([(plan.WORKERS, True)], self._wishes.minutes * SHARE)
+        stage.inject_faults([(plan.WORKERS, True)], self._wishes.minutes * SHARE)
         stage.drain()
         collect(self._deployment, stage.directory)
         stage.end_workers()
 
     def _clocks(self) -> None:
         deployment, fleet = Standalone(CLOCK_FLAVOUR, self._wishes.fsync, is_faked=True), Fleet()
-        stage, cast = self._stage("clocks", deployment, fleet)
+        stage, participants = self._stage("clocks", deployment, fleet)
         try:
             deployment.start()
-            self._begin(stage, cast)
-            for add in (cast.teams, cast.crowds):
+            self._begin(stage, participants)
+            for add in (participants.teams, participants.bulk_senders):
                 add()
-            stage.start(CROWD, HOST, PERSON)
+            stage.start(BULK_SENDER, HOST, PERSON)
             decks = [(plan.CLOCKS, True), (plan.AGENTS, False)]
-            stage.trouble(decks, self._wishes.minutes * SHARE)
+            stage.inject_faults(decks, self._wishes.minutes * SHARE)
             stage.drain()
             stage.end_workers()
             collect(deployment, stage.directory)

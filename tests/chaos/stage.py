@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tests.chaos import plan
 from tests.chaos.collect import is_empty
-from tests.chaos.deployment import AWAY, Deployment
+from tests.chaos.context import Context, Tally
+from tests.chaos.deployment import UNREACHABLE, Deployment
 from tests.chaos.journal import Journal, now_ms
 from tests.chaos.probe import NotRecoveredError, Probe, Recovery
-from tests.chaos.process import PERSON, SPEAKERS, WORKERS, Fleet
-from tests.chaos.scene import Scene, Tally
+from tests.chaos.process import PERSON, SENDERS, WORKERS, Fleet
 
 #: Pause between two faults of one deck, s.
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.5
@@ -34,7 +34,7 @@ class Outcome:
     #: Point of measurement → recoveries.
     recoveries: dict[str, list[Recovery]] = field(default_factory=dict)
     #: What went wrong with the run itself, a line each.
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     #: Kind of failover → signals that each one of that kind has lost.
     lost: dict[str, list[int]] = field(default_factory=dict)
     #: Directories of the stages, each with evidence of its own.
@@ -66,7 +66,7 @@ class Stage:
             if not slot.is_alive:
                 slot.start()
 
-    def trouble(self, decks: Sequence[tuple[plan.Deck, bool]], minutes: float) -> None:
+    def inject_faults(self, decks: Sequence[tuple[plan.Deck, bool]], minutes: float) -> None:
         """Play decks side by side until the time is over; those measured at least to their end."""
         self._until_ms = now_ms() + minutes * 60_000
         self._stop.clear()
@@ -86,7 +86,9 @@ class Stage:
 
     def _play(self, deck: plan.Deck, name: str, is_measured: bool) -> None:
         chance = random.Random(f"{self.seed}/{name}")
-        scene = Scene(self.deployment, self.fleet, chance, self.outcome.tally, self.journal.note)
+        context = Context(
+            self.deployment, self.fleet, chance, self.outcome.tally, self.journal.note
+        )
         decks = 0
         for is_first, kind, fault in plan.deal(deck, chance):
             decks += is_first
@@ -94,14 +96,14 @@ class Stage:
             if self._stop.is_set() or (is_enough and now_ms() > self._until_ms):
                 return
             self.journal.note("fault", kind=kind)
-            scene.tally.faults[kind] += 1
+            context.tally.faults[kind] += 1
             try:
-                for point in fault(scene):
+                for point in fault(context):
                     self.journal.note("point", point=point)
                     if is_measured:
                         self.measure(point)
-            except AWAY as error:
-                self.outcome.troubles.append(f"{kind}: {type(error).__name__}: {error}")
+            except UNREACHABLE as error:
+                self.outcome.problems.append(f"{kind}: {type(error).__name__}: {error}")
             if is_measured:
                 self.fleet.look()
                 self._show(kind)
@@ -112,7 +114,7 @@ class Stage:
         try:
             recovery = self._probe.recovery()
         except NotRecoveredError as error:
-            self.outcome.troubles.append(f"after {point}: {error}")
+            self.outcome.problems.append(f"after {point}: {error}")
             return
         times = {"answer_ms": recovery.answer_ms, "backlog_ms": recovery.backlog_ms}
         self.journal.note("recovered", point=point, **times)
@@ -124,16 +126,16 @@ class Stage:
         self.journal.note("finish")
         (self.directory / "finish").touch()
         deadline_ms = now_ms() + FINISH_S_MAX * 1000
-        for slot in self.fleet.of(*SPEAKERS):
+        for slot in self.fleet.of(*SENDERS):
             code = slot.wait(max(1.0, (deadline_ms - now_ms()) / 1000))
             if code:
-                self.outcome.troubles.append(f"{slot.name} did not finish: {code}")
+                self.outcome.problems.append(f"{slot.name} did not finish: {code}")
         for slot in self.fleet.of(PERSON):
             slot.kill()
         while not is_empty(self.deployment) and now_ms() < deadline_ms:
             time.sleep(0.05)
-        self.fleet.remove(*SPEAKERS, PERSON)
-        self.outcome.troubles += self.fleet.fallen
+        self.fleet.remove(*SENDERS, PERSON)
+        self.outcome.problems += self.fleet.fallen
         self.fleet.fallen.clear()
 
     def end_workers(self) -> None:
@@ -141,7 +143,7 @@ class Stage:
         for slot in self.fleet.of(*WORKERS):
             code = slot.end()
             if code:
-                self.outcome.troubles.append(f"{slot.name} did not end well: {code}")
+                self.outcome.problems.append(f"{slot.name} did not end well: {code}")
 
     def _show(self, kind: str) -> None:
         """Say on a terminal how far it is."""

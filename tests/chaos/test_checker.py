@@ -7,96 +7,96 @@ from typing import Any
 import pytest
 
 from tests.chaos.checker import JUDGES, check
-from tests.chaos.history import ADA, BOB, SESSION, History
+from tests.chaos.sample_run import ADA, BOB, SESSION, SampleRun
 
-Spoil = Callable[[History], None]
+Spoil = Callable[[SampleRun], None]
 
 
-def line(history: History, agent: str, what: str, number: int = 0) -> dict[str, Any]:
+def line(history: SampleRun, agent: str, what: str, number: int = 0) -> dict[str, Any]:
     """The n-th line of a kind in an agent's record."""
     return [one for one in history.records[agent] if one["what"] == what][number]
 
 
-def lose(history: History) -> None:
+def lose(history: SampleRun) -> None:
     del history.streams["log"]["8-0"]
 
 
-def repeat(history: History) -> None:
+def repeat(history: SampleRun) -> None:
     history.streams["log"]["15-0"] = history.streams["log"]["12-0"]
 
 
-def flush(history: History) -> None:
+def flush(history: SampleRun) -> None:
     """As if everything had been lost when bob had said that he waits."""
     at = line(history, BOB, "waited", 1)["at"]
     history.faults += [{"what": "flushing", "at": at}, {"what": "flushed", "at": at + 0.5}]
 
 
-def swap(history: History) -> None:
+def swap(history: SampleRun) -> None:
     log = history.streams["log"]
     log["12-0"], log["14-0"] = log["14-0"], log["12-0"]
 
 
-def alter(history: History) -> None:
+def alter(history: SampleRun) -> None:
     history.streams["log"]["12-0"]["payload"] = '{"on": "out/ada/2"}'
 
 
-def reuse_token(history: History) -> None:
+def reuse_token(history: SampleRun) -> None:
     history.streams["log"]["7-1"]["payload"] = '{"resources": ["src/a.py"], "token": 1}'
 
 
-def hold_too_long(history: History) -> None:
-    line(history, ADA, "gives")["at"] = line(history, BOB, "holds")["at"] + 1
+def hold_too_long(history: SampleRun) -> None:
+    line(history, ADA, "releases")["at"] = line(history, BOB, "holds")["at"] + 1
 
 
-def pass_a_barrier(history: History) -> None:
+def pass_a_barrier(history: SampleRun) -> None:
     line(history, BOB, "turn", 1)["at"] = line(history, ADA, "opened")["at"] + 0.5
 
 
-def lose_a_message(history: History) -> None:
+def lose_a_message(history: SampleRun) -> None:
     del history.streams["inbox/bob"]["12-1"]
 
 
-def invent_a_message(history: History) -> None:
+def invent_a_message(history: SampleRun) -> None:
     history.streams["inbox/bob"]["12-2"] = dict(history.streams["inbox/bob"]["12-1"])
 
 
-def miss_a_message(history: History) -> None:
-    history.records[BOB].remove(line(history, BOB, "heard", 0))
+def miss_a_message(history: SampleRun) -> None:
+    history.records[BOB].remove(line(history, BOB, "received", 0))
 
 
-def lose_what_was_read(history: History) -> None:
-    history.note(BOB, "heard", where="inbox", ids=["12-9"])
+def lose_what_was_read(history: SampleRun) -> None:
+    history.note(BOB, "received", where="inbox", ids=["12-9"])
 
 
-def wait_for_ever(history: History) -> None:
+def wait_for_ever(history: SampleRun) -> None:
     history.records[BOB].remove(line(history, BOB, "waited", 1))
 
 
-def leave_a_claim(history: History) -> None:
+def leave_a_claim(history: SampleRun) -> None:
     history.hashes["claims"]["3:ada"] = {"state": "waiting"}
 
 
-def diverge(history: History) -> None:
+def diverge(history: SampleRun) -> None:
     history.replay[SESSION].append("agents ada percent: 10, Redis has 20")
 
 
-def miss_a_finding(history: History) -> None:
+def miss_a_finding(history: SampleRun) -> None:
     history.hashes["synthesis"]["findings:port"]["value"] = 6379
 
 
-def count_a_result_twice(history: History) -> None:
+def count_a_result_twice(history: SampleRun) -> None:
     history.streams["revisions"]["1-0"]["causes"] += " 6-0"
 
 
-def skip_a_revision(history: History) -> None:
+def skip_a_revision(history: SampleRun) -> None:
     history.streams["revisions"]["3-0"] = history.streams["revisions"].pop("1-0")
 
 
-def leave_the_ingress(history: History) -> None:
+def leave_the_ingress(history: SampleRun) -> None:
     history.left = 3
 
 
-def trim_too_early(history: History) -> None:
+def trim_too_early(history: SampleRun) -> None:
     history.committed = "13-0"
 
 
@@ -124,19 +124,19 @@ SPOILT: list[tuple[str, Spoil]] = [
 ]
 
 
-def found(history: History) -> dict[str, list[str]]:
+def found(history: SampleRun) -> dict[str, list[str]]:
     return {name: anomalies for name, anomalies in check(history.evidence()).items() if anomalies}
 
 
 def test_nothing_is_found_in_a_history_that_is_right(tmp_path: Path) -> None:
-    assert found(History(tmp_path)) == {}
+    assert found(SampleRun(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
     ("judgement", "spoil"), SPOILT, ids=lambda one: getattr(one, "__name__", one)
 )
 def test_what_is_spoilt_is_found(tmp_path: Path, judgement: str, spoil: Spoil) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     spoil(history)
     assert judgement in found(history)
 
@@ -146,7 +146,7 @@ def test_every_judgement_has_a_history_that_it_finds() -> None:
 
 
 def test_what_a_flush_has_lost_is_not_missed(tmp_path: Path) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     flush(history)
     for entry_id in [one for one in history.streams["log"] if int(one.split("-")[0]) < 13]:
         del history.streams["log"][entry_id]
@@ -154,14 +154,14 @@ def test_what_a_flush_has_lost_is_not_missed(tmp_path: Path) -> None:
 
 
 def test_what_was_refused_is_not_lost(tmp_path: Path) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     letter = history.streams["log"].pop("8-0")
     history.dead.append({f"raw.{name}": value for name, value in letter.items()})
     assert "lost" not in found(history)
 
 
 def test_a_holder_that_was_given_up_for_dead_may_not_know_yet(tmp_path: Path) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     hold_too_long(history)
     gone = {"kind": "derived", "type": "FAILED", "to": "", "from": ADA, "cause": "5-0"}
     history.streams["log"]["5-0"] = {"kind": "derived", "type": "TIMER"}
@@ -170,14 +170,14 @@ def test_a_holder_that_was_given_up_for_dead_may_not_know_yet(tmp_path: Path) ->
 
 
 def test_who_was_not_to_be_met_at_a_barrier_may_go_on(tmp_path: Path) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     pass_a_barrier(history)
     history.streams["log"]["9-1"]["payload"] = '{"barrier": "gate", "members": []}'
     assert "barriers" not in found(history)
 
 
 def test_a_line_that_was_cut_short_by_a_kill_is_left_out(tmp_path: Path) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     evidence = history.evidence()
     for _, _, path in evidence.records():
         path.write_text(path.read_text() + '{"what": "turn", "at"')

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.evidence import Numbers
-from tests.chaos.history import BOB, History
 from tests.chaos.loss import by_failover
+from tests.chaos.sample_run import BOB, SampleRun
 from tests.chaos.test_checker import line
 
 
-def failovers(history: History, first_ms: float) -> None:
+def failovers(history: SampleRun, first_ms: float) -> None:
     """One failover in order, and 1,000 ms later a primary that is killed; each takes 100 ms."""
     for kind, at in (("fail over in order", first_ms), ("kill primary", first_ms + 1_000)):
         history.faults += [
@@ -26,7 +26,7 @@ def failovers(history: History, first_ms: float) -> None:
 def test_a_loss_is_that_of_the_failover_it_fell_into_or_of_the_next(
     tmp_path: Path, after_ms: float, order: int, kill: int
 ) -> None:
-    history = History(tmp_path)
+    history = SampleRun(tmp_path)
     del history.streams["log"]["8-0"]  # bob's RELEASE, the third that he says
     failovers(history, line(history, BOB, "sent", 2)["at"] - after_ms)
     assert by_failover(history.evidence()) == {

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from fabric.client.agent import Agent
 from fabric.errors import BarrierError, DeadlockError, WaitTimeoutError
 from tests.chaos.journal import Journal
-from tests.chaos.post import OUTPUTS_AHEAD, TEAM_AGENTS, Post, output, output_now
+from tests.chaos.roster import OUTPUTS_AHEAD, TEAM_AGENTS, Member, output, output_now
 
 #: What the agents of a team write: few enough that they are in each other's way.
 PATHS = ("src/a.py", "src/b.py", "docs/c.md", "src/**", "schema")
@@ -22,21 +22,21 @@ class Turns:
     """The turns of one incarnation. `made`: number of the output that was made last."""
 
     def __init__(
-        self, agent: Agent, post: Post, journal: Journal, chance: random.Random, made: int
+        self, agent: Agent, member: Member, journal: Journal, chance: random.Random, made: int
     ) -> None:
         self.made = made
         self._agent = agent
-        self._post = post
+        self._post = member
         self._journal = journal
         self._chance = chance
         self._turn = 0
-        self._limit_s = post.limit_s
+        self._limit_s = member.limit_s
         self._verbs: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self.report, 5),
             (self.find, 4),
             (self.write, 4),
             (self.write_two, 1),
-            (self.wait, 3 if post.rank else 0),
+            (self.wait, 3 if member.rank else 0),
             (self.check, 4),
             (self.ask_agent, 1),
             (self.ask_person, 1),
@@ -149,7 +149,7 @@ class Turns:
         try:
             yield
         finally:
-            self._journal.note("gives", token=token)
+            self._journal.note("releases", token=token)
             await writing.__aexit__(None, None, None)
 
     @asynccontextmanager

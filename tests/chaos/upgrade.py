@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.chaos.context import Context
 from tests.chaos.process import WORKERS
-from tests.chaos.scene import Scene
 from tests.support.servers import ROOT
 
 #: What makes up a version.
@@ -37,10 +37,10 @@ def tree(revision: str) -> Path:
     return folder
 
 
-def roll(scene: Scene) -> Iterator[str]:
+def roll(context: Context) -> Iterator[str]:
     """Replace every worker by one of the other version, one after the other, in order."""
-    slots = scene.fleet.of(*WORKERS)
-    trees = list(dict.fromkeys(slot.tree for slot in scene.fleet.slots))
+    slots = context.fleet.of(*WORKERS)
+    trees = list(dict.fromkeys(slot.tree for slot in context.fleet.slots))
     other = next(one for one in trees if one != slots[0].tree)
     name = "this version" if other == ROOT else "the other version"
     for slot in slots:

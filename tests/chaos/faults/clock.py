@@ -3,47 +3,47 @@
 from collections.abc import Iterator
 
 from tests.chaos.clock import NOTICED_S, clock_of, set_clock
-from tests.chaos.process import CROWD, HOST, ORCHESTRATOR, SYNTHESIZER
-from tests.chaos.scene import Scene
-from tests.chaos.standalone import Standalone
+from tests.chaos.context import Context
+from tests.chaos.deployment import Standalone
+from tests.chaos.process import BULK_SENDER, HOST, ORCHESTRATOR, SYNTHESIZER
 
 #: By how much a clock is wrong, s.
 JUMPS_S = (-600, -90, 90, 600)
 
 
-def jump_worker(scene: Scene) -> Iterator[str]:
+def jump_worker(context: Context) -> Iterator[str]:
     """The clock of a worker: it goes by the server's."""
-    yield from _jump(scene, ORCHESTRATOR, SYNTHESIZER)
+    yield from _jump(context, ORCHESTRATOR, SYNTHESIZER)
 
 
-def jump_agents(scene: Scene) -> Iterator[str]:
+def jump_agents(context: Context) -> Iterator[str]:
     """The clock of a process of agents."""
-    yield from _jump(scene, HOST, CROWD)
+    yield from _jump(context, HOST, BULK_SENDER)
 
 
-def _jump(scene: Scene, *kinds: str) -> Iterator[str]:
-    slot = scene.one_of(*kinds)
+def _jump(context: Context, *kinds: str) -> Iterator[str]:
+    slot = context.one_of(*kinds)
     clock = clock_of(slot.extra)
     assert clock is not None
-    set_clock(clock, scene.chance.choice(JUMPS_S))
+    set_clock(clock, context.chance.choice(JUMPS_S))
     try:
-        scene.last(NOTICED_S, 2 * NOTICED_S)
+        context.last(NOTICED_S, 2 * NOTICED_S)
     finally:
         set_clock(clock, 0)
     yield f"{slot.kind}'s clock jumped"
 
 
-def jump_server(scene: Scene) -> Iterator[str]:
+def jump_server(context: Context) -> Iterator[str]:
     """The server's clock, by which all leases, timers and ids go."""
-    assert isinstance(scene.deployment, Standalone)
-    offset_s = scene.chance.choice(JUMPS_S)
+    assert isinstance(context.deployment, Standalone)
+    offset_s = context.chance.choice(JUMPS_S)
     where = "forward" if offset_s > 0 else "back"
-    scene.deployment.set_clock(offset_s)
+    context.deployment.set_clock(offset_s)
     try:
-        scene.last(NOTICED_S, 2 * NOTICED_S)
+        context.last(NOTICED_S, 2 * NOTICED_S)
         yield f"server's clock {where}"
-        scene.last(1, 3)
+        context.last(1, 3)
     finally:
-        scene.deployment.set_clock(0)
-    scene.last(NOTICED_S, NOTICED_S)
+        context.deployment.set_clock(0)
+    context.last(NOTICED_S, NOTICED_S)
     yield f"server's clock right again after {where}"

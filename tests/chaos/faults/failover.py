@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from redis.crc import key_slot
 
 from fabric.store.keys import Namespace
-from tests.chaos.cluster import ClusterService
-from tests.chaos.post import PARTITIONS
-from tests.chaos.scene import Scene
-from tests.chaos.sentinel import SentinelService
+from tests.chaos.context import Context
+from tests.chaos.deployment import ClusterService, SentinelService
+from tests.chaos.roster import PARTITIONS
 from tests.support.cluster import Cluster
 from tests.support.node import Node
 from tests.support.sentinel import Sentinels
@@ -18,36 +17,36 @@ NAMESPACE = Namespace()
 NEIGHBOURS = 3
 
 
-def _sentinels(scene: Scene) -> Sentinels:
-    assert isinstance(scene.deployment, SentinelService)
-    return scene.deployment.service
+def _sentinels(context: Context) -> Sentinels:
+    assert isinstance(context.deployment, SentinelService)
+    return context.deployment.service
 
 
-def _cluster(scene: Scene) -> Cluster:
-    assert isinstance(scene.deployment, ClusterService)
-    return scene.deployment.cluster
+def _cluster(context: Context) -> Cluster:
+    assert isinstance(context.deployment, ClusterService)
+    return context.deployment.cluster
 
 
-def kill_primary(scene: Scene) -> Iterator[str]:
+def kill_primary(context: Context) -> Iterator[str]:
     """SIGKILL of the primary; it comes back as a replica."""
-    service = _sentinels(scene)
+    service = _sentinels(context)
     killed = service.kill_primary()
-    scene.tally.kills += 1
-    scene.tally.failovers += 1
+    context.tally.kills += 1
+    context.tally.failovers += 1
     yield "primary killed"
     service.wait_primary(other_than=killed)
     killed.start()
-    scene.tally.restarts += 1
+    context.tally.restarts += 1
     service.wait_healthy()
 
 
-def freeze_primary(scene: Scene) -> Iterator[str]:
+def freeze_primary(context: Context) -> Iterator[str]:
     """SIGSTOP of the primary until another has taken over; then it wakes up."""
-    service = _sentinels(scene)
+    service = _sentinels(context)
     frozen = service.primary
     frozen.freeze()
-    scene.tally.freezes += 1
-    scene.tally.failovers += 1
+    context.tally.freezes += 1
+    context.tally.failovers += 1
     try:
         yield "primary frozen"
         service.wait_primary(other_than=frozen)
@@ -57,43 +56,43 @@ def freeze_primary(scene: Scene) -> Iterator[str]:
     service.wait_healthy()
 
 
-def fail_over(scene: Scene) -> Iterator[str]:
+def fail_over(context: Context) -> Iterator[str]:
     """SENTINEL FAILOVER, while all is well."""
-    service = _sentinels(scene)
+    service = _sentinels(context)
     service.failover()
-    scene.tally.failovers += 1
+    context.tally.failovers += 1
     yield "failover in order"
     service.wait_healthy()
 
 
-def kill_one_primary(scene: Scene) -> Iterator[str]:
+def kill_one_primary(context: Context) -> Iterator[str]:
     """SIGKILL of one of a cluster's primaries; it comes back as a replica."""
-    cluster = _cluster(scene)
-    killed = cluster.kill_primary(scene.chance.randrange(len(cluster.primaries)))
-    scene.tally.kills += 1
-    scene.tally.failovers += 1
+    cluster = _cluster(context)
+    killed = cluster.kill_primary(context.chance.randrange(len(cluster.primaries)))
+    context.tally.kills += 1
+    context.tally.failovers += 1
     yield "primary killed"
     cluster.wait_healthy()
     killed.start()
-    scene.tally.restarts += 1
+    context.tally.restarts += 1
     cluster.wait_healthy(of=len(cluster.nodes))
 
 
-def hand_over(scene: Scene) -> Iterator[str]:
+def hand_over(context: Context) -> Iterator[str]:
     """CLUSTER FAILOVER of one primary, in order."""
-    cluster = _cluster(scene)
-    cluster.failover(scene.chance.randrange(len(cluster.primaries)))
-    scene.tally.failovers += 1
+    cluster = _cluster(context)
+    cluster.failover(context.chance.randrange(len(cluster.primaries)))
+    context.tally.failovers += 1
     yield "failover in order"
     cluster.wait_healthy(of=len(cluster.nodes))
 
 
-def reshard(scene: Scene) -> Iterator[str]:
+def reshard(context: Context) -> Iterator[str]:
     """Move a partition's slot, and some beside it, to another primary while both serve."""
-    cluster = _cluster(scene)
-    key = NAMESPACE.partition(scene.chance.randrange(PARTITIONS)).signals
+    cluster = _cluster(context)
+    key = NAMESPACE.partition(context.chance.randrange(PARTITIONS)).signals
     source = cluster.owner(key)
-    target = scene.chance.choice([node for node in cluster.primaries if node is not source])
+    target = context.chance.choice([node for node in cluster.primaries if node is not source])
     slot = key_slot(key.encode())
     # Its neighbours may have moved before: only what this primary serves is moved.
     slots = _served(source, range(slot - NEIGHBOURS, slot + NEIGHBOURS + 1))

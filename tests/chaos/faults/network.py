@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from tests.chaos.scene import Fault, Scene
-from tests.chaos.standalone import Standalone
+from tests.chaos.context import Context, Fault
+from tests.chaos.deployment import Standalone
 from tests.support.proxy import Proxy
 from tests.support.proxy_fault import Fault as Loss
 from tests.support.proxy_fault import Match, command, script
@@ -12,25 +12,25 @@ from tests.support.proxy_fault import Match, command, script
 STRUCK_MAX = 4
 
 
-def _proxies(scene: Scene) -> tuple[Proxy, Proxy]:
-    assert isinstance(scene.deployment, Standalone)
-    return scene.deployment.workers, scene.deployment.agents
+def _proxies(context: Context) -> tuple[Proxy, Proxy]:
+    assert isinstance(context.deployment, Standalone)
+    return context.deployment.workers, context.deployment.agents
 
 
-def cut_all(scene: Scene) -> Iterator[str]:
+def cut_all(context: Context) -> Iterator[str]:
     """Every connection there is, at once."""
-    scene.tally.cut += sum(proxy.cut_all() for proxy in _proxies(scene))
+    context.tally.cut += sum(proxy.cut_all() for proxy in _proxies(context))
     yield "connections cut"
 
 
-def refuse(scene: Scene) -> Iterator[str]:
+def refuse(context: Context) -> Iterator[str]:
     """Nobody gets through for a while."""
-    proxies = _proxies(scene)
-    scene.tally.cut += sum(proxy.cut_all() for proxy in proxies)
+    proxies = _proxies(context)
+    context.tally.cut += sum(proxy.cut_all() for proxy in proxies)
     for proxy in proxies:
         proxy.refuse()
     try:
-        scene.last(0.5, 3)
+        context.last(0.5, 3)
     finally:
         for proxy in proxies:
             proxy.accept()
@@ -41,16 +41,16 @@ def _loses(loss: Loss, match: Callable[[], Match], *, agents: bool, seconds: flo
     """A fault that befalls some of the requests that match."""
     whose = "agents" if agents else "workers"
 
-    def fault(scene: Scene) -> Iterator[str]:
-        proxy = _proxies(scene)[agents]
-        times = scene.chance.randint(1, STRUCK_MAX)
+    def fault(context: Context) -> Iterator[str]:
+        proxy = _proxies(context)[agents]
+        times = context.chance.randint(1, STRUCK_MAX)
         rule = proxy.fault(loss, match(), times=times)
         try:
-            scene.last(seconds / 3, seconds)
+            context.last(seconds / 3, seconds)
         finally:
             proxy.lift(rule)
         if loss in (Loss.CUT_REPLY, Loss.CUT_REQUEST, Loss.LATE_REQUEST):
-            scene.tally.cut += rule.struck
+            context.tally.cut += rule.struck
         yield f"{loss.value} ({whose})"
 
     return fault

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tests.chaos import crowd
+from tests.chaos import bulk_sender
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import lines
-from tests.chaos.post import CROWDS
+from tests.chaos.roster import BULK_SESSIONS
 
 Said = dict[tuple[str, int, int], tuple[str, str]]
 
@@ -17,7 +17,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
     said: dict[str, Said] = {}
     for session, agent, path in evidence.records():
         for line in lines(path):
-            if line["what"] == "meant":
+            if line["what"] == "sending":
                 place = agent, line["inc"], line["seq"]
                 said.setdefault(session, {})[place] = line["type"], line["payload"]
     for session in evidence.sessions:
@@ -36,9 +36,9 @@ def _meant(
     session: str, said: Said, agent: str, incarnation: int, number: int, kind: str
 ) -> tuple[str, str] | None:
     """What the sender meant to say; None when nobody has kept a record of it."""
-    if session not in CROWDS:
+    if session not in BULK_SESSIONS:
         return said.get((agent, incarnation, number))
     if kind == "COMPLETED":
         return None
-    kind, payload = crowd.signal(agent, number)
+    kind, payload = bulk_sender.signal(agent, number)
     return kind, msgspec.json.encode(payload).decode() if payload else "{}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.chaos.departure import between, departures
+from tests.chaos.ending import between, endings
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Line
 
@@ -48,7 +48,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
                 (line["at"], agent) for line in life if line["what"] in DEEDS
             )
     for session, found in integrations.items():
-        gone, calls = departures(evidence, session), _calls(evidence, session)
+        gone, calls = endings(evidence, session), _calls(evidence, session)
         for one in found:
             call = calls.get((one.leader, one.name))
             if call is None or not call.opened:

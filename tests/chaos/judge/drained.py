@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fabric.store.keys import ORCHESTRATORS, partition_of
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import lines
-from tests.chaos.post import PARTITIONS
+from tests.chaos.roster import PARTITIONS
 
 
 def judge(evidence: Evidence) -> Iterator[str]:

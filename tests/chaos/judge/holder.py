@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from tests.chaos.departure import between, departures
+from tests.chaos.ending import between, endings
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Line
 
@@ -30,7 +30,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
         for life in lives:
             holds.setdefault(session, []).extend(_holds(agent, life))
     for session, found in holds.items():
-        gone, granted = departures(evidence, session), _grants(evidence, session)
+        gone, granted = endings(evidence, session), _grants(evidence, session)
         for first, second in _meetings(sorted(found)):
             # The one with the smaller token was granted first.
             early, late = sorted((first, second), key=lambda hold: hold.token)
@@ -46,7 +46,7 @@ def _holds(agent: str, life: list[Line]) -> Iterator[Hold]:
     """What was held in one life; its last line ends what it did not give back."""
     last = life[-1]["at"] if life else 0.0
     given: dict[int, float] = {
-        line["token"]: line["at"] for line in life if line["what"] == "gives"
+        line["token"]: line["at"] for line in life if line["what"] == "releases"
     }
     for line in life:
         if line["what"] == "holds":

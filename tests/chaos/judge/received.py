@@ -12,7 +12,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
         heard: set[str] = set()
         upto = (0, 0)
         for line in (line for life in lives for line in life):
-            if line["what"] == "heard" and line["where"] == "inbox":
+            if line["what"] == "received" and line["where"] == "inbox":
                 heard.update(line["ids"])
                 upto = max(upto, *map(_place, line["ids"]))
             upto = max(upto, _settled(line))

@@ -10,7 +10,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
     for session, agent, lives in evidence.members():
         heard: dict[str, set[str]] = {"inbox": set(), "broadcast": set()}
         for line in (line for life in lives for line in life if line["at"] > evidence.flush[1]):
-            if line["what"] == "heard":
+            if line["what"] == "received":
                 heard[line["where"]].update(line["ids"])
         for where, ids in heard.items():
             name = f"inbox/{agent}" if where == "inbox" else where

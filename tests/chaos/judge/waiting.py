@@ -7,7 +7,7 @@ import msgspec
 
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Line
-from tests.chaos.post import TEAMS
+from tests.chaos.roster import TEAMS
 
 
 def judge(evidence: Evidence) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""An agent that knows no library: `python -m tests.chaos.hand URL DIRECTORY xadd|emit`.
+"""An agent that knows no library: `python -m tests.chaos.raw_sender URL DIRECTORY xadd|emit`.
 
 `xadd` speaks as `redis-cli` would, numbered by hand, and repeats what it has had no answer to.
 `emit` writes lines into `fabric emit -`, for as long as that takes them, and then begins anew.
@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from fabric.store.keys import Namespace, SessionKeys
-from tests.chaos.deployment import AWAY, ask
+from tests.chaos.deployment import UNREACHABLE, ask
 from tests.chaos.journal import Journal
-from tests.chaos.post import HANDS, is_over, record
+from tests.chaos.roster import RAW_SESSION, is_over, record
 
 #: Pause between two signals, s.
 PAUSE_S = 0.05
@@ -26,23 +26,23 @@ AGAIN_S = 0.2
 LINES = 40
 
 PARTITION = Namespace().partition(0)
-KEYS: SessionKeys = PARTITION.session(HANDS)
+KEYS: SessionKeys = PARTITION.session(RAW_SESSION)
 
 
-def insist(url: str, *command: str | int) -> Any:
+def ask_until_answered(url: str, *command: str | int) -> Any:
     """Send a command until it is answered."""
     while True:
         try:
             return ask(url, *command)
-        except AWAY:
+        except UNREACHABLE:
             time.sleep(AGAIN_S)
 
 
 def enrolled(url: str, agent: str) -> int:
     """The agent's next incarnation, as docs/protocol.md says to get it."""
     while True:
-        number = int(insist(url, "HINCRBY", KEYS.incarnations, agent, 1))
-        known = insist(url, "HGET", KEYS.agents, agent)
+        number = int(ask_until_answered(url, "HINCRBY", KEYS.incarnations, agent, 1))
+        known = ask_until_answered(url, "HGET", KEYS.agents, agent)
         if not known or json.loads(known)["incarnation"] < number:
             return number
 
@@ -56,14 +56,14 @@ def signal(number: int) -> tuple[str, dict[str, Any]]:
     return "PROGRESS", {"percent": min(99, number // 10)}
 
 
-class Hand:
+class RawSender:
     """One agent's number, and what it does with it."""
 
     def __init__(self, url: str, directory: Path, how: str) -> None:
         self._url = url
         self._directory = directory
         self._agent = f"by-{how}"
-        self._journal = Journal(record(directory, HANDS, self._agent))
+        self._journal = Journal(record(directory, RAW_SESSION, self._agent))
         self._incarnation = enrolled(url, self._agent)
         self._seq = 0
         self._journal.note("began", inc=self._incarnation)
@@ -72,9 +72,9 @@ class Hand:
         self._seq += 1
         text = msgspec.json.encode(payload).decode()
         place = {"inc": self._incarnation, "seq": self._seq}
-        self._journal.note("meant", type=kind, payload=text, **place)
+        self._journal.note("sending", type=kind, payload=text, **place)
         return {
-            "session": HANDS, "type": kind, "emitter": self._agent, "seq": self._seq,
+            "session": RAW_SESSION, "type": kind, "emitter": self._agent, "seq": self._seq,
             "incarnation": self._incarnation, "payload": text,
         }  # fmt: skip
 
@@ -91,7 +91,7 @@ class Hand:
 
     def _add(self, kind: str, payload: dict[str, Any]) -> None:
         flat = [part for pair in self._next(kind, payload).items() for part in pair]
-        self._sent(self._seq, insist(self._url, "XADD", PARTITION.signals, "*", *flat))
+        self._sent(self._seq, ask_until_answered(self._url, "XADD", PARTITION.signals, "*", *flat))
 
     def emit(self) -> None:
         """`fabric emit -` until the run is over. What it has not answered is not known to be in."""
@@ -121,5 +121,5 @@ class Hand:
 
 
 if __name__ == "__main__":
-    hand = Hand(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    hand = RawSender(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
     hand.add() if sys.argv[3] == "xadd" else hand.emit()

@@ -23,20 +23,20 @@ def session_in(partition: int, prefix: str) -> str:
 #: Sessions of agents that work together, one in each partition.
 TEAMS = tuple(session_in(number, "team") for number in range(PARTITIONS))
 #: Sessions of those that only report, and much.
-CROWDS = tuple(session_in(number, "crowd") for number in range(PARTITIONS))
+BULK_SESSIONS = tuple(session_in(number, "crowd") for number in range(PARTITIONS))
 #: Session of those that speak by hand.
-HANDS = session_in(0, "hands")
+RAW_SESSION = session_in(0, "hands")
 #: Session of those that behave badly.
-ROGUES = session_in(1, "rogues")
+ROGUE_SESSION = session_in(1, "rogues")
 #: Sessions that the runner asks something of, to see whether a partition is served.
-PROBES = tuple(session_in(number, "probe") for number in range(PARTITIONS))
+PROBE_SESSIONS = tuple(session_in(number, "probe") for number in range(PARTITIONS))
 
 #: Agents of a team; the first one leads the integrations.
 TEAM_AGENTS = ("ada", "bob", "cyd", "dan", "eve", "fay")
 
 
 @dataclass(frozen=True)
-class Post:
+class Member:
     """One agent of a team, as its process is told of it."""
 
     url: str

@@ -8,7 +8,7 @@ from tests.chaos.evidence import Evidence
 ENDING = ("COMPLETED", "FAILED")
 
 
-def departures(evidence: Evidence, session: str) -> dict[str, list[int]]:
+def endings(evidence: Evidence, session: str) -> dict[str, list[int]]:
     """Agent → log numbers at which an incarnation of it was over."""
     found: dict[str, list[int]] = defaultdict(list)
     incarnations: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Many that only report, in batches: `python -m tests.chaos.crowd URL DIRECTORY RATE SESSION…`.
+"""Agents that only report, in batches: `python -m tests.chaos.bulk_sender URL DIR RATE SESSION…`.
 
 They keep the ingress busy: RATE signals a second on average, and what an outage has kept back is
 made up for. A batch is written down before it is sent, and again when it is acknowledged.
@@ -17,7 +17,7 @@ from fabric.store.keys import partition_of
 from fabric.store.redis import RedisStore
 from tests.chaos.journal import Journal, now_ms
 from tests.chaos.life import PATIENCE_MS, durability
-from tests.chaos.post import PARTITIONS, is_over, record
+from tests.chaos.roster import PARTITIONS, is_over, record
 
 #: Agents of a session.
 AGENTS = tuple(f"bee-{number:02}" for number in range(12))
@@ -45,7 +45,7 @@ def signal(agent: str, number: int) -> tuple[str, dict[str, Any]]:
     return "PROGRESS", {"percent": number // SIGNALS_A_PERCENT % 100}
 
 
-class Crowd:
+class BulkSender:
     """The agents of one session, and how far each has counted."""
 
     def __init__(self, url: str, directory: Path, session: str) -> None:
@@ -104,7 +104,7 @@ class Crowd:
             document = {"type": kind, "emitter": name, "seq": number, "payload": payload}
             document |= {"session": self._session, "incarnation": self._lives[name]}
             entries.append(prepare(document, {}))
-        self._journal.note("meant batch", batch=batch)
+        self._journal.note("sending batch", batch=batch)
         await self._emitter.send(entries)
         self._journal.note("sent batch", batch=batch)
 
@@ -112,7 +112,7 @@ class Crowd:
 async def main(url: str, directory: Path, rate: float, sessions: list[str]) -> None:
     async with asyncio.TaskGroup() as group:
         for session in sessions:
-            group.create_task(Crowd(url, directory, session).run(rate / len(sessions)))
+            group.create_task(BulkSender(url, directory, session).run(rate / len(sessions)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Tally:
 
 
 @dataclass
-class Scene:
+class Context:
     """One run: servers, processes, and chance, which is the same with the same seed."""
 
     deployment: Deployment
@@ -57,4 +57,4 @@ class Scene:
 
 
 #: Carries out a fault; yields a name whenever it is to be measured how soon the fabric works.
-Fault = Callable[[Scene], Iterator[str]]
+Fault = Callable[[Context], Iterator[str]]

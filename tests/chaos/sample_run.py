@@ -12,7 +12,7 @@ from typing import Any
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import write_json
-from tests.chaos.post import PARTITIONS, TEAMS, record
+from tests.chaos.roster import PARTITIONS, TEAMS, record
 
 SESSION = TEAMS[0]
 ADA, BOB = "ada", "bob"
@@ -22,7 +22,7 @@ PART = {"state": "agreed", "value": 6380, "said": {ADA: [{"log": 6}]}}
 COMPLETE = {"agents": 2, "final": True}
 
 
-class History:
+class SampleRun:
     """Everything that a run leaves behind; change what you like, then take the evidence."""
 
     def __init__(self, directory: Path) -> None:
@@ -57,7 +57,7 @@ class History:
         """A signal that is sent, acknowledged and logged."""
         self._seq[agent] += 1
         seq, text = self._seq[agent], json.dumps(payload)
-        self.note(agent, "meant", type=kind, inc=1, seq=seq, payload=text)
+        self.note(agent, "sending", type=kind, inc=1, seq=seq, payload=text)
         self.note(agent, "sent", inc=1, seq=seq, id=f"{number}-0")
         self.streams["log"][f"{number}-0"] = {
             "kind": "signal", "session": SESSION, "type": kind, "emitter": agent,
@@ -73,7 +73,7 @@ class History:
         where = "broadcast" if to == "*" else "inbox"
         self.streams[where if to == "*" else f"inbox/{to}"][entry_id] = fields
         for agent in (ADA, BOB) if to == "*" else (to,):
-            self.note(agent, "heard", where=where, ids=[entry_id])
+            self.note(agent, "received", where=where, ids=[entry_id])
 
     def _play(self) -> None:
         for number, agent in enumerate((ADA, BOB), 1):
@@ -87,7 +87,7 @@ class History:
             self.tell(agent, f"{3 + 4 * number}-1", "PROCEED", granted)
             self.note(agent, "waited", on="turn for src/a.py", how="")
             self.note(agent, "holds", token=number + 1, names=["src/a.py"])
-            self.note(agent, "gives", token=number + 1)
+            self.note(agent, "releases", token=number + 1)
             self.say(agent, 4 + 4 * number, "RELEASE", {"resources": ["src/a.py"]})
             if agent == ADA:
                 self.say(ADA, 6, "PARTIAL_RESULT", {"partial": {"findings": [FINDING]}})

@@ -4,21 +4,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.chaos.clock import faked
+from tests.chaos.context import LEASE_MS
 from tests.chaos.deployment import Deployment
 from tests.chaos.host import LIMIT
-from tests.chaos.post import CROWDS, PARTITIONS, TEAM_AGENTS, TEAMS
 from tests.chaos.process import (
-    CROWD,
-    HAND,
+    BULK_SENDER,
     HOST,
     ORCHESTRATOR,
     PERSON,
+    RAW_SENDER,
     ROGUE,
     SYNTHESIZER,
     Fleet,
     Slot,
 )
-from tests.chaos.scene import LEASE_MS
+from tests.chaos.roster import BULK_SESSIONS, PARTITIONS, TEAM_AGENTS, TEAMS
 from tests.support.servers import ROOT
 
 #: Workers of each kind.
@@ -26,7 +26,7 @@ WORKERS = {ORCHESTRATOR: 3, SYNTHESIZER: 2}
 #: Processes of agents; the agents of each team are spread over all of them.
 HOSTS = 4
 #: Processes that send much.
-CROWDERS = 2
+BULK_SENDERS = 2
 
 #: Longest wait of an agent where a failover may lose what it has asked for, s.
 WAIT_LIMIT_S = 20
@@ -43,7 +43,7 @@ silent_deaths_max = 1000
 """
 
 
-class Cast:
+class Participants:
     """Adds processes to a fleet. `trees` are the sources that they run, by turns."""
 
     def __init__(
@@ -83,17 +83,17 @@ class Cast:
             self._add(HOST, f"host-{number}", number, argv)
         self._add(PERSON, "person", 0, self._program("person", *TEAMS))
 
-    def crowds(self) -> None:
+    def bulk_senders(self) -> None:
         """Add those that send much."""
-        for number in range(CROWDERS):
-            share = self._rate / CROWDERS
-            argv = self._program("crowd", share, *CROWDS[number::CROWDERS])
-            self._add(CROWD, f"crowd-{number}", number, argv)
+        for number in range(BULK_SENDERS):
+            share = self._rate / BULK_SENDERS
+            argv = self._program("bulk_sender", share, *BULK_SESSIONS[number::BULK_SENDERS])
+            self._add(BULK_SENDER, f"crowd-{number}", number, argv)
 
-    def hands(self) -> None:
+    def raw_senders(self) -> None:
         """Add those that know no library."""
         for number, how in enumerate(("xadd", "emit")):
-            self._add(HAND, f"hand-{how}", number, self._program("hand", how))
+            self._add(RAW_SENDER, f"hand-{how}", number, self._program("raw_sender", how))
 
     def rogue(self) -> None:
         """Add the one that misbehaves."""
@@ -109,7 +109,7 @@ class Cast:
     ) -> None:
         tree = self._trees[number % len(self._trees)]
         # Those that sleep in the system's own calls do not get on with another clock than that.
-        clock = {} if kind in (HAND, ROGUE) else faked(self._directory / "clocks" / name)
+        clock = {} if kind in (RAW_SENDER, ROGUE) else faked(self._directory / "clocks" / name)
         environment = {**(extra or {}), **clock}
         # Of all, as of any fleet: after FLUSHALL, whoever comes first founds the namespace anew.
         environment["FABRIC_PARTITIONS"] = str(PARTITIONS)

@@ -18,7 +18,7 @@ from tests.chaos.journal import Journal
 INBOX, BROADCAST = "inbox", "broadcast"
 
 
-class Witness(RedisStore):
+class RecordingStore(RedisStore):
     """The real store, with a journal beside it."""
 
     def __init__(self, url: str, journal: Journal, **options: Any) -> None:
@@ -37,7 +37,7 @@ class Witness(RedisStore):
         """See ClientStore."""
         said = [_said(entry) for entry in entries]
         for one in said:
-            self._journal.note("meant", **one)
+            self._journal.note("sending", **one)
         ids = await super().emit(partition, entries, ingress_max, group)
         for one, entry_id in zip(said, ids, strict=True):
             self._journal.note("sent", inc=one["inc"], seq=one["seq"], id=entry_id.decode())
@@ -52,7 +52,7 @@ class Witness(RedisStore):
             where = INBOX if ":inbox:" in key else BROADCAST if key.endswith(":broadcast") else ""
             if where and entries:
                 ids = [entry_id.decode() for entry_id, _ in entries]
-                self._journal.note("heard", where=where, ids=ids)
+                self._journal.note("received", where=where, ids=ids)
                 if where == BROADCAST:
                     self.broadcast_upto = ids[-1]
         return found
