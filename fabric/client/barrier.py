@@ -20,11 +20,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from fabric.backoff import retry
 from fabric.client.message import Message, refusal, strings
 from fabric.client.request import Request, Requests
+from fabric.client.session import record
 from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import IN_FORCE, BarrierRecord
@@ -37,13 +36,13 @@ from fabric.errors import (
     ServerError,
     WaitTimeoutError,
 )
-from fabric.wire.stored import checked_reading, fields_of
+from fabric.wire.stored import fields_of
 
 #: Why nothing came of a signal for which no message and no record is found.
 UNHANDLED = "no orchestrator has handled it; is one running? (fabric status)"
 
 
-class Hold:
+class _Hold:
     """One barrier, as it concerns one agent; `holds`: it has arrived, or must not start yet."""
 
     def __init__(self, barrier: str, generation: int | None, *, holds: bool) -> None:
@@ -60,7 +59,7 @@ class Pauses:
         self._store = requests.store
         self._session = requests.session
         self._name = requests.name
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[str, _Hold] = {}
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
         """Note a PAUSE for a barrier, and a barrier's end."""
@@ -81,7 +80,7 @@ class Pauses:
             return
         self._end(barrier)
         generation = message.payload.get("generation")
-        self._holds[barrier] = Hold(
+        self._holds[barrier] = _Hold(
             barrier,
             generation if isinstance(generation, int) else None,
             holds=not message.to_everyone,
@@ -92,11 +91,11 @@ class Pauses:
         if hold is not None:
             hold.over.set()
 
-    def in_force(self) -> list[Hold]:
+    def in_force(self) -> list[_Hold]:
         """Return the barriers that this agent is a member of."""
         return list(self._holds.values())
 
-    def held(self) -> list[Hold]:
+    def held(self) -> list[_Hold]:
         """Return the barriers that keep the agent from going on."""
         return [hold for hold in self._holds.values() if hold.holds]
 
@@ -112,7 +111,7 @@ class Pauses:
                 hold.holds = await retry(partial(self._has_arrived, hold))
         await self.until_free()
 
-    async def _has_arrived(self, hold: Hold) -> bool:
+    async def _has_arrived(self, hold: _Hold) -> bool:
         barrier = await self._look_up(hold.barrier)
         if barrier is None or barrier.state not in IN_FORCE:
             return False
@@ -121,12 +120,7 @@ class Pauses:
         return self._name in barrier.arrived or self._name in barrier.held
 
     async def _look_up(self, name: str) -> BarrierRecord | None:
-        key = self._session.keys.barriers
-        (stored,) = await self._store.fields(key, [name])
-        if stored is None:
-            return None
-        with checked_reading(key, "hash"):
-            return msgspec.json.decode(stored, type=BarrierRecord)
+        return await record(self._store, self._session.keys.barriers, name, BarrierRecord)
 
     async def describe(self) -> str | None:
         """Say which barrier holds the agent, who leads it and who is missing; None if none does."""
@@ -183,7 +177,7 @@ class Checkpoints:
                 hold.holds = True
         await self._pauses.until_free()
 
-    async def _send(self, checkpoint: str | None, known: Hold | None) -> list[Hold]:
+    async def _send(self, checkpoint: str | None, known: _Hold | None) -> list[_Hold]:
         """Send it; return the barriers that were in force when it took its place in the log."""
         payload: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
         if known is not None:
@@ -191,7 +185,7 @@ class Checkpoints:
             if known.generation is not None:
                 payload["generation"] = known.generation
 
-        def match(message: Message) -> tuple[str, list[Hold]] | None:
+        def match(message: Message) -> tuple[str, list[_Hold]] | None:
             is_echo = (
                 message.to_everyone
                 and message.type == SignalType.CHECKPOINT_REACHED
@@ -325,14 +319,14 @@ class Integrating(AbstractAsyncContextManager[None]):
     async def _describe(self) -> str:
         """Say why the barrier has not opened."""
         try:
-            record = (await self._requests.session.barriers()).get(self._barrier)
+            barrier = (await self._requests.session.barriers()).get(self._barrier)
         except ServerError as error:
             return f"who is missing is not known ({error})"
-        if record is None:
+        if barrier is None:
             return UNHANDLED
-        if record.state not in IN_FORCE:
+        if barrier.state not in IN_FORCE:
             return "another integration comes first"
-        return _missing(record)
+        return _missing(barrier)
 
     async def __aexit__(
         self,

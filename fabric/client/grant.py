@@ -15,18 +15,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from fabric.backoff import retry
-from fabric.client.barrier import Pauses
+from fabric.client.barrier import UNHANDLED, Pauses
 from fabric.client.message import Message, is_grant, place_in_line, refusal, strings
 from fabric.client.request import Request, Requests
+from fabric.client.session import record
 from fabric.core.directive import DirectiveType
 from fabric.core.record import AgentRecord, ClaimState
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, FabricError, WaitTimeoutError
-from fabric.wire.stored import checked_reading
 
 #: Reason of the PAUSE that tells a holder that others want the same; the holder goes on.
 CONFLICT = "conflict"
@@ -172,12 +170,10 @@ class Grants:
     async def _is_in_force(self, token: int, request: Request) -> bool:
         """Return whether a grant survived everything that the agent sent before the request."""
         requests, keys = self.requests, self.requests.session.keys
-        (stored,) = await requests.store.fields(keys.agents, [requests.name])
-        with checked_reading(keys.agents, "hash"):
-            record = msgspec.json.decode(stored, type=AgentRecord) if stored else None
-        if record is None or record.incarnation != requests.sender.incarnation:
+        agent = await record(requests.store, keys.agents, requests.name, AgentRecord)
+        if agent is None or agent.incarnation != requests.sender.incarnation:
             return False
-        if record.seq < request.number:
+        if agent.seq < request.number:
             return False
         claims = await requests.session.claims()
         return any(
@@ -300,7 +296,7 @@ class Writing(AbstractAsyncContextManager[Grant]):
         if barrier is not None:
             return barrier
         if self._wait is None:
-            return "no orchestrator has answered; is one running? (fabric status)"
+            return UNHANDLED
         return place_in_line(self._agent, self._wait)
 
     async def __aexit__(

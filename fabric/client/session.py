@@ -143,6 +143,13 @@ class Session:
         return "to be produced by " + "; ".join(parts)
 
 
+async def record(store: ClientStore, key: str, name: str, kind: type[R]) -> R | None:
+    """Return one record of a hash, None if there is none of that name."""
+    (stored,) = await store.fields(key, [name])
+    with checked_reading(key, "hash"):
+        return None if stored is None else msgspec.json.decode(stored, type=kind)
+
+
 async def pages(
     store: ClientStore, stream: str, after: bytes, *, follow: bool = False
 ) -> AsyncIterator[list[Entry]]:

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
 from fabric.backoff import retry
 from fabric.client.emitter import Emitter, prepare
 from fabric.client.message import Message, read
-from fabric.client.session import Session, last_id, pages
+from fabric.client.session import Session, last_id, pages, record
 from fabric.client.synthesis import BLOCK_MS
 from fabric.client.wait import Resolved, Wait
 from fabric.core.decision import Kind
@@ -27,7 +25,7 @@ from fabric.errors import (
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
-from fabric.wire.stored import checked_reading, fields_of
+from fabric.wire.stored import fields_of
 
 #: Entries read at a time.
 COUNT = 256
@@ -203,9 +201,8 @@ async def _agents(
 ) -> dict[str, AgentRecord]:
     if name is None:
         return await retry(Session(store, keys).agents)
-    (stored,) = await retry(lambda: store.fields(keys.agents, [name]))
-    with checked_reading(keys.agents, "hash"):
-        return {} if stored is None else {name: msgspec.json.decode(stored, type=AgentRecord)}
+    found = await retry(lambda: record(store, keys.agents, name, AgentRecord))
+    return {} if found is None else {name: found}
 
 
 async def _until_something_ends(store: ClientStore, keys: SessionKeys, after: bytes) -> bytes:

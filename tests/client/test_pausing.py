@@ -37,7 +37,7 @@ async def test_nobody_answers(server: RunningServer) -> None:
     async with connected(server.url) as fabric, fabric.agent("A") as agent:
         with pytest.raises(WaitTimeoutError, match="at c: no orchestrator has handled it"):
             await agent.checkpoint("c", timeout=0.1)
-        with pytest.raises(WaitTimeoutError, match="for x: no orchestrator has answered"):
+        with pytest.raises(WaitTimeoutError, match="for x: no orchestrator has handled it"):
             await agent.writing("x", timeout=0.1).__aenter__()
         with pytest.raises(WaitTimeoutError, match="at release: no orchestrator has handled it"):
             await agent.integrating("release", timeout=0.1).__aenter__()

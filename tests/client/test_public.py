@@ -1,11 +1,14 @@
 """The public names: they import, they are what they say, and they cost nothing until used."""
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 import fabric
+from fabric import errors
 from tests.support.daemon import environment
 
 
@@ -14,6 +17,24 @@ def test_a_public_name_imports(name: str) -> None:
     found = getattr(fabric, name)
     assert found.__name__ == name
     assert found.__doc__
+
+
+def test_every_error_is_public() -> None:
+    found = {
+        name
+        for name, one in vars(errors).items()
+        if isinstance(one, type) and issubclass(one, errors.FabricError)
+    }
+    assert found == {name for name in fabric.__all__ if name.endswith("Error")}
+
+
+#: Settings of workers: a client has no use for them.
+OF_WORKERS = {"lease_ms", "batch_signals_max", "batch_bytes_max", "sessions_cached_max"}
+
+
+def test_every_setting_of_a_client_can_be_given() -> None:
+    given = set(inspect.signature(fabric.Fabric.connect).parameters)
+    assert given == {field.name for field in dataclasses.fields(fabric.Settings)} - OF_WORKERS
 
 
 def test_nothing_else_is_there() -> None:
