@@ -66,11 +66,12 @@ def skeleton(tmp_path: Path, write: Write) -> Path:
     """A project with our layers and contracts, and imports that keep to them."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     layers = ("core", "wire", "config", "store", "view", "devserver", "doctor", "client", "ops")
-    for layer in (*layers, "demo", "cli", "testing"):
+    for layer in (*layers, "watch", "demo", "cli", "testing"):
         write(f"fabric/{layer}/__init__.py", "")
     for module in ("__init__", "backoff", "errors"):
         write(f"fabric/{module}.py", "")
     write("workers/__init__.py", "import fabric.store\n")
+    write("fabric/core/synthesis/__init__.py", "")
     write("fabric/core/__init__.py", "import dataclasses\n\nimport msgspec\n")
     write("fabric/core/synthesis/__init__.py", "import fabric.core\n")
     write("fabric/store/__init__.py", "import redis\n\nimport fabric.wire\n")

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Listed]] = {
     },
     "Watch a session": {
         "status": Listed("status", "List sessions, or show one session's agents and tasks."),
+        "watch": Listed("watch", "Watch a session live: agents, waits, findings, timeline."),
         "tail": Listed("log", "Print a session's timeline."),
         "synthesis": Listed("synthesis", "Print the combined result of all agents so far."),
         "why": Listed("log", "Explain what an agent waits for and what would unblock it."),

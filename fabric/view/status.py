@@ -43,12 +43,12 @@ def session_lines(
     questions: Mapping[str, EscalationRecord],
 ) -> list[str]:
     """Return a session's present state: agents by stream, then whatever else there is."""
-    waits = _waits(agents, claims, barriers)
+    waiting = waits(agents, claims, barriers)
     lines: list[str] = []
     for stream in sorted({agent.stream for agent in agents.values()}):
         members = {who: agent for who, agent in agents.items() if agent.stream == stream}
         title = f"Stream {plain(stream)}" if stream else "No stream"
-        lines += [title, *_agents(members, waits), ""]
+        lines += [title, *_agents(members, waiting), ""]
     if dependencies:
         lines += ["Dependencies", *_dependencies(dependencies), ""]
     if tasks:
@@ -76,7 +76,7 @@ def rebuilt_lines(session: SessionState) -> list[str]:
     return lines
 
 
-def _waits(
+def waits(
     agents: Mapping[str, AgentRecord],
     claims: Mapping[str, ClaimRecord],
     barriers: Mapping[str, BarrierRecord],

@@ -1,0 +1,63 @@
+"""`fabric watch`: a session live, agent by agent."""
+
+from __future__ import annotations
+
+import sys
+from shutil import get_terminal_size
+
+import click
+
+from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.options import on_target
+from fabric.cli.output import print_lines
+from fabric.client.session import Session
+from fabric.errors import NotFoundError
+from fabric.ops.overview import sessions
+from fabric.view.text import plain
+from fabric.watch.board import Board
+from fabric.watch.display import LiveDisplay, PlainDisplay
+from fabric.watch.follow import Follower
+from fabric.watch.frame import WIDTH_DEFAULT, frame, text_of
+
+
+@click.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@on_target("session")
+@click.option("--once", is_flag=True, help="Print the present picture and exit.")
+@click.option("--plain", "as_lines", is_flag=True, help="Print lines, on a terminal too.")
+@click.option("--stay", is_flag=True, help="Go on after the session has ended, until Ctrl-C.")
+def watch(target: Target, name: str | None, once: bool, as_lines: bool, stay: bool) -> None:
+    """Show agents by stream with their progress and waits, the synthesis, questions, timeline.
+
+    Without a session, the one that was active last. Ends with the session, or with Ctrl-C. On a
+    terminal it draws one picture, which needs the extra `tui`; elsewhere, and with --plain, it
+    prints a line for each event. It only reads.
+    """
+    run(_watch(target, name or target.session, once=once, as_lines=as_lines, stay=stay))
+
+
+async def _watch(
+    target: Target, name: str | None, *, once: bool, as_lines: bool, stay: bool
+) -> None:
+    is_terminal = sys.stdout.isatty()
+    async with connected(target) as connection:
+        keys = connection.keys(name or await _newest(connection))[1]
+        follower = Follower(connection.store, keys, Board(keys.name))
+        if once:
+            await Session(connection.store, keys).must_exist()
+            await follower.read()
+            width = get_terminal_size().columns if is_terminal else WIDTH_DEFAULT
+            print_lines(text_of(line) for line in frame(follower.board, width))
+        elif is_terminal and not as_lines:
+            with LiveDisplay() as show:
+                await follower.until_ended(show, stay=stay)
+        else:
+            show_lines = PlainDisplay(lambda line: click.echo(plain(line)))
+            await follower.until_ended(show_lines, stay=stay)
+
+
+async def _newest(connection: Connection) -> str:
+    found = await sessions(connection.store, connection.partitions)
+    if not found:
+        raise NotFoundError("no sessions yet: name the one to wait for (fabric watch SESSION)")
+    return found[0].name
