@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
+import msgspec
 
+from fabric.backoff import retry
 from fabric.cli.connect import Connection, Target, connected, run
 from fabric.cli.options import json_option, on_target, since_option
 from fabric.cli.output import json_line, note, print_json, print_lines
-from fabric.client.session import pages
+from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState
 from fabric.ops.comparison import Comparison, Report
-from fabric.ops.log import document, is_last
 from fabric.ops.replay import Until, rebuild, until
 from fabric.ops.why.explanation import Explanation, explanation_lines
 from fabric.ops.why.explanation import why as explained
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING
+from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import whole_number
 from fabric.view.status import REBUILT, rebuilt_lines
 from fabric.view.text import clock, plain, table
 from fabric.view.timeline import Row, RowMerger, Timeline
+from fabric.wire.stored import text_fields_of
 
 #: Widths of the timeline's columns; the last one is as wide as it needs to be.
 _WIDTHS = (4, 24, 6, 29)
@@ -75,7 +78,7 @@ async def _tail(
             await connection.session(name).must_exist()
         if as_json:
             async for page in pages(store, keys.log, after, follow=follow):
-                print_lines(json_line(document(entry)) for entry in page)
+                print_lines(json_line(entry_document(entry)) for entry in page)
             return
         timeline, opened_ms = await _timeline(connection, keys, after)
         print_lines(
@@ -88,10 +91,18 @@ async def _tail(
                 opened_ms = rows[0].ms
             if not in_full:
                 rows = merger.feed(row for row in rows if not row.is_detail)
-                if follow and await is_last(store, keys, page):
+                if follow and await _is_last(store, keys, page):
                     rows += merger.flush()
             print_lines(row_line(row, opened_ms or 0) for row in rows)
         print_lines(row_line(row, opened_ms or 0) for row in merger.flush())
+
+
+async def _is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> bool:
+    """Whether the log has nothing after a page, for now."""
+    if len(page) < PAGE:
+        return True
+    place = {keys.log: page[-1][0]}
+    return not (await retry(lambda: store.read_streams(place, 1, 0))).get(keys.log)
 
 
 async def _timeline(
@@ -113,6 +124,17 @@ def row_line(row: Row, opened_ms: int) -> str:
 
 def _line(*cells: str) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """Return a log entry for `--json`: its id, its fields as text, its payload decoded."""
+    entry_id, flat = entry
+    fields: dict[str, Any] = {**text_fields_of(flat)}
+    payload = fields.get("payload")
+    if isinstance(payload, str):
+        with suppress(msgspec.MsgspecError, RecursionError):  # not JSON: shown as it is
+            fields["payload"] = msgspec.json.decode(payload)
+    return {"id": entry_id.decode(), **fields}
 
 
 @click.command()

@@ -86,7 +86,7 @@ def test_nobody_decides_in_the_name_of_an_agent(
     server.cli("HSET", f"{asked.namespace}:{{0}}:s:agents", "B", agent)
     done = quiet.run("decide", "7-0", "v1", "--by", "B")
     assert (done.code, done.out) == (2, "")
-    assert "B is an agent of session s: name who decides with --by" in done.err
+    assert "B is an agent of session s: name yourself with --by" in done.err
     assert asked.sent() == []
     asked.put("s", "8-0", to="B")
     process = decide(quiet, asked, "8-0", "yes", "--by", "B")
@@ -118,8 +118,8 @@ def test_an_answer_that_is_no_option(quiet: Shell, asked: Asking) -> None:
     done = quiet.run("decide", "7-0", "v3")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "fabric: 'v3' is none of the answers to 7-0, which are 'v1', 'v2'; "
-        "--free answers otherwise\n"
+        "fabric: 'v3' is not one of the answers to 7-0, which are 'v1', 'v2'; "
+        "--free allows another answer\n"
     )
     assert quiet.run("decide", "7-0", " ", "--free").code == 2
     assert asked.sent() == []
@@ -172,7 +172,7 @@ def test_an_answer_that_changes_nothing(quiet: Shell, asked: Asking, server: Run
     server.cli("HSET", f"{asked.namespace}:{{0}}:lease", "committed", "9999999999999-0")
     done = quiet.run("decide", "7-0", "v1", "--timeout", SOON)
     assert (done.code, done.out) == (7, "")
-    assert "the orchestrator has handled the answer and not taken it" in done.err
+    assert "the orchestrator has handled the answer and not accepted it" in done.err
 
 
 def test_without_a_session_it_is_looked_for_in_all(quiet: Shell, asked: Asking) -> None:

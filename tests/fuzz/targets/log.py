@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 
-from fabric.cli.log import row_line
+from fabric.cli.log import entry_document, row_line
 from fabric.cli.output import json_line
 from fabric.errors import DivergedError, NotFoundError
-from fabric.ops.log import document
 from fabric.ops.replay import rebuild
 from fabric.ops.why.explanation import explanation_lines, why
 from fabric.ops.why.log_index import LogIndex
@@ -98,6 +97,6 @@ def _show(log: list[tuple[bytes, list[bytes]]]) -> None:
         assert line.isprintable(), line
         assert len(line) < 5 * CELL_CHARS_MAX
     for entry in log:
-        line = json_line(document(entry))
+        line = json_line(entry_document(entry))
         assert json.loads(line)
         assert not _MOVES.search(line), line
