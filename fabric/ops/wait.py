@@ -131,8 +131,8 @@ class ScriptAgent:
             async with asyncio.timeout(WITHDRAW_S):
                 if not await self._sent.is_handled():
                     return "no orchestrator has handled this wait; is one running? (fabric status)"
-                producers = await self._session.describe_producers(dependency)
-                return wait.describe_holder() or producers
+                holder = wait.describe_holder()
+                return holder or await self._session.describe_producers(dependency)
         except (ServerError, TimeoutError):
             return "the server cannot be reached to find out why"
 
