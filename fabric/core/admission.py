@@ -116,19 +116,18 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
         return _refuse(
             event,
             "STALE_INCARNATION",
-            f"{name} speaks as incarnation {incarnation}, "
-            f"incarnation {agent.incarnation} has replaced it",
+            f"incarnation {incarnation} of {name} was replaced by incarnation {agent.incarnation}",
         )
     if incarnation > agent.incarnation or _is_restart(agent, signal):
         kept_out = liveness.refusal(event.session, name, agent)
         return not kept_out or _refuse(event, "BREAKER", kept_out, told=name)
     if agent.status in ENDED:
-        how = "was given up for dead" if agent.status is AgentStatus.DEAD else f"has {agent.status}"
+        how = "was declared dead" if agent.status is AgentStatus.DEAD else f"has {agent.status}"
         return _refuse(
             event,
             "ENDED",
             f"{name} {how} as incarnation {agent.incarnation}: "
-            f"it must send STARTED with a higher incarnation before it speaks again",
+            f"it must send STARTED with a higher incarnation before anything else",
         )
     if event.rules.signals_per_second_max and signal.type not in PARTING:
         return _is_in_rate(event, agent)
@@ -151,8 +150,8 @@ def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
 
 def _too_many_hops(signal: Signal) -> tuple[str, str]:
     reason = (
-        f"{signal.type} answers a message that came of {signal.hops} messages, each in answer to "
-        f"the one before: {signal.emitter} and others go round in a circle"
+        f"{signal.type} is the end of a chain of {signal.hops} replies to replies: "
+        f"{signal.emitter} and others answer each other in a loop"
     )
     return "HOPS", reason
 

@@ -72,17 +72,17 @@ def integrated(event: SignalEvent, payload: Integrated) -> None:
         return
     current = in_force(session)
     if current is None or (name is not None and name != current[0]):
-        reason = f"no barrier {name or ''} is in force".replace("  ", " ")
+        reason = f"barrier {name} is not in force" if name else "no barrier is in force"
         raise RefusedError("BARRIER", reason)
     called, barrier = current
     if barrier.leader != event.name:
-        reason = f"{barrier.leader or 'nobody'} leads {called}, not {event.name}"
+        reason = f"{barrier.leader or 'no agent'} leads {called}, not {event.name}"
         raise RefusedError("BARRIER", reason)
     if not payload.ok:
         _end(event, called, barrier, f"{barrier.leader} has called it off")
         return
     if barrier.state is BarrierState.GATHERING:
-        reason = f"not all have arrived at {called}: {', '.join(missing(barrier)[:10])}"
+        reason = f"these have not arrived at {called}: {listed(missing(barrier))}"
         raise RefusedError("BARRIER", reason)
     _end(event, called, barrier, "integrated")
 
@@ -159,7 +159,7 @@ def leave(event: Event, name: str, *, is_failure: bool) -> None:
     called, barrier = current
     if name == barrier.leader:
         how = "has failed" if is_failure else "has ended"
-        _end(event, called, barrier, f"{name}, who led it, {how}")
+        _end(event, called, barrier, f"the leader {name} {how}")
         return
     if name not in barrier.members and name not in barrier.held:
         return
@@ -184,17 +184,17 @@ def deadline_passed(event: Event, subject: str) -> bool:
         or str(barrier.generation) != generation
     ):
         return False
-    text = f"At the deadline of {name} these are missing: {listed(missing(barrier))}."
+    text = f"The deadline of barrier {name} has passed without {listed(missing(barrier))}."
     leader = [barrier.leader] if barrier.leader in session.agents else []
     question = pose(session, BARRIER, text, [], about=name, waiting=leader)
     if policy is BarrierPolicy.WAIT:
-        question.question += " Wait for them, release the others, or call it off?"
+        question.question += " Wait for them, release the others, or call the barrier off?"
         question.options = [one.value for one in BarrierPolicy]
         barrier.question = note(event, question, told=question.waiting)
         session.barriers.put(name, barrier)
         return True
     is_released = policy is BarrierPolicy.RELEASE
-    question.question += " Going on without them." if is_released else " It is called off."
+    question.question += " It goes on without them." if is_released else " It is called off."
     question.state = EscalationState.DECIDED
     question.decision, question.by = policy.value, "the rules"
     question.decided_ms = session.clock_ms
@@ -231,7 +231,7 @@ def _fault(session: SessionState, name: str) -> str:
     """Say why a barrier cannot be called now; "" when it can."""
     known = session.barriers.get(name)
     if known is not None and known.state is not BarrierState.OVER:
-        return f"{known.leader or 'the rule file'} has called {name} already; it is {known.state}"
+        return f"{known.leader or 'the rule file'} has already called {name}; it is {known.state}"
     if known is None and len(session.barriers) >= SESSION_BARRIERS_MAX:
         return f"session {session.name} has {SESSION_BARRIERS_MAX} barriers, the most allowed"
     return ""
@@ -325,7 +325,7 @@ def _end(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
     if barrier.deadline_ms:
         event.set_timer(f"{TIMER}:{barrier.generation}:{name}", None)
     barrier.state = BarrierState.OVER
-    _close_question(event, barrier, "it is over")
+    _close_question(event, barrier, "the barrier is over")
     freed = [*barrier.arrived, *barrier.held, barrier.leader]
     session.barriers.put(name, barrier)
     event.direct(EVERYONE, Resume(reason, barrier=name))

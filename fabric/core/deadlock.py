@@ -342,7 +342,7 @@ def settle(event: Event) -> None:
         question = session.escalations.records[question_id]
         if not still_there(session, question.cycle):
             named = question.waiting
-            escalation.close(event, question_id, question, "it has come apart", ORCHESTRATOR)
+            escalation.close(event, question_id, question, "the deadlock is gone", ORCHESTRATOR)
             look_again(event, named)
 
 
@@ -440,7 +440,7 @@ def _report(event: Event, cycle: list[Link]) -> None:
             _add_affected(event, question_id, known, affected)
             return
     told = [*members, *affected]
-    text = f"Deadlock: {_described(cycle)}. Who gives way?"
+    text = f"Deadlock: {_described(cycle)}. Which agent gives way?"
     question = escalation.pose(session, escalation.DEADLOCK, text, members, waiting=told)
     question.context = _context(cycle, affected)
     question.cycle = steps
@@ -455,7 +455,7 @@ def _add_affected(
         if name not in known.waiting:
             known.waiting = [*known.waiting, name]
             event.session.escalations.put(question_id, known)
-            text = f"{name} is stuck behind it. {known.question}"
+            text = f"{name} is stuck behind this deadlock. {known.question}"
             event.derive(name, Escalate(text, id=question_id))
 
 

@@ -201,7 +201,7 @@ def grace_over(event: Event, on: str) -> bool:
     if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
         return False
     waiting = list(dependency.waiters)
-    question = f"Nobody at work has declared to produce {on}; waiting for it: {listed(waiting)}."
+    question = f"No active agent has declared that it produces {on}; {listed(waiting)} wait for it."
     for name in waiting:
         event.derive(name, Escalate(question))
     return True
@@ -224,7 +224,7 @@ def _wait(event: SignalEvent, on: str) -> None:
         return
     if name not in dependency.waiters:
         if len(agent.waits_for) >= AGENT_WAITS_MAX:
-            reason = f"{name} waits for {AGENT_WAITS_MAX} dependencies already, the most allowed"
+            reason = f"{name} already waits for {AGENT_WAITS_MAX} dependencies, the most allowed"
             raise RefusedError("LIMIT", reason)
         dependency.waiters[name] = f"{session.log}-0"
         agent.waits_for = [*agent.waits_for, on]

@@ -41,9 +41,10 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
     if known is not None and known.state is EscalationState.DECIDED and known.asker == name:
         known = None  # the same question, asked anew
     if known is None and len(session.escalations) >= SESSION_ESCALATIONS_MAX:
-        raise _refusal(question_id, "LIMIT", f"{SESSION_ESCALATIONS_MAX} questions are kept")
+        reason = f"session {session.name} has {SESSION_ESCALATIONS_MAX} questions, the most allowed"
+        raise _refusal(question_id, "LIMIT", reason)
     if known is not None and known.asker != name:
-        reason = f"{known.asker} has asked a question with the id {question_id}: choose another"
+        reason = f"{known.asker} has asked a question with the id {question_id}: choose another id"
         raise _refusal(question_id, "TAKEN", reason)
     if known is None:
         context = payload.context
@@ -91,15 +92,17 @@ def decide(event: SignalEvent, answer: Decided) -> EscalationRecord:
     """Close a question and tell all whom it concerns; return it, for what follows from it."""
     asked = event.session.escalations.get(answer.escalation)
     if asked is None:
-        raise RefusedError("UNKNOWN", f"no question {answer.escalation} was asked here")
+        raise RefusedError(
+            "UNKNOWN", f"there is no question {answer.escalation} in session {event.session.name}"
+        )
     is_open = asked.state is EscalationState.OPEN
     # An agent that was kept out may be let in again.
     if not is_open and asked.subject != SILENCE:
-        reason = f"{asked.by} has decided {answer.escalation} already: {asked.decision}"
+        reason = f"{asked.by} has already decided {answer.escalation}: {asked.decision}"
         raise RefusedError("DECIDED", reason)
     if asked.subject and answer.decision not in asked.options:
         allowed = " or ".join(asked.options)
-        raise RefusedError("OPTION", f"{answer.decision} is no answer to it: {allowed}")
+        raise RefusedError("OPTION", f"{answer.decision} is not one of its options: {allowed}")
     close(event, answer.escalation, asked, answer.decision, answer.by or event.name)
     return asked
 
@@ -113,7 +116,7 @@ def unanswered(event: Event, name: str) -> None:
             continue
         asked.to = ""
         escalations.put(question_id, asked)
-        text = f"{name}, who was to answer {question_id}, has ended. {asked.question}"
+        text = f"{name} has ended without answering {question_id}. {asked.question}"
         event.derive(asked.asker, Escalate(text, asked.options, id=question_id))
         _tell_hook(event, question_id)
 

@@ -27,7 +27,7 @@ def failed(event: Event, name: str, agent: AgentRecord, error: Failed) -> None:
     for other in others:
         event.derive(other, error, sender=name, stream=agent.stream)
     policy = rules.fail_fast_groups.get(group, rules.fail_fast)
-    reason = f"{name} of the group {group} has failed: {error.error or 'no reason given'}"
+    reason = f"{name}, of group {group}, has failed: {error.error or 'no reason given'}"
     if policy is FailFast.CANCEL:
         _cancel(event, group, reason)
     elif policy is FailFast.ESCALATE and others and not _is_asked(session, group):

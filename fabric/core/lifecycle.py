@@ -196,7 +196,7 @@ def _disorder(agent: AgentRecord, checkpoint: str, rules: Rules) -> str:
         return ""
     known = " → ".join(order)
     if checkpoint not in order:
-        return f"{checkpoint} is no checkpoint of {agent.task_type}: {known}"
+        return f"{checkpoint} is not a checkpoint of {agent.task_type}: {known}"
     at = order.index(agent.checkpoint) if agent.checkpoint in order else -1
     if order.index(checkpoint) == at + 1:
         return ""
@@ -211,12 +211,12 @@ def _ignored_pause(session: SessionState, name: str, agent: AgentRecord, checkpo
     if agent.status is AgentStatus.PAUSED:
         current = in_force(session)
         if current is not None and name != current[1].leader:
-            return f"{name} passes {checkpoint} while {current[0]} holds it"
+            return f"{name} passes {checkpoint} while barrier {current[0]} holds it"
     for claim_id in agent.claims:
         claim = session.claims.records[claim_id]
         if claim.state is ClaimState.WAITING and claim.contended:
             wanted = ", ".join([*claim.writes, *claim.reads][:3])
-            return f"{name} passes {checkpoint} while it is to wait for {wanted}"
+            return f"{name} passes {checkpoint} while it must wait for {wanted}"
     return ""
 
 

@@ -67,9 +67,7 @@ def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
     if question is None:
         return ""
     if question.state is EscalationState.OPEN:
-        return (
-            f"{name} has died {agent.silent_deaths} times in silence: decide {agent.breaker} first"
-        )
+        return f"{_death_count(name, agent)}: decide question {agent.breaker} first"
     if question.decision == KEEP_OUT:
         return f"{question.by} has decided in {agent.breaker} to keep {name} out"
     return ""
@@ -82,6 +80,10 @@ def let_start(event: Event, asked: EscalationRecord) -> None:
         agent.breaker = ""
         agent.silent_deaths = 0
         event.session.agents.put(asked.about, agent)
+
+
+def _death_count(name: str, agent: AgentRecord) -> str:
+    return f"{name} was declared dead for its silence {agent.silent_deaths} times in a row"
 
 
 def _give_up(event: Event, name: str, agent: AgentRecord) -> None:
@@ -97,7 +99,6 @@ def _give_up(event: Event, name: str, agent: AgentRecord) -> None:
     agent.lost, _ = end(event, name, agent, failed)
     session.agents.put(name, agent)
     if agent.silent_deaths >= event.rules.silent_deaths_max:
-        died = f"{name} has died in silence {agent.silent_deaths} times in a row"
-        text = f"{died}. May it start again?"
+        text = f"{_death_count(name, agent)}. May it start again?"
         question = pose(session, SILENCE, text, [START, KEEP_OUT], about=name)
         agent.breaker = note(event, question, told=[])

@@ -226,9 +226,9 @@ def test_who_is_told_to_stop_waits_no_more(shell: Shell, server: RunningServer) 
     inbox = f"fabric:{{0}}:{session}:inbox:B"
     server.cli(
         *("XADD", inbox, "9-1", "type", "CANCEL", "from", "ORCHESTRATOR"),
-        *("payload", '{"reason": "A of the group g has failed", "code": "FAIL_FAST"}'),
+        *("payload", '{"reason": "A, of group g, has failed", "code": "FAIL_FAST"}'),
     )
     done = end(process)
     assert done.code == 1
-    assert "B is to stop: A of the group g has failed" in done.err
+    assert "B is to stop: A, of group g, has failed" in done.err
     until(lambda: waiters(shell) == [], "the wait is withdrawn")

@@ -48,7 +48,7 @@ async def test_what_is_taken_away_is_told(server: RunningServer) -> None:
 
 async def test_a_refused_intent_does_not_hang(server: RunningServer) -> None:
     async with fleet(server.url) as fabric, fabric.agent("A") as old, fabric.agent("A"):
-        with pytest.raises(NotAllowedError, match="incarnation 2 has replaced it"):
+        with pytest.raises(NotAllowedError, match="replaced by incarnation 2"):
             async with old.writing("x"):
                 pytest.fail("it is heard no more")
 
@@ -64,5 +64,5 @@ async def test_who_waits_learns_that_it_was_replaced(server: RunningServer) -> N
         waiting = asyncio.create_task(old.writing("x").__aenter__())
         await blocked(old)
         async with fabric.agent("A"):
-            with pytest.raises(NotAllowedError, match="incarnation 2 has replaced it"):
+            with pytest.raises(NotAllowedError, match="replaced by incarnation 2"):
                 await waiting

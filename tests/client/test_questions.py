@@ -126,7 +126,7 @@ async def test_a_group_that_fails_fast_is_told_to_stop(server: RunningServer) ->
             assert other.cancelled is None
             await one.fail("no use")
         await eventually(lambda: other.cancelled, "B is told")
-        assert other.cancelled == "A of the group g has failed: no use"
+        assert other.cancelled == "A, of group g, has failed: no use"
 
 
 async def test_a_successor_learns_where_the_last_one_was(server: RunningServer) -> None:

@@ -18,7 +18,7 @@ def test_an_agent_waits_for_so_many_and_no_more() -> None:
     decision = play.say(signal(SignalType.BLOCKED, "A", {"on": "one more"}))
     assert decision.code == "LIMIT"
     assert (
-        decision.reason == f"A waits for {AGENT_WAITS_MAX} dependencies already, the most allowed"
+        decision.reason == f"A already waits for {AGENT_WAITS_MAX} dependencies, the most allowed"
     )
     assert "one more" not in play.session.dependencies
     # What it waits for already may be asked for again, and another agent has room.

@@ -65,7 +65,7 @@ def test_a_member_that_is_killed_is_named_at_the_deadline(
     assert pause["members"] == ["KILLED", "QUICK", "SWIFT"]
     assert 0 <= int(rang["ms"]) - pause["deadline_ms"] <= DELAY_MS_MAX
     (told,) = inbox(server, "LEAD", "ESCALATE")
-    assert told["question"].startswith("At the deadline of release these are missing: KILLED.")
+    assert told["question"].startswith("The deadline of barrier release has passed without KILLED.")
     assert inbox(server, "LEAD", "PROCEED") == [{"resources": [], "barrier": "release"}]
     assert barrier(server)["state"] == "integrating"
 

@@ -46,7 +46,7 @@ def test_two_that_answer_each_other_are_stopped(server: RunningServer, daemon: S
     assert sum(heard.values()) == HOPS_MAX
     (letter,) = rows(server, DEAD)
     assert (letter["code"], letter["raw.hops"]) == ("HOPS", str(HOPS_MAX))
-    assert "go round in a circle" in letter["reason"]
+    assert "answer each other in a loop" in letter["reason"]
     (notice,) = inbox(server, letter["raw.emitter"], "NOTICE")
     assert notice == {"code": "HOPS", "reason": letter["reason"]}
     (refused,) = rows(server, DEMO.log, kind="refused")

@@ -104,7 +104,7 @@ def test_an_older_incarnation_is_refused_whatever_it_says(
     (letter,) = rows(server, DEAD)
     assert letter["code"] == "STALE_INCARNATION"
     assert "incarnation 6" in letter["reason"]
-    assert "incarnation 7 has replaced it" in letter["reason"]
+    assert "replaced by incarnation 7" in letter["reason"]
     assert letter["source"] == "fabric:{0}:signals"
     assert (letter["raw.type"], letter["raw.emitter"], letter["raw.seq"]) == (kind, "A", "99")
     agent = records(server, DEMO.agents)["A"]

@@ -56,7 +56,7 @@ def test_what_a_killed_agent_held_goes_to_who_waits(
     settle(server, orchestrator)
     (letter,) = rows(server, DEAD)
     assert (letter["code"], letter["raw.type"]) == ("ENDED", "RELEASE")
-    assert "given up for dead as incarnation 1" in letter["reason"]
+    assert "declared dead as incarnation 1" in letter["reason"]
 
     told = member(server.url, "HOLDER", "restarts").ended_on()
     assert (told["held"], told["task"]) == ([RESOURCE], "migrate")
@@ -85,5 +85,5 @@ def test_the_end_of_an_old_incarnation_changes_nothing(
     shell = Shell(tmp_path, {"FABRIC_REDIS_URL": server.url})
     (letter,) = shell.good("dead", "--json").json_lines
     assert (letter["code"], letter["fields"]["type"]) == ("STALE_INCARNATION", "COMPLETED")
-    assert letter["reason"] == "A speaks as incarnation 1, incarnation 2 has replaced it"
+    assert letter["reason"] == "incarnation 1 of A was replaced by incarnation 2"
     assert "STALE_INCARNATION" in shell.good("dead").out

@@ -48,8 +48,8 @@ def test_a_barrier_with_one_killed_past_its_deadline() -> None:
     told.says(
         "L",
         "L leads the barrier release and waits until all have arrived",
-        'the orchestrator has asked a person, at 0:40 (9-1): "At the deadline of release these '
-        "are missing: C.",
+        'the orchestrator has asked a person, at 0:40 (9-1): "The deadline of barrier '
+        "release has passed without C.",
     )
     told.at(601)
     told.says("C", "C was declared dead at 10:00", "silent for 600 s")

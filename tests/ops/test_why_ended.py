@@ -46,8 +46,7 @@ def test_a_restart_after_death_and_a_late_signal(died: Told) -> None:
         "A continues: started again as incarnation 2",
         "the one before ended at 0:30 (7-1): A is declared dead: silent for 30 s",
         "Refused recently",
-        "9-0  COMPLETED of A: A speaks as incarnation 1, incarnation 2 has replaced it "
-        "[STALE_INCARNATION]",
+        "9-0  COMPLETED of A: incarnation 1 of A was replaced by incarnation 2 [STALE_INCARNATION]",
     )
 
 
@@ -74,8 +73,8 @@ def test_a_circle_of_messages_is_cut() -> None:
     told.says(
         "A",
         "Refused recently",
-        "PROGRESS answers a message that came of 3 messages",
-        "A and others go round in a circle [HOPS]",
+        "PROGRESS is the end of a chain of 3 replies to replies",
+        "A and others answer each other in a loop [HOPS]",
     )
 
 
@@ -130,5 +129,5 @@ def test_a_question_to_an_agent_that_has_ended() -> None:
         "A",
         "It depends on a person: fabric decide q ANSWER",
         "A has asked a person",
-        "D, who was to answer q, has ended",
+        "D has ended without answering q",
     )
