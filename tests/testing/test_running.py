@@ -237,6 +237,7 @@ def test_without_an_event_loop() -> None:
         with fabric.agent("A", produces=["d"]) as a, fabric.agent("B") as b:
             with ThreadPoolExecutor() as threads:
                 waiting = threads.submit(b.wait_for, "d", timeout=3_600)
+                fabric.settle()
                 until(lambda: fabric.session().agents()["B"].status is AgentStatus.BLOCKED)
                 fabric.advance(3_000)
                 assert not waiting.done()
