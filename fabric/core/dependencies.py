@@ -201,7 +201,8 @@ def grace_over(event: Event, on: str) -> bool:
     if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
         return False
     waiting = list(dependency.waiters)
-    question = f"No active agent has declared that it produces {on}; {listed(waiting)} wait for it."
+    missing = f"No active agent has declared that it produces {on}"
+    question = f"{missing}; waiting for it: {listed(waiting)}."
     for name in waiting:
         event.derive(name, Escalate(question))
     return True
