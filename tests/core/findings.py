@@ -1,4 +1,4 @@
-"""Results of agents that make sense, for Hypothesis: a history in which all that can happen does.
+"""Hypothesis strategies for plausible histories of results, in which everything possible happens.
 
 A history is what the orchestrator writes to the results stream of one session, in its order. What
 is folded is any permutation of it, in batches of any size, with some of it twice.
@@ -18,25 +18,25 @@ from tests.support.folding import entry, mark
 
 AGENTS = ["ARCHITECT", "BUILDER", "CRITIC", "DOCTOR"]
 
-#: Keys of findings; the first ones are the likeliest to be spoken of twice.
+#: Keys of findings; the first ones are most likely to repeat.
 KEYS = ["port", "port", "host", "host", "a/b", "~ =:é"]
 
-#: Values of findings: a few, so that agents agree too; 1.0 is 1, and members have no order.
+#: Values of findings: few, so that agents agree at times; 1.0 is 1, and members have no order.
 VALUES: list[Any] = [1, 1.0, "1", True, None, {"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}, []]
 
-#: Names of members that must not be mistaken for anything else in a pointer or in a part's name.
+#: Names of members, with characters that are special in a pointer or in a part's name.
 MEMBERS = ["m", "m", "m", "n", "n", "a/b", "~1", "=", "", "nul\0", " ", "é:", "m/n"]
 
-#: What a place may hold that is no map.
+#: Values of a place, other than maps.
 LEAVES: list[Any] = [None, None, 0, 1, 1.0, -2.5, 0.1, 10**18, 1e300, True, "", "text", {}]
 
-#: Items of lists, some of them long, some of them the same.
+#: Items of lists: some are long, some are equal.
 ITEMS: list[Any] = [1, 1.0, "1", "a=b", "~2", None, {"x": [1]}, ["y"], "long" * 100, ""]
 
-#: Members under which lists are: no maps are there, for those do not take each other's place.
+#: Members that hold only lists: a list and a map do not replace each other.
 LISTS = ["list", "l=~2"]
 
-#: Reducers, the built-in ones and those that users install, good and bad.
+#: Reducers: the built-in ones, and installed ones that work or fail.
 NAMES = ["sum", "mean", "max", "min", "agree", "last", "union", "append", "by_source"]
 PATHS = ["/n", "/m/*", "/*", "/list", "/m/list", "/*/*"]
 
@@ -52,7 +52,7 @@ def fail(values: Sequence[Any]) -> Any:
 
 
 def chatter(values: Sequence[Any]) -> Any:
-    """A user's reducer whose result is no JSON."""
+    """A user's reducer whose result is not JSON."""
     return {object()}
 
 
@@ -158,7 +158,7 @@ _verdicts = st.tuples(
     st.permutations(VALUES[:1] + VALUES[2:6]),
     st.integers(0, 3),
 )
-#: What an agent does next, by how often.
+#: An agent's next action, repeated by weight.
 _MOVES = (
     *["PARTIAL_RESULT"] * 6,
     *("PROGRESS", "STARTED", "BLOCKED", "COMPLETED", "FAILED", "silence", "DECIDED", "REFINED"),
@@ -167,7 +167,7 @@ _MOVES = (
 
 @st.composite
 def histories(draw: DrawFn) -> list[Event]:
-    """Return what the orchestrator writes of one session: log numbers rise, the dead are silent."""
+    """Return a history as the orchestrator writes it: log numbers rise, dead agents are silent."""
     events: list[Event] = []
     incarnations: dict[str, int] = {}
     ended: set[str] = set()
@@ -215,7 +215,7 @@ rules = st.builds(
 
 @st.composite
 def shuffled(draw: DrawFn) -> tuple[list[Event], list[list[Event]]]:
-    """Return a history; and it in any order, some of it twice, in batches of any size."""
+    """Return a history, and the same shuffled, with repeats, in batches of any size."""
     history = draw(histories())
     again = draw(st.lists(st.sampled_from(history), max_size=4)) if history else []
     order = draw(st.permutations([*history, *again]))

@@ -1,4 +1,4 @@
-"""Who says what: an agent's latest word holds, whatever comes when, until it starts again."""
+"""An agent's latest statement holds, in any order of arrival, until the agent starts again."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_result_of_any_kind_has_its_place(folding: Folding, result: object, pa
 
 
 def test_how_far_an_agent_is_does_not_depend_on_who_wrote_a_point(folding: Folding) -> None:
-    """25 and 25.0 are one percentage, whichever comes first."""
+    """25 and 25.0 are the same percentage, whichever comes first."""
     other = Folding()
     for one, percents in ((folding, (25, 25.0)), (other, (25.0, 25))):
         for log, percent in enumerate(percents, 1):

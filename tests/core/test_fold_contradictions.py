@@ -1,4 +1,4 @@
-"""Two agents that say different things of one: shown, told to both, and closed by one of four."""
+"""Contradictions: they are shown, signalled to both agents, and closed in one of four ways."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PORT = "findings:port"
 
 @pytest.fixture
 def folding() -> Folding:
-    """A and B contradict each other, and everything told of that has been read."""
+    """A and B contradict each other; the signals about it have been taken."""
     folding = Folding()
     folding.find("A", "port", 6379, evidence="app.py:3", confidence=0.9)
     folding.find("B", "port", 6380)
@@ -27,14 +27,14 @@ def state(folding: Folding) -> str:
 
 
 def told(folding: Folding) -> list[tuple[str, Any]]:
-    """Take what the synthesizer has said since the last time, as its signals carry it."""
+    """Take the signals that the synthesizer has sent since the last call."""
     said = msgspec.json.decode(msgspec.json.encode(folding.signals))
     folding.signals.clear()
     return [(kind, payload) for kind, payload in said]
 
 
 def answer(decision: str, by: str | None = None) -> list[tuple[str, Any]]:
-    """Return what the synthesizer says when a contradiction is over."""
+    """Return the signal that the synthesizer sends when a contradiction is over."""
     return [("DECIDED", {"escalation": PORT, "decision": decision, "by": by})]
 
 

@@ -1,4 +1,4 @@
-"""A plain document: maps merge by key, lists as sets, numbers by a reducer, text by its source."""
+"""Plain documents: maps merge by key, lists as sets, numbers by a reducer, texts by source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fabric.core.rules import Merge
 from tests.core.findings import REDUCERS
 from tests.support.folding import Folding, entry
 
-#: A value that JSON holds and a reducer may be given.
+#: Any JSON value that a reducer can get.
 LARGEST = 1.7976931348623157e308
 
 
@@ -21,7 +21,7 @@ def folding() -> Folding:
 
 
 def merged(reducer: str, *values: Any) -> dict[str, Any]:
-    """Return what becomes of a place at which agents give these values."""
+    """Return the part of a place where each agent gives one of these values."""
     folding = Folding(merges=[Merge("/n", reducer)], reducers=REDUCERS)
     for number, value in enumerate(values):
         folding.say(f"A{number}", {"n": value})
@@ -30,7 +30,7 @@ def merged(reducer: str, *values: Any) -> dict[str, Any]:
 
 
 def items(folding: Folding, pointer: str = "/list") -> list[Any]:
-    """Return the items of a list that somebody says are there."""
+    """Return the items of a list that at least one agent gives."""
     found = folding.document()["items"].items()
     return [
         one["value"]

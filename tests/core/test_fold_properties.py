@@ -1,4 +1,4 @@
-"""The same results make the same synthesis, in any order, however often each, in any batches."""
+"""The same results make the same synthesis: in any order, with repeats, in any batches."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_revision_is_the_patches_up_to_it(case: Case, rules: Rules, sweep_
 @examples(150)
 @given(shuffled(), rules)
 def test_a_synthesis_says_what_all_results_at_once_say(case: Case, rules: Rules) -> None:
-    """Compared with the oracle, which knows nothing of order, batches, records or patches."""
+    """The synthesis agrees with an oracle that knows no order, batches, records or patches."""
     history, batches = case
     document = folded(batches, rules).document()
     if not history:
@@ -104,7 +104,7 @@ def _records(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def assert_complete(document: dict[str, Any], history: list[Event], rules: Rules) -> None:
-    """The counts are kept as results come; here they are made anew."""
+    """The fold keeps the counts up to date; this counts everything anew."""
     complete = document["complete"]
     standing = ("agreed", "contradicted", "decided")
     findings = [one for one in document["findings"].values() if one["state"] in standing]

@@ -1,4 +1,4 @@
-"""Revisions: one a batch, numbered, with its causes; how complete each is, and what it costs."""
+"""Revisions: one for each batch, with number, causes and completeness; and what each costs."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_what_a_refiner_makes_stands_beside_the_document(folding: Folding) -> No
 
 
 class Cost(NamedTuple):
-    """What one batch reads and writes."""
+    """How much one batch reads and writes."""
 
     fields_read: int
     bytes_read: int
@@ -142,7 +142,7 @@ def _cost(folding: Folding, given: list[list[bytes]]) -> Cost:
     return Cost(*(now - then for now, then in zip(spent(), before, strict=True)))
 
 
-#: Number of a result → what it says: something new each time, or of what is there already.
+#: Number of a result → its content: about new parts each time, or about existing ones.
 KINDS: dict[str, Callable[[int], Any]] = {
     "findings": lambda n: {"findings": [{"key": f"k{n:06d}", "value": "v" * 20}]},
     "places": lambda n: {"m": {f"place{n:06d}": "text"}},
@@ -155,7 +155,7 @@ KINDS: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_more_costs_the_same_after_10_and_after_5_000(kind: str) -> None:
-    """Log numbers of one length, and the same agents: what is left is what grows."""
+    """Log numbers have the same length and agents are the same, so only real growth would show."""
     folding = Folding(merges=[Merge("/log", "append")])
     start = 100_000
     agents = [f"A{number}" for number in range(10)]
@@ -165,7 +165,7 @@ def test_one_more_costs_the_same_after_10_and_after_5_000(kind: str) -> None:
 
     folding.take([given(number) for number in range(20)])
     early = _cost(folding, [given(20)])
-    # Revisions are told by fewer digits when there are fewer: the same number as later.
+    # A small revision number has fewer digits: use a large one in both cases.
     for first in range(21, 5_000, 500):
         folding.take([given(number) for number in range(first, first + 500)])
     late = _cost(folding, [given(5_030)])
@@ -180,8 +180,8 @@ def test_a_restart_costs_no_batch_more_than_a_slice() -> None:
     folding.take([entry("A", n, {f"place{n:06d}": "text"}) for n in range(1, 1_001)])
     written = folding.fields_written
     folding.take([entry("A", 1_001, kind="STARTED", incarnation=2)])
-    # The last slice finds that there are no more.
+    # The last slice finds nothing more.
     slices = 1_000 // 50 + 1
     assert len(folding.revisions) == 2 + slices
-    # Each writes its parts and how far it is; the restart itself the agent, and that it begins.
+    # Each slice writes its parts and its position; the restart writes the agent and the sweep.
     assert folding.fields_written - written == 1_000 + slices + 2

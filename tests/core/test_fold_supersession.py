@@ -1,4 +1,4 @@
-"""A finding that supersedes others takes their place, whenever it comes."""
+"""A finding that supersedes others takes their place, whether it comes before or after them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_ring_of_three_does_not_leave_nothing(order: tuple[int, ...]) -> None:
     folding = Folding()
     for number in order:
         folding.take([said[number]])
-    # Each yields to a later one only: x to z, but y not to x, and z not to y.
+    # A finding yields only to a later one: x yields to z, but y not to x, and z not to y.
     assert states(folding) == {"x": "superseded", "y": "agreed", "z": "agreed"}
 
 

@@ -1,4 +1,4 @@
-"""A partial result, taken apart into parts by their names, or refused with a reason."""
+"""A partial result is taken apart into statements by part, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def taken_apart(raw: bytes, *merges: Merge) -> dict[str, Statement] | Refusal:
 
 
 def parts(value: Any, *merges: Merge) -> dict[str, Any]:
-    """Return what is said of each part."""
+    """Return the value of each part."""
     found = taken_apart(msgspec.json.encode(value), *merges)
     assert not isinstance(found, Refusal), found
     return {

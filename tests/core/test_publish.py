@@ -1,4 +1,4 @@
-"""A revision as data: what is to be written, what has changed, and what is said of it."""
+"""A revision as data: the fields to write, the operations, and the signals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PUBLISHER = Publisher(POLICY, STRATEGIES, {})
 
 
 def take(synthesis: SynthesisState, *entries: list[bytes]) -> Revision | None:
-    """Fold results into a synthesis of which everything is in memory."""
+    """Fold results into a synthesis that is completely in memory."""
     for fields in entries:
         result = decode(fields, STRATEGIES.of)
         synthesis.records |= dict.fromkeys(needs(synthesis, result))
@@ -76,7 +76,7 @@ def test_records_name_agents_in_their_order_whoever_spoke_first() -> None:
 
 
 def test_a_decision_without_its_value_takes_it_from_who_gives_it() -> None:
-    """The chosen value was too large to travel with the question: its digest is known."""
+    """The chosen value was too large for the question, so only its digest is known."""
     folding = Folding()
     folding.find("A", "k", "long" * 500)
     folding.find("B", "k", "short")

@@ -1,4 +1,4 @@
-"""Reducers of numbers: the order of the agents leaves no trace, and no sum is too large."""
+"""Reducers of numbers, in any order and of any size; and which place has which reducer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabric.core.rules import Merge
+from fabric.core.synthesis import reducer
 from fabric.core.synthesis.part import canonical
-from fabric.core.synthesis.reducer import KNOWN, NUMBERS, SPECIAL, is_number
+from fabric.core.synthesis.reducer import KNOWN, NUMBERS, SPECIAL, Strategies, is_number
 from tests.support.effort import examples
 
-#: The largest number there is in JSON, as nearly all readers take it.
+#: The largest number that nearly all JSON readers accept.
 LARGEST = 1.7976931348623157e308
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 wholes = st.integers(-(2**63), 2**64 - 1)
-#: Sums of these stay far from the largest number, whatever the order.
+#: Sums of these never reach the largest number.
 modest = st.lists(st.floats(-1e300, 1e300) | wholes, min_size=1, max_size=8)
 extreme = st.lists(
     st.sampled_from([LARGEST, -LARGEST, LARGEST / 2, -LARGEST / 3, 1, -0.5, 5e-324, 2**64 - 1]),
@@ -85,3 +87,53 @@ def test_names_that_a_rule_file_may_use() -> None:
         *("agree", "append", "by_source", "last", "max", "mean", "min", "sum", "union")
     ]
     assert not NUMBERS.keys() & SPECIAL
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        *((1, "sum"), (1.5, "sum"), (True, "by_source"), ("1", "by_source"), (None, "by_source")),
+        *(([], "union"), (["x"], "union"), ({}, "by_source")),
+    ],
+)
+def test_without_rules_it_is_by_what_is_there(value: Any, name: str) -> None:
+    assert Strategies().of("/a", value) == name
+
+
+@pytest.mark.parametrize(
+    ("pattern", "pointer", "matches"),
+    [
+        ("/n", "/n", True),
+        ("/n", "/n/m", False),
+        ("/n", "/m/n", False),
+        ("/*", "/n", True),
+        ("/*", "/n/m", False),
+        ("/metrics/*/latency", "/metrics/http/latency", True),
+        ("/metrics/*/latency", "/metrics/a/b/latency", False),
+        ("/metrics/**", "/metrics/a/b/latency", True),
+        ("/**/latency", "/metrics/a/latency", True),
+        ("/a~1b", "/a~1b", True),
+        ("/a~1*", "/a~1b", True),
+        ("/*_ms", "/wait_ms", True),
+    ],
+)
+def test_a_path_is_a_pointer_or_a_glob_of_several(
+    pattern: str, pointer: str, *, matches: bool
+) -> None:
+    strategies = Strategies([Merge(pattern, "max")])
+    assert (strategies.of(pointer, "text") == "max") is matches
+    assert (strategies.of(pointer, "text") == "max") is matches, "the same, when it is remembered"
+
+
+def test_of_several_rules_the_first_counts() -> None:
+    strategies = Strategies([Merge("/n/m", "max"), Merge("/n/*", "min"), Merge("/**", "last")])
+    assert [strategies.of(place, 1) for place in ("/n/m", "/n/x", "/y")] == ["max", "min", "last"]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reducer, "_REMEMBERED_MAX", 10)
+    strategies = Strategies([Merge("/n*", "max")])
+    for number in range(100):
+        assert strategies.of(f"/n{number}", 1) == "max"
+        assert strategies.of(f"/m{number}", 1) == "sum"
+        assert len(strategies._remembered) <= 10

@@ -1,4 +1,4 @@
-"""The fold without a server: a hash, an index and a list of revisions, as the store keeps them."""
+"""Folds without a server: keeps a hash, an index and a list of revisions as the store does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fabric.store.port import Batch
 from fabric.wire.document import patch
 from fabric.wire.result import decode
 
-#: A part of which nobody has spoken, and to which nothing leads.
+#: A part without statements and without edges to it.
 EMPTY = encode(Part(State.WITHDRAWN))
 
 KEYS = Namespace().partition(0).session("demo")
@@ -52,12 +52,12 @@ def entry(
 
 
 def mark(value: Any) -> str:
-    """Return the digest by which a decision names a value."""
+    """Return the digest that names a value in a decision."""
     return digest(canonical_raw(Raw(msgspec.json.encode(value))))
 
 
 class Folding:
-    """A synthesis that forgets everything after each batch but what the store would hold."""
+    """A synthesis that keeps only the stored form after each batch."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Folding:
         self.signals: list[tuple[str, Any]] = []
         self.sweeping: list[str] = []
         self.log = 0
-        #: Fields read and written so far, and the bytes of those, the patches among them.
+        #: Fields read and written so far, and their bytes, including patches.
         self.fields_read = self.fields_written = self.bytes_read = self.bytes_written = 0
 
     def say(self, agent: str, partial: Any = None, **options: Any) -> int:
@@ -91,7 +91,7 @@ class Folding:
         return self.say(agent, {"findings": [{"key": key, "value": value, **options}]})
 
     def withdraw(self, agent: str, key: str) -> int:
-        """Have an agent take back a finding."""
+        """Have an agent withdraw a finding."""
         return self.say(agent, {"findings": [{"key": key, "withdrawn": True}]})
 
     def decide(self, part: str, chosen: Any, *others: Any) -> int:
@@ -112,7 +112,7 @@ class Folding:
         return self.document()[section][place]
 
     def says(self, name: str) -> dict[str, Any]:
-        """Return the value that each agent gives for a part now."""
+        """Return each agent's present value of a part."""
         part = self.part(name)
         found = {}
         for agent, statements in part["said"].items():
@@ -123,7 +123,7 @@ class Folding:
         return found
 
     def take(self, entries: Iterable[list[bytes]]) -> None:
-        """Fold one batch, and carry out the sweeps that it begins."""
+        """Fold one batch, and run the sweeps that it starts."""
         results = [decode(fields, self.strategies.of) for fields in entries]
         synthesis = self._restored()
         while wanted := set().union(*(needs(synthesis, result) for result in results)):
@@ -206,11 +206,11 @@ class Folding:
         return found
 
     def content(self) -> bytes:
-        """Return all of the document that does not tell how it was cut into batches."""
+        """Return the parts of the document that do not depend on the batches."""
         return msgspec.json.encode({**self.document(), "revision": 0}, order="sorted")
 
     def records(self) -> dict[str, bytes]:
-        """Return the hash, byte for byte, without what tells how it was cut into batches.
+        """Return the hash, byte for byte, without the fields that depend on the batches.
 
         Without empty parts too: an edge that came and went in two batches leaves one, in one batch
         none.
@@ -222,7 +222,7 @@ class Folding:
         }
 
     def patched(self) -> Any:
-        """Return what all patches make of an empty document."""
+        """Return the document that all patches make of an empty one."""
         document: Any = {}
         for made in self.revisions:
             document = jsonpatch.apply_patch(document, msgspec.json.decode(made), in_place=True)

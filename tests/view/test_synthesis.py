@@ -1,4 +1,4 @@
-"""A synthesis as people read it: what is there, in which order, and nothing that agents forge."""
+"""A synthesis as people read it: its content, its order, and no markup from agents."""
 
 import re
 from typing import Any
@@ -16,8 +16,8 @@ def synthesis(folding: Folding) -> Synthesis:
     return Synthesis(folding.document())
 
 
-def told(*partials: tuple[str, Any], merges: list[Merge] | None = None) -> Folding:
-    """Agents that have said something, one after the other, each in a batch of its own."""
+def folded(*partials: tuple[str, Any], merges: list[Merge] | None = None) -> Folding:
+    """Fold partial results of agents, one after the other, each in its own batch."""
     folding = Folding(merges=merges or [])
     for log, (agent, partial) in enumerate(partials, 1):
         folding.take([entry(agent, log, partial)])
@@ -48,18 +48,18 @@ def finding(key: str, value: Any, **more: Any) -> dict[str, Any]:
 def test_places_are_put_together_as_the_document_they_came_from(
     partials: list[tuple[str, Any]], merged: Any
 ) -> None:
-    assert synthesis(told(*partials)).plain == merged
+    assert synthesis(folded(*partials)).plain == merged
 
 
 def test_what_is_appended_stays_in_the_order_of_the_log() -> None:
     merges = [Merge("/l", "append")]
-    folding = told(("B", {"l": ["z", "a"]}), ("A", {"l": ["z"]}), merges=merges)
+    folding = folded(("B", {"l": ["z", "a"]}), ("A", {"l": ["z"]}), merges=merges)
     assert synthesis(folding).plain == {"l": ["z", "a", "z"]}
 
 
 def test_a_finding_tells_its_value_and_all_its_sources() -> None:
     found = synthesis(
-        told(
+        folded(
             ("A", finding("port", 1, evidence="a.py", confidence=0.5)),
             ("B", finding("port", 2)),
             ("B", finding("port", 1)),
@@ -75,7 +75,7 @@ def test_a_finding_tells_its_value_and_all_its_sources() -> None:
 
 
 def test_a_contradiction_comes_first_with_both_sides_and_how_to_decide_it() -> None:
-    folding = told(
+    folding = folded(
         ("A", finding("port", 5432, evidence={"file": "a.py"}, confidence=0.9)),
         ("B C", finding("port", 5433)),
         ("A", finding("name", "x")),
@@ -102,7 +102,7 @@ def test_a_contradiction_comes_first_with_both_sides_and_how_to_decide_it() -> N
 
 
 def test_what_no_longer_holds_is_marked() -> None:
-    folding = told(
+    folding = folded(
         ("A", finding("old", 1)),
         ("A", finding("new", 2, supersedes="old")),
         ("B", finding("gone", 3)),
@@ -116,7 +116,7 @@ def test_what_no_longer_holds_is_marked() -> None:
 
 
 def test_a_decision_is_told_with_what_it_rejected() -> None:
-    folding = told(("A", finding("port", 1)), ("B", finding("port", 2)))
+    folding = folded(("A", finding("port", 1)), ("B", finding("port", 2)))
     (conflict,) = [payload for kind, payload in folding.signals if kind == "CONFLICT_DETECTED"]
     settled = {
         "part": "findings:port", "decision": "B", "by": "ann",
@@ -132,7 +132,7 @@ def test_a_decision_is_told_with_what_it_rejected() -> None:
 
 
 def test_the_document_is_an_outline_and_the_agents_come_last() -> None:
-    folding = told(("A", {"m": {"x": 1, "l": ["p", {"q": 2}]}, "": "e"}))
+    folding = folded(("A", {"m": {"x": 1, "l": ["p", {"q": 2}]}, "": "e"}))
     folding.take([entry("A", 9, kind="FAILED", payload={"error": "no *disk*"})])
     lines = report(synthesis(folding), "demo")
     start = lines.index("## Document")
@@ -144,7 +144,7 @@ def test_the_document_is_an_outline_and_the_agents_come_last() -> None:
 
 
 def test_what_a_refiner_made_is_in_a_block_that_it_cannot_leave() -> None:
-    folding = told(("A", {"x": 1}))
+    folding = folded(("A", {"x": 1}))
     given = {"refiner": "short", "value": "# One\n```\n## Two", "revision": 1}
     folding.take([entry("short", 2, kind="REFINED", payload=given)])
     lines = report(synthesis(folding), "demo")
@@ -158,7 +158,7 @@ def test_no_revision_is_said_in_a_sentence() -> None:
     assert report(Synthesis({}), "demo")[-1].startswith("There is no revision yet")
 
 
-#: Texts that would be more than text, if anything let them.
+#: Texts that would be markup if they were not escaped.
 HOSTILE = [
     "\n# Heading", "<img src=x>", "[link](http://x)", "`` ` ``", "\x1b[31m", "| a | b |", "~~~",
     "\u202e", "x" * 5_000, "", " ", "\x00", "_em_ *em* **strong**", "- [ ] todo",
@@ -168,7 +168,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_agents_write_is_never_markup(text: str) -> None:
     folding = Folding()
-    # What is no name is refused as a key; anything can be a member of a document.
+    # A key must be a name; any text can be a member of a document.
     key = f"{text}k" if text.isprintable() and len(text) < 500 else "k"
     for log, agent in enumerate("AB", 1):
         found = {"key": key.strip(), "value": text + agent, "evidence": text}
@@ -186,14 +186,14 @@ def test_what_agents_write_is_never_markup(text: str) -> None:
     ]  # fmt: skip
     for line in lines:
         assert line == "" or line.startswith(("#", "- ", "  ", "Revision", "To decide"))
-        # Outside of code, nothing but what we write ourselves and what is escaped.
+        # Outside of code there is only our own markup; the rest is escaped.
         bare = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", line)
         assert not re.search(r"(?<!\\)[<\[|]", bare), line
         assert len(line) < 1_500
 
 
 def test_each_change_is_one_line() -> None:
-    folding = told(
+    folding = folded(
         ("A", finding("port", 1) | {"l": ["x"], "n": 1, "t": "a"}),
         ("B", finding("port", 2)),
         ("B", finding("port", 1)),
@@ -222,7 +222,7 @@ def test_each_change_is_one_line() -> None:
 
 
 def test_a_printed_synthesis_is_a_summary() -> None:
-    folding = told(
+    folding = folded(
         ("A", finding("port", 5432)),
         ("B", finding("port", 5433)),
         ("A", finding("name", "x\x1b[31m")),
@@ -240,13 +240,13 @@ def test_a_printed_synthesis_is_a_summary() -> None:
 
 def test_a_long_summary_says_how_much_more_there_is() -> None:
     partial = {"findings": [{"key": f"k{number:02}", "value": number} for number in range(25)]}
-    lines = str(synthesis(told(("A", partial)))).splitlines()
+    lines = str(synthesis(folded(("A", partial)))).splitlines()
     assert len(lines) == 22
     assert lines[-1] == "  and 5 more"
 
 
 def test_a_notebook_shows_the_report() -> None:
-    shown = synthesis(told(("A", finding("port", 1))))
+    shown = synthesis(folded(("A", finding("port", 1))))
     assert shown._repr_markdown_() == "\n".join(report(shown, "demo"))
 
 

@@ -1,4 +1,4 @@
-"""Rows of a timeline: the columns of the seeds' example, from whatever a log may hold."""
+"""Rows of a timeline, from anything that a log can hold."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Details of a timeline: rows that the seeds' example leaves out, since others say it."""
+"""Details of a timeline: rows left out because the rows around them imply them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Rows shown as one: the seeds' example row for row, bounds, and no trace of page boundaries."""
+"""Merged rows: the example session, limits, and no difference at page boundaries."""
 
 import pytest
 from hypothesis import given
@@ -68,7 +68,7 @@ def test_only_neighbours_of_the_same_signal_are_one() -> None:
 
 
 def test_the_first_of_them_says_when() -> None:
-    """However many follow each other closely, a row spans no more than MERGE_MS."""
+    """A merged row spans at most MERGE_MS, however many rows follow each other closely."""
     times = [0, MERGE_MS // 2, MERGE_MS, MERGE_MS + 1, 2 * MERGE_MS + 1, 2 * MERGE_MS + 2]
     assert [found.ms for found in merge(row("STARTED", ms=ms) for ms in times)] == [
         0,

@@ -1,4 +1,4 @@
-"""Revisions as JSON Patches: a well-kept library makes of them what we say they make."""
+"""JSON Patches of revisions: an independent library makes the documents that we expect of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingress entries in canonical fields, and what is refused about them."""
+"""Ingress entries in canonical fields: those that are accepted, and those that are refused."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from fabric.wire.entry import HOPS_MAX, decode
 from fabric.wire.stored import pairs_of
 from tests.support.entry import flat, read, refusal
 
-#: What each type needs at least, besides session, type and emitter.
+#: The required payload of each type.
 LEAST: dict[SignalType, str] = {
     SignalType.PARTIAL_RESULT: '{"partial":{}}',
     SignalType.BLOCKED: '{"on":"x"}',
@@ -179,8 +179,8 @@ def test_brackets_within_a_string_are_no_nesting() -> None:
 
 @pytest.mark.parametrize("noise", ['\\"', '"\\"', '\\\\"', "\\"])
 def test_the_search_for_nesting_does_not_grow_as_the_square(noise: str) -> None:
-    # What begins like a string is one up to its end, or to the end of the text: if each of a
-    # million quotes began a search that fails, that would take an hour.
+    # An unclosed string matches up to the end of the text. If each of a million quotes started a
+    # search that fails, this would take an hour.
     for number in range(5):
         text = f'"{noise * number}'.encode()
         assert signal_error.STRINGS.match(text)

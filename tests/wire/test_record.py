@@ -1,4 +1,4 @@
-"""Dead letters give back what they hold; log and inbox entries say what the contract says."""
+"""Dead letters return the entry that they hold; other entries have the documented fields."""
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ entries = st.lists(st.binary(max_size=20), max_size=40).map(
 
 
 def bytes_of(letter: tuple[bytes | str, ...]) -> list[bytes]:
-    """A dead letter as the server gives it back."""
+    """A dead letter as the server returns it."""
     return [part if isinstance(part, bytes) else part.encode() for part in letter]
 
 
@@ -35,7 +35,7 @@ def buried(fields: list[bytes]) -> list[bytes]:
 def test_a_dead_letter_gives_back_what_came_in(fields: list[bytes]) -> None:
     letter = buried(fields)
     assert record.revived(letter) == fields
-    # Whatever the entry called its fields: the reason stays the fabric's own.
+    # No field name of the entry can replace the fabric's reason.
     assert letter[:8] == [
         *(b"code", b"CODE", b"reason", b"reason"),
         *(b"source", b"fabric:{0}:signals", b"id", b"5-0"),

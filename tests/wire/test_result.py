@@ -1,4 +1,4 @@
-"""Whatever stands in the results stream: a result that can be folded, or a reason why not."""
+"""Every entry of the results stream decodes to a result that can be folded, or to a reason."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.folding import Folding
 
 KINDS = [kind.value for kind in SignalType]
 
-#: An entry of each field, as it should be.
+#: A valid entry.
 GOOD = {
     **{"session": "s", "type": "PARTIAL_RESULT", "emitter": "A", "stream": "", "incarnation": "1"},
     **{"cause": "7-0", "ms": "7000", "payload": "{}", "percent": "50"},
 }
 DECIDED = {"part": "findings:k", "decision": "A", "by": "B", "chosen": "00", "rejected": []}
 
-#: What breaks parsers.
+#: Values that break parsers.
 NASTY: list[bytes] = [
     *(b"", b"{", b"[", b'"', b"\\", b"null", b"true", b"{}", b"[]", b"5", b'"x"', b"-1", b"1.5"),
     *(b"NaN", b"Infinity", b"1e999", b"1e308", b"-1e308", b"9" * 5_000, b"\xff\xfe", b"\x00", b" "),
@@ -46,7 +46,7 @@ NASTY: list[bytes] = [
 
 
 def fields_of(**given: Any) -> list[bytes]:
-    """Return an entry that is right but for these fields; None leaves one out."""
+    """Return a valid entry with some fields replaced; None leaves a field out."""
     return [
         item if isinstance(item, bytes) else str(item).encode()
         for name, value in {**GOOD, **given}.items()
@@ -60,7 +60,7 @@ def read(fields: list[bytes]) -> Result:
 
 
 def outcome(fields: list[bytes]) -> None:
-    """Decode an entry; what comes out can be folded, published and patched."""
+    """Decode an entry; check that the result can be folded, published and patched."""
     try:
         session_of(fields)
         read(fields)
@@ -166,7 +166,7 @@ def test_one_that_is_too_deep_is_refused() -> None:
 
 
 def test_of_a_result_with_too_many_values_the_rest_still_counts() -> None:
-    """An agent that ends with a result too large has ended."""
+    """An agent whose last result is too large has ended all the same."""
     values = list(range(PARTIAL_PARTS_MAX + 1))
     payload = msgspec.json.encode({"result": {"list": values}})
     result = read(fields_of(type="COMPLETED", payload=payload))

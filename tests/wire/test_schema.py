@@ -1,4 +1,4 @@
-"""The JSON Schema says of a document what the fabric itself says of it."""
+"""The JSON Schema accepts the documents that the fabric accepts, and no others."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from fabric.wire.schema import document_schema, payload_schema
 
 WHO = {"session": "s", "emitter": "A", "stream": "A"}
 
-#: The documents of the seeds, word for word.
+#: Documents in both long spellings.
 SEEDS: list[dict[str, Any]] = [
     {
         "signal": "PROGRESS",
@@ -36,7 +36,7 @@ SEEDS: list[dict[str, Any]] = [
     },
 ]
 
-#: The words of the seeds' example session.
+#: Shorthands.
 EXAMPLE = [
     "STARTED",
     "PROGRESS(25%)",

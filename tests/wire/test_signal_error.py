@@ -1,4 +1,4 @@
-"""What a person reads who has made a common mistake."""
+"""The messages about common mistakes."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "sentence"), MISTAKES, ids=[said for _, said in MISTAKES])
-def test_the_complaint(fields: dict[str, Any], sentence: str) -> None:
+def test_the_message(fields: dict[str, Any], sentence: str) -> None:
     assert str(refusal(flat(**fields))) == sentence
 
 

@@ -1,4 +1,4 @@
-"""The other spellings: those of the seeds, word for word, and what people make of them."""
+"""The other spellings, exactly as specified and in common variations."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ from fabric.wire.entry import decode
 from fabric.wire.spelling import canonical, encode
 from tests.support.entry import checked, flat, heard, payload, read, refusal
 
-#: RESULT_STREAMING, "Agent Output Structure", word for word.
+#: The result streaming form, exactly as specified.
 RESULT_STREAMING = """\
 {
   "signal": "PROGRESS",
@@ -34,7 +34,7 @@ RESULT_STREAMING = """\
 }
 """
 
-#: SIGNAL_PROPAGATION, "Signal Structure", word for word.
+#: The propagation form, exactly as specified.
 SIGNAL_PROPAGATION = """\
 {
   "signal_type": "DEPENDENCY_RESOLVED",
@@ -72,7 +72,7 @@ def test_the_propagation_form() -> None:
 
 
 def test_both_forms_as_stream_fields() -> None:
-    """As a script writes them that turns each key of the document into a field."""
+    """A script can turn each key of the document into a field."""
     for text in (RESULT_STREAMING, SIGNAL_PROPAGATION):
         document = json.loads(text)
         fields = {
@@ -85,13 +85,13 @@ def test_both_forms_as_stream_fields() -> None:
 
 
 def test_both_forms_at_once() -> None:
-    """The fields of one in the payload of the other, as agents that have read both write it."""
+    """Agents that have read about both put the fields of one into the payload of the other."""
     document = {"signal_type": "PROGRESS", "payload": {"percent": 50}, "checkpoint": "files_read"}
     assert heard(document).payload == Progress(percent=50, checkpoint="files_read")
 
 
 SHORTHAND: list[tuple[str, dict[str, Any]]] = [
-    # The example session and "Signal Types" of the seeds.
+    # Shorthands of the example session.
     ("STARTED", {}),
     ("PROGRESS(25%)", {"percent": 25}),
     ("BLOCKED(schema-change)", {"on": "schema-change"}),
@@ -103,7 +103,7 @@ SHORTHAND: list[tuple[str, dict[str, Any]]] = [
         "DEPENDENCY_RESOLVED(output_id, consumers)",
         {"dependency_id": "output_id", "consumers": ["consumers"]},
     ),
-    # And so on for the others.
+    # The same for the other types.
     ("STARTED(Review auth module)", {"task": "Review auth module"}),
     ("PROGRESS(25)", {"percent": 25}),
     ("PROGRESS( 62.5 % )", {"percent": 62.5}),
@@ -239,7 +239,7 @@ def test_a_document_that_no_entry_can_hold_is_refused(
 
 
 def test_nothing_that_a_number_can_be_is_taken_for_ambiguous() -> None:
-    """NaN is not equal to itself; JSON has no word for it and gets null."""
+    """NaN is not equal to itself; JSON cannot represent it and gets null."""
     assert heard({"signal": "PROGRESS", "percent": float("nan")}).payload == Progress()
 
 

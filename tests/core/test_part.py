@@ -1,4 +1,4 @@
-"""What is kept of an agent's statements follows from which there are, and not from their order."""
+"""Which statements a part keeps depends on the set of statements, not on their order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def said(log: int, incarnation: int = 1, *, withdrawn: bool = False) -> Statemen
 
 
 def kept_of(statements: list[Statement]) -> list[tuple[int, int]]:
-    """Return incarnation and log number of what is kept, the last first."""
+    """Return the incarnation and log number of the kept statements, the last first."""
     kept: list[Statement] = []
     for one in statements:
         kept = keep(kept, one) or kept
@@ -36,8 +36,8 @@ def kept_of(statements: list[Statement]) -> list[tuple[int, int]]:
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[Statement], list[Statement]]:
-    """Return statements of one agent, and the same in another order, some of them twice."""
-    # An agent's log numbers rise with its incarnations, but nothing may depend on that.
+    """Return statements of one agent, and the same ones shuffled, some of them twice."""
+    # In a real log the numbers rise with the incarnations; nothing may depend on that.
     logs = draw(st.lists(st.integers(1, 60), unique=True, max_size=12))
     most = draw(st.sampled_from([1, 3, 2 * INCARNATIONS_KEPT_MAX]))
     made = [said(log, draw(st.integers(1, most)), withdrawn=draw(st.booleans())) for log in logs]
