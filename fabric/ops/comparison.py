@@ -1,4 +1,4 @@
-"""A session's keys against what its log makes of them: nothing may differ, field for field."""
+"""Every key of a session compared with what its log makes of it, field by field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState, Table
 from fabric.errors import BusyError, DivergedError, NotFoundError, TamperedError
-from fabric.ops.replay import Replay, first_difference
+from fabric.ops.replay import Replay, as_bytes, first_difference, shown
 from fabric.store import state
 from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
@@ -19,16 +19,13 @@ from fabric.store.port import BEGINNING, Batch, ClientStore
 from fabric.store.value import parse_id
 from fabric.wire.stored import fields_of
 
-#: How often a session that moves on is looked at again.
+#: Attempts to compare a session that changes meanwhile.
 ROUNDS_MAX = 10
-
-#: Characters of a value that a difference shows.
-SHOWN_CHARS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A place where Redis is not what the log says. `field` is also an entry id or a member."""
+    """A place where Redis differs from the log; `field` may also be an entry id or a member."""
 
     key: str
     field: str
@@ -38,17 +35,17 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a comparison has found."""
+    """The result of a comparison."""
 
     events: int
     differences: list[Difference]
 
 
 class Comparison:
-    """Replays one session to its end, and looks at each of its keys.
+    """Replays one session to its end, and compares each of its keys.
 
-    Memory is bounded by the session's state and one page of the log: messages are compared as they
-    come up. Of the session's other keys only those are known that once held something.
+    Messages are compared page by page, so memory is bounded by the session's state and one page of
+    the log. Keys that no commit has ever written are not looked at.
     """
 
     def __init__(
@@ -60,14 +57,14 @@ class Comparison:
         self._replay = Replay(keys)
         self._stored = state.StoredSession(keys, self._replay.session)
         self._place = BEGINNING
-        #: Key → type, of all keys that a commit has ever written.
+        #: Key → type, for all keys that a commit has ever written.
         self._written: dict[str, str] = dict.fromkeys(state.hashes(keys), "hash")
         #: Stream of messages → id of the last one compared.
         self._read: dict[str, bytes] = {keys.broadcast: BEGINNING}
         self._differences: list[Difference] = []
 
     async def run(self) -> Report:
-        """Return what differs. Raises NotFoundError, and BusyError when the session moves on."""
+        """Return the differences. Raises NotFoundError, and BusyError if the session changes."""
         try:
             await self._follow()
             if self._place == BEGINNING:
@@ -76,8 +73,8 @@ class Comparison:
                 )
             for _ in range(ROUNDS_MAX):
                 place = self._place
-                found = await self._look()
-                # What is written, is written together with the log: no new entry, no other change.
+                found = await self._compare_state()
+                # Every commit appends to the log: without a new entry nothing else has changed.
                 await self._follow()
                 if self._place == place:
                     return Report(self._replay.session.log, self._differences + found)
@@ -85,12 +82,12 @@ class Comparison:
             self._differences.append(Difference(error.key, error.field, error.made, error.found))
             return Report(self._replay.session.log, self._differences)
         raise BusyError(
-            f"session {self._keys.name} moved on each of {ROUNDS_MAX} times that it was looked at; "
-            "its log up to there is as it should be: try again when less happens"
+            f"session {self._keys.name} changed during each of {ROUNDS_MAX} comparisons; "
+            "its log is correct so far: try again when less happens"
         )
 
     async def _follow(self) -> None:
-        """Replay to the log's present end."""
+        """Replay the log up to its present end."""
         session = self._replay.session
         async for page in pages(self._store, self._keys.log, self._place):
             for entry in page:
@@ -98,7 +95,7 @@ class Comparison:
             self._place = page[-1][0]
             await self._compare_messages()
             for resource in session.order.changed:
-                # Taken and given back within this page, it would leave no trace in the batch.
+                # A resource that was taken and released within one page is not in the batch.
                 self._written[self._keys.lock(resource)] = "hash"
                 self._written[self._keys.queue(resource)] = "zset"
             batch = Batch()
@@ -109,7 +106,7 @@ class Comparison:
         self._replay.finish()
 
     async def _compare_messages(self) -> None:
-        """Compare the messages of one page of the log with the streams that hold them."""
+        """Compare the messages of one page of the log with the inboxes and the broadcast."""
         streams: dict[str, dict[bytes, list[bytes]]] = {}
         for key, entry_id, fields in self._replay.delivered:
             streams.setdefault(key, {})[entry_id] = fields
@@ -134,7 +131,7 @@ class Comparison:
                 break
         return found
 
-    async def _look(self) -> list[Difference]:
+    async def _compare_state(self) -> list[Difference]:
         """Compare the present state of every key."""
         found: list[Difference] = []
         session = self._replay.session
@@ -146,17 +143,15 @@ class Comparison:
             except TamperedError as error:
                 found.append(Difference(key, "", error.expected, error.found))
                 continue
-            ours = {name: _bytes(value) for name, value in (made.peek(key, kind) or {}).items()}
+            ours = {name: as_bytes(value) for name, value in (made.peek(key, kind) or {}).items()}
             if ours != theirs:
                 found += _fields(key, ours, theirs)
-        for key in {
-            **self._read,
-            **{self._keys.inbox(name): b"" for name in session.agents.records},
-        }:
+        inboxes = [self._keys.inbox(name) for name in session.agents.records]
+        for key in dict.fromkeys([*self._read, *inboxes]):
             try:
                 extra = await self._messages(key, self._read.get(key, BEGINNING), b"+")
             except TamperedError:
-                continue  # of a stream that should hold something it was said before
+                continue  # reported above, if the stream should hold something
             found += _entries(key, {}, extra)
         return found
 
@@ -168,7 +163,7 @@ class Comparison:
 
 
 def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
-    """Return a server that holds a session: all of it, whatever was marked as changed."""
+    """Return the keys of a session as one commit of the whole session would write them."""
     copy = SessionState(
         session.name,
         log=session.log,
@@ -198,7 +193,7 @@ def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
 def _entries(
     key: str, made: dict[bytes, list[bytes]], found: dict[bytes, list[bytes]]
 ) -> Iterator[Difference]:
-    """Yield where two ranges of a stream differ."""
+    """Yield the differences of two ranges of a stream."""
     for entry_id in sorted({*made, *found}, key=parse_id):
         ours, theirs = made.get(entry_id), found.get(entry_id)
         if ours == theirs:
@@ -212,15 +207,15 @@ def _entries(
 
 
 def _fields(key: str, made: dict[bytes, bytes], found: dict[bytes, bytes]) -> Iterator[Difference]:
-    """Yield where two hashes or sorted sets differ; of a record, the fields within it."""
+    """Yield the differences of two hashes or sorted sets; of a record, those of its fields."""
     for name in sorted({*made, *found}):
         ours, theirs = made.get(name), found.get(name)
         if ours == theirs:
             continue
-        field = _shown(name)
+        field = shown(name)
         inner, other = _document(ours), _document(theirs)
         if inner is None or other is None or inner == other:
-            yield Difference(key, field, _shown(ours), _shown(theirs))
+            yield Difference(key, field, shown(ours), shown(theirs))
             continue
         for part in sorted({*inner, *other}):
             if inner.get(part) != other.get(part):
@@ -236,22 +231,11 @@ def _document(value: bytes | None) -> dict[str, Any] | None:
 
 
 def _json(document: dict[str, Any], part: str) -> str:
-    return _shown(msgspec.json.encode(document[part])) if part in document else "nothing"
+    return shown(msgspec.json.encode(document[part])) if part in document else "nothing"
 
 
 def _entry(fields: list[bytes] | None) -> str:
     if fields is None:
         return "nothing"
     entry = fields_of(fields)
-    return _shown(b"%s from %s" % (entry.get(b"type", b"?"), entry.get(b"from", b"?")))
-
-
-def _bytes(value: bytes | int) -> bytes:
-    return value if isinstance(value, bytes) else b"%d" % value
-
-
-def _shown(value: bytes | None) -> str:
-    if value is None:
-        return "nothing"
-    text = value.decode("utf-8", "replace")
-    return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
+    return shown(b"%s from %s" % (entry.get(b"type", b"?"), entry.get(b"from", b"?")))

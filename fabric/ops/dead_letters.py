@@ -1,4 +1,4 @@
-"""Dead letters: signals and results that were refused, and why; kept until somebody acts."""
+"""Dead letters: refused signals and results with the reason, kept until somebody acts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fabric.store.value import parse_id
 from fabric.wire.record import RAW_PREFIX, revived
 from fabric.wire.stored import fields_of, pairs_of
 
-#: Letters read, or sent again, at a time.
+#: Letters read or sent again at a time.
 PAGE = 256
 
 #: Fields that name a signal's type, in the order of the spellings.
@@ -21,7 +21,7 @@ _TYPE_FIELDS = (b"type", b"signal", b"signal_type")
 
 
 class Letter(NamedTuple):
-    """A refused entry: why, where it stood under which id, and all it held."""
+    """A refused entry: the reason, its stream and id there, and its fields."""
 
     partition: int
     id: str
@@ -33,12 +33,12 @@ class Letter(NamedTuple):
 
     @property
     def ms(self) -> int:
-        """When it was refused, server time."""
+        """Server time of the refusal, ms."""
         return parse_id(self.id.encode())[0]
 
     @property
     def type(self) -> str:
-        """The signal's type, as far as it named one."""
+        """Type of the signal; "" if it named none."""
         return next((word for field in _TYPE_FIELDS if (word := self.field(field))), "")
 
     def matches(self, code: str | None, session: str | None) -> bool:
@@ -46,7 +46,7 @@ class Letter(NamedTuple):
         return code in (None, self.code) and session in (None, self.field(b"session"))
 
     def field(self, name: bytes) -> str:
-        """Return one field of what was sent, "" when it had none of that name."""
+        """Return a field of the refused entry; "" if it had none of that name."""
         known = fields_of(self.fields)
         return known.get(name, b"").decode("utf-8", "replace")
 
@@ -59,11 +59,11 @@ class DeadLetters:
         self._partitions = partitions
 
     def label(self, letter: Letter) -> str:
-        """Name a letter: its id, with its partition where there are several."""
+        """Return the name of a letter: its id, after its partition if there are several."""
         return letter.id if self._partitions == 1 else f"{letter.partition}/{letter.id}"
 
     async def count(self) -> int:
-        """Return how many letters there are."""
+        """Return the number of letters."""
         return sum([await self._store.length(self._key(p)) for p in range(self._partitions)])
 
     async def newest(self) -> AsyncIterator[Letter]:
@@ -81,9 +81,9 @@ class DeadLetters:
         return list({(letter.partition, letter.id): letter for letter in found}.values())
 
     async def present(self, wanted: Callable[[Letter], bool]) -> AsyncIterator[list[Letter]]:
-        """Yield the wanted ones of the letters that are there now, oldest first, by partition.
+        """Yield the wanted letters that are there now, by partition, oldest first.
 
-        Letters that come meanwhile are left out: one that is sent again may be refused again.
+        Letters that come meanwhile are left out: a letter sent again may be refused again.
         """
         for number in range(self._partitions):
             newest = await self._page(number, b"-", b"+", newest_first=True, count=1)
@@ -97,11 +97,10 @@ class DeadLetters:
     async def retry(self, letters: list[Letter], emitter: Callable[[int], Emitter]) -> list[str]:
         """Send letters again to where they came from, then remove them; return their new ids.
 
-        In this order, so that none is lost: one that was sent and not removed is there twice. They
-        go as they were, but for a signal's sequence number: its agent has gone on since, and an old
-        number would make it a repeat. A result keeps its log id, by which it has its place among
-        the others and is folded once, however often it comes.
-        Raises NotAllowedError for a letter that holds nothing to send.
+        In this order no letter is lost: after a failure between the two it is there twice. A signal
+        loses its sequence number: its agent has sent later ones, so the old number would make it a
+        repeat. A result keeps its log id, which orders it and makes sure that it is folded once.
+        Raises NotAllowedError for a letter that contains nothing to send.
         """
         waiting: dict[tuple[int, str], list[Letter]] = {}
         for letter in letters:
@@ -117,12 +116,12 @@ class DeadLetters:
         return [ids[letter.partition, letter.id] for letter in letters]
 
     def _reader(self, letter: Letter) -> str:
-        """Name the group of workers that has refused a letter. Raises NotAllowedError."""
+        """Return the group of workers that refused a letter. Raises NotAllowedError."""
         names = self._store.namespace.partition(letter.partition)
         for group in (ORCHESTRATORS, SYNTHESIZERS):
             if letter.fields and letter.source == names.source(group):
                 return group
-        raise NotAllowedError(f"letter {self.label(letter)} holds no signal to send again")
+        raise NotAllowedError(f"letter {self.label(letter)} contains no signal to send again")
 
     async def discard(self, letters: list[Letter]) -> None:
         """Remove letters for good."""
@@ -138,7 +137,9 @@ class DeadLetters:
             parse_id(entry_id.encode())
             numbers = [int(place)] if separator else list(range(self._partitions))
         except ValueError:
-            raise CallerError(f"'{label}' is no id of a letter (fabric dead lists them)") from None
+            raise CallerError(
+                f"'{label}' is not the id of a letter (fabric dead lists them)"
+            ) from None
         found: list[Letter] = []
         for number in numbers:
             if 0 <= number < self._partitions:
@@ -147,7 +148,7 @@ class DeadLetters:
             raise NotFoundError(f"no dead letter {label}")
         if len(found) > 1:
             names = ", ".join(map(self.label, found))
-            raise CallerError(f"several dead letters are called {label}: say which of {names}")
+            raise CallerError(f"several dead letters have the id {label}: name one of {names}")
         return found[0]
 
     async def _page(
@@ -170,7 +171,7 @@ class DeadLetters:
 
 def _letter(partition: int, entry: Entry) -> Letter:
     entry_id, flat = entry
-    # The raw fields are named with a prefix: none can pass for one of these.
+    # The fields of the refused entry have a prefix: none can pass for one of these.
     known = {
         name: value.decode("utf-8", "replace")
         for name, value in pairs_of(flat)

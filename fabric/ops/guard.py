@@ -1,4 +1,8 @@
-"""Whether a path may be written now, and the git hook that asks."""
+"""Whether an agent may write a path now, and the git hook that checks it (`fabric guard`).
+
+A claim that is held decides, a claim on a glob too; a claim that waits does not count. The answer
+holds for this moment only: ask right before the write.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,13 @@ from fabric.core.resource import Index, normalise
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 from fabric.view.text import rfc3339
 
-#: What makes a glob of a name; in brackets of its own it is a character like any other.
+#: Characters that make a name a glob. In brackets of its own, each stands for itself.
 _WILD = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A claim in force on a path: the resource as it was claimed, and since when, ms."""
+    """A held claim on a path: the resource as it was claimed, and since when, ms."""
 
     resource: str
     agent: str
@@ -38,7 +42,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Whether a path may be written. `refusal` says why not and what to do; "" when it may."""
+    """Whether a path may be written. `refusal` says why not, and what to do; "" if it may."""
 
     path: str
     holdings: tuple[Holding, ...] = ()
@@ -46,17 +50,17 @@ class Permission:
 
     @property
     def allowed(self) -> bool:
-        """Whether it may be written."""
+        """Whether the path may be written."""
         return not self.refusal
 
     def demand(self) -> None:
-        """Raise HeldError, with the refusal, when it may not."""
+        """Raise HeldError with the refusal if the path may not be written."""
         if self.refusal:
             raise HeldError(self.refusal)
 
 
 async def check(session: Session, path: str, *, token: int | None, agent: str | None) -> Permission:
-    """Say whether a path may be written now; see `judge`. Raises ServerError."""
+    """Return whether a path may be written now; see `judge`. Raises ServerError."""
     (verdict,) = await check_all(session, [path], token=token, agent=agent)
     return verdict
 
@@ -64,13 +68,13 @@ async def check(session: Session, path: str, *, token: int | None, agent: str | 
 async def check_all(
     session: Session, paths: Sequence[str], *, token: int | None, agent: str | None
 ) -> list[Permission]:
-    """Say so for each of several paths, all at the same moment. Raises ServerError."""
+    """Return the same for several paths, all at one moment. Raises ServerError."""
     held = Held((await session.claims()).values())
     return [judge(path, held.on(path), token=token, agent=agent) for path in paths]
 
 
 class Held:
-    """The claims in force, by what they write."""
+    """The claims that are held, by the resources that they write."""
 
     def __init__(self, claims: Iterable[ClaimRecord]) -> None:
         self._index = Index()
@@ -82,9 +86,9 @@ class Held:
                     self._claims.setdefault(resource, []).append(claim)
 
     def on(self, path: str) -> list[Holding]:
-        """Return the claims on a path, by token; of each the first resource that is on it.
+        """Return the claims on a path by token, each with the first resource that covers the path.
 
-        The path is one file or folder: the `[id]` in its name is also meant as it stands.
+        The path is one file or folder: an `[id]` in its name is also taken literally.
         """
         spelling = normalise(path)
         found: dict[tuple[int, str], Holding] = {}
@@ -99,11 +103,11 @@ class Held:
 def judge(
     path: str, held: Sequence[Holding], *, token: int | None, agent: str | None
 ) -> Permission:
-    """Say whether a path may be written, from the claims that are held on it.
+    """Return whether a path may be written, given the claims that are held on it.
 
-    A token must be that of one of them. Without a token they must be the agent's. In both cases
-    they must all be of one and the same agent. A path that nobody holds is free, but not for a
-    token: whatever that was granted for has ended.
+    With a token, one of the claims must have it; without, the claims must be the agent's. Either
+    way all must belong to one agent. A path that nobody holds is free, but not for a token: the
+    claim of that token has ended.
     """
     holdings = tuple(held)
     if not holdings:
@@ -132,25 +136,25 @@ def _ended(path: str, token: int) -> str:
     )
 
 
-#: What a hook calls; a hook of somebody else's that calls it guards as well.
+#: The call in the hook. Another hook that contains it guards as well.
 HOOK_LINE = "fabric guard --staged || exit 1"
 _CALL = "fabric guard --staged"
 
-#: The hook. The test for the program is there to name the way out: without it the commit is refused
-#: all the same.
+#: The hook. Without its first test, a missing program would refuse the commit too, but without
+#: saying what to do.
 HOOK = f"""\
 #!/bin/sh
 # Refuses a commit that touches a path held by another agent. From `fabric guard --install`.
 if ! command -v fabric >/dev/null 2>&1; then
-    echo "fabric is not on PATH, so nobody can say who holds what is staged:" >&2
-    echo "put it there, or commit unguarded: git commit --no-verify" >&2
+    echo "fabric is not on PATH, so the staged files cannot be checked:" >&2
+    echo "put it there, or commit without the check: git commit --no-verify" >&2
     exit 1
 fi
 {HOOK_LINE}
 """
 
-#: What counts as touching a path: added, copied, deleted, modified, renamed, of another type; also
-#: a submodule that a user's own settings leave out.
+#: Changes that touch a path: added, copied, deleted, modified, renamed, another type; also in a
+#: submodule that the user's settings ignore.
 _STAGED = (
     "diff",
     "--cached",
@@ -163,16 +167,16 @@ _STAGED = (
 
 
 def repository_root(folder: Path) -> Path:
-    """Return the root of the work tree that a folder lies in. Raises ConfigError without one."""
+    """Return the root of the git work tree around a folder. Raises ConfigError without one."""
     return Path(_line(folder, "rev-parse", "--show-toplevel"))
 
 
 def staged_paths(folder: Path) -> list[str]:
-    """Return the paths that a commit would touch, from the root. Raises ConfigError.
+    """Return the paths that a commit would touch, relative to the root. Raises ConfigError.
 
-    A renamed file is both of its names. Bytes that are no UTF-8 are as `os.fsdecode` has them.
+    A renamed file counts under both names. Bytes that are not UTF-8 are decoded by `os.fsdecode`.
     """
-    # From the root: with diff.relative git says nothing of what lies outside of the present folder.
+    # From the root: with diff.relative, git leaves out what is not below the present folder.
     return [
         os.fsdecode(path) for path in _git(repository_root(folder), *_STAGED).split(b"\0") if path
     ]
@@ -199,13 +203,13 @@ def resource_name(path: str) -> str:
 
 
 def install_hook(folder: Path) -> tuple[Path, bool]:
-    """Put the pre-commit hook where git looks for it; return its path, and whether it is new.
+    """Install the pre-commit hook; return its path, and whether it is new.
 
-    One that guards already is left alone. Raises NotAllowedError when there is another one, or
-    none can be written, and ConfigError outside of a repository.
+    A hook that already calls the guard is kept. Raises NotAllowedError when there is another hook
+    or none can be written, and ConfigError outside of a repository.
     """
     top = repository_root(folder)
-    # From the root, because git runs hooks there: a relative core.hooksPath begins there too.
+    # From the root: git runs hooks there, so a relative core.hooksPath begins there too.
     path = top / _line(top, "rev-parse", "--git-path", "hooks") / "pre-commit"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,9 +231,7 @@ def _check_present(path: Path) -> None:
         raise NotAllowedError(f"cannot read {path}: {error.strerror}") from None
     lines = (line.strip() for line in present.splitlines())
     if not any(_CALL in line for line in lines if not line.startswith("#")):
-        raise NotAllowedError(
-            f"{path} is there already, and not ours: add this line near its top: {HOOK_LINE}"
-        )
+        raise NotAllowedError(f"{path} is another hook: add this line near its top: {HOOK_LINE}")
     if not os.access(path, os.X_OK):
         raise NotAllowedError(f"{path} is not executable, so git skips it: chmod +x it")
 
@@ -239,9 +241,9 @@ def _line(folder: Path, *words: str) -> str:
 
 
 def _git(folder: Path, *words: str) -> bytes:
-    # With the environment as it is: within a hook it names the index of this very commit.
+    # Pass the environment on: inside a hook it names the index of this commit.
     try:
-        done = subprocess.run(  # noqa: S603 - an argument vector, all words ours
+        done = subprocess.run(  # noqa: S603 - an argument vector of our own words
             ["git", *words],  # noqa: S607 - git from PATH, as the user has it
             cwd=folder,
             stdin=subprocess.DEVNULL,

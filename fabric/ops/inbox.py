@@ -1,6 +1,6 @@
-"""An agent's messages read a page at a time, by who comes and goes: a script, the command line.
+"""An agent's messages, page by page, for commands and scripts that read and exit (`fabric inbox`).
 
-An agent that stays uses its mailbox (`mailbox.py`); both keep the same place.
+A running agent uses `fabric.client.mailbox` instead; both store the same place.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from fabric.client.synthesis import BLOCK_MS
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 
-#: Where a reader is: last id seen in the inbox, and in the broadcast.
+#: A place in the messages: the last id read in the inbox, and in the broadcast stream.
 Place = list[bytes]
 
 
 class Inbox:
-    """What came for one agent, to itself and to everyone, in the order of the log."""
+    """The messages to one agent and to everyone, in the order of the log."""
 
     def __init__(self, store: ClientStore, keys: SessionKeys, agent: str) -> None:
         self._store = store
@@ -28,7 +28,7 @@ class Inbox:
         self._streams = (keys.inbox(agent), keys.broadcast)
 
     async def place(self) -> Place:
-        """Return the stored place: what is after it is unread."""
+        """Return the stored place: later messages are unread."""
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
         return parse_cursor(stored)
 
@@ -39,9 +39,9 @@ class Inbox:
     async def pages(
         self, place: Place, *, follow: bool = False, limit: int | None = None
     ) -> AsyncIterator[tuple[list[Message], Place]]:
-        """Yield messages after a place, page by page, each with the place where it ends.
+        """Yield pages of messages after a place, each with the place at its end.
 
-        With `follow` also those to come, for ever, through outages; at most `limit` in all.
+        With `follow`, wait for more, for ever and through outages. `limit` bounds the messages.
         """
         left = limit
         while left is None or left > 0:

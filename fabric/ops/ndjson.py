@@ -1,7 +1,6 @@
-"""Signals from lines of text, as any program can write them: NDJSON, in any of the spellings.
+"""Signals from lines of text (NDJSON or shorthands), as any program can write them.
 
-What has come is handed on at once: a line typed on a pipe is a signal as soon as it has its line
-break, and only what came together is sent together.
+A line is handed on as soon as its line break arrives. Lines that arrive together are sent together.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from fabric.wire.signal_error import shown, too_large
 #: Bytes read at a time; a pipe on Linux holds 64 KiB.
 READ_BYTES = 1 << 16
 
-#: Bytes of one line. JSON can take six bytes for a character (`\u0000`), and an envelope besides.
+#: Bytes of one line. JSON may need six bytes for a character (`\u0000`), and there is an envelope.
 LINE_BYTES_MAX = 6 * PAYLOAD_BYTES_MAX + 65_536
 
-#: Most signals, and about most bytes, of one script call: no call blocks the server for long.
+#: Signals and (about) bytes of one script call at most: no call may block the server for long.
 BATCH_SIGNALS_MAX = 256
 BATCH_BYTES_MAX = 1 << 20
 
-#: A line with its number, counted from 1. None: it was over LINE_BYTES_MAX, and is not kept.
+#: The number of a line, from 1, and its bytes; None in place of a line over LINE_BYTES_MAX.
 Line = tuple[int, bytes | None]
 
 
 def document(line: bytes | None) -> Mapping[str, Any]:
-    """Return the signal that a line spells: a JSON object, or a shorthand by itself.
+    """Return the document of a line: its JSON object, or its shorthand as the type.
 
-    Raises SignalError when it is neither. Whether it is a good signal is not looked at yet.
+    Raises SignalError when it is neither. The document is not checked as a signal yet.
     """
     if line is None:
         raise too_large("line", LINE_BYTES_MAX + 1, f"{LINE_BYTES_MAX} bytes")
@@ -53,7 +52,7 @@ def document(line: bytes | None) -> Mapping[str, Any]:
 
 
 class Lines:
-    """Cuts what is read into lines, and counts them. Empty ones count, and are left out."""
+    """Cuts bytes into lines and numbers them. Empty lines are counted and left out."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -61,7 +60,7 @@ class Lines:
         self._is_skipping = False
 
     def cut(self, chunk: bytes) -> list[Line]:
-        """Take what was read next; return the lines that are now whole."""
+        """Take the next bytes; return the lines that they complete."""
         *whole, rest = chunk.split(b"\n")
         found: list[Line] = []
         for part in whole:
@@ -70,7 +69,7 @@ class Lines:
         return found
 
     def finish(self) -> list[Line]:
-        """Return the last line, if it had no line break."""
+        """Return the last line, if it has no line break."""
         return list(self._end(b"")) if self._rest or self._is_skipping else []
 
     def _end(self, part: bytes) -> Iterator[Line]:
@@ -92,7 +91,7 @@ class Lines:
 
 
 async def follow(descriptor: int) -> AsyncIterator[list[Line]]:
-    """Yield lines as they come, those that came together in batches of a bounded size."""
+    """Yield lines as they arrive; those that arrive together in batches of bounded size."""
     lines = Lines()
     while chunk := await _read(descriptor):
         for batch in batches(lines.cut(chunk)):
@@ -102,7 +101,7 @@ async def follow(descriptor: int) -> AsyncIterator[list[Line]]:
 
 
 def batches(lines: list[Line]) -> Iterator[list[Line]]:
-    """Divide lines into what one script call takes."""
+    """Divide lines into batches of one script call each."""
     batch: list[Line] = []
     size = 0
     for number, line in lines:
@@ -117,7 +116,7 @@ def batches(lines: list[Line]) -> Iterator[list[Line]]:
 
 
 async def _read(descriptor: int) -> bytes:
-    """Read what is there; wait, without a thread that a Ctrl-C would have to wait for."""
+    """Read what is there, or wait for it; without a thread, for which Ctrl-C would have to wait."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 
@@ -127,7 +126,7 @@ async def _read(descriptor: int) -> bytes:
 
     try:
         loop.add_reader(descriptor, arrived)
-    except OSError:  # a plain file: it never keeps anybody waiting
+    except OSError:  # a plain file: reading it never blocks
         return os.read(descriptor, READ_BYTES)
     try:
         await ready

@@ -1,4 +1,4 @@
-"""Looking at a whole namespace: its sessions, who serves it, and what waits there."""
+"""The state of a namespace: its sessions, its workers, and how many entries wait for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GROUPS = (ORCHESTRATORS, SYNTHESIZERS)
 
 
 class SessionSummary(NamedTuple):
-    """A session, and when it was last active, ms since the epoch."""
+    """A session, and the time of its last activity, ms since the epoch."""
 
     name: str
     partition: int
@@ -20,7 +20,7 @@ class SessionSummary(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Who has served, or serves, a partition for a group of workers; until when, ms."""
+    """The present or last holder of a partition's lease, and when that expires, ms."""
 
     group: str
     owner: str
@@ -29,10 +29,10 @@ class Holder(NamedTuple):
 
 
 class PartitionSummary(NamedTuple):
-    """What waits in a partition, in entries, and who is to handle it.
+    """How many entries wait in a partition, and the workers that should handle them.
 
-    `backlog` are signals that the orchestrator, `results` those that the synthesizer has not
-    handled; both count up to a few hundred that are handled and not yet trimmed away.
+    `backlog` counts signals for the orchestrator, `results` those for the synthesizer. Both may
+    include a few hundred that are handled and not trimmed yet.
     """
 
     number: int
@@ -43,7 +43,7 @@ class PartitionSummary(NamedTuple):
 
 
 async def sessions(store: ClientStore, partitions: int) -> list[SessionSummary]:
-    """Return all sessions, the one last active first."""
+    """Return all sessions, the most recently active first."""
     found = [
         SessionSummary(name.decode("utf-8", "replace"), number, active_ms)
         for number in range(partitions)
@@ -53,7 +53,7 @@ async def sessions(store: ClientStore, partitions: int) -> list[SessionSummary]:
 
 
 async def partition(store: ClientStore, number: int) -> PartitionSummary:
-    """Return how one partition stands."""
+    """Return the state of one partition."""
     names = store.namespace.partition(number)
     return PartitionSummary(
         number,
@@ -68,8 +68,5 @@ async def _holder(store: ClientStore, names: Partition, group: str) -> Holder | 
     owner, epoch, expires = await store.fields(names.lease(group), ["owner", "epoch", "expires"])
     if owner is None:
         return None
-    return Holder(group, owner.decode("utf-8", "replace"), _number(epoch), _number(expires))
-
-
-def _number(value: bytes | None) -> int:
-    return whole_number(value) or 0
+    epoch_number, expires_ms = whole_number(epoch) or 0, whole_number(expires) or 0
+    return Holder(group, owner.decode("utf-8", "replace"), epoch_number, expires_ms)

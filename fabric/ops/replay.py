@@ -1,9 +1,9 @@
-"""A session rebuilt from its log alone: the core decides once more what it once decided.
+"""A session rebuilt from its log: the core makes every decision once more.
 
-Theory of operation. The log holds every signal as it came, every timer that took effect, every
-change of the rules, each with the time by which it was decided. So `step` and `fire` make the same
-of them again, entry for entry: what they make is compared with what the log says, and the first
-difference ends the matter, for nothing after it can be trusted.
+Theory of operation. The log holds every signal as it was sent, every timer that took effect and
+every change of the rules, each with the time by which it was decided. From them, `step` and `fire`
+make the same decisions again. What they make is compared with the log, entry by entry. The first
+difference ends the replay: nothing after it can be trusted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
+from fabric.wire.printable import shortened
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Characters of a value that a difference shows.
 SHOWN_CHARS_MAX = 300
 
-#: Fields of a log entry that are not the signal's own.
+#: Kind of a log entry → its fields that the sender did not send.
 _OURS = {
     Kind.SIGNAL.value: frozenset((b"kind", b"ms")),
     Kind.REFUSED.value: frozenset((b"kind", b"code", b"reason", b"ms")),
@@ -42,10 +43,10 @@ _NOTHING = "nothing"
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Where to stop, after the last event that is not later: a log number, or a time in ms.
+    """Where to stop: after a log number, or after a time in ms.
 
-    `from_opening`: the time counts from the opening of the session, in whole seconds as `fabric
-    tail` shows them.
+    With `from_opening`, the time counts from the opening of the session, in whole seconds as
+    `fabric tail` prints them.
     """
 
     number: int | None = None
@@ -53,7 +54,7 @@ class Until:
     from_opening: bool = False
 
     def is_before(self, number: int, ms: int, opened_ms: int) -> bool:
-        """Whether an event comes too late."""
+        """Whether this place lies before an event."""
         if self.number is not None:
             return number > self.number
         if self.from_opening:
@@ -83,10 +84,10 @@ def until(text: str) -> Until:
 
 
 class Replay:
-    """Runs the core over log entries, in order, and compares as it goes.
+    """Runs the core over log entries, in order, and compares each with what the core makes.
 
-    `delivered` are the messages that inboxes and the broadcast should hold: key, id and fields of
-    each. Who compares them takes them from there; nobody else needs them.
+    `delivered` collects the messages that inboxes and the broadcast stream should hold: key, id and
+    fields. The caller compares them, or clears the list.
     """
 
     def __init__(self, keys: SessionKeys, stop: Until | None = None) -> None:
@@ -95,11 +96,11 @@ class Replay:
         self.delivered: list[tuple[str, bytes, list[bytes]]] = []
         self._keys = keys
         self._stop = stop
-        #: Log entries that have to follow from the last event.
+        #: Log entries that must follow the last event.
         self._due: deque[tuple[bytes, list[bytes]]] = deque()
 
     def take(self, entry: Entry) -> bool:
-        """Take the next entry; False when it is later than where to stop. Raises DivergedError."""
+        """Take the next entry; return False if it lies after the end. Raises DivergedError."""
         entry_id, fields = entry
         number, _, part = entry_id.partition(b"-")
         if part == b"0":
@@ -107,40 +108,40 @@ class Replay:
             logged = fields_of(fields)
             stamp = logged.get(b"ms", b"")
             if not stamp.isdigit() or len(stamp) > MS_DIGITS_MAX:
-                raise self._diverged(entry_id, "a time in its field ms", _shown(fields))
+                raise self._diverged(entry_id, "a time in its field ms", _entry(fields))
             ms, opened_ms = int(stamp), self.session.opened_ms
             if self._stop and self._stop.is_before(int(number), ms, opened_ms or ms):
                 return False
             if int(number) != self.session.log + 1:
                 place = b"%d-0" % (self.session.log + 1)
                 raise self._diverged(place, "an event", f"{entry_id.decode()} in its place")
-            self._happen(entry_id, fields, logged, ms)
+            self._decide(entry_id, fields, logged, ms)
         self._compare(entry_id, fields)
         return True
 
     def finish(self, found: Entry | None = None) -> None:
-        """See that nothing is missing of what follows from the last event. Raises DivergedError."""
+        """Check that no entry is missing after the last event. Raises DivergedError."""
         if self._due:
             entry_id, fields = self._due[0]
             raise self._diverged(
-                entry_id, _shown(fields), f"{found[0].decode()} after it" if found else _NOTHING
+                entry_id, _entry(fields), f"{found[0].decode()} after it" if found else _NOTHING
             )
 
-    def _happen(
+    def _decide(
         self, entry_id: bytes, fields: list[bytes], logged: dict[bytes, bytes], ms: int
     ) -> None:
-        """Let an event happen, and note what the log should say of it."""
+        """Decide an event, and note the entries that the log must have for it."""
         kind = logged.get(b"kind", b"").decode("utf-8", "replace")
         decision: Decision | None
         if kind in _OURS:
             decision, made = self._signal(entry_id, fields, _OURS[kind], ms)
         elif kind == record.RULES_KIND:
-            decision, made = None, self._rule(entry_id, logged.get(b"payload", b""), ms)
+            decision, made = None, self._adopt(entry_id, logged.get(b"payload", b""), ms)
         else:
             decision, made = self._timer(entry_id, logged, ms)
         self._due.append((entry_id, made))
         if decision is not None:
-            self._follow(decision)
+            self._note_consequences(decision)
 
     def _signal(
         self, entry_id: bytes, fields: list[bytes], ours: frozenset[bytes], ms: int
@@ -156,7 +157,7 @@ class Replay:
         decision = step(self.session, signal, self.rules, ms)
         now_ms = self.session.clock_ms
         if decision.outcome is Outcome.REPEATED:
-            raise self._diverged(entry_id, "nothing: it repeats an earlier one", _shown(fields))
+            raise self._diverged(entry_id, "nothing: it repeats an earlier one", _entry(fields))
         if decision.outcome is Outcome.REFUSED:
             refusal = record.logged_refusal(signal, decision.code, decision.reason, now_ms)
             return decision, _flat(*refusal)
@@ -171,7 +172,7 @@ class Replay:
             raise self._diverged(entry_id, f"{_NOTHING}: the timer is moot", f"timer {timer!r}")
         return decision, _flat(*record.logged_timer(timer, self.session.clock_ms))
 
-    def _rule(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
+    def _adopt(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
         try:
             self.rules = record.read_rules(payload)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -179,8 +180,8 @@ class Replay:
         self.session.adopt(record.rules_digest(payload), ms)
         return _flat(*record.logged_rules(payload, self.session.clock_ms))
 
-    def _follow(self, decision: Decision) -> None:
-        """Note the entries that have to follow, and the messages that were delivered with them."""
+    def _note_consequences(self, decision: Decision) -> None:
+        """Note the log entries and the messages that follow from a decision."""
         cause = f"{self.session.log}-0"
         for number, message in enumerate(decision.messages, 1):
             entry_id = b"%d-%d" % (self.session.log, number)
@@ -193,10 +194,10 @@ class Replay:
 
     def _compare(self, entry_id: bytes, fields: list[bytes]) -> None:
         if not self._due:
-            raise self._diverged(entry_id, _NOTHING, _shown(fields))
+            raise self._diverged(entry_id, _NOTHING, _entry(fields))
         due_id, made = self._due.popleft()
         if due_id != entry_id:
-            raise self._diverged(due_id, _shown(made), f"{entry_id.decode()} in its place")
+            raise self._diverged(due_id, _entry(made), f"{entry_id.decode()} in its place")
         if made == fields:
             return
         name, ours, theirs = first_difference(made, fields)
@@ -212,10 +213,21 @@ async def rebuild(
     stop: Until | None = None,
     note: Callable[[int], None] | None = None,
 ) -> SessionState:
-    """Return the session as its log makes it, up to where to stop; by default all of it.
+    """Return the session that its log makes, up to `stop` or to the end; see `replayed`."""
+    return (await replayed(store, keys, stop, note)).session
 
-    `note` hears of the number of events so far, now and then. Raises NotFoundError when there is no
-    log, and DivergedError.
+
+async def replayed(
+    store: ClientStore,
+    keys: SessionKeys,
+    stop: Until | None = None,
+    note: Callable[[int], None] | None = None,
+    also: Callable[[Entry], None] | None = None,
+) -> Replay:
+    """Replay a log up to `stop` or to its end; give each entry to `also`.
+
+    `note` is called now and then with the number of events so far. Raises NotFoundError when there
+    is no log, and DivergedError.
     """
     replay = Replay(keys, stop)
     found = False
@@ -223,47 +235,47 @@ async def rebuild(
         found = True
         for entry in page:
             if not replay.take(entry):
-                return replay.session
+                return replay
+            if also is not None:
+                also(entry)
         replay.delivered.clear()
         if note is not None:
             note(replay.session.log)
     if not found:
         raise NotFoundError(f"no session {keys.name}: nothing was logged under {keys.log}")
     replay.finish()
-    return replay.session
+    return replay
 
 
 def first_difference(made: list[bytes], found: list[bytes]) -> tuple[str, str, str]:
-    """Name the first field in which two entries differ, and what it is in each."""
-    ours = fields_of(made)
-    theirs = fields_of(found)
+    """Return the first field in which two entries differ, and its value in each."""
+    ours, theirs = fields_of(made), fields_of(found)
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
-            return _text(name), _value(ours.get(name)), _value(theirs.get(name))
-    return "order of the fields", _shown(made), _shown(found)
+            return shown(name), shown(ours.get(name)), shown(theirs.get(name))
+    return "order of the fields", _entry(made), _entry(found)
 
 
 def _flat(form: record.Form, values: record.Values) -> list[bytes]:
-    """Return an entry as the server gives it back."""
+    """Return an entry as the server would return it."""
     flat: list[bytes] = []
     for name, value in zip(form, values, strict=True):
-        flat += (_bytes(name), _bytes(value))
+        flat += (as_bytes(name), as_bytes(value))
     return flat
 
 
-def _bytes(item: str | bytes | int) -> bytes:
+def as_bytes(item: str | bytes | int) -> bytes:
+    """Return an item as the server would return it."""
     return item if isinstance(item, bytes) else str(item).encode()
 
 
-def _text(value: bytes) -> str:
-    text = value.decode("utf-8", "replace")
-    return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
+def shown(value: bytes | None) -> str:
+    """Return a value as a difference shows it."""
+    if value is None:
+        return _NOTHING
+    return shortened(value.decode("utf-8", "replace"), SHOWN_CHARS_MAX)
 
 
-def _value(value: bytes | None) -> str:
-    return _NOTHING if value is None else _text(value)
-
-
-def _shown(fields: Sequence[bytes]) -> str:
-    """Show an entry, in short."""
-    return _text(b" ".join(b"%s=%s" % pair for pair in pairs_of(fields)))
+def _entry(fields: Sequence[bytes]) -> str:
+    """Return an entry as a difference shows it."""
+    return shown(b" ".join(b"%s=%s" % pair for pair in pairs_of(fields)))

@@ -146,7 +146,7 @@ def test_letters_of_several_partitions_are_named_with_theirs(
     assert [one["id"] for one in letters(quiet)] == ["0/7-0", "1/7-0"]
     done = quiet.run("dead", "show", "7-0")
     assert done.code == 2
-    assert "say which of 0/7-0, 1/7-0" in done.err
+    assert "name one of 0/7-0, 1/7-0" in done.err
     quiet.good("dead", "retry", "1/7-0")
     assert [one["id"] for one in letters(quiet)] == ["0/7-0"]
     assert server.cli("XLEN", f"{name}:{{1}}:signals") == 1

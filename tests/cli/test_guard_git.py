@@ -115,7 +115,7 @@ def test_the_way_out_is_named(
     repository.stage("a.py")
     done = quiet.run("guard", "--staged", **more)
     assert done.code == code
-    assert done.err.endswith("unguarded: git commit --no-verify\n")
+    assert done.err.endswith("check: git commit --no-verify\n")
 
 
 def test_outside_of_a_repository(quiet: Shell) -> None:

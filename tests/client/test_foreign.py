@@ -65,7 +65,7 @@ async def test_a_letter_that_holds_no_entry_is_listed_and_not_sent(
     def emitter(partition: int) -> Emitter:
         return Emitter(store, partition, ingress_max=10, limit_ms=0)
 
-    with pytest.raises(NotAllowedError, match="holds no signal"):
+    with pytest.raises(NotAllowedError, match="contains no signal"):
         await letters.retry(found, emitter)
 
 

@@ -127,7 +127,7 @@ class Moving(RedisStore):
         return found
 
 
-async def test_a_session_that_moves_on_is_looked_at_again(
+async def test_a_session_that_changes_meanwhile_is_compared_again(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "ROUNDS_MAX", 2)
@@ -137,7 +137,7 @@ async def test_a_session_that_moves_on_is_looked_at_again(
             store = Moving(server, times)
             try:
                 if is_busy:
-                    with pytest.raises(BusyError, match="moved on"):
+                    with pytest.raises(BusyError, match="changed during"):
                         await Comparison(store, S).run()
                 else:
                     assert (await Comparison(store, S).run()).differences == []

@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fabric.client.session import pages
 from fabric.core.agent_status import in_force, missing
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
-from fabric.ops.replay import Replay, Until
+from fabric.ops.replay import Until, replayed
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import (
     Cause,
@@ -30,7 +29,7 @@ from fabric.ops.why.snapshot import (
 )
 from fabric.ops.why.wait_causes import WaitCauses, deadlock_of, unblockers
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, ClientStore
+from fabric.store.port import ClientStore
 from fabric.view.text import clock
 
 
@@ -61,11 +60,10 @@ async def why(
     """Explain an agent's state now, or at `stop`.
 
     `note` is called now and then with the number of events read. Raises NotFoundError for an
-    unknown session or agent, and DivergedError when the log is not what the rules make of it.
+    unknown session or agent, and DivergedError when the log contradicts the rules.
     """
-    replay, log_index = Replay(keys, stop), LogIndex()
-    if not await _read(store, keys, replay, log_index, note):
-        raise NotFoundError(f"no session {keys.name}: nothing was logged under {keys.log}")
+    log_index = LogIndex()
+    replay = await replayed(store, keys, stop, note, log_index.take)
     session = replay.session
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms
@@ -74,28 +72,6 @@ async def why(
         (stored,) = await store.hashes([keys.cursors])
         cursors = {name.decode("utf-8", "replace"): place for name, place in stored.items()}
     return explain(Snapshot(session, replay.rules, log_index, now_ms, cursors), agent)
-
-
-async def _read(
-    store: ClientStore,
-    keys: SessionKeys,
-    replay: Replay,
-    log_index: LogIndex,
-    note: Callable[[int], None] | None,
-) -> bool:
-    """Read the log up to where to stop; return whether there is one."""
-    found = False
-    async for page in pages(store, keys.log, BEGINNING):
-        found = True
-        for entry in page:
-            if not replay.take(entry):
-                return True
-            log_index.take(entry)
-        replay.delivered.clear()
-        if note is not None:
-            note(replay.session.log)
-    replay.finish()
-    return found
 
 
 def explain(snapshot: Snapshot, name: str) -> Explanation:
