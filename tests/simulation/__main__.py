@@ -126,8 +126,9 @@ def _mutations(given: argparse.Namespace) -> int:
     missed = 0
     seeds_max = int(given.seeds.partition("..")[2] or MUTATION_SEEDS_MAX)
     for found in mutation.try_all(chosen, seeds_max, given.processes):
-        missed += not found.violation
-        seen = f"{found.seeds:>5} seeds  {found.violation}" if found.violation else "NOT FOUND"
+        missed += not found.by
+        cost = "" if found.mutation.script else f"{found.seeds:>5} seeds  "
+        seen = f"{cost}{found.by}" if found.by else "NOT FOUND"
         sys.stdout.write(f"{found.mutation.name:<44}  {seen}\n")
         sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} found\n")

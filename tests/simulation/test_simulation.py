@@ -81,7 +81,7 @@ def test_a_failing_plan_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_a_guard_that_is_taken_out_is_missed(name: str) -> None:
     (guard,) = [one for one in mutation.mutations() if one.name == name]
-    assert mutation.look(guard, QUICK_SEEDS_MAX).violation
+    assert mutation.look(guard, QUICK_SEEDS_MAX).by
 
 
 def test_every_listed_guard_stands_where_it_is_said_to(tmp_path: Path) -> None:

@@ -73,6 +73,27 @@ async def test_acquired_again(real: RedisBackend, owner: str, expires_in_ms: int
     assert await field(real, "nonce") == b"n2"
 
 
+@pytest.mark.parametrize("owner", [None, ""])
+async def test_a_lease_without_an_owner_is_free_however_late_it_expires(
+    real: RedisBackend, owner: str | None
+) -> None:
+    await real.call("HSET", LEASE, "epoch", "5", "expires", await real.now_ms() + TTL_MS)
+    if owner is not None:
+        await real.call("HSET", LEASE, "owner", owner)
+    assert (await take(real, seed=0))[:2] == [b"acquired", b"6"]
+
+
+async def test_a_lease_without_an_expiry_has_expired(real: RedisBackend) -> None:
+    await real.call("HSET", LEASE, "owner", "two", "epoch", "5")
+    assert (await take(real, seed=0))[:2] == [b"acquired", b"6"]
+
+
+async def test_a_lease_without_a_position_begins_with_the_first_entry(real: RedisBackend) -> None:
+    await real.call("XADD", SIGNALS, "9-0", "a", "1")
+    await real.call("HSET", LEASE, "owner", "", "epoch", "5")
+    assert (await take(real, seed=0))[:4] == [b"acquired", b"6", b"0", b"0-0"]
+
+
 async def test_a_free_lease_needs_no_expiry(real: RedisBackend) -> None:
     await real.call("HSET", LEASE, "owner", "", "epoch", "5")
     word, epoch, *_ = await take(real, seed=0)

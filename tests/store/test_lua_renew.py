@@ -50,3 +50,13 @@ async def test_refused(real: RedisBackend) -> None:
     for ttl_ms in (TTL_MS, 0):
         assert await evaluate(real, "renew", [LEASE], "n1", epoch, ttl_ms) == expired
     assert await real.dump() == before
+
+
+async def test_refused_where_somebody_removed_the_owner(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    await real.call("HDEL", LEASE, "owner")
+    refused = await evaluate(real, "renew", [LEASE], "n2", epoch, TTL_MS)
+    assert refused == [b"fenced", b"", epoch]
+    await real.call("HSET", LEASE, "expires", await real.now_ms())
+    refused = await evaluate(real, "renew", [LEASE], "n1", epoch, TTL_MS)
+    assert refused == [b"expired", b"", epoch]

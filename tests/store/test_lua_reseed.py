@@ -37,10 +37,37 @@ async def test_what_the_lease_still_knows_is_kept(real: RedisBackend) -> None:
     assert (await field(real, "owner"), await field(real, "nonce")) == (b"", b"")
 
 
+@pytest.mark.parametrize("epoch", ["", "?", "1e9", "-5", "9" * 16])
+async def test_an_epoch_that_nobody_could_count_on_from_is_replaced(
+    real: RedisBackend, epoch: str
+) -> None:
+    await real.call("HSET", LEASE, "epoch", epoch)
+    assert (await reseed(real))[0] == b"reseeded"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("version", "9" * 15, "9" * 15),
+        ("version", "9" * 16, "0"),
+        ("version", "many", "0"),
+        ("committed", "7", "0-0"),
+        ("committed", "7-x", "0-0"),
+    ],
+)
+async def test_a_field_that_somebody_spoilt_begins_again(
+    real: RedisBackend, name: str, value: str, kept: str
+) -> None:
+    await real.call("HSET", LEASE, name, value)
+    await reseed(real)
+    assert await field(real, name) == kept.encode()
+
+
 async def test_the_group_remembers_the_position(real: RedisBackend) -> None:
     await real.call("XADD", SIGNALS, "9-0", "a", "1")
-    await real.call("XGROUP", "CREATE", SIGNALS, "another", "8-0")
-    await real.call("XGROUP", "CREATE", SIGNALS, GROUP, "7-3")
+    # The server names groups in the order of the alphabet.
+    for group, position in (("another", "8-0"), (GROUP, "7-3"), ("some others", "6-0")):
+        await real.call("XGROUP", "CREATE", SIGNALS, group, position)
     assert (await reseed(real))[2] == b"7-3"
 
 

@@ -21,7 +21,7 @@ if lease[2] then
   if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[1] and now < expires then
     -- More time is left than a lease ever lasts: the clock was set back. Without this, a dead holder
     -- would keep the partition for all that time. A live one renews its lease.
-    local ttl = lease[6] and tonumber(lease[6])
+    local ttl = tonumber(lease[6])
     if ttl and expires - now > ttl then
       expires = now + ttl
       redis.call('HSET', KEYS[1], 'expires', string.format('%.0f', expires))
