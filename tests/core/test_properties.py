@@ -30,7 +30,7 @@ from tests.support.random_history import (
     RULES,
     START_MS,
     THINGS,
-    Ledger,
+    Notifications,
     Play,
     asks,
     histories,
@@ -113,7 +113,7 @@ def test_who_is_told_to_resume_was_blocked(history: History, rules: Rules) -> No
 @given(histories)
 def test_nobody_waits_unknowing_for_what_nobody_makes(history: History) -> None:
     play = Play()
-    ledger = Ledger(play)
+    ledger = Notifications(play)
     play.watch = ledger.note
     for one, wait_ms in history:
         play.pass_time(wait_ms)

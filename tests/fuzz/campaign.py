@@ -1,7 +1,7 @@
-"""`scripts/fuzz`: every target under the fuzzer, each in a process of its own, and what came of it.
+"""`scripts/fuzz`: run every target under the fuzzer, each in its own process, and print a table.
 
-The table goes to stdout, all else to stderr. Exit code 0: nothing found; 1: something found; 2: it
-could not be looked for.
+The table goes to stdout, everything else to stderr. Exit code 0: nothing found; 1: something found;
+2: fuzzing was not possible.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.fuzz.judge import judge
-from tests.fuzz.tally import Tally, read, table
+from tests.fuzz.report import Tally, read, table
 from tests.fuzz.target import FOUND, HOME, INPUT_BYTES_MAX, load, names, planted
 
 ROOT = HOME.parent.parent
 
-#: Memory of one target's process, MiB: the project and its libraries traced take a tenth of it.
+#: Memory of one target's process, MiB: the traced project and its libraries take a tenth of it.
 MEMORY_MIB_MAX = 1_024
 
 #: Address space beyond that, MiB: libraries and the fuzzer map more than they use.
 MAPPED_MIB = 2_048
 
-#: Time that one input may take by the wall, s. The judge counts processor time and is first; this
-#: one is for what is deaf to it, on a machine that has other things to do as well.
+#: Wall time for one input, s. The judge limits processor time and usually stops first; this limit
+#: is for code that ignores its signal, on a machine that may be busy.
 INPUT_SECONDS_MAX = 60
 
-#: Time that a process has beyond its share, to import and to end, s.
+#: Time that a process gets beyond its share, to import and to end, s.
 GRACE_SECONDS = 120
 
-#: Time that a target has for a fixed number of runs, s: the slowest makes a hundred a second.
+#: Time for a fixed number of runs, s: the slowest target makes a hundred a second.
 RUNS_SECONDS_MAX = 600
 
-#: What a fixed number of runs begins with: most targets then reach the same code each time.
+#: Seed for a fixed number of runs: most targets then reach the same code each time.
 SEED = 1
 
-#: Least share of time that is worth the start of a process, s.
+#: Shortest share of time that is worth starting a process for, s.
 SHARE_SECONDS_MIN = 2
 
 
-class Bound(NamedTuple):
-    """What one target gets: time, s, or a number of runs within it."""
+class Budget(NamedTuple):
+    """What one target gets: a time in s, or a number of runs within it."""
 
     seconds: int
     runs: int = 0
@@ -81,8 +81,8 @@ def main() -> int:
         return _replayed(given.replay, wanted)
     jobs = max(1, given.jobs)
     share = max(SHARE_SECONDS_MIN, given.seconds * jobs // len(wanted))
-    bound = Bound(share) if given.runs is None else Bound(RUNS_SECONDS_MAX, given.runs)
-    return _fuzzed(wanted, bound, jobs, given.build.resolve())
+    budget = Budget(share) if given.runs is None else Budget(RUNS_SECONDS_MAX, given.runs)
+    return _fuzzed(wanted, budget, jobs, given.build.resolve())
 
 
 def _replayed(file: Path, wanted: Sequence[str]) -> int:
@@ -92,7 +92,7 @@ def _replayed(file: Path, wanted: Sequence[str]) -> int:
         try:
             answer = judge(load(name), data)
         except Exception as error:
-            # Its last frame says where; all of it is wanted by who mends it.
+            # Print the whole traceback: the person who fixes it needs more than the last frame.
             sys.excepthook(type(error), error, error.__traceback__)
             failed += 1
         else:
@@ -100,7 +100,7 @@ def _replayed(file: Path, wanted: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _fuzzed(wanted: Sequence[str], bound: Bound, jobs: int, build: Path) -> int:
+def _fuzzed(wanted: Sequence[str], budget: Budget, jobs: int, build: Path) -> int:
     have = [sys.executable, "-c", "import atheris"]
     if subprocess.run(have, check=False, capture_output=True).returncode:
         _say(
@@ -110,10 +110,10 @@ def _fuzzed(wanted: Sequence[str], bound: Bound, jobs: int, build: Path) -> int:
             "scripts/test tests/fuzz"
         )
         return 2
-    _say(f"scripts/fuzz: {len(wanted)} targets, {bound} each, {jobs} at a time")
+    _say(f"scripts/fuzz: {len(wanted)} targets, {budget} each, {jobs} at a time")
     tallies: list[Tally] = []
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_engaged, name, bound, build / name) for name in wanted]
+        running = [pool.submit(_fuzz_target, name, budget, build / name) for name in wanted]
         for done in as_completed(running):
             tallies.append(done.result())
             if sys.stderr.isatty():
@@ -131,10 +131,10 @@ def _fuzzed(wanted: Sequence[str], bound: Bound, jobs: int, build: Path) -> int:
     return 1 if failed else 0
 
 
-def _engaged(name: str, bound: Bound, build: Path) -> Tally:
+def _fuzz_target(name: str, budget: Budget, build: Path) -> Tally:
     """Fuzz one target for its share."""
     corpus, findings, log = build / "corpus", build / "findings", build / "log"
-    for folder in (findings, *((corpus,) if bound.runs else ())):
+    for folder in (findings, *((corpus,) if budget.runs else ())):
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,8 +148,8 @@ def _engaged(name: str, bound: Bound, build: Path) -> Tally:
         *(sys.executable, "-m", "tests.fuzz.engine", name, str(memory_bytes), str(corpus)),
         f"-dict={dictionary}",
         f"-artifact_prefix={findings}/",
-        *((f"-runs={bound.runs}", f"-seed={SEED}") if bound.runs else ()),
-        f"-max_total_time={bound.seconds}",
+        *((f"-runs={budget.runs}", f"-seed={SEED}") if budget.runs else ()),
+        f"-max_total_time={budget.seconds}",
         f"-max_len={INPUT_BYTES_MAX}",
         f"-timeout={INPUT_SECONDS_MAX}",
         f"-rss_limit_mb={MEMORY_MIB_MAX}",
@@ -169,10 +169,10 @@ def _engaged(name: str, bound: Bound, build: Path) -> Tally:
                 stderr=file,
                 cwd=build,
                 env=environment,
-                timeout=bound.seconds + GRACE_SECONDS,
+                timeout=budget.seconds + GRACE_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            late = f"did not end within {bound.seconds + GRACE_SECONDS} s, and was killed"
+            late = f"did not end within {budget.seconds + GRACE_SECONDS} s, and was killed"
     said = log.read_text(errors="replace")
     return read(name, said, sorted(findings.glob("*")), sum(1 for _ in corpus.iterdir()), late)
 

@@ -1,4 +1,4 @@
-"""One target under atheris: a process of its own, until its time is over or something is found.
+"""Fuzz one target with atheris in this process, until its time is over or something is found.
 
 `python -m tests.fuzz.engine TARGET MEMORY_BYTES FLAG...`; the flags are libFuzzer's.
 """
@@ -20,7 +20,7 @@ TRACED = ["fabric", "workers", "jsonpatch", "jsonpointer", "tomllib"]
 def main() -> None:
     """Fuzz the target that the arguments name. Never returns: the fuzzer ends the process."""
     name, memory_bytes, *flags = sys.argv[1:]
-    # What asks for more gets a MemoryError, which is no answer either.
+    # Code that asks for more gets a MemoryError, which no target may raise.
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes),) * 2)
     with atheris.instrument_imports(include=TRACED):
         target = load(name)

@@ -1,4 +1,4 @@
-"""Whether a target keeps its contract on one input: its answers, its time, its memory."""
+"""Check that a target keeps its contract on one input: its errors, its time, its memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from types import FrameType
 
 from tests.fuzz.target import Target
 
-#: Processor time that one input may take, ms. The slowest honest one takes a tenth of it, traced by
-#: a fuzzer and on a slow machine; what grows with the square of an input takes more.
+#: Processor time that one input may take, ms. The slowest regular input takes a tenth of it, traced
+#: by a fuzzer on a slow machine; an algorithm that is quadratic in the input takes more.
 CPU_MS_MAX = 3_000
 
-#: Bytes by which one input may make the process larger than it ever was.
+#: Bytes by which one input may raise the peak memory of the process.
 GROWTH_BYTES_MAX = 256 << 20
 
-#: What `ru_maxrss` counts in: KiB on Linux, bytes on macOS.
+#: Unit of `ru_maxrss`: KiB on Linux, bytes on macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
-#: What Linux says of this process.
+#: Linux's status of this process.
 _STATUS = Path("/proc/self/status")
 
 
@@ -38,9 +38,9 @@ class _Late(BaseException):
 
 
 def judge(target: Target, data: bytes) -> str:
-    """Run a target on one input; return the name of its answer, "" when it had nothing to say.
+    """Run a target on one input; return the name of the error that it raised, or "".
 
-    Raises what the target may not raise: another error, HangError, HogError. For the main thread.
+    Raises any other error of the target, HangError and HogError. Call it in the main thread.
     """
     before = _peak_bytes()
     answer = ""
@@ -68,12 +68,12 @@ def _counted_bytes() -> int:
 
 
 def _own_bytes() -> int:
-    """The peak since this program began, as Linux knows it."""
+    """Return the peak memory since this program began, as Linux counts it."""
     found = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
     return int(found[1]) * 1024 if found else _counted_bytes()
 
 
-#: Linux counts the peak of whoever started a program as its own: beside that, growth is not seen.
+#: Linux adds the peak of the parent process to `ru_maxrss`, which would hide our own growth.
 _peak_bytes = _own_bytes if _counted_bytes() > _own_bytes() else _counted_bytes
 
 

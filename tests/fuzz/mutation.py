@@ -1,11 +1,11 @@
-"""Good inputs gone wrong: pieces cut out, doubled, moved, and tokens put in that break parsers."""
+"""Mutate good inputs: cut, double and move pieces, and insert tokens that break parsers."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 
 from tests.fuzz.target import INPUT_BYTES_MAX, Target
-from tests.fuzz.word import LONG, NASTY
+from tests.fuzz.tokens import HOSTILE, HOSTILE_LONG
 
 #: Changes made to one input.
 CHANGES_MAX = 6
@@ -13,8 +13,8 @@ CHANGES_MAX = 6
 
 @st.composite
 def mutated(draw: st.DrawFn, target: Target) -> bytes:
-    """Any of a target's seeds, or of its words in a row, with changes; or any bytes."""
-    words = st.sampled_from([*target.words, *NASTY, *LONG])
+    """Draw one of a target's seeds, a row of its words, or any bytes; then change it."""
+    words = st.sampled_from([*target.words, *HOSTILE, *HOSTILE_LONG])
     data = draw(
         st.sampled_from([*target.seeds()])
         | st.lists(words, max_size=12).map(b"".join)

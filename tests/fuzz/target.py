@@ -1,8 +1,8 @@
-"""What is fuzzed: a function of bytes, what it may answer, and what it must do otherwise.
+"""Fuzz targets: a function of bytes, and the errors that it may raise.
 
-Each target is a module of its own, in `targets/`: `run` takes any bytes, `ANSWERS` names the errors
-that are its clear answer, `seeds` returns good inputs to begin with, `WORDS` are tokens worth
-trying. `planted/` has three that are broken on purpose: they show that a defect would be seen.
+Each target is a module in `targets/`: `run` takes any bytes, `ANSWERS` names the errors that it may
+raise, `seeds` returns good inputs to begin with, `WORDS` are tokens worth trying. `planted/` holds
+three targets that are broken on purpose: they show that the fuzzer finds a defect.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 HOME = Path(__file__).parent
 
-#: Inputs that were found once, by target: each is tried on every target for ever.
+#: Inputs that once found a defect, named for their target; every target tries all of them.
 FOUND = HOME / "found"
 
-#: Bytes of one input. Long enough that what grows with the square of its length shows.
+#: Bytes of one input. Long enough that a quadratic algorithm is noticed.
 INPUT_BYTES_MAX = 16_384
 
 
 @dataclass(frozen=True)
 class Target:
-    """One parser or boundary. `run` returns, or raises one of `answers`."""
+    """One parser or boundary. `run` returns, or raises one of `answers`; else it has a defect."""
 
     name: str
     contract: str
@@ -39,12 +39,12 @@ def names() -> list[str]:
 
 
 def planted() -> list[str]:
-    """Return the names of those that are broken on purpose."""
+    """Return the names of the targets that are broken on purpose."""
     return _modules("planted")
 
 
 def load(name: str) -> Target:
-    """Import a target. Raises LookupError when there is none of that name."""
+    """Import a target. Raises LookupError when there is no such target."""
     folder = next((f for f in ("targets", "planted") if name in _modules(f)), None)
     if folder is None:
         raise LookupError(f"no target {name}; there are {', '.join(names())}")

@@ -1,4 +1,4 @@
-"""The harness can fail: what is planted in a target is seen, by the judge and by the fuzzer."""
+"""The harness can fail: the judge and the fuzzer find planted defects."""
 
 import subprocess
 import sys
@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.judge import HangError, judge
-from tests.fuzz.tally import Tally, read, table
+from tests.fuzz.report import Tally, read, table
 from tests.fuzz.target import load, planted
 from tests.support.servers import ROOT
 
-#: What is said of each of them.
+#: What is reported for each of them.
 SAID = {"crash": "ZeroDivisionError", "hang": "HangError", "hog": "HogError"}
 
 
 def replay(target: str, file: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """Judge one input in a process of its own, as a person does."""
+    """Replay one input in its own process, as a person does."""
     file.write_text(text)
     return subprocess.run(
         [sys.executable, "-m", "tests.fuzz.campaign", target, "--replay", str(file)],
@@ -61,7 +61,7 @@ def test_an_unknown_target_is_named() -> None:
 
 @pytest.mark.slow
 def test_the_fuzzer_finds_what_is_planted(tmp_path: Path) -> None:
-    """In seconds, from an input without the brace that it takes."""
+    """In seconds, starting from an input without the brace that triggers it."""
     argv = ["scripts/fuzz", "--seconds", "60", "--build", str(tmp_path), *sorted(SAID)]
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert ended.returncode == 1, ended.stderr

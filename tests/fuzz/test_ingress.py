@@ -1,4 +1,4 @@
-"""Whatever bytes come in: a signal, or a refusal that a person can read. Never anything else."""
+"""Any bytes give a signal, or a refusal that a person can read, and never anything else."""
 
 import itertools
 import json
@@ -29,8 +29,8 @@ NAMES = [*sorted(ENVELOPE), b"signal", b"signal_type", b"timestamp"] + [
     name.encode() for name in PAYLOAD_FIELDS
 ]
 
-#: What breaks parsers.
-NASTY: list[bytes] = [
+#: Values that break parsers.
+HOSTILE: list[bytes] = [
     *(b"", b"{", b"[", b'"', b"\\", b"null", b"true", b"{}", b"[]", b"*", b"s", b"%", b"50%"),
     *(b"NaN", b"-Infinity", b"-0", b"1e999", b"-1e-999", b"9" * 5_000, b"0." + b"1" * 5_000),
     *(
@@ -48,7 +48,7 @@ NASTY: list[bytes] = [
 words = st.sampled_from([kind.value.encode() for kind in SignalType])
 texts = (
     st.binary(max_size=30)
-    | st.sampled_from(NASTY)
+    | st.sampled_from(HOSTILE)
     | words
     | st.text(max_size=10).map(lambda text: text.encode("utf-8", "surrogatepass"))
     | st.integers().map(lambda number: str(number).encode())
@@ -70,7 +70,7 @@ objects = st.dictionaries(st.sampled_from(PAYLOAD_FIELDS), documents, max_size=5
 
 
 def outcome(entry: list[bytes]) -> Signal | None:
-    """Decode an entry; what comes out can be stepped, logged and buried."""
+    """Decode an entry; the result can be applied, logged and kept as a dead letter."""
     try:
         signal = decode(list(entry))
     except SignalError as error:
@@ -110,7 +110,7 @@ def test_noise_in_an_entry_that_is_almost_right(
 @examples(400)
 @given(words, documents, st.randoms(use_true_random=False))
 def test_noise_in_a_document(kind: bytes, document: Any, chance: random.Random) -> None:
-    """As a program passes it: any object, in any place."""
+    """As a program passes it: any object, anywhere."""
     given = document if isinstance(document, dict) else {chance.choice(PAYLOAD_FIELDS): document}
     try:
         fields = encode(
@@ -125,7 +125,7 @@ def test_noise_in_a_document(kind: bytes, document: Any, chance: random.Random) 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SignalType)
 def test_what_breaks_parsers_in_every_field_of_every_type(kind: SignalType) -> None:
-    for field, value in itertools.product(NAMES, NASTY):
+    for field, value in itertools.product(NAMES, HOSTILE):
         entry = {b"session": b"s", b"emitter": b"A", b"type": kind.value.encode(), field: value}
         outcome([part for pair in entry.items() for part in pair])
 
@@ -173,5 +173,5 @@ def test_a_finding_of_any_kind_gets_its_line(partial: dict[str, Any]) -> None:
 
 
 def spelt(document: Any) -> bytes:
-    """JSON as other languages write it: with NaN, lone surrogates and all."""
+    """Return JSON as other languages write it, with NaN and lone surrogates."""
     return json.dumps(document).encode("utf-8", "surrogatepass")

@@ -1,6 +1,6 @@
-"""Every target keeps its contract: on good inputs, on what was found once, on good ones gone wrong.
+"""Every target keeps its contract on good inputs, on earlier findings, and on mutated good inputs.
 
-The same examples each time; `scripts/fuzz` looks for new ones, by what they reach in the code.
+The examples are the same each time; `scripts/fuzz` looks for new ones, guided by code coverage.
 """
 
 import pytest
@@ -12,11 +12,11 @@ from tests.fuzz.mutation import mutated
 from tests.fuzz.target import FOUND, Target, load, names
 from tests.support.effort import examples
 
-#: Bytes of a long input, and what it is full of.
+#: Bytes of a long input, and the pieces that it repeats.
 LONG_BYTES = 50_000
 UNITS = [b"[", b'"', b"\\", b"9", b"a/", b"*", b"\x1e", b"x\x1f", b"\n", b'{"a":', b"a.", b"\xff"]
 
-#: Mutations tried of each target, each time.
+#: Mutations tried for each target.
 TRIES = 30
 
 
@@ -39,7 +39,7 @@ def test_what_was_found_once(target: Target) -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=repr)
 def test_the_same_again_and_again(target: Target, unit: bytes) -> None:
-    """What takes time that grows with the square of a length does not end here."""
+    """A quadratic algorithm would not end here in time."""
     judge(target, unit * (LONG_BYTES // len(unit)))
 
 

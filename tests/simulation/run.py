@@ -19,7 +19,7 @@ from tests.simulation.actor import Actor, Shown
 from tests.simulation.judge.delivery import check_all_shown, check_heard
 from tests.simulation.judge.ending import check_nothing_is_held, check_replay, unsettled
 from tests.simulation.judge.judge import Violation
-from tests.simulation.judge.ledger import Ledger
+from tests.simulation.judge.ledger import Notifications
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.network import Weather, at_once
 from tests.simulation.plan import Line, Plan
@@ -217,7 +217,7 @@ def _sum_up(world: World, result: Result) -> None:
     result.checks = sum(worker.checks for worker in world.workers.values())
     result.counts = dict(world.counts)
     for judge in world.store.judges:
-        if isinstance(judge, Ledger):
+        if isinstance(judge, Notifications):
             result.signals = judge.accepted + judge.refused + judge.repeated
     made = hashlib.blake2b(digest_size=8)
     for key, (kind, value) in sorted(world.server.keys.items()):

@@ -1,4 +1,4 @@
-"""Three primaries with a replica each, made by hand; slots can be moved while they serve."""
+"""A cluster of three primaries with one replica each; slots can be moved while they serve."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -13,11 +13,11 @@ from tests.support.node import HOST, Node, TopologyError, start_node, wait
 #: Primaries, each with one replica.
 PRIMARIES = 3
 
-#: Milliseconds of silence after which a node is taken for dead: more than a busy machine lets a
-#: healthy one be silent.
+#: Milliseconds of silence after which a node counts as dead: longer than a healthy node on a busy
+#: machine is ever silent.
 NODE_TIMEOUT_MS = 1_500
 
-#: Keys that one MIGRATE takes along, and milliseconds that it may take.
+#: Keys that one MIGRATE moves, and milliseconds that it may take.
 MIGRATE_KEYS = 100
 MIGRATE_MS = 10_000
 
@@ -26,7 +26,7 @@ _NODE = (
     "appendonly no",
     "cluster-enabled yes",
     "cluster-config-file nodes.conf",
-    # A replica whose link has been down for long may take over all the same.
+    # Let a replica take over even if its link has been down for long.
     "cluster-replica-validity-factor 0",
     "repl-diskless-sync yes",
     "repl-diskless-sync-delay 0",
@@ -37,7 +37,7 @@ _PASSING = (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
 
 
 class Move:
-    """A slot half-way from one primary to another: what the one lacks, the other is asked for."""
+    """A slot half-way from one primary to another; the source redirects for moved keys."""
 
     def __init__(self, slot: int, source: Node, target: Node) -> None:
         self.slot = slot
@@ -45,22 +45,22 @@ class Move:
         self.target = target
 
     def take(self, *keys: str) -> None:
-        """Take these keys over."""
+        """Move these keys."""
         place = (HOST, self.target.port, "", 0, MIGRATE_MS)
         self.source.cli("MIGRATE", *place, "REPLACE", "KEYS", *keys)
 
     def take_rest(self) -> None:
-        """Take over all keys that are still on the other side."""
+        """Move all keys that are still at the source."""
         while keys := self.source.cli("CLUSTER", "GETKEYSINSLOT", self.slot, MIGRATE_KEYS):
             self.take(*keys)
 
 
-#: Seconds after which a failover in order is asked for again; the server gives it up after five.
+#: Seconds after which a manual failover is requested again; the server gives up after five.
 FAILOVER_SECONDS = 8.0
 
 
 class Cluster:
-    """See the package."""
+    """The running cluster."""
 
     def __init__(self, flavour: str, *options: str, node_timeout_ms: int = NODE_TIMEOUT_MS) -> None:
         self.nodes: list[Node] = []
@@ -86,22 +86,22 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """What the fabric is given when one node is named."""
+        """Return a URL that names one node."""
         return next(node for node in self.nodes if node.answers).url
 
     @property
     def seeds(self) -> str:
-        """What it is given when all are named."""
+        """Return a URL that names all nodes."""
         return f"redis+cluster://{','.join(node.address for node in self.nodes)}"
 
     @property
     def primaries(self) -> list[Node]:
-        """The nodes that serve slots, by the first of them. Raises TopologyError when none does."""
+        """Return the nodes that serve slots, in slot order. Raises TopologyError when none does."""
         found = [node for _, _, node in sorted(self._ranges(), key=lambda row: row[0])]
         return list({node.port: node for node in found}.values())
 
     def owner(self, key: str) -> Node:
-        """The primary that serves a key."""
+        """Return the primary that serves a key."""
         slot = key_slot(key.encode())
         for first, last, node in self._ranges():
             if first <= slot <= last:
@@ -116,32 +116,32 @@ class Cluster:
 
     @contextmanager
     def moving(self, slot: int, source: Node, target: Node) -> Iterator[Move]:
-        """Begin to move a slot; at the end, take what is left and let all primaries know."""
+        """Begin to move a slot; on exit, move the remaining keys and tell all primaries."""
         target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", _name(source))
         source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", _name(target))
         move = Move(slot, source, target)
         yield move
         move.take_rest()
-        # First who gets it: the slot is at no moment without an owner.
+        # The target first, so that the slot always has an owner.
         others = [node for node in self.primaries if node not in (source, target)]
         for node in (target, source, *others):
             node.cli("CLUSTER", "SETSLOT", slot, "NODE", _name(target))
 
     def kill_primary(self, number: int) -> Node:
-        """Kill the n-th primary as a crash would; return it."""
+        """Kill the n-th primary with SIGKILL; return it."""
         killed = self.primaries[number]
         killed.kill()
         return killed
 
     def replica_of(self, primary: Node) -> Node:
-        """The replica that takes a primary's place. Raises TopologyError when none runs."""
+        """Return a primary's replica. Raises TopologyError when none runs."""
         for node in self.nodes:
             if node.info("replication").get("master_port") == str(primary.port):
                 return node
         raise TopologyError(f"no replica of {primary.address}")
 
     def failover(self, number: int) -> Node:
-        """Have the replica of the n-th primary take over in order; return it once it has."""
+        """Have the n-th primary's replica take over (CLUSTER FAILOVER); return that replica."""
         replica = self.replica_of(self.primaries[number])
         asked_s = 0.0
 
@@ -149,7 +149,7 @@ class Cluster:
             nonlocal asked_s
             if replica.info("replication").get("role") == "master":
                 return True
-            # Given up by itself when the two do not come to terms in time, as under much load.
+            # Under load the two may not agree in time; the server then gives up by itself.
             if time.monotonic() - asked_s > FAILOVER_SECONDS:
                 asked_s = time.monotonic()
                 replica.cli("CLUSTER", "FAILOVER")
@@ -159,14 +159,14 @@ class Cluster:
         return replica
 
     def wait_healthy(self, of: int | None = None) -> None:
-        """Wait until every slot is served as all that run see it, each replica in step.
+        """Wait until all running nodes agree on who serves every slot, and each replica is in sync.
 
-        `of`: and until so many nodes run.
+        `of`: also wait until this many nodes run.
         """
         wait(lambda: self._is_healthy(of), lambda: f"all slots are served: {self._seen()}")
 
     def close(self) -> None:
-        """End all of them."""
+        """Stop all nodes."""
         for node in self.nodes:
             node.remove()
 
@@ -191,7 +191,7 @@ class Cluster:
         )
 
     def _ranges(self) -> list[tuple[int, int, Node]]:
-        """Who serves what, as the first node that answers sees it."""
+        """Return the slot ranges as the first node that answers sees them."""
         ports = {node.port: node for node in self.nodes}
         for asked in self.nodes:
             if not asked.answers:
@@ -231,7 +231,7 @@ def _name(node: Node) -> str:
 
 
 def _state(node: Node) -> dict[str, str]:
-    """CLUSTER INFO; empty when the node does not answer."""
+    """Return CLUSTER INFO; empty when the node does not answer."""
     if not node.answers:
         return {}
     try:
@@ -242,7 +242,7 @@ def _state(node: Node) -> dict[str, str]:
 
 
 def _view(node: Node) -> tuple[int, ...]:
-    """The ports that serve the slots, by first slot, as one node sees it."""
+    """Return the ports that serve the slots, by first slot, as one node sees it."""
     try:
         return tuple(row[2][1] for row in sorted(node.cli("CLUSTER", "SLOTS")))
     except _PASSING:

@@ -13,19 +13,19 @@ import pytest
 from tests.support.servers import ROOT
 from tests.support.waiting import CONDITION_SECONDS_MAX, until
 
-#: A lease short enough that a test need not wait for one to run out, and long enough that a busy
-#: machine does not lose one by being slow.
+#: Short enough that a test can wait for a lease to expire, long enough that a worker on a busy
+#: machine does not lose its lease.
 LEASE_MS = 1_000
 
 
 def environment() -> dict[str, str]:
-    """Ours, without the settings of whoever runs the tests."""
+    """Return our environment, without the settings of the person who runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FABRIC_")}
     return {**kept, "PYTHONPATH": str(ROOT), "FABRIC_CONFIG": os.devnull}
 
 
 class Daemon:
-    """One worker process, and what it says."""
+    """One worker process, and its output."""
 
     def __init__(
         self,
@@ -56,12 +56,12 @@ class Daemon:
         return self.process.poll() is None
 
     def said(self) -> str:
-        """All that it has written on its standard error."""
+        """Return everything it has written to standard error."""
         size = os.fstat(self._said.fileno()).st_size
         return os.pread(self._said.fileno(), size, 0).decode("utf-8", "replace")
 
     def hear(self, words: str) -> None:
-        """Wait until it says this."""
+        """Wait until its standard error contains a text."""
         until(
             lambda: words in self.said() or not self.is_alive,
             lambda: f"{words!r} in what it said:\n{self.said()}",
@@ -69,7 +69,7 @@ class Daemon:
         assert words in self.said(), self.said()
 
     def freeze(self) -> None:
-        """Stop it where it stands, as a long pause of its host would."""
+        """SIGSTOP, as if its host paused for long."""
         self.process.send_signal(signal.SIGSTOP)
         stat = Path(f"/proc/{self.pid}/stat")
         if stat.exists():
@@ -101,7 +101,7 @@ StartDaemon = Callable[..., Daemon]
 
 @pytest.fixture
 def daemon() -> Iterator[StartDaemon]:
-    """Starts worker processes; none outlives its test."""
+    """Start worker processes; they are killed at the end of the test."""
     started: list[Daemon] = []
 
     def start(

@@ -1,19 +1,19 @@
-"""How long Hypothesis looks for trouble: `FABRIC_TEST_EFFORT=50 scripts/test tests/core`."""
+"""How many examples Hypothesis tries: `FABRIC_TEST_EFFORT=50 scripts/test tests/core`."""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
-#: Examples are multiplied by this. At 1 the same examples are tried each time, so that a failure
-#: comes from the change at hand; above it, new ones.
+#: Multiplies the number of examples. At 1 the examples are the same each time, so that a failure
+#: comes from the change at hand; above 1 they are new.
 EFFORT = int(os.environ.get("FABRIC_TEST_EFFORT", "1"))
 
 
 def examples(number: int) -> settings:
-    """Settings for a property that is tried on so many examples."""
+    """Return the settings for a property that needs this many examples."""
     return settings(
         max_examples=number * EFFORT,
-        deadline=None,  # a slow machine is no defect
+        deadline=None,  # a slow machine is not a defect
         derandomize=EFFORT == 1,
         suppress_health_check=[
             HealthCheck.too_slow,  # the same

@@ -1,4 +1,4 @@
-"""Ingress entries for the tests of the wire."""
+"""Ingress entries for the tests of the wire format."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ COMPLAINT_CHARS_MAX = 700
 
 
 def flat(**fields: Any) -> list[bytes]:
-    """An entry's flat fields; session and emitter unless they are given (None leaves them out)."""
+    """Return an entry's flat fields, with a default session and emitter (None leaves them out)."""
     given = {"session": "s", "emitter": "A", **fields}
     return [
         part
@@ -27,17 +27,17 @@ def flat(**fields: Any) -> list[bytes]:
 
 
 def read(**fields: Any) -> Signal:
-    """The signal that an entry of these fields spells."""
+    """Decode an entry with these fields."""
     return decode(flat(**fields))
 
 
 def heard(document: dict[str, Any]) -> Signal:
-    """The signal that a document spells, as a program sends it."""
+    """Decode a JSON document that a program sends as a signal."""
     return decode(encode({"session": "s", "emitter": "A", **canonical(document)}))
 
 
 def payload(signal: Signal) -> dict[str, Any]:
-    """The payload as any reader reads it."""
+    """Return a signal's payload as its readers decode it."""
     found = json.loads(signal.raw)
     assert found == msgspec.json.decode(signal.raw)
     assert isinstance(found, dict)
@@ -45,14 +45,14 @@ def payload(signal: Signal) -> dict[str, Any]:
 
 
 def refusal(entry: list[bytes]) -> SignalError:
-    """The refusal of an entry; checks that it is one that a person can act on."""
+    """Return the error that refuses an entry; check its message as `checked` does."""
     with pytest.raises(SignalError) as caught:
         decode(entry)
     return checked(caught.value)
 
 
 def checked(error: SignalError) -> SignalError:
-    """A refusal says which field, what was given and what is allowed, within bounds."""
+    """Check that a refusal names the field, what was given and what is allowed, within bounds."""
     assert error.reason_code.isupper()
     assert error.field
     assert error.given

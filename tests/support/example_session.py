@@ -1,4 +1,4 @@
-"""The seeds' example session as the orchestrator logs it, and the rows that the seeds show."""
+"""An example session as the orchestrator logs it, and the rows that a timeline of it must show."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 #: Server time of the example's 0:00, ms.
 OPENED_MS = 1_767_123_000_000
 
-#: Time, Signal and Stream of "Example: Parallel Implementation Session", as it is written there.
+#: Time, signal and stream of each row.
 ROWS = [
     ("0:00", "STARTED", "A, B"),
     ("0:05", "PROGRESS(25%)", "A"),
@@ -28,10 +28,10 @@ ROWS = [
 _CONFIG = {"resources": ["config.py"]}
 _CONFLICT = {**_CONFIG, "agents": ["A", "B"]}
 
-#: What follows from a signal: type, recipient, payload (None: the signal itself is passed on).
+#: The effects of a signal: type, recipient, payload (None: the signal itself is passed on).
 Effect = tuple[str, str, dict[str, Any] | None]
 
-#: What the conflict leads to, by Rule 3.
+#: The effects of the conflict.
 _SETTLED: list[Effect] = [
     ("PAUSE", "A", {"reason": "conflict", **_CONFIG}),
     ("PAUSE", "B", {"reason": "conflict", **_CONFIG}),
@@ -67,7 +67,7 @@ _BEFORE: list[tuple[int, str, str, dict[str, Any], list[Effect]]] = [
     (20, "B", "CHECKPOINT_REACHED", {"checkpoint": "c"}, [("CHECKPOINT_REACHED", "*", None)]),
 ]
 
-#: The same, from the end of the conflict on.
+#: The same, after the end of the conflict.
 _AFTER: list[tuple[int, str, str, dict[str, Any], list[Effect]]] = [
     (
         *(30, "A", "DEPENDENCY_RESOLVED", {"dependency_id": "config.py"}),
@@ -88,7 +88,7 @@ _AFTER: list[tuple[int, str, str, dict[str, Any], list[Effect]]] = [
 def entry(
     kind: str, word: str, payload: dict[str, Any] | None = None, **fields: str
 ) -> list[bytes]:
-    """The flat fields of a log entry, as the orchestrator writes them."""
+    """Return the flat fields of a log entry, as the orchestrator writes them."""
     document = {"kind": kind, "type": word, **fields}
     if payload is not None:
         document["payload"] = json.dumps(payload)
@@ -97,19 +97,19 @@ def entry(
 
 
 def signal(word: str, payload: dict[str, Any] | None = None, **fields: str) -> list[bytes]:
-    """A signal's log entry, of ARCHITECT in stream A if nothing else is said."""
+    """Return a signal's log entry; by default of ARCHITECT in stream A."""
     return entry("signal", word, payload, **{"emitter": "ARCHITECT", "stream": "A", **fields})
 
 
 def directive(
     word: str, payload: dict[str, Any], to: str = "SCHEDULER", cause: str = "1-0"
 ) -> list[bytes]:
-    """A directive's log entry."""
+    """Return a directive's log entry."""
     return entry("directive", word, payload, to=to, stream="", cause=cause, **{"from": "O"})
 
 
 def logged(*, derived: bool = False) -> list[tuple[bytes, list[bytes]]]:
-    """The log of the example, its conflict seen by a detector outside or found in the intents."""
+    """Return the example's log; a detector reports the conflict, or it is derived from intents."""
     numbers = count(1)
     entries: list[tuple[bytes, list[bytes]]] = []
     for said in _BEFORE:
@@ -135,9 +135,9 @@ def _event(
     effects: list[Effect],
     conflict: dict[str, Any] | None = None,
 ) -> Iterator[tuple[bytes, list[bytes]]]:
-    """The entries of one signal: itself, and what follows from it, `conflict` first."""
+    """Yield the entries of one signal: itself, then its effects, those of `conflict` first."""
     ms = str(OPENED_MS + seconds * 1000)
-    # An outsider has said nothing of a stream.
+    # The detector has no stream.
     stream = "" if emitter == "DETECTOR" else emitter
     yield (
         f"{number}-0".encode(),

@@ -1,4 +1,4 @@
-"""Coroutines that never wait, as those of the store in memory: run to their end without a loop."""
+"""Run coroutines that never wait, such as those of the in-memory store, without an event loop."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def done(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine returns. It must not wait for anything."""
+def run_now(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that must not wait for anything."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -20,10 +20,10 @@ def done(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
-def collected(items: AsyncIterator[T]) -> list[T]:
-    """Return all that an iterator yields without waiting."""
+def collect_now(items: AsyncIterator[T]) -> list[T]:
+    """Return all items of an asynchronous iterator that must not wait for anything."""
 
     async def collect() -> list[T]:
         return [item async for item in items]
 
-    return done(collect())
+    return run_now(collect())

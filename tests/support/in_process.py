@@ -1,4 +1,4 @@
-"""A worker inside the test's own process, on a real server."""
+"""An orchestrator inside the test's own process, on a real server."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 
 def settings(url: str, **flags: Any) -> Settings:
-    """Settings of a test: short leases, short blocking reads."""
+    """Return settings for a test: short leases, short blocking reads."""
     return load(**{"redis_url": url, "lease_ms": LEASE_MS, "block_ms": 200, **flags})
 
 
@@ -26,7 +26,7 @@ def settings(url: str, **flags: Any) -> Settings:
 async def serving(
     url: str, *, rules: Rules | None = None, name: str | None = None, **flags: Any
 ) -> AsyncIterator[Replica]:
-    """An orchestrator at work, drained at the end."""
+    """Run an orchestrator; drain it on exit."""
     chosen = settings(url, **flags)
     store = RedisStore(url, chosen.namespace, name="test-orchestrator")
     make = orchestrator.factory(rules or Rules(), chosen)

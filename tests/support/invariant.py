@@ -1,4 +1,4 @@
-"""What must hold between any two events of a session, whatever its agents say."""
+"""Invariants of a session's state: they hold after every event, whatever the agents send."""
 
 from fabric.core import deadlock
 from fabric.core import decision as shared
@@ -18,7 +18,7 @@ from fabric.core.session import SessionState
 
 
 def check(session: SessionState) -> None:
-    """What must hold between any two events."""
+    """Check all invariants."""
     check_claims(session)
     check_barriers(session)
     check_deadlocks(session)
@@ -58,14 +58,14 @@ def check(session: SessionState) -> None:
             declared = session.agents.get(name)
             assert declared is not None
             assert on in declared.produces
-    # They are shared by all sessions, and must stay as they are.
+    # All sessions share these; they must never change.
     assert Decision() == shared.ACCEPTED
     assert Decision(to_results=True) == shared.ACCEPTED_TO_RESULTS
     assert Decision(Outcome.REPEATED) == shared.REPEATED
 
 
 def check_claims(session: SessionState) -> None:
-    """One holder per resource, nobody forgotten, and an index that says what the claims say."""
+    """Check that a resource has one holder, no claim is lost, and the index matches the claims."""
     records = session.claims.records
     for claim_id, claim in records.items():
         assert claim_id == claim.id
@@ -92,7 +92,7 @@ def check_claims(session: SessionState) -> None:
 
 
 def check_barriers(session: SessionState) -> None:
-    """One in force at a time, of members at work, that is open as soon as all have arrived."""
+    """Check that at most one barrier is in force, of active members, and opens with the last."""
     in_force = [b for b in session.barriers.records.values() if b.state in IN_FORCE]
     queued = [b for b in session.barriers.records.values() if b.state is BarrierState.QUEUED]
     assert len(in_force) <= 1
@@ -110,7 +110,7 @@ def check_barriers(session: SessionState) -> None:
 
 
 def check_deadlocks(session: SessionState) -> None:
-    """Whoever is stuck for ever is named in an open question, and only cycles that are there."""
+    """Check that open questions name exactly the agents that are deadlocked."""
     questions = [session.escalations.records[i] for i in session.deadlocks]
     named = {name for question in questions for name in question.waiting}
     for name in session.agents.records:

@@ -1,4 +1,4 @@
-"""What a server holds, as a person reads it with redis-cli: streams as rows, hashes as records."""
+"""What a server's keys hold: streams as rows, hashes as records, as redis-cli shows them."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from fabric.store.keys import ORCHESTRATORS, Namespace, SessionKeys, partition_o
 from fabric.wire.stored import fields_of, pairs_of
 from tests.support.servers import RunningServer
 
-#: Where the tests' signals go: one partition, the default namespace.
+#: Keys of the one partition of the default namespace.
 SIGNALS = Namespace().partition(0).signals
 DEAD = Namespace().partition(0).dead
 RESULTS = Namespace().partition(0).results
@@ -20,7 +20,7 @@ LEASE = Namespace().partition(0).lease(ORCHESTRATORS)
 
 @dataclass(frozen=True)
 class Row:
-    """One stream entry. Bytes that are no text are shown with escapes."""
+    """One stream entry. Bytes that are not UTF-8 are escaped."""
 
     id: str
     fields: Mapping[str, str]
@@ -34,12 +34,12 @@ class Row:
 
 
 def client(server: RunningServer) -> "redis.Redis":
-    """A plain connection for bytes that are no text; the caller closes it."""
+    """Return a connection that does not decode bytes; the caller closes it."""
     return redis.Redis(unix_socket_path=str(server.socket), protocol=2)
 
 
 def rows(server: RunningServer, key: str, **wanted: str) -> list[Row]:
-    """The entries of a stream, those whose fields are as wanted."""
+    """Return the entries of a stream whose fields have the wanted values."""
     with client(server) as asking:
         found: Any = asking.execute_command("XRANGE", key, "-", "+")
     entries = [
@@ -50,31 +50,31 @@ def rows(server: RunningServer, key: str, **wanted: str) -> list[Row]:
 
 
 def records(server: RunningServer, key: str) -> dict[str, Any]:
-    """A hash of JSON documents."""
+    """Return a hash of JSON documents."""
     flat = server.cli("HGETALL", key)
     return {name: json.loads(value) for name, value in pairs_of(flat)}
 
 
 def values(server: RunningServer, key: str) -> dict[str, str]:
-    """A hash of plain values."""
+    """Return a hash of plain values."""
     flat = server.cli("HGETALL", key)
     return fields_of(flat)
 
 
 def session(name: str, namespace: str = "fabric", partitions: int = 1) -> SessionKeys:
-    """The keys of a session."""
+    """Return the keys of a session."""
     return Namespace(namespace).partition(partition_of(name, partitions)).session(name)
 
 
 def add(server: RunningServer, key: str = SIGNALS, **fields: str | bytes | int) -> str:
-    """XADD by hand; the payload may be given as it is."""
+    """XADD an entry with these fields, unchecked; return its id."""
     flat = [part for pair in fields.items() for part in pair]
     entry_id: str = server.cli("XADD", key, "*", *flat)
     return entry_id
 
 
 def results(server: RunningServer, *numbers: int) -> None:
-    """Partial results of agent A in session s, with these sequence numbers, in one go."""
+    """Send partial results of agent A in session s with these sequence numbers, in one pipeline."""
     with client(server) as asking, asking.pipeline(transaction=False) as pipeline:
         for seq in numbers:
             signal = {"session": "s", "type": "PARTIAL_RESULT", "emitter": "A", "incarnation": 1}
@@ -86,18 +86,18 @@ def results(server: RunningServer, *numbers: int) -> None:
 
 
 def is_settled(server: RunningServer, key: str = SIGNALS) -> bool:
-    """Whether all that was sent has taken effect: nothing is left in the ingress."""
+    """Return whether the ingress is empty: everything sent has taken effect."""
     return bool(server.cli("XLEN", key) == 0)
 
 
 def server_ms(server: RunningServer) -> int:
-    """The server's time, by which leases run out."""
+    """Return the server's time in ms; leases expire by it."""
     seconds, microseconds = server.cli("TIME")
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def story(server: RunningServer, keys: SessionKeys) -> list[str]:
-    """The log in short: `1-0 STARTED A`, `3-1 NUDGE → A (of 3-0)`."""
+    """Return the log in short lines: `1-0 STARTED A`, `3-1 NUDGE → A (of 3-0)`."""
     lines = []
     for row in rows(server, keys.log):
         if row["cause"]:

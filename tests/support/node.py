@@ -15,18 +15,18 @@ import redis
 
 from tests.support.servers import POLL_SECONDS, RunningServer, ServerStartError, short_directory
 
-#: Where all of them listen.
+#: Address that all nodes listen on.
 HOST = "127.0.0.1"
 
-#: Ports to choose from: below those that the system hands out by itself, so that a node that comes
-#: back finds its own free; a Cluster's bus has the port that is `BUS_OFFSET` higher.
+#: Ports to choose from: below those that the system assigns by itself, so that a restarted node
+#: finds its own port free. A cluster's bus uses the port `BUS_OFFSET` higher.
 PORTS = range(10_500, 21_500)
 BUS_OFFSET = 10_000
 
 #: Ports tried before giving up.
 PORT_ATTEMPTS = 200
 
-#: Times that a node is started on another port because somebody was quicker to take the one chosen.
+#: Times to start a node on another port when another process has taken the chosen one.
 START_ATTEMPTS = 5
 
 #: Seconds for servers to agree on something; a failover takes two to ten.
@@ -34,7 +34,7 @@ AGREE_SECONDS_MAX = 60.0
 
 
 class TopologyError(Exception):
-    """Servers that should have come to agree did not; says what they see."""
+    """The servers did not reach the expected state in time; says what they see."""
 
 
 def wait(
@@ -42,7 +42,7 @@ def wait(
     what: str | Callable[[], str],
     seconds_max: float = AGREE_SECONDS_MAX,
 ) -> None:
-    """Wait until the condition is true; raises TopologyError, saying what did not come true."""
+    """Wait until the condition is true. Raises TopologyError, which names what did not happen."""
     deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
@@ -51,7 +51,7 @@ def wait(
 
 
 def free_port() -> int:
-    """A port that nobody listens on, nor on that of its bus."""
+    """Return a port that is free, together with its bus port."""
     for _ in range(PORT_ATTEMPTS):
         port = random.choice(PORTS)
         if all(map(_is_free, (port, port + BUS_OFFSET))):
@@ -73,7 +73,7 @@ def _is_free(port: int) -> bool:
 
 @dataclass
 class Node(RunningServer):
-    """A server on a port; `lines` is its configuration file as it is first written."""
+    """A server on a port; `lines` is the initial configuration file."""
 
     port: int = 0
     lines: tuple[str, ...] = ()
@@ -95,16 +95,16 @@ class Node(RunningServer):
 
     @property
     def answers(self) -> bool:
-        """Whether it runs, and is not frozen: whether to ask it at all."""
+        """Return whether it runs and is not frozen."""
         return self.alive and not self.frozen
 
     def start(self) -> None:
-        """Starts the process again; what its configuration file has become stays."""
+        """Start the process again with the configuration file as the server has rewritten it."""
         self.frozen = False
         super().start()
 
     def freeze(self) -> None:
-        """SIGSTOP: it is there, takes connections, and answers nothing."""
+        """SIGSTOP: it still takes connections, and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
         self.frozen = True
 
@@ -114,7 +114,7 @@ class Node(RunningServer):
         self.frozen = False
 
     def info(self, section: str) -> dict[str, str]:
-        """INFO; empty when it does not answer."""
+        """Return INFO; empty when it does not answer."""
         if not self.answers:
             return {}
         try:
@@ -140,7 +140,7 @@ class Node(RunningServer):
 
 
 def start_node(flavour: str, lines: tuple[str, ...], *options: str, flags: str = "") -> Node:
-    """Starts a node on a port that is free."""
+    """Start a node on a free port."""
     for attempt in range(START_ATTEMPTS):
         node = Node(
             flavour,

@@ -1,4 +1,4 @@
-"""What a caller of the store does while servers change places: asks again until it works."""
+"""Retrying calls of the store while servers fail over."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,9 +20,9 @@ MANY = 100_000
 
 
 async def outlast(call: Callable[[], Awaitable[T]], errors: list[ServerError] | None = None) -> T:
-    """Make a call until it works; note what it raised before.
+    """Repeat a call until it succeeds; append the errors before that to `errors`.
 
-    It may only say that the server cannot be reached, or does not do it for now.
+    Only errors that mean "unreachable" or "not now" are allowed.
     """
     noted = errors if errors is not None else []
     try:
@@ -38,12 +38,12 @@ async def outlast(call: Callable[[], Awaitable[T]], errors: list[ServerError] | 
 
 
 async def emit(store: RedisStore, number: int, partition: int = 0) -> bytes:
-    """Send one entry, without insisting."""
+    """Send one entry, without a retry."""
     (entry_id,) = await store.emit(partition, [[b"n", b"%d" % number]], MANY)
     return entry_id
 
 
 async def emitted(store: RedisStore, partition: int = 0) -> list[int]:
-    """The numbers that are in the ingress, in their order."""
+    """Return the numbers in the ingress, in order."""
     key = store.namespace.partition(partition).signals
     return [int(fields[1]) for _, fields in await store.entries(key, b"-", b"+", MANY)]

@@ -1,4 +1,4 @@
-"""Processes that use a project's private server, and ways to wait for what they do."""
+"""Processes that use a project's private server, and helpers that wait for them."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ import redis
 
 from tests.support.servers import ROOT
 
-#: Seconds for a condition that other processes bring about; a slow machine needs about one.
+#: Seconds to wait for another process; a slow machine needs about one.
 CONDITION_SECONDS_MAX = 30.0
 
-#: Says hello, waits for a line, joins, says the server's pid, waits for a line, leaves.
+#: Prints hello, waits for a line, joins, prints the server's pid, waits for a line, leaves.
 MEMBER = """
 import signal, sys
 from pathlib import Path
@@ -27,7 +27,7 @@ with devserver.acquire(Path(sys.argv[1])) as mine:
     sys.stdin.readline()
 """
 
-#: Joins, forks a child that stays, says the child's pid.
+#: Joins, forks a child that stays, prints the child's pid.
 PARENT = """
 import os, signal, sys
 from pathlib import Path
@@ -41,7 +41,7 @@ signal.pause()
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does."""
+    """Wait until a condition that another process brings about is true."""
     deadline = time.monotonic() + CONDITION_SECONDS_MAX
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
@@ -70,7 +70,7 @@ class Member:
         self.process.stdin.flush()
 
     def join(self) -> int:
-        """Make it join; return the pid of its server."""
+        """Have it join; return the pid of its server."""
         assert self.hear() == "hello"
         self.go_on()
         return int(self.hear())
@@ -85,7 +85,7 @@ def client(url: str) -> "redis.Redis":
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process has ended; one that nobody has waited for yet has."""
+    """Return whether the process has ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""A proxy in front of a server that loses what a network can lose, at the moment a test chooses.
+"""A proxy in front of a server that drops, delays or repeats requests and replies on demand.
 
-It understands just enough of the protocol to tell one request and one reply from the next: a rule
-can therefore say "this request goes through, its reply does not".
+It parses just enough of the protocol to tell requests and replies apart: a rule can say "this
+request goes through, its reply does not".
 """
 
 import asyncio
@@ -16,18 +16,18 @@ import hiredis
 from tests.support.proxy_fault import Fault, Match, Request, Rule
 from tests.support.servers import RunningServer, short_directory
 
-#: Rounds of the event loop in which a connection that was just accepted gets its task started:
-#: one that is cancelled before that closes nothing.
+#: Rounds of the event loop after which the task of a new connection has started: a task that is
+#: cancelled before that closes nothing.
 BREATHS = 10
 
-#: Bytes taken from a socket at a time.
+#: Bytes read from a socket at a time.
 CHUNK_BYTES = 1 << 18
 
 T = TypeVar("T")
 
 
 class Proxy:
-    """Listens on a unix socket and on a TCP port of this machine; runs in a thread of its own."""
+    """Listens on a unix socket and on a local TCP port; runs in its own thread."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
@@ -48,13 +48,13 @@ class Proxy:
         return f"unix://{self._directory / 'redis.sock'}"
 
     def fault(self, fault: Fault, match: Match, *, times: int = 1, skip: int = 0) -> Rule:
-        """Let a fault befall the next requests that match."""
+        """Apply a fault to the next requests that match."""
         rule = Rule(fault, match, times, skip)
         self._loop.call_soon_threadsafe(self._rules.append, rule)
         return rule
 
     def lift(self, rule: Rule) -> None:
-        """End a rule; what it has held back goes through."""
+        """End a rule; what it has held back goes through now."""
 
         def end() -> None:
             rule.times = rule.struck
@@ -65,20 +65,20 @@ class Proxy:
         self._loop.call_soon_threadsafe(end)
 
     def cut_all(self) -> int:
-        """Cut every connection there is; return how many."""
+        """Cut every connection; return how many."""
         return self._run(self._cut())
 
     def refuse(self) -> None:
-        """Cut every connection there is, and each new one as soon as it is made."""
+        """Cut every connection, and each new one as soon as it is made."""
         self._is_refusing = True
         self._run(self._cut())
 
     def accept(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self._is_refusing = False
 
     def close(self) -> None:
-        """End it all."""
+        """Stop the proxy."""
         self._is_refusing = True
         self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -99,8 +99,8 @@ class Proxy:
         return sum([line.cut() for line in self._lines])
 
     async def _end(self) -> None:
-        # First nobody new, then the tasks: a connection that is being taken when its listener is
-        # closed is closed by nobody.
+        # Stop listening before cancelling tasks: nothing would close a connection that is being
+        # accepted while its listener is closed.
         for listener in self._listeners:
             for socket in listener.sockets:
                 self._loop.remove_reader(socket.fileno())
@@ -146,16 +146,16 @@ class _Line:
         self._rules = rules
         self._from_client, self._to_client = near
         self._from_server, self._to_server = far
-        #: Requests that the server has not answered yet, each with the fault that befalls it.
+        #: Requests that the server has not answered yet, each with its fault.
         self._unanswered: deque[Rule | None] = deque()
-        #: A request that goes through twice, and the reply to the first time.
+        #: A request that goes through twice, and the reply to the first.
         self._twice = b""
         self._first_reply = b""
         self._is_cut = False
         self._server_ended = asyncio.Event()
 
     def cut(self) -> bool:
-        """Cut both sides; say whether there was anything to cut."""
+        """Cut both sides; return whether there was anything to cut."""
         was_open, self._is_cut = not self._is_cut, True
         self._to_client.transport.abort()
         self._to_server.transport.abort()
@@ -223,7 +223,7 @@ class _Line:
 
     async def _befall(self, rule: Rule, reply: Any, kept: bytes) -> None:
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            # Nothing has gone through: the client sends the script's text now.
+            # The script did not run: the client sends its text now.
             rule.struck -= 1
             self._to_client.write(kept)
             return
@@ -243,4 +243,4 @@ class _Line:
 
 
 class _CutError(Exception):
-    """A rule says that the connection is to be cut."""
+    """A rule demands that the connection is cut."""

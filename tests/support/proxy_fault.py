@@ -1,4 +1,4 @@
-"""What a proxy can do to a request or its reply, and which requests it does it to."""
+"""Faults that a proxy applies to requests and replies, and how to match requests."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,17 +12,17 @@ Match = Callable[[Request], bool]
 
 
 class Fault(Enum):
-    """What becomes of a request, or of its reply."""
+    """What the proxy does to a request or its reply."""
 
-    #: The request goes through; its reply is lost with the connection.
+    #: The request goes through; the connection is cut before the reply.
     CUT_REPLY = "cut reply"
-    #: The request goes through; its reply never comes, the connection stays.
+    #: The request goes through; the reply never comes, and the connection stays open.
     SWALLOW_REPLY = "swallow reply"
-    #: The request goes through; its reply waits until the rule is lifted.
+    #: The request goes through; the reply waits until the rule is lifted.
     DELAY_REPLY = "delay reply"
-    #: The request is lost with the connection.
+    #: The connection is cut before the request goes through.
     CUT_REQUEST = "cut request"
-    #: The connection is lost at once; the request goes through when the rule is lifted.
+    #: The connection is cut at once; the request goes through when the rule is lifted.
     LATE_REQUEST = "late request"
     #: The request goes through twice; one reply comes back.
     REPEAT_REQUEST = "repeat request"
@@ -30,15 +30,15 @@ class Fault(Enum):
 
 @dataclass
 class Rule:
-    """A fault that befalls the requests that match, after the first `skip`, `times` times."""
+    """A fault for the requests that match: `times` times, after the first `skip`."""
 
     fault: Fault
     match: Match
     times: int = 1
     skip: int = 0
-    #: How often it has struck.
+    #: How often it has been applied.
     struck: int = 0
-    #: Requests that have been let through after all, and answered.
+    #: Late requests that have gone through and were answered.
     landed: int = 0
     lifted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -64,10 +64,10 @@ def script(verb: str) -> Match:
 
 
 def carrying(*words: bytes) -> Match:
-    """Match requests that have these words in an argument."""
+    """Match requests with an argument that contains each of these."""
     return lambda request: all(any(word in part for part in request) for word in words)
 
 
 def every_of(*matches: Match) -> Match:
-    """Match what all of these match."""
+    """Match requests that all of these match."""
     return lambda request: all(match(request) for match in matches)

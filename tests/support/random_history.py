@@ -1,4 +1,4 @@
-"""Random histories of a session, and what must hold after each of its events."""
+"""Random histories of a session, and a check that no agent waits without knowing why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ from fabric.core.signal import Blocked, Failed, Signal, SignalType
 from fabric.core.step import fire, step
 from fabric.wire.entry import decode
 
-#: Few names, so that the same ones meet again and again.
+#: Few names, so that agents get in each other's way often.
 AGENTS = ("A", "B", "C", "D")
 THINGS = ("x", "y", "z")
 TASKS = ("t", "u")
 PATHS = ("a.py", "./b.py", "src/**", "src/c.py", "*.py", "q", "x")
 
 RULES = Rules(undeclared_grace_ms=5_000)
-#: The same, with limits that a short history runs into.
+#: The same, with limits that a short history reaches.
 NARROW = Rules(agents_max=3, dependencies_max=2, tasks_max=1, undeclared_grace_ms=5_000)
-#: Everything that a rule file can turn on.
+#: Every rule that can be turned on.
 EAGER = Rules(
     checkpoints=CheckpointMode.ENFORCE,
     undeclared_grace_ms=5_000,
@@ -108,7 +108,7 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }
 
-#: Words that do the most come up most often.
+#: Signal types with the most effects are drawn most often.
 _words = st.sampled_from(
     [*SignalType]
     + 3 * [SignalType.STARTED, SignalType.DEPENDENCY_RESOLVED, SignalType.FAILED]
@@ -121,7 +121,7 @@ _words = st.sampled_from(
 def signal(
     kind: SignalType, emitter: str, payload: dict[str, Any], seq: int = 0, incarnation: int = 0
 ) -> Signal:
-    """A signal as it comes in."""
+    """Return a signal as it is decoded."""
     numbers = {b"seq": seq, b"incarnation": incarnation}
     fields = [b"session", b"s", b"type", kind.value.encode(), b"emitter", emitter.encode()]
     fields += [b"payload", msgspec.json.encode(payload)]
@@ -133,7 +133,7 @@ def signal(
 
 @st.composite
 def signals(draw: st.DrawFn) -> Signal:
-    """Any signal of any agent, numbered or not, in sense and nonsense."""
+    """Draw any signal of any agent, numbered or not, sensible or not."""
     kind = draw(_words)
     payload = draw(PAYLOADS.get(kind, st.just({})))
     return signal(
@@ -145,7 +145,7 @@ def signals(draw: st.DrawFn) -> Signal:
     )
 
 
-#: A history: signals, each after so many ms. Some ms pass backwards: a hand-made entry id.
+#: A history: signals, each after some ms. Time can step back: an entry id may be hand-made.
 histories = st.lists(
     st.tuples(signals(), st.integers(0, 3_000) | st.just(-500)), min_size=1, max_size=40
 )
@@ -153,15 +153,15 @@ histories = st.lists(
 
 @dataclass
 class Play:
-    """A session that a history happens to, with the timers it sets, as a worker would keep them."""
+    """A session that takes a history, with the timers it sets, as a worker would keep them."""
 
     session: SessionState = field(default_factory=lambda: SessionState("s"))
     rules: Rules = RULES
     now_ms: int = START_MS
     timers: dict[str, int] = field(default_factory=dict)
-    #: Everything that came out, encoded.
+    #: All decisions so far, encoded.
     outcome: list[bytes] = field(default_factory=list)
-    #: Called with each decision, and the timer that it comes from.
+    #: Called with each decision, and the timer that caused it.
     watch: Callable[[Decision, str], None] | None = None
 
     def pass_time(self, ms: int) -> None:
@@ -196,7 +196,7 @@ class Play:
 
 
 def written(session: SessionState) -> bytes:
-    """Everything that a session holds, as bytes."""
+    """Return the whole session as bytes."""
     return msgspec.json.encode(
         [
             session.log,
@@ -213,17 +213,17 @@ def written(session: SessionState) -> bytes:
     )
 
 
-class Ledger:
-    """What agents have been told, over a whole history."""
+class Notifications:
+    """What agents have been told during a history."""
 
     def __init__(self, play: Play) -> None:
         self.play = play
         self.nudged: set[tuple[str, str, int]] = set()
-        #: (waiter, dependency) whose waiter knows that nobody makes it, or that its makers failed.
+        #: (waiter, dependency): the waiter knows that no agent makes it, or that its makers failed.
         self.told: set[tuple[str, str]] = set()
 
     def note(self, decision: Decision, timer: str) -> None:
-        """Take in a decision."""
+        """Record a decision."""
         for message in decision.messages:
             if message.type == DirectiveType.NUDGE:
                 on = msgspec.json.decode(message.payload)["on"]
@@ -231,7 +231,7 @@ class Ledger:
                 assert producer_ is not None
                 made = self.play.session.dependencies.get(on)
                 if made is None or message.to not in made.producers:
-                    continue  # it holds that: told once for each claim
+                    continue  # a holder is told once for each claim
                 key = (message.to, on, producer_.incarnation)
                 assert key not in self.nudged, "told twice that somebody waits"
                 self.nudged.add(key)
@@ -242,7 +242,7 @@ class Ledger:
                 self.told.add((message.to, timer.partition(":")[2]))
 
     def check(self) -> None:
-        """Nobody waits without knowing for something that nobody makes."""
+        """Check that an agent that waits for something nobody makes has been told."""
         session = self.play.session
         waits = {(name, on) for on, d in session.dependencies.records.items() for name in d.waiters}
         self.told &= waits
@@ -253,7 +253,7 @@ class Ledger:
 
 
 def resumed(decision: Decision) -> list[str]:
-    """Who is told that its wait is over: not the restarted, nor all together after a barrier."""
+    """Return the agents whose wait is over, except restarted ones and members of a barrier."""
     return [
         m.to
         for m in decision.messages
@@ -262,5 +262,5 @@ def resumed(decision: Decision) -> list[str]:
 
 
 def asks(one: Signal) -> str:
-    """The dependency that a signal begins to wait for, or nothing."""
+    """Return the dependency that a signal begins to wait for, or ""."""
     return one.payload.on if isinstance(one.payload, Blocked) else ""

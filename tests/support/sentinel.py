@@ -1,4 +1,4 @@
-"""A primary, two replicas, and three sentinels that put a replica in the primary's place."""
+"""A primary, two replicas, and three sentinels that promote a replica when the primary fails."""
 
 from types import TracebackType
 
@@ -7,20 +7,20 @@ import redis
 from fabric.wire.stored import fields_of
 from tests.support.node import HOST, Node, TopologyError, start_node, wait
 
-#: Data nodes, sentinels, and how many of these must agree that the primary is gone.
+#: Data nodes, sentinels, and how many sentinels must agree that the primary is down.
 DATA_NODES = 3
 SENTINELS = 3
 QUORUM = 2
 
-#: What the sentinels call the primary and its replicas.
+#: Name of the monitored primary and its replicas.
 SERVICE = "fabric"
 
-#: Milliseconds of silence after which a sentinel takes a node for dead, and those after which a
-#: failover that came to nothing is tried again (twice this).
+#: Milliseconds of silence after which a sentinel takes a node for dead; and the failover timeout: a
+#: failed failover is tried again after twice this time.
 DOWN_AFTER_MS = 1_000
 FAILOVER_MS = 3_000
 
-#: A replica is in step at once: its primary does not wait for others to join.
+#: Synchronise a replica at once: do not wait for other replicas to join.
 _DATA = (
     'save ""',
     "appendonly no",
@@ -29,12 +29,12 @@ _DATA = (
     "repl-ping-replica-period 1",
 )
 
-#: Replies that say "not now".
+#: Replies that mean "not now".
 _PASSING = (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
 
 
 class Sentinels:
-    """See the package. `min_replicas`: writes need so many replicas that are in step."""
+    """The running nodes. `min_replicas`: the number of replicas in sync that a write needs."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class Sentinels:
 
     @property
     def url(self) -> str:
-        """What the fabric is given."""
+        """Return the URL of the service."""
         return f"redis+sentinel://{','.join(one.address for one in self.sentinels)}/{SERVICE}"
 
     @property
     def primary(self) -> Node:
-        """The node that a majority of the sentinels names, and that says itself that it is one.
+        """Return the node that most sentinels name as primary and that reports itself as one.
 
         Raises TopologyError while there is none.
         """
@@ -95,24 +95,24 @@ class Sentinels:
 
     @property
     def replicas(self) -> list[Node]:
-        """All the other data nodes."""
+        """Return all other data nodes."""
         primary = self.primary
         return [node for node in self.nodes if node is not primary]
 
     def failover(self) -> Node:
-        """Have the sentinels promote a replica while all is well; return it once it is primary."""
+        """Have the sentinels promote a replica of a healthy primary; return the new primary."""
         before = self.primary
         wait(self._is_accepted, lambda: f"a failover is accepted: {self._seen()}")
         return self.wait_primary(other_than=before)
 
     def kill_primary(self) -> Node:
-        """Kill the primary as a crash would; return the node. The sentinels need a while."""
+        """SIGKILL the primary; return the node. The sentinels need a while to react."""
         killed = self.primary
         killed.kill()
         return killed
 
     def wait_primary(self, other_than: Node | None = None) -> Node:
-        """Wait until there is a primary, other than this one; return it."""
+        """Wait for a primary other than this node; return it."""
         found: list[Node] = []
 
         def is_there() -> bool:
@@ -126,11 +126,11 @@ class Sentinels:
         return found[-1]
 
     def wait_healthy(self) -> None:
-        """Wait until all that run know each other, and every replica is in step."""
+        """Wait until all running nodes know each other, and every replica is in sync."""
         wait(self._is_healthy, lambda: f"all agree and are in step: {self._seen()}")
 
     def close(self) -> None:
-        """End all of them."""
+        """Stop all nodes."""
         for node in (*self.sentinels, *self.nodes):
             node.remove()
 
@@ -167,7 +167,7 @@ class Sentinels:
         return all(self._sees_all(one) for one in self.sentinels if one.answers)
 
     def _sees_all(self, sentinel: Node) -> bool:
-        """Whether a sentinel knows the others, all replicas, and nobody's being down who runs."""
+        """Return whether a sentinel knows all others, and reports no running node as down."""
         try:
             rows = sentinel.cli("SENTINEL", "REPLICAS", SERVICE)
             flat = sentinel.cli("SENTINEL", "MASTER", SERVICE)

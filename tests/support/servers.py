@@ -1,7 +1,7 @@
 """Private real servers for the tests: one process, one unix socket, one temporary directory each.
 
-Nothing here imitates a server. A flavour that is not on this machine fails the tests that need it,
-with the sentence that says how to get it.
+Nothing here imitates a server. Tests that need a flavour which is not on this machine fail, and say
+how to install it.
 """
 
 import os
@@ -21,32 +21,32 @@ from redis.retry import Retry
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Flavours that every test of the store runs on; more can be named in FABRIC_TEST_SERVERS.
+#: Flavours that every test of the store runs on; FABRIC_TEST_SERVERS can name more.
 FLAVOURS_REQUIRED = ("redis-6.2", "redis-7.0", "valkey-8.0")
-#: The one that the default suite runs on.
+#: The flavour that the default suite runs on.
 FLAVOUR_DEFAULT = "redis-7.0"
-#: Seconds that a server may take from its start to its first PONG; a slow machine needs about one.
+#: Seconds from a server's start to its first PONG; a slow machine needs about one.
 START_SECONDS_MAX = 20.0
-#: Seconds that a server may take to end after SIGTERM before it is killed.
+#: Seconds from SIGTERM until a server that has not ended is killed.
 STOP_SECONDS_MAX = 10.0
-#: Seconds that `RunningServer.cli` waits for a reply; only a blocking command comes near it.
+#: Seconds that `RunningServer.cli` waits for a reply; only a blocking command needs long.
 REPLY_SECONDS_MAX = 20.0
-#: Seconds between two looks at a condition that is waited for.
+#: Seconds between two checks of a condition.
 POLL_SECONDS = 0.01
 #: Bytes of a socket's path: sun_path holds 108 on Linux and 104 on macOS, the final NUL included.
 SOCKET_PATH_BYTES_MAX = 103
 
 
 class ServerMissingError(Exception):
-    """A flavour that the tests need is not on this machine."""
+    """The tests need a flavour of server that is not on this machine."""
 
 
 class ServerStartError(Exception):
-    """The server ended, or did not answer, before START_SECONDS_MAX; the message has its log."""
+    """The server ended, or did not answer within START_SECONDS_MAX; the message holds its log."""
 
 
 def given_servers(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
-    """The binaries named by hand in FABRIC_TEST_SERVERS ("name=path,name=path"), by flavour."""
+    """Return the binaries that FABRIC_TEST_SERVERS names ("name=path,name=path"), by flavour."""
     entries = [entry.strip() for entry in environment.get("FABRIC_TEST_SERVERS", "").split(",")]
     servers = {}
     for entry in filter(None, entries):
@@ -58,12 +58,12 @@ def given_servers(environment: Mapping[str, str] = os.environ) -> dict[str, Path
 
 
 def flavours() -> tuple[str, ...]:
-    """The names of all servers to test on: the required ones, then those named by hand."""
+    """Return the flavours to test on: the required ones, then those of FABRIC_TEST_SERVERS."""
     return tuple(dict.fromkeys((*FLAVOURS_REQUIRED, *given_servers())))
 
 
 def binary(flavour: str) -> Path:
-    """The redis-server of a flavour; raises ServerMissingError when it is not on this machine."""
+    """Return the redis-server of a flavour. Raises ServerMissingError when it is missing."""
     default = ROOT / ".servers" / flavour / f"{flavour.partition('-')[0]}-server"
     path = given_servers().get(flavour, default)
     if not os.access(path, os.X_OK):
@@ -76,13 +76,13 @@ def binary(flavour: str) -> Path:
 
 @dataclass
 class RunningServer:
-    """A server of our own: stop it, kill it or start it again without asking anybody."""
+    """A private server that a test may stop, kill and start again."""
 
     flavour: str
     directory: Path
     options: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
-    #: Environment besides ours.
+    #: Variables added to the environment.
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -95,7 +95,7 @@ class RunningServer:
 
     @property
     def pid(self) -> int:
-        """The process of the server itself; raises ServerStartError when it does not run."""
+        """Return the server's process id. Raises ServerStartError when it does not run."""
         if self.process is None:
             raise ServerStartError(f"{self.flavour} in {self.directory} is not running")
         return self.process.pid
@@ -105,10 +105,10 @@ class RunningServer:
         return self.process is not None and self.process.poll() is None
 
     def cli(self, *args: str | int | float | bytes) -> Any:
-        """Runs one command and returns the server's own reply (RESP2: lists, strings, integers).
+        """Run one command; return the server's reply as RESP2 has it: lists, strings, integers.
 
-        As redis-cli does: a connection for this command alone, nothing repeated, nothing reshaped.
-        Raises redis.ResponseError with an error reply, redis.ConnectionError without any.
+        Uses a new connection and no retries, as redis-cli does. Raises redis.ResponseError for an
+        error reply, redis.ConnectionError without a reply.
         """
         with self._client(
             protocol=2,
@@ -120,19 +120,19 @@ class RunningServer:
             return client.execute_command(*args)
 
     def flush(self) -> None:
-        """Leaves the server as it started: no keys in any database, no scripts."""
+        """Remove all keys of all databases, and all scripts."""
         self.cli("FLUSHALL")
         self.cli("SCRIPT", "FLUSH")
 
     def start(self) -> None:
-        """Starts the process and returns when it answers; keeps the directory of an earlier run."""
+        """Start the process and return when it answers; keeps the directory of an earlier run."""
         argv = [str(binary(self.flavour)), *self._arguments()]
-        self.socket.unlink(missing_ok=True)  # left by a kill: it must not look like a server
+        self.socket.unlink(missing_ok=True)  # a kill leaves it; it must not look like a server
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             env=os.environ | self.extra,
-            # It ignores SIGXFSZ, as we do: a file that may not grow is a write that fails.
+            # It inherits that SIGXFSZ is ignored: a write beyond the file size limit fails instead.
             restore_signals=False,
         )
         deadline = time.monotonic() + START_SECONDS_MAX
@@ -145,7 +145,7 @@ class RunningServer:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Ends the server in order (SIGTERM) and waits until it has gone; no-op when it has."""
+        """Stop the server with SIGTERM and wait for its end; does nothing if it has ended."""
         if self.process is None:
             return
         self.process.terminate()
@@ -156,7 +156,7 @@ class RunningServer:
         self.process = None
 
     def kill(self) -> None:
-        """Ends the server as a crash would (SIGKILL) and waits until it has gone."""
+        """Kill the server with SIGKILL and wait for its end."""
         if self.process is None:
             return
         self.process.send_signal(signal.SIGKILL)
@@ -164,7 +164,7 @@ class RunningServer:
         self.process = None
 
     def remove(self) -> None:
-        """Kills the server and deletes its directory."""
+        """Kill the server and delete its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -187,7 +187,7 @@ class RunningServer:
 
 
 def short_directory() -> Path:
-    """A new private directory whose path leaves room for a unix socket's name."""
+    """Make a private directory whose path leaves room for a unix socket's name."""
     for parent in (tempfile.gettempdir(), "/tmp"):
         directory = Path(tempfile.mkdtemp(prefix="fabric-", dir=parent))
         if len(os.fsencode(directory / "redis.sock")) <= SOCKET_PATH_BYTES_MAX:
@@ -197,9 +197,9 @@ def short_directory() -> Path:
 
 
 def start_server(flavour: str, *options: str) -> RunningServer:
-    """Starts a server of this flavour; options are redis-server's own ("--appendonly", "yes").
+    """Start a server of a flavour; `options` are redis-server's ("--appendonly", "yes").
 
-    Who starts it removes it. Raises ServerMissingError or ServerStartError.
+    The caller removes it. Raises ServerMissingError or ServerStartError.
     """
     server = RunningServer(flavour, short_directory(), options)
     try:

@@ -1,4 +1,4 @@
-"""The command line as its users have it: a process of its own, its output and its exit code."""
+"""The command line as users run it: a separate process, its output and its exit code."""
 
 import json
 import os
@@ -12,15 +12,15 @@ import redis
 
 from tests.support.servers import RunningServer
 
-#: Seconds for a command that is to end by itself; only a failure takes them all.
+#: Seconds for a command that ends by itself; only a failure takes that long.
 COMMAND_SECONDS_MAX = 60.0
 
-#: Variables of whoever runs the tests that a command must not see.
+#: Prefixes of environment variables that a command must not inherit from the test run.
 _HIDDEN = ("FABRIC_", "XDG_", "PYTHON")
 
 
 class Done(NamedTuple):
-    """What a command has printed, and what it ended with."""
+    """What a command has printed, and its exit code."""
 
     code: int
     out: str
@@ -41,7 +41,7 @@ class Done(NamedTuple):
 
 @dataclass
 class Shell:
-    """Runs `fabric` in a folder of its own, with nothing set but what a test sets."""
+    """Runs `fabric` in its own folder, with only the settings that a test sets."""
 
     home: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -68,13 +68,13 @@ class Shell:
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def good(self, *words: str, given: str | None = None, **more: str) -> Done:
-        """Run one command that must end well, without a word on stderr."""
+        """Run one command; it must exit with 0 and print nothing to stderr."""
         done = self.run(*words, given=given, **more)
         assert (done.code, done.err) == (0, ""), done
         return done
 
     def start(self, *words: str, **more: str) -> "subprocess.Popen[str]":
-        """Start a command and leave it running; `close` kills it if it still does at the end."""
+        """Start a command and leave it running; `close` kills it if it still runs."""
         process = subprocess.Popen(
             self._argv(words, None),
             cwd=self.home,
@@ -88,14 +88,14 @@ class Shell:
         return process
 
     def records(self, kind: str) -> dict[str, Any]:
-        """What the session's hash of a kind holds; read directly, so looking starts no process."""
+        """Return the session's hash of a kind, read directly from the server."""
         session = self.variables["FABRIC_SESSION"]
         with redis.Redis.from_url(self.variables["FABRIC_REDIS_URL"]) as client:
             found = client.hgetall(f"fabric:{{0}}:{session}:{kind}")
         return {name.decode(): json.loads(value) for name, value in dict(found).items()}
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Kill every command that still runs."""
         for process in self.started:
             process.kill()
             with process:
@@ -109,7 +109,7 @@ class Shell:
 
 
 def is_following(server: RunningServer) -> bool:
-    """Whether a command waits in a blocking read."""
+    """Return whether a command waits in a blocking read."""
     clients = server.cli("CLIENT", "LIST").splitlines()
     return any(" name=fabric-cli " in line and " cmd=xread " in line for line in clients)
 

@@ -1,4 +1,4 @@
-"""Random work of a few agents, folded without a server, and put into a store as if by one."""
+"""Random results of a few agents, folded without a server and written into an in-memory store."""
 
 import random
 from typing import Any
@@ -18,14 +18,14 @@ KEYS: SessionKeys = Namespace().partition(0).session("demo")
 AGENTS = ("A", "B", "C/~", "Ü")
 FOUND = ("port", "a/b", "x~y", "é")
 
-#: The hash as it was after each batch, the empty one first.
+#: The hash after each batch; the empty one first.
 States = list[dict[str, bytes]]
 
 
 def worked(seed: int, batches: int = 12) -> tuple[Folding, States]:
-    """Fold random results of some agents; return all that was kept, and the hash as it has been.
+    """Fold random results of some agents; return the synthesis, and its hash after each batch.
 
-    One batch can make several revisions (sweeps): only the hash after the last of them is told.
+    One batch can make several revisions (sweeps): the hash is that after the last of them.
     """
     chance = random.Random(seed)
     folding = Folding()
@@ -47,7 +47,7 @@ def worked(seed: int, batches: int = 12) -> tuple[Folding, States]:
 
 
 def put(server: Keyspace, folding: Folding, state: dict[str, bytes], upto: int) -> None:
-    """Make a server in memory hold a state of the hash, and the revisions up to a number."""
+    """Write a state of the hash, and the revisions up to a number, into an in-memory server."""
     stored = server.hash(KEYS.synthesis)
     stored.clear()
     stored.update({name.encode(): value for name, value in state.items()})
@@ -57,7 +57,7 @@ def put(server: Keyspace, folding: Folding, state: dict[str, bytes], upto: int) 
 
 
 def fields(folding: Folding, number: int) -> list[bytes]:
-    """The fields of a revision's entry."""
+    """Return the fields of a revision's entry."""
     causes = " ".join(f"{cause}-0" for cause in folding.causes[number - 1])
     patch = folding.revisions[number - 1]
     is_final = _is_final(patch)

@@ -1,4 +1,4 @@
-"""Waiting for what other tasks, threads and processes bring about: a condition and a deadline."""
+"""Waiting until other tasks, threads or processes make a condition true, with a deadline."""
 
 import asyncio
 import inspect
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-#: Seconds for a condition to come true; a slow machine needs a few, only a failure takes them all.
+#: Seconds for a condition to become true; a slow machine needs a few, only a failure needs all.
 CONDITION_SECONDS_MAX = 30.0
-#: Seconds between two looks at it.
+#: Seconds between two checks.
 POLL_SECONDS = 0.01
 #: Seconds for one whole test that runs on an event loop.
 TEST_SECONDS_MAX = 120.0
@@ -21,7 +21,7 @@ def until(
     what: str | Callable[[], str] = "the condition",
     seconds_max: float = CONDITION_SECONDS_MAX,
 ) -> None:
-    """Wait until the condition is true; fail, saying what did not come true."""
+    """Wait until the condition is true; fail with the name of what did not become true."""
     deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
@@ -33,7 +33,7 @@ async def eventually(
     condition: Callable[[], object | Awaitable[object]],
     what: str | Callable[[], str] = "the condition",
 ) -> None:
-    """Wait until the condition, which may be a coroutine function, is true; fail if never."""
+    """Wait until a condition, possibly a coroutine function, is true; fail after the deadline."""
     deadline = time.monotonic() + CONDITION_SECONDS_MAX
     while True:
         found = condition()
@@ -47,9 +47,9 @@ async def eventually(
 
 
 def run_coroutine_test(item: pytest.Function) -> bool | None:
-    """Run a test that is a coroutine function on an event loop of its own; for a conftest's hook.
+    """Run a test that is a coroutine function on its own event loop; for a hook in conftest.py.
 
-    A task that such a test leaves behind fails it: whatever it started, it must end.
+    A test that leaves a task behind fails: it must end what it started.
     """
     if not inspect.iscoroutinefunction(item.obj):
         return None

@@ -14,7 +14,7 @@ from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.store.state import StoredSession
 from fabric.testing.store import MemoryStore
 from fabric.wire import entry, record
-from tests.support.immediate import done
+from tests.support.immediate import run_now
 from tests.support.random_history import written
 from tests.workers import hostile
 from workers import synthesizer
@@ -62,10 +62,10 @@ class Work:
         for flat in flats:
             self.now_ms += 37
             entries.append((b"%d-0" % self.now_ms, flat))
-        self._decide(done(self.handler.prepare(entries)))
+        self._decide(run_now(self.handler.prepare(entries)))
         due = self.store.data.sorted_set(self._timers)
         members = sorted(member for member, at in due.items() if at <= self.now_ms)[:BATCH]
-        self._decide(done(self.handler.prepare_timers(members)))
+        self._decide(run_now(self.handler.prepare_timers(members)))
         for key in [key for key, (kind, _) in self.store.data.keys.items() if kind == "stream"]:
             del self.store.data.keys[key]
 
@@ -156,7 +156,7 @@ def test_spoilt_sessions_are_left_out_up_to_a_number(monkeypatch: pytest.MonkeyP
         work.store.data.hash(PARTITION.session(name).agents)[b"A"] = b"spoilt"
         signal = [b"session", name.encode(), b"emitter", b"A", b"type", b"HEARTBEAT"]
         with pytest.raises(TamperedError) as caught:
-            done(handler.prepare([(b"1-0", signal)]))
+            run_now(handler.prepare([(b"1-0", signal)]))
         assert handler.quarantine(caught.value.key, str(caught.value))
         handler.forget()
         assert name in handler._quarantined

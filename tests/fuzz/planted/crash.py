@@ -1,4 +1,4 @@
-"""Planted: raises on a brace. Nothing else may come of that than a report."""
+"""A planted defect: raises on a brace. The fuzzer must report it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ WORDS = (b"{",)
 
 
 def seeds() -> list[bytes]:
-    """Return an input on which nothing is wrong, and one that is refused."""
+    """Return a good input, and one that is refused."""
     return [b"fine", b""]
 
 
 def run(data: bytes) -> None:
-    """Refuse the empty input, and fail on a brace."""
+    """Refuse the empty input; fail on a brace."""
     if not data:
         raise ValueError("nothing given")
     if b"{" in data:

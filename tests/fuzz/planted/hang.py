@@ -1,4 +1,4 @@
-"""Planted: never ends on a brace."""
+"""A planted defect: never ends on a brace."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ WORDS = (b"{",)
 
 
 def seeds() -> list[bytes]:
-    """Return an input on which nothing is wrong."""
+    """Return a good input."""
     return [b"fine"]
 
 
 def run(data: bytes) -> None:
-    """Go round for ever on a brace, deaf to every error."""
+    """Loop forever on a brace, and ignore every error."""
     while b"{" in data:
         try:
             data = data[1:] + data[:1]

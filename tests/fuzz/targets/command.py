@@ -1,6 +1,6 @@
-"""Arguments of the commands: carried out, or refused with an error that a person can read.
+"""Command lines: executed, or refused with an error that a person can read.
 
-No command is let near a server: what it would do there is thrown away.
+No command reaches a server: the work that it would do there is dropped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from unittest import mock
 
 from fabric.cli import GROUPS, main
-from tests.fuzz.frame import FIELD
-from tests.fuzz.word import FIELDS, NASTY, TYPES
+from tests.fuzz.entry_bytes import FIELD
+from tests.fuzz.tokens import FIELDS, HOSTILE, TYPES
 
 ANSWERS: tuple[type[Exception], ...] = ()
 
-#: Commands that only ask a server, or send something to it.
+#: Commands that only read from a server, or send something to it.
 COMMANDS = ("emit", "tail", "inbox", "why", "synthesis", "decide", "dead", "replay", "wait", "keys")
 _MODULES = [
     import_module(f"fabric.cli.{one.module}")
@@ -33,17 +33,27 @@ WORDS = [
     *(FIELD, b"=", b"--session", b"-s", b"s", b"--agent", b"-a", b"A", b"--stream", b"--json"),
     *(b"--percent", b"--payload", b"--field", b"--seq", b"--at", b"--when-full", b"--quiet", b"-"),
     *(b"--since", b"--until", b"--count", b"--redis-url", b"redis://h", b"--namespace", b"--help"),
-    *(b"--revision", b"--timeout", b"list", b"retry", b"--all", b"--code", *FIELDS, *TYPES, *NASTY),
+    *(
+        b"--revision",
+        b"--timeout",
+        b"list",
+        b"retry",
+        b"--all",
+        b"--code",
+        *FIELDS,
+        *TYPES,
+        *HOSTILE,
+    ),
 ]
 
-#: Arguments of one command line. Click's parser takes time that grows with the square of them.
+#: Arguments of one command line: click's parser is quadratic in their number.
 ARGUMENTS_MAX = 200
 
 _WHO = [b"-s", b"s", b"-a", b"A"]
 
 
 def seeds() -> list[bytes]:
-    """Return command lines that are good; the first byte names the command."""
+    """Return good command lines; the first byte selects the command."""
     lines = [
         [b"", b"PROGRESS(25%)", *_WHO, b"--checkpoint", b"files_read"],
         [b"", b"BLOCKED", b"on=x", *_WHO, b"--field", b"reason=why not", b"--seq", b"3"],
@@ -63,7 +73,7 @@ def run(data: bytes) -> None:
     """Run a command line."""
     name = COMMANDS[data[0] % len(COMMANDS)] if data else COMMANDS[0]
     given = data[1:].split(FIELD)[:ARGUMENTS_MAX]
-    # The operating system passes no NUL.
+    # The operating system passes no NUL in an argument.
     arguments = [os.fsdecode(part.replace(b"\0", b"")) for part in given]
     written, told = io.StringIO(), io.StringIO()
     patches: list[AbstractContextManager[Any]] = [
@@ -76,7 +86,7 @@ def run(data: bytes) -> None:
         redirect_stdout(written),
         redirect_stderr(told),
     ]
-    with ExitStack() as stack, suppress(_ThrownAwayError):
+    with ExitStack() as stack, suppress(_NotSentError):
         for patch in patches:
             stack.enter_context(patch)
         code = main()
@@ -85,10 +95,10 @@ def run(data: bytes) -> None:
         assert line.isprintable(), line
 
 
-class _ThrownAwayError(Exception):
-    """The command would go to the server now."""
+class _NotSentError(Exception):
+    """The command would connect to the server now."""
 
 
 def _thrown_away(work: Coroutine[Any, Any, Any]) -> Any:
     work.close()
-    raise _ThrownAwayError
+    raise _NotSentError

@@ -1,4 +1,4 @@
-"""What the doctor says of a key: never fails on one, and sees whatever the workers refuse."""
+"""The doctor's checks of keys: they never fail, and find everything that the workers refuse."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from fabric.doctor.content import NAMESPACE_KINDS, PARTITION_KINDS, SESSION_KIND
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace
-from tests.fuzz.frame import entries, flattened, hashed, packed
+from tests.fuzz.entry_bytes import entries, flattened, hashed, packed
 from tests.fuzz.targets import ingress, synthesis, worker
 from tests.fuzz.targets.worker import KEYS
-from tests.fuzz.word import FRAME, NASTY
+from tests.fuzz.tokens import FRAME, HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
     *(*FRAME, *worker.WORDS, *(kind.encode() for kind in (*PARTITION_KINDS, *SESSION_KINDS))),
-    *(b"epoch", b"seeded:orchestrators:0", b"schema", b"partitions", b"{0}", *NASTY),
+    *(b"epoch", b"seeded:orchestrators:0", b"schema", b"partitions", b"{0}", *HOSTILE),
 ]
 
 #: What `doctor/content.py` takes for a verdict.
@@ -26,7 +26,7 @@ _HASHES = state.hashes(KEYS)
 
 
 def seeds() -> list[bytes]:
-    """Return sessions and syntheses as the fabric writes them, each key an entry."""
+    """Return sessions and syntheses as the fabric writes them, one entry a key."""
     found = []
     for data in ingress.seeds():
         work = worker.Work(data[0])
@@ -44,7 +44,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Judge entries as the hashes of a session; then each as the key that its first field names."""
+    """Check entries as the hashes of a session; then each as the key that its first field names."""
     flats = entries(data)
     stored = [hashed(flat[2:]) for flat in flats[: len(_HASHES)]]
     stored += [{} for _ in _HASHES[len(stored) :]]
@@ -64,7 +64,7 @@ def run(data: bytes) -> None:
 
 
 def _judged(judge: object, fields: dict[bytes, bytes]) -> bool:
-    """Say whether a judge lets all fields pass."""
+    """Return whether a check accepts all fields."""
     for field, value in fields.items():
         try:
             field.decode()

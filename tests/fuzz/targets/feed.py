@@ -1,4 +1,4 @@
-"""Lines of `fabric emit -`: each is a checked ingress entry, or a SignalError that says why not."""
+"""Lines of `fabric emit -`: each becomes a checked entry, or a SignalError with the reason."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fabric.errors import SignalError
 from fabric.ops.ndjson import Lines, batches, document
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
-from tests.fuzz.word import FIELDS, NASTY, TYPES
+from tests.fuzz.tokens import FIELDS, HOSTILE, TYPES
 
 ANSWERS: tuple[type[Exception], ...] = ()
-WORDS = [*(b'"%s":' % field for field in FIELDS), *TYPES, b"\n", *NASTY]
+WORDS = [*(b'"%s":' % field for field in FIELDS), *TYPES, b"\n", *HOSTILE]
 
 _DEFAULTS = {"session": "s", "emitter": "A", "stream": None}
 
@@ -29,7 +29,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Read what a pipe brings, in pieces as large as the first byte says."""
+    """Read a pipe in pieces; the first byte gives their size."""
     lines = Lines()
     size, rest = data[:1], data[1:]
     step = size[0] + 1 if size else 1

@@ -1,6 +1,6 @@
-"""Ingress entries, decoded and decided: an accepted signal never makes the rules fail.
+"""Ingress entries, decoded and applied to a session: an accepted signal never makes `step` fail.
 
-Whatever came before, whichever rules are in force; and after it all that always holds, holds.
+This holds after any history and under any rules; and the invariants hold after each signal.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 from fabric.wire import record
 from fabric.wire.entry import decode
-from tests.fuzz.frame import entries, packed
-from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.fuzz.entry_bytes import entries, packed
+from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
 from tests.support.invariant import check
 from tests.support.random_history import EAGER, NARROW, RULES, START_MS, Play, written
 
 ANSWERS: tuple[type[Exception], ...] = ()
-WORDS = [*FRAME, *FIELDS, *TYPES, b"wait", b"timer", *NASTY]
+WORDS = [*FRAME, *FIELDS, *TYPES, b"wait", b"timer", *HOSTILE]
 
-#: The first byte chooses.
+#: The first byte selects the rules.
 CHOICES = (Rules(), RULES, NARROW, EAGER)
 
-#: Longest time that one entry lets pass, ms.
+#: Longest time between two entries, ms.
 WAIT_MS_MAX = 3_600_000
 
 _SEEDS: list[list[str]] = [
@@ -58,7 +58,7 @@ def _entry(line: str) -> list[str]:
 
 
 def run(data: bytes) -> None:
-    """Let entries happen to one session, and time pass between them."""
+    """Apply entries to one session, with time between them."""
     play = Play(rules=CHOICES[data[0] % len(CHOICES)] if data else Rules())
     for flat in entries(data[1:]):
         if flat[0] == b"wait":
@@ -87,7 +87,7 @@ def _happen(play: Play, flat: list[bytes]) -> None:
 
 
 def _keep(play: Play) -> None:
-    """Write the session down and read it again: nothing may be lost."""
+    """Encode the session and decode it again: nothing may be lost."""
     keys = Namespace().partition(0).session("s")
     batch, server = Batch(), Keyspace()
     state.StoredSession(keys, play.session).save(batch)

@@ -1,6 +1,6 @@
-"""A session's log written by hand: shown, replayed and asked why, or named as diverged.
+"""A session's log that anybody may have written: shown, replayed, explained, or called diverged.
 
-Nothing in it moves a terminal, and no entry is too long a line.
+Nothing in it controls the terminal, and every entry is one line of bounded length.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fabric.ops.why.log_index import LogIndex
 from fabric.testing.store import MemoryStore
 from fabric.view.text import CELL_CHARS_MAX
 from fabric.view.timeline import RowMerger, Timeline
-from tests.fuzz.frame import entries, packed
+from tests.fuzz.entry_bytes import entries, packed
 from tests.fuzz.targets import ingress, worker
 from tests.fuzz.targets.worker import KEYS
-from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
-from tests.support.immediate import done
+from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
+from tests.support.immediate import run_now
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
@@ -39,30 +39,30 @@ WORDS = [
         b"WAIT",
     ),
     *(b"PAUSE", b"NUDGE", b"ASSIGN", b"CANCEL", b"DECISION", b"NOTICE", b"TIMER", b"RULES", b"id"),
-    *NASTY,
+    *HOSTILE,
 ]
 
-#: What controls a terminal: C0 and C1, DEL. JSON is for programs: all else stands as it is.
+#: Characters that control a terminal: C0, C1, DEL. JSON output is for programs and may hold others.
 _MOVES = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-#: Agents that are asked about.
+#: Agents that `why` explains.
 _ASKED = ("A", "B", "*", "")
 
 
 def seeds() -> list[bytes]:
-    """Return the logs that a worker writes of the sessions of another target."""
+    """Return the logs that a worker writes for the seeds of the ingress target."""
     found = []
     for data in ingress.seeds():
         work = worker.Work(data[0])
         for flat in entries(data[1:]):
             work.send(flat)
-        log = done(work.store.entries(KEYS.log, b"-", b"+", 1_000))
+        log = run_now(work.store.entries(KEYS.log, b"-", b"+", 1_000))
         found.append(packed([[b"id", entry_id, *flat] for entry_id, flat in log]))
     return list(dict.fromkeys(filter(None, found)))
 
 
 def run(data: bytes) -> None:
-    """Put entries into a log, and read it in every way there is."""
+    """Write entries into a log, and read it in every way."""
     store = MemoryStore(lambda: 1)
     stream = store.data.stream(KEYS.log)
     for number, flat in enumerate(entries(data), 1):
@@ -70,16 +70,16 @@ def run(data: bytes) -> None:
         if flat[0] == b"id" and len(flat) > 2 and worker.is_id(flat[1]):
             entry_id, flat = flat[1], flat[2:]
         stream.append(entry_id, flat, 1)
-    log = done(store.entries(KEYS.log, b"-", b"+", 1_000))
+    log = run_now(store.entries(KEYS.log, b"-", b"+", 1_000))
     _show(log)
     for name in _ASKED:
         try:
-            answer = done(why(store, KEYS, name))
+            answer = run_now(why(store, KEYS, name))
             assert all(line.isprintable() for line in explanation_lines(answer))
         except (DivergedError, NotFoundError) as error:
             assert len(str(error)) < 5_000
     try:
-        assert done(rebuild(store, KEYS)).log
+        assert run_now(rebuild(store, KEYS)).log
     except (DivergedError, NotFoundError) as error:
         assert len(str(error)) < 5_000
     log_index = LogIndex()

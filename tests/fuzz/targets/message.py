@@ -1,7 +1,7 @@
-"""What stands in an inbox, a broadcast stream or among the dead letters, whoever put it there.
+"""Entries of an inbox, a broadcast stream or the dead letters; anybody may have written them.
 
-Each is shown, on one line and as JSON; and a dead letter gives back the entry that it holds, or
-says that it holds none.
+Each is shown on one line and as JSON; a dead letter gives back the entry that it holds, or reports
+that it holds none.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.inbox import Inbox
 from fabric.testing.store import MemoryStore
 from fabric.wire import record
-from tests.fuzz.frame import entries, packed
+from tests.fuzz.entry_bytes import entries, packed
 from tests.fuzz.targets.worker import KEYS, PARTITION
-from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
-from tests.support.immediate import collected, done
+from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
+from tests.support.immediate import collect_now, run_now
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
     *(*FRAME, *FIELDS, *TYPES, b"from", b"cause", b"code", b"reason", b"source", b"id", b"raw"),
-    *(b"raw.type", b"raw.session", b"raw.payload", b"raw.seq", b"hops", *NASTY),
+    *(b"raw.type", b"raw.session", b"raw.payload", b"raw.seq", b"hops", *HOSTILE),
 ]
 
 
@@ -49,16 +49,16 @@ def run(data: bytes) -> None:
         for key in (KEYS.inbox("A"), KEYS.broadcast, PARTITION.dead):
             store.data.stream(key).append(b"%d-1" % number, flat, 1)
     inbox = Inbox(store, KEYS, "A")
-    for messages, _ in collected(inbox.pages([b"0-0", b"0-0"])):
+    for messages, _ in collect_now(inbox.pages([b"0-0", b"0-0"])):
         for message in messages:
             assert message_line(message).isprintable()
             assert json.loads(message_json(message))["id"] == message.id
     letters = DeadLetters(store, 1)
     try:
-        for letter in collected(letters.newest()):
+        for letter in collect_now(letters.newest()):
             assert letter.ms >= 0
             assert letter_row(letters, letter)
-            done(letters.find([letter.id]))
+            run_now(letters.find([letter.id]))
             try:
                 letters._reader(letter)
             except NotAllowedError:

@@ -1,4 +1,4 @@
-"""Names of resources: one spelling each, and whether two meet: in bounded time, whatever."""
+"""Names of resources: their canonical form, and whether two overlap, in bounded time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fabric.core.limits import NAME_CHARS_MAX
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, is_glob, normalise, overlap
 from fabric.ops.guard import Held
-from tests.fuzz.word import NASTY
+from tests.fuzz.tokens import HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
@@ -25,7 +25,7 @@ WORDS = [
         b"\n",
         b"a/",
     ),
-    *(b"**/", b"/**", b"/../", b"[]]", b"[z-a]", "é".encode(), "e\u0301".encode(), *NASTY),
+    *(b"**/", b"/**", b"/../", b"[]]", b"[z-a]", "é".encode(), "e\u0301".encode(), *HOSTILE),
 ]
 
 #: Resources of one input.
@@ -43,7 +43,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Take lines as resources; compare each with each, by itself and in an index."""
+    """Read lines as resources; compare each pair, directly and in an index."""
     lines = data.decode("utf-8", "replace").split("\n")[:RESOURCES_MAX]
     names = [normalise(line[:NAME_CHARS_MAX]) for line in lines]
     index = Index()

@@ -1,7 +1,7 @@
-"""Entries of `results`: folded, published and patched; or a SignalError that says why not.
+"""Entries of `results`: folded, published and patched; or a SignalError with the reason.
 
-The patches, applied to the empty document, give the document, however the entries came in batches;
-and all of it can be shown to a person.
+The patches, applied to an empty document, give the document, however the entries came in batches;
+and all of it can be printed.
 """
 
 from __future__ import annotations
@@ -13,18 +13,26 @@ from fabric.core.synthesis.reducer import NUMBERS
 from fabric.errors import SignalError
 from fabric.view.synthesis import Synthesis, changes, report
 from fabric.wire.result import decode, session_of
-from tests.fuzz.frame import entries, packed
-from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
+from tests.fuzz.entry_bytes import entries, packed
+from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
 from tests.support.folding import Folding, entry
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
     *(*FRAME, *FIELDS, *TYPES, b"cause", b"ms", b"silent", b"findings", b"key", b"value", b"part"),
     *(b"supersedes", b"withdrawn", b"confidence", b"evidence", b"chosen", b"rejected", b"by"),
-    *(b"decision", b"refiner", b"revision", b"findings:port", b"document:/a", b"items:/a:", *NASTY),
+    *(
+        b"decision",
+        b"refiner",
+        b"revision",
+        b"findings:port",
+        b"document:/a",
+        b"items:/a:",
+        *HOSTILE,
+    ),
 ]
 
-#: The rule file's part in it, chosen by the first byte.
+#: Rules of the fold; the first byte selects one.
 MERGES = (
     (),
     (Merge("/a", "agree"), Merge("/n", "mean"), Merge("/**", "last")),
@@ -54,7 +62,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Fold entries; one without a value ends a batch."""
+    """Fold entries; an entry without a value ends a batch."""
     chosen = data[0] if data else 0
     policy = (RestartPolicy.REPLACE, RestartPolicy.KEEP)[chosen % 2]
     merges = MERGES[chosen // 2 % len(MERGES)]
@@ -73,12 +81,12 @@ def run(data: bytes) -> None:
     for folding in (whole, single):
         _look_at(folding)
     if len(set(logs)) == len(logs):
-        # A log id names one entry; of two by hand that share it, the batch tells which is first.
+        # A log id names one entry; if two entries share it, the order of batches matters.
         assert whole.content() == single.content(), "the same, however it came in batches"
 
 
 def _log_of(flat: list[bytes], folding: Folding) -> int | None:
-    """Return the log number of a result, None when it is none."""
+    """Return the log number of a result, or None."""
     try:
         session_of(flat)
         return decode(flat, folding.strategies.of).origin.log

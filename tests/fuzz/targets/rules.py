@@ -1,4 +1,4 @@
-"""The rule file: rules, or faults by line; and what is written out reads as the same again."""
+"""The rule file: rules, or faults by line; rules that are written out read as the same rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from fabric.config.rulebook import check
 from fabric.config.show import written
 from fabric.wire import record
-from tests.fuzz.word import NASTY
+from tests.fuzz.tokens import HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
 
@@ -26,13 +26,13 @@ WORDS = [
         if line.strip("# ").startswith("[")
     ),
     *(b" = ", b'"""', b"'''", b"\n", b"#", b"[[", b"]]", b"1979-05-27T07:32:00Z", b"inf", b"0b1"),
-    *NASTY,
+    *HOSTILE,
 ]
 WORDS = [word for word in WORDS if 0 < len(word) <= 64]
 
 
 def seeds() -> list[bytes]:
-    """Return the example file, and each of its tables by itself, in force."""
+    """Return the example file, and each of its tables without comment marks."""
     text = _EXAMPLE.read_text()
     live = "\n".join(line.removeprefix("# ") if "=" in line else line for line in text.splitlines())
     tables = [f"[{table}" for table in live.split("\n[")[1:]]

@@ -8,12 +8,12 @@ from tempfile import gettempdir
 
 from fabric.config.settings import Settings, load
 from fabric.errors import ConfigError
-from tests.fuzz.word import NASTY
+from tests.fuzz.tokens import HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
     *(f"{name} = ".encode() for name in Settings.__dataclass_fields__),
-    *(b"\n", b"[", b"]", b'"', b"redis_url", b"redis://", b"[fail_fast]", *NASTY),
+    *(b"\n", b"[", b"]", b'"', b"redis_url", b"redis://", b"[fail_fast]", *HOSTILE),
 ]
 
 SECRET = "s3cr3t-of-the-url"
@@ -21,13 +21,13 @@ _HEAD = f'redis_url = "redis://me:{SECRET}@host"\n'.encode()
 
 
 def seeds() -> list[bytes]:
-    """Return settings that are good, and one that is not."""
+    """Return good settings, and wrong ones."""
     return [b'namespace = "x"\npartitions = 4\nlease_ms = 900\n', b"block_ms = 1\n", b"x = [1\n"]
 
 
 def run(data: bytes) -> None:
     """Load a file in which the server's URL holds a password."""
-    # In memory, mostly: one file for each process.
+    # One file for each process; /tmp is mostly in memory.
     path = Path(gettempdir()) / f"fabric-fuzz-{os.getpid()}.toml"
     path.write_bytes(_HEAD + data)
     before = os.environ.get("FABRIC_CONFIG")

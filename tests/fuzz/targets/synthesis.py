@@ -1,4 +1,4 @@
-"""A synthesis in Redis that others have written to: read and shown, or named as tampered with."""
+"""A synthesis in Redis that others have written to: read and shown, or called tampered with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fabric.errors import NotFoundError, TamperedError
 from fabric.store.synthesis import DECODERS
 from fabric.testing.store import MemoryStore
 from fabric.view.synthesis import Synthesis, changes, report
-from tests.fuzz.frame import entries, flattened, hashed, packed
-from tests.fuzz.word import FRAME, NASTY
+from tests.fuzz.entry_bytes import entries, flattened, hashed, packed
+from tests.fuzz.tokens import FRAME, HOSTILE
 from tests.support.folding import KEYS, Folding, entry
-from tests.support.immediate import collected, done
+from tests.support.immediate import collect_now, run_now
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
@@ -26,7 +26,7 @@ WORDS = [
     *(b"causes", b"ms", b"final", b'"op":"add"', b'"op":"remove"', b'"op":"move"', b'"from":'),
     *(b'"path":"/findings/port"', b'"path":""', b'"value":{}', b'"op":"test"', b'"op":"copy"'),
     *(b'"state":"agreed"', b'"said":{}', b'"verdict":', b'"values":[]', b'"log":1', b'"standing":'),
-    *NASTY,
+    *HOSTILE,
 ]
 
 
@@ -51,7 +51,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Read the synthesis that the first entry holds, made by the revisions that the others are."""
+    """Read a synthesis: the first entry is its hash, the others are its revisions."""
     first, *others = entries(data)
     store = MemoryStore(lambda: 1)
     store.data.hash(KEYS.synthesis).update(hashed(first))
@@ -60,11 +60,11 @@ def run(data: bytes) -> None:
         stream.append(b"%d-0" % number, flat, 1)
     for reading in (read(store, KEYS), read_at(store, KEYS, len(others))):
         try:
-            _show(done(reading))
+            _show(run_now(reading))
         except (TamperedError, NotFoundError) as error:
             assert len(str(error)) < 100_000
     try:
-        for revision in collected(revisions(store, KEYS)):
+        for revision in collect_now(revisions(store, KEYS)):
             for line in changes(revision.number, revision.patch, is_final=revision.is_final):
                 assert line.isprintable(), line
     except (TamperedError, NotFoundError) as error:

@@ -1,7 +1,7 @@
-"""Results through a synthesizer, on a store that somebody may have spoilt.
+"""Results through a synthesizer, on a store whose keys may be corrupted.
 
-It names what is not ours and goes on; nothing else stops it. Where nothing was spoilt, no input
-is a defect, and the patches it has written give the document.
+The synthesizer reports corrupted keys and goes on. With intact keys no input makes it fail, and the
+patches that it writes give the document.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.testing.store import MemoryStore
 from fabric.view.synthesis import report
-from tests.fuzz.frame import entries, hashed, packed
+from tests.fuzz.entry_bytes import entries, hashed, packed
 from tests.fuzz.targets import result, synthesis
-from tests.fuzz.word import FRAME, NASTY
-from tests.support.immediate import done
+from tests.fuzz.tokens import FRAME, HOSTILE
+from tests.support.immediate import run_now
 from tests.support.random_history import START_MS
 from workers.handler import DefectError
 from workers.synthesizer import Synthesizer
 
 ANSWERS: tuple[type[Exception], ...] = ()
-WORDS = [*FRAME, *result.WORDS, *synthesis.WORDS, b"spoil", b"ring", b"index", b"sweep:", *NASTY]
+WORDS = [*FRAME, *result.WORDS, *synthesis.WORDS, b"spoil", b"ring", b"index", b"sweep:", *HOSTILE]
 
 PARTITION = Namespace().partition(0)
 KEYS = PARTITION.session("demo")
@@ -30,7 +30,7 @@ _SETTINGS = Settings(sessions_cached_max=2)
 
 
 def seeds() -> list[bytes]:
-    """Return the streams of the other target, and hashes that were written before."""
+    """Return the seeds of the result target, and hashes that were written before."""
     streams = [data[1:] for data in result.seeds()]
     spoilt = [b"spoil\x1f\x1f" + data.split(b"\x1e")[0] for data in synthesis.seeds()]
     asked = packed([[b"ring", b"demo:sweep:A"], [b"index", b"A", b"findings:port", b""]])
@@ -38,7 +38,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Take entries one by one; spoil the hash or the index, ring timers, in between."""
+    """Take entries one by one; in between, corrupt the hash or the index, and fire timers."""
     work = _Work()
     for flat in entries(data):
         if flat[0] == b"spoil":
@@ -53,13 +53,13 @@ def run(data: bytes) -> None:
     for member in sorted(work.store.data.sorted_set(PARTITION.timers(SYNTHESIZERS))):
         work.take([], [member])
     if not work.is_spoilt and work.store.data.kind(KEYS.revisions):
-        found = done(read(work.store, KEYS))
-        assert done(read_at(work.store, KEYS, found.revision)).document == found.document
+        found = run_now(read(work.store, KEYS))
+        assert run_now(read_at(work.store, KEYS, found.revision)).document == found.document
         assert report(found, "demo")
 
 
 class _Work:
-    """A synthesizer, its store, and a clock that a second moves on with each input."""
+    """A synthesizer, its store, and a clock that moves on by a second with each input."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS
@@ -77,12 +77,12 @@ class _Work:
         self.store.data.sorted_set(key).update(dict.fromkeys(names, 0))
 
     def take(self, results: list[tuple[bytes, list[bytes]]], timers: list[bytes]) -> None:
-        """Decide as the loop does; what it lets pass, passes here."""
+        """Decide as the worker's loop does, and ignore the errors that it ignores."""
         self.now_ms += 1_000
         for _ in range(3):
             try:
-                inputs = done(self.synthesizer.prepare(results))
-                inputs += done(self.synthesizer.prepare_timers(timers))
+                inputs = run_now(self.synthesizer.prepare(results))
+                inputs += run_now(self.synthesizer.prepare_timers(timers))
                 if not inputs:
                     return
                 decided = self.synthesizer.decide(inputs, self.now_ms)

@@ -1,4 +1,4 @@
-"""A server's URL: a way to dial it, or a ConfigError that never repeats the password."""
+"""A server's URL: an address to connect to, or a ConfigError that never repeats the password."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fabric.errors import ConfigError
 from fabric.ops.redis_keys import redis_cli
 from fabric.store.address import split
 from fabric.store.channels import Router
-from tests.fuzz.word import NASTY
+from tests.fuzz.tokens import HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
@@ -14,7 +14,7 @@ WORDS = [
     *(b"redis://", b"rediss://", b"unix://", b"@", b":", b"/", b"?", b"&", b"=", b"#", b"%"),
     *(b"db=", b"protocol=", b"max_connections=", b"socket_timeout=", b"ssl_cert_reqs=", b"[::1]"),
     *(b"username=", b"password=", b"client_name=", b"retry=", b"decode_responses=", b"path="),
-    *NASTY,
+    *HOSTILE,
 ]
 
 SECRET = "s3cr3t"
@@ -30,7 +30,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Make a connection of a URL as it stands, and with a password in it; dial nothing."""
+    """Read a URL as it is, and with a password in it; do not connect."""
     text = data.decode("utf-8", "surrogateescape")
     for url in (text, text.replace("://", f"://me:{SECRET}@", 1)):
         try:

@@ -1,7 +1,7 @@
-"""The whole way of ingress entries through a worker, on a store that somebody may have spoilt.
+"""Ingress entries through a whole worker, on a store whose keys may be corrupted.
 
-What it writes replays from its log, byte for byte; where keys were spoilt before, it names them and
-goes on. No input is a defect of the rules.
+A replay of the log gives what the worker has written, byte for byte; it reports corrupted keys and
+goes on. No input makes the rules fail.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fabric.ops.comparison import Comparison
 from fabric.store.keys import Namespace
 from fabric.store.state import hashes
 from fabric.testing.store import MemoryStore
-from tests.fuzz.frame import entries, flattened, hashed, packed
+from tests.fuzz.entry_bytes import entries, flattened, hashed, packed
 from tests.fuzz.targets import ingress
-from tests.fuzz.word import FIELDS, FRAME, NASTY, TYPES
-from tests.support.immediate import done
+from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
+from tests.support.immediate import run_now
 from tests.support.random_history import EAGER, START_MS
 from workers.handler import DefectError
 from workers.orchestrator import Orchestrator
@@ -37,7 +37,7 @@ WORDS = [
         b"token",
         b'"status":"active"',
     ),
-    *(b'"state":"waiting"', b'"agent":"A"', b'"writes":["a"]', b'"waits_for":["x"]', *NASTY),
+    *(b'"state":"waiting"', b'"agent":"A"', b'"writes":["a"]', b'"waits_for":["x"]', *HOSTILE),
 ]
 
 PARTITION = Namespace().partition(0)
@@ -47,7 +47,7 @@ _HASHES = {key.rpartition(":")[2].encode(): key for key in hashes(KEYS)}
 
 
 def seeds() -> list[bytes]:
-    """Return the sessions of the other target, and hashes as the fabric writes them."""
+    """Return the seeds of the ingress target, and hashes as the fabric writes them."""
     sessions = ingress.seeds()
     return [*sessions, *(spoilt for data in sessions for spoilt in _stored(data))]
 
@@ -66,7 +66,7 @@ def _stored(data: bytes) -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Take entries one by one, ring timers, spoil hashes in between."""
+    """Take entries one by one; in between, fire timers and corrupt hashes."""
     work = Work(data[0] if data else 0)
     for flat in entries(data[1:]):
         if flat[0] == b"spoil":
@@ -79,28 +79,28 @@ def run(data: bytes) -> None:
         work.ring(member)
     if work.is_spoilt or not work.store.data.kind(KEYS.log):
         return
-    report = done(Comparison(work.store, KEYS).run())
+    report = run_now(Comparison(work.store, KEYS).run())
     assert not report.differences, report.differences[0]
 
 
 def is_id(value: bytes) -> bool:
-    """Say whether a stream takes bytes as an entry's id."""
+    """Return whether a stream accepts these bytes as an entry's id."""
     return re.fullmatch(rb"[0-9]{1,18}-[0-9]{1,18}", value) is not None
 
 
 class Work:
-    """An orchestrator, its store, and a clock that a second moves on with each input."""
+    """An orchestrator, its store, and a clock that moves on by a second with each input."""
 
     def __init__(self, choice: int) -> None:
         self.now_ms = START_MS
         self.store = MemoryStore(lambda: self.now_ms)
-        # Without its hook: no program is to be run here.
+        # Without the hook: no program may run here.
         rules = structs.replace(EAGER, hook=()) if choice % 2 else Rules()
         self.orchestrator = Orchestrator(self.store, PARTITION, rules, _SETTINGS)
         self.is_spoilt = False
 
     def spoil(self, flat: list[bytes]) -> None:
-        """Write into one of the session's hashes, as anybody can."""
+        """Write into one of the session's hashes, as any client can."""
         key = _HASHES.get(flat[1])
         if key is not None:
             self.is_spoilt = True
@@ -108,21 +108,21 @@ class Work:
             self.orchestrator.forget()
 
     def send(self, flat: list[bytes]) -> None:
-        """Let an entry come in."""
+        """Add an entry to the ingress and handle it."""
         self.now_ms += 1_000
         self._take([(b"%d-0" % self.now_ms, flat)], [])
 
     def ring(self, member: bytes) -> None:
-        """Let a timer be due."""
+        """Fire a timer."""
         self.now_ms += 1_000
         self._take([], [member])
 
     def _take(self, signals: list[tuple[bytes, list[bytes]]], timers: list[bytes]) -> None:
-        """Decide as the loop does; what it lets pass, passes here."""
+        """Decide as the worker's loop does, and ignore the errors that it ignores."""
         for _ in range(3):
             try:
-                inputs = done(self.orchestrator.prepare(signals))
-                inputs += done(self.orchestrator.prepare_timers(timers))
+                inputs = run_now(self.orchestrator.prepare(signals))
+                inputs += run_now(self.orchestrator.prepare_timers(timers))
                 if not inputs:
                     return
                 decided = self.orchestrator.decide(inputs, self.now_ms)

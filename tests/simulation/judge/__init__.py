@@ -23,7 +23,7 @@ from tests.simulation.judge.claims import Claims
 from tests.simulation.judge.deadlocks import Deadlocks
 from tests.simulation.judge.judge import Commit, Judge, Violation
 from tests.simulation.judge.lease import Leases
-from tests.simulation.judge.ledger import Ledger
+from tests.simulation.judge.ledger import Notifications
 from tests.simulation.judge.silence import Silence
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.judge.told import Told
@@ -38,7 +38,7 @@ def all_judges(plan: Plan) -> list[Judge]:
     is_told_time = not any(line.verb == "clock" for line in plan.lines)
     return [
         Leases(),
-        Ledger(),
+        Notifications(),
         Claims(),
         Barriers(),
         Deadlocks(),

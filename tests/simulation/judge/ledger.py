@@ -16,7 +16,7 @@ _Mark = tuple[bytes, ...]
 _NAMED = (b"session", b"type", b"emitter", b"incarnation", b"seq", b"payload")
 
 
-class Ledger(Judge):
+class Notifications(Judge):
     """Accounts for every entry that commits acknowledge, and for every log."""
 
     def __init__(self) -> None:

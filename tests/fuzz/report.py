@@ -1,4 +1,4 @@
-"""What one target's fuzzing came to: read from what the fuzzer said, shown as a table."""
+"""The result of fuzzing a target, parsed from the fuzzer's output, and the table of all results."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: A line of the fuzzer's about how far it is: `#4096 pulse cov: 812 ft: 2044 corp: ...`.
+#: A progress line of the fuzzer: `#4096 pulse cov: 812 ft: 2044 corp: ...`.
 _LINE = re.compile(r"^#(?P<runs>\d+)\s+\w+\s+cov: (?P<edges>\d+)", re.MULTILINE)
 _STAT = re.compile(r"^stat::(?P<name>\w+):\s+(?P<value>\d+)", re.MULTILINE)
-#: What it says of a finding: an exception, or words of its own on time and memory.
+#: How it reports a finding: an exception, or its own message about time and memory.
 _ERROR = re.compile(
     r"^(?:.*Uncaught Python exception: .*\n(?P<error>[^\n]*)|==\d+== ?ERROR: (?P<own>.*))",
     re.MULTILINE,
@@ -19,7 +19,7 @@ _ERROR = re.compile(
 
 @dataclass(frozen=True)
 class Tally:
-    """A target's row. `fault` is what was found, in the fuzzer's words; "" when nothing was."""
+    """A target's row. `fault` is the finding in the fuzzer's words; "" when there is none."""
 
     target: str
     runs: int
@@ -31,7 +31,7 @@ class Tally:
 
 
 def read(target: str, said: str, findings: Sequence[Path], corpus: int, late: str) -> Tally:
-    """Return the row of a target from its fuzzer's words. `late`: it had to be killed."""
+    """Parse a target's row from its fuzzer's output. `late`: why it had to be killed, or ""."""
     lines = list(_LINE.finditer(said))
     stats = {found["name"]: int(found["value"]) for found in _STAT.finditer(said)}
     runs = stats.get("number_of_executed_units", int(lines[-1]["runs"]) if lines else 0)
@@ -50,7 +50,7 @@ def read(target: str, said: str, findings: Sequence[Path], corpus: int, late: st
 
 
 def table(tallies: Sequence[Tally]) -> list[str]:
-    """Return the rows as lines, and their sums."""
+    """Return the rows as lines, with their sums."""
     header = ("target", "runs", "runs/s", "edges", "corpus", "findings")
     rows = [
         (t.target, t.runs, t.runs_per_s, t.edges, t.corpus, len(t.findings) or int(bool(t.fault)))

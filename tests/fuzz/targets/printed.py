@@ -1,4 +1,4 @@
-"""Text from outside, as it is shown: nothing of it moves a terminal or leaves its place."""
+"""Text from outside, as it is printed: it never controls the terminal or leaves its column."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fabric.view.text import cell, joined, plain, table
 from fabric.view.todo import todo
 from fabric.wire import signal_error
 from fabric.wire.printable import printable, shortened
-from tests.fuzz.word import NASTY
+from tests.fuzz.tokens import HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
@@ -26,7 +26,7 @@ WORDS = [
     b"\n# ",
     b"1. ",
     b"_",
-    *NASTY,
+    *HOSTILE,
 ]
 
 
@@ -40,7 +40,7 @@ def seeds() -> list[bytes]:
 
 
 def run(data: bytes) -> None:
-    """Show a text in every way there is."""
+    """Print a text in every way."""
     texts = {data.decode("utf-8", "surrogateescape")}
     with suppress(UnicodeDecodeError):
         texts.add(data.decode("utf-8", "surrogatepass"))

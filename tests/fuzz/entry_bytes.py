@@ -1,7 +1,7 @@
-"""Stream entries as one run of bytes, and back: what a fuzzer can cut, join and repeat.
+"""Stream entries as bytes, and back, so that a fuzzer can cut, join and repeat them.
 
-Entries are parted by the byte 0x1e, their names and values by 0x1f. Every run of bytes is some list
-of entries; only these two bytes cannot stand inside a value.
+The byte 0x1e separates entries, 0x1f their names and values. Any bytes decode to some list of
+entries; only these two bytes cannot be inside a value.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from fabric.wire.stored import fields_of
 
 ENTRY, FIELD = b"\x1e", b"\x1f"
 
-#: Entries of one input: what is beyond that is left out, so that time tells of lengths and depths.
+#: Entries decoded from one input: with few of them, a slow input is a long or a deep one.
 ENTRIES_MAX = 24
 
 
 def entries(data: bytes) -> list[list[bytes]]:
-    """Return the entries in a run of bytes, each a flat list of pairs as Redis gives them."""
+    """Decode bytes to entries, each a flat list of pairs as Redis returns it."""
     found = []
     for part in data.split(ENTRY)[:ENTRIES_MAX]:
         flat = part.split(FIELD)
@@ -28,17 +28,17 @@ def entries(data: bytes) -> list[list[bytes]]:
 
 
 def packed(flats: Iterable[Sequence[bytes | str | int]]) -> bytes:
-    """Return entries as one run of bytes."""
+    """Encode entries as bytes."""
     return ENTRY.join(FIELD.join(map(_bytes, flat)) for flat in flats)
 
 
 def hashed(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return an entry as the hash with these fields."""
+    """Return the fields of an entry as a hash."""
     return fields_of(flat)
 
 
 def flattened(fields: Mapping[bytes, bytes]) -> list[bytes]:
-    """Return a hash as an entry."""
+    """Return a hash as a flat entry."""
     return [part for pair in fields.items() for part in pair]
 
 

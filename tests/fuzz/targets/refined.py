@@ -1,23 +1,23 @@
-"""What a refiner's process has answered: a signal's payload, or a failure in words."""
+"""The output of a refiner's process: a signal's payload, or a failure in words."""
 
 from __future__ import annotations
 
 from fabric.wire.entry import decode
-from tests.fuzz.word import NASTY
+from tests.fuzz.tokens import HOSTILE
 from workers.child_process import RunError
 from workers.refiner_runner import Run, _payload
 
 ANSWERS = (RunError,)
-WORDS = [b'{"value":', b'{"error":', b"}", b"null", *NASTY]
+WORDS = [b'{"value":', b'{"error":', b"}", b"null", *HOSTILE]
 
 
 def seeds() -> list[bytes]:
-    """Return good answers."""
+    """Return good outputs."""
     return [b'{"value":{"a":[1,2.5,null,"x"]}}', b'{"value":null}', b"{}", b'{"value":1.0}']
 
 
 def run(data: bytes) -> None:
-    """Make a payload of an answer; the worker sends what comes of it without looking again."""
+    """Make a payload of an output; the worker sends it without another check."""
     payload = _payload(Run("s", "R"), data)
     if payload:
         fields = [b"session", b"s", b"type", b"REFINED", b"emitter", b"A", b"payload", payload]

@@ -1,6 +1,6 @@
-"""Places that people and others write: stored cursors, `--since`, `--until`, ids of dead letters.
+"""Log ids from outside: stored cursors, `--since`, `--until`, ids of dead letters.
 
-What is accepted is an id that every server takes.
+An id that is accepted is one that every server accepts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.replay import until
 from fabric.store.value import SEQUENCE_MAX
 from fabric.testing.store import MemoryStore
-from tests.fuzz.word import NASTY
-from tests.support.immediate import done
+from tests.fuzz.tokens import HOSTILE
+from tests.support.immediate import run_now
 
 ANSWERS: tuple[type[Exception], ...] = ()
 WORDS = [
@@ -26,7 +26,7 @@ WORDS = [
     b"-",
     b":",
     b"/",
-    *NASTY,
+    *HOSTILE,
 ]
 
 _OPTION = click.Option(["--since"])
@@ -34,12 +34,12 @@ _CONTEXT = click.Context(click.Command("fuzz"))
 
 
 def seeds() -> list[bytes]:
-    """Return places of each kind."""
+    """Return ids of each kind."""
     return [b"12-0 3-1", b"7", b"7-2", b"1:05", b"2025-12-30T19:30:00Z", b"0/17-1", b"9-9 9"]
 
 
 def run(data: bytes) -> None:
-    """Read a place in each way there is."""
+    """Read an id in every way."""
     for entry_id in parse_cursor(data):
         _check(entry_id)
     text = data.decode("utf-8", "surrogateescape")
@@ -57,13 +57,13 @@ def run(data: bytes) -> None:
     else:
         assert stop.is_before(2**53, 2**53, 0) in (True, False)
     try:
-        done(DeadLetters(MemoryStore(lambda: 1), 2).find([text]))
+        run_now(DeadLetters(MemoryStore(lambda: 1), 2).find([text]))
     except (CallerError, NotFoundError) as error:
         assert len(str(error)) < 3 * len(data) + 1_000
 
 
 def _check(entry_id: bytes) -> None:
-    """See that an id is one that a server takes: two numbers of 64 bits, or one."""
+    """Check that a server takes an id: one or two numbers of 64 bits."""
     assert entry_id.isascii()
     parts = entry_id.split(b"-")
     assert 1 <= len(parts) <= 2, entry_id
