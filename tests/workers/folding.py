@@ -1,4 +1,4 @@
-"""A synthesizer at work on any store, and what comes of results that are put before it."""
+"""A synthesizer at work on any store, and helpers that put results in and read what follows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -31,7 +31,7 @@ Store = MemoryStore | RedisStore
 
 
 class Watched(Synthesizer):
-    """A synthesizer that can be made to forget, and says what it took."""
+    """A synthesizer that can be made to forget, and records how many inputs each batch took."""
 
     is_forgetful = False
     taken: list[int]
@@ -48,7 +48,7 @@ class Watched(Synthesizer):
         return await super().prepare(entries)
 
     async def settled(self) -> None:
-        """Wait until what was decided is committed, as a restart would find it."""
+        """Wait until everything decided is committed, as a restart would find it."""
         lease = PARTITION.lease(SYNTHESIZERS)
         wanted = sum(1 for _ in self.taken)
 
@@ -69,7 +69,7 @@ async def folding(
     is_forgetful: bool = False,
     **flags: Any,
 ) -> AsyncIterator[list[Watched]]:
-    """A replica of the synthesizer at work; drained at the end."""
+    """A working replica of the synthesizer; it is drained at the end."""
     chosen = settings("redis://unused", **flags)
     handlers: list[Watched] = []
 
@@ -104,7 +104,7 @@ async def put(store: Store, entries: Iterable[list[bytes]]) -> list[bytes]:
 
 
 async def folded(store: Store) -> None:
-    """Wait until all results are taken and no sweep is under way."""
+    """Wait until all results are folded and no sweep is under way."""
 
     async def is_over() -> bool:
         if await store.length(PARTITION.results):
@@ -115,7 +115,7 @@ async def folded(store: Store) -> None:
 
 
 async def outcome(store: Store, session: str = "demo") -> Folding:
-    """A session's synthesis as the store holds it, checked: dense, and the same as its patches."""
+    """Return a session's synthesis; check that its revisions are dense and make up the document."""
     found, keys = Folding(), PARTITION.session(session)
     (stored,) = await store.hashes([keys.synthesis])
     found.hash = {name.decode(): value for name, value in stored.items()}
@@ -133,7 +133,7 @@ async def outcome(store: Store, session: str = "demo") -> Folding:
 
 
 def expected(entries: Iterable[list[bytes]], **choices: Any) -> bytes:
-    """What the fold makes of entries, one by one and without a worker."""
+    """Return what the fold makes of entries, one at a time and without a worker."""
     pure = Folding(**choices)
     for fields in entries:
         pure.take([fields])

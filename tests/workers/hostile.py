@@ -1,4 +1,4 @@
-"""A stream of signals that means no good: new names without end, nonsense, records without end."""
+"""A hostile stream of signals: ever new names, nonsense, and records that never stop growing."""
 
 import json
 import random
@@ -7,7 +7,7 @@ from typing import Any
 
 from fabric.core.signal import SignalType
 
-#: One session for half of the signals; the others are of sessions that nobody knew before.
+#: Half of the signals go to this session; each of the others goes to a new one.
 CROWDED = "crowded"
 
 _KINDS = [*SignalType] + 3 * [
@@ -20,12 +20,12 @@ _KINDS = [*SignalType] + 3 * [
     SignalType.DEPENDENCY_RESOLVED,
     SignalType.PARTIAL_RESULT,
 ]
-#: What nobody can decode, and names of fields that nobody has used before.
+#: Payloads that cannot be decoded.
 _NONSENSE = [b"\xff", b"{", b"[" * 100, b'{"a":' * 100, b"9" * 400, b"\x00", b""]
 
 
 def entries(number: int, seed: int) -> Iterator[list[bytes]]:
-    """Yield so many entries of the ingress."""
+    """Yield that many entries of the ingress."""
     chance = random.Random(seed)
     for count in range(number):
         if chance.random() < 0.1:
@@ -43,7 +43,7 @@ def entries(number: int, seed: int) -> Iterator[list[bytes]]:
 
 
 def results(number: int, seed: int) -> Iterator[list[bytes]]:
-    """Yield so many entries of the results."""
+    """Yield that many entries of the results."""
     chance = random.Random(seed)
     for count in range(number):
         session = CROWDED if chance.random() < 0.5 else f"session-{count}"
@@ -58,7 +58,7 @@ def results(number: int, seed: int) -> Iterator[list[bytes]]:
 
 
 def _payload(chance: random.Random, count: int) -> dict[str, Any]:
-    """Fields for any signal: each takes those that it knows."""
+    """Return fields for any signal; each type reads only those that it knows."""
 
     def names() -> list[str]:
         return [f"n-{chance.choice((count, chance.randrange(60)))}" for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Reducers as a package of somebody else's would bring them."""
+"""Reducers, as a user's package would have them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Refiners as a package of its own brings them, and a synthesizer that runs them."""
+"""Refiners, as a user's package has them, and a synthesizer that runs them."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from workers.synthesizer import Synthesizer
 
 KEYS = PARTITION.session("s")
 
-#: Each notes the revision and the findings that it was given, and who it is, before all else.
+#: Each first notes the revision and the findings that it was given, and its process id.
 REFINERS = """
 import json, os, pathlib, subprocess, sys, time
 folder = pathlib.Path(os.environ["FOLDER"])
@@ -114,7 +114,7 @@ NAMES = (
 
 
 def install(folder: Path, module: str, text: str, **groups: Sequence[str]) -> Path:
-    """Put a package into a folder as an installer does: a module, and what it says it has."""
+    """Install a package into a folder: a module, and its entry points."""
     site = folder / "site"
     metadata = site / f"{module}-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -130,7 +130,7 @@ def install(folder: Path, module: str, text: str, **groups: Sequence[str]) -> Pa
 
 
 def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install the refiners for the processes to come; return where runs note what they get."""
+    """Install the refiners for child processes; return the folder where their runs write notes."""
     site = install(folder, "refining_tests", REFINERS, refiners=NAMES)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{site}")
     monkeypatch.setenv("FOLDER", str(folder))
@@ -140,18 +140,18 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rules(*refiners: str, ms_max: int = 60_000) -> Rules:
-    """Rules by which a refiner need not be waited for."""
+    """Return rules with so short a pause that a test need not wait for a refiner."""
     return Rules(refiners=refiners, refine_pause_ms=20, refine_ms_max=ms_max)
 
 
 def runs(folder: Path) -> list[list[Any]]:
-    """What runs have noted when they began: revision, findings, whether final, process."""
+    """Return the notes of runs: revision, findings, whether final, process id."""
     noted = folder / "runs"
     return [json.loads(line) for line in noted.read_text().splitlines()] if noted.exists() else []
 
 
 def values(store: TroubledStore) -> dict[str, Any]:
-    """What refiners have made of the session, as its document has it."""
+    """Return the refined values in the session's document, by refiner."""
     fields = store.data.hash(KEYS.synthesis).items()
     return {
         name.decode().removeprefix("refined:"): json.loads(value)
@@ -161,12 +161,12 @@ def values(store: TroubledStore) -> dict[str, Any]:
 
 
 def refined(store: TroubledStore) -> list[dict[str, str]]:
-    """The signals that told what a refiner has made."""
+    """Return the REFINED signals in the session's log."""
     return [row for row in store.rows(KEYS.log) if row["type"] == "REFINED"]
 
 
 def timers(store: TroubledStore) -> list[str]:
-    """The synthesizers' timers."""
+    """Return the synthesizers' timers."""
     return [name.decode() for name in store.data.sorted_set(PARTITION.timers(SYNTHESIZERS))]
 
 
@@ -180,7 +180,7 @@ async def find(store: TroubledStore, key: str, session: str = "s") -> None:
 async def folding(
     store: TroubledStore, rules: Rules, installed: Sequence[str] | None = None
 ) -> AsyncIterator[list[Synthesizer]]:
-    """A synthesizer at work; drained at the end, and what it has started is killed."""
+    """A working synthesizer; at the end it is drained, and its refiners are killed."""
     chosen = settings("redis://unused")
     names = rules.refiners if installed is None else installed
     make = synthesizer.factory(rules, chosen, {}, names)

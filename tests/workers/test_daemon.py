@@ -1,4 +1,4 @@
-"""`python -m workers`: how it starts, what it says, how it ends."""
+"""`python -m workers`: how it starts, what it logs, how it ends."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_it_drains_and_gives_the_lease_up(
     assert values(server, LEASE)["owner"] == ""
     assert server.cli("EXISTS", Namespace().replicas(ORCHESTRATORS)) == 0
 
-    # The lease would have run ten minutes; the next one has it at once.
+    # The lease would have run for ten minutes; the next replica has it at once.
     other = daemon(server.url, "--name", "other")
     until(lambda: is_settled(server), other.said)
     assert [int(row["seq"]) for row in rows(server, S.log)] == list(range(1, 2_001))
@@ -59,7 +59,7 @@ def test_it_drains_and_gives_the_lease_up(
 
 
 def test_a_second_signal_stops_it_at_once(server: RunningServer, daemon: StartDaemon) -> None:
-    """Even while the server does not answer; nothing is lost by it."""
+    """Even while the server does not answer; nothing is lost."""
     orchestrator = daemon(server.url, "--name", "one")
     orchestrator.hear("taken by one")
     os.kill(server.pid, signal.SIGSTOP)
@@ -102,7 +102,9 @@ def test_it_can_be_stopped_while_the_server_is_away(
     assert orchestrator.wait() == 0
 
 
-def test_two_start_with_names_of_their_own(server: RunningServer, daemon: StartDaemon) -> None:
+def test_two_replicas_without_a_name_choose_different_ones(
+    server: RunningServer, daemon: StartDaemon
+) -> None:
     one, other = daemon(server.url), daemon(server.url)
     replicas = Namespace().replicas(ORCHESTRATORS)
     until(lambda: server.cli("ZCARD", replicas) == 2, lambda: one.said() + other.said())
@@ -139,7 +141,7 @@ def test_the_synthesizer_counts_every_result_once(
         (("nothing",), {}, "invalid choice"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_a_line(
+def test_a_failure_to_start_is_reported_in_one_line(
     arguments: tuple[str, ...],
     variables: dict[str, str],
     words: str,

@@ -1,4 +1,4 @@
-"""What users add: found by its entry points, and a worker that goes on without what is missing."""
+"""Reducers and refiners are found by entry points; a worker goes on without missing ones."""
 
 import json
 import signal
@@ -44,7 +44,7 @@ def test_a_reducer_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     ],
     ids=["not installed", "not there", "broken"],
 )
-def test_a_reducer_that_cannot_be_had_is_logged(
+def test_a_reducer_that_cannot_be_loaded_is_logged(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -91,7 +91,7 @@ DOCUMENT = {"revision": 7, "findings": {"a": {}}, "complete": {"final": True}}
 def test_a_refiner_can_be_tried_by_hand(tmp_path: Path) -> None:
     done = refine(tmp_path, "count", DOCUMENT)
     assert done.returncode == 0
-    # What it prints goes elsewhere.
+    # What the refiner prints goes to standard error.
     assert json.loads(done.stdout) == {"value": {"findings": 1, "url": None}}
     assert done.stderr == "noise\n"
 
@@ -112,7 +112,7 @@ def test_a_refiner_whose_worker_is_gone_ends_by_itself(tmp_path: Path) -> None:
         ("elsewhere", "no package installed here has it in fabric.refiners", ""),
     ],
 )
-def test_what_goes_wrong_is_answered_without_its_words(
+def test_a_failure_is_answered_without_the_text_of_the_exception(
     tmp_path: Path, name: str, error: str, trace: str
 ) -> None:
     done = refine(tmp_path, name, DOCUMENT)

@@ -1,4 +1,4 @@
-"""What a worker holds in memory stays within its bounds, whatever comes in and for how long."""
+"""A worker's memory stays within bounds, whatever comes in and for how long."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,7 +26,7 @@ PARTITION = Namespace().partition(0)
 SESSIONS_MAX = 20
 BATCH = 100
 
-#: Small, so that a few thousand signals fill everything that can be filled.
+#: Small, so that a few thousand signals fill every table.
 RULES = Rules(agents_max=60, dependencies_max=70, tasks_max=20, silence_ms_max=20_000)
 CLAIMS_MAX = ESCALATIONS_MAX = 80
 BARRIERS_MAX = 30
@@ -36,7 +36,7 @@ LENGTHS = [3_000, pytest.param(100_000, marks=pytest.mark.slow)]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounds that a short run runs into."""
+    """Set bounds that a short run reaches."""
     monkeypatch.setattr(conflicts, "SESSION_CLAIMS_MAX", CLAIMS_MAX)
     monkeypatch.setattr(escalation, "SESSION_ESCALATIONS_MAX", ESCALATIONS_MAX)
     monkeypatch.setattr(barriers, "SESSION_BARRIERS_MAX", BARRIERS_MAX)
@@ -48,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Work:
-    """A handler that is given batches, and a server that keeps no stream: only what is read."""
+    """Gives batches to a handler; its server keeps no streams, as nobody reads them."""
 
     def __init__(self, timers: str) -> None:
         self.now_ms = 1_767_123_000_000
@@ -86,7 +86,7 @@ def batches(flats: Iterable[list[bytes]]) -> Iterable[list[list[bytes]]]:
 
 
 def check(stored: StoredSession) -> None:
-    """Every table of a session within its bound."""
+    """Check that every table of a session is within its bound."""
     session = stored.state
     assert len(session.agents) <= RULES.agents_max
     assert len(session.dependencies) <= RULES.dependencies_max
@@ -107,7 +107,7 @@ def test_an_orchestrator_under_a_hostile_stream(length: int) -> None:
     sizes: list[int] = []
     for batch in batches(hostile.entries(length, seed=7)):
         work.take(batch)
-        # A batch can be of as many sessions as it has signals.
+        # Each signal of a batch can be of another session.
         assert len(handler._sessions) <= max(SESSIONS_MAX, BATCH)
         assert not handler._defects
         assert not handler._quarantined
@@ -137,7 +137,7 @@ def test_a_synthesizer_under_a_hostile_stream(length: int, monkeypatch: pytest.M
     known = handler._cache
     for batch in batches(hostile.results(length, seed=7)):
         work.take(batch)
-        # What a commit under way has changed stays: that of one batch, and of its timers.
+        # Sessions changed by a commit under way stay: those of one batch and of its timers.
         assert len(known._sessions) <= SESSIONS_MAX + 2 * BATCH
         kept = [msgspec.json.encode(one.records) for one in known._sessions.values()]
         assert sum(map(len, kept)) <= 1_000_000

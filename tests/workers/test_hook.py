@@ -23,12 +23,12 @@ from workers.child_process import PROCESSES_MAX
 from workers.hook import Hook
 from workers.replica import share
 
-#: Seconds for a run that is to end by itself; only a failure takes them all.
+#: Seconds for a run that ends by itself; only a failing test takes this long.
 LIMIT_S = 60.0
-#: Seconds for a run that never ends: long enough for it to begin.
+#: Seconds for a run that never ends: long enough for it to start.
 SHORT_S = 2.0
 
-#: Writes what it got into the file of its first argument, whole or not at all.
+#: Writes its input, arguments and environment into the file of its first argument, atomically.
 KEEP = """
 import json, os, sys
 path = sys.argv[1]
@@ -38,7 +38,7 @@ with open(path + ".part", "w") as file:
 os.rename(path + ".part", path)
 """
 
-#: Notes its start and its end in a log, and between the two waits for the file named on stdin.
+#: Notes its start and its end in a log; in between it waits for the file named on stdin.
 STAY = """
 import os, sys, time
 log, name = sys.argv[1], sys.stdin.read()
@@ -75,28 +75,28 @@ async def hook(program: str, *arguments: object, limit_s: float = LIMIT_S) -> As
 
 
 def noted(log: Path) -> list[list[str]]:
-    """What runs have noted, a line each."""
+    """Return the lines that runs have noted."""
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def has_lines(log: Path, count: int) -> bool:
-    """Whether runs have noted so many lines, or more."""
+    """Whether runs have noted at least that many lines."""
     return len(noted(log)) >= count
 
 
 def let_go(name: str) -> None:
-    """Let the run end that waits for a file of this name."""
+    """End the run that waits for the file of this name."""
     Path(name).touch()
 
 
 def pids_in(file: Path) -> list[int]:
-    """The program and what it has started; none before it has noted both."""
+    """Return the pids of the program and its child; none before it has noted both."""
     pids = [int(pid) for pid in file.read_text().split()] if file.exists() else []
     return pids if len(pids) == 2 else []
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet has, too."""
+    """Whether a process has ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -120,7 +120,7 @@ async def test_the_program_gets_the_document_and_no_secret(
     assert caplog.records == []
 
 
-async def test_an_end_is_told_once() -> None:
+async def test_an_end_is_reported_once() -> None:
     async with hook("") as running:
         assert not running.ended(b"k")
         running.start(b"k", b"{}")
@@ -142,7 +142,7 @@ async def test_a_key_has_one_run_at_a_time(tmp_path: Path) -> None:
     assert [word for word, *_ in noted(log)] == ["+", "-", "+", "-"]
 
 
-async def test_others_wait_their_turn(tmp_path: Path) -> None:
+async def test_further_runs_wait_for_their_turn(tmp_path: Path) -> None:
     log = tmp_path / "log"
     names = [str(tmp_path / f"go-{number}") for number in range(2 * PROCESSES_MAX)]
     async with hook(STAY, log) as running:
@@ -169,7 +169,7 @@ async def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> 
     await running.close()
 
 
-async def test_arguments_that_are_none(caplog: pytest.LogCaptureFixture) -> None:
+async def test_arguments_that_no_program_can_have(caplog: pytest.LogCaptureFixture) -> None:
     async with hook("", "a\0b") as running:
         running.start(b"k", b"{}")
         await eventually(lambda: running.ended(b"k"))
@@ -212,7 +212,7 @@ async def test_close_kills_what_runs_and_starts_nothing_more(
         running.start(b"k", b"{}")
         await eventually(lambda: pids_in(pids))
     assert not running.ended(b"k")
-    # A run that began all the same would be a task that the test leaves behind.
+    # If a run began all the same, the test would leave a task behind, and fail.
     running.start(b"new", b"{}")
     assert not running.ended(b"new")
     await eventually(lambda: all(map(is_gone, pids_in(pids))))
@@ -230,7 +230,7 @@ async def test_what_a_program_leaves_running_goes_on(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-#: Writes what it is told to a file of its own, then waits until it may end.
+#: Writes its input to a file of its own, then waits for the file `end`.
 NOTIFIED = """
 import os, pathlib, sys, time, uuid
 folder = pathlib.Path(sys.argv[1])
@@ -245,7 +245,7 @@ while not (folder / "end").exists():
 
 TIMER = "s:hook:7-0"
 
-#: Names of replicas by twos; the partition belongs to the second of some pair.
+#: Pairs of names of replicas; in some pair the partition belongs to the second.
 NAMES = [("first", f"second-{number}") for number in range(20)]
 
 
@@ -283,7 +283,7 @@ async def test_a_question_is_passed_on_and_its_timer_goes_when_that_is_over(
     (document,) = notices(tmp_path)
     assert (document["session"], document["id"], document["question"]) == ("s", "7-0", "May I?")
     assert (document["asker"], document["state"], document["context"]) == ("A", "open", [1])
-    # It is no event of the session.
+    # It is not an event of the session.
     assert store.log("s") == []
 
 

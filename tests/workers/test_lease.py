@@ -1,4 +1,4 @@
-"""Who may commit. Each check of the commit is met alone: with it taken out, a test here fails."""
+"""Who may commit. A test here fails for each check of the commit that is removed."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ def written(server: RunningServer) -> int:
     return len(rows(server, "fabric:{0}:results"))
 
 
-async def test_one_at_a_time(server: RunningServer) -> None:
+async def test_one_replica_holds_it_at_a_time(server: RunningServer) -> None:
     async with connected(server.url) as store:
         first = await take(store, "a", "1")
         held = await store.acquire(0, ORCHESTRATORS, "b", "2", LONG_MS)
@@ -62,7 +62,7 @@ async def test_one_at_a_time(server: RunningServer) -> None:
 
 
 async def test_the_epoch_is_checked(server: RunningServer) -> None:
-    """The new holder has written nothing yet, and its lease is good: only the epoch differs."""
+    """The new holder has committed nothing, and its lease is good: only the epoch differs."""
     async with connected(server.url) as store:
         old = await take(store, "a", "1", SHORT_MS)
         await eventually(lambda: server_ms(server) >= old.expires_ms, "the lease has run out")
@@ -87,7 +87,7 @@ async def test_the_epoch_is_checked(server: RunningServer) -> None:
 
 
 async def test_the_nonce_is_checked(server: RunningServer) -> None:
-    """The same replica has taken its lease anew: what it sent before is void."""
+    """The same replica has taken its lease again: what it sent before is void."""
     async with connected(server.url) as store:
         old = await take(store, "a", "1")
         new = await take(store, "a", "2")

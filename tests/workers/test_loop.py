@@ -97,8 +97,8 @@ async def test_timers_fire() -> None:
     assert await store.has_no_timer()
 
 
-async def test_a_backlog_makes_nobody_look_silent() -> None:
-    """Timers that came due while no worker ran wait for what was sent meanwhile."""
+async def test_a_backlog_makes_no_agent_look_silent() -> None:
+    """Timers that came due while no worker ran wait for the signals sent meanwhile."""
     store, batch = TroubledStore(), Batch()
     form = ("session", "type", "emitter")
     apart_ms, count = 2_000, 4 * COUNT_FIRST
@@ -135,7 +135,7 @@ async def test_a_timer_set_by_one_worker_is_fired_by_the_next() -> None:
         await eventually(lambda: "3-1 ESCALATE" in store.log("s"), "A is told")
 
 
-async def test_a_timer_that_has_become_moot_leaves_no_trace() -> None:
+async def test_a_timer_that_no_longer_applies_leaves_no_trace() -> None:
     store = TroubledStore()
     async with working(store, rules=Rules(undeclared_grace_ms=50)):
         await store.say("s", "A", "BLOCKED", '{"on": "schema"}')
@@ -146,7 +146,7 @@ async def test_a_timer_that_has_become_moot_leaves_no_trace() -> None:
 
 
 async def test_stopping_drains() -> None:
-    """What was decided is committed before the lease is given up."""
+    """Everything decided is committed before the lease is given up."""
     store = TroubledStore()
     async with working(store) as work:
         await progress(store, 1)
@@ -166,7 +166,7 @@ async def test_stopping_drains() -> None:
     assert store.data.sorted_set(store.namespace.replicas(ORCHESTRATORS)) == {}
 
 
-async def test_what_comes_after_the_stop_is_left_for_the_next() -> None:
+async def test_signals_after_the_stop_are_left_for_the_next_worker() -> None:
     store = TroubledStore()
     async with working(store):
         await progress(store, 3)

@@ -1,4 +1,4 @@
-"""The loop has one answer to every doubt: forget, and go on from what is committed."""
+"""The loop's answer to every doubt: discard memory, and go on from the last commit."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ async def test_a_commit_fails_while_the_next_batch_is_decided(is_done: bool) -> 
     assert results(store) == expected(2)
 
 
-async def test_a_failed_commit_is_met_without_another_signal() -> None:
+async def test_a_failed_commit_is_noticed_without_another_signal() -> None:
     store = TroubledStore()
     async with working(store, block_ms=30_000):
         store.trouble("commit", UnreachableError("cut"))
@@ -141,7 +141,7 @@ async def test_a_session_that_was_put_right_is_heard_again(
 async def test_the_first_signal_after_a_long_quarantine_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing but time has to go by; no signal is needed to end it."""
+    """Time alone ends the quarantine; no signal is needed."""
     monkeypatch.setattr("workers.handler.QUARANTINE_MS", 0)
     store = TroubledStore()
     log = PARTITION.session("s").log
@@ -210,7 +210,7 @@ async def test_a_defect_in_a_timer_stops_nothing(monkeypatch: pytest.MonkeyPatch
     assert store.log("s") == ["1-0 RULES", "2-0 BLOCKED", "3-0 PARTIAL_RESULT"]
 
 
-async def test_an_error_that_nobody_foresaw_ends_no_worker(
+async def test_an_unforeseen_error_ends_no_worker(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = TroubledStore()
@@ -225,7 +225,7 @@ async def test_an_error_that_nobody_foresaw_ends_no_worker(
 async def test_a_commit_that_never_works_raises_one_alarm(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The lease is had each time: that alone does not make it work again."""
+    """The lease is taken each time; that alone does not count as working again."""
     store = TroubledStore()
     with caplog.at_level(logging.WARNING, "fabric.alarm"):
         async with working(store):
@@ -238,10 +238,10 @@ async def test_a_commit_that_never_works_raises_one_alarm(
     assert any("works again after 4 failures" in record.message for record in caplog.records)
 
 
-async def test_cancelled_it_ends_at_once_though_the_server_does_not_answer(
+async def test_a_cancelled_worker_ends_at_once_though_the_server_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a second SIGTERM does."""
+    """As after a second SIGTERM."""
     store = TroubledStore()
 
     async def never(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Refiners: real processes of anybody's code, and what becomes of the synthesis through them."""
+"""When refiners run, and what they add to the synthesis; the refiners are real processes."""
 
 import json
 from functools import partial
@@ -34,7 +34,7 @@ from tests.workers.troubled import PARTITION, TroubledStore, working
 from workers.refinement_schedule import RefinementSchedule
 from workers.refiner_runner import RefinerRunner
 
-#: What `count` makes of one finding: the server's URL, which may hold a password, is not for it.
+#: What `count` makes of one finding: it must not see the server's URL, which may hold a password.
 COUNTED = {"findings": 1, "url": None}
 
 
@@ -47,12 +47,12 @@ def patches(store: TroubledStore) -> list[Any]:
     return [json.loads(row["patch"]) for row in store.rows(KEYS.revisions)]
 
 
-async def test_what_a_refiner_makes_is_a_revision_of_its_own(folder: Path) -> None:
+async def test_a_refiners_answer_is_a_revision_of_its_own(folder: Path) -> None:
     store = TroubledStore()
     async with working(store), folding(store, rules("count")):
         await find(store, "a")
         await eventually(lambda: values(store), "it is refined")
-        # It does not set itself off.
+        # It does not trigger itself.
         assert timers(store) == []
     made = values(store)["count"]
     assert (made["value"], made["log"], made["revision"]) == (COUNTED, 2, 1)
@@ -84,7 +84,7 @@ async def test_it_is_given_the_official_document_of_one_revision() -> None:
     assert made["value"] == document
 
 
-async def test_what_came_during_a_run_is_refined_after_it(folder: Path) -> None:
+async def test_results_that_come_during_a_run_are_refined_after_it(folder: Path) -> None:
     store = TroubledStore()
     async with working(store), folding(store, rules("gated")):
         await find(store, "a")
@@ -123,14 +123,14 @@ def test_a_timer_that_stands_is_not_put_off() -> None:
     assert due_ms is not None
     assert 50_000 < due_ms <= 51_000
     assert [schedule.plan(batch, "s", news, ms) for ms in (due_ms - 1, due_ms)] == [None, None]
-    # Whoever takes over knows of no timer, and yet puts none off that is not due.
+    # A new holder knows of no timer, and yet puts off none that is not due.
     schedule.forget()
     assert schedule.plan(batch, "s", news, due_ms - 1) == due_ms
     schedule.forget()
     assert schedule.plan(batch, "s", news, due_ms) == due_ms + 1_000
 
 
-async def test_who_takes_over_runs_it_again(folder: Path) -> None:
+async def test_the_next_holder_runs_it_again(folder: Path) -> None:
     store = TroubledStore()
     async with working(store):
         async with folding(store, rules("gated")):

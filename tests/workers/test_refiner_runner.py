@@ -1,4 +1,4 @@
-"""One run of a refiner: bounded, killed, and logged without a secret when it comes to nothing."""
+"""One run of a refiner: bounded, killed, and when it fails, logged without a secret."""
 
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def have_run(folder: Path, count: int) -> bool:
-    """Whether so many runs have begun."""
+    """Whether that many runs have begun."""
     return len(runs(folder)) == count
 
 
@@ -49,7 +49,7 @@ def have_run(folder: Path, count: int) -> bool:
         ("hungry", "failed: MemoryError at "),
     ],
 )
-async def test_a_run_that_comes_to_nothing_is_logged_and_made_again(
+async def test_a_run_that_fails_is_logged_and_made_again(
     folder: Path, caplog: pytest.LogCaptureFixture, name: str, words: str
 ) -> None:
     store = TroubledStore()
@@ -127,7 +127,7 @@ async def test_a_document_that_is_too_large_is_not_read(
     assert len(runs(folder)) == done
 
 
-async def test_a_lost_connection_is_no_end(
+async def test_after_a_lost_connection_it_is_run_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, read = TroubledStore(), refiner_runner.read_document

@@ -29,7 +29,7 @@ SESSIONS = [
 
 
 def owners(server: RunningServer) -> dict[int, str]:
-    """Who holds which partition."""
+    """Return the holder of each partition."""
     found = {}
     for number in range(PARTITIONS):
         lease = Namespace().partition(number).lease(ORCHESTRATORS)
@@ -38,13 +38,13 @@ def owners(server: RunningServer) -> dict[int, str]:
 
 
 def shared_out(server: RunningServer, *names: str) -> bool:
-    """Whether each has its share."""
+    """Whether each replica has its share."""
     expected = {number: name for name in names for number in share(name, PARTITIONS, list(names))}
     return owners(server) == expected
 
 
 class Speaker:
-    """Says something in every session, again and again, until told to stop."""
+    """Sends signals to every session until told to stop."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -64,7 +64,7 @@ class Speaker:
                 await asyncio.sleep(0.005)  # a pace, so that the run is spread over the changes
 
     async def finish(self, server: RunningServer) -> None:
-        """Stop, and look at what has come of it all."""
+        """Stop, and check that every signal acted once."""
         self._stop.set()
         await self._running
         await eventually(lambda: _ingress(server) == 0, "all is handled")
@@ -146,7 +146,7 @@ async def test_a_nonsensical_number_of_partitions_is_an_alarm(
         await eventually(lambda: values(server, _lease()).get("owner"), "it is taken")
 
 
-async def test_a_number_of_partitions_that_does_not_count_is_told_once(
+async def test_a_number_of_partitions_that_is_not_used_is_logged_once(
     server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.cli("HSET", Namespace().meta, "partitions", "1", "schema", "1")

@@ -1,4 +1,4 @@
-"""The server goes away, refuses, or forgets, while a worker is at work on it."""
+"""The server goes away, refuses, or loses data, while a worker works on it."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ def _verbose(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def settle(server: RunningServer, *numbers: int) -> None:
-    """Wait until so much has taken effect, once, and in order."""
+    """Wait until that many signals have taken effect, once, and in order."""
     await eventually(
         lambda: is_settled(server) and len(heard(server)) >= len(numbers),
         lambda: f"{numbers} take effect; {heard(server)} have",
@@ -56,7 +56,7 @@ def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_the_server_restarts(
     start: Callable[..., RunningServer], flavour: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With an append-only file written at once, nothing is lost, and nothing acts twice."""
+    """With `appendfsync always` nothing is lost, and nothing acts twice."""
     server = start(flavour, "--appendonly", "yes", "--appendfsync", "always")
     async with serving(server.url):
         results(server, 1, 2, 3)
@@ -87,7 +87,7 @@ async def test_the_group_is_destroyed(
 
 
 async def test_the_group_is_destroyed_before_anybody_serves(server: RunningServer) -> None:
-    """What came before the group was made again is not skipped."""
+    """Signals sent before the group was made again are not skipped."""
     async with serving(server.url):
         results(server, 1)
         await settle(server, 1)
@@ -185,7 +185,7 @@ async def test_all_is_flushed(server: RunningServer, caplog: pytest.LogCaptureFi
 async def test_only_the_lease_is_lost(
     server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fails closed: without an epoch nobody can tell a stale worker from a new one."""
+    """It fails closed: without an epoch, a stale worker looks like a new one."""
     async with serving(server.url):
         results(server, 1)
         await settle(server, 1)
@@ -238,7 +238,7 @@ async def test_a_reply_never_comes(
 
 
 async def test_a_backlog_leaves_nothing_behind(server: RunningServer) -> None:
-    """Whole nodes are trimmed while more is waiting; at the end, to the last entry."""
+    """While more is waiting, whole nodes of the stream are trimmed; at the end, every entry."""
     numbers = range(1, 1_025)
     results(server, *numbers)
     async with serving(server.url, batch_signals_max=32):
@@ -249,7 +249,7 @@ async def test_a_backlog_leaves_nothing_behind(server: RunningServer) -> None:
 
 
 async def test_two_workers_of_one_name_do_no_harm(server: RunningServer) -> None:
-    """They take the lease from each other; whatever one does not finish, the other does."""
+    """They take the lease from each other; what one does not finish, the other does."""
     async with serving(server.url, name="same"), serving(server.url, name="same"):
         for number in range(1, 40):
             results(server, number)

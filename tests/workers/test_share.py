@@ -1,4 +1,4 @@
-"""Who serves which partition: every replica computes the same, and little moves."""
+"""Which replica serves which partition: all compute the same, and little moves."""
 
 from collections import Counter
 from itertools import pairwise, permutations
@@ -20,7 +20,7 @@ def test_each_partition_has_one_replica() -> None:
     assert found == Counter(range(PARTITIONS))
 
 
-def test_all_agree_in_whatever_order_they_see_each_other() -> None:
+def test_all_agree_whatever_the_order_of_names() -> None:
     names = REPLICAS[:4]
     answers = {
         tuple(preferred(number, list(order)) for number in range(50))
@@ -51,7 +51,7 @@ def test_the_shares_are_about_even() -> None:
     assert max(sizes) < PARTITIONS / len(REPLICAS) * 2
 
 
-def test_who_is_not_among_the_living_has_nothing() -> None:
+def test_a_replica_that_is_not_live_has_no_share() -> None:
     assert share("unknown", PARTITIONS, REPLICAS) == set()
     assert share("alone", 3, ["alone"]) == {0, 1, 2}
     assert preferred(0, []) is None

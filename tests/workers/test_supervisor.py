@@ -1,4 +1,4 @@
-"""The supervisor: real worker processes, killed, frozen, drained, and left by who started them."""
+"""The supervisor, with real workers: killed, frozen, drained, or left without a supervisor."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from workers.supervisor import Supervisor
 
 FLEET = ("orchestrator", "orchestrator", "synthesizer")
 
-#: Starts a fleet, says its processes, and waits to be killed.
+#: Starts workers, prints their pids, and waits to be killed.
 PARENT = """
 import asyncio, json, sys
 from workers.supervisor import Supervisor
@@ -36,7 +36,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the supervisor says; its workers see nobody else's settings."""
+    """Collect the supervisor's sentences; hide the settings of the person who runs the tests."""
     for name in [name for name in os.environ if name.startswith("FABRIC_")]:
         monkeypatch.delenv(name)
     for name, value in environment().items():
@@ -62,7 +62,7 @@ async def test_workers_serve_and_are_drained(server: RunningServer, said: list[s
         log = store.namespace.partition(0).session("s").log
         await eventually(lambda: store.length(log), "the signal is handled")
     assert all(map(is_gone, pids))
-    # They have drained: the lease was given up, not left to run out.
+    # They have drained: the lease was given up, it did not run out.
     assert await owner(store) == ""
     assert fleet.killed == []
     assert said == []
@@ -114,7 +114,7 @@ async def test_one_that_does_not_drain_is_killed(
     monkeypatch.setattr(supervisor, "DRAIN_S", 0.2)
     async with Supervisor(FLEET, server.url, say=said.append) as fleet:
         frozen = fleet.pids["orchestrator 2"]
-        # Earlier it would not know what SIGTERM asks of it, and just end.
+        # Before that it has no handler for SIGTERM, and would just end.
         await eventually(
             lambda: server.cli("ZCARD", "fabric:replicas:orchestrators") == 2, "both serve"
         )
@@ -141,10 +141,10 @@ async def test_an_error_inside_the_block_leaves_no_worker(
     assert all(map(is_gone, fleet.pids.values()))
 
 
-def test_workers_do_not_outlive_who_is_killed_and_are_ours(
+def test_workers_do_not_outlive_a_killed_supervisor_and_are_ours(
     server: RunningServer, said: list[str], tmp_path: Path
 ) -> None:
-    # A project may well have a package of this name.
+    # A project may have a package of this name.
     (tmp_path / "workers").mkdir()
     (tmp_path / "workers" / "__init__.py").write_text("raise SystemExit('not ours')\n")
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The synthesizer through the real loop: what is folded, and in which commits and revisions."""
+"""The synthesizer in the real loop: what it folds, and in which commits and revisions."""
 
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -29,7 +29,7 @@ def finding(key: str, value: Any, **more: Any) -> dict[str, Any]:
     return {"findings": [{"key": key, "value": value, **more}]}
 
 
-#: Three agree, contradict, supersede, take back, start again and end; a document grows meanwhile.
+#: Three agents agree, contradict, supersede, retract, restart and end; a document grows meanwhile.
 STORY = [
     entry("A", 1, finding("port", 80), percent=10),
     entry("B", 2, finding("port", 81), percent=20),
@@ -46,7 +46,7 @@ STORY = [
     entry("C", 13, kind="FAILED", incarnation=2, payload={"error": "out of luck"}),
 ]
 
-#: Those that begin no sweep: nothing but results is committed.
+#: Those that start no sweep: only results are committed.
 CALM = [*STORY[:8], *STORY[10:12]]
 
 
@@ -89,7 +89,7 @@ async def test_many_in_one_batch_are_one_revision() -> None:
     assert found.content() == expected(entries)
 
 
-async def test_what_comes_twice_changes_nothing() -> None:
+async def test_a_result_that_comes_twice_changes_nothing() -> None:
     store = TroubledStore()
     await put(store, STORY)
     async with folding(store):
@@ -119,7 +119,7 @@ async def test_one_commit_takes_no_more_than_its_limit(monkeypatch: pytest.Monke
     async with folding(store) as handlers:
         await folded(store)
     taken = [count for handler in handlers for count in handler.taken if count]
-    # Each counts as 3 times its bytes, some 700, and its statement: two fit, the next is over.
+    # Each counts three times its bytes, some 700, plus its statement: two fit, the third does not.
     assert taken == [2] * 10
     found = await outcome(store)
     assert [len(causes) for causes in found.causes] == taken
@@ -140,10 +140,10 @@ async def test_slices_that_touch_the_same_part_follow_each_other(
 
 
 @pytest.mark.parametrize("bytes_max", [0, 600, 10**9])
-async def test_what_was_let_go_is_read_again(
+async def test_dropped_records_are_read_again(
     bytes_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next batch is prepared while the last one is still being committed: see `gate`."""
+    """The next batch is prepared while the last one is still being committed (`gate`)."""
     monkeypatch.setattr(synthesizer, "CACHED_BYTES_MAX", bytes_max)
     store = TroubledStore()
     other = [entry("D", 100 + n, finding("port", n)) for n in range(len(CALM))]
@@ -180,7 +180,7 @@ async def test_memory_does_not_grow_with_what_was_folded(monkeypatch: pytest.Mon
     assert (await outcome(store)).content() == expected(entries)
 
 
-async def test_sessions_beyond_the_limit_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sessions_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     store = TroubledStore()
     async with folding(store, sessions_cached_max=1):
         for number in range(1, 4):
@@ -193,8 +193,8 @@ async def test_sessions_beyond_the_limit_are_let_go(monkeypatch: pytest.MonkeyPa
         assert await part(store, "items:/n=3", name)
 
 
-async def test_a_session_at_its_commit_is_not_let_go() -> None:
-    """What the server holds of it is not yet what was decided."""
+async def test_a_session_with_a_commit_under_way_is_not_dropped() -> None:
+    """The server does not hold yet what was decided."""
     store = TroubledStore()
     fields = [entry("A", number, {"n": [number]}) for number in (1, 2)]
     async with folding(store, sessions_cached_max=1) as handlers:
@@ -211,8 +211,8 @@ async def test_a_session_at_its_commit_is_not_let_go() -> None:
     assert (await outcome(store, "b")).causes == [[1], [2], [3]]
 
 
-async def test_what_it_says_is_written_with_its_revision() -> None:
-    """One commit has both: nobody is told of a revision that is not there, or never told."""
+async def test_its_signals_are_written_with_their_revision() -> None:
+    """One commit has both: no signal without its revision, no revision without its signal."""
     store = TroubledStore()
     async with folding(store):
         await put(store, STORY[:1])
@@ -241,7 +241,7 @@ def _installed(name: str, target: str) -> EntryPoint:
 RULES = Rules(merges=(Merge("/n", "spread"), Merge("/t", "sum")))
 
 
-async def test_a_reducer_that_a_package_brings_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_packages_reducer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extension, "entry_points", lambda group: [_installed("spread", "spread")])
     reducers = extension.reducers(RULES)
     store = TroubledStore()
@@ -255,7 +255,7 @@ async def test_a_reducer_that_a_package_brings_is_found(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("target", ["missing", "nothing"])
-async def test_a_reducer_that_cannot_be_had_is_logged_and_shown(
+async def test_a_reducer_that_cannot_be_loaded_is_logged_and_shown(
     target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = [_installed("spread", target)] if target == "nothing" else []

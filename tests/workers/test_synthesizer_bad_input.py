@@ -1,4 +1,4 @@
-"""Keys that somebody has spoilt and entries that are no results: refused, with the reason."""
+"""Spoilt keys, and entries that are no results: refused, with the reason."""
 
 import pytest
 
@@ -146,7 +146,7 @@ async def test_members_of_an_index_that_were_added_by_hand_stop_no_sweep(
         await eventually(lambda: part(store, "findings:k0", "sound"), "the others go on")
 
 
-async def test_what_was_kept_out_is_folded_when_it_is_sent_again() -> None:
+async def test_a_refused_result_is_folded_when_it_is_sent_again() -> None:
     store = TroubledStore()
     store.data.keys[KEYS.said("A")] = ("string", b"by hand")
     dead = DeadLetters(store, 1)
@@ -180,7 +180,7 @@ async def test_what_was_kept_out_is_folded_when_it_is_sent_again() -> None:
     ],
 )
 async def test_a_spoilt_index_keeps_its_session_out_alone(index: list[bytes], sweep: bytes) -> None:
-    """What is to be judged anew is looked up there, whoever has written to it since."""
+    """A sweep reads the index to find the parts to judge, whoever has written to it since."""
     store = TroubledStore()
     async with folding(store):
         await put(store, MANY[:1])

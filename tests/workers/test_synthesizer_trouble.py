@@ -1,4 +1,4 @@
-"""The synthesizer when something goes wrong: nothing lost, nothing twice, and nobody stopped."""
+"""The synthesizer in trouble: nothing lost, nothing twice, and the other sessions go on."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.workers.test_synthesizer import STORY, finding
 from tests.workers.troubled import PARTITION, TroubledStore
 from workers import synthesizer
 
-#: Results of two agents who never cease to contradict each other.
+#: Results of two agents that contradict each other all the time.
 MANY = [entry("AB"[n % 2], n, finding(f"k{n % 7}", n)) for n in range(1, 61)]
 
 
@@ -68,7 +68,7 @@ async def test_a_read_fails(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_another_replica_takes_over_half_way() -> None:
-    """The first one is at a commit when its lease is taken: what it has decided is void."""
+    """The first one is committing when its lease is taken: its decisions are void."""
     store = TroubledStore()
     other = TroubledStore(store.data)
     async with folding(store, name="one", lease_ms=1_000):
@@ -89,7 +89,7 @@ async def test_another_replica_takes_over_half_way() -> None:
     assert found.content() == expected(MANY)
 
 
-#: An agent's parts, more than one slice of a sweep has; then it starts again, and all end.
+#: More parts of an agent than one slice of a sweep has; then it starts again, and all end.
 SWEPT = [
     entry("A", 1, {"findings": [{"key": f"k{n}", "value": n} for n in range(10)]}),
     entry("B", 2, finding("k3", "other")),
@@ -156,7 +156,7 @@ async def test_a_sweep_is_the_same_on_a_server(
         await store.close()
 
 
-async def test_a_result_on_which_the_fold_fails_is_buried(
+async def test_a_result_on_which_the_fold_fails_is_a_dead_letter(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def failing(synthesis: SynthesisState, result: Any, *arguments: Any) -> Any:
@@ -206,7 +206,7 @@ async def test_timers_of_the_orchestrators_keep_no_synthesizer_busy() -> None:
         for number in range(1, 21):
             await put(store, MANY[number - 1 : number])
             await eventually(store.is_folded, "it is taken")
-        # Once as it begins: there is nothing due that it could look at again.
+        # Once at its start: nothing is due that it could look at again.
         assert store.looks - before <= 1
     assert store.data.sorted_set(PARTITION.deadlines) == {b"demo:silence:A": 1}
     assert int((await outcome(store)).hash["revision"]) == 20

@@ -1,4 +1,4 @@
-"""An orchestrator on the memory store, where a test decides which call goes wrong, and how."""
+"""An orchestrator on the memory store, where a test chooses which call fails, and how."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ def now_ms() -> int:
 
 @dataclass
 class Trouble:
-    """An error that a call raises: before it does anything, or instead of its answer."""
+    """An error that a call raises: before it has any effect, or in place of its reply."""
 
     error: Exception
     is_done: bool = False
@@ -47,14 +47,14 @@ class TroubledStore(MemoryStore):
         self.commits = 0
         self.under_way = 0
         self.under_way_max = 0
-        #: How many entries were asked for, and how many bytes came, read by read.
+        #: For each read: how many entries were asked for, and how many bytes came.
         self.reads: list[tuple[int, int]] = []
-        #: How many fields of hashes were asked for, and how often it was asked what timers are due.
+        #: How many fields of hashes were read, and how often the due timers.
         self.asked = 0
         self.looks = 0
 
     def trouble(self, call: str, error: Exception, *, is_done: bool = False) -> None:
-        """Let the next such call fail; with `is_done` it has taken effect, its reply is lost."""
+        """Make the next such call fail. With `is_done` it takes effect, and its reply is lost."""
         self._troubles[call].append(Trouble(error, is_done))
 
     @property
@@ -143,7 +143,7 @@ class TroubledStore(MemoryStore):
         return [f"{row['id']} {row['type']}" for row in rows]
 
     async def timers(self) -> list[bytes]:
-        """Timers that are set, but for those by which every agent's silence is judged."""
+        """Return the timers that are set, except those that judge each agent's silence."""
         due = await self.due(0, ORCHESTRATORS, 2**53, 100)
         return [member for member, _ in due if b":silence:" not in member]
 
@@ -158,7 +158,7 @@ class TroubledStore(MemoryStore):
 
 
 class Watched(Orchestrator):
-    """An orchestrator that says what it was asked."""
+    """An orchestrator that records its decisions."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -172,7 +172,7 @@ class Watched(Orchestrator):
 
 
 class Working:
-    """A replica at work on a store."""
+    """A replica that works on a store."""
 
     def __init__(self, store: TroubledStore, rules: Rules, name: str, **flags: Any) -> None:
         self.settings = settings("redis://unused", **flags)
@@ -199,7 +199,7 @@ Work = Callable[..., Working]
 async def working(
     store: TroubledStore, *, rules: Rules | None = None, name: str = "replica", **flags: Any
 ) -> AsyncIterator[Working]:
-    """A replica at work; drained at the end."""
+    """A working replica; it is drained at the end."""
     found = Working(store, rules or Rules(), name, **flags)
     try:
         yield found
