@@ -1,4 +1,4 @@
-"""What a signal costs, counted in lines of code that run: a loop over all there are is seen."""
+"""The cost of a signal, counted in lines of code that run: a loop over all records shows."""
 
 import sys
 from types import FrameType

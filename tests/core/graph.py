@@ -1,4 +1,4 @@
-"""Random wait-for graphs: how many are played, and how their agents speak."""
+"""Random wait-for graphs: how many are played, and how their agents send signals."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ SIGNALS = 30
 
 
 def seeds(most: int) -> range:
-    """One graph each; FABRIC_TEST_EFFORT=10 plays all, 10,000 in the files together."""
+    """One graph a seed; FABRIC_TEST_EFFORT=10 plays all, 10,000 in the files together."""
     return range(min(most, most * EFFORT // 10))
 
 
 def say(play: Play, kind: SignalType, name: str, **payload: Any) -> Decision:
-    """An agent says something, a little later than the last one did."""
+    """An agent sends a signal, a little later than the last one."""
     play.now_ms += 100
     return play.say(signal(kind, name, payload))

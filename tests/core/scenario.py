@@ -1,4 +1,4 @@
-"""Plays a scenario: a text file of what agents say, and below each line what the core answers.
+"""Plays a scenario: a text file of signals, and below each line the core's answer.
 
     # A comment. Empty lines and comments stay where they are.
     rules agents_max=2 undeclared_grace_ms=5000 priorities={"A":5}
@@ -9,13 +9,13 @@
         undeclared:schema-change: nothing to report
     show agents
 
-`(time)` lets all timers ring that are due; `(timer)  barrier:1:release` lets one ring that was
-cancelled too late.
+`(time)` fires all timers that are due; `(timer)  barrier:1:release` fires one that was cancelled
+too late.
 
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
-incarnation 2, or `B@UI` on stream UI (its stream has its own name otherwise), or `B #5` for its
-signal number 5, or `B ^3` for a signal in answer to a message that came of 3 others, each answering
-the one before; or all of these: `B/2@UI #5 ^3`. `A, B` both say the same, one after the other.
+incarnation 2, or `B@UI` on stream UI (otherwise its stream has its own name), or `B #5` for its
+signal number 5, or `B ^3` for a signal at the end of a chain of 3 replies; or all of these:
+`B/2@UI #5 ^3`. `A, B` both send the same, one after the other.
 """
 
 import re
@@ -32,7 +32,7 @@ from fabric.core.step import fire, step
 from fabric.errors import SignalError
 from fabric.wire.entry import decode
 
-#: Server time at 0:00 of every scenario, ms: 2025-12-30T19:30:00Z, the moment in the seeds.
+#: Server time at 0:00 of every scenario, ms: 2025-12-30T19:30:00Z.
 START_MS = 1_767_123_000_000
 
 SPEAKER = re.compile(
@@ -81,11 +81,11 @@ class Stage:
         self.session = SessionState("demo")
         self.rules = Rules()
         self.timers: dict[str, int] = {}
-        #: Every agent has a timer for its silence: said only where the scenario is about that.
+        #: Every agent has a timer for its silence: only a scenario about silence shows them.
         self.is_about_silence = False
 
     def perform(self, text: str) -> Iterator[str]:
-        """Carry out one line and yield what came out of it."""
+        """Carry out one line and yield its answers."""
         word, _, rest = text.partition(" ")
         if word == "rules":
             self._set_rules(rest)
@@ -120,7 +120,7 @@ class Stage:
             yield from self._say(now_ms, speaker, signal, payload)
 
     def _look_at_the_silent(self, now_ms: int) -> None:
-        """Let pass the looks at agents that only put off the next one: they are no events."""
+        """Skip the looks at agents that only set the next timer: they are no events."""
         while due := sorted(
             (at, timer)
             for timer, at in self.timers.items()
@@ -219,7 +219,7 @@ class Stage:
 
 
 def describe(message: Message) -> str:
-    """Say a message in a line: what, from whom, to whom, with what."""
+    """Write a message in a line: type, sender, recipient, payload."""
     sender = "" if message.kind is Kind.DIRECTIVE and not message.forwarded else message.sender
     return (
         message.type
@@ -247,7 +247,7 @@ def show_time(ms: int) -> str:
 
 
 def show_record(record: msgspec.Struct, *, rhythm: bool) -> str:
-    """Write what a record holds, without what is as it is by default."""
+    """Write a record's fields, without those that have their default."""
     known = msgspec.json.decode(msgspec.json.encode(record))
     if not rhythm:
         known.pop("intervals", None)

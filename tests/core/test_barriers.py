@@ -1,4 +1,4 @@
-"""What a barrier costs: an arrival looks at nobody but its own agent and the leader."""
+"""The cost of a barrier: an arrival looks only at its own agent and the leader."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def gathering(members: int) -> Play:
         (SignalType.PROGRESS, {"percent": 5}),
     ],
 )
-def test_what_an_arrival_costs_does_not_grow_with_the_members(
+def test_the_cost_of_an_arrival_does_not_grow_with_the_members(
     kind: SignalType, payload: dict[str, object]
 ) -> None:
     few, many = (

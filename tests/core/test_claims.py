@@ -1,4 +1,4 @@
-"""Many agents ask for the same file at once: one has it, the others are served in their order."""
+"""Many agents ask for the same file at once: one gets it, the others get it in their order."""
 
 import random
 
@@ -17,7 +17,7 @@ PATH = "a.py"
 
 
 class File:
-    """One file: who has it, as the agents are told, and the tokens that were given out for it."""
+    """One file: its holder, as the agents are told, and the tokens granted for it."""
 
     def __init__(self) -> None:
         self.play = Play()
@@ -31,7 +31,7 @@ class File:
         self._say(signal(SignalType.INTENT, name, {"writes": [PATH]}))
 
     def give_back(self) -> str:
-        """The holder gives it back; return who has it now."""
+        """The holder gives it back; return the next holder."""
         release = signal(SignalType.RELEASE, self.holder, {"resources": [PATH]})
         self.holder = ""
         self._say(release)
@@ -51,7 +51,7 @@ class File:
 
 
 def grants(decision: Decision) -> list[tuple[str, int]]:
-    """Who may go on, and under which token."""
+    """The agents that may go on, each with its token."""
     told = [
         (message.to, msgspec.json.decode(message.payload, type=Proceed).token)
         for message in decision.messages
@@ -79,7 +79,7 @@ def test_all_ask_at_once_and_each_is_served_in_its_turn(agents: int, rounds: int
         rng.shuffle(names)
         turns = []
         for place, name in enumerate(names):
-            # Some ask together, some late enough for the wait of others to count.
+            # Some ask together, some so late that the waits of others count.
             file.play.now_ms += rng.choice((0, 0, 0, 1, 200_000 // agents))
             file.ask(name)
             turns.append((file.play.now_ms - kept[name] * RULES.ageing_ms, place, name))
@@ -93,10 +93,10 @@ def test_all_ask_at_once_and_each_is_served_in_its_turn(agents: int, rounds: int
 
 
 def test_nobody_starves_while_urgent_ones_keep_coming() -> None:
-    """A newcomer of priority 9 each second, and each has the file for two: the queue only grows.
+    """An agent of priority 9 comes each second and keeps the file for two: the queue only grows.
 
-    Nine points are worth 90 seconds of waiting. Whoever comes more than that after the patient one
-    is behind it, so at most 90 are served before it, and the one that had the file already.
+    Nine points are worth 90 seconds of waiting. An agent that comes later than that is behind the
+    patient one, so at most 90 are served before it, and the one that had the file already.
     """
     file = File()
     file.start("holder", 9)
@@ -122,7 +122,7 @@ def test_nobody_starves_while_urgent_ones_keep_coming() -> None:
 
 @pytest.mark.parametrize("what", ["release", "ask", "ask for two", "ask in the middle"])
 def test_what_a_signal_costs_does_not_grow_badly_with_those_who_wait(what: str) -> None:
-    """Counted in lines of code that run, so that a loop over all who wait is seen.
+    """Counted in lines of code that run, so that a loop over all waiters shows.
 
     In the middle of a queue others come to wait behind the newcomer: then those before it are
     looked through once, for a cycle; but not each of them for each.
@@ -146,7 +146,7 @@ def lines_with(waiting: int, what: str) -> int:
 
 
 def test_all_or_nothing_lets_a_full_table_eat() -> None:
-    """Fifty at a round table each ask for both forks beside them: nobody ever holds just one."""
+    """Fifty at a round table each ask for both forks beside them: no agent ever holds just one."""
     rng = random.Random(50)
     play = Play()
     hungry = [f"philosopher {seat}" for seat in range(50)]
@@ -183,7 +183,7 @@ def test_what_an_agent_has_itself_is_not_in_its_way() -> None:
     for writes in wanted:
         play.say(signal(SignalType.INTENT, "A", {"writes": writes}))
     assert having("A") == wanted
-    # Nor is what it waits for itself: once A is gone, B has all of it.
+    # Nor does its own wait count: once A is gone, B has all of it.
     for writes in wanted:
         play.say(signal(SignalType.INTENT, "B", {"writes": writes}))
     assert having("B") == []

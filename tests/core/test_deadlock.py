@@ -1,4 +1,4 @@
-"""Deadlocks of fifty, with twenty agents stuck behind them, and cycles that are none."""
+"""Deadlocks of fifty, with twenty agents stuck behind them, and cycles that are not deadlocks."""
 
 from collections.abc import Callable
 
@@ -21,12 +21,12 @@ def next_of(name: str) -> str:
 
 
 def wait_for_things(play: Play, without: str = "") -> Decision:
-    """Each waits for what the next one makes, but for one; the last one closes the cycle."""
+    """Each waits for the next one's output, except one; the last one closes the cycle."""
     for name in RING:
         play.say(signal(SignalType.STARTED, name, {"produces": [f"of {name}"]}))
     for number, name in enumerate(BEHIND):
         play.say(signal(SignalType.STARTED, name, {"produces": [f"of {name}"]}))
-        # Half of them stand behind the ring, the others behind those.
+        # Half of them are stuck behind the ring, the others behind these.
         on = RING[number] if number < 10 else BEHIND[number - 10]
         play.say(signal(SignalType.BLOCKED, name, {"on": f"of {on}"}))
     for name in RING[:-1]:
@@ -38,7 +38,7 @@ def wait_for_things(play: Play, without: str = "") -> Decision:
 
 
 def wait_for_locks(play: Play, without: str = "") -> Decision:
-    """Each holds a file and wants that of the next one; one gives that up again."""
+    """Each holds a file and wants the next one's; one gives up its wait."""
     for name in RING:
         play.say(signal(SignalType.INTENT, name, {"writes": [name]}))
     for name in RING[:-1]:
@@ -52,7 +52,7 @@ def wait_for_locks(play: Play, without: str = "") -> Decision:
 
 
 def alarms(decision: Decision) -> list[str]:
-    """Who is told of a deadlock; "" for the log."""
+    """The recipients of a deadlock's question; "" for the log."""
     return [
         message.to
         for message in decision.messages
@@ -63,7 +63,7 @@ def alarms(decision: Decision) -> list[str]:
 def test_a_cycle_of_fifty_over_dependencies_is_named_with_all_who_are_stuck_behind_it() -> None:
     play = Play()
     decision = wait_for_things(play)
-    # Of the log and each of the seventy, in the decision of the signal that closed it.
+    # The log and each of the seventy, in the decision of the signal that closed it.
     assert sorted(alarms(decision)) == ["", *RING, *BEHIND]
     logged = next(m for m in decision.messages if m.type == SignalType.ESCALATE and not m.to)
     context = msgspec.json.decode(logged.payload)["context"]
@@ -89,7 +89,7 @@ def test_a_cycle_of_fifty_over_locks_is_broken_at_once() -> None:
     assert cancel.cycle == [RING[-1], *RING[:-1]]
     assert cancel.affected == BEHIND
     assert cancel.resources == [RING[0]]
-    # It keeps what it holds. Given back in order, everybody gets what it wanted.
+    # It keeps what it holds. Given back in order, every agent gets what it wanted.
     served = set()
     holders = [RING[-1]]
     while holders:
@@ -115,7 +115,7 @@ def test_a_wait_that_was_given_up_before_is_no_part_of_a_cycle(build: Build) -> 
     decision = build(play, RING[31])
     assert not alarms(decision)
     assert not play.session.deadlocks
-    # Begun again, it closes the cycle that the others have left open.
+    # The wait begins again and closes the cycle that the others have left open.
     wanted = next_of(RING[31])
     if build is wait_for_things:
         decision = play.say(signal(SignalType.BLOCKED, RING[31], {"on": f"of {wanted}"}))

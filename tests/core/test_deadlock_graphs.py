@@ -1,7 +1,7 @@
 """Random waits for dependencies, each signal judged by networkx or by brute force as well.
 
-The model below knows nothing of the core: it keeps who waits for what in its own way, so that the
-two agree only when both are right.
+The model below shares nothing with the core: it keeps the waits in its own way, so that the two
+agree only when both are right.
 """
 
 import random
@@ -22,7 +22,7 @@ Cycle = list[tuple[str, str]]
 
 
 def asked(decision: Decision) -> list[Cycle]:
-    """The cycles that are escalated: who waits for what, in order."""
+    """The cycles that are escalated: which agent waits for what, in order."""
     return [
         [(link["agent"], link["on"]) for link in msgspec.json.decode(m.payload)["context"]["cycle"]]
         for m in decision.messages
@@ -31,14 +31,14 @@ def asked(decision: Decision) -> list[Cycle]:
 
 
 def open_questions(play: Play) -> list[tuple[Cycle, list[str]]]:
-    """The cycles that are known, and who has been told."""
+    """The known cycles, and the agents that were told."""
     questions = [play.session.escalations.records[name] for name in play.session.deadlocks]
     return [([(agent, on) for agent, _, on in q.cycle], q.waiting) for q in questions]
 
 
 @dataclass
 class Things:
-    """Who waits for which thing, and who makes it; what has been made nobody waits for."""
+    """Which agent waits for which output, and its producers; nobody waits for a resolved one."""
 
     producers: dict[str, list[str]]
     waits: set[tuple[str, str]] = field(default_factory=set)
@@ -54,7 +54,7 @@ class Things:
         return graph
 
     def stuck(self) -> set[str]:
-        """Who can never go on: of all, leave out who can, until nobody is left out any more."""
+        """The agents that can never go on: remove those that can, until none is removed."""
         left = {who for who, _ in self.waits}
         while True:
             going = {
@@ -83,7 +83,7 @@ class Things:
         self.waits = {wait for wait in self.waits if wait[0] != name}
 
     def is_cycle(self, cycle: Cycle) -> bool:
-        """Whether each of them waits for something that the next one makes."""
+        """Whether each of them waits for an output of the next one."""
         return all(
             (who, on) in self.waits and following in self.makers(on)
             for (who, on), (following, _) in pairwise([*cycle, cycle[0]])
@@ -93,7 +93,7 @@ class Things:
 def play_things(
     rng: random.Random, play: Play, things: Things, *, ends: bool
 ) -> Iterator[tuple[Decision, str, str]]:
-    """Say one thing after the other; yield what came of it, and who began to wait for what."""
+    """Send one signal after the other; yield its decision, and the wait that it began."""
     agents = sorted({name for makers in things.producers.values() for name in makers})
     for name in agents:
         produces = [thing for thing, makers in things.producers.items() if name in makers]
@@ -121,7 +121,7 @@ def play_things(
 
 
 def judge(play: Play, things: Things, stuck: set[str], decision: Decision) -> None:
-    """Whoever is stuck is named, and of every cycle that is named all are stuck in it."""
+    """Every stuck agent is named, and all members of every named cycle are stuck in it."""
     known = open_questions(play)
     named = {name for _, names in known for name in names}
     assert stuck <= named, "stuck, and nobody was told"
@@ -131,7 +131,7 @@ def judge(play: Play, things: Things, stuck: set[str], decision: Decision) -> No
 
 
 def stuck_in(graph: "nx.DiGraph[str]") -> set[str]:
-    """Who is in a cycle, or stuck behind one."""
+    """The agents in a cycle, or stuck behind one."""
     cyclic = [
         one
         for component in nx.strongly_connected_components(graph)
@@ -142,7 +142,7 @@ def stuck_in(graph: "nx.DiGraph[str]") -> set[str]:
 
 
 def closed_by(graph: "nx.DiGraph[str]", who: str, maker: str) -> int:
-    """How many the shortest cycle has that an edge would close; 0: it would close none."""
+    """The length of the shortest cycle that an edge would close; 0 if it would close none."""
     if who == maker:
         return 1
     if maker not in graph or who not in graph or not nx.has_path(graph, maker, who):
@@ -162,7 +162,7 @@ def test_cycles_of_dependencies_are_those_of_networkx(batch: int) -> None:
             before, graph = graph, things.graph()
             judge(play, things, stuck_in(graph), decision)
             length = closed_by(before, who, on.removeprefix("of ")) if on else 0
-            # Whoever was stuck before has been told, and of another cycle than this one.
+            # An agent that was stuck before has been told, and of another cycle.
             if length and who not in stuck_in(before):
                 (cycle,) = asked(decision)
                 assert cycle[0] == (who, on)

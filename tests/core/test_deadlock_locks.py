@@ -19,7 +19,7 @@ from fabric.core.signal import SignalType
 from tests.core.graph import SIGNALS, say, seeds
 from tests.support.random_history import RULES, Play
 
-#: Asked for like a file; overlaps them all.
+#: A claim on it is like one on a file; it overlaps them all.
 ALL = "**"
 
 
@@ -35,13 +35,13 @@ class Held:
 
 @dataclass
 class Locks:
-    """Claims on files, and who waits for whom: nobody is overtaken, nobody shares."""
+    """Claims on files, and which agent waits for which: none is overtaken, none shares."""
 
     priorities: dict[str, int]
     claims: list[Held] = field(default_factory=list)
 
     def before(self, claim: Held) -> list[Held]:
-        """Claims of others that must go first: nobody stands in line for what it has already."""
+        """Claims of others that go first: an agent does not queue for what it has already."""
         mine = [c for c in self.claims if c.is_held and c.agent == claim.agent]
         needed = set(claim.wants).difference(*(c.wants for c in mine))
         return [
@@ -79,7 +79,7 @@ class Locks:
         return graph
 
     def refuse(self, victim: str, wants: list[str]) -> None:
-        # It may wait for the same twice, after giving back a part of one: then for the older one.
+        # It may wait twice for the same, after giving back a part of one: take the older one.
         self.claims.remove(
             next(c for c in self.claims if not c.is_held and (c.agent, c.wants) == (victim, wants))
         )
@@ -101,7 +101,7 @@ def cancelled(decision: Decision) -> list[tuple[str, Cancel]]:
 
 
 def judge_locks(play: Play, locks: Locks, decision: Decision) -> int:
-    """Each victim was in a cycle, and none is left; return how many there were."""
+    """Each victim was in a cycle, and no cycle is left; return the number of victims."""
     victims = cancelled(decision)
     for victim, told in victims:
         graph = locks.graph()

@@ -1,4 +1,4 @@
-"""The seeds' example session, played by the core alone, is row for row what the seeds show."""
+"""The example session, played by the core alone, gives the rows of the original protocol."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def rows(log: list[tuple[bytes, list[bytes]]]) -> list[Row]:
     return [row for entry in log if (row := timeline.row(*entry)) is not None]
 
 
-def test_the_rows_are_those_of_the_seeds(log: list[tuple[bytes, list[bytes]]]) -> None:
+def test_the_rows_are_those_of_the_protocol(log: list[tuple[bytes, list[bytes]]]) -> None:
     shown = merge(row for row in rows(log) if not row.is_detail)
     assert [
         (clock(row.ms, scenario.START_MS), row.signal, row.stream) for row in shown
@@ -57,7 +57,7 @@ def test_the_rows_are_those_of_the_seeds(log: list[tuple[bytes, list[bytes]]]) -
 
 
 def test_the_details_between_them(log: list[tuple[bytes, list[bytes]]]) -> None:
-    """What the example leaves out: whom it makes wait, who hears of that, who integrates."""
+    """The example leaves these out: the agent that waits, those that are told, and the leader."""
     assert [(row.signal, row.stream) for row in rows(log) if row.is_detail] == [
         ("(nudge)", "A"),
         ("(pause)", "A"),

@@ -1,4 +1,4 @@
-"""Limits that a scenario would be too long for."""
+"""Limits that would make a scenario too long."""
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ def test_an_agent_waits_for_so_many_and_no_more() -> None:
         decision.reason == f"A already waits for {AGENT_WAITS_MAX} dependencies, the most allowed"
     )
     assert "one more" not in play.session.dependencies
-    # What it waits for already may be asked for again, and another agent has room.
+    # It may repeat a wait that it has, and another agent has room.
     assert play.say(signal(SignalType.BLOCKED, "A", {"on": "x0"})).outcome is Outcome.ACCEPTED
     assert play.say(signal(SignalType.BLOCKED, "B", {"on": "x0"})).outcome is Outcome.ACCEPTED
     play.say(signal(SignalType.RELEASE, "A", {}))
@@ -47,7 +47,7 @@ def test_a_task_keeps_the_last_findings_each_in_a_short_line() -> None:
 
 
 @pytest.mark.slow
-def test_thousands_who_wait_are_each_told_in_a_few_bytes() -> None:
+def test_each_of_thousands_of_waiters_is_told_in_a_few_bytes() -> None:
     """A list of all of them in each message would grow as the square of their number."""
     play = Play()
     play.say(signal(SignalType.STARTED, "P", {"produces": ["x"]}))

@@ -1,4 +1,4 @@
-"""What holds for every history, in sense and nonsense (see history.py)."""
+"""What holds for every history, sensible or not (see tests/support/random_history.py)."""
 
 import hashlib
 import os
@@ -145,8 +145,8 @@ def test_a_restored_session_decides_as_the_one_it_was_saved_from(
             play.pass_time(wait_ms)
             play.say(one)
         if data.draw(st.booleans()):
-            # What a worker does that takes over: it knows what was committed, and nothing else;
-            # and a server's hashes have an order of their own.
+            # A worker that takes over knows only what was committed; and a server's hashes have an
+            # order of their own.
             stored = [
                 dict(sorted((server.peek(key, "hash") or {}).items(), reverse=True))
                 for key in state.hashes(KEYS)
@@ -213,7 +213,7 @@ def test_in_whatever_order_waits_and_results_come_everybody_goes_on(data: st.Dat
 
 
 def arbitrary(seed: int, number: int = 1_500) -> bytes:
-    """What comes out of a long history that follows from a seed alone."""
+    """Return the decisions and records of a long history that a seed determines."""
     chance = random.Random(seed)
     play = Play()
     many = [f"part {number}" for number in range(12)]

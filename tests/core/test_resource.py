@@ -1,4 +1,4 @@
-"""One spelling for each resource, and which of them can name the same thing."""
+"""One spelling for each resource, and which resources can name the same thing."""
 
 from collections.abc import Callable
 
@@ -203,6 +203,6 @@ def test_a_lookup_costs_what_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_hostile_pattern_comes_to_an_end(a: str, b: str, expected: bool) -> None:
-    """By trying again where a star could have ended these would outlast the universe."""
+    """Backtracking over every end of a star would take longer than the age of the universe."""
     assert overlap(a, b) is expected
     assert overlap(b, a) is expected

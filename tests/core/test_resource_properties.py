@@ -1,4 +1,4 @@
-"""What holds for all resources: the answers are those of an oracle that tries everything small."""
+"""For all resources: the answers are those of an oracle that tries all small cases."""
 
 import re
 from functools import cache
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fabric.core.resource import Index, normalise, overlap
 from tests.support.effort import examples
 
-# The oracle: two globs overlap when something matches both, found by trying all small things.
-# What two globs share at least has no more elements than they have items other than stars.
+# The oracle: two globs overlap when some path matches both; it tries all small paths. A smallest
+# common match has no more elements than the two have items other than stars.
 
 CHARACTERS = ["a", "b", "*", "*", "?", "[ab]", "[!a]", "[^ab]", "[b-c]"]
 WORDS = ["".join(word) for size in range(5) for word in product("abc", repeat=size)]
@@ -99,7 +99,7 @@ def test_overlap_is_symmetric_for_any_text(a: str, b: str) -> None:
 
 
 def climbs(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """What a path with `..` in it names, as the operating system walks it."""
+    """Return what a path with `..` names, as the operating system walks it."""
     kept: list[str] = []
     for part in parts:
         if part != "..":
@@ -114,7 +114,7 @@ def climbs(parts: tuple[str, ...]) -> tuple[str, ...]:
 @examples(600)
 @given(st.lists(st.sampled_from(["a", "b", "*", "**", "..", ".."]), max_size=4))
 def test_no_thing_is_lost_when_a_glob_climbs(parts: list[str]) -> None:
-    """Each way to fill in the wildcards leads to a path that the spelling still overlaps with."""
+    """However the wildcards are filled in, the spelling still overlaps the path."""
     fills: dict[str, list[tuple[str, ...]]] = {
         "*": [("a",), ("c",)],
         "**": [(), ("a",), ("b", "c"), ("a", "b", "c")],

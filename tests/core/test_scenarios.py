@@ -1,4 +1,4 @@
-"""The scenarios answer as they are written: read scenarios/*.txt, not this file."""
+"""The core answers as the scenarios say: read scenarios/*.txt, not this file."""
 
 from pathlib import Path
 
