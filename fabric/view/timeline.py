@@ -210,7 +210,7 @@ def _sentence(
     if kind == Kind.REFUSED:
         return "(refused)", sender, f"{word} of {sender}: {fields.get('reason', '')}"
     if kind == RULES_KIND:
-        return "(rules)", "", "other rules are in force from here on"
+        return "(rules)", "", "new rules apply from here on"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
     to = fields.get("to", "")
@@ -294,13 +294,20 @@ def _waits(agent: str, payload: Payload) -> str:
 def _pauses(agent: str, payload: Payload) -> str:
     if payload.get("barrier"):
         if agent != EVERYONE:
-            return f"{agent} goes on to its next checkpoint, for {payload['barrier']}"
+            return f"{agent} continues to its next checkpoint, for {payload['barrier']}"
         given = payload.get("members")
         members = _names(given) or "all"
         is_one = isinstance(given, list) and len(given) == 1
-        how = "goes on to its" if is_one else "go on to their"
+        how = "continues to its" if is_one else "continue to their"
         return f"{members} {how} next checkpoint, for {payload['barrier']}"
     return f"{agent} pauses" + _because(payload, "reason")
+
+
+def _cancel(agent: str, payload: Payload) -> str:
+    named = ("resources", "dependency", "barrier", "escalation", "task")
+    refused = next((_names(payload[field]) for field in named if payload.get(field)), "")
+    what = f"is refused {refused}" if refused else "must stop"
+    return f"{agent} {what}" + _because(payload, "reason")
 
 
 def _decides(agent: str, payload: Payload) -> str:
@@ -310,11 +317,11 @@ def _decides(agent: str, payload: Payload) -> str:
 def _conflict(agent: str, payload: Payload) -> str:
     over = _names(payload.get("resources"))
     if not payload.get("agents"):
-        return f"{agent} sees a conflict" + (f": {over}" if over else "")
+        return f"{agent} reports a conflict" + (f": {over}" if over else "")
     who = _names(payload["agents"])
     if payload.get("kind") == FINDING:
-        return f"{who} say different things of {over or 'the same'}"
-    return f"{who} want {over or 'the same'}"
+        return f"{who} give different values for {over or 'one thing'}"
+    return f"{who} want {over or 'the same resources'}"
 
 
 _Name = Callable[[Payload], str]
@@ -328,18 +335,18 @@ _DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
     "PAUSE": (lambda p: "(barrier)" if p.get("barrier") else "(pause)", _pauses),
     "NUDGE": (
         lambda p: "(nudge)",
-        lambda a, p: f"{a} hears that {_names(p.get('waiting'))} needs {p.get('on', '')}",
+        lambda a, p: f"{a} is told that {_names(p.get('waiting'))} needs {p.get('on', '')}",
     ),
     "ASSIGN": (
         lambda p: "(assign)",
-        lambda a, p: f"{a} is given {p.get('task', 'work')}" + _after(p, "from_stream", " of "),
+        lambda a, p: f"{a} is offered {p.get('task', 'work')}" + _after(p, "from_stream", " of "),
     ),
-    "CANCEL": (lambda p: "(cancel)", lambda a, p: f"{a} is to stop" + _because(p, "reason")),
+    "CANCEL": (lambda p: "(cancel)", _cancel),
     "DECISION": (
         lambda p: "(decision)",
-        lambda a, p: f"{a} is told: {p.get('decision', '')}" + _after(p, "by", ", says "),
+        lambda a, p: f"{a} gets the answer: {p.get('decision', '')}" + _after(p, "by", ", from "),
     ),
-    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} hears" + _because(p, "reason")),
+    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} is told" + _because(p, "reason")),
 }
 
 #: Signal → the sentence about its sender.
@@ -362,10 +369,10 @@ _ACTIONS: dict[str, _Action] = {
         f"{a} is about to write {_names(p.get('writes')) or 'nothing'}"
         + (f" and read {_names(p['reads'])}" if p.get("reads") else "")
     ),
-    "RELEASE": lambda a, p: f"{a} gives up {_names(p.get('resources')) or 'what it waits for'}",
+    "RELEASE": lambda a, p: f"{a} releases {_names(p.get('resources')) or 'everything'}",
     "INTEGRATED": lambda a, p: f"{a} has integrated" + _after(p, "name", " "),
     "DECIDED": lambda a, p: (
-        (f"{p.get('escalation', '')} is settled" if a == SYNTHESIZER else _decides(a, p))
+        (f"{p.get('escalation', '')} is closed" if a == SYNTHESIZER else _decides(a, p))
         + _because(p, "decision")
     ),
     "SYNTHESIZED": lambda a, p: f"the synthesis is final: revision {p.get('revision', '')}",

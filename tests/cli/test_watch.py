@@ -56,7 +56,7 @@ def test_the_timeline_in_the_columns_of_the_seeds(example: Shell) -> None:
         "STARTED                   B       B begins work",
         "PROGRESS(25%)             A       A reports progress: files_read",
         "BLOCKED(schema-change)    B       B needs schema-change",
-        "(nudge)                   A       A hears that B needs schema-change",
+        "(nudge)                   A       A is told that B needs schema-change",
         "DEPENDENCY_RESOLVED       A       A completes schema-change: alembic/xyz.py",
         "(auto-resume)             B       B continues: schema-change is there",
         "CHECKPOINT_REACHED        A       A reaches a safe point: c",

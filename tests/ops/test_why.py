@@ -66,7 +66,7 @@ def test_who_is_next_is_told_why(conflict: Told) -> None:
         "C",
         "C waits for nothing",
         "it was last told, at 0:30 (8-2): C gets config.py (token 2)",
-        "because of 8-0: A gives up config.py",
+        "because of 8-0: A releases config.py",
     )
 
 
@@ -82,7 +82,7 @@ def test_a_deadlock_of_two_locks() -> None:
     told.says(
         "B",
         "B waits for nothing",
-        "B is to stop: deadlock: B waits for a.py, A waits for b.py, which needs B",
+        "B is refused a.py: deadlock: B waits for a.py, A waits for b.py, which needs B",
         "stuck behind that deadlock: C",
         "it may ask for a.py again after it has released what others wait for",
         "B has held b.py since 0:00 (5-1, token 2), and A, C wait for it",
@@ -114,7 +114,7 @@ def test_a_deadlock_of_a_lock_and_a_dependency_and_who_is_stuck_behind() -> None
     )
     told.say("HUMAN", "DECIDED", {"escalation": "5-6", "decision": "A", "by": "anna"})
     told.says_not("B", "is part of a deadlock", "closes a cycle")
-    told.says("A", "A is to stop: anna has decided that A gives way")
+    told.says("A", "A is refused a.py: anna has decided that A gives way")
 
 
 def test_a_deadlock_of_a_dependency_a_question_and_a_barrier() -> None:

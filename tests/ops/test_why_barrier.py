@@ -108,6 +108,6 @@ def test_a_leader_that_calls_the_next_barrier() -> None:
     told.says(
         "L",
         "L waits for nothing: it is working",
-        "L hears: next begins when release is over",
+        "L is told: next begins when release is over",
         "L integrates release",
     )

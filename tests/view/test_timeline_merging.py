@@ -32,7 +32,7 @@ def test_the_example_row_for_row(derived: bool) -> None:
     actions = {row.signal: row.action for row in merged}
     assert actions["STARTED"] == "A begins work; B begins work"
     assert actions["CONFLICT_DETECTED"] == "A, B want config.py"
-    assert actions["(barrier)"] == "A, B go on to their next checkpoint, for release"
+    assert actions["(barrier)"] == "A, B continue to their next checkpoint, for release"
     assert actions["COMPLETED"] == "A is done; B is done"
 
 
