@@ -1,7 +1,7 @@
-# The daemons: `python -m workers orchestrator` and `python -m workers synthesizer`.
+# The workers: `python -m workers orchestrator` and `python -m workers synthesizer`.
 FROM python:3.11-slim
 
-# Logs appear line by line, and no cache files are written as a user who may not write.
+# Log line by line; write no cache files, because the user may not write.
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -18,6 +18,6 @@ RUN pip install .
 WORKDIR /
 USER fabric
 
-# Exec form: SIGTERM reaches Python, which drains and hands its partitions over.
+# Exec form, so that SIGTERM reaches Python, which drains and hands over its partitions.
 ENTRYPOINT ["python", "-m", "workers"]
 CMD ["orchestrator"]
