@@ -84,7 +84,7 @@ def test_a_person_is_needed(shell: Shell, server: RunningServer, session: str) -
     shell.good("decide", "1-0", "v2")
     out = shell.good("why", "A").out
     assert "A waits for nothing" in out
-    assert "A is told: v2" in out
+    assert "A gets the answer: v2" in out
 
 
 def test_what_is_not_known(told: Shell) -> None:
