@@ -67,7 +67,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
         session.log += 1
         if signal.incarnation > agent.incarnation or _is_restart(agent, signal):
             event.is_beginning = True
-            lifecycle.succeed(event, agent, signal.incarnation or agent.incarnation + 1)
+            lifecycle.begin_incarnation(event, agent, signal.incarnation or agent.incarnation + 1)
         else:
             interval_ms = session.clock_ms - agent.seen_ms
             agent.intervals = [*agent.intervals[1 - RHYTHM_INTERVALS :], interval_ms]

@@ -23,7 +23,7 @@ from __future__ import annotations
 from fabric.core.agent_status import in_force, is_waiting, missing, update_status
 from fabric.core.decision import EVERYONE, ORCHESTRATOR
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
-from fabric.core.escalation import BARRIER, close, note, pose
+from fabric.core.escalation import BARRIER, ask, close, new_question
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import SESSION_BARRIERS_MAX, listed
 from fabric.core.record import (
@@ -100,7 +100,7 @@ def trigger(event: Event, tags: list[str], location: str | None) -> None:
         _call(event, one.name, one.leader, one.deadline_ms, TRIGGER_LEVEL)
 
 
-def reach(event: SignalEvent, payload: CheckpointReached) -> None:
+def arrive_at_checkpoint(event: SignalEvent, payload: CheckpointReached) -> None:
     """CHECKPOINT_REACHED: the place where a barrier takes hold of an agent."""
     current = in_force(event.session)
     if current is None:
@@ -117,7 +117,7 @@ def reach(event: SignalEvent, payload: CheckpointReached) -> None:
         join(event, event.name, event.agent)
 
 
-def rest(event: Event, name: str, agent: AgentRecord) -> None:
+def arrive_waiting(event: Event, name: str, agent: AgentRecord) -> None:
     """Count an agent that has begun to wait for something as arrived."""
     current = in_force(event.session)
     if current is None or agent.status is not AgentStatus.BLOCKED:
@@ -186,11 +186,11 @@ def deadline_passed(event: Event, subject: str) -> bool:
         return False
     text = f"The deadline of barrier {name} has passed without {listed(missing(barrier))}."
     leader = [barrier.leader] if barrier.leader in session.agents else []
-    question = pose(session, BARRIER, text, [], about=name, waiting=leader)
+    question = new_question(session, BARRIER, text, [], about=name, waiting=leader)
     if policy is BarrierPolicy.WAIT:
         question.question += " Wait for them, release the others, or call the barrier off?"
         question.options = [one.value for one in BarrierPolicy]
-        barrier.question = note(event, question, told=question.waiting)
+        barrier.question = ask(event, question, told=question.waiting)
         session.barriers.put(name, barrier)
         return True
     is_released = policy is BarrierPolicy.RELEASE
@@ -199,7 +199,7 @@ def deadline_passed(event: Event, subject: str) -> bool:
     question.decision, question.by = policy.value, "the rules"
     question.decided_ms = session.clock_ms
     told, question.waiting = question.waiting, []
-    note(event, question, told=told)
+    ask(event, question, told=told)
     if is_released:
         _release(event, name, barrier)
     else:

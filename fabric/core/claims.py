@@ -1,7 +1,7 @@
 """Claims on resources: made, granted, given back, and taken back.
 
 A claim is granted as a whole, under a fencing token that is larger than any before it in the
-session. Whatever frees a resource goes through `advance`, which grants what has become free. A
+session. Whatever frees a resource goes through `grant_next`, which grants what has become free. A
 claim is taken from its holder only where the rule file says so: at a checkpoint for a more urgent
 agent (`preemption`), or after a longest time (`hold_ms_max`).
 """
@@ -70,7 +70,7 @@ def covering(session: SessionState, agent: AgentRecord, ask: Ask) -> ClaimRecord
     return found
 
 
-def make(event: Event, name: str, agent: AgentRecord, ask: Ask, place: int = 0) -> ClaimRecord:
+def enqueue(event: Event, name: str, agent: AgentRecord, ask: Ask, place: int = 0) -> ClaimRecord:
     """Put a new claim into the queues of its resources."""
     session = event.session
     claim = ClaimRecord(
@@ -101,14 +101,14 @@ def try_grant(event: Event, claim: ClaimRecord) -> bool:
     return True
 
 
-def advance(event: Event, freed: list[str], *, of: str = "", is_first: bool = False) -> set[str]:
+def grant_next(event: Event, freed: list[str], *, of: str = "", is_first: bool = False) -> set[str]:
     """Grant every claim that has become free with these resources; return their ids.
 
     `of` is an agent that now asks for less. `is_first`: the claims were made in this event, so
     that nobody has waited yet.
     """
     session = event.session
-    candidates = [*session.order.next_up(freed), *(_waiting_of(session, of) if of else ())]
+    candidates = [*session.order.candidates(freed), *(_waiting_of(session, of) if of else ())]
     return _grant_all(event, candidates, is_first=is_first)
 
 
@@ -132,7 +132,7 @@ def drop_all(event: Event, agent: AgentRecord) -> list[str]:
             held += [*claim.writes, *claim.reads]
         freed += drop(event.session, claim, agent)
     if freed:
-        advance(event, freed)
+        grant_next(event, freed)
     return held
 
 
@@ -165,13 +165,13 @@ def yield_to_urgent(event: SignalEvent) -> None:
         session.claims.put(claim_id, claim)
         taken = [resource for resource, _ in resources(claim)]
         event.direct(name, Pause("preempted", taken[:NAMES_SHOWN_MAX]))
-        advance(event, taken)
+        grant_next(event, taken)
         if claim_id in agent.claims and not claim.token:
-            tell_wait(event, claim)
+            send_wait(event, claim)
         update_status(session, name, agent)
 
 
-def hold_over(event: Event, claim_id: str) -> bool:
+def hold_expired(event: Event, claim_id: str) -> bool:
     """Take back what was held for longer than the rules allow; moot when it was given back."""
     session = event.session
     claim = session.claims.get(claim_id)
@@ -180,11 +180,11 @@ def hold_over(event: Event, claim_id: str) -> bool:
     freed = drop(session, claim, session.agents.records[claim.agent])
     reason = f"held for over {event.rules.hold_ms_max} ms"
     event.direct(claim.agent, Pause(reason, freed[:NAMES_SHOWN_MAX]))
-    advance(event, freed)
+    grant_next(event, freed)
     return True
 
 
-def tell_wait(event: Event, claim: ClaimRecord) -> None:
+def send_wait(event: Event, claim: ClaimRecord) -> None:
     """Send WAIT: the holder, the position, and the agents ahead."""
     session = event.session
     before, first = session.order.position(claim)
@@ -194,7 +194,7 @@ def tell_wait(event: Event, claim: ClaimRecord) -> None:
     event.direct(claim.agent, Wait([*claim.writes, *claim.reads], before + 1, has, ahead))
 
 
-def tell_proceed(event: Event, claim: ClaimRecord) -> None:
+def send_proceed(event: Event, claim: ClaimRecord) -> None:
     """Send PROCEED: the resources, the token, and how many agents wait."""
     granted = [*claim.writes, *claim.reads, *claim.observes]
     event.direct(claim.agent, Proceed(granted, claim.token, event.session.order.waiting(claim)))
@@ -232,7 +232,7 @@ def _grant_all(event: Event, candidates: list[str], *, is_first: bool) -> set[st
                 _grant(event, claim, None if is_first else agent)
                 granted.add(claim_id)
                 # Readers may stand right behind; and an agent does not wait for what it has.
-                following += session.order.next_up([one for one, _ in resources(claim)])
+                following += session.order.candidates([one for one, _ in resources(claim)])
                 following += _waiting_of(session, claim.agent)
         candidates = following
     return granted
@@ -249,7 +249,7 @@ def _grant(event: Event, claim: ClaimRecord, waiter: AgentRecord | None = None) 
     if waiter is not None:
         granted = [*claim.writes, *claim.reads, *claim.observes]
         resume(event, claim.agent, waiter, Resume("your turn", resources=granted))
-    tell_proceed(event, claim)
+    send_proceed(event, claim)
     if claim.observes or session.order.has_observers:
         _report_stale_reads(event, claim)
     if event.rules.hold_ms_max:

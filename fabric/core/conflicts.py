@@ -42,12 +42,12 @@ def intent(event: SignalEvent, payload: Intent) -> None:
     if known is not None:
         # An agent that asks again gets the answer again.
         if known.state is ClaimState.HELD:
-            claims.tell_proceed(event, known)
+            claims.send_proceed(event, known)
         else:
-            claims.tell_wait(event, known)
+            claims.send_wait(event, known)
         return
     _check_limits(event, ask)
-    claim = claims.make(event, event.name, event.agent, ask)
+    claim = claims.enqueue(event, event.name, event.agent, ask)
     if not claims.try_grant(event, claim):
         _serialise(event, claim)
 
@@ -73,7 +73,7 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     for place, name in enumerate(domain):
         member = session.agents.records[name]
         known = claims.covering(session, member, ask)
-        concerned.append(known or claims.make(event, name, member, ask, place))
+        concerned.append(known or claims.enqueue(event, name, member, ask, place))
     _arbitrate(event, concerned, ask.writes)
     event.waiting = domain
 
@@ -84,7 +84,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
     ask = claims.ask_of([on], [], event.rules)
     known = claims.covering(session, agent, ask)
     if known is not None and known.state is ClaimState.WAITING:
-        claims.tell_wait(event, known)
+        claims.send_wait(event, known)
         return True
     holders = [
         holder_id
@@ -96,7 +96,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
     if not holders:
         return False
     _check_limits(event, ask)
-    claim = claims.make(event, name, agent, ask)
+    claim = claims.enqueue(event, name, agent, ask)
     unaware: dict[str, None] = {}
     for holder_id in dict.fromkeys(holders):
         holder = session.claims.records[holder_id]
@@ -107,7 +107,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
     for other in unaware:
         event.direct(other, Nudge(on, [name]))
     claim.contended = True
-    claims.tell_wait(event, claim)
+    claims.send_wait(event, claim)
     update_status(session, name, agent)
     return True
 
@@ -128,7 +128,7 @@ def give_back(event: SignalEvent, named: list[str]) -> None:
         else:
             freed += claims.drop(session, claim, agent)
     if freed:
-        claims.advance(event, freed, of=event.name)
+        claims.grant_next(event, freed, of=event.name)
 
 
 def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
@@ -160,13 +160,13 @@ def _arbitrate(event: SignalEvent, concerned: list[ClaimRecord], contested: list
     unnamed = {holder.id: holder for claim in concerned for holder in order.blockers(claim)}
     for claim in [*concerned, *unnamed.values()]:
         _pause(event, claim, contested)
-    granted = claims.advance(event, contested, is_first=True)
+    granted = claims.grant_next(event, contested, is_first=True)
     for claim_id, claim in ({claim.id: claim for claim in concerned} | unnamed).items():
         if claim.state is ClaimState.HELD and claim_id not in granted:
-            claims.tell_proceed(event, claim)
+            claims.send_proceed(event, claim)
     for claim in concerned:
         if claim.state is ClaimState.WAITING:
-            claims.tell_wait(event, claim)
+            claims.send_wait(event, claim)
 
 
 def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
@@ -193,8 +193,8 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
         _pause(event, holder, contested)
     _pause(event, claim, contested)
     for holder in newly:
-        claims.tell_proceed(event, holder)
-    claims.tell_wait(event, claim)
+        claims.send_proceed(event, holder)
+    claims.send_wait(event, claim)
     update_status(session, claim.agent, event.agent)
 
 

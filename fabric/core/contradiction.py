@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.agent_status import is_at_work
-from fabric.core.escalation import CONTRADICTION, ask, close, derived, pose
+from fabric.core.escalation import CONTRADICTION, as_signal, close, keep, new_question
 from fabric.core.event import Event, SignalEvent
 from fabric.core.limits import (
     NAME_CHARS_MAX,
@@ -124,8 +124,8 @@ def ask_person(event: SignalEvent, payload: ConflictDetected) -> None:
         return
     if known is not None:
         session.escalations.drop(question_id)
-    event.derive("", derived(question))
-    ask(event, question_id, question)
+    event.derive("", as_signal(question))
+    keep(event, question_id, question)
 
 
 def close_question(event: SignalEvent, answer: Decided) -> None:
@@ -162,7 +162,7 @@ def _question(session: SessionState, part: str, payload: ConflictDetected) -> Es
     says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in rivals]
     options = [rival.agents[0] for rival in rivals]
     text = f"{part}: {'; '.join(says)}. Whose value holds?"
-    question = pose(session, CONTRADICTION, text, options, about=part)
+    question = new_question(session, CONTRADICTION, text, options, about=part)
     question.concerned = list(dict.fromkeys(payload.agents))
     choices = [Choice(rival.agents[0], rival.digest, shareable(rival.value)) for rival in rivals]
     question.context = Raw(_encode(Context(part, choices)))

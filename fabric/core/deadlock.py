@@ -99,7 +99,7 @@ def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait
     return [wait for wait in found if wait.agents]
 
 
-def find(session: SessionState, start: str) -> list[Link] | None:
+def find_cycle(session: SessionState, start: str) -> list[Link] | None:
     """Return the cycle that an agent is in, or stuck behind; None when it can go on some day.
 
     A cycle through the agent itself comes first, beginning with it.
@@ -123,7 +123,7 @@ def stuck_among(session: SessionState, names: Iterable[str]) -> set[str]:
     return _stuck(_reachable(session, names, brief=True)).intersection(names)
 
 
-def behind(session: SessionState, cycle: list[Link]) -> list[str]:
+def stuck_behind(session: SessionState, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
     waiting = [name for name, agent in session.agents.records.items() if agent.status in HELD_UP]
@@ -145,7 +145,7 @@ def behind(session: SessionState, cycle: list[Link]) -> list[str]:
     return sorted(reached - members)
 
 
-def still_there(session: SessionState, cycle: Iterable[tuple[str, str, str]]) -> bool:
+def is_still_there(session: SessionState, cycle: Iterable[tuple[str, str, str]]) -> bool:
     """Whether a cycle that was found earlier is one now."""
     links = list(cycle)
     stuck = _stuck(_reachable(session, [name for name, _, _ in links], brief=True))
@@ -195,13 +195,13 @@ def _lock_waits(session: SessionState, claim: ClaimRecord, *, brief: bool) -> li
     can_skip = (
         is_single
         and in_force(session) is None
-        and not session.order.is_doubled(claim, session.agents.records[claim.agent].claims)
+        and not session.order.overlaps_any(claim, session.agents.records[claim.agent].claims)
     )
 
     def skips(place: Place) -> bool:
         return can_skip and _is_simple(session, place, claim.writes or claim.reads)
 
-    before = session.order.before(claim, skips, is_nearest_only=brief)
+    before = session.order.ahead(claim, skips, is_nearest_only=brief)
     found.update((place.agent, None) for place in before)
     on = ", ".join([*claim.writes, *claim.reads])
     return [Wait(LOCK, on, (name,), claim.id) for name in found]
@@ -320,13 +320,13 @@ def _cycle_behind(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> 
     return walk[seen[name] :]
 
 
-def look(event: Event, name: str) -> None:
+def check(event: Event, name: str) -> None:
     """An agent has begun to wait: break, or report, the cycle that this has closed."""
     session = event.session
     for _ in range(CYCLES_MAX):
         if not (session.deadlocks or is_needed(session, name)):
             return
-        cycle = find(session, name)
+        cycle = find_cycle(session, name)
         if cycle is None:
             return
         if any(link.wait.kind != LOCK for link in cycle):
@@ -335,18 +335,18 @@ def look(event: Event, name: str) -> None:
         _refuse_one(event, cycle)
 
 
-def settle(event: Event) -> None:
+def close_gone(event: Event) -> None:
     """Close the questions about deadlocks that have come apart, and look for what is left."""
     session = event.session
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
-        if not still_there(session, question.cycle):
+        if not is_still_there(session, question.cycle):
             named = question.waiting
             escalation.close(event, question_id, question, "the deadlock is gone", ORCHESTRATOR)
-            look_again(event, named)
+            check_again(event, named)
 
 
-def look_again(event: Event, names: list[str]) -> None:
+def check_again(event: Event, names: list[str]) -> None:
     """Ask again about agents that a closed question named and that another deadlock holds."""
     session = event.session
     left = stuck_among(session, names)
@@ -357,7 +357,7 @@ def look_again(event: Event, names: list[str]) -> None:
         if not unnamed:
             return
         # The question about the first also names all that are stuck with it.
-        look(event, unnamed[0])
+        check(event, unnamed[0])
         left.discard(unnamed[0])
 
 
@@ -391,7 +391,7 @@ def _end_claim(event: Event, agent: AgentRecord, on: str) -> list[str]:
         claim = event.session.claims.records[claim_id]
         wanted = [*claim.writes, *claim.reads]
         if ", ".join(wanted) == on and not claim.token:
-            claims.advance(event, claims.drop(event.session, claim, agent))
+            claims.grant_next(event, claims.drop(event.session, claim, agent))
             return wanted
     return []
 
@@ -421,18 +421,18 @@ def _refuse_one(event: Event, cycle: list[Link]) -> None:
         "DEADLOCK",
         resources=[*claim.writes, *claim.reads],
         cycle=[link.agent for link in cycle],
-        affected=behind(session, cycle),
+        affected=stuck_behind(session, cycle),
     )
     freed = claims.drop(session, claim, agent)
     event.direct(victim.agent, told)
     update_status(session, victim.agent, agent)
-    claims.advance(event, freed)
+    claims.grant_next(event, freed)
 
 
 def _report(event: Event, cycle: list[Link]) -> None:
     session = event.session
     members = [link.agent for link in cycle]
-    affected = behind(session, cycle)
+    affected = stuck_behind(session, cycle)
     steps = [(link.agent, link.wait.kind, link.wait.on) for link in cycle]
     for question_id in sorted(session.deadlocks):
         known = session.escalations.records[question_id]
@@ -441,10 +441,10 @@ def _report(event: Event, cycle: list[Link]) -> None:
             return
     told = [*members, *affected]
     text = f"Deadlock: {_described(cycle)}. Which agent gives way?"
-    question = escalation.pose(session, escalation.DEADLOCK, text, members, waiting=told)
+    question = escalation.new_question(session, escalation.DEADLOCK, text, members, waiting=told)
     question.context = _context(cycle, affected)
     question.cycle = steps
-    escalation.note(event, question, told=told)
+    escalation.ask(event, question, told=told)
 
 
 def _add_affected(

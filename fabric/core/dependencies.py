@@ -189,7 +189,7 @@ def producer(session: SessionState, dependency: DependencyRecord, ended: str = "
     return None
 
 
-def grace_over(event: Event, on: str) -> bool:
+def grace_expired(event: Event, on: str) -> bool:
     """Ask, unless a producer or the output itself has come: all that wait are told.
 
     The waiters were told of a failure when it came.

@@ -107,7 +107,7 @@ def decide(event: SignalEvent, answer: Decided) -> EscalationRecord:
     return asked
 
 
-def unanswered(event: Event, name: str) -> None:
+def ask_person_instead(event: Event, name: str) -> None:
     """Ask a person instead of an agent that ends with questions left to answer."""
     escalations = event.session.escalations
     for question_id in sorted(escalations.records):
@@ -131,7 +131,7 @@ def withdraw(session: SessionState, name: str, agent: AgentRecord, named: list[s
     agent.asks = [other for other in agent.asks if other not in named]
 
 
-def pose(
+def new_question(
     session: SessionState,
     subject: str,
     text: str,
@@ -140,7 +140,7 @@ def pose(
     about: str = "",
     waiting: Iterable[str] = (),
 ) -> EscalationRecord:
-    """Return a question of the fabric's own; `note` asks it."""
+    """Return a question of the fabric's own; `ask` asks it."""
     return EscalationRecord(
         EscalationState.OPEN,
         text,
@@ -153,24 +153,24 @@ def pose(
     )
 
 
-def derived(question: EscalationRecord) -> Escalate:
+def as_signal(question: EscalationRecord) -> Escalate:
     """Return the signal that says what the fabric asks."""
     return Escalate(question.question, question.options, question.context)
 
 
-def note(event: Event, question: EscalationRecord, *, told: list[str]) -> str:
+def ask(event: Event, question: EscalationRecord, *, told: list[str]) -> str:
     """Log a question of the fabric's own, keep it, and tell these agents; return its id."""
-    event.derive("", derived(question))
+    event.derive("", as_signal(question))
     question_id = f"{event.session.log}-{len(event.decision.messages)}"
     question.cause = question_id
-    ask(event, question_id, question)
+    keep(event, question_id, question)
     short = Escalate(question.question, question.options, id=question_id)
     for name in told:
         event.derive(name, short)
     return question_id
 
 
-def ask(event: Event, question_id: str, question: EscalationRecord) -> None:
+def keep(event: Event, question_id: str, question: EscalationRecord) -> None:
     """Keep a question of the fabric's own. Beyond the limit it is in the log only."""
     if len(event.session.escalations) < SESSION_ESCALATIONS_MAX:
         event.session.escalations.put(question_id, question)

@@ -7,7 +7,7 @@ is asked whether they go on.
 from __future__ import annotations
 
 from fabric.core.directive import Cancel
-from fabric.core.escalation import GROUP, note, pose
+from fabric.core.escalation import GROUP, ask, new_question
 from fabric.core.event import Event
 from fabric.core.record import ENDED, AgentRecord, EscalationRecord, EscalationState
 from fabric.core.rules import FailFast
@@ -32,10 +32,10 @@ def failed(event: Event, name: str, agent: AgentRecord, error: Failed) -> None:
         _cancel(event, group, reason)
     elif policy is FailFast.ESCALATE and others and not _is_asked(session, group):
         text = f"{reason}. Does the rest of the group go on?"
-        note(event, pose(session, GROUP, text, [GO_ON, CANCEL], about=group), told=[])
+        ask(event, new_question(session, GROUP, text, [GO_ON, CANCEL], about=group), told=[])
 
 
-def go_on(event: Event, asked: EscalationRecord) -> None:
+def apply_answer(event: Event, asked: EscalationRecord) -> None:
     """Cancel the rest of a group, if a person has decided that."""
     if asked.decision == CANCEL:
         _cancel(event, asked.about, f"{asked.by} has decided to cancel")

@@ -49,7 +49,7 @@ def started(event: SignalEvent, payload: Started) -> None:
     retracted = set(agent.produces) - set(produces)
     agent.produces = produces
     for waiter in dependencies.retract(event, retracted):
-        deadlock.look(event, waiter)
+        deadlock.check(event, waiter)
     dependencies.declare(event)
 
 
@@ -83,7 +83,7 @@ def reached(event: SignalEvent, payload: CheckpointReached) -> None:
     event.forward(EVERYONE)
     if event.rules.preemption and event.agent.claims:
         claims.yield_to_urgent(event)
-    barriers.reach(event, payload)
+    barriers.arrive_at_checkpoint(event, payload)
 
 
 def completed(event: SignalEvent, payload: Completed) -> None:
@@ -125,21 +125,21 @@ def end(
     escalation.withdraw(session, name, agent, agent.asks)
     if error is not None:
         for waiter in dependencies.fail_all(event, name, agent, error):
-            deadlock.look(event, waiter)
+            deadlock.check(event, waiter)
         group.failed(event, name, agent, error)
     elif agent.status is AgentStatus.COMPLETED:
         dependencies.resolve_all(event, name, agent)
     if agent.status in ENDED:
-        escalation.unanswered(event, name)
+        escalation.ask_person_instead(event, name)
     held = claims.drop_all(event, agent)
     barriers.leave(event, name, is_failure=error is not None)
-    task.declined(event, name, agent)
+    task.offer_declined(event, name, agent)
     if error is not None and error.retryable:
-        task.orphaned(event, name, agent)
+        task.offer_orphaned(event, name, agent)
     return held, waited
 
 
-def succeed(event: SignalEvent, agent: AgentRecord, incarnation: int) -> None:
+def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) -> None:
     """Begin a new incarnation: it waits for nothing, holds nothing, and counts anew.
 
     It is told where the last one was, unless that one ended by its own signal.

@@ -9,7 +9,7 @@ timer of its own.
 
 from __future__ import annotations
 
-from fabric.core.escalation import SILENCE, note, pose
+from fabric.core.escalation import SILENCE, ask, new_question
 from fabric.core.event import Event
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
@@ -73,7 +73,7 @@ def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
     return ""
 
 
-def let_start(event: Event, asked: EscalationRecord) -> None:
+def allow_start(event: Event, asked: EscalationRecord) -> None:
     """Let an agent that kept dying start again, as a person has decided."""
     agent = event.session.agents.get(asked.about)
     if agent is not None and asked.decision != KEEP_OUT:
@@ -100,5 +100,5 @@ def _give_up(event: Event, name: str, agent: AgentRecord) -> None:
     session.agents.put(name, agent)
     if agent.silent_deaths >= event.rules.silent_deaths_max:
         text = f"{_death_count(name, agent)}. May it start again?"
-        question = pose(session, SILENCE, text, [START, KEEP_OUT], about=name)
-        agent.breaker = note(event, question, told=[])
+        question = new_question(session, SILENCE, text, [START, KEEP_OUT], about=name)
+        agent.breaker = ask(event, question, told=[])

@@ -150,7 +150,7 @@ class Order:
                         seen.add(holder_id)
                         yield holder
 
-    def before(
+    def ahead(
         self,
         claim: ClaimRecord,
         skips: Callable[[Place], bool] = lambda _: False,
@@ -203,7 +203,7 @@ class Order:
                     return False
         return True
 
-    def is_doubled(self, claim: ClaimRecord, others: Iterable[str]) -> bool:
+    def overlaps_any(self, claim: ClaimRecord, others: Iterable[str]) -> bool:
         """Whether any of these other claims, held or waiting, overlaps a claim."""
         mine = [resource for resource, _ in resources(claim)]
         return any(
@@ -214,7 +214,7 @@ class Order:
             for one in mine
         )
 
-    def next_up(self, freed: Iterable[str]) -> list[str]:
+    def candidates(self, freed: Iterable[str]) -> list[str]:
         """Return waiting claims that may have become free with these resources, in their order.
 
         Of each queue these are its head, the readers that follow it directly, and other claims of

@@ -93,7 +93,7 @@ def _decided(event: SignalEvent, answer: Decided) -> None:
     if follow is not None:
         follow(event, asked)
     # The answer need not free everybody: a person is asked again about those still stuck.
-    deadlock.look_again(event, named)
+    deadlock.check_again(event, named)
 
 
 #: The table of transitions: signal type → handler.
@@ -109,7 +109,7 @@ HANDLERS: dict[SignalType, Handler] = {
     SignalType.RELEASE: _on(Release, dependencies.released),
     SignalType.CHECKPOINT_REACHED: _on(CheckpointReached, lifecycle.reached),
     SignalType.INTEGRATION_REQUIRED: _on(IntegrationRequired, barriers.required),
-    SignalType.EARLY_COMPLETION: _on(EarlyCompletion, task.early),
+    SignalType.EARLY_COMPLETION: _on(EarlyCompletion, task.offer_pending),
     SignalType.CONFLICT_DETECTED: _on(ConflictDetected, conflicts.detected),
     SignalType.ESCALATE: _on(Escalate, escalation.escalate),
     SignalType.INTENT: _on(Intent, conflicts.intent),
@@ -142,17 +142,17 @@ Alarm = Callable[[Event, str], bool]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
-    dependencies.TIMER: dependencies.grace_over,
+    dependencies.TIMER: dependencies.grace_expired,
     barriers.TIMER: barriers.deadline_passed,
-    claims.TIMER: claims.hold_over,
+    claims.TIMER: claims.hold_expired,
     liveness.TIMER: liveness.check_silence,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
 ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.DEADLOCK: deadlock.give_way,
-    escalation.SILENCE: liveness.let_start,
-    escalation.GROUP: group.go_on,
+    escalation.SILENCE: liveness.allow_start,
+    escalation.GROUP: group.apply_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
 }
@@ -181,12 +181,12 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     if not event.is_outsider:
         name, agent = event.name, event.agent
         if agent.task and is_accepted:
-            task.follow(session, agent, signal)
+            task.update(session, agent, signal)
         session.agents.put(name, agent)
         if agent.status in HELD_UP:
-            barriers.rest(event, name, agent)
+            barriers.arrive_waiting(event, name, agent)
             if signal.type in BEGINNINGS:
-                deadlock.look(event, name)
+                deadlock.check(event, name)
     if rules.routes and is_accepted:
         _along_routes(event)
     is_quiet = signal.type in QUIET and not event.is_beginning
@@ -221,7 +221,7 @@ def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decisi
         return event.decision if event.decision.outcome is Outcome.POSTPONED else None
     if kind == claims.TIMER:
         # As when the agent gives the resource back itself.
-        deadlock.look(event, subject.partition(":")[2])
+        deadlock.check(event, subject.partition(":")[2])
     if session.barriers.records or session.deadlocks:
         _look_over(event)
     return event.decision
@@ -233,17 +233,17 @@ def _begin_waits(event: SignalEvent) -> None:
     for name in event.waiting:
         agent = session.agents.records[name]
         update_status(session, name, agent)
-        barriers.rest(event, name, agent)
+        barriers.arrive_waiting(event, name, agent)
     for name in event.waiting:
-        deadlock.look(event, name)
+        deadlock.check(event, name)
 
 
 def _look_over(event: Event) -> None:
     """Look for what any event can cause: a leader that needs an agent it holds, or a cycle gone."""
     leader = waiting_leader(event.session)
     if leader is not None:
-        deadlock.look(event, leader)
-    deadlock.settle(event)
+        deadlock.check(event, leader)
+    deadlock.close_gone(event)
 
 
 def _along_routes(event: SignalEvent) -> None:

@@ -65,7 +65,7 @@ def begin(session: SessionState, name: str, agent: AgentRecord) -> None:
     )
 
 
-def follow(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
+def update(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
     """Bring the agent's task up to what the agent has just said."""
     task = session.tasks.get(agent.task)
     if task is None or task.agent != signal.emitter or signal.type is SignalType.HEARTBEAT:
@@ -82,7 +82,7 @@ def follow(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
     session.tasks.put(agent.task, task)
 
 
-def early(event: SignalEvent, payload: EarlyCompletion) -> None:
+def offer_pending(event: SignalEvent, payload: EarlyCompletion) -> None:
     """EARLY_COMPLETION: offer the agent the pending tasks, up to its capacity."""
     agent, tasks = event.agent, event.session.tasks
     agent.capacity = 1 if payload.capacity is None else payload.capacity
@@ -93,14 +93,14 @@ def early(event: SignalEvent, payload: EarlyCompletion) -> None:
             _offer(event, name, event.name, agent)
 
 
-def orphaned(event: Event, name: str, agent: AgentRecord) -> None:
+def offer_orphaned(event: Event, name: str, agent: AgentRecord) -> None:
     """Offer the task that an agent has left undone to the first agent with capacity."""
     task = event.session.tasks.get(agent.task) if agent.task else None
     if task is not None and task.agent == name:
         _offer_around(event, agent.task, name)
 
 
-def declined(event: Event, name: str, agent: AgentRecord) -> None:
+def offer_declined(event: Event, name: str, agent: AgentRecord) -> None:
     """Offer what an agent was offered, and did not take up before it ended, to the next."""
     offers, agent.offers = agent.offers, []
     for offered in offers:

@@ -114,7 +114,7 @@ def check_deadlocks(session: SessionState) -> None:
     questions = [session.escalations.records[i] for i in session.deadlocks]
     named = {name for question in questions for name in question.waiting}
     for name in session.agents.records:
-        if deadlock.find(session, name) is not None:
+        if deadlock.find_cycle(session, name) is not None:
             assert name in named, "stuck, and nobody was told"
     for question in questions:
-        assert deadlock.still_there(session, question.cycle)
+        assert deadlock.is_still_there(session, question.cycle)

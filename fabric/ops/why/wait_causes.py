@@ -99,7 +99,7 @@ class WaitCauses:
             found.append(cause)
             if other in path:
                 cycle = " → ".join([*path[path.index(other) :], other])
-                is_deadlock = deadlock.find(self._session, other) is not None
+                is_deadlock = deadlock.find_cycle(self._session, other) is not None
                 way_out = "" if is_deadlock else "; other agents can break it"
                 cause.kind, cause.text = (
                     "cycle",
@@ -182,7 +182,7 @@ class WaitCauses:
         holders: dict[str, ClaimRecord] = {}
         for holder in order.blockers(claim):
             holders.setdefault(holder.agent, holder)
-        ahead = dict.fromkeys(one.agent for one in order.before(claim))
+        ahead = dict.fromkeys(one.agent for one in order.ahead(claim))
         others = [*holders, *(one for one in ahead if one not in holders)]
         if holders:
             # An agent that is only in the same line is named above; it would add nothing here.
@@ -350,7 +350,7 @@ class WaitCauses:
 def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
     """Return the deadlock that an agent is part of or stuck behind, if there is one."""
     session = snapshot.session
-    cycle = deadlock.find(session, name)
+    cycle = deadlock.find_cycle(session, name)
     if cycle is None:
         return []
     members = [link.agent for link in cycle]
@@ -364,7 +364,7 @@ def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
             asked.frees += "; the agent that gives way gets CANCEL, and its wait ends"
             cause.log, cause.at_ms = question.cause, question.asked_ms
             cause.children = [asked]
-    affected = [one for one in deadlock.behind(session, cycle) if one != name]
+    affected = [one for one in deadlock.stuck_behind(session, cycle) if one != name]
     if affected:
         verb = "is" if len(affected) == 1 else "are"
         text = f"{names(affected)} {verb} stuck behind it"
