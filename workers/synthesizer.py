@@ -23,6 +23,7 @@ from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.result import decode, session_of
+from fabric.wire.stored import tampered
 from workers.child_process import PROCESSES_MAX
 from workers.handler import (
     COMMIT_BYTES_MAX,
@@ -50,7 +51,7 @@ FIELDS_MAX = 1_000
 
 
 class _SweepTimer(DueTimer):
-    """A timer that is due, `<session>:sweep:<agent>`: some of its parts must be judged anew."""
+    """A timer that is due, `<session>:sweep:<agent>`: some of its parts must be merged anew."""
 
     __slots__ = ("agent", "is_over", "parts")
 
@@ -125,7 +126,7 @@ class Synthesizer(Handler):
         return inputs
 
     async def _load_parts(self, synthesis: SynthesisState, timer: _SweepTimer) -> None:
-        """Find the parts that must be judged anew next, and bring them into memory."""
+        """Find the parts that must be merged anew next, and bring them into memory."""
         field = f"{SWEEP}:{timer.agent}"
         await self._cache.load(synthesis, (field, f"{AGENTS}:{timer.agent}"))
         sweeping = synthesis.records.get(field)
@@ -134,7 +135,7 @@ class Synthesizer(Handler):
         keys = self._cache.keys(synthesis.name)
         key = keys.said(timer.agent)
         if not sweeping.within:
-            raise TamperedError(keys.synthesis, f"hash with a foreign field ({field})", "hash")
+            raise tampered(keys.synthesis, "hash", field)
         prefix = sweeping.within[0]
         timer.parts = await self._store.members(key, prefix, sweeping.after, SWEEP_PARTS)
         if not all(map(is_part, timer.parts)):
@@ -170,7 +171,7 @@ class Synthesizer(Handler):
     def _publish(
         self, name: str, synthesis: SynthesisState, inputs: list[_Input]
     ) -> Revision | None:
-        """Judge what a batch has brought.
+        """Merge and publish what a batch has brought.
 
         Raises DefectError, having noted all inputs of the session.
         """
@@ -221,7 +222,7 @@ class Synthesizer(Handler):
     ) -> int:
         synthesis = self._cache.get(timer.session)
         if synthesis is None or timer.member in self._defects:
-            # A synthesis with a defect is not final before a later version has judged these parts.
+            # A synthesis with a defect is not final before a later version has merged these parts.
             self._put_off(batch, timer.member, now_ms)
             return 0
         batch.write("ZREM", self._timers, (timer.member,))

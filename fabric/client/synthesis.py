@@ -151,10 +151,8 @@ async def _between(
 async def _number(store: ClientStore, keys: SessionKeys) -> int:
     """Return the number of the present revision, 0 while there is none."""
     number, _ = await store.fields(keys.synthesis, HEAD)
-    try:
+    with checked_reading(keys.synthesis, "hash"):
         return int(number or 0)
-    except ValueError as error:
-        raise _foreign(keys, error) from None
 
 
 async def _pages(store: ClientStore, keys: SessionKeys) -> dict[str, Any]:
@@ -162,9 +160,9 @@ async def _pages(store: ClientStore, keys: SessionKeys) -> dict[str, Any]:
     document: dict[str, Any] = {"session": keys.name, REVISION: 0, COMPLETE: {}}
     document |= {section: {} for section in SECTIONS}
     decode = msgspec.json.Decoder().decode
-    try:
-        async with aclosing(store.scan(keys.synthesis, FIELDS_PAGE)) as scanning:
-            async for page in scanning:
+    async with aclosing(store.scan(keys.synthesis, FIELDS_PAGE)) as scanning:
+        async for page in scanning:
+            with checked_reading(keys.synthesis, "hash"):
                 for field, value in page.items():
                     section, _, name = field.decode().partition(":")
                     if section == COMPLETE:
@@ -173,8 +171,6 @@ async def _pages(store: ClientStore, keys: SessionKeys) -> dict[str, Any]:
                     elif is_published(f"{section}:{name}", value):
                         DECODERS[section](value)  # raises if it is not one of our records
                         document[section][name] = decode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _foreign(keys, error) from None
     return document
 
 
@@ -186,11 +182,7 @@ def _left(known: Synthesis) -> str:
         verb = "has" if len(active) == 1 else "have"
         return f"{listed(active)} {verb} not ended (revision {known.revision})"
     sweeps = known.complete.sweeps
-    return f"what {sweeps} {AGENTS} have said is being judged anew (revision {known.revision})"
-
-
-def _foreign(keys: SessionKeys, error: Exception) -> TamperedError:
-    return TamperedError(keys.synthesis, f"hash with a foreign field ({error})", "hash")
+    return f"the results of {sweeps} {AGENTS} are being merged anew (revision {known.revision})"
 
 
 async def revisions(

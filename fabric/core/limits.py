@@ -83,7 +83,7 @@ PARTIAL_PARTS_MAX = 2_000
 #: Parts of one session's synthesis. Some hundred megabytes of Redis, which keeps a patch of each.
 SESSION_PARTS_MAX = 1_000_000
 
-#: Parts of a synthesis that one commit judges anew after an agent has started again.
+#: Parts of a synthesis that one commit merges anew after an agent has started again.
 SWEEP_PARTS = 500
 
 #: Different values of a contradiction in a message or question; the synthesis has them all.

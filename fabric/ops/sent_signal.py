@@ -6,11 +6,10 @@ from fabric.backoff import retry
 from fabric.client.emitter import Emitter
 from fabric.client.session import last_id
 from fabric.client.synthesis import BLOCK_MS
-from fabric.errors import TamperedError
 from fabric.store.keys import ORCHESTRATORS, Partition
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
-from fabric.wire.stored import text_fields_of
+from fabric.wire.stored import tampered, text_fields_of
 
 #: Entries read at a time.
 PAGE = 256
@@ -54,4 +53,4 @@ class SentSignal:
         try:
             return bool(self._id) and parse_id(committed or BEGINNING) >= parse_id(self._id)
         except ValueError:
-            raise TamperedError(lease, "hash with a foreign field (committed)", "hash") from None
+            raise tampered(lease, "hash", "committed") from None

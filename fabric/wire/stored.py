@@ -44,6 +44,12 @@ def text_fields_of(flat: Sequence[bytes]) -> dict[str, str]:
     return fields_of(text)
 
 
+def tampered(key: str, kind: str, reason: str) -> TamperedError:
+    """Return the error for a key of a kind (`hash`) with a field that the fabric did not write."""
+    reason = printable(reason[:_REASON_CHARS_MAX])
+    return TamperedError(key, f"{kind} with a field that the fabric did not write ({reason})", kind)
+
+
 @contextmanager
 def checked_reading(key: str, kind: str) -> Iterator[None]:
     """Read what a key of a kind (`hash`) holds, inside this context.
@@ -53,5 +59,4 @@ def checked_reading(key: str, kind: str) -> Iterator[None]:
     try:
         yield
     except _READ_ERRORS as error:
-        found = f"{kind} with a foreign field ({printable(str(error)[:_REASON_CHARS_MAX])})"
-        raise TamperedError(key, found, kind) from None
+        raise tampered(key, kind, str(error)) from None
