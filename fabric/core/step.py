@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from fabric.core import (
     barriers,
     claims,
@@ -62,13 +64,15 @@ from fabric.core.signal import (
     Synthesized,
 )
 
-P = TypeVar("P")
+P = TypeVar("P", bound=Struct)
 Handler = Callable[[SignalEvent, Any], None]
 
 
-def _on(payload: type[P], handler: Callable[[SignalEvent, P], None]) -> Handler:
-    """Return the handler; mypy checks that it takes this payload."""
-    return handler
+def _on(
+    payload: type[P], handler: Callable[[SignalEvent, P], None]
+) -> tuple[type[Struct], Handler]:
+    """Return a row of the table; mypy checks that the handler takes this payload."""
+    return payload, handler
 
 
 def _record(event: SignalEvent, payload: Heartbeat | Synthesized) -> None:
@@ -96,28 +100,30 @@ def _decided(event: SignalEvent, answer: Decided) -> None:
     deadlock.check_again(event, named)
 
 
-#: The table of transitions: signal type → handler.
-HANDLERS: dict[SignalType, Handler] = {
-    SignalType.STARTED: _on(Started, lifecycle.started),
-    SignalType.PROGRESS: _on(Progress, lifecycle.progress),
-    SignalType.PARTIAL_RESULT: _on(PartialResult, lifecycle.partial_result),
-    SignalType.COMPLETED: _on(Completed, lifecycle.completed),
-    SignalType.FAILED: _on(Failed, lifecycle.failed),
-    SignalType.HEARTBEAT: _on(Heartbeat, _record),
-    SignalType.BLOCKED: _on(Blocked, dependencies.blocked),
-    SignalType.DEPENDENCY_RESOLVED: _on(DependencyResolved, dependencies.resolved),
-    SignalType.RELEASE: _on(Release, dependencies.released),
-    SignalType.CHECKPOINT_REACHED: _on(CheckpointReached, lifecycle.reached),
-    SignalType.INTEGRATION_REQUIRED: _on(IntegrationRequired, barriers.required),
-    SignalType.EARLY_COMPLETION: _on(EarlyCompletion, task.offer_pending),
-    SignalType.CONFLICT_DETECTED: _on(ConflictDetected, conflicts.detected),
-    SignalType.ESCALATE: _on(Escalate, escalation.escalate),
-    SignalType.INTENT: _on(Intent, conflicts.intent),
-    SignalType.INTEGRATED: _on(Integrated, barriers.integrated),
-    SignalType.DECIDED: _on(Decided, _decided),
-    SignalType.SYNTHESIZED: _on(Synthesized, _record),
-    SignalType.REFINED: _on(Refined, _refined),
-}
+#: The table of transitions: each signal type, by its payload, and its handler.
+HANDLERS: dict[type[Struct], Handler] = dict(
+    (
+        _on(Started, lifecycle.started),
+        _on(Progress, lifecycle.progress),
+        _on(PartialResult, lifecycle.partial_result),
+        _on(Completed, lifecycle.completed),
+        _on(Failed, lifecycle.failed),
+        _on(Heartbeat, _record),
+        _on(Blocked, dependencies.blocked),
+        _on(DependencyResolved, dependencies.resolved),
+        _on(Release, dependencies.released),
+        _on(CheckpointReached, lifecycle.reached),
+        _on(IntegrationRequired, barriers.required),
+        _on(EarlyCompletion, task.offer_pending),
+        _on(ConflictDetected, conflicts.detected),
+        _on(Escalate, escalation.escalate),
+        _on(Intent, conflicts.intent),
+        _on(Integrated, barriers.integrated),
+        _on(Decided, _decided),
+        _on(Synthesized, _record),
+        _on(Refined, _refined),
+    )
+)
 
 #: With these an agent can begin to wait, or another agent can begin to wait for it.
 BEGINNINGS = frozenset(
@@ -169,7 +175,7 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
         return event.decision
     is_accepted = True
     try:
-        HANDLERS[signal.type](event, signal.payload)
+        HANDLERS[type(signal.payload)](event, signal.payload)
     except RefusedError as refused:
         is_accepted = False
         event.refuse(refused.code, refused.reason)
