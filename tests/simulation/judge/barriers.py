@@ -1,4 +1,4 @@
-"""A barrier opens once a generation, and never without its members (seeds, Rule 4)."""
+"""A barrier opens once a generation, and never without its members."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Barriers(Judge):
 
     def __init__(self) -> None:
         self._barriers: dict[tuple[str, str], dict[str, Any]] = {}
-        #: Session, barrier and generation of all that have opened.
+        #: Session, name and generation of every barrier that has opened.
         self._opened: set[tuple[str, str, int]] = set()
 
     def committed(self, commit: Commit) -> None:

@@ -1,4 +1,4 @@
-"""Every queue is bounded (design, section 6, "Storms")."""
+"""Every queue is bounded."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
-#: Entries over the limit: those of one emit, and what intruders have put in by hand.
+#: Entries over the limit: those of one emit, and those that intruders add by hand.
 EMIT_MAX = 20
 
-#: Arguments of one commit, roughly the size that the workers promise, and one input's more.
+#: Arguments of one commit: about the size that the workers promise, and one more input's.
 COMMIT_BYTES_MAX = 8 * 2**20
 
 
 class Bounds(Judge):
-    """Looks at what streams hold that workers read, and at the size of commits."""
+    """Checks the length of the streams that workers read, and the size of commits."""
 
     def __init__(self, ingress_max: int) -> None:
         self._most = ingress_max + EMIT_MAX

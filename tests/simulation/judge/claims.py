@@ -1,4 +1,4 @@
-"""One holder a resource; fencing tokens rise for ever, and each is given once (seeds, Rule 3)."""
+"""One holder a resource; fencing tokens always rise, and each is granted once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Claims(Judge):
             self._look_over(session, self._claims[session])
 
     def _granted(self, session: str, claim: dict[str, Any], last: int) -> None:
-        # Several of one commit stand in no order: each must be above all of the commits before.
+        # Those of one commit have no order: each must be above all of the earlier commits.
         if claim["token"] <= last:
             raise Violation("tokens rise for ever", f"{session}: {claim} after token {last}")
         self._last_token[session] = max(self._last_token.get(session, 0), claim["token"])

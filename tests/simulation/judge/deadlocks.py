@@ -1,7 +1,7 @@
-"""Every deadlock is named, and only deadlocks (seeds, Rule 2; design, section 6).
+"""Every deadlock is named, and only deadlocks.
 
-Worked out from the committed records alone, by leaving out who can go on until nobody is left out
-any more: naive, and nothing of it is the core's.
+The judge starts from the committed records alone, and removes the agents that can go on until none
+is removed: naive, and independent of the core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IN_FORCE = ("gathering", "integrating")
 
 
 class Deadlocks(Judge):
-    """Keeps the records of every session, and looks at them after each commit that changes one."""
+    """Keeps the records of every session, and checks them after each commit that changes one."""
 
     def __init__(self) -> None:
         self._sessions: defaultdict[str, dict[str, Records]] = defaultdict(
@@ -66,7 +66,7 @@ class Deadlocks(Judge):
 
 
 class _View:
-    """The records of a session, and who needs whom by them."""
+    """The records of a session, and the waits that follow from them."""
 
     def __init__(self, tables: dict[str, Records]) -> None:
         self.agents, self.dependencies, self.claims, self.barriers, self.escalations = (
@@ -75,8 +75,8 @@ class _View:
         self.at_work = {n for n, one in self.agents.items() if one["status"] not in ENDED}
 
     def stuck(self) -> set[str]:
-        """Name those who can never go on."""
-        # Where nobody at work can end a wait, nobody is waited on: that is reported in other ways.
+        """Name the agents that can never go on."""
+        # A wait that no agent at work can end has no edge: it is reported in other ways.
         needs = {name: [one for one in self._needs(name) if one] for name in self.at_work}
         left = {name for name, found in needs.items() if found}
         while True:
@@ -86,7 +86,7 @@ class _View:
             left -= going
 
     def _needs(self, name: str) -> Iterator[set[str]]:
-        """Yield, for each wait of an agent, those of whom any one can end it."""
+        """Yield, for each wait of an agent, the agents any one of which can end it."""
         agent = self.agents[name]
         for on in agent.get("waits_for", []):
             yield set(self.dependencies[on].get("producers", [])) & self.at_work
@@ -130,7 +130,7 @@ class _View:
         }
 
     def _keeps(self, name: str) -> set[str]:
-        """Name those on whom an agent waits at a barrier."""
+        """Name the agents for which an agent waits at a barrier."""
         for barrier in self.barriers.values():
             if barrier["state"] not in IN_FORCE:
                 continue

@@ -1,4 +1,4 @@
-"""What agents are told is what was sent to them: every message at least once, in order."""
+"""Agents receive the messages sent to them: each at least once, in order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_heard(who: str, lives: Sequence[Life], sent: Sequence[Message]) -> Non
 
 
 def check_all_shown(who: str, lives: Sequence[Life], sent: Sequence[Message]) -> None:
-    """The same for a server that went back: what it holds in the end was shown, up to the last.
+    """The same for a server that went back: its final messages were shown, up to the last.
 
     What it has lost was shown too, perhaps, and under an id that another message has now.
     """

@@ -1,4 +1,4 @@
-"""What is left when all faults are over and all agents have ended: nothing, and the truth."""
+"""The end, when all faults are over and all agents have ended: nothing is left undone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unsettled(store: MemoryStore, partition: int, now_ms: int) -> str:
 
 
 async def check_replay(store: MemoryStore, keys: SessionKeys) -> None:
-    """The log alone gives every key of the session, field for field (design, section 3.1)."""
+    """The log alone gives every key of the session, field for field."""
     if store.data.kind(keys.log) is None:
         return  # nobody has ever been heard there
     try:

@@ -1,4 +1,4 @@
-"""What a judge sees: leases taken, entries emitted, commits applied."""
+"""A judge sees leases taken, entries emitted and commits applied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMESPACE = Namespace()
 
 
 class Violation(Exception):  # noqa: N818 - it is what was found, and no error of the simulation
-    """An invariant does not hold. `invariant` is its name, the text says where it was seen."""
+    """An invariant does not hold: `invariant` is its name; the text says where."""
 
     def __init__(self, invariant: str, detail: str) -> None:
         super().__init__(f"{invariant}: {detail}")
@@ -77,28 +77,28 @@ class Commit:
 
 
 class Judge:
-    """Looks at what happens; raises Violation. Its state can be copied: a failover goes back."""
+    """Checks what happens; raises Violation. Its state can be copied, for a failover."""
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
         """Look at a lease that was given."""
 
     def held(self, by: Held, partition: int, group: str, ttl_ms: int, now_ms: int) -> None:
-        """Look at what somebody is told who would have a lease that another has, for `ttl_ms`."""
+        """Look at the answer to a replica that asks for a lease that another has, for `ttl_ms`."""
 
     def beaten(self, group: str, replica: str, live: list[str], ttl_ms: int, true_s: float) -> None:
-        """Look at who counts as alive when a replica says that it is. Time by no server's clock."""
+        """Look at the replicas that count as alive when one reports itself, by real time."""
 
     def renewed(self, lease: Lease, expires_ms: int) -> None:
         """Look at a lease that was extended, or given up (0)."""
 
     def emitted(self, key: str, ids: Sequence[bytes], length: int) -> None:
-        """Look at entries that were put into a stream that workers read."""
+        """Look at new entries of a stream that workers read."""
 
     def committed(self, commit: Commit) -> None:
         """Look at a commit."""
 
     def went_back(self) -> None:
-        """Note that the server, and all that was seen of it, is as it was some moments before."""
+        """Note that the server has gone back to an earlier state."""
 
     def lost(self, partition: int, group: str) -> None:
         """Note that a partition's epoch is gone."""

@@ -10,7 +10,7 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.wire.entry import decode
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
-#: What tells one logged signal from another: all that its sender gave.
+#: What tells one logged signal from another: all fields that its sender gave.
 _Mark = tuple[bytes, ...]
 
 _NAMED = (b"session", b"type", b"emitter", b"incarnation", b"seq", b"payload")
@@ -27,8 +27,8 @@ class Notifications(Judge):
         #: What took effect, or was refused, by session, agent, incarnation and number.
         self._known: dict[tuple[bytes, bytes, int, int], _Mark] = {}
         self.accepted = self.refused = self.repeated = 0
-        #: A server that went back may hand out an incarnation twice, while what the first one has
-        #: said is not decided yet: of two signals of one number, the second is then a repeat.
+        #: A server that went back may grant an incarnation twice while the first one's signals are
+        #: not decided yet: of two signals of one number, the second is then a repeat.
         self._is_twice_handed = False
 
     def went_back(self) -> None:
@@ -66,7 +66,7 @@ class Notifications(Judge):
         self._logs[key] = int(number)
 
     def _take_effect(self, fields: dict[bytes, bytes], *, is_refused: bool) -> None:
-        """Once, and in the order of the agent."""
+        """A signal takes effect once, and in its agent's order."""
         seq = int(fields.get(b"seq", b"0") or 0)
         incarnation = int(fields.get(b"incarnation", b"0") or 0)
         if not seq or not incarnation:
@@ -124,7 +124,7 @@ class Notifications(Judge):
         return known == _mark(dict(zip(signal.names, signal.values, strict=True)))
 
     def _compare_messages(self, commit: Commit) -> None:
-        """What lies in an inbox, lies in the log under the same id, by the same cause."""
+        """Every message of an inbox is in the log, under the same id and with the same cause."""
         logs = {
             (key.removesuffix(":log"), entry_id): fields
             for key, entry_id, fields in commit.appended

@@ -1,4 +1,4 @@
-"""What must hold of a session's records between any two events: the core's own invariants."""
+"""The invariants of a session's records, which the core's own tests check too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.invariant import check
 
 
 def check_session(session: SessionState) -> None:
-    """Claims, barriers, dependencies, waits and deadlocks (seeds, Rules 2 to 4). See the source."""
+    """Check claims, barriers, dependencies, waits and deadlocks."""
     try:
         check(session)
     except AssertionError as error:

@@ -1,7 +1,7 @@
-"""Who has spoken is not taken for silent, however late he is heard (design, 6, "Liveness").
+"""An agent that has sent something is not declared dead, however late its signal is read.
 
-Silence is judged by the log's time, which stands still while nobody decides: what waits and is
-older than the decision was not heard, what is younger came after it.
+Silence is measured in the log's time, which stands still while no worker decides: a waiting signal
+that is older than the decision was missed; a younger one came after it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.wire.stored import fields_of
 from tests.simulation.judge.judge import Commit, Judge, Violation
 
-#: What comes between the last look at the input and the end of a commit is not known to who
-#: decides: answers and requests that are slow, ms. A worker that is frozen has its lease beside.
+#: A worker cannot know what arrives between its last read and the end of its commit: the time of
+#: slow requests and replies, ms. A frozen worker has the time of its lease besides.
 UNDER_WAY_MS = 20_000
 
 
 class Silence(Judge):
-    """Looks for the word of an agent among what waits, when a timer gives it up for dead."""
+    """Looks for a waiting signal of an agent when a timer declares that agent dead."""
 
     def __init__(self, lease_ms: int) -> None:
         self._unknown_ms = lease_ms + UNDER_WAY_MS

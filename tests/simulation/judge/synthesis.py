@@ -1,4 +1,4 @@
-"""The synthesis is the fold of its inputs, and its patches make it of nothing (design, 3.5)."""
+"""The synthesis is the fold of its inputs, and its patches build it from nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody is forgotten: whoever is granted, resolved or let go is told so in the same commit."""
+"""An agent that is granted something, or whose wait ends, is told in the same commit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 ENDED = ("completed", "failed", "dead")
 
-#: A message of a commit: to whom (an agent, or "*"), its type and payload.
+#: A message of a commit: its recipient (an agent, or "*"), type and payload.
 _Said = list[tuple[str, str, dict[str, Any]]]
 
 
-class Told(Judge):
-    """Compares what records change to with the messages that go out beside them."""
+class Notices(Judge):
+    """Compares the changes of records with the messages in the same commit."""
 
     def __init__(self) -> None:
         #: Session and name → the record as it was last committed.
@@ -65,7 +65,7 @@ class Told(Judge):
                 raise Violation("the leader is told", f"{session}: {name} is open: {now}")
 
     def _look_at_pauses(self, commit: Commit) -> None:
-        """Whoever a barrier stops is counted there: only so is he freed when it is over."""
+        """A barrier lists every agent that it holds: otherwise its end would not free the agent."""
         for session in {session for session, _ in commit.hashes("agents")}:
             gone = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
             for to, kind, payload in _said(commit, session):
@@ -89,7 +89,7 @@ class Told(Judge):
             if now.get("status") != "resolved" or len(commit.consumed) != 1:
                 continue  # what else a larger batch held may have ended a wait
             told = {to for to, kind, _ in said if kind == "DEPENDENCY_RESOLVED"}
-            # Who has ended in the same event waits no more.
+            # An agent that ended in the same event waits no more.
             ended = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
             missed = set(before.get("waiters", {})) - told - ended
             if missed:
