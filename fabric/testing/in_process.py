@@ -182,6 +182,13 @@ class InProcessFabric(Fabric):
         """The fabric's time."""
         return self._start + timedelta(seconds=self._clock.passed_s())
 
+    @property
+    def memory(self) -> MemoryStore:
+        """The store in memory, with all keys in `memory.data`."""
+        store = self.store
+        assert isinstance(store, MemoryStore)
+        return store
+
     async def advance(self, seconds: float) -> None:
         """Let time pass, and return when everything that came due meanwhile is handled.
 
@@ -204,7 +211,7 @@ class InProcessFabric(Fabric):
             taken_s += _STEP_S
 
     def _is_settled(self) -> bool:
-        store = self._memory
+        store = self.memory
         for number in range(self.partitions):
             names = store.namespace.partition(number)
             for key in (names.signals, names.results):
@@ -236,16 +243,10 @@ class InProcessFabric(Fabric):
         """Return every signal that was refused, with code and reason, oldest first."""
         return [letter async for letter in DeadLetters(self.store, self.partitions).newest()][::-1]
 
-    @property
-    def _memory(self) -> MemoryStore:
-        store = self.store
-        assert isinstance(store, MemoryStore)
-        return store
-
     def _begin(self, group: str, make: MakeHandler) -> None:
         nonces = (f"{group}-{number}" for number in itertools.count(1))
         replica = Replica(
-            self._memory, group, make, self.settings, group, nonce=lambda: next(nonces)
+            self.memory, group, make, self.settings, group, nonce=lambda: next(nonces)
         )
         self._workers.append(asyncio.create_task(replica.run(self._stop)))
 

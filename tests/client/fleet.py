@@ -1,19 +1,23 @@
 """A fabric to be an agent of: an orchestrator at work, and a client connected."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
+from fabric.testing import InProcessFabric, running
 from tests.support.in_process import serving
 from tests.support.keyspace import Row, rows, session
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 
 S = session("s")
+
+T = TypeVar("T")
 
 #: Long enough that no agent sends one unless a test asks for it.
 QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200}
@@ -31,6 +35,21 @@ async def fleet(url: str, *, rules: Rules | None = None, **flags: Any) -> AsyncI
     """A client, and an orchestrator that answers it."""
     async with serving(url, rules=rules), connected(url, **flags) as fabric:
         yield fabric
+
+
+@asynccontextmanager
+async def in_process(rules: Rules | None = None, **flags: Any) -> AsyncIterator[InProcessFabric]:
+    """A fabric without a server, whose agents work in session `s`."""
+    async with running(rules, **{"session": "s", "heartbeat_ms": 600_000, **flags}) as fabric:
+        yield fabric
+
+
+async def after(fabric: InProcessFabric, seconds: float, waiting: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns once some time has passed, or raise what it raises."""
+    task = asyncio.create_task(waiting)
+    await fabric.advance(seconds)
+    assert task.done()
+    return task.result()
 
 
 async def is_blocked(agent: Agent) -> bool:

@@ -9,27 +9,28 @@ from fabric.client.fabric import Fabric
 from fabric.core.rules import BarrierPolicy, CheckpointMode, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import BarrierError, NotAllowedError, WaitTimeoutError
-from tests.client.fleet import S, blocked, connected, fleet
+from fabric.testing import InProcessFabric
+from tests.client.fleet import S, after, connected, in_process, is_blocked
 from tests.support.keyspace import records, rows
 from tests.support.servers import RunningServer
-from tests.support.waiting import eventually
 
 
-def state(server: RunningServer, name: str = "release") -> str:
+def state(fabric: InProcessFabric, name: str = "release") -> str:
     """Where a barrier stands."""
-    return str(records(server, S.barriers).get(name, {}).get("state"))
+    return str(records(fabric, S.barriers).get(name, {}).get("state"))
 
 
-async def gathering(server: RunningServer, name: str = "release") -> None:
-    await eventually(lambda: state(server, name) == "gathering", f"{name} gathers")
+async def gathering(fabric: InProcessFabric, name: str = "release") -> None:
+    await fabric.settle()
+    assert state(fabric, name) == "gathering"
 
 
-async def test_a_checkpoint_without_a_pause(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+async def test_a_checkpoint_without_a_pause() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
         await agent.ready(timeout=20)
         await agent.checkpoint("c", timeout=20)
         # Its own signal has come back, so it is in the log.
-        assert [row.payload for row in rows(server, S.log, type="CHECKPOINT_REACHED", kind="signal")
+        assert [row.payload for row in rows(fabric, S.log, type="CHECKPOINT_REACHED", kind="signal")
                 ] == [{}, {"checkpoint": "c"}]  # fmt: skip
 
 
@@ -43,10 +44,10 @@ async def test_nobody_answers(server: RunningServer) -> None:
             await agent.integrating("release", timeout=0.1).__aenter__()
 
 
-async def test_a_checkpoint_that_is_refused_does_not_hang(server: RunningServer) -> None:
+async def test_a_checkpoint_that_is_refused_does_not_hang() -> None:
     rules = Rules(checkpoints=CheckpointMode.ENFORCE)
     async with (
-        fleet(server.url, rules=rules) as fabric,
+        in_process(rules) as fabric,
         fabric.agent("A", task_type="Code Review") as agent,
     ):
         with pytest.raises(NotAllowedError, match="issues_found does not follow the start"):
@@ -54,7 +55,7 @@ async def test_a_checkpoint_that_is_refused_does_not_hang(server: RunningServer)
         await agent.checkpoint("files_read", timeout=20)
 
 
-async def test_all_meet_one_waiting_and_one_late(server: RunningServer) -> None:
+async def test_all_meet_one_waiting_and_one_late() -> None:
     said: list[str] = []
 
     async def work(agent: Agent) -> None:
@@ -71,7 +72,7 @@ async def test_all_meet_one_waiting_and_one_late(server: RunningServer) -> None:
             said.append("late one goes on")
 
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("LEAD") as leader,
         fabric.agent("MEMBER") as member,
         fabric.agent("WAITER") as waiter,
@@ -79,27 +80,26 @@ async def test_all_meet_one_waiting_and_one_late(server: RunningServer) -> None:
         asyncio.TaskGroup() as group,
     ):
         group.create_task(wait(waiter))
-        await blocked(waiter)
+        await fabric.settle()
+        assert await is_blocked(waiter)
 
         async def lead() -> None:
             async with leader.integrating("release", timeout=20):
                 said.append("integrates")
                 await maker.emit(SignalType.PROGRESS, {"percent": 1})
-                await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
+                await fabric.settle()
+                assert rows(fabric, S.log, type="PROGRESS")
                 said.append("integrated")
 
         leading = group.create_task(lead())
-        await gathering(server)
+        await gathering(fabric)
         group.create_task(join(fabric))
-        await eventually(
-            lambda: "LATE" in records(server, S.barriers)["release"].get("held", []), "it is held"
-        )
+        await fabric.settle()
+        assert "LATE" in records(fabric, S.barriers)["release"].get("held", [])
         await maker.resolve("x", location="x.py")
         group.create_task(work(member))
-        await eventually(
-            lambda: len(records(server, S.barriers)["release"].get("arrived", {})) == 2,
-            "both have arrived",
-        )
+        await fabric.settle()
+        assert len(records(fabric, S.barriers)["release"].get("arrived", {})) == 2
         assert said == []
         await maker.checkpoint("done", timeout=20)
         await leading
@@ -107,25 +107,25 @@ async def test_all_meet_one_waiting_and_one_late(server: RunningServer) -> None:
     assert set(said[2:]) == {"member goes on", "waiter goes on", "late one goes on"}
 
 
-async def test_what_is_answered_at_once_is_no_arrival(server: RunningServer) -> None:
+async def test_what_is_answered_at_once_is_no_arrival() -> None:
     """The barrier has not met it: who would wait there for its end would wait for itself."""
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("LEAD") as leader,
         fabric.agent("A") as agent,
     ):
         entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
-        await gathering(server)
+        await gathering(fabric)
         async with agent.writing("x", timeout=20):
             pass
-        assert state(server) == "gathering"
+        assert state(fabric) == "gathering"
         arriving = asyncio.create_task(agent.checkpoint("c", timeout=20))
         await entering
         await leader.emit(SignalType.INTEGRATED, {"name": "release"})
         await arriving
 
 
-async def test_two_integrations_one_after_the_other(server: RunningServer) -> None:
+async def test_two_integrations_one_after_the_other() -> None:
     order: list[str] = []
 
     async def lead(agent: Agent, name: str) -> None:
@@ -133,38 +133,40 @@ async def test_two_integrations_one_after_the_other(server: RunningServer) -> No
             order.append(name)
 
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as one,
         fabric.agent("B") as other,
         fabric.agent("C") as member,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(lead(one, "first"))
-        await gathering(server, "first")
+        await gathering(fabric, "first")
         group.create_task(lead(other, "second"))
-        await eventually(lambda: state(server, "second") == "queued", "the second queues")
+        await fabric.settle()
+        assert state(fabric, "second") == "queued"
         await member.checkpoint("c1", timeout=20)
         assert order[0] == "first"
         finishing = asyncio.create_task(one.checkpoint("after", timeout=20))
-        await gathering_or_over(server, "second")
+        await gathering_or_over(fabric, "second")
         await member.checkpoint("c2", timeout=20)
         await finishing
     assert order == ["first", "second"]
 
 
-async def gathering_or_over(server: RunningServer, name: str) -> None:
-    await eventually(lambda: state(server, name) != "queued", f"{name} has begun")
+async def gathering_or_over(fabric: InProcessFabric, name: str) -> None:
+    await fabric.settle()
+    assert state(fabric, name) != "queued"
 
 
-async def test_a_barrier_that_is_called_already(server: RunningServer) -> None:
+async def test_a_barrier_that_is_called_already() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as one,
         fabric.agent("B") as other,
     ):
         entering = asyncio.create_task(one.integrating("release", timeout=20).__aenter__())
-        await gathering(server)
-        with pytest.raises(BarrierError, match="A has called release already"):
+        await gathering(fabric)
+        with pytest.raises(BarrierError, match="A has already called release"):
             await other.integrating("release", timeout=20).__aenter__()
         # It is a member as before.
         arriving = asyncio.create_task(other.checkpoint("c", timeout=20))
@@ -174,20 +176,21 @@ async def test_a_barrier_that_is_called_already(server: RunningServer) -> None:
         await arriving
 
 
-async def test_a_barrier_that_is_called_off_names_the_missing(server: RunningServer) -> None:
+async def test_a_barrier_that_is_called_off_names_the_missing() -> None:
     rules = Rules(barrier_policy=BarrierPolicy.FAIL)
     async with (
-        fleet(server.url, rules=rules) as fabric,
+        in_process(rules) as fabric,
         fabric.agent("A") as one,
         fabric.agent("MISSING"),
     ):
+        calling = one.integrating("release", deadline_ms=50, timeout=20)
         with pytest.raises(BarrierError, match="has passed without MISSING"):
-            await one.integrating("release", deadline_ms=50, timeout=20).__aenter__()
+            await after(fabric, 0.1, calling.__aenter__())
 
 
-async def test_a_block_that_raises_can_be_entered_again(server: RunningServer) -> None:
+async def test_a_block_that_raises_can_be_entered_again() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as leader,
         fabric.agent("B") as member,
     ):
@@ -195,64 +198,65 @@ async def test_a_block_that_raises_can_be_entered_again(server: RunningServer) -
         for attempt in range(2):
             entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
             if arriving is None:
-                await gathering(server)
+                await gathering(fabric)
                 arriving = asyncio.create_task(member.checkpoint("c", timeout=20))
             await entering
             try:
                 async with leader.integrating("release", timeout=20):
-                    assert state(server) == "integrating"
+                    assert state(fabric) == "integrating"
                     if not attempt:
                         raise ValueError("merge conflict")
             except ValueError:
                 assert not arriving.done()
         assert arriving is not None
         await arriving
-    assert len(rows(server, S.log, type="INTEGRATION_REQUIRED", kind="signal")) == 1
+    assert len(rows(fabric, S.log, type="INTEGRATION_REQUIRED", kind="signal")) == 1
 
 
-async def test_a_leader_that_fails_lets_all_go_on(server: RunningServer) -> None:
+async def test_a_leader_that_fails_lets_all_go_on() -> None:
     async def lead(leader: Agent) -> None:
         async with leader, leader.integrating("release", timeout=20):
             raise ValueError("merge conflict")
 
-    async with fleet(server.url) as fabric, fabric.agent("B") as member:
+    async with in_process() as fabric, fabric.agent("B") as member:
         leading = asyncio.create_task(lead(fabric.agent("A")))
-        await gathering(server)
+        await gathering(fabric)
         await member.checkpoint("c", timeout=20)
         with pytest.raises(ValueError, match="merge conflict"):
             await leading
 
 
-async def test_a_leader_that_gives_up_waiting_lets_all_go_on(server: RunningServer) -> None:
+async def test_a_leader_that_gives_up_waiting_lets_all_go_on() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as leader,
         fabric.agent("B") as member,
     ):
         with pytest.raises(WaitTimeoutError, match="for all to arrive at release: B is missing"):
-            await leader.integrating("release", timeout=0.5).__aenter__()
-        await eventually(lambda: rows(server, S.log, type="INTEGRATED"), "it is called off")
-        assert rows(server, S.log, type="INTEGRATED")[0].payload == {"name": "release", "ok": False}
+            await after(fabric, 0.5, leader.integrating("release", timeout=0.5).__aenter__())
+        await fabric.settle()
+        assert rows(fabric, S.log, type="INTEGRATED")
+        assert rows(fabric, S.log, type="INTEGRATED")[0].payload == {"name": "release", "ok": False}
         await member.checkpoint("c", timeout=20)
         entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
-        await gathering(server)
+        await gathering(fabric)
         arriving = asyncio.create_task(member.checkpoint("d", timeout=20))
         await entering
         await leader.complete()
         await arriving
 
 
-async def test_a_pause_that_outlasts_the_time_out_is_named(server: RunningServer) -> None:
+async def test_a_pause_that_outlasts_the_time_out_is_named() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as leader,
         fabric.agent("B") as member,
         fabric.agent("C") as missing,
     ):
         entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
-        await gathering(server)
+        await gathering(fabric)
         with pytest.raises(WaitTimeoutError, match="release holds it: A leads, C is missing"):
-            await member.checkpoint("c", timeout=1)
+            await after(fabric, 1, member.checkpoint("c", timeout=1))
         arriving = asyncio.create_task(missing.checkpoint("c", timeout=20))
         await entering
         await leader.complete()

@@ -5,41 +5,42 @@ import asyncio
 import pytest
 
 from fabric.client.agent import Agent
+from fabric.client.fabric import Fabric
 from fabric.core.rules import FailFast, Rules
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, WaitTimeoutError
-from tests.client.fleet import S, connected, fleet
+from fabric.testing import InProcessFabric
+from tests.client.fleet import S, after, in_process
 from tests.support.keyspace import add, records, rows
-from tests.support.servers import RunningServer
-from tests.support.waiting import eventually
 
 
-def decide(server: RunningServer, known: str, answer: str, session: str = "s") -> None:
+def decide(fabric: InProcessFabric, known: str, answer: str, session: str = "s") -> None:
     """A person's answer."""
     payload = f'{{"escalation": "{known}", "decision": "{answer}"}}'
-    add(server, session=session, type="DECIDED", emitter="ME", payload=payload)
+    add(fabric, session=session, type="DECIDED", emitter="ME", payload=payload)
 
 
-async def until_asked(server: RunningServer, known: str) -> None:
-    await eventually(lambda: known in records(server, S.escalations), f"{known} is asked")
+async def until_asked(fabric: InProcessFabric, known: str) -> None:
+    await fabric.settle()
+    assert known in records(fabric, S.escalations)
 
 
-async def test_a_question_that_a_person_answers(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+async def test_a_question_that_a_person_answers() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
         for number, answer in ((1, "v1"), (2, "v2")):
             asking = asyncio.create_task(
                 agent.escalate("Which?", options=["v1", "v2"], context={"n": 1}, timeout=20)
             )
             known = f"A-1-{number}"
-            await until_asked(server, known)
-            decide(server, known, answer)
+            await until_asked(fabric, known)
+            decide(fabric, known, answer)
             assert await asking == answer
-    assert rows(server, S.log, type="ESCALATE")[0].payload == {
+    assert rows(fabric, S.log, type="ESCALATE")[0].payload == {
         "question": "Which?", "id": "A-1-1", "options": ["v1", "v2"], "context": {"n": 1}
     }  # fmt: skip
 
 
-async def test_a_question_to_another_agent(server: RunningServer) -> None:
+async def test_a_question_to_another_agent() -> None:
     async def answer(agent: Agent) -> None:
         async for message in agent.messages():
             if message.type == "ESCALATE":
@@ -47,7 +48,7 @@ async def test_a_question_to_another_agent(server: RunningServer) -> None:
                 return
 
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as one,
         fabric.agent("B") as other,
         asyncio.TaskGroup() as group,
@@ -55,26 +56,28 @@ async def test_a_question_to_another_agent(server: RunningServer) -> None:
         group.create_task(answer(other))
         assert await one.escalate("May I?", to="B", id="q", timeout=20) == "yes"
     # What answers a message says how many led to it.
-    assert rows(server, S.log, type="DECIDED")[0]["hops"] == "1"
+    assert rows(fabric, S.log, type="DECIDED")[0]["hops"] == "1"
 
 
-async def test_a_question_that_nobody_answers(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+async def test_a_question_that_nobody_answers() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
         with pytest.raises(WaitTimeoutError, match=r"`fabric decide q ANSWER`"):
-            await agent.escalate("Which?", id="q", timeout=0.5)
-        await eventually(lambda: not records(server, S.agents)["A"].get("asks"), "it is withdrawn")
+            await after(fabric, 0.5, agent.escalate("Which?", id="q", timeout=0.5))
+        await fabric.settle()
+        assert not records(fabric, S.agents)["A"].get("asks")
         async with fabric.agent("B") as other:
             with pytest.raises(NotAllowedError, match="choose another"):
                 await other.escalate("Mine?", id="q", timeout=20)
             waiting = asyncio.create_task(other.wait_for("q", timeout=20))
-            await eventually(lambda: records(server, S.agents)["B"].get("asks"), "B waits too")
+            await fabric.settle()
+            assert records(fabric, S.agents)["B"].get("asks")
             await agent.decide("q", "v1")
             assert await waiting == "v1"
 
 
-async def test_the_hops_end_with_the_handling(server: RunningServer) -> None:
+async def test_the_hops_end_with_the_handling() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as one,
         fabric.agent("B") as other,
     ):
@@ -88,13 +91,14 @@ async def test_the_hops_end_with_the_handling(server: RunningServer) -> None:
                 break
         await messages.aclose()
         await other.progress(3)
-        await eventually(lambda: len(rows(server, S.log, type="PROGRESS")) == 3, "all is handled")
-    found = [row["hops"] for row in rows(server, S.log, kind="signal", emitter="B")]
+        await fabric.settle()
+        assert len(rows(fabric, S.log, type="PROGRESS")) == 3
+    found = [row["hops"] for row in rows(fabric, S.log, kind="signal", emitter="B")]
     # STARTED, two answers, what must never be refused for it, then what answers nothing.
     assert found[:5] == ["", "1", "1", "", ""]
 
 
-async def test_agents_that_answer_each_other_are_stopped(server: RunningServer) -> None:
+async def test_agents_that_answer_each_other_are_stopped() -> None:
     async def answer(agent: Agent) -> None:
         async for message in agent.messages():
             if message.type == "CHECKPOINT_REACHED" and message.sender != agent.name:
@@ -103,7 +107,7 @@ async def test_agents_that_answer_each_other_are_stopped(server: RunningServer) 
                 return
 
     async with (
-        fleet(server.url, rules=Rules(hops_max=6)) as fabric,
+        in_process(Rules(hops_max=6)) as fabric,
         fabric.agent("A") as one,
         fabric.agent("B") as other,
     ):
@@ -116,21 +120,23 @@ async def test_agents_that_answer_each_other_are_stopped(server: RunningServer) 
         await asyncio.gather(*going, return_exceptions=True)
 
 
-async def test_a_group_that_fails_fast_is_told_to_stop(server: RunningServer) -> None:
+async def test_a_group_that_fails_fast_is_told_to_stop() -> None:
     rules = Rules(fail_fast=FailFast.CANCEL)
     async with (
-        fleet(server.url, rules=rules) as fabric,
+        in_process(rules) as fabric,
         fabric.agent("B", parallel_group="g") as other,
     ):
         async with fabric.agent("A", parallel_group="g") as one:
-            assert other.cancelled is None
+            before = other.cancelled
+            assert before is None
             await one.fail("no use")
-        await eventually(lambda: other.cancelled, "B is told")
+        await fabric.settle()
+        assert other.cancelled
         assert other.cancelled == "A, of group g, has failed: no use"
 
 
-async def test_a_successor_learns_where_the_last_one_was(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, connected(server.url) as elsewhere:
+async def test_a_successor_learns_where_the_last_one_was() -> None:
+    async with in_process() as fabric, Fabric(fabric.store, fabric.settings) as elsewhere:
         async with fabric.agent("A", task="t") as old, old.writing("x", timeout=20):
             await old.progress(40, checkpoint="c")
             async with elsewhere.agent("A") as new:
@@ -145,8 +151,8 @@ async def test_a_successor_learns_where_the_last_one_was(server: RunningServer) 
             assert last.resumed is None
 
 
-async def test_the_example_of_the_design(server: RunningServer) -> None:
-    async with fleet(server.url, session="demo") as fabric:
+async def test_the_example_of_the_design() -> None:
+    async with in_process(session="demo") as fabric:
         maker = await fabric.agent("MAKER", produces=["schema-migration"]).__aenter__()
         async with fabric.agent("ARCHITECT", session="demo", stream="A", priority=5) as agent:
             await agent.progress(25, checkpoint="files_read")
@@ -163,6 +169,7 @@ async def test_the_example_of_the_design(server: RunningServer) -> None:
                 pass
             asking = asyncio.create_task(agent.escalate("Which schema?", options=["v1", "v2"]))
             keys = agent.session.keys
-            await eventually(lambda: records(server, keys.escalations), "it is asked")
-            decide(server, "ARCHITECT-1-1", "v1", session="demo")
+            await fabric.settle()
+            assert records(fabric, keys.escalations)
+            decide(fabric, "ARCHITECT-1-1", "v1", session="demo")
             assert await asking == "v1"

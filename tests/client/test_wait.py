@@ -9,7 +9,8 @@ from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.errors import DependencyFailedError, WaitTimeoutError
 from fabric.store import connection
-from tests.client.fleet import S, blocked, fleet, logged
+from fabric.testing import InProcessFabric
+from tests.client.fleet import S, after, blocked, fleet, in_process, is_blocked, logged
 from tests.support.keyspace import add, records, rows
 from tests.support.proxy import Proxy
 from tests.support.proxy_fault import Fault, carrying
@@ -17,149 +18,158 @@ from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 
 
-def waiters(server: RunningServer, name: str = "x") -> dict[str, str]:
+def waiters(server: RunningServer | InProcessFabric, name: str = "x") -> dict[str, str]:
     """Who waits for it."""
     found = records(server, S.dependencies).get(name, {}).get("waiters", {})
     assert isinstance(found, dict)
     return found
 
 
-async def nobody_waits(server: RunningServer) -> None:
-    await eventually(lambda: not waiters(server), lambda: f"{waiters(server)} withdraw")
+async def nobody_waits(fabric: InProcessFabric) -> None:
+    await fabric.settle()
+    assert not waiters(fabric)
 
 
-async def test_the_wait_comes_first(server: RunningServer) -> None:
+async def test_the_wait_comes_first() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A", produces=["x"]) as maker,
         fabric.agent("B") as waiter,
     ):
         waiting = asyncio.create_task(waiter.wait_for("x", reason="needs it", timeout=20))
-        await blocked(waiter)
-        assert rows(server, S.log, type="BLOCKED")[0].payload == {"on": "x", "reason": "needs it"}
+        await fabric.settle()
+        assert await is_blocked(waiter)
+        assert rows(fabric, S.log, type="BLOCKED")[0].payload == {"on": "x", "reason": "needs it"}
         await maker.resolve("x", location="x.py")
         assert await waiting == "x.py"
-        assert waiters(server) == {}
+        assert waiters(fabric) == {}
 
 
-async def test_the_thing_comes_first(server: RunningServer) -> None:
+async def test_the_thing_comes_first() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as maker,
         fabric.agent("B") as waiter,
     ):
         await maker.resolve("x", location="x.py")
         assert await waiter.wait_for("x", timeout=20) == "x.py"
         # It is known now: nothing more needs to be said.
-        before = len(rows(server, S.log))
+        before = len(rows(fabric, S.log))
         assert await waiter.wait_for("x", timeout=20) == "x.py"
-        assert len(rows(server, S.log)) == before
+        assert len(rows(fabric, S.log)) == before
 
 
-async def test_the_end_of_its_producer_resolves_it(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+async def test_the_end_of_its_producer_resolves_it() -> None:
+    async with in_process() as fabric, fabric.agent("B") as waiter:
         async with fabric.agent("A", produces=["x"]):
             waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
-            await blocked(waiter)
+            await fabric.settle()
+            assert await is_blocked(waiter)
         assert await waiting is None
 
 
-async def test_several_waits_at_once(server: RunningServer) -> None:
+async def test_several_waits_at_once() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as maker,
         fabric.agent("B") as waiter,
     ):
         names = [f"x{number}" for number in range(20)]
         waiting = [asyncio.create_task(waiter.wait_for(name, timeout=20)) for name in names]
-        await eventually(lambda: len(rows(server, S.log, type="BLOCKED")) == 20, "all wait")
+        await fabric.settle()
+        assert len(rows(fabric, S.log, type="BLOCKED")) == 20
         for name in reversed(names):
             await maker.resolve(name, location=f"{name}.py")
         assert await asyncio.gather(*waiting) == [f"{name}.py" for name in names]
 
 
-async def test_a_time_out_names_the_producer_and_its_state(server: RunningServer) -> None:
+async def test_a_time_out_names_the_producer_and_its_state() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A", produces=["x"]) as maker,
         fabric.agent("B") as waiter,
     ):
         await maker.progress(40)
-        await logged(server, 3)
+        await fabric.settle()
         with pytest.raises(WaitTimeoutError) as caught:
-            await waiter.wait_for("x", timeout=0.2)
+            await after(fabric, 0.2, waiter.wait_for("x", timeout=0.2))
         words = str(caught.value)
         assert words.startswith("B waited 0.2 s for x: to be produced by A, active at 40 %, ")
         assert caught.value.exit_code == 7
-        await nobody_waits(server)
-        assert records(server, S.agents)["B"]["status"] == "active"
+        await nobody_waits(fabric)
+        assert records(fabric, S.agents)["B"]["status"] == "active"
 
 
-async def test_a_time_out_says_that_nobody_makes_it(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+async def test_a_time_out_says_that_nobody_makes_it() -> None:
+    async with in_process() as fabric, fabric.agent("B") as waiter:
         with pytest.raises(WaitTimeoutError, match="nobody has declared to produce it"):
-            await waiter.wait_for("x", timeout=0.1)
-        await nobody_waits(server)
+            await after(fabric, 0.1, waiter.wait_for("x", timeout=0.1))
+        await nobody_waits(fabric)
 
 
-async def test_its_producer_fails(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+async def test_its_producer_fails() -> None:
+    async with in_process() as fabric, fabric.agent("B") as waiter:
         async with fabric.agent("A", produces=["x"]) as maker:
             waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
-            await blocked(waiter)
+            await fabric.settle()
+            assert await is_blocked(waiter)
             await maker.fail("no columns")
         with pytest.raises(DependencyFailedError, match="A failed to produce x: no columns"):
             await waiting
-        await nobody_waits(server)
+        await nobody_waits(fabric)
         # It has failed already: told at once.
         with pytest.raises(DependencyFailedError, match="A failed to produce x"):
             await waiter.wait_for("x", timeout=20)
 
 
-async def test_a_failure_told_to_an_earlier_incarnation_is_over(server: RunningServer) -> None:
+async def test_a_failure_told_to_an_earlier_incarnation_is_over() -> None:
     """The producer has started again meanwhile; what is old in the inbox ends no new wait."""
-    async with fleet(server.url) as fabric:
+    async with in_process() as fabric:
         for emitter, kind, payload in (
             ("A", "STARTED", '{"produces": ["x"]}'),
             ("B", "BLOCKED", '{"on": "x"}'),
             ("A", "FAILED", '{"error": "once"}'),
         ):
-            add(server, session="s", type=kind, emitter=emitter, payload=payload)
-        await eventually(lambda: rows(server, S.inbox("B"), type="FAILED"), "B was told")
+            add(fabric, session="s", type=kind, emitter=emitter, payload=payload)
+        await fabric.settle()
+        assert rows(fabric, S.inbox("B"), type="FAILED")
         async with (
             fabric.agent("A", produces=["x"]) as maker,
             fabric.agent("B") as waiter,
         ):
             waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
-            await blocked(waiter)
+            await fabric.settle()
+            assert await is_blocked(waiter)
             await maker.resolve("x", location="x.py")
             assert await waiting == "x.py"
 
 
-async def test_nobody_is_told_twice_that_makes_it(server: RunningServer) -> None:
+async def test_nobody_is_told_twice_that_makes_it() -> None:
     async with (
-        fleet(server.url, rules=Rules(undeclared_grace_ms=10)) as fabric,
+        in_process(Rules(undeclared_grace_ms=10)) as fabric,
         fabric.agent("B") as waiter,
     ):
         waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
-        await eventually(lambda: rows(server, S.inbox("B"), type="ESCALATE"), "B is told")
+        await fabric.advance(0.02)
+        assert rows(fabric, S.inbox("B"), type="ESCALATE")
         add(
-            server, session="s", type="DEPENDENCY_RESOLVED", emitter="A",
+            fabric, session="s", type="DEPENDENCY_RESOLVED", emitter="A",
             payload='{"dependency_id": "x"}',
         )  # fmt: skip
         assert await waiting is None
 
 
-async def test_cancelling_withdraws_the_wait(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("B") as waiter:
+async def test_cancelling_withdraws_the_wait() -> None:
+    async with in_process() as fabric, fabric.agent("B") as waiter:
         waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
-        await blocked(waiter)
-        assert set(waiters(server)) == {"B"}
+        await fabric.settle()
+        assert await is_blocked(waiter)
+        assert set(waiters(fabric)) == {"B"}
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await nobody_waits(server)
-        assert records(server, S.agents)["B"]["status"] == "active"
+        await nobody_waits(fabric)
+        assert records(fabric, S.agents)["B"]["status"] == "active"
         await waiter.progress(50)
 
 
@@ -185,20 +195,22 @@ async def test_a_wait_that_is_begun_again_at_once_stands(server: RunningServer) 
         assert await waiting == "x.py"
 
 
-async def test_two_wait_for_one_thing_in_one_agent(server: RunningServer) -> None:
+async def test_two_wait_for_one_thing_in_one_agent() -> None:
     """One gives up; the other still gets it."""
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A", produces=["x"]) as maker,
         fabric.agent("B") as waiter,
     ):
         long = asyncio.create_task(waiter.wait_for("x", timeout=20))
         short = asyncio.create_task(waiter.wait_for("x", timeout=0.1))
+        await fabric.advance(0.1)
         with pytest.raises(WaitTimeoutError):
             await short
         await waiter.progress(1)
-        await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
-        assert set(waiters(server)) == {"B"}
+        await fabric.settle()
+        assert rows(fabric, S.log, type="PROGRESS")
+        assert set(waiters(fabric)) == {"B"}
         await maker.resolve("x", location="x.py")
         assert await long == "x.py"
 
@@ -220,7 +232,7 @@ async def test_the_time_out_holds_though_the_server_is_away(
         with pytest.raises(WaitTimeoutError, match="who is to produce it is not known"):
             await waiting
         between.accept()
-        await nobody_waits(server)
+        await eventually(lambda: not waiters(server), "it withdraws")
         await agent.__aexit__(None, None, None)
 
 

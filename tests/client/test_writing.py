@@ -8,43 +8,44 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, DeadlockError, WaitTimeoutError
-from tests.client.fleet import S, blocked, fleet
-from tests.support.keyspace import add, is_settled, records, rows
+from fabric.testing import InProcessFabric
+from tests.client.fleet import S, after, blocked, fleet, in_process, is_blocked
+from tests.support.keyspace import add, records, rows
 from tests.support.servers import RunningServer
-from tests.support.waiting import eventually
 
 
-def claims(server: RunningServer) -> dict[str, list[str]]:
+def claims(fabric: InProcessFabric) -> dict[str, list[str]]:
     """Who has a claim on what, held or waiting."""
-    found = records(server, S.claims).values()
+    found = records(fabric, S.claims).values()
     return {claim["agent"]: claim["writes"] for claim in found}
 
 
-async def nobody_claims(server: RunningServer) -> None:
-    await eventually(lambda: not claims(server), lambda: f"{claims(server)} go")
+async def nobody_claims(fabric: InProcessFabric) -> None:
+    await fabric.settle()
+    assert not claims(fabric)
 
 
-async def test_what_is_free_is_granted_at_once_and_given_back(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+async def test_what_is_free_is_granted_at_once_and_given_back() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
         async with agent.writing("./config.py", "src/", timeout=20) as grant:
             assert set(grant.resources) == {"config.py", "src/**"}
             assert grant.token > 0
             was_current = grant.is_current
-            assert set(claims(server)["A"]) == {"config.py", "src/**"}
+            assert set(claims(fabric)["A"]) == {"config.py", "src/**"}
         assert (was_current, grant.is_current) == (True, False)
-        await nobody_claims(server)
+        await nobody_claims(fabric)
         async with agent.writing("config.py", timeout=20) as again:
             assert again.token > grant.token
 
 
-async def test_nothing_to_write(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric:
+async def test_nothing_to_write() -> None:
+    async with in_process() as fabric:
         agent = fabric.agent("A")
         with pytest.raises(CallerError, match="name at least one"):
             agent.writing()
 
 
-async def test_priority_settles_a_conflict(server: RunningServer) -> None:
+async def test_priority_settles_a_conflict() -> None:
     order: list[tuple[str, int]] = []
 
     async def write(agent: Agent) -> None:
@@ -52,7 +53,7 @@ async def test_priority_settles_a_conflict(server: RunningServer) -> None:
             order.append((agent.name, grant.token))
 
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as holder,
         fabric.agent("LOW", priority=1) as low,
         fabric.agent("HIGH", priority=9) as high,
@@ -60,13 +61,15 @@ async def test_priority_settles_a_conflict(server: RunningServer) -> None:
         holder.writing("config.py", timeout=20) as grant,
     ):
         group.create_task(write(low))
-        await blocked(low)
+        await fabric.settle()
+        assert await is_blocked(low)
         group.create_task(write(high))
-        await blocked(high)
+        await fabric.settle()
+        assert await is_blocked(high)
         assert grant.is_current
     assert [name for name, _ in order] == ["HIGH", "LOW"]
     assert grant.token < order[0][1] < order[1][1]
-    assert rows(server, S.log, type="CONFLICT_DETECTED")
+    assert rows(fabric, S.log, type="CONFLICT_DETECTED")
 
 
 async def test_never_two_inside(server: RunningServer) -> None:
@@ -91,7 +94,7 @@ async def test_never_two_inside(server: RunningServer) -> None:
     assert tokens == sorted(set(tokens))
 
 
-async def test_a_deadlock_is_told_to_one_and_the_other_goes_on(server: RunningServer) -> None:
+async def test_a_deadlock_is_told_to_one_and_the_other_goes_on() -> None:
     done: list[str] = []
     refused: list[DeadlockError] = []
     both_hold = asyncio.Barrier(2)
@@ -107,7 +110,7 @@ async def test_a_deadlock_is_told_to_one_and_the_other_goes_on(server: RunningSe
             done.append(f"{agent.name} gave way")
 
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A", priority=5) as one,
         fabric.agent("B", priority=1) as other,
         asyncio.TaskGroup() as group,
@@ -119,35 +122,35 @@ async def test_a_deadlock_is_told_to_one_and_the_other_goes_on(server: RunningSe
     assert set(error.cycle) == {"A", "B"}
     assert " → ".join([*error.cycle, error.cycle[0]]) in str(error)
     assert error.exit_code == 5
-    await nobody_claims(server)
+    await nobody_claims(fabric)
 
 
-async def test_a_time_out_names_the_holder(server: RunningServer) -> None:
+async def test_a_time_out_names_the_holder() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as holder,
         fabric.agent("B") as other,
     ):
         async with holder.writing("config.py", timeout=20):
             with pytest.raises(WaitTimeoutError) as caught:
-                async with other.writing("config.py", timeout=0.5):
-                    pytest.fail("it is held")
+                await after(fabric, 0.5, other.writing("config.py", timeout=0.5).__aenter__())
             assert str(caught.value) == (
                 "B waited 0.5 s for config.py: A has it; B was number 1 in line"
             )
-            await eventually(lambda: set(claims(server)) == {"A"}, "B's claim goes")
+            await fabric.settle()
+            assert set(claims(fabric)) == {"A"}
         async with other.writing("config.py", timeout=20):
-            assert set(claims(server)) == {"B"}
+            assert set(claims(fabric)) == {"B"}
 
 
-async def test_cancelling_gives_back(server: RunningServer) -> None:
+async def test_cancelling_gives_back() -> None:
     async def write(agent: Agent, entered: asyncio.Event) -> None:
         async with agent.writing("config.py", timeout=20):
             entered.set()
             await asyncio.Event().wait()
 
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as holder,
         fabric.agent("B") as other,
     ):
@@ -155,18 +158,19 @@ async def test_cancelling_gives_back(server: RunningServer) -> None:
         writing = asyncio.create_task(write(holder, entered))
         await entered.wait()
         waiting = asyncio.create_task(write(other, asyncio.Event()))
-        await blocked(other)
+        await fabric.settle()
+        assert await is_blocked(other)
         for task in (waiting, writing):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await nobody_claims(server)
+        await nobody_claims(fabric)
 
 
-async def test_two_blocks_of_one_agent(server: RunningServer) -> None:
+async def test_two_blocks_of_one_agent() -> None:
     """What both need goes back with the last; what each got is told apart."""
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as agent,
         fabric.agent("B") as other,
     ):
@@ -174,10 +178,10 @@ async def test_two_blocks_of_one_agent(server: RunningServer) -> None:
             async with agent.writing("y", timeout=20), agent.writing("z", timeout=20) as third:
                 assert third.resources == ("z",)
             await agent.progress(1)
-            await eventually(lambda: rows(server, S.log, type="PROGRESS"), "all is handled")
+            await fabric.settle()
+            assert rows(fabric, S.log, type="PROGRESS")
             with pytest.raises(WaitTimeoutError, match="A has it"):
-                async with other.writing("y", timeout=0.5):
-                    pytest.fail("it is held")
+                await after(fabric, 0.5, other.writing("y", timeout=0.5).__aenter__())
         async with other.writing("x", "y", "z", timeout=20):
             pass
 
@@ -211,39 +215,42 @@ async def test_a_grant_that_was_given_up_is_none(server: RunningServer) -> None:
                 assert [(c["agent"], c["token"]) for c in held] == [("B", grant.token)]
 
 
-async def test_waiting_for_what_another_has(server: RunningServer) -> None:
+async def test_waiting_for_what_another_has() -> None:
     async with (
-        fleet(server.url) as fabric,
+        in_process() as fabric,
         fabric.agent("A") as holder,
         fabric.agent("B") as other,
     ):
         async with holder.writing("config.py", timeout=20):
             with pytest.raises(WaitTimeoutError, match=r"for config.py: A has it"):
-                await other.wait_for("config.py", timeout=0.5)
+                await after(fabric, 0.5, other.wait_for("config.py", timeout=0.5))
             waiting = asyncio.create_task(other.wait_for("config.py", timeout=20))
-            await eventually(lambda: len(rows(server, S.log, type="BLOCKED")) == 2, "B waits")
-            await eventually(lambda: set(claims(server)) == {"A", "B"}, "B is in line")
+            await fabric.settle()
+            assert len(rows(fabric, S.log, type="BLOCKED")) == 2
+            await fabric.settle()
+            assert set(claims(fabric)) == {"A", "B"}
         assert await waiting is None
-        assert claims(server) == {"B": ["config.py"]}
+        assert claims(fabric) == {"B": ["config.py"]}
         await other.release("config.py")
-        await nobody_claims(server)
+        await nobody_claims(fabric)
 
 
-async def test_a_grant_of_an_earlier_incarnation_is_none(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as holder:
+async def test_a_grant_of_an_earlier_incarnation_is_none() -> None:
+    async with in_process() as fabric, fabric.agent("A") as holder:
         async with holder.writing("x", timeout=20):
-            add(server, session="s", type="INTENT", emitter="B", payload='{"writes": ["x"]}')
-            await eventually(lambda: "B" in claims(server), "B waits")
-        await eventually(lambda: is_settled(server), "B has it")
+            add(fabric, session="s", type="INTENT", emitter="B", payload='{"writes": ["x"]}')
+            await fabric.settle()
+            assert "B" in claims(fabric)
+        await fabric.settle()
         async with fabric.agent("B") as again, again.writing("x", timeout=20) as grant:
-            held = [c for c in records(server, S.claims).values() if c["state"] == "held"]
+            held = [c for c in records(fabric, S.claims).values() if c["state"] == "held"]
             assert [(c["agent"], c["token"]) for c in held] == [("B", grant.token)]
 
 
-async def test_resolving_what_is_held_gives_it_back(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as agent:
+async def test_resolving_what_is_held_gives_it_back() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
         async with agent.writing("x", timeout=20) as grant:
             await agent.emit(SignalType.DEPENDENCY_RESOLVED, {"dependency_id": "x"})
-            await nobody_claims(server)
+            await nobody_claims(fabric)
         async with agent.writing("x", timeout=20) as again:
             assert again.token > grant.token

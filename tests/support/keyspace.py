@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from fabric.store.keys import ORCHESTRATORS, Namespace, SessionKeys, partition_of
+from fabric.testing import InProcessFabric
 from fabric.wire.stored import fields_of, pairs_of
 from tests.support.servers import RunningServer
 
@@ -38,10 +39,15 @@ def client(server: RunningServer) -> "redis.Redis":
     return redis.Redis(unix_socket_path=str(server.socket), protocol=2)
 
 
-def rows(server: RunningServer, key: str, **wanted: str) -> list[Row]:
+def rows(server: RunningServer | InProcessFabric, key: str, **wanted: str) -> list[Row]:
     """Return the entries of a stream whose fields have the wanted values."""
-    with client(server) as asking:
-        found: Any = asking.execute_command("XRANGE", key, "-", "+")
+    if isinstance(server, InProcessFabric):
+        stream = server.memory.data.peek(key, "stream")
+        stored = stream.between(b"-", b"+") if stream is not None else []
+        found: Any = [(entry_id, fields_of(flat)) for entry_id, flat in stored]
+    else:
+        with client(server) as asking:
+            found = asking.execute_command("XRANGE", key, "-", "+")
     entries = [
         Row(_text(entry_id), {_text(name): _text(value) for name, value in fields.items()})
         for entry_id, fields in found
@@ -49,8 +55,11 @@ def rows(server: RunningServer, key: str, **wanted: str) -> list[Row]:
     return [row for row in entries if all(row[name] == value for name, value in wanted.items())]
 
 
-def records(server: RunningServer, key: str) -> dict[str, Any]:
+def records(server: RunningServer | InProcessFabric, key: str) -> dict[str, Any]:
     """Return a hash of JSON documents."""
+    if isinstance(server, InProcessFabric):
+        stored = server.memory.data.peek(key, "hash") or {}
+        return {name.decode(): json.loads(value) for name, value in stored.items()}
     flat = server.cli("HGETALL", key)
     return {name: json.loads(value) for name, value in pairs_of(flat)}
 
@@ -66,9 +75,17 @@ def session(name: str, namespace: str = "fabric", partitions: int = 1) -> Sessio
     return Namespace(namespace).partition(partition_of(name, partitions)).session(name)
 
 
-def add(server: RunningServer, key: str = SIGNALS, **fields: str | bytes | int) -> str:
+def add(
+    server: RunningServer | InProcessFabric, key: str = SIGNALS, **fields: str | bytes | int
+) -> str:
     """XADD an entry with these fields, unchecked; return its id."""
     flat = [part for pair in fields.items() for part in pair]
+    if isinstance(server, InProcessFabric):
+        data = server.memory.data
+        entry = [one if isinstance(one, bytes) else str(one).encode() for one in flat]
+        added = data.stream(key).append(b"*", entry, server.now_ms())
+        data.wake()
+        return added.decode()
     entry_id: str = server.cli("XADD", key, "*", *flat)
     return entry_id
 
