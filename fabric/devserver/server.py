@@ -76,15 +76,7 @@ def running(project: Project) -> PrivateServer | None:
     for path in project.sockets(record):
         health = probe(path)
         if health and _is_ours(project, record, health):
-            return PrivateServer(
-                root=project.root,
-                socket=path,
-                pid=health.pid or (record.pid if record else 0),
-                binary=record.binary if record else "",
-                version=health.version or (record.version if record else ""),
-                started_ms=record.started_ms if record else 0,
-                loading=health.loading,
-            )
+            return _described(project, record, path, health)
     return None
 
 
@@ -93,14 +85,20 @@ def recorded(project: Project) -> PrivateServer | None:
     record = project.read()
     if record is None or not lock.is_held(project.server_lock):
         return None
+    return _described(project, record, Path(record.socket))
+
+
+def _described(
+    project: Project, record: Record | None, path: Path, health: Health | None = None
+) -> PrivateServer:
     return PrivateServer(
         root=project.root,
-        socket=Path(record.socket),
-        pid=record.pid,
-        binary=record.binary,
-        version=record.version,
-        started_ms=record.started_ms,
-        loading=False,
+        socket=path,
+        pid=(health.pid if health else 0) or (record.pid if record else 0),
+        binary=record.binary if record else "",
+        version=(health.version if health else "") or (record.version if record else ""),
+        started_ms=record.started_ms if record else 0,
+        loading=health.loading if health else False,
     )
 
 

@@ -155,5 +155,4 @@ async def _waiting(store: RedisStore, source: str, committed: bytes) -> int:
 
 
 def _listed(items: list[int] | Counter[str]) -> str:
-    names = sorted(map(str, items), key=lambda name: (len(name), name))
-    return listed(names, NAMED_MAX)
+    return listed(sorted(map(str, items), key=lambda name: (len(name), name)), NAMED_MAX)

@@ -105,9 +105,9 @@ class Channels:
         channel = self._channels.get((purpose, key, shard))
         if channel is None:
             if purpose == EMITS and self._wait_replicas:
-                channel = ConfirmedChannel(router, at, self._wait_replicas)
+                channel = ConfirmedChannel(router.routing, at, self._wait_replicas)
             else:
-                channel = Channel(router, at, raises_on_reconnect=purpose == FOLLOWS)
+                channel = Channel(router.routing, at, raises_on_reconnect=purpose == FOLLOWS)
             self._channels[purpose, key, shard] = channel
         return channel
 
@@ -146,32 +146,36 @@ class _UndetectedChannel:
 
 
 class Router:
-    """The routing from a URL. `cluster` is None for one server; known once `detect` has run."""
+    """The routing from a URL: to one server, unless `detect` finds that it belongs to a cluster."""
 
     def __init__(self, url: str, name: str) -> None:
         found = address.parse(url, name)
         self._options = found.options
         self._service = found.service
         self._turn = asyncio.Lock()
-        self._server: Server | None = None
         self._sentinels: sentinel.Sentinels | None = None
-        self.cluster: Cluster | None = None
         #: Whether it is known what kind of server the URL names.
         self.is_detected = found.kind is not Kind.SERVER
+        self.routing: Cluster | SingleServer
         try:
             if found.kind is Kind.CLUSTER:
                 servers = cluster.seed_servers(found.hosts, self._options)
-                self.cluster = Cluster(servers, self._options)
-            elif found.kind is Kind.SENTINELS:
-                self._server, self._sentinels = sentinel.primary_server(found)
-                servers = [self._server]
+                self.routing = Cluster(servers, self._options)
             else:
-                servers = [Server(ConnectionPool(**self._options))]
-                self._server = servers[0]
+                if found.kind is Kind.SENTINELS:
+                    server, self._sentinels = sentinel.primary_server(found)
+                else:
+                    server = Server(ConnectionPool(**self._options))
+                servers, self.routing = [server], SingleServer(server)
             # Connects to nothing yet, but reports at once options that no connection takes.
             servers[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
         except (TypeError, ValueError, RedisError):
             raise address.url_error(has_options=True) from None
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The nodes of the cluster; None for one server."""
+        return self.routing if isinstance(self.routing, Cluster) else None
 
     async def detect(self) -> None:
         """Ask the server, once, whether it belongs to a cluster. Raises as Channel.call does.
@@ -181,8 +185,7 @@ class Router:
         async with self._turn:
             if self.is_detected:
                 return
-            assert self._server is not None
-            channel = Channel(SingleServer(self._server))
+            channel = Channel(self.routing)
             try:
                 mode = await _mode(channel)
             except UnreachableError as error:
@@ -194,33 +197,8 @@ class Router:
                     "the server's URL names a sentinel: write redis+sentinel://host:port/service"
                 )
             if mode == "cluster":
-                self.cluster, self._server = Cluster([self._server], self._options), None
+                self.routing = Cluster([await self.routing.server_of("")], self._options)
             self.is_detected = True
-
-    async def server_of(self, key: str) -> Server:
-        """See Routing."""
-        if self.cluster is not None:
-            return await self.cluster.server_of(key)
-        assert self._server is not None
-        return self._server
-
-    def server_at(self, address: str) -> Server:
-        """See Routing."""
-        return self._cluster(address).server_at(address)
-
-    def moved(self, slot: int, address: str) -> None:
-        """See Routing."""
-        self._cluster(address).moved(slot, address)
-
-    def mark_stale(self) -> None:
-        """See Routing."""
-        if self.cluster is not None:
-            self.cluster.mark_stale()
-
-    def _cluster(self, address: str) -> Cluster:
-        if self.cluster is None:
-            raise UnavailableError(f"server: it sends us to {address}")
-        return self.cluster
 
     async def address(self, key: str) -> str | None:
         """Return `host:port` of the server that has a key; None when it is on a socket."""
@@ -232,10 +210,7 @@ class Router:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self.cluster is not None:
-            await self.cluster.close()
-        if self._server is not None:
-            await self._server.pool.disconnect()
+        await self.routing.close()
         if self._sentinels is not None:
             await self._sentinels.aclose()
 

@@ -42,6 +42,10 @@ class SingleServer:
     def mark_stale(self) -> None:
         """See Routing."""
 
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._server.pool.disconnect()
+
 
 class Cluster:
     """The nodes of a cluster. We ask `seeds` until one says which nodes there are."""

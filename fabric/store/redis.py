@@ -219,7 +219,7 @@ class RedisStore(Channels):
         A cursor is valid only on the server that gave it, until that restarts.
         """
         await self._router.detect()
-        channel, cursor = Channel(self._router, key, follows_redirects=False), b"0"
+        channel, cursor = Channel(self._router.routing, key, follows_redirects=False), b"0"
         try:
             while True:
                 asking = channel.call("HSCAN", key, cursor, "COUNT", count)

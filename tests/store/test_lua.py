@@ -99,7 +99,7 @@ async def test_a_script_touches_only_the_keys_it_is_given(real: RedisBackend) ->
     await real.call("ACL", "SETUSER", "one", "on", ">pw", "+@all", *(f"~{key}" for key in allowed))
     url = f"unix://one:pw@{real.server.socket}"
     try:
-        channel = Channel(Router(url, "test"))
+        channel = Channel(Router(url, "test").routing)
         lease = await scripts.acquire(
             channel, (allowed[0], allowed[1]), partition=0, group="orchestrators", owner="one",
             nonce="n", ttl_ms=LONG_MS, seed=True,
