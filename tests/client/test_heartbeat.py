@@ -1,10 +1,10 @@
-"""An agent that has nothing to say says that it is alive; one that speaks need not."""
+"""An agent that sends nothing else sends heartbeats; one that sends signals need not."""
 
 import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 
-from tests.client.fleet import S, connected, fleet
+from tests.client.fleet import S, connected, fleet, in_process
 from tests.support.keyspace import SIGNALS, Row, records, rows
 from tests.support.proxy import Proxy
 from tests.support.proxy_fault import Fault, carrying
@@ -13,41 +13,33 @@ from tests.support.waiting import eventually
 
 HEARTBEAT_MS = 100
 
-#: Clocks are read in whole milliseconds, on both sides.
-ROUNDING_MS = 3
-
 
 def pauses_before_heartbeats(sent: list[Row]) -> list[int]:
-    """Server time from a signal to the heartbeat that came next, ms."""
-    times = [(int(row.id.partition("-")[0]), row["type"]) for row in sent]
+    """Return the time from each heartbeat back to the signal before it, ms."""
+    times = [(int(row["ms"]), row["type"]) for row in sent]
     return [after - before for (before, _), (after, kind) in pairwise(times) if kind == "HEARTBEAT"]
 
 
-async def test_the_silent_are_heard_of(server: RunningServer) -> None:
-    async with fleet(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A"):
-        await eventually(
-            lambda: len(rows(server, S.log, type="HEARTBEAT")) >= 3, "three heartbeats"
-        )
-        agent = records(server, S.agents)["A"]
+async def test_a_silent_agent_sends_heartbeats() -> None:
+    async with in_process(heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A"):
+        await fabric.advance(3.5 * HEARTBEAT_MS / 1000)
+        assert len(rows(fabric, S.log, type="HEARTBEAT")) == 3
+        agent = records(fabric, S.agents)["A"]
         assert agent["last_signal"] == "STARTED"
         assert agent["seen_ms"] > agent["started_ms"]
-    ended = rows(server, S.log)[-1]["seq"]
-    assert ended == str(len(rows(server, S.log, kind="signal")))
+        signals = rows(fabric, S.log, kind="signal")
+        assert signals[-1]["seq"] == str(len(signals))
 
 
-async def test_there_is_none_while_something_else_is_said(server: RunningServer) -> None:
-    async with (
-        connected(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric,
-        fabric.agent("A") as agent,
-    ):
+async def test_there_is_none_while_the_agent_sends_other_signals() -> None:
+    async with in_process(heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A") as agent:
         for pause_ms in (5, 20, 50, 150, 5, 80):
             for _ in range(3):
-                await asyncio.sleep(pause_ms / 1000)  # some speak often, some seldom
+                await fabric.advance(pause_ms / 1000)
                 await agent.progress(1)
-    sent = rows(server, SIGNALS)
-    pauses = pauses_before_heartbeats(sent)
-    assert pauses, "the long pauses had one each"
-    assert min(pauses) >= HEARTBEAT_MS - ROUNDING_MS
+        await fabric.settle()
+        pauses = pauses_before_heartbeats(rows(fabric, S.log, kind="signal"))
+    assert pauses == 3 * [HEARTBEAT_MS], "each long pause had one"
 
 
 async def test_one_that_had_to_wait_for_its_turn_is_not_sent(
@@ -81,15 +73,10 @@ async def test_they_go_on_after_the_server_was_away(server: RunningServer) -> No
         )
 
 
-async def test_they_end_with_the_agent(server: RunningServer) -> None:
-    async with (
-        connected(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric,
-        fabric.agent("A") as agent,
-    ):
+async def test_they_end_with_the_agent() -> None:
+    async with in_process(heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A") as agent:
         await agent.complete()
         async with fabric.agent("B"):
-            await eventually(
-                lambda: len(rows(server, SIGNALS, type="HEARTBEAT", emitter="B")) >= 2,
-                "the other's heart beats",
-            )
-    assert rows(server, SIGNALS, emitter="A")[-1]["type"] == "COMPLETED"
+            await fabric.advance(10 * HEARTBEAT_MS / 1000)
+        assert rows(fabric, S.log, type="HEARTBEAT", emitter="B")
+        assert rows(fabric, S.log, kind="signal", emitter="A")[-1]["type"] == "COMPLETED"
