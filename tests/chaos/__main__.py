@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: real processes and servers, real faults, and a judgement at the end."""
+"""`python -m tests.chaos`: run real processes and servers, inject faults, check the results."""
 
 import argparse
 import shutil
@@ -23,11 +23,11 @@ from tests.chaos.runner import Runner, Wishes
 from tests.chaos.upgrade import tree
 from tests.support.servers import ROOT
 
-#: How servers can stand together.
+#: Kinds of deployments.
 DEPLOYMENTS = ("standalone", "sentinel", "cluster")
-#: How sure an acknowledged signal can be.
+#: Guarantees for an acknowledged signal, from weak to strong.
 DURABILITIES = tuple(SENTINEL_DURABILITIES)
-#: Anomalies of one kind that are shown; the kept directory has all of them.
+#: Anomalies of one kind that are printed; the kept directory has all of them.
 SHOWN_MAX = 10
 
 
@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
 
 
 def deploy(options: argparse.Namespace) -> Deployment:
-    """Return the servers that were asked for, not started yet."""
+    """Return the chosen servers, not started yet."""
     if options.deployment == "sentinel":
         return SentinelService(options.flavour, options.fsync, options.durability)
     if options.deployment == "cluster":
@@ -66,18 +66,18 @@ def deploy(options: argparse.Namespace) -> Deployment:
 
 
 def allowed(deployment: Deployment) -> tuple[str, ...]:
-    """Name the judgements that count losses which the deployment may have."""
+    """Return the names of the checks whose findings are allowed losses of this deployment."""
     if isinstance(deployment, Standalone):
         return ()
-    # A message that a failover has lost is made again; a signal only if it is still there.
-    # An integration that was lost has its leader and its members in two histories for a while.
+    # Messages that a failover has lost are derived again if their signal is still there. After a
+    # lost INTEGRATION_REQUIRED, leader and members disagree for a while.
     return ("lost", "vanished", "barriers") if deployment.may_lose else ("vanished",)
 
 
 def main() -> int:
-    """Run, judge, print; 1 when there was any anomaly, or the run itself went wrong."""
+    """Run, check, print; return 1 if there was an anomaly, or if the run itself failed."""
     options = parse()
-    # Told to stop, it ends as after Ctrl-C: no process is left behind.
+    # End on SIGTERM as on Ctrl-C: no process is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = options.keep or Path(tempfile.mkdtemp(prefix="fabric-chaos-"))
     other = options.upgrade or options.beside
@@ -92,8 +92,8 @@ def main() -> int:
     losses = {name: anomalies.pop(name) for name in allowed(deployment)}
     outcome.lost = by_failover(Evidence(outcome.stages[0]))
     if other is not None:
-        # A log is replayed by the rules that wrote it: where one version decides otherwise, as it
-        # does when a rule was mended, the other's log shows that.
+        # Two versions may decide differently, for example after a bug fix: then a replay of the
+        # other version's log differs.
         losses["replayed"] = anomalies.pop("replayed")
     figures = summary(outcome, signals, anomalies, losses)
     sys.stdout.write(table(figures) + "\n")

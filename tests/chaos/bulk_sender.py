@@ -1,7 +1,7 @@
 """Agents that only report, in batches: `python -m tests.chaos.bulk_sender URL DIR RATE SESSION…`.
 
-They keep the ingress busy: RATE signals a second on average, and what an outage has kept back is
-made up for. A batch is written down before it is sent, and again when it is acknowledged.
+They keep the ingress busy: RATE signals a second on average; after an outage they catch up. A batch
+is recorded before it is sent, and again when it is acknowledged.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from tests.chaos.roster import PARTITIONS, is_over, record
 
 #: Agents of a session.
 AGENTS = tuple(f"bee-{number:02}" for number in range(12))
-#: Time for which one life of an agent lasts, ms.
+#: Duration of one incarnation, ms.
 LIFE_MS = 15_000
-#: Signals in a batch: a pipeline of a busy host.
+#: Signals in a batch, as a busy host sends them.
 BATCH_SIGNALS = 100
-#: Of so many signals of an agent, one is a result and one a heartbeat.
+#: Of this many signals of an agent, one is a result and one a heartbeat.
 CYCLE = 8
-#: Findings of an agent; further results replace them.
+#: Findings of an agent; later results replace them.
 KEYS = 40
-#: Signals for each percent that an agent says to have come on.
+#: Signals for each percent of progress.
 SIGNALS_A_PERCENT = 60
 
 
 def signal(agent: str, number: int) -> tuple[str, dict[str, Any]]:
-    """What an agent says under a number: type and payload. The checker makes the same of it."""
+    """Return type and payload of an agent's signal with this number. The checker uses it too."""
     if number == 1:
         return "STARTED", {"task": f"{agent}'s count"}
     if number % CYCLE == 0:
@@ -46,7 +46,7 @@ def signal(agent: str, number: int) -> tuple[str, dict[str, Any]]:
 
 
 class BulkSender:
-    """The agents of one session, and how far each has counted."""
+    """The agents of one session, and the last number of each."""
 
     def __init__(self, url: str, directory: Path, session: str) -> None:
         self._directory = directory
@@ -65,7 +65,7 @@ class BulkSender:
         self._said: dict[str, int] = {}
 
     async def run(self, rate: float) -> None:
-        """Speak until the run is over, then have each agent say its last word."""
+        """Send until the run is over, then send COMPLETED for each agent."""
         await self._emitter.retry(lambda: self._store.partitions(PARTITIONS))
         chance = random.Random(self._session)
         began, sent = now_ms(), 0
@@ -86,7 +86,7 @@ class BulkSender:
         await self._store.close()
 
     async def _begin(self) -> None:
-        """Begin a new life of each: whoever was given up for dead meanwhile goes on by that."""
+        """Start a new incarnation of each agent; those declared dead meanwhile recover by it."""
         for name in AGENTS:
             enroll = partial(self._store.enroll, self._partition, self._session, name)
             self._lives[name] = await self._emitter.retry(enroll)

@@ -1,6 +1,6 @@
-"""All judgements of one run's evidence, by name.
+"""All checks of a run's evidence, by name.
 
-`python -m tests.chaos.checker DIRECTORY` judges once more what a run has left behind.
+`python -m tests.chaos.checker DIRECTORY` checks the evidence of an earlier run again.
 """
 
 import sys
@@ -29,7 +29,7 @@ from tests.chaos.judge import (
 
 Judge = Callable[[Evidence], Iterator[str]]
 
-#: Name → what is judged; each file says what it means.
+#: Name → check; each module explains its own.
 JUDGES: dict[str, Judge] = {
     "lost": lost.judge,
     "twice": twice.judge,
@@ -48,17 +48,17 @@ JUDGES: dict[str, Judge] = {
     "drained": drained.judge,
 }
 
-#: Anomalies of one kind that are kept: more say nothing new, but of losses, which are counted.
+#: Anomalies of one kind that are kept; the number is large because losses are counted.
 KEPT_MAX = 100_000
 
 
 def check(evidence: Evidence) -> dict[str, list[str]]:
-    """Return the anomalies of each judgement."""
+    """Return the anomalies that each check finds."""
     return {name: list(islice(judge(evidence), KEPT_MAX)) for name, judge in JUDGES.items()}
 
 
 def check_all(stages: Sequence[Path]) -> tuple[int, dict[str, list[str]]]:
-    """Judge every stage of a run: the number of confirmed signals, and the anomalies."""
+    """Check every stage of a run; return the number of confirmed signals, and the anomalies."""
     signals, anomalies = 0, {name: list[str]() for name in JUDGES}
     for directory in stages:
         evidence = Evidence(directory)
@@ -69,7 +69,7 @@ def check_all(stages: Sequence[Path]) -> tuple[int, dict[str, list[str]]]:
 
 
 def main(directory: Path) -> int:
-    """Print every anomaly of every stage; 1 when there was one."""
+    """Print every anomaly of every stage; return 1 if there was one."""
     stages = sorted(path.parent for path in directory.glob("*/faults.jsonl"))
     _, anomalies = check_all(stages)
     for name, found in anomalies.items():

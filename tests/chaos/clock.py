@@ -1,8 +1,8 @@
-"""Clocks that jump: a library that stands before the system's, and reads the jump from a file.
+"""Clocks that jump: libfaketime, preloaded into a process, reads the jump from a file.
 
-Only the time of day jumps, as a wrong NTP server would have it; what measures durations does not.
-scripts/chaos fetches the library (libfaketime). A server whose allocator asks for the time before
-the library is ready cannot be started with it: Redis with jemalloc is one.
+Only the time of day jumps, as with a wrong NTP server; the monotonic clock does not. scripts/chaos
+fetches the library. A server whose allocator reads the time before the library is ready does not
+start with it: Redis with jemalloc is one.
 """
 
 import subprocess
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from tests.support.servers import ROOT, binary
 
-#: Where scripts/chaos unpacks the library; below it is the distribution's folder for libraries.
+#: Where scripts/chaos unpacks the library, in the folders of its Debian package.
 PLACE = ROOT / ".servers" / "faketime"
-#: Seconds until a jump is noticed by every process.
+#: Seconds until every process has noticed a jump.
 NOTICED_S = 1.2
 
 
 def library() -> Path | None:
-    """The library; None when it is not on this machine."""
+    """Return the library, or None when it is not on this machine."""
     return next(iter(sorted(PLACE.rglob("libfaketimeMT.so.1"))), None)
 
 
 def faked(clock: Path) -> dict[str, str]:
-    """The environment of a process with a clock of its own; empty where there is no library."""
+    """Return the environment of a process with its own clock; empty without the library."""
     found = library()
     if found is None:
         return {}
@@ -37,21 +37,21 @@ def faked(clock: Path) -> dict[str, str]:
 
 
 def set_clock(clock: Path, offset_s: int) -> None:
-    """Let a clock be wrong by so much from now on."""
-    # In one step: a reader must not find it empty.
+    """Set a clock's offset from now on."""
+    # Atomically: a reader must not find the file empty.
     new = clock.with_suffix(".new")
     new.write_text(f"{offset_s:+d}\n")
     new.rename(clock)
 
 
 def clock_of(extra: dict[str, str]) -> Path | None:
-    """The clock of a process with this environment, if it has one of its own."""
+    """Return the clock file of a process with this environment, if it has one."""
     place = extra.get("FAKETIME_TIMESTAMP_FILE")
     return Path(place) if place else None
 
 
 def can_be_faked(flavour: str) -> bool:
-    """Whether this server can be started with the library."""
+    """Return whether this server can start with the library."""
     if library() is None:
         return False
     version = subprocess.run(

@@ -1,8 +1,8 @@
-"""All that the servers hold at the end, as files: the evidence that the checker judges.
+"""Dumps what the servers hold at the end to files: the evidence for the checks.
 
 server/sessions/<session>/log.jsonl   and revisions, broadcast, inbox/<agent>: streams, [id, fields]
 server/sessions/<session>/hashes.json  agents, claims, barriers, escalations, synthesis …
-server/partitions.json                 what is left in ingress and results, leases, groups, timers
+server/partitions.json                 remaining entries of ingress and results, and leases
 server/dead/<partition>.jsonl          dead letters
 server/replay.json                     session → differences between log and keys
 """
@@ -24,19 +24,19 @@ from tests.chaos.deployment import Deployment
 from tests.chaos.journal import write_json
 from tests.chaos.roster import PARTITIONS
 
-#: Entries read at a time.
+#: Entries that are read at a time.
 PAGE = 2_000
 
 NAMESPACE = Namespace()
 
 
 def in_path(name: str) -> str:
-    """A name as it can stand in a path: anybody may have chosen it."""
+    """Quote a name for use in a path: it may contain anything."""
     return quote(name, safe="")
 
 
 def is_empty(deployment: Deployment) -> bool:
-    """Whether all that was sent has taken effect, in the syntheses too."""
+    """Return whether everything sent has taken effect, in the syntheses too."""
     for number in range(PARTITIONS):
         names = NAMESPACE.partition(number)
         for group in (ORCHESTRATORS, SYNTHESIZERS):
@@ -46,7 +46,7 @@ def is_empty(deployment: Deployment) -> bool:
 
 
 def collect(deployment: Deployment, directory: Path) -> None:
-    """Write it all down."""
+    """Write all evidence into a directory."""
     folder = directory / "server"
     partitions: dict[str, Any] = {}
     differences: dict[str, list[str]] = {}

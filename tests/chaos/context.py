@@ -1,4 +1,4 @@
-"""What faults act on, and what they have done so far."""
+"""What faults act on, and counts of what they have done."""
 
 import random
 import time
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from tests.chaos.deployment import Deployment
 from tests.chaos.process import Fleet, Slot
 
-#: Time for which workers hold a lease, ms: a take-over waits for it to run out.
+#: Lease of the workers, ms: a take-over waits until it expires.
 LEASE_MS = 2_000
 
 
 @dataclass
 class Tally:
-    """Counts of the report."""
+    """Counts for the report."""
 
     #: Kind of fault → how often.
     faults: Counter[str] = field(default_factory=Counter)
@@ -28,7 +28,7 @@ class Tally:
 
 @dataclass
 class Context:
-    """One run: servers, processes, and chance, which is the same with the same seed."""
+    """Servers, processes and random numbers of a run; the same seed gives the same numbers."""
 
     deployment: Deployment
     fleet: Fleet
@@ -38,11 +38,11 @@ class Context:
     note: Callable[[str], None]
 
     def one_of(self, *kinds: str) -> Slot:
-        """A process of one of these kinds."""
+        """Return a random process of one of these kinds."""
         return self.chance.choice(self.fleet.of(*kinds))
 
     def last(self, seconds_min: float, seconds_max: float) -> None:
-        """Let a fault last."""
+        """Wait for a random time while a fault lasts."""
         time.sleep(self.chance.uniform(seconds_min, seconds_max))
 
     def kill(self, slot: Slot) -> None:
@@ -56,5 +56,5 @@ class Context:
         self.tally.freezes += 1
 
 
-#: Carries out a fault; yields a name whenever it is to be measured how soon the fabric works.
+#: Injects a fault; yields a name at each point from which the recovery is measured.
 Fault = Callable[[Context], Iterator[str]]

@@ -1,4 +1,4 @@
-"""What a run needs of the servers, however they are set up: standalone, Sentinel, Cluster."""
+"""The servers of a run: standalone, with Sentinel, or a Cluster."""
 
 from typing import Any, Protocol
 
@@ -13,52 +13,52 @@ from tests.support.proxy import Proxy
 from tests.support.sentinel import Sentinels
 from tests.support.servers import RunningServer, short_directory
 
-#: What a server, or the way to it, says when it is not there for us; a run outlasts all of it.
+#: Errors of a server that cannot be reached or does not serve now; a run survives all of them.
 UNREACHABLE = (redis.ConnectionError, redis.TimeoutError, redis.ResponseError, OSError)
 
-#: Time that a server has for a reply, s. A frozen one is not asked.
+#: Time for a reply, s. A frozen server is not asked.
 REPLY_S_MAX = 20.0
 
 
 class Deployment(Protocol):
-    """The servers of one run, and the ways to them."""
+    """The servers of one run, and their URLs."""
 
-    #: Names it in the report.
+    #: Name in the report.
     name: str
-    #: Whether a failover may lose what was acknowledged: it is counted, then, and no anomaly.
+    #: Whether a failover may lose acknowledged signals: then losses are counted, and no anomaly.
     may_lose: bool
-    #: Replicas that an emitter waits for.
+    #: Number of replicas that an emitter waits for.
     wait_replicas: int
 
     @property
     def url(self) -> str:
-        """Past all proxies: for the runner's own questions."""
+        """Return the URL for the runner itself, past all proxies."""
 
     @property
     def worker_url(self) -> str:
-        """The workers' way in."""
+        """Return the URL for workers."""
 
     @property
     def agent_url(self) -> str:
-        """The agents' way in."""
+        """Return the URL for agents."""
 
     def start(self) -> None:
-        """Start all of it."""
+        """Start all servers."""
 
     def ask(self, key: str, *command: str | int | bytes) -> Any:
-        """Send one command to whoever has the key now, nothing repeated; replies are text.
+        """Send one command, without retries, to the server that has the key now; replies are text.
 
-        Raises one of AWAY.
+        Raises one of UNREACHABLE.
         """
 
     def close(self) -> None:
-        """End all of it, and leave no process behind."""
+        """Stop all servers, and leave no process behind."""
 
 
 def ask(url: str, *command: str | int | bytes) -> Any:
-    """Send one command on a connection of its own, nothing repeated; raises one of AWAY.
+    """Send one command on a new connection, without retries. Raises one of UNREACHABLE.
 
-    The reply is the server's, unshaped, as text: bytes that are none are shown with escapes.
+    Returns the server's reply as text; bytes that are not UTF-8 are escaped.
     """
     with redis.Redis.from_url(
         url,
@@ -72,7 +72,7 @@ def ask(url: str, *command: str | int | bytes) -> Any:
         return client.execute_command(*command)
 
 
-#: Below this size the append-only file is not rewritten: some rewrites fall into a run.
+#: Size from which the append-only file is rewritten: so that a run has some rewrites.
 REWRITE_FROM = "128mb"
 
 
@@ -84,7 +84,7 @@ class Standalone:
     wait_replicas = 0
 
     def __init__(self, flavour: str, fsync: str, *, is_faked: bool = False) -> None:
-        """`is_faked`: with a clock that can be set."""
+        """`is_faked`: start the server with a clock that can be set."""
         options = (
             *("--appendonly", "yes", "--appendfsync", fsync),
             *("--auto-aof-rewrite-min-size", REWRITE_FROM),
@@ -118,7 +118,7 @@ class Standalone:
         return ask(self.server.url, *command)
 
     def set_clock(self, offset_s: int) -> None:
-        """Let the server's clock be wrong by so much."""
+        """Set the offset of the server's clock."""
         set_clock(self._clock, offset_s)
 
     def close(self) -> None:
@@ -127,7 +127,8 @@ class Standalone:
         self.server.remove()
 
 
-#: How sure an acknowledged signal is → replicas that a write needs, and that an emitter waits for.
+#: Guarantee for an acknowledged signal → replicas that a write needs, and that an emitter waits
+#: for.
 SENTINEL_DURABILITIES = {
     "async": (0, 0),
     "min-replicas": (1, 0),
@@ -145,7 +146,7 @@ class SentinelService:
         self._flavour = flavour
         self._options = ("--appendonly", "yes", "--appendfsync", fsync)
         self._min_replicas, self.wait_replicas = SENTINEL_DURABILITIES[durability]
-        # One replica may have it, and another take over: only what all have is sure to stay.
+        # A replica without the signal may take over: only what all replicas have is safe.
         self.may_lose = durability != "wait-all"
         self.service: Sentinels
 
@@ -176,8 +177,8 @@ class SentinelService:
             self.service.close()
 
 
-#: How sure an acknowledged signal is → replicas that an emitter waits for. With one replica each,
-#: `min-replicas-to-write` would keep whoever takes over from taking anything.
+#: Guarantee for an acknowledged signal → replicas that an emitter waits for. With one replica each,
+#: `min-replicas-to-write` would make a promoted replica refuse every write.
 CLUSTER_DURABILITIES = {"async": 0, "wait": 1, "wait-all": 1}
 
 
@@ -190,7 +191,7 @@ class ClusterService:
         self._flavour = flavour
         self._options = ("--appendonly", "yes", "--appendfsync", fsync)
         self.wait_replicas = CLUSTER_DURABILITIES[durability]
-        # A primary has one replica: what that has is there when it takes over.
+        # A primary has one replica: what that replica has survives a failover.
         self.may_lose = not self.wait_replicas
         self.cluster: Cluster
 

@@ -1,4 +1,4 @@
-"""When the fabric took an agent for gone: given up for dead, replaced, or ended by its own word."""
+"""When the fabric considered an incarnation over: dead, replaced, or ended by its own signal."""
 
 from collections import defaultdict
 
@@ -9,7 +9,7 @@ ENDING = ("COMPLETED", "FAILED")
 
 
 def endings(evidence: Evidence, session: str) -> dict[str, list[int]]:
-    """Agent → log numbers at which an incarnation of it was over."""
+    """Return for each agent the log numbers at which one of its incarnations was over."""
     found: dict[str, list[int]] = defaultdict(list)
     incarnations: dict[str, int] = {}
     for entry in evidence.log(session):
@@ -26,5 +26,5 @@ def endings(evidence: Evidence, session: str) -> dict[str, list[int]]:
 
 
 def between(numbers: list[int], after: int, before: int) -> bool:
-    """Whether any of them lies between two log numbers."""
+    """Return whether any number lies between two log numbers."""
     return any(after < number <= before for number in numbers)

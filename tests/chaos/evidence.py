@@ -1,6 +1,6 @@
-"""What a run has left behind: the agents' own records, and what the servers held at the end.
+"""The evidence of a run: the agents' own records, and what the servers held at the end.
 
-Everything is streamed from files, line by line; no judgement needs the server again.
+Everything is streamed from files, line by line; no check needs the servers.
 """
 
 from bisect import bisect_right
@@ -26,7 +26,7 @@ class Life(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One stream entry with a counted id."""
+    """One stream entry whose id is a log number and a part."""
 
     number: int
     part: int
@@ -48,13 +48,13 @@ class Entry(NamedTuple):
         return Life(session, self.fields.get("emitter", ""), self.count("incarnation"))
 
     def count(self, field: str) -> int:
-        """A number among the fields; 0 where there is none."""
+        """Return a numeric field, or 0."""
         text = self.fields.get(field, "")
         return int(text) if text.isdecimal() else 0
 
 
 class Numbers:
-    """A set of numbers that mostly grow by one: kept as ranges."""
+    """A set of numbers that mostly grow by one, stored as ranges."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
@@ -81,7 +81,7 @@ class Numbers:
 
 
 class Evidence:
-    """One run's directory."""
+    """The evidence in one stage's directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -89,11 +89,11 @@ class Evidence:
 
     @cached_property
     def sessions(self) -> list[str]:
-        """Every session that the servers knew."""
+        """Return every session that the servers knew."""
         return sorted(unquote(path.name) for path in self._sessions.iterdir())
 
     def stream(self, session: str, name: str) -> Iterator[Entry]:
-        """A stream of a session: log, broadcast, revisions, inbox/<agent>."""
+        """Yield the entries of a session's stream: log, broadcast, revisions, inbox/<agent>."""
         path = self._sessions / in_path(session) / f"{name}.jsonl"
         if not path.exists():
             return
@@ -108,12 +108,12 @@ class Evidence:
         return self.stream(session, "log")
 
     def inboxes(self, session: str) -> list[str]:
-        """Agents with an inbox."""
+        """Return the agents with an inbox."""
         folder = self._sessions / in_path(session) / "inbox"
         return sorted(unquote(path.stem) for path in folder.glob("*.jsonl"))
 
     def hashes(self, session: str) -> dict[str, dict[str, str]]:
-        """The session's hashes: agents, claims, barriers, escalations, dependencies, synthesis."""
+        """Return a session's hashes by name, such as agents, claims and synthesis."""
         path = self._sessions / in_path(session) / "hashes.json"
         return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, str]])
 
@@ -130,19 +130,19 @@ class Evidence:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
 
     def dead(self) -> Iterator[dict[str, str]]:
-        """Every dead letter."""
+        """Yield every dead letter."""
         decode = msgspec.json.Decoder(tuple[str, dict[str, str]]).decode
         for path in sorted((self.directory / "server" / "dead").glob("*.jsonl")):
             with path.open("rb") as file:
                 yield from (decode(line)[1] for line in file)
 
     def records(self) -> Iterator[tuple[str, str, Path]]:
-        """Session, name and path of every record that an agent, or a process of many, has kept."""
+        """Yield session, name and path of every record; a bulk sender keeps one for many agents."""
         for path in sorted((self.directory / "agents").glob("*/*.jsonl")):
             yield path.parent.name, path.stem, path
 
     def members(self) -> Iterator[tuple[str, str, list[list[Line]]]]:
-        """Session, name and lives of every agent that has kept a record of its own."""
+        """Yield session, name and lives of every agent with a record of its own."""
         for session, agent, path in self.records():
             lives: list[list[Line]] = [[]]
             for line in lines(path):
@@ -154,7 +154,7 @@ class Evidence:
 
     @cached_property
     def flush(self) -> tuple[float, float]:
-        """When everything was last lost by FLUSHALL: from when to when; zeros when it never was."""
+        """Return begin and end of the last FLUSHALL; zeros if there was none."""
         began = ended = 0.0
         for line in lines(self.directory / "faults.jsonl"):
             began = line["at"] if line["what"] == "flushing" else began
@@ -162,9 +162,9 @@ class Evidence:
         return began, ended
 
     def acknowledged(self) -> dict[Life, Numbers]:
-        """Every signal whose arrival the server has confirmed to its sender, since the last flush.
+        """Return every signal that the server has acknowledged since the last flush.
 
-        What was on its way at the flush may have come before or after it.
+        Signals that were in flight during the flush are left out: they may have come before it.
         """
         found: dict[Life, Numbers] = defaultdict(Numbers)
         for life, number, meant, _ in self.sent():
@@ -173,7 +173,7 @@ class Evidence:
         return found
 
     def gone(self) -> dict[Life, Numbers]:
-        """Every signal that was confirmed before the last flush began."""
+        """Return every signal that was acknowledged before the last flush began."""
         found: dict[Life, Numbers] = defaultdict(Numbers)
         for life, number, _, sent in self.sent():
             if sent < self.flush[0]:
@@ -181,7 +181,7 @@ class Evidence:
         return found
 
     def sent(self) -> Iterator[tuple[Life, int, float, float]]:
-        """Every confirmed signal, with the times before it was sent and after."""
+        """Yield every acknowledged signal, with the times before and after it was sent."""
         for session, agent, path in self.records():
             meant: dict[tuple[int, int], float] = {}
             batch_meant = 0.0

@@ -1,6 +1,7 @@
 """A process of agents: `python -m tests.chaos.host URL DIRECTORY SEED SESSION/AGENT…`.
 
-Each agent has connections of its own. It ends with 0 when the run is over and all have ended well.
+Each agent has its own connections. The process exits with 0 when the run is over and all agents
+have ended well.
 """
 
 import asyncio
@@ -12,12 +13,12 @@ from pathlib import Path
 from tests.chaos.life import live
 from tests.chaos.roster import Member
 
-#: Environment variable: the longest time that an agent waits, s; nothing: for as long as it takes.
+#: Environment variable: the longest wait of an agent, s; unset: no limit.
 LIMIT = "CHAOS_WAIT_LIMIT_S"
 
 
 async def host(url: str, directory: Path, seed: int, names: list[str]) -> None:
-    """Run all agents to their ends; the first that fails takes the process with it."""
+    """Run all agents to their end; if one fails, the process fails."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell)
     async with asyncio.TaskGroup() as group:
         for name in names:
@@ -27,7 +28,7 @@ async def host(url: str, directory: Path, seed: int, names: list[str]) -> None:
 
 
 def tell() -> None:
-    """Say where every task stands: asked of a process that does not come to its end."""
+    """Print the stack of every task: the runner asks for it when the process does not end."""
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
     sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""What a process saw, written down by itself: one JSON document a line, handed over at once.
+"""A process's own record of what it did and saw: one JSON document a line, written at once.
 
-A line is in the system's hands before what it says counts: a process that is killed loses none, and
-at most the last one is cut short.
+A line is in the kernel before the process acts on it: a killed process loses no line, and at most
+the last one is cut short.
 """
 
 import json
@@ -13,26 +13,26 @@ from typing import Any
 
 import msgspec
 
-#: Bytes of a journal read at a time.
+#: Bytes of a journal that are read at a time.
 CHUNK_BYTES = 1 << 20
 
 Line = dict[str, Any]
 
 
 def now_ms() -> float:
-    """The one clock that all processes of this machine share, and that no fault sets, in ms."""
+    """Return the monotonic clock in ms: all processes share it, and no fault changes it."""
     return time.monotonic_ns() / 1_000_000
 
 
 class Journal:
-    """An append-only record. Each line has `what`, and `at` in ms."""
+    """An append-only record. Each line has `what`, and the time `at` in ms."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")  # the predecessor was killed half-way
+            os.write(self._file, b"\n")  # the predecessor was killed while writing
 
     def note(self, what: str, **fields: Any) -> None:
         """Add a line."""
@@ -44,7 +44,7 @@ class Journal:
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """Every whole line of a journal, in order; one that was cut short is left out."""
+    """Yield every whole line of a journal, in order; skip a line that was cut short."""
     decode = msgspec.json.Decoder().decode
     with path.open("rb") as file:
         for line in file:
@@ -56,6 +56,6 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write one document for people and programs."""
+    """Write one document as indented JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n")

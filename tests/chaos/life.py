@@ -1,4 +1,4 @@
-"""One agent of a team: it lives, ends or is killed, and lives again, until the run is over."""
+"""One agent of a team: incarnation after incarnation, until the run is over."""
 
 import asyncio
 import random
@@ -18,25 +18,25 @@ from tests.chaos.turn import Turns
 
 #: Turns in one incarnation.
 TURNS_MIN, TURNS_MAX = 20, 120
-#: Pause between two turns, s: an agent does something between its signals.
+#: Pause between two turns, s.
 PAUSE_S_MAX = 0.25
-#: Pause before an agent that was refused begins again, s.
+#: Pause before a refused agent starts again, s.
 AGAIN_S = 0.2
-#: Sending goes on through every outage, ms.
+#: Longest outage through which sending is tried, ms.
 PATIENCE_MS = 600_000
-#: Short enough that a live agent is never taken for silent by the rules of these runs, ms.
+#: Short enough that a live agent never counts as silent by the rules of these runs, ms.
 HEARTBEAT_MS = 700
-#: Share of the incarnations that end badly, by their own word.
+#: Share of the incarnations that end with FAILED.
 FAILING = 0.1
 
 
 async def live(member: Member) -> None:
-    """Live one incarnation after the other; return when the run is over and the last has ended."""
+    """Run one incarnation after the other; return when the run is over and the last has ended."""
     journal = Journal(member.record)
     chance = random.Random(f"{member.seed}/{member.session}/{member.name}")
     settings = load(
         redis_url=member.url,
-        # Whoever comes first after the server has lost everything founds the namespace anew.
+        # After FLUSHALL the first process to connect fixes the partition count again.
         partitions=PARTITIONS,
         emit_limit_ms=PATIENCE_MS,
         heartbeat_ms=HEARTBEAT_MS,
@@ -61,15 +61,15 @@ async def live(member: Member) -> None:
 
 
 def durability(settings: Settings) -> dict[str, Any]:
-    """What a store is given of the settings: nothing that an older version would not take."""
+    """Return the store's options from settings; none that an older version would not accept."""
     replicas = getattr(settings, "wait_replicas", 0)
     return {"wait_replicas": replicas} if replicas else {}
 
 
 def _made_last(member: Member) -> int:
-    """Number of the output that a predecessor of this process is known to have made last.
+    """Return the number of the last output that a predecessor of this process surely made.
 
-    What it has sent after its last wait may have been refused: it may have been taken for dead.
+    What it sent after its last wait may have been refused: it may have been declared dead.
     """
     known = made = output_now() - OUTPUTS_AHEAD
     for line in lines(member.record):
@@ -83,7 +83,7 @@ def _made_last(member: Member) -> int:
 async def _incarnation(
     fabric: Fabric, member: Member, journal: Journal, chance: random.Random, made: int
 ) -> int:
-    """Live once; return the number of the output made last."""
+    """Run one incarnation; return the number of the output made last."""
     entered = fabric.agent(
         member.name,
         session=member.session,
@@ -113,7 +113,7 @@ async def _incarnation(
 
 @asynccontextmanager
 async def _listening(agent: Agent, member: Member, journal: Journal) -> AsyncIterator[None]:
-    """Answer what other agents ask this one, beside all else."""
+    """Answer other agents' questions in the background."""
 
     async def listen() -> None:
         async for message in agent.messages():

@@ -1,4 +1,4 @@
-"""How much each failover has lost: acknowledged signals that are not there any more."""
+"""How many acknowledged signals each failover has lost."""
 
 from bisect import bisect_right
 
@@ -7,18 +7,18 @@ from tests.chaos.journal import lines
 from tests.chaos.judge.lost import missing
 from tests.chaos.plan import AGENTS_CLOCKS, SENDERS
 
-#: Faults in which another server takes over.
+#: Faults that cause a failover.
 FAILOVERS = ("kill primary", "freeze primary", "fail over in order")
 
-#: Faults that are played at the same time, against others.
+#: Faults of agents, which happen at the same time.
 BESIDE = frozenset({*SENDERS, *AGENTS_CLOCKS})
 
 
 def by_failover(evidence: Evidence) -> dict[str, list[int]]:
-    """Kind of failover → signals lost in each one of that kind.
+    """Return for each kind of failover the numbers of signals that its failovers have lost.
 
-    A signal is lost by the failover during which it was acknowledged, by a primary that was to be
-    none any more; or else by the next one.
+    A signal is lost by the failover during which the old primary acknowledged it; or else by the
+    next one.
     """
     began: list[float] = []
     is_over: list[float] = []

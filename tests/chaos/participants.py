@@ -1,4 +1,4 @@
-"""Who takes part in a run: which processes, with which arguments."""
+"""The processes of a run, and their arguments."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,17 +21,17 @@ from tests.chaos.process import (
 from tests.chaos.roster import BULK_SESSIONS, PARTITIONS, TEAM_AGENTS, TEAMS
 from tests.support.servers import ROOT
 
-#: Workers of each kind.
+#: Number of workers of each kind.
 WORKERS = {ORCHESTRATOR: 3, SYNTHESIZER: 2}
 #: Processes of agents; the agents of each team are spread over all of them.
 HOSTS = 4
-#: Processes that send much.
+#: Number of bulk senders.
 BULK_SENDERS = 2
 
-#: Longest wait of an agent where a failover may lose what it has asked for, s.
+#: Longest wait of an agent where a failover may lose its request, s.
 WAIT_LIMIT_S = 20
 
-#: Silence is judged quickly, so that a run sees many deaths; no person is asked about them.
+#: Agents count as dead after short silence, so that a run has many deaths; no person is asked.
 RULES = """\
 [limits]
 undeclared_grace_ms = 3000
@@ -44,7 +44,7 @@ silent_deaths_max = 1000
 
 
 class Participants:
-    """Adds processes to a fleet. `trees` are the sources that they run, by turns."""
+    """Adds processes to a fleet. They run the source trees in `trees` by turns."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Participants:
                 self._add(kind, name, number, argv, {"FABRIC_CONFIG": str(rules)})
 
     def teams(self) -> None:
-        """Add the teams of agents, and the person whom they ask."""
+        """Add the teams of agents, and the person who answers their questions."""
         members = [f"{session}/{name}" for session in TEAMS for name in TEAM_AGENTS]
         for number in range(HOSTS):
             argv = self._program("host", self._seed, *members[number::HOSTS])
@@ -84,19 +84,19 @@ class Participants:
         self._add(PERSON, "person", 0, self._program("person", *TEAMS))
 
     def bulk_senders(self) -> None:
-        """Add those that send much."""
+        """Add the bulk senders."""
         for number in range(BULK_SENDERS):
             share = self._rate / BULK_SENDERS
             argv = self._program("bulk_sender", share, *BULK_SESSIONS[number::BULK_SENDERS])
             self._add(BULK_SENDER, f"crowd-{number}", number, argv)
 
     def raw_senders(self) -> None:
-        """Add those that know no library."""
+        """Add the senders that do not use the library."""
         for number, how in enumerate(("xadd", "emit")):
             self._add(RAW_SENDER, f"hand-{how}", number, self._program("raw_sender", how))
 
     def rogue(self) -> None:
-        """Add the one that misbehaves."""
+        """Add the misbehaving client."""
         self._add(ROGUE, "rogue", 0, self._program("rogue", self._seed))
 
     def _add(
@@ -108,10 +108,10 @@ class Participants:
         extra: dict[str, str] | None = None,
     ) -> None:
         tree = self._trees[number % len(self._trees)]
-        # Those that sleep in the system's own calls do not get on with another clock than that.
+        # These use time.sleep, which does not work with a faked clock.
         clock = {} if kind in (RAW_SENDER, ROGUE) else faked(self._directory / "clocks" / name)
         environment = {**(extra or {}), **clock}
-        # Of all, as of any fleet: after FLUSHALL, whoever comes first founds the namespace anew.
+        # For all: after FLUSHALL the first process to connect fixes the partition count again.
         environment["FABRIC_PARTITIONS"] = str(PARTITIONS)
         environment["FABRIC_WAIT_REPLICAS"] = str(self._deployment.wait_replicas)
         if self._deployment.may_lose:
@@ -127,7 +127,7 @@ def _worker(kind: str, name: str, url: str) -> Callable[[int], Sequence[str]]:
     def argv(life: int) -> Sequence[str]:
         return (
             *("workers", kind, "--redis-url", url, "--lease-ms", str(LEASE_MS)),
-            # Who starts again is another replica: what its predecessor held runs out first.
+            # A restarted worker is a new replica: the leases of its predecessor expire first.
             *("--name", f"{name}.{life}", "--partitions", str(PARTITIONS)),
         )
 

@@ -1,6 +1,6 @@
 """A person who answers questions: `python -m tests.chaos.person URL DIRECTORY SESSION…`.
 
-Those that no agent is asked, and those whose agent does not answer.
+It answers questions that are addressed to no agent, and those that an agent leaves unanswered.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from fabric.core.record import EscalationState
 from fabric.errors import FabricError
 from tests.chaos.roster import PARTITIONS
 
-#: Time between two looks, s.
+#: Time between two looks at the questions, s.
 LOOK_S = 0.5
-#: Time that an agent has to answer what it is asked, ms.
+#: Time that an agent has to answer, ms.
 PATIENCE_MS = 3_000
 
 
@@ -28,7 +28,7 @@ async def answer(fabric: Fabric, session: str) -> None:
             continue
         decision = question.options[0] if question.options else "go on"
         payload = {"escalation": number, "decision": decision, "by": "alice"}
-        with suppress(FabricError):  # asked again at the next look
+        with suppress(FabricError):  # tried again at the next look
             await fabric.emit(
                 [{"session": session, "type": "DECIDED", "emitter": "alice", "payload": payload}]
             )

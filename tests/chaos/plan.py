@@ -1,6 +1,6 @@
-"""Which fault comes next: decks of cards, shuffled by the seed, so that each kind comes again.
+"""The order of faults: decks of cards, shuffled by the seed, so that every kind keeps coming.
 
-Two decks are played at the same time, one against servers and workers, one against agents.
+Two decks are played at the same time: one against servers and workers, one against agents.
 """
 
 import random
@@ -12,10 +12,10 @@ from tests.chaos.deployment import Deployment, SentinelService, Standalone
 from tests.chaos.faults import agent, failover, network, server, worker
 from tests.chaos.faults import clock as clocks
 
-#: Fault → times in one deck.
+#: Name → fault, and how often it is in the deck.
 Deck = dict[str, tuple[Fault, int]]
 
-#: Against workers, whatever the servers.
+#: Against workers, on any deployment.
 WORKERS: Deck = {
     "kill orchestrator": (worker.kill_orchestrator, 3),
     "kill synthesizer": (worker.kill_synthesizer, 2),
@@ -24,7 +24,7 @@ WORKERS: Deck = {
     "freeze synthesizer": (worker.freeze_synthesizer, 1),
 }
 
-#: Against one server and the way to it.
+#: Against a single server and the connections to it.
 STANDALONE: Deck = {
     **WORKERS,
     "kill server": (server.kill, 2),
@@ -40,7 +40,7 @@ STANDALONE: Deck = {
     "fill disk": (server.fill_disk, 1),
 }
 
-#: Against agents, whatever the servers.
+#: Against agents, on any deployment.
 SENDERS: Deck = {
     "kill agents": (agent.kill_host, 4),
     "kill senders": (agent.kill_sender, 2),
@@ -94,7 +94,7 @@ UPGRADE: Deck = {
 
 
 def decks(deployment: Deployment) -> list[tuple[Deck, bool]]:
-    """What is played against a deployment: decks, and whether recoveries are measured."""
+    """Return the decks for a deployment, each with whether recoveries are measured."""
     workers_clocks, agents_clocks = (
         (WORKERS_CLOCKS, AGENTS_CLOCKS) if clock.library() is not None else ({}, {})
     )
@@ -105,7 +105,7 @@ def decks(deployment: Deployment) -> list[tuple[Deck, bool]]:
 
 
 def deal(deck: Deck, chance: random.Random) -> Iterator[tuple[bool, str, Fault]]:
-    """Yield card after card, for ever; with each, whether it begins another deck."""
+    """Yield fault after fault without end; the first value says whether a new deck begins."""
     while True:
         cards = [(name, fault) for name, (fault, times) in deck.items() for _ in range(times)]
         chance.shuffle(cards)

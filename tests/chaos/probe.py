@@ -1,7 +1,7 @@
-"""Whether the fabric works: a question in every partition, asked past the proxies, and its answer.
+"""Measures the recovery after a fault, with a signal in every partition, sent past the proxies.
 
-After each fault: how long until a signal of the runner's own has got its directive back, in every
-partition; and how long until all that was waiting at the end of the fault has been committed.
+It measures two times: until the runner's signal has its directive in every partition, and until all
+signals that were waiting at the end of the fault are committed.
 """
 
 import json
@@ -16,23 +16,23 @@ from tests.chaos.deployment import UNREACHABLE, Deployment
 from tests.chaos.journal import now_ms
 from tests.chaos.roster import PARTITIONS, PROBE_SESSIONS
 
-#: Time between two looks, s: the precision of what is measured.
+#: Time between two looks, s: the precision of the measurement.
 POLL_S = 0.01
-#: A question that has had no answer for so long is asked again, ms: it may be gone.
+#: Time after which a signal without an answer is sent again, ms: it may be lost.
 AGAIN_MS = 1_000
-#: No fault may keep the fabric for longer, ms.
+#: Longest recovery, ms.
 RECOVERY_MS_MAX = 60_000
 
 NAMESPACE = Namespace()
 
 
 class NotRecoveredError(Exception):
-    """The fabric did not come back in time; says which partitions are not served."""
+    """The fabric did not recover in time; says which partitions are not served."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Times after a fault's end, ms: to the first answer everywhere, and to the empty backlog."""
+    """Times after a fault, ms: until all partitions answered, and until the backlog was empty."""
 
     answer_ms: float
     backlog_ms: float
@@ -45,12 +45,12 @@ class _Partition:
     number: int
     asked_ms: float = 0.0
     is_answered: bool = False
-    #: Group → newest entry that was waiting at the end of the fault; gone once it is committed.
+    #: Group → newest entry that was waiting at the end of the fault; removed once it is committed.
     waiting: dict[str, str] = field(default_factory=dict)
 
 
 class Probe:
-    """Asks on behalf of the runner."""
+    """Sends the runner's signals and waits for the answers."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -58,7 +58,7 @@ class Probe:
         self._incarnation = 0
 
     def recovery(self) -> Recovery:
-        """Wait until all works again, and say how long that took. Raises NotRecoveredError."""
+        """Wait until everything works again; return the times. Raises NotRecoveredError."""
         began = now_ms()
         self._incarnation += 1
         self._seq = [0] * PARTITIONS

@@ -1,4 +1,4 @@
-"""Processes of a run, each in a place of its own: killed, frozen, and started again."""
+"""The processes of a run: killed, frozen, and started again."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ from pathlib import Path
 from tests.support.daemon import environment
 from tests.support.servers import ROOT
 
-#: Time for which a process of agents may tell where it stands, s.
+#: Time for a process of agents to print its tasks, s.
 TELL_SECONDS = 1.0
-#: Time that a process may take to end after SIGTERM, s.
+#: Time for a process to end after SIGTERM, s.
 END_SECONDS_MAX = 30.0
 
 
 class Slot:
-    """One place for a process. What it says on its standard error is kept, over all its lives."""
+    """A process that can be restarted. One file keeps its standard error over all its lives."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Slot:
         self._argv = argv
         self._said = said
         self._process: subprocess.Popen[bytes] | None = None
-        #: While it is being killed, it has not fallen.
+        #: Held while we kill it, so that this end does not count as unexpected.
         self._turn = threading.Lock()
 
     def start(self) -> None:
-        """Start it, in the next of its lives."""
+        """Start its next life."""
         self.lives += 1
         self.is_frozen = False
         with self._said.open("ab") as said:
@@ -65,7 +65,7 @@ class Slot:
 
     @property
     def code(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """Return its exit code; None while it runs."""
         return self._process.poll() if self._process is not None else 0
 
     @property
@@ -73,7 +73,7 @@ class Slot:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait for its end."""
         with self._turn:
             if self._process is not None:
                 self._process.kill()
@@ -81,12 +81,12 @@ class Slot:
                 self._process = None
 
     def fallen(self) -> int | None:
-        """The exit code of one that has ended by itself; None of any other."""
+        """Return the exit code if it ended by itself, else None."""
         with self._turn:
             return self._process.poll() if self._process is not None else None
 
     def freeze(self) -> None:
-        """Stop it where it stands, as a long pause of its host would."""
+        """SIGSTOP, as if its host paused for long."""
         self.is_frozen = True
         os.kill(self.pid, signal.SIGSTOP)
 
@@ -95,14 +95,14 @@ class Slot:
         os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> int:
-        """SIGTERM, and wait for its end; return its exit code, or that of the kill it needed."""
+        """SIGTERM, and wait for its end, or kill it; return the exit code."""
         if self._process is None:
             return 0
         self._process.terminate()
         return self.wait(END_SECONDS_MAX)
 
     def wait(self, seconds_max: float) -> int:
-        """Wait for its end; when that does not come, have agents say why, and kill it."""
+        """Wait for its end; if it does not end, have agents print their tasks, and kill it."""
         if self._process is None:
             return 0
         try:
@@ -124,7 +124,7 @@ class Slot:
 ORCHESTRATOR, SYNTHESIZER = "orchestrator", "synthesizer"
 HOST, BULK_SENDER, RAW_SENDER, ROGUE, PERSON = "host", "crowd", "hand", "rogue", "person"
 WORKERS = (ORCHESTRATOR, SYNTHESIZER)
-#: Those that end by themselves when the run is over.
+#: Kinds that end by themselves when the run is over.
 SENDERS = (HOST, BULK_SENDER, RAW_SENDER, ROGUE)
 
 
@@ -133,7 +133,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.slots: list[Slot] = []
-        #: What ended that should not have.
+        #: Processes that ended unexpectedly.
         self.fallen: list[str] = []
 
     def add(self, slot: Slot) -> Slot:
@@ -144,7 +144,7 @@ class Fleet:
         return [slot for slot in self.slots if slot.kind in kinds]
 
     def look(self) -> None:
-        """Start again what has ended by itself, and remember that it has."""
+        """Restart processes that ended by themselves, and note them in `fallen`."""
         for slot in self.slots:
             code = slot.fallen()
             if code is not None:
@@ -152,10 +152,10 @@ class Fleet:
                 slot.start()
 
     def remove(self, *kinds: str) -> None:
-        """Forget those of these kinds, which have ended."""
+        """Forget the processes of these kinds, which have ended."""
         self.slots = [slot for slot in self.slots if slot.kind not in kinds]
 
     def close(self) -> None:
-        """Kill whatever is left."""
+        """Kill every process that still runs."""
         for slot in self.slots:
             slot.kill()

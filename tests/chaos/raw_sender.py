@@ -1,7 +1,7 @@
-"""An agent that knows no library: `python -m tests.chaos.raw_sender URL DIRECTORY xadd|emit`.
+"""An agent without the library: `python -m tests.chaos.raw_sender URL DIRECTORY xadd|emit`.
 
-`xadd` speaks as `redis-cli` would, numbered by hand, and repeats what it has had no answer to.
-`emit` writes lines into `fabric emit -`, for as long as that takes them, and then begins anew.
+`xadd` sends numbered signals as with `redis-cli`, and repeats those without a reply. `emit` writes
+lines into `fabric emit -`, one process after the other.
 """
 
 import json
@@ -20,9 +20,9 @@ from tests.chaos.roster import RAW_SESSION, is_over, record
 
 #: Pause between two signals, s.
 PAUSE_S = 0.05
-#: Pause before what had no answer is repeated, s.
+#: Pause before a signal without a reply is repeated, s.
 AGAIN_S = 0.2
-#: Signals that go into one `fabric emit -`.
+#: Signals for one `fabric emit -`.
 LINES = 40
 
 PARTITION = Namespace().partition(0)
@@ -30,7 +30,7 @@ KEYS: SessionKeys = PARTITION.session(RAW_SESSION)
 
 
 def ask_until_answered(url: str, *command: str | int) -> Any:
-    """Send a command until it is answered."""
+    """Repeat a command until the server replies."""
     while True:
         try:
             return ask(url, *command)
@@ -39,7 +39,7 @@ def ask_until_answered(url: str, *command: str | int) -> Any:
 
 
 def enrolled(url: str, agent: str) -> int:
-    """The agent's next incarnation, as docs/protocol.md says to get it."""
+    """Return the agent's next incarnation, as docs/protocol.md describes."""
     while True:
         number = int(ask_until_answered(url, "HINCRBY", KEYS.incarnations, agent, 1))
         known = ask_until_answered(url, "HGET", KEYS.agents, agent)
@@ -48,7 +48,7 @@ def enrolled(url: str, agent: str) -> int:
 
 
 def signal(number: int) -> tuple[str, dict[str, Any]]:
-    """What such an agent says under a number."""
+    """Return type and payload of the signal with this number."""
     if number % 5 == 0:
         return "PARTIAL_RESULT", {
             "partial": {"findings": [{"key": f"by hand/{number}", "value": number}]}
@@ -57,7 +57,7 @@ def signal(number: int) -> tuple[str, dict[str, Any]]:
 
 
 class RawSender:
-    """One agent's number, and what it does with it."""
+    """One agent, and the number of its last signal."""
 
     def __init__(self, url: str, directory: Path, how: str) -> None:
         self._url = url
@@ -94,7 +94,7 @@ class RawSender:
         self._sent(self._seq, ask_until_answered(self._url, "XADD", PARTITION.signals, "*", *flat))
 
     def emit(self) -> None:
-        """`fabric emit -` until the run is over. What it has not answered is not known to be in."""
+        """Run `fabric emit -` until the run is over; signals without an id are not acknowledged."""
         while not is_over(self._directory):
             self._feed([signal(self._seq + 1 + n) for n in range(LINES)])
         self._feed([("COMPLETED", {})])

@@ -1,8 +1,7 @@
-"""A store that writes down what one agent sends and receives, before and after it does.
+"""A store that records what one agent sends and receives.
 
-It stands where the library has its store: whatever the library repeats, heartbeats and all, is
-seen here. `meant` is what is about to be sent, `sent` what the server has acknowledged, `heard`
-what has been read.
+It replaces the library's store, so it sees every retry and heartbeat. `sending` is recorded before
+a signal is sent, `sent` after the server has acknowledged it, `received` when messages are read.
 """
 
 from collections.abc import Sequence
@@ -14,17 +13,17 @@ from fabric.store.redis import RedisStore
 from fabric.wire.stored import fields_of
 from tests.chaos.journal import Journal
 
-#: How a stream of messages is called in the record.
+#: Names of the message streams in the record.
 INBOX, BROADCAST = "inbox", "broadcast"
 
 
 class RecordingStore(RedisStore):
-    """The real store, with a journal beside it."""
+    """The real store, with a journal."""
 
     def __init__(self, url: str, journal: Journal, **options: Any) -> None:
         super().__init__(url, name="fabric-chaos", **options)
         self._journal = journal
-        #: The newest message to all that was read.
+        #: Id of the newest broadcast message that was read.
         self.broadcast_upto = ""
 
     async def emit(

@@ -1,4 +1,4 @@
-"""What is printed at the end, and written as JSON."""
+"""The report of a run: printed at the end, and written as JSON."""
 
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ NAME_CHARS = 30
 def summary(
     outcome: Outcome, signals: int, anomalies: dict[str, list[str]], losses: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """All figures of a run, as JSON takes them. `losses` are those that its mode allows."""
+    """Return all figures of a run for JSON. `losses` are findings that its deployment allows."""
     tally = outcome.tally
     return {
         "seconds": round(outcome.seconds),
@@ -44,7 +44,7 @@ def summary(
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return the figures as a table for people."""
     rows = [f"{'faults':{NAME_CHARS}} times"]
     rows += [f"  {name:{NAME_CHARS - 2}} {times:5}" for name, times in figures["faults"].items()]
     rows.append("")

@@ -1,7 +1,7 @@
-"""Somebody who behaves badly: `python -m tests.chaos.rogue URL DIRECTORY SEED`.
+"""A misbehaving client: `python -m tests.chaos.rogue URL DIRECTORY SEED`.
 
-Garbage, what speaks for an incarnation long gone, repeats of what was said before, and entries
-taken by XREADGROUP and never given back. None of it may do anything to anybody.
+It sends garbage, signals of a stale incarnation and repeats, and takes entries by XREADGROUP
+without acknowledging them. None of it may affect anybody.
 """
 
 import random
@@ -16,14 +16,14 @@ from tests.chaos.journal import Journal, lines
 from tests.chaos.raw_sender import AGAIN_S, PARTITION, signal
 from tests.chaos.roster import PARTITIONS, RAW_SESSION, ROGUE_SESSION, TEAMS, is_over, record
 
-#: Pause between two misdeeds, s.
+#: Pause between two actions, s.
 PAUSE_S = 0.1
-#: A payload beyond what is allowed, bytes.
+#: Bytes of a payload above the limit.
 HUGE_BYTES = 1_200_000
 
 OWN = Namespace().partition(1)
 
-#: Entries that are no signals.
+#: Entries that are not valid signals.
 GARBAGE: tuple[dict[str, Any], ...] = (
     {"a": "b"},
     {"session": ROGUE_SESSION, "type": "NONSENSE", "emitter": "rogue"},
@@ -44,7 +44,7 @@ GARBAGE: tuple[dict[str, Any], ...] = (
 
 
 class Rogue:
-    """One who misbehaves."""
+    """The misbehaving client."""
 
     def __init__(self, url: str, directory: Path, seed: int) -> None:
         self._url = url
@@ -53,7 +53,7 @@ class Rogue:
         self._journal = Journal(record(directory, ROGUE_SESSION, "rogue"))
 
     def run(self) -> None:
-        """Misbehave until the run is over; what is refused on the way is no matter."""
+        """Misbehave until the run is over; ignore refusals."""
         deeds = (self._garbage, self._huge, self._stale, self._repeat, self._take)
         while not is_over(self._directory):
             deed = self._chance.choices(deeds, (10, 1, 5, 5, 1))[0]
@@ -81,10 +81,10 @@ class Rogue:
         self._add(OWN.signals, signal)
 
     def _stale(self) -> None:
-        """Speak for a team's agent, as incarnation 1 with numbers of its own: an old one's word.
+        """Send signals as incarnation 1 of a team's agent, with new sequence numbers.
 
-        While incarnation 1 still lives this would be impersonation, which nothing can tell from
-        the truth: it is left alone until its record says that it has begun again.
+        While incarnation 1 still lives this would be impersonation, which nobody can detect: wait
+        until the agent's record shows a newer incarnation.
         """
         session = self._chance.choice(TEAMS)
         path = record(self._directory, session, "bob")
@@ -97,7 +97,7 @@ class Rogue:
             self._add(key, {**said, "type": kind})
 
     def _repeat(self) -> None:
-        """Send again what the agent by hand has had acknowledged long ago."""
+        """Repeat a signal of the raw sender that was acknowledged long ago."""
         path = record(self._directory, RAW_SESSION, "by-xadd")
         sent = [line for line in lines(path) if line["what"] == "sent"] if path.exists() else []
         if not sent:
@@ -109,7 +109,7 @@ class Rogue:
         self._add(PARTITION.signals, said)
 
     def _take(self) -> None:
-        """Read as a member of the group, which takes from nobody here."""
+        """Read as a member of the consumer group; the fabric does not depend on pending entries."""
         for number in range(PARTITIONS):
             key = Namespace().partition(number).signals
             ask(self._url, "XREADGROUP", "GROUP", ORCHESTRATORS, "rogue", "COUNT", 5,

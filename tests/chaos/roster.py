@@ -1,4 +1,4 @@
-"""Where an agent works: its session, its place among the others, its record."""
+"""The sessions and agents of a run, and where each agent's record is."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,48 +8,48 @@ from tests.chaos.journal import now_ms
 
 #: Partitions of the namespace.
 PARTITIONS = 4
-#: Time for which each output stands, ms: an agent makes one after the other.
+#: Time after which an agent makes its next output, ms.
 OUTPUT_MS = 2_000
-#: Outputs that are made ahead at the end, so that nobody is left who waits for the next one.
+#: Outputs that agents make ahead at the end, so that nobody waits for a missing one.
 OUTPUTS_AHEAD = 8
 
 
 def session_in(partition: int, prefix: str) -> str:
-    """A session's name that lies in this partition."""
+    """Return the name of a session in this partition."""
     names = (f"{prefix}-{number}" for number in range(1_000))
     return next(name for name in names if partition_of(name, PARTITIONS) == partition)
 
 
-#: Sessions of agents that work together, one in each partition.
+#: Sessions of the teams, one in each partition.
 TEAMS = tuple(session_in(number, "team") for number in range(PARTITIONS))
-#: Sessions of those that only report, and much.
+#: Sessions of the bulk senders.
 BULK_SESSIONS = tuple(session_in(number, "crowd") for number in range(PARTITIONS))
-#: Session of those that speak by hand.
+#: Session of the raw senders.
 RAW_SESSION = session_in(0, "hands")
-#: Session of those that behave badly.
+#: Session of the misbehaving client.
 ROGUE_SESSION = session_in(1, "rogues")
-#: Sessions that the runner asks something of, to see whether a partition is served.
+#: Sessions of the runner's probes, one in each partition.
 PROBE_SESSIONS = tuple(session_in(number, "probe") for number in range(PARTITIONS))
 
-#: Agents of a team; the first one leads the integrations.
+#: Agents of a team; the first leads the integrations.
 TEAM_AGENTS = ("ada", "bob", "cyd", "dan", "eve", "fay")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One agent of a team, as its process is told of it."""
+    """One agent of a team."""
 
     url: str
     directory: Path
     session: str
     name: str
     seed: int
-    #: Longest wait, s, where a failover may have lost what was asked; None: a wait ends, or fails.
+    #: Longest wait, s, where a failover may have lost the request; None: no limit.
     limit_s: float | None = None
 
     @property
     def rank(self) -> int:
-        """Its place in the team: it waits only for outputs of those before it, never in a ring."""
+        """Return its place in the team: it waits only for outputs of agents before it."""
         return TEAM_AGENTS.index(self.name)
 
     @property
@@ -58,20 +58,20 @@ class Member:
 
 
 def record(directory: Path, session: str, agent: str) -> Path:
-    """Where an agent's own record is kept."""
+    """Return the path of an agent's record."""
     return directory / "agents" / session / f"{agent}.jsonl"
 
 
 def is_over(directory: Path) -> bool:
-    """Whether the faults are over, and everybody is to finish."""
+    """Return whether the faults are over, and all agents must finish."""
     return (directory / "finish").exists()
 
 
 def output(agent: str, number: int) -> str:
-    """Name of an agent's output."""
+    """Return the name of an agent's output."""
     return f"out/{agent}/{number}"
 
 
 def output_now() -> int:
-    """Number of the outputs that are due."""
+    """Return the number of the output that is due."""
     return int(now_ms() // OUTPUT_MS)

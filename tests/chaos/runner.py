@@ -1,8 +1,8 @@
-"""A whole run: its stages, one after the other, each with evidence of its own.
+"""A whole run: its stages, one after the other, each with its own evidence.
 
-main       every kind of fault, for the time that was asked for
-founding   FLUSHALL: everything is lost, and the fabric begins anew (one server)
-clocks     the server's clock jumps, on a server that can be started with a false one (one server)
+main       every kind of fault, for the requested time
+founding   FLUSHALL: all data is lost, and the fabric starts anew (standalone)
+clocks     the server's clock jumps, on a server that can start with a faked clock (standalone)
 """
 
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ from tests.chaos.participants import Participants
 from tests.chaos.process import BULK_SENDER, HOST, PERSON, RAW_SENDER, SENDERS, WORKERS, Fleet
 from tests.chaos.stage import Outcome, Stage, StartError
 
-#: The server whose clock can be wrong: it has the C library's allocator.
+#: A server that can start with a faked clock: it uses the C library's allocator.
 CLOCK_FLAVOUR = "redis-6.2"
-#: Shares of the run's time for the stages besides the main one.
+#: Share of the run's time for each further stage.
 SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a run is asked to be."""
+    """The options of a run."""
 
     seed: int
     minutes: float
     rate: float
     fsync: str
-    #: Sources of the versions that take part: agents run them by turns.
+    #: Source trees of the versions; agents run them by turns.
     trees: tuple[Path, ...]
-    #: All workers begin with the first of them, and are replaced by those of the other, and back.
+    #: Whether all workers start with the first tree, and are replaced by the other's, and back.
     is_upgrade: bool = False
 
 
 class Runner:
-    """Runs all stages on one deployment, and the last one on a server of its own."""
+    """Runs all stages on one deployment, the last one on a server of its own."""
 
     def __init__(self, deployment: Deployment, directory: Path, wishes: Wishes) -> None:
         self._deployment = deployment
@@ -46,7 +46,7 @@ class Runner:
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
-        """Run it, leave the evidence in the directory, and no process behind."""
+        """Run all stages; leave the evidence in the directory, and no process behind."""
         began = now_ms()
         fleet = Fleet()
         try:
@@ -83,7 +83,7 @@ class Runner:
         if self._wishes.is_upgrade:
             for slot in stage.fleet.of(*WORKERS):
                 slot.tree = self._wishes.trees[0]
-        # The workers first: who comes first decides how many partitions there are.
+        # The workers first: the first process to connect fixes the partition count.
         stage.start(*WORKERS)
         before = len(self._outcome.problems)
         stage.measure("start")
@@ -95,7 +95,7 @@ class Runner:
         self._begin(stage, participants)
         adds = [participants.teams, participants.bulk_senders]
         if isinstance(self._deployment, Standalone):
-            # They name one server, as one does by hand.
+            # These connect to one server only.
             adds += [participants.raw_senders, participants.rogue]
         for add in adds:
             add()
@@ -112,14 +112,14 @@ class Runner:
             stage.end_workers()
 
     def _founding(self, fleet: Fleet) -> None:
-        """The workers go on, with all that they have in memory; whoever sends, sends on."""
+        """FLUSHALL while workers keep what they have in memory, and senders go on."""
         stage, participants = self._stage("founding", self._deployment, fleet)
         stage.inject_faults([(plan.FOUNDING, True)], 0)
         participants.bulk_senders()
         participants.raw_senders()
         stage.start(BULK_SENDER, RAW_SENDER)
         stage.inject_faults([(plan.FOUNDING, True)], self._wishes.minutes * SHARE)
-        # Agents that wait for what is lost are started again, as all else is.
+        # Agents that would wait for lost outputs are started anew.
         participants.teams()
         stage.start(HOST, PERSON)
         stage.inject_faults([(plan.WORKERS, True)], self._wishes.minutes * SHARE)

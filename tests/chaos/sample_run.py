@@ -1,6 +1,6 @@
-"""A short run made by hand, as it would be left behind: for tests to spoil in one place.
+"""The evidence of a short, correct run; tests corrupt it in one place.
 
-ada and bob write the same file one after the other, ada gives a result and leads an integration,
+ada and bob write the same file one after the other, ada sends a result and leads an integration,
 bob waits for an output of hers, and both end.
 """
 
@@ -23,7 +23,7 @@ COMPLETE = {"agents": 2, "final": True}
 
 
 class SampleRun:
-    """Everything that a run leaves behind; change what you like, then take the evidence."""
+    """The records and streams of the run; change them, then call `evidence`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -49,12 +49,12 @@ class SampleRun:
         self._play()
 
     def note(self, agent: str, what: str, **fields: Any) -> None:
-        """A line of an agent's record, a little later than the last one of anybody."""
+        """Add a line to an agent's record, a little later than every earlier line."""
         self._clock += 1
         self.records[agent].append({"what": what, "at": self._clock, **fields})
 
     def say(self, agent: str, number: int, kind: str, payload: dict[str, Any]) -> None:
-        """A signal that is sent, acknowledged and logged."""
+        """Add a signal that is sent, acknowledged and logged."""
         self._seq[agent] += 1
         seq, text = self._seq[agent], json.dumps(payload)
         self.note(agent, "sending", type=kind, inc=1, seq=seq, payload=text)
@@ -65,7 +65,7 @@ class SampleRun:
         }  # fmt: skip
 
     def tell(self, to: str, entry_id: str, kind: str, payload: dict[str, Any]) -> None:
-        """A message that is logged, delivered and read."""
+        """Add a message that is logged, delivered and read."""
         cause = f"{entry_id.partition('-')[0]}-0"
         fields = {"type": kind, "from": "ORCHESTRATOR", "cause": cause}
         fields["payload"] = json.dumps(payload)
@@ -119,7 +119,7 @@ class SampleRun:
         return {"patch": json.dumps(patch), "causes": "1-0 2-0 6-0 13-0 14-0"}
 
     def evidence(self) -> Evidence:
-        """Write it down as a run would."""
+        """Write it to files as a run does."""
         for agent, found in self.records.items():
             _write_lines(record(self._directory, SESSION, agent), found)
         server = self._directory / "server"

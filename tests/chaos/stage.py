@@ -1,4 +1,4 @@
-"""One stage of a run: processes with a directory of their own, faults, a drain, the evidence."""
+"""One stage of a run: its processes and directory, faults, the drain at the end."""
 
 import random
 import sys
@@ -18,32 +18,32 @@ from tests.chaos.process import PERSON, SENDERS, WORKERS, Fleet
 
 #: Pause between two faults of one deck, s.
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.5
-#: After the faults, everybody must have finished within so long, s.
+#: Time after the faults for everything to finish, s.
 FINISH_S_MAX = 120.0
 
 
 class StartError(Exception):
-    """The fabric did not come up at all: there is nothing to try."""
+    """The fabric did not start at all: there is nothing to test."""
 
 
 @dataclass
 class Outcome:
-    """What a run has come to, before its evidence is judged."""
+    """The result of a run, before its evidence is checked."""
 
     tally: Tally = field(default_factory=Tally)
     #: Point of measurement → recoveries.
     recoveries: dict[str, list[Recovery]] = field(default_factory=dict)
-    #: What went wrong with the run itself, a line each.
+    #: Failures of the run itself, a line each.
     problems: list[str] = field(default_factory=list)
-    #: Kind of failover → signals that each one of that kind has lost.
+    #: Kind of failover → signals lost by each.
     lost: dict[str, list[int]] = field(default_factory=dict)
-    #: Directories of the stages, each with evidence of its own.
+    #: Directories of the stages, each with its own evidence.
     stages: list[Path] = field(default_factory=list)
     seconds: float = 0.0
 
 
 class Stage:
-    """See the module. `fleet` may be that of the stage before: its workers go on."""
+    """One stage. `fleet` may be that of the stage before: its workers go on."""
 
     def __init__(
         self, deployment: Deployment, fleet: Fleet, directory: Path, seed: int, outcome: Outcome
@@ -61,13 +61,13 @@ class Stage:
         outcome.stages.append(directory)
 
     def start(self, *kinds: str) -> None:
-        """Start every process of these kinds that does not run."""
+        """Start every process of these kinds that is not running."""
         for slot in self.fleet.of(*kinds):
             if not slot.is_alive:
                 slot.start()
 
     def inject_faults(self, decks: Sequence[tuple[plan.Deck, bool]], minutes: float) -> None:
-        """Play decks side by side until the time is over; those measured at least to their end."""
+        """Play decks at the same time until the time is over; measured ones at least once in full."""
         self._until_ms = now_ms() + minutes * 60_000
         self._stop.clear()
         (deck, _), *others = sorted(decks, key=lambda one: not one[1])
@@ -110,7 +110,7 @@ class Stage:
             time.sleep(chance.uniform(PAUSE_S_MIN, PAUSE_S_MAX))
 
     def measure(self, point: str) -> None:
-        """Wait until the fabric works again; note how long that took."""
+        """Wait until the fabric works again; record how long that took."""
         try:
             recovery = self._probe.recovery()
         except NotRecoveredError as error:
@@ -121,7 +121,7 @@ class Stage:
         self.outcome.recoveries.setdefault(point, []).append(recovery)
 
     def drain(self) -> None:
-        """The faults are over: everybody finishes, nothing is left waiting."""
+        """Let everything finish after the faults; nothing may be left waiting."""
         self.fleet.look()
         self.journal.note("finish")
         (self.directory / "finish").touch()
@@ -139,14 +139,14 @@ class Stage:
         self.fleet.fallen.clear()
 
     def end_workers(self) -> None:
-        """SIGTERM: they end in order, and say so by their exit codes."""
+        """SIGTERM all workers; they must exit with 0."""
         for slot in self.fleet.of(*WORKERS):
             code = slot.end()
             if code:
                 self.outcome.problems.append(f"{slot.name} did not end well: {code}")
 
     def _show(self, kind: str) -> None:
-        """Say on a terminal how far it is."""
+        """Show the progress on a terminal."""
         if not sys.stderr.isatty():
             return
         left_s = max(0.0, self._until_ms - now_ms()) / 1000

@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find: each judgement, on a history spoilt in one place."""
+"""Every check finds its anomaly, in the evidence of a run that was corrupted in one place."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Spoil = Callable[[SampleRun], None]
 
 
 def line(history: SampleRun, agent: str, what: str, number: int = 0) -> dict[str, Any]:
-    """The n-th line of a kind in an agent's record."""
+    """Return the n-th line of a kind in an agent's record."""
     return [one for one in history.records[agent] if one["what"] == what][number]
 
 
@@ -26,7 +26,7 @@ def repeat(history: SampleRun) -> None:
 
 
 def flush(history: SampleRun) -> None:
-    """As if everything had been lost when bob had said that he waits."""
+    """As if FLUSHALL had run just after bob's BLOCKED."""
     at = line(history, BOB, "waited", 1)["at"]
     history.faults += [{"what": "flushing", "at": at}, {"what": "flushed", "at": at + 0.5}]
 

@@ -1,4 +1,4 @@
-"""What is lost is counted with the failover that lost it."""
+"""A loss is counted for the failover that caused it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.chaos.test_checker import line
 
 
 def failovers(history: SampleRun, first_ms: float) -> None:
-    """One failover in order, and 1,000 ms later a primary that is killed; each takes 100 ms."""
+    """Add a planned failover, and 1,000 ms later a killed primary; each takes 100 ms."""
     for kind, at in (("fail over in order", first_ms), ("kill primary", first_ms + 1_000)):
         history.faults += [
             {"what": "fault", "kind": kind, "at": at},
@@ -27,7 +27,7 @@ def test_a_loss_is_that_of_the_failover_it_fell_into_or_of_the_next(
     tmp_path: Path, after_ms: float, order: int, kill: int
 ) -> None:
     history = SampleRun(tmp_path)
-    del history.streams["log"]["8-0"]  # bob's RELEASE, the third that he says
+    del history.streams["log"]["8-0"]  # bob's RELEASE, his third signal
     failovers(history, line(history, BOB, "sent", 2)["at"] - after_ms)
     assert by_failover(history.evidence()) == {
         "fail over in order": [order],

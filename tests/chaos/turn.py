@@ -1,4 +1,4 @@
-"""What an agent of a team does in one turn: any verb of the library, written down around it."""
+"""One turn of a team's agent: a random verb of the library, recorded before and after."""
 
 import asyncio
 import random
@@ -10,16 +10,16 @@ from fabric.errors import BarrierError, DeadlockError, WaitTimeoutError
 from tests.chaos.journal import Journal
 from tests.chaos.roster import OUTPUTS_AHEAD, TEAM_AGENTS, Member, output, output_now
 
-#: What the agents of a team write: few enough that they are in each other's way.
+#: Paths that agents write: few, so that they conflict.
 PATHS = ("src/a.py", "src/b.py", "docs/c.md", "src/**", "schema")
-#: Longest time that something is held, and that an integration takes, s.
+#: Longest time that a claim is held, and that an integration takes, s.
 HOLD_S_MAX = 0.08
-#: Turns out of which the first of a team calls an integration once.
+#: The leader of a team calls an integration once in this many turns.
 INTEGRATION_TURNS = 40
 
 
 class Turns:
-    """The turns of one incarnation. `made`: number of the output that was made last."""
+    """The turns of one incarnation. `made`: number of the last output."""
 
     def __init__(
         self, agent: Agent, member: Member, journal: Journal, chance: random.Random, made: int
@@ -51,7 +51,7 @@ class Turns:
             await self.integrate()
         verbs, weights = zip(*self._verbs, strict=True)
         (verb,) = self._chance.choices(verbs, weights)
-        with suppress(WaitTimeoutError):  # there is a limit only where answers can be lost
+        with suppress(WaitTimeoutError):  # there is a limit only where replies can be lost
             await verb()
 
     async def report(self) -> None:
@@ -65,13 +65,13 @@ class Turns:
         await self._agent.partial_result({"findings": [finding], "turns": self._turn})
 
     async def write(self) -> None:
-        """INTENT, RELEASE: what others write too."""
+        """INTENT, RELEASE: of paths that others write too."""
         paths = self._chance.sample(PATHS, self._chance.randint(1, 2))
         async with self._held(*paths):
             await asyncio.sleep(self._chance.random() * HOLD_S_MAX)
 
     async def write_two(self) -> None:
-        """One after the other: that can be a deadlock, and then one of them is told."""
+        """INTENT of one path while holding another: it can deadlock, and then one agent is told."""
         first, second = self._chance.sample(PATHS, 2)
         try:
             async with self._held(first):
@@ -82,14 +82,14 @@ class Turns:
             self._journal.note("deadlock", cycle=list(error.cycle))
 
     async def wait(self) -> None:
-        """BLOCKED on what one before it in the team makes now, has made, or makes next."""
+        """BLOCKED on an output of an earlier agent of the team: the current, last or next one."""
         whose = TEAM_AGENTS[self._chance.randrange(self._post.rank)]
         name = output(whose, output_now() + self._chance.randint(-1, 1))
         async with self._waiting(name):
             await self._agent.wait_for(name, timeout=self._limit_s)
 
     async def check(self) -> None:
-        """CHECKPOINT_REACHED: where barriers take hold."""
+        """CHECKPOINT_REACHED: where barriers pause the agent."""
         async with self._waiting("checkpoint"):
             await self._agent.checkpoint(f"step-{self._turn}", timeout=self._limit_s)
 
@@ -110,7 +110,7 @@ class Turns:
             )
 
     async def integrate(self) -> None:
-        """INTEGRATION_REQUIRED, INTEGRATED: meanwhile nobody else of the team does anything."""
+        """INTEGRATION_REQUIRED, INTEGRATED: between them no other agent of the team acts."""
         name = f"gate-{self._agent.incarnation}-{self._turn}"
         try:
             async with self._waiting(f"barrier {name}"):
@@ -135,12 +135,12 @@ class Turns:
             self._journal.note("makes", made=self.made)
 
     async def produce_ahead(self) -> None:
-        """The last outputs: others may have begun to wait for the next one."""
+        """Make the last outputs: others may already wait for the next ones."""
         await self.produce(output_now() + OUTPUTS_AHEAD)
 
     @asynccontextmanager
     async def _held(self, *paths: str) -> AsyncIterator[None]:
-        """What it believes to hold, from the grant to the moment before it gives it back."""
+        """Hold paths; record the time from the grant to just before the release."""
         writing = self._agent.writing(*paths, timeout=self._limit_s)
         async with self._waiting(f"turn for {' '.join(paths)}"):
             grant = await writing.__aenter__()

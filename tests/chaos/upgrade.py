@@ -1,8 +1,7 @@
-"""Another version of this project, side by side with this one: its source, and the rolling over.
+"""Another version of this project beside this one, and a rolling upgrade between the two.
 
-The other version is the `fabric` and `workers` of a commit, with the agents and tools of these
-tests beside them: they use the library's public verbs alone. Both run in the environment that there
-is.
+The other version is a commit's `fabric` and `workers`, with the agents and tools of these tests.
+Both run in the same Python environment.
 """
 
 import io
@@ -16,14 +15,14 @@ from tests.chaos.context import Context
 from tests.chaos.process import WORKERS
 from tests.support.servers import ROOT
 
-#: What makes up a version.
+#: Packages of a version.
 PACKAGES = ("fabric", "workers")
 
 
 def tree(revision: str) -> Path:
-    """Return the folder that holds a commit's source, made when it is not there yet.
+    """Extract a commit's source into a folder, and return that.
 
-    Raises CalledProcessError when there is no such commit: a shallow clone may lack it.
+    Raises CalledProcessError when there is no such commit; a shallow clone may lack it.
     """
     known = _git("rev-parse", "--verify", f"{revision}^{{commit}}").decode().strip()
     folder = ROOT / "build" / "versions" / known
@@ -38,7 +37,7 @@ def tree(revision: str) -> Path:
 
 
 def roll(context: Context) -> Iterator[str]:
-    """Replace every worker by one of the other version, one after the other, in order."""
+    """Replace every worker by one of the other version, one after the other."""
     slots = context.fleet.of(*WORKERS)
     trees = list(dict.fromkeys(slot.tree for slot in context.fleet.slots))
     other = next(one for one in trees if one != slots[0].tree)

@@ -238,7 +238,12 @@ def test_without_an_event_loop() -> None:
             with ThreadPoolExecutor() as threads:
                 waiting = threads.submit(b.wait_for, "d", timeout=3_600)
                 fabric.settle()
-                until(lambda: fabric.session().agents()["B"].status is AgentStatus.BLOCKED)
+                until(
+                    lambda: (
+                        (found := fabric.session().agents().get("B"))
+                        and found.status is AgentStatus.BLOCKED
+                    )
+                )
                 fabric.advance(3_000)
                 assert not waiting.done()
                 a.resolve("d", location="here")

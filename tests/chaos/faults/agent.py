@@ -1,4 +1,4 @@
-"""Agents that are killed, frozen and cut off: that does not touch how soon others are served."""
+"""Faults of agents: killed, frozen, cut off. They must not delay the service for others."""
 
 from collections.abc import Iterator
 
@@ -6,24 +6,24 @@ from tests.chaos.context import Context
 from tests.chaos.deployment import Standalone
 from tests.chaos.process import BULK_SENDER, HOST, RAW_SENDER, SENDERS
 
-#: Time for which agents are frozen, s: the longest is taken for their death.
+#: Time for which agents are frozen, s: after the longest they count as dead.
 FROZEN_S_MIN, FROZEN_S_MAX = 1.0, 14.0
 
 
 def kill_host(context: Context) -> Iterator[str]:
-    """SIGKILL of a process of agents, which then begin anew."""
+    """SIGKILL a process of agents; they start again."""
     context.kill(context.one_of(HOST))
     yield "agents killed"
 
 
 def kill_sender(context: Context) -> Iterator[str]:
-    """SIGKILL of one of those that send without a library, or much."""
+    """SIGKILL a bulk sender or a raw sender."""
     context.kill(context.one_of(BULK_SENDER, RAW_SENDER))
     yield "senders killed"
 
 
 def freeze_host(context: Context) -> Iterator[str]:
-    """SIGSTOP: shorter and longer than an agent may be silent."""
+    """SIGSTOP a sender, for shorter or longer than an agent may be silent."""
     slot = context.one_of(*SENDERS)
     context.freeze(slot)
     try:
@@ -34,7 +34,7 @@ def freeze_host(context: Context) -> Iterator[str]:
 
 
 def cut(context: Context) -> Iterator[str]:
-    """Every connection of the agents."""
+    """Cut every connection of the agents."""
     assert isinstance(context.deployment, Standalone)
     context.tally.cut += context.deployment.agents.cut_all()
     yield "agents cut off"

@@ -1,4 +1,4 @@
-"""Clocks that are wrong for a while, by minutes, and then right again."""
+"""Faults of clocks: wrong by minutes for a while, and then right again."""
 
 from collections.abc import Iterator
 
@@ -7,17 +7,17 @@ from tests.chaos.context import Context
 from tests.chaos.deployment import Standalone
 from tests.chaos.process import BULK_SENDER, HOST, ORCHESTRATOR, SYNTHESIZER
 
-#: By how much a clock is wrong, s.
+#: Offsets of a wrong clock, s.
 JUMPS_S = (-600, -90, 90, 600)
 
 
 def jump_worker(context: Context) -> Iterator[str]:
-    """The clock of a worker: it goes by the server's."""
+    """A worker's clock jumps; the worker uses the server's time."""
     yield from _jump(context, ORCHESTRATOR, SYNTHESIZER)
 
 
 def jump_agents(context: Context) -> Iterator[str]:
-    """The clock of a process of agents."""
+    """The clock of a process of agents jumps."""
     yield from _jump(context, HOST, BULK_SENDER)
 
 
@@ -34,7 +34,7 @@ def _jump(context: Context, *kinds: str) -> Iterator[str]:
 
 
 def jump_server(context: Context) -> Iterator[str]:
-    """The server's clock, by which all leases, timers and ids go."""
+    """The server's clock jumps, on which leases, timers and ids depend."""
     assert isinstance(context.deployment, Standalone)
     offset_s = context.chance.choice(JUMPS_S)
     where = "forward" if offset_s > 0 else "back"

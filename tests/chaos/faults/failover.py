@@ -1,4 +1,4 @@
-"""Another server takes over: because one is gone, or seems to be, or in order; or slots move."""
+"""Failovers: the primary is killed or frozen, or hands over in order; and slots that move."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from tests.support.node import Node
 from tests.support.sentinel import Sentinels
 
 NAMESPACE = Namespace()
-#: Slots that are moved besides each that has keys, so that it is a range that moves.
+#: Slots on each side that move with the slot that has keys, so that a range moves.
 NEIGHBOURS = 3
 
 
@@ -28,7 +28,7 @@ def _cluster(context: Context) -> Cluster:
 
 
 def kill_primary(context: Context) -> Iterator[str]:
-    """SIGKILL of the primary; it comes back as a replica."""
+    """SIGKILL the primary; it comes back as a replica."""
     service = _sentinels(context)
     killed = service.kill_primary()
     context.tally.kills += 1
@@ -41,7 +41,7 @@ def kill_primary(context: Context) -> Iterator[str]:
 
 
 def freeze_primary(context: Context) -> Iterator[str]:
-    """SIGSTOP of the primary until another has taken over; then it wakes up."""
+    """SIGSTOP the primary until another has taken over; then let it go on."""
     service = _sentinels(context)
     frozen = service.primary
     frozen.freeze()
@@ -57,7 +57,7 @@ def freeze_primary(context: Context) -> Iterator[str]:
 
 
 def fail_over(context: Context) -> Iterator[str]:
-    """SENTINEL FAILOVER, while all is well."""
+    """SENTINEL FAILOVER of a healthy primary."""
     service = _sentinels(context)
     service.failover()
     context.tally.failovers += 1
@@ -66,7 +66,7 @@ def fail_over(context: Context) -> Iterator[str]:
 
 
 def kill_one_primary(context: Context) -> Iterator[str]:
-    """SIGKILL of one of a cluster's primaries; it comes back as a replica."""
+    """SIGKILL one of a cluster's primaries; it comes back as a replica."""
     cluster = _cluster(context)
     killed = cluster.kill_primary(context.chance.randrange(len(cluster.primaries)))
     context.tally.kills += 1
@@ -94,7 +94,7 @@ def reshard(context: Context) -> Iterator[str]:
     source = cluster.owner(key)
     target = context.chance.choice([node for node in cluster.primaries if node is not source])
     slot = key_slot(key.encode())
-    # Its neighbours may have moved before: only what this primary serves is moved.
+    # Neighbours may have moved earlier: move only slots that this primary serves.
     slots = _served(source, range(slot - NEIGHBOURS, slot + NEIGHBOURS + 1))
     cluster.move_slots(slots, source, target)
     yield "slots moved"
@@ -102,6 +102,6 @@ def reshard(context: Context) -> Iterator[str]:
 
 
 def _served(source: Node, slots: range) -> list[int]:
-    """Which of these slots a primary serves."""
+    """Return those of these slots that a primary serves."""
     found = [row for row in source.cli("CLUSTER", "SLOTS") if row[2][1] == source.port]
     return [slot for slot in slots if any(first <= slot <= last for first, last, *_ in found)]

@@ -1,4 +1,4 @@
-"""What a network does to requests and replies, on the way to the workers or to the agents."""
+"""Faults of the network: requests and replies of workers or agents are lost, late or repeated."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from tests.support.proxy import Proxy
 from tests.support.proxy_fault import Fault as Loss
 from tests.support.proxy_fault import Match, command, script
 
-#: Requests that one fault befalls, at most.
+#: Most requests that one fault hits.
 STRUCK_MAX = 4
 
 
@@ -18,13 +18,13 @@ def _proxies(context: Context) -> tuple[Proxy, Proxy]:
 
 
 def cut_all(context: Context) -> Iterator[str]:
-    """Every connection there is, at once."""
+    """Cut every connection at once."""
     context.tally.cut += sum(proxy.cut_all() for proxy in _proxies(context))
     yield "connections cut"
 
 
 def refuse(context: Context) -> Iterator[str]:
-    """Nobody gets through for a while."""
+    """Refuse every connection for a while."""
     proxies = _proxies(context)
     context.tally.cut += sum(proxy.cut_all() for proxy in proxies)
     for proxy in proxies:
@@ -38,7 +38,7 @@ def refuse(context: Context) -> Iterator[str]:
 
 
 def _loses(loss: Loss, match: Callable[[], Match], *, agents: bool, seconds: float) -> Fault:
-    """A fault that befalls some of the requests that match."""
+    """Return a fault that hits some of the requests that match."""
     whose = "agents" if agents else "workers"
 
     def fault(context: Context) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _any_of(*verbs: str) -> Callable[[], Match]:
 _COMMITS = _any_of("commit", "acquire", "renew")
 _EMITS = _any_of("emit", "enroll")
 
-#: Name → fault, on the workers' way. A swallowed reply is noticed after the client's own limit.
+#: Name → fault of workers' requests. A client notices a swallowed reply after its own time-out.
 WORKERS: dict[str, Fault] = {
     "cut replies": _loses(Loss.CUT_REPLY, _COMMITS, agents=False, seconds=1),
     "swallow replies": _loses(Loss.SWALLOW_REPLY, _COMMITS, agents=False, seconds=1),
@@ -77,7 +77,7 @@ WORKERS: dict[str, Fault] = {
     "repeat requests": _loses(Loss.REPEAT_REQUEST, _COMMITS, agents=False, seconds=1),
 }
 
-#: The same on the agents' way, and what they read.
+#: The same for agents' requests, and for what they read.
 AGENTS: dict[str, Fault] = {
     "cut agents' replies": _loses(Loss.CUT_REPLY, _EMITS, agents=True, seconds=1),
     "swallow agents' replies": _loses(Loss.SWALLOW_REPLY, _EMITS, agents=True, seconds=1),

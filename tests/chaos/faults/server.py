@@ -1,4 +1,4 @@
-"""The one server: killed, restarted, frozen, full, read-only; and what of it can be emptied."""
+"""Faults of a single server: killed, restarted, frozen, full, read-only, emptied."""
 
 import os
 import resource
@@ -12,9 +12,9 @@ from tests.chaos.deployment import Standalone
 from tests.chaos.roster import PARTITIONS
 from tests.support.waiting import until
 
-#: Room that is left on the full disk, bytes.
+#: Room left on the full disk, bytes.
 ROOM_BYTES = 65_536
-#: A port of this machine on which no server listens.
+#: A port on which no server listens.
 NO_PORT = 1
 
 NAMESPACE = Namespace()
@@ -26,7 +26,7 @@ def _of(context: Context) -> Standalone:
 
 
 def kill(context: Context) -> Iterator[str]:
-    """SIGKILL and a start from the append-only file."""
+    """SIGKILL, then a start from the append-only file."""
     server = _of(context).server
     server.kill()
     context.tally.kills += 1
@@ -37,7 +37,7 @@ def kill(context: Context) -> Iterator[str]:
 
 
 def restart(context: Context) -> Iterator[str]:
-    """SIGTERM and a start."""
+    """SIGTERM, then a start."""
     server = _of(context).server
     server.stop()
     context.last(0, 1)
@@ -47,7 +47,7 @@ def restart(context: Context) -> Iterator[str]:
 
 
 def freeze(context: Context) -> Iterator[str]:
-    """SIGSTOP for some seconds: clients give it up or do not."""
+    """SIGSTOP for some seconds: some clients time out."""
     server = _of(context).server
     os.kill(server.pid, signal.SIGSTOP)
     context.tally.freezes += 1
@@ -65,7 +65,7 @@ def flush_scripts(context: Context) -> Iterator[str]:
 
 
 def destroy_groups(context: Context) -> Iterator[str]:
-    """XGROUP DESTROY of every group there is."""
+    """XGROUP DESTROY of every group."""
     for number in range(PARTITIONS):
         names = NAMESPACE.partition(number)
         for group in (ORCHESTRATORS, SYNTHESIZERS):
@@ -76,7 +76,7 @@ def destroy_groups(context: Context) -> Iterator[str]:
 
 
 def flush_all(context: Context) -> Iterator[str]:
-    """FLUSHALL, once there is something to lose."""
+    """FLUSHALL, as soon as there is data."""
     context.last(1, 3)
     context.note("flushing")
     context.deployment.ask("", "FLUSHALL")
@@ -85,7 +85,7 @@ def flush_all(context: Context) -> Iterator[str]:
 
 
 def fill_memory(context: Context) -> Iterator[str]:
-    """`maxmemory` below what is in use: every write is refused."""
+    """`maxmemory` below the memory in use: the server refuses every write."""
     ask = context.deployment.ask
     ask("", "CONFIG", "SET", "maxmemory", "1mb")
     try:
@@ -96,7 +96,7 @@ def fill_memory(context: Context) -> Iterator[str]:
 
 
 def demote(context: Context) -> Iterator[str]:
-    """REPLICAOF nobody who is there: READONLY for writes, for reads MASTERDOWN at times."""
+    """REPLICAOF a missing primary: READONLY for writes, sometimes MASTERDOWN for reads."""
     ask = context.deployment.ask
     serves = context.chance.choice(("yes", "no"))
     ask("", "CONFIG", "SET", "replica-serve-stale-data", serves)
@@ -109,13 +109,13 @@ def demote(context: Context) -> Iterator[str]:
 
 
 def fill_disk(context: Context) -> Iterator[str]:
-    """The append-only file cannot grow: MISCONF; or the server ends, when it syncs always.
+    """The append-only file cannot grow: MISCONF; with `appendfsync always` the server ends.
 
-    The limit of a file's size stands in for the disk's: the server meets the same failed write.
+    A limit on the file's size stands in for a full disk: the server sees the same failed write.
     """
     server = _of(context).server
-    # Redis 7.0.15 was seen to cut a failed write off at a wrong place when it had rewritten the
-    # file since its start, and then not to start again: what is tried here is the full disk alone.
+    # Redis 7.0.15 can truncate a failed write at the wrong place if it has rewritten the file
+    # since its start, and then does not start again: restart it first, to test the full disk only.
     server.stop()
     server.start()
     context.tally.restarts += 1
@@ -143,5 +143,5 @@ def _idle(context: Context) -> bool:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Every file that the server appends to."""
+    """Return every file that the server appends to."""
     return [path for path in directory.rglob("*.aof") if path.is_file()]

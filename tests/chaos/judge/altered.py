@@ -1,4 +1,4 @@
-"""Altered: a log entry that is not what its sender wrote down before it was sent."""
+"""Altered: a log entry differs from its sender's record."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
 def _meant(
     session: str, said: Said, agent: str, incarnation: int, number: int, kind: str
 ) -> tuple[str, str] | None:
-    """What the sender meant to say; None when nobody has kept a record of it."""
+    """Return type and payload by the sender's record, or None without a record."""
     if session not in BULK_SESSIONS:
         return said.get((agent, incarnation, number))
     if kind == "COMPLETED":

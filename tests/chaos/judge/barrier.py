@@ -1,6 +1,6 @@
-"""Barriers: while its leader integrates, no other agent of the session begins or holds anything.
+"""Barriers: while the leader integrates, no member of the barrier acts or holds anything.
 
-An agent that the fabric had taken for gone is no member, and no leader: it may not know yet.
+An agent that the fabric had declared dead is neither member nor leader: it may not know yet.
 """
 
 import sys
@@ -13,12 +13,12 @@ from tests.chaos.ending import between, endings
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Line
 
-#: What an agent does only when it may go on.
+#: What an agent records only while it is not paused.
 DEEDS = ("turn", "holds")
 
 
 class Integration(NamedTuple):
-    """The time in which a leader was alone, ms."""
+    """The time of an integration, ms."""
 
     began: float
     ended: float
@@ -28,17 +28,17 @@ class Integration(NamedTuple):
 
 @dataclass
 class Call:
-    """Log numbers of a barrier's call, of its opening, and of the leader's word that it is over."""
+    """Log numbers of a barrier's call, of its opening, and of INTEGRATED."""
 
     called: int = 0
     opened: int = 0
     over: int = sys.maxsize
-    #: Whom it was to meet, and who has begun since: they are held until it is over.
+    #: Members, and agents that started since: both are paused until it is over.
     members: set[str] = field(default_factory=set)
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each deed in somebody else's integration."""
+    """Yield each action of a member during an integration."""
     integrations: dict[str, list[Integration]] = {}
     deeds: dict[str, list[tuple[float, str]]] = {}
     for session, agent, lives in evidence.members():
@@ -52,7 +52,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
         for one in found:
             call = calls.get((one.leader, one.name))
             if call is None or not call.opened:
-                continue  # lost by a failover: it has vanished, with all it led to
+                continue  # a failover has lost it, with all its effects
             for at, agent in deeds[session]:
                 is_in = agent in call.members and one.began < at < one.ended
                 if is_in and not any(
@@ -68,13 +68,13 @@ def _integrations(agent: str, life: list[Line]) -> Iterator[Integration]:
     }
     for line in life:
         if line["what"] == "opened":
-            # Of a leader that was killed it is not known how long it believed to be alone.
+            # A killed leader has not recorded the end of its integration.
             name, began = str(line["barrier"]), float(line["at"])
             yield Integration(began, closing.get(name, began), agent, name)
 
 
 def _calls(evidence: Evidence, session: str) -> dict[tuple[str, str], Call]:
-    """Leader and barrier → what the log says of it."""
+    """Return by leader and barrier what the log says about it."""
     found: dict[tuple[str, str], Call] = defaultdict(Call)
     for entry in evidence.log(session):
         kind, fields = entry.fields.get("type"), entry.fields
@@ -91,7 +91,7 @@ def _calls(evidence: Evidence, session: str) -> dict[tuple[str, str], Call]:
         elif kind == "PAUSE" and fields["to"] == "*":
             for (_, name), call in found.items():
                 if name == entry.payload.get("barrier"):
-                    call.members.update(entry.payload.get("members", ()))  # none: left out
+                    call.members.update(entry.payload.get("members", ()))  # no opening: left out
         elif kind == "PROCEED" and "barrier" in entry.payload:
             found[fields["to"], entry.payload["barrier"]].opened = entry.number
     return found

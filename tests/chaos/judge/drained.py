@@ -1,4 +1,4 @@
-"""Drained: nothing is left in the ingress, and what was acknowledged was handled, not trimmed."""
+"""Drained: the ingress is empty, and no acknowledged signal was trimmed before it was handled."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.chaos.roster import PARTITIONS
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each stream that is not empty, and each signal that was trimmed before its time."""
+    """Yield each stream that is not empty, and each signal that was trimmed too early."""
     for number, groups in evidence.partitions.items():
         for group, found in groups.items():
             if found["left"]:

@@ -1,7 +1,7 @@
-"""Holders: no two agents believe to hold the same at the same time, by their own records.
+"""Holders: by their own records, no two agents hold the same resource at the same time.
 
-Unless the fabric had taken the first for gone before it granted the second: an agent that was
-frozen or cut off for that long is told so by `fabric guard`, and not by its own clock.
+Exception: the fabric declared the first dead before it granted the second. An agent that was frozen
+or cut off for that long learns it from `fabric guard`, not from its own clock.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.chaos.journal import Line
 
 
 class Hold(NamedTuple):
-    """A grant, and the time for which its holder believed in it, ms."""
+    """A grant, and the time during which its holder relied on it, ms."""
 
     began: float
     ended: float
@@ -24,7 +24,7 @@ class Hold(NamedTuple):
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each pair of holders that met."""
+    """Yield each pair of holders that overlap."""
     holds: dict[str, list[Hold]] = {}
     for session, agent, lives in evidence.members():
         for life in lives:
@@ -32,18 +32,18 @@ def judge(evidence: Evidence) -> Iterator[str]:
     for session, found in holds.items():
         gone, granted = endings(evidence, session), _grants(evidence, session)
         for first, second in _meetings(sorted(found)):
-            # The one with the smaller token was granted first.
+            # The smaller token was granted first.
             early, late = sorted((first, second), key=lambda hold: hold.token)
             grants = [granted.get(hold.token) for hold in (early, late)]
             if [grant and grant[1] for grant in grants] != [early.agent, late.agent]:
-                continue  # a grant that a failover has lost: it has vanished, with all it led to
+                continue  # a failover has lost the grant, with all its effects
             after, before = granted[early.token][0], granted[late.token][0]
             if not between(gone.get(early.agent, []), after, before):
                 yield f"{session}: {early} and {late}"
 
 
 def _holds(agent: str, life: list[Line]) -> Iterator[Hold]:
-    """What was held in one life; its last line ends what it did not give back."""
+    """Yield what was held in one life; its last line ends what it did not release."""
     last = life[-1]["at"] if life else 0.0
     given: dict[int, float] = {
         line["token"]: line["at"] for line in life if line["what"] == "releases"
@@ -55,7 +55,7 @@ def _holds(agent: str, life: list[Line]) -> Iterator[Hold]:
 
 
 def _grants(evidence: Evidence, session: str) -> dict[int, tuple[int, str]]:
-    """Token → log number of its grant, and to whom."""
+    """Return for each token the log number of its grant, and the holder."""
     return {
         entry.payload["token"]: (entry.number, entry.fields["to"])
         for entry in evidence.log(session)
@@ -64,7 +64,7 @@ def _grants(evidence: Evidence, session: str) -> dict[int, tuple[int, str]]:
 
 
 def _meetings(holds: list[Hold]) -> Iterator[tuple[Hold, Hold]]:
-    """Every two of different agents that overlap in time and in what they hold."""
+    """Yield every two holds of different agents that overlap in time and in resources."""
     open_: list[Hold] = []
     for hold in holds:
         open_ = [other for other in open_ if other.ended > hold.began]

@@ -1,4 +1,4 @@
-"""Lost: a signal that was acknowledged, and is neither in the log nor among the dead letters."""
+"""Lost: an acknowledged signal is neither in the log nor among the dead letters."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
 
 
 def missing(evidence: Evidence) -> dict[Life, Numbers]:
-    """Every lost signal, by who sent it."""
+    """Return every lost signal, by its sender."""
     found: dict[Life, Numbers] = defaultdict(Numbers)
     for session in evidence.sessions:
         for entry in evidence.log(session):

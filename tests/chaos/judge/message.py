@@ -1,4 +1,4 @@
-"""Messages: each has an id of its own, follows from a log entry, and every one logged is there."""
+"""Messages: each has its own id and a cause in the log, and every logged message is delivered."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ Told = dict[str, dict[tuple[int, int], str]]
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each message that has no cause or comes again, and each that is missing."""
+    """Yield each message without a cause, each that is repeated, and each that is missing."""
     for session in evidence.sessions:
         told: Told = defaultdict(dict)
         for entry in evidence.log(session):

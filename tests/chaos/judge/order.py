@@ -1,4 +1,4 @@
-"""Order: what one agent said takes effect in the order in which it was said."""
+"""Order: the signals of one agent take effect in the order in which it sent them."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from tests.chaos.evidence import Evidence
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each entry that comes after a later one of the same agent."""
+    """Yield each entry that comes after a later signal of the same agent."""
     for session in evidence.sessions:
         last: dict[str, tuple[int, int]] = {}
         for entry in evidence.log(session):

@@ -1,4 +1,4 @@
-"""Received: whoever lives on reads every message at least once, over all its incarnations."""
+"""Received: an agent reads every message at least once, over all its incarnations."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from tests.chaos.journal import Line
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each message before the last one known to be read that no incarnation has read."""
+    """Yield each message that no incarnation has read although a later one was read."""
     for session, agent, lives in evidence.members():
         heard: set[str] = set()
         upto = (0, 0)
@@ -22,7 +22,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
 
 
 def _settled(line: Line) -> tuple[int, int]:
-    """What was read by an agent at its end: all that stood before its last echo."""
+    """Return the id up to which an agent had read everything at its end."""
     return _place(line["upto"]) if line["what"] == "settled" and line["upto"] else (0, 0)
 
 

@@ -1,4 +1,4 @@
-"""Replayed: `fabric replay` of each session makes of its log what Redis has, key for key."""
+"""Replayed: `fabric replay` of each session's log gives what Redis holds, key for key."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Returned: something that everybody had lost by FLUSHALL, and that is there again."""
+"""Returned: a signal that FLUSHALL removed is there again."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from tests.chaos.evidence import Evidence
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each signal in the log that was confirmed before the flush, and not said again."""
+    """Yield each signal in the log that was acknowledged before the flush, and not sent again."""
     gone = evidence.gone()
     if not gone:
         return

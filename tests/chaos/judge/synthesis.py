@@ -1,7 +1,7 @@
-"""Synthesis: what it shows is what the log says, worked out anew without the fabric's own fold.
+"""Synthesis: it agrees with the log, computed here without the fabric's own fold.
 
-Revisions are dense, their patches make the document out of nothing, each result is the cause of
-one revision, and every agent's last word on a finding is there with its value.
+Revisions have no gaps, their patches build the document from an empty one, each result is the cause
+of one revision, and every agent's last value of a finding is there.
 """
 
 from collections import Counter
@@ -13,16 +13,16 @@ import msgspec
 
 from tests.chaos.evidence import Evidence
 
-#: Fields of the hash that are the document's head.
+#: Fields of the hash that stand at the document's top.
 HEAD = ("revision", "complete")
-#: Sections whose fields are notes of the fabric's own.
+#: Sections that the fabric keeps for itself.
 NOTES = ("sweep",)
-#: Signals of which each is a result.
+#: Signal types that are results.
 GIVING = ("PARTIAL_RESULT", "COMPLETED", "FAILED", "REFINED")
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each place where a synthesis is not what it should be."""
+    """Yield each difference between a synthesis and its log."""
     for session in evidence.sessions:
         hashed = _document(session, evidence.hashes(session)["synthesis"])
         causes: Counter[str] = Counter()
@@ -41,7 +41,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
 
 
 def _results(evidence: Evidence, session: str, causes: Counter[str]) -> Iterator[str]:
-    """Each result that is the cause of no revision, or of more than one."""
+    """Yield each result that is the cause of no revision, or of more than one."""
     for cause, times in causes.items():
         if times > 1:
             yield f"{cause} is the cause of {times} revisions"
@@ -51,7 +51,7 @@ def _results(evidence: Evidence, session: str, causes: Counter[str]) -> Iterator
 
 
 def _findings(evidence: Evidence, session: str, document: Any) -> Iterator[str]:
-    """Each finding whose last word is not shown with its value."""
+    """Yield each finding that does not show an agent's last value."""
     last: dict[tuple[str, str], tuple[int, Any]] = {}
     for entry in evidence.log(session):
         if entry.is_signal and entry.fields["type"] == "PARTIAL_RESULT":
@@ -68,7 +68,7 @@ def _findings(evidence: Evidence, session: str, document: Any) -> Iterator[str]:
 
 
 def _document(session: str, stored: dict[str, str]) -> Any:
-    """The document that a hash makes up."""
+    """Return the document that a hash holds."""
     if not stored:
         return {}
     sections = ("agents", "contradictions", "document", "findings", "items", "refined")

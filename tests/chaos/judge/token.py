@@ -1,4 +1,4 @@
-"""Tokens: every grant of a session has a larger fencing token than the one before it."""
+"""Tokens: every grant of a session has a larger fencing token than the grant before."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from tests.chaos.evidence import Evidence
 
 
 def judge(evidence: Evidence) -> Iterator[str]:
-    """Yield each grant whose token does not rise."""
+    """Yield each grant whose token is not larger."""
     for session in evidence.sessions:
         highest = 0
         holders: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""Twice: one signal of one incarnation that took effect more than once."""
+"""Twice: a signal took effect more than once."""
 
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Vanished: a message that an agent has read, and that is not in its stream any more."""
+"""Vanished: a message that an agent has read is no longer in its stream."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Waiting: when the faults are over every wait ends, by the agents' records and the fabric's."""
+"""Waiting: after the faults every wait ends, by the agents' records and the fabric's state."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ def judge(evidence: Evidence) -> Iterator[str]:
 
 
 def _left(life: list[Line]) -> Iterator[str]:
-    """What an agent has begun and not ended in its last life."""
+    """Yield the waits that an agent began and did not end in its last life."""
     open_: dict[str, float] = {}
     for line in life:
         if line["what"] == "waits":
@@ -34,7 +34,7 @@ def _left(life: list[Line]) -> Iterator[str]:
 
 
 def _kept(hashes: dict[str, dict[str, str]]) -> Iterator[str]:
-    """What the fabric still has somebody wait for."""
+    """Yield the waits in the fabric's state."""
     for name, agent in _records(hashes["agents"]):
         if agent["status"] in ("active", "blocked", "paused"):
             yield f"{name} is {agent['status']}, waits for {agent.get('waits_for', [])}"
