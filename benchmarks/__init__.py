@@ -1,1 +1,1 @@
-"""What the fabric costs: ours beside a bare loop with the same writes, and beside FastStream."""
+"""The cost of the fabric, compared with a bare loop that makes the same writes, and FastStream."""

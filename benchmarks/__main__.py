@@ -1,4 +1,4 @@
-"""`python -m benchmarks relay|startup|synthesis`: measure, and print a small table or JSON."""
+"""`python -m benchmarks relay|startup|synthesis`: measure, and print a table or JSON."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import relay, report, reporting, server, startup, synthesis, workload
-from benchmarks.failure import BenchmarkError
+from benchmarks import relay, report, results_workload, server, startup, synthesis, workload
+from benchmarks.connection import BenchmarkError
 from benchmarks.relay import Plan
 
-#: Signals in one measurement: some seconds of work for ours.
+#: Signals in one measurement: some seconds of work for the orchestrator.
 SIGNALS = 200_000
 
 #: Signals with --quick: less than a second of work.
 SIGNALS_QUICK = 30_000
 
-#: Signals must outlast the first look by far.
+#: Fewest signals: the work must last much longer than the time to the first look.
 SIGNALS_MIN = 10_000
 
-#: Partial results of one run of `synthesis`; with --quick, enough for both ends to be compared.
+#: Partial results of one `synthesis` run; with --quick, enough to compare its start and its end.
 RESULTS = 100_000
 RESULTS_QUICK = 30_000
 
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument("--runs", type=int, default=STARTUP_RUNS, help="%(default)s")
     folding = which.add_parser("synthesis", parents=[common], help=synthesis.__doc__)
     folding.add_argument("--results", type=_signals, help=f"results in each run ({RESULTS:,})")
-    folding.add_argument("--workload", choices=(*reporting.NAMES, "all"), default="all")
+    folding.add_argument("--workload", choices=(*results_workload.NAMES, "all"), default="all")
     folding.add_argument("--quick", action="store_true", help="short runs, to see it work")
     folding.add_argument("--no-kills", action="store_true", help="only what is left alone")
     folding.add_argument("--no-latency", action="store_true", help="throughput only")
@@ -117,7 +117,7 @@ def _synthesis(flags: argparse.Namespace) -> None:
     findings = synthesis.run(
         synthesis.Plan(
             binary=flags.server,
-            workloads=reporting.NAMES if flags.workload == "all" else (flags.workload,),
+            workloads=results_workload.NAMES if flags.workload == "all" else (flags.workload,),
             results=flags.results or (RESULTS_QUICK if flags.quick else RESULTS),
             kills=(False,) if flags.no_kills else (False, True),
             latency_seconds=0 if flags.no_latency else latency_s,

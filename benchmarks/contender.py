@@ -1,4 +1,4 @@
-"""Who is measured: how each is started, where its input lies, how far it has come."""
+"""The programs that are compared: how each is started, where its input is, and its progress."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import faststream_relay, workload
-from benchmarks.failure import BenchmarkError
+from benchmarks.connection import Argument, BenchmarkError, Connection
 from benchmarks.process import ROOT, environment
 from benchmarks.server import Server
-from benchmarks.wire import Argument, Connection
 from benchmarks.workload import KEYS
 from fabric.store.keys import ORCHESTRATORS
 
-#: Database in which the inputs are kept, ready to be copied before each measurement.
+#: Database that keeps the inputs, which are copied before each measurement.
 TEMPLATES = 1
 
-#: Time in which FastStream's producer must be done, s.
+#: Time for FastStream's producer to finish, s.
 PRODUCE_SECONDS_MAX = 600.0
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the work. `done` counts the signals that have taken effect."""
+    """One program to measure. `done` counts the signals that have taken effect."""
 
     label: str
     module: str
@@ -33,14 +32,14 @@ class Contender:
     source: str
     done: Callable[[Connection], int]
     commits: Callable[[Connection], int]
-    #: Leaves the fabric's keys behind, so that they can be compared.
+    #: Whether it writes the fabric's keys, so that they can be compared.
     fabric: bool = True
 
 
 def first_ms() -> int:
     """Return the ms of the first input entry's id: in the future, which counts as now.
 
-    Were they in the past, the agents would be given up for silent while the rounds go on.
+    If they were in the past, the agents would count as dead by silence during later rounds.
     """
     return int(time.time() * 1000) + 86_400_000
 
@@ -57,7 +56,7 @@ def prefill(server: Server, name: str, signals: int, start_ms: int) -> None:
 
 
 def produce(server: Server, *flags: str) -> None:
-    """Let FastStream's own producer write its input. Raises BenchmarkError."""
+    """Have FastStream's own producer write its input. Raises BenchmarkError."""
     command = [sys.executable, "-m", "benchmarks.faststream_relay", "--url", server.url, *flags]
     ended = subprocess.run(
         command,
@@ -73,7 +72,7 @@ def produce(server: Server, *flags: str) -> None:
 
 
 def ours(url: str, start_ms: int) -> Contender:
-    """Return the orchestrator, as it is."""
+    """Return our orchestrator."""
     return Contender(
         "ours",
         "workers",
@@ -85,7 +84,7 @@ def ours(url: str, start_ms: int) -> Contender:
 
 
 def twin(url: str, start_ms: int, name: str, shape: str, reader: str) -> Contender:
-    """Return the raw twin in one shape."""
+    """Return the raw twin with one kind of loop and reader."""
     return Contender(
         f"twin {reader}, {shape}",
         "benchmarks.twin",
@@ -97,7 +96,7 @@ def twin(url: str, start_ms: int, name: str, shape: str, reader: str) -> Contend
 
 
 def faststream(url: str) -> Contender:
-    """Return FastStream's quickest relay."""
+    """Return FastStream's fastest relay."""
     return Contender(
         "FastStream",
         "benchmarks.faststream_relay",
@@ -110,7 +109,7 @@ def faststream(url: str) -> Contender:
 
 
 def _committed(connection: Connection, start_ms: int) -> int:
-    """Count the signals by the committed id: the ids of the input rise by one ms."""
+    """Count the signals by the committed id: the input's ids are one ms apart."""
     committed = connection.call("HGET", KEYS.lease(ORCHESTRATORS), "committed")
     return max(int(committed.partition(b"-")[0]) - start_ms + 1, 0) if committed else 0
 

@@ -1,4 +1,4 @@
-"""Open loop: signals sent at a steady rate, timed from before XADD to the read of their message."""
+"""Open-loop latency: signals at a steady rate, timed from XADD to the read of their message."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks import contender, faststream_relay, pacer, workload
+from benchmarks.connection import Argument, BenchmarkError, Connection
 from benchmarks.contender import Contender
-from benchmarks.failure import BenchmarkError
-from benchmarks.process import Worker, working
+from benchmarks.process import Worker, progress, working
 from benchmarks.server import Server
-from benchmarks.terminal import progress
-from benchmarks.wire import Argument, Connection
 from benchmarks.workload import KEYS
 
-#: Share of the first delays that is left out: the worker has only just woken up.
+#: Share of the delays that is left out at the start, while the worker warms up.
 WARM_UP_SHARE = 0.05
 
-#: Longest wait for the first message through a worker that has just started, s.
+#: Longest wait for the first message of a worker that has just started, s.
 READY_SECONDS_MAX = 30.0
 
 #: Longest wait for a message after the last was sent, s.
@@ -29,7 +27,7 @@ LATE_SECONDS_MAX = 20.0
 #: Longest blocking read, ms.
 BLOCK_MS = 1_000
 
-#: The agent that speaks, and the one that is told.
+#: The sending agent, and the agent that gets the message.
 _SPEAKER = 0
 
 
@@ -75,7 +73,7 @@ def delays(server: Server, rate: int, seconds: float) -> Iterator[Delays]:
 
 
 def _signal() -> tuple[list[bytes], str]:
-    """Return a signal to fill in, and the inbox in which its message arrives."""
+    """Return a signal to fill in, and the inbox that gets its message."""
     payload = workload.resolved(_SPEAKER, 0, pacer.STAMPED)
     fields = list(workload.entry(_SPEAKER, "DEPENDENCY_RESOLVED", 0, payload))
     fields[fields.index(b"seq") + 1] = pacer.NUMBER
@@ -85,7 +83,7 @@ def _signal() -> tuple[list[bytes], str]:
 
 
 def _faststream(server: Server) -> tuple[Contender, list[bytes], str]:
-    """Let FastStream write one message, which is then sent again and again with other stamps."""
+    """Have FastStream write one message, which is then sent repeatedly with other time stamps."""
     connection = server.connect(contender.TEMPLATES)
     connection.call("FLUSHDB")
     document = next(faststream_relay.messages("resolved", 1))

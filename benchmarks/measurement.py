@@ -1,4 +1,4 @@
-"""One measurement: a contender works off its input, and is watched from outside."""
+"""One measurement: a contender works through its input, and is watched from outside."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import os
 import time
 from dataclasses import dataclass
 
+from benchmarks.connection import BenchmarkError, Connection
 from benchmarks.contender import TEMPLATES, Contender
-from benchmarks.failure import BenchmarkError
-from benchmarks.holding import Holding, drained, holdings
 from benchmarks.process import Worker, machine_seconds, processor_seconds, working
 from benchmarks.server import Server
-from benchmarks.wire import Connection
+from benchmarks.written_keys import WrittenKey, drained, written_keys
 
-#: Pause between two looks at how far a contender has come, s. A look costs the server some 15 µs,
-#: so a fiftieth of a second apart they take less than a thousandth of its time.
+#: Pause between two looks at a contender's progress, s. A look costs the server some 15 µs: less
+#: than a thousandth of its time.
 LOOK_SECONDS = 0.02
 
 #: Longest time without progress, s.
@@ -26,11 +25,11 @@ DRAIN_SECONDS_MAX = 10.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What one measurement found. Times in µs are processor time for each signal.
+    """The result of one measurement. Times in µs are processor time a signal.
 
-    `p99_ms` is the script time that one commit in a hundred exceeds; None when it is below what
-    the server notes, and for who runs no scripts. `foreign` is the share of one processor that
-    other programs took meanwhile.
+    `p99_ms` is the script time that one commit in a hundred exceeds; None when it is below the
+    server's slow log, and for contenders without scripts. `foreign` is the share of one processor
+    that other programs used meanwhile.
     """
 
     signals: int
@@ -46,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Look:
-    """How far everybody was at one moment."""
+    """The progress and processor times at one moment."""
 
     at: float
     done: int
@@ -58,10 +57,10 @@ class _Look:
 
 def measure(
     server: Server, contender: Contender, signals: int
-) -> tuple[Sample, dict[str, Holding]]:
-    """Run one contender over all its input; return what was measured and what it has written.
+) -> tuple[Sample, dict[str, WrittenKey]]:
+    """Run one contender over all its input; return the sample and the keys that it has written.
 
-    Raises BenchmarkError when it ends, stalls or leaves input behind.
+    Raises BenchmarkError when it ends, stalls or leaves input.
     """
     connection = server.connect()
     templates = server.connect(TEMPLATES)
@@ -72,10 +71,10 @@ def measure(
         first, last = _watch(server, connection, contender, worker, signals)
         commits = contender.commits(connection)
         slowest_ms, p99_ms = _scripts(connection, commits)
-        held: dict[str, Holding] = {}
+        held: dict[str, WrittenKey] = {}
         if contender.fabric:
             drained(connection, contender.source, DRAIN_SECONDS_MAX)
-            held = holdings(connection)
+            held = written_keys(connection)
     connection.close()
     templates.close()
     return _sample(first, last, commits, slowest_ms, p99_ms), held
@@ -143,7 +142,7 @@ def _spent(first: float | None, last: float | None) -> float | None:
 
 
 def _scripts(connection: Connection, commits: int) -> tuple[float | None, float | None]:
-    """Return the longest script time and the one that 1 % of the commits exceed, ms."""
+    """Return the longest script time, and the one that 1 % of the commits exceed, ms."""
     slow = connection.call("SLOWLOG", "GET", 1_000_000)
     times = sorted(
         (entry[2] / 1000 for entry in slow if entry[3][0].upper() in (b"EVALSHA", b"EVAL")),

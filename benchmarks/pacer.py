@@ -1,7 +1,7 @@
-"""`python -m benchmarks.pacer`: sends one entry again and again, at a steady rate.
+"""`python -m benchmarks.pacer`: send one entry repeatedly at a steady rate.
 
-The schedule is absolute: a send that is late is not made up for by sending fewer. Each entry holds
-the time just before it was sent, by the clock that all processes of a machine share.
+The schedule is absolute: after a late send the next ones catch up, so that the rate is kept. Each
+entry holds the time just before it was sent, by the monotonic clock of the machine.
 """
 
 from __future__ import annotations
@@ -10,31 +10,30 @@ import argparse
 import sys
 import time
 
-from benchmarks.failure import BenchmarkError
-from benchmarks.wire import Connection
+from benchmarks.connection import BenchmarkError, Connection
 
-#: What stands for the number and for the time, ns, in an entry to be sent.
+#: Placeholders for the number and the time (ns) in an entry.
 NUMBER = b"@number@"
 _STAMP = b"0000000000000000001"
 _MARK = b"stamp:"
 STAMPED = (_MARK + _STAMP).decode()
 
-#: Number of the first entry that is sent here: another was sent to see whether anybody is there.
+#: Number of the first entry that is sent here; one was sent before, to wait for the worker.
 _FIRST = 2
 
-#: Time that a sender takes to get going, s.
+#: Time for a sender to start, s.
 _START_SECONDS = 0.2
 
 
 def fill(template: list[bytes], number: int, stamp_ns: int) -> list[bytes]:
-    """Return an entry's fields with its number and time in them."""
+    """Return an entry's fields with its number and time."""
     stamped = b"%019d" % stamp_ns
     written = b"%d" % number
     return [part.replace(_STAMP, stamped).replace(NUMBER, written) for part in template]
 
 
 def stamp(fields: list[bytes]) -> int:
-    """Return the time that a message holds, ns. Raises BenchmarkError when there is none."""
+    """Return the time in a message, ns. Raises BenchmarkError when there is none."""
     for value in fields[1::2]:
         at = value.find(_MARK)
         if at >= 0:
@@ -44,7 +43,7 @@ def stamp(fields: list[bytes]) -> int:
 
 
 def main() -> int:
-    """Send, then end."""
+    """Send all entries, then exit."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pacer", description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--key", required=True)

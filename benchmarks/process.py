@@ -1,4 +1,4 @@
-"""Worker processes: started, watched and ended; and the processor time that a process has used."""
+"""Worker processes: start, watch and stop them; and the processor time of processes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from benchmarks.failure import BenchmarkError
+from benchmarks.connection import BenchmarkError
 from benchmarks.server import stop
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Characters of a worker's last words that an error shows.
+#: Characters of a worker's last output that an error shows.
 WORDS_MAX = 2_000
 
-#: Time over which the machine is looked at, s: some 50 ticks of its clock.
+#: Time over which the load of the machine is measured, s: some 50 clock ticks.
 QUIET_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A running worker and what it writes."""
+    """A running worker and its output."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
 
     @property
     def pid(self) -> int:
-        """The worker's process."""
+        """Return the worker's process id."""
         return self.process.pid
 
     def check(self) -> None:
@@ -44,14 +44,14 @@ class Worker:
             raise BenchmarkError(f"a worker ended with {code}:\n{self.words()}")
 
     def words(self) -> str:
-        """Return the end of what the worker has written."""
+        """Return the end of the worker's output."""
         self.output.seek(0)
         return self.output.read().decode(errors="replace")[-WORDS_MAX:]
 
 
 @contextmanager
 def working(module: str, *flags: str) -> Iterator[Worker]:
-    """Run `python -m module` while the block lasts, free of settings from outside."""
+    """Run `python -m module` while the block lasts, without the user's settings."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *flags],
@@ -74,7 +74,7 @@ def environment() -> dict[str, str]:
 
 
 def processor_seconds(pid: int) -> float | None:
-    """Return the processor time a process has used; None where there is no /proc."""
+    """Return the processor time of a process; None where there is no /proc."""
     times = _fields(f"/proc/{pid}/stat")
     if times is None:
         return None
@@ -82,7 +82,7 @@ def processor_seconds(pid: int) -> float | None:
 
 
 def machine_seconds() -> float | None:
-    """Return the processor time that the whole machine has used; None where there is no /proc."""
+    """Return the processor time of the whole machine; None where there is no /proc."""
     try:
         first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     except OSError:
@@ -93,7 +93,7 @@ def machine_seconds() -> float | None:
 
 
 def wait_for_quiet(share_max: float, limit_s: float) -> None:
-    """Wait until all programs together take less than a share of one processor, or the limit."""
+    """Wait until all programs together use less than a share of one processor, or for the limit."""
     deadline = time.monotonic() + limit_s
     while (before := machine_seconds()) is not None and time.monotonic() < deadline:
         time.sleep(QUIET_LOOK_SECONDS)
@@ -102,8 +102,15 @@ def wait_for_quiet(share_max: float, limit_s: float) -> None:
 
 
 def _fields(path: str) -> list[str] | None:
-    """Return what follows the program's name, which may hold anything, in brackets."""
+    """Return the fields after the program's name, which is in brackets and may hold anything."""
     try:
         return Path(path).read_text().rpartition(")")[2].split()
     except OSError:
         return None
+
+
+def progress(text: str) -> None:
+    """Replace the last progress message on stderr, if that is a terminal; "" clears it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`relay`: ours, the raw twin and FastStream, by turns, on one fresh server."""
+"""`relay`: our orchestrator, the raw twin and FastStream, by turns, on a fresh server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import contender, faststream_relay, twin
+from benchmarks.connection import BenchmarkError
 from benchmarks.contender import Contender
-from benchmarks.failure import BenchmarkError
-from benchmarks.holding import Holding, compare
 from benchmarks.latency import Delays, delays
 from benchmarks.measurement import Sample, measure
-from benchmarks.process import wait_for_quiet
+from benchmarks.process import progress, wait_for_quiet
 from benchmarks.server import Server, running
-from benchmarks.terminal import progress
+from benchmarks.written_keys import WrittenKey, compare
 
-#: Share of one processor that other programs may take before a measurement counts as disturbed.
+#: Share of one processor that other programs may use before a measurement counts as disturbed.
 FOREIGN_SHARE_MAX = 0.15
 
 #: Longest wait for a quiet machine before an attempt, s.
 QUIET_SECONDS_MAX = 10.0
 
-#: How often a measurement is tried on a machine that is not quiet.
+#: Attempts at a measurement on a machine that is not quiet.
 ATTEMPTS_MAX = 3
 
 #: Rates of the latency measurement, signals/s.
@@ -32,7 +31,7 @@ LATENCY_RATES = (200, 2_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `aof` is `no` or a value of appendfsync; `patient` waits for a quiet machine."""
+    """The options. `aof` is `no` or a value of appendfsync; `patient` waits for a quiet machine."""
 
     binary: Path
     workloads: tuple[str, ...]
@@ -47,7 +46,7 @@ class Plan:
 
 @dataclass
 class Findings:
-    """What was measured: workload → contender → one sample per round; and the delays."""
+    """The results: workload → contender → one sample a round; and the delays."""
 
     plan: Plan
     version: str
@@ -81,7 +80,7 @@ def _measure_workload(plan: Plan, server: Server, name: str) -> dict[str, list[S
     contender.produce(server, *count, "--database", str(contender.TEMPLATES), "--workload", name)
     samples: dict[str, list[Sample]] = {}
     for number in range(1, plan.rounds + 1):
-        reference: dict[str, Holding] = {}
+        reference: dict[str, WrittenKey] = {}
         for one in _contenders(server, name, start_ms):
             progress(f"{name}, round {number} of {plan.rounds}: {one.label}")
             sample, held = _measure_quietly(plan, server, one)
@@ -101,10 +100,10 @@ def _measure_workload(plan: Plan, server: Server, name: str) -> dict[str, list[S
 
 def _measure_quietly(
     plan: Plan, server: Server, one: Contender
-) -> tuple[Sample, dict[str, Holding]]:
-    """Wait for a quiet machine, and measure again when other programs disturbed it all the same.
+) -> tuple[Sample, dict[str, WrittenKey]]:
+    """Wait for a quiet machine; measure again if other programs disturbed it anyway.
 
-    Returns the least disturbed attempt: the processor time of others decides, never the result.
+    Returns the least disturbed attempt: the choice depends on the others' processor time only.
     """
     attempts = []
     for _ in range(ATTEMPTS_MAX if plan.patient else 1):
@@ -117,7 +116,7 @@ def _measure_quietly(
 
 
 def _contenders(server: Server, name: str, start_ms: int) -> Iterator[Contender]:
-    """Yield all, in the order in which each round runs them; ours is the reference."""
+    """Yield all contenders in the order of a round; ours is the reference."""
     yield contender.ours(server.url, start_ms)
     for reader in twin.READERS:
         for shape in twin.SHAPES:
@@ -125,15 +124,15 @@ def _contenders(server: Server, name: str, start_ms: int) -> Iterator[Contender]
     yield contender.faststream(server.url)
 
 
-def _check(name: str, signals: int, held: dict[str, Holding]) -> None:
-    """Make sure that what ours has written is all that the workload asks for."""
+def _check(name: str, signals: int, held: dict[str, WrittenKey]) -> None:
+    """Check that our orchestrator has written everything that the workload demands."""
     logged = sum(one.length for key, one in held.items() if key.endswith(":log"))
     told = sum(one.length for key, one in held.items() if ":inbox:" in key)
     if logged != signals + told or (name == "resolved" and told != signals):
         raise BenchmarkError(f"ours: {signals} signals, {logged} log and {told} inbox entries")
 
 
-def _show(name: str, held: dict[str, Holding]) -> None:
+def _show(name: str, held: dict[str, WrittenKey]) -> None:
     progress("")
     sys.stderr.write(f"{name}: keys that ours and every twin ended with, and their lengths\n")
     for key, one in held.items():

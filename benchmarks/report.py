@@ -1,4 +1,4 @@
-"""Findings as a small table, and as JSON."""
+"""The results as a table, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.relay import FOREIGN_SHARE_MAX, Findings
 
 OURS, TWIN, GROUP, FASTSTREAM = "ours", "twin xread", "twin group", "FastStream"
 
-#: What each row does for one signal: FastStream's does much less.
+#: What each row does for a signal: FastStream's does much less.
 _DOES = {
     OURS: "ours: decide, log, inbox, state, ack",
     TWIN: "raw twin: the same writes",
@@ -31,19 +31,19 @@ NOTE = (
 
 
 def best(samples: dict[str, list[Sample]], prefix: str) -> str:
-    """Name the contender with the highest median rate among those of a prefix."""
+    """Return the contender with the highest median rate among those with a prefix."""
     names = [name for name in samples if name.startswith(prefix)]
     return max(names, key=lambda name: _median(sample.rate for sample in samples[name]))
 
 
 def ratios(samples: dict[str, list[Sample]], name: str) -> list[float]:
-    """Return ours divided by another's rate, round by round."""
+    """Return our rate divided by another's, round by round."""
     pairs = zip(samples[OURS], samples[name], strict=True)
     return [mine.rate / other.rate for mine, other in pairs]
 
 
 def table(findings: Findings) -> str:
-    """Return the findings as lines of text."""
+    """Return the results as lines of text."""
     plan = findings.plan
     way = "unix socket" if plan.unix else "TCP loopback"
     lines = [
@@ -89,7 +89,7 @@ def _delays(findings: Findings) -> Iterator[str]:
 
 
 def noise(findings: Findings) -> str | None:
-    """Say in how many measurements other programs took part; None when in none."""
+    """Say how many measurements other programs disturbed; None when there is none."""
     samples = [
         one for rows in findings.samples.values() for group in rows.values() for one in group
     ]
@@ -103,7 +103,7 @@ def noise(findings: Findings) -> str | None:
 
 
 def document(findings: Findings) -> dict[str, Any]:
-    """Return everything that was measured, for JSON."""
+    """Return all results, for JSON."""
     plan = asdict(findings.plan)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""A private redis-server for one run: its own directory and address, nothing left behind."""
+"""A private redis-server for one run, in its own directory; nothing stays behind."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.failure import BenchmarkError
-from benchmarks.wire import Connection, ReplyError
+from benchmarks.connection import BenchmarkError, Connection, ReplyError
 
 #: The server that `scripts/servers` fetches.
 DEFAULT = Path(__file__).resolve().parent.parent / ".servers" / "redis-7.0" / "redis-server"
 
-#: Time that a server may take from its start to its first answer, s.
+#: Time from a server's start to its first answer, s.
 START_SECONDS_MAX = 20.0
 
-#: Time that a server may take to end before it is killed, s.
+#: Time for a server to end before it is killed, s.
 STOP_SECONDS_MAX = 10.0
 
-#: Scripts that run for longer are listed in the server's slow log, µs. Listing every script would
-#: cost more than it tells.
+#: Script time from which the server's slow log lists a script, µs. Listing every script would cost
+#: too much.
 SLOWER_THAN_US = 1_000
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a running server is reached, and its process."""
+    """A running server: its address and its process."""
 
     url: str
     pid: int
 
     def connect(self, database: int = 0) -> Connection:
-        """Return a connection of its own."""
+        """Return a new connection."""
         connection = Connection(self.url)
         if database:
             connection.call("SELECT", database)
@@ -46,7 +45,7 @@ class Server:
 
 @contextmanager
 def running(binary: Path, *, unix: bool = False, aof: str = "no") -> Iterator[Server]:
-    """Run a server while the block lasts. `aof` is `no`, or a value of appendfsync.
+    """Run a server while the block lasts. `aof` is `no` or a value of appendfsync.
 
     Raises BenchmarkError when it does not start.
     """
@@ -76,7 +75,7 @@ def running(binary: Path, *, unix: bool = False, aof: str = "no") -> Iterator[Se
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that we started, at the latest after STOP_SECONDS_MAX."""
+    """Stop a process that we started; kill it after STOP_SECONDS_MAX."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS_MAX)

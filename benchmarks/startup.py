@@ -1,4 +1,4 @@
-"""`startup`: how long a shell waits for `fabric`, beside a Python that does nothing."""
+"""`startup`: how long a shell waits for `fabric`, compared with a Python that does nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.failure import BenchmarkError
-from benchmarks.process import environment
+from benchmarks.connection import BenchmarkError
+from benchmarks.process import environment, progress
 from benchmarks.server import running
-from benchmarks.terminal import progress
 
 #: Longest run of one command, s.
 RUN_SECONDS_MAX = 60.0
@@ -32,7 +31,7 @@ class Times:
 
     @property
     def median_ms(self) -> float:
-        """The median over all runs."""
+        """Return the median of all runs."""
         return statistics.median(self.each_ms)
 
 
@@ -54,7 +53,7 @@ def run(binary: Path, runs: int) -> list[Times]:
             "FABRIC_SESSION": "bench",
             "FABRIC_AGENT": "one",
         }
-        # The first turn is not counted: it may write byte code.
+        # Do not count the first turn: it may write byte code.
         for turn in range(runs + 1):
             for label, command in commands.items():
                 progress(f"startup, run {turn} of {runs}: {label}")
@@ -66,7 +65,7 @@ def run(binary: Path, runs: int) -> list[Times]:
 
 
 def outside(folder: str) -> dict[str, str]:
-    """Return an environment with no project and no settings file: those take time to read."""
+    """Return an environment without project and settings file, which take time to read."""
     kept = environment()
     del kept["FABRIC_CONFIG"]
     return kept | {"XDG_CONFIG_HOME": folder}

@@ -1,4 +1,4 @@
-"""`synthesis`: the synthesizer folds what 200 agents report, left alone and killed every second."""
+"""`synthesis`: the synthesizer folds results of 200 agents, undisturbed and killed every second."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contender, folding, proof, reporting
-from benchmarks.failure import BenchmarkError
-from benchmarks.folding import COMPARED, LOOK_SECONDS, STALL_SECONDS_MAX, STEP, WARM_UP, Course
-from benchmarks.holding import drained
-from benchmarks.process import wait_for_quiet, working
-from benchmarks.revealing import Delay, delay
+from benchmarks import contender, results_workload, synthesis_check, synthesizer_run
+from benchmarks.connection import Argument, BenchmarkError, Connection
+from benchmarks.process import progress, wait_for_quiet, working
+from benchmarks.revision_latency import Delay, delay
 from benchmarks.server import Server, running
-from benchmarks.terminal import progress
-from benchmarks.wire import Argument, Connection
+from benchmarks.synthesizer_run import (
+    COMPARED,
+    LOOK_SECONDS,
+    STALL_SECONDS_MAX,
+    STEP,
+    WARM_UP,
+    Course,
+)
 from benchmarks.workload import KEYS
+from benchmarks.written_keys import drained
 
-#: Steps left out at the start, and those compared at either end, by their medians: single ones are
-#: uneven.
+#: Steps that are left out at the start; and steps at start and end whose medians are compared.
 WARM_UP_STEPS = WARM_UP // STEP
 COMPARED_STEPS = COMPARED // STEP
 
-#: Longest time for the orchestrator to work off what the agents have said, s.
+#: Longest time for the orchestrator to work through the signals, s.
 FILL_SECONDS_MAX = 600.0
 
-#: Share of one processor that other programs may take when a run begins, and how long to wait, s.
+#: Share of one processor that other programs may use at the start of a run; longest wait for it, s.
 QUIET_SHARE_MAX, QUIET_SECONDS_MAX = 0.15, 10.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `patient` waits for a quiet machine."""
+    """The options. `patient` waits for a quiet machine."""
 
     binary: Path
     workloads: tuple[str, ...]
@@ -46,8 +50,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run found. `worker_bytes` is the largest resident memory of a worker,
-    `server_bytes` what the synthesis takes in the server's memory, its revisions included.
+    """The result of one run. `worker_bytes` is the largest resident memory of a worker,
+    `server_bytes` the server's memory of the synthesis, revisions included.
     """
 
     workload: str
@@ -59,12 +63,12 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Results a second, from the first commit to the last."""
+        """Return results a second, from the first commit to the last."""
         return self.course.results / self.course.seconds
 
     @property
     def ends_ms(self) -> tuple[float, float] | None:
-        """The time of a step at the start and at the end, of those without a kill."""
+        """Return the time of a step at the start and at the end, without steps with a kill."""
         kept = [one for one in self.course.steps_ms[WARM_UP_STEPS:] if one is not None]
         if len(kept) < 2 * COMPARED_STEPS:
             return None
@@ -73,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured."""
+    """The results of all runs."""
 
     version: str
     runs: list[Run]
@@ -107,7 +111,7 @@ def _fill(server: Server, name: str, results: int) -> list[bytes]:
     start_ms = contender.first_ms()
     connection = server.connect()
     commands: list[tuple[Argument, ...]] = []
-    for position, fields in enumerate(reporting.entries(name, results)):
+    for position, fields in enumerate(results_workload.entries(name, results)):
         commands.append(("XADD", KEYS.signals, f"{start_ms + position}-0", *fields))
     connection.pipeline(commands)
     with working("workers", "orchestrator", "--redis-url", server.url) as worker:
@@ -126,25 +130,25 @@ def _fill(server: Server, name: str, results: int) -> list[bytes]:
 
 
 def _fold(server: Server, name: str, ids: list[bytes], *, is_killed: bool) -> Run:
-    """Let the synthesizer fold all results, and check what has become of them."""
+    """Have the synthesizer fold all results, and check the synthesis."""
     connection, templates = server.connect(), server.connect(contender.TEMPLATES)
     connection.call("FLUSHDB")
     empty_bytes = _used_bytes(connection)
     templates.call("COPY", KEYS.results, KEYS.results, "DB", 0)
     templates.close()
-    with folding.crew(server, is_killed=is_killed) as crew:
-        course = folding.watch(connection, crew, ids)
+    with synthesizer_run.crew(server, is_killed=is_killed) as crew:
+        course = synthesizer_run.watch(connection, crew, ids)
         drained(connection, KEYS.results, STALL_SECONDS_MAX)
         peak_bytes = crew.peak_bytes
     used_bytes = _used_bytes(connection) - empty_bytes
     progress(f"{name}: checking the synthesis")
-    revisions = proof.check(connection, name, len(ids))
+    revisions = synthesis_check.check(connection, name, len(ids))
     connection.close()
     return Run(name, is_killed, course, revisions, peak_bytes, used_bytes)
 
 
 def table(findings: Findings) -> str:
-    """Return the findings as lines of text."""
+    """Return the results as lines of text."""
     heads = (
         "results/s", "first ms", "last ms", "last/first", "worker µs", "first", "last",
         "server µs", "revisions",
@@ -152,7 +156,8 @@ def table(findings: Findings) -> str:
     )  # fmt: skip
     count = max((len(one.course.steps_ms) for one in findings.runs), default=0)
     lines = [
-        f"Redis {findings.version}, {reporting.AGENTS} agents; first and last: {STEP:,} results, "
+        f"Redis {findings.version}, {results_workload.AGENTS} agents; "
+        f"first and last: {STEP:,} results, "
         f"medians of {COMPARED_STEPS} among {count}",
         "",
         f"{'':20}" + "".join(f"{head:>11}" for head in heads),
@@ -167,7 +172,7 @@ def table(findings: Findings) -> str:
 
 
 def document(findings: Findings) -> dict[str, Any]:
-    """Return the findings as data."""
+    """Return the results as data."""
     return {
         "redis": findings.version,
         "runs": [asdict(one) | {"rate": one.rate, "ends_ms": one.ends_ms} for one in findings.runs],

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.twin`: the raw twin, a loop that makes our writes and does nothing else.
+"""`python -m benchmarks.twin`: the raw twin, a loop that makes the same writes as our
+orchestrator and does nothing else.
 
-Loop shapes: `sync` on blocking sockets, `asyncio` on an event loop. Both ask for the next batch
-before they prepare this one, and take a commit's answer one batch later: without that they do 60 %
-as much. Readers: `xread`, as ours, and `group`, XREADGROUP and XACK, as consumer groups are used
-elsewhere.
+Loops: `sync` on blocking sockets, `asyncio` on an event loop. Both request the next batch before
+they prepare this one, and read a commit's reply one batch later: without that they reach 60 % of
+the rate. Readers: `xread`, as ours, and `group`, XREADGROUP and XACK, the usual way.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 import hiredis
 
+from benchmarks.connection import Argument, Connection, dial, pack
 from benchmarks.twin_writes import Entry, Writes
-from benchmarks.wire import Argument, Connection, dial, pack
 from benchmarks.workload import KEYS, NAMES
 from fabric.store.keys import ORCHESTRATORS
 
 SHAPES = ("sync", "asyncio")
 READERS = ("xread", "group")
 
-#: Entries read and committed at a time: as many as ours.
+#: Entries that are read and committed at a time: as many as ours.
 BATCH = 256
 
 #: Longest blocking read, ms.
@@ -35,7 +35,7 @@ SCRIPT = Path(__file__).with_name("twin.lua")
 
 
 class Twin:
-    """What to ask for next, and what to commit."""
+    """The commands that read the next batch and commit it."""
 
     def __init__(self, connection: Connection, name: str, reader: str) -> None:
         self._writes = Writes(name)
@@ -57,14 +57,14 @@ class Twin:
         return ("XREAD", *how, "STREAMS", KEYS.signals, self._after)
 
     def took(self, reply: Any) -> list[Entry]:
-        """Note what was read: the next read begins after it."""
+        """Note the entries that were read: the next read begins after them."""
         entries: list[Entry] = reply[0][1] if reply else []
         if entries:
             self._after = entries[-1][0]
         return entries
 
     def commit(self, entries: list[Entry]) -> bytes:
-        """Return the command that commits a batch, packed: that is a third of the work."""
+        """Return the packed command that commits a batch: packing is a third of the work."""
         self._version += 1
         command = self._writes.command(
             self._digest, self._version, entries,
@@ -75,7 +75,7 @@ class Twin:
 
 
 def run_sync(twin: Twin, reader: Connection, committer: Connection) -> None:
-    """Ask for the next batch before this one is prepared; take a commit's answer one later."""
+    """Request the next batch before preparing this one; read a commit's reply one batch later."""
     waiting = False
     reader.send(*twin.read())
     while True:

@@ -1,21 +1,21 @@
-"""The writes that the orchestrator makes for a batch of the workload, without finding them out.
+"""The writes that the orchestrator makes for a batch of the workload, without deciding anything.
 
-Everything that the rules would decide is known beforehand: a signal's kind says which entries it
-makes, its emitter says for whom. Records are constants of the size that ours have.
+Everything that the rules would decide is known in advance: a signal's type says which entries it
+causes, its emitter says for whom. Records are constants of the same size as ours.
 """
 
 from __future__ import annotations
 
 from benchmarks import workload
-from benchmarks.wire import Argument
+from benchmarks.connection import Argument
 from benchmarks.workload import AGENTS, DEPENDENCY_AT, KEYS, PERCENT_AT, SESSIONS
 from fabric.core.limits import PERCENT_STEP
 from fabric.store.keys import ORCHESTRATORS
 
-#: An input entry as the server gives it: id, flat fields.
+#: An input entry as the server returns it: id, flat fields.
 Entry = tuple[bytes, list[bytes]]
 
-#: A lease of the twin never ends.
+#: The twin's lease never expires.
 _EXPIRES = b"9999999999999"
 
 _CLOCK = b"1700000000000"
@@ -55,7 +55,7 @@ def _dependency_record(number: int) -> bytes:
 
 
 class _Place:
-    """All that is known of one agent."""
+    """What the twin knows about an agent."""
 
     __slots__ = (
         "dependency", "inbox", "message", "name", "percent", "record", "sender", "session", "task",
@@ -80,7 +80,7 @@ class _Place:
 
 
 class Writes:
-    """Turns batches into arguments of `twin.lua`, counting the log entries of each session."""
+    """Turns batches into arguments of `twin.lua`, and counts the log entries of each session."""
 
     def __init__(self, name: str) -> None:
         sessions = [KEYS.session(workload.session_of(number)) for number in range(SESSIONS)]
@@ -97,11 +97,11 @@ class Writes:
             )
             self.keys.append(sessions[number % SESSIONS].inbox(consumer))
         self._logged = [0] * SESSIONS
-        #: Agents that have said nothing yet: the results hear of their first signal.
+        #: Agents without a signal so far: their first one goes to the results stream.
         self._beginners = {place.name for place in self._places.values()}
 
     def arguments(self, entries: list[Entry], *, acknowledge: bool) -> list[Argument]:
-        """Return the arguments that follow the fixed ones: counts, input ids, all writes."""
+        """Return the variable arguments: counts, input ids, all writes."""
         streams: list[Argument] = []
         agents: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
         tasks: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]

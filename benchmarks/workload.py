@@ -1,9 +1,9 @@
-"""What the agents say: ingress entries in the client's own spelling, the same in every run.
+"""The agents' signals as ingress entries in the client's own format; the same in every run.
 
-`resolved`: DEPENDENCY_RESOLVED with one consumer. Each signal makes a log entry of its own, a log
-entry for the message that follows from it, and an inbox entry: our heaviest simple case.
-`mix`: after one STARTED per agent, 80 % PROGRESS (log and state), 15 % PARTIAL_RESULT (log, state,
-results) and 5 % DEPENDENCY_RESOLVED.
+`resolved`: DEPENDENCY_RESOLVED with one consumer. Each signal makes a log entry, a log entry for
+the message that it causes, and an inbox entry: our heaviest simple case. `mix`: after one STARTED
+per agent, 80 % PROGRESS (log and state), 15 % PARTIAL_RESULT (log, state, results) and 5 %
+DEPENDENCY_RESOLVED.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from collections.abc import Iterator
 
 from fabric.store.keys import Namespace
 
-#: The one partition that everything is in.
+#: The only partition.
 KEYS = Namespace().partition(0)
 
 NAMES = ("resolved", "mix")
 SESSIONS = 4
 AGENTS = 50
 
-#: Outputs that one session's agents resolve again and again: within what a session may hold.
+#: Outputs that a session's agents resolve repeatedly: fewer than a session may hold.
 DEPENDENCIES = 1_000
 
-#: Signals of an agent's kind in 20: the mix nearest to what fleets do.
+#: Signals of each type in 20: the mix nearest to what fleets send.
 _MIX = ("PROGRESS",) * 16 + ("PARTIAL_RESULT",) * 3 + ("DEPENDENCY_RESOLVED",)
 
-#: Makes the order of agents and signals the same in every run.
+#: Seed that makes the order of agents and signals the same in every run.
 _SEED = 20_251_230
 
-#: Where the dependency's name stands in the payload of a DEPENDENCY_RESOLVED.
+#: Position of the dependency's name in the payload of a DEPENDENCY_RESOLVED.
 DEPENDENCY_AT = slice(18, 31)
 
-#: Signals of the fleet in which each of its agents comes a percent further.
+#: Signals of the whole fleet while each agent's progress grows by one percent.
 SIGNALS_PER_PERCENT = 1_000
 
-#: Where the percentage begins in the payload of a PROGRESS.
+#: Position of the percentage in the payload of a PROGRESS.
 PERCENT_AT = 11
 
 _CHECKPOINTS = ("files_read", "issues_found", "recommendations_drafted")
@@ -52,12 +52,12 @@ def session_of(number: int) -> str:
 
 
 def stream_of(number: int) -> str:
-    """Name the stream that an agent works on."""
+    """Name the stream that an agent works in."""
     return f"stream-{number % 10}"
 
 
 def consumer_of(number: int) -> int:
-    """Return the agent that is told what an agent resolves: the next one of its session."""
+    """Return the agent that gets the message of a resolved output: the next one of the session."""
     following = number + SESSIONS
     return following if following < AGENTS else number % SESSIONS
 
@@ -94,7 +94,7 @@ def entries(name: str, count: int) -> Iterator[tuple[bytes, ...]]:
             number = chance.randrange(AGENTS)
             kind = chance.choice(_MIX) if name == "mix" else "DEPENDENCY_RESOLVED"
         sequences[number] += 1
-        # In order, as a review passes them: what is out of order would be told to the agent.
+        # In the order of a code review: otherwise the agent would get messages about the order.
         checkpoint = _CHECKPOINTS[position * len(_CHECKPOINTS) // count]
         payload = _payload(number, kind, position, checkpoint)
         yield entry(number, kind, sequences[number], payload)

@@ -67,7 +67,7 @@ class Stage:
                 slot.start()
 
     def inject_faults(self, decks: Sequence[tuple[plan.Deck, bool]], minutes: float) -> None:
-        """Play decks at the same time until the time is over; measured ones at least once in full."""
+        """Play decks side by side until the time is over; measured ones at least once in full."""
         self._until_ms = now_ms() + minutes * 60_000
         self._stop.clear()
         (deck, _), *others = sorted(decks, key=lambda one: not one[1])

@@ -1,9 +1,9 @@
-"""What agents report, for the synthesizer: partial results in the client's own spelling.
+"""Partial results for the synthesizer, in the client's own format.
 
-`findings`: each result is one finding with a key of its own. `counters`: all agents bring the same
-few numbers of one document up to date. `revised`: findings of which every second one supersedes the
-one before. `mix`: of twenty results ten findings, four that supersede, four sets of counters, two
-lists; one of a hundred contradicts what another agent has said.
+`findings`: each result is one finding with its own key. `counters`: all agents update the same few
+numbers of the document. `revised`: every second finding supersedes the one before. `mix`: of twenty
+results ten are findings, four supersede, four update counters, two add to lists; one in a hundred
+contradicts another agent.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NAMES = ("findings", "counters", "revised", "mix")
 SESSION = "bench"
 KEYS_OF_SESSION: SessionKeys = KEYS.session(SESSION)
 
-#: Numbers of a document that all agents bring up to date.
+#: Numbers in the document that all agents update.
 COUNTERS = ("files", "lines", "warnings", "errors", "seconds")
 
-#: Results of `mix` among which one contradicts.
+#: Results of `mix` of which one contradicts.
 _CONTRADICTS = 100
 
 #: Different items of the lists in `mix`.
@@ -39,12 +39,12 @@ def agent(number: int) -> str:
 
 
 def key(position: int) -> str:
-    """Name what the finding of a result is about."""
+    """Name the key of a result's finding."""
     return f"src/module-{position % 97:02d}/file-{position:07d}.py"
 
 
 def entries(name: str, count: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield the ingress entries of a kind of results, the agents by turns."""
+    """Yield the ingress entries of a kind of results, from the agents by turns."""
     for position in range(count):
         number, seq = position % AGENTS, position // AGENTS + 1
         payload = json.dumps({"partial": partial(name, position)}, separators=(",", ":"))
@@ -61,7 +61,7 @@ def entries(name: str, count: int) -> Iterator[tuple[bytes, ...]]:
 
 def partial(name: str, position: int) -> dict[str, Any]:
     """Return one partial result."""
-    # By rounds, so that each agent gives results of every sort.
+    # By rounds, so that each agent sends results of every kind.
     turn = position // AGENTS
     if name == "mix":
         name = ("findings", "counters", "findings", "revised", "findings")[turn % 5]

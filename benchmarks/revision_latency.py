@@ -1,4 +1,4 @@
-"""Open loop: partial results at a light load, timed from before XADD to the read of a revision."""
+"""Open-loop latency of the synthesis: from XADD of a result to the read of its revision."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks import pacer, reporting
-from benchmarks.failure import BenchmarkError
-from benchmarks.process import working
-from benchmarks.reporting import KEYS_OF_SESSION
+from benchmarks import pacer, results_workload
+from benchmarks.connection import BenchmarkError, Connection
+from benchmarks.process import progress, working
+from benchmarks.results_workload import KEYS_OF_SESSION
 from benchmarks.server import Server
-from benchmarks.terminal import progress
-from benchmarks.wire import Connection
 from benchmarks.workload import KEYS
 
-#: Rates of the measurement, results/s: a fleet that is hardly busy, and a busy one.
+#: Rates of the measurement, results/s: a quiet fleet, and a busy one.
 RATES = (20, 200)
 
-#: Share of the first delays that is left out: the workers have only just woken up.
+#: Share of the delays that is left out at the start, while the workers warm up.
 WARM_UP_SHARE = 0.05
 
 #: Longest blocking read, ms; longest wait for a revision after the last result was sent, s.
 BLOCK_MS, LATE_SECONDS_MAX = 1_000, 20.0
 
-#: The times in a patch. One that several results have made has several.
+#: Finds the times in a patch. A patch of several results has several.
 _STAMPS = re.compile(rb'"stamp:([0-9]{19})"')
 
 
@@ -40,7 +38,7 @@ class Delay:
 
 
 def delay(server: Server, seconds: float) -> Iterator[Delay]:
-    """Yield the delays at each rate. Raises BenchmarkError when a result does not come out."""
+    """Yield the delays at each rate. Raises BenchmarkError when a result is missing."""
     connection = server.connect()
     for rate in RATES:
         progress(f"latency at {rate}/s")
@@ -64,12 +62,12 @@ def delay(server: Server, seconds: float) -> Iterator[Delay]:
 
 
 def _template() -> list[bytes]:
-    """Return an entry to fill in: one finding with a key of its own."""
+    """Return an entry to fill in: one finding with its own key."""
     finding = b'{"partial":{"findings":[{"key":"%s","value":"%s","confidence":0.8}]}}'
     return [
-        b"session", reporting.SESSION.encode(),
+        b"session", results_workload.SESSION.encode(),
         b"type", b"PARTIAL_RESULT",
-        b"emitter", reporting.agent(0).encode(),
+        b"emitter", results_workload.agent(0).encode(),
         b"seq", pacer.NUMBER,
         b"incarnation", b"1",
         b"payload", finding % (pacer.NUMBER, pacer.STAMPED.encode()),
@@ -77,7 +75,7 @@ def _template() -> list[bytes]:
 
 
 def _receive(connection: Connection, after: bytes, count: int, limit_s: float) -> list[int]:
-    """Read revisions as they come; return the delay of each result in them, ns."""
+    """Read revisions as they come; return the delay of each result, ns."""
     found: list[int] = []
     deadline = time.monotonic() + limit_s
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""One run of the synthesizer over results that are there, watched from outside and killed."""
+"""One run of the synthesizer over a set of results, watched from outside, maybe killed."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.failure import BenchmarkError
+from benchmarks.connection import BenchmarkError, Connection
 from benchmarks.process import Worker, processor_seconds, working
 from benchmarks.server import Server
-from benchmarks.wire import Connection
 from benchmarks.workload import KEYS
 from fabric.store.keys import SYNTHESIZERS
 
-#: Pause between two looks at how far the synthesizer has come, s: some twenty for a thousand.
+#: Pause between two looks at the synthesizer's progress, s: about twenty looks a thousand results.
 LOOK_SECONDS = 0.005
 
-#: Results in one step whose time is taken.
+#: Results in one timed step.
 STEP = 1_000
 
-#: Results left out at the start: a worker that has only just begun.
+#: Results that are left out at the start, while a worker warms up.
 WARM_UP = STEP
 
-#: Results at either end of a run that are compared.
+#: Results that are compared at the start and the end of a run.
 COMPARED = 10 * STEP
 
 #: Time between two kills, s.
 KILL_SECONDS = 1.0
 
-#: Lease time where workers are killed, ms: for so long nobody works after a kill.
+#: Lease where workers are killed, ms: after a kill nobody works for this long.
 LEASE_MS = 300
 
 #: Longest time without progress, s.
@@ -43,17 +42,17 @@ _LEASE = KEYS.lease(SYNTHESIZERS)
 
 @dataclass
 class Crew:
-    """The synthesizers at work: one, or two of which the one that holds the lease is killed."""
+    """The running synthesizers: one, or two of which the holder of the lease is killed."""
 
     server: Server
     is_killed: bool
     _names: Iterator[int] = field(default_factory=itertools.count)
     _running: dict[str, tuple[Worker, ExitStack]] = field(default_factory=dict)
-    #: Largest resident memory of any of them.
+    #: Largest resident memory of any of them, bytes.
     peak_bytes: int = 0
 
     def start(self) -> None:
-        """Start one more."""
+        """Start another synthesizer."""
         name = f"synthesizer-{next(self._names)}"
         flags = ["synthesizer", "--redis-url", self.server.url, "--name", name]
         flags += ["--lease-ms", str(LEASE_MS)] if self.is_killed else []
@@ -61,13 +60,13 @@ class Crew:
         self._running[name] = stack.enter_context(working("workers", *flags)), stack
 
     def look(self) -> None:
-        """Note their memory. Raises BenchmarkError when one has ended by itself."""
+        """Record their memory. Raises BenchmarkError when one has ended by itself."""
         for worker, _ in self._running.values():
             worker.check()
             self.peak_bytes = max(self.peak_bytes, _peak_bytes(worker.pid))
 
     def kill(self, name: str) -> bool:
-        """Kill one as a crash would, and start another; False when it is none of these."""
+        """SIGKILL one and start another; return False when it is not one of these."""
         if name not in self._running:
             return False
         self.look()
@@ -78,11 +77,11 @@ class Crew:
         return True
 
     def words(self) -> str:
-        """Return what they have written last."""
+        """Return the end of their output."""
         return "\n".join(worker.words() for worker, _ in self._running.values())
 
     def processor_seconds(self) -> float | None:
-        """Return the processor time of those at work."""
+        """Return the processor time of the running synthesizers."""
         spent = [processor_seconds(worker.pid) for worker, _ in self._running.values()]
         return sum(one or 0 for one in spent) if None not in spent else None
 
@@ -94,7 +93,7 @@ class Crew:
 
 @contextmanager
 def crew(server: Server, *, is_killed: bool) -> Iterator[Crew]:
-    """Have synthesizers at work while the block lasts."""
+    """Run synthesizers while the block lasts."""
     made = Crew(server, is_killed)
     try:
         for _ in range(2 if is_killed else 1):
@@ -106,11 +105,11 @@ def crew(server: Server, *, is_killed: bool) -> Iterator[Crew]:
 
 @dataclass(frozen=True)
 class Course:
-    """How a run went: from the first commit to the last. Times of steps are ms for STEP results.
+    """The course of a run from the first commit to the last. A step's time is ms for STEP results.
 
     A step in which a worker was killed has no time. Processor time is in s; `ends_us` is the
-    worker's for each of the first COMPARED results after warm-up, and of the last: other programs
-    do not disturb it as they do the steps.
+    worker's processor time a result, for the first COMPARED results after warm-up and for the last:
+    unlike wall time it does not depend on other programs.
     """
 
     results: int
@@ -123,9 +122,9 @@ class Course:
 
 
 def watch(connection: Connection, crew: Crew, ids: list[bytes]) -> Course:
-    """Wait until all results are folded; kill every KILL_SECONDS, where that is asked for.
+    """Wait until all results are folded; with `is_killed`, kill a worker every KILL_SECONDS.
 
-    Raises BenchmarkError when nothing moves.
+    Raises BenchmarkError when there is no progress.
     """
     positions = {entry_id: position for position, entry_id in enumerate(ids, 1)}
     looks: list[tuple[float, int]] = []
@@ -181,7 +180,7 @@ def _spent(crew: Crew) -> tuple[float | None, float | None]:
 
 
 def _steps(looks: list[tuple[float, int]], kills: list[float]) -> list[float | None]:
-    """Return the time of each whole step: between two looks the results come evenly."""
+    """Return the time of each whole step, interpolated between looks."""
     counts = [done for _, done in looks]
     passed: list[float] = []
     for mark in range(-(-counts[0] // STEP) * STEP, counts[-1] + 1, STEP):
@@ -196,7 +195,7 @@ def _steps(looks: list[tuple[float, int]], kills: list[float]) -> list[float | N
 
 
 def _peak_bytes(pid: int) -> int:
-    """Return the largest resident memory that a process has had; 0 where there is no /proc."""
+    """Return the largest resident memory of a process so far; 0 where there is no /proc."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""A bare connection to the server on hiredis: nothing that a benchmark would have to subtract."""
+"""A bare connection to the server with hiredis, to measure without the overhead of a client."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-#: Bytes taken from the socket at a time: a batch of 256 signals is some 80 KB.
+#: Bytes read from the socket at a time: a batch of 256 signals is some 80 KB.
 READ_BYTES = 1 << 18
 
-#: Longest wait for a connection or for a reply, s. Nothing here blocks the server for so long.
+#: Longest wait for a connection or a reply, s. Nothing here blocks the server for that long.
 REPLY_SECONDS_MAX = 60.0
 
-#: Commands sent before their replies are taken.
+#: Commands that are sent before their replies are read.
 PIPELINE_MAX = 1_000
 
 Argument = str | bytes | int
 
-#: Any, because hiredis' annotations are narrower than what it takes.
+#: Any, because hiredis accepts more than its annotations say.
 pack: Any = hiredis.pack_command
 
 
+class BenchmarkError(Exception):
+    """A benchmark could not run, or the work that it measures was not done."""
+
+
 class ReplyError(Exception):
-    """The server said no; the message has its words."""
+    """The server returned an error; the message holds it."""
 
 
 def dial(url: str) -> socket.socket:
@@ -43,7 +47,7 @@ def dial(url: str) -> socket.socket:
 
 
 class Connection:
-    """One synchronous connection: send and receive, in step or apart."""
+    """A synchronous connection: send and receive, together or separately."""
 
     def __init__(self, url: str) -> None:
         self._socket = dial(url)
@@ -51,7 +55,7 @@ class Connection:
         self._buffer = bytearray(READ_BYTES)
 
     def send(self, *command: Argument) -> None:
-        """Send one command; its reply is the caller's to receive."""
+        """Send one command; the caller must receive its reply."""
         self._socket.sendall(pack(command))
 
     def send_packed(self, packed: bytes) -> None:
@@ -77,7 +81,7 @@ class Connection:
         return self.receive()
 
     def pipeline(self, commands: Iterable[tuple[Argument, ...]]) -> None:
-        """Send commands, many at a time, and check every reply. Raises ReplyError, OSError."""
+        """Send commands, many at a time; check every reply. Raises ReplyError, OSError."""
         packed: list[bytes] = []
         for command in commands:
             packed.append(pack(command))

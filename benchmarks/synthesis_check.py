@@ -1,4 +1,4 @@
-"""Whether a synthesis holds all that was reported, and each of it once."""
+"""Check that a synthesis holds every reported result exactly once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import reporting
-from benchmarks.failure import BenchmarkError
-from benchmarks.reporting import KEYS_OF_SESSION
-from benchmarks.wire import Connection
+from benchmarks import results_workload
+from benchmarks.connection import BenchmarkError, Connection
+from benchmarks.results_workload import KEYS_OF_SESSION
 from fabric.core.synthesis.state import SECTIONS
 from fabric.store.synthesis import HEAD, is_published
 from fabric.wire.stored import fields_of, pairs_of
 
-#: Entries and fields read at a time.
+#: Entries and fields that are read at a time.
 PAGE = 1_000
 
 
 def check(connection: Connection, name: str, count: int) -> int:
-    """Return the number of revisions. Raises BenchmarkError when anything is lost or twice."""
+    """Return the number of revisions. Raises BenchmarkError when a result is lost or doubled."""
     document = _document(connection)
     causes: Counter[bytes] = Counter()
     patched: Any = {}
@@ -48,15 +47,15 @@ def check(connection: Connection, name: str, count: int) -> int:
 
 
 def _expected(name: str, count: int) -> tuple[dict[str, tuple[str, Any]], dict[str, int]]:
-    """Return key → (agent, value) of all findings, and the sums of the counters."""
+    """Return all findings, key → (agent, value), and the sums of the counters."""
     findings: dict[str, tuple[str, Any]] = {}
     last: dict[tuple[str, str], int] = {}
     for position in range(count):
-        agent = reporting.agent(position % reporting.AGENTS)
-        for member, value in reporting.partial(name, position).items():
+        agent = results_workload.agent(position % results_workload.AGENTS)
+        for member, value in results_workload.partial(name, position).items():
             if member == "findings":
                 findings.update({one["key"]: (agent, one["value"]) for one in value})
-            elif member in reporting.COUNTERS:
+            elif member in results_workload.COUNTERS:
                 last[member, agent] = value
     sums: dict[str, int] = {}
     for (member, _), value in last.items():
@@ -65,7 +64,10 @@ def _expected(name: str, count: int) -> tuple[dict[str, tuple[str, Any]], dict[s
 
 
 def _document(connection: Connection) -> Any:
-    found: dict[str, Any] = {"session": reporting.SESSION, **{section: {} for section in SECTIONS}}
+    found: dict[str, Any] = {
+        "session": results_workload.SESSION,
+        **{section: {} for section in SECTIONS},
+    }
     cursor = b"0"
     while True:
         cursor, flat = connection.call("HSCAN", KEYS_OF_SESSION.synthesis, cursor, "COUNT", PAGE)
@@ -88,7 +90,7 @@ def _revisions(connection: Connection) -> Iterator[tuple[bytes, list[bytes]]]:
 
 
 def _apply(document: Any, patch: list[dict[str, Any]]) -> None:
-    """Apply a JSON Patch of the two operations that revisions consist of, at most two deep."""
+    """Apply a JSON Patch with the two operations of revisions, on paths of two levels at most."""
     for operation in patch:
         _, *tokens = operation["path"].split("/")
         names = [token.replace("~1", "/").replace("~0", "~") for token in tokens]

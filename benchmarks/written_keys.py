@@ -1,4 +1,4 @@
-"""What a contender has written, key by key, and whether two have written the same."""
+"""The keys that a contender has written, and whether two contenders have written the same."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.failure import BenchmarkError
-from benchmarks.wire import Connection
+from benchmarks.connection import BenchmarkError, Connection
 
-#: Two contenders' bytes in one key may differ by this share: numbers in records have their own
-#: length, and the twin writes constants.
+#: Share by which two contenders' bytes in a key may differ: numbers in records have varying length,
+#: and the twin writes constants.
 BYTES_TOLERANCE = 0.1
 
-#: Keys of ours that are not part of the work: who is alive, what the namespace is, and one timer
-#: for each agent, whatever it says.
+#: Keys of ours that are not part of the work: live workers, the namespace, and one timer an agent.
 _ASIDE = (b"fabric:meta", b"fabric:replicas:", b"fabric:{0}:deadlines")
 
 _LENGTH = {b"stream": "XLEN", b"hash": "HLEN", b"zset": "ZCARD", b"string": "STRLEN"}
 
 
 @dataclass(frozen=True)
-class Holding:
-    """One key: its type, its number of entries, its bytes, and its last entry's field names."""
+class WrittenKey:
+    """A key's type, number of entries, bytes, and the field names of its last entry."""
 
     kind: str
     length: int
@@ -30,9 +28,9 @@ class Holding:
     fields: tuple[str, ...] = ()
 
 
-def holdings(connection: Connection) -> dict[str, Holding]:
-    """Return every key of the work."""
-    found: dict[str, Holding] = {}
+def written_keys(connection: Connection) -> dict[str, WrittenKey]:
+    """Return every key that is part of the work."""
+    found: dict[str, WrittenKey] = {}
     cursor = b"0"
     while True:
         cursor, keys = connection.call("SCAN", cursor, "COUNT", 1_000)
@@ -43,13 +41,13 @@ def holdings(connection: Connection) -> dict[str, Holding]:
             return dict(sorted(found.items()))
 
 
-def _holding(connection: Connection, key: bytes) -> Holding:
+def _holding(connection: Connection, key: bytes) -> WrittenKey:
     kind = connection.call("TYPE", key)
     fields: list[Any] = []
     if kind == b"stream":
         last = connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
         fields = last[0][1][::2] if last else []
-    return Holding(
+    return WrittenKey(
         kind.decode(),
         connection.call(_LENGTH[kind], key),
         connection.call("MEMORY", "USAGE", key),
@@ -57,8 +55,8 @@ def _holding(connection: Connection, key: bytes) -> Holding:
     )
 
 
-def compare(label: str, mine: dict[str, Holding], theirs: dict[str, Holding]) -> None:
-    """Raise BenchmarkError unless both hold the same number of entries in the same keys."""
+def compare(label: str, mine: dict[str, WrittenKey], theirs: dict[str, WrittenKey]) -> None:
+    """Raise BenchmarkError unless both have the same keys with the same number of entries."""
     wrong: list[str] = []
     for key in sorted(mine.keys() | theirs.keys()):
         one, other = mine.get(key), theirs.get(key)
@@ -73,7 +71,7 @@ def compare(label: str, mine: dict[str, Holding], theirs: dict[str, Holding]) ->
 
 
 def drained(connection: Connection, stream: str, limit_s: float) -> None:
-    """Wait until a stream is trimmed to nothing. Raises BenchmarkError."""
+    """Wait until a stream is empty. Raises BenchmarkError."""
     deadline = time.monotonic() + limit_s
     while left := connection.call("XLEN", stream):
         if time.monotonic() > deadline:
@@ -82,5 +80,5 @@ def drained(connection: Connection, stream: str, limit_s: float) -> None:
 
 
 def _allowed(size_bytes: int) -> float:
-    # A hash is rehashed and a stream's node is filled in steps: small keys differ by a step.
+    # Hashes and stream nodes grow in steps: small keys may differ by one step.
     return max(size_bytes * BYTES_TOLERANCE, 4_096)
