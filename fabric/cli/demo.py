@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
+from msgspec import structs
 
 import fabric
 from fabric import devserver
 from fabric.cli.connect import Target, run, url_of
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import print_json
+from fabric.cli.output import note, print_json
 from fabric.cli.reference import all_keys
 from fabric.config import rulebook
 from fabric.config.settings import Secret
 from fabric.demo import run as fleet
-from fabric.demo.board import Board
-from fabric.demo.changes import changes, hand_over
+from fabric.demo.fixing import Workshop
 from fabric.demo.fleet import COPY_FOLDER
-from fabric.demo.listing import Listing, find
-from fabric.demo.report import Report, Row, clock, render
-from fabric.errors import CallerError
+from fabric.demo.outcome import UNSHOWN, Report
+from fabric.demo.report import clock, render
+from fabric.demo.tree import Tree, take_snapshot
+from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
+from fabric.view.timeline import Row
+from fabric.watch.board import Board
+from fabric.watch.display import LiveDisplay, has_rich
+from fabric.watch.follow import Show
 from workers.supervisor import Supervisor
 
 #: Bytes of the workers' log that are shown when the demo fails.
@@ -69,119 +74,94 @@ def demo(
     fails, an edit is lost, or the synthesis has not grown while all were at work.
     """
     path = path or str(Path(fabric.__file__).parent)
-    try:
-        listing = find(path)
-    except OSError as error:
-        raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
-    if not listing.files:
-        raise CallerError(f"there are no Python files under {plain(path)}")
+    missing = [tool for tool in ("bandit", "ruff", "vulture") if find_spec(tool) is None]
+    if missing:
+        lacks = f"the demo needs {', '.join(missing)}"
+        raise ConfigError(f"{lacks}: pip install 'signal-fabric[demo]', or run scripts/demo")
     if fixed is not None and Path(fixed).is_dir() and any(Path(fixed).iterdir()):
         raise CallerError(f"{plain(fixed)} is not empty: name a new folder for the fixed files")
-    # An orchestrator that cannot read its rules would be started again for ever.
+    # An orchestrator that cannot read its rules would be restarted for ever.
     rulebook.load()
     session = target.session or datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
     target = replace(target, session=session)
     with ExitStack() as ending:
+        scratch = Path(ending.enter_context(TemporaryDirectory(prefix="fabric-demo-")))
+        try:
+            tree = take_snapshot(path, scratch)
+        except OSError as error:
+            raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
+        if not tree.files:
+            raise CallerError(f"there are no Python files under {plain(path)}")
         if target.redis_url is None:
             mine = devserver.acquire()
             is_kept = sys.stdout.isatty() if keep is None else keep
             ending.callback(mine.leave if is_kept else mine.release)
             target = replace(target, redis_url=Secret(mine.url))
-        report = run(_review(target, session, path, listing, fixed))
-        text = render(report)
-        if output:
-            Path(output).write_text(text)
-        _show(report, text, as_json=as_json)
-    for lost in report.changes.lost:
-        _say(f"{plain(lost)} of the copy does not hold both edits")
-    for fault in report.course.faults:
-        _say(fault)
-    is_whole = not (report.changes.lost or report.course.faults)
-    if not is_whole or any(agent.status != "completed" for agent in report.agents):
+        report = run(_review(target, session, path, tree, scratch))
+        if fixed is not None:
+            _hand_over(scratch, fixed)
+    text = render(report)
+    if output:
+        Path(output).write_text(text)
+    _show(report, text, as_json=as_json)
+    faults = [f"{lost} of the copy does not hold both edits" for lost in report.changes.lost]
+    faults += report.course.faults
+    for fault in faults:
+        note(fault)
+    if faults or any(agent.status != "completed" for agent in report.agents):
         click.get_current_context().exit(1)
 
 
-async def _review(
-    target: Target, session: str, path: str, listing: Listing, fixed: str | None
-) -> Report:
-    """Run workers and fleet; return the report. `fixed` is where the fixed files are to go."""
-    started = datetime.now(UTC)
-    with tempfile.TemporaryDirectory(prefix="fabric-demo-") as folder:
-        scratch = Path(folder)
-        log = scratch / "workers.log"
-        with log.open("wb") as output:
-            try:
-                async with Supervisor(
-                    ["orchestrator", "synthesizer"],
-                    url_of(target),
-                    environment={"FABRIC_NAMESPACE": target.namespace},
-                    say=_say,
-                    output=output.fileno(),
-                ):
-                    with _view() as show:
-                        board = await fleet.run(
-                            url_of(target), target.namespace, session, path, scratch, show
-                        )
-            except BaseException:
-                sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
-                raise
-        found = changes(scratch / COPY_FOLDER, board.turns, board.remarks)
-        if fixed is not None:
-            _hand_over(scratch, fixed)
-    commands = [key.command for key in await all_keys(target, session)]
-    ended = [agent.ended_ms or 0 for agent in board.agents.values() if agent.is_reviewer]
-    return Report(
-        path=path,
-        session=session,
-        started=started.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        elapsed_ms=max(ended),
-        files=len(listing.files),
-        agents=board.summaries(),
-        arrivals=tuple(board.arrivals),
-        timeline=tuple(board.timeline),
-        commands=tuple(commands),
-        skipped=listing.skipped,
-        changes=found,
-        course=board.course(),
-    )
+async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Report:
+    """Run workers and fleet; return the report."""
+    log = scratch / "workers.log"
+    with log.open("wb") as output:
+        try:
+            async with Supervisor(
+                ["orchestrator", "synthesizer"],
+                url_of(target),
+                environment={"FABRIC_NAMESPACE": target.namespace},
+                say=note,
+                output=output.fileno(),
+            ):
+                with _display() as show:
+                    report = await fleet.run(
+                        url_of(target), target.namespace, session, path, tree, scratch, show
+                    )
+        except BaseException:
+            sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
+            raise
+    commands = tuple(key.command for key in await all_keys(target, session))
+    return structs.replace(report, commands=commands)
 
 
 def _hand_over(scratch: Path, fixed: str) -> None:
     try:
-        hand_over(scratch / COPY_FOLDER, Path(fixed))
+        Workshop(scratch / COPY_FOLDER).hand_over(Path(fixed))
     except OSError as error:
         reason = error.strerror or error
         raise CallerError(f"{plain(fixed)} cannot be written: {reason}") from None
 
 
-def _view() -> AbstractContextManager[fleet.Show]:
+def _display() -> AbstractContextManager[Show]:
     """Return what shows the fleet at work: a live view on a terminal, lines elsewhere."""
-    if sys.stderr.isatty() and find_spec("rich") is not None:
-        from fabric.demo.view import LiveView
-
-        return LiveView()
-    return nullcontext(_print_rows)
+    return LiveDisplay(stderr=True) if sys.stderr.isatty() and has_rich() else nullcontext(_lines)
 
 
-def _print_rows(board: Board, rows: list[Row]) -> None:
+def _lines(board: Board, rows: list[Row]) -> None:
     for row in rows:
-        click.echo(
-            f"{clock(row.at_ms):>9}  {plain(row.signal):<24}  {plain(row.stream):<6}  "
-            f"{plain(row.action)}",
-            err=True,
-        )
+        if row.signal not in UNSHOWN:
+            time = clock(row.ms - board.opened_ms)
+            click.echo(f"{time:>9}  {row.signal:<24}  {row.stream:<6}  {row.action}", err=True)
 
 
 def _show(report: Report, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
-    elif sys.stdout.isatty() and find_spec("rich") is not None:
-        from fabric.demo.view import print_markdown
+    elif sys.stdout.isatty() and has_rich():
+        from rich.console import Console
+        from rich.markdown import Markdown
 
-        print_markdown(text)
+        Console().print(Markdown(text))
     else:
         click.echo(text, nl=False)
-
-
-def _say(words: str) -> None:
-    click.echo(f"fabric: {words}", err=True)

@@ -1,3 +1,1 @@
-"""The review fleet of `fabric demo`: six agents that review Python files and tell each other what
-they find.
-"""
+"""The demonstration fleet: nine agents that run real analysers on a folder of Python files."""

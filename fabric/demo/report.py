@@ -1,95 +1,30 @@
-"""Builds the fleet's report as Markdown: a pure function of what the agents found and did."""
+"""The report of a review, as Markdown. Pure."""
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-import msgspec
-
-from fabric.demo import changes, course
-from fabric.demo.changes import Changes
-from fabric.demo.course import Course
 from fabric.demo.finding import Severity
-from fabric.demo.harvest import Arrival
-from fabric.demo.listing import Skipped
-from fabric.demo.recommend import Draft
+from fabric.demo.fleet import FIXERS
+from fabric.demo.outcome import Arrival, Changes, Course, Report, Row
 from fabric.view import markdown
+from fabric.view.text import counted
+from fabric.watch.board import Point
 
-#: Findings of one severity that are written out. More is a list that nobody reads to its end.
-FINDINGS_SHOWN_MAX = 40
-#: Files that are named with the number of their further findings.
-FILES_NAMED_MAX = 10
-#: Rows of a timeline that are left out first, when it is too long.
-TIMELINE_MINOR = frozenset({"PARTIAL_RESULT"})
+#: Findings of one severity that are written out, and files that are named with the number of
+#: further ones.
+FINDINGS_SHOWN_MAX, FILES_NAMED_MAX = 40, 10
+
 #: Rows of the timeline: its beginning and its end are what people look at.
-TIMELINE_HEAD_MAX = 80
-TIMELINE_TAIL_MAX = 20
-#: Skipped files and directories that are named.
-SKIPPED_SHOWN_MAX = 20
+HEAD_MAX, TAIL_MAX = 80, 20
 
-_TITLES = {Severity.HIGH: "High", Severity.MEDIUM: "Medium", Severity.LOW: "Low"}
+#: Lines of a difference, and skipped files, that are shown.
+DIFFERENCE_LINES_MAX, SKIPPED_SHOWN_MAX = 40, 20
 
-
-class Row(msgspec.Struct, frozen=True):
-    """One line of the timeline; `at_ms` since the start. `agent` may be empty."""
-
-    at_ms: int
-    signal: str
-    stream: str
-    agent: str
-    action: str
-
-
-class AgentSummary(msgspec.Struct, frozen=True):
-    """How one agent fared; `ended_ms` since the start, None for one that has not ended."""
-
-    name: str
-    stream: str
-    status: str
-    ended_ms: int | None = None
-    draft: Draft = Draft(())
-    is_reviewer: bool = True
-
-
-class Report(msgspec.Struct, frozen=True):
-    """All that the report tells. `started` is shown as it is; `commands` are redis-cli lines;
-    `elapsed_ms` is when the last reviewer had ended.
-    """
-
-    path: str
-    session: str
-    started: str
-    elapsed_ms: int
-    files: int
-    agents: tuple[AgentSummary, ...]
-    arrivals: tuple[Arrival, ...]
-    timeline: tuple[Row, ...]
-    commands: tuple[str, ...]
-    skipped: tuple[Skipped, ...] = ()
-    changes: Changes = Changes()
-    course: Course = Course()
-
-
-def render(report: Report) -> str:
-    """Return the report as Markdown, ending in a newline.
-
-    Whatever comes from the reviewed files is escaped. Lists are bounded, and say what they leave
-    out. Pure: the same report gives the same text.
-    """
-    sections = [
-        [f"# Code review of {markdown.code(report.path) or 'nothing'}", "", _summary(report)],
-        list(_agents(report)),
-        list(course.section(report.course, report.session, clock)),
-        list(changes.section(report.changes, clock)),
-        list(_recommendations(report)),
-        list(_findings(report)),
-        list(_skipped(report)),
-        list(_timeline(report.timeline)),
-        list(_commands(report)),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+_FIXERS = " and ".join(sorted(member.name for member in FIXERS))
 
 
 def clock(at_ms: int) -> str:
@@ -98,39 +33,49 @@ def clock(at_ms: int) -> str:
     return f"{minutes}:{rest // 1000:02d}.{rest % 1000:03d}"
 
 
-def _summary(report: Report) -> str:
+def render(report: Report) -> str:
+    """Return the report as Markdown. What comes from the reviewed files is escaped; lists are
+    bounded, and say what they leave out.
+    """
+    sections = [
+        _summary(report),
+        _agents(report),
+        _growth(report.course, report.session),
+        _changed(report.changes),
+        _recommendations(report),
+        _findings(report),
+        _skipped(report),
+        _timeline(report.timeline),
+        _commands(report),
+    ]
+    return "\n\n".join("\n".join(lines) for one in sections if (lines := list(one))) + "\n"
+
+
+def _summary(report: Report) -> Iterator[str]:
+    yield f"# Code review of {markdown.code(report.path) or 'nothing'}"
+    yield ""
     counts = Counter(arrival.finding.severity for arrival in report.arrivals)
     kinds = ", ".join(f"{counts[severity]:,} {severity.value}" for severity in Severity)
-    agents = _number(sum(agent.is_reviewer for agent in report.agents), "agent")
-    what = f"{agents} reviewed {_number(report.files, 'file')} in {report.elapsed_ms / 1000:.1f} s"
-    if not report.arrivals:
-        found = "and found nothing to complain of."
-    else:
-        found = f"and found {_number(len(report.arrivals), 'thing')}: {kinds}."
-    lines = [f"{what} {found}"]
+    reviewers = sum(agent.is_reviewer for agent in report.agents)
+    found = counted(len(report.arrivals), "thing")
+    what = f"{found}: {kinds}" if report.arrivals else "nothing"
+    files = counted(report.files, "file")
+    in_s = report.elapsed_ms / 1000
+    yield f"{reviewers} agents reviewed {files} in {in_s:.1f} s and found {what}."
     if report.arrivals:
         first = min(arrival.at_ms for arrival in report.arrivals)
         at_work = sum(agent.ended_ms is None or agent.ended_ms > first for agent in report.agents)
-        while_at_work = (
-            f", while {_number(at_work, 'agent')} were still at work" if at_work > 1 else ""
-        )
-        lines.append(f"The first finding was there after {first / 1000:.2f} s{while_at_work}.")
+        while_at_work = f", while {at_work} agents were still at work" if at_work > 1 else ""
+        yield f"The first finding was there after {first / 1000:.2f} s{while_at_work}."
     if report.changes.files:
-        fixed = _number(len(report.changes.files), "file")
-        lines.append(
-            f"Three more copied and fixed {fixed}: see [What was changed](#what-was-changed)."
-        )
+        fixed = counted(len(report.changes.files), "file")
+        yield f"Three more copied and fixed {fixed}: see [What was changed](#what-was-changed)."
     if report.skipped:
-        lines.append("Not everything was reviewed: see [Not reviewed](#not-reviewed).")
-    lines.append(
-        f"Session {markdown.code(report.session)}, started {markdown.text(report.started)}."
-    )
-    return "\n".join(lines)
+        yield "Not everything was reviewed: see [Not reviewed](#not-reviewed)."
+    yield f"Session {markdown.code(report.session)}, started {markdown.text(report.started)}."
 
 
 def _agents(report: Report) -> Iterator[str]:
-    if not report.agents:
-        return
     yield "## Who found what"
     yield ""
     header = ["Agent", "Stream", "High", "Medium", "Low", "First finding", "Ended", "Status"]
@@ -146,29 +91,123 @@ def _agents(report: Report) -> Iterator[str]:
     yield from markdown.table(header, rows)
 
 
+def _growth(made: Course, session: str) -> Iterator[str]:
+    if made.first is None:
+        return
+    yield "## How it came together"
+    yield ""
+    starting = made.agents - made.first.begun
+    still = f" and {starting} of them were still starting" if starting else ""
+    ended = (
+        f"**when {made.first.ended} of {made.agents} agents had already ended**"
+        if made.first.ended
+        else f"when none of the {made.agents} agents had ended{still}"
+    )
+    text = f"The first revision was published {_within(made.first)}, {ended}."
+    if made.first_finding is not None:
+        point = made.first_finding
+        had = f"{point.ended} of them had" if point.ended else "no agent had"
+        text += f" The first finding was in revision {point.number:,}, {_within(point)}, "
+        text += f"when {had} ended."
+    last = "is final" if made.is_final else "**is not final**"
+    yield f"{text} Revision {made.revisions:,}, the last one, {last}."
+    if made.findings:
+        yield ""
+        rows = [
+            [
+                one.after,
+                clock(one.at_ms),
+                f"{one.findings:,} of {made.findings:,}",
+                f"{one.share:.0%}",
+            ]
+            for one in made.milestones
+        ]
+        yield from markdown.table(["Of the run", "Time", "Findings available", "Share"], rows)
+    if made.views:
+        yield ""
+        yield "Each reviewer voted for the file to begin with, by the worst that it had found:"
+        yield ""
+    for view in made.views:
+        why = f"{view.opinion.count:,} × {view.opinion.severity.value}"
+        gave_way = "" if view.is_held else "; it gave way to one that had found worse"
+        name, path = markdown.text(view.agent), markdown.code(view.opinion.path)
+        yield f"- {name}: {path}, for {why}{gave_way}"
+    for dispute in made.disputes:
+        said = "; ".join(
+            f"{markdown.code(value)} ({markdown.text(', '.join(agents))})"
+            for value, agents in dispute.values.items()
+        )
+        words = ["fabric", "decide", dispute.question, dispute.options[0], "--session", session]
+        others = f"  # or {', '.join(dispute.options[1:])}" if dispute.options[1:] else ""
+        yield ""
+        yield f"They still contradict each other on {markdown.code(dispute.part)}: {said}."
+        yield "You decide who is right, while `fabric up` is running:"
+        yield ""
+        yield from markdown.block([shlex.join(words) + others], "sh")
+
+
+def _within(point: Point) -> str:
+    # The watcher does not know the server's clock to the ms.
+    return f"within {point.at_ms // 100 / 10 + 0.1:.1f} s"
+
+
+def _changed(found: Changes) -> Iterator[str]:
+    if not found.files and not found.remarks:
+        return
+    yield "## What was changed"
+    if found.files:
+        yield ""
+        files = counted(len(found.files), "file")
+        text = f"{_FIXERS} edited a scratch copy of {files}, one at a time; yours are untouched."
+        lost = ", ".join(map(markdown.code, found.lost))
+        verdict = "Each file holds both edits: none was overwritten."
+        yield f"{text} {f'**An edit is missing** in {lost}.' if lost else verdict}"
+        yield ""
+        header = ["File", "Agent", "Priority", "Asked", "Got it", "Token", "Waited for"]
+        rows = [
+            [
+                markdown.code(change.path),
+                markdown.text(turn.agent),
+                str(turn.priority),
+                clock(turn.asked_ms),
+                clock(turn.given_ms),
+                str(turn.token),
+                markdown.text(", ".join(turn.waited_for)) or "–",
+            ]
+            for change in found.files
+            for turn in change.turns
+        ]
+        yield from markdown.table(header, rows)
+    for words in found.remarks:
+        yield ""
+        yield markdown.text(words)
+    if found.difference:
+        yield ""
+        yield f"Both wanted {markdown.code(found.files[0].path)} at the same time. It now reads:"
+        yield ""
+        shown = found.difference[:DIFFERENCE_LINES_MAX]
+        rest = len(found.difference) - len(shown)
+        yield from markdown.block([*shown, *([f"… {rest:,} more lines"] if rest else [])], "diff")
+
+
 def _recommendations(report: Report) -> Iterator[str]:
-    drafts = [(agent, agent.draft) for agent in report.agents if agent.draft.items]
+    drafts = [(agent.name, agent.draft) for agent in report.agents if agent.draft.items]
     if not drafts:
         return
     yield "## What to do"
     yield ""
-    items = [
-        (item.severity.rank, agent.name, item) for agent, draft in drafts for item in draft.items
-    ]
+    items = [(item.severity.rank, name, item) for name, made in drafts for item in made.items]
     for _, name, item in sorted(items, key=lambda entry: entry[:2]):
         number = f"{item.count:,} × {markdown.text(item.rule)}"
-        places = ", ".join(markdown.code(place) for place in item.places)
+        places = ", ".join(map(markdown.code, item.places))
         where = f" Begin at {places}." if places else ""
-        files = _number(item.files, "file")
-        advice = markdown.prose(item.advice)
         by = f"{item.severity.value}, {markdown.text(name)}"
-        yield f"- **{number}** in {files} ({by}). {advice}{where}"
-    for agent, draft in drafts:
-        if draft.left_out:
-            rest = ", ".join(
-                f"{count:,} × {markdown.text(rule)}" for rule, count in draft.left_out.items()
-            )
-            yield f"- {markdown.text(agent.name)} also has: {rest}."
+        advice = markdown.prose(item.advice.removesuffix("."))
+        yield f"- **{number}** in {counted(item.files, 'file')} ({by}). {advice}.{where}"
+    for name, made in drafts:
+        if made.left_out:
+            rest = ", ".join(f"{n:,} × {markdown.text(rule)}" for rule, n in made.left_out.items())
+            yield f"- {markdown.text(name)} also has: {rest}."
 
 
 def _findings(report: Report) -> Iterator[str]:
@@ -176,31 +215,24 @@ def _findings(report: Report) -> Iterator[str]:
         return
     yield "## Findings"
     for severity in Severity:
-        arrivals = [item for item in report.arrivals if item.finding.severity is severity]
-        if arrivals:
+        found = [one for one in report.arrivals if one.finding.severity is severity]
+        found.sort(key=lambda one: (one.finding.path, one.finding.line, one.finding.key))
+        if not found:
+            continue
+        yield ""
+        yield f"### {severity.value.title()} ({len(found):,})"
+        shown, rest = found[:FINDINGS_SHOWN_MAX], found[FINDINGS_SHOWN_MAX:]
+        for path, group in groupby(shown, key=lambda one: one.finding.path):
+            yield from ("", f"**{markdown.code(path)}**", "")
+            for arrival in group:
+                yield from _finding(arrival)
+        if rest:
+            files = Counter(arrival.finding.path for arrival in rest)
+            named = [f"{markdown.code(p)} ({n:,})" for p, n in files.most_common(FILES_NAMED_MAX)]
+            if len(files) > FILES_NAMED_MAX:
+                named.append(f"and {counted(len(files) - FILES_NAMED_MAX, 'more file')}")
             yield ""
-            yield f"### {_TITLES[severity]} ({len(arrivals):,})"
-            yield from _by_file(sorted(arrivals, key=_position))
-
-
-def _by_file(arrivals: Sequence[Arrival]) -> Iterator[str]:
-    for path, group in groupby(arrivals[:FINDINGS_SHOWN_MAX], key=lambda item: item.finding.path):
-        yield ""
-        yield f"**{markdown.code(path)}**"
-        yield ""
-        for arrival in group:
-            yield from _finding(arrival)
-    rest = arrivals[FINDINGS_SHOWN_MAX:]
-    if rest:
-        files = Counter(arrival.finding.path for arrival in rest)
-        named = [
-            f"{markdown.code(path)} ({count:,})"
-            for path, count in files.most_common(FILES_NAMED_MAX)
-        ]
-        if len(files) > FILES_NAMED_MAX:
-            named.append(f"and {_number(len(files) - FILES_NAMED_MAX, 'more file')}")
-        yield ""
-        yield f"… and {len(rest):,} more, in {', '.join(named)}."
+            yield f"… and {len(rest):,} more, in {', '.join(named)}."
 
 
 def _finding(arrival: Arrival) -> Iterator[str]:
@@ -209,16 +241,11 @@ def _finding(arrival: Arrival) -> Iterator[str]:
     sure = f", {finding.confidence:.0%} sure" if finding.confidence < 1 else ""
     rule, agent = markdown.text(finding.rule), markdown.text(arrival.agent)
     evidence = markdown.code(finding.evidence)
-    # Two blanks at the end of a line break it.
-    line_break = "  " if evidence else ""
     source = f"{rule}, {agent}{sure}, at {clock(arrival.at_ms)}"
-    yield f"- {where}: {markdown.prose(finding.message)} ({source}){line_break}"
+    # Two blanks at the end of a line break it.
+    yield f"- {where}: {markdown.prose(finding.message)} ({source}){'  ' if evidence else ''}"
     if evidence:
         yield f"  {evidence}"
-
-
-def _position(arrival: Arrival) -> tuple[str, int, str]:
-    return arrival.finding.path, arrival.finding.line, arrival.finding.key
 
 
 def _skipped(report: Report) -> Iterator[str]:
@@ -237,30 +264,25 @@ def _timeline(rows: Sequence[Row]) -> Iterator[str]:
         return
     yield "## Timeline"
     yield ""
-    ordered = sorted(rows, key=lambda row: row.at_ms)
-    minor = 0
-    if len(ordered) > TIMELINE_HEAD_MAX + TIMELINE_TAIL_MAX:
-        major = [row for row in ordered if not _is_minor(row)]
-        minor, ordered = len(ordered) - len(major), major
-    cells = [_row(row) for row in ordered]
-    left_out = len(cells) - TIMELINE_HEAD_MAX - TIMELINE_TAIL_MAX
+    major = [row for row in rows if row.signal != "PARTIAL_RESULT" and "PROGRESS" not in row.signal]
+    shown = list(rows) if len(rows) <= HEAD_MAX + TAIL_MAX else major
+    cells = [
+        [
+            clock(row.at_ms),
+            *map(markdown.text, (row.signal, row.stream)),
+            markdown.prose(row.action),
+        ]
+        for row in shown
+    ]
+    left_out = len(cells) - HEAD_MAX - TAIL_MAX
     if left_out > 0:
-        gap = ["…", "", "", f"{_number(left_out, 'more signal')}"]
-        cells = [*cells[:TIMELINE_HEAD_MAX], gap, *cells[-TIMELINE_TAIL_MAX:]]
+        gap = ["…", "", "", counted(left_out, "more signal")]
+        cells = [*cells[:HEAD_MAX], gap, *cells[-TAIL_MAX:]]
     yield from markdown.table(["Time", "Signal", "Stream", "Action"], cells)
-    if minor:
+    if len(shown) < len(rows):
         yield ""
-        yield f"{_number(minor, 'row')} of progress and of partial results left out."
-
-
-def _is_minor(row: Row) -> bool:
-    return row.signal in TIMELINE_MINOR or row.signal.startswith("PROGRESS")
-
-
-def _row(row: Row) -> list[str]:
-    who = f"{markdown.text(row.agent)}: " if row.agent else ""
-    signal, stream = markdown.text(row.signal), markdown.text(row.stream)
-    return [clock(row.at_ms), signal, stream, who + markdown.prose(row.action)]
+        minor = counted(len(rows) - len(shown), "row")
+        yield f"{minor} of progress and of partial results left out."
 
 
 def _commands(report: Report) -> Iterator[str]:
@@ -268,10 +290,6 @@ def _commands(report: Report) -> Iterator[str]:
         return
     yield "## Look inside"
     yield ""
-    yield "Everything above is in Redis; `fabric up` brings a private server back that has ended:"
+    yield "Everything above is in Redis. If the private server has ended, `fabric up` restarts it:"
     yield ""
     yield from markdown.block(report.commands, "sh")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,114 +1,204 @@
-"""One reviewer of the fleet, as a process: `python -m fabric.demo.reviewing NAME PATH SCRATCH`.
+"""One reviewer, as a process: `python -m fabric.demo.reviewing NAME SCRATCH PATH`.
 
-This is an ordinary agent, written as a user would write one: STARTED, checkpoints, progress,
-partial results file by file, a dependency produced or waited for, COMPLETED. Session and server
-come from the environment; SCRATCH is the folder that the fleet shares.
+This is an ordinary agent, written as a user would write one: STARTED, checkpoints, progress, early
+findings, a dependency produced or waited for, COMPLETED. Session and server come from the
+environment; SCRATCH is the folder that the fleet shares.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import msgspec
+from msgspec import to_builtins
 
-from fabric.client.agent import Agent
-from fabric.client.fabric import Fabric
-from fabric.demo.council import agree
-from fabric.demo.finding import Finding, to_partial
-from fabric.demo.fleet import CHECKPOINTS, INDEX_DEPENDENCY, Member
-from fabric.demo.listing import Listing, find
-from fabric.demo.program import member_of, run
-from fabric.demo.recommend import draft
-from fabric.demo.reviews import Indexer, Review, examine, reviewer
-from fabric.demo.source import Source, read
-from fabric.demo.symbols import read_index, write_index
+from fabric import Agent, Fabric, SignalType
+from fabric.core.record import BarrierState
+from fabric.demo import index as indexing
+from fabric.demo.analysers import ANALYSERS, examine, finding
+from fabric.demo.finding import VOTE, Finding, Severity, draft, from_vote, opinion, to_partial, vote
+from fabric.demo.fleet import (
+    FILES_READ,
+    INDEX_DEPENDENCY,
+    INDEX_FILE,
+    ISSUES_FOUND,
+    RECOMMENDATIONS_DRAFTED,
+    REVIEWERS,
+    Member,
+    member_of,
+    remark,
+    run,
+)
+from fabric.demo.index import Index
+from fabric.demo.tree import Tree, open_snapshot
 
-#: Progress is reported after each so many percent of the files, so that a large tree does not
-#: fill the log.
-STEP_PERCENT = 10
+#: Longest wait for the index and for the other reviewers' votes; for a contradiction that is in the
+#: synthesis to be in the inbox, s.
+OTHERS_S_MAX, TOLD_S_MAX = 300, 10
 
-#: Longest wait for the index, s. Above what the largest tree takes.
-INDEX_S_MAX = 300
-
-#: The index, within the folder that the fleet shares.
-INDEX_FILE = "index.json"
-
-#: After so long a reviewer says that it is at a safe place, s: an integration must not have to wait
-#: for the end of the review of a large tree.
-SAFE_S = 5
+#: A reviewer looks after so long whether a barrier waits for it, s.
+LOOK_S = 0.1
 
 #: Findings handed over in one partial result: well within a payload's limit.
 FINDINGS_MAX = 200
 
-FILES_READ, ISSUES_FOUND, RECOMMENDATIONS_DRAFTED = CHECKPOINTS
 
-
-async def review(member: Member, path: str, index_file: Path) -> None:
-    """Review the tree under `path` as one member of the fleet. Raises FabricError, OSError."""
+async def review(member: Member, scratch: Path, path: str) -> None:
+    """Review the snapshot in `scratch` as one member of the fleet. Raises FabricError, OSError."""
     async with (
         Fabric.connect() as fabric,
         fabric.agent(
             member.name,
             stream=member.stream,
             priority=member.priority,
-            task=f"{member.review.replace('_', ' ')} review of {path}",
+            task=f"{member.name.lower().replace('_', ' ')} review of {path}",
             task_type="Code Review",
             parallel_group="review",
             produces=member.produces,
         ) as agent,
     ):
-        listing = await asyncio.to_thread(find, path)
-        sources = await _read(agent, listing)
+        tree = open_snapshot(scratch)
+        await agent.progress(10, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
+        index = None
         for dependency in member.waits_for:
-            await agent.wait_for(dependency, timeout=INDEX_S_MAX)
-        index = read_index(index_file) if INDEX_DEPENDENCY in member.waits_for else None
-        judge = reviewer(member.review, index=index, package=listing.package)
-        findings = await _examine(agent, judge, sources)
-        if isinstance(judge, Indexer):
-            await asyncio.to_thread(write_index, judge.index(), index_file)
-            await agent.resolve(INDEX_DEPENDENCY, location=str(index_file))
-        await agree(agent, fabric.store, findings, FILES_READ)
+            index = Index.read(Path(await agent.wait_for(dependency, timeout=OTHERS_S_MAX) or ""))
+        findings: list[Finding] = []
+        safe = asyncio.Lock()
+        # An analyser that reads a snapshot may go on while others integrate: only what this agent
+        # says has to wait. So a barrier need not wait for the end of a long review.
+        pausing = asyncio.create_task(_pause_for_barriers(agent, safe))
+        async for done, found in _found(agent, tree, index, scratch):
+            findings += found
+            async with safe:
+                for start in range(0, len(found), FINDINGS_MAX):
+                    part = [to_partial(one) for one in found[start : start + FINDINGS_MAX]]
+                    await agent.partial_result({"findings": part})
+                percent = 10 + 80 * done // len(tree.files)
+                await agent.progress(percent, next_checkpoint=ISSUES_FOUND)
+        await _agree(agent, findings)
+        async with safe:
+            pausing.cancel()
         await agent.checkpoint(ISSUES_FOUND)
-        drafted = draft(findings)
-        await agent.partial_result(
-            {"recommendations": {member.name: msgspec.to_builtins(drafted)}},
-            checkpoint=RECOMMENDATIONS_DRAFTED,
-        )
+        recommendations = {"recommendations": {member.name: to_builtins(draft(findings))}}
+        await agent.partial_result(recommendations, checkpoint=RECOMMENDATIONS_DRAFTED)
         await agent.progress(100, checkpoint=RECOMMENDATIONS_DRAFTED)
-        await agent.complete({"files": len(sources), "findings": len(findings)})
+        await agent.complete({"files": len(tree.files), "findings": len(findings)})
 
 
-async def _read(agent: Agent, listing: Listing) -> list[Source]:
-    """Read every file: a quarter of the work, as progress has it."""
-    sources = [await asyncio.to_thread(read, located) for located in listing.files]
-    await agent.progress(25, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
-    return sources
+async def _pause_for_barriers(agent: Agent, safe: asyncio.Lock) -> None:
+    """Reach a checkpoint whenever a barrier gathers, and hold the lock until it is over."""
+    while True:
+        barriers = await agent.session.barriers()
+        if any(barrier.state is BarrierState.GATHERING for barrier in barriers.values()):
+            async with safe:
+                await agent.checkpoint(FILES_READ)
+        await asyncio.sleep(LOOK_S)
 
 
-async def _examine(agent: Agent, judge: Review, sources: list[Source]) -> list[Finding]:
-    """Examine file by file, handing findings over as they are made."""
-    findings: list[Finding] = []
-    reported = 0
-    clock = asyncio.get_running_loop().time
-    safe_at = clock()
-    for number, source in enumerate(sources, 1):
-        found = await asyncio.to_thread(examine, judge, source)
-        findings += found
-        for start in range(0, len(found), FINDINGS_MAX):
-            part = found[start : start + FINDINGS_MAX]
-            await agent.partial_result({"findings": [to_partial(finding) for finding in part]})
-        percent = 25 + 65 * number // len(sources)
-        if percent >= reported + STEP_PERCENT:
-            reported = percent
-            await agent.progress(percent, next_checkpoint=ISSUES_FOUND)
-        if clock() >= safe_at + SAFE_S:
-            await agent.checkpoint(FILES_READ)
-            safe_at = clock()
-    return findings
+async def _found(
+    agent: Agent, tree: Tree, index: Index | None, scratch: Path
+) -> AsyncIterator[tuple[int, list[Finding]]]:
+    """Yield how many files are done, and what was found in them."""
+    if agent.name not in ANALYSERS:
+        built = await asyncio.to_thread(indexing.build, tree)
+        built.write(scratch / INDEX_FILE)
+        await agent.resolve(INDEX_DEPENDENCY, location=str(scratch / INDEX_FILE))
+        yield len(tree.files), broken(tree, built)
+        return
+    files: Sequence[str] = tree.files
+    if index is not None:
+        files = [module.path for module in index.modules if not module.problem]
+        if agent.name == "IMPORTS":
+            yield 0, import_cycles(tree, index)
+    async for done, found in examine(ANALYSERS[agent.name], tree, files):
+        yield done, found
+
+
+def broken(tree: Tree, index: Index) -> list[Finding]:
+    """Return a finding for each file that has no syntax tree, or too deep a one."""
+    advice = "Repair the file: Python or an analyser cannot read it."
+    return [
+        finding(tree, (one.path, one.line, one.rule, one.problem, Severity.HIGH, advice, 1.0, 0))
+        for one in index.modules
+        if one.problem
+    ]
+
+
+def import_cycles(tree: Tree, index: Index) -> list[Finding]:
+    """Return a finding for each cycle of imports, at the import where it begins."""
+    found = []
+    for cycle in indexing.cycles(index):
+        first, second = cycle[0], cycle[1]
+        names = " → ".join(module.name for module in (*cycle, first))
+        advice = "Move what both need into a module of its own."
+        where = first.path, first.imports[second.path], "import-cycle"
+        raw = (*where, f"imports in a circle: {names}", Severity.MEDIUM, advice, 1.0, len(cycle))
+        found.append(finding(tree, raw))
+    return found
+
+
+async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
+    """Vote for the file to begin with; take the vote back if another reviewer has found worse.
+
+    Severity is all that votes of different reviewers have in common: between equals a person
+    decides. The reviewer stays until every other one has voted or ended, so that all who contradict
+    each other can hear of it.
+    """
+    mine = opinion(findings)
+    if mine is None:
+        return
+    await agent.partial_result({"findings": [vote(mine)]})
+    votes = await _until_all_have_voted(agent)
+    if len(set(votes.values())) < 2:
+        return
+    heard: set[str] = set()
+    try:
+        async with asyncio.timeout(TOLD_S_MAX):
+            async for message in agent.messages():
+                payload = message.payload
+                is_vote = payload.get("part") == f"findings:{VOTE}"
+                if message.type != SignalType.CONFLICT_DETECTED or not is_vote:
+                    continue
+                rivals = [from_vote(one["value"], one["evidence"]) for one in payload["values"]]
+                if any(rival.severity.rank < mine.severity.rank for rival in rivals):
+                    withdrawn = {"key": VOTE, "withdrawn": True}
+                    await agent.partial_result({"findings": [withdrawn]})
+                    return
+                heard.update(payload["agents"])
+                if heard >= set(votes):
+                    return
+    except TimeoutError:
+        await remark(agent, "No contradiction of my vote on where to begin has reached me.")
+
+
+async def _until_all_have_voted(agent: Agent) -> dict[str, Any]:
+    """Follow the synthesis until every reviewer has voted or ended; return voter → file."""
+    votes: dict[str, Any] = {}
+    missing = {member.name for member in REVIEWERS}
+    try:
+        async with asyncio.timeout(OTHERS_S_MAX):
+            async for revision in agent.session.revisions():
+                for operation in revision.patch:
+                    path, value = str(operation["path"]), operation.get("value") or {}
+                    agents = value["agents"] if path == "" else {}
+                    if path.startswith("/agents/"):
+                        agents = {path.removeprefix("/agents/"): value}
+                    missing -= {name for name, one in agents.items() if one["status"] != "active"}
+                    if path == f"/findings/{VOTE}" and value:
+                        for name, said in value["said"].items():
+                            # A value that all share is said once for all.
+                            votes[name] = said[-1].get("value", value.get("value"))
+                missing -= set(votes)
+                if not missing:
+                    break
+    except TimeoutError:
+        await remark(agent, f"No vote came from {', '.join(sorted(missing))}.")
+    return votes
 
 
 if __name__ == "__main__":
-    name, path, scratch = sys.argv[1:4]
-    sys.exit(run(name, review(member_of(name), path, Path(scratch) / INDEX_FILE)))
+    name, scratch, path = sys.argv[1:4]
+    sys.exit(run(name, review(member_of(name), Path(scratch), path)))

@@ -1,26 +1,23 @@
-"""Runs the fleet, each member a process, and somebody who follows the session's log and synthesis
-meanwhile.
-"""
+"""Runs the fleet, each member a process, and shows the session meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from fabric.client.fabric import Fabric
-from fabric.client.session import PAGE
-from fabric.client.synthesis import BLOCK_MS, decoded
-from fabric.demo.board import Board
+from fabric import Fabric
+from fabric.demo.finding import VOTE
 from fabric.demo.fleet import FLEET
-from fabric.demo.harvest import harvest
-from fabric.demo.report import Row
-from fabric.store.keys import SYNTHESIZERS, SessionKeys
-from fabric.store.port import BEGINNING, ClientStore
+from fabric.demo.outcome import Report, gather
+from fabric.demo.tree import Tree
+from fabric.store.keys import SYNTHESIZERS
+from fabric.watch.board import Board
+from fabric.watch.follow import Follower, Show
+from fabric.wire.printable import printable
 
 #: Longest time for a whole review, s: the largest tree that is taken needs some minutes.
 REVIEW_S_MAX = 1_800
@@ -31,129 +28,78 @@ END_S_MAX = 5
 #: Bytes of an agent's error output that are shown when it fails.
 ERROR_BYTES_MAX = 2_000
 
-#: Longest wait for a synthesizer to be at work, s. It takes half a second to start.
-SERVED_S_MAX = 15
-
-#: The lease is looked at again after so long, s.
-LOOK_S = 0.02
-
-#: Longest wait for the synthesis to be final once every agent has ended, s: long enough for a
-#: synthesizer that has died to be started again.
-FINAL_S_MAX = 30
-
-Show = Callable[[Board, list[Row]], None]
+#: Longest wait for a synthesizer to be at work, s, and the time between two looks.
+SERVED_S_MAX, LOOK_S = 15, 0.02
 
 
 async def run(
-    url: str, namespace: str, session: str, path: str, scratch: Path, show: Show
-) -> Board:
-    """Let the fleet review `path`; call `show` for all that is new; return what came of it.
+    url: str, namespace: str, session: str, path: str, tree: Tree, scratch: Path, show: Show
+) -> Report:
+    """Let the fleet review the snapshot in `scratch`; return the report.
 
-    `scratch` is where the fleet puts its index and its copy of files. The URL reaches the agents by
-    their environment only, as it may hold a password. Agents are ended when this is cancelled.
+    `show` is called whenever something has changed. The URL reaches the agents by their environment
+    only, as it may hold a password. Agents are ended when this is cancelled.
     """
-    board = Board()
     environment = {
         **os.environ,
         "FABRIC_REDIS_URL": url,
         "FABRIC_NAMESPACE": namespace,
         "FABRIC_SESSION": session,
     }
+    started = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    board = Board(session, ignored=[VOTE], in_full=True)
     async with Fabric.connect(url, namespace=namespace, session=session) as fabric:
-        partition, keys = fabric.keys(session)
-        await _until_served(fabric, partition)
+        await _until_served(fabric, session)
         agents = [
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", member.program, member.name, path, str(scratch),
+                *(sys.executable, "-m", member.program, member.name, str(scratch), path),
                 env=environment,
                 stderr=asyncio.subprocess.PIPE,
             )
             for member in FLEET
-        ]  # fmt: skip
+        ]
+        follower = Follower(fabric.store, fabric.keys(session)[1], board)
         try:
             async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
-                following = group.create_task(_follow(fabric.store, keys, board, show))
-                group.create_task(_reap(agents, following, board))
+                following = group.create_task(follower.until_ended(show))
+                group.create_task(_reap(agents, following))
         finally:
             await asyncio.gather(*(_end(agent) for agent in agents))
-        await _gather(fabric, keys, board)
-    return board
+        return await gather(fabric.session(session), board.growth, tree, scratch, path, started)
 
 
-async def _until_served(fabric: Fabric, partition: int) -> None:
-    """Wait for a synthesizer: what the fleet finds is to be there while it is still at work."""
+async def _until_served(fabric: Fabric, session: str) -> None:
+    """Wait for a synthesizer: it should publish findings while the fleet is still at work."""
+    partition, _ = fabric.keys(session)
     lease = fabric.store.namespace.partition(partition).lease(SYNTHESIZERS)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + SERVED_S_MAX
-    while True:
-        (held,) = await fabric.store.hashes([lease])
-        if held.get(b"owner") or loop.time() >= end:
+    for _ in range(round(SERVED_S_MAX / LOOK_S)):
+        if (await fabric.store.fields(lease, ["owner"]))[0]:
             return
         await asyncio.sleep(LOOK_S)
 
 
-async def _follow(store: ClientStore, keys: SessionKeys, board: Board, show: Show) -> None:
-    """Show log and synthesis as they grow, until every agent has ended and all is in both.
-
-    One request reads both streams: so what the log holds when a revision is seen was there before
-    anybody could see that.
+async def _reap(agents: list[asyncio.subprocess.Process], following: asyncio.Task[None]) -> None:
+    """Wait for the processes. The log will never tell the end of one that died without a word, so
+    do not follow it for ever.
     """
-    places = {keys.log: BEGINNING, keys.revisions: BEGINNING}
-    #: Our clock at the session's first signal, ms: as early as any entry lets us think.
-    opened = float("inf")
-    over = float("inf")
-    while not (board.is_over and board.growth.is_final):
-        found = await store.read_streams(places, PAGE, BLOCK_MS)
-        now = time.monotonic() * 1000
-        rows = []
-        entries = found.get(keys.log, [])
-        for entry in entries:
-            places[keys.log] = entry[0]
-            rows += board.take(entry)
-            opened = min(opened, now - board.at_ms)
-        if len(entries) < PAGE:
-            # Otherwise more of the log is there already, and comes first.
-            revisions = found.get(keys.revisions, [])
-            for revision in decoded(keys, revisions, len(board.growth.points)):
-                board.growth.take(revision, round(now - opened), board.begun, board.ended)
-                places[keys.revisions] = b"%d-0" % revision.number
-        show(board, rows)
-        if board.is_over:
-            over = min(over, now)
-            if now > over + FINAL_S_MAX * 1000:
-                return
-
-
-async def _gather(fabric: Fabric, keys: SessionKeys, board: Board) -> None:
-    """Take what was found from the synthesis, final or not."""
-    synthesis = await fabric.session(keys.name).synthesis()
-    board.gather(harvest(synthesis, board.opened_ms))
-
-
-async def _reap(
-    agents: list[asyncio.subprocess.Process], following: asyncio.Task[None], board: Board
-) -> None:
-    """Wait for the processes; one that died without a word must not be waited for in the log."""
     failures = [error for error in await asyncio.gather(*map(_outcome, agents)) if error]
     if failures and not following.done():
-        # What they said before they died is in the log already, or never will be.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(END_S_MAX):
-                await asyncio.shield(following)
+        await asyncio.wait([following], timeout=END_S_MAX)
         following.cancel()
     for failure in failures:
         sys.stderr.write(failure)
 
 
 async def _outcome(agent: asyncio.subprocess.Process) -> str:
-    """Return what a failed agent wrote, or that it said nothing; "" for one that ended well."""
+    """Return what a failed agent wrote, or that it wrote nothing; "" for one that ended well."""
     assert agent.stderr is not None
     written = await agent.stderr.read()
     await agent.wait()
     if not agent.returncode:
         return ""
-    said = written[-ERROR_BYTES_MAX:].decode("utf-8", "replace")
-    return said or f"an agent ended without a word (exit code {agent.returncode})\n"
+    lines = written[-ERROR_BYTES_MAX:].decode("utf-8", "replace").splitlines()
+    nothing = f"an agent ended without a word (exit code {agent.returncode})"
+    return "".join(f"{printable(line)}\n" for line in lines or [nothing])
 
 
 async def _end(agent: asyncio.subprocess.Process) -> None:

@@ -38,7 +38,8 @@ class Point(msgspec.Struct, frozen=True):
     """The synthesis at one revision.
 
     `at_ms` is when the watcher saw the revision, `made_ms` the latest time among its causes; both
-    in ms since the session opened. `findings` counts those in force.
+    in ms since the session opened. `findings` counts those in force, `begun` and `ended` the agents
+    that had begun or ended by then.
     """
 
     number: int
@@ -47,6 +48,8 @@ class Point(msgspec.Struct, frozen=True):
     percent: float
     contradictions: int
     made_ms: int = 0
+    begun: int = 0
+    ended: int = 0
 
 
 class NewFinding(NamedTuple):
@@ -68,6 +71,8 @@ class Growth:
         self._ignored = frozenset(ignored)
         #: Key → the agent that reported it first.
         self._found: dict[str, str] = {}
+        #: How complete the synthesis is: a revision says so only when that has changed.
+        self._complete: Mapping[str, Any] = {}
 
     @property
     def counts(self) -> Counter[str]:
@@ -84,29 +89,31 @@ class Growth:
         document = synthesis.document
         for key, part in document.get(_FINDINGS, {}).items():
             self._take_finding(key, part, at_ms)
-        self._add(synthesis.revision, document.get("complete", {}), at_ms, at_ms)
+        self._complete = document.get("complete", {})
+        self._add(synthesis.revision, at_ms, at_ms)
         self.is_final = synthesis.is_final
 
     def take(self, revision: Revision, at_ms: int, made_ms: int) -> None:
         """Take in the next revision; see Point for the times."""
-        complete: dict[str, Any] = {}
         for operation in revision.patch:
             path: str = operation["path"]
             value: Any = operation.get("value")
             if path == "":
-                complete = value["complete"]
+                self._complete = value["complete"]
                 for key, part in value.get(_FINDINGS, {}).items():
                     self._take_finding(key, part, made_ms)
             elif path == "/complete":
-                complete = value
+                self._complete = value
             elif path.startswith(_POINTER):
                 self._take_finding(unescape(path.removeprefix(_POINTER)), value, made_ms)
         self.is_final = revision.is_final
-        self._add(revision.number, complete, at_ms, made_ms)
+        self._add(revision.number, at_ms, made_ms)
 
-    def _add(self, number: int, complete: Mapping[str, Any], at_ms: int, made_ms: int) -> None:
-        percent, open_ = complete.get("percent", 0), complete.get("contradictions", 0)
-        point = Point(number, at_ms, len(self._found), percent, open_, made_ms)
+    def _add(self, number: int, at_ms: int, made_ms: int) -> None:
+        names = ("percent", "contradictions", "agents", "ended")
+        percent, open_, begun, ended = (self._complete.get(name, 0) for name in names)
+        found = len(self._found)
+        point = Point(number, at_ms, found, percent, open_, made_ms, begun, ended)
         self.points.append(point)
         if self.first_finding is None and self._found:
             self.first_finding = point

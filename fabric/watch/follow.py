@@ -20,7 +20,7 @@ PAST_ENTRIES_MAX = 500
 #: Time between two readings, s: at least this, and at least so many times what a reading takes,
 #: so that those who watch a fleet of thousands do not keep the server busy.
 READ_S_MIN = 0.1
-READ_SHARE = 5
+READ_SHARE = 2
 
 #: The session has ended when all agents have ended and nothing came for so long, s: when the
 #: synthesis is final, and when it is not (no synthesizer may be at work).
@@ -89,7 +89,7 @@ class Follower:
 
     async def _begin(self) -> bytes:
         """Give the board the newest log entries; return the id of the last one."""
-        opened, _ = await self._store.fields(self._keys.meta, ["opened_ms", "events"])
+        (opened,) = await self._store.fields(self._keys.meta, ["opened_ms"])
         streams = {name: agent.stream for name, agent in (await self._session.agents()).items()}
         past = await self._store.entries(
             self._keys.log, b"-", b"+", PAST_ENTRIES_MAX, newest_first=True

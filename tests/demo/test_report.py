@@ -6,12 +6,23 @@ import msgspec
 import pytest
 
 from fabric.demo import report
-from fabric.demo.finding import Finding, Severity
-from fabric.demo.harvest import Arrival
-from fabric.demo.listing import Skipped
-from fabric.demo.recommend import draft
-from fabric.demo.report import AgentSummary, Report, Row, clock, render
-from fabric.view import markdown
+from fabric.demo.finding import VOTE, Finding, Opinion, Severity, draft
+from fabric.demo.outcome import (
+    AgentSummary,
+    Arrival,
+    Change,
+    Changes,
+    Course,
+    Dispute,
+    Milestone,
+    Report,
+    Row,
+    Turn,
+    View,
+)
+from fabric.demo.report import clock, render
+from fabric.demo.tree import Skipped
+from fabric.watch.board import Point
 
 HOSTILE = (
     "`` `x` ``` | *b* _i_ <script>alert(1)</script> [a](http://evil) ![i](x) \n# H \x1b[31m\u202e"
@@ -39,8 +50,8 @@ def made(*findings: Finding, **changes: object) -> Report:
         ),
         arrivals=arrivals,
         timeline=(
-            Row(5_120, "DEPENDENCY_RESOLVED", "A", "INDEXER", "the index is ready"),
             Row(0, "STARTED", "A, B", "", "All begin"),
+            Row(5_120, "DEPENDENCY_RESOLVED", "A", "", "INDEXER completes index"),
         ),
         commands=("redis-cli XRANGE 'fabric:{0}:demo-1:log' - +",),
     )
@@ -72,14 +83,14 @@ def test_the_timeline_is_a_table_in_order_of_time() -> None:
     start = lines.index("| Time | Signal | Stream | Action |")
     assert lines[start + 2 : start + 4] == [
         "| 0:00.000 | STARTED | A, B | All begin |",
-        "| 0:05.120 | DEPENDENCY_RESOLVED | A | INDEXER: the index is ready |",
+        "| 0:05.120 | DEPENDENCY_RESOLVED | A | INDEXER completes index |",
     ]
 
 
 def test_nothing_found_is_a_report_too() -> None:
     text = render(made(agents=(), timeline=(), commands=()))
-    assert "found nothing to complain of" in text
-    assert "##" not in text
+    assert "and found nothing." in text
+    assert "## Findings" not in text
 
 
 def test_findings_over_the_limit_are_counted_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +103,8 @@ def test_findings_over_the_limit_are_counted_by_file(monkeypatch: pytest.MonkeyP
 
 
 def test_a_long_timeline_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "TIMELINE_HEAD_MAX", 2)
-    monkeypatch.setattr(report, "TIMELINE_TAIL_MAX", 1)
+    monkeypatch.setattr(report, "HEAD_MAX", 2)
+    monkeypatch.setattr(report, "TAIL_MAX", 1)
     rows = tuple(Row(n, f"S{n}", "A", "", "x") for n in range(10))
     shown = [
         line.split(" | ")[1:] for line in render(made(timeline=rows)).splitlines() if "|" in line
@@ -160,47 +171,6 @@ def markdown_without_code(text: str) -> str:
     return "".join(kept)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("plain words, a_b and 3.5", "plain words, a_b and 3.5"),
-        ("*a* _b_ `c`", "\\*a\\* \\_b\\_ \\`c\\`"),
-        ("__init__", "\\_\\_init\\_\\_"),
-        ("# no heading", "\\# no heading"),
-        ("- no list", "\\- no list"),
-        ("1. no list", "1\\. no list"),
-        ("a\nb", "a\\\\x0ab"),
-        ("http://x www.x", "http:/\\/x www\\.x"),
-    ],
-)
-def test_running_text(value: str, expected: str) -> None:
-    assert markdown.text(value) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("x", "`x`"),
-        ("a`b", "``a`b``"),
-        ("`a", "`` `a ``"),
-        ("", ""),
-        (" a ", "`  a  `"),
-    ],
-)
-def test_code_spans(value: str, expected: str) -> None:
-    assert markdown.code(value) == expected
-
-
-def test_messages_mark_names_by_backticks() -> None:
-    assert markdown.prose("the `a_b|c` is *bad*") == "the `a_b|c` is \\*bad\\*"
-    assert markdown.prose("one ` only") == "one \\` only"
-
-
-def test_a_bar_does_not_end_a_cell_and_a_fence_does_not_close() -> None:
-    assert markdown.table(["h"], [["a|b"], ["a\\|b"]])[2:] == ["| a\\|b |", "| a\\|b |"]
-    assert markdown.block(["```", "x"]) == ["````", "```", "x", "````"]
-
-
 def test_clock() -> None:
     assert [clock(ms) for ms in (0, 5_120, 61_001, 3_600_000, -5)] == [
         "0:00.000",
@@ -209,3 +179,73 @@ def test_clock() -> None:
         "60:00.000",
         "0:00.000",
     ]
+
+
+POINTS = (
+    Point(1, 8, 0, 0, 0, begun=7),
+    Point(2, 300, 2, 20, 1, begun=9),
+)
+
+
+def course(**changes: object) -> Course:
+    made = Course(
+        9,
+        4,
+        3,
+        True,
+        POINTS[0],
+        POINTS[1],
+        (Milestone("half", 450, 2, 0.5),),
+        (
+            View("SAFETY", Opinion("a.py", Severity.HIGH, 2), is_held=True),
+            View("STYLE", Opinion("b.py", Severity.LOW, 1), is_held=False),
+        ),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def test_the_growth_of_the_synthesis_is_told() -> None:
+    text = render(made(course=course()))
+    assert (
+        "The first revision was published within 0.1 s, when none of the 9 agents had ended and 2 "
+        "of them were still starting. The first finding was in revision 2, within 0.4 s, when no "
+        "agent had ended. Revision 3, the last one, is final." in text
+    )
+    assert "| half | 0:00.450 | 2 of 4 | 50% |" in text
+    assert "- SAFETY: `a.py`, for 2 × high\n" in text
+    assert "- STYLE: `b.py`, for 1 × low; it gave way to one that had found worse\n" in text
+
+
+def test_a_contradiction_that_is_open_comes_with_the_command_that_decides_it() -> None:
+    dispute = Dispute(f"findings:{VOTE}", "q 1", {"a.py": ("A", "B"), "b.py": ("C",)}, ("A", "C"))
+    text = render(made(course=course(disputes=(dispute,))))
+    assert f"contradict each other on `findings:{VOTE}`: `a.py` (A, B); `b.py` (C)." in text
+    assert "fabric decide 'q 1' A --session demo-1  # or C" in text
+
+
+def test_what_is_not_as_it_must_be_is_a_fault() -> None:
+    assert course().faults == ()
+    late = msgspec.structs.replace(POINTS[0], ended=4)
+    assert "4 of 9 agents had ended before" in course(first=late).faults[0]
+    assert "not final" in course(is_final=False).faults[0]
+    assert "no revision" in Course().faults[0]
+
+
+def test_the_changes_name_agents_tokens_and_waits() -> None:
+    turns = (
+        Turn("FIXER", 7, 20, 60, 2, ("INTEGRATOR",)),
+        Turn("FORMATTER", 2, 10, 400, 3, ("INTEGRATOR", "FIXER")),
+    )
+    files = (
+        Change("a.py", ("FIXER", "FORMATTER"), turns),
+        Change("b.py", None, ()),
+        Change("c.py", ("FIXER",), ()),
+    )
+    changes = Changes(files, ("-a", "+b"), ("INTEGRATOR: late",))
+    assert changes.lost == ("b.py", "c.py")
+    text = render(made(changes=changes))
+    assert "| `a.py` | FORMATTER | 2 | 0:00.010 | 0:00.400 | 3 | INTEGRATOR, FIXER |" in text
+    assert "**An edit is missing** in `b.py`, `c.py`." in text
+    assert "INTEGRATOR: late" in text
+    assert "```diff\n-a\n+b\n```" in text
+    assert "none was overwritten" in render(made(changes=Changes(files[:1])))

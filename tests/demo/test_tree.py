@@ -1,13 +1,16 @@
-"""Finding the files: stable order, nothing followed into a loop, nothing left out in silence."""
+"""The snapshot: stable order, printable names, no loop, nothing left out in silence."""
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
-from fabric.demo import listing
-from fabric.demo.listing import find
-from fabric.demo.source import FILE_BYTES_MAX, read
+from fabric.demo import tree
+from fabric.demo.tree import FILE_BYTES_MAX, Tree, open_snapshot, take_snapshot
+
+#: Numbers the snapshots of a test.
+_numbers = itertools.count()
 
 
 def write(root: Path, *names: str) -> None:
@@ -17,14 +20,31 @@ def write(root: Path, *names: str) -> None:
         path.write_text(f"# {name}\n")
 
 
+_scratch: list[Path] = []
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A folder for the snapshots of a test, outside of the trees that it plants."""
+    _scratch[:] = [tmp_path_factory.mktemp("scratch")]
+
+
+def find(path: Path) -> Tree:
+    folder = _scratch[0] / str(next(_numbers))
+    folder.mkdir()
+    taken = take_snapshot(os.fspath(path), folder)
+    assert open_snapshot(folder) == taken
+    return taken
+
+
 def paths(root: Path) -> list[str]:
-    return [file.path for file in find(root).files]
+    return list(find(root).files)
 
 
 def test_files_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     write(tmp_path, "b.py", "a/z.py", "a/b/c.py", "a.py", "c/a.py", "note.txt", "x.pyc")
     assert paths(tmp_path) == ["a/b/c.py", "a/z.py", "a.py", "b.py", "c/a.py"]
-    assert read(find(tmp_path).files[0]).text == "# a/b/c.py\n"
+    assert find(tmp_path).read("a/b/c.py") == b"# a/b/c.py\n"
 
 
 def test_other_peoples_code_and_caches_are_left_out(tmp_path: Path) -> None:
@@ -58,7 +78,7 @@ def test_links_are_not_followed_and_cannot_loop(tmp_path: Path) -> None:
     (tmp_path / "a/self.py").symlink_to("self.py")
     (tmp_path / "a/link.py").symlink_to(tmp_path / "outside.py")
     found = find(tmp_path / "a")
-    assert [file.path for file in found.files] == ["a.py"]
+    assert list(found.files) == ["a.py"]
     assert [item.path for item in found.skipped] == ["link.py", "self.py"]
     (tmp_path / "entry").symlink_to(tmp_path / "a")
     assert paths(tmp_path / "entry") == ["a.py"]
@@ -67,16 +87,16 @@ def test_links_are_not_followed_and_cannot_loop(tmp_path: Path) -> None:
 def test_a_pipe_with_a_python_name_is_skipped(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.py")
     found = find(tmp_path)
-    assert (found.files, found.skipped[0].reason) == ((), "not a regular file")
+    assert (found.files, found.skipped[0].reason) == ((), "cannot be read: not a regular file")
 
 
 def test_a_large_file_is_skipped_and_said_so(tmp_path: Path) -> None:
     (tmp_path / "large.py").write_bytes(b"#" * (FILE_BYTES_MAX + 1))
     write(tmp_path, "small.py")
     found = find(tmp_path)
-    assert [file.path for file in found.files] == ["small.py"]
+    assert list(found.files) == ["small.py"]
     assert found.skipped[0].path == "large.py"
-    assert "1,000,001 bytes" in found.skipped[0].reason
+    assert "more than 1,000,000 bytes" in found.skipped[0].reason
 
 
 @pytest.mark.parametrize(
@@ -91,9 +111,9 @@ def test_a_limit_that_is_reached_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, word: str
 ) -> None:
     write(tmp_path, "a.py", "b.py", "c/c.py", "d.py")
-    monkeypatch.setattr(listing, limit, value)
+    monkeypatch.setattr(tree, limit, value)
     found = find(tmp_path)
-    assert [file.path for file in found.files] == ["a.py", "b.py"]
+    assert list(found.files) == ["a.py", "b.py"]
     (item,) = found.skipped
     assert (item.path[0], word in item.reason, "nothing after" in item.reason) == ("c", True, True)
 
@@ -103,7 +123,7 @@ def test_skipped_things_over_the_limit_are_counted(
 ) -> None:
     for number in range(5):
         (tmp_path / f"{number}.py").symlink_to("nowhere")
-    monkeypatch.setattr(listing, "SKIPPED_NAMED_MAX", 2)
+    monkeypatch.setattr(tree, "SKIPPED_NAMED_MAX", 2)
     assert [item.path for item in find(tmp_path).skipped] == ["0.py", "1.py", "…"]
     assert "3 more" in find(tmp_path).skipped[-1].reason
 
@@ -112,9 +132,10 @@ def test_names_that_do_not_print_are_escaped_and_still_open(tmp_path: Path) -> N
     name = b"a\x1b[31m\xff\n.py"
     with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:  # noqa: PTH118, PTH123 - a name of bytes
         file.write(b"x = 1\n")
-    (located,) = find(tmp_path).files
-    assert located.path == "a\\x1b[31m\\udcff\\x0a.py"
-    assert read(located).text == "x = 1\n"
+    taken = find(tmp_path)
+    (path,) = taken.files
+    assert path == "a\\x1b[31m\\udcff\\x0a.py"
+    assert taken.read(path) == b"x = 1\n"
 
 
 def test_the_package_around_the_root_is_named(tmp_path: Path) -> None:
@@ -122,3 +143,26 @@ def test_the_package_around_the_root_is_named(tmp_path: Path) -> None:
     assert find(tmp_path / "src").package == ""
     assert find(tmp_path / "src/outer/inner").package == "outer.inner"
     assert find(tmp_path / "src/outer/inner/a.py").package == "outer.inner"
+
+
+def test_two_names_that_look_the_same_are_not_mixed_up(tmp_path: Path) -> None:
+    (tmp_path / "a\n.py").write_text("1\n")
+    (tmp_path / "a\\x0a.py").write_text("2\n")
+    found = find(tmp_path)
+    assert len(found.files) == 1
+    assert "another file" in found.skipped[0].reason
+
+
+def test_the_line_length_of_the_project_is_taken_over(tmp_path: Path) -> None:
+    write(tmp_path, "src/a.py")
+    assert find(tmp_path / "src").line_length == 0
+    settings = tmp_path / "pyproject.toml"
+    for text, length in [
+        ("[tool.ruff]\nline-length = 99", 99),
+        ("[tool.ruff]\nline-length = 9999", 0),
+        ("[tool.ruff]\nline-length = 'x'", 0),
+        ("tool = 5", 0),
+        ("[" * 10_000, 0),
+    ]:
+        settings.write_text(text)
+        assert find(tmp_path / "src").line_length == length

@@ -1,0 +1,294 @@
+"""Runs ruff, bandit and vulture on files of a snapshot, and reads what they find.
+
+Each run is a process group of its own with a limit of time, and is killed as a whole at the limit
+or when the agent is cancelled. A file that an analyser fails on is itself a finding, so that nobody
+takes silence for praise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import posixpath
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fabric.demo.finding import Finding, Severity, bounded
+from fabric.demo.tree import Tree
+from fabric.wire.printable import printable, shortened
+
+#: Time for a run: so much, and so much more for each file, s.
+RUN_S, FILE_S = 20.0, 0.5
+
+#: Files of the first run and of the largest one; each run takes twice as many as the one before, so
+#: that the first findings come early and few runs are needed.
+BATCH_MIN, BATCH_MAX = 20, 400
+
+#: Bytes of output that are read. The findings of the largest batch take less.
+OUTPUT_BYTES_MAX = 64_000_000
+
+#: Characters of a message or a source line that a finding carries.
+TEXT_CHARS_MAX = 160
+
+#: Strings on a line with one of these words are hidden: a report must not spread what it warns of.
+_SENSITIVE = re.compile(r"passw|passphrase|secret|token|api_?key|access_key|private_key", re.I)
+_LITERAL = re.compile(r"""(["'])(?:\\.|(?!\1).)*(?:\1|$)""")
+
+_NUMBERS = re.compile(r"\((\d+) > \d+\)")
+_VULTURE = re.compile(r"(?P<path>.+?):(?P<line>\d+): (?P<message>.*) \((?P<sure>\d+)% confidence")
+
+
+class AnalyserError(Exception):
+    """An analyser did not do its work; the message says why."""
+
+
+#: What a parser yields: path, line, rule, message, severity, advice, confidence, measure.
+Raw = tuple[str, int, str, str, Severity, str, float, int]
+
+
+@dataclass(frozen=True)
+class Analyser:
+    """A program: its arguments, its exit codes when it has done its work, and how to read it.
+
+    With `is_whole` it needs all files at once, otherwise they can be given in batches.
+    """
+
+    arguments: tuple[str, ...]
+    codes: frozenset[int]
+    parse: Callable[[bytes], list[Raw]]
+    is_whole: bool = False
+
+    async def run(self, tree: Tree, files: Sequence[str]) -> list[Finding]:
+        """Return what it finds in some files; a file that it fails on is a finding."""
+        try:
+            code, out, err = await run_tool(
+                [*self.arguments, *(f"./{path}" for path in files)],
+                tree.folder,
+                RUN_S + FILE_S * len(files),
+            )
+            if code not in self.codes:
+                raise AnalyserError(err or f"exit code {code}")
+            raw = self.parse(out)
+        except (AnalyserError, ValueError, KeyError, TypeError) as error:
+            name = self.arguments[0]
+            if len(files) == 1 or self.is_whole:
+                reason = f"{name} failed: {type(error).__name__}: {error}"
+                return [finding(tree, _not_reviewed(files[0], reason))]
+            half = len(files) // 2
+            return await self.run(tree, files[:half]) + await self.run(tree, files[half:])
+        prefix = tree.folder + "/"
+        known = frozenset(files)
+        relative = [(posixpath.normpath(one[0].removeprefix(prefix)), *one[1:]) for one in raw]
+        return bounded(finding(tree, one) for one in relative if one[0] in known)
+
+
+async def examine(
+    analyser: Analyser, tree: Tree, files: Sequence[str]
+) -> AsyncIterator[tuple[int, list[Finding]]]:
+    """Yield batch by batch how many files have been analysed so far, and what was found in them."""
+    size = len(files) if analyser.is_whole else BATCH_MIN
+    done = 0
+    while done < len(files):
+        batch = files[done : done + size]
+        done += len(batch)
+        yield done, await analyser.run(tree, batch)
+        size = min(2 * size, BATCH_MAX)
+
+
+async def run_tool(
+    arguments: Sequence[str], folder: str, limit_s: float, given: bytes = b""
+) -> tuple[int, bytes, str]:
+    """Run `python -m` in a folder, with `given` as its input; return exit code, output and the last
+    line of its error output. Raises AnalyserError at the limit of time or of output.
+    """
+    # -P: a file of the reviewed tree must not be imported in place of a module of the analyser.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", *arguments),
+        cwd=folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    try:
+        async with asyncio.timeout(limit_s):
+            process.stdin.write(given)
+            process.stdin.close()
+            out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+            code = await process.wait()
+    except TimeoutError:
+        raise AnalyserError(f"no answer within {limit_s:.0f} s") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    lines = err.decode("utf-8", "replace").strip().splitlines()
+    return code, out, excerpt(lines[-1]) if lines else ""
+
+
+async def _read(stream: asyncio.StreamReader | None) -> bytes:
+    assert stream is not None
+    read = bytearray()
+    while data := await stream.read(1 << 20):
+        read += data
+        if len(read) > OUTPUT_BYTES_MAX:
+            raise AnalyserError(f"more than {OUTPUT_BYTES_MAX:,} bytes of output")
+    return bytes(read)
+
+
+def finding(tree: Tree, raw: Raw) -> Finding:
+    """Return a finding with its source line as evidence."""
+    path, line, rule, message, severity, advice, confidence, measure = raw
+    lines = tree.lines(path) if line else []
+    evidence = lines[line - 1] if 0 < line <= len(lines) else ""
+    return Finding(
+        f"{path}:{line}:{rule}",
+        path,
+        line,
+        rule,
+        excerpt(masked(message, evidence)),
+        severity,
+        excerpt(masked(evidence)),
+        excerpt(advice),
+        confidence,
+        measure,
+    )
+
+
+def excerpt(text: str) -> str:
+    """Return the trimmed, printable start of a text on one line."""
+    # Cut before anything else: a line may be a million characters long.
+    start = text[: 20 * TEXT_CHARS_MAX].strip()
+    return shortened(printable(start.replace("\t", " ")), TEXT_CHARS_MAX)
+
+
+def masked(text: str, *beside: str) -> str:
+    """Return a text with every string in it hidden when it, or what is beside it, names secrets."""
+    if not any(_SENSITIVE.search(one[: 20 * TEXT_CHARS_MAX]) for one in (text, *beside)):
+        return text
+    return _LITERAL.sub(lambda match: f"{match[1]}***{match[1]}", text[: 20 * TEXT_CHARS_MAX])
+
+
+def parse_ruff(severities: Mapping[str, Severity]) -> Callable[[bytes], list[Raw]]:
+    """Return a parser of `ruff check --output-format json`. The longest prefix of a code gives the
+    severity; files that do not parse are INDEXER's to report.
+    """
+
+    def parse(out: bytes) -> list[Raw]:
+        return [
+            _ruff(one, severities)
+            for one in json.loads(out)
+            if one["code"] not in (None, "invalid-syntax")
+        ]
+
+    return parse
+
+
+def _ruff(one: Mapping[str, Any], severities: Mapping[str, Severity]) -> Raw:
+    code = one["code"]
+    prefix = max((known for known in severities if code.startswith(known)), key=len, default="")
+    numbers = _NUMBERS.search(one["message"])
+    fix = one.get("fix") or {}
+    advice = fix.get("message") if fix.get("applicability") == "safe" else None
+    return (
+        one["filename"],
+        one["location"]["row"],
+        one.get("name") or code,
+        f"{one['message']} ({code})",
+        severities.get(prefix, Severity.LOW),
+        advice or f"See `{one.get('url')}`",
+        1.0,
+        int(numbers[1]) if numbers else 0,
+    )
+
+
+_SURE = {"HIGH": 0.9, "MEDIUM": 0.7, "LOW": 0.5}
+
+
+def parse_bandit(out: bytes) -> list[Raw]:
+    """Read `bandit -f json`."""
+    document = json.loads(out)
+    found: list[Raw] = [
+        (
+            one["filename"],
+            one["line_number"],
+            # Tests of one kind share the name "blacklist": the page about them tells them apart.
+            one["test_name"] if one["test_name"] != "blacklist" else _page(one["more_info"]),
+            f"{one['issue_text']} ({one['test_id']})",
+            Severity(one["issue_severity"].lower()),
+            f"See `{one['more_info']}`",
+            _SURE.get(one["issue_confidence"], 0.5),
+            0,
+        )
+        for one in document["results"]
+    ]
+    errors = [one for one in document["errors"] if "syntax error" not in one["reason"]]
+    return found + [_not_reviewed(one["filename"], one["reason"]) for one in errors]
+
+
+def _page(url: str) -> str:
+    return url.rpartition("#")[2].rpartition("/")[2].partition("-")[2] or "blacklist"
+
+
+def parse_vulture(out: bytes) -> list[Raw]:
+    """Read vulture's lines: `path:line: unused function 'f' (60% confidence)`. Unused imports are
+    left to IMPORTS.
+    """
+    found: list[Raw] = []
+    for line in out.decode("utf-8", "replace").splitlines():
+        match = _VULTURE.match(line)
+        if match is None or match["message"].startswith("unused import"):
+            continue
+        rule = re.split(r" ['(]| after ", match["message"])[0].replace(" ", "-")
+        advice = "Remove it, or name it in `__all__` when it is for callers outside."
+        sure = int(match["sure"])
+        severity = Severity.MEDIUM if sure == 100 else Severity.LOW
+        where = match["path"], int(match["line"])
+        found.append((*where, rule, match["message"], severity, advice, sure / 100, 0))
+    return found
+
+
+def _not_reviewed(path: str, reason: str) -> Raw:
+    return path, 0, "not-reviewed", reason, Severity.MEDIUM, "Look at the file yourself.", 1.0, 0
+
+
+def ruff(select: str, severities: Mapping[str, Severity], ignore: str = "") -> Analyser:
+    """Return ruff with some of its rules. It reads no settings and no cache of the tree."""
+    arguments = ("ruff", "check", "--isolated", "--no-cache", "--exit-zero")
+    rules = (
+        "--output-format",
+        "json",
+        "--select",
+        select,
+        *(("--ignore", ignore) if ignore else ()),
+    )
+    return Analyser((*arguments, *rules), frozenset({0}), parse_ruff(severities))
+
+
+#: Reviewer → analyser. INDEXER has none: it builds the index.
+ANALYSERS: Mapping[str, Analyser] = {
+    # Line lengths and the noqa comments of other settings are nobody's business here.
+    "STYLE": ruff(
+        "E,W,F,B,C4,N,PIE,RUF,SIM,UP",
+        {"F": Severity.MEDIUM, "B": Severity.MEDIUM, "F82": Severity.HIGH, "F7": Severity.HIGH},
+        "E501,RUF001,RUF002,RUF003,RUF100,F401,F811,E402",
+    ),
+    "COMPLEXITY": ruff(
+        "C901,PLR0911,PLR0912,PLR0913,PLR0915",
+        {"C901": Severity.MEDIUM, "PLR0912": Severity.MEDIUM, "PLR0915": Severity.MEDIUM},
+    ),
+    "SAFETY": Analyser(
+        ("bandit", "--quiet", "--format", "json", "--skip", "B101"),
+        frozenset({0, 1}),
+        parse_bandit,
+    ),
+    "DEAD_CODE": Analyser(("vulture",), frozenset({0, 3}), parse_vulture, is_whole=True),
+    "IMPORTS": ruff("F401,F403,F811,E402", {"F401": Severity.LOW, "F": Severity.MEDIUM}),
+}

@@ -1,0 +1,161 @@
+"""The index of a tree: which file is which module, what it imports, and whether Python parses it.
+
+INDEXER builds it; two agents wait for it. DEAD_CODE gives vulture only files that parse, as one
+that does not would end it; IMPORTS finds the cycles.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import msgspec
+
+from fabric.demo.tree import Tree
+
+#: Cycles that are reported. One tangle can hold any number of them.
+CYCLES_MAX = 20
+
+#: Syntax trees deeper than this are left out of the index: analysers that walk a tree by recursion
+#: would fail on the file.
+DEPTH_MAX = 150
+
+
+class Module(msgspec.Struct, frozen=True):
+    """One file. `imports` are the files that loading it imports → the line; `problem` is why Python
+    does not parse it, at `line`.
+    """
+
+    path: str
+    name: str
+    imports: dict[str, int] = {}
+    problem: str = ""
+    line: int = 0
+
+    @property
+    def rule(self) -> str:
+        """The rule that a file with a problem breaks."""
+        return "too-deep" if self.problem.startswith("nested") else "syntax-error"
+
+
+class Index(msgspec.Struct, frozen=True):
+    """All files of a tree."""
+
+    modules: tuple[Module, ...]
+
+    def write(self, path: Path) -> None:
+        """Put the index in place in one step, so that no reader ever sees half of it."""
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(self))
+        new.replace(path)
+
+    @staticmethod
+    def read(path: Path) -> Index:
+        """Return the index in a file. Raises OSError, and ValueError when there is none in it."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Index)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{path} is not an index: {error}") from error
+
+
+def module_name(path: str, package: str = "") -> str:
+    """Return the dotted name of a file under a package: `a/b/__init__.py` is `a.b`."""
+    parts = path.removesuffix(".py").split("/")
+    if parts[-1] == "__init__":
+        parts.pop()
+    return ".".join([package, *parts] if package else parts)
+
+
+def build(tree: Tree) -> Index:
+    """Return the index of a snapshot."""
+    names = {module_name(path, tree.package): path for path in tree.files}
+    return Index(tuple(_module(tree, path, names) for path in tree.files))
+
+
+def cycles(index: Index) -> list[tuple[Module, ...]]:
+    """Return cycles of imports, each from its first module in alphabetical order on."""
+    modules = {module.path: module for module in index.modules}
+    graph = {path: set(module.imports) - {path} for path, module in modules.items()}
+    found: list[tuple[Module, ...]] = []
+    while len(found) < CYCLES_MAX:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            # Each node of the cycle is imported by the next one, and the first one comes last too.
+            path: list[str] = error.args[1][::-1][:-1]
+            start = path.index(min(path))
+            path = path[start:] + path[:start]
+            found.append(tuple(modules[one] for one in path))
+            graph[path[0]].discard(path[1])
+        else:
+            break
+    return found
+
+
+def _module(tree: Tree, path: str, names: Mapping[str, str]) -> Module:
+    name = module_name(path, tree.package)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = ast.parse(tree.read(path))
+    except SyntaxError as error:
+        return Module(path, name, problem=error.msg or "invalid syntax", line=error.lineno or 1)
+    except (RecursionError, MemoryError):
+        return Module(path, name, problem="nested too deeply for Python's parser", line=1)
+    except (ValueError, OverflowError) as error:
+        return Module(path, name, problem=str(error), line=1)
+    if _is_deep(parsed):
+        return Module(path, name, problem=f"nested more than {DEPTH_MAX} levels deep", line=1)
+    package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
+    found: dict[str, int] = {}
+    for node in _at_load(parsed.body):
+        for wanted in _wanted(node, package):
+            if wanted in names:
+                found.setdefault(names[wanted], node.lineno)
+                break
+    return Module(path, name, found)
+
+
+def _is_deep(tree: ast.AST) -> bool:
+    level: Sequence[ast.AST] = [tree]
+    for _ in range(DEPTH_MAX):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
+
+
+def _at_load(body: Sequence[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports that run when the module is loaded, one name each."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (ast.Import([one], lineno=node.lineno) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for one in node.names:
+                yield ast.ImportFrom(node.module, [one], node.level, lineno=node.lineno)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            yield from _at_load(node.orelse)
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
+            for part in ("body", "handlers", "orelse", "finalbody"):
+                for child in getattr(node, part, []):
+                    yield from _at_load(
+                        getattr(child, "body", []) if part == "handlers" else [child]
+                    )
+
+
+def _wanted(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[str]:
+    """Yield the modules that an import of one name may mean, the most specific first."""
+    name = node.names[0].name
+    if isinstance(node, ast.Import):
+        while name:
+            yield name
+            name = name.rpartition(".")[0]
+        return
+    parts = package.split(".") if package else []
+    base = ".".join(parts[: len(parts) + 1 - node.level]) if node.level else ""
+    module = ".".join(filter(None, (base, node.module)))
+    yield f"{module}.{name}" if module else name
+    yield module
