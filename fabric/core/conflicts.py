@@ -5,8 +5,8 @@ all of it. A conflict is found by the fabric itself, from the agents' intents, o
 detector that sends CONFLICT_DETECTED. In both cases all agents in the conflict domain pause, the
 most urgent proceeds, and the others wait in order and go on one after the other.
 
-    INTENT, nobody has it     PROCEED
-    INTENT, somebody has it   CONFLICT_DETECTED; PAUSE both; PROCEED to the holder, WAIT
+    INTENT, it is free        PROCEED
+    INTENT, another has it    CONFLICT_DETECTED; PAUSE both; PROCEED to the holder, WAIT
     CONFLICT_DETECTED         PAUSE all; PROCEED to the most urgent, WAIT to the others
     BLOCKED on a resource     NUDGE to the holder, WAIT
     RELEASE, or the end       RESUME and PROCEED to the next agent
@@ -79,7 +79,7 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
 
 
 def wait_on(event: SignalEvent, on: str) -> bool:
-    """BLOCKED on a resource that somebody has: wait for it. False when nobody has it."""
+    """BLOCKED on a resource that another agent has: wait for it. False when it is free."""
     session, name, agent = event.session, event.name, event.agent
     ask = claims.ask_of([on], [], event.rules)
     known = claims.covering(session, agent, ask)

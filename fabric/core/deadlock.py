@@ -12,7 +12,7 @@ Distributed Databases", ACM Computing Surveys 19(4), 1987).
     locks alone                  CANCEL to one member: the lowest priority, then the latest claim
     any other wait in it         ESCALATE to all members and all stuck behind; a person chooses
     a person's choice            CANCEL to that member: its wait ends
-    the cycle comes apart        the question is closed; who is still stuck is asked about again
+    the cycle comes apart        the question is closed; a new one is asked about the still stuck
 
 A member whose claim is refused keeps what it holds, to give back in order.
 """
@@ -31,7 +31,7 @@ from fabric.core.agent_status import in_force, is_at_work, update_status
 from fabric.core.decision import ORCHESTRATOR
 from fabric.core.directive import Cancel
 from fabric.core.event import Event
-from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.limits import listed
 from fabric.core.order import Place
 from fabric.core.record import (
     ENDED,
@@ -398,11 +398,8 @@ def _end_claim(event: Event, agent: AgentRecord, on: str) -> list[str]:
 
 def _described(cycle: list[Link]) -> str:
     """Say which agent waits for what, in order, round to the first."""
-    steps = [f"{link.agent} waits for {link.wait.on}" for link in cycle[:NAMES_SHOWN_MAX]]
-    more = len(cycle) - NAMES_SHOWN_MAX
-    if more > 0:
-        steps.append(f"and {more} more")
-    return ", ".join(steps) + f", which needs {cycle[0].agent}"
+    steps = [f"{link.agent} waits for {link.wait.on}" for link in cycle]
+    return f"{listed(steps)}, which needs {cycle[0].agent}"
 
 
 def _refuse_one(event: Event, cycle: list[Link]) -> None:

@@ -6,6 +6,7 @@ writes them in the commit that also holds the batch's messages.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from fabric.core.order import Order
@@ -58,61 +59,35 @@ class Table(Generic[R]):
         return changes
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class SessionState:
     """Everything the rules know about one session.
 
-    `log` counts the events (signals, refusals, timers): the n-th is log entry `n-0`, what follows
-    from it is `n-1`, `n-2` and so on. `clock_ms` is the latest server time seen; it never goes
-    back. `token` is the last fencing token. `order` has the holders and the queue of each resource:
-    it follows from the claims. `rules` is the digest of the rules that the log says are in force,
-    "" for the defaults. `deadlocks` names the open questions about deadlocks.
+    `order` has the holders and the queue of each resource; it follows from the claims. `deadlocks`
+    names the open questions about deadlocks.
     """
 
-    __slots__ = (
-        "agents",
-        "barriers",
-        "claims",
-        "clock_ms",
-        "deadlocks",
-        "dependencies",
-        "escalations",
-        "log",
-        "name",
-        "opened_ms",
-        "order",
-        "rules",
-        "tasks",
-        "token",
-    )
+    name: str
+    #: Events so far (signals, refusals, timers): the n-th is log entry `n-0`, what follows from it
+    #: is `n-1`, `n-2` and so on.
+    log: int = 0
+    #: Latest server time seen; it never goes back.
+    clock_ms: int = 0
+    opened_ms: int = 0
+    #: The last fencing token.
+    token: int = 0
+    #: Digest of the rules in force, by the log; "" for the defaults.
+    rules: str = ""
+    agents: Table[AgentRecord] = field(default_factory=Table)
+    tasks: Table[TaskRecord] = field(default_factory=Table)
+    dependencies: Table[DependencyRecord] = field(default_factory=Table)
+    claims: Table[ClaimRecord] = field(default_factory=Table)
+    barriers: Table[BarrierRecord] = field(default_factory=Table)
+    escalations: Table[EscalationRecord] = field(default_factory=Table)
+    order: Order = field(init=False)
+    deadlocks: set[str] = field(init=False)
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        log: int = 0,
-        clock_ms: int = 0,
-        opened_ms: int = 0,
-        token: int = 0,
-        rules: str = "",
-        agents: dict[str, AgentRecord] | None = None,
-        tasks: dict[str, TaskRecord] | None = None,
-        dependencies: dict[str, DependencyRecord] | None = None,
-        claims: dict[str, ClaimRecord] | None = None,
-        barriers: dict[str, BarrierRecord] | None = None,
-        escalations: dict[str, EscalationRecord] | None = None,
-    ) -> None:
-        self.name = name
-        self.log = log
-        self.clock_ms = clock_ms
-        self.opened_ms = opened_ms
-        self.token = token
-        self.rules = rules
-        self.agents: Table[AgentRecord] = Table(agents)
-        self.tasks: Table[TaskRecord] = Table(tasks)
-        self.dependencies: Table[DependencyRecord] = Table(dependencies)
-        self.claims: Table[ClaimRecord] = Table(claims)
-        self.barriers: Table[BarrierRecord] = Table(barriers)
-        self.escalations: Table[EscalationRecord] = Table(escalations)
+    def __post_init__(self) -> None:
         self.order = Order(self.claims.records)
         self.deadlocks = {
             name

@@ -119,21 +119,16 @@ class SignalType(StrEnum):
     REFINED = "REFINED"
 
 
-#: The types of the original protocol; all others are extensions.
-BASE_TYPES = frozenset(
+#: The types that this implementation adds to the original protocol.
+EXTENSIONS = frozenset(
     {
-        SignalType.STARTED,
-        SignalType.PROGRESS,
-        SignalType.PARTIAL_RESULT,
-        SignalType.BLOCKED,
-        SignalType.COMPLETED,
-        SignalType.FAILED,
-        SignalType.CHECKPOINT_REACHED,
-        SignalType.DEPENDENCY_RESOLVED,
-        SignalType.CONFLICT_DETECTED,
-        SignalType.INTEGRATION_REQUIRED,
-        SignalType.EARLY_COMPLETION,
-        SignalType.ESCALATE,
+        SignalType.HEARTBEAT,
+        SignalType.INTENT,
+        SignalType.RELEASE,
+        SignalType.INTEGRATED,
+        SignalType.DECIDED,
+        SignalType.SYNTHESIZED,
+        SignalType.REFINED,
     }
 )
 

@@ -165,18 +165,18 @@ class Comparison:
 def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
     """Return the keys of a session as one commit of the whole session would write them."""
     copy = SessionState(
-        session.name,
+        name=session.name,
         log=session.log,
         clock_ms=session.clock_ms,
         opened_ms=session.opened_ms,
         token=session.token,
         rules=session.rules,
-        agents=session.agents.records,
-        tasks=session.tasks.records,
-        dependencies=session.dependencies.records,
-        claims=session.claims.records,
-        barriers=session.barriers.records,
-        escalations=session.escalations.records,
+        agents=Table(session.agents.records),
+        tasks=Table(session.tasks.records),
+        dependencies=Table(session.dependencies.records),
+        claims=Table(session.claims.records),
+        barriers=Table(session.barriers.records),
+        escalations=Table(session.escalations.records),
     )
     for name in SessionState.__slots__:
         table = getattr(copy, name)

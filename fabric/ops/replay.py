@@ -91,7 +91,7 @@ class Replay:
     """
 
     def __init__(self, keys: SessionKeys, stop: Until | None = None) -> None:
-        self.session = SessionState(keys.name)
+        self.session = SessionState(name=keys.name)
         self.rules = Rules()
         self.delivered: list[tuple[str, bytes, list[bytes]]] = []
         self._keys = keys

@@ -66,18 +66,18 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
         counts.append(number)
     log, clock_ms, opened_ms, token = counts
     state = SessionState(
-        keys.name,
+        name=keys.name,
         log=log,
         clock_ms=clock_ms,
         opened_ms=opened_ms,
         token=token,
         rules=meta.get(b"rules", b"").decode("ascii", "replace"),
-        agents=_records(keys.agents, agents, AgentRecord),
-        tasks=_records(keys.tasks, tasks, TaskRecord),
-        dependencies=_records(keys.dependencies, dependencies, DependencyRecord),
-        claims=_records(keys.claims, claims, ClaimRecord),
-        barriers=_records(keys.barriers, barriers, BarrierRecord),
-        escalations=_records(keys.escalations, escalations, EscalationRecord),
+        agents=Table(_records(keys.agents, agents, AgentRecord)),
+        tasks=Table(_records(keys.tasks, tasks, TaskRecord)),
+        dependencies=Table(_records(keys.dependencies, dependencies, DependencyRecord)),
+        claims=Table(_records(keys.claims, claims, ClaimRecord)),
+        barriers=Table(_records(keys.barriers, barriers, BarrierRecord)),
+        escalations=Table(_records(keys.escalations, escalations, EscalationRecord)),
     )
     return StoredSession(keys, state, is_written=True)
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from fabric.core.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_MAX
-from fabric.core.signal import BASE_TYPES, PAYLOADS, SignalType
+from fabric.core.signal import EXTENSIONS, PAYLOADS, SignalType
 from fabric.errors import SignalError
 
 #: Characters of a refused value, or of a field's name, that a message repeats: enough to recognise
@@ -47,8 +47,8 @@ def too_large(field: str, given: int, allowed: str) -> SignalError:
 
 def unknown_type(given: object) -> SignalError:
     """Return the error for an unknown signal type: the nearest one, and all there are."""
-    basic = [word.value for word in SignalType if word in BASE_TYPES]
-    others = [word.value for word in SignalType if word not in BASE_TYPES]
+    basic = [word.value for word in SignalType if word not in EXTENSIONS]
+    others = [word.value for word in SignalType if word in EXTENSIONS]
     allowed = f"{', '.join(basic)}; extensions: {', '.join(others)}"
     if not given:
         return SignalError("MISSING", "type", "nothing", allowed)

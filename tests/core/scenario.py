@@ -78,7 +78,7 @@ class Stage:
     """One session, its rules and its timers."""
 
     def __init__(self) -> None:
-        self.session = SessionState("demo")
+        self.session = SessionState(name="demo")
         self.rules = Rules()
         self.timers: dict[str, int] = {}
         #: Every agent has a timer for its silence: only a scenario about silence shows them.

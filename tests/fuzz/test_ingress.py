@@ -77,7 +77,7 @@ def outcome(entry: list[bytes]) -> Signal | None:
         letter = record.dead(entry, *record.reason_of(checked(error)), "signals", b"1-0")
         bury([part if isinstance(part, bytes) else part.encode() for part in letter], entry)
         return None
-    session = SessionState(signal.session)
+    session = SessionState(name=signal.session)
     step(session, signal, Rules(), 1_000)
     step(session, signal, Rules(), 2_000)
     assert msgspec.json.encode(session.agents.records)
@@ -152,7 +152,7 @@ def test_ten_megabytes_in_one_field(field: bytes, unit: bytes) -> None:
     ],
 )
 def test_a_finding_of_any_kind_gets_its_line(partial: dict[str, Any]) -> None:
-    session, rules = SessionState("s"), Rules()
+    session, rules = SessionState(name="s"), Rules()
     started = decode([b"session", b"s", b"type", b"STARTED(t)", b"emitter", b"A"])
     found = [
         b"session",

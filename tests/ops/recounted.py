@@ -35,7 +35,7 @@ class Told:
     clock_ms: int = START_MS
 
     def __post_init__(self) -> None:
-        self.session = SessionState("demo")
+        self.session = SessionState(name="demo")
         if self.rules != Rules():
             document = record.rules_document(self.rules)
             self.session.adopt(record.rules_digest(document), self.clock_ms)

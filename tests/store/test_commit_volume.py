@@ -19,7 +19,7 @@ async def test_thousands_of_records_go_into_one_commit(backend: Backend) -> None
     """A server's Lua passes at most some 8,000 arguments to one command."""
     store = backend.open()
     lease = await hold(store)
-    session = SessionState("s", log=7)
+    session = SessionState(name="s", log=7)
     kept = state.StoredSession(KEYS, session)
     for number in range(9_000):
         session.agents.put(f"agent {number}", AgentRecord(AgentStatus.ACTIVE, 1))

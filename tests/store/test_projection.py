@@ -41,7 +41,7 @@ class Kept:
         self._lease = lease
         self._rules = rules
         self._version = lease.version
-        self._kept = state.StoredSession(KEYS, SessionState("s"))
+        self._kept = state.StoredSession(KEYS, SessionState(name="s"))
         self.now_ms = START_MS
 
     async def say(self, *signals: Said) -> None:

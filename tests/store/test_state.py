@@ -19,7 +19,7 @@ from fabric.core.record import (
     EscalationState,
     TaskRecord,
 )
-from fabric.core.session import SessionState
+from fabric.core.session import SessionState, Table
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace
@@ -32,19 +32,25 @@ NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}, {}, {}]
 
 def full() -> SessionState:
     session = SessionState(
-        "s",
+        name="s",
         log=7,
         clock_ms=1_767_123_000_000,
         opened_ms=1_767_122_000_000,
         token=3,
         rules="0a1b",
-        claims={"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], asked=5, token=3)},
-        barriers={"b": BarrierRecord(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})},
-        escalations={
-            "q": EscalationRecord(
-                EscalationState.OPEN, "Which?", "whole", context=Raw(b'{"n":[1, 2]}')
-            )
-        },
+        claims=Table(
+            {"5:whole": ClaimRecord("whole", ClaimState.HELD, ["x.py"], asked=5, token=3)}
+        ),
+        barriers=Table(
+            {"b": BarrierRecord(BarrierState.GATHERING, 1, "w", ["z", "a"], {"z": 2, "a": 1})}
+        ),
+        escalations=Table(
+            {
+                "q": EscalationRecord(
+                    EscalationState.OPEN, "Which?", "whole", context=Raw(b'{"n":[1, 2]}')
+                )
+            }
+        ),
     )
     for table in (session.claims, session.barriers, session.escalations):
         table.changed |= set(table.records)

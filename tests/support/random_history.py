@@ -155,7 +155,7 @@ histories = st.lists(
 class Play:
     """A session that takes a history, with the timers it sets, as a worker would keep them."""
 
-    session: SessionState = field(default_factory=lambda: SessionState("s"))
+    session: SessionState = field(default_factory=lambda: SessionState(name="s"))
     rules: Rules = RULES
     now_ms: int = START_MS
     timers: dict[str, int] = field(default_factory=dict)
