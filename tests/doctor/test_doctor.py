@@ -1,4 +1,4 @@
-"""What the doctor finds on real servers, healthy and ill-set; and epochs that were lost."""
+"""The doctor's findings on real servers, healthy and badly configured; and lost epochs."""
 
 import asyncio
 import time
@@ -74,7 +74,7 @@ def test_a_lease_without_an_epoch_is_found_and_re_seeded(worked: RunningServer) 
     assert (
         only(report, "re-seeded").found == f"partition 0: orchestrators go on above epoch {epoch}"
     )
-    # What the lease had forgotten, the group still knew.
+    # The position that the lease had lost came from the group.
     assert worked.cli("HGET", lease, "committed") == committed
     assert only(examine(worked, reseed=True), "re-seeded").found.startswith("nothing")
     assert worked.cli("HGET", lease, "epoch") == str(epoch)
@@ -98,7 +98,7 @@ async def _is_longer(store: RedisStore, key: str, count: int) -> bool:
 @pytest.mark.parametrize(
     "loss", [["DEL", "fabric:{0}:lease"], ["HSET", "fabric:{0}:lease", "epoch", "?"]]
 )
-def test_an_epoch_that_is_lost_twice_grows_even_when_the_clock_was_put_back(
+def test_an_epoch_that_is_lost_twice_grows_even_if_the_clock_was_set_back(
     worked: RunningServer, loss: list[str]
 ) -> None:
     ahead = int(time.time() * 1000) + 3_600_000
@@ -112,7 +112,7 @@ def test_an_epoch_that_is_lost_twice_grows_even_when_the_clock_was_put_back(
         assert worked.cli("HGET", META, "seeded:orchestrators:0") == str(expected)
 
 
-def test_an_epoch_that_is_there_is_never_replaced(worked: RunningServer) -> None:
+def test_an_existing_epoch_is_never_replaced(worked: RunningServer) -> None:
     async def reseed() -> None:
         store = RedisStore(worked.url)
         try:
@@ -124,7 +124,7 @@ def test_an_epoch_that_is_there_is_never_replaced(worked: RunningServer) -> None
         asyncio.run(reseed())
 
 
-def test_signals_that_nobody_handles_are_told_of(worked: RunningServer) -> None:
+def test_signals_that_no_worker_handles_are_reported(worked: RunningServer) -> None:
     worked.cli(
         "XADD", "fabric:{0}:signals", "*", "session", "s", "type", "HEARTBEAT", "emitter", "A"
     )
@@ -160,13 +160,13 @@ def test_a_server_that_evicts_fails(start: Callable[..., RunningServer]) -> None
         asyncio.run(admit())
 
 
-def test_what_a_managed_server_does_not_tell_is_not_known(
+def test_a_managed_server_that_refuses_questions_is_not_known(
     start: Callable[..., RunningServer],
 ) -> None:
     server = start("redis-7.0", "--rename-command", "CONFIG", "")
     report = examine(server)
     assert report.exit_code == 0
-    assert only(report, "eviction").level is Level.OK  # INFO tells
+    assert only(report, "eviction").level is Level.OK  # from INFO
     server.cli("ACL", "SETUSER", "guest", "on", ">secret", "~*", "&*", "+@all", "-@admin", "-info")
     server.cli("ACL", "SETUSER", "guest", "-command", "-scan")
     report = examine(server, url=server.url.replace("unix://", "unix://guest:secret@"))
@@ -189,14 +189,14 @@ def test_commands_that_are_refused_are_named(start: Callable[..., RunningServer]
     assert "EVAL" in found.found
 
 
-def test_a_server_without_lua_is_told_so(start: Callable[..., RunningServer]) -> None:
+def test_a_server_without_lua_is_reported(start: Callable[..., RunningServer]) -> None:
     renamed = [word for verb in ("EVAL", "EVALSHA") for word in ("--rename-command", verb, "")]
     found = only(examine(start("redis-7.0", *renamed)), "commands")
     assert found.found.startswith("refused: EVAL (")
     assert "cannot do without Lua" in found.advice
 
 
-def test_a_server_that_is_away_or_does_not_let_us_in(
+def test_a_server_that_is_down_or_refuses_access(
     start: Callable[..., RunningServer],
 ) -> None:
     server = start("redis-7.0")
@@ -211,9 +211,7 @@ def test_a_server_that_is_away_or_does_not_let_us_in(
     assert "does the server at there run" in only(report, "reachable").advice
 
 
-def test_a_clock_that_is_wrong_is_told_of(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_clock_is_reported(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     right = time.time
     monkeypatch.setattr("fabric.doctor.server.time.time", lambda: right() - 90)
     found = only(examine(server), "clock")
@@ -276,7 +274,7 @@ def test_replication(info: dict[str, str], config: dict[str, str], level: Level)
     assert checks.replication(Facts(info, config)).level is level
 
 
-def test_memory_that_runs_out_is_told_of() -> None:
+def test_memory_that_runs_out_is_reported() -> None:
     nearly = Facts({"used_memory": "90000000"}, {"maxmemory": "100000000"})
     assert checks.memory(nearly).level is Level.WARN
     assert "90 of 100 MB" in checks.memory(nearly).found

@@ -1,4 +1,4 @@
-"""A namespace in which work was done, and what the doctor says of it."""
+"""A namespace in use, and the doctor's report on it."""
 
 import asyncio
 
@@ -16,11 +16,11 @@ from tests.support.waiting import eventually
 from workers import synthesizer
 from workers.replica import Replica
 
-#: What a namespace holds after some work: key → what DUMP gives, by flavour of the server.
+#: The content of a namespace after some work: key → DUMP, by flavour of the server.
 _worked: dict[str, dict[bytes, bytes]] = {}
 
-#: What two agents are at when nobody works any more: one has what both want, and waits for a
-#: person; it has called for an integration at which the other, who waits for it, counts as there.
+#: The unfinished work of two agents. C holds a file that both want, waits for a person's decision,
+#: and has called a barrier at which D, which waits for C, counts as arrived.
 _UNFINISHED = [
     ("C", "INTENT", b'{"writes": ["a:b.py"]}'),
     ("D", "INTENT", b'{"writes": ["a:b.py"]}'),
@@ -35,7 +35,7 @@ def _said(emitter: str, kind: str, payload: bytes) -> list[bytes]:
 
 
 async def _work(url: str, store: RedisStore) -> None:
-    """Have a session in which every kind of key is written."""
+    """Run a session that writes every kind of key."""
     async with (
         serving(url),
         Fabric.connect(url) as fabric,
@@ -77,8 +77,9 @@ async def _work_and_fold(url: str) -> None:
 
 
 def work(server: RunningServer) -> None:
-    """Leave on an empty server what work leaves, nobody at work any more. Done once by agents and
-    workers, then put back from what they left."""
+    """Put the result of some work on an empty server, without any running agents and workers.
+
+    The first call runs agents and workers; later calls restore the keys that they wrote."""
     with redis.Redis.from_url(server.url) as client:
         if server.flavour not in _worked:
             asyncio.run(_work_and_fold(server.url))

@@ -1,7 +1,7 @@
-"""The stores that the conformance suite runs on, with a hand on the server behind each.
+"""The stores that the conformance suite runs on, and direct access to the server behind each.
 
-A test speaks to the fabric through `open()`; whatever a person or an accident does to the server
-goes through the other methods.
+A test uses the fabric through `open()`. The other methods do what a person or an accident may do to
+the server.
 """
 
 import itertools
@@ -15,21 +15,21 @@ from fabric.wire.stored import pairs_of
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
 
-#: Lease time of tests in which no lease is to end, ms.
+#: Lease time in tests in which no lease may expire, ms.
 LONG_MS = 60_000
-#: Lease time of tests in which one does, ms.
+#: Lease time in tests in which one expires, ms.
 SHORT_MS = 100
 
 ORCHESTRATORS = "orchestrators"
 
-#: A key of the partition on which leases are tried: its server's time is the one that counts.
+#: A key of the partition whose lease the tests use: the time of its server counts.
 PARTITION = "fabric:{0}:lease"
 
 _numbers = itertools.count(1)
 
 
 class Store(WorkerStore, ClientStore, Protocol):
-    """Both halves."""
+    """What workers and clients need."""
 
 
 class Backend(Protocol):
@@ -45,10 +45,10 @@ class Backend(Protocol):
         """The server's time."""
 
     async def pass_ms(self, ms: int) -> None:
-        """Return when the server's clock has moved on by so much."""
+        """Return when the server's clock has advanced by `ms`."""
 
     async def dump(self) -> dict[str, Any]:
-        """Everything there is: key → its type and what it holds."""
+        """All keys: key → its type and content."""
 
     async def drop(self, key: str) -> None:
         """DEL."""
@@ -57,7 +57,7 @@ class Backend(Protocol):
         """FLUSHALL."""
 
     async def put(self, key: str, kind: str) -> None:
-        """Make the key hold something of this type, in place of what it held."""
+        """Replace what the key holds by something of this type."""
 
     async def set_field(self, key: str, field: str, value: bytes) -> None:
         """HSET."""
@@ -73,7 +73,7 @@ class Backend(Protocol):
 
 
 class MemoryBackend:
-    """A server in memory; its clock moves only when told."""
+    """A server in memory, with a clock that the test moves."""
 
     def __init__(self) -> None:
         self.server = Keyspace()
@@ -154,7 +154,7 @@ class RedisBackend:
             await store.close()
 
     async def call(self, *command: Any) -> Any:
-        """Any command, as redis-cli -c sends it: to the node that has its key, if it has one."""
+        """Send a command as redis-cli -c does: to the node that has its key."""
         at = command[2] if command[0] in ("XINFO", "XGROUP") else [*command, PARTITION][1]
         return await self._hand.call(*command, at=at if isinstance(at, str) else at.decode())
 
@@ -244,13 +244,13 @@ async def commit(
     ttl_ms: int = LONG_MS,
     drained: bool = True,
 ) -> int:
-    """Commit a batch, an empty one unless it is given, on the lease's own version."""
+    """Commit a batch (by default an empty one) on the lease's own version."""
     built_on = lease.version if version is None else version
     return await store.commit(lease, built_on, batch or Batch(), upto, ttl_ms, drained=drained)
 
 
 async def lapse(backend: Backend, store: Store, lease: Lease) -> None:
-    """Let a lease run out."""
+    """Let a lease expire."""
     await store.renew(lease, SHORT_MS)
     await backend.pass_ms(SHORT_MS + 1)
 

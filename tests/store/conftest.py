@@ -1,4 +1,4 @@
-"""Every store there is, for the suite that all of them must pass."""
+"""Every store, for the suite that all of them must pass."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ from tests.support.servers import (
 )
 from tests.support.waiting import run_coroutine_test
 
-#: All stores; the real ones are left out by `-m "not server"`.
+#: All stores; `-m "not server"` leaves out the real ones.
 REAL = [pytest.param(flavour, marks=pytest.mark.server) for flavour in flavours()]
-#: Servers that stand together; what they differ in is not their flavour, so one will do.
+#: Groups of servers. The flavour makes no difference here, so one is enough.
 TOPOLOGIES = [
     pytest.param(name, marks=[pytest.mark.server, pytest.mark.slow])
     for name in ("cluster", "sentinel")
@@ -69,7 +69,7 @@ def cluster(shared_cluster: Callable[[], Cluster]) -> Cluster:
 
 @pytest.fixture(scope="session")
 def shared_sentinels() -> Iterator[Callable[[], Sentinels]]:
-    """The same with sentinels."""
+    """One group of servers with sentinels for all tests of this process, likewise."""
     with ExitStack() as running:
         yield cache(lambda: running.enter_context(Sentinels(FLAVOUR_DEFAULT)))
 
@@ -110,7 +110,7 @@ def real(request: pytest.FixtureRequest, shared_servers: Started) -> RedisBacken
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run tests that are coroutine functions; close what they opened on the same event loop."""
+    """Run tests that are coroutines; close the stores that they opened on the same event loop."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None

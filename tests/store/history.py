@@ -1,4 +1,4 @@
-"""Random histories of a store, and what it answers, in words that do not depend on its clock."""
+"""Random histories of a store, and its answers in a form that does not depend on its clock."""
 
 import re
 from collections.abc import Callable
@@ -31,10 +31,10 @@ SMALL = st.integers(0, 6)
 BYTES = st.binary(max_size=3)
 #: Groups that have timers of their own.
 GROUPS = st.sampled_from([ORCHESTRATORS, SYNTHESIZERS])
-#: Names within each other, beside each other, and beyond ASCII; what some of them begin with.
+#: Nested names, sibling names, names beyond ASCII; and prefixes of some.
 PART = st.sampled_from(["a:/x", "a:/x/y", "a:/x/\u00e9", "a:/x0", "a:/\U0001f600", "b:/x", "b:"])
 PREFIX = st.sampled_from(["", "a:", "a:/x/", "a:/x", "b:/x", "c"])
-#: Ids that a person may write by hand, and ranges that a program may ask for.
+#: Ids that a person may write by hand, and ranges that a program may request.
 HAND = st.sampled_from(["1-0", "1-1", "2-0", "5-3", "9-0"])
 BOUND = st.sampled_from([b"-", b"+", b"1", b"2-0", b"(1-1", b"(5", b"9-0"])
 
@@ -88,14 +88,14 @@ _accidents = st.one_of(
     st.tuples(st.just("flush")),
 )
 
-#: Mostly what programs ask; a lease at first, so that most commits are not refused.
+#: Mostly requests of programs; a lease first, so that most commits are not refused.
 histories = st.lists(
     st.one_of(_requests, _requests, _commits, _commits, _commits, _accidents), max_size=30
 ).map(lambda steps: [("acquire", "one"), *steps])
 
 
 class Player:
-    """Plays a history on one store and keeps what it answers."""
+    """Plays a history on one store and keeps the answers."""
 
     def __init__(self, backend: Backend, store: Store) -> None:
         self.backend = backend
@@ -109,13 +109,13 @@ class Player:
         self._epoch = 0
 
     async def play(self, step: Step) -> Any:
-        """Take one step; return the answer, or the error's name and what it names."""
+        """Take one step; return the answer, or the error's name and the key that it names."""
         await self._tick()
         method: Callable[..., Any] = getattr(self, f"do_{step[0]}")
         try:
             return await method(*step[1:])
         except TamperedError as error:
-            # Where the server itself objects, it does not say to which key.
+            # An error of the server itself does not name the key.
             says = step[0] in ("commit", "hashes") and error.key not in (LEASE, "of the fabric")
             return ("tampered", error.key if says else "")
         except FabricError as error:
@@ -129,7 +129,7 @@ class Player:
             await self.backend.pass_ms(1)
 
     def _name(self, key: str, entry_id: bytes) -> str:
-        """An id as it is; one that the server made, by the order in which they appear."""
+        """An id unchanged; one that the server generated, by its order of appearance."""
         if int(entry_id.partition(b"-")[0]) < 1_000_000:
             return entry_id.decode()
         names = self._names.setdefault(key, {})
@@ -215,7 +215,7 @@ class Player:
         return await self.store.due(0, group, now_ms, count)
 
     async def do_members(self, prefix: str, count: int) -> Any:
-        """All pages of them, as a sweep reads them."""
+        """All pages of members, as a sweep reads them."""
         found: list[str] = []
         while page := await self.store.members(SAID, prefix, found[-1] if found else "", count):
             assert len(page) <= count
@@ -268,13 +268,13 @@ class Player:
 
     async def do_flush(self) -> Any:
         await self.backend.flush()
-        # In the same millisecond the ids of what is gone would come again.
+        # Within the same millisecond the server would generate the deleted ids again.
         await self.backend.pass_ms(1)
-        # The next epoch is the server's time, and little of that has passed here.
+        # The next epoch is the server's time, and hardly any time has passed here.
         self._epoch = 0
 
     async def rest(self) -> dict[str, Any]:
-        """What the server holds in the end, without its times."""
+        """The final content of the server, without times."""
         found: dict[str, Any] = {}
         for key, (kind, content) in (await self.backend.dump()).items():
             if kind == "stream":
@@ -288,8 +288,7 @@ class Player:
             elif key == Namespace().replicas(ORCHESTRATORS):
                 found[key] = (kind, sorted(member for member, _ in content))
             elif key == Namespace().meta:
-                # Which layout a server was written with: memory is never written by another. And
-                # epochs are times.
+                # The version of the layout: memory has only one. And epochs, which are times.
                 kept = {name: value for name, value in content if name != b"schema"}
                 kept |= {name: b"" for name in kept if name.startswith(b"seeded")}
                 found[key] = (kind, kept)

@@ -1,4 +1,4 @@
-"""Scripts run as the server runs them, and what their texts say."""
+"""Running scripts as the server runs them, and reading their texts."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ SIGNALS = "fabric:{0}:signals"
 GROUP = "orchestrators"
 TTL_MS = 60_000
 
-#: What a reply looks like where a script gives one: {'word', …}.
+#: A reply in the text of a script: {'word', …}.
 REPLY = re.compile(r"\{'(\w+)'")
 
 

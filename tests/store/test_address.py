@@ -1,10 +1,11 @@
-"""What the server's URL may be, and what it comes to."""
+"""Server URLs: what each is parsed into, and errors that never repeat a part of the URL."""
 
 import pytest
 from redis.asyncio.connection import SSLConnection
 
 from fabric.errors import ConfigError
 from fabric.store.address import Kind, parse, redacted
+from fabric.store.channels import Router
 
 
 def test_sentinels() -> None:
@@ -16,7 +17,7 @@ def test_sentinels() -> None:
     assert found.options["db"] == 3
     assert found.options["protocol"] == 2
     assert not {"host", "port"} & set(found.options)
-    # The password is that of the servers that have the data.
+    # The password is for the servers that have the data.
     assert found.sentinel_options == {"client_name": "x"}
 
 
@@ -75,8 +76,6 @@ def test_a_server() -> None:
     ],
 )
 def test_a_url_that_cannot_be_read(url: str) -> None:
-    from fabric.store.channels import Router
-
     with pytest.raises(ConfigError) as caught:
         Router(url, "x")
     assert "redis+sentinel://" in str(caught.value)
@@ -86,3 +85,44 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
 def test_a_url_as_it_may_be_shown() -> None:
     url = "redis+sentinel://me:p@w@one:1,two:2/service/3?sentinel_password=x"
     assert redacted(url) == "redis+sentinel://one:1,two:2/service/3"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:s3cret@host:6379/2",
+        "redis://host?db=2&username=me&password=s3cret",
+        "rediss://host?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=no",
+        "unix://me:s3cret@/run/redis.sock?db=1",
+    ],
+)
+def test_options_that_are_allowed(url: str) -> None:
+    Router(url, "test")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "s3cret=1",
+        "db=s3cret",
+        "protocol=3",
+        "retry=s3cret",
+        "decode_responses=yes",
+        "connection_class=s3cret",
+        "credential_provider=s3cret",
+        "redis_connect_func=s3cret",
+        "ssl_ca_certs=s3cret",
+    ],
+)
+def test_an_option_that_no_connection_takes_is_refused_before_connecting(options: str) -> None:
+    """The driver would fail on it later, with errors that we do not handle."""
+    with pytest.raises(ConfigError, match=r"cannot be read|has an option") as caught:
+        Router(f"redis://host?{options}", "test")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "http://h", "redis://[x", "redis://h:s3cret", "redis://h:1e9"])
+def test_anything_but_a_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        Router(url, "test")
+    assert "s3cret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The store in memory answers as a real server does, to anything that programs and people do."""
+"""The store in memory answers as a real server does, whatever programs and people do."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The store on a cluster: real nodes, slots that move and primaries that go while it is at work."""
+"""The store on a cluster of real nodes, while slots move and primaries fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-#: Longer than a failover takes: a read that ends sooner was ended by it.
+#: Longer than a failover takes, so that a read that ends sooner was ended by it.
 LONG_READ_MS = 25_000
 
 NAMES = Namespace().partition(0)
@@ -49,7 +49,7 @@ def parties(cluster: Cluster) -> tuple[Node, Node]:
 
 
 @pytest.mark.parametrize("flavour", flavours())
-async def test_its_partitions_lie_on_every_primary(flavour: str) -> None:
+async def test_every_primary_has_partitions(flavour: str) -> None:
     with Cluster(flavour) as running:
         store, other = RedisStore(running.url), RedisStore(running.seeds)
         try:
@@ -68,7 +68,7 @@ async def test_its_partitions_lie_on_every_primary(flavour: str) -> None:
             await other.close()
 
 
-async def test_a_seed_that_is_gone_is_passed_over(cluster: Cluster) -> None:
+async def test_a_seed_that_does_not_answer_is_skipped(cluster: Cluster) -> None:
     url = cluster.seeds.replace("://", "://127.0.0.1:1,")
     store = RedisStore(url)
     try:
@@ -83,8 +83,8 @@ async def test_a_seed_that_is_gone_is_passed_over(cluster: Cluster) -> None:
     await store.close()
 
 
-async def test_who_is_not_let_in_is_told_so(cluster: Cluster) -> None:
-    """Nor is it taken for one server meanwhile; who may do little is let in all the same."""
+async def test_a_user_without_access_gets_an_error(cluster: Cluster) -> None:
+    """The cluster is not mistaken for one server either. A user with few permissions gets in."""
     for node in cluster.nodes:
         node.cli("ACL", "SETUSER", "some", "on", ">pw", "~*", "&*", "+@all", "-hello")
     for url in (cluster.url, cluster.seeds):
@@ -100,8 +100,8 @@ async def test_who_is_not_let_in_is_told_so(cluster: Cluster) -> None:
             node.cli("ACL", "SETUSER", "some", "<wrong")
 
 
-async def test_a_slot_that_has_moved_is_followed(cluster: Cluster) -> None:
-    """MOVED says that nothing was done: no caller hears of it."""
+async def test_a_request_follows_its_slot(cluster: Cluster) -> None:
+    """MOVED means that the command had no effect, so the caller does not see it."""
     async with connected(cluster) as store:
         lease = await hold(store)
         await emit(store, 1)
@@ -115,7 +115,7 @@ async def test_a_slot_that_has_moved_is_followed(cluster: Cluster) -> None:
         assert await store.length(LOG) == 4
 
 
-async def test_a_blocked_read_goes_where_its_slot_goes(cluster: Cluster) -> None:
+async def test_a_blocked_read_follows_its_slot(cluster: Cluster) -> None:
     async with connected(cluster) as store:
         first = await emit(store, 1)
         source, target = parties(cluster)
@@ -144,14 +144,14 @@ async def test_agents_read_several_streams_while_their_slot_moves(cluster: Clust
 
 
 async def test_a_slot_that_is_moving(cluster: Cluster) -> None:
-    """ASK is followed each time; what needs keys of both sides is refused whole meanwhile."""
+    """ASK is followed each time. A commit that needs keys on both nodes is refused meanwhile."""
     async with connected(cluster) as store:
         lease = await hold(store)
         await commit(store, lease, note(LOG))
         await emit(store, 1)
         source, target = parties(cluster)
         with cluster.moving(SLOT, source, target) as move:
-            await emit(store, 2)  # still where it was
+            await emit(store, 2)  # still on the old node
             move.take(NAMES.signals)
             await emit(store, 3)  # ASK
             assert await emitted(store) == [1, 2, 3]
@@ -166,8 +166,8 @@ async def test_a_slot_that_is_moving(cluster: Cluster) -> None:
             await commit(store, lease, batch, version=1)
 
 
-async def test_a_scan_breaks_off_when_its_slot_moves(cluster: Cluster) -> None:
-    """A cursor is worth nothing on another node."""
+async def test_a_scan_ends_when_its_slot_moves(cluster: Cluster) -> None:
+    """A cursor is not valid on another node."""
     key = NAMES.session("s").synthesis
     async with connected(cluster) as store:
         lease = await hold(store)

@@ -1,4 +1,4 @@
-"""Primaries of a cluster that die, freeze, hand over or are missed while the store is at work."""
+"""The store on a cluster whose primaries die, freeze, are replaced or are missing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-#: Longer than a failover takes: a read that ends sooner was ended by it.
+#: Longer than a failover takes, so that a read that ends sooner was ended by it.
 LONG_READ_MS = 25_000
 
 NAMES = Namespace().partition(0)
@@ -39,7 +39,7 @@ async def connected(cluster: Cluster) -> AsyncIterator[RedisStore]:
 async def test_a_primary_that_is_gone(
     cluster: Cluster, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its replica takes over, without the scripts; other partitions go on meanwhile."""
+    """Its replica takes over, without the scripts; other partitions continue meanwhile."""
     monkeypatch.setattr(connection, "REPLY_MS_MAX", 2_000)
     async with connected(cluster) as store:
         lease = await hold(store)
@@ -78,8 +78,8 @@ async def test_a_primary_that_is_gone(
         assert cluster.owner(LOG) is replica
 
 
-async def test_a_failover_in_order(cluster: Cluster) -> None:
-    """The old primary sends everybody to the new one, who waits there too."""
+async def test_a_planned_failover(cluster: Cluster) -> None:
+    """The old primary redirects every request to the new one, blocked ones too."""
     async with connected(cluster) as store:
         lease = await hold(store)
         first = await emit(store, 1)
@@ -99,7 +99,7 @@ async def test_a_failover_in_order(cluster: Cluster) -> None:
 async def test_a_cluster_that_does_not_serve_every_slot(
     start_cluster: Callable[[], Cluster],
 ) -> None:
-    """CLUSTERDOWN: every partition is refused, and all go on when the lost ones are back."""
+    """CLUSTERDOWN: every partition is refused; all continue when the lost slots are back."""
     cluster = start_cluster()
     async with connected(cluster) as store:
         await emit(store, 1)

@@ -1,4 +1,4 @@
-"""Commits, on every store: whole or not at all, and only by who holds the lease."""
+"""Commits, on every store: all or nothing, and only by the holder of the lease."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.store.backend import (
 NAMES = Namespace().partition(0)
 KEYS = NAMES.session("s")
 
-#: What every kind of write leaves behind, by key.
+#: The result of every kind of write, by key.
 WRITTEN = {
     KEYS.log: ("stream", [(b"1-0", [b"a", b"1"]), (b"1-1", [b"a", b"2"]), (b"2-0", [b"b", b"3"])]),
     KEYS.agents: ("hash", [(b"A", b"one"), (b"C", b"\xff\x00")]),
@@ -132,7 +132,7 @@ async def test_a_refused_commit_writes_nothing(
 
 @pytest.mark.parametrize("key", [*WRITTEN, NAMES.signals])
 @pytest.mark.parametrize("found", ["string", "hash", "zset", "stream"])
-async def test_a_key_that_somebody_spoilt_refuses_the_whole_commit(
+async def test_a_key_of_another_type_refuses_the_whole_commit(
     backend: Backend, key: str, found: str
 ) -> None:
     expected = WRITTEN.get(key, ("stream", None))[0]
@@ -147,12 +147,12 @@ async def test_a_key_that_somebody_spoilt_refuses_the_whole_commit(
         await commit(store, lease, every_write(), upto=b"5-0")
     assert (caught.value.key, caught.value.found, caught.value.expected) == (key, found, expected)
     assert await backend.dump() == before
-    # Moved out of the way, and it goes on.
+    # After it was moved away, commits continue.
     await backend.drop(key)
     await commit(store, lease, every_write(), upto=b"5-0")
 
 
-async def test_what_a_commit_acknowledges_is_the_groups_position(backend: Backend) -> None:
+async def test_the_group_follows_what_a_commit_acknowledges(backend: Backend) -> None:
     store = backend.open()
     lease = await hold(store)
     ids = await store.emit(0, [[b"a", b"1"]] * 3, 10)
@@ -187,14 +187,14 @@ async def test_the_input_is_trimmed_up_to_what_is_committed_and_never_above(
     ):
         await commit(store, lease, version=version, upto=ids[upto], drained=drained)
         left = [i for i, _ in await store.entries(NAMES.signals, b"-", b"+", 1_000)]
-        # Whole nodes only while more is waiting: some of what is committed may still be there.
+        # While more is waiting, only whole nodes are trimmed: some committed entries may remain.
         assert left == ids[upto + 1 :] if drained else left[-(299 - upto) :] == ids[upto + 1 :]
         read = [i for i, _ in await store.read(0, ORCHESTRATORS, ids[upto], 1_000, 0)]
         assert read == ids[upto + 1 :]
 
 
-async def test_ids_at_the_ends_of_what_there_is_can_be_committed(backend: Backend) -> None:
-    """Hand-made ids: a script that failed on them would have written half of the batch."""
+async def test_the_lowest_and_the_highest_ids_can_be_committed(backend: Backend) -> None:
+    """Ids made by hand: a script that failed on them would have written half of the batch."""
     store = backend.open()
     lease = await hold(store)
     top = 2**64 - 1
@@ -206,7 +206,7 @@ async def test_ids_at_the_ends_of_what_there_is_can_be_committed(backend: Backen
 
 
 @pytest.mark.parametrize("accident", ["group destroyed", "input deleted"])
-async def test_a_commit_mends_its_group(backend: Backend, accident: str) -> None:
+async def test_a_commit_restores_its_group(backend: Backend, accident: str) -> None:
     store = backend.open()
     lease = await hold(store)
     (entry_id,) = await store.emit(0, [[b"a", b"1"]], 10)
@@ -221,8 +221,8 @@ async def test_a_commit_mends_its_group(backend: Backend, accident: str) -> None
     assert plain(await store.read(0, ORCHESTRATORS, entry_id, 10, 0)) == [(after, [b"a", b"2"])]
 
 
-async def test_a_message_gets_past_what_somebody_appended_by_hand(backend: Backend) -> None:
-    """Their id is beyond our numbers: ours is replaced, and the order stays."""
+async def test_a_message_is_delivered_after_an_entry_made_by_hand(backend: Backend) -> None:
+    """That entry's id is above ours, so ours is replaced, and the order stays."""
     store = backend.open()
     lease = await hold(store)
     inbox = KEYS.inbox("A")

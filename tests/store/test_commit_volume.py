@@ -16,7 +16,7 @@ KEYS = NAMES.session("s")
 
 @pytest.mark.slow
 async def test_thousands_of_records_go_into_one_commit(backend: Backend) -> None:
-    """A server's Lua passes at most some 8,000 arguments to one command."""
+    """Lua passes at most some 8,000 arguments to one command."""
     store = backend.open()
     lease = await hold(store)
     session = SessionState(name="s", log=7)
@@ -83,7 +83,7 @@ async def test_a_batch_with_many_forms_and_keys(backend: Backend) -> None:
 
 
 async def test_groups_read_and_commit_apart(backend: Backend) -> None:
-    """The synthesizer's input is what the orchestrator's commits append."""
+    """The orchestrator's commits append the synthesizer's input."""
     store = backend.open()
     lease = await hold(store)
     batch = Batch()

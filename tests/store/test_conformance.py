@@ -1,4 +1,4 @@
-"""What agents and workers ask of a store besides leases and commits, on every store."""
+"""Everything that agents and workers need from a store but leases and commits, on every store."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ from tests.store.backend import (
 NAMES = Namespace().partition(0)
 KEYS = NAMES.session("s")
 
-#: Longest time that a read may block here, ms; each ends as soon as something comes.
+#: Longest time that a read may block here, ms; each ends when an entry comes.
 BLOCK_MS = 5_000
 
 
-async def test_signals_are_appended_in_order_as_they_are(backend: Backend) -> None:
+async def test_signals_are_appended_unchanged_and_in_order(backend: Backend) -> None:
     store = backend.open()
     entries = [[b"a", b"\xff\x00\r\n"], [b"b", b"", b"b", b"2"], [b"", b"\xe2\x82"]]
     ids = await store.emit(0, entries, 10)
@@ -37,7 +37,7 @@ async def test_signals_are_appended_in_order_as_they_are(backend: Backend) -> No
     assert len(set(ids)) == 4
 
 
-async def test_a_full_ingress_takes_nothing(backend: Backend) -> None:
+async def test_a_full_ingress_refuses_signals(backend: Backend) -> None:
     store = backend.open()
     lease = await hold(store)
     ids = await store.emit(0, [[b"a", b"1"]] * 3, 3)
@@ -46,7 +46,7 @@ async def test_a_full_ingress_takes_nothing(backend: Backend) -> None:
         with pytest.raises(OverloadedError, match="3 are allowed"):
             await store.emit(0, entries, 3)
     assert await backend.dump() == before
-    # Other partitions have room, and so has this one once something is committed.
+    # Other partitions have room, and so has this one after a commit.
     await store.emit(1, [[b"a", b"2"]], 3)
     await commit(store, lease, upto=ids[0])
     await store.emit(0, [[b"a", b"2"]] * 5, 3)
@@ -54,17 +54,17 @@ async def test_a_full_ingress_takes_nothing(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("fields", [0, 1, 3, 2 * ENTRY_FIELDS_MAX + 2, 10_000])
-async def test_an_entry_that_a_server_would_choke_on_takes_the_others_with_it(
+async def test_an_entry_that_a_script_would_fail_on_refuses_the_others_too(
     backend: Backend, fields: int
 ) -> None:
-    """As when somebody retries a dead letter of 5,000 fields: all or none."""
+    """A retried dead letter of 5,000 fields is such an entry: all or none are appended."""
     store = backend.open()
     with pytest.raises(CallerError):
         await store.emit(0, [[b"a", b"1"], [b"x"] * fields], 10)
     assert await backend.dump() == {}
 
 
-async def test_entries_go_to_what_a_group_of_workers_reads(backend: Backend) -> None:
+async def test_entries_go_to_the_stream_that_a_group_of_workers_reads(backend: Backend) -> None:
     store = backend.open()
     (entry_id,) = await store.emit(0, [[b"a", b"1"]], 1, SYNTHESIZERS)
     assert plain(await store.read(0, SYNTHESIZERS, BEGINNING, 10, 0)) == [(entry_id, [b"a", b"1"])]
@@ -74,7 +74,7 @@ async def test_entries_go_to_what_a_group_of_workers_reads(backend: Backend) -> 
         await store.emit(0, [[b"a", b"2"]], 1, SYNTHESIZERS)
 
 
-async def test_incarnations_are_handed_out_rising(backend: Backend) -> None:
+async def test_incarnations_rise(backend: Backend) -> None:
     store, other = backend.open(), backend.open()
     assert [await store.enroll(0, "s", "A") for _ in range(3)] == [1, 2, 3]
     assert await other.enroll(0, "s", "A") == 4
@@ -82,17 +82,15 @@ async def test_incarnations_are_handed_out_rising(backend: Backend) -> None:
     assert await store.enroll(0, "another", "A") == 1
 
 
-async def test_many_who_enroll_at_once_get_different_incarnations(backend: Backend) -> None:
+async def test_agents_that_enroll_at_once_get_different_incarnations(backend: Backend) -> None:
     stores = [backend.open() for _ in range(4)]
     handed = await asyncio.gather(*(store.enroll(0, "s", "A") for store in stores for _ in "12345"))
     assert sorted(handed) == list(range(1, 21))
 
 
 @pytest.mark.parametrize("present", [5, 2**32, COUNTER_MAX - 1])
-async def test_an_incarnation_is_above_the_one_that_speaks_now(
-    backend: Backend, present: int
-) -> None:
-    """An agent that numbers its starts itself, and then lets the fabric do it."""
+async def test_an_incarnation_is_above_the_current_one(backend: Backend, present: int) -> None:
+    """The agent numbered its starts itself, and now lets the fabric do it."""
     store = backend.open()
     await store.enroll(0, "s", "A")
     await backend.set_field(KEYS.agents, "A", json.dumps({"incarnation": present}).encode())
@@ -105,22 +103,20 @@ async def test_an_incarnation_is_above_the_one_that_speaks_now(
 @pytest.mark.parametrize(
     "spoilt", [b"", b"{", b"[1]", b"7", b'{"incarnation": null}', b"{}", b"\xff"]
 )
-async def test_a_record_that_somebody_spoilt_hinders_nobody(
-    backend: Backend, spoilt: bytes
-) -> None:
+async def test_a_damaged_record_does_not_stop_enrolling(backend: Backend, spoilt: bytes) -> None:
     store = backend.open()
     await backend.set_field(KEYS.agents, "A", spoilt)
     assert [await store.enroll(0, "s", "A") for _ in range(2)] == [1, 2]
 
 
-async def test_input_is_read_from_where_one_stands(backend: Backend) -> None:
+async def test_input_is_read_from_a_position(backend: Backend) -> None:
     store = backend.open()
     assert await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0) == []
     ids = await store.emit(0, [[b"n", b"%d" % n] for n in range(5)], 10)
     for position in range(5):
         found = await store.read(0, ORCHESTRATORS, ids[position], 2, 0)
         assert [i for i, _ in found] == ids[position + 1 : position + 3]
-    # Reading takes nothing away from anybody.
+    # Reading removes nothing.
     assert len(await store.read(0, ORCHESTRATORS, BEGINNING, 10, 0)) == 5
     assert len(await backend.open().read(0, ORCHESTRATORS, BEGINNING, 10, 0)) == 5
     assert await store.read(0, "synthesizers", BEGINNING, 10, 0) == []
@@ -130,14 +126,14 @@ async def test_a_read_waits_for_the_first_entry(backend: Backend) -> None:
     store, other = backend.open(), backend.open()
     reading = asyncio.create_task(store.read(0, ORCHESTRATORS, BEGINNING, 10, BLOCK_MS))
     following = asyncio.create_task(store.read_streams({KEYS.log: BEGINNING}, 10, BLOCK_MS))
-    # Either may come first: what matters is that the read ends with the entry.
+    # Either may come first; in both cases the read ends with the entry.
     (entry_id,) = await other.emit(0, [[b"a", b"1"]], 10)
     assert plain(await reading) == [(entry_id, [b"a", b"1"])]
     await commit(other, await hold(other), note(KEYS.log))
     assert list(await following) == [KEYS.log]
 
 
-async def test_a_read_that_nothing_comes_to_ends(backend: Backend) -> None:
+async def test_a_read_ends_when_no_entry_comes(backend: Backend) -> None:
     store = backend.open()
     assert await store.read(0, ORCHESTRATORS, BEGINNING, 10, 20) == []
     assert await store.read_streams({KEYS.log: BEGINNING, KEYS.broadcast: b"5-0"}, 10, 20) == {}
@@ -186,7 +182,7 @@ async def test_ranges(backend: Backend, first: bytes, last: bytes, found: list[b
     assert [i for i, _ in newest] == found[::-1][:2]
 
 
-async def test_what_is_not_there_is_empty(backend: Backend) -> None:
+async def test_missing_keys_are_empty(backend: Backend) -> None:
     store = backend.open()
     assert await store.entries(KEYS.log, b"-", b"+", 10) == []
     assert await store.length(KEYS.log) == 0
@@ -197,11 +193,11 @@ async def test_what_is_not_there_is_empty(backend: Backend) -> None:
     assert await store.due(0, SYNTHESIZERS, 2**53, 10) == []
     assert await store.members(KEYS.said("A"), "", "", 10) == []
     assert await store.delete_entries(NAMES.dead, [b"1-0"]) == 0
-    # Looking makes nothing.
+    # Reading creates no key.
     assert await backend.dump() == {}
 
 
-async def test_hashes_come_whole_and_in_the_order_asked_for(backend: Backend) -> None:
+async def test_hashes_come_whole_and_in_the_requested_order(backend: Backend) -> None:
     store = backend.open()
     await backend.set_field(KEYS.agents, "A", b"\xff")
     await backend.set_field(KEYS.agents, "\u00e9", b"")
@@ -214,7 +210,7 @@ async def test_hashes_come_whole_and_in_the_order_asked_for(backend: Backend) ->
     assert await store.fields(KEYS.agents, ["\u00e9", "B", "A"]) == [b"", None, b"\xff"]
 
 
-async def test_a_hash_that_is_none_is_named(backend: Backend) -> None:
+async def test_an_error_names_the_key_that_is_no_hash(backend: Backend) -> None:
     store = backend.open()
     await backend.put(KEYS.tasks, "string")
     with pytest.raises(TamperedError) as caught:
@@ -223,7 +219,7 @@ async def test_a_hash_that_is_none_is_named(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("kind", ["string", "hash"])
-async def test_reading_what_is_of_another_type_is_an_error_of_its_own(
+async def test_reading_a_key_of_another_type_is_an_error_of_its_own(
     backend: Backend, kind: str
 ) -> None:
     store = backend.open()
@@ -259,6 +255,6 @@ async def test_entries_are_removed_by_id(backend: Backend) -> None:
     assert await store.delete_entries(NAMES.dead, [b"2-0", b"9-9"]) == 1
     assert [i for i, _ in await store.entries(NAMES.dead, b"-", b"+", 10)] == [b"1-0", b"3-0"]
     assert await store.delete_entries(NAMES.dead, [b"1-0", b"3-0"]) == 2
-    # The ids of what is gone are not given again.
+    # The ids of deleted entries are not used again.
     await backend.append(NAMES.dead, "4-0", b"a", b"1")
     assert await store.length(NAMES.dead) == 1

@@ -1,4 +1,4 @@
-"""Key names are a public contract: what redis-cli and other languages find them by."""
+"""Key names are a public contract, for redis-cli and other languages."""
 
 import pytest
 
@@ -34,7 +34,7 @@ CONTRACT = {
 
 
 @pytest.mark.parametrize("name", CONTRACT)
-def test_the_name_is_as_it_is_documented(name: str) -> None:
+def test_a_name_is_as_documented(name: str) -> None:
     assert CONTRACT[name] == name
 
 
@@ -52,18 +52,18 @@ def test_a_key_tells_its_session() -> None:
 
 @pytest.mark.parametrize("session", ["lease", "signals", "meta", "{x}", "\u00e9", "a b"])
 def test_no_session_can_take_a_key_of_the_partition(session: str) -> None:
-    """Names of sessions have no colon; names of the partition's keys, but two, have none either."""
+    """Names of sessions have no colon; nor have the partition's keys, except two."""
     keys = NAMES.session(session)
     own = {keys.log, keys.agents, keys.inbox("A"), keys.said("synthesizers"), keys.meta}
     assert not own & set(CONTRACT)
     assert {NAMES.session_of(key) for key in own} == {session}
-    # The first braces are the hash tag: all keys of a partition lie in one slot of a Cluster.
+    # The first braces are the hash tag: all keys of a partition are in one slot of a cluster.
     assert all(key.partition("{")[2].partition("}")[0] == "3" for key in own)
 
 
 @pytest.mark.parametrize(("session", "crc"), [("demo", 0xD642DFA0), ("", 0), ("é", 0x0E048D3E)])
 def test_the_partition_is_the_crc_of_the_name(session: str, crc: int) -> None:
-    """As every other language and shell reckons it."""
+    """As every other language and shell computes it."""
     for partitions in (1, 2, 64, 1024):
         assert partition_of(session, partitions) == crc % partitions
     assert {partition_of(f"s{number}", 4) for number in range(100)} == {0, 1, 2, 3}

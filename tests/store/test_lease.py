@@ -30,11 +30,11 @@ async def test_a_free_lease_is_taken(backend: Backend) -> None:
     assert (lease.version, lease.committed) == (0, BEGINNING)
     assert before_ms <= lease.now_ms <= await backend.now_ms()
     assert lease.expires_ms == lease.now_ms + LONG_MS
-    # A first epoch is the server's time: above any that a lost server can have handed out.
+    # A first epoch is the server's time: above any epoch that a lost server can have handed out.
     assert before_ms <= lease.epoch <= lease.now_ms
 
 
-async def test_a_held_lease_is_not_taken_and_says_by_whom(backend: Backend) -> None:
+async def test_a_held_lease_is_not_taken_and_names_its_holder(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lease = await hold(first, "one")
     for owner in ("two", "oneone", "o"):
@@ -45,8 +45,8 @@ async def test_a_held_lease_is_not_taken_and_says_by_whom(backend: Backend) -> N
     await commit(first, lease)
 
 
-async def test_its_owner_may_take_it_again_and_what_it_had_is_void(backend: Backend) -> None:
-    """A worker that lost the reply, or was restarted under its name, must not wait."""
+async def test_its_owner_may_take_it_again_and_the_old_lease_is_void(backend: Backend) -> None:
+    """A worker that lost the reply, or restarted under the same name, must not wait."""
     store = backend.open()
     first = await hold(store)
     second = await hold(store)
@@ -58,7 +58,7 @@ async def test_its_owner_may_take_it_again_and_what_it_had_is_void(backend: Back
     await store.renew(second, LONG_MS)
 
 
-async def test_a_lease_given_up_is_free_at_once(backend: Backend) -> None:
+async def test_a_released_lease_is_free_immediately(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lease = await hold(first, "one")
     await first.release(lease)
@@ -69,7 +69,7 @@ async def test_a_lease_given_up_is_free_at_once(backend: Backend) -> None:
     assert (await hold(second, "two")).epoch > lease.epoch
 
 
-async def test_a_lease_that_ran_out_is_free(backend: Backend) -> None:
+async def test_an_expired_lease_is_free(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lease = await hold(first, "one")
     await lapse(backend, first, lease)
@@ -82,7 +82,7 @@ async def test_a_lease_that_ran_out_is_free(backend: Backend) -> None:
         await commit(first, lease)
 
 
-async def test_renewing_holds_on(backend: Backend) -> None:
+async def test_a_renewed_lease_does_not_expire(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lease = await hold(first, "one", ttl_ms=SHORT_MS)
     before_ms = await backend.now_ms()
@@ -93,7 +93,7 @@ async def test_renewing_holds_on(backend: Backend) -> None:
     await first.renew(lease, LONG_MS)
 
 
-async def test_every_commit_renews(backend: Backend) -> None:
+async def test_every_commit_renews_the_lease(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lease = await hold(first, "one", ttl_ms=SHORT_MS)
     await commit(first, lease, ttl_ms=LONG_MS)
@@ -102,7 +102,7 @@ async def test_every_commit_renews(backend: Backend) -> None:
     await commit(first, lease, version=lease.version + 1)
 
 
-async def test_giving_up_what_is_lost_leaves_it_to_the_other(backend: Backend) -> None:
+async def test_releasing_a_lost_lease_leaves_it_to_its_holder(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lost = await hold(first, "one")
     await lapse(backend, first, lost)
@@ -128,7 +128,7 @@ async def test_the_nonce_and_the_epoch_must_both_be_right(backend: Backend) -> N
     await commit(store, lease)
 
 
-async def test_epochs_rise_whoever_holds_it_and_however_it_ended(backend: Backend) -> None:
+async def test_epochs_rise_whoever_held_the_lease_and_however_it_ended(backend: Backend) -> None:
     stores = [backend.open(), backend.open()]
     epochs = []
     for number in range(6):
@@ -150,7 +150,7 @@ async def test_version_and_position_go_on_with_the_next_holder(backend: Backend)
     assert (taken.version, taken.committed) == (2, entry_id)
 
 
-async def test_partitions_and_groups_are_leased_apart(backend: Backend) -> None:
+async def test_partitions_and_groups_are_leased_separately(backend: Backend) -> None:
     store = backend.open()
     leases = [await hold(store, "one"), await hold(store, "two", partition=1)]
     for partition in (0, 1):
@@ -161,7 +161,7 @@ async def test_partitions_and_groups_are_leased_apart(backend: Backend) -> None:
         await commit(store, lease)
 
 
-async def test_of_many_who_ask_at_once_one_gets_it(backend: Backend) -> None:
+async def test_of_many_that_ask_at_once_one_gets_the_lease(backend: Backend) -> None:
     stores = [backend.open() for _ in range(5)]
     answers = await asyncio.gather(
         *(
@@ -173,7 +173,7 @@ async def test_of_many_who_ask_at_once_one_gets_it(backend: Backend) -> None:
 
 
 async def test_without_its_epoch_a_partition_stays_stopped(backend: Backend) -> None:
-    """Fails closed: stale workers could not be told from new ones."""
+    """It fails closed, because stale workers could not be told from new ones."""
     store = backend.open()
     lease = await hold(store)
     await backend.drop(NAMES.lease(ORCHESTRATORS))
@@ -185,11 +185,11 @@ async def test_without_its_epoch_a_partition_stays_stopped(backend: Backend) -> 
     with pytest.raises(UnseededError):
         await commit(store, lease)
     assert NAMES.lease(ORCHESTRATORS) not in await backend.dump()
-    # Other partitions go on, and may be used for the first time.
+    # Other partitions continue, and new ones may be used for the first time.
     await commit(store, await hold(store, partition=1))
 
 
-async def test_after_a_flush_everything_begins_anew_under_a_higher_epoch(backend: Backend) -> None:
+async def test_after_a_flush_everything_starts_again_under_a_higher_epoch(backend: Backend) -> None:
     first, second = backend.open(), backend.open()
     lost = await hold(first, "one")
     await commit(first, lost)
@@ -212,7 +212,7 @@ async def test_an_input_that_was_deleted_is_read_from_its_new_beginning(backend:
     (entry_id,) = await store.emit(0, [[b"a", b"1"]], 10)
     await commit(store, lease, upto=entry_id)
     await backend.drop(NAMES.signals)
-    # By hand, and so below all that was committed.
+    # Made by hand, so its id is below everything that was committed.
     await backend.append(NAMES.signals, "1-1", b"a", b"2")
     taken = await hold(store)
     assert taken.committed == BEGINNING
@@ -221,7 +221,7 @@ async def test_an_input_that_was_deleted_is_read_from_its_new_beginning(backend:
     assert await backend.position(NAMES.signals, ORCHESTRATORS) == BEGINNING
 
 
-async def test_an_input_that_is_gone_is_there_again_with_its_group(backend: Backend) -> None:
+async def test_a_deleted_input_is_created_again_with_its_group(backend: Backend) -> None:
     store = backend.open()
     lease = await hold(store)
     (entry_id,) = await store.emit(0, [[b"a", b"1"]], 10)
@@ -233,7 +233,7 @@ async def test_an_input_that_is_gone_is_there_again_with_its_group(backend: Back
     assert len(await store.read(0, ORCHESTRATORS, taken.committed, 10, 0)) == 1
 
 
-async def test_the_group_stands_where_the_lease_says(backend: Backend) -> None:
+async def test_the_group_is_where_the_lease_says(backend: Backend) -> None:
     store = backend.open()
     lease = await hold(store)
     ids = await store.emit(0, [[b"a", b"1"]] * 3, 10)

@@ -1,4 +1,4 @@
-"""A server that is back but has not read its data yet: nothing is done, and it passes by itself."""
+"""A server that restarted and is still loading: requests fail until it has read its data."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from fabric.store.redis import RedisStore
 from tests.support.outage import emit, emitted, outlast
 from tests.support.servers import RunningServer, flavours
 
-#: Keys in the snapshot, and microseconds that the server is told to take for each: three seconds.
-#: It answers whenever it has read another two megabytes.
+#: Keys in the snapshot, and the delay for each in microseconds: three seconds in all. The server
+#: answers each time it has read two more megabytes.
 KEYS = 300
 KEY_BYTES = 100_000
 KEY_DELAY_US = 10_000

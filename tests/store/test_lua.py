@@ -1,4 +1,4 @@
-"""What every script keeps to: its keys are passed in, its words agree wherever they stand."""
+"""Rules for every script: its keys are passed in, and its result words agree everywhere."""
 
 import ast
 import inspect
@@ -21,12 +21,12 @@ from tests.store.lua import REPLY, body, calls, header
 
 VERBS = scripts.verbs()
 
-#: Commands whose key is not their first argument: its place, None for those that have no key.
+#: Position of the key for commands where it is not the first argument; None if there is no key.
 KEY_PLACES = {"'TIME'": None, "'XINFO'": 2, "'XGROUP'": 2}
 
 
 def handled(*functions: str) -> set[str]:
-    """The words that functions of scripts.py compare a reply with."""
+    """The result words that functions of scripts.py handle."""
     tree = ast.parse(inspect.getsource(scripts))
     return {
         constant.value.decode()
@@ -46,7 +46,7 @@ def test_a_script_has_its_function_and_its_test(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_script_says_at_its_top_what_it_takes_and_returns(verb: str) -> None:
+def test_the_header_of_a_script_has_its_arguments_and_results(verb: str) -> None:
     text = header(verb)
     assert text.startswith(f"-- {verb}: ")
     for word in ("KEYS[1]", "ARGV[1]", "Returns"):
@@ -57,11 +57,11 @@ def test_a_script_says_at_its_top_what_it_takes_and_returns(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_words_at_the_top_are_those_returned(verb: str) -> None:
+def test_the_result_words_in_the_header_are_those_returned(verb: str) -> None:
     assert set(REPLY.findall(header(verb))) == set(REPLY.findall(body(verb)))
 
 
-def test_the_words_returned_are_those_understood() -> None:
+def test_the_result_words_returned_are_those_handled() -> None:
     for verb in VERBS:
         refusals = ("_refusal",) if verb in ("commit", "renew") else ()
         assert set(REPLY.findall(body(verb))) <= handled(verb, *refusals), verb
@@ -71,7 +71,7 @@ def test_the_words_returned_are_those_understood() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_key_is_passed_in(verb: str) -> None:
-    """No name of a key is made up in a script: Cluster could not know where it lies."""
+    """A script builds no key name: a cluster could not know which node has the key."""
     text = body(verb)
     assert ".." not in text
     assert not [word for word in re.findall(r"'[^']*'", text) if set(word) & set(":{}")]
@@ -91,7 +91,7 @@ def test_every_key_is_passed_in(verb: str) -> None:
 
 
 async def test_a_script_touches_only_the_keys_it_is_given(real: RedisBackend) -> None:
-    """By the server's own judgement: a user may use the keys of one partition and no others."""
+    """The server itself checks it: the user may use the keys of one partition and no others."""
     names = Namespace().partition(0)
     keys = names.session("s")
     allowed = [names.lease("orchestrators"), names.signals, keys.log, keys.incarnations]
@@ -123,7 +123,7 @@ async def test_a_script_touches_only_the_keys_it_is_given(real: RedisBackend) ->
 
 
 async def test_a_script_with_keys_of_two_slots_fails_every_test(real: RedisBackend) -> None:
-    """On one server it would work: `tests/conftest.py` looks at every call of every script."""
+    """One server would accept it, so `tests/conftest.py` checks every call of every script."""
     store = real.open()
     one, other = (Namespace().partition(number) for number in (0, 1))
     lease = await hold(store)
@@ -135,7 +135,7 @@ async def test_a_script_with_keys_of_two_slots_fails_every_test(real: RedisBacke
         await commit(store, lease, batch)
 
 
-async def test_a_server_that_has_lost_its_scripts_is_given_them_again(real: RedisBackend) -> None:
+async def test_a_server_that_lost_its_scripts_gets_them_again(real: RedisBackend) -> None:
     store = real.open()
     for _ in range(2):
         lease = await hold(store)
@@ -151,10 +151,10 @@ async def test_a_server_that_has_lost_its_scripts_is_given_them_again(real: Redi
 
 
 @pytest.mark.parametrize("verb", ["acquire", "renew", "commit", "emit"])
-async def test_a_word_that_is_not_known_is_an_error_of_its_own(
+async def test_an_unknown_result_word_is_an_error_of_its_own(
     real: RedisBackend, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a change of version on one side only."""
+    """This happens when only one side has changed its version."""
     store = real.open()
     lease = await hold(store)
     monkeypatch.setattr(scripts, "source", lambda _: "return {'renamed'}")

@@ -1,4 +1,4 @@
-"""acquire.lua: every result word, and what it leaves in the lease."""
+"""acquire.lua: every result word, and the lease afterwards."""
 
 import pytest
 
@@ -26,7 +26,7 @@ async def test_acquired(real: RedisBackend) -> None:
 
 
 async def test_numbers_are_written_out_in_full(real: RedisBackend) -> None:
-    """Lua would write 1e+15."""
+    """By default Lua would write 1e+15."""
     await real.call("HSET", LEASE, "epoch", "999999999999998")
     assert (await take(real, seed=0))[1] == b"999999999999999"
     assert await field(real, "epoch") == b"999999999999999"
@@ -42,12 +42,12 @@ async def test_held(real: RedisBackend) -> None:
     assert await real.call("HGETALL", LEASE) == before
 
 
-async def test_a_clock_that_was_put_back_keeps_nobody_in_office(real: RedisBackend) -> None:
+async def test_a_clock_that_was_set_back_keeps_no_holder(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await real.call("HSET", LEASE, "expires", await real.now_ms() + 100 * TTL_MS)
     assert await take(real, "two", "n2") == [b"held", b"one", epoch, TTL_MS]
     assert int(await field(real, "expires")) <= await real.now_ms() + TTL_MS
-    # Of a lease by an older version it is not known how long it is held for.
+    # A lease of an older version does not say how long it lasts.
     await real.call("HDEL", LEASE, "ttl")
     await real.call("HSET", LEASE, "expires", await real.now_ms() + 100 * TTL_MS)
     assert (await take(real, "two", "n2"))[3] > 90 * TTL_MS
@@ -121,14 +121,14 @@ async def test_a_position_above_the_inputs_end_is_no_position(
     assert await real.position(SIGNALS, GROUP) == taken
 
 
-async def test_an_input_that_was_trimmed_empty_keeps_its_position(real: RedisBackend) -> None:
+async def test_a_position_stays_when_the_input_was_trimmed_completely(real: RedisBackend) -> None:
     await real.call("HSET", LEASE, "owner", "", "epoch", "5", "committed", "7-3")
     await real.call("XADD", SIGNALS, "7-3", "a", "1")
     await real.call("XTRIM", SIGNALS, "MAXLEN", 0)
     assert (await take(real))[3] == b"7-3"
 
 
-async def test_a_group_that_is_there_is_left_alone(real: RedisBackend) -> None:
+async def test_an_existing_group_is_not_changed(real: RedisBackend) -> None:
     await real.call("XADD", SIGNALS, "7-3", "a", "1")
     await real.call("XGROUP", "CREATE", SIGNALS, GROUP, "5-0")
     await take(real)

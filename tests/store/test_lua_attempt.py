@@ -1,4 +1,4 @@
-"""attempt.lua: what it finds out, and that it leaves nothing behind."""
+"""attempt.lua: its result, and that it leaves no key."""
 
 from tests.store.backend import RedisBackend
 from tests.store.lua import evaluate

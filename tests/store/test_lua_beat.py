@@ -1,4 +1,4 @@
-"""beat.lua: who lives."""
+"""beat.lua: which replicas live."""
 
 from tests.store.backend import RedisBackend
 from tests.store.lua import evaluate
@@ -6,14 +6,14 @@ from tests.store.lua import evaluate
 REPLICAS = "fabric:replicas:orchestrators"
 
 
-async def test_the_live_are_named_and_the_others_forgotten(real: RedisBackend) -> None:
+async def test_live_replicas_are_returned_and_dead_ones_removed(real: RedisBackend) -> None:
     now_ms = await real.now_ms()
     await real.call("ZADD", REPLICAS, now_ms - 1, "gone", now_ms + 60_000, "here")
     assert sorted(await evaluate(real, "beat", [REPLICAS], "new", 60_000)) == [b"here", b"new"]
     assert await real.call("ZSCORE", REPLICAS, "gone") is None
 
 
-async def test_a_beat_is_good_for_its_time(real: RedisBackend) -> None:
+async def test_a_beat_lasts_for_its_time(real: RedisBackend) -> None:
     before_ms = await real.now_ms()
     await evaluate(real, "beat", [REPLICAS], "new", 60_000)
     until_ms = int(await real.call("ZSCORE", REPLICAS, "new"))
@@ -22,7 +22,7 @@ async def test_a_beat_is_good_for_its_time(real: RedisBackend) -> None:
     assert int(await real.call("ZSCORE", REPLICAS, "new")) < until_ms
 
 
-async def test_a_clock_that_was_put_back_keeps_nobody_alive(real: RedisBackend) -> None:
+async def test_a_clock_that_was_set_back_keeps_no_replica_alive(real: RedisBackend) -> None:
     now_ms = await real.now_ms()
     await real.call("ZADD", REPLICAS, now_ms + 600_000, "dead", now_ms + 2_500, "slower")
     assert len(await evaluate(real, "beat", [REPLICAS], "new", 1_000)) == 3

@@ -1,4 +1,4 @@
-"""commit.lua: every result word, and what a person may have done to the input's group."""
+"""commit.lua: every result word, and groups that a person has changed."""
 
 from typing import Any
 
@@ -50,8 +50,8 @@ async def test_committed(real: RedisBackend) -> None:
     assert await real.call("HGETALL", AGENTS) == [b"A", b"one"]
 
 
-async def test_a_version_of_many_digits_counts_on(real: RedisBackend) -> None:
-    """Lua would write 1e+15."""
+async def test_a_version_of_many_digits_keeps_counting(real: RedisBackend) -> None:
+    """By default Lua would write 1e+15."""
     _, epoch, *_ = await take(real)
     for version in (999_999_999_999, 99_999_999_999_998):
         await real.call("HSET", LEASE, "version", version)
@@ -83,7 +83,7 @@ async def test_refused(real: RedisBackend) -> None:
     assert await real.dump() == before
 
 
-async def test_refused_where_somebody_removed_the_owner(real: RedisBackend) -> None:
+async def test_refused_when_the_owner_is_missing(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await real.call("HDEL", LEASE, "owner")
     assert await commit(real, epoch, nonce="n2") == [b"fenced", b"", epoch]
@@ -91,7 +91,7 @@ async def test_refused_where_somebody_removed_the_owner(real: RedisBackend) -> N
     assert await commit(real, epoch) == [b"expired", b"", epoch]
 
 
-async def test_the_last_of_many_keys_is_looked_at_before_the_first_is_written(
+async def test_the_last_of_many_keys_is_checked_before_the_first_is_written(
     real: RedisBackend,
 ) -> None:
     _, epoch, *_ = await take(real)
@@ -106,8 +106,8 @@ async def test_the_last_of_many_keys_is_looked_at_before_the_first_is_written(
     assert await real.dump() == before
 
 
-async def test_what_somebody_else_took_from_the_group_is_settled(real: RedisBackend) -> None:
-    """Another program that reads with the group takes nothing away, and leaves nothing pending."""
+async def test_entries_that_another_program_read_are_acknowledged(real: RedisBackend) -> None:
+    """A program that reads with the group removes nothing, and leaves nothing pending."""
     _, epoch, *_ = await take(real)
     for number in range(1, 5):
         await real.call("XADD", SIGNALS, f"{number}-0", "a", "1")
@@ -122,7 +122,7 @@ async def test_what_somebody_else_took_from_the_group_is_settled(real: RedisBack
     assert (await real.call("XPENDING", SIGNALS, GROUP))[0] == 0
 
 
-async def test_a_great_many_pending_entries_are_settled_over_several_commits(
+async def test_very_many_pending_entries_are_acknowledged_over_several_commits(
     real: RedisBackend,
 ) -> None:
     _, epoch, *_ = await take(real)
@@ -146,7 +146,7 @@ async def test_only_whole_nodes_are_trimmed_while_more_is_waiting(real: RedisBac
     assert await real.call("XLEN", SIGNALS) == 130
 
 
-async def test_the_log_gets_past_what_was_appended_by_hand(real: RedisBackend) -> None:
+async def test_the_log_continues_after_an_entry_made_by_hand(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await real.call("XADD", LOG, "5-0", "by", "hand")
     writes = (0, 0, "5-0", "1", 0, 0, "4-9", "2", 0, 0, "5-1", "3")
@@ -155,7 +155,7 @@ async def test_the_log_gets_past_what_was_appended_by_hand(real: RedisBackend) -
     assert [fields[1] for _, fields in found] == [b"1", b"2", b"3"]
 
 
-async def test_a_log_that_can_take_no_more_is_found_before_anything_is_written(
+async def test_a_full_log_is_found_before_anything_is_written(
     real: RedisBackend,
 ) -> None:
     _, epoch, *_ = await take(real)

@@ -13,7 +13,7 @@ async def test_emitted(real: RedisBackend) -> None:
     ]
 
 
-async def test_nothing_is_emitted_of_nothing(real: RedisBackend) -> None:
+async def test_no_entries_append_nothing(real: RedisBackend) -> None:
     assert await evaluate(real, "emit", [SIGNALS], 10) == [b"emitted"]
     assert await real.dump() == {}
 
@@ -27,8 +27,8 @@ async def test_overloaded(real: RedisBackend) -> None:
     assert await real.dump() == before
 
 
-async def test_many_signals_go_in_at_once(real: RedisBackend) -> None:
-    """More arguments in all than Lua passes to one command."""
+async def test_many_signals_are_appended_at_once(real: RedisBackend) -> None:
+    """They have more arguments in all than Lua passes to one command."""
     arguments = [part for number in range(5_000) for part in (2, "n", number)]
     word, *ids = await evaluate(real, "emit", [SIGNALS], 10_000, *arguments)
     assert word == b"emitted"

@@ -1,4 +1,4 @@
-"""enroll.lua: the incarnation, and where it comes from."""
+"""enroll.lua: the incarnation, and what it depends on."""
 
 import pytest
 
@@ -32,7 +32,7 @@ async def test_incarnations_rise(real: RedisBackend) -> None:
         ("9007199254740990", None, 9_007_199_254_740_991),
     ],
 )
-async def test_it_is_above_what_was_handed_out_and_what_speaks_now(
+async def test_it_is_above_the_last_one_handed_out_and_the_current_one(
     real: RedisBackend, handed: str | None, record: str | None, given: int
 ) -> None:
     if handed:
@@ -40,5 +40,5 @@ async def test_it_is_above_what_was_handed_out_and_what_speaks_now(
     if record:
         await real.call("HSET", AGENTS, "A", record)
     assert await enroll(real) == given
-    # Written out in full, as every reader of a hash expects it.
+    # Written out in full, as every reader of the hash expects.
     assert await real.call("HGET", HANDED, "A") == b"%d" % given

@@ -12,7 +12,7 @@ async def test_renewed(real: RedisBackend) -> None:
     assert (await field(real, "owner"), await field(real, "nonce")) == (b"one", b"n1")
 
 
-async def test_given_up_it_keeps_epoch_version_and_position(real: RedisBackend) -> None:
+async def test_a_released_lease_keeps_epoch_version_and_position(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await real.call("HSET", LEASE, "version", "41", "committed", "7-3")
     word, _ = await evaluate(real, "renew", [LEASE], "n1", epoch, 0)
@@ -28,10 +28,10 @@ async def test_given_up_it_keeps_epoch_version_and_position(real: RedisBackend) 
     }
 
 
-async def test_given_up_it_is_nobodys(real: RedisBackend) -> None:
+async def test_a_released_lease_has_no_holder(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await evaluate(real, "renew", [LEASE], "n1", epoch, 0)
-    # Not even for one who knows that the nonce is now empty.
+    # Not even a caller that knows the empty nonce can renew it.
     refused = await evaluate(real, "renew", [LEASE], "", epoch, TTL_MS)
     assert refused == [b"expired", b"", epoch]
 
@@ -52,7 +52,7 @@ async def test_refused(real: RedisBackend) -> None:
     assert await real.dump() == before
 
 
-async def test_refused_where_somebody_removed_the_owner(real: RedisBackend) -> None:
+async def test_refused_when_the_owner_is_missing(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await real.call("HDEL", LEASE, "owner")
     refused = await evaluate(real, "renew", [LEASE], "n2", epoch, TTL_MS)

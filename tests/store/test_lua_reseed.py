@@ -18,17 +18,17 @@ async def test_reseeded(real: RedisBackend) -> None:
     assert (word, committed) == (b"reseeded", b"0-0")
     assert before_ms <= int(epoch) <= await real.now_ms()
     assert await field(real, "epoch") == epoch
-    # It is nobody's, and the next holder counts on from it.
+    # The lease has no holder, and the next one counts on from its epoch.
     taken = await take(real, seed=0)
     assert taken[:2] == [b"acquired", b"%d" % (int(epoch) + 1)]
 
 
-async def test_it_is_above_what_is_remembered(real: RedisBackend) -> None:
+async def test_the_epoch_is_above_the_remembered_one(real: RedisBackend) -> None:
     remembered = await real.now_ms() + 3_600_000
     assert (await reseed(real, remembered))[1] == b"%d" % (remembered + 1)
 
 
-async def test_what_the_lease_still_knows_is_kept(real: RedisBackend) -> None:
+async def test_version_and_position_of_the_lease_are_kept(real: RedisBackend) -> None:
     await real.call(
         "HSET", LEASE, "owner", "one", "nonce", "n1", "version", "41", "committed", "7-3"
     )
@@ -38,7 +38,7 @@ async def test_what_the_lease_still_knows_is_kept(real: RedisBackend) -> None:
 
 
 @pytest.mark.parametrize("epoch", ["", "?", "1e9", "-5", "9" * 16])
-async def test_an_epoch_that_nobody_could_count_on_from_is_replaced(
+async def test_an_epoch_that_is_no_number_of_ours_is_replaced(
     real: RedisBackend, epoch: str
 ) -> None:
     await real.call("HSET", LEASE, "epoch", epoch)
@@ -55,7 +55,7 @@ async def test_an_epoch_that_nobody_could_count_on_from_is_replaced(
         ("committed", "7-x", "0-0"),
     ],
 )
-async def test_a_field_that_somebody_spoilt_begins_again(
+async def test_a_damaged_field_starts_again(
     real: RedisBackend, name: str, value: str, kept: str
 ) -> None:
     await real.call("HSET", LEASE, name, value)
@@ -63,9 +63,9 @@ async def test_a_field_that_somebody_spoilt_begins_again(
     assert await field(real, name) == kept.encode()
 
 
-async def test_the_group_remembers_the_position(real: RedisBackend) -> None:
+async def test_the_position_comes_from_the_group(real: RedisBackend) -> None:
     await real.call("XADD", SIGNALS, "9-0", "a", "1")
-    # The server names groups in the order of the alphabet.
+    # The server lists groups in alphabetical order.
     for group, position in (("another", "8-0"), (GROUP, "7-3"), ("some others", "6-0")):
         await real.call("XGROUP", "CREATE", SIGNALS, group, position)
     assert (await reseed(real))[2] == b"7-3"

@@ -1,4 +1,4 @@
-"""What belongs to a whole namespace, on every store: partitions, replicas, and its own keys."""
+"""What belongs to a whole namespace, on every store: partitions, replicas, its own keys."""
 
 import pytest
 
@@ -26,15 +26,13 @@ async def test_the_number_of_partitions_is_fixed_on_first_use(backend: Backend) 
 
 
 @pytest.mark.parametrize("value", [b"0", b"-1", b"many", b"", b"1.5"])
-async def test_a_number_of_partitions_that_is_none_is_refused(
-    backend: Backend, value: bytes
-) -> None:
+async def test_an_invalid_number_of_partitions_is_refused(backend: Backend, value: bytes) -> None:
     await backend.set_field(Namespace().meta, "partitions", value)
     with pytest.raises(TamperedError):
         await backend.open().partitions(1)
 
 
-async def test_replicas_know_of_each_other_while_they_live(backend: Backend) -> None:
+async def test_replicas_see_each_other_while_they_live(backend: Backend) -> None:
     store = backend.open()
     assert await store.beat(ORCHESTRATORS, "b", LONG_MS) == ["b"]
     assert await store.beat(ORCHESTRATORS, "a", LONG_MS) == ["a", "b"]

@@ -1,4 +1,4 @@
-"""The store behind sentinels: real ones, and failovers while it is at work."""
+"""The store behind real sentinels, during failovers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-#: Longer than a failover takes: a read that ends sooner was ended by it.
+#: Longer than a failover takes, so that a read that ends sooner was ended by it.
 LONG_READ_MS = 25_000
 
 StartSentinels = Callable[..., Sentinels]
@@ -34,7 +34,7 @@ StartSentinels = Callable[..., Sentinels]
 
 @pytest.fixture
 def start() -> Iterator[StartSentinels]:
-    """Starts sentinels and what they watch; none outlives its test."""
+    """Starts sentinels and the servers they watch; all end with the test."""
     running: list[Sentinels] = []
 
     def start_one(
@@ -58,10 +58,10 @@ async def connected(url: str, *, wait_replicas: int = 0) -> AsyncIterator[RedisS
 
 
 @pytest.mark.parametrize("flavour", flavours())
-async def test_a_failover_in_order(start: StartSentinels, flavour: str) -> None:
-    """The scripts are not on the replica that takes over, nor is the connection.
+async def test_a_planned_failover(start: StartSentinels, flavour: str) -> None:
+    """The replica that takes over has neither the scripts nor our connection.
 
-    The old primary takes writes for some seconds more, to no effect: WAIT tells.
+    The old primary still accepts writes for some seconds, which are lost: WAIT tells.
     """
     service = start(flavour)
     async with connected(service.url, wait_replicas=1) as store:
@@ -79,8 +79,8 @@ async def test_a_failover_in_order(start: StartSentinels, flavour: str) -> None:
         assert errors
 
 
-async def test_a_primary_that_takes_writes_after_its_time(start: StartSentinels) -> None:
-    """Nothing tells its clients, for ten seconds: the sentinels are asked, unasked for."""
+async def test_an_old_primary_that_still_accepts_writes(start: StartSentinels) -> None:
+    """For ten seconds nothing tells its clients, so they ask the sentinels regularly."""
     service = start()
     async with connected(service.url) as store:
         await emit(store, 1)
@@ -110,7 +110,7 @@ async def test_a_primary_that_is_gone(start: StartSentinels, way: str) -> None:
         await outlast(lambda: emit(store, 1), errors)
         assert isinstance(errors[0], UnreachableError)
         assert service.wait_primary(other_than=gone).address == await store.address()
-        # The lease went along: nobody else may commit, and its holder still can.
+        # The lease was replicated: nobody else may commit, and its holder still can.
         assert await outlast(lambda: commit(store, lease, version=1)) > lease.now_ms
         assert await store.length("fabric:{0}:s:log") == 1
 
@@ -132,14 +132,14 @@ async def test_a_blocked_read_ends_with_the_primary(start: StartSentinels) -> No
         assert [fields[1] for _, fields in entries] == [b"2"]
 
 
-async def test_a_primary_that_is_none_any_more_is_not_used(start: StartSentinels) -> None:
-    """The sentinels still name it: it has to say itself what it is."""
+async def test_a_former_primary_is_not_used(start: StartSentinels) -> None:
+    """The sentinels still name it, so the server itself has to say what it is."""
     service = start()
     async with connected(service.url) as store, connected(service.url) as newcomer:
         await emit(store, 1)
         primary, other = service.primary, service.replicas[0]
         for sentinel in service.sentinels:
-            sentinel.freeze()  # so that they do not put it right
+            sentinel.freeze()  # so that they do not correct it
         primary.cli("REPLICAOF", HOST, other.port)
         with pytest.raises(UnavailableError, match="read only"):
             await emit(store, 2)
@@ -150,7 +150,7 @@ async def test_a_primary_that_is_none_any_more_is_not_used(start: StartSentinels
         assert caught.value.never_sent
 
 
-async def test_sentinels_that_are_gone_are_passed_over(start: StartSentinels) -> None:
+async def test_sentinels_that_do_not_answer_are_skipped(start: StartSentinels) -> None:
     service = start()
     service.sentinels[0].kill()
     service.sentinels[1].freeze()
@@ -182,7 +182,7 @@ async def test_users_and_passwords(start: StartSentinels) -> None:
 
 
 async def test_too_few_replicas_for_a_write(start: StartSentinels) -> None:
-    """`min-replicas-to-write`: a clean no, nothing was written, and it passes by itself."""
+    """`min-replicas-to-write`: a clean refusal; nothing was written, and it ends by itself."""
     service = start(min_replicas=1)
     async with connected(service.url) as store:
         lease = await hold(store)
@@ -219,7 +219,7 @@ async def test_a_url_that_names_a_sentinel_as_a_server(start: StartSentinels) ->
             await store.partitions()
 
 
-async def test_the_doctor_looks_at_the_primary(start: StartSentinels) -> None:
+async def test_the_doctor_examines_the_primary(start: StartSentinels) -> None:
     service = start()
     async with connected(service.url) as store:
         report = await doctor.examine(store, redacted(service.url), None)

@@ -1,4 +1,4 @@
-"""Sorted sets of a store: timers by time, sessions by activity, names in pages; on every store."""
+"""Sorted sets, on every store: timers by time, sessions by activity, names in pages."""
 
 import pytest
 
@@ -50,7 +50,7 @@ async def test_each_group_of_workers_has_timers_of_its_own(backend: Backend) -> 
     assert await store.due(0, SYNTHESIZERS, 10, 10) == [(b"s:sweep:A", 7)]
 
 
-#: Names whose order as text and as bytes differ, or of which one is the beginning of another.
+#: Names whose order as text differs from that as bytes, or that are prefixes of others.
 MEMBERS = ["a:/x", "a:/x/y", "a:/x/\u00e9", "a:/x0", "a:/\uffee", "a:/\U0001f600", "b:", "b:/x"]
 
 
@@ -71,7 +71,7 @@ async def test_members_come_in_pages_in_the_order_of_their_bytes(
     assert found == sorted((n for n in MEMBERS if n.startswith(prefix)), key=str.encode)
 
 
-async def test_what_was_removed_meanwhile_does_not_end_the_pages(backend: Backend) -> None:
+async def test_a_removed_member_does_not_end_the_pages(backend: Backend) -> None:
     store = backend.open()
     lease = await hold(store)
     batch = Batch()

@@ -93,7 +93,7 @@ def test_a_session_comes_back_as_it_was() -> None:
     assert found.barriers.records == expected.barriers.records
     assert found.escalations.records == expected.escalations.records
     assert found.order.holders("x.py") == ["5:whole"]
-    # Dictionaries are equal in any order; who waited first must still come first.
+    # Dictionaries are equal in any order, but the first waiter must still come first.
     waiting = found.dependencies.get("x")
     assert waiting is not None
     assert list(waiting.waiters) == ["\u00e9", "a"]
@@ -102,8 +102,8 @@ def test_a_session_comes_back_as_it_was() -> None:
     assert list(barrier.arrived) == ["z", "a"]
 
 
-def test_saved_again_it_is_the_same_bytes() -> None:
-    """However often a record is read and written: 50 stays 50, and not 50.0."""
+def test_a_session_saved_again_is_the_same_bytes() -> None:
+    """50 stays 50, and does not become 50.0."""
     first = saved(full(), Keyspace())
     again = state.restore(KEYS, first).state
     tables = (again.agents, again.tasks, again.dependencies)
@@ -166,7 +166,7 @@ def test_no_records_are_a_new_session() -> None:
         (1, b"A", b'{"status":"active","incarnation":1,"intervals":[-1%018d]}' % 0),
     ],
 )
-def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, value: bytes) -> None:
+def test_an_error_in_a_damaged_field_names_its_key(place: int, field: bytes, value: bytes) -> None:
     stored = [dict(part) for part in NOTHING]
     stored[place][field] = value
     with pytest.raises(TamperedError) as caught:
@@ -174,8 +174,8 @@ def test_a_field_that_somebody_spoilt_names_its_key(place: int, field: bytes, va
     assert caught.value.key == state.hashes(KEYS)[place]
 
 
-def test_a_long_number_that_an_agent_gave_is_kept() -> None:
-    """In a text, or in JSON of its own, it is no number of ours."""
+def test_a_long_number_from_an_agent_is_kept() -> None:
+    """In a text, or in JSON from an agent, it is not one of our numbers."""
     question = b'{"state":"open","question":"9%030d","asker":"A","context":{"id":9%030d}}' % (0, 0)
     task = b'{"content":"9%030d","status":"pending"}' % 0
     stored = [dict(part) for part in NOTHING]

@@ -1,4 +1,4 @@
-"""What is made of the nodes' word on who serves what."""
+"""The table of slots, from what the nodes report."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from fabric.errors import UnavailableError
 from fabric.store.cluster import Cluster, slot
 
 KEY = "fabric:{0}:lease"
-#: Before, with and after the slot of KEY.
+#: The slots before, at and after that of KEY.
 RANGES = ((0, slot(KEY) - 1), (slot(KEY), slot(KEY)), (slot(KEY) + 1, 16383))
 
 
@@ -35,7 +35,7 @@ async def test_a_node_that_does_not_know_its_host(named: bytes | None, host: str
 
 
 async def test_nodes_come_and_go() -> None:
-    """Which is asked first goes round, whoever is still there."""
+    """The node that is asked first changes each time."""
     cluster = Cluster([], {})
     for count in (3, 1, 3, 2, 3, 1, 1):
         cluster._note(rows(*[b"h"] * count), "asked")
@@ -47,15 +47,15 @@ async def test_nodes_come_and_go() -> None:
     assert len(first) == 6
 
 
-async def test_a_slot_that_nobody_serves() -> None:
+async def test_a_slot_that_no_node_serves() -> None:
     cluster = Cluster([], {})
     cluster._note(rows(b"h"), "asked")
     with pytest.raises(UnavailableError, match=f"serves slot {slot(KEY)}"):
         await cluster.server_of(KEY)
 
 
-async def test_only_a_way_that_has_lost_something_is_left() -> None:
-    """Connections to a node that serves what it did go on being used."""
+async def test_only_connections_to_a_node_that_lost_slots_are_dropped() -> None:
+    """Connections to a node that still serves the same slots stay in use."""
     cluster = Cluster([], {})
     cluster._note(rows(b"h", b"h", b"h"), "asked")
     ways = [cluster.server_at(f"h:{port}") for port in (7000, 7001, 7002)]

@@ -24,7 +24,7 @@ def test_it_is_private_persistent_and_never_evicts(root: Path, flavour: str) -> 
         assert Path(settings["dir"]).samefile(root / ".fabric")
         assert (root / ".fabric").stat().st_mode & 0o777 == 0o700
         assert mine.server.socket.stat().st_mode & 0o777 == 0o700
-        # A session of its own: Ctrl-C at the terminal passes it by.
+        # It has a session of its own, so that Ctrl-C at the terminal does not reach it.
         assert os.getsid(mine.server.pid) == mine.server.pid
         name = flavour.partition("-")[0]
         assert mine.server.version == f"{name} {asking.info('server')[f'{name}_version']}"
@@ -56,7 +56,7 @@ def test_data_survives_a_stop_and_a_start(root: Path) -> None:
         assert asking.xrange("fabric:{0}:signals") == [("7-0", {"type": "STARTED"})]
 
 
-def test_many_that_start_at_once_share_one_server(
+def test_processes_that_start_at_once_share_one_server(
     root: Path, member: Callable[..., Member]
 ) -> None:
     members = [member() for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Locks, queues and barriers as keys of their own: they follow the claims and the barriers."""
+"""Locks, queues and barriers as keys of their own, which follow the claims and barriers."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ from tests.support.random_history import EAGER, RULES, START_MS, Play, histories
 
 KEYS = Namespace().partition(0).session("s")
 
-#: Waiters enough that no server's Lua passes them all to one ZADD: it takes some 8,000 arguments.
+#: Too many waiters for one ZADD: Lua passes at most some 8,000 arguments.
 CROWD = 4_500
 
 Said = tuple[str, SignalType, dict[str, Any]]
@@ -33,7 +33,7 @@ COMPLETED, CHECKPOINT = SignalType.COMPLETED, SignalType.CHECKPOINT_REACHED
 
 
 class Kept:
-    """A session in a store, committed after each group of signals. A second passes before each."""
+    """A session in a store, committed after each group of signals, a second later each time."""
 
     def __init__(self, backend: Backend, store: Store, lease: Lease, rules: Rules) -> None:
         self._backend = backend
@@ -45,7 +45,7 @@ class Kept:
         self.now_ms = START_MS
 
     async def say(self, *signals: Said) -> None:
-        """Let agents speak, and commit what follows."""
+        """Let agents send signals, and commit what follows."""
         self.now_ms += 1_000
         for emitter, kind, payload in signals:
             said = signal(kind, emitter, payload)
@@ -57,11 +57,11 @@ class Kept:
         self._version += 1
 
     async def restart(self) -> None:
-        """Forget the session, and read it again."""
+        """Drop the session from memory, and read it again."""
         self._kept = state.restore(KEYS, await self._store.hashes(state.hashes(KEYS)))
 
     async def shown(self, key: str) -> Any:
-        """What one key shows; None where there is none. Of a sorted set, the members in order."""
+        """The content of one key, None if there is none; of a sorted set, the members in order."""
         kind, content = (await self._backend.dump()).get(key, ("", None))
         if kind == "hash":
             return {name.decode(): value.decode() for name, value in content}
@@ -118,7 +118,7 @@ async def test_the_score_is_the_effective_priority(backend: Backend) -> None:
     assert dict(queue) == {b"B": began_ms, b"C": at.now_ms - RULES.ageing_ms}
 
 
-async def test_what_comes_and_goes_within_a_commit_leaves_nothing(backend: Backend) -> None:
+async def test_a_lock_taken_and_released_within_a_commit_leaves_nothing(backend: Backend) -> None:
     at = await kept(backend)
     await at.say(wants("A", "a.py"), wants("B", "a.py"), ("B", RELEASE, {}), ("A", RELEASE, {}))
     assert not {KEYS.lock("a.py"), KEYS.queue("a.py")} & set(await backend.dump())
@@ -137,7 +137,7 @@ async def test_readers_share_a_lock(backend: Backend) -> None:
     await at.say(wants("C", "a.py"))
     lock = await at.shown(KEYS.lock("a.py"))
     assert (lock["holder"], lock["token"]) == ("A, B", "2")
-    # A keeps the other half of its claim, and the first place.
+    # A keeps the other half of its claim, and its first place in the queue.
     await at.say(("A", RELEASE, {"resources": ["b.py"]}))
     assert await at.shown(KEYS.lock("b.py")) is None
     lock = await at.shown(KEYS.lock("a.py"))
@@ -151,8 +151,8 @@ async def test_readers_share_a_lock(backend: Backend) -> None:
 
 
 @pytest.mark.slow
-async def test_a_queue_of_very_many(backend: Backend) -> None:
-    """They are written, and taken out, in portions."""
+async def test_a_very_long_queue(backend: Backend) -> None:
+    """Its members are added and removed in parts."""
     assert CROWD > 2 * ARGUMENTS_MAX
     at = await kept(backend)
     crowd = [f"W{number:04}" for number in range(CROWD)]
@@ -189,7 +189,7 @@ async def test_a_barrier_as_it_fills_and_empties(backend: Backend) -> None:
     await at.say(("D", SignalType.INTEGRATED, {}))
     assert (await at.shown(KEYS.barrier("release")))["state"] == "over"
     await at.restart()
-    # Called again: who arrived at the last one has not arrived at this one.
+    # Called again: members that arrived at the last one have not arrived at this one.
     await at.say(("D", SignalType.INTEGRATION_REQUIRED, call))
     shown = await at.shown(KEYS.barrier("release"))
     assert (shown["generation"], json.loads(shown["members"])) == ("2", ["A", "C"])
@@ -219,7 +219,7 @@ async def test_a_session_read_again_goes_on_with_the_same_keys(backend: Backend)
 
 
 def expected(server: Keyspace) -> dict[str, Any]:
-    """What the keys are to show, from nothing but the claims and barriers as they are stored."""
+    """The expected keys, computed from the stored claims and barriers alone."""
     made: dict[str, Any] = {}
     claims = [json.loads(value) for value in server.hash(KEYS.claims).values()]
     for claim in sorted(claims, key=lambda one: one.get("token", 0)):
@@ -252,7 +252,7 @@ def expected(server: Keyspace) -> dict[str, Any]:
 
 
 def found(server: Keyspace) -> dict[str, Any]:
-    """What the keys show."""
+    """The keys as they are."""
     kinds = tuple(of("") for of in (KEYS.lock, KEYS.queue, KEYS.barrier, KEYS.arrived))
     shown: dict[str, Any] = {}
     for key in server.keys:
@@ -274,7 +274,7 @@ def _plain(value: bytes | int) -> str | int:
     st.sampled_from([RULES, EAGER]),
 )
 @pytest.mark.slow
-def test_whatever_happens_the_keys_say_what_the_records_say(
+def test_the_keys_always_agree_with_the_records(
     commits: list[tuple[list[tuple[Signal, int]], bool]], rules: Rules
 ) -> None:
     play, server = Play(rules=rules), Keyspace()

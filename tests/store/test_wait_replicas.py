@@ -1,4 +1,4 @@
-"""`wait_replicas`: a signal counts as sent when so many replicas have it."""
+"""`wait_replicas`: a signal counts as sent when that many replicas have it."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ async def test_enough_replicas_have_it(service: Sentinels) -> None:
     try:
         for number in range(3):
             await emit(store, number)
-            # It is there by the time that the call returns.
+            # The replicas have it when the call returns.
             for replica in service.replicas:
                 assert replica.cli("XLEN", "fabric:{0}:signals") == number + 1
         with pytest.raises(OverloadedError):
@@ -44,12 +44,12 @@ async def test_too_few_have_it(service: Sentinels) -> None:
         with pytest.raises(UnavailableError, match="on 1 of 2 replicas") as caught:
             await emit(store, 2)
         assert caught.value.took_effect
-        # Unnumbered: told at once, and not sent again.
+        # Without a number: an error at once, and it is not sent again.
         emitter = Emitter(store, 0, ingress_max=MANY, limit_ms=60_000)
         with pytest.raises(UnavailableError, match="on 1 of 2 replicas"):
             await emitter.send([[b"n", b"3"]], numbered=False)
         assert await emitted(store) == [1, 2, 3]
-        # Numbered: sent again until it is safe; the core drops the repeats.
+        # With a number: sent again until enough have it; the core drops the repeats.
         lame.thaw()
         await emitter.send([[b"n", b"4"]])
         sent = await emitted(store)
@@ -61,7 +61,7 @@ async def test_too_few_have_it(service: Sentinels) -> None:
 
 
 async def test_a_server_without_replicas(service: Sentinels) -> None:
-    """More are wanted than there are: every emitter is told."""
+    """Fewer replicas than required: every emitter gets an error."""
     store = RedisStore(service.url, wait_replicas=3)
     try:
         with pytest.raises(UnavailableError, match="on 2 of 3 replicas"):

@@ -1,4 +1,4 @@
-"""What may happen to the private server of a project, and to its files, while it runs."""
+"""Accidents of a project's private server and its files while it runs."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from tests.support.project_member import Member, client, is_gone, until
 pytestmark = pytest.mark.server
 
 
-def test_stop_leaves_alone_what_only_looks_like_ours(
+def test_stop_spares_a_process_that_only_looks_like_ours(
     root: Path, innocent: "subprocess.Popen[bytes]"
 ) -> None:
     with devserver.acquire(root):
@@ -43,7 +43,7 @@ def test_a_long_path_has_its_socket_in_a_private_folder_elsewhere(root: Path) ->
         assert root not in mine.server.socket.parents
         assert mine.server.socket.parent.stat().st_mode & 0o777 == 0o700
         assert devserver.find(far) == mine.server
-        # Neither a lost record nor a copy of the project leads astray.
+        # A lost record or a copy of the project does no harm.
         shutil.copytree(far, root / "copy", ignore=shutil.ignore_patterns("*.sock"))
         assert devserver.find(root / "copy") is None
         (far / ".fabric" / "server.json").unlink()
@@ -74,7 +74,7 @@ def test_a_deleted_state_folder_leaves_no_server_behind(
         assert devserver.find(root) == mine.server
 
 
-def test_a_deleted_state_folder_far_from_its_socket_is_made_anew(root: Path) -> None:
+def test_a_deleted_state_folder_far_from_its_socket_is_created_again(root: Path) -> None:
     far = root / ("long" * 30)
     far.mkdir()
     old = devserver.acquire(far)
@@ -109,7 +109,7 @@ def test_a_crashed_server_is_started_again(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_is_never_doubled_and_can_be_stopped(
+def test_no_second_server_starts_beside_one_that_hangs(
     root: Path, patience: None, innocent: "subprocess.Popen[bytes]"
 ) -> None:
     first = devserver.acquire(root)
@@ -118,7 +118,7 @@ def test_a_server_that_hangs_is_never_doubled_and_can_be_stopped(
     with pytest.raises(ServerError, match=r"does not answer .*`fabric down`"):
         devserver.acquire(root)
     assert not is_gone(first.server.pid)
-    # A record that lies about the pid does not get another process killed.
+    # A wrong pid in the record does not get another process killed.
     project = Project(root)
     record = project.read()
     assert record is not None
@@ -143,7 +143,7 @@ def test_a_server_that_does_not_start_says_why(root: Path) -> None:
     assert not lock.is_held(project.server_lock)
 
 
-def test_a_server_that_lost_its_lock_file_is_not_doubled(root: Path) -> None:
+def test_no_second_server_starts_beside_one_that_lost_its_lock_file(root: Path) -> None:
     first = devserver.acquire(root)
     with client(first.url) as asking:
         asking.set("kept", "yes")

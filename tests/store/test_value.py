@@ -1,4 +1,4 @@
-"""Numbers in fields that anybody can write to: read, or told apart, in bounded time."""
+"""Numbers in fields that anyone can write to: parsed or refused in bounded time."""
 
 import pytest
 
@@ -21,13 +21,13 @@ from fabric.testing.store import MemoryStore
         *((value, None) for value in (None, b"", b"-1", b"+1", b" 1", b"1_0", b"1.0", b"\xb2")),
     ],
 )
-def test_a_whole_number_of_ours(value: bytes | None, number: int | None) -> None:
+def test_whole_numbers(value: bytes | None, number: int | None) -> None:
     assert whole_number(value) == number
 
 
 @pytest.mark.parametrize("value", [b"0", b"%d" % (PARTITIONS_MAX + 1), b"9" * 5_000, b"x"])
-async def test_more_partitions_than_anybody_could_look_at(value: bytes) -> None:
-    """Who looks at all of a namespace would never come to an end."""
+async def test_more_partitions_than_any_program_could_examine(value: bytes) -> None:
+    """A program that reads a whole namespace would never end."""
     store = MemoryStore(lambda: 1)
     meta = Namespace().meta
     store.data.hash(meta)[b"partitions"] = value
@@ -40,7 +40,7 @@ async def test_more_partitions_than_anybody_could_look_at(value: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [b"9" * 5_000, b"%d" % NUMBER_LIMIT])
-def test_the_doctor_sees_a_number_that_the_workers_refuse(value: bytes) -> None:
+def test_the_doctor_reports_a_number_that_the_workers_refuse(value: bytes) -> None:
     check = SESSION_KINDS[":meta"].check
     assert check is not None
     with pytest.raises(ValueError, match="number"):

@@ -1,4 +1,4 @@
-"""Asking sentinels, whatever moment a cancellation meets; and once for all who want to know."""
+"""Asking sentinels: cancelled at any moment, and once for all callers that want to know."""
 
 import asyncio
 
@@ -13,12 +13,12 @@ PRIMARY = ("127.0.0.1", 7)
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The services that the driver was asked for; it waits for an answer as it really does."""
+    """The services that the driver was asked for; it waits for the answer as it really does."""
     services: list[str] = []
 
     async def discover_master(self: Sentinel, service: str) -> tuple[str, int]:
         services.append(service)
-        for _ in range(3):  # sends, and reads, and a handshake before
+        for _ in range(3):  # the handshake, sending and reading
             await asyncio.wait_for(asyncio.sleep(0), 10)
         return PRIMARY
 
@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return services
 
 
-async def test_who_is_cancelled_does_not_go_on(asked: list[str]) -> None:
+async def test_a_cancelled_caller_does_not_go_on(asked: list[str]) -> None:
     for steps in range(100):
         _, sentinels = sentinel.primary_server(address.parse(URL, "test"))
         asking = asyncio.create_task(sentinels.discover_master("fabric"))
@@ -43,11 +43,11 @@ async def test_who_is_cancelled_does_not_go_on(asked: list[str]) -> None:
     raise AssertionError("it was never answered")
 
 
-async def test_all_who_ask_at_the_same_time_get_one_answer(asked: list[str]) -> None:
+async def test_callers_that_ask_at_the_same_time_get_one_answer(asked: list[str]) -> None:
     _, sentinels = sentinel.primary_server(address.parse(URL, "test"))
     asking = [asyncio.create_task(sentinels.discover_master("fabric")) for _ in range(5)]
     await asyncio.sleep(0)
-    asking[0].cancel()  # the others are told all the same
+    asking[0].cancel()  # the others get the answer all the same
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert answers[1:] == [PRIMARY] * 4
     assert asked == ["fabric"]
