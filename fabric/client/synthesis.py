@@ -273,7 +273,7 @@ def _revision(entry_id: bytes, flat: list[bytes]) -> Revision:
 
 
 def _patch(number: int, raw: bytes) -> list[dict[str, Any]]:
-    """Read a patch. One that `wire/patch.py` never writes could take any time or memory."""
+    """Read a patch. One that `wire/document.py` never writes could take any time or memory."""
     patch = msgspec.json.decode(raw, type=list[dict[str, Any]])
     for operation in patch:
         path, place = operation["path"], _PLACES.fullmatch(operation["path"])

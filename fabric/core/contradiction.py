@@ -19,9 +19,9 @@ from fabric.core.escalation import CONTRADICTION, as_signal, close, keep, new_qu
 from fabric.core.event import Event, SignalEvent
 from fabric.core.limits import (
     NAME_CHARS_MAX,
+    VALUE_SENT_BYTES_MAX,
     VALUE_SHOWN_CHARS_MAX,
-    VALUE_TOLD_BYTES_MAX,
-    VALUES_TOLD_MAX,
+    VALUES_SENT_MAX,
     listed,
 )
 from fabric.core.record import EscalationRecord, EscalationState
@@ -88,7 +88,7 @@ def question_id_of(part: str) -> str:
 
 def shareable(value: Raw | UnsetType) -> Raw | UnsetType:
     """Return a value, left out if it is too large for a signal or a question."""
-    if isinstance(value, Raw) and len(bytes(value)) > VALUE_TOLD_BYTES_MAX:
+    if isinstance(value, Raw) and len(bytes(value)) > VALUE_SENT_BYTES_MAX:
         return UNSET
     return value
 
@@ -158,7 +158,7 @@ def send_decision(event: Event, asked: EscalationRecord) -> None:
 
 def _question(session: SessionState, part: str, payload: ConflictDetected) -> EscalationRecord:
     # Any agent can send this signal, so the limit on what is kept is enforced here.
-    rivals = payload.values[:VALUES_TOLD_MAX]
+    rivals = payload.values[:VALUES_SENT_MAX]
     says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in rivals]
     options = [rival.agents[0] for rival in rivals]
     text = f"{part}: {'; '.join(says)}. Whose value holds?"

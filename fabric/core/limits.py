@@ -87,10 +87,10 @@ SESSION_PARTS_MAX = 1_000_000
 SWEEP_PARTS = 500
 
 #: Different values of a contradiction in a message or question; the synthesis has them all.
-VALUES_TOLD_MAX = 10
+VALUES_SENT_MAX = 10
 
 #: Bytes of such a value in a message; a longer one is replaced by its digest.
-VALUE_TOLD_BYTES_MAX = 1_000
+VALUE_SENT_BYTES_MAX = 1_000
 
 #: Characters of such a value in the question to a person.
 VALUE_SHOWN_CHARS_MAX = 60

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 
 from fabric.core import contradiction
 from fabric.core.contradiction import DOCUMENT, FINDINGS
-from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_TOLD_MAX
+from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_SENT_MAX
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import reducer
@@ -192,7 +192,7 @@ def _publish_contradiction(
 def _conflict(name: str, found: ContradictionRecord) -> ConflictDetected:
     """Return the signal about a contradiction: which agents give which value, within limits."""
     agents = [one.agent for rivals in found.values for one in rivals]
-    rivals = [_rival(rivals) for rivals in found.values[:VALUES_TOLD_MAX]]
+    rivals = [_rival(rivals) for rivals in found.values[:VALUES_SENT_MAX]]
     subject = name.partition(":")[2][:NAME_CHARS_MAX]
     return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], contradiction.FINDING, name, rivals)
 
