@@ -29,13 +29,13 @@ from fabric.wire import record
 from fabric.wire.document import patch
 from fabric.wire.stored import checked_reading
 
-#: Fields that say how far a synthesis has come.
+#: The fields that belong to no part: the revision, and how complete the synthesis is.
 HEAD: Final = (REVISION, COMPLETE)
 
 _decode_part = msgspec.json.Decoder(Part).decode
 _decode_complete = msgspec.json.Decoder(Complete).decode
 
-#: Section of a field, before its first colon → what decodes its value.
+#: Section of a field (before its first colon) → decoder of its value.
 DECODERS: Final[dict[str, Callable[[bytes], Record]]] = {
     FINDINGS: _decode_part,
     DOCUMENT: _decode_part,
@@ -93,9 +93,9 @@ def save(batch: Batch, keys: SessionKeys, synthesis: SynthesisState, revision: R
 
 
 def is_published(field: str, value: bytes) -> bool:
-    """Whether a field of the hash is a member of the document, and not the fabric's own note."""
+    """Whether a field of the hash is a member of the document, not a note for the fabric itself."""
     section = field.partition(":")[0]
     if section in (FINDINGS, DOCUMENT):
-        # A place that others lie in, or a key that is superseded before anybody spoke of it.
+        # Not published: a place that contains others, or a key superseded before any contribution.
         return bool(_decode_part(value).said)
     return section in DECODERS and section != SWEEP
