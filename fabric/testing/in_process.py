@@ -16,7 +16,8 @@ from fabric.client.fabric import Fabric
 from fabric.client.message import Message
 from fabric.client.sync import SyncFabric
 from fabric.config import rulebook
-from fabric.config.settings import Settings
+from fabric.config.check import settings_of
+from fabric.config.settings import Settings, Source
 from fabric.core.declaration import fields
 from fabric.core.rules import Rules
 from fabric.core.synthesis.reducer import Reducer
@@ -83,7 +84,7 @@ def running(
     }  # fmt: skip
     return InProcessFabric(
         _rules(rules),
-        Settings(**chosen | settings),
+        settings_of([Source(chosen | settings)]),
         start=start,
         reducers=reducers or {},
         patience_s=patience,

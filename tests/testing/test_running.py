@@ -145,6 +145,8 @@ async def test_rules_are_those_given_and_faults_in_them_are_told() -> None:
         running("[liveness]\nsilence_ms_max = 'soon'\n")
     with pytest.raises(ConfigError, match="no such setting: heartbeat"):
         running(heartbeat=1)
+    with pytest.raises(ConfigError, match="heartbeat_ms"):
+        running(heartbeat_ms=-1)
 
 
 async def test_neither_hook_nor_refiner_is_run(
