@@ -178,8 +178,8 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
         for resource, _ in resources(claim)
         if any(_is_contested(session, other, claim) for other in order.overlapping(resource))
     ]
-    ahead = [session.claims.records[place.id] for place in order.position(claim)[1]]
-    rivals = holders or ahead
+    claims_by_id = session.claims.records
+    rivals = holders or [claims_by_id[place.id] for place in order.position(claim)[1]]
     domain = dict.fromkeys(rival.agent for rival in rivals)
     writes = bool(claim.writes) and any(rival.writes for rival in rivals)
     kind = WRITE_WRITE if writes else READ_WRITE

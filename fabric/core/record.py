@@ -6,6 +6,7 @@ Field names are a public contract (docs/protocol.md). Times are server time, ms 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
@@ -133,7 +134,7 @@ class ClaimState(StrEnum):
     HELD = "held"
 
 
-class ClaimRecord(Struct, omit_defaults=True):
+class ClaimRecord(Struct, omit_defaults=True, dict=True):
     """What an agent has asked to have to itself. Its id is `<log number>:<agent>`."""
 
     agent: str
@@ -161,7 +162,7 @@ class ClaimRecord(Struct, omit_defaults=True):
     #: The agent has been told that others want the same.
     contended: bool = False
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The name under which the claim is kept."""
         return f"{self.asked}:{self.agent}"
