@@ -7,7 +7,7 @@ so is one that the agent passes during a pause. An agent without a task type pas
 
 from __future__ import annotations
 
-from fabric.core import barriers, claims, deadlock, dependencies, escalation, group, task
+from fabric.core import barriers, claims, deadlock, dependencies, escalation, fail_fast, task
 from fabric.core.agent_status import in_force
 from fabric.core.decision import EVERYONE
 from fabric.core.directive import Notice, Resume
@@ -126,7 +126,7 @@ def end(
     if error is not None:
         for waiter in dependencies.fail_all(event, name, agent, error):
             deadlock.check(event, waiter)
-        group.failed(event, name, agent, error)
+        fail_fast.failed(event, name, agent, error)
     elif agent.status is AgentStatus.COMPLETED:
         dependencies.resolve_all(event, name, agent)
     if agent.status in ENDED:

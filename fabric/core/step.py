@@ -27,7 +27,7 @@ from fabric.core import (
     deadlock,
     dependencies,
     escalation,
-    group,
+    fail_fast,
     lifecycle,
     liveness,
     task,
@@ -158,7 +158,7 @@ TIMERS: dict[str, Alarm] = {
 ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.DEADLOCK: deadlock.give_way,
     escalation.SILENCE: liveness.allow_start,
-    escalation.GROUP: group.apply_answer,
+    escalation.GROUP: fail_fast.apply_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
 }
