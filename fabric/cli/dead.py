@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.connect import Connection, Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.ops.dead_letters import DeadLetters, Letter
@@ -53,16 +53,12 @@ _all_option = click.option("--all", "everything", is_flag=True, help="All that a
     "--count", type=click.IntRange(min=1), default=LETTERS_SHOWN, help="Letters to list at most."
 )
 @json_option
-def list_letters(target: Target, code: str | None, count: int, as_json: bool) -> None:
+async def list_letters(target: Target, code: str | None, count: int, as_json: bool) -> None:
     """List dead letters, the newest first.
 
     \b
       fabric dead list --session demo --code TYPE
     """
-    run(_list(target, code, count, as_json=as_json))
-
-
-async def _list(target: Target, code: str | None, count: int, *, as_json: bool) -> None:
     async with connected(target) as connection:
         dead = _dead(connection)
         found: list[Letter] = []
@@ -87,19 +83,15 @@ async def _list(target: Target, code: str | None, count: int, *, as_json: bool) 
 @click.argument("id_", metavar="ID")
 @on_target()
 @json_option
-def show_letter(target: Target, id_: str, as_json: bool) -> None:
+async def show_letter(target: Target, id_: str, as_json: bool) -> None:
     """Print a dead letter in full.
 
     \b
       fabric dead show 1735787045000-0
     """
-    run(_show(target, id_, as_json=as_json))
-
-
-async def _show(target: Target, label: str, *, as_json: bool) -> None:
     async with connected(target) as connection:
         dead = _dead(connection)
-        (letter,) = await dead.find([label])
+        (letter,) = await dead.find([id_])
     document = _document(dead, letter)
     if as_json:
         print_json(document)
@@ -115,7 +107,7 @@ async def _show(target: Target, label: str, *, as_json: bool) -> None:
 @_all_option
 @_code_option
 @json_option
-def retry_letters(
+async def retry_letters(
     target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
 ) -> None:
     """Send dead letters again as they were, remove them from the list, and print their new ids.
@@ -128,13 +120,9 @@ def retry_letters(
     now; --session and --code choose among them.
     """
     _check(ids, everything=everything, code=code)
-    run(_retry(target, list(ids), code, as_json=as_json))
-
-
-async def _retry(target: Target, ids: list[str], code: str | None, *, as_json: bool) -> None:
     async with connected(target) as connection:
         dead = _dead(connection)
-        async for letters in _chosen(dead, ids, code, target.session):
+        async for letters in _chosen(dead, [*ids], code, target.session):
             sent = await dead.retry(letters, connection.emitter)
             pairs = zip(letters, sent, strict=True)
             print_lines(
@@ -149,7 +137,7 @@ async def _retry(target: Target, ids: list[str], code: str | None, *, as_json: b
 @_all_option
 @_code_option
 @json_option
-def discard_letters(
+async def discard_letters(
     target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
 ) -> None:
     """Delete dead letters for good, and print which.
@@ -159,13 +147,9 @@ def discard_letters(
       fabric dead discard --all --code TYPE
     """
     _check(ids, everything=everything, code=code)
-    run(_discard(target, list(ids), code, as_json=as_json))
-
-
-async def _discard(target: Target, ids: list[str], code: str | None, *, as_json: bool) -> None:
     async with connected(target) as connection:
         dead = _dead(connection)
-        async for letters in _chosen(dead, ids, code, target.session):
+        async for letters in _chosen(dead, [*ids], code, target.session):
             await dead.discard(letters)
             labels = map(dead.label, letters)
             print_lines(json_line({"letter": one}) if as_json else one for one in labels)

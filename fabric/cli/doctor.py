@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from fabric import doctor as checks
-from fabric.cli.connect import Target, open_store, run
+from fabric.cli.connect import Target, open_store
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json
 from fabric.devserver import server_url
@@ -26,7 +26,7 @@ _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UN
 )
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> None:
+async def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> None:
     """Check server, settings, keys and workers, and say how to fix what is wrong.
 
     \b
@@ -35,7 +35,7 @@ def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> N
     Exit code 0: nothing failed, though there may be warnings. 1: a check failed. 6: the server is
     unreachable. Without --reseed it writes only one scratch key, and deletes it.
     """
-    report = run(_examine(target, reseed=reseed))
+    report = await _examine(target, reseed=reseed)
     if as_json:
         print_json({"ok": not report.exit_code, "checks": msgspec.to_builtins(report.findings)})
     else:

@@ -7,7 +7,7 @@ import sys
 import click
 import msgspec
 
-from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.connect import Connection, Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import note
 from fabric.client.emitter import WhenFull, checked, prepare, submit
@@ -55,7 +55,7 @@ _FIELDS = {
 @click.option("--strict", is_flag=True, help="With -: stop at the first bad line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no ids.")
 @json_option
-def emit(
+async def emit(
     target: Target,
     signal: str,
     pairs: tuple[str, ...],
@@ -83,7 +83,7 @@ def emit(
         if pairs or field or given:
             raise click.UsageError("with '-' all fields come from standard input")
         feed = _Feed(target, WhenFull(when_full), quiet=quiet, as_json=as_json, strict=strict)
-        if not run(feed.send_all()):
+        if not await feed.send_all():
             raise click.exceptions.Exit(1)
         return
     if signal.startswith("{"):
@@ -92,7 +92,8 @@ def emit(
         entry = prepare(document(signal.encode("utf-8", "surrogateescape")), _defaults(target))
     else:
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
-    (entry_id,) = run(_send(target, entry, WhenFull(when_full)))
+    async with connected(target, founding=True) as connection:
+        (entry_id,) = await _submit(connection, [entry], WhenFull(when_full))
     if not quiet:
         click.echo(msgspec.json.encode({"id": entry_id}) if as_json else entry_id)
 
@@ -121,11 +122,6 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _defaults(target: Target) -> dict[str, str | None]:
     return {"session": target.session, "emitter": target.agent, "stream": target.stream}
-
-
-async def _send(target: Target, entry: list[bytes], when_full: WhenFull) -> list[str]:
-    async with connected(target, founding=True) as connection:
-        return await _submit(connection, [entry], when_full)
 
 
 async def _submit(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.errors import FabricError, HeldError
@@ -24,7 +24,7 @@ from fabric.ops.guard import Permission, check_all, install_hook, resource_name,
 @click.option("--staged", is_flag=True, help="Check what is staged in git.")
 @click.option("--install", is_flag=True, help="Install the git pre-commit hook.")
 @json_option
-def guard(
+async def guard(
     target: Target,
     paths: tuple[str, ...],
     token: int | None,
@@ -53,16 +53,16 @@ def guard(
     if install:
         _install(as_json=as_json)
     elif staged:
-        _check_staged(target, as_json=as_json)
+        await _check_staged(target, as_json=as_json)
     else:
-        _report(run(_check(target, list(map(resource_name, paths)), token)), as_json=as_json)
+        _report(await _check(target, [*map(resource_name, paths)], token), as_json=as_json)
 
 
-def _check_staged(target: Target, *, as_json: bool) -> None:
+async def _check_staged(target: Target, *, as_json: bool) -> None:
     try:
         paths = staged_paths(Path.cwd())
         # A commit that touches nothing needs no permission.
-        found = run(_check(target, paths, None)) if paths else []
+        found = await _check(target, paths, None) if paths else []
     except FabricError as error:
         note(str(error))
         note("to commit without this check: git commit --no-verify")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from fabric.cli.connect import Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import json_option, on_target, since_option
 from fabric.cli.output import json_line, print_lines
 from fabric.client.message import Message
@@ -21,7 +21,7 @@ from fabric.view.text import plain
 @click.option("-f", "--follow", is_flag=True, help="Print what comes too, until Ctrl-C.")
 @click.option("--peek", is_flag=True, help="Do not mark them as read.")
 @json_option
-def inbox(
+async def inbox(
     target: Target,
     since: bytes | None,
     count: int | None,
@@ -39,22 +39,16 @@ def inbox(
     Messages are directives of the orchestrator and signals of other agents, to this agent or to
     everyone, in the order of the log. With --since, nothing is marked as read.
     """
-    run(_read(target, since, count, follow=follow, keep=peek or since is not None, json=as_json))
-
-
-async def _read(
-    target: Target, since: bytes | None, count: int | None, *, follow: bool, keep: bool, json: bool
-) -> None:
     session, agent = target.need("session"), target.need("agent")
-    line = message_json if json else message_line
+    line = message_json if as_json else message_line
     async with connected(target) as connection:
-        inbox = Inbox(connection.store, connection.keys(session)[1], agent)
-        place = [since, since] if since is not None else await inbox.place()
-        async for messages, reached in inbox.pages(place, follow=follow, limit=count):
+        reader = Inbox(connection.store, connection.keys(session)[1], agent)
+        place = [since, since] if since is not None else await reader.place()
+        async for messages, reached in reader.pages(place, follow=follow, limit=count):
             print_lines(map(line, messages))
             sys.stdout.flush()
-            if not keep:
-                await inbox.remember(reached)
+            if not peek and since is None:
+                await reader.remember(reached)
 
 
 def message_line(message: Message) -> str:

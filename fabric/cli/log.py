@@ -11,20 +11,20 @@ import click
 import msgspec
 
 from fabric.backoff import retry
-from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.connect import Connection, Target, connected
 from fabric.cli.options import json_option, on_target, since_option
 from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState
 from fabric.ops.comparison import Comparison, Report
-from fabric.ops.replay import Until, rebuild, until
-from fabric.ops.why.explanation import Explanation, explanation_lines
+from fabric.ops.replay import rebuild, until
+from fabric.ops.why.explanation import explanation_lines
 from fabric.ops.why.explanation import why as explained
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import whole_number
 from fabric.view.status import REBUILT, rebuilt_lines
-from fabric.view.text import clock, plain, table
+from fabric.view.text import clock, counted, plain, table
 from fabric.view.timeline import Row, RowMerger, Timeline
 from fabric.wire.stored import text_fields_of
 
@@ -46,7 +46,7 @@ _until_option = click.option(
 @since_option
 @click.option("--all", "in_full", is_flag=True, help="Print details, and each event separately.")
 @json_option
-def tail(
+async def tail(
     target: Target,
     name: str | None,
     follow: bool,
@@ -66,16 +66,10 @@ def tail(
     """
     session = target.need("session", name)
     after = since or BEGINNING
-    run(_tail(target, session, after, follow=follow, in_full=in_full, as_json=as_json))
-
-
-async def _tail(
-    target: Target, name: str, after: bytes, *, follow: bool, in_full: bool, as_json: bool
-) -> None:
     async with connected(target) as connection:
-        store, keys = connection.store, connection.keys(name)[1]
+        store, keys = connection.store, connection.keys(session)[1]
         if not follow:
-            await connection.session(name).must_exist()
+            await connection.session(session).must_exist()
         if as_json:
             async for page in pages(store, keys.log, after, follow=follow):
                 print_lines(json_line(entry_document(entry)) for entry in page)
@@ -142,7 +136,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
 @on_target("session")
 @_until_option
 @json_option
-def why(target: Target, agent: str, stop: str | None, as_json: bool) -> None:
+async def why(target: Target, agent: str, stop: str | None, as_json: bool) -> None:
     """Explain why an agent waits, is paused, has ended or is working.
 
     \b
@@ -154,16 +148,13 @@ def why(target: Target, agent: str, stop: str | None, as_json: bool) -> None:
     session, as in `fabric tail`; ids in brackets are log entries.
     """
     place = until(stop) if stop is not None else None
-    answer = run(_explained(target, target.need("session"), agent, place))
+    session = target.need("session")
+    async with connected(target) as connection:
+        answer = await explained(connection.store, connection.keys(session)[1], agent, place)
     if as_json:
         print_json(answer)
     else:
         print_lines(map(plain, explanation_lines(answer)))
-
-
-async def _explained(target: Target, session: str, agent: str, stop: Until | None) -> Explanation:
-    async with connected(target) as connection:
-        return await explained(connection.store, connection.keys(session)[1], agent, stop)
 
 
 @click.command()
@@ -171,7 +162,7 @@ async def _explained(target: Target, session: str, agent: str, stop: Until | Non
 @on_target("session")
 @_until_option
 @json_option
-def replay(target: Target, name: str | None, stop: str | None, as_json: bool) -> None:
+async def replay(target: Target, name: str | None, stop: str | None, as_json: bool) -> None:
     """Check a session: rebuild it from its log, and compare the result with Redis.
 
     \b
@@ -183,10 +174,21 @@ def replay(target: Target, name: str | None, stop: str | None, as_json: bool) ->
     printed as they were then.
     """
     session = target.need("session", name)
-    if stop is not None:
-        _print_rebuilt(run(_rebuilt(target, session, until(stop))), as_json=as_json)
-        return
-    report = run(_compared(target, session))
+    place = until(stop) if stop is not None else None
+    async with connected(target) as connection:
+        store, keys = connection.store, connection.keys(session)[1]
+        with _progress() as count:
+            if place is not None:
+                rebuilt = await rebuild(store, keys, place, count)
+            else:
+                report = await Comparison(store, keys, count).run()
+    if place is not None:
+        _print_rebuilt(rebuilt, as_json=as_json)
+    else:
+        _print_report(session, report, as_json=as_json)
+
+
+def _print_report(session: str, report: Report, *, as_json: bool) -> None:
     if as_json:
         print_json({"session": session, "events": report.events, "differences": report.differences})
     elif report.differences:
@@ -195,8 +197,7 @@ def replay(target: Target, name: str | None, stop: str | None, as_json: bool) ->
     else:
         click.echo(f"same: {report.events} events replayed, every key is as the log says")
     if report.differences:
-        count = len(report.differences)
-        places = f"{count} place{'' if count == 1 else 's'}"
+        places = counted(len(report.differences), "place")
         note(f"Redis differs from what the log of {session} says in {places}")
         raise click.exceptions.Exit(1)
 
@@ -209,18 +210,6 @@ def _print_rebuilt(session: SessionState, *, as_json: bool) -> None:
     head = {name: getattr(session, name) for name in names}
     tables = {name: getattr(session, name).records for name in REBUILT}
     print_json({"session": session.name, **head, **tables})
-
-
-async def _rebuilt(target: Target, name: str, stop: Until) -> SessionState:
-    async with connected(target) as connection:
-        with _progress() as count:
-            return await rebuild(connection.store, connection.keys(name)[1], stop, count)
-
-
-async def _compared(target: Target, name: str) -> Report:
-    async with connected(target) as connection:
-        with _progress() as count:
-            return await Comparison(connection.store, connection.keys(name)[1], count).run()
 
 
 @contextmanager

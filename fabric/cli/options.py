@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import iscoroutine
 from typing import Any
 
 import click
 
+from fabric.cli.connect import run
 from fabric.config.settings import Settings, flag, load, variable
 from fabric.core.declaration import Field, Text, fields
 
@@ -58,7 +60,8 @@ since_option = click.option(
 def on_target(*who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options that name the server, and those of `who`: session, agent, stream.
 
-    The command receives them as its first argument, a Target.
+    The command receives the settings as its first argument, a Target. It may be a coroutine
+    function: it then runs until it returns, or until SIGTERM.
     """
     names = (*who, "redis_url", "namespace")
     field_of = {field.name: field for field in fields(Settings)}
@@ -67,7 +70,8 @@ def on_target(*who: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @wraps(function)
         def command(**given: Any) -> Any:
             target = load(**{name: given.pop(name) for name in names})
-            return function(target, **given)
+            result = function(target, **given)
+            return run(result) if iscoroutine(result) else result
 
         decorated: Callable[..., Any] = command
         for name in reversed(names):

@@ -9,7 +9,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from fabric.cli.connect import Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.core.limits import NAME_CHARS_MAX
@@ -28,7 +28,7 @@ TIMEOUT_S = 10.0
 @click.option("-f", "--follow", "forever", is_flag=True, help="Print new ones too, until Ctrl-C.")
 @json_option
 @click.pass_context
-def escalations(
+async def escalations(
     context: click.Context,
     target: Target,
     name: str | None,
@@ -48,9 +48,18 @@ def escalations(
     # The command printed for the answer need not name a session that the environment names.
     named = name or context.get_parameter_source("session") is ParameterSource.COMMANDLINE
     page = _Page(None if named else target.session, everything=everything, as_json=as_json)
-    if forever:
-        run(_follow(target, target.need("session", name), page))
-    elif not run(_list(target, name or target.session, page)):
+    session = target.need("session", name) if forever else name or target.session
+    async with connected(target) as connection:
+        if session and forever:
+            async for found in follow(connection.store, connection.keys(session)[1]):
+                page.print(found)
+        if not session:
+            found = await all_questions(connection.store, connection.partitions)
+        else:
+            reader = connection.session(session)
+            await reader.must_exist()
+            found = await questions(reader)
+    if not page.print(found):
         note("no questions" if everything else "no open questions")
 
 
@@ -78,21 +87,6 @@ class _Page:
         return bool(wanted)
 
 
-async def _list(target: Target, name: str | None, page: _Page) -> bool:
-    async with connected(target) as connection:
-        if name is None:
-            return page.print(await all_questions(connection.store, connection.partitions))
-        session = connection.session(name)
-        await session.must_exist()
-        return page.print(await questions(session))
-
-
-async def _follow(target: Target, name: str, page: _Page) -> None:
-    async with connected(target) as connection:
-        async for found in follow(connection.store, connection.keys(name)[1]):
-            page.print(found)
-
-
 def _document(one: Question) -> dict[str, Any]:
     record = msgspec.structs.asdict(one.record)
     if not isinstance(record["context"], msgspec.Raw):
@@ -115,7 +109,7 @@ def _document(one: Question) -> dict[str, Any]:
     help="Seconds to wait until the decision takes effect.",
 )
 @json_option
-def decide(
+async def decide(
     target: Target, id_: str, answer: str, by: str | None, free: bool, timeout: float, as_json: bool
 ) -> None:
     """Answer an open question, and print which agents were told.
@@ -129,8 +123,14 @@ def decide(
     answer counts. Exit code 4: somebody else has already decided; the message says what. 7: no
     orchestrator handled the answer before the timeout.
     """
-    name = _name(by)
-    decided, told = run(_decide(target, id_, answer, name, free=free, timeout_s=timeout))
+    name, session = _name(by), target.session
+    async with connected(target) as connection:
+        if not session:
+            session = (await session_of(connection.store, connection.partitions, id_)).name
+        partition, keys = connection.keys(session)
+        emitter = connection.emitter(partition.number)
+        decider = Decider(connection.store, partition, keys, emitter, by=name)
+        decided, told = await decider.decide(id_, answer, free=free, timeout_s=timeout)
     if as_json:
         record = decided.record
         document = {
@@ -157,16 +157,3 @@ def _name(given: str | None) -> str:
     if not name:
         raise click.UsageError("your login name is not known: name yourself with --by")
     return name
-
-
-async def _decide(
-    target: Target, id_: str, answer: str, by: str, *, free: bool, timeout_s: float
-) -> tuple[Question, list[str]]:
-    async with connected(target) as connection:
-        session = target.session
-        if not session:
-            session = (await session_of(connection.store, connection.partitions, id_)).name
-        partition, keys = connection.keys(session)
-        emitter = connection.emitter(partition.number)
-        decider = Decider(connection.store, partition, keys, emitter, by=by)
-        return await decider.decide(id_, answer, free=free, timeout_s=timeout_s)

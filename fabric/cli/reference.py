@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fabric.cli.connect import Target, connected, run, url_of
+from fabric.cli.connect import Target, connected, url_of
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import note, print_json, print_lines
 from fabric.core.signal import SignalType
@@ -16,7 +16,7 @@ from fabric.wire.schema import document_schema, payload_schema
 @click.argument("name", metavar="[SESSION]", required=False)
 @on_target("session")
 @json_option
-def keys(target: Target, name: str | None, as_json: bool) -> None:
+async def keys(target: Target, name: str | None, as_json: bool) -> None:
     """Print a redis-cli command for each key, with a note on what the key holds.
 
     \b
@@ -25,7 +25,7 @@ def keys(target: Target, name: str | None, as_json: bool) -> None:
 
     The commands contain no password: set REDISCLI_AUTH instead.
     """
-    found = run(all_keys(target, name or target.session))
+    found = await all_keys(target, name or target.session)
     if as_json:
         print_json([key._asdict() for key in found])
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json, print_lines
 from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
@@ -28,7 +28,7 @@ SESSIONS_SHOWN = 40
 )
 @click.option("--todo", "as_todo", is_flag=True, help="Print the tasks as a todo list, in JSON.")
 @json_option
-def status(
+async def status(
     target: Target, name: str | None, every: bool, count: int, as_todo: bool, as_json: bool
 ) -> None:
     """Show the state of a session: agents by stream, what each one waits for, tasks.
@@ -41,11 +41,11 @@ def status(
     """
     session = None if every else name or target.session
     if as_todo:
-        run(_print_todo(target, target.need("session", session)))
+        await _print_todo(target, target.need("session", session))
     elif session:
-        run(_print_session(target, session, as_json=as_json))
+        await _print_session(target, session, as_json=as_json)
     else:
-        run(_print_overview(target, count, as_json=as_json))
+        await _print_overview(target, count, as_json=as_json)
 
 
 async def _print_todo(target: Target, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fabric.backoff import retry
-from fabric.cli.connect import Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import on_target
 from fabric.cli.output import json_line, print_json, print_lines
 from fabric.client.session import Session
@@ -44,7 +44,7 @@ def _form(form: Form, words: str) -> Callable[[Any], Any]:
 @_form(Form.MARKDOWN, "A report for people, or one line a change (default).")
 @_form(Form.JSON, "The whole document; with --follow one a line.")
 @_form(Form.PATCHES, "Revisions with their JSON Patches (RFC 6902), one a line.")
-def synthesis(
+async def synthesis(
     target: Target, name: str | None, follow: bool, revision: int | None, form: Form | None
 ) -> None:
     """Print the combined result of a session's agents: findings, contradictions, documents.
@@ -66,20 +66,17 @@ def synthesis(
     A session can go on after a final revision: continue with --follow --revision N. Exit code 3:
     there is no such session, or no revision N yet.
     """
-    session = target.need("session", name)
-    run(_show(target, session, follow=follow, number=revision, form=form or Form.MARKDOWN))
-
-
-async def _show(target: Target, name: str, *, follow: bool, number: int | None, form: Form) -> None:
+    form = form or Form.MARKDOWN
+    name = target.need("session", name)
     async with connected(target) as connection:
         session = connection.session(name)
         if not follow:
             await session.must_exist()
-            await _print(session, number, form)
+            await _print(session, revision, form)
         elif form is Form.JSON:
-            await _follow_documents(session, number)
+            await _follow_documents(session, revision)
         else:
-            await _follow_changes(session, number or 0, form)
+            await _follow_changes(session, revision or 0, form)
 
 
 async def _print(session: Session, number: int | None, form: Form) -> None:

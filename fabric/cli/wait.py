@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from fabric.cli.connect import Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.wait import Resolved
@@ -23,7 +23,7 @@ from fabric.view.text import plain
 @click.option("--reason", help="Why you wait, for people that watch the session.")
 @json_option
 @click.pass_context
-def wait(
+async def wait(
     context: click.Context,
     target: Target,
     dependency: str | None,
@@ -51,12 +51,12 @@ def wait(
     if everyone and (dependency or named):
         raise click.UsageError("--all takes neither a dependency nor --agent")
     if dependency is not None:
-        answer = run(_resolved(target, dependency, reason, timeout))
+        answer = await _resolved(target, dependency, reason, timeout)
         _print_answer(dependency, answer, as_json=as_json)
         return
     if not everyone and not named:
         raise click.UsageError("name what to wait for: a dependency, --agent NAME, or --all")
-    agents = run(_ended(target, None if everyone else target.agent, timeout))
+    agents = await _ended(target, None if everyone else target.agent, timeout)
     if everyone or as_json:
         print_lines(_row(name, agent, as_json=as_json) for name, agent in agents.items())
     failed = {name: agent for name, agent in agents.items() if agent.status is AgentStatus.FAILED}
