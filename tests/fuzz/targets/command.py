@@ -15,7 +15,7 @@ from unittest import mock
 from fabric.cli import connect, main, options
 from tests.fuzz.entry_bytes import FIELD
 from tests.fuzz.tokens import FIELDS, HOSTILE, TYPES
-from tests.support.immediate import done
+from tests.support.immediate import run_now
 
 ANSWERS: tuple[type[Exception], ...] = ()
 
@@ -71,7 +71,7 @@ def run(data: bytes) -> None:
     written, told = io.StringIO(), io.StringIO()
     environment = {"FABRIC_CONFIG": os.devnull, "COLUMNS": "80"}
     patches: list[AbstractContextManager[Any]] = [
-        mock.patch.object(options, "run", done),
+        mock.patch.object(options, "run", run_now),
         mock.patch.object(connect, "open_store", side_effect=_NotSentError),
         mock.patch.object(sys, "argv", ["fabric", name, *arguments]),
         mock.patch.dict(os.environ, environment),
