@@ -1,6 +1,6 @@
-"""A synchronous agent process that waits for what nobody makes, until Ctrl-C.
+"""A synchronous agent that waits for what nobody produces, until Ctrl-C.
 
-`python -m tests.client.blocker URL`: says what becomes of it, and goes on afterwards.
+`python -m tests.client.blocker URL` prints what happens, and goes on afterwards.
 """
 
 import sys

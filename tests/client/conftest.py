@@ -1,4 +1,4 @@
-"""Daemons, proxies, tests on an event loop."""
+"""Daemons, proxies, and tests on an event loop."""
 
 from tests.support.fixtures import daemon, own_settings, proxy, pytest_pyfunc_call
 

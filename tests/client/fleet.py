@@ -1,4 +1,4 @@
-"""A fabric to be an agent of: an orchestrator at work, and a client connected."""
+"""A fabric for agents under test: a running orchestrator and a connected client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -19,20 +19,20 @@ S = session("s")
 
 T = TypeVar("T")
 
-#: Long enough that no agent sends one unless a test asks for it.
+#: Long enough that no agent sends a heartbeat unless a test asks for one.
 QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200}
 
 
 @asynccontextmanager
 async def connected(url: str | None = None, **flags: Any) -> AsyncIterator[Fabric]:
-    """A client whose agents work in session `s`."""
+    """Connect a client whose agents work in session `s`."""
     async with Fabric.connect(url, **{"session": "s", **QUIET, **flags}) as fabric:
         yield fabric
 
 
 @asynccontextmanager
 async def fleet(url: str, *, rules: Rules | None = None, **flags: Any) -> AsyncIterator[Fabric]:
-    """A client, and an orchestrator that answers it."""
+    """Connect a client, with an orchestrator that answers."""
     async with serving(url, rules=rules), connected(url, **flags) as fabric:
         yield fabric
 
@@ -53,13 +53,13 @@ async def after(fabric: InProcessFabric, seconds: float, waiting: Coroutine[Any,
 
 
 async def is_blocked(agent: Agent) -> bool:
-    """Whether the orchestrator knows that the agent waits."""
+    """Return whether the orchestrator knows that the agent waits."""
     found = (await agent.session.agents()).get(agent.name)
     return found is not None and found.status is AgentStatus.BLOCKED
 
 
 async def blocked(agent: Agent) -> None:
-    """Wait until it does."""
+    """Wait until the orchestrator knows that the agent waits."""
 
     async def ask() -> bool:
         return await is_blocked(agent)
@@ -68,7 +68,7 @@ async def blocked(agent: Agent) -> None:
 
 
 async def logged(server: RunningServer, count: int) -> list[Row]:
-    """The signals in the log, once there are so many."""
+    """Return the signals in the log, once there are `count` of them."""
 
     def found() -> list[Row]:
         return rows(server, S.log, kind="signal")
@@ -80,5 +80,5 @@ async def logged(server: RunningServer, count: int) -> list[Row]:
 
 
 def said(signals: list[Row]) -> list[tuple[str, str]]:
-    """Who said what."""
+    """Return the emitter and type of each signal."""
     return [(row["emitter"], row["type"]) for row in signals]

@@ -1,6 +1,6 @@
-"""An agent process that reads its messages: `python -m tests.client.reader URL`.
+"""An agent that reads its messages: `python -m tests.client.reader URL`.
 
-Says the id of each message, and asks for the next one when it reads a line.
+It prints the id of each message, and asks for the next one when it reads a line.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""An agent's life: STARTED, what it says, COMPLETED or FAILED."""
+"""An agent from STARTED to COMPLETED or FAILED."""
 
 import asyncio
 from typing import Any
@@ -111,7 +111,7 @@ async def test_it_fails_when_it_is_cancelled(server: RunningServer) -> None:
         assert "CancelledError" in failure.payload["error"]
 
 
-async def test_it_says_its_last_word_once(server: RunningServer) -> None:
+async def test_it_ends_once(server: RunningServer) -> None:
     async with fleet(server.url) as fabric:
         async with fabric.agent("A") as agent:
             await agent.fail("no use", retryable=True)
@@ -146,7 +146,7 @@ async def test_each_start_is_a_new_incarnation(server: RunningServer) -> None:
     assert rows(server, DEAD) == []
 
 
-async def test_a_replaced_incarnation_is_not_heard(server: RunningServer) -> None:
+async def test_a_replaced_incarnation_is_refused(server: RunningServer) -> None:
     async with fleet(server.url) as fabric, fabric.agent("A") as old:
         async with fabric.agent("A") as new:
             await old.progress(10)
@@ -169,7 +169,7 @@ async def test_two_agents_in_one_process(server: RunningServer) -> None:
         await asyncio.gather(*(agent.progress(50) for agent in (producer, consumer)))
 
 
-async def test_many_things_said_at_once_keep_their_numbers(server: RunningServer) -> None:
+async def test_signals_sent_at_once_keep_their_numbers(server: RunningServer) -> None:
     async with fleet(server.url) as fabric, fabric.agent("A") as agent:
         await asyncio.gather(*(agent.progress(number) for number in range(100)))
         signals = await logged(server, 101)
@@ -192,7 +192,7 @@ async def test_many_things_said_at_once_keep_their_numbers(server: RunningServer
         ("partial_result", ({"thing": object()},), ("payload",)),
     ],
 )
-async def test_what_cannot_be_said_is_told_before_anything_is_sent(
+async def test_an_unacceptable_signal_is_refused_before_anything_is_sent(
     server: RunningServer, verb: str, arguments: tuple[Any, ...], words: tuple[str, ...]
 ) -> None:
     async with connected(server.url) as fabric, fabric.agent("A") as agent:
@@ -207,7 +207,7 @@ async def test_what_cannot_be_said_is_told_before_anything_is_sent(
     assert [row["seq"] for row in rows(server, SIGNALS)] == ["1", "2", "3"]
 
 
-async def test_a_nesting_without_end(server: RunningServer) -> None:
+async def test_a_payload_nested_too_deep(server: RunningServer) -> None:
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]
@@ -253,7 +253,7 @@ async def test_it_must_be_connected_first(server: RunningServer) -> None:
         Fabric.connect(server.url).agent("A", session="s")
 
 
-async def test_a_document_is_checked_as_what_an_agent_says_is(server: RunningServer) -> None:
+async def test_a_document_is_checked_like_a_signal_of_an_agent(server: RunningServer) -> None:
     refused = {f"k{number}": number for number in range(PARTIAL_PARTS_MAX + 1)}
     async with connected(server.url) as fabric, fabric.agent("A") as agent:
         before = server.cli("XLEN", SIGNALS)

@@ -1,4 +1,4 @@
-"""What people write into our keys by hand: read as far as it goes, or named, never a failure."""
+"""Entries that people write by hand: read as far as possible, or named in an error."""
 
 import msgspec
 import pytest
@@ -19,7 +19,7 @@ from fabric.testing.store import MemoryStore
 PARTITION = Namespace().partition(0)
 KEYS = PARTITION.session("s")
 
-#: No id of an entry: the server refuses it, for ever.
+#: Not an entry's id: the server would refuse it forever.
 NO_IDS = [b"", b"x", b"-", b"-1", b"1-", b"1_0-0", b"1 -0", b"+1-0", "\u0661-0".encode(), b"1-0-0"]
 BEYOND = [b"99999999999999999999-0", b"0-18446744073709551616", b"9" * 5_000]
 
@@ -30,8 +30,8 @@ def store() -> MemoryStore:
 
 
 @pytest.mark.parametrize("text", [*NO_IDS, *BEYOND], ids=lambda text: repr(text[:25]))
-def test_what_is_no_id_is_no_place(text: bytes) -> None:
-    """An agent whose stored place no server takes would hear nothing more."""
+def test_a_stored_place_that_is_not_an_id_is_ignored(text: bytes) -> None:
+    """With a place that no server accepts, the agent would receive nothing more."""
     with pytest.raises(ValueError, match="id"):
         parse_id(text)
     assert parse_cursor(text + b" 0-0 ") == [BEGINNING, BEGINNING]
@@ -45,7 +45,7 @@ def test_an_id_is_two_numbers_of_64_bits_or_one(text: bytes) -> None:
     assert parse_id(text) == (int(milliseconds), int(sequence or 0))
 
 
-async def test_a_message_that_is_no_text_is_shown_as_far_as_it_goes(store: MemoryStore) -> None:
+async def test_a_message_that_is_not_text_is_shown_as_far_as_possible(store: MemoryStore) -> None:
     store.data.stream(KEYS.inbox("A")).append(b"1-1", [b"type", b"\xff", b"payload", b'"\xff"'], 1)
     inbox = Inbox(store, KEYS, "A")
     pages = [page async for page, _ in inbox.pages([BEGINNING, BEGINNING])]
@@ -53,7 +53,7 @@ async def test_a_message_that_is_no_text_is_shown_as_far_as_it_goes(store: Memor
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc1", b"\x91\xc4\x01x", b"\x93", b"\x90"])
-async def test_a_letter_that_holds_no_entry_is_listed_and_not_sent(
+async def test_a_dead_letter_without_an_entry_is_listed_and_not_sent(
     store: MemoryStore, raw: bytes
 ) -> None:
     fields = [b"raw", raw, b"source", PARTITION.signals.encode()]
@@ -70,7 +70,7 @@ async def test_a_letter_that_holds_no_entry_is_listed_and_not_sent(
 
 
 @pytest.mark.parametrize("ms", [b"9" * 19, b"9" * 5_000], ids=len)
-async def test_a_log_of_another_age_diverges(store: MemoryStore, ms: bytes) -> None:
+async def test_a_log_of_another_version_diverges(store: MemoryStore, ms: bytes) -> None:
     heartbeat = [b"session", b"s", b"type", b"HEARTBEAT", b"emitter", b"A"]
     entry = [b"kind", b"signal", *heartbeat, b"ms", ms]
     store.data.stream(KEYS.log).append(b"1-0", entry, 1)
@@ -80,7 +80,7 @@ async def test_a_log_of_another_age_diverges(store: MemoryStore, ms: bytes) -> N
         await why(store, KEYS, "A")
 
 
-async def test_rules_in_a_log_that_are_no_text_diverge(store: MemoryStore) -> None:
+async def test_rules_in_a_log_that_are_not_text_diverge(store: MemoryStore) -> None:
     entry = [b"kind", b"rules", b"type", b"RULES", b"payload", b'"\xff"', b"ms", b"1"]
     store.data.stream(KEYS.log).append(b"1-0", entry, 1)
     with pytest.raises(DivergedError, match="rules"):
@@ -88,7 +88,7 @@ async def test_rules_in_a_log_that_are_no_text_diverge(store: MemoryStore) -> No
 
 
 @pytest.mark.parametrize("value", [b'{"status":"\xff"}', b"[" * 100_000, b"{}"], ids=len)
-async def test_a_record_that_is_none_is_named(store: MemoryStore, value: bytes) -> None:
+async def test_a_record_that_cannot_be_read_is_named(store: MemoryStore, value: bytes) -> None:
     store.data.hash(KEYS.tasks)[b"t"] = value
     with pytest.raises(TamperedError, match=KEYS.tasks.replace("{", r"\{")):
         await Session(store, KEYS).tasks()

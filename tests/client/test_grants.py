@@ -1,4 +1,4 @@
-"""What becomes of a grant, and of a request for one, by what the fabric says of it later."""
+"""How later messages change a grant, or a request for one."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.client.fleet import in_process, is_blocked
 from tests.client.test_writing import nobody_claims
 
 
-async def test_an_exclusive_domain_comes_with_it() -> None:
+async def test_a_grant_includes_its_exclusive_domain() -> None:
     rules = Rules(domains=(Domain("migrations/**", exclusive=True),))
     async with in_process(rules) as fabric, fabric.agent("A") as agent:
         async with agent.writing("migrations/1.sql", timeout=20) as grant:
@@ -18,7 +18,7 @@ async def test_an_exclusive_domain_comes_with_it() -> None:
         await nobody_claims(fabric)
 
 
-async def test_what_is_taken_away_is_told() -> None:
+async def test_a_lost_grant_says_so() -> None:
     rules = Rules(preemption=True)
     async with (
         in_process(rules) as fabric,
@@ -54,8 +54,8 @@ async def test_a_refused_intent_does_not_hang() -> None:
                 pytest.fail("it is heard no more")
 
 
-async def test_who_waits_learns_that_it_was_replaced() -> None:
-    """Nothing that it asked for was refused: what it says later is."""
+async def test_a_waiting_agent_learns_that_it_was_replaced() -> None:
+    """Its request was accepted; only a later signal is refused."""
     async with (
         in_process(heartbeat_ms=100) as fabric,
         fabric.agent("H") as holder,

@@ -42,10 +42,10 @@ async def test_there_is_none_while_the_agent_sends_other_signals() -> None:
     assert pauses == 3 * [HEARTBEAT_MS], "each long pause had one"
 
 
-async def test_one_that_had_to_wait_for_its_turn_is_not_sent(
+async def test_a_heartbeat_that_had_to_wait_for_its_turn_is_not_sent(
     server: RunningServer, proxy: Callable[[RunningServer], Proxy]
 ) -> None:
-    """The signal before it took long: when it is through, it has shown that the agent lives."""
+    """The slow signal before it has already shown that the agent is alive."""
     between = proxy(server)
     async with (
         connected(between.url, heartbeat_ms=HEARTBEAT_MS) as fabric,
@@ -54,7 +54,7 @@ async def test_one_that_had_to_wait_for_its_turn_is_not_sent(
         held = between.fault(Fault.DELAY_REPLY, carrying(b"PROGRESS"))
         sending = asyncio.create_task(agent.progress(1))
         await eventually(lambda: held.landed, "it is under way")
-        await asyncio.sleep(2 * HEARTBEAT_MS / 1000)  # one falls due meanwhile
+        await asyncio.sleep(2 * HEARTBEAT_MS / 1000)  # a heartbeat falls due meanwhile
         between.lift(held)
         await sending
         await agent.progress(2)
@@ -63,7 +63,7 @@ async def test_one_that_had_to_wait_for_its_turn_is_not_sent(
     assert sent[start : start + 2] == ["PROGRESS", "PROGRESS"]
 
 
-async def test_they_go_on_after_the_server_was_away(server: RunningServer) -> None:
+async def test_heartbeats_continue_after_an_outage(server: RunningServer) -> None:
     async with fleet(server.url, heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A"):
         await eventually(lambda: rows(server, S.log, type="HEARTBEAT"), "a heartbeat")
         server.cli("CLIENT", "KILL", "SKIPME", "yes")
@@ -73,7 +73,7 @@ async def test_they_go_on_after_the_server_was_away(server: RunningServer) -> No
         )
 
 
-async def test_they_end_with_the_agent() -> None:
+async def test_heartbeats_end_with_the_agent() -> None:
     async with in_process(heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A") as agent:
         await agent.complete()
         async with fabric.agent("B"):

@@ -1,4 +1,4 @@
-"""Answers that belong to something earlier, written by hand: none is taken for the right one."""
+"""Answers to earlier requests, written by hand: none is mistaken for the right one."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 def tell(server: RunningServer, key: str, entry_id: str, kind: str, **payload: Any) -> None:
-    """A message, as the orchestrator would write it."""
+    """Write a message, as the orchestrator would."""
     cause = entry_id.replace("-1", "-0")
     server.cli(
         *("XADD", key, entry_id, "type", kind, "cause", cause, "payload", json.dumps(payload)),
@@ -29,18 +29,18 @@ def proceed(server: RunningServer, entry_id: str, token: int) -> None:
 
 
 async def asks(server: RunningServer, count: int, kind: SignalType = SignalType.INTENT) -> None:
-    """Wait until it has asked so often."""
+    """Wait until the agent has sent `count` requests."""
     await eventually(lambda: len(rows(server, SIGNALS, type=kind.value)) == count, "it asks")
 
 
 async def heard(agent: Agent, entry_id: bytes) -> None:
-    """Wait until a message was looked at, and all that could follow from it at once has."""
+    """Wait until a message was processed, with everything that follows from it at once."""
     await eventually(lambda: entry_id in agent._mailbox._heard, f"{entry_id!r} is heard")
     for _ in range(5):
         await agent.session.claims()
 
 
-async def test_a_grant_told_again_after_it_was_given_back(server: RunningServer) -> None:
+async def test_a_grant_repeated_after_its_release(server: RunningServer) -> None:
     async with connected(server.url) as fabric, fabric.agent("A") as agent:
         entering = asyncio.create_task(agent.writing("x").__aenter__())
         await asks(server, 1)
@@ -89,7 +89,7 @@ async def test_an_echo_of_an_earlier_checkpoint(server: RunningServer) -> None:
 async def test_an_echo_that_overtakes_a_pause(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They stand in two streams, and of one there is more than is read at a time."""
+    """They are in two streams, and one of these has more than a page."""
     monkeypatch.setattr(mailbox, "COUNT", 2)
     async with connected(server.url) as fabric, fabric.agent("A") as agent:
         reaching = asyncio.create_task(agent.checkpoint("c"))

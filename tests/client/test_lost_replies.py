@@ -1,4 +1,4 @@
-"""A connection that breaks at the worst moment: every signal acts, and acts once."""
+"""A connection that breaks at the worst moment: every signal takes effect exactly once."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ COUNT = 60
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT_REPLY, Fault.CUT_REQUEST, Fault.SWALLOW_REPLY])
-async def test_every_signal_acts_once(
+async def test_every_signal_takes_effect_once(
     server: RunningServer, proxy: MakeProxy, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between = proxy(server)
@@ -43,7 +43,7 @@ async def test_every_signal_acts_once(
 async def test_a_request_that_comes_late_is_dropped(
     server: RunningServer, proxy: MakeProxy
 ) -> None:
-    """It was in a dead connection's buffer; the agent has sent it again, and more since."""
+    """It was in a dead connection's buffer; the agent has sent it again since, and more."""
     between = proxy(server)
     async with fleet(server.url), connected(between.url) as fabric, fabric.agent("A") as agent:
         late = between.fault(Fault.LATE_REQUEST, every_of(script("emit"), carrying(b"PROGRESS")))
@@ -57,8 +57,10 @@ async def test_a_request_that_comes_late_is_dropped(
         assert [row["seq"] for row in signals] == [str(n) for n in range(1, 8)]
 
 
-async def test_a_lost_start_is_made_up_for(server: RunningServer, proxy: MakeProxy) -> None:
-    """Incarnations may be skipped, never given twice."""
+async def test_a_lost_reply_to_the_start_skips_an_incarnation(
+    server: RunningServer, proxy: MakeProxy
+) -> None:
+    """Incarnations may be skipped, but are never assigned twice."""
     between = proxy(server)
     async with fleet(server.url), connected(between.url) as fabric:
         between.fault(Fault.CUT_REPLY, script("enroll"), times=2)
@@ -85,16 +87,14 @@ async def test_unnumbered_signals_are_not_sent_again(
         assert server.cli("XLEN", SIGNALS) == 3
         between.refuse()
         sending = asyncio.create_task(fabric.emit([document]))
-        await asyncio.sleep(0.05)  # it is being tried: nothing has been sent
+        await asyncio.sleep(0.05)  # still being retried: nothing has been sent
         assert not sending.done()
         between.accept()
         await sending
         assert server.cli("XLEN", SIGNALS) == 4
 
 
-async def test_it_is_told_when_the_time_limit_is_over(
-    server: RunningServer, proxy: MakeProxy
-) -> None:
+async def test_the_time_limit_ends_the_retries(server: RunningServer, proxy: MakeProxy) -> None:
     between = proxy(server)
     async with connected(between.url, emit_limit_ms=200) as fabric:
         agent = fabric.agent("A")
@@ -105,11 +105,11 @@ async def test_it_is_told_when_the_time_limit_is_over(
         between.accept()
         await agent.progress(2)
         await agent.__aexit__(None, None, None)
-    # The number of the one that was given up is spent: it might have arrived.
+    # The number of the abandoned signal is spent: the signal might have arrived.
     assert [row["seq"] for row in rows(server, SIGNALS)] == ["1", "3", "4"]
 
 
-async def test_the_inbox_is_read_on(
+async def test_the_inbox_is_read_on_after_a_cut_after_a_cut(
     server: RunningServer, proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mailbox, "RETRY_FIRST_MS", 20)

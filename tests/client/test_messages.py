@@ -1,4 +1,4 @@
-"""What arrives: in order, from where the agent last was, at least once."""
+"""Messages arrive in order, from where the agent last stopped, at least once."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually, until
 
 
 def nudge(server: RunningServer, number: int) -> None:
-    """Put a directive into B's inbox, as the orchestrator would."""
+    """Write a directive to B's inbox, as the orchestrator would."""
     server.cli(
         *("XADD", S.inbox("B"), f"{number}-1", "type", "NUDGE", "from", "ORCHESTRATOR"),
         *("stream", "", "cause", f"{number}-0", "payload", f'{{"on": "x{number}"}}'),
@@ -27,7 +27,7 @@ def nudge(server: RunningServer, number: int) -> None:
 
 
 def announce(server: RunningServer, number: int) -> None:
-    """Tell everybody."""
+    """Write to the broadcast."""
     server.cli(
         *("XADD", S.broadcast, f"{number}-1", "type", "CHECKPOINT_REACHED", "from", "A"),
         *("stream", "A", "cause", f"{number}-0", "payload", "{}"),
@@ -35,7 +35,7 @@ def announce(server: RunningServer, number: int) -> None:
 
 
 async def take(agent: Agent, count: int, *, handle_last: bool = True) -> list[Message]:
-    """Read so many messages; the last one counts as read when the next one is asked for."""
+    """Read `count` messages; the last one counts as read when the next one is asked for."""
     found: list[Message] = []
     async with aclosing(agent.messages()) as messages:
         for _ in range(count):
@@ -58,7 +58,7 @@ def ids(messages: list[Message]) -> list[str]:
 
 
 async def abandon(agent: Agent) -> None:
-    """What a crash leaves: nothing more is said, nothing more is stored."""
+    """End an agent like a crash: nothing more is sent or stored."""
     for task in agent._tasks:
         task.cancel()
     await asyncio.gather(*agent._tasks, return_exceptions=True)
@@ -79,7 +79,7 @@ async def test_directives_and_broadcasts_in_the_order_of_the_log(server: Running
     assert found[1].stream == "A"
 
 
-async def test_they_come_while_the_agent_is_at_work(server: RunningServer) -> None:
+async def test_messages_arrive_while_the_agent_works(server: RunningServer) -> None:
     async with (
         fleet(server.url) as fabric,
         fabric.agent("A", produces=["x"]) as maker,
@@ -109,7 +109,7 @@ async def test_the_next_incarnation_reads_on(server: RunningServer) -> None:
     assert values(server, S.cursors)["B"] == "3-1 4-1"
 
 
-async def test_what_was_not_handled_comes_again(server: RunningServer) -> None:
+async def test_unhandled_messages_come_again(server: RunningServer) -> None:
     for number in (1, 2, 3):
         nudge(server, number)
     async with connected(server.url) as fabric:
@@ -124,7 +124,7 @@ async def test_what_was_not_handled_comes_again(server: RunningServer) -> None:
 async def test_a_crash_before_the_first_was_asked_for_loses_nothing(
     server: RunningServer,
 ) -> None:
-    """The mailbox has looked at them all by then; the agent has not."""
+    """By then the mailbox has processed them all; the agent has not."""
     async with fleet(server.url) as fabric:
         agent = fabric.agent("B")
         await agent.__aenter__()
@@ -142,7 +142,7 @@ async def test_a_crash_before_the_first_was_asked_for_loses_nothing(
     assert set(ids(found)) >= {"1-1", "2-1", "3-1"}
 
 
-async def test_who_never_asks_has_them_behind_it_when_it_ends_well(
+async def test_an_agent_that_never_asks_has_read_all_when_it_ends_without_an_error(
     server: RunningServer,
 ) -> None:
     async with fleet(server.url) as fabric:
@@ -154,10 +154,10 @@ async def test_who_never_asks_has_them_behind_it_when_it_ends_well(
             assert ids(await take(again, 1)) == ["90-1"]
 
 
-async def test_who_asks_late_gets_all_of_them(
+async def test_an_agent_that_asks_late_gets_all_messages(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More have come than are kept for one who does not ask; they are read again."""
+    """More have come than are kept before the agent asks; they are read again."""
     monkeypatch.setattr(mailbox, "UNREAD_MAX", 3)
     async with fleet(server.url) as fabric, fabric.agent("B") as agent:
         for number in range(1, 11):
@@ -166,7 +166,7 @@ async def test_who_asks_late_gets_all_of_them(
         assert ids(await take(agent, 10)) == [f"{number}-1" for number in range(1, 11)]
 
 
-async def test_who_reads_slowly_is_not_flooded(
+async def test_a_slow_reader_is_not_flooded(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mailbox, "UNREAD_MAX", 3)
@@ -205,7 +205,7 @@ async def test_two_iterations_lose_nothing(server: RunningServer) -> None:
         await asyncio.gather(*following, return_exceptions=True)
 
 
-async def test_a_spoilt_cursor_means_from_the_beginning(server: RunningServer) -> None:
+async def test_after_a_broken_cursor_reading_starts_at_the_beginning(server: RunningServer) -> None:
     nudge(server, 1)
     for stored in ("nonsense", "1-1", "1-1 x", ""):
         server.cli("HSET", S.cursors, "B", stored)
@@ -213,7 +213,7 @@ async def test_a_spoilt_cursor_means_from_the_beginning(server: RunningServer) -
             assert ids(await take(agent, 1)) == ["1-1"]
 
 
-async def test_what_a_person_wrote_by_hand_is_shown(server: RunningServer) -> None:
+async def test_hand_written_messages_are_shown(server: RunningServer) -> None:
     server.cli("XADD", S.inbox("B"), "1-1", "hello", "you")
     server.cli("XADD", S.inbox("B"), "2-1", "type", "NOTE", "payload", "no JSON")
     server.cli("XADD", S.inbox("B"), "3-1", "type", b"\xff\xfe", "payload", "[1]")
@@ -223,7 +223,7 @@ async def test_what_a_person_wrote_by_hand_is_shown(server: RunningServer) -> No
 
 
 class Reader:
-    """The agent as a process of its own."""
+    """The agent in a process of its own."""
 
     def __init__(self, url: str, place: Path) -> None:
         self._said = place
@@ -241,7 +241,7 @@ class Reader:
         return self._said.read_text().splitlines()
 
     def handle(self, count: int) -> list[str]:
-        """Let it handle so many messages, and be given one more; return their ids."""
+        """Let it handle `count` messages and receive one more; return their ids."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n" * count)
         self.process.stdin.flush()
@@ -264,7 +264,7 @@ def test_a_killed_process_reads_on(server: RunningServer, tmp_path: Path) -> Non
             assert reader.said()[0] == f"incarnation {incarnation}"
         finally:
             reader.kill()
-    # Each is given the one that the last had not finished with.
+    # Each process starts with the message that the last one had not finished.
     expected = [*range(1, 12), *range(11, 22), *range(21, 32)]
     assert seen == [f"{number}-1" for number in expected]
     assert len(rows(server, S.inbox("B"))) == 50, "an inbox is only read"

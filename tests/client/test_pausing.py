@@ -1,4 +1,4 @@
-"""Integrations and checkpoints: who leads, who pauses, who is held, and what ends it."""
+"""Integrations and checkpoints: leading, pausing, being held, and what ends each."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from tests.support.servers import RunningServer
 
 
 def state(fabric: InProcessFabric, name: str = "release") -> str:
-    """Where a barrier stands."""
+    """Return a barrier's state."""
     return str(records(fabric, S.barriers).get(name, {}).get("state"))
 
 
@@ -29,7 +29,7 @@ async def test_a_checkpoint_without_a_pause() -> None:
     async with in_process() as fabric, fabric.agent("A") as agent:
         await agent.ready(timeout=20)
         await agent.checkpoint("c", timeout=20)
-        # Its own signal has come back, so it is in the log.
+        # The signal itself has come back, so it is in the log.
         assert [row.payload for row in rows(fabric, S.log, type="CHECKPOINT_REACHED", kind="signal")
                 ] == [{}, {"checkpoint": "c"}]  # fmt: skip
 
@@ -107,8 +107,8 @@ async def test_all_meet_one_waiting_and_one_late() -> None:
     assert set(said[2:]) == {"member goes on", "waiter goes on", "late one goes on"}
 
 
-async def test_what_is_answered_at_once_is_no_arrival() -> None:
-    """The barrier has not met it: who would wait there for its end would wait for itself."""
+async def test_a_wait_that_is_answered_at_once_is_not_an_arrival() -> None:
+    """The barrier does not count the agent as arrived: waiting for its end would never end."""
     async with (
         in_process() as fabric,
         fabric.agent("LEAD") as leader,
@@ -168,7 +168,7 @@ async def test_a_barrier_that_is_called_already() -> None:
         await gathering(fabric)
         with pytest.raises(BarrierError, match="A has already called release"):
             await other.integrating("release", timeout=20).__aenter__()
-        # It is a member as before.
+        # It is still a member.
         arriving = asyncio.create_task(other.checkpoint("c", timeout=20))
         await entering
         assert not arriving.done()
@@ -176,7 +176,7 @@ async def test_a_barrier_that_is_called_already() -> None:
         await arriving
 
 
-async def test_a_barrier_that_is_called_off_names_the_missing() -> None:
+async def test_a_cancelled_barrier_names_the_missing() -> None:
     rules = Rules(barrier_policy=BarrierPolicy.FAIL)
     async with (
         in_process(rules) as fabric,
@@ -213,7 +213,7 @@ async def test_a_block_that_raises_can_be_entered_again() -> None:
     assert len(rows(fabric, S.log, type="INTEGRATION_REQUIRED", kind="signal")) == 1
 
 
-async def test_a_leader_that_fails_lets_all_go_on() -> None:
+async def test_a_failing_leader_lets_all_go_on() -> None:
     async def lead(leader: Agent) -> None:
         async with leader, leader.integrating("release", timeout=20):
             raise ValueError("merge conflict")
@@ -246,7 +246,7 @@ async def test_a_leader_that_gives_up_waiting_lets_all_go_on() -> None:
         await arriving
 
 
-async def test_a_pause_that_outlasts_the_time_out_is_named() -> None:
+async def test_a_timeout_during_a_pause_names_the_barrier() -> None:
     async with (
         in_process() as fabric,
         fabric.agent("A") as leader,

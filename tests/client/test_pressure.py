@@ -1,4 +1,4 @@
-"""The ingress is full: emitters wait, or are told; nothing is lost, and nobody is trimmed away."""
+"""A full ingress: emitters wait or get an error; no signal is lost or trimmed."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 FULL = 5
 
 
-async def test_one_that_wants_to_know_is_told_at_once(server: RunningServer) -> None:
+async def test_an_emitter_that_does_not_wait_gets_an_error_at_once(server: RunningServer) -> None:
     async with connected(server.url, ingress_max=FULL) as fabric:
         agent = fabric.agent("A", when_full="raise")
         await agent.__aenter__()
@@ -33,11 +33,11 @@ async def test_one_that_wants_to_know_is_told_at_once(server: RunningServer) -> 
             await agent.progress(100)
             await agent.__aexit__(None, None, None)
             signals = await logged(server, FULL + 2)
-    # 99 was refused whole; its number is spent.
+    # Signal 99 was refused; its number is spent.
     assert [row.payload.get("percent") for row in signals[1:-1]] == [0, 1, 2, 3, 100]
 
 
-async def test_one_that_waits_goes_on_when_there_is_room(server: RunningServer) -> None:
+async def test_a_waiting_emitter_goes_on_when_there_is_room(server: RunningServer) -> None:
     async with connected(server.url, ingress_max=FULL) as fabric:
         agent = fabric.agent("A")
         await agent.__aenter__()
@@ -55,7 +55,7 @@ async def test_one_that_waits_goes_on_when_there_is_room(server: RunningServer) 
     assert [row["seq"] for row in signals] == [str(n) for n in range(1, 53)]
 
 
-async def test_it_does_not_wait_for_ever(server: RunningServer) -> None:
+async def test_it_does_not_wait_forever(server: RunningServer) -> None:
     async with connected(server.url, ingress_max=FULL, emit_limit_ms=100) as fabric:
         agent = fabric.agent("A", when_full=WhenFull.WAIT)
         await agent.__aenter__()
@@ -69,18 +69,18 @@ async def test_it_does_not_wait_for_ever(server: RunningServer) -> None:
     assert rows(server, S.log) == []
 
 
-async def test_a_batch_goes_in_whole_or_not_at_all(server: RunningServer) -> None:
+async def test_a_batch_is_sent_as_a_whole_or_not_at_all(server: RunningServer) -> None:
     document = {"type": "PROGRESS", "emitter": "A"}
     async with connected(server.url, ingress_max=FULL, emit_limit_ms=100) as fabric:
         await fabric.emit([document] * (FULL - 1), when_full="raise")
-        # One more fits; a batch may go beyond the limit once, and is not torn apart.
+        # One more fits. A batch may exceed the limit once; it is never split.
         await fabric.emit([document] * 3, when_full="raise")
         with pytest.raises(OverloadedError):
             await fabric.emit([document] * 3, when_full="raise")
         assert server.cli("XLEN", SIGNALS) == FULL + 2
 
 
-async def test_an_unknown_way_is_refused(server: RunningServer) -> None:
+async def test_an_unknown_choice_is_refused(server: RunningServer) -> None:
     async with connected(server.url) as fabric:
         with pytest.raises(ValueError, match="drop"):
             fabric.agent("A", when_full="drop")

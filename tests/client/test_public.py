@@ -1,4 +1,4 @@
-"""The public names: they import, they are what they say, and they cost nothing until used."""
+"""The public names: they can be imported, and cost nothing until used."""
 
 import dataclasses
 import inspect
@@ -28,7 +28,7 @@ def test_every_error_is_public() -> None:
     assert found == {name for name in fabric.__all__ if name.endswith("Error")}
 
 
-#: Settings of workers: a client has no use for them.
+#: Settings that only workers use.
 OF_WORKERS = {"lease_ms", "batch_signals_max", "batch_bytes_max", "sessions_cached_max"}
 
 

@@ -1,4 +1,4 @@
-"""Questions and their answers; and what an agent is told about itself."""
+"""Questions and their answers; and notices about the agent itself."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.support.keyspace import add, records, rows
 
 
 def decide(fabric: InProcessFabric, known: str, answer: str, session: str = "s") -> None:
-    """A person's answer."""
+    """Answer as a person would."""
     payload = f'{{"escalation": "{known}", "decision": "{answer}"}}'
     add(fabric, session=session, type="DECIDED", emitter="ME", payload=payload)
 
@@ -55,7 +55,7 @@ async def test_a_question_to_another_agent() -> None:
     ):
         group.create_task(answer(other))
         assert await one.escalate("May I?", to="B", id="q", timeout=20) == "yes"
-    # What answers a message says how many led to it.
+    # An answer carries the number of messages before it.
     assert rows(fabric, S.log, type="DECIDED")[0]["hops"] == "1"
 
 
@@ -75,7 +75,7 @@ async def test_a_question_that_nobody_answers() -> None:
             assert await waiting == "v1"
 
 
-async def test_the_hops_end_with_the_handling() -> None:
+async def test_hops_are_counted_only_while_a_message_is_handled() -> None:
     async with (
         in_process() as fabric,
         fabric.agent("A") as one,
@@ -94,7 +94,7 @@ async def test_the_hops_end_with_the_handling() -> None:
         await fabric.settle()
         assert len(rows(fabric, S.log, type="PROGRESS")) == 3
     found = [row["hops"] for row in rows(fabric, S.log, kind="signal", emitter="B")]
-    # STARTED, two answers, what must never be refused for it, then what answers nothing.
+    # STARTED, two answers, a type that never counts as an answer, then no answer.
     assert found[:5] == ["", "1", "1", "", ""]
 
 
@@ -151,7 +151,7 @@ async def test_a_successor_learns_where_the_last_one_was() -> None:
             assert last.resumed is None
 
 
-async def test_the_example_of_the_design() -> None:
+async def test_a_whole_session() -> None:
     async with in_process(session="demo") as fabric:
         maker = await fabric.agent("MAKER", produces=["schema-migration"]).__aenter__()
         async with fabric.agent("ARCHITECT", session="demo", stream="A", priority=5) as agent:

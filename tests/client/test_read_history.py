@@ -1,4 +1,4 @@
-"""An agent whose server has gone back reads what came instead, under ids that it had seen."""
+"""After the server has lost messages, an agent reads the new ones, even under known ids."""
 
 import pytest
 
@@ -40,7 +40,9 @@ async def test_nothing_was_lost(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize("instead", [(), ("NUDGE",), ("NUDGE", "WAIT", "PROCEED")])
-async def test_what_was_read_is_gone(store: MemoryStore, instead: tuple[str, ...]) -> None:
+async def test_messages_that_were_read_are_lost(
+    store: MemoryStore, instead: tuple[str, ...]
+) -> None:
     history = ReadHistory()
     for number, word in enumerate(("PAUSE", "RESUME", "PROCEED"), 1):
         say(store, number, word)
@@ -49,11 +51,11 @@ async def test_what_was_read_is_gone(store: MemoryStore, instead: tuple[str, ...
     for number, word in enumerate(instead, 2):
         say(store, number, word)
     assert await history.last_kept(store, KEYS.inbox("A")) == b"1-1"
-    # Known from now on: what comes next is compared with what is there.
+    # From now on the history ends there: the next check finds nothing lost.
     assert await history.last_kept(store, KEYS.inbox("A")) is None
 
 
-async def test_all_is_gone(store: MemoryStore) -> None:
+async def test_all_messages_are_lost(store: MemoryStore) -> None:
     history = ReadHistory()
     say(store, 1, "PAUSE")
     await read(store, history)
@@ -61,12 +63,12 @@ async def test_all_is_gone(store: MemoryStore) -> None:
     assert await history.last_kept(store, KEYS.inbox("A")) == BEGINNING
 
 
-async def test_more_is_gone_than_is_remembered(store: MemoryStore) -> None:
+async def test_more_is_lost_than_is_remembered(store: MemoryStore) -> None:
     history = ReadHistory()
     for number in range(1, HISTORY_MAX + 11):
         say(store, number, "PAUSE")
     await read(store, history)
-    # The last of those that are not remembered is there, or is not.
+    # The last message before the history is there, or it is not.
     lose(store, *range(11, HISTORY_MAX + 11))
     assert await history.last_kept(store, KEYS.inbox("A")) == b"10-1"
     await read(store, history)
@@ -74,7 +76,7 @@ async def test_more_is_gone_than_is_remembered(store: MemoryStore) -> None:
     assert await history.last_kept(store, KEYS.inbox("A")) == b"4-1"
 
 
-async def test_where_reading_began_is_gone(store: MemoryStore) -> None:
+async def test_the_message_at_the_start_of_reading_is_lost(store: MemoryStore) -> None:
     say(store, 3, "PAUSE")
     history = await ReadHistory.at(store, KEYS.inbox("A"), b"3-1")
     lose(store, 3)
@@ -82,8 +84,8 @@ async def test_where_reading_began_is_gone(store: MemoryStore) -> None:
     assert await history.last_kept(store, KEYS.inbox("A")) == BEGINNING
 
 
-async def test_what_came_before_the_first_message_that_was_read(store: MemoryStore) -> None:
-    """It stands there anew: it was not read."""
+async def test_a_new_message_before_the_first_one_that_was_read(store: MemoryStore) -> None:
+    """It is new, so it has to be read."""
     history = ReadHistory()
     say(store, 5, "PAUSE")
     await read(store, history)

@@ -1,4 +1,4 @@
-"""The server restarts, or refuses for a while, under agents that go on."""
+"""The server restarts or refuses for a while; the agents go on."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 @pytest.mark.server
 @pytest.mark.parametrize("flavour", flavours())
-async def test_agents_outlast_a_restart(start: Callable[..., RunningServer], flavour: str) -> None:
+async def test_agents_survive_a_restart(start: Callable[..., RunningServer], flavour: str) -> None:
     server = start(flavour, "--appendonly", "yes", "--appendfsync", "always")
     async with (
         fleet(server.url) as fabric,
@@ -38,7 +38,7 @@ async def test_agents_outlast_a_restart(start: Callable[..., RunningServer], fla
 
 
 @pytest.mark.parametrize("trouble", ["read-only", "out-of-memory"])
-async def test_a_signal_is_kept_until_the_server_takes_it(
+async def test_a_signal_is_retried_until_the_server_accepts_it(
     server: RunningServer, trouble: str
 ) -> None:
     worse = {
@@ -65,13 +65,13 @@ async def test_a_signal_is_kept_until_the_server_takes_it(
 
 
 def _refusals(server: RunningServer) -> int:
-    """How many scripts the server has run: none of them can have written now."""
+    """Return how many scripts the server was sent: it refuses all of them for now."""
     stats = server.cli("INFO", "commandstats")
     line = next(line for line in stats.splitlines() if line.startswith("cmdstat_evalsha:"))
     return int(line.partition("calls=")[2].partition(",")[0])
 
 
-async def test_scripts_that_the_server_forgot_are_sent_again(server: RunningServer) -> None:
+async def test_forgotten_scripts_are_sent_again(server: RunningServer) -> None:
     async with connected(server.url) as fabric, fabric.agent("A") as agent:
         for number in range(5):
             server.cli("SCRIPT", "FLUSH")
@@ -79,8 +79,8 @@ async def test_scripts_that_the_server_forgot_are_sent_again(server: RunningServ
     assert len(rows(server, SIGNALS)) == 7
 
 
-async def test_all_is_flushed(server: RunningServer) -> None:
-    """An agent goes on speaking; for the fabric it is a new one, in a new session."""
+async def test_a_flushed_server(server: RunningServer) -> None:
+    """The agent goes on sending; for the fabric it is a new agent in a new session."""
     async with fleet(server.url) as fabric, fabric.agent("A") as agent:
         await agent.progress(1)
         await logged(server, 2)

@@ -19,13 +19,13 @@ MakeProxy = Callable[[RunningServer], Proxy]
 
 
 def shown(error: BaseException) -> str:
-    """All that a program could print of an error, its causes included."""
+    """Return everything that a program could print of an error, with its causes."""
     return "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
 
 
 @pytest.fixture(params=flavours())
 def locked(start: Callable[..., RunningServer], request: pytest.FixtureRequest) -> RunningServer:
-    """A server that asks for a password."""
+    """Start a server that requires a password."""
     server = start(request.param)
     server.cli("CONFIG", "SET", "requirepass", PASSWORD)
     return server
@@ -36,7 +36,7 @@ def url(between: Proxy, password: str = PASSWORD) -> str:
 
 
 @pytest.mark.server
-async def test_it_is_used_and_not_shown(
+async def test_a_password_is_used_and_not_shown(
     locked: RunningServer, proxy: MakeProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -57,7 +57,7 @@ async def test_it_is_used_and_not_shown(
 
 @pytest.mark.server
 @pytest.mark.parametrize("password", ["wrong-one", ""])
-async def test_a_wrong_one_is_not_shown(
+async def test_a_wrong_password_is_not_shown(
     locked: RunningServer,
     proxy: MakeProxy,
     password: str,
@@ -74,7 +74,7 @@ async def test_a_wrong_one_is_not_shown(
     assert "wrong-one" not in caplog.text
 
 
-async def test_an_unreachable_server_is_not_shown_with_it() -> None:
+async def test_an_unreachable_server_is_named_without_its_password() -> None:
     with pytest.raises(FabricError) as caught:
         async with Fabric.connect(f"redis://user:{PASSWORD}@127.0.0.1:1"):
             pass
@@ -102,7 +102,7 @@ def test_a_url_that_cannot_be_read_is_not_repeated(address: str) -> None:
     assert PASSWORD.partition("-")[0] not in shown(caught.value)
 
 
-def test_settings_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_hide_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FABRIC_REDIS_URL", f"redis://:{PASSWORD}@h")
     chosen = settings.load()
     assert PASSWORD not in f"{chosen!r} {chosen} {vars(chosen)}"
@@ -113,7 +113,7 @@ def test_settings_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_worker_never_says_it(
+def test_a_worker_never_prints_the_password(
     locked: RunningServer, proxy: MakeProxy, daemon: StartDaemon
 ) -> None:
     between = proxy(locked)

@@ -1,4 +1,4 @@
-"""What a user prints says what it is, and no secret."""
+"""What users print shows what it is, and no secret."""
 
 from fabric import Fabric, Message, ResumePoint, SyncFabric
 from fabric.client.grant import Grant
@@ -8,7 +8,7 @@ from tests.support.servers import RunningServer
 SECRET_URL = "redis://user:hunter2@127.0.0.1:1"
 
 
-async def test_what_is_connected_shows_itself(server: RunningServer) -> None:
+async def test_connected_objects_show_themselves(server: RunningServer) -> None:
     async with fleet(server.url) as fabric:
         agent = fabric.agent("ANALYST", stream="A")
         assert repr(fabric) == "<Fabric 'fabric': 1 partition>"

@@ -1,4 +1,4 @@
-"""The synchronous twin: the same verbs, for code without an event loop."""
+"""The synchronous twin: the same methods, for code without an event loop."""
 
 import signal
 import subprocess
@@ -37,7 +37,7 @@ def fabric(server: RunningServer, orchestrator: Daemon) -> Iterator[SyncFabric]:
 
 
 def logged(server: RunningServer, count: int) -> list[Row]:
-    """The signals in the log, once there are so many."""
+    """Return the signals in the log, once there are `count` of them."""
     until(lambda: len(rows(server, S.log, kind="signal")) >= count, f"{count} signals")
     return rows(server, S.log, kind="signal")
 
@@ -123,12 +123,14 @@ def test_an_exception_fails_the_agent(server: RunningServer, fabric: SyncFabric)
     assert logged(server, 2)[1].payload["error"] == "ValueError: boom"
 
 
-def test_it_is_alive_while_the_caller_computes(server: RunningServer, orchestrator: Daemon) -> None:
+def test_heartbeats_go_on_while_the_caller_computes(
+    server: RunningServer, orchestrator: Daemon
+) -> None:
     with SyncFabric.connect(server.url, session="s", heartbeat_ms=100) as fabric, fabric.agent("A"):
         until(lambda: len(rows(server, S.log, type="HEARTBEAT")) >= 2, "its heart beats")
 
 
-def test_a_server_that_is_not_there(server: RunningServer) -> None:
+def test_an_unreachable_server(server: RunningServer) -> None:
     server.stop()
     before = threading.active_count()
     with pytest.raises(UnreachableError), SyncFabric.connect(server.url):
@@ -148,7 +150,7 @@ def test_nothing_is_left_behind(server: RunningServer, orchestrator: Daemon) -> 
     until(lambda: "name=fabric-client" not in server.cli("CLIENT", "LIST"), "no connection is left")
 
 
-def test_it_is_used_inside_its_block_only(server: RunningServer) -> None:
+def test_it_can_be_used_only_inside_its_block(server: RunningServer) -> None:
     closed = SyncFabric.connect(server.url)
     with closed:
         agent = closed.agent("A", session="s")
@@ -202,7 +204,7 @@ def test_ctrl_c_withdraws_the_wait(server: RunningServer, orchestrator: Daemon) 
     assert said(logged(server, 5))[-1] == ("B", "COMPLETED")
 
 
-def test_the_verbs_that_wait(server: RunningServer, fabric: SyncFabric) -> None:
+def test_the_methods_that_wait(server: RunningServer, fabric: SyncFabric) -> None:
     with fabric.agent("A") as agent:
         agent.ready(timeout=20)
         with agent.writing("x", timeout=20) as grant:
@@ -219,7 +221,7 @@ def test_the_verbs_that_wait(server: RunningServer, fabric: SyncFabric) -> None:
         assert (agent.cancelled, agent.resumed) == (None, None)
 
 
-def test_what_is_said_in_answer_says_so(server: RunningServer, fabric: SyncFabric) -> None:
+def test_answers_carry_their_hops(server: RunningServer, fabric: SyncFabric) -> None:
     with fabric.agent("A") as one, fabric.agent("B") as other:
         one.checkpoint("c", timeout=20)
         messages = other.messages()

@@ -1,4 +1,4 @@
-"""Reading a synthesis while it is being made: every reading is one exact revision."""
+"""Reading a synthesis while it changes: every reading is one exact revision."""
 
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -26,13 +26,13 @@ from tests.support.stored_synthesis import (
     worked,
 )
 
-#: Ways that random work can go.
-#: One in four in the default suite.
+#: Seeds of random histories.
+#: Every fourth runs in the default suite.
 SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed % 4 else []) for seed in range(20)]
 
 
 def patched(folding: Folding, number: int) -> Any:
-    """What the patches up to a number make of an empty document, by the library alone."""
+    """Apply the patches up to a number to an empty document, with the library alone."""
     document: Any = {}
     for made in folding.revisions[:number]:
         document = jsonpatch.apply_patch(document, msgspec.json.decode(made), in_place=True)
@@ -40,7 +40,7 @@ def patched(folding: Folding, number: int) -> Any:
 
 
 class Moving(MemoryStore):
-    """A store whose hash goes on to the next states, and back never, between two pages."""
+    """A store whose hash may move on to later states between two pages, never back."""
 
     def __init__(self, server: Keyspace, move: Callable[[], None]) -> None:
         super().__init__(lambda: 0, data=server)
@@ -59,7 +59,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_a_reading_is_what_the_patches_make_at_every_revision(seed: int) -> None:
+async def test_at_every_revision_a_reading_equals_the_patches(seed: int) -> None:
     folding, states = worked(seed)
     server = Keyspace()
     for state in states:
@@ -74,7 +74,7 @@ async def test_a_reading_is_what_the_patches_make_at_every_revision(seed: int) -
 
 
 def moving(folding: Folding, states: States, start: int, stride: int) -> Moving:
-    """A store at one of the states, which goes on by so many with each page."""
+    """Return a store at one of the states, which moves on by `stride` with each page."""
     server, at = Keyspace(), start
 
     def move() -> None:
@@ -88,7 +88,7 @@ def moving(folding: Folding, states: States, start: int, stride: int) -> Moving:
 
 @pytest.mark.parametrize("stride", [1, 2, 5])
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_a_reading_is_one_revision_though_others_are_made_between_its_pages(
+async def test_a_reading_is_one_revision_although_others_come_between_its_pages(
     seed: int, stride: int
 ) -> None:
     folding, states = worked(seed)
@@ -141,7 +141,7 @@ async def test_a_large_synthesis_is_read_from_a_server_while_it_grows(
         assert pages > 10
         assert read.revision == len(folding.revisions)
         assert read.document == patched(folding, read.revision)
-        # And once more in peace.
+        # And once more, undisturbed.
         assert (await session(store).synthesis()).document == read.document
     finally:
         await store.close()
@@ -153,7 +153,7 @@ async def test_no_revision_yet_is_an_empty_synthesis() -> None:
     assert (read.findings, read.plain, read.agents, read.contradictions) == ({}, {}, {}, {})
 
 
-async def test_a_revision_that_is_not_there_yet_is_named() -> None:
+async def test_a_revision_that_does_not_exist_yet_is_named() -> None:
     folding, states = worked(1)
     server = Keyspace()
     last = len(folding.revisions)
@@ -164,9 +164,7 @@ async def test_a_revision_that_is_not_there_yet_is_named() -> None:
         await session(store_of(server)).synthesis(revision=99)
 
 
-async def test_revisions_that_somebody_has_trimmed_away_are_missed_only_where_they_are_needed() -> (
-    None
-):
+async def test_trimmed_revisions_are_missed_only_where_they_are_needed() -> None:
     folding, states = worked(1)
     server, last = Keyspace(), len(folding.revisions)
     put(server, folding, states[-1], last)

@@ -25,7 +25,7 @@ async def test_a_foreign_revision_is_an_error_that_names_the_key() -> None:
 
 
 def spoken(*ends: str) -> Folding:
-    """A and B have begun; those named have ended."""
+    """Build a history in which A and B have started and the agents in `ends` have ended."""
     folding = Folding()
     folding.take([entry("A", 1, kind="STARTED"), entry("B", 2, kind="STARTED")])
     for log, agent in enumerate(ends, 3):
@@ -69,7 +69,7 @@ def test_a_tampered_revision_can_be_printed() -> None:
     assert repr(Revision(9, patch, [], 0, True)) == "<Revision 9: 1 operation, final>"
 
 
-async def test_following_ends_after_a_final_revision_and_can_be_taken_up_again() -> None:
+async def test_following_ends_after_a_final_revision_and_can_be_resumed() -> None:
     folding, server = spoken("A", "B"), Keyspace()
     store = store_of(server)
     put(server, folding, folding.hash, 1)
@@ -85,7 +85,7 @@ async def test_following_ends_after_a_final_revision_and_can_be_taken_up_again()
     server.wake()
     await following
     assert seen == [(1, False), (2, False), (3, True)]
-    # Somebody begins again: what was final is followed by more, and passed by.
+    # An agent starts again: more revisions follow the final one, which is skipped.
     folding.take([entry("A", 5, kind="STARTED", incarnation=2)])
     folding.take([entry("A", 6, {"x": 0}, kind="COMPLETED", incarnation=2)])
     put(server, folding, folding.hash, len(folding.revisions))
@@ -97,7 +97,7 @@ async def test_following_ends_after_a_final_revision_and_can_be_taken_up_again()
     assert [number for number, _ in seen] == [*range(4, last + 1), *range(1, last + 1)]
 
 
-async def test_the_final_synthesis_is_waited_for() -> None:
+async def test_waiting_for_the_final_synthesis() -> None:
     folding, server = spoken("A", "B"), Keyspace()
     early = spoken("A")
     put(server, folding, early.hash, 2)
@@ -119,14 +119,14 @@ async def test_the_final_synthesis_is_waited_for() -> None:
         (spoken("A"), r"B has not ended \(revision 2\)"),
     ],
 )
-async def test_a_wait_that_ends_says_who_has_not_ended(folding: Folding, words: str) -> None:
+async def test_a_timeout_names_the_agents_that_have_not_ended(folding: Folding, words: str) -> None:
     server = Keyspace()
     put(server, folding, folding.hash, len(folding.revisions))
     with pytest.raises(WaitTimeoutError, match=f"waited 0.01 s for the synthesis of demo.*{words}"):
         await session(store_of(server)).until_final(timeout=0.01)
 
 
-async def test_following_outlasts_a_server_that_goes_and_comes_back(
+async def test_following_survives_an_outage(
     start: Callable[..., RunningServer],
 ) -> None:
     folding = spoken("A", "B")

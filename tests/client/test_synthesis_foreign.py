@@ -1,4 +1,4 @@
-"""A synthesis that others have written to: named as tampered with, never a failure of ours."""
+"""A synthesis that others have written to is reported as tampered with."""
 
 import re
 
@@ -46,8 +46,8 @@ async def test_a_field_that_cannot_be_shown_is_named(field: bytes, value: bytes)
     ],
     ids=repr,
 )
-async def test_a_patch_that_is_not_ours_is_named(patch: object) -> None:
-    """One that copies the document into itself again and again would take all the memory."""
+async def test_a_foreign_patch_is_named(patch: object) -> None:
+    """A patch that copies the document into itself repeatedly would take all memory."""
     folding, states = worked(1)
     server = Keyspace()
     put(server, folding, states[-1], len(folding.revisions))

@@ -1,4 +1,4 @@
-"""Waiting for what others make: both orders, with limits, and withdrawn when it is over."""
+"""Waiting for what others produce, in both orders, with timeouts, and withdrawing."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 
 def waiters(server: RunningServer | InProcessFabric, name: str = "x") -> dict[str, str]:
-    """Who waits for it."""
+    """Return the agents that wait for it."""
     found = records(server, S.dependencies).get(name, {}).get("waiters", {})
     assert isinstance(found, dict)
     return found
@@ -45,7 +45,7 @@ async def test_the_wait_comes_first() -> None:
         assert waiters(fabric) == {}
 
 
-async def test_the_thing_comes_first() -> None:
+async def test_the_dependency_comes_first() -> None:
     async with (
         in_process() as fabric,
         fabric.agent("A") as maker,
@@ -53,13 +53,13 @@ async def test_the_thing_comes_first() -> None:
     ):
         await maker.resolve("x", location="x.py")
         assert await waiter.wait_for("x", timeout=20) == "x.py"
-        # It is known now: nothing more needs to be said.
+        # It is known now: no signal is needed.
         before = len(rows(fabric, S.log))
         assert await waiter.wait_for("x", timeout=20) == "x.py"
         assert len(rows(fabric, S.log)) == before
 
 
-async def test_the_end_of_its_producer_resolves_it() -> None:
+async def test_its_producer_completes() -> None:
     async with in_process() as fabric, fabric.agent("B") as waiter:
         async with fabric.agent("A", produces=["x"]):
             waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
@@ -100,7 +100,7 @@ async def test_a_time_out_names_the_producer_and_its_state() -> None:
         assert records(fabric, S.agents)["B"]["status"] == "active"
 
 
-async def test_a_time_out_says_that_nobody_makes_it() -> None:
+async def test_a_time_out_says_that_nobody_produces_it() -> None:
     async with in_process() as fabric, fabric.agent("B") as waiter:
         with pytest.raises(WaitTimeoutError, match="nobody has declared to produce it"):
             await after(fabric, 0.1, waiter.wait_for("x", timeout=0.1))
@@ -117,13 +117,13 @@ async def test_its_producer_fails() -> None:
         with pytest.raises(DependencyFailedError, match="A failed to produce x: no columns"):
             await waiting
         await nobody_waits(fabric)
-        # It has failed already: told at once.
+        # It has failed already, so the answer is immediate.
         with pytest.raises(DependencyFailedError, match="A failed to produce x"):
             await waiter.wait_for("x", timeout=20)
 
 
-async def test_a_failure_told_to_an_earlier_incarnation_is_over() -> None:
-    """The producer has started again meanwhile; what is old in the inbox ends no new wait."""
+async def test_a_failure_reported_to_an_earlier_incarnation_is_over() -> None:
+    """The producer has started again since; an old message ends no new wait."""
     async with in_process() as fabric:
         for emitter, kind, payload in (
             ("A", "STARTED", '{"produces": ["x"]}'),
@@ -144,7 +144,7 @@ async def test_a_failure_told_to_an_earlier_incarnation_is_over() -> None:
             assert await waiting == "x.py"
 
 
-async def test_nobody_is_told_twice_that_makes_it() -> None:
+async def test_a_producer_is_told_once() -> None:
     async with (
         in_process(Rules(undeclared_grace_ms=10)) as fabric,
         fabric.agent("B") as waiter,
@@ -173,8 +173,8 @@ async def test_cancelling_withdraws_the_wait() -> None:
         await waiter.progress(50)
 
 
-async def test_a_wait_that_is_begun_again_at_once_stands(server: RunningServer) -> None:
-    """The withdrawal of the first must not take the second with it."""
+async def test_a_wait_that_starts_again_at_once_stays(server: RunningServer) -> None:
+    """Withdrawing the first must not withdraw the second."""
     async with (
         fleet(server.url) as fabric,
         fabric.agent("A") as maker,
@@ -195,8 +195,8 @@ async def test_a_wait_that_is_begun_again_at_once_stands(server: RunningServer) 
         assert await waiting == "x.py"
 
 
-async def test_two_wait_for_one_thing_in_one_agent() -> None:
-    """One gives up; the other still gets it."""
+async def test_two_tasks_of_one_agent_wait_for_one_thing() -> None:
+    """One of them gives up; the other still gets it."""
     async with (
         in_process() as fabric,
         fabric.agent("A", produces=["x"]) as maker,
@@ -216,7 +216,7 @@ async def test_two_wait_for_one_thing_in_one_agent() -> None:
 
 
 @pytest.mark.slow
-async def test_the_time_out_holds_though_the_server_is_away(
+async def test_the_time_out_holds_during_an_outage(
     server: RunningServer,
     proxy: Callable[[RunningServer], Proxy],
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +236,7 @@ async def test_the_time_out_holds_though_the_server_is_away(
         await agent.__aexit__(None, None, None)
 
 
-async def test_a_wait_outlasts_the_server(server: RunningServer) -> None:
+async def test_a_wait_survives_an_outage(server: RunningServer) -> None:
     async with (
         fleet(server.url) as fabric,
         fabric.agent("A") as maker,
@@ -252,7 +252,7 @@ async def test_a_wait_outlasts_the_server(server: RunningServer) -> None:
 async def test_a_cancelled_signal_is_not_mixed_up_with_the_next(
     server: RunningServer, proxy: Callable[[RunningServer], Proxy]
 ) -> None:
-    """Its reply was under way: the next request must not take it for its own."""
+    """The next request must not take the reply that was under way for its own."""
     between = proxy(server)
     async with fleet(between.url) as fabric, fabric.agent("A") as agent:
         held = between.fault(Fault.DELAY_REPLY, carrying(b"PROGRESS"))

@@ -1,4 +1,4 @@
-"""Writing what nobody else writes: in turn, all or none, given back whatever ends the block."""
+"""Writing what nobody else writes: in turn, all or none, released however the block ends."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.support.servers import RunningServer
 
 
 def claims(fabric: InProcessFabric) -> dict[str, list[str]]:
-    """Who has a claim on what, held or waiting."""
+    """Return each claim, held or waiting."""
     found = records(fabric, S.claims).values()
     return {claim["agent"]: claim["writes"] for claim in found}
 
@@ -25,7 +25,7 @@ async def nobody_claims(fabric: InProcessFabric) -> None:
     assert not claims(fabric)
 
 
-async def test_what_is_free_is_granted_at_once_and_given_back() -> None:
+async def test_a_free_resource_is_granted_at_once_and_released() -> None:
     async with in_process() as fabric, fabric.agent("A") as agent:
         async with agent.writing("./config.py", "src/", timeout=20) as grant:
             assert set(grant.resources) == {"config.py", "src/**"}
@@ -94,7 +94,7 @@ async def test_never_two_inside(server: RunningServer) -> None:
     assert tokens == sorted(set(tokens))
 
 
-async def test_a_deadlock_is_told_to_one_and_the_other_goes_on() -> None:
+async def test_one_agent_gets_the_deadlock_error_and_the_other_goes_on() -> None:
     done: list[str] = []
     refused: list[DeadlockError] = []
     both_hold = asyncio.Barrier(2)
@@ -143,7 +143,7 @@ async def test_a_time_out_names_the_holder() -> None:
             assert set(claims(fabric)) == {"B"}
 
 
-async def test_cancelling_gives_back() -> None:
+async def test_cancelling_releases() -> None:
     async def write(agent: Agent, entered: asyncio.Event) -> None:
         async with agent.writing("config.py", timeout=20):
             entered.set()
@@ -168,7 +168,7 @@ async def test_cancelling_gives_back() -> None:
 
 
 async def test_two_blocks_of_one_agent() -> None:
-    """What both need goes back with the last; what each got is told apart."""
+    """What both use is released with the last; each has its own grant."""
     async with (
         in_process() as fabric,
         fabric.agent("A") as agent,
@@ -186,8 +186,8 @@ async def test_two_blocks_of_one_agent() -> None:
             pass
 
 
-async def test_a_grant_that_was_given_up_is_none(server: RunningServer) -> None:
-    """Its PROCEED comes late, to a later block for the same thing."""
+async def test_a_late_grant_of_an_abandoned_claim_is_ignored(server: RunningServer) -> None:
+    """Its PROCEED comes late, during a later block for the same resource."""
     async with (
         fleet(server.url) as fabric,
         fabric.agent("A") as holder,
@@ -215,7 +215,7 @@ async def test_a_grant_that_was_given_up_is_none(server: RunningServer) -> None:
                 assert [(c["agent"], c["token"]) for c in held] == [("B", grant.token)]
 
 
-async def test_waiting_for_what_another_has() -> None:
+async def test_waiting_for_a_resource_that_another_holds() -> None:
     async with (
         in_process() as fabric,
         fabric.agent("A") as holder,
@@ -235,7 +235,7 @@ async def test_waiting_for_what_another_has() -> None:
         await nobody_claims(fabric)
 
 
-async def test_a_grant_of_an_earlier_incarnation_is_none() -> None:
+async def test_a_grant_of_an_earlier_incarnation_is_ignored() -> None:
     async with in_process() as fabric, fabric.agent("A") as holder:
         async with holder.writing("x", timeout=20):
             add(fabric, session="s", type="INTENT", emitter="B", payload='{"writes": ["x"]}')
@@ -247,7 +247,7 @@ async def test_a_grant_of_an_earlier_incarnation_is_none() -> None:
             assert [(c["agent"], c["token"]) for c in held] == [("B", grant.token)]
 
 
-async def test_resolving_what_is_held_gives_it_back() -> None:
+async def test_resolving_a_held_resource_releases_it() -> None:
     async with in_process() as fabric, fabric.agent("A") as agent:
         async with agent.writing("x", timeout=20) as grant:
             await agent.emit(SignalType.DEPENDENCY_RESOLVED, {"dependency_id": "x"})
