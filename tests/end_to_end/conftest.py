@@ -1,4 +1,4 @@
-"""What the acceptance tests share: daemons, proxies, tests on an event loop."""
+"""Fixtures of the acceptance tests: daemons, proxies, tests on an event loop."""
 
 from collections.abc import Iterator
 
@@ -15,12 +15,12 @@ __all__ = ["daemon", "member", "own_settings", "proxy", "pytest_pyfunc_call"]
 
 @pytest.fixture
 def tampering() -> None:
-    """For tests that spoil keys on purpose: replay would say so, and be right."""
+    """Skip the comparison by replay: the test damages keys on purpose."""
 
 
 @pytest.fixture(autouse=True)
 def _replayed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever a test does to the fabric: what its logs say is what the server has."""
+    """After each test, check that a replay of the logs gives what the server holds."""
     yield
     if "tampering" in request.fixturenames:
         return
@@ -32,7 +32,7 @@ def _replayed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=flavours())
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Daemon]]:
-    """A server and an orchestrator that have to live through all that a module does to them."""
+    """Start a server and an orchestrator that must survive everything a module does to them."""
     try:
         server = start_server(request.param)
     except ServerMissingError as error:

@@ -1,4 +1,4 @@
-"""Agents at work in many sessions while servers change places; then what has come of it."""
+"""Agents work in many sessions while servers change places; then the result is judged."""
 
 import asyncio
 import time
@@ -15,15 +15,15 @@ from tests.support.waiting import eventually
 #: Sessions, on a cluster spread over its primaries; in each an agent reports and another waits.
 SESSIONS = 6
 
-#: Milliseconds that a signal is tried: longer than any failover, and than a node that comes back.
+#: Time for which a signal is retried, ms: longer than any failover or restart of a node.
 EMIT_LIMIT_MS = 60_000
 
-#: Seconds that the waiting agents wait.
+#: Timeout of the waiting agents, s.
 WAIT_SECONDS = 100
 
 
 class Convoy:
-    """One reporter a session, each sending one signal after the other until it is told to stop."""
+    """One reporter a session; each sends one signal after the other until it is stopped."""
 
     def __init__(self, fabric: Fabric, sessions: list[str]) -> None:
         self._fabric = fabric
@@ -34,7 +34,7 @@ class Convoy:
         self.paused_s = 0.0
 
     async def report(self, session: str) -> None:
-        """Report until told to stop; then give the other agent what it waits for."""
+        """Report until stopped; then resolve what the other agent waits for."""
         async with self._fabric.agent("A", session=session, produces=["x"]) as agent:
             self.sent[session] += 1
             number = 0
@@ -48,12 +48,12 @@ class Convoy:
         self.sent[session] += 2
 
     async def wait(self, session: str) -> str | None:
-        """Wait for what the reporter makes."""
+        """Wait for the reporter's output."""
         async with self._fabric.agent("B", session=session) as agent:
             return await agent.wait_for("x", timeout=WAIT_SECONDS)
 
     async def advance(self, count: int) -> None:
-        """Wait until every reporter has sent so many more."""
+        """Wait until every reporter has sent `count` more signals."""
         aim = {session: sent + count for session, sent in self.sent.items()}
         await eventually(
             lambda: all(self.sent[session] >= number for session, number in aim.items()),
@@ -66,7 +66,7 @@ class Convoy:
 
 @asynccontextmanager
 async def convoy(url: str, *, wait_replicas: int) -> AsyncIterator[Convoy]:
-    """Agents at work until the block ends; then all of them have to come to a good end."""
+    """Keep agents at work until the block ends; then all of them must end without an error."""
     sessions = [f"s{number}" for number in range(SESSIONS)]
     async with AsyncExitStack() as stack:
         fabric = await stack.enter_async_context(
@@ -89,7 +89,7 @@ async def convoy(url: str, *, wait_replicas: int) -> AsyncIterator[Convoy]:
 
 
 async def heard(url: str, sessions: Iterable[str]) -> dict[str, list[int]]:
-    """The numbers of each reporter's signals that took effect, in that order; none is refused."""
+    """Return the numbers of each reporter's signals, in the order of taking effect."""
     store = RedisStore(url, name="judge")
     found: dict[str, list[int]] = {}
     try:
@@ -110,6 +110,6 @@ async def heard(url: str, sessions: Iterable[str]) -> dict[str, list[int]]:
 
 
 async def judge(url: str, sent: dict[str, int]) -> None:
-    """Every signal that was acknowledged has taken effect, once, and in the order it was sent."""
+    """Check that every acknowledged signal took effect once, in the order of sending."""
     for session, numbers in (await heard(url, sent)).items():
         assert numbers == list(range(1, sent[session] + 1)), session

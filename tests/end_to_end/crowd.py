@@ -1,4 +1,4 @@
-"""Agents that know nothing but XADD: as many as wanted, in one go, and what they have come to."""
+"""Any number of agents that only use XADD, and what became of them."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ DEMO = session("demo")
 def say(
     server: RunningServer, kind: str, *emitters: str, incarnation: int = 0, **payload: object
 ) -> None:
-    """XADD the same signal for each of these, in order."""
+    """XADD the same signal for each agent, in order."""
     extra = {"incarnation": incarnation} if incarnation else {}
     with client(server) as asking, asking.pipeline(transaction=False) as pipeline:
         for emitter in emitters:
@@ -28,7 +28,7 @@ def say(
 
 
 def settle(server: RunningServer, orchestrator: Daemon) -> None:
-    """Wait until all that was said has taken effect."""
+    """Wait until all signals have taken effect."""
     until(lambda: is_settled(server), orchestrator.said)
 
 
@@ -37,31 +37,31 @@ def arrive(server: RunningServer, barrier: str, generation: int, *members: str) 
 
 
 def arrived(server: RunningServer, barrier: str = "release") -> int:
-    """As anybody may count them: `ZCARD arrived:<name>`."""
+    """Return the number of arrived agents: `ZCARD arrived:<name>`."""
     count: int = server.cli("ZCARD", DEMO.arrived(barrier))
     return count
 
 
 def barrier(server: RunningServer, name: str = "release") -> dict[str, str]:
-    """The hash that shows a barrier."""
+    """Return the hash that shows a barrier."""
     return values(server, DEMO.barrier(name))
 
 
 def statuses(server: RunningServer) -> dict[str, Any]:
-    """Agent → status."""
+    """Return the status of each agent."""
     return {name: agent["status"] for name, agent in records(server, DEMO.agents).items()}
 
 
 def inbox(server: RunningServer, agent: str, kind: str) -> list[Any]:
-    """The payloads of an agent's messages of one type."""
+    """Return the payloads of an agent's messages of one type."""
     return [row.payload for row in rows(server, DEMO.inbox(agent), type=kind)]
 
 
 def told_all(server: RunningServer, kind: str) -> list[Any]:
-    """The payloads of the messages of one type to everyone."""
+    """Return the payloads of the broadcast messages of one type."""
     return [row.payload for row in rows(server, DEMO.broadcast, type=kind)]
 
 
 def timer(server: RunningServer, key: str) -> list[Row]:
-    """The log's entries of a timer that took effect."""
+    """Return the log entries of a timer that took effect."""
     return rows(server, DEMO.log, timer=key)

@@ -1,8 +1,8 @@
 """The example session's agents: `python -m tests.end_to_end.example_agents URL ROLE`, ROLE one of
 A, B, D and DETECTOR.
 
-Each goes on when it is told to, or when it has seen in the log what comes before it: no clock has a
-part in the order of the rows.
+Each agent goes on when a message tells it to, or when the log shows the row before its own: the
+order of the rows depends on no clock.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from fabric.wire.stored import pairs_of
 
 SESSION = "demo"
 
-#: Each agent gives up after so long, s; only a failure takes all of it.
+#: Each agent gives up after this time, s; only a failing test takes that long.
 PATIENCE_SECONDS = 60
 
 
 class Witness:
-    """Reads a session's log from its beginning on."""
+    """Reads a session's log from its beginning."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._log: AsyncIterator[Entry] = fabric.session(SESSION).log(follow=True)
 
     async def see(self, kind: str, **wanted: str) -> None:
-        """Wait for an entry of this type, after the last one that was seen."""
+        """Wait for an entry of this type after the last one seen."""
         async for _, flat in self._log:
             fields = {name.decode(): value.decode() for name, value in pairs_of(flat)}
             if {"type": kind, **wanted}.items() <= fields.items():
@@ -44,7 +44,7 @@ async def told(messages: AsyncGenerator[Message, None], kind: str) -> Message:
 
 
 async def stream_a(fabric: Fabric) -> None:
-    """Makes the schema, edits config.py first, and is done when all are to meet."""
+    """Produce the schema, edit config.py first, and complete when all are to meet."""
     witness = Witness(fabric)
     async with fabric.agent("A", session=SESSION, stream="A", produces=["schema-change"]) as agent:
         messages = agent.messages()
@@ -61,7 +61,7 @@ async def stream_a(fabric: Fabric) -> None:
 
 
 async def stream_b(fabric: Fabric) -> None:
-    """Waits for the schema, and for its turn."""
+    """Wait for the schema, and for the turn."""
     witness = Witness(fabric)
     await witness.see("STARTED", emitter="A")
     async with fabric.agent("B", session=SESSION, stream="B") as agent:
@@ -78,7 +78,7 @@ async def stream_b(fabric: Fabric) -> None:
 
 
 async def in_its_turn(messages: AsyncGenerator[Message, None]) -> None:
-    """Pause, wait and go on, as told."""
+    """Pause, wait and go on, as the messages say."""
     pause = await told(messages, "PAUSE")
     assert pause.payload == {"reason": "conflict", "resources": ["config.py"]}
     wait = await told(messages, "WAIT")
@@ -88,14 +88,14 @@ async def in_its_turn(messages: AsyncGenerator[Message, None]) -> None:
 
 
 async def at_the_barrier(messages: AsyncGenerator[Message, None]) -> None:
-    """See to it that D has called, and that both are held."""
+    """Wait until D has called the integration and both are held."""
     assert (await told(messages, "INTEGRATION_REQUIRED")).sender == "D"
     pause = await told(messages, "PAUSE")
     assert (pause.payload["barrier"], pause.payload["members"]) == ("release", ["A", "B"])
 
 
 async def detector(fabric: Fabric) -> None:
-    """Sees from outside that both want to edit config.py, and is no agent of the session."""
+    """See from outside that both want to edit config.py; not an agent of the session."""
     witness = Witness(fabric)
     await witness.see("CHECKPOINT_REACHED", emitter="B")
     conflict = {"resources": ["config.py"], "agents": ["A", "B"], "kind": "write-write"}
@@ -103,7 +103,7 @@ async def detector(fabric: Fabric) -> None:
 
 
 async def stream_d(fabric: Fabric) -> None:
-    """Joins to integrate: its call is its first signal, as in the example."""
+    """Join to integrate: the call is the first signal, as in the example."""
     witness = Witness(fabric)
     await witness.see("PROCEED", to="B")
     await say(fabric, SignalType.INTEGRATION_REQUIRED, "D", "D", {"name": "release", "level": 3})
@@ -113,7 +113,7 @@ async def stream_d(fabric: Fabric) -> None:
 async def say(
     fabric: Fabric, kind: SignalType, emitter: str, stream: str, payload: Mapping[str, object]
 ) -> None:
-    """Say one thing, without a beginning or an end."""
+    """Send one signal, without STARTED or COMPLETED."""
     signal = {"session": SESSION, "type": kind.value, "emitter": emitter, "payload": payload}
     await fabric.emit([{**signal, "stream": stream} if stream else signal])
 

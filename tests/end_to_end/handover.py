@@ -1,4 +1,4 @@
-"""Results handed over by hand to both workers, and what has become of them."""
+"""Results written by hand to both workers, and what became of them."""
 
 import itertools
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module", params=flavours())
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """A server, an orchestrator and a synthesizer that live through all that is done to them."""
+    """Start a server and both workers that must survive everything a module does to them."""
     try:
         server = start_server(request.param)
     except ServerMissingError as error:
@@ -39,12 +39,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture
 def demo() -> SessionKeys:
-    """A session of the test's own."""
+    """Give each test its own session."""
     return session(f"demo-{next(_numbers)}")
 
 
 def put(place: Place, keys: SessionKeys, stream: str, **fields: str | bytes) -> bytes:
-    """XADD a result that would do, but for what is given, to a stream; return its id."""
+    """XADD a valid result with the given changes to a stream; return its id."""
     would_do: Fields = {"session": keys.name, "type": "PARTIAL_RESULT", "emitter": "A"}
     if stream == RESULTS:
         would_do |= {"incarnation": "1", "cause": f"{next(_numbers)}-0", "ms": "1000"}
@@ -60,14 +60,14 @@ def settle(place: Place) -> None:
 
 
 def letters_of(place: Place, keys: SessionKeys, entry_id: bytes) -> list[Row]:
-    """The dead letters of an entry, once both workers have also handled a good one after it."""
+    """Return the dead letters of an entry, once both workers have handled a good one after it."""
     server = place[0]
     put(place, keys, SIGNALS, emitter="GOOD", payload='{"partial": {"good": "yes"}}')
     settle(place)
     found = document(server, keys)
     assert found["document"]["/good"]["said"]["GOOD"][0]["value"] == "yes"
     check_revisions(server, keys)
-    # What the orchestrator has taken, the synthesizer may still refuse: under another id then.
+    # The synthesizer may refuse what the orchestrator has accepted, under another id.
     return [
         letter
         for letter in rows(server, DEAD)
@@ -76,7 +76,7 @@ def letters_of(place: Place, keys: SessionKeys, entry_id: bytes) -> list[Row]:
 
 
 def values(found: dict[str, Any], agent: str) -> dict[str, Any]:
-    """Part → what an agent says of it: its own word, or that of the whole."""
+    """Return what an agent says of each part: its own statement, or that of the whole."""
     return {
         f"{section}:{name}": part["said"][agent][0].get("value", part.get("value"))
         for section in ("findings", "document", "items")

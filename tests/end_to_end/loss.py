@@ -1,8 +1,8 @@
-"""What a failover loses, and how long agents stand still: `python -m tests.end_to_end.loss`.
+"""What a failover loses, and how long agents stall: `python -m tests.end_to_end.loss`.
 
-A row for each way in which a primary can go, and each number of replicas that a signal waits for:
-signals that their emitters were told are in, those of them that never took effect, and the longest
-time between two acknowledgements of one agent.
+It prints a row for each way to lose a primary, and each number of replicas that a signal waits for:
+the acknowledged signals, those of them that never took effect, and the longest time between two
+acknowledgements of one agent.
 """
 
 import argparse
@@ -34,13 +34,13 @@ CASES = (
     ("cluster", "failover", 1, 0),
 )
 
-#: Signals that every agent gets through before it counts as going on.
+#: Signals that every agent must send before it counts as going on.
 STEP = 40
 
 
 @contextmanager
 def running(kind: str, flavour: str, least: int) -> Iterator[tuple[str, Callable[[str], None]]]:
-    """Servers and workers; yields the URL and what makes a primary go, and returns once it has."""
+    """Run servers and workers; yield the URL, and a function that makes a primary go."""
     with (
         Sentinels(flavour, min_replicas=least) if kind == "sentinel" else Cluster(flavour)
     ) as servers:
@@ -58,7 +58,7 @@ def _go(servers: Sentinels | Cluster, way: str) -> None:
         before = servers.primary
         if way == "failover":
             servers.failover()
-            servers.wait_healthy()  # until the old one takes no more writes
+            servers.wait_healthy()  # until the old primary refuses writes
         else:
             before.kill() if way == "kill" else before.freeze()
             servers.wait_primary(other_than=before)

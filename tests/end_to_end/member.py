@@ -1,12 +1,12 @@
 """One agent in a process of its own: `python -m tests.end_to_end.member URL NAME ROLE`.
 
-    arrives    goes to every barrier it is told of, and ends when that is over
-    dawdles    is there and alive, and does nothing: it is there to be killed
-    holds      takes db.sql, and then dawdles
+    arrives    arrives at every barrier it hears of, and ends when that is over
+    dawdles    stays alive and does nothing, so that it can be killed
+    holds      claims db.sql, and then dawdles
     waits      asks for db.sql, and ends when it has it
-    restarts   ends when it has been told where its last incarnation was
+    restarts   ends when it knows where its last incarnation was
 
-What it ended on it prints, as JSON.
+It prints the message that made it end, as JSON.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from tests.support.waiting import CONDITION_SECONDS_MAX
 SESSION = "demo"
 RESOURCE = "db.sql"
 
-#: Short enough that a live agent is never silent for as long as the tests' rule file allows, ms.
+#: Short enough that a live agent is never silent for too long by the tests' rule file, ms.
 HEARTBEAT_MS = 100
 
 
@@ -62,7 +62,7 @@ async def told(agent: Agent, role: str) -> dict[str, Any]:
 
 
 class Member:
-    """Such a process, from outside."""
+    """The process, from outside."""
 
     def __init__(self, url: str, name: str, role: str) -> None:
         self.process = subprocess.Popen(
@@ -75,12 +75,12 @@ class Member:
         )
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Kill it with SIGKILL, and wait until it is gone."""
         self.process.kill()
         self.process.wait()
 
     def ended_on(self) -> dict[str, Any]:
-        """Wait for its end, which must be a good one; return what it ended on."""
+        """Wait until it ends without an error; return what made it end."""
         said, _ = self.process.communicate(timeout=CONDITION_SECONDS_MAX)
         assert self.process.returncode == 0, said
         payload: dict[str, Any] = json.loads(said)
@@ -92,7 +92,7 @@ StartMember = Callable[[str, str, str], Member]
 
 @pytest.fixture
 def member() -> Iterator[StartMember]:
-    """Starts agents as processes; none outlives its test."""
+    """Start agents as processes; none outlives its test."""
     started: list[Member] = []
 
     def start(url: str, name: str, role: str) -> Member:

@@ -1,4 +1,4 @@
-"""Every session on a server, replayed from its log and compared with what the server has."""
+"""Replay every session on a server from its log, and compare it with what the server holds."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ _LOG = re.compile(r"(?P<namespace>.+):\{(?P<partition>[0-9]+)\}:(?P<session>[^:]
 
 
 def check_sessions(server: RunningServer) -> None:
-    """Fail, naming the keys, when any session is not what its log makes of it."""
+    """Fail, naming the keys, if any session differs from the replay of its log."""
     differences = asyncio.run(_differences(server))
     assert not differences, "\n".join(map(str, differences))
 

@@ -1,7 +1,7 @@
-"""Agents as processes that report what they are told to: `python -m tests.end_to_end.reporters`.
+"""Agents as processes that report on command: `python -m tests.end_to_end.reporters`.
 
-Such an agent takes partial results from its standard input, one JSON document a line, ends well at
-the end of it, and prints each message that it hears, as JSON.
+An agent reads partial results from its standard input, one JSON document a line, completes at the
+end of the input, and prints each message that it receives, as JSON.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ async def hear(agent: Agent) -> None:
 
 
 class Reporter:
-    """Such a process, from outside."""
+    """The process, from outside."""
 
     def __init__(self, url: str, name: str) -> None:
         self._heard = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
@@ -62,13 +62,13 @@ class Reporter:
         self.report(findings=[{"key": key, "value": value, **more}])
 
     def heard(self, kind: str) -> list[dict[str, Any]]:
-        """The payloads of the messages of one type that it has heard so far."""
+        """Return the payloads of the messages of one type that it has received so far."""
         self._heard.seek(0)
         lines = self._heard.read().decode().split("\n")[:-1]
         return [one["payload"] for one in map(json.loads, lines) if one["type"] == kind]
 
     def hears(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """Wait until it has heard so many messages of a type, while it runs; return the last."""
+        """Wait until it has received `count` messages of a type; return the last."""
         until(
             lambda: len(self.heard(kind)) >= count or self.process.poll() is not None,
             f"{self.name} hears {kind}",
@@ -78,13 +78,13 @@ class Reporter:
         return last
 
     def end(self) -> None:
-        """Have it end well, and wait until it has."""
+        """Have it complete, and wait until it has ended."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(CONDITION_SECONDS_MAX) == 0
 
     def close(self) -> None:
-        """SIGKILL, unless it has ended."""
+        """Kill it with SIGKILL, unless it has ended."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None
@@ -97,7 +97,7 @@ StartReporter = Callable[[str, str], Reporter]
 
 @pytest.fixture
 def reporter() -> Iterator[StartReporter]:
-    """Starts such agents; none outlives its test."""
+    """Start such agents; none outlives its test."""
     started: list[Reporter] = []
 
     def start(url: str, name: str) -> Reporter:

@@ -1,7 +1,8 @@
 """Many agent processes: `python -m tests.end_to_end.swarm URL SESSIONS AGENTS SIGNALS`.
 
 One process imports the client library once and forks the agents, so that fifty real processes start
-on a small machine in a second or two. Its exit code is the number of agents that did not end well.
+on a small machine in a second or two. Its exit code is the number of agents that ended with an
+error.
 """
 
 import asyncio
@@ -13,10 +14,10 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.signal import SignalType
 
-#: Sending, and each wait, goes on for as long as workers are being killed, s.
+#: Time limit of sending and of each wait, s: workers are being killed meanwhile.
 PATIENCE_SECONDS = 120
 
-#: Sessions: of these, both of two partitions have some.
+#: Sessions; with two partitions, each partition has some of them.
 NAMES = ("red", "green", "blue")
 
 
@@ -29,7 +30,7 @@ def session_name(number: int, sessions: int) -> str:
 
 
 def neighbour(number: int, sessions: int, agents: int) -> int:
-    """The next agent in the same session's ring."""
+    """Return the next agent in the session's ring."""
     following = number + sessions
     return following if following < agents else number % sessions
 
@@ -39,7 +40,7 @@ def output_name(number: int, turn: int) -> str:
 
 
 async def live(url: str, number: int, sessions: int, agents: int, signals: int) -> None:
-    """Speak exactly `signals` times, STARTED and COMPLETED included."""
+    """Send exactly `signals` signals, STARTED and COMPLETED included."""
     follower = neighbour(number, sessions, agents)
     before = next(
         other
@@ -60,7 +61,7 @@ async def live(url: str, number: int, sessions: int, agents: int, signals: int) 
 async def speak(
     agent: Agent, turn: int, turns: int, number: int, follower: int, before: int
 ) -> None:
-    """Of ten turns: six reports, two results, an output for a neighbour, a wait for one.
+    """In ten turns send six reports and two results, resolve for a neighbour, and wait for one.
 
     Every second wait is a real one, so the agents keep pace with the workers that are killed.
     """
@@ -71,7 +72,7 @@ async def speak(
         await agent.resolve(
             output_name(number, turn),
             location=f"outputs/{number}/{turn}.json",
-            # Who knows of it already would not say BLOCKED when it comes to wait.
+            # An agent that knows of it already would not send BLOCKED for it.
             consumers=[] if turn % 20 == 17 else [agent_name(follower)],
         )
     elif kind == 8 and turn % 20 == 18:
@@ -92,7 +93,7 @@ def main(url: str, sessions: int, agents: int, signals: int) -> int:
             try:
                 asyncio.run(live(url, number, sessions, agents, signals))
                 code = 0
-            except BaseException:  # whatever it was: say it, and end this process here
+            except BaseException:  # print any error, and end this process here
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""A session's synthesis as a server holds it: the document, and the revisions that led to it."""
+"""A session's synthesis as a server holds it: the document and its revisions."""
 
 import json
 from typing import Any
@@ -11,12 +11,12 @@ from fabric.store.synthesis import HEAD, is_published
 from tests.support.keyspace import RESULTS, Row, client, is_settled, rows, values
 from tests.support.servers import RunningServer
 
-#: Where the synthesizers' place in the results is kept.
+#: Key that holds the synthesizers' place in the results.
 LEASE = Namespace().partition(0).lease(SYNTHESIZERS)
 
 
 def document(server: RunningServer, keys: SessionKeys) -> dict[str, Any]:
-    """The document that the hash makes up; `{}` when there is none yet."""
+    """Return the document that the hash holds; `{}` if there is none yet."""
     with client(server) as asking:
         stored: dict[bytes, bytes] = asking.hgetall(keys.synthesis)
     fields = {name.decode(): value for name, value in stored.items()}
@@ -35,7 +35,7 @@ def document(server: RunningServer, keys: SessionKeys) -> dict[str, Any]:
 
 
 def check_revisions(server: RunningServer, keys: SessionKeys) -> list[Row]:
-    """Every revision, once they are dense and their patches make the document out of nothing."""
+    """Return all revisions, after checking that none is missing and that they give the document."""
     revisions = rows(server, keys.revisions)
     assert [row.id for row in revisions] == [f"{n}-0" for n in range(1, len(revisions) + 1)]
     patched: Any = {}
@@ -46,14 +46,14 @@ def check_revisions(server: RunningServer, keys: SessionKeys) -> list[Row]:
 
 
 def causes(revisions: list[Row]) -> list[str]:
-    """The log ids that revisions follow from, in order."""
+    """Return the log ids that led to revisions, in order."""
     return [cause for row in revisions for cause in row["causes"].split()]
 
 
 def is_folded(server: RunningServer) -> bool:
-    """Whether all that was said has taken effect: with the orchestrator, and in the syntheses.
+    """Return whether all signals have taken effect, with the orchestrator and in the syntheses.
 
-    What the synthesizer says of it is a signal of its own: that counts too.
+    The synthesizer's own signals count too.
     """
     if not is_settled(server):
         return False

@@ -1,4 +1,4 @@
-"""A place of a document on which agents are to agree, by the rule file: as with findings."""
+"""A place in a document on which agents must agree, as a rule says: like findings."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ path = "/config/*"
 reducer = "agree"
 """
 
-#: The place that these agents speak of; the question about it has the same name.
+#: The place that these agents report on; the question about it has the same name.
 DEBUG = "document:/config/debug"
 
 
-def test_agents_that_are_to_agree_and_do_not(
+def test_agents_that_must_agree_and_do_not(
     server: RunningServer, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     rules = tmp_path / "fabric.toml"

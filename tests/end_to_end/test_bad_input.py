@@ -1,4 +1,4 @@
-"""Whatever stands in the ingress: it gets a reason, and the worker goes on with the next signal."""
+"""Bad entries in the ingress get a reason, and the worker goes on with the next signal."""
 
 import itertools
 import random
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 
 def put(place: Place, fields: Fields | list[bytes]) -> bytes:
-    """XADD whatever it is; return its id."""
+    """XADD an entry; return its id."""
     flat = fields
     if isinstance(fields, dict):
         flat = [part for pair in fields.items() for part in pair]
@@ -30,7 +30,7 @@ def put(place: Place, fields: Fields | list[bytes]) -> bytes:
 
 
 def letter_of(place: Place, entry_id: bytes) -> Row:
-    """The dead letter of an entry, once the worker has also handled a good signal after it."""
+    """Return the dead letter of an entry, once the worker has handled a good signal after it."""
     server, daemon = place
     name = f"good-{next(_numbers)}"
     put(place, {b"session": name.encode(), b"type": b"PROGRESS", b"emitter": b"G"})
@@ -40,7 +40,7 @@ def letter_of(place: Place, entry_id: bytes) -> Row:
 
 
 def given(**fields: str | bytes) -> Fields:
-    """A signal that would do, but for what is given."""
+    """Return a valid signal with the given changes."""
     signal = {"session": "demo", "type": "PROGRESS", "emitter": "A", **fields}
     return {
         name.encode(): value.encode() if isinstance(value, str) else value
@@ -54,7 +54,7 @@ def without(name: str) -> Fields:
 
 DEEP = b'{"partial":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
 
-#: What is in the ingress → the code, and words, of the reason.
+#: Entries of the ingress → code and words of the reason.
 CASES: dict[str, tuple[Fields, str, tuple[str, ...]]] = {
     "not JSON": (given(payload="{percent: 25"), "JSON", ("payload", "{percent: 25")),
     "a list for an object": (given(payload="[1, 2]"), "VALUE", ("payload", "[1, 2]")),
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[Fields, str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_gets_a_reason(place: Place, name: str) -> None:
+def test_a_bad_entry_gets_a_reason(place: Place, name: str) -> None:
     fields, code, words = CASES[name]
     letter = letter_of(place, put(place, fields))
     assert letter["code"] == code, letter["reason"]
@@ -127,7 +127,7 @@ def test_the_same_field_twice(place: Place) -> None:
               "task", "trace", "sig", "partial", "signal"]
 )  # fmt: skip
 def test_binary_noise_in_a_field(place: Place, field: str) -> None:
-    """Noise is refused; where the fabric keeps a field without reading it, noise may pass."""
+    """Noise is refused; in a field that the fabric keeps without reading, it may pass."""
     chance = random.Random(field)
     for _ in range(5):
         noise = chance.randbytes(chance.randint(1, 300)) + b"\xff"
@@ -148,7 +148,7 @@ def test_noise_throughout(place: Place) -> None:
 
 
 def test_a_signal_with_more_consequences_than_a_commit_can_hold(place: Place) -> None:
-    """A thousand copies of a megabyte: no server takes that in one piece."""
+    """A thousand copies of a megabyte are too much for one commit."""
     payload = {
         "dependency_id": "x",
         "consumers": [f"agent-{number}" for number in range(1_000)],

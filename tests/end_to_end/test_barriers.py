@@ -1,4 +1,4 @@
-"""Barriers over agents and orchestrators that are killed, late, new, or many."""
+"""Barriers with agents and orchestrators that are killed, late, new, or many."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from tests.support.keyspace import rows
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 
-#: Long enough that those who are to arrive in time do so on a busy machine, ms.
+#: Long enough for agents to arrive in time on a busy machine, ms.
 DEADLINE_MS = 3_000
 
-#: By the log's own times, a policy is applied within this time of the deadline, ms.
+#: A policy is applied within this time after the deadline, by the log's times, ms.
 DELAY_MS_MAX = 1_000
 
 RULES = """
@@ -87,7 +87,7 @@ def test_the_arrived_stay_arrived_when_the_orchestrator_is_killed(
     before = server.cli("ZRANGE", DEMO.arrived("release"), 0, -1, "WITHSCORES")
     first.kill()
 
-    # One arrives while nobody is there, the others when the next one has taken over.
+    # One agent arrives while no orchestrator runs, the others after the next has taken over.
     arrive(server, "release", 1, members[5])
     assert arrived(server) == 5
     second = daemon(server.url, "--name", "second")
@@ -105,7 +105,9 @@ def test_the_arrived_stay_arrived_when_the_orchestrator_is_killed(
     assert set(statuses(server).values()) == {"active"}
 
 
-def test_who_joins_is_held_until_it_is_over(server: RunningServer, orchestrator: Daemon) -> None:
+def test_an_agent_that_joins_is_held_until_the_end(
+    server: RunningServer, orchestrator: Daemon
+) -> None:
     say(server, "STARTED", "A", "B", "LEAD")
     call(server)
     arrive(server, "release", 1, "A")
@@ -116,7 +118,7 @@ def test_who_joins_is_held_until_it_is_over(server: RunningServer, orchestrator:
     assert statuses(server)["NEW"] == "paused"
     assert barrier(server)["members"] == '["A","B"]'
 
-    # Nobody waits for it, and by arriving it opens nothing.
+    # The barrier does not wait for it, and its arrival opens nothing.
     arrive(server, "release", 1, "NEW")
     settle(server, orchestrator)
     assert (arrived(server), barrier(server)["state"]) == (1, "gathering")
@@ -132,7 +134,7 @@ def test_who_joins_is_held_until_it_is_over(server: RunningServer, orchestrator:
     assert [told["barrier"] for told in told_all(server, "RESUME")] == ["release"]
 
 
-def test_a_late_arrival_of_the_last_generation_is_none(
+def test_a_late_arrival_of_the_last_generation_does_not_count(
     server: RunningServer, orchestrator: Daemon
 ) -> None:
     say(server, "STARTED", "A", "B", "LEAD")
@@ -145,7 +147,7 @@ def test_a_late_arrival_of_the_last_generation_is_none(
         settle(server, orchestrator)
         assert (arrived(server), barrier(server)["state"]) == (0, "gathering")
 
-        # A repeated arrival is one arrival.
+        # A repeated arrival counts once.
         arrive(server, "release", generation, "A", "A")
         settle(server, orchestrator)
         assert (arrived(server), barrier(server)["state"]) == (1, "gathering")
@@ -175,7 +177,7 @@ def test_five_hundred_members(server: RunningServer, orchestrator: Daemon) -> No
     say(server, "INTEGRATED", "LEAD")
     settle(server, orchestrator)
     assert set(statuses(server).values()) == {"active"}
-    # What concerns all is written once.
+    # What concerns all agents is written once.
     assert len(told_all(server, "PAUSE")) == len(told_all(server, "RESUME")) == 1
 
 
@@ -184,7 +186,7 @@ def test_two_barriers_take_turns(server: RunningServer, orchestrator: Daemon) ->
     call(server, "L1", "api")
     call(server, "L2", "docs")
     settle(server, orchestrator)
-    # Who waits for its turn to lead has arrived at the first one.
+    # An agent that waits for its turn to lead has arrived at the first barrier.
     assert (barrier(server, "api")["state"], arrived(server, "api")) == ("gathering", 1)
     assert (barrier(server, "docs")["state"], arrived(server, "docs")) == ("queued", 0)
 

@@ -1,4 +1,4 @@
-"""Two agents say different things of one: both hear of it while they run, and somebody decides."""
+"""Two agents contradict each other: both hear of it while they run, and a person decides."""
 
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ from tests.support.waiting import until
 
 __all__ = ["reporter"]
 
-#: The part that these agents speak of; the question about it has the same name.
+#: The part that these agents report on; the question about it has the same name.
 PORT = "findings:port"
 
 
 @pytest.fixture
 def workers(server: RunningServer, daemon: StartDaemon) -> list[Daemon]:
-    """Both workers, as processes."""
+    """Start both workers as processes."""
     return [daemon(server.url, worker=name) for name in ("orchestrator", "synthesizer")]
 
 
 def settle(server: RunningServer, workers: list[Daemon]) -> None:
-    """Wait until all that was said has taken effect, in the synthesis too."""
+    """Wait until all signals have taken effect, in the synthesis too."""
     until(lambda: is_folded(server), lambda: "\n".join(one.said() for one in workers))
 
 
@@ -38,13 +38,13 @@ def find(server: RunningServer, agent: str, value: Any, **more: Any) -> None:
 
 
 def withdraw(server: RunningServer, agent: str) -> None:
-    """XADD that an agent takes back what it has said of the port."""
+    """XADD that an agent withdraws its finding about the port."""
     finding = {"key": "port", "withdrawn": True}
     say(server, "PARTIAL_RESULT", agent, partial={"findings": [finding]})
 
 
 def contradict(server: RunningServer, workers: list[Daemon]) -> None:
-    """Have A and B, both at work, give different values."""
+    """Have A and B, both running, give different values."""
     say(server, "STARTED", "A", "B")
     find(server, "A", 6379, confidence=0.9)
     find(server, "B", 6380)
@@ -52,7 +52,7 @@ def contradict(server: RunningServer, workers: list[Daemon]) -> None:
 
 
 def decide(server: RunningServer, folder: Path, agent: str) -> Done:
-    """A person decides: `fabric decide`, as a process."""
+    """Decide as a person would: `fabric decide`, as a process."""
     shell = Shell(folder, {"FABRIC_REDIS_URL": server.url, "FABRIC_CONFIG": "/dev/null"})
     return shell.run("decide", PORT, agent, "--session", "demo", "--by", "Ann")
 
@@ -66,7 +66,7 @@ def port(server: RunningServer) -> Any:
 
 
 def says(server: RunningServer) -> dict[str, str]:
-    """Agent → what has become of the last that it said of the port."""
+    """Return the state of each agent's last finding about the port."""
     return {
         agent: statements[0].get("standing", "holds")
         for agent, statements in port(server)["said"].items()
@@ -74,11 +74,11 @@ def says(server: RunningServer) -> dict[str, str]:
 
 
 def values(told: dict[str, Any]) -> dict[str, Any]:
-    """Agent → value, of a CONFLICT_DETECTED."""
+    """Return each agent's value in a CONFLICT_DETECTED."""
     return {agent: one["value"] for one in told["values"] for agent in one["agents"]}
 
 
-def test_both_hear_of_it_while_they_run_and_a_person_decides(
+def test_both_agents_hear_of_it_while_they_run_and_a_person_decides(
     server: RunningServer, workers: list[Daemon], reporter: StartReporter, tmp_path: Path
 ) -> None:
     agents = [reporter(server.url, name) for name in ("A", "B")]
@@ -114,9 +114,7 @@ def test_both_hear_of_it_while_they_run_and_a_person_decides(
     check_history(server)
 
 
-def test_xadd_and_xrange_are_all_that_it_takes(
-    server: RunningServer, workers: list[Daemon]
-) -> None:
+def test_xadd_and_xrange_are_enough(server: RunningServer, workers: list[Daemon]) -> None:
     contradict(server, workers)
     for name in ("A", "B"):
         (told,) = rows(server, DEMO.inbox(name))
@@ -138,7 +136,7 @@ def test_xadd_and_xrange_are_all_that_it_takes(
 
 
 def check_decided(server: RunningServer) -> None:
-    """The document shows the chosen value, who decided, and what the others had said."""
+    """Check that the document shows the chosen value, who decided, and the other values."""
     found = port(server)
     assert (found["state"], found["value"]) == ("decided", 6380)
     assert (found["verdict"]["decision"], found["verdict"]["by"]) == ("B", "Ann")
@@ -149,14 +147,14 @@ def check_decided(server: RunningServer) -> None:
 
 
 def check_history(server: RunningServer) -> None:
-    """The revisions tell it too: the contradiction was there, and then it was not."""
+    """Check that the revisions show the contradiction, and then no contradiction."""
     found = [row["patch"] for row in check_revisions(server, DEMO)]
     (opened,) = [n for n, patch in enumerate(found) if '"values":' in patch]
     (closed,) = [n for n, patch in enumerate(found) if '"op":"remove"' in patch]
     assert opened < closed
 
 
-def test_who_withdraws_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
+def test_withdrawing_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
     contradict(server, workers)
     withdraw(server, "A")
     settle(server, workers)
@@ -165,7 +163,7 @@ def test_who_withdraws_closes_it(server: RunningServer, workers: list[Daemon]) -
     assert port(server)["said"]["A"][1]["value"] == 6379
 
 
-def test_who_comes_to_say_the_same_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
+def test_agreeing_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
     contradict(server, workers)
     find(server, "B", 6379)
     settle(server, workers)
@@ -174,9 +172,7 @@ def test_who_comes_to_say_the_same_closes_it(server: RunningServer, workers: lis
     assert says(server) == {"A": "holds", "B": "holds"}
 
 
-def test_a_finding_that_supersedes_theirs_closes_it(
-    server: RunningServer, workers: list[Daemon]
-) -> None:
+def test_a_superseding_finding_closes_it(server: RunningServer, workers: list[Daemon]) -> None:
     contradict(server, workers)
     ports = {"key": "ports", "value": [6379, 6380], "supersedes": ["port"]}
     say(server, "PARTIAL_RESULT", "A", partial={"findings": [ports]})
@@ -188,7 +184,7 @@ def test_a_finding_that_supersedes_theirs_closes_it(
 
 
 def check_closed(server: RunningServer, how: str) -> None:
-    """Nobody had to decide: both agents are told how it ended, and no question is left."""
+    """Check that both agents are told how it ended, and that no question is left."""
     for name in ("A", "B"):
         (answer,) = inbox(server, name, "DECISION")
         assert answer == {"escalation": PORT, "decision": how, "by": "SYNTHESIZER"}
@@ -197,9 +193,7 @@ def check_closed(server: RunningServer, how: str) -> None:
     check_history(server)
 
 
-def test_a_value_that_was_not_considered_asks_again(
-    server: RunningServer, workers: list[Daemon]
-) -> None:
+def test_a_new_value_asks_again(server: RunningServer, workers: list[Daemon]) -> None:
     contradict(server, workers)
     say(server, "DECIDED", "Ann", escalation=PORT, decision="B")
     settle(server, workers)
@@ -237,10 +231,10 @@ def test_an_agent_that_has_ended_is_not_told(server: RunningServer, workers: lis
     assert question(server)["state"] == "open"
 
 
-def test_the_synthesizer_is_not_taken_for_an_agent_of_its_name(
+def test_the_synthesizer_is_not_mistaken_for_an_agent_of_its_name(
     server: RunningServer, workers: list[Daemon]
 ) -> None:
-    """Such an agent speaks, contradicts, is told and ends like any other, and is kept apart."""
+    """Such an agent works like any other, and is kept apart from the synthesizer."""
     say(server, "STARTED", "A", "SYNTHESIZER")
     find(server, "SYNTHESIZER", 6379)
     say(server, "COMPLETED", "SYNTHESIZER")
@@ -262,7 +256,7 @@ def test_the_synthesizer_is_not_taken_for_an_agent_of_its_name(
     check_revisions(server, DEMO)
 
 
-def test_an_agent_of_the_synthesizers_name_may_answer_what_it_is_asked(
+def test_an_agent_of_the_synthesizers_name_may_answer_a_question(
     server: RunningServer, workers: list[Daemon]
 ) -> None:
     say(server, "STARTED", "A", "SYNTHESIZER")

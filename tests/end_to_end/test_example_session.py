@@ -1,4 +1,4 @@
-"""The seeds' example session, live and by redis-cli alone: `fabric tail` prints the seeds' rows."""
+"""The example session, live and by redis-cli alone: `fabric tail` prints its rows."""
 
 import json
 import os
@@ -18,19 +18,19 @@ from tests.support.servers import RunningServer, ServerMissingError, binary, fla
 from tests.support.shell import Shell
 from tests.support.waiting import CONDITION_SECONDS_MAX, until
 
-#: Signal and Stream of each row. Its time is the moment at which the test gets there.
+#: Signal and stream of each row; the times depend on the test.
 ROWS = [row[1:] for row in example_session.ROWS]
 
 
 def printed(server: RunningServer, home: Path) -> list[tuple[str, str]]:
-    """Signal and Stream of the rows that `fabric tail` prints."""
+    """Return signal and stream of the rows that `fabric tail` prints."""
     lines = Shell(home, {"FABRIC_REDIS_URL": server.url}).good("tail", SESSION).lines
     assert lines[0] == "Time  Signal                    Stream  Action"
     return [(line[6:30].strip(), line[32:38].strip()) for line in lines[2:]]
 
 
 def joined(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Rows with those made one that a slow machine brings more than a second apart."""
+    """Join the rows that a slow machine prints more than a second apart."""
     made: list[tuple[str, str]] = []
     for signal, stream in rows:
         if made and made[-1][0] == signal:
@@ -63,7 +63,7 @@ def test_agents_of_their_own(server: RunningServer, daemon: StartDaemon, tmp_pat
 
 
 def program() -> str:
-    """The redis-cli beside one of the test servers, or the one that is installed."""
+    """Return the redis-cli of a test server, or the installed one."""
     beside = []
     for flavour in flavours():
         try:
@@ -78,13 +78,13 @@ def program() -> str:
 
 
 class RedisCli:
-    """Types commands into a redis-cli, one a line."""
+    """A running redis-cli that gets one command a line."""
 
     def __init__(self, server: RunningServer) -> None:
         self._argv = [program(), "-s", str(server.socket)]
 
     def type(self, *commands: str) -> list[str]:
-        """Return the lines that it prints."""
+        """Type a command; return the lines that it prints."""
         done = subprocess.run(
             self._argv,
             input="\n".join(commands),
@@ -96,18 +96,18 @@ class RedisCli:
         return [line for line in done.stdout.splitlines() if line]
 
     def say(self, *signals: str) -> None:
-        """XADD signals, all in one go, and wait until they have taken effect."""
+        """XADD all signals at once, and wait until they have taken effect."""
         ids = self.type(*(f"XADD fabric:{{0}}:signals * session demo {said}" for said in signals))
         assert all(re.fullmatch(r"\d+-\d+", line) for line in ids), ids
         until(lambda: self.type("XLEN fabric:{0}:signals") == ["0"], "nothing waits any more")
 
     def fields(self, key: str) -> dict[str, str]:
-        """HGETALL of one of the session's hashes."""
+        """Return HGETALL of one of the session's hashes."""
         lines = self.type(f"HGETALL fabric:{{0}}:demo:{key}")
         return fields_of(lines)
 
     def members(self, key: str) -> list[str]:
-        """ZRANGE of one of the session's sorted sets, all of it."""
+        """Return all members of one of the session's sorted sets."""
         return self.type(f"ZRANGE fabric:{{0}}:demo:{key} 0 -1")
 
 
@@ -118,7 +118,7 @@ def cli(server: RunningServer, daemon: StartDaemon) -> RedisCli:
 
 
 def lock(cli: RedisCli) -> tuple[str, str]:
-    """Who has config.py, and under which token."""
+    """Return the holder of config.py, and the token."""
     found = cli.fields("lock:config.py")
     assert list(found) == ["holder", "token", "since", "expires"]
     assert int(found["since"]) > 0
@@ -160,7 +160,7 @@ def test_redis_cli_alone(server: RunningServer, cli: RedisCli, tmp_path: Path) -
 
 
 def test_redis_cli_shows_who_has_arrived_and_what_is_asked(cli: RedisCli) -> None:
-    """What the example leaves empty: its agents end before they arrive, and nobody asks."""
+    """Keys that the example leaves empty: its agents end before they arrive, and none asks."""
     cli.say("type STARTED emitter A", "type STARTED emitter B")
     cli.say("type INTEGRATION_REQUIRED emitter D name release")
     cli.say("type CHECKPOINT_REACHED emitter B")
@@ -169,7 +169,7 @@ def test_redis_cli_shows_who_has_arrived_and_what_is_asked(cli: RedisCli) -> Non
     question = json.loads(cli.fields("escalations")["Q"])
     assert (question["asker"], question["question"]) == ("A", "Ship it?")
     assert question["state"] == "open"
-    # Who waits for an answer has reached a safe point: all are there.
+    # An agent that waits for an answer counts as arrived: all are there.
     assert sorted(cli.members("arrived:release")) == ["A", "B"]
     assert cli.fields("barrier:release")["state"] == "integrating"
     cli.say("type DECIDED emitter P escalation Q decision yes", "type INTEGRATED emitter D")

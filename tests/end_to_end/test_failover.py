@@ -1,6 +1,6 @@
-"""Primaries die and slots move under agents and workers: all go on, and nothing sent is missing.
+"""Primaries die and slots move: agents and workers go on, and no signal is missing.
 
-With `wait_replicas`, so that a failover loses no signal that its emitter was told is in.
+`wait_replicas` is set, so a failover loses no acknowledged signal.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.support.servers import FLAVOUR_DEFAULT
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.chaos]
 
-#: Signals of each agent before, between and after what is done to the servers.
+#: Signals of each agent before, during and after a change of the servers.
 STEP = 40
 
 StartDaemon = Callable[..., Daemon]
@@ -38,7 +38,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 async def aside(work: Callable[[], object]) -> None:
-    """Do something to the servers while the agents of this process are at work."""
+    """Do something to the servers in a thread, while the agents of this process work."""
     await asyncio.to_thread(work)
 
 
@@ -47,7 +47,7 @@ def workers(daemon: StartDaemon, url: str) -> list[Daemon]:
 
 
 def check(running: list[Daemon]) -> None:
-    """The workers are all there, and what they met was foreseen."""
+    """Check that all workers run, and that they met expected errors only."""
     for one in running:
         assert one.is_alive
         assert "Traceback" not in one.said(), one.said()
@@ -55,7 +55,7 @@ def check(running: list[Daemon]) -> None:
 
 @pytest.mark.parametrize(
     ("way", "wait_replicas"),
-    # With the old primary alive, the replica that is not promoted goes on with it for a while.
+    # While the old primary is alive, the other replica follows it for a while.
     [("kill", 1), ("freeze", 1), ("failover", 2)],
 )
 async def test_sentinels(
@@ -67,7 +67,7 @@ async def test_sentinels(
         before = service.primary
         if way == "failover":
             await aside(service.failover)
-            await aside(service.wait_healthy)  # until the old one takes no more writes
+            await aside(service.wait_healthy)  # until the old primary refuses writes
         else:
             before.kill() if way == "kill" else before.freeze()
             await aside(lambda: service.wait_primary(other_than=before))
@@ -101,7 +101,7 @@ async def test_failovers_in_order_of_a_cluster(daemon: StartDaemon, cluster: Clu
 
 
 async def test_a_resharding(daemon: StartDaemon, cluster: Cluster) -> None:
-    """Every slot that is in use moves, one of them twice, a key at a time."""
+    """Every used slot moves, key by key; one of them moves twice."""
     running = workers(daemon, cluster.url)
     async with convoy(cluster.url, wait_replicas=0) as agents:
         namespace = Namespace()

@@ -1,6 +1,4 @@
-"""Whatever stands in the results that the orchestrator has not written: it gets a reason, and the
-synthesizer goes on with the next result.
-"""
+"""Foreign entries in the results stream get a reason, and the synthesizer goes on with the next result."""
 
 import json
 
@@ -15,7 +13,7 @@ __all__ = ["demo", "place"]
 
 pytestmark = pytest.mark.server
 
-#: Fields of an entry of the results that nobody of ours has written → code and words of the reason.
+#: Fields of a foreign entry of the results → code and words of the reason.
 FOREIGN: dict[str, tuple[Fields, str, tuple[str, ...]]] = {
     "no session": ({"session": ""}, "MISSING", ("session",)),
     "a session with a colon": ({"session": "a:b"}, "NAME", ("session",)),
@@ -46,9 +44,7 @@ FOREIGN: dict[str, tuple[Fields, str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_nobody_of_ours_has_written_into_the_results(
-    place: Place, demo: SessionKeys, name: str
-) -> None:
+def test_a_foreign_result_gets_a_reason(place: Place, demo: SessionKeys, name: str) -> None:
     fields, code, words = FOREIGN[name]
     (letter,) = letters_of(place, demo, put(place, demo, RESULTS, **fields))
     assert letter["code"] == code, letter["reason"]
@@ -59,10 +55,8 @@ def test_what_nobody_of_ours_has_written_into_the_results(
 
 
 @pytest.mark.parametrize("part", ["revision", "complete", "agents:A", "sweep:A", "port", "a:b"])
-def test_a_contradiction_that_somebody_has_made_up(
-    place: Place, demo: SessionKeys, part: str
-) -> None:
-    """Whoever decides it decides about nothing: no part of any synthesis has this name."""
+def test_a_made_up_contradiction(place: Place, demo: SessionKeys, part: str) -> None:
+    """Its decision changes nothing: no part of any synthesis has this name."""
     conflict = {
         "resources": ["x"], "agents": ["A", "B"], "kind": "finding", "part": part,
         "values": [{"agents": ["A"], "digest": "1"}, {"agents": ["B"], "digest": "2"}],

@@ -1,4 +1,4 @@
-"""A worker that stands still for longer than its lease, and then goes on as if nothing had been."""
+"""A worker that is frozen for longer than its lease, and then resumes."""
 
 from tests.support.daemon import Daemon, StartDaemon
 from tests.support.keyspace import (
@@ -33,7 +33,7 @@ def report(server: RunningServer, seq: int) -> None:
 
 
 def freeze_while_it_reads(server: RunningServer, worker: Daemon) -> None:
-    """What comes now is in its socket when it wakes up: it has something to commit."""
+    """When it resumes, the next signals are in its socket, so it has something to commit."""
     while True:
         worker.freeze()
         with client(server) as asking:
@@ -42,7 +42,7 @@ def freeze_while_it_reads(server: RunningServer, worker: Daemon) -> None:
         worker.thaw()
 
 
-def test_it_commits_nothing_after_waking(server: RunningServer, daemon: StartDaemon) -> None:
+def test_it_commits_nothing_after_it_resumes(server: RunningServer, daemon: StartDaemon) -> None:
     frozen = daemon(server.url, "--name", "frozen", lease_ms=LEASE_MS)
     frozen.hear("taken by frozen")
     report(server, 1)

@@ -1,4 +1,4 @@
-"""Two agents that answer each other's messages for ever are stopped, and that is reported."""
+"""Two agents that answer each other forever are stopped, and this is reported."""
 
 from fabric.core.rules import Rules
 from tests.end_to_end.crowd import DEMO, inbox, say, settle
@@ -10,7 +10,7 @@ HOPS_MAX = Rules().hops_max
 
 
 def answer(server: RunningServer, name: str, message: Row) -> None:
-    """Answer a message with a question of its own, as an agent that knows the protocol does."""
+    """Answer a message with a question, as an agent that follows the protocol does."""
     add(
         server,
         SIGNALS,
@@ -22,14 +22,16 @@ def answer(server: RunningServer, name: str, message: Row) -> None:
     )
 
 
-def test_two_that_answer_each_other_are_stopped(server: RunningServer, daemon: StartDaemon) -> None:
+def test_two_agents_that_answer_each_other_are_stopped(
+    server: RunningServer, daemon: StartDaemon
+) -> None:
     orchestrator = daemon(server.url)
     say(server, "STARTED", "A", "B")
     say(server, "ESCALATE", "A", question="Why?", to="B", wait=False)
     settle(server, orchestrator)
     heard = {"A": 0, "B": 0}
     turns = 0
-    # Each answers all that is new to it, until there is nothing more: twice the limit is too far.
+    # Each agent answers every new message until there is none; twice the limit is too far.
     while turns < 2 * HOPS_MAX:
         for name in heard:
             new = rows(server, DEMO.inbox(name), type="ESCALATE")[heard[name] :]

@@ -1,5 +1,5 @@
-"""Whatever is handed over as a partial result: it is folded or refused with a reason, no worker
-stops, and what another agent hands over afterwards is folded.
+"""Hostile partial results are folded or refused with a reason; no worker stops, and the next result of
+another agent is folded.
 """
 
 import json
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.server
 
 
 def partial(value: str) -> bytes:
-    """A payload with something for a partial result, as JSON."""
+    """Return a payload with a partial result, as JSON."""
     return b'{"partial":%s}' % value.encode()
 
 
@@ -41,7 +41,7 @@ def finding(**fields: Any) -> str:
     return json.dumps({"findings": [fields]})
 
 
-#: What is handed over → the code, and words, of the reason.
+#: Partial result → code and words of the reason.
 REFUSED: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "5 MB": (partial('{"a":"%s"}' % ("x" * 5_000_000)), "LIMIT", ("5000020", "1048576 bytes")),
     "1,000 deep": (partial(deep(999)), "LIMIT", ("payload", "1000", "64 levels")),
@@ -80,12 +80,12 @@ REFUSED: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("stream", [SIGNALS, RESULTS])
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_a_reason(
+def test_a_bad_result_is_refused_with_a_reason(
     place: Place, demo: SessionKeys, name: str, stream: str
 ) -> None:
     payload, code, words = REFUSED[name]
     (letter,) = letters_of(place, demo, put(place, demo, stream, payload=payload))
-    # What a finding lacks is told apart from what is wrong with it only where agents are told.
+    # Only an agent's error tells a missing field from a wrong one.
     assert letter["code"] in (code, "VALUE" if stream == RESULTS else code), letter["reason"]
     for word in words:
         assert word in letter["reason"]
@@ -96,7 +96,7 @@ def test_it_is_refused_with_a_reason(
     assert values(document(place[0], demo), "A") == {}
 
 
-#: A document that is odd, and is folded → the parts that it makes, and their values.
+#: Unusual document that is folded → its parts and their values.
 FOLDED: dict[str, tuple[str, dict[str, Any]]] = {
     "a slash": ('{"a/b": "x"}', {"document:/a~1b": "x"}),
     "a tilde": ('{"a~b": "x", "~1": "y"}', {"document:/a~0b": "x", "document:/~01": "y"}),
@@ -147,7 +147,7 @@ FOLDED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("stream", [SIGNALS, pytest.param(RESULTS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FOLDED)
-def test_it_is_folded_under_its_key(
+def test_an_unusual_result_is_folded_under_its_key(
     place: Place, demo: SessionKeys, name: str, stream: str
 ) -> None:
     given, parts = FOLDED[name]
@@ -156,8 +156,8 @@ def test_it_is_folded_under_its_key(
 
 
 @pytest.mark.parametrize("given", ['"a text"', "[1, 2]", "7", "true"])
-def test_what_is_no_object(place: Place, demo: SessionKeys, given: str) -> None:
-    """The ingress has no room for it; what has got past that is folded as a result is."""
+def test_a_result_that_is_not_an_object(place: Place, demo: SessionKeys, given: str) -> None:
+    """The ingress refuses it; in the results stream it is folded as a full result is."""
     (letter,) = letters_of(place, demo, put(place, demo, SIGNALS, payload=partial(given)))
     assert (letter["code"], letter["source"]) == ("VALUE", SIGNALS)
     assert "partial" in letter["reason"]
@@ -170,8 +170,8 @@ def test_what_is_no_object(place: Place, demo: SessionKeys, given: str) -> None:
     assert {name.partition(":")[2].partition("=")[0] for name in found} == {"/result"}
 
 
-async def test_the_library_says_so_before_anything_is_sent(place: Place, demo: SessionKeys) -> None:
-    """What it takes is folded, the keys as they were given; what it refuses leaves no trace."""
+async def test_the_library_refuses_before_anything_is_sent(place: Place, demo: SessionKeys) -> None:
+    """Accepted results are folded with their keys unchanged; refused ones leave no trace."""
     async with (
         Fabric.connect(place[0].url) as fabric,
         fabric.agent("A", session=demo.name) as agent,
@@ -195,8 +195,8 @@ async def test_the_library_says_so_before_anything_is_sent(place: Place, demo: S
     }
 
 
-def test_a_letter_holds_what_was_refused(place: Place, demo: SessionKeys) -> None:
-    """It can be corrected and sent again."""
+def test_a_dead_letter_holds_what_was_refused(place: Place, demo: SessionKeys) -> None:
+    """So it can be corrected and sent again."""
     payload = exact.encode({"partial": {"findings": [{"key": 5, "value": "x"}]}})
     (letter,) = letters_of(place, demo, put(place, demo, RESULTS, payload=payload))
     mended = letter["raw.payload"].replace("5", '"five"')

@@ -1,4 +1,4 @@
-"""Orchestrators are killed again and again; nothing is lost, and nothing happens twice.
+"""Orchestrators are killed repeatedly; nothing is lost, and nothing takes effect twice.
 
 The default size fits the suite's budget; FABRIC_TEST_FULL=1 runs fifty agents, 20,000 signals and
 twenty kills.
@@ -27,7 +27,7 @@ NAMESPACE = Namespace()
 
 @dataclass(frozen=True)
 class Size:
-    """How much is sent, over how many sessions and partitions, and how often a worker is killed."""
+    """Numbers of signals, sessions and partitions, and of kills."""
 
     agents: int
     signals_each: int
@@ -42,19 +42,19 @@ class Size:
 
 
 FULL = os.environ.get("FABRIC_TEST_FULL", "") not in ("", "0")
-#: With one partition every kill hits the only worker at work; with two, leases also change hands
+#: With one partition every kill hits the only active worker; with two, leases also change hands
 #: when a worker joins.
 SIZES = (
     (Size(50, 400, 20, partitions=1), Size(50, 400, 8, partitions=2))
     if FULL
     else (Size(10, 400, 5, partitions=1), Size(10, 200, 2, partitions=2))
 )
-#: Seconds that the whole run may take; at full size on two cores it takes under one minute.
+#: Time limit of the whole run, s; at full size it takes under one minute on two cores.
 RUN_SECONDS_MAX = 600.0
 
 
 class Workers:
-    """Two orchestrators, each started again after it was killed."""
+    """Two orchestrators, each started again after it is killed."""
 
     def __init__(self, server: RunningServer, start: StartDaemon, size: Size) -> None:
         self._size = size
@@ -69,14 +69,14 @@ class Workers:
         return name, self._start(self._server.url, *flags, lease_ms=self._size.lease_ms)
 
     def owners(self) -> set[str]:
-        """The names in the leases."""
+        """Return the names in the leases."""
         return {
             values(self._server, NAMESPACE.partition(number).lease(ORCHESTRATORS)).get("owner", "")
             for number in range(self._size.partitions)
         }
 
     def busy(self) -> list[int]:
-        """Which of the two hold a lease."""
+        """Return which of the two hold a lease."""
         held = self.owners()
         return [number for number, (name, _) in enumerate(self.daemons) if name in held]
 
@@ -84,11 +84,11 @@ class Workers:
         return "\n".join(f"{name}:\n{one.said()}" for name, one in self.daemons)
 
     def kill(self, turn: int) -> None:
-        """Kill one that holds a lease, by turns where both do, and start another in its place."""
+        """Kill a worker that holds a lease, taking turns if both do, and start another."""
         busy: list[int] = []
 
         def found() -> bool:
-            # A lease may run out between two looks: what this one finds is what is killed.
+            # A lease may expire between two looks: kill the worker that this look finds.
             busy[:] = self.busy()
             return bool(busy)
 
@@ -106,7 +106,7 @@ def sessions(size: Size) -> list[SessionKeys]:
 
 
 def logged(server: RunningServer, size: Size) -> int:
-    """Log entries so far, in all sessions."""
+    """Return the number of log entries in all sessions."""
     return sum(int(server.cli("XLEN", keys.log)) for keys in sessions(size))
 
 
@@ -123,7 +123,7 @@ def ingress(server: RunningServer, size: Size) -> int:
     [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.slow)],
     ids=lambda size: f"partitions-{size.partitions}",
 )
-def test_nothing_is_lost_and_nothing_happens_twice(
+def test_nothing_is_lost_and_nothing_takes_effect_twice(
     server: RunningServer, daemon: StartDaemon, tmp_path: Path, size: Size
 ) -> None:
     workers = Workers(server, daemon, size)
@@ -172,7 +172,7 @@ def _has_logged(server: RunningServer, size: Size, count: int) -> bool:
 
 
 def check_signals(log: dict[str, list[Row]], size: Size) -> None:
-    """Every signal is in the log once, and each agent's in its own order."""
+    """Check that every signal is in the log once, and each agent's in order."""
     heard: dict[str, list[int]] = defaultdict(list)
     for entries in log.values():
         signals = [row for row in entries if row["kind"] == "signal"]
@@ -188,12 +188,12 @@ def check_signals(log: dict[str, list[Row]], size: Size) -> None:
     assert sum(map(len, heard.values())) == size.signals
 
 
-#: Signals that give something; the results also hold beginnings, and how far agents have come.
+#: Signals that hold results; the results stream also holds starts and progress.
 GIVING = ("PARTIAL_RESULT", "COMPLETED")
 
 
 def check_results(server: RunningServer, log: dict[str, list[Row]], size: Size) -> None:
-    """Every PARTIAL_RESULT, and every end, is in the results once, with what was said."""
+    """Check that each PARTIAL_RESULT and each end is in the results once, unchanged."""
     expected = Counter(
         (name, row.id, row["emitter"], row["payload"])
         for name, entries in log.items()
@@ -217,7 +217,7 @@ def check_results(server: RunningServer, log: dict[str, list[Row]], size: Size) 
 
 
 def check_messages(server: RunningServer, keys: SessionKeys, log: list[Row], size: Size) -> None:
-    """Every message that the log names is in the right inbox once, under the id of the log."""
+    """Check that every message in the log is in the right inbox once, under the same id."""
     expected: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in log:
         if row["to"]:
@@ -240,7 +240,7 @@ def check_ingress(server: RunningServer, size: Size) -> None:
 
 
 def check_keys(server: RunningServer, size: Size) -> None:
-    """No key is left that the documentation does not name."""
+    """Check that every key is one that the documentation names."""
     named = {NAMESPACE.meta}
     for number in range(size.partitions):
         part = NAMESPACE.partition(number)

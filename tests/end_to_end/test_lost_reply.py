@@ -1,4 +1,4 @@
-"""A commit whose reply is lost has taken effect: once, whatever the worker does next."""
+"""A commit whose reply is lost takes effect once, whatever the worker does next."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def send(server: RunningServer, first: int, count: int) -> None:
         )  # fmt: skip
 
 
-def test_each_effect_is_there_once(
+def test_each_effect_happens_once(
     server: RunningServer, daemon: StartDaemon, proxy: Callable[[RunningServer], Proxy]
 ) -> None:
     between = proxy(server)
@@ -61,7 +61,7 @@ def test_a_request_that_is_lost_is_made_again(
 def test_a_commit_that_lands_after_the_worker_has_gone_on_is_refused(
     server: RunningServer, daemon: StartDaemon, proxy: Callable[[RunningServer], Proxy]
 ) -> None:
-    """It was still in a dead connection's buffer while the worker loaded again."""
+    """It was still in a dead connection's buffer while the worker loaded the session again."""
     between = proxy(server)
     orchestrator = daemon(between.url)
     late = between.fault(Fault.LATE_REQUEST, every_of(script("commit"), carrying(b"A")))

@@ -1,4 +1,4 @@
-"""Two namespaces on one server never see each other, even where one's name begins the other's."""
+"""Two namespaces on one server are separate, even if one name is a prefix of the other."""
 
 import asyncio
 from functools import partial
@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 
 async def live(url: str, namespace: str, location: str) -> str | None:
-    """The same session, the same names, the same dependency."""
+    """Run the same session with the same names and the same dependency."""
     async with (
         Fabric.connect(url, namespace=namespace) as fabric,
         fabric.agent("B", session="demo") as waiter,
@@ -51,7 +51,7 @@ def _both_have_ended(server: RunningServer, keys: SessionKeys) -> bool:
     return len(rows(server, keys.log, type="COMPLETED", kind="signal")) == 2
 
 
-async def test_without_a_worker_of_its_own_a_namespace_stands_still(
+async def test_a_namespace_without_its_own_worker_stands_still(
     server: RunningServer, daemon: StartDaemon
 ) -> None:
     daemon(server.url, "--namespace", "one")

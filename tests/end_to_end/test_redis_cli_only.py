@@ -1,4 +1,4 @@
-"""Two agents that know nothing but XADD and XRANGE: the protocol is all that it takes."""
+"""Two agents that only use XADD and XRANGE: the protocol is enough."""
 
 import json
 
@@ -18,7 +18,7 @@ def orchestrator(server: RunningServer, daemon: StartDaemon) -> Daemon:
 
 
 def say(server: RunningServer, kind: str, emitter: str, **payload: object) -> None:
-    """XADD, with the fields of the protocol and no more."""
+    """XADD a signal with the fields of the protocol only."""
     fields = {"session": "demo", "type": kind, "emitter": emitter}
     if payload:
         fields["payload"] = json.dumps(payload)
@@ -26,7 +26,7 @@ def say(server: RunningServer, kind: str, emitter: str, **payload: object) -> No
 
 
 def settle(server: RunningServer, orchestrator: Daemon, signals: int) -> None:
-    """Wait until so many signals have taken effect."""
+    """Wait until `count` signals have taken effect."""
     until(
         lambda: len(rows(server, DEMO.log, kind="signal")) == signals and is_settled(server),
         lambda: f"{signals} signals handled; {story(server, DEMO)}; {orchestrator.said()}",
@@ -68,7 +68,7 @@ def test_the_wait_comes_first(server: RunningServer, orchestrator: Daemon) -> No
     ]
 
 
-def test_the_thing_is_there_already(server: RunningServer, orchestrator: Daemon) -> None:
+def test_the_dependency_is_there_already(server: RunningServer, orchestrator: Daemon) -> None:
     say(server, "STARTED", "A", produces=["schema"])
     say(server, "STARTED", "B")
     say(server, "DEPENDENCY_RESOLVED", "A", dependency_id="schema", output_location="x.py")
@@ -103,10 +103,10 @@ def test_ids_in_the_inbox_are_those_of_the_log(server: RunningServer, orchestrat
     assert [row["type"] for row in rows(server, DEMO.inbox("C"))] == ["DEPENDENCY_RESOLVED"]
 
 
-def test_an_agent_may_speak_in_the_words_of_the_seeds(
+def test_shorthand_and_flat_fields_are_accepted(
     server: RunningServer, orchestrator: Daemon
 ) -> None:
-    """Shorthand and flat fields are as good as the canonical ones."""
+    """They mean the same as the canonical fields."""
     server.cli("XADD", SIGNALS, "*", "session", "demo", "signal", "PROGRESS(25%)", "emitter", "D")
     server.cli(
         *("XADD", SIGNALS, "*", "session", "demo", "signal_type", "PROGRESS", "emitter", "D"),

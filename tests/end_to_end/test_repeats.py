@@ -1,4 +1,4 @@
-"""An emitter may say a thing again; it acts once. What a former incarnation says does not act."""
+"""A repeated signal takes effect once; a signal of an old incarnation does not."""
 
 import json
 
@@ -35,7 +35,9 @@ def settle(server: RunningServer, orchestrator: Daemon) -> None:
     until(lambda: is_settled(server), orchestrator.said)
 
 
-def test_the_same_signal_three_times_acts_once(server: RunningServer, orchestrator: Daemon) -> None:
+def test_the_same_signal_three_times_takes_effect_once(
+    server: RunningServer, orchestrator: Daemon
+) -> None:
     for _ in range(3):
         say(server, "STARTED", "A", 1, 1, produces=["schema"])
     for _ in range(3):
@@ -62,7 +64,7 @@ def test_the_same_signal_three_times_acts_once(server: RunningServer, orchestrat
     assert rows(server, DEAD) == []
 
 
-def test_a_repeat_is_known_after_a_restart_of_the_orchestrator(
+def test_a_repeat_is_recognised_after_a_restart_of_the_orchestrator(
     server: RunningServer, orchestrator: Daemon, daemon: StartDaemon
 ) -> None:
     say(server, "PROGRESS", "A", 1, 1, percent=10)
@@ -82,7 +84,7 @@ def test_a_number_from_the_past_is_a_repeat(server: RunningServer, orchestrator:
     assert records(server, DEMO.agents)["A"]["percent"] == 50
 
 
-def test_another_agent_or_incarnation_has_numbers_of_its_own(
+def test_another_agent_or_incarnation_has_its_own_numbers(
     server: RunningServer, orchestrator: Daemon
 ) -> None:
     say(server, "PROGRESS", "A", 1, 1)
@@ -93,7 +95,7 @@ def test_another_agent_or_incarnation_has_numbers_of_its_own(
 
 
 @pytest.mark.parametrize("kind", ["PROGRESS", "STARTED", "COMPLETED"])
-def test_an_older_incarnation_is_refused_whatever_it_says(
+def test_every_signal_of_an_older_incarnation_is_refused(
     server: RunningServer, orchestrator: Daemon, kind: str
 ) -> None:
     say(server, "STARTED", "A", 1, 7)

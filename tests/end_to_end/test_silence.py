@@ -1,4 +1,4 @@
-"""The dead are found out, what they held goes on, and what they still say changes nothing."""
+"""Dead agents are detected, what they held is passed on, and their late signals are refused."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from tests.support.servers import RunningServer
 from tests.support.shell import Shell
 from tests.support.waiting import until
 
-#: A living agent of these tests sends heartbeats far more often, on the slowest machine, ms.
+#: A live agent of these tests sends heartbeats far more often, even on a slow machine, ms.
 SILENCE_MS = 2_000
 
-#: By the log's own times, a death is found within this time, ms.
+#: A death is detected within this time, by the log's times, ms.
 DELAY_MS_MAX = 1_000
 
 RULES = f"""
@@ -27,7 +27,7 @@ silence_ms_max = {SILENCE_MS}
 
 @pytest.mark.slow
 @pytest.mark.chaos
-def test_what_a_killed_agent_held_goes_to_who_waits(
+def test_what_a_killed_agent_held_goes_to_the_waiting_agent(
     server: RunningServer, daemon: StartDaemon, member: StartMember, tmp_path: Path
 ) -> None:
     rules = tmp_path / "fabric.toml"
@@ -51,7 +51,7 @@ def test_what_a_killed_agent_held_goes_to_who_waits(
     assert SILENCE_MS <= silent_ms <= SILENCE_MS + DELAY_MS_MAX
     assert statuses(server)["HOLDER"] == "dead"
 
-    # Were it only slow: what it still says is refused, and kept with the reason.
+    # If it was only slow: its late signals are refused, and kept with the reason.
     say(server, "RELEASE", "HOLDER", incarnation=1)
     settle(server, orchestrator)
     (letter,) = rows(server, DEAD)

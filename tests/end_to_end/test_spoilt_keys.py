@@ -1,4 +1,4 @@
-"""Somebody has overwritten a key of the fabric: that session waits in `dead`, all others go on."""
+"""After somebody overwrites a key, that session's signals wait in `dead`; other sessions go on."""
 
 import itertools
 import json
@@ -52,7 +52,7 @@ def orchestrator(server: RunningServer, daemon: StartDaemon) -> Daemon:
 
 
 def speak(server: RunningServer, name: str) -> None:
-    """Signals that together write to every key of the session."""
+    """Send signals that together write to every key of the session."""
     for emitter, kind, payload in (
         ("A", "STARTED", {"task": "T", "produces": ["x"]}),
         ("B", "STARTED", {}),
@@ -65,7 +65,7 @@ def speak(server: RunningServer, name: str) -> None:
 
 
 def settle(place: Place) -> None:
-    """Wait until all has been handled, a whole conversation in another session included."""
+    """Wait until all signals are handled, with a whole conversation in another session."""
     server, daemon = place
     name = f"sound-{next(_numbers)}"
     speak(server, name)
@@ -77,9 +77,7 @@ def settle(place: Place) -> None:
 @pytest.mark.server
 @pytest.mark.parametrize("which", KEYS)
 @pytest.mark.parametrize("is_in_memory", [True, False], ids=["in-memory", "not-read-yet"])
-def test_a_key_of_a_session_is_of_another_type(
-    place: Place, which: str, is_in_memory: bool
-) -> None:
+def test_a_key_of_a_session_has_another_type(place: Place, which: str, is_in_memory: bool) -> None:
     server, daemon = place
     name = f"spoilt-{next(_numbers)}"
     key = KEYS[which](session(name))
@@ -115,7 +113,7 @@ def test_a_record_is_not_what_the_fabric_writes(place: Place) -> None:
 
 @pytest.mark.server
 def test_a_number_that_no_score_can_hold(place: Place) -> None:
-    """The server would fail on it in the middle of a commit, again and again."""
+    """The server would fail on it in the middle of every commit."""
     server, _ = place
     name = f"spoilt-{next(_numbers)}"
     claim = {"agent": "B", "state": "waiting", "writes": ["a"], "rank_ms": int("9" * 400)}
@@ -128,7 +126,7 @@ def test_a_number_that_no_score_can_hold(place: Place) -> None:
 
 @pytest.mark.server
 def test_a_foreign_entry_in_the_log_stops_nothing(place: Place) -> None:
-    """Beyond our numbers, our entries get ids that are none of ours; nothing is lost."""
+    """After an id beyond our range, new entries get ids beyond it too; nothing is lost."""
     server, _ = place
     name = f"spoilt-{next(_numbers)}"
     server.cli("XADD", session(name).log, "*", "note", "by hand")
@@ -166,7 +164,7 @@ def test_the_ingress_itself(server: RunningServer, daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("which", ["cursors", "incarnations", "inbox"])
-async def test_keys_that_the_client_needs(server: RunningServer, which: str) -> None:
+async def test_keys_that_the_client_reads(server: RunningServer, which: str) -> None:
     keys = {
         "cursors": SPOILT.cursors,
         "incarnations": SPOILT.incarnations,
@@ -182,12 +180,12 @@ async def test_keys_that_the_client_needs(server: RunningServer, which: str) -> 
     assert server.cli("XLEN", SIGNALS) == 0
 
 
-async def test_an_inbox_that_is_spoilt_under_an_agent_is_told_in_its_log(
+async def test_an_inbox_that_is_overwritten_under_an_agent_is_logged(
     server: RunningServer, orchestrator: Daemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Fabric.connect(server.url) as fabric, fabric.agent("A", session="spoilt") as agent:
         server.cli("SET", SPOILT.inbox("A"), "by hand")
-        server.cli("CLIENT", "KILL", "SKIPME", "yes")  # what waits on it already sees no change
+        server.cli("CLIENT", "KILL", "SKIPME", "yes")  # a blocked read on it sees no change
         await eventually(lambda: SPOILT.inbox("A") in caplog.text, "it says so")
         server.cli("DEL", SPOILT.inbox("A"))
         await agent.resolve("x", consumers=["A"])

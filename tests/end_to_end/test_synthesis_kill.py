@@ -1,4 +1,4 @@
-"""Synthesizers are killed again and again; no result is lost, and none counts twice.
+"""Synthesizers are killed repeatedly; no result is lost, and none counts twice.
 
 The default size fits the suite's budget; FABRIC_TEST_FULL=1 folds 100,000 results of 200 agents
 over fifty kills.
@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 @dataclass(frozen=True)
 class Size:
-    """How much is handed over, and how often the synthesizer is killed meanwhile."""
+    """Numbers of results and of kills."""
 
     agents: int
     results_each: int
@@ -38,13 +38,13 @@ class Size:
 
 FULL = os.environ.get("FABRIC_TEST_FULL", "") not in ("", "0")
 SIZE = Size(200, 500, kills=50) if FULL else Size(20, 150, kills=6)
-#: Results in one commit, at most: few, so that a kill finds one under way.
+#: Most results in one commit: few, so that a kill hits a commit under way.
 BATCH = 50 if FULL else 10
-#: Seconds for what is left after the last kill; at full size on two cores it takes half a minute.
+#: Time limit after the last kill, s; at full size it takes half a minute on two cores.
 REST_SECONDS_MAX = 600.0
-#: Every so many turns an agent supersedes the finding before, or gives what others give otherwise.
+#: In every such turn an agent supersedes its last finding, or contradicts the others.
 SUPERSEDES, SHARES = 5, 50
-#: Things that all agents speak of, each with a value of its own.
+#: Findings that all agents report, each with its own value.
 SHARED = 3
 
 
@@ -53,7 +53,7 @@ def agent_name(number: int) -> str:
 
 
 def report(number: int, turn: int) -> dict[str, Any]:
-    """What an agent hands over: a finding of its own, a counter, an item of a list."""
+    """Return an agent's result: a finding of its own, a counter, an item of a list."""
     finding: dict[str, Any] = {"key": f"{number}/{turn}", "value": f"found in turn {turn}"}
     if turn % SUPERSEDES == SUPERSEDES - 1:
         finding["supersedes"] = [f"{number}/{turn - 1}"]
@@ -64,7 +64,7 @@ def report(number: int, turn: int) -> dict[str, Any]:
 
 
 def put(server: RunningServer, size: Size, turns: range) -> None:
-    """XADD what all agents hand over in these turns."""
+    """XADD the results of all agents in these turns."""
     with client(server) as asking, asking.pipeline(transaction=False) as pipeline:
         for turn in turns:
             for number in range(size.agents):
@@ -77,18 +77,18 @@ def put(server: RunningServer, size: Size, turns: range) -> None:
 
 
 def shares(size: Size) -> Iterator[range]:
-    """The turns before each kill, and those after the last."""
+    """Return the turns before each kill, and those after the last."""
     bounds = [size.results_each * n // (size.kills + 1) for n in range(size.kills + 2)]
     yield from map(range, bounds, bounds[1:])
 
 
 def committed(server: RunningServer) -> str:
-    """How far the results are folded."""
+    """Return the id up to which the results are folded."""
     return values(server, LEASE).get("committed", "")
 
 
 def _has_folded(server: RunningServer, place: str) -> bool:
-    """Whether anything was committed since the results were folded up to there."""
+    """Return whether anything was committed since then."""
     return committed(server) != place
 
 
@@ -110,7 +110,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(
         place = committed(server)
         put(server, size, turns)
         synthesizer = next_synthesizer()
-        # It has begun with what there is: the kill finds it at work on the rest.
+        # It has started on the results: the kill hits it while it works on the rest.
         until(partial(_has_folded, server, place), synthesizer.said)
         synthesizer.kill()
     put(server, size, last)
@@ -127,7 +127,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(
 
 
 def check_causes(server: RunningServer, size: Size) -> None:
-    """Revisions are dense, make the document, and name each result once, whoever was killed."""
+    """Check that no revision is missing, that they give the document, and name each result once."""
     revisions = check_revisions(server, DEMO)
     handed = [
         row.id
@@ -142,7 +142,7 @@ def check_causes(server: RunningServer, size: Size) -> None:
 
 
 def check_document(found: dict[str, Any], size: Size) -> None:
-    """Every finding is there with what was found and by whom, and every counter is right."""
+    """Check that every finding is there with its value and agent, and every counter is right."""
     findings = found["findings"]
     for number in range(size.agents):
         for turn in range(size.results_each):
@@ -166,7 +166,7 @@ def check_document(found: dict[str, Any], size: Size) -> None:
 
 
 def check_shared(findings: dict[str, Any], contradictions: dict[str, Any], size: Size) -> None:
-    """What all agents speak of is in contradiction, with the value of each."""
+    """Check that each shared finding is a contradiction with the value of each agent."""
     spoken = {f"shared-{turn // SHARES % SHARED}" for turn in range(0, size.results_each, SHARES)}
     assert set(findings) == spoken
     assert set(contradictions) == {f"findings:{name}" for name in spoken}
