@@ -68,8 +68,8 @@ class Backoff:
 class Outage:
     """One thing that may fail for a while: waits before each new try, and reports the trouble.
 
-    The trouble is logged once, then every 30 seconds while it lasts: as an alarm (error level,
-    logger `fabric.alarm`), or with `is_alarm` false as a warning of the logger `fabric.agent`.
+    Each kind of error is logged once, then every 30 seconds while it lasts: as an alarm (error
+    level, logger `fabric.alarm`), or with `is_alarm` false as a warning of `fabric.agent`.
     """
 
     def __init__(
@@ -79,14 +79,16 @@ class Outage:
         self._is_alarm = is_alarm
         self._backoff = backoff or Backoff()
         self._failures = 0
-        self._reported_ms: int | None = None
+        #: When each kind of error was last reported, by code.
+        self._reported_ms: dict[str, int] = {}
 
     async def failed(self, error: FabricError, stop: asyncio.Event | None = None) -> None:
         """Report the failure if a report is due; wait before the next try, or until `stop`."""
         self._failures += 1
         now_ms = int(asyncio.get_running_loop().time() * 1000)
-        if self._reported_ms is None or now_ms - self._reported_ms >= REMIND_MS:
-            self._reported_ms = now_ms
+        reported_ms = self._reported_ms.get(error.code)
+        if reported_ms is None or now_ms - reported_ms >= REMIND_MS:
+            self._reported_ms[error.code] = now_ms
             self._report(error)
         pause_s = self._backoff.next_s()
         if stop is None:
@@ -102,10 +104,11 @@ class Outage:
 
     def worked(self) -> None:
         """Note that it works again, and say so if the trouble was reported."""
-        if self._reported_ms is not None:
+        if self._reported_ms:
             self._logger.warning("%s: works again after %d failures", self._subject, self._failures)
         self._backoff.reset()
-        self._failures, self._reported_ms = 0, None
+        self._failures = 0
+        self._reported_ms.clear()
 
     @property
     def _logger(self) -> logging.Logger:

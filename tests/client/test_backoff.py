@@ -7,17 +7,17 @@ import pytest
 
 from fabric import backoff
 from fabric.backoff import Backoff, Outage
-from fabric.errors import UnreachableError
+from fabric.errors import FabricError, UnavailableError, UnreachableError
 
 ERROR = UnreachableError("the server is away")
 
 
-async def fail(subject: Outage, times: int) -> None:
+async def fail(subject: Outage, times: int, error: FabricError = ERROR) -> None:
     """Fail so often, already told to stop, so that no time is spent waiting."""
     stop = asyncio.Event()
     stop.set()
     for _ in range(times):
-        await subject.failed(ERROR, stop)
+        await subject.failed(error, stop)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -75,6 +75,17 @@ async def test_one_alarm_while_it_lasts(caplog: pytest.LogCaptureFixture) -> Non
     assert logged(caplog) == []
     await fail(subject, 1)
     assert len(logged(caplog)) == 1
+
+
+async def test_another_kind_of_error_is_reported_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    subject = Outage("x")
+    await fail(subject, 3)
+    await fail(subject, 3, UnavailableError("the server is loading"))
+    await fail(subject, 3)
+    assert logged(caplog) == [
+        "ALARM x: UNREACHABLE: the server is away; trying again",
+        "ALARM x: UNAVAILABLE: the server is loading; trying again",
+    ]
 
 
 async def test_an_agent_warns_and_raises_no_alarm(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Foreign entries in the results stream get a reason, and the synthesizer goes on with the next result."""
+"""Foreign entries in the results stream get a reason, and the synthesizer goes on."""
 
 import json
 

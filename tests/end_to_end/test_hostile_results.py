@@ -1,5 +1,6 @@
-"""Hostile partial results are folded or refused with a reason; no worker stops, and the next result of
-another agent is folded.
+"""Hostile partial results are folded or refused with a reason, and no worker stops.
+
+The next result of another agent is folded.
 """
 
 import json
