@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,10 +31,16 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def linter_contracts() -> list[dict[str, Any]]:
+    """The contracts of pyproject.toml."""
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    found: list[dict[str, Any]] = linter["contracts"]
+    return found
+
+
 def contracts() -> dict[str, str]:
     """The contracts of pyproject.toml: id → name, as the linter prints it."""
-    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    return {contract["id"]: contract["name"] for contract in linter["contracts"]}
+    return {contract["id"]: contract["name"] for contract in linter_contracts()}
 
 
 def test_imports_keep_their_directions() -> None:
@@ -70,8 +77,12 @@ def skeleton(tmp_path: Path, write: Write) -> Path:
         write(f"fabric/{layer}/__init__.py", "")
     for module in ("__init__", "backoff", "errors"):
         write(f"fabric/{module}.py", "")
+    for contract in linter_contracts():
+        for container in contract.get("containers", []):
+            for layer in contract["layers"]:
+                for module in layer.split(" | "):
+                    write(f"{container.replace('.', '/')}/{module}.py", "")
     write("workers/__init__.py", "import fabric.store\n")
-    write("fabric/core/synthesis/__init__.py", "")
     write("fabric/core/__init__.py", "import dataclasses\n\nimport msgspec\n")
     write("fabric/core/synthesis/__init__.py", "import fabric.core\n")
     write("fabric/store/__init__.py", "import redis\n\nimport fabric.wire\n")
