@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-from msgspec import structs
 
 import fabric
 from fabric import devserver
@@ -24,8 +23,7 @@ from fabric.config.settings import Secret
 from fabric.demo import run as fleet
 from fabric.demo.fixing import Workshop
 from fabric.demo.fleet import COPY_FOLDER
-from fabric.demo.outcome import UNSHOWN, Report
-from fabric.demo.report import clock, render
+from fabric.demo.report import UNSHOWN, Document, clock, faults, render
 from fabric.demo.tree import Tree, take_snapshot
 from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
@@ -104,15 +102,14 @@ def demo(
     if output:
         Path(output).write_text(text)
     _show(report, text, as_json=as_json)
-    faults = [f"{lost} of the copy does not hold both edits" for lost in report.changes.lost]
-    faults += report.course.faults
-    for fault in faults:
+    found = faults(report)
+    for fault in found:
         note(fault)
-    if faults or any(agent.status != "completed" for agent in report.agents):
+    if found or any(agent["status"] != "completed" for agent in report["agents"]):
         click.get_current_context().exit(1)
 
 
-async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Report:
+async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Document:
     """Run workers and fleet; return the report."""
     log = scratch / "workers.log"
     with log.open("wb") as output:
@@ -131,8 +128,8 @@ async def _review(target: Target, session: str, path: str, tree: Tree, scratch: 
         except BaseException:
             sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
             raise
-    commands = tuple(key.command for key in await all_keys(target, session))
-    return structs.replace(report, commands=commands)
+    commands = [key.command for key in await all_keys(target, session)]
+    return {**report, "commands": commands}
 
 
 def _hand_over(scratch: Path, fixed: str) -> None:
@@ -155,7 +152,7 @@ def _lines(board: Board, rows: list[Row]) -> None:
             click.echo(f"{time:>9}  {row.signal:<24}  {row.stream:<6}  {row.action}", err=True)
 
 
-def _show(report: Report, text: str, *, as_json: bool) -> None:
+def _show(report: Document, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
     elif sys.stdout.isatty() and has_rich():

@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from fabric.demo.finding import Finding, Severity, bounded
 from fabric.demo.tree import Tree
@@ -176,37 +176,24 @@ def masked(text: str, *beside: str) -> str:
     return _LITERAL.sub(lambda match: f"{match[1]}***{match[1]}", text[: 20 * TEXT_CHARS_MAX])
 
 
-def parse_ruff(severities: Mapping[str, Severity]) -> Callable[[bytes], list[Raw]]:
-    """Return a parser of `ruff check --output-format json`. The longest prefix of a code gives the
-    severity; files that do not parse are INDEXER's to report.
+def parse_ruff(out: bytes, severities: Mapping[str, Severity]) -> list[Raw]:
+    """Read `ruff check --output-format json`. The longest prefix of a code gives the severity;
+    files that do not parse are INDEXER's to report.
     """
-
-    def parse(out: bytes) -> list[Raw]:
-        return [
-            _ruff(one, severities)
-            for one in json.loads(out)
-            if one["code"] not in (None, "invalid-syntax")
-        ]
-
-    return parse
-
-
-def _ruff(one: Mapping[str, Any], severities: Mapping[str, Severity]) -> Raw:
-    code = one["code"]
-    prefix = max((known for known in severities if code.startswith(known)), key=len, default="")
-    numbers = _NUMBERS.search(one["message"])
-    fix = one.get("fix") or {}
-    advice = fix.get("message") if fix.get("applicability") == "safe" else None
-    return (
-        one["filename"],
-        one["location"]["row"],
-        one.get("name") or code,
-        f"{one['message']} ({code})",
-        severities.get(prefix, Severity.LOW),
-        advice or f"See `{one.get('url')}`",
-        1.0,
-        int(numbers[1]) if numbers else 0,
-    )
+    found: list[Raw] = []
+    for one in json.loads(out):
+        code, fix, url = one["code"], one.get("fix") or {}, f"See `{one.get('url')}`"
+        if code in (None, "invalid-syntax"):
+            continue
+        prefix = max(filter(code.startswith, severities), key=len, default="")
+        numbers = _NUMBERS.search(one["message"])
+        measure = int(numbers[1]) if numbers else 0
+        severity = severities.get(prefix, Severity.LOW)
+        advice = fix["message"] if fix.get("applicability") == "safe" else url
+        where = one["filename"], one["location"]["row"], one.get("name") or code
+        message = f"{one['message']} ({code})"
+        found.append((*where, message, severity, advice or url, 1.0, measure))
+    return found
 
 
 _SURE = {"HIGH": 0.9, "MEDIUM": 0.7, "LOW": 0.5}
@@ -215,26 +202,17 @@ _SURE = {"HIGH": 0.9, "MEDIUM": 0.7, "LOW": 0.5}
 def parse_bandit(out: bytes) -> list[Raw]:
     """Read `bandit -f json`."""
     document = json.loads(out)
-    found: list[Raw] = [
-        (
-            one["filename"],
-            one["line_number"],
-            # Tests of one kind share the name "blacklist": the page about them tells them apart.
-            one["test_name"] if one["test_name"] != "blacklist" else _page(one["more_info"]),
-            f"{one['issue_text']} ({one['test_id']})",
-            Severity(one["issue_severity"].lower()),
-            f"See `{one['more_info']}`",
-            _SURE.get(one["issue_confidence"], 0.5),
-            0,
-        )
-        for one in document["results"]
-    ]
+    found: list[Raw] = []
+    for one in document["results"]:
+        url, rule = one["more_info"], one["test_name"]
+        if rule == "blacklist":  # the name of many tests: the page about them tells them apart
+            rule = url.rpartition("#")[2].partition("-")[2] or rule
+        message, severity = f"{one['issue_text']} ({one['test_id']})", one["issue_severity"].lower()
+        sure = _SURE.get(one["issue_confidence"], 0.5)
+        where = one["filename"], one["line_number"], rule
+        found.append((*where, message, Severity(severity), f"See `{url}`", sure, 0))
     errors = [one for one in document["errors"] if "syntax error" not in one["reason"]]
     return found + [_not_reviewed(one["filename"], one["reason"]) for one in errors]
-
-
-def _page(url: str) -> str:
-    return url.rpartition("#")[2].rpartition("/")[2].partition("-")[2] or "blacklist"
 
 
 def parse_vulture(out: bytes) -> list[Raw]:
@@ -269,7 +247,8 @@ def ruff(select: str, severities: Mapping[str, Severity], ignore: str = "") -> A
         select,
         *(("--ignore", ignore) if ignore else ()),
     )
-    return Analyser((*arguments, *rules), frozenset({0}), parse_ruff(severities))
+    parse = partial(parse_ruff, severities=severities)
+    return Analyser((*arguments, *rules), frozenset({0}), parse)
 
 
 #: Reviewer → analyser. INDEXER has none: it builds the index.

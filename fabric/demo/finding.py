@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-
-T = TypeVar("T")
 
 #: Recommendations of one agent, and the places that each of them names.
 RECOMMENDATIONS_MAX, PLACES_MAX = 5, 3
@@ -55,35 +53,6 @@ class Finding(msgspec.Struct, frozen=True):
     measure: int = 0
 
 
-class Recommendation(msgspec.Struct, frozen=True):
-    """What to do about one rule: how often it is broken, in how many files, and where it is worst.
-
-    `severity` is that of the worst finding; `places` are `path:line`, worst first.
-    """
-
-    rule: str
-    severity: Severity
-    count: int
-    files: int
-    advice: str
-    places: tuple[str, ...]
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """The recommendations of one agent, and the rules (with their counts) that had no room."""
-
-    items: tuple[Recommendation, ...] = ()
-    left_out: dict[str, int] = {}
-
-
-class Opinion(msgspec.Struct, frozen=True):
-    """A vote for a file to begin with: the worst that one agent has found there, and how often."""
-
-    path: str
-    severity: Severity
-    count: int
-
-
 def badness(finding: Finding) -> tuple[int, int, str, int, str]:
     """Return a sort key that puts the worst finding first and is the same in every process."""
     return finding.severity.rank, -finding.measure, finding.path, finding.line, finding.key
@@ -94,78 +63,71 @@ def bounded(findings: Iterable[Finding]) -> list[Finding]:
     file: what is over that is one finding with the number.
     """
     kept: list[Finding] = []
-    counts: Counter[tuple[str, str]] = Counter()
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     keys: Counter[str] = Counter()
-    for finding in sorted(findings, key=lambda one: (one.path, one.line, one.rule, one.message)):
-        counts[finding.path, finding.rule] += 1
-        if counts[finding.path, finding.rule] <= FINDINGS_PER_RULE_MAX:
-            keys[finding.key] += 1
-            number = f"#{keys[finding.key]}" if keys[finding.key] > 1 else ""
-            kept.append(msgspec.structs.replace(finding, key=finding.key + number))
-    for finding in [one for one in kept if not one.key.startswith(f"{one.path}:0:")]:
-        more = counts.pop((finding.path, finding.rule), 0) - FINDINGS_PER_RULE_MAX
-        if more > 0:
-            kept.append(
-                msgspec.structs.replace(
-                    finding,
-                    key=f"{finding.path}:0:{finding.rule}",
-                    line=0,
-                    message=f"and {more:,} more of {finding.rule} in this file",
-                    evidence="",
-                    measure=0,
-                )
-            )
+    for one in sorted(findings, key=lambda one: (one.path, one.line, one.rule, one.message)):
+        group = groups[one.path, one.rule]
+        group.append(one)
+        if len(group) <= FINDINGS_PER_RULE_MAX:
+            keys[one.key] += 1
+            number = f"#{keys[one.key]}" if keys[one.key] > 1 else ""
+            kept.append(msgspec.structs.replace(one, key=one.key + number))
+    for (path, rule), group in groups.items():
+        if len(group) > FINDINGS_PER_RULE_MAX:
+            text = f"and {len(group) - FINDINGS_PER_RULE_MAX:,} more of {rule} in this file"
+            whole = {"key": f"{path}:0:{rule}", "line": 0, "message": text, "evidence": ""}
+            kept.append(msgspec.structs.replace(group[0], **whole))
     return kept
 
 
-def draft(findings: Iterable[Finding], limit: int = RECOMMENDATIONS_MAX) -> Draft:
-    """Group findings by rule and return the `limit` weightiest groups; the others are counted.
+def draft(findings: Iterable[Finding], limit: int = RECOMMENDATIONS_MAX) -> dict[str, Any]:
+    """Return `items`, a recommendation for each of the `limit` weightiest rules, and `left_out`,
+    the other rules → their number.
 
-    Ordered by the worst severity, then by the number of findings of that severity, then by name.
+    Ordered by the worst severity, then by the number of findings of that severity, then by name. A
+    recommendation names rule, severity, count, number of files, advice, and the worst places.
     """
     groups: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[finding.rule].append(finding)
     ordered = sorted((sorted(group, key=badness) for group in groups.values()), key=_weight)
-    items = tuple(_recommendation(group) for group in ordered[:limit])
-    return Draft(items, {group[0].rule: len(group) for group in ordered[limit:]})
+    items = []
+    for group in ordered[:limit]:
+        places = dict.fromkeys(f"{one.path}:{one.line}" for one in group if one.line)
+        items.append(
+            {
+                "rule": group[0].rule,
+                "severity": group[0].severity.value,
+                "count": len(group),
+                "files": len({one.path for one in group}),
+                "advice": group[0].recommendation,
+                "places": list(places)[:PLACES_MAX],
+            }
+        )
+    return {"items": items, "left_out": {one[0].rule: len(one) for one in ordered[limit:]}}
 
 
 def _weight(group: list[Finding]) -> tuple[int, int, str]:
     worst = group[0].severity
-    return worst.rank, -sum(finding.severity is worst for finding in group), group[0].rule
+    return worst.rank, -sum(one.severity is worst for one in group), group[0].rule
 
 
-def _recommendation(group: list[Finding]) -> Recommendation:
-    worst = group[0]
-    places = dict.fromkeys(f"{finding.path}:{finding.line}" for finding in group if finding.line)
-    files = len({finding.path for finding in group})
-    return Recommendation(
-        worst.rule,
-        worst.severity,
-        len(group),
-        files,
-        worst.recommendation,
-        tuple(places)[:PLACES_MAX],
-    )
+def vote(findings: Iterable[Finding]) -> dict[str, Any] | None:
+    """Return a vote for the file that is worst by these findings, as an item of `partial.findings`:
+    the file is the value, the severity of the worst and how often it was found there the evidence.
 
-
-def opinion(findings: Iterable[Finding]) -> Opinion | None:
-    """Return the file that is worst by these findings: the one with the worst severity, then with
-    most findings of it, then with the worst of them. None when there are none.
+    It is the file with the worst severity, then with most findings of it, then with the worst of
+    them. None when there are no findings.
     """
     files: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         files[finding.path].append(finding)
-    cases = []
-    for path, found in files.items():
-        worst = min(found, key=badness)
-        count = sum(finding.severity is worst.severity for finding in found)
-        cases.append((worst.severity.rank, -count, badness(worst), path, worst.severity))
-    if not cases:
+    if not files:
         return None
-    _, count, _, path, severity = min(cases)
-    return Opinion(path, severity, -count)
+    groups = [sorted(group, key=badness) for group in files.values()]
+    worst = min(groups, key=lambda group: (*_weight(group)[:2], badness(group[0])))
+    evidence = {"severity": worst[0].severity.value, "count": -_weight(worst)[1]}
+    return {"key": VOTE, "value": worst[0].path, "evidence": evidence}
 
 
 def to_partial(finding: Finding) -> dict[str, Any]:
@@ -173,27 +135,3 @@ def to_partial(finding: Finding) -> dict[str, Any]:
     value = msgspec.to_builtins(finding)
     outside = {name: value.pop(name) for name in ("key", "evidence", "confidence")}
     return {**outside, "value": value}
-
-
-def from_partial(item: Mapping[str, Any]) -> Finding:
-    """Return the finding that `to_partial` made `item` from. Raises ValueError if it is none."""
-    outside = {name: value for name, value in item.items() if name != "value"}
-    return _converted(item.get("value"), outside, Finding)
-
-
-def vote(mine: Opinion) -> dict[str, Any]:
-    """Return an opinion as an item of `partial.findings`: the file is the value, the rest why."""
-    evidence = {"severity": mine.severity.value, "count": mine.count}
-    return {"key": VOTE, "value": mine.path, "evidence": evidence}
-
-
-def from_vote(value: Any, evidence: Any) -> Opinion:
-    """Return the opinion that `vote` made these from. Raises ValueError if it is none."""
-    return _converted(evidence, {"path": value}, Opinion)
-
-
-def _converted(given: Any, more: Mapping[str, Any], kind: type[T]) -> T:
-    try:
-        return msgspec.convert({**given, **more}, kind)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise ValueError(f"the review fleet did not write this: {error}") from error

@@ -21,19 +21,9 @@ import msgspec
 
 from fabric import Agent, BarrierError, Fabric, WaitTimeoutError
 from fabric.core.resource import is_glob, normalise
+from fabric.demo import fleet
 from fabric.demo.analysers import AnalyserError, ruff, run_tool
-from fabric.demo.fleet import (
-    CHECK_DEPENDENCY,
-    COPY_DEPENDENCY,
-    COPY_FOLDER,
-    FIXERS,
-    FIXES_BARRIER,
-    INTEGRATOR,
-    Member,
-    member_of,
-    remark,
-    run,
-)
+from fabric.demo.fleet import Member, remark
 from fabric.demo.index import build
 from fabric.demo.tree import Tree, open_snapshot
 
@@ -112,7 +102,7 @@ class Workshop:
     async def edited(self, agent: str, path: str, data: bytes) -> bytes:
         """Return what an agent makes of a file: the same when ruff fails on it."""
         what = ("check", "--fix", "--exit-zero", "--select", FIXES, "--ignore", FIXES_IGNORED)
-        arguments = ["ruff", *(("format",) if agent == FIXERS[0].name else what), *_RUFF]
+        arguments = ["ruff", *(("format",) if agent == fleet.FIXERS[0].name else what), *_RUFF]
         arguments += [*self._options, "--stdin-filename", path, "-"]
         try:
             code, out, _ = await run_tool(arguments, str(self._folder), RUFF_S_MAX, data)
@@ -183,29 +173,31 @@ async def integrate(agent: Agent, scratch: Path) -> None:
     """
     async with agent.writing(ALL, timeout=WAIT_S_MAX):
         tree = open_snapshot(scratch)
-        workshop = Workshop.make(tree, await _choose(tree), scratch / COPY_FOLDER)
-        await agent.resolve(COPY_DEPENDENCY, location=str(scratch / COPY_FOLDER))
+        workshop = Workshop.make(tree, await _choose(tree), scratch / fleet.COPY_FOLDER)
+        await agent.resolve(fleet.COPY_DEPENDENCY, location=str(scratch / fleet.COPY_FOLDER))
         if workshop.files:
             # All files are kept until both fixers want the first, so that their priorities decide.
-            await _until_asked(agent, [one.name for one in FIXERS], resource(workshop.files[0]))
+            await _until_asked(
+                agent, [one.name for one in fleet.FIXERS], resource(workshop.files[0])
+            )
     await agent.progress(50)
     if workshop.files:
         edited = await _until_edited(agent, passed(1, len(workshop.files)))
         await _check(agent, workshop, edited)
     else:
         await remark(agent, "There is no file that can be edited safely.")
-    await agent.resolve(CHECK_DEPENDENCY, consumers=[fixer.name for fixer in FIXERS])
+    await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=[fixer.name for fixer in fleet.FIXERS])
     await agent.complete({"files": len(workshop.files)})
 
 
 async def fix(agent: Agent, member: Member) -> None:
     """Edit every file of the copy as one of the fixers. Raises FabricError, OSError."""
-    folder = await agent.wait_for(COPY_DEPENDENCY, timeout=WAIT_S_MAX)
+    folder = await agent.wait_for(fleet.COPY_DEPENDENCY, timeout=WAIT_S_MAX)
     workshop = Workshop(Path(folder or ""))
     count = len(workshop.files)
     if workshop.files:
-        # Ask after those that come earlier in FIXERS, so that it is known who asked first.
-        earlier = [other.name for other in FIXERS[: FIXERS.index(member)]]
+        # Ask after those that come earlier in fleet.FIXERS, so that it is known who asked first.
+        earlier = [other.name for other in fleet.FIXERS[: fleet.FIXERS.index(member)]]
         await _until_asked(agent, earlier, resource(workshop.files[0]))
     for number, path in enumerate(workshop.files, 1):
         async with agent.writing(resource(path), timeout=WAIT_S_MAX) as grant:
@@ -217,7 +209,7 @@ async def fix(agent: Agent, member: Member) -> None:
             workshop.write(path, edit, edited)
         await agent.progress(100 * number // count)
         await agent.checkpoint(passed(number, count))
-    await agent.wait_for(CHECK_DEPENDENCY, timeout=WAIT_S_MAX)
+    await agent.wait_for(fleet.CHECK_DEPENDENCY, timeout=WAIT_S_MAX)
     await agent.complete({"files": count})
 
 
@@ -237,7 +229,7 @@ async def _until_asked(agent: Agent, names: Collection[str], wanted: str) -> Non
 
 async def _until_edited(agent: Agent, checkpoint: str) -> set[str]:
     """Listen until each fixer says that it is past the first file; return those that have."""
-    fixers = {fixer.name for fixer in FIXERS}
+    fixers = {fixer.name for fixer in fleet.FIXERS}
     missing = set(fixers)
     try:
         async with asyncio.timeout(OTHERS_S_MAX):
@@ -256,7 +248,7 @@ async def _check(agent: Agent, workshop: Workshop, edited: set[str]) -> None:
     say they have edited the first one.
     """
     try:
-        async with agent.integrating(FIXES_BARRIER, timeout=WAIT_S_MAX):
+        async with agent.integrating(fleet.FIXES_BARRIER, timeout=WAIT_S_MAX):
             made = workshop.made()
             lost = [path for path, edits in made.items() if edits is None]
             if lost or edited - set(made[workshop.files[0]] or ()):
@@ -272,7 +264,7 @@ async def _check(agent: Agent, workshop: Workshop, edited: set[str]) -> None:
 
 async def work(member: Member, scratch: Path, path: str) -> None:
     """Run one of the three to its end."""
-    is_integrator = member is INTEGRATOR
+    is_integrator = member is fleet.INTEGRATOR
     async with (
         Fabric.connect() as fabric,
         fabric.agent(
@@ -289,4 +281,4 @@ async def work(member: Member, scratch: Path, path: str) -> None:
 
 if __name__ == "__main__":
     name, scratch, path = sys.argv[1:4]
-    sys.exit(run(name, work(member_of(name), Path(scratch), path)))
+    sys.exit(fleet.run(name, work(fleet.member_of(name), Path(scratch), path)))

@@ -112,10 +112,10 @@ def _module(tree: Tree, path: str, names: Mapping[str, str]) -> Module:
     package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
     found: dict[str, int] = {}
     for node in _at_load(parsed.body):
-        for wanted in _wanted(node, package):
-            if wanted in names:
+        for candidates in _wanted(node, package):
+            wanted = next((one for one in candidates if one in names), None)
+            if wanted is not None:
                 found.setdefault(names[wanted], node.lineno)
-                break
     return Module(path, name, found)
 
 
@@ -128,34 +128,25 @@ def _is_deep(tree: ast.AST) -> bool:
     return True
 
 
-def _at_load(body: Sequence[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports that run when the module is loaded, one name each."""
+def _at_load(body: Sequence[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the import statements that run when the module is loaded."""
     for node in body:
-        if isinstance(node, ast.Import):
-            yield from (ast.Import([one], lineno=node.lineno) for one in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            for one in node.names:
-                yield ast.ImportFrom(node.module, [one], node.level, lineno=node.lineno)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             yield from _at_load(node.orelse)
-        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
-            for part in ("body", "handlers", "orelse", "finalbody"):
-                for child in getattr(node, part, []):
-                    yield from _at_load(
-                        getattr(child, "body", []) if part == "handlers" else [child]
-                    )
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _at_load(list(ast.iter_child_nodes(node)))
 
 
-def _wanted(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[str]:
-    """Yield the modules that an import of one name may mean, the most specific first."""
-    name = node.names[0].name
+def _wanted(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, ...]]:
+    """Yield for each name of an import the modules that it may mean, the most specific first."""
     if isinstance(node, ast.Import):
-        while name:
-            yield name
-            name = name.rpartition(".")[0]
+        for one in node.names:
+            parts = one.name.split(".")
+            yield tuple(".".join(parts[:end]) for end in range(len(parts), 0, -1))
         return
-    parts = package.split(".") if package else []
-    base = ".".join(parts[: len(parts) + 1 - node.level]) if node.level else ""
-    module = ".".join(filter(None, (base, node.module)))
-    yield f"{module}.{name}" if module else name
-    yield module
+    around = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+    module = ".".join(filter(None, (*around, node.module)))
+    for one in node.names:
+        yield (f"{module}.{one.name}" if module else one.name), module

@@ -13,25 +13,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import to_builtins
-
 from fabric import Agent, Fabric, SignalType
 from fabric.core.record import BarrierState
+from fabric.demo import fleet
 from fabric.demo import index as indexing
 from fabric.demo.analysers import ANALYSERS, examine, finding
-from fabric.demo.finding import VOTE, Finding, Severity, draft, from_vote, opinion, to_partial, vote
-from fabric.demo.fleet import (
-    FILES_READ,
-    INDEX_DEPENDENCY,
-    INDEX_FILE,
-    ISSUES_FOUND,
-    RECOMMENDATIONS_DRAFTED,
-    REVIEWERS,
-    Member,
-    member_of,
-    remark,
-    run,
-)
+from fabric.demo.finding import VOTE, Finding, Severity, draft, to_partial, vote
+from fabric.demo.fleet import Member, remark
 from fabric.demo.index import Index
 from fabric.demo.tree import Tree, open_snapshot
 
@@ -61,7 +49,7 @@ async def review(member: Member, scratch: Path, path: str) -> None:
         ) as agent,
     ):
         tree = open_snapshot(scratch)
-        await agent.progress(10, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
+        await agent.progress(10, checkpoint=fleet.FILES_READ, next_checkpoint=fleet.ISSUES_FOUND)
         index = None
         for dependency in member.waits_for:
             index = Index.read(Path(await agent.wait_for(dependency, timeout=OTHERS_S_MAX) or ""))
@@ -77,14 +65,14 @@ async def review(member: Member, scratch: Path, path: str) -> None:
                     part = [to_partial(one) for one in found[start : start + FINDINGS_MAX]]
                     await agent.partial_result({"findings": part})
                 percent = 10 + 80 * done // len(tree.files)
-                await agent.progress(percent, next_checkpoint=ISSUES_FOUND)
+                await agent.progress(percent, next_checkpoint=fleet.ISSUES_FOUND)
         await _agree(agent, findings)
         async with safe:
             pausing.cancel()
-        await agent.checkpoint(ISSUES_FOUND)
-        recommendations = {"recommendations": {member.name: to_builtins(draft(findings))}}
-        await agent.partial_result(recommendations, checkpoint=RECOMMENDATIONS_DRAFTED)
-        await agent.progress(100, checkpoint=RECOMMENDATIONS_DRAFTED)
+        await agent.checkpoint(fleet.ISSUES_FOUND)
+        recommendations = {"recommendations": {member.name: draft(findings)}}
+        await agent.partial_result(recommendations, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
+        await agent.progress(100, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
         await agent.complete({"files": len(tree.files), "findings": len(findings)})
 
 
@@ -94,7 +82,7 @@ async def _pause_for_barriers(agent: Agent, safe: asyncio.Lock) -> None:
         barriers = await agent.session.barriers()
         if any(barrier.state is BarrierState.GATHERING for barrier in barriers.values()):
             async with safe:
-                await agent.checkpoint(FILES_READ)
+                await agent.checkpoint(fleet.FILES_READ)
         await asyncio.sleep(LOOK_S)
 
 
@@ -104,8 +92,8 @@ async def _found(
     """Yield how many files are done, and what was found in them."""
     if agent.name not in ANALYSERS:
         built = await asyncio.to_thread(indexing.build, tree)
-        built.write(scratch / INDEX_FILE)
-        await agent.resolve(INDEX_DEPENDENCY, location=str(scratch / INDEX_FILE))
+        built.write(scratch / fleet.INDEX_FILE)
+        await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(scratch / fleet.INDEX_FILE))
         yield len(tree.files), broken(tree, built)
         return
     files: Sequence[str] = tree.files
@@ -147,10 +135,10 @@ async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
     decides. The reviewer stays until every other one has voted or ended, so that all who contradict
     each other can hear of it.
     """
-    mine = opinion(findings)
+    mine = vote(findings)
     if mine is None:
         return
-    await agent.partial_result({"findings": [vote(mine)]})
+    await agent.partial_result({"findings": [mine]})
     votes = await _until_all_have_voted(agent)
     if len(set(votes.values())) < 2:
         return
@@ -162,8 +150,8 @@ async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
                 is_vote = payload.get("part") == f"findings:{VOTE}"
                 if message.type != SignalType.CONFLICT_DETECTED or not is_vote:
                     continue
-                rivals = [from_vote(one["value"], one["evidence"]) for one in payload["values"]]
-                if any(rival.severity.rank < mine.severity.rank for rival in rivals):
+                rivals = [Severity(one["evidence"]["severity"]) for one in payload["values"]]
+                if any(one.rank < Severity(mine["evidence"]["severity"]).rank for one in rivals):
                     withdrawn = {"key": VOTE, "withdrawn": True}
                     await agent.partial_result({"findings": [withdrawn]})
                     return
@@ -177,7 +165,7 @@ async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
 async def _until_all_have_voted(agent: Agent) -> dict[str, Any]:
     """Follow the synthesis until every reviewer has voted or ended; return voter → file."""
     votes: dict[str, Any] = {}
-    missing = {member.name for member in REVIEWERS}
+    missing = {member.name for member in fleet.REVIEWERS}
     try:
         async with asyncio.timeout(OTHERS_S_MAX):
             async for revision in agent.session.revisions():
@@ -201,4 +189,4 @@ async def _until_all_have_voted(agent: Agent) -> dict[str, Any]:
 
 if __name__ == "__main__":
     name, scratch, path = sys.argv[1:4]
-    sys.exit(run(name, review(member_of(name), Path(scratch), path)))
+    sys.exit(fleet.run(name, review(fleet.member_of(name), Path(scratch), path)))

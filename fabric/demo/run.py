@@ -12,7 +12,7 @@ from pathlib import Path
 from fabric import Fabric
 from fabric.demo.finding import VOTE
 from fabric.demo.fleet import FLEET
-from fabric.demo.outcome import Report, gather
+from fabric.demo.report import Document, gather
 from fabric.demo.tree import Tree
 from fabric.store.keys import SYNTHESIZERS
 from fabric.watch.board import Board
@@ -34,7 +34,7 @@ SERVED_S_MAX, LOOK_S = 15, 0.02
 
 async def run(
     url: str, namespace: str, session: str, path: str, tree: Tree, scratch: Path, show: Show
-) -> Report:
+) -> Document:
     """Let the fleet review the snapshot in `scratch`; return the report.
 
     `show` is called whenever something has changed. The URL reaches the agents by their environment

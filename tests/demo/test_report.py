@@ -6,23 +6,8 @@ import msgspec
 import pytest
 
 from fabric.demo import report
-from fabric.demo.finding import VOTE, Finding, Opinion, Severity, draft
-from fabric.demo.outcome import (
-    AgentSummary,
-    Arrival,
-    Change,
-    Changes,
-    Course,
-    Dispute,
-    Milestone,
-    Report,
-    Row,
-    Turn,
-    View,
-)
-from fabric.demo.report import clock, render
-from fabric.demo.tree import Skipped
-from fabric.watch.board import Point
+from fabric.demo.finding import VOTE, Finding, Severity, draft
+from fabric.demo.report import Document, clock, faults, render
 
 HOSTILE = (
     "`` `x` ``` | *b* _i_ <script>alert(1)</script> [a](http://evil) ![i](x) \n# H \x1b[31m\u202e"
@@ -36,26 +21,70 @@ def finding(
     return Finding(key, path, line, "some-rule", message, severity, "x == None", "Repair it.")
 
 
-def made(*findings: Finding, **changes: object) -> Report:
-    arrivals = tuple(Arrival("SAFETY", 310 + n, item) for n, item in enumerate(findings))
-    whole = Report(
-        path="src",
-        session="demo-1",
-        started="2026-01-02 03:04 UTC",
-        elapsed_ms=3_210,
-        files=42,
-        agents=(
-            AgentSummary("SAFETY", "C", "completed", 2_000, draft(findings)),
-            AgentSummary("STYLE", "B", "completed", 3_000),
-        ),
-        arrivals=arrivals,
-        timeline=(
-            Row(0, "STARTED", "A, B", "", "All begin"),
-            Row(5_120, "DEPENDENCY_RESOLVED", "A", "", "INDEXER completes index"),
-        ),
-        commands=("redis-cli XRANGE 'fabric:{0}:demo-1:log' - +",),
-    )
-    return msgspec.structs.replace(whole, **changes)
+def row(at_ms: int, signal: str, stream: str, action: str) -> Document:
+    return {"at_ms": at_ms, "signal": signal, "stream": stream, "agent": "", "action": action}
+
+
+def summary(name: str, stream: str, ended_ms: int, *findings: Finding) -> Document:
+    return {
+        "name": name,
+        "stream": stream,
+        "status": "completed",
+        "ended_ms": ended_ms,
+        "draft": draft(findings),
+        "is_reviewer": True,
+    }
+
+
+def made(*findings: Finding, **changes: object) -> Document:
+    arrivals = [
+        {"agent": "SAFETY", "at_ms": 310 + n, "finding": item, "log": n}
+        for n, item in enumerate(findings)
+    ]
+    return {
+        "path": "src",
+        "session": "demo-1",
+        "started": "2026-01-02 03:04 UTC",
+        "elapsed_ms": 3_210,
+        "files": 42,
+        "agents": [summary("SAFETY", "C", 2_000, *findings), summary("STYLE", "B", 3_000)],
+        "arrivals": arrivals,
+        "timeline": [
+            row(0, "STARTED", "A, B", "All begin"),
+            row(5_120, "DEPENDENCY_RESOLVED", "A", "INDEXER completes index"),
+        ],
+        "commands": ["redis-cli XRANGE 'fabric:{0}:demo-1:log' - +"],
+        "skipped": [],
+        "changes": {"files": [], "difference": [], "remarks": []},
+        "course": course(first=None),
+        **changes,
+    }
+
+
+def point(number: int, at_ms: int, findings: int, **more: int) -> Document:
+    return {"number": number, "at_ms": at_ms, "findings": findings, "ended": 0, **more}
+
+
+def course(**changes: object) -> Document:
+    def view(agent: str, path: str, severity: str, count: int, is_held: bool) -> Document:
+        said = {"path": path, "severity": severity, "count": count}
+        return {"agent": agent, "opinion": said, "is_held": is_held}
+
+    return {
+        "agents": 9,
+        "findings": 4,
+        "revisions": 3,
+        "is_final": True,
+        "first": point(1, 8, 0, begun=7),
+        "first_finding": point(2, 300, 2, begun=9),
+        "milestones": [{"after": "half", "at_ms": 450, "findings": 2, "share": 0.5}],
+        "views": [
+            view("SAFETY", "a.py", "high", 2, is_held=True),
+            view("STYLE", "b.py", "low", 1, is_held=False),
+        ],
+        "disputes": [],
+        **changes,
+    }
 
 
 def test_the_report_tells_all_of_it() -> None:
@@ -105,7 +134,7 @@ def test_findings_over_the_limit_are_counted_by_file(monkeypatch: pytest.MonkeyP
 def test_a_long_timeline_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "HEAD_MAX", 2)
     monkeypatch.setattr(report, "TAIL_MAX", 1)
-    rows = tuple(Row(n, f"S{n}", "A", "", "x") for n in range(10))
+    rows = [row(n, f"S{n}", "A", "x") for n in range(10)]
     shown = [
         line.split(" | ")[1:] for line in render(made(timeline=rows)).splitlines() if "|" in line
     ]
@@ -117,7 +146,7 @@ def test_a_long_timeline_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_was_skipped_is_said() -> None:
-    skipped = tuple(Skipped(f"{n}.py", "too | large") for n in range(30))
+    skipped = [{"path": f"{n}.py", "reason": "too | large"} for n in range(30)]
     text = render(made(skipped=skipped))
     assert "see [Not reviewed](#not-reviewed)" in text
     assert "- `0.py`: too \\| large" in text
@@ -132,9 +161,9 @@ def test_hostile_text_stays_text() -> None:
             evil,
             path=HOSTILE,
             session=HOSTILE,
-            timeline=(Row(1, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+            timeline=[row(1, HOSTILE, HOSTILE, HOSTILE)],
             commands=(f"```\n{HOSTILE}",),
-            skipped=(Skipped(HOSTILE, HOSTILE),),
+            skipped=[{"path": HOSTILE, "reason": HOSTILE}],
         )
     )
     assert all(line.isprintable() for line in text.split("\n"))
@@ -144,8 +173,8 @@ def test_hostile_text_stays_text() -> None:
     assert "http://" not in bare
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert len(headings) == len(set(headings)) == 8
-    (row,) = [line for line in text.splitlines() if line.startswith("| 0:00.001")]
-    assert row.replace("\\|", "").count("|") == 5
+    (line_,) = [line for line in text.splitlines() if line.startswith("| 0:00.001")]
+    assert line_.replace("\\|", "").count("|") == 5
 
 
 def markdown_without_code(text: str) -> str:
@@ -181,29 +210,6 @@ def test_clock() -> None:
     ]
 
 
-POINTS = (
-    Point(1, 8, 0, 0, 0, begun=7),
-    Point(2, 300, 2, 20, 1, begun=9),
-)
-
-
-def course(**changes: object) -> Course:
-    made = Course(
-        9,
-        4,
-        3,
-        True,
-        POINTS[0],
-        POINTS[1],
-        (Milestone("half", 450, 2, 0.5),),
-        (
-            View("SAFETY", Opinion("a.py", Severity.HIGH, 2), is_held=True),
-            View("STYLE", Opinion("b.py", Severity.LOW, 1), is_held=False),
-        ),
-    )
-    return msgspec.structs.replace(made, **changes)
-
-
 def test_the_growth_of_the_synthesis_is_told() -> None:
     text = render(made(course=course()))
     assert (
@@ -217,35 +223,39 @@ def test_the_growth_of_the_synthesis_is_told() -> None:
 
 
 def test_a_contradiction_that_is_open_comes_with_the_command_that_decides_it() -> None:
-    dispute = Dispute(f"findings:{VOTE}", "q 1", {"a.py": ("A", "B"), "b.py": ("C",)}, ("A", "C"))
-    text = render(made(course=course(disputes=(dispute,))))
+    dispute = {
+        "part": f"findings:{VOTE}",
+        "question": "q 1",
+        "values": {"a.py": ["A", "B"], "b.py": ["C"]},
+        "options": ["A", "C"],
+    }
+    text = render(made(course=course(disputes=[dispute])))
     assert f"contradict each other on `findings:{VOTE}`: `a.py` (A, B); `b.py` (C)." in text
     assert "fabric decide 'q 1' A --session demo-1  # or C" in text
 
 
 def test_what_is_not_as_it_must_be_is_a_fault() -> None:
-    assert course().faults == ()
-    late = msgspec.structs.replace(POINTS[0], ended=4)
-    assert "4 of 9 agents had ended before" in course(first=late).faults[0]
-    assert "not final" in course(is_final=False).faults[0]
-    assert "no revision" in Course().faults[0]
+    assert faults(made(course=course())) == []
+    late = point(1, 8, 0, begun=9) | {"ended": 4}
+    assert "4 of 9 agents had ended before" in faults(made(course=course(first=late)))[0]
+    assert "not final" in faults(made(course=course(is_final=False)))[0]
+    assert "no revision" in faults(made(course=course(first=None)))[0]
 
 
 def test_the_changes_name_agents_tokens_and_waits() -> None:
-    turns = (
-        Turn("FIXER", 7, 20, 60, 2, ("INTEGRATOR",)),
-        Turn("FORMATTER", 2, 10, 400, 3, ("INTEGRATOR", "FIXER")),
-    )
-    files = (
-        Change("a.py", ("FIXER", "FORMATTER"), turns),
-        Change("b.py", None, ()),
-        Change("c.py", ("FIXER",), ()),
-    )
-    changes = Changes(files, ("-a", "+b"), ("INTEGRATOR: late",))
-    assert changes.lost == ("b.py", "c.py")
+    turn = {"agent": "FORMATTER", "priority": 2, "asked_ms": 10, "given_ms": 400, "token": 3}
+    turn["waited_for"] = ["INTEGRATOR", "FIXER"]
+    files: list[Document] = [
+        {"path": "a.py", "edits": ["FIXER", "FORMATTER"], "turns": [turn]},
+        {"path": "b.py", "edits": None, "turns": []},
+        {"path": "c.py", "edits": ["FIXER"], "turns": []},
+    ]
+    changes = {"files": files, "difference": ["-a", "+b"], "remarks": ["INTEGRATOR: late"]}
+    lost = faults(made(changes=changes, course=course()))
+    assert [one.split()[0] for one in lost] == ["b.py", "c.py"]
     text = render(made(changes=changes))
     assert "| `a.py` | FORMATTER | 2 | 0:00.010 | 0:00.400 | 3 | INTEGRATOR, FIXER |" in text
     assert "**An edit is missing** in `b.py`, `c.py`." in text
     assert "INTEGRATOR: late" in text
     assert "```diff\n-a\n+b\n```" in text
-    assert "none was overwritten" in render(made(changes=Changes(files[:1])))
+    assert "none was overwritten" in render(made(changes={**changes, "files": files[:1]}))
