@@ -64,6 +64,29 @@ async def abandon(agent: Agent) -> None:
     await asyncio.gather(*agent._tasks, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    ("inbox", "broadcast", "merged", "is_all"),
+    [
+        ([], [], [], True),
+        ([1, 3], [2], [1, 2, 3], True),
+        # A full page may be cut off: what comes after its end in the other page has to wait.
+        ([1, 2, 3], [4], [1, 2, 3], False),
+        ([1, 2, 5], [3, 4, 6], [1, 2, 3, 4, 5], False),
+        ([7, 8, 9], [1, 2, 3], [1, 2, 3], False),
+    ],
+)
+def test_two_pages_are_merged_in_the_order_of_the_log(
+    inbox: list[int], broadcast: list[int], merged: list[int], is_all: bool
+) -> None:
+    pages = [
+        [(b"%d-0" % number, [b"type", b"X"]) for number in page] for page in (inbox, broadcast)
+    ]
+    found, whole = mailbox.merge(pages, full=3)
+    assert [int(entry[0].partition(b"-")[0]) for _, entry in found] == merged
+    assert [number for number, _ in found] == [int(one in broadcast) for one in merged]
+    assert whole is is_all
+
+
 async def test_directives_and_broadcasts_in_the_order_of_the_log(server: RunningServer) -> None:
     for number in (1, 3, 5):
         nudge(server, number)
