@@ -1,4 +1,4 @@
-"""`fabric orchestrator` and `fabric synthesizer`: they serve until they are told to stop."""
+"""`fabric orchestrator` and `fabric synthesizer` serve until they are told to stop."""
 
 import signal
 

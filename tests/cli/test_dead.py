@@ -1,4 +1,4 @@
-"""`fabric dead`: refused signals are kept, can be read, sent again or thrown away."""
+"""`fabric dead`: refused signals are kept, and can be read, sent again or deleted."""
 
 import json
 from typing import Any

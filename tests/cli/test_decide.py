@@ -1,4 +1,4 @@
-"""`fabric decide`: what is checked before an answer is sent, and what is waited for after it."""
+"""`fabric decide`: the checks before an answer is sent, and the wait for its effect."""
 
 import getpass
 import json
@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.cli.asking import Asking, asking
+from tests.cli.question_records import QuestionRecords, question_records
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
 from tests.support.waiting import until
@@ -19,18 +19,18 @@ SOON = "1"
 
 
 @pytest.fixture
-def asked(quiet: Shell, server: RunningServer) -> Asking:
+def asked(quiet: Shell, server: RunningServer) -> QuestionRecords:
     """An open question with options, for which A and B wait, in session s."""
-    asked = asking(quiet, server)
+    asked = question_records(quiet, server)
     asked.put("s", "7-0", options=["v1", "v2"], waiting=["A", "B"])
     return asked
 
 
-def sent(asked: Asking, count: int = 1) -> None:
+def sent(asked: QuestionRecords, count: int = 1) -> None:
     until(lambda: len(asked.sent()) == count, "the answers are in the ingress")
 
 
-def decide(shell: Shell, asked: Asking, *words: str) -> "subprocess.Popen[str]":
+def decide(shell: Shell, asked: QuestionRecords, *words: str) -> "subprocess.Popen[str]":
     """Start the command; return when its answer is in the ingress."""
     before = len(asked.sent())
     process = shell.start("decide", *words)
@@ -38,7 +38,7 @@ def decide(shell: Shell, asked: Asking, *words: str) -> "subprocess.Popen[str]":
     return process
 
 
-def test_an_answer_counts_once_it_is_recorded(quiet: Shell, asked: Asking) -> None:
+def test_an_answer_counts_once_it_is_recorded(quiet: Shell, asked: QuestionRecords) -> None:
     process = decide(quiet, asked, "7-0", "v1", "--by", "anna")
     (entry,) = asked.sent()
     payload = json.loads(entry.pop("payload"))
@@ -48,7 +48,7 @@ def test_an_answer_counts_once_it_is_recorded(quiet: Shell, asked: Asking) -> No
     assert end(process) == (0, "7-0: v1 (told: A, B)\n", "")
 
 
-def test_json(quiet: Shell, asked: Asking) -> None:
+def test_json(quiet: Shell, asked: QuestionRecords) -> None:
     process = decide(quiet, asked, "7-0", "v1", "--by", "anna", "--json")
     asked.decide("s", "7-0", "v1", "anna", decided_ms=5)
     assert json.loads(end(process).out) == {
@@ -61,7 +61,7 @@ def test_json(quiet: Shell, asked: Asking) -> None:
     }
 
 
-def test_who_decides_is_the_person_not_the_agent(quiet: Shell, asked: Asking) -> None:
+def test_who_decides_is_the_person_not_the_agent(quiet: Shell, asked: QuestionRecords) -> None:
     name = getpass.getuser()
     process = decide(quiet, asked, "7-0", "v1")
     assert asked.sent()[0]["emitter"] == name
@@ -69,7 +69,7 @@ def test_who_decides_is_the_person_not_the_agent(quiet: Shell, asked: Asking) ->
     assert end(process).code == 0
 
 
-def test_a_name_is_made_safe(quiet: Shell, asked: Asking) -> None:
+def test_a_name_is_made_safe(quiet: Shell, asked: QuestionRecords) -> None:
     process = decide(quiet, asked, "7-0", "v1", "--by", " an\x1bna\n")
     assert asked.sent()[0]["emitter"] == "an·na·"
     asked.decide("s", "7-0", "v1", "an·na·")
@@ -80,7 +80,7 @@ def test_a_name_is_made_safe(quiet: Shell, asked: Asking) -> None:
 
 
 def test_nobody_decides_in_the_name_of_an_agent(
-    quiet: Shell, asked: Asking, server: RunningServer
+    quiet: Shell, asked: QuestionRecords, server: RunningServer
 ) -> None:
     agent = json.dumps({"status": "completed", "incarnation": 1})
     server.cli("HSET", f"{asked.namespace}:{{0}}:s:agents", "B", agent)
@@ -94,7 +94,7 @@ def test_nobody_decides_in_the_name_of_an_agent(
     assert end(process).code == 0
 
 
-def test_a_question_that_is_not_there(quiet: Shell, asked: Asking) -> None:
+def test_a_question_that_is_not_there(quiet: Shell, asked: QuestionRecords) -> None:
     done = quiet.run("decide", "8-0", "v1")
     assert (done.code, done.out) == (3, "")
     assert done.err == "fabric: no question 8-0 in session s: open are 7-0\n"
@@ -104,7 +104,7 @@ def test_a_question_that_is_not_there(quiet: Shell, asked: Asking) -> None:
     assert asked.sent() == []
 
 
-def test_a_question_that_is_decided(quiet: Shell, asked: Asking) -> None:
+def test_a_question_that_is_decided(quiet: Shell, asked: QuestionRecords) -> None:
     asked.decide("s", "7-0", "v2\x1b", "anna")
     done = quiet.run("decide", "7-0", "v1")
     assert (done.code, done.out) == (4, "")
@@ -114,7 +114,7 @@ def test_a_question_that_is_decided(quiet: Shell, asked: Asking) -> None:
     assert asked.sent() == []
 
 
-def test_an_answer_that_is_no_option(quiet: Shell, asked: Asking) -> None:
+def test_an_answer_that_is_no_option(quiet: Shell, asked: QuestionRecords) -> None:
     done = quiet.run("decide", "7-0", "v3")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
@@ -128,7 +128,7 @@ def test_an_answer_that_is_no_option(quiet: Shell, asked: Asking) -> None:
     assert end(process).code == 0
 
 
-def test_the_first_answer_wins(quiet: Shell, asked: Asking) -> None:
+def test_the_first_answer_wins(quiet: Shell, asked: QuestionRecords) -> None:
     first = decide(quiet, asked, "7-0", "v1", "--by", "anna")
     second = decide(quiet, asked, "7-0", "v2", "--by", "bert")
     third = decide(quiet, asked, "7-0", "v1", "--by", "carl")
@@ -141,7 +141,7 @@ def test_the_first_answer_wins(quiet: Shell, asked: Asking) -> None:
         assert done.err.endswith(": 'v1'\n")
 
 
-def test_a_question_that_is_asked_anew_meanwhile(quiet: Shell, asked: Asking) -> None:
+def test_a_question_that_is_asked_anew_meanwhile(quiet: Shell, asked: QuestionRecords) -> None:
     process = decide(quiet, asked, "7-0", "v1")
     asked.put("s", "7-0", cause="another")
     done = end(process)
@@ -149,7 +149,9 @@ def test_a_question_that_is_asked_anew_meanwhile(quiet: Shell, asked: Asking) ->
     assert "question 7-0 was closed meanwhile" in done.err
 
 
-def test_an_answer_that_is_refused(quiet: Shell, asked: Asking, server: RunningServer) -> None:
+def test_an_answer_that_is_refused(
+    quiet: Shell, asked: QuestionRecords, server: RunningServer
+) -> None:
     process = decide(quiet, asked, "7-0", "v1")
     dead, signals = (f"{asked.namespace}:{{0}}:{name}" for name in ("dead", "signals"))
     server.cli("XADD", dead, "*", "id", "1-1", "reason", "another's")
@@ -160,7 +162,7 @@ def test_an_answer_that_is_refused(quiet: Shell, asked: Asking, server: RunningS
     assert done.err == "fabric: the answer to 7-0 was refused: the session is closed\n"
 
 
-def test_an_answer_that_nobody_handles(quiet: Shell, asked: Asking) -> None:
+def test_an_answer_that_nobody_handles(quiet: Shell, asked: QuestionRecords) -> None:
     done = quiet.run("decide", "7-0", "v1", "--timeout", SOON)
     assert (done.code, done.out) == (7, "")
     assert "the answer to 7-0 was sent, and after 1 s the question is still open" in done.err
@@ -168,14 +170,16 @@ def test_an_answer_that_nobody_handles(quiet: Shell, asked: Asking) -> None:
     assert len(asked.sent()) == 1
 
 
-def test_an_answer_that_changes_nothing(quiet: Shell, asked: Asking, server: RunningServer) -> None:
+def test_an_answer_that_changes_nothing(
+    quiet: Shell, asked: QuestionRecords, server: RunningServer
+) -> None:
     server.cli("HSET", f"{asked.namespace}:{{0}}:lease", "committed", "9999999999999-0")
     done = quiet.run("decide", "7-0", "v1", "--timeout", SOON)
     assert (done.code, done.out) == (7, "")
     assert "the orchestrator has handled the answer and not accepted it" in done.err
 
 
-def test_without_a_session_it_is_looked_for_in_all(quiet: Shell, asked: Asking) -> None:
+def test_without_a_session_it_is_looked_for_in_all(quiet: Shell, asked: QuestionRecords) -> None:
     del quiet.variables["FABRIC_SESSION"]
     asked.decide("t", "7-0", "v2", "anna")
     asked.put("t", "9-0")

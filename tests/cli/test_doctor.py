@@ -1,4 +1,4 @@
-"""`fabric doctor`: what it prints, what it ends with, and what it looks at beside the server."""
+"""`fabric doctor`: its output, its exit code, and its checks beside the server."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import project, up
+from tests.cli.up_process import project, up
 from tests.support.project_member import is_gone
 from tests.support.servers import RunningServer
 from tests.support.shell import Done, Shell

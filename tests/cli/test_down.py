@@ -1,11 +1,11 @@
-"""`fabric down`: the project's own server and its users, and nothing else."""
+"""`fabric down` stops the project's private server and its users, and nothing else."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from fabric import devserver
-from tests.cli.running import project, up
+from tests.cli.up_process import project, up
 from tests.support.project_member import is_gone
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end

@@ -1,4 +1,4 @@
-"""`fabric emit`: one signal, or what comes from standard input."""
+"""`fabric emit`: one signal, or many from standard input."""
 
 import json
 import subprocess

@@ -1,19 +1,19 @@
-"""`fabric escalations`: which questions are open, who waits, and how each is answered."""
+"""`fabric escalations`: open questions, the agents that wait, and the commands that answer."""
 
 import json
 
 import pytest
 
-from tests.cli.asking import ASKED_MS, Asking, asking
+from tests.cli.question_records import ASKED_MS, QuestionRecords, question_records
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end, is_following
 from tests.support.waiting import until
 
 
 @pytest.fixture
-def asked(quiet: Shell, server: RunningServer) -> Asking:
+def asked(quiet: Shell, server: RunningServer) -> QuestionRecords:
     """Two open questions and a decided one in session s, one in session t."""
-    asked = asking(quiet, server)
+    asked = question_records(quiet, server)
     asked.put("s", "new", asked_ms=ASKED_MS + 2000, waiting=["B", "A"], options=["v1", "v2"])
     asked.put("s", "old", asked_ms=ASKED_MS, context={"paths": ["a.py"]}, subject="deadlock")
     asked.decide("s", "done", "v2", "anna", asked_ms=ASKED_MS - 1000)
@@ -25,14 +25,14 @@ def ids(shell: Shell, *words: str) -> list[str]:
     return [row["id"] for row in shell.good("escalations", *words, "--json").json_lines]
 
 
-def test_the_oldest_comes_first(quiet: Shell, asked: Asking) -> None:
+def test_the_oldest_comes_first(quiet: Shell, asked: QuestionRecords) -> None:
     assert ids(quiet) == ["old", "new"]
     assert ids(quiet, "--all") == ["done", "old", "new"]
     assert ids(quiet, "t") == ["7-0"]
     assert ids(quiet, "--session", "t") == ["7-0"]
 
 
-def test_all_sessions(quiet: Shell, asked: Asking) -> None:
+def test_all_sessions(quiet: Shell, asked: QuestionRecords) -> None:
     del quiet.variables["FABRIC_SESSION"]
     rows = quiet.good("escalations", "--json").json_lines
     assert [(row["session"], row["id"]) for row in rows] == [
@@ -44,7 +44,7 @@ def test_all_sessions(quiet: Shell, asked: Asking) -> None:
     assert "  answer:   fabric decide --session t 7-0 ANSWER" in lines
 
 
-def test_what_a_person_reads(quiet: Shell, asked: Asking) -> None:
+def test_what_a_person_reads(quiet: Shell, asked: QuestionRecords) -> None:
     lines = quiet.good("escalations", "--all").lines
     blank = lines.index("")
     done, rest = lines[:blank], lines[blank + 1 :]
@@ -77,7 +77,9 @@ def test_what_a_person_reads(quiet: Shell, asked: Asking) -> None:
     ]
 
 
-def test_the_line_with_the_answer_fits_where_it_is_pasted(quiet: Shell, asked: Asking) -> None:
+def test_the_line_with_the_answer_fits_where_it_is_pasted(
+    quiet: Shell, asked: QuestionRecords
+) -> None:
     assert "  asked of: LEAD" in quiet.good("escalations", "t").lines
     for words in (("t",), ("-s", "t")):
         last = quiet.good("escalations", *words).lines[-1]
@@ -87,7 +89,7 @@ def test_the_line_with_the_answer_fits_where_it_is_pasted(quiet: Shell, asked: A
     assert last == "  answer:   fabric decide -- '-x; y' ANSWER"
 
 
-def test_json_has_all(quiet: Shell, asked: Asking) -> None:
+def test_json_has_all(quiet: Shell, asked: QuestionRecords) -> None:
     rows = quiet.good("escalations", "--json").json_lines
     expected = {
         "session": "s",
@@ -110,7 +112,7 @@ def test_json_has_all(quiet: Shell, asked: Asking) -> None:
 
 
 def test_a_question_of_the_fabric_itself(quiet: Shell, server: RunningServer) -> None:
-    asking(quiet, server).put("s", "9-1", asker="", subject="silence", about="QA")
+    question_records(quiet, server).put("s", "9-1", asker="", subject="silence", about="QA")
     lines = quiet.good("escalations").lines
     assert lines[0].endswith(" ago by ORCHESTRATOR (silence: QA)")
     assert lines[1:] == ["  Which schema?", "  answer:   fabric decide 9-1 ANSWER"]
@@ -119,7 +121,7 @@ def test_a_question_of_the_fabric_itself(quiet: Shell, server: RunningServer) ->
 def test_what_an_agent_asks_is_cut_and_moves_no_terminal(
     quiet: Shell, server: RunningServer
 ) -> None:
-    asked = asking(quiet, server)
+    asked = question_records(quiet, server)
     # Bells too: of escape sequences alone a pipe is spared anyway.
     context = {"\x9b": "\x9b" * 1000, "lines": ["\x1b[2J\x9b"] * 20}
     asked.put("s", "q", question="\x1b[2J\a?\n" * 20, options=["\x1b\a"], context=context)
@@ -135,7 +137,7 @@ def test_what_an_agent_asks_is_cut_and_moves_no_terminal(
 
 
 def test_no_questions(quiet: Shell, server: RunningServer) -> None:
-    asked = asking(quiet, server)
+    asked = question_records(quiet, server)
     asked.decide("s", "done", "v2", "anna")
     done = quiet.run("escalations")
     assert (done.code, done.out, done.err) == (0, "", "fabric: no open questions\n")
@@ -145,7 +147,9 @@ def test_no_questions(quiet: Shell, server: RunningServer) -> None:
     assert "no session nowhere" in done.err
 
 
-def test_a_record_written_by_hand(quiet: Shell, asked: Asking, server: RunningServer) -> None:
+def test_a_record_written_by_hand(
+    quiet: Shell, asked: QuestionRecords, server: RunningServer
+) -> None:
     server.cli("HSET", f"{asked.namespace}:{{0}}:s:escalations", "x", "no JSON")
     done = quiet.run("escalations")
     assert (done.code, done.out) == (6, "")
@@ -153,7 +157,7 @@ def test_a_record_written_by_hand(quiet: Shell, asked: Asking, server: RunningSe
 
 
 def test_follow_shows_each_question_once(
-    quiet: Shell, asked: Asking, server: RunningServer
+    quiet: Shell, asked: QuestionRecords, server: RunningServer
 ) -> None:
     process = quiet.start("escalations", "--follow", "--all", "--json")
     assert process.stdout is not None
@@ -177,7 +181,7 @@ def test_follow_shows_each_question_once(
 
 
 def test_follow_of_open_questions_leaves_out_the_decided(
-    quiet: Shell, asked: Asking, server: RunningServer
+    quiet: Shell, asked: QuestionRecords, server: RunningServer
 ) -> None:
     process = quiet.start("escalations", "t", "--follow", "--json")
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The way of two agents through the command line, on every flavour of server."""
+"""Two agents work through the command line, on every flavour of server."""
 
 import pytest
 

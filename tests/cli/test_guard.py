@@ -1,8 +1,8 @@
-"""`fabric guard PATH`: what a script is told, and what it ends with."""
+"""`fabric guard PATH`: its output and its exit code."""
 
 import pytest
 
-from tests.cli.repository import NOWHERE, SINCE_MS, Hold, holding
+from tests.cli.git_repository import NOWHERE, SINCE_MS, Hold, holding
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from fabric.ops.guard import HOOK, HOOK_LINE
-from tests.cli.repository import NOWHERE, Hold, Repository, holding
+from tests.cli.git_repository import NOWHERE, Hold, Repository, holding
 from tests.support.servers import RunningServer
 from tests.support.shell import COMMAND_SECONDS_MAX, Shell
 

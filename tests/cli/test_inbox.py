@@ -1,11 +1,11 @@
-"""`fabric inbox`: what has come, in order, once; or again."""
+"""`fabric inbox`: messages in order, each once, or again with --peek."""
 
 import json
 
 import pytest
 
 from fabric.ops import inbox as paging
-from tests.cli.reading import all_pages
+from tests.cli.inbox_pages import all_pages
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end, is_following
 from tests.support.waiting import until

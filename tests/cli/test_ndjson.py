@@ -1,4 +1,4 @@
-"""Lines are cut where they end, however they were read; what is too long is not kept."""
+"""Lines are cut at their ends however they were read; a line that is too long is not kept."""
 
 import asyncio
 import os

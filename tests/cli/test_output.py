@@ -1,4 +1,4 @@
-"""What is printed moves no terminal: messages that repeat what was given, and JSON."""
+"""No output can move a terminal: neither JSON nor messages that repeat their input."""
 
 import json
 import sys

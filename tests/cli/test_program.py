@@ -1,4 +1,4 @@
-"""The program itself: what it imports, how it ends, and that a password stays where it is."""
+"""The program itself: its imports, its exit codes, and that it prints no password."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""`fabric replay`: a session as it was, or compared with what Redis has."""
+"""`fabric replay`: a session as it was, or compared with Redis."""
 
 import json
 import re

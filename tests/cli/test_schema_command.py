@@ -1,4 +1,4 @@
-"""`fabric schema`: what is printed is a JSON Schema, and the right one."""
+"""`fabric schema` prints the right JSON Schema."""
 
 import pytest
 from jsonschema import Draft202012Validator

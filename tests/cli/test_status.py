@@ -1,4 +1,4 @@
-"""`fabric status`, `tail` and `keys`: a session as a person sees it, and as a program does."""
+"""`fabric status`, `tail` and `keys`: their output for people and for programs."""
 
 import json
 import shlex

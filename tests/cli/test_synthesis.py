@@ -1,4 +1,4 @@
-"""`fabric synthesis` on syntheses whose making is known: what is printed, and when it ends."""
+"""`fabric synthesis` on known revisions: its output, and when it ends."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`fabric tail` on logs whose times are known: what is one row, what is left out, and page ends."""
+"""`fabric tail` on logs with known times: merged rows, details left out, page ends."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""The command line, workers and the doctor where servers stand together."""
+"""The command line, workers and the doctor with Sentinel and Cluster."""
 
 import os
 import shlex

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fabric import devserver
-from tests.cli.running import project, up
+from tests.cli.up_process import project, up
 from tests.support.project_member import is_gone
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell

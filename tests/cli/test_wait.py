@@ -1,4 +1,4 @@
-"""`fabric wait`: for a dependency, for an agent, for all; and what is said when nothing comes."""
+"""`fabric wait`: for a dependency, an agent, all agents; and its message after a timeout."""
 
 import signal
 from typing import Any

@@ -1,4 +1,4 @@
-"""`fabric why`: the chain of causes that put an agent where it is."""
+"""`fabric why`: the chain of causes behind an agent's state."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whatever key of a session is not as its log says is named, with the field in which it differs."""
+"""A key that differs from what the log makes of it is reported, with the field that differs."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from fabric.errors import BusyError
 from fabric.ops import comparison
 from fabric.ops.comparison import Comparison, Difference
 from fabric.store.redis import RedisStore
-from tests.ops.lived import RULES, S, compared, live, lived, say
+from tests.ops.stored_session import RULES, S, compared, compared_session, say, write_session
 from tests.support.in_process import serving
 from tests.support.keyspace import rows
 from tests.support.servers import RunningServer
@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
 async def test_a_field_of_a_record_that_differs_is_named(
     server: RunningServer, field: str, changed: Any, named: str
 ) -> None:
-    await lived(server)
+    await compared_session(server)
     record = json.loads(server.cli("HGET", S.agents, "A"))
     kept = {name: value for name, value in record.items() if name != field}
     spoilt = {**kept, field: changed} if changed is not None else kept
@@ -40,7 +40,7 @@ async def test_a_field_of_a_record_that_differs_is_named(
 
 
 async def test_a_record_that_is_gone_or_one_too_many_is_named(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     server.cli("HDEL", S.dependencies, "schema")
     server.cli("HSET", S.meta, "log", 3)
     server.cli("HSET", S.tasks, "another", "{}")
@@ -49,7 +49,7 @@ async def test_a_record_that_is_gone_or_one_too_many_is_named(server: RunningSer
 
 
 async def test_locks_queues_and_barriers_that_differ_are_named(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     server.cli("HSET", S.lock("f.py"), "holder", "D")
     server.cli("HSET", S.lock("g.py"), "holder", "E")
     server.cli("ZADD", S.queue("g.py"), 5, "D")
@@ -64,7 +64,7 @@ async def test_locks_queues_and_barriers_that_differ_are_named(server: RunningSe
 
 
 async def test_a_key_of_another_type_is_named(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     for key in (S.tasks, S.inbox("B")):
         server.cli("SET", key, "by hand")
     found = {(one.key, one.redis) for one in (await compared(server)).differences}
@@ -72,7 +72,7 @@ async def test_a_key_of_another_type_is_named(server: RunningServer) -> None:
 
 
 async def test_messages_that_differ_are_named(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     first, *_, last = rows(server, S.inbox("B"))
     server.cli("XDEL", S.inbox("B"), first.id)
     server.cli("XADD", S.inbox("B"), "900-0", "type", "RESUME", "from", "X")
@@ -86,7 +86,7 @@ async def test_messages_that_differ_are_named(server: RunningServer) -> None:
 
 
 async def test_a_message_that_was_changed_is_named(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     first, *others = rows(server, S.broadcast)
     server.cli("DEL", S.broadcast)
     changed = {**first.fields, "payload": '{"name":"other"}'}
@@ -102,7 +102,7 @@ async def test_a_log_of_several_pages(
 ) -> None:
     for module in ("fabric.client.session", "fabric.ops.comparison"):
         monkeypatch.setattr(f"{module}.PAGE", 3)
-    assert (await lived(server)).differences == []
+    assert (await compared_session(server)).differences == []
     for row in rows(server, S.inbox("B")):
         server.cli("XDEL", S.inbox("B"), row.id)
     differences: list[Difference] = (await compared(server)).differences
@@ -132,7 +132,7 @@ async def test_a_session_that_changes_meanwhile_is_compared_again(
 ) -> None:
     monkeypatch.setattr(comparison, "ROUNDS_MAX", 2)
     async with serving(server.url, rules=RULES):
-        await live(server)
+        await write_session(server)
         for times, is_busy in ((3, False), (1_000, True)):
             store = Moving(server, times)
             try:

@@ -1,4 +1,4 @@
-"""Who may write a path now: the claims decide, and the token of the grant."""
+"""Whether a path may be written: decided by the held claims, and by the token of the grant."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""A session rebuilt from its log alone: as it is, and as it was."""
+"""A session rebuilt from its log, as it is now and as it was."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from fabric.errors import CallerError, DivergedError, NotFoundError
 from fabric.ops.comparison import Comparison
 from fabric.ops.replay import Replay, Until, rebuild, until
 from fabric.store.port import Entry
-from tests.ops.lived import RULES, S, compared, lived, reading, say, settled
+from tests.ops.stored_session import RULES, S, compared, compared_session, reading, say, settled
 from tests.support.in_process import serving
 from tests.support.keyspace import rows, values
 from tests.support.servers import RunningServer
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 async def test_replay_gives_what_redis_has(server: RunningServer) -> None:
-    report = await lived(server)
+    report = await compared_session(server)
     assert report.differences == []
     assert report.events == int(values(server, S.meta)["log"])
     refused = rows(server, S.log, kind="refused")
@@ -26,7 +26,7 @@ async def test_replay_gives_what_redis_has(server: RunningServer) -> None:
 
 
 async def test_the_first_place_where_the_log_is_not_true_is_named(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     told = rows(server, S.log, type="RESUME")[0]
     server.cli("XDEL", S.log, told.id)
     (one,) = (await compared(server)).differences
@@ -77,7 +77,7 @@ async def test_other_rules_half_way(server: RunningServer) -> None:
 
 
 async def test_an_earlier_state(server: RunningServer) -> None:
-    await lived(server)
+    await compared_session(server)
     asked = rows(server, S.log, type="BLOCKED")[0]
     async with reading(server) as store:
         then = await rebuild(store, S, until(asked.id))

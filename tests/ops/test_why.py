@@ -1,10 +1,10 @@
-"""`fabric why`, told from the log alone: for each way to be held up, the sentences that matter."""
+"""`fabric why` from the log alone: the important sentences for each kind of wait."""
 
 import pytest
 
 from fabric.errors import NotFoundError
 from fabric.ops.why.snapshot import Cause
-from tests.ops.recounted import Told
+from tests.ops.logged_session import LoggedSession
 
 
 def every(causes: list[Cause]) -> list[Cause]:
@@ -13,9 +13,9 @@ def every(causes: list[Cause]) -> list[Cause]:
 
 
 @pytest.fixture
-def conflict() -> Told:
+def conflict() -> LoggedSession:
     """A has config.py, B wants it, then C, which is more urgent."""
-    told = Told()
+    told = LoggedSession()
     for name, priority in (("A", 0), ("B", 0), ("C", 3)):
         told.say(name, "STARTED", {"priority": priority})
     told.at(20)
@@ -29,7 +29,7 @@ def conflict() -> Told:
     return told
 
 
-def test_a_conflict_on_one_path(conflict: Told) -> None:
+def test_a_conflict_on_one_path(conflict: LoggedSession) -> None:
     conflict.cursors["A"] = b"6-4 0-0"
     conflict.says(
         "B",
@@ -52,7 +52,7 @@ def test_a_conflict_on_one_path(conflict: Told) -> None:
     )
 
 
-def test_whether_the_holder_knows(conflict: Told) -> None:
+def test_whether_the_holder_knows(conflict: LoggedSession) -> None:
     conflict.says("B", "that others wait; it is not known whether it has read that")
     conflict.cursors["A"] = b"6-1 99-0"
     conflict.says("B", "that others wait, and has not read that yet")
@@ -60,7 +60,7 @@ def test_whether_the_holder_knows(conflict: Told) -> None:
     conflict.says("B", "that others wait, and has read that")
 
 
-def test_who_is_next_is_told_why(conflict: Told) -> None:
+def test_who_is_next_is_told_why(conflict: LoggedSession) -> None:
     conflict.say("A", "RELEASE", {"resources": ["config.py"]})
     conflict.says(
         "C",
@@ -71,7 +71,7 @@ def test_who_is_next_is_told_why(conflict: Told) -> None:
 
 
 def test_a_deadlock_of_two_locks() -> None:
-    told = Told()
+    told = LoggedSession()
     for name in "ABC":
         told.say(name, "STARTED", {"priority": int(name == "A")})
     told.say("A", "INTENT", {"writes": ["a.py"]})
@@ -92,7 +92,7 @@ def test_a_deadlock_of_two_locks() -> None:
 
 
 def test_a_deadlock_of_a_lock_and_a_dependency_and_who_is_stuck_behind() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("A", "STARTED", {"produces": ["schema"]})
     told.say("B", "INTENT", {"writes": ["a.py"]})
     told.say("B", "BLOCKED", {"on": "schema"})
@@ -118,7 +118,7 @@ def test_a_deadlock_of_a_lock_and_a_dependency_and_who_is_stuck_behind() -> None
 
 
 def test_a_deadlock_of_a_dependency_a_question_and_a_barrier() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("A", "STARTED", {"produces": ["x"]})
     for name in "BLS":
         told.say(name, "STARTED")
@@ -147,7 +147,7 @@ def test_a_deadlock_of_a_dependency_a_question_and_a_barrier() -> None:
 
 
 def test_a_cycle_of_fifty_is_cut() -> None:
-    told = Told()
+    told = LoggedSession()
     for number in range(50):
         told.say(f"a{number}", "STARTED", {"produces": [f"x{number}"]})
     for number in range(50):
@@ -166,7 +166,7 @@ def test_a_cycle_of_fifty_is_cut() -> None:
 
 
 def test_a_circle_that_somebody_else_can_open() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("A", "STARTED", {"produces": ["x"]})
     told.say("B", "STARTED", {"produces": ["x"]})
     told.say("C", "STARTED", {"produces": ["z"]})
@@ -182,7 +182,7 @@ def test_a_circle_that_somebody_else_can_open() -> None:
 
 
 def test_what_nobody_makes() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("P", "STARTED", {"produces": ["schema-change"]})
     told.say("A", "BLOCKED", {"on": "schema-chnage"})
     told.says(
@@ -197,7 +197,7 @@ def test_what_nobody_makes() -> None:
 
 
 def test_what_its_producer_failed_to_make() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("P", "STARTED", {"produces": ["s"]})
     told.say("A", "BLOCKED", {"on": "s"})
     told.say("P", "FAILED", {"error": "disk full", "retryable": True})
@@ -210,7 +210,7 @@ def test_what_its_producer_failed_to_make() -> None:
 
 
 def test_a_chain_of_three_ends_at_a_person() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("P", "STARTED", {"produces": ["schema"]})
     told.say("A", "INTENT", {"writes": ["a.py"]})
     told.say("A", "BLOCKED", {"on": "schema"})
@@ -233,7 +233,7 @@ def test_a_chain_of_three_ends_at_a_person() -> None:
 
 
 def test_many_causes_are_counted() -> None:
-    told = Told()
+    told = LoggedSession()
     for number in range(9):
         told.say("A", "BLOCKED", {"on": f"x{number}"})
     text = told.why("A")
@@ -242,7 +242,7 @@ def test_many_causes_are_counted() -> None:
 
 
 def test_a_conflict_that_another_has_seen() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("A", "STARTED")
     told.say("B", "STARTED")
     told.at(25)
@@ -260,7 +260,7 @@ def test_a_conflict_that_another_has_seen() -> None:
 
 
 def test_a_long_queue_is_counted_not_listed() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("H", "INTENT", {"writes": ["hot.py"]})
     for number in range(30):
         told.say(f"a{number}", "INTENT", {"writes": ["hot.py"]})
@@ -277,6 +277,6 @@ def test_a_long_queue_is_counted_not_listed() -> None:
     )
 
 
-def test_an_agent_that_nobody_knows(conflict: Told) -> None:
+def test_an_agent_that_nobody_knows(conflict: LoggedSession) -> None:
     with pytest.raises(NotFoundError, match=r"no agent X in session demo; agents: A, B, C"):
         conflict.explain("X")

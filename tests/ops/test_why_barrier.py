@@ -1,12 +1,12 @@
-"""`fabric why` at a barrier: who is missing, who leads it, what its deadline brings."""
+"""`fabric why` at a barrier: the missing agents, the leader, and the deadline."""
 
 from fabric.core.rules import BarrierPolicy, Rules, Trigger
-from tests.ops.recounted import Told
+from tests.ops.logged_session import LoggedSession
 
 
-def gathering(policy: BarrierPolicy = BarrierPolicy.WAIT) -> Told:
+def gathering(policy: BarrierPolicy = BarrierPolicy.WAIT) -> LoggedSession:
     """L has called a barrier; A and B have arrived, C is dead without a word, J came late."""
-    told = Told(Rules(barrier_policy=policy))
+    told = LoggedSession(Rules(barrier_policy=policy))
     for name in "LABC":
         told.say(name, "STARTED")
     told.at(10)
@@ -89,7 +89,7 @@ def test_what_was_decided_at_the_deadline() -> None:
 
 
 def test_a_barrier_of_the_rule_file() -> None:
-    told = Told(Rules(triggers=(Trigger("migration", tags=("schema",)),)))
+    told = LoggedSession(Rules(triggers=(Trigger("migration", tags=("schema",)),)))
     for name in "ABC":
         told.say(name, "STARTED")
     told.say("A", "DEPENDENCY_RESOLVED", {"dependency_id": "schema"})

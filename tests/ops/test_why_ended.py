@@ -4,13 +4,13 @@ import pytest
 
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
-from tests.ops.recounted import Told
+from tests.ops.logged_session import LoggedSession
 
 
 @pytest.fixture
-def died() -> Told:
+def died() -> LoggedSession:
     """A was given up for dead while it had a file that B waits for."""
-    told = Told(Rules(silence_ms_min=1_000, silence_ms_max=30_000, silent_deaths_max=2))
+    told = LoggedSession(Rules(silence_ms_min=1_000, silence_ms_max=30_000, silent_deaths_max=2))
     told.say("A", "STARTED", {"task": "t"}, incarnation=1, seq=1)
     told.say("B", "STARTED")
     told.say("A", "INTENT", {"writes": ["a.py"]}, seq=2)
@@ -22,7 +22,7 @@ def died() -> Told:
     return told
 
 
-def test_an_agent_that_is_dead(died: Told) -> None:
+def test_an_agent_that_is_dead(died: LoggedSession) -> None:
     died.says(
         "A",
         "A is dead",
@@ -35,7 +35,7 @@ def test_an_agent_that_is_dead(died: Told) -> None:
     died.says("B", "because of 7-0: nothing was heard of A for too long")
 
 
-def test_a_restart_after_death_and_a_late_signal(died: Told) -> None:
+def test_a_restart_after_death_and_a_late_signal(died: LoggedSession) -> None:
     died.at(33)
     died.say("A", "STARTED", {"task": "t"}, incarnation=2, seq=1)
     died.say("A", "COMPLETED", {}, incarnation=1, seq=3)
@@ -50,7 +50,7 @@ def test_a_restart_after_death_and_a_late_signal(died: Told) -> None:
     )
 
 
-def test_an_agent_that_keeps_dying_is_kept_out(died: Told) -> None:
+def test_an_agent_that_keeps_dying_is_kept_out(died: LoggedSession) -> None:
     died.say("A", "STARTED", {}, incarnation=2, seq=1)
     died.at(50)
     died.say("B", "HEARTBEAT")
@@ -67,7 +67,7 @@ def test_an_agent_that_keeps_dying_is_kept_out(died: Told) -> None:
 
 
 def test_a_circle_of_messages_is_cut() -> None:
-    told = Told(Rules(hops_max=3))
+    told = LoggedSession(Rules(hops_max=3))
     told.say("A", "STARTED")
     told.say("A", "PROGRESS", {"percent": 2}, hops=3)
     told.says(
@@ -79,7 +79,7 @@ def test_a_circle_of_messages_is_cut() -> None:
 
 
 def test_an_agent_that_has_completed() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("A", "STARTED", {"produces": ["x"]})
     told.say("B", "BLOCKED", {"on": "x"})
     told.say("A", "COMPLETED")
@@ -89,7 +89,7 @@ def test_an_agent_that_has_completed() -> None:
 
 
 def test_an_agent_that_held_too_long() -> None:
-    told = Told(Rules(hold_ms_max=4_000))
+    told = LoggedSession(Rules(hold_ms_max=4_000))
     told.say("A", "INTENT", {"writes": ["a.py"]})
     told.say("B", "INTENT", {"writes": ["a.py"]})
     told.says("B", "or it is taken back, at 0:04")
@@ -102,7 +102,7 @@ def test_an_agent_that_held_too_long() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("A", "STARTED")
     for number in range(30):
         told.say("A", "PROGRESS", {"percent": number})
@@ -115,7 +115,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_a_question_to_an_agent_that_has_ended() -> None:
-    told = Told()
+    told = LoggedSession()
     told.say("D", "STARTED")
     told.say("A", "ESCALATE", {"question": "which?", "id": "q", "to": "D"})
     told.says(

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from tests.ops.recounted import Told
+from tests.ops.logged_session import LoggedSession
 
 PAGE = Path(__file__).parents[2] / "docs" / "why.md"
 
 
-def chain() -> Told:
+def chain() -> LoggedSession:
     """B wants what A has, A waits for what P makes."""
-    told = Told()
+    told = LoggedSession()
     told.say("P", "STARTED", {"produces": ["schema"]})
     told.say("A", "STARTED")
     told.say("B", "STARTED")
@@ -26,9 +26,9 @@ def chain() -> Told:
     return told
 
 
-def barrier() -> Told:
+def barrier() -> LoggedSession:
     """L has called a barrier; C has died without a word."""
-    told = Told()
+    told = LoggedSession()
     for name in ("LEAD", "A", "B", "C"):
         told.say(name, "STARTED")
     told.at(60)

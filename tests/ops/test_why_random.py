@@ -1,4 +1,4 @@
-"""`fabric why` in sessions that nobody thought of: who waits has a cause, and somebody to ask."""
+"""`fabric why` in random sessions: each waiting agent has a cause, and something to depend on."""
 
 import random
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from fabric.core.record import ENDED, AgentStatus
 from fabric.core.rules import Rules
-from tests.ops.recounted import Told
+from tests.ops.logged_session import LoggedSession
 from tests.support.random_history import AGENTS, EAGER, PATHS, THINGS
 
 WAITS = {"dependency", "lock", "question", "barrier"}
@@ -16,7 +16,7 @@ SESSIONS = 40
 SIGNALS = 30
 
 
-def payload(chance: random.Random, told: Told, kind: str) -> dict[str, Any]:
+def payload(chance: random.Random, told: LoggedSession, kind: str) -> dict[str, Any]:
     known: dict[str, dict[str, Any]] = {
         "STARTED": {"produces": chance.sample(THINGS, 2), "priority": chance.randrange(3)},
         "BLOCKED": {"on": chance.choice((*THINGS, *PATHS, *QUESTIONS))},
@@ -49,7 +49,7 @@ KINDS = (
 @pytest.mark.parametrize("seed", range(SESSIONS))
 def test_who_waits_has_a_cause(seed: int) -> None:
     chance = random.Random(seed)
-    told = Told(chance.choice((EAGER, Rules(), Rules(serialize_reads=True))))
+    told = LoggedSession(chance.choice((EAGER, Rules(), Rules(serialize_reads=True))))
     now = 0.0
     for _ in range(SIGNALS):
         now += chance.choice((0, 0.5, 1, 3))

@@ -1,4 +1,4 @@
-"""A session in memory, told by its log: what `fabric why` says of an agent, without a server."""
+"""A session in memory with its log, so that `fabric why` can be tested without a server."""
 
 import json
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ KEYS = session("demo")
 
 
 @dataclass
-class Told:
+class LoggedSession:
     """A session, its timers and the log that it writes, entry for entry as the workers do."""
 
     rules: Rules = field(default_factory=Rules)

@@ -1,4 +1,4 @@
-"""What `fabric guard` looks at: claims in force, and a git repository."""
+"""Held claims and a git repository for the tests of `fabric guard`."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`fabric up` in a project of its own, and what it has started."""
+"""Runs `fabric up` in a project of its own, and gives access to the processes it starts."""
 
 import json
 import os

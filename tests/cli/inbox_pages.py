@@ -1,4 +1,4 @@
-"""Reading an inbox in this process, where a test can change the size of a page."""
+"""Reads an inbox in this process, so that a test can change the size of a page."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Questions as the orchestrator writes them, for tests of what is around it."""
+"""Writes question records as the orchestrator does, for tests that run without one."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ASKED_MS = 1_767_323_045_000
 
 
 @dataclass
-class Asking:
+class QuestionRecords:
     """Writes the records of one namespace that no orchestrator serves."""
 
     server: RunningServer
@@ -41,6 +41,6 @@ class Asking:
         return [fields_of(flat) for _, flat in entries]
 
 
-def asking(shell: Shell, server: RunningServer) -> Asking:
+def question_records(shell: Shell, server: RunningServer) -> QuestionRecords:
     """What writes questions where a shell looks for them."""
-    return Asking(server, shell.variables["FABRIC_NAMESPACE"])
+    return QuestionRecords(server, shell.variables["FABRIC_NAMESPACE"])

@@ -1,4 +1,4 @@
-"""A session in which everything has happened that a log can hold, and what replay says of it."""
+"""A session on a server with every kind of log entry, and its comparison with the log."""
 
 import json
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def settled(server: RunningServer) -> None:
     await eventually(lambda: is_settled(server), "all is through")
 
 
-async def live(server: RunningServer) -> None:
+async def write_session(server: RunningServer) -> None:
     """A session with all that a log can hold: refusals, restarts, waits, a timer."""
     say(server, "A", "STARTED", {"task": "t", "produces": ["schema"]}, stream="X", seq=1)
     say(server, "B", "BLOCKED", {"on": "schema"}, trace="00-a-b-01")
@@ -66,8 +66,8 @@ async def compared(server: RunningServer) -> Report:
         return await Comparison(store, S).run()
 
 
-async def lived(server: RunningServer) -> Report:
+async def compared_session(server: RunningServer) -> Report:
     """Such a session, and what replay says of it."""
     async with serving(server.url, rules=RULES):
-        await live(server)
+        await write_session(server)
     return await compared(server)
