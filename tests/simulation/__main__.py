@@ -1,4 +1,4 @@
-"""`python -m tests.simulation`: many seeds, one plan, or the list of mutations."""
+"""`python -m tests.simulation`: run many seeds, one plan, or the list of mutations."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pathlib import Path
 from tests.simulation import mutation, plan
 from tests.simulation.generate import generate
 from tests.simulation.run import Result, run
-from tests.simulation.shrink import shrink, told
-from tests.simulation.tally import Tally
+from tests.simulation.shrink import replay_text, shrink
+from tests.simulation.totals import Totals
 
-#: Seeds that one process takes at a time: a second or two of work.
+#: Seeds that a process takes at a time: a second or two of work.
 CHUNK_SEEDS = 4
 
-#: Seeds that a mutation may take before it counts as not found.
+#: Seeds after which a mutation counts as not found.
 MUTATION_SEEDS_MAX = 1_000
 
 
 def main() -> int:
-    """Run; return 0 when every invariant held, 1 when one broke."""
-    # What a killed process was in the middle of cannot be closed without a word of protest.
+    """Run; return 0 if every invariant held, 1 if one broke."""
+    # Coroutines of killed processes may complain when they are closed.
     sys.unraisablehook = lambda unraisable: None
     given = _arguments()
     if given.mutations is not None:
@@ -59,7 +59,7 @@ def _explore(given: argparse.Namespace) -> int:
     minutes = given.minutes if given.minutes or last else 1.0
     began = time.monotonic()
     deadline = began + 60 * minutes if minutes else float("inf")
-    tally = Tally()
+    tally = Totals()
     for result in _results(seeds, given.processes, deadline):
         tally.add(result)
         _progress(tally, time.monotonic() - began)
@@ -75,7 +75,7 @@ def _explore(given: argparse.Namespace) -> int:
 
 
 def _results(seeds: Iterator[int], processes: int, deadline: float) -> Iterator[Result]:
-    """Yield results as they come, until the seeds or the time are over."""
+    """Yield results as they come, until all seeds are done or the time is over."""
     if processes == 1:
         for seed in seeds:
             if time.monotonic() > deadline:
@@ -102,14 +102,14 @@ def _chunk(seeds: list[int]) -> list[Result]:
 
 
 def _keep(result: Result, folder: Path) -> None:
-    """Shrink what has failed, and write it down."""
+    """Shrink a failing plan, and write it to a file."""
     sys.stderr.write(
         f"shrinking the plan of seed {result.plan.seed} ({len(result.plan.lines)} lines)\n"
     )
     shortest = shrink(result.plan)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"seed-{result.plan.seed}.txt"
-    path.write_text(told(shortest), encoding="utf-8")
+    path.write_text(replay_text(shortest), encoding="utf-8")
     sys.stderr.write(f"{len(shortest.plan.lines)} lines: {path}\n")
 
 
@@ -135,8 +135,8 @@ def _mutations(given: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
-def _progress(tally: Tally | None, seconds: float) -> None:
-    """One line that changes, on a terminal only."""
+def _progress(tally: Totals | None, seconds: float) -> None:
+    """Update a progress line, on a terminal only."""
     if not sys.stderr.isatty():
         return
     line = (

@@ -1,4 +1,4 @@
-"""One agent: its process, the real client in it, and what the plan has it do."""
+"""One agent: its process, the real client in it, and its part of the plan."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ from tests.simulation.node import Node
 from tests.simulation.plan import Line
 from tests.simulation.verbs import VERBS
 
-#: A message: its id, its cause and its type. After a failover others may have the same id.
+#: A message: its id, cause and type. After a failover another message may have the same id.
 Shown = tuple[bytes, bytes, bytes]
 
 
 @dataclass
-class Heard:
-    """What one incarnation has read of its inbox and of the broadcast."""
+class Received:
+    """What one incarnation has read from its inbox and from the broadcast stream."""
 
-    #: Where it began, and what it was shown since, id and cause: of the inbox, of the broadcast.
+    #: Where it began to read, and the messages since: of the inbox, of the broadcast stream.
     began: tuple[bytes, bytes] = (BEGINNING, BEGINNING)
     shown: tuple[list[Shown], list[Shown]] = field(default_factory=lambda: ([], []))
-    #: When it ended by its own word, s; 0 while it has not.
+    #: When it ended by its own signal, s; 0 while it has not.
     ended_s: float = 0.0
 
 
 class Actor:
-    """What an agent's host keeps of it: the present process, what it does, what it has heard."""
+    """An agent: its current process, what it does, and what it has received."""
 
     def __init__(self, name: str, session: str, settings: Settings) -> None:
         self.name = name
         self.session = session
         self.settings = settings
         self.node: Node | None = None
-        self.lives: list[Heard] = []
-        #: The line that it is busy with, and since when; None between two.
+        self.lives: list[Received] = []
+        #: The line that it is executing, and since when; None between two lines.
         self.doing: Line | None = None
         self.since_s = 0.0
-        #: Grants that it believes to have.
+        #: Grants that it believes it has.
         self.grants: list[Grant] = []
-        #: What it went on to hold although it had read that it was taken away.
+        #: Grants that it kept although it had read that they were taken away.
         self.kept: list[str] = []
-        #: How often each verb has ended how.
+        #: How often each verb has ended in each way.
         self.outcomes: dict[str, int] = {}
         self._lines: asyncio.Queue[Line] = asyncio.Queue()
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process runs."""
+        """Return whether its process runs."""
         return self.node is not None and self.node.is_alive
 
     def start(self, node: Node, line: Line) -> None:
-        """Begin a process: the agent starts, and does what it is given, until it ends."""
+        """Start a process: the agent starts, and executes its lines until it ends."""
         self.node, self.doing = node, None
         self.grants.clear()
         self._lines = asyncio.Queue()
-        self.lives.append(Heard())
+        self.lives.append(Received())
         node.run(self._live(node, line, self.lives[-1]))
 
     def give(self, line: Line) -> None:
-        """Have it do something, once it is done with what it was given before."""
+        """Give it a line to execute after those that it has."""
         if self.is_alive:
             self._lines.put_nowait(line)
 
-    async def _live(self, node: Node, start: Line, heard: Heard) -> None:
+    async def _live(self, node: Node, start: Line, heard: Received) -> None:
         options = start.named()
         produces = [part for part in options.get("produces", "").split(",") if part]
         self._begin(node, start)
@@ -100,8 +100,8 @@ class Actor:
         finally:
             self.doing = None
 
-    async def _listen(self, agent: Agent, heard: Heard) -> None:
-        #: Token → the message by which it was granted.
+    async def _listen(self, agent: Agent, heard: Received) -> None:
+        #: Token → the message that granted it.
         granted: dict[int, str] = {}
         async for message in agent.messages():
             self._look_at_grants(message, granted)
@@ -109,7 +109,7 @@ class Actor:
             heard.shown[int(message.to_everyone)].append(seen)
 
     def _look_at_grants(self, message: Message, granted: dict[int, str]) -> None:
-        """What a message takes away is held no more, unless a later one has given it back."""
+        """Drop grants that a message takes away, unless a later message grants them again."""
         payload = message.payload
         if message.type == DirectiveType.PROCEED and payload.get("token"):
             granted[payload["token"]] = message.id

@@ -1,4 +1,4 @@
-"""Plans by chance: what agents do all day, and what goes wrong meanwhile."""
+"""Random plans: what agents do, and which faults happen meanwhile."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ THINGS = ("d1", "d2", "d3")
 PATHS = ("a.py", "b.py", "src/c.py", "src/**", "*.py", "doc")
 CHECKPOINTS = ("files_read", "issues_found", "recommendations_drafted")
 
-#: Verb → how often agents do it, in parts.
+#: Verb → its weight.
 HABITS = {
     "progress": 8, "partial": 8, "write": 10, "wait": 5, "resolve": 6, "checkpoint": 8,
     "integrate": 2, "ask": 2, "ready": 1, "ahead": 1, "burst": 2, "idle": 2, "complete": 1,
     "fail": 1,
 }  # fmt: skip
 
-#: What goes wrong → how often, in parts.
+#: Fault → its weight.
 TROUBLES = {
     "kill agent": 4, "freeze agent": 3, "kill worker": 6, "freeze worker": 6, "leave worker": 2,
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
@@ -27,14 +27,14 @@ TROUBLES = {
     "outage": 2,
 }  # fmt: skip
 
-#: Error replies of a server that cannot serve for a while.
+#: Error replies of a server that cannot serve for some time.
 REFUSALS = ("READONLY", "LOADING", "OOM", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 
 
 def generate(seed: int) -> Plan:
-    """Return the plan of a seed: the same for ever, for one version of this module."""
+    """Return the plan of a seed; it depends on the seed and this module only."""
     chance = random.Random(seed)
-    # Busy ones for what comes close together, slow ones for what takes its time.
+    # Busy runs for events close together, slow ones for long waits.
     pace_s = chance.choice((0.5, 5.0, 60.0, 180.0))
     settings = {
         "seed": seed,
@@ -65,7 +65,7 @@ def generate(seed: int) -> Plan:
 
 
 def _day(chance: random.Random, name: str, pace_s: float, tasks: int) -> list[Line]:
-    """What one agent does, from its start on."""
+    """Yield what one agent does, from its start."""
     at_s = chance.uniform(0, 3 * pace_s)
     lines = [_start(chance, name, at_s)]
     for _ in range(tasks):
@@ -135,7 +135,7 @@ def _trouble(
     workers += [f"synthesizer-{n}" for n in range(1, settings["synthesizers"] + 1)]
     worker, agent = chance.choice(workers), chance.choice(agents)
     who = worker if chance.random() < 0.6 else agent
-    # Some end before anybody notices, others outlast every lease.
+    # Some faults end before anybody notices, others last longer than every lease.
     last_s = chance.choice((0.05, 0.5, 2.0, 3 * settings["lease_ms"] / 1000))
     last = f"{last_s:g}"
     back_s = at_s + chance.expovariate(1 / max(last_s, 0.1))
@@ -153,7 +153,7 @@ def _trouble(
         case "freeze worker":
             return [line(worker, "freeze", last)]
         case "outage":
-            # Longer than any silence that is put up with: what comes then is a backlog.
+            # Longer than any permitted silence: a backlog follows.
             away_s = at_s + chance.choice((60.0, 300.0, 900.0))
             all_of_them = [who for who in workers if who.startswith("orchestrator")]
             return [
@@ -189,7 +189,7 @@ def _trouble(
     return [line("intruder", chance.choice(INTRUSIONS), chance.choice(agents))]
 
 
-#: What somebody with redis-cli, or a broken program, sends in the name of an agent.
+#: What a person with redis-cli, or a broken program, sends in the name of an agent.
 INTRUSIONS = (
     "garbage", "stale", "again", "release", "resolve", "integrated", "unknown", "blocked",
     "ended", "decided", "hops",

@@ -1,4 +1,4 @@
-"""What comes in that no agent of the library sends: by hand, by mistake, or by ill will."""
+"""Ingress entries that the library never sends: written by hand, by mistake, or by an attacker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
         case "garbage":
             return chance.choice(_GARBAGE)
         case "stale":
-            # Either an older incarnation, which is refused, or the first word of the agent.
+            # Either an older incarnation, which is refused, or the agent's first signal.
             signal |= {"type": "PROGRESS", "incarnation": 1}
             signal["payload"] = {"percent": 1}
         case "release":
@@ -45,7 +45,7 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
 
 
 def again(entries: Sequence[Entry], chance: random.Random) -> list[bytes] | None:
-    """Return what somebody has sent before, to be sent once more."""
+    """Return an entry that was sent before, to send it again."""
     return list(chance.choice(entries)[1]) if entries else None
 
 

@@ -1,4 +1,4 @@
-"""One simulated process: an event loop whose time and turns the timeline gives."""
+"""One simulated process: an event loop that the timeline drives."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
-#: Failures of a process that nobody awaited, as asyncio reports them.
+#: Exceptions that nothing in the process awaited, as asyncio reports them.
 Report = Callable[[str, BaseException | None], None]
 
 #: Shortest pause, s.
 SHORTEST_S = 1e-6
 
-#: Times that a coroutine is closed which waits for something on its way out.
+#: How often to close a coroutine that awaits something while it is being closed.
 CLOSES_MAX = 20
 
 
 class NodeLoop(asyncio.BaseEventLoop):
     """The event loop of one process. It can be frozen, thawed and killed between any two steps.
 
-    Killed, nothing of it runs any more, not even what it would do on its way out: as with SIGKILL.
+    After a kill nothing of it runs any more, not even `finally` blocks: as with SIGKILL.
     """
 
     def __init__(self, timeline: Timeline, name: str, report: Report) -> None:
@@ -36,35 +36,35 @@ class NodeLoop(asyncio.BaseEventLoop):
         self._timeline = timeline
         self._report = report
         self._is_frozen = False
-        #: What has come due while it was frozen.
+        #: Callbacks that became due while it was frozen.
         self._put_off: list[asyncio.Handle] = []
 
     def admit(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback may run now; one of a frozen process is kept for later."""
+        """Return whether a callback may run now; keep those of a frozen process for later."""
         if self._is_frozen and not self.is_dead:
             self._put_off.append(handle)
         return not (self._is_frozen or self.is_dead)
 
     def freeze(self) -> None:
-        """Stop where it stands (SIGSTOP)."""
+        """Stop (SIGSTOP)."""
         self._is_frozen = True
 
     def thaw(self) -> None:
-        """Go on (SIGCONT): all that has come due meanwhile happens at once, in order."""
+        """Go on (SIGCONT): everything that became due meanwhile runs at once, in order."""
         self._is_frozen = False
         put_off, self._put_off = self._put_off, []
         for handle in put_off:
             self._timeline.soon(self, handle)
 
     def kill(self) -> None:
-        """End here and now (SIGKILL)."""
+        """End at once (SIGKILL)."""
         self.is_dead = True
         self._put_off.clear()
-        self._bury()
+        self._close_coroutines()
         self.close()
 
-    def _bury(self) -> None:
-        """Close what is half-way, in silence; else the garbage collector would do so, aloud."""
+    def _close_coroutines(self) -> None:
+        """Close unfinished coroutines quietly; the garbage collector would warn about them."""
         asyncio._set_running_loop(self)
         logging.disable()
         closed: set[asyncio.Task[Any]] = set()
@@ -109,26 +109,26 @@ class NodeLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """See asyncio."""
-        # Time would not move on for less than a float can add to it.
+        # A pause below the precision of the time would not move it on.
         pause_s = max(delay, SHORTEST_S) if delay > 0 else 0.0
         return self.call_at(self.time() + pause_s, callback, *args, context=context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Report what nobody has awaited. A killed process leaves tasks behind: that is no news."""
+        """Record exceptions that nothing awaited; ignore the tasks that a killed process leaves."""
         if not self.is_dead:
             self._report(f"{self.name}: {context.get('message')}", context.get("exception"))
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Nothing: the timeline passes over what was cancelled."""
+        """Do nothing: the timeline skips cancelled callbacks."""
 
     def _check_closed(self) -> None:
-        """Nothing: what a killed process still sets up on its way to nowhere never runs."""
+        """Do nothing: callbacks that a killed process still schedules never run."""
 
 
 def _close(work: Any) -> None:
     for _ in range(CLOSES_MAX):
         try:
             work.close()
-        except RuntimeError:  # it has awaited something: it is to go on from there
+        except RuntimeError:  # it awaits something while closing: close it again
             continue
         return

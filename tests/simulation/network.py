@@ -1,4 +1,4 @@
-"""The simulated network: how long requests take, which get lost, and what their senders hear."""
+"""The simulated network: the duration of requests, their loss, and what their senders see."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from tests.simulation.timeline import Timeline
 
 T = TypeVar("T")
 
-#: What a request does when it reaches the server, all at once.
+#: What a request does at the server, atomically.
 Operation = Callable[[], Coroutine[Any, Any, Any]]
 
-#: Seconds that a request or a reply takes on a quiet network: evenly between these two.
+#: Seconds for a request or a reply on a quiet network: uniformly between these two.
 LATENCY_S = (0.0002, 0.002)
 
-#: Seconds until a refused connection is known to be refused.
+#: Seconds until a client notices a refused connection.
 REFUSED_S = 0.001
 
 
 @dataclass
 class Weather:
-    """What becomes of the requests of one node, until it is cleared."""
+    """The network faults of one node, until they are cleared."""
 
-    #: Extra seconds for each request and each reply, at most.
+    #: Most extra seconds for each request and each reply.
     slow_s: float = 0.0
-    #: Requests whose replies are still to be lost, by turns at once and by never coming.
+    #: Number of replies still to be lost: by turns with a broken connection and without.
     lost_replies: int = 0
-    #: Requests that are still to be late: the sender loses its connection at once.
+    #: Number of requests still to be late: the sender's connection breaks at once.
     late_requests: int = 0
     late_s: float = 0.0
-    #: Requests that reach the server twice, as those that a driver or a proxy sends again.
+    #: Number of requests that will reach the server twice, as if a driver or proxy repeated them.
     repeated_requests: int = 0
-    #: No connection at all.
+    #: Whether there is no connection at all.
     is_cut: bool = False
 
 
 @dataclass(eq=False)
 class Pending:
-    """A request that its sender waits for."""
+    """A request whose sender waits for the reply."""
 
     future: Future[Any]
     limit_s: float
-    #: The sender is to hear nothing of what comes of it.
+    #: Whether the sender gets no reply.
     is_swallowed: bool = False
 
 
 @dataclass(eq=False)
 class Link:
-    """The way of one node to the server."""
+    """A node's connection to the server."""
 
     timeline: Timeline
     server: SimulatedServer
@@ -71,13 +71,13 @@ class Link:
         self.server.on_down.append(self.break_all)
 
     async def call(self, operation: Operation) -> Any:
-        """Send a request and return what the server makes of it. Raises as `Channel.call` does."""
+        """Send a request and return the server's reply. Raises as `Channel.call` does."""
         return await self._send(0, lambda pending: self._arrive(pending, operation))
 
     async def read(
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
-        """Read streams, waiting for something to come."""
+        """Read streams, and wait for entries."""
         found: dict[str, list[Entry]] = await self._send(
             block_ms, lambda pending: self._arrive_reading(pending, after, count, block_ms)
         )
@@ -148,7 +148,7 @@ class Link:
         self.timeline.after(block_ms / 1000, give_up)
 
     def _reply(self, deliver: Callable[[], None], pending: Pending) -> None:
-        """Bring an answer back, if it gets through."""
+        """Deliver a reply, if it gets through."""
         if pending.is_swallowed or pending.future.done():
             return
         weather = self.weather
@@ -174,14 +174,14 @@ class Link:
             pending.future.set_exception(error)
 
     def break_all(self) -> int:
-        """Cut every connection of the node: what is under way may have arrived, or never will."""
+        """Cut every connection of the node: requests in flight may have arrived or not."""
         waiting = [pending for pending in self._pending if not pending.future.done()]
         for pending in waiting:
             self._lose(pending)
         return len(waiting)
 
     def abandon(self) -> int:
-        """Forget what is under way: its sender is no more. It may arrive all the same."""
+        """Forget requests in flight because their sender is dead; they may still arrive."""
         self.server.on_down.remove(self.break_all)
         return len(self._pending)
 
@@ -198,7 +198,7 @@ def _succeed(pending: Pending, result: Any) -> None:
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits, to its end."""
+    """Run a coroutine that never waits."""
     try:
         work.send(None)
     except StopIteration as stop:

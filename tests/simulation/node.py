@@ -1,4 +1,4 @@
-"""One simulated process with its link to the server."""
+"""One simulated process and its connection to the server."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import random
 from collections.abc import Coroutine
 from typing import Any
 
-from tests.simulation.judged import JudgedStore
 from tests.simulation.loop import NodeLoop, Report
 from tests.simulation.network import Link
+from tests.simulation.observed_store import ObservedStore
 from tests.simulation.server import SimulatedServer
 from tests.simulation.store import RemoteStore
 from tests.simulation.timeline import Timeline
 
 
 class Node:
-    """A process: an event loop, a way to the server, and a task that is all it does."""
+    """A process: an event loop, a connection to the server, and a task."""
 
     def __init__(
         self,
         name: str,
         timeline: Timeline,
         server: SimulatedServer,
-        behind: JudgedStore,
+        behind: ObservedStore,
         *,
         seed: int,
         counts: dict[str, int],
@@ -30,7 +30,7 @@ class Node:
     ) -> None:
         self.name = name
         self.loop = NodeLoop(timeline, name, report)
-        # Its own chance: what is left out elsewhere changes nothing here.
+        # Its own random numbers: a line that shrinking removes elsewhere changes nothing here.
         chance = random.Random(f"{seed}/{name}")
         self.link = Link(timeline, server, self.loop, chance, counts)
         self.store = RemoteStore(behind, self.link)
@@ -38,15 +38,15 @@ class Node:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has neither ended nor been killed."""
+        """Return whether it has neither ended nor been killed."""
         return not self.loop.is_dead and any(not task.done() for task in self._tasks)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let it do something, besides what it does already."""
+        """Start another task in it."""
         self._tasks.append(self.loop.create_task(work))
 
     def kill(self) -> int:
-        """SIGKILL. Return how many requests it had under way: they may still arrive."""
+        """SIGKILL. Return the number of its requests in flight: they may still arrive."""
         if self.loop.is_dead:
             return 0
         under_way = self.link.abandon()

@@ -1,4 +1,4 @@
-"""A plan: what happens in a run besides what follows from it; lines of text that a person can read.
+"""A plan: the external events of a run, as lines of text that a person can read.
 
     seed 7
     partitions 1
@@ -8,8 +8,8 @@
     0:07.000  A  write a.py,src/** hold=2.5 timeout=60
     0:09.100  orchestrator-1  kill
 
-First the settings, then events: a time, whom it befalls, a verb, and its arguments. An agent does
-one thing after the other, each as soon as its time has come and the one before is over.
+First the settings, then events: a time, a subject, a verb and its arguments. An agent executes one
+line after the other, each as soon as its time has come and the line before is done.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _TIME = re.compile(r"(\d+):(\d\d)\.(\d\d\d)")
 
 
 class PlanError(Exception):
-    """A line that is none of a plan's."""
+    """A line that does not belong in a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event: at a time in seconds, someone, a verb, the words that follow it."""
+    """One event: time in s, subject, verb, arguments."""
 
     at_s: float
     who: str
@@ -35,7 +35,7 @@ class Line:
     words: tuple[str, ...] = ()
 
     def option(self, name: str, default: float) -> float:
-        """Return the number given as `name=…`."""
+        """Return the number of an argument `name=…`."""
         for word in self.words:
             key, separator, value = word.partition("=")
             if separator and key == name:
@@ -43,13 +43,13 @@ class Line:
         return default
 
     def named(self) -> dict[str, str]:
-        """Return all words of the form `name=value`."""
+        """Return all arguments of the form `name=value`."""
         pairs = (word.partition("=") for word in self.words)
         return {key: value for key, separator, value in pairs if separator}
 
     @property
     def subject(self) -> str:
-        """The first word, "" when there is none."""
+        """Return the first argument, or ""."""
         return self.words[0] if self.words else ""
 
     def __str__(self) -> str:
@@ -58,19 +58,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings by name, and the lines in the order of their times."""
+    """Settings by name, and the lines ordered by time."""
 
     settings: dict[str, int]
     lines: tuple[Line, ...] = field(default=())
 
     @property
     def seed(self) -> int:
-        """What all chance of the run comes from."""
+        """Return the seed of all random numbers of the run."""
         return self.settings["seed"]
 
     @property
     def end_s(self) -> float:
-        """When the last line has its time."""
+        """Return the time of the last line."""
         return self.lines[-1].at_s if self.lines else 0.0
 
     def of(self, lines: Iterable[Line]) -> Plan:
@@ -83,7 +83,7 @@ class Plan:
 
 
 def read(text: str) -> Plan:
-    """Read a plan as `str` writes it. Lines that begin with # are left out. Raises PlanError."""
+    """Read a plan as `str` writes it; skip lines that begin with #. Raises PlanError."""
     settings: dict[str, int] = {}
     lines: list[Line] = []
     for number, raw in enumerate(text.splitlines(), 1):

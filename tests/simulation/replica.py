@@ -1,4 +1,4 @@
-"""A worker's process: the real replica, lease and loop, under simulated time."""
+"""A worker's process: the real replica, lease and loop, in simulated time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from workers.replica import Replica
 
 
 class Watched(Orchestrator):
-    """An orchestrator's handler, whose sessions are looked at after every batch it decides."""
+    """An orchestrator's handler whose sessions are checked after every batch."""
 
     def watch(self, count: Callable[[], None], holds: Callable[[], bool]) -> None:
-        """Count the sessions looked at; `holds` tells whether the lease is really ours."""
+        """Count the checked sessions; `holds` tells whether we really hold the lease."""
         self._count = count
         self._holds = holds
         self._seen: dict[str, int] = {}
@@ -34,8 +34,8 @@ class Watched(Orchestrator):
             session = stored.state
             if self._seen.get(name) != session.log:
                 self._seen[name] = session.log
-                # One that has lost its lease, and does not know it yet, may have read half of what
-                # its successor was just writing. It is refused; what it makes of that is nobody's.
+                # A worker that has lost its lease and does not know it may have read a mix of old
+                # and new records. Its commit is refused, so its sessions do not matter.
                 if self._holds():
                     check_session(session)
                 self._count()
@@ -48,7 +48,7 @@ class Watched(Orchestrator):
 
 
 class Worker:
-    """One replica of a group: joins, leaves in order, or is killed."""
+    """One replica of a group: it joins, leaves in order, or is killed."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Worker:
         holder: Callable[[int, str], str],
     ) -> None:
         self.node = node
-        #: Partition and group → who has its lease, as the server sees it.
+        #: Partition and group → holder of the lease, as the server sees it.
         self._holder = holder
         self.checks = 0
         self._stop = asyncio.Event()
@@ -75,7 +75,7 @@ class Worker:
         node.run(replica.run(self._stop))
 
     def leave(self) -> None:
-        """SIGTERM: drain, and give the leases up."""
+        """SIGTERM: drain, and release the leases."""
         self._stop.set()
 
     def _factory(

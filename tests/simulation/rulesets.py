@@ -1,10 +1,10 @@
-"""The rules of a run: the defaults, or all that a rule file can turn on."""
+"""The rules of a run: the defaults, or with everything turned on."""
 
 from __future__ import annotations
 
 from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
 
-#: By the plan's setting `rules`. Silence is judged late enough for the pauses of a plan's agents.
+#: By the plan's setting `rules`. Permitted silence is longer than the pauses of a plan's agents.
 RULESETS: tuple[Rules, ...] = (
     Rules(),
     Rules(

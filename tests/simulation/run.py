@@ -1,4 +1,4 @@
-"""One run: the plan is carried out, then calm, then everything must drain."""
+"""One run: execute the plan, then wait without faults until everything has drained."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import msgspec
 
 from fabric.store.keys import SessionKeys, partition_of
 from fabric.wire.stored import fields_of
-from tests.simulation import troubles
+from tests.simulation import faults
 from tests.simulation.actor import Actor, Shown
 from tests.simulation.judge.delivery import check_all_shown, check_heard
 from tests.simulation.judge.ending import check_nothing_is_held, check_replay, unsettled
 from tests.simulation.judge.judge import Violation
-from tests.simulation.judge.ledger import Notifications
+from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.network import Weather, at_once
 from tests.simulation.plan import Line, Plan
 from tests.simulation.timeline import SpinError
 from tests.simulation.world import CALM_S, World
 
-#: Seconds between two looks whether all has drained.
+#: Seconds between two looks at whether everything has drained.
 LOOK_S = 15.0
 
-#: Seconds that draining may take: the longest wait of a plan, then the longest silence.
+#: Longest time for draining, s: the longest wait of a plan, then the longest silence.
 DRAIN_S_MAX = 3_600.0
 
 
 @dataclass
 class Result:
-    """What a run has come to. `violation` is empty when all invariants held."""
+    """The result of a run. `violation` is empty when all invariants held."""
 
     plan: Plan
     violation: str = ""
@@ -46,12 +46,12 @@ class Result:
     checks: int = 0
     signals: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    #: Of everything that the server held in the end.
+    #: Digest of everything that the server held at the end.
     digest: str = ""
 
 
 def run(plan: Plan) -> Result:
-    """Carry a plan out and judge it. The same plan gives the same result, to the byte."""
+    """Execute a plan and check it. The same plan gives the same result, byte for byte."""
     result = Result(plan)
     random.seed(plan.seed)  # the workers' jitter
     world = World(plan)
@@ -76,15 +76,15 @@ def _carry_out(world: World) -> None:
 
 
 def _drain(world: World) -> None:
-    """All faults end; whoever should be there is; everybody finishes what he does, and ends."""
+    """End all faults, start missing processes, and let every agent finish and end."""
     timeline = world.timeline
-    # Servers come back and clocks stay as they are by themselves.
+    # Servers come back by themselves; clocks stay as they are.
     timeline.run(timeline.now_s + CALM_S)
     for node in world.nodes():
         node.loop.thaw()
         node.link.weather = Weather()
     for partition in range(world.partitions):
-        troubles.reseed(world, partition)
+        faults.reseed(world, partition)
     for kind in ("orchestrator", "synthesizer"):
         if not any(world.process(name) for name in world.workers if name.startswith(kind)):
             world.join(f"{kind}-1")
@@ -96,13 +96,13 @@ def _drain(world: World) -> None:
     while what := _left(world):
         if timeline.now_s > deadline_s:
             raise Violation("everything drains", what)
-        troubles.decide(world)
+        faults.decide(world)
         timeline.run(timeline.now_s + LOOK_S)
         _check_failures(world)
 
 
 def _left(world: World) -> str:
-    """Say what is still under way; "" when nothing is."""
+    """Return what is not finished, or ""."""
     for name, actor in world.actors.items():
         if actor.is_alive:
             return f"{name} is busy with {actor.doing} since {actor.since_s:.3f} s"
@@ -120,7 +120,7 @@ def _left(world: World) -> str:
 
 
 def _check_waits(world: World) -> None:
-    """After a minute of calm, whoever still waits has a reason that the server can tell."""
+    """Check that after a minute without faults, every wait has a reason in the server's records."""
     if world.is_forgetful:
         return
     for actor in world.actors.values():
@@ -131,7 +131,7 @@ def _check_waits(world: World) -> None:
         _check_grants(world, actor, keys)
         is_ended = _status(world, actor, keys) in ("completed", "failed", "dead")
         if line is None or line.verb != "wait" or is_ended:
-            continue  # who was ended by somebody else's word is told nothing more
+            continue  # an agent that another signal has ended gets no more messages
         found, barriers = at_once(world.store.hashes([keys.dependencies, keys.barriers]))
         record = msgspec.json.decode(found.get(line.subject.encode(), b"{}"))
         in_force = [
@@ -139,7 +139,7 @@ def _check_waits(world: World) -> None:
             for one in map(msgspec.json.decode, barriers.values())
             if one["state"] in ("gathering", "integrating")
         ]
-        # A wait that is over lets nobody go on whom a barrier has counted as arrived.
+        # An agent that a barrier counts as arrived stays paused after its wait has ended.
         is_held = any(
             actor.name in one.get("arrived", {}) or actor.name in one.get("held", [])
             for one in in_force
@@ -151,12 +151,12 @@ def _check_waits(world: World) -> None:
 
 
 def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:
-    """What an agent believes to have, it has: what was taken away it has heard of."""
+    """Check that agents hold what they believe they hold: they have read what was taken away."""
     (found,) = at_once(world.store.hashes([keys.claims]))
     claims = [msgspec.json.decode(value) for value in found.values()]
     held = {one.get("token") for one in claims if one["agent"] == actor.name}
     for grant in actor.grants:
-        # An agent given up for dead hears nothing of it: it is the fencing token that keeps it out.
+        # An agent that was declared dead is not told; the fencing token keeps it out.
         status = _status(world, actor, keys)
         if grant.is_current and grant.token not in held and status in ("active", "blocked"):
             raise Violation(
@@ -175,7 +175,7 @@ def _check_failures(world: World) -> None:
 
 
 async def _judge(world: World) -> None:
-    """Look at all that the server holds in the end."""
+    """Check everything that the server holds at the end."""
     for judge in world.store.judges:
         if isinstance(judge, Syntheses):
             await judge.compare(world.store, world.chance)
@@ -191,7 +191,7 @@ async def _judge(world: World) -> None:
 
 async def _check_delivery(world: World, actor: Actor) -> None:
     if world.is_forgetful and actor.lives[-1].ended_s <= world.forgot_s:
-        return  # it was gone before it could hear what came instead
+        return  # it ended before it could read the replacement
     keys = _keys(world, actor.session)
     for number, key in enumerate((keys.inbox(actor.name), keys.broadcast)):
         sent: list[Shown] = []
@@ -217,7 +217,7 @@ def _sum_up(world: World, result: Result) -> None:
     result.checks = sum(worker.checks for worker in world.workers.values())
     result.counts = dict(world.counts)
     for judge in world.store.judges:
-        if isinstance(judge, Notifications):
+        if isinstance(judge, Signals):
             result.signals = judge.accepted + judge.refused + judge.repeated
     made = hashlib.blake2b(digest_size=8)
     for key, (kind, value) in sorted(world.server.keys.items()):
@@ -228,7 +228,7 @@ def _sum_up(world: World, result: Result) -> None:
 
 @contextmanager
 def _listening(world: World) -> Iterator[None]:
-    """Take what workers and agents log as an internal error for what it is: a defect."""
+    """Treat an internal error that workers or agents log as a defect."""
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""The simulated server: keys in memory, a clock, readers that block, and what can befall it."""
+"""The simulated server: keys in memory, a clock, blocking readers, and its faults."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fabric.store.redis import TAKE_OVERS_MAX
 from fabric.store.value import parse_id
 from tests.simulation.timeline import Timeline
 
-#: The server's time when a run begins, ms: 2025-12-30T19:30:00Z, the moment in the seeds.
+#: The server's time at the start of a run, ms: 2025-12-30T19:30:00Z.
 START_MS = 1_767_123_000_000
 
 
 @dataclass(eq=False)
 class Reader:
-    """Who waits for entries of streams, up to a time."""
+    """A client that waits for entries of streams until a time."""
 
     after: dict[str, bytes]
     count: int
@@ -28,17 +28,17 @@ class Reader:
 
 
 class SimulatedServer(Keyspace):
-    """What a server holds and how it fares. `skew_ms`: its clock was set."""
+    """The server's keys and its state. `skew_ms`: offset of its clock."""
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()
         self.skew_ms = 0
         self.is_down = False
-        #: Why it refuses everything, as its error reply says; "" when it does not.
+        #: The error reply with which it refuses everything, or "".
         self.refusal = ""
         self._timeline = timeline
         self._readers: list[Reader] = []
-        #: Told when the server goes down: requests that it has not answered yet are lost.
+        #: Called when the server goes down: unanswered requests are lost.
         self.on_down: list[Callable[[], object]] = []
 
     def clock_ms(self) -> int:
@@ -46,29 +46,29 @@ class SimulatedServer(Keyspace):
         return START_MS + int(self._timeline.now_s * 1000) + self.skew_ms
 
     def true_s(self) -> float:
-        """Return the time that passes whatever its clock says, s."""
+        """Return the real time, whatever its clock says, s."""
         return self._timeline.now_s
 
     def check(self) -> None:
-        """Raise what a request meets now that reaches the server."""
+        """Raise the error that a request gets now, if any."""
         if self.is_down:
             raise UnreachableError("server: connection failed (simulated)")
         if self.refusal:
             raise UnavailableError(f"server: {self.refusal} (simulated)")
 
     def block(self, reader: Reader) -> None:
-        """Keep a reader until something comes."""
+        """Add a blocking reader."""
         self._readers.append(reader)
 
     def unblock(self, reader: Reader) -> bool:
-        """Let a reader go; False when it has gone already."""
+        """Remove a blocking reader; return False if it is already gone."""
         if reader not in self._readers:
             return False
         self._readers.remove(reader)
         return True
 
     def found(self, after: dict[str, bytes], count: int) -> dict[str, list[Entry]]:
-        """Return what streams hold behind some places."""
+        """Return the entries of streams after some ids."""
         found = {}
         for key, place in after.items():
             stream = self.peek(key, "stream")
@@ -77,7 +77,7 @@ class SimulatedServer(Keyspace):
         return found
 
     def wake(self) -> None:
-        """Serve those who wait and for whom something has come."""
+        """Answer the blocking readers that have entries now."""
         for reader in list(self._readers):
             try:
                 found = self.found(reader.after, reader.count)
@@ -89,7 +89,7 @@ class SimulatedServer(Keyspace):
                 reader.deliver(found)
 
     def go_down(self) -> None:
-        """End, as by SIGKILL: nobody who waits for an answer gets one."""
+        """Go down as by SIGKILL: no waiting client gets a reply."""
         self.is_down = True
         readers, self._readers = self._readers, []
         for reader in readers:
@@ -98,19 +98,19 @@ class SimulatedServer(Keyspace):
             told()
 
     def copy(self) -> dict[str, tuple[str, object]]:
-        """Return all that is stored, as a replica or an append-only file has it."""
+        """Return a copy of all keys, as a replica or an append-only file has them."""
         return {key: (kind, _copied(value)) for key, (kind, value) in self.keys.items()}
 
     def restore(self, copied: dict[str, tuple[str, object]]) -> None:
-        """Hold what was copied, and nothing that came after."""
+        """Replace all keys by a copy."""
         self.keys = {key: (kind, _copied(value)) for key, (kind, value) in copied.items()}
 
     def lose_epoch(self, namespace: Namespace, partition: int, group: str) -> bool:
-        """Lose a partition's lease, as a failover can: it fails closed. False: there was none."""
+        """Remove a partition's lease, as a failover can; return False if there was none."""
         return self.keys.pop(namespace.partition(partition).lease(group), None) is not None
 
     def reseed(self, namespace: Namespace, partition: int, group: str) -> None:
-        """Give a partition an epoch again, as `RedisStore.reseed` does."""
+        """Give a partition a new epoch, as `RedisStore.reseed` does."""
         names = namespace.partition(partition)
         lease = self.hash(names.lease(group))
         if b"epoch" in lease:

@@ -1,4 +1,4 @@
-"""Making a failing plan short: lines are left out as long as the same invariant still breaks."""
+"""Shrinks a failing plan: removes lines as long as the same invariant still breaks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 from tests.simulation.plan import Line, Plan
 from tests.simulation.run import Result, run
 
-#: Runs that shrinking may take: each is well under a second.
+#: Most runs for shrinking: each takes well under a second.
 RUNS_MAX = 600
 
 
 def shrink(plan: Plan, note: Callable[[int, int], None] = lambda runs, lines: None) -> Result:
-    """Return the result of the shortest plan found that breaks what this one breaks.
+    """Return the result of the shortest plan found that breaks the same invariant.
 
     Delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
-    2002): ever smaller pieces are left out. `note` hears of the runs made and the lines left.
+    2002): it removes ever smaller pieces. `note` gets the number of runs and of lines left.
     """
     shortest = run(plan)
     assert shortest.violation, "nothing breaks: there is nothing to shrink"
@@ -38,8 +38,8 @@ def shrink(plan: Plan, note: Callable[[int, int], None] = lambda runs, lines: No
     return shortest
 
 
-def told(result: Result) -> str:
-    """Write a result as a file that replays it, with what it shows."""
+def replay_text(result: Result) -> str:
+    """Return the text of a file that replays a result, with the violation as a comment."""
     comments = [
         f"# {result.violation}",
         f"# {result.detail}",
@@ -49,5 +49,5 @@ def told(result: Result) -> str:
 
 
 def lines_of(result: Result) -> tuple[Line, ...]:
-    """Return the lines of a result's plan."""
+    """Return the number of lines of a result's plan."""
     return result.plan.lines

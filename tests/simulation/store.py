@@ -1,4 +1,4 @@
-"""A node's store: the in-memory one, at the other end of the simulated network."""
+"""A node's store: the in-memory store at the other end of the simulated network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.network import Link
 
 
 class RemoteStore:
-    """WorkerStore and ClientStore over a link: every call is one request."""
+    """WorkerStore and ClientStore over a simulated connection: every call is one request."""
 
     def __init__(self, behind: MemoryStore, link: Link) -> None:
         self._behind = behind
@@ -67,7 +67,7 @@ class RemoteStore:
         return (await self._link.read({key: after}, count, block_ms)).get(key, [])
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """See WorkerStore. As on a server, each hash is read by a request of its own."""
+        """See WorkerStore. As on a real server, each hash is read by its own request."""
         found: list[dict[bytes, bytes]] = []
         for key in keys:
             found += await self._link.call(lambda key=key: self._behind.hashes([key]))  # type: ignore[misc] # the default binds the loop's variable

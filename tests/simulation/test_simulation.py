@@ -1,4 +1,4 @@
-"""Runs of the simulation: a fixed share of seeds, repeated to the byte, and what it would find."""
+"""The simulation: some seeds, runs that repeat byte for byte, and defects that it finds."""
 
 import os
 import subprocess
@@ -11,14 +11,14 @@ from tests.simulation import mutation
 from tests.simulation.generate import generate
 from tests.simulation.plan import read
 from tests.simulation.run import run
-from tests.simulation.shrink import shrink, told
+from tests.simulation.shrink import replay_text, shrink
 from tests.support.effort import EFFORT
 from tests.support.servers import ROOT
 
 #: Seeds of the default suite: some seconds of work.
 SEEDS = 3 * EFFORT
 
-#: Guards whose loss few seeds show: what the test of mutations tries by default.
+#: Checks whose removal few seeds show: the test of mutations tries these by default.
 QUICK = (
     "a stale epoch may commit",
     "the input is trimmed to its end",
@@ -26,7 +26,7 @@ QUICK = (
     "waiters are not told of what is there",
 )
 
-#: Seeds within which each of them is found.
+#: Seeds within which each of them must be found.
 QUICK_SEEDS_MAX = 60
 
 
@@ -40,7 +40,7 @@ def test_every_invariant_holds(seed: int) -> None:
 
 @pytest.mark.slow
 def test_a_seed_is_one_run_to_the_byte() -> None:
-    """In another process too, where hashes of texts, and so the order of sets, are others."""
+    """Also in another process, where hashes of texts, and so the order of sets, differ."""
     program = (
         "from tests.simulation.generate import generate\n"
         "from tests.simulation.run import run\n"
@@ -67,13 +67,13 @@ def test_a_plan_is_read_as_it_is_written() -> None:
 
 @pytest.mark.slow
 def test_a_failing_plan_is_made_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left shows the same, and can be replayed from its file."""
+    """The short plan breaks the same invariant, and can be replayed from its file."""
     monkeypatch.setattr("fabric.core.lifecycle.claims.drop_all", lambda *_: [])
     plan = next(plan for plan in map(generate, range(1, 50)) if run(plan).violation)
     shortest = shrink(plan)
     assert shortest.violation
     assert len(shortest.plan.lines) <= 8, str(shortest.plan)
-    again = run(read(told(shortest)))
+    again = run(read(replay_text(shortest)))
     assert (again.violation, again.digest) == (shortest.violation, shortest.digest)
 
 

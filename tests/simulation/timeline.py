@@ -1,4 +1,4 @@
-"""Simulated time: everything that is to happen, in one order, with nothing in between."""
+"""Simulated time: one ordered queue of everything that will happen."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 
 from tests.simulation.loop import NodeLoop
 
-#: Callbacks that may follow each other without any time passing. Far above what the largest batch
-#: needs: whoever comes here goes round in a circle.
+#: Callbacks that may run without any time passing. Far more than the largest batch needs: beyond
+#: this the code is in an endless loop.
 INSTANT_CALLS_MAX = 500_000
 
 
 class SpinError(Exception):
-    """Something goes on for ever at one moment of simulated time."""
+    """Callbacks run endlessly at one moment of simulated time."""
 
 
 class Timeline:
-    """What is to happen: callbacks of the nodes' event loops, and events of the world itself.
+    """The queue of callbacks of the nodes' event loops, and of events of the world itself.
 
-    Times are seconds since the beginning. Two things at the same time happen in the order in which
-    they were set, so the same run takes the same course, whatever the machine.
+    Times are seconds since the start. Two things at the same time happen in the order in which they
+    were scheduled, so a run does not depend on the machine.
     """
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        #: Callbacks that have run: what a run costs.
+        #: Number of callbacks so far: the cost of a run.
         self.steps = 0
         self._soon: deque[tuple[NodeLoop, asyncio.Handle]] = deque()
         self._later: list[tuple[float, int, NodeLoop | None, Any]] = []
@@ -36,7 +36,7 @@ class Timeline:
         self._instant = 0
 
     def soon(self, node: NodeLoop, handle: asyncio.Handle) -> None:
-        """Run a node's callback now, after those that are waiting already."""
+        """Run a node's callback now, after those that already wait."""
         self._soon.append((node, handle))
 
     def later(self, when_s: float, node: NodeLoop, handle: asyncio.TimerHandle) -> None:
@@ -45,16 +45,16 @@ class Timeline:
         heappush(self._later, (max(when_s, self.now_s), self._count, node, handle))
 
     def at(self, when_s: float, call: Callable[[], object]) -> None:
-        """Let something happen to the world at a time."""
+        """Run an event of the world at a time."""
         self._count += 1
         heappush(self._later, (max(when_s, self.now_s), self._count, None, call))
 
     def after(self, pause_s: float, call: Callable[[], object]) -> None:
-        """Let something happen to the world in a while."""
+        """Run an event of the world after a delay."""
         self.at(self.now_s + pause_s, call)
 
     def run(self, until_s: float) -> None:
-        """Let everything happen up to a time. Raises SpinError, and what events do."""
+        """Run everything up to a time. Raises SpinError, and errors of events."""
         soon, later = self._soon, self._later
         while True:
             while soon:

@@ -1,4 +1,4 @@
-"""What agents do in a simulation: one function a verb of the plan, each by the real client."""
+"""What agents do in a simulation: one function for each verb of the plan, with the real client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[["Actor", Agent, Line], Awaitable[None]]
 
-#: Seconds that waits last at most where the plan says nothing.
+#: Longest wait where the plan gives none, s.
 TIMEOUT_S = 120.0
 
 
@@ -36,7 +36,7 @@ async def partial(actor: Actor, agent: Agent, line: Line) -> None:
 
 
 async def write(actor: Actor, agent: Agent, line: Line) -> None:
-    """`write a.py,b.py hold=3 timeout=60 then=c.py`: have them, and then one more besides."""
+    """`write a.py,b.py hold=3 timeout=60 then=c.py`: claim these, and then one more."""
     timeout_s, hold_s = line.option("timeout", TIMEOUT_S), line.option("hold", 1.0)
     then = line.named().get("then")
     async with AsyncExitStack() as held:
@@ -58,7 +58,7 @@ async def wait(actor: Actor, agent: Agent, line: Line) -> None:
 
 
 async def resolve(actor: Actor, agent: Agent, line: Line) -> None:
-    """`resolve d1 A,B`: with the consumers named."""
+    """`resolve d1 A,B`: with named consumers."""
     consumers = line.words[1].split(",") if len(line.words) > 1 else ()
     await agent.resolve(line.subject, location=f"{line.subject}.txt", consumers=consumers)
 
@@ -80,7 +80,7 @@ async def integrate(actor: Actor, agent: Agent, line: Line) -> None:
 
 
 async def ask(actor: Actor, agent: Agent, line: Line) -> None:
-    """`ask timeout=60`, or `ask to=B`: another agent, which has no answer ready."""
+    """`ask timeout=60`, or `ask to=B`: another agent, which does not answer."""
     await agent.escalate(
         "Which one?",
         options=["one", "two"],
@@ -95,13 +95,13 @@ async def ahead(actor: Actor, agent: Agent, line: Line) -> None:
 
 
 async def burst(actor: Actor, agent: Agent, line: Line) -> None:
-    """`burst 50`: as many reports as fast as they can be sent."""
+    """`burst 50`: this many signals, as fast as possible."""
     for number in range(int(line.subject)):
         await agent.emit(SignalType.PROGRESS, {"percent": number % 100})
 
 
 async def idle(actor: Actor, agent: Agent, line: Line) -> None:
-    """`idle 30`: busy with something that the fabric knows nothing of."""
+    """`idle 30`: busy without any signal."""
     await asyncio.sleep(float(line.subject))
 
 

@@ -1,4 +1,4 @@
-"""The world of one run: server, processes and agents, and the plan that is carried out in it."""
+"""The world of one run: server, processes and agents, and the plan that they execute."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from functools import partial
 from fabric.client import mailbox
 from fabric.config.settings import Settings
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
-from tests.simulation import troubles
+from tests.simulation import faults
 from tests.simulation.actor import Actor
 from tests.simulation.judge import all_judges
 from tests.simulation.judge.judge import Violation
-from tests.simulation.judged import JudgedStore
 from tests.simulation.node import Node
+from tests.simulation.observed_store import ObservedStore
 from tests.simulation.plan import Line, Plan
 from tests.simulation.replica import Worker
 from tests.simulation.rulesets import RULESETS
 from tests.simulation.server import SimulatedServer
 from tests.simulation.timeline import Timeline
 
-#: Sessions of a run; agents whose names come late in the alphabet work in the second one.
+#: Sessions of a run; agents with names late in the alphabet work in the second one.
 SESSIONS = ("demo", "other")
 
-#: Seconds from the last fault of a plan to the first look whether everything goes on.
+#: Seconds from the last fault of a plan to the first look at whether everything works.
 CALM_S = 60.0
 
 
 class World:
-    """All that there is in one run. `run.py` lets its time pass."""
+    """Everything in one run. `run.py` drives its time."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.timeline = Timeline()
         self.server = SimulatedServer(self.timeline)
-        self.store = JudgedStore(self.server, all_judges(plan))
+        self.store = ObservedStore(self.server, all_judges(plan))
         self.settings = _settings(plan)
         self.partitions = plan.settings["partitions"]
         self.rules = RULESETS[plan.settings["rules"]]
@@ -45,16 +45,16 @@ class World:
         self.counts: Counter[str] = Counter()
         self.actors: dict[str, Actor] = {}
         self.workers: dict[str, Worker] = {}
-        #: How often a process of a name was started: each is a node of its own.
+        #: How often a process of a name was started: each start is a new node.
         self._started: Counter[str] = Counter()
         self._begun: list[Node] = []
-        #: Failures that nobody has caught: defects, and what judges have said to workers.
+        #: Uncaught exceptions: defects, and violations that judges raised inside workers.
         self.failures: list[Violation] = []
-        #: The server has lost what it had acknowledged.
+        #: Whether the server has lost acknowledged writes.
         self.is_forgetful = False
         #: When it did so last, s.
         self.forgot_s = 0.0
-        # Pages as small as a plan says, so that they fill up; see `close`.
+        # Pages as small as the plan says, so that there are several; see `close`.
         self._page_max, mailbox.COUNT = mailbox.COUNT, plan.settings.get("page_max", mailbox.COUNT)
         self._set_up()
 
@@ -63,15 +63,15 @@ class World:
             for number in range(1, self.plan.settings[kind] + 1):
                 self.join(f"{group.removesuffix('s')}-{number}")
         for line in self.plan.lines:
-            self.timeline.at(line.at_s, partial(self._befall, line))
+            self.timeline.at(line.at_s, partial(self._execute, line))
             if line.verb == "forget":
-                # What the server goes back to is what it held some time before.
+                # The server goes back to the state of some time before.
                 back_s = line.option("back", 1.0)
                 self.timeline.at(max(0.0, line.at_s - back_s), partial(self._remember, line))
         self._remembered: dict[Line, tuple[object, object]] = {}
 
     def node(self, name: str) -> Node:
-        """Begin a process."""
+        """Start a process."""
         self._started[name] += 1
         number = self._started[name]
         begun = Node(
@@ -87,13 +87,13 @@ class World:
         return begun
 
     def close(self) -> None:
-        """End every process there was."""
+        """End every process."""
         for node in self._begun:
             node.kill()
         mailbox.COUNT = self._page_max
 
     def join(self, name: str) -> None:
-        """Start a worker, unless it is at work."""
+        """Start a worker, unless it runs."""
         worker = self.workers.get(name)
         if worker is not None and worker.node.is_alive:
             return
@@ -103,7 +103,7 @@ class World:
         )
 
     def start(self, line: Line) -> None:
-        """Start an agent, unless it is at work."""
+        """Start an agent, unless it runs."""
         actor = self.actors.get(line.who)
         if actor is None:
             session = SESSIONS[line.who in ("E", "F")]
@@ -114,28 +114,28 @@ class World:
             actor.start(self.node(line.who), line)
 
     def process(self, name: str) -> Node | None:
-        """Return the process of a name, None when it does not run."""
+        """Return the running process with a name, or None."""
         worker, actor = self.workers.get(name), self.actors.get(name)
         node = worker.node if worker is not None else actor.node if actor is not None else None
         return node if node is not None and node.is_alive else None
 
     def nodes(self) -> list[Node]:
-        """Return all processes that run."""
+        """Return all running processes."""
         found = [worker.node for worker in self.workers.values()]
         found += [actor.node for actor in self.actors.values() if actor.node is not None]
         return [node for node in found if node.is_alive]
 
-    def _befall(self, line: Line) -> None:
-        """Let a line of the plan take place."""
+    def _execute(self, line: Line) -> None:
+        """Execute a line of the plan."""
         if line.who == "server":
-            troubles.SERVER[line.verb](self, line)
+            faults.SERVER[line.verb](self, line)
         elif line.who in ("intruder", "operator"):
-            troubles.OUTSIDE[line.who](self, line)
-        elif line.verb in troubles.PROCESS:
+            faults.OUTSIDE[line.who](self, line)
+        elif line.verb in faults.PROCESS:
             node = self.process(line.who)
             if node is not None:
                 self.counts[line.verb] += 1
-                troubles.PROCESS[line.verb](self, node, line)
+                faults.PROCESS[line.verb](self, node, line)
         elif line.verb == "join":
             self.join(line.who)
         elif line.verb == "leave":
@@ -151,7 +151,7 @@ class World:
         self._remembered[line] = self.server.copy(), copy.deepcopy(self.store.judges)
 
     def forget(self, line: Line) -> None:
-        """Go back to what was remembered for this line: server and judges alike."""
+        """Restore server and judges to the state that was saved for this line."""
         held, judges = self._remembered.pop(line)
         self.server.restore(held)  # type: ignore[arg-type] # what `copy` has given
         self.store.judges = judges  # type: ignore[assignment] # copied together with it
@@ -167,7 +167,7 @@ class World:
 
 
 def _settings(plan: Plan) -> Settings:
-    """What workers and agents run with; no file or environment has a say."""
+    """Return the settings of workers and agents; files and environment are ignored."""
     given = plan.settings
     return Settings(
         lease_ms=given["lease_ms"],

@@ -1,16 +1,16 @@
-"""The judges: each checks one kind of invariant, from what it sees of the store alone.
+"""The judges: each checks one kind of invariant, from what it sees in the store only.
 
-`lease.py`: one writer a partition, no commit by a stale epoch, versions without a gap. `ledger.py`:
-every accepted signal takes effect once, in its agent's order; nothing is invented, no input is
-trimmed before it is acknowledged, the log has no gap, and every message has the id that it has in
-the log. `claims.py`: one holder a resource; tokens rise, and each is granted once. `barriers.py`: a
+`lease.py`: one writer a partition, no commit by a stale epoch, versions without a gap.
+`signals.py`: every accepted signal takes effect once, in its agent's order; nothing is invented, no
+input is trimmed before it is acknowledged, the log has no gap, and every message has its id in the
+log. `claims.py`: one holder a resource; tokens rise, and each is granted once. `barriers.py`: a
 barrier opens once a generation, never without its members. `notices.py`: an agent whose wait ends
-is told in the same commit. `deadlocks.py`: every deadlock is named, and only deadlocks. `rules.py`:
-records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis is the fold
-of its inputs, and its patches build it from nothing. `bounds.py`: every queue is bounded.
-`silence.py`: an agent that has sent something is not declared dead for silence. `delivery.py`:
-every message arrives at least once, in order. `ending.py`: in the end the log alone gives all that
-the server holds, and after the faults everything drains.
+is told in the same commit. `deadlocks.py`: every deadlock is reported, and only deadlocks.
+`rules.py`: records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis
+is the fold of its inputs, and its patches build it from an empty document. `bounds.py`: every queue
+is bounded. `silence.py`: an agent that has sent something is not declared dead for silence.
+`delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
+gives everything that the server holds, and after the faults everything drains.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.simulation.judge.claims import Claims
 from tests.simulation.judge.deadlocks import Deadlocks
 from tests.simulation.judge.judge import Commit, Judge, Violation
 from tests.simulation.judge.lease import Leases
-from tests.simulation.judge.ledger import Notifications
 from tests.simulation.judge.notices import Notices
+from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.silence import Silence
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.plan import Plan
@@ -31,12 +31,12 @@ __all__ = ["Commit", "Judge", "Violation", "all_judges"]
 
 
 def all_judges(plan: Plan) -> list[Judge]:
-    """Return one of each judge that looks at commits."""
-    # The age of a signal is unknown when the server's clock was set.
+    """Return one of each judge that checks commits."""
+    # The age of a signal is unknown after the server's clock was set.
     is_told_time = not any(line.verb == "clock" for line in plan.lines)
     return [
         Leases(),
-        Notifications(),
+        Signals(),
         Claims(),
         Barriers(),
         Deadlocks(),

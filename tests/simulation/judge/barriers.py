@@ -10,11 +10,11 @@ from tests.simulation.judge.judge import Commit, Judge, Violation
 
 
 class Barriers(Judge):
-    """Follows every barrier and every agent's end, as the server holds them."""
+    """Follows every barrier and every agent's end in the server's records."""
 
     def __init__(self) -> None:
         self._barriers: dict[tuple[str, str], dict[str, Any]] = {}
-        #: Session, name and generation of every barrier that has opened.
+        #: Session, name and generation of every opened barrier.
         self._opened: set[tuple[str, str, int]] = set()
 
     def committed(self, commit: Commit) -> None:

@@ -11,7 +11,7 @@ from tests.simulation.judge.judge import Commit, Judge, Violation
 
 
 class Claims(Judge):
-    """Keeps the claims of every session as the server holds them."""
+    """Follows the claims of every session in the server's records."""
 
     def __init__(self) -> None:
         self._claims: dict[str, dict[str, dict[str, Any]]] = {}
@@ -36,7 +36,7 @@ class Claims(Judge):
             self._look_over(session, self._claims[session])
 
     def _granted(self, session: str, claim: dict[str, Any], last: int) -> None:
-        # Those of one commit have no order: each must be above all of the earlier commits.
+        # Tokens of one commit have no order: each must be above all of the earlier commits.
         if claim["token"] <= last:
             raise Violation("tokens rise for ever", f"{session}: {claim} after token {last}")
         self._last_token[session] = max(self._last_token.get(session, 0), claim["token"])

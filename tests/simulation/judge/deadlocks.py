@@ -1,7 +1,7 @@
-"""Every deadlock is named, and only deadlocks.
+"""Every deadlock is reported, and only deadlocks.
 
-The judge starts from the committed records alone, and removes the agents that can go on until none
-is removed: naive, and independent of the core.
+The judge uses the committed records only. It removes agents that can go on until none is left to
+remove: a naive algorithm, independent of the core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IN_FORCE = ("gathering", "integrating")
 
 
 class Deadlocks(Judge):
-    """Keeps the records of every session, and checks them after each commit that changes one."""
+    """Follows the records of every session, and checks them after each commit that changes one."""
 
     def __init__(self) -> None:
         self._sessions: defaultdict[str, dict[str, Records]] = defaultdict(
@@ -66,7 +66,7 @@ class Deadlocks(Judge):
 
 
 class _View:
-    """The records of a session, and the waits that follow from them."""
+    """A session's records, and the waits that follow from them."""
 
     def __init__(self, tables: dict[str, Records]) -> None:
         self.agents, self.dependencies, self.claims, self.barriers, self.escalations = (
@@ -75,8 +75,8 @@ class _View:
         self.at_work = {n for n, one in self.agents.items() if one["status"] not in ENDED}
 
     def stuck(self) -> set[str]:
-        """Name the agents that can never go on."""
-        # A wait that no agent at work can end has no edge: it is reported in other ways.
+        """Return the agents that can never go on."""
+        # A wait that no active agent can end has no edge: it is reported in other ways.
         needs = {name: [one for one in self._needs(name) if one] for name in self.at_work}
         left = {name for name, found in needs.items() if found}
         while True:
@@ -86,7 +86,7 @@ class _View:
             left -= going
 
     def _needs(self, name: str) -> Iterator[set[str]]:
-        """Yield, for each wait of an agent, the agents any one of which can end it."""
+        """Yield for each wait of an agent the agents that can end it; any one is enough."""
         agent = self.agents[name]
         for on in agent.get("waits_for", []):
             yield set(self.dependencies[on].get("producers", [])) & self.at_work
@@ -102,9 +102,9 @@ class _View:
             yield {other} & self.at_work
 
     def _before(self, claim_id: str) -> set[str]:
-        """Name those who have what a claim waits for, or stand before it for a part of it.
+        """Return the agents that hold what a claim waits for, or are before it in a queue.
 
-        For what its agent has already, it stands in line behind nobody.
+        For resources that its agent already holds, a claim is behind nobody.
         """
         mine = self.claims[claim_id]
         has = {
@@ -130,7 +130,7 @@ class _View:
         }
 
     def _keeps(self, name: str) -> set[str]:
-        """Name the agents for which an agent waits at a barrier."""
+        """Return the agents for which an agent waits at a barrier."""
         for barrier in self.barriers.values():
             if barrier["state"] not in IN_FORCE:
                 continue

@@ -1,4 +1,4 @@
-"""Agents receive the messages sent to them: each at least once, in order."""
+"""Agents receive every message that is sent to them at least once, in order."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from fabric.store.value import parse_id
 from tests.simulation.judge.judge import Violation
 
-#: A message: its id, its cause and its type.
+#: A message: its id, cause and type.
 Message = tuple[bytes, bytes, bytes]
 
-#: One life of an agent: the place where it began to read, and what it was shown.
+#: One life of an agent: where it began to read, and the messages that it read.
 Life = tuple[bytes, Sequence[Message]]
 
 
 def check_heard(who: str, lives: Sequence[Life], sent: Sequence[Message]) -> None:
-    """Compare what the lives of an agent were shown of one stream with what the stream holds.
+    """Compare what the lives of an agent read from a stream with what the stream holds.
 
-    Nothing may be left out: a life begins behind what was taken before it, and goes on without a
-    gap.
+    Nothing may be left out: a life begins after what was read before it, and reads without a gap.
     """
     place = {message: number for number, message in enumerate(sent)}
     taken = -1
@@ -42,9 +41,9 @@ def check_heard(who: str, lives: Sequence[Life], sent: Sequence[Message]) -> Non
 
 
 def check_all_shown(who: str, lives: Sequence[Life], sent: Sequence[Message]) -> None:
-    """The same for a server that went back: its final messages were shown, up to the last.
+    """Check the same for a server that went back: its final messages were read, up to the last.
 
-    What it has lost was shown too, perhaps, and under an id that another message has now.
+    Messages that it has lost may have been read too, under ids that others have now.
     """
     shown = {message for _, messages in lives for message in messages}
     upto = max((number for number, one in enumerate(sent) if one in shown), default=-1)

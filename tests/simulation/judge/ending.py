@@ -1,4 +1,4 @@
-"""The end, when all faults are over and all agents have ended: nothing is left undone."""
+"""The final state, after all faults, when all agents have ended: nothing is left undone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulation.judge.judge import NAMESPACE, Violation
 
 
 def unsettled(store: MemoryStore, partition: int, now_ms: int) -> str:
-    """Say what still waits for the workers of a partition; "" when nothing does."""
+    """Return what still waits for the workers of a partition, or ""."""
     names = NAMESPACE.partition(partition)
     for group in (ORCHESTRATORS, SYNTHESIZERS):
         key = names.source(group)
@@ -32,9 +32,9 @@ def unsettled(store: MemoryStore, partition: int, now_ms: int) -> str:
 
 
 async def check_replay(store: MemoryStore, keys: SessionKeys) -> None:
-    """The log alone gives every key of the session, field for field."""
+    """Check that the log alone gives every key of the session, field for field."""
     if store.data.kind(keys.log) is None:
-        return  # nobody has ever been heard there
+        return  # the session has no signal
     try:
         report = await Comparison(store, keys).run()
     except FabricError as error:
@@ -47,7 +47,7 @@ async def check_replay(store: MemoryStore, keys: SessionKeys) -> None:
 
 
 async def check_nothing_is_held(store: MemoryStore, keys: SessionKeys) -> None:
-    """No ended agent holds, waits or is waited for at a barrier; the synthesis is final."""
+    """Check that no ended agent holds, waits or is awaited at a barrier; the synthesis is final."""
     agents, claims, dependencies, barriers = (
         {name.decode(): msgspec.json.decode(value) for name, value in found.items()}
         for found in await store.hashes(

@@ -1,4 +1,4 @@
-"""A judge sees leases taken, entries emitted and commits applied."""
+"""The interface of a judge: it sees leases taken, entries emitted and commits applied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMESPACE = Namespace()
 
 
 class Violation(Exception):  # noqa: N818 - it is what was found, and no error of the simulation
-    """An invariant does not hold: `invariant` is its name; the text says where."""
+    """An invariant is broken: `invariant` is its name; the text says where."""
 
     def __init__(self, invariant: str, detail: str) -> None:
         super().__init__(f"{invariant}: {detail}")
@@ -23,10 +23,10 @@ class Violation(Exception):  # noqa: N818 - it is what was found, and no error o
 
 @dataclass
 class Commit:
-    """One commit that the server has applied.
+    """A commit that the server has applied.
 
     `consumed` are the input entries that it acknowledges; `left` and `left_after` count the input
-    entries beyond them, before and after.
+    entries after those, before and after the commit.
     """
 
     lease: Lease
@@ -38,7 +38,7 @@ class Commit:
     consumed: list[Entry]
     left: int
     left_after: int
-    #: Input entries beyond those decided, of a commit of timers alone.
+    #: Input entries after those decided, in a commit of timers only.
     waiting: list[Entry] = field(default_factory=list)
     #: Appended entries: key, id, fields by name. In order.
     appended: list[tuple[str, bytes, dict[bytes, bytes]]] = field(default_factory=list)
@@ -55,13 +55,13 @@ class Commit:
 
     @property
     def partition(self) -> tuple[int, str]:
-        """Partition and group of workers."""
+        """Return the partition and the group of workers."""
         return self.lease.partition, self.lease.group
 
     def hashes(self, suffix: str) -> Iterator[tuple[str, dict[str, bytes | None]]]:
-        """Yield the changes of the sessions' hashes of one name: session, field → value, or None.
+        """Yield the changes of each session's hash of one name: session, field → value or None.
 
-        Fields in the order in which they are written.
+        Fields come in the order in which they are written.
         """
         prefix = NAMESPACE.partition(self.lease.partition).prefix
         for verb, key, arguments in self.written:
@@ -77,31 +77,31 @@ class Commit:
 
 
 class Judge:
-    """Checks what happens; raises Violation. Its state can be copied, for a failover."""
+    """Checks events; raises Violation. Its state can be copied, for a failover."""
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
-        """Look at a lease that was given."""
+        """Check a lease that was granted."""
 
     def held(self, by: Held, partition: int, group: str, ttl_ms: int, now_ms: int) -> None:
-        """Look at the answer to a replica that asks for a lease that another has, for `ttl_ms`."""
+        """Check the answer to a replica that asks for a lease that another holds, for `ttl_ms`."""
 
     def beaten(self, group: str, replica: str, live: list[str], ttl_ms: int, true_s: float) -> None:
-        """Look at the replicas that count as alive when one reports itself, by real time."""
+        """Check the replicas that count as alive when one reports itself, at a real time."""
 
     def renewed(self, lease: Lease, expires_ms: int) -> None:
-        """Look at a lease that was extended, or given up (0)."""
+        """Check a lease that was extended, or given up (0)."""
 
     def emitted(self, key: str, ids: Sequence[bytes], length: int) -> None:
-        """Look at new entries of a stream that workers read."""
+        """Check new entries of a stream that workers read."""
 
     def committed(self, commit: Commit) -> None:
-        """Look at a commit."""
+        """Check a commit."""
 
     def went_back(self) -> None:
-        """Note that the server has gone back to an earlier state."""
+        """Note that the server went back to an earlier state."""
 
     def lost(self, partition: int, group: str) -> None:
-        """Note that a partition's epoch is gone."""
+        """Note that a partition's epoch was lost."""
 
     def reseeded(self, partition: int, group: str) -> None:
         """Note that a partition has an epoch again."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fabric.store.port import Held, Lease
 from tests.simulation.judge.judge import Commit, Judge, Violation
 
-#: Leases for which a dead replica may count as alive, and seconds beside: its own, three for each
-#: time that the clock is put back, and the pauses of those who look.
+#: Leases for which a dead replica may count as alive, and extra seconds: its own lease, three for
+#: each time that the clock is put back, and the pauses of the replicas that look.
 LEASES_MAX, PAUSES_S = 10, 30.0
 
 
@@ -22,12 +22,12 @@ class _Held:
 
 
 class Leases(Judge):
-    """Follows every lease by what the server has answered."""
+    """Follows every lease by the server's answers."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], _Held] = {}
         self._lost: set[tuple[int, str]] = set()
-        #: Group and replica → when another first counted it as alive since its last word, s.
+        #: Group and replica → when another first counted it as alive after its last report, s.
         self._silent_s: dict[tuple[str, str], float] = {}
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
@@ -54,7 +54,7 @@ class Leases(Judge):
         )
 
     def held(self, by: Held, partition: int, group: str, ttl_ms: int, now_ms: int) -> None:
-        """See Judge. All replicas of a run take leases for the same time."""
+        """See Judge. All replicas of a run take leases of the same duration."""
         if by.remaining_ms > ttl_ms:
             raise Violation("a lease is no longer than it was taken for", f"{by} of {ttl_ms} ms")
         before = self._held.get((partition, group))
@@ -97,7 +97,7 @@ class Leases(Judge):
         self._lost.add((partition, group))
         held = self._held.pop((partition, group), None)
         if held is not None:
-            # What comes next must lie above all that was handed out before.
+            # The next epoch must be above every earlier one.
             self._held[partition, group] = _Held("", "", held.epoch, 0, 0)
 
     def reseeded(self, partition: int, group: str) -> None:

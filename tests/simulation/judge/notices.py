@@ -1,4 +1,4 @@
-"""An agent that is granted something, or whose wait ends, is told in the same commit."""
+"""An agent that gets a grant, or whose wait ends, is told in the same commit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Notices(Judge):
     """Compares the changes of records with the messages in the same commit."""
 
     def __init__(self) -> None:
-        #: Session and name → the record as it was last committed.
+        #: Session and name → the record as last committed.
         self._dependencies: dict[tuple[str, str], dict[str, Any]] = {}
         self._barriers: dict[tuple[str, str], dict[str, Any]] = {}
         self._tokens: dict[tuple[str, str], int] = {}
@@ -65,7 +65,7 @@ class Notices(Judge):
                 raise Violation("the leader is told", f"{session}: {name} is open: {now}")
 
     def _look_at_pauses(self, commit: Commit) -> None:
-        """A barrier lists every agent that it holds: otherwise its end would not free the agent."""
+        """Check that a barrier lists every agent that it pauses: its end resumes only these."""
         for session in {session for session, _ in commit.hashes("agents")}:
             gone = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
             for to, kind, payload in _said(commit, session):
@@ -87,9 +87,9 @@ class Notices(Judge):
             before = self._dependencies.get((session, name), {})
             self._dependencies[session, name] = now
             if now.get("status") != "resolved" or len(commit.consumed) != 1:
-                continue  # what else a larger batch held may have ended a wait
+                continue  # another event of a larger batch may have ended a wait
             told = {to for to, kind, _ in said if kind == "DEPENDENCY_RESOLVED"}
-            # An agent that ended in the same event waits no more.
+            # An agent that ended in the same event no longer waits.
             ended = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
             missed = set(before.get("waiters", {})) - told - ended
             if missed:

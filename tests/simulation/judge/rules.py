@@ -1,4 +1,4 @@
-"""The invariants of a session's records, which the core's own tests check too."""
+"""The invariants of a session's records; the core's own tests check them too."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An agent that has sent something is not declared dead, however late its signal is read.
 
 Silence is measured in the log's time, which stands still while no worker decides: a waiting signal
-that is older than the decision was missed; a younger one came after it.
+that is older than the decision was overlooked; a newer one came after it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.wire.stored import fields_of
 from tests.simulation.judge.judge import Commit, Judge, Violation
 
-#: A worker cannot know what arrives between its last read and the end of its commit: the time of
-#: slow requests and replies, ms. A frozen worker has the time of its lease besides.
+#: A worker cannot know what arrives between its last read and the end of its commit: the duration
+#: of slow requests and replies, ms. For a frozen worker its lease is added.
 UNDER_WAY_MS = 20_000
 
 
 class Silence(Judge):
-    """Looks for a waiting signal of an agent when a timer declares that agent dead."""
+    """Looks for a waiting signal of an agent when a timer declares the agent dead."""
 
     def __init__(self, lease_ms: int) -> None:
         self._unknown_ms = lease_ms + UNDER_WAY_MS
@@ -49,5 +49,5 @@ class Silence(Judge):
 
 
 def _decided_ms(commit: Commit) -> int:
-    """Return the latest time that the commit's log entries have."""
+    """Return the latest time in the commit's log entries."""
     return max(int(fields[b"ms"]) for key, _, fields in commit.appended if key.endswith(":log"))

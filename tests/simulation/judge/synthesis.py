@@ -1,4 +1,4 @@
-"""The synthesis is the fold of its inputs, and its patches build it from nothing."""
+"""The synthesis is the fold of its inputs, and its patches build it from an empty document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.folding import EMPTY, Folding
 
 
 class Syntheses(Judge):
-    """Keeps every result that a commit of the synthesizers has acknowledged."""
+    """Collects every result that a commit of the synthesizers has acknowledged."""
 
     def __init__(self) -> None:
         self.folded: dict[tuple[int, bytes], list[list[bytes]]] = {}
@@ -34,7 +34,7 @@ class Syntheses(Judge):
                 self.folded.setdefault((commit.lease.partition, session), []).append(flat)
 
     async def compare(self, store: MemoryStore, chance: random.Random) -> None:
-        """Fold all results once more, in any order, in one batch: the records must be the same."""
+        """Fold all results again, in another order and one batch: the records must be the same."""
         for (partition, name), entries in self.folded.items():
             keys = NAMESPACE.partition(partition).session(name.decode())
             (found,) = await store.hashes([keys.synthesis])

@@ -1,4 +1,4 @@
-"""The server's own end of the store: every change is shown to the judges as it happens."""
+"""The server's side of the store: the judges see every change as it happens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.simulation.judge import Commit, Judge
 from tests.simulation.server import SimulatedServer
 
 
-class JudgedStore(MemoryStore):
-    """MemoryStore, watched. The judges see what came out, not how."""
+class ObservedStore(MemoryStore):
+    """MemoryStore with judges: they see results, not how they came about."""
 
     def __init__(self, server: SimulatedServer, judges: Sequence[Judge]) -> None:
         super().__init__(server.clock_ms, data=server)
@@ -36,7 +36,7 @@ class JudgedStore(MemoryStore):
         return taken
 
     def holder(self, partition: int, group: str) -> str:
-        """Return who has a lease now; "" when nobody has."""
+        """Return the holder of a lease, or ""."""
         lease = self.data.peek(self.namespace.partition(partition).lease(group), "hash") or {}
         is_good = int(lease.get(b"expires", b"0")) > self._clock_ms()
         return lease[b"owner"].decode() if is_good else ""
@@ -84,7 +84,7 @@ class JudgedStore(MemoryStore):
             if parse_id(entry_id) <= end
         ]
         left = _beyond(source, end)
-        # What the batch itself puts into its input is no part of what was there.
+        # Entries that the batch itself adds to its input were not there before.
         added = sum(key == names.source(lease.group) for key in _appended_keys(batch))
         now_ms = await super().commit(lease, version, batch, upto, ttl_ms, drained=drained)
         self.commits += 1

@@ -1,4 +1,4 @@
-"""Every signal takes effect once, in order; nothing is trimmed before, nothing is invented."""
+"""Every signal takes effect once, in order; nothing is trimmed too early, nothing is invented."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.wire.entry import decode
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
-#: What tells one logged signal from another: all fields that its sender gave.
+#: What identifies a logged signal: all fields that its sender gave.
 _Mark = tuple[bytes, ...]
 
 _NAMED = (b"session", b"type", b"emitter", b"incarnation", b"seq", b"payload")
 
 
-class Notifications(Judge):
+class Signals(Judge):
     """Accounts for every entry that commits acknowledge, and for every log."""
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class Notifications(Judge):
         self._last: dict[tuple[bytes, bytes], tuple[int, int]] = {}
         #: Key of a log → number of its last event.
         self._logs: dict[str, int] = {}
-        #: What took effect, or was refused, by session, agent, incarnation and number.
+        #: Signals that took effect or were refused, by session, agent, incarnation and number.
         self._known: dict[tuple[bytes, bytes, int, int], _Mark] = {}
         self.accepted = self.refused = self.repeated = 0
-        #: A server that went back may grant an incarnation twice while the first one's signals are
-        #: not decided yet: of two signals of one number, the second is then a repeat.
+        #: A server that went back may grant an incarnation twice while signals of the first grant
+        #: wait: of two signals with one number the second is then a repeat.
         self._is_twice_handed = False
 
     def went_back(self) -> None:
@@ -58,7 +58,7 @@ class Notifications(Judge):
         self._compare_messages(commit)
 
     def _follow(self, key: str, entry_id: bytes) -> None:
-        """A log has no gaps."""
+        """Check that a log has no gaps."""
         number, _, part = entry_id.decode().partition("-")
         last = self._logs.get(key, 0)
         if int(number) != (last + 1 if part == "0" else last):
@@ -66,7 +66,7 @@ class Notifications(Judge):
         self._logs[key] = int(number)
 
     def _take_effect(self, fields: dict[bytes, bytes], *, is_refused: bool) -> None:
-        """A signal takes effect once, and in its agent's order."""
+        """Check that a signal takes effect once, and in its agent's order."""
         seq = int(fields.get(b"seq", b"0") or 0)
         incarnation = int(fields.get(b"incarnation", b"0") or 0)
         if not seq or not incarnation:
@@ -84,7 +84,7 @@ class Notifications(Judge):
         self._last[who] = incarnation, seq
 
     def _account(self, commit: Commit, buried: Counter[bytes], logged: Counter[_Mark]) -> None:
-        """Each acknowledged entry was logged, or buried with a reason, or is a repeat."""
+        """Check that each acknowledged entry was logged, is a dead letter, or is a repeat."""
         for entry_id, flat in commit.consumed:
             is_buried = buried[entry_id] > 0
             buried[entry_id] -= 1
@@ -119,12 +119,12 @@ class Notifications(Judge):
         known = self._known.get(who)
         if known is None or self._is_twice_handed:
             return (incarnation, signal.seq) <= last
-        # Two signals of one number would be one lost: the second was taken for the first. One that
-        # was refused is known as well.
+        # Of two different signals with one number, one would be lost as a repeat. Refused signals
+        # are known too.
         return known == _mark(dict(zip(signal.names, signal.values, strict=True)))
 
     def _compare_messages(self, commit: Commit) -> None:
-        """Every message of an inbox is in the log, under the same id and with the same cause."""
+        """Check that every message of an inbox is in the log, with the same id and cause."""
         logs = {
             (key.removesuffix(":log"), entry_id): fields
             for key, entry_id, fields in commit.appended

@@ -1,4 +1,4 @@
-"""What many runs have come to, together."""
+"""Totals over many runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.simulation.run import Result
 
 
 @dataclass
-class Tally:
-    """Sums over runs, and the runs in which an invariant broke."""
+class Totals:
+    """Totals over runs, and the runs in which an invariant broke."""
 
     seeds: int = 0
     simulated_s: float = 0.0
@@ -23,7 +23,7 @@ class Tally:
     broken: list[Result] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
-        """Take in one run."""
+        """Add a run."""
         self.seeds += 1
         self.simulated_s += result.simulated_s
         self.steps += result.steps
@@ -35,7 +35,7 @@ class Tally:
             self.broken.append(result)
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        """Return all of it as JSON."""
+        """Return the totals for JSON."""
         return {
             "seeds": self.seeds,
             "seconds": round(seconds, 1),
@@ -52,7 +52,7 @@ class Tally:
         }
 
     def table(self, seconds: float) -> str:
-        """Return all of it for a person."""
+        """Return the totals as text for a person."""
         rows: list[tuple[str, str]] = [
             ("seeds", f"{self.seeds:,}"),
             ("simulated hours", f"{self.simulated_s / 3600:,.1f}"),

@@ -1,4 +1,4 @@
-"""What goes wrong, and what comes from outside: one function a verb of the plan."""
+"""Faults, and events from outside: one function for each verb of the plan."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.simulation.plan import Line
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: Seconds that a server takes to load what it has stored, after it was started again.
+#: Seconds that a restarted server takes to load its data.
 LOADING_S = 0.2
 
-#: Entries that an intruder looks at to send one of them again.
+#: Entries that an intruder reads to send one of them again.
 SEEN_MAX = 50
 
 
 def _kill(world: World, node: Node, line: Line) -> None:
-    """SIGKILL. What it had sent may still arrive."""
+    """SIGKILL. Requests in flight may still arrive."""
     world.counts["requests of the killed"] += node.kill()
 
 
@@ -37,47 +37,47 @@ def _freeze(world: World, node: Node, line: Line) -> None:
 
 
 def _lose(world: World, node: Node, line: Line) -> None:
-    """The next so many replies are lost."""
+    """Lose the next replies."""
     node.link.weather.lost_replies += int(line.subject)
 
 
 def _late(world: World, node: Node, line: Line) -> None:
-    """The next so many requests arrive late; their sender's connection breaks at once."""
+    """Delay the next requests; their sender's connection breaks at once."""
     node.link.weather.late_requests += int(line.subject)
     node.link.weather.late_s = line.option("within", 1.0)
 
 
 def _repeat(world: World, node: Node, line: Line) -> None:
-    """The next so many requests reach the server twice."""
+    """Deliver the next requests twice."""
     node.link.weather.repeated_requests += int(line.subject)
     node.link.weather.late_s = line.option("within", 1.0)
 
 
 def _slow(world: World, node: Node, line: Line) -> None:
-    """Everything takes longer, for some seconds."""
+    """Slow down all requests for some seconds."""
     node.link.weather.slow_s = line.option("by", 1.0)
     world.timeline.after(float(line.subject), partial(setattr, node.link.weather, "slow_s", 0.0))
 
 
 def _cut(world: World, node: Node, line: Line) -> None:
-    """No connection, for some seconds."""
+    """Refuse connections for some seconds."""
     node.link.weather.is_cut = True
     world.counts["cut connections"] += node.link.break_all()
     world.timeline.after(float(line.subject), partial(setattr, node.link.weather, "is_cut", False))
 
 
 def _cut_all(world: World, line: Line) -> None:
-    """All connections break; new ones can be made at once."""
+    """Break all connections; new ones work at once."""
     world.counts["cut connections"] += sum(node.link.break_all() for node in world.nodes())
 
 
 def _restart(world: World, line: Line) -> None:
-    """The server is killed and started again, with all that it had written down."""
+    """Kill the server and start it again with its data."""
     _go_down(world, float(line.subject))
 
 
 def _forget(world: World, line: Line) -> None:
-    """The server fails over to one that had not got the latest writes yet."""
+    """Fail over to a server that lacks the latest writes."""
     _go_down(world, float(line.subject))
     world.forget(line)
 
@@ -94,13 +94,13 @@ def _go_down(world: World, last_s: float) -> None:
 
 
 def _refuse(world: World, line: Line) -> None:
-    """The server answers everything with an error, for some seconds."""
+    """Answer every request with an error for some seconds."""
     world.server.refusal = line.words[1]
     world.timeline.after(float(line.subject), partial(setattr, world.server, "refusal", ""))
 
 
 def _clock(world: World, line: Line) -> None:
-    """The server's clock is set, by so many seconds."""
+    """Set the server's clock by some seconds."""
     world.server.skew_ms += int(line.subject) * 1000
 
 
@@ -111,7 +111,7 @@ def _group(world: World, line: Line) -> None:
 
 
 def _epoch(world: World, line: Line) -> None:
-    """A partition's lease is gone: it stands still until somebody reseeds it."""
+    """Remove a partition's lease: the partition stops until somebody reseeds it."""
     partition = int(line.subject)
     for group in (ORCHESTRATORS, SYNTHESIZERS):
         if world.server.lose_epoch(world.namespace, partition, group):
@@ -122,7 +122,7 @@ def _epoch(world: World, line: Line) -> None:
 
 
 def reseed(world: World, partition: int) -> None:
-    """Somebody runs `fabric doctor --reseed`; nothing happens where the epoch is there."""
+    """Run `fabric doctor --reseed`; does nothing if the epoch is there."""
     for group in (ORCHESTRATORS, SYNTHESIZERS):
         world.server.reseed(world.namespace, partition, group)
         for judge in world.store.judges:
@@ -140,7 +140,7 @@ def _counted(verb: Callable[[World, Line], None], name: str) -> Callable[[World,
 
 
 def _intrude(world: World, line: Line) -> None:
-    """Somebody writes into the ingress by hand."""
+    """Write an entry into the ingress by hand."""
     if world.server.is_down or world.server.refusal:
         return
     name = line.subject
@@ -158,13 +158,13 @@ def _intrude(world: World, line: Line) -> None:
 
 
 def _sent(fields: list[bytes]) -> list[bytes]:
-    """The fields that a logged signal came with."""
+    """Return the fields that a logged signal was sent with."""
     pairs = pairs_of(fields)
     return [part for name, value in pairs if name not in (b"kind", b"ms") for part in (name, value)]
 
 
 def decide(world: World, line: Line | None = None) -> int:
-    """A person answers every open question, with one of its options; return how many."""
+    """Answer every open question as a person, with one of its options; return how many."""
     if world.server.is_down or world.server.refusal:
         return 0
     answered = 0
@@ -188,13 +188,13 @@ def decide(world: World, line: Line | None = None) -> int:
     return answered
 
 
-#: What befalls one process.
+#: Faults of one process.
 PROCESS: dict[str, Callable[[World, Node, Line], None]] = {
     "kill": _kill, "freeze": _freeze, "lose": _lose, "late": _late, "repeat": _repeat,
     "slow": _slow, "cut": _cut,
 }  # fmt: skip
 
-#: What befalls the server.
+#: Faults of the server.
 SERVER: dict[str, Callable[[World, Line], None]] = {
     name: _counted(verb, name)
     for name, verb in {
@@ -203,5 +203,5 @@ SERVER: dict[str, Callable[[World, Line], None]] = {
     }.items()
 }  # fmt: skip
 
-#: Who comes from outside.
+#: Events from outside.
 OUTSIDE: dict[str, Callable[[World, Line], object]] = {"intruder": _intrude, "operator": decide}
