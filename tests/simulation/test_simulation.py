@@ -22,8 +22,8 @@ SEEDS = 3 * EFFORT
 QUICK = (
     "a stale epoch may commit",
     "the input is trimmed to its end",
-    "the ended keep what they hold",
-    "waiters are not told of what is there",
+    "an agent that has ended keeps its claims",
+    "waiting agents are not told of a resolved output",
 )
 
 #: Seeds within which each of them must be found.
