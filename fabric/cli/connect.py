@@ -1,4 +1,4 @@
-"""From settings to a connection: what every command that asks a server does.
+"""From settings to a connection, for every command that talks to a server.
 
 Does not import the driver until it is needed: `--help` and errors come sooner.
 """
@@ -27,12 +27,12 @@ T = TypeVar("T")
 #: Exit code after SIGTERM, as shells have it: 128 + 15.
 TERMINATED = 143
 
-#: What a command works with: where the fabric is, and which session, agent and stream it is for.
+#: Settings of a command: the server, and the session, agent and stream it is for.
 Target = Settings
 
 
 def url_of(target: Target) -> str:
-    """Return the server's URL. Raises ConfigError when none is named and our own is not running."""
+    """Return the server's URL. Raises ConfigError if none is named and no private server runs."""
     if target.redis_url is not None:
         return target.redis_url.get_secret_value()
 
@@ -52,7 +52,7 @@ def open_store(target: Target, name: str = "fabric-cli") -> RedisStore:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An open way to the server."""
+    """An open connection to the server."""
 
     target: Target
     store: RedisStore
@@ -86,8 +86,8 @@ class Connection:
 async def connected(target: Target, *, founding: bool = False) -> AsyncIterator[Connection]:
     """Connect for as long as the block runs.
 
-    `founding`: the number of partitions is fixed if the namespace is new; who only looks around
-    fixes nothing.
+    `founding`: fix the number of partitions if the namespace is new. Commands that only read leave
+    a new namespace untouched.
     """
     store = open_store(target)
     try:
@@ -102,7 +102,7 @@ async def connected(target: Target, *, founding: bool = False) -> AsyncIterator[
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work. SIGTERM ends it as Ctrl-C does: what was begun is withdrawn."""
+    """Run a command's work. SIGTERM ends it as Ctrl-C does: a wait is withdrawn first."""
 
     async def guarded() -> T:
         task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""The options that commands share, and how a command asks for them."""
+"""The options that commands share."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import shlex
 import signal
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -94,48 +95,37 @@ async def _serve(
         # A signal that our parent ignores (nohup) stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    async with supervisor:
-        if as_json:
-            click.echo(json_line(_document(target, version, private, supervisor.pids)))
-        else:
-            _announce(ctx, target, version, private, supervisor.pids)
-        await stop.wait()
-    for name in supervisor.killed:
-        _say(f"{name} did not drain and was killed")
-    return not supervisor.killed
-
-
-def _document(
-    target: Target, version: str, private: PrivateServer | None, pids: dict[str, int]
-) -> dict[str, object]:
-    return {
+    started: dict[str, Any] = {
         "url": redacted(url_of(target)),
         "server": version,
         "private": private is not None,
         "server_pid": private.pid if private else None,
         "project": str(private.root) if private else None,
         "namespace": target.namespace,
-        "workers": pids,
+        "workers": {},
     }
+    async with supervisor:
+        started["workers"] = supervisor.pids
+        if as_json:
+            click.echo(json_line(started))
+        else:
+            _announce(ctx, started)
+        await stop.wait()
+    for name in supervisor.killed:
+        _say(f"{name} did not drain and was killed")
+    return not supervisor.killed
 
 
-def _announce(
-    ctx: click.Context,
-    target: Target,
-    version: str,
-    private: PrivateServer | None,
-    pids: dict[str, int],
-) -> None:
-    click.echo(redacted(url_of(target)))
-    if private is not None:
-        _say(f"{version}, private to {private.root} (pid {private.pid})")
-    else:
-        _say(version)
-    running = ", ".join(f"{name} (pid {pid})" for name, pid in pids.items())
-    _say(f"namespace {target.namespace}: {running}; Ctrl-C stops")
-    place = "this project" if private else "another terminal, with FABRIC_REDIS_URL set"
+def _announce(ctx: click.Context, started: dict[str, Any]) -> None:
+    click.echo(started["url"])
+    where = f", private to {started['project']} (pid {started['server_pid']})"
+    _say(started["server"] + (where if started["private"] else ""))
+    running = ", ".join(f"{name} (pid {pid})" for name, pid in started["workers"].items())
+    namespace = started["namespace"]
+    _say(f"namespace {namespace}: {running}; Ctrl-C stops")
+    place = "this project" if started["private"] else "another terminal, with FABRIC_REDIS_URL set"
     program = ctx.find_root().info_name
-    more = "" if target.namespace == NAMESPACE else f" --namespace {shlex.quote(target.namespace)}"
+    more = "" if namespace == NAMESPACE else f" --namespace {shlex.quote(namespace)}"
     _say(f"try, in {place}:")
     for line in ("emit 'PROGRESS(25%)' --session demo --agent ME", "status", "tail demo"):
         click.echo(f"  {program} {line}{more}", err=True)
