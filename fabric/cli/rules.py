@@ -21,6 +21,11 @@ _file = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path)
 def rules() -> None:
     """Check the rules and settings in fabric.toml, or show those in force.
 
+    \b
+      fabric rules check               name every fault in the file
+      fabric rules show                print the rules in force
+      fabric rules show --example      print an example file
+
     Without FILE, the project's configuration file counts before the user's.
     """
 

@@ -29,6 +29,10 @@ from fabric.watch.frame import WIDTH_DEFAULT, frame, text_of
 def watch(target: Target, name: str | None, once: bool, as_lines: bool, stay: bool) -> None:
     """Show agents by stream with their progress and waits, the synthesis, questions, timeline.
 
+    \b
+      fabric watch demo           live, until the session ends
+      fabric watch demo --once    the present picture
+
     Without a session, the one that was active last. Ends with the session, or with Ctrl-C. On a
     terminal it draws one picture, which needs the extra `tui`; elsewhere, and with --plain, it
     prints a line for each event. It only reads.
