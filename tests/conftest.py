@@ -9,12 +9,11 @@ from hypothesis import settings
 from fabric.store import scripts
 from fabric.store.cluster import slot
 from fabric.store.connection import Caller
+from tests.support.fixtures import start_or_fail
 from tests.support.servers import (
     FLAVOUR_DEFAULT,
     RunningServer,
-    ServerMissingError,
     flavours,
-    start_server,
 )
 
 # The same examples each time, so that a failure comes from the change at hand;
@@ -83,17 +82,10 @@ def _one_slot_a_script() -> Iterator[None]:
         yield
 
 
-def _start(flavour: str, *options: str) -> RunningServer:
-    try:
-        return start_server(flavour, *options)
-    except ServerMissingError as error:
-        pytest.fail(str(error), pytrace=False)
-
-
 @pytest.fixture(scope="session", params=flavours())
 def started_server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     """One server per flavour and process of pytest, whatever earlier tests left in it."""
-    running = _start(request.param)
+    running = start_or_fail(request.param)
     yield running
     running.remove()
 
@@ -118,7 +110,7 @@ def start() -> Iterator[Callable[..., RunningServer]]:
     running: list[RunningServer] = []
 
     def start_one(flavour: str, *options: str) -> RunningServer:
-        running.append(_start(flavour, *options))
+        running.append(start_or_fail(flavour, *options))
         return running[-1]
 
     yield start_one

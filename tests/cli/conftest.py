@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import FLAVOUR_DEFAULT, RunningServer, ServerMissingError, start_server
+from tests.support.fixtures import start_or_fail
+from tests.support.servers import FLAVOUR_DEFAULT, RunningServer
 from tests.support.shell import Shell, end
 from tests.support.waiting import until
 
@@ -18,10 +19,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    try:
-        running = start_server(FLAVOUR)
-    except ServerMissingError as error:
-        pytest.fail(str(error), pytrace=False)
+    running = start_or_fail(FLAVOUR)
     yield running
     running.remove()
 

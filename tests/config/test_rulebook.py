@@ -1,4 +1,4 @@
-"""The rule file: what it says becomes the core's rules, and what is wrong in it is named."""
+"""The rule file becomes the core's rules, and rules are written as a rule file."""
 
 import re
 import tomllib
@@ -71,7 +71,7 @@ def test_every_field_round_trips() -> None:
 
 
 def test_a_name_of_any_length_round_trips() -> None:
-    """What is shown of one in a fault is cut; what is written is not."""
+    """A fault shows only the start of a long name; `written` writes all of it."""
     rules = Rules(priorities={"a name in quotes " + "x" * 400: 3})
     assert check(written(rules)) == (rules, [])
 
@@ -96,7 +96,7 @@ def test_the_example_is_right_with_its_examples_too() -> None:
 
 
 def test_rules_serve_as_a_log_of_themselves() -> None:
-    """What is printed as JSON is what the file says."""
+    """The JSON output has the same content as the written file."""
     assert tomllib.loads(written(ODD)) == msgspec.json.decode(msgspec.json.encode(document(ODD)))
 
 

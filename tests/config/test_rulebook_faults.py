@@ -1,4 +1,4 @@
-"""What is wrong in a rule file: named by line and field, with what to write instead."""
+"""Faults in a rule file: line, field, and what to write instead."""
 
 import re
 from pathlib import Path
@@ -90,7 +90,7 @@ FAULTS = [
 
 
 def faults(text: str) -> list[Fault]:
-    """What is wrong in a text that is wrong."""
+    """Return the faults of a text that has some."""
     rules, found = check(text)
     assert rules is None
     assert found

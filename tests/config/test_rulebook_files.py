@@ -1,4 +1,4 @@
-"""Which file the rules are from, and what is said when it cannot be used."""
+"""Which file the rules come from, and the errors when a file cannot be used."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ HOPS = "[storms]\nhops_max = {}\n"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project's file, which is not there yet; the user's is below it, in user/fabric/."""
+    """Return the path of the project's file (not made); the user's is in user/fabric/ beside it."""
     monkeypatch.delenv("FABRIC_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
     (tmp_path / "user" / "fabric").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A settings file that nobody means is refused before a parser takes for ever over it."""
+"""Hostile settings files are refused before a parser spends a long time on them."""
 
 from pathlib import Path
 

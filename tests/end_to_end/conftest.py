@@ -7,8 +7,8 @@ import pytest
 from tests.end_to_end.member import member
 from tests.end_to_end.replayed import check_sessions
 from tests.support.daemon import Daemon
-from tests.support.fixtures import daemon, own_settings, proxy, pytest_pyfunc_call
-from tests.support.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.support.fixtures import daemon, own_settings, proxy, pytest_pyfunc_call, start_or_fail
+from tests.support.servers import RunningServer, flavours
 
 __all__ = ["daemon", "member", "own_settings", "proxy", "pytest_pyfunc_call"]
 
@@ -33,10 +33,7 @@ def _replayed(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module", params=flavours())
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[RunningServer, Daemon]]:
     """Start a server and an orchestrator that must survive everything a module does to them."""
-    try:
-        server = start_server(request.param)
-    except ServerMissingError as error:
-        pytest.fail(str(error), pytrace=False)
+    server = start_or_fail(request.param)
     daemon = Daemon(server.url)
     yield server, daemon
     is_alive = daemon.is_alive

@@ -9,8 +9,9 @@ import pytest
 from fabric.store.keys import SessionKeys
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
 from tests.support.daemon import Daemon
+from tests.support.fixtures import start_or_fail
 from tests.support.keyspace import DEAD, RESULTS, SIGNALS, Row, client, rows, session
-from tests.support.servers import RunningServer, ServerMissingError, flavours, start_server
+from tests.support.servers import RunningServer, flavours
 from tests.support.waiting import until
 
 Place = tuple[RunningServer, Daemon, Daemon]
@@ -22,10 +23,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module", params=flavours())
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Start a server and both workers that must survive everything a module does to them."""
-    try:
-        server = start_server(request.param)
-    except ServerMissingError as error:
-        pytest.fail(str(error), pytrace=False)
+    server = start_or_fail(request.param)
     workers = [Daemon(server.url, worker=name) for name in ("orchestrator", "synthesizer")]
     yield server, workers[0], workers[1]
     are_alive = [one.is_alive for one in workers]

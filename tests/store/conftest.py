@@ -10,13 +10,12 @@ import pytest
 
 from tests.store.backend import Backend, MemoryBackend, RedisBackend
 from tests.support.cluster import Cluster
+from tests.support.fixtures import start_or_fail
 from tests.support.sentinel import Sentinels
 from tests.support.servers import (
     FLAVOUR_DEFAULT,
     RunningServer,
-    ServerMissingError,
     flavours,
-    start_server,
 )
 from tests.support.waiting import run_coroutine_test
 
@@ -39,10 +38,7 @@ def shared_servers() -> Iterator[Started]:
 
     def started(flavour: str) -> RunningServer:
         if flavour not in running:
-            try:
-                running[flavour] = start_server(flavour)
-            except ServerMissingError as error:
-                pytest.fail(str(error), pytrace=False)
+            running[flavour] = start_or_fail(flavour)
         return running[flavour]
 
     yield started

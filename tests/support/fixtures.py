@@ -6,10 +6,18 @@ import pytest
 
 from tests.support.daemon import daemon
 from tests.support.proxy import Proxy
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, ServerMissingError, start_server
 from tests.support.waiting import run_coroutine_test
 
 __all__ = ["daemon", "own_settings", "proxy", "pytest_pyfunc_call"]
+
+
+def start_or_fail(flavour: str, *options: str) -> RunningServer:
+    """Start a server of a flavour; fail the test with one line when the flavour is missing."""
+    try:
+        return start_server(flavour, *options)
+    except ServerMissingError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.hookimpl(tryfirst=True)
