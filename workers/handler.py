@@ -135,7 +135,7 @@ class Handler(ABC):
         self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
     ) -> None:
         """Keep a refused entry among the dead letters, with the reason."""
-        letter = record.dead(fields, code, reason, self._source, entry_id)
+        letter = record.dead_letter(fields, code, reason, self._source, entry_id)
         batch.write("XADD", self._names.dead, ("*", *letter))
         batch.size_bytes += sum(map(len, fields))
 

@@ -231,7 +231,7 @@ class Orchestrator(Handler):
     def _report_death(self, batch: Batch, session: SessionState, name: str) -> None:
         """Tell the synthesizer of an agent that was given up for dead."""
         agent = session.agents.records[name]
-        death = record.fallen(session.name, name, agent, f"{session.log}-0", session.clock_ms)
+        death = record.death(session.name, name, agent, f"{session.log}-0", session.clock_ms)
         batch.append(self._names.results, "*", *death)
 
     def forget(self) -> None:

@@ -81,7 +81,7 @@ class RefinementSchedule:
         else:
             del self._runs[timer.member]
             if run.payload:
-                own = record.own(run.session, SignalType.REFINED, SYNTHESIZER, run.payload)
+                own = record.own_signal(run.session, SignalType.REFINED, SYNTHESIZER, run.payload)
                 batch.append(self._names.signals, "*", *own)
                 batch.size_bytes += len(run.payload)
             if run.wanted > run.revision or run.is_to_repeat:

@@ -237,7 +237,7 @@ class Synthesizer(Handler):
         stored.save(batch, self._cache.keys(name), synthesis, revision)
         self._cache.written(name, revision.fields)
         for kind, payload in revision.signals:
-            form, values = record.own(name, kind, SYNTHESIZER, _encode(payload))
+            form, values = record.own_signal(name, kind, SYNTHESIZER, _encode(payload))
             batch.append(self._names.signals, "*", form, values)
         for agent in revision.sweeps:
             self._set_timer(batch, f"{name}:{SWEEP}:{agent}", now_ms)

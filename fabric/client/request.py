@@ -17,7 +17,7 @@ from fabric.client.session import Session, last_id
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError, NotAllowedError
 from fabric.store.port import ClientStore, Entry
-from fabric.wire.record import revived
+from fabric.wire.record import sent_fields
 from fabric.wire.stored import fields_of
 
 #: Starts a coroutine that goes on by itself and ends with the agent.
@@ -134,7 +134,7 @@ class Requests:
         mine = (self.session.name, self.name, str(self.sender.incarnation))
         for _, flat in letters:
             letter = fields_of(flat)
-            raw = revived(flat) if len(flat) % 2 == 0 else []
+            raw = sent_fields(flat) if len(flat) % 2 == 0 else []
             sent = fields_of(raw)
             origin = (sent.get(b"session"), sent.get(b"emitter"), sent.get(b"incarnation"))
             if origin == tuple(part.encode() for part in mine):

@@ -10,7 +10,7 @@ from fabric.errors import CallerError, NotAllowedError, NotFoundError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import ClientStore, Entry
 from fabric.store.value import parse_id
-from fabric.wire.record import RAW_PREFIX, revived
+from fabric.wire.record import RAW_PREFIX, sent_fields
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Letters read or sent again at a time.
@@ -184,7 +184,7 @@ def _letter(partition: int, entry: Entry) -> Letter:
         known.get(b"reason", ""),
         known.get(b"source", ""),
         known.get(b"id", ""),
-        revived(flat),
+        sent_fields(flat),
     )
 
 

@@ -22,6 +22,7 @@ from fabric.core.synthesis.state import (
     RefinementRecord,
     Sweep,
     SynthesisState,
+    encode,
 )
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
@@ -55,7 +56,8 @@ def restore(keys: SessionKeys, revision: bytes | None, complete: bytes | None) -
     if revision is None:
         return SynthesisState(keys.name)
     with checked_reading(keys.synthesis, "hash"):
-        return SynthesisState(keys.name, int(revision), _decode_complete(complete or b"{}"))
+        known = _decode_complete(complete or b"{}")
+        return SynthesisState(keys.name, int(revision), known, encode(known))
 
 
 def load(

@@ -43,8 +43,8 @@ RESULT = (
     "session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload", "percent",
 )  # fmt: skip
 #: For an agent declared dead: the fabric says so, not the agent.
-FALLEN = (*RESULT, "silent")
-OWN = ("session", "type", "emitter", "payload")
+DEATH = (*RESULT, "silent")
+OWN_SIGNAL = ("session", "type", "emitter", "payload")
 REVISION = ("patch", "causes", "ms", "final")
 
 #: Forms of log entries that are remembered: an emitter that shuffles its fields must not fill the
@@ -125,19 +125,19 @@ def result(
     )
 
 
-def fallen(
+def death(
     session: str, name: str, agent: AgentRecord, cause: str, now_ms: int
 ) -> tuple[Form, Values]:
     """Return the results entry for an agent declared dead."""
     payload = msgspec.json.encode(Failed(agent.error, retryable=True))
     kind, incarnation = SignalType.FAILED, agent.incarnation
     values = (session, kind, name, agent.stream, incarnation, cause, now_ms, payload, "", "1")
-    return FALLEN, values
+    return DEATH, values
 
 
-def own(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
+def own_signal(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
     """Return the ingress entry of a signal from the fabric itself."""
-    return OWN, (session, kind, emitter, payload)
+    return OWN_SIGNAL, (session, kind, emitter, payload)
 
 
 def revision(
@@ -148,7 +148,7 @@ def revision(
     return REVISION, (patch, ids, now_ms, int(final))
 
 
-def dead(
+def dead_letter(
     fields: list[bytes], code: str, reason: str, source: str, entry_id: bytes
 ) -> tuple[bytes | str, ...]:
     """Return the dead letter of a refused entry: the reason, its origin, and all its fields."""
@@ -161,7 +161,7 @@ def dead(
     return tuple(kept)
 
 
-def revived(letter: list[bytes]) -> list[bytes]:
+def sent_fields(letter: list[bytes]) -> list[bytes]:
     """Return the fields of the entry in a dead letter, as they were sent.
 
     The list is empty if the fabric did not write the letter.

@@ -74,7 +74,7 @@ def outcome(entry: list[bytes]) -> Signal | None:
     try:
         signal = decode(list(entry))
     except SignalError as error:
-        letter = record.dead(entry, *record.reason_of(checked(error)), "signals", b"1-0")
+        letter = record.dead_letter(entry, *record.reason_of(checked(error)), "signals", b"1-0")
         bury([part if isinstance(part, bytes) else part.encode() for part in letter], entry)
         return None
     session = SessionState(name=signal.session)
@@ -87,7 +87,7 @@ def outcome(entry: list[bytes]) -> Signal | None:
 
 
 def bury(letter: list[bytes], entry: list[bytes]) -> None:
-    assert record.revived(letter) == entry
+    assert record.sent_fields(letter) == entry
 
 
 @examples(400)

@@ -42,12 +42,12 @@ async def test_a_dead_letter_holds_thousands_of_fields(backend: Backend) -> None
     store = backend.open()
     lease = await hold(store)
     fields = [part for n in range(5_000) for part in (b"field %d" % n, b"\xff%d" % n)]
-    letter = record.dead(fields, "LIMIT", "too many fields", NAMES.signals, b"5-0")
+    letter = record.dead_letter(fields, "LIMIT", "too many fields", NAMES.signals, b"5-0")
     batch = Batch()
     batch.write("XADD", NAMES.dead, ("*", *letter))
     await commit(store, lease, batch)
     ((_, kept),) = await store.entries(NAMES.dead, b"-", b"+", 10)
-    assert record.revived(kept) == fields
+    assert record.sent_fields(kept) == fields
     assert kept[:4] == [b"code", b"LIMIT", b"reason", b"too many fields"]
 
 
@@ -59,11 +59,11 @@ async def test_a_dead_letter_may_have_as_many_fields_as_a_signal(backend: Backen
     for number in (0, 1, 64):
         fields = [part for n in range(number) for part in (b"f%d" % n, b"\x00")]
         letters.append(fields)
-        letter = record.dead(fields, "LIMIT", "reason", NAMES.signals, b"5-0")
+        letter = record.dead_letter(fields, "LIMIT", "reason", NAMES.signals, b"5-0")
         batch.write("XADD", NAMES.dead, ("*", *letter))
     await commit(store, lease, batch)
     found = await store.entries(NAMES.dead, b"-", b"+", 10)
-    assert [record.revived(kept) for _, kept in found] == letters
+    assert [record.sent_fields(kept) for _, kept in found] == letters
 
 
 async def test_a_batch_with_many_forms_and_keys(backend: Backend) -> None:

@@ -26,15 +26,15 @@ def bytes_of(letter: tuple[bytes | str, ...]) -> list[bytes]:
     return [part if isinstance(part, bytes) else part.encode() for part in letter]
 
 
-def buried(fields: list[bytes]) -> list[bytes]:
-    return bytes_of(record.dead(fields, "CODE", "reason", "fabric:{0}:signals", b"5-0"))
+def dead_letter(fields: list[bytes]) -> list[bytes]:
+    return bytes_of(record.dead_letter(fields, "CODE", "reason", "fabric:{0}:signals", b"5-0"))
 
 
 @examples(300)
 @given(entries)
 def test_a_dead_letter_gives_back_what_came_in(fields: list[bytes]) -> None:
-    letter = buried(fields)
-    assert record.revived(letter) == fields
+    letter = dead_letter(fields)
+    assert record.sent_fields(letter) == fields
     # No field name of the entry can replace the fabric's reason.
     assert letter[:8] == [
         *(b"code", b"CODE", b"reason", b"reason"),
@@ -46,15 +46,15 @@ def test_a_dead_letter_gives_back_what_came_in(fields: list[bytes]) -> None:
 @pytest.mark.parametrize("number", [0, 1, ENTRY_FIELDS_MAX, ENTRY_FIELDS_MAX + 1, 5_000])
 def test_a_dead_letter_has_few_fields_whatever_the_number(number: int) -> None:
     fields = [part for n in range(number) for part in (b"field %d" % n, b"\x00\xff%d" % n)]
-    letter = buried(fields)
-    assert record.revived(letter) == fields
+    letter = dead_letter(fields)
+    assert record.sent_fields(letter) == fields
     assert len(letter) <= 2 * ENTRY_FIELDS_MAX + 8
 
 
 @pytest.mark.parametrize("name", [b"raw", b"raw.", b"raw.raw", b"code", b"", b"\xff"])
 def test_a_field_called_like_one_of_ours_is_kept_apart(name: bytes) -> None:
     for fields in ([name, b"value"], [name, b"value"] * 100):
-        assert record.revived(buried(fields)) == fields
+        assert record.sent_fields(dead_letter(fields)) == fields
 
 
 def test_a_reason_is_code_and_sentence() -> None:
@@ -158,8 +158,8 @@ def test_every_form_has_a_name_for_each_value() -> None:
         record.logged_message(message, "1-0", 1),
         record.inbox(message, "1-0"),
         record.result(signal, agent, b"", "1-0", 1),
-        record.fallen("s", "A", agent, "1-0", 1),
-        record.own("s", SignalType.DECIDED, "SYNTHESIZER", b"{}"),
+        record.death("s", "A", agent, "1-0", 1),
+        record.own_signal("s", SignalType.DECIDED, "SYNTHESIZER", b"{}"),
         record.revision(b"[]", [1], 1, final=True),
     ):
         assert len(form) == len(values)
@@ -196,7 +196,7 @@ def test_a_result_may_have_another_payload_than_its_signal_and_no_agent() -> Non
 
 def test_a_death_by_silence_is_a_failure_that_says_so() -> None:
     agent = AgentRecord(AgentStatus.DEAD, 2, stream="X", error="silent for 60 s")
-    found = named(record.fallen("s", "A", agent, "5-0", 9))
+    found = named(record.death("s", "A", agent, "5-0", 9))
     assert (found["type"], found["silent"], found["incarnation"]) == ("FAILED", "1", "2")
     payload = msgspec.json.decode(found["payload"])
     assert (payload["error"], payload["retryable"]) == ("silent for 60 s", True)

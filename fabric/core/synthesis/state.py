@@ -7,6 +7,7 @@ only the records that a batch touches.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import msgspec
@@ -147,46 +148,30 @@ class Before(NamedTuple):
     contradiction: ContradictionRecord | None
 
 
+@dataclass(slots=True, eq=False)
 class SynthesisState:
     """One session's synthesis in memory. `records` holds what has been loaded, by field."""
 
-    __slots__ = (
-        "before",
-        "causes",
-        "changed",
-        "complete",
-        "dirty",
-        "edges",
-        "index",
-        "ms",
-        "name",
-        "published_complete",
-        "records",
-        "revision",
-        "sweeps",
-    )
-
-    def __init__(self, name: str, revision: int = 0, complete: Complete | None = None) -> None:
-        self.name = name
-        self.revision = revision
-        self.complete = complete or Complete()
-        #: The same as the last revision has it, encoded.
-        self.published_complete = encode(complete) if complete is not None else b""
-        self.records: dict[str, Record] = {}
-        #: Parts to be merged → agents whose current statement must be found anew.
-        self.dirty: dict[str, set[str]] = {}
-        #: The dirty parts as they were at the last revision, and the edges that led from them.
-        self.before: dict[str, Before] = {}
-        self.edges: dict[str, dict[tuple[str, str], int]] = {}
-        #: Other records that have changed since the last revision.
-        self.changed: set[str] = set()
-        #: Agent → parts that it has spoken of for the first time.
-        self.index: dict[str, dict[str, None]] = {}
-        #: Agents with a sweep to start or to continue.
-        self.sweeps: dict[str, None] = {}
-        #: Log numbers of the entries that lead to the next revision, and the latest time of these.
-        self.causes: dict[int, None] = {}
-        self.ms = 0
+    name: str
+    revision: int = 0
+    complete: Complete = field(default_factory=Complete)
+    #: `complete` as the last revision has it, encoded; empty before the first one.
+    published_complete: bytes = b""
+    records: dict[str, Record] = field(default_factory=dict)
+    #: Parts to be merged → agents whose current statement must be found anew.
+    dirty: dict[str, set[str]] = field(default_factory=dict)
+    #: The dirty parts as they were at the last revision, and the edges that led from them.
+    before: dict[str, Before] = field(default_factory=dict)
+    edges: dict[str, dict[tuple[str, str], int]] = field(default_factory=dict)
+    #: Other records that have changed since the last revision.
+    changed: set[str] = field(default_factory=set)
+    #: Agent → parts that it has spoken of for the first time.
+    index: dict[str, dict[str, None]] = field(default_factory=dict)
+    #: Agents with a sweep to start or to continue.
+    sweeps: dict[str, None] = field(default_factory=dict)
+    #: Log numbers of the entries that lead to the next revision, and the latest time of these.
+    causes: dict[int, None] = field(default_factory=dict)
+    ms: int = 0
 
     def part(self, name: str) -> Part:
         """Return a part that is to change; a new one if there is none."""
@@ -208,11 +193,11 @@ class SynthesisState:
 
     def agent(self, name: str) -> Contributor:
         """Return an agent's record that is to change; a new one if there is none."""
-        field = f"{AGENTS}:{name}"
-        record = self.records.get(field)
+        key = f"{AGENTS}:{name}"
+        record = self.records.get(key)
         if record is None:
-            record = self.records[field] = Contributor(AgentStatus.ACTIVE)
+            record = self.records[key] = Contributor(AgentStatus.ACTIVE)
             self.complete.agents += 1
-            self.changed.add(field)
+            self.changed.add(key)
         assert isinstance(record, Contributor)
         return record

@@ -77,9 +77,11 @@ def _happen(play: Play, flat: list[bytes]) -> None:
     try:
         signal = decode(list(flat))
     except SignalError as error:
-        letter = record.dead(flat, *record.reason_of(error), "signals", b"1-0")
+        letter = record.dead_letter(flat, *record.reason_of(error), "signals", b"1-0")
         assert str(error).isprintable(), "a refusal is one line"
-        assert record.revived([p if isinstance(p, bytes) else p.encode() for p in letter]) == flat
+        assert (
+            record.sent_fields([p if isinstance(p, bytes) else p.encode() for p in letter]) == flat
+        )
         return
     play.say(signal)
     assert record.logged_signal(signal, play.now_ms)

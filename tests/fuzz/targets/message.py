@@ -32,7 +32,7 @@ def seeds() -> list[bytes]:
     refused = [b"type", b"NONSENSE", b"session", b"s", b"payload", b"{}"]
     many = [b"x", b"1"] * 70
     letters = [
-        record.dead(fields, "TYPE", "why not", PARTITION.signals, b"5-0")
+        record.dead_letter(fields, "TYPE", "why not", PARTITION.signals, b"5-0")
         for fields in (refused, [], many)
     ]
     return [
