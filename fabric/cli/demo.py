@@ -37,19 +37,19 @@ from workers.supervisor import Supervisor
 LOG_BYTES_MAX = 4_000
 
 
-@click.command(short_help="Let a fleet of reviewers work on a folder, live.")
+@click.command()
 @click.argument("path", required=False, type=click.Path(exists=True))
 @on_target("session")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there too.")
 @click.option(
     "--fixed",
     type=click.Path(file_okay=False),
-    help="Put the fixed copies of files into this folder, which must be empty or not there.",
+    help="Put the fixed copies into this folder, which must be empty or new.",
 )
 @click.option(
     "--keep/--no-keep",
     default=None,
-    help="Leave this project's own server running, to look inside. On a terminal it is.",
+    help="Leave the project's private server running. Default: only on a terminal.",
 )
 @json_option
 def demo(
@@ -60,16 +60,16 @@ def demo(
     keep: bool | None,
     as_json: bool,
 ) -> None:
-    """Review the Python files under PATH with six agents, each a process of its own.
+    """Review the Python files under PATH with a fleet of nine agents, each a process of its own.
 
-    They report progress, checkpoints and findings; one makes an index on which two others are
-    blocked until it is there. Three more agents fix a scratch copy of some of the files: two want
-    to edit the same one, so that a conflict is settled by priority, and one stops all at a barrier
-    to look the edits through. PATH itself is only read.
+    Six run analysers (ruff, bandit, vulture) and report progress, checkpoints and findings. One of
+    them builds an index; two others are blocked until it is there. Three more agents fix a scratch
+    copy of some files with ruff: two want to edit the same file, priority settles the conflict, and
+    one stops all agents at a barrier to check the edits. PATH itself is only read.
 
-    On a terminal you watch them; when piped, each signal is a line on stderr. The report, in
-    Markdown, goes to stdout. PATH defaults to this package's own source. Exit code 1 when an agent
-    fails, an edit is lost, or the synthesis has not grown while all were at work.
+    On a terminal you watch the fleet; elsewhere each signal is a line on stderr. The report, in
+    Markdown, goes to stdout. PATH defaults to this package's own source. Exit code 1: an agent
+    failed, an edit was lost, or the synthesis did not grow while all agents were at work.
     """
     path = path or str(Path(fabric.__file__).parent)
     missing = [tool for tool in ("bandit", "ruff", "vulture") if find_spec(tool) is None]

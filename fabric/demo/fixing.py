@@ -149,21 +149,18 @@ def passed(number: int, count: int) -> str:
 
 async def _choose(tree: Tree) -> list[str]:
     """Return small files that parse, those with the most to fix first."""
+    some = build(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX])).modules
     fit = [
-        module.path
-        for module in build(
-            msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX])
-        ).modules
+        path
+        for path in (module.path for module in some if not module.problem)
         # The path must be the name of one resource.
-        if not (module.problem or is_glob(module.path) or normalise(module.path) != module.path)
-        and len(tree.read(module.path)) <= FILE_BYTES_MAX
+        if len(tree.read(path)) <= FILE_BYTES_MAX and not is_glob(path) and normalise(path) == path
     ]
     found = await ruff(FIXES, {}, FIXES_IGNORED).run(tree, fit) if fit else []
     broken = {one.path for one in found if one.rule in ("not-reviewed", "io-error")}
     counts = Counter(one.path for one in found if not one.recommendation.startswith("See "))
-    return sorted((path for path in fit if path not in broken), key=lambda one: -counts[one])[
-        :FILES_MAX
-    ]
+    editable = [path for path in fit if path not in broken]
+    return sorted(editable, key=lambda path: -counts[path])[:FILES_MAX]
 
 
 async def integrate(agent: Agent, scratch: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.demo.plant import ABORTS_RUFF, TOO_DEEP
+
 #: A tree with one finding for each reviewer.
 TREE = {
     "shop/__init__.py": "",
@@ -236,3 +238,28 @@ def test_fixed_files_do_not_mix_with_others(project: Path) -> None:
     done = _demo(project, "code", "--fixed", "code")
     assert done.returncode == 2
     assert "not empty" in done.stderr
+
+
+@pytest.mark.slow
+def test_hostile_files_end_nobody(project: Path) -> None:
+    """Each is a finding or named as not reviewed, and the rest is reviewed all the same."""
+    code = project / "code"
+    (code / "aborts.py").write_text(ABORTS_RUFF)
+    (code / "deep.py").write_text(TOO_DEEP)
+    (code / "json.py").write_text("raise SystemExit('imported')\n")
+    (code / "odd\x1b[31m\n.py").write_text("import os\n")
+    (code / "latin.py").write_bytes(b"# coding: latin-1\nx = '\xe4'\n")
+    (code / "large.py").write_text("#" * 1_000_001)
+    os.mkfifo(code / "pipe.py")
+    (code / "loop.py").symlink_to("loop.py")
+    done = _demo(project, "code", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [agent["status"] for agent in report["agents"]] == ["completed"] * 9
+    found = {(item["agent"], item["finding"]["path"]) for item in report["arrivals"]}
+    rules = {(item["finding"]["path"], item["finding"]["rule"]) for item in report["arrivals"]}
+    assert {("aborts.py", "not-reviewed"), ("deep.py", "too-deep")} <= rules
+    assert ("IMPORTS", "odd\\x1b[31m\\x0a.py") in found
+    assert ("SAFETY", "shop/price.py") in found
+    assert {one["path"] for one in report["skipped"]} == {"large.py", "loop.py", "pipe.py"}
+    assert all(line.isprintable() for line in done.stderr.splitlines())
