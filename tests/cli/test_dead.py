@@ -82,7 +82,7 @@ def test_an_old_number_does_not_make_a_letter_a_repeat(
     until(lambda: json.loads(server.cli("HGET", agents, "B")).get("percent") == 7)
 
 
-def test_what_is_still_wrong_comes_back(refused: Shell) -> None:
+def test_a_signal_that_is_still_wrong_comes_back(refused: Shell) -> None:
     before = {one["id"] for one in letters(refused)}
     rows = refused.good("dead", "retry", "--all", "--code", "TYPE", "--json").json_lines
     assert [row["letter"] in before for row in rows] == [True]
@@ -91,7 +91,7 @@ def test_what_is_still_wrong_comes_back(refused: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_all_of_a_session_are_thrown_away(refused: Shell, server: RunningServer) -> None:
+def test_all_letters_of_a_session_are_discarded(refused: Shell, server: RunningServer) -> None:
     other = refused.good("emit", "COMPLETED", FABRIC_SESSION="other")
     assert other.out
     refused.good("emit", "PROGRESS(5%)", FABRIC_SESSION="other")
@@ -103,7 +103,7 @@ def test_all_of_a_session_are_thrown_away(refused: Shell, server: RunningServer)
     assert refused.good("dead", "discard", kept[0]["id"]).lines == [kept[0]["id"]]
 
 
-def test_a_letter_that_is_not_there(shell: Shell) -> None:
+def test_an_unknown_letter(shell: Shell) -> None:
     for verb in ("show", "retry", "discard"):
         done = shell.run("dead", verb, "5-0")
         assert (done.code, done.out) == (3, "")
@@ -111,7 +111,7 @@ def test_a_letter_that_is_not_there(shell: Shell) -> None:
     assert shell.run("dead", "retry", "soon").code == 2
 
 
-def test_one_letter_that_is_not_there_stops_all(refused: Shell) -> None:
+def test_an_unknown_letter_stops_all(refused: Shell) -> None:
     first = letters(refused)[0]["id"]
     assert refused.run("dead", "discard", first, "5-0").code == 3
     assert len(letters(refused)) == 2
@@ -120,11 +120,11 @@ def test_one_letter_that_is_not_there_stops_all(refused: Shell) -> None:
 @pytest.mark.parametrize(
     "words", [("retry",), ("retry", "1-0", "--all"), ("discard",), ("retry", "1-0", "--code", "X")]
 )
-def test_which_letters_must_be_clear(shell: Shell, words: tuple[str, ...]) -> None:
+def test_letters_must_be_named(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.run("dead", *words).code == 2
 
 
-def test_a_letter_written_by_hand_holds_nothing_to_send(
+def test_a_letter_written_by_hand_contains_nothing_to_send(
     shell: Shell, server: RunningServer
 ) -> None:
     letter = server.cli("XADD", "fabric:{0}:dead", "*", "a", "b")
@@ -171,7 +171,7 @@ def test_a_result_goes_back_to_the_results_as_it_was(quiet: Shell, server: Runni
     assert letters(quiet) == []
 
 
-def test_what_came_from_elsewhere_is_sent_nowhere(quiet: Shell, server: RunningServer) -> None:
+def test_a_letter_from_another_stream_is_not_sent(quiet: Shell, server: RunningServer) -> None:
     name = quiet.variables["FABRIC_NAMESPACE"]
     server.cli("HSET", f"{name}:meta", "partitions", "2")
     server.cli(

@@ -61,7 +61,7 @@ def test_json(quiet: Shell, asked: QuestionRecords) -> None:
     }
 
 
-def test_who_decides_is_the_person_not_the_agent(quiet: Shell, asked: QuestionRecords) -> None:
+def test_the_decider_is_the_person_not_the_agent(quiet: Shell, asked: QuestionRecords) -> None:
     name = getpass.getuser()
     process = decide(quiet, asked, "7-0", "v1")
     assert asked.sent()[0]["emitter"] == name
@@ -79,7 +79,7 @@ def test_a_name_is_made_safe(quiet: Shell, asked: QuestionRecords) -> None:
     assert "name yourself with --by" in done.err
 
 
-def test_nobody_decides_in_the_name_of_an_agent(
+def test_the_name_of_an_agent_is_refused(
     quiet: Shell, asked: QuestionRecords, server: RunningServer
 ) -> None:
     agent = json.dumps({"status": "completed", "incarnation": 1})
@@ -94,7 +94,7 @@ def test_nobody_decides_in_the_name_of_an_agent(
     assert end(process).code == 0
 
 
-def test_a_question_that_is_not_there(quiet: Shell, asked: QuestionRecords) -> None:
+def test_an_unknown_question(quiet: Shell, asked: QuestionRecords) -> None:
     done = quiet.run("decide", "8-0", "v1")
     assert (done.code, done.out) == (3, "")
     assert done.err == "fabric: no question 8-0 in session s: open are 7-0\n"
@@ -114,7 +114,7 @@ def test_a_question_that_is_decided(quiet: Shell, asked: QuestionRecords) -> Non
     assert asked.sent() == []
 
 
-def test_an_answer_that_is_no_option(quiet: Shell, asked: QuestionRecords) -> None:
+def test_an_answer_that_is_not_an_option(quiet: Shell, asked: QuestionRecords) -> None:
     done = quiet.run("decide", "7-0", "v3")
     assert (done.code, done.out) == (2, "")
     assert done.err == (
@@ -141,7 +141,7 @@ def test_the_first_answer_wins(quiet: Shell, asked: QuestionRecords) -> None:
         assert done.err.endswith(": 'v1'\n")
 
 
-def test_a_question_that_is_asked_anew_meanwhile(quiet: Shell, asked: QuestionRecords) -> None:
+def test_a_question_that_is_asked_again_meanwhile(quiet: Shell, asked: QuestionRecords) -> None:
     process = decide(quiet, asked, "7-0", "v1")
     asked.put("s", "7-0", cause="another")
     done = end(process)
@@ -179,7 +179,7 @@ def test_an_answer_that_changes_nothing(
     assert "the orchestrator has handled the answer and not accepted it" in done.err
 
 
-def test_without_a_session_it_is_looked_for_in_all(quiet: Shell, asked: QuestionRecords) -> None:
+def test_without_a_session_all_are_searched(quiet: Shell, asked: QuestionRecords) -> None:
     del quiet.variables["FABRIC_SESSION"]
     asked.decide("t", "7-0", "v2", "anna")
     asked.put("t", "9-0")
@@ -194,7 +194,7 @@ def test_without_a_session_it_is_looked_for_in_all(quiet: Shell, asked: Question
     assert "several sessions have a question 9-0: name one of " in done.err
 
 
-def test_the_answer_reaches_who_asked_and_who_waits(shell: Shell) -> None:
+def test_the_answer_reaches_the_asker_and_all_that_wait(shell: Shell) -> None:
     shell.good("emit", "ESCALATE", "question=Which schema?", 'options=["v1","v2"]', "id=which")
     shell.good("emit", "BLOCKED(which)", FABRIC_AGENT="B", FABRIC_STREAM="B")
     until(lambda: waiting(shell) == ["B"], "B waits for the answer")

@@ -20,7 +20,7 @@ def here(lone: Shell) -> Iterator[Shell]:
         yield found
 
 
-def test_there_is_nothing_to_stop(here: Shell) -> None:
+def test_nothing_to_stop(here: Shell) -> None:
     done = here.run("down")
     assert (done.code, done.out) == (3, "")
     assert done.err == f"fabric: no private server runs for {here.home}\n"
@@ -54,7 +54,7 @@ def test_it_stops_a_server_that_was_left_behind(here: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_named_is_not_ours_to_stop(here: Shell, server: RunningServer) -> None:
+def test_a_server_named_by_url_is_not_stopped(here: Shell, server: RunningServer) -> None:
     done = here.run("down", FABRIC_REDIS_URL=server.url)
     assert (done.code, done.out) == (3, "")
     assert "no private server to stop" in done.err

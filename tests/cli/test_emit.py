@@ -100,7 +100,7 @@ def test_words_become_a_signal(
 
 @pytest.mark.parametrize("by", ["argument", "line"])
 @pytest.mark.parametrize("document", [STREAMING, PROPAGATION], ids=["streaming", "propagation"])
-def test_both_spellings_of_the_seeds(
+def test_both_spellings(
     quiet: Shell, server: RunningServer, document: dict[str, object], by: str
 ) -> None:
     text = json.dumps(document)
@@ -149,7 +149,7 @@ def test_output_is_an_id_or_json_or_nothing(quiet: Shell, server: RunningServer)
         ([f'{{"signal": "PARTIAL_RESULT", "partial": {LARGE}}}'], "more than 2000 values"),
     ],
 )
-def test_what_is_no_signal_is_refused_and_not_sent(
+def test_a_bad_signal_is_refused_and_not_sent(
     quiet: Shell, server: RunningServer, words: list[str], said: str
 ) -> None:
     done = quiet.run("emit", *words)
@@ -159,7 +159,7 @@ def test_what_is_no_signal_is_refused_and_not_sent(
 
 
 @pytest.mark.parametrize("missing", ["session", "agent"])
-def test_who_speaks_where_must_be_said(quiet: Shell, missing: str) -> None:
+def test_session_and_agent_are_required(quiet: Shell, missing: str) -> None:
     del quiet.variables[f"FABRIC_{missing.upper()}"]
     done = quiet.run("emit", "STARTED")
     assert done.code == 2
@@ -167,7 +167,7 @@ def test_who_speaks_where_must_be_said(quiet: Shell, missing: str) -> None:
     quiet.good("emit", "STARTED", f"--{missing}", "x")
 
 
-def test_bad_lines_are_told_and_the_others_go_through(quiet: Shell, server: RunningServer) -> None:
+def test_bad_lines_are_reported_and_others_are_sent(quiet: Shell, server: RunningServer) -> None:
     lines = [
         '{"signal": "PROGRESS", "percent": 5}',
         "",
@@ -198,7 +198,7 @@ def test_strict_stops_at_the_first_bad_line(quiet: Shell, server: RunningServer)
     assert len(done.lines) == 1
 
 
-def test_a_line_is_sent_as_soon_as_it_is_there(quiet: Shell, server: RunningServer) -> None:
+def test_a_line_is_sent_as_soon_as_it_arrives(quiet: Shell, server: RunningServer) -> None:
     process = quiet.start("emit", "-")
     assert process.stdin is not None
     assert process.stdout is not None
@@ -210,7 +210,7 @@ def test_a_line_is_sent_as_soon_as_it_is_there(quiet: Shell, server: RunningServ
     assert end(process) == (0, "", "")
 
 
-def test_many_lines_go_together_and_stay_in_order(quiet: Shell, server: RunningServer) -> None:
+def test_many_lines_are_sent_together_in_order(quiet: Shell, server: RunningServer) -> None:
     server.cli("CONFIG", "RESETSTAT")
     given = "".join(f'{{"signal": "PROGRESS", "percent": {n % 100}}}\n' for n in range(2_000))
     assert quiet.good("emit", "-", "-q", given=given).out == ""

@@ -44,7 +44,7 @@ def test_all_sessions(quiet: Shell, asked: QuestionRecords) -> None:
     assert "  answer:   fabric decide --session t 7-0 ANSWER" in lines
 
 
-def test_what_a_person_reads(quiet: Shell, asked: QuestionRecords) -> None:
+def test_output_for_people(quiet: Shell, asked: QuestionRecords) -> None:
     lines = quiet.good("escalations", "--all").lines
     blank = lines.index("")
     done, rest = lines[:blank], lines[blank + 1 :]
@@ -77,9 +77,7 @@ def test_what_a_person_reads(quiet: Shell, asked: QuestionRecords) -> None:
     ]
 
 
-def test_the_line_with_the_answer_fits_where_it_is_pasted(
-    quiet: Shell, asked: QuestionRecords
-) -> None:
+def test_the_answer_command_works_where_it_is_pasted(quiet: Shell, asked: QuestionRecords) -> None:
     assert "  asked of: LEAD" in quiet.good("escalations", "t").lines
     for words in (("t",), ("-s", "t")):
         last = quiet.good("escalations", *words).lines[-1]
@@ -111,16 +109,14 @@ def test_json_has_all(quiet: Shell, asked: QuestionRecords) -> None:
     assert rows[1]["context"] is None
 
 
-def test_a_question_of_the_fabric_itself(quiet: Shell, server: RunningServer) -> None:
+def test_a_question_of_the_orchestrator(quiet: Shell, server: RunningServer) -> None:
     question_records(quiet, server).put("s", "9-1", asker="", subject="silence", about="QA")
     lines = quiet.good("escalations").lines
     assert lines[0].endswith(" ago by ORCHESTRATOR (silence: QA)")
     assert lines[1:] == ["  Which schema?", "  answer:   fabric decide 9-1 ANSWER"]
 
 
-def test_what_an_agent_asks_is_cut_and_moves_no_terminal(
-    quiet: Shell, server: RunningServer
-) -> None:
+def test_a_question_is_cut_and_moves_no_terminal(quiet: Shell, server: RunningServer) -> None:
     asked = question_records(quiet, server)
     # Bells too: of escape sequences alone a pipe is spared anyway.
     context = {"\x9b": "\x9b" * 1000, "lines": ["\x1b[2J\x9b"] * 20}

@@ -24,7 +24,7 @@ def test_the_current_token_and_no_other(quiet: Shell, hold: Hold) -> None:
         assert f"your token {token} has ended" in done.err
 
 
-def test_a_path_of_another(quiet: Shell, hold: Hold) -> None:
+def test_a_path_that_another_agent_holds(quiet: Shell, hold: Hold) -> None:
     hold("B", 7, "src/**")
     done = quiet.run("guard", "src/a.py", "README.md", "src/b.py")
     assert done.code == 5
@@ -37,7 +37,7 @@ def test_a_path_of_another(quiet: Shell, hold: Hold) -> None:
     quiet.good("guard", "src/a.py", "--agent", "B")
 
 
-def test_a_token_where_nobody_holds_anything(quiet: Shell) -> None:
+def test_a_token_for_a_path_that_nobody_holds(quiet: Shell) -> None:
     done = quiet.run("guard", "a.py", "--token", "7")
     assert done.code == 5
     assert "nobody holds it now; your token 7 has ended: ask again with INTENT" in done.err
@@ -58,7 +58,7 @@ def test_json(quiet: Shell, hold: Hold) -> None:
     assert allowed == {"path": "README.md", "allowed": True, "held": [], "refusal": ""}
 
 
-def test_who_cannot_be_asked_allows_nothing(quiet: Shell) -> None:
+def test_a_check_that_cannot_run_refuses(quiet: Shell) -> None:
     assert quiet.run("guard", "a.py", "--token", "7", **NOWHERE).code == 6
     assert quiet.run("guard", "a.py", **NOWHERE).code == 6
     done = quiet.run("guard", "a.py", FABRIC_SESSION="")
@@ -77,5 +77,5 @@ def test_who_cannot_be_asked_allows_nothing(quiet: Shell) -> None:
         ("a.py", "--token", "0"),
     ],
 )
-def test_what_does_not_go_together(lone: Shell, words: tuple[str, ...]) -> None:
+def test_options_that_do_not_go_together(lone: Shell, words: tuple[str, ...]) -> None:
     assert lone.run("guard", *words).code == 2

@@ -92,7 +92,7 @@ def test_settings_of_git_hide_nothing(quiet: Shell, repository: Repository, hold
     assert [one["path"] for one in done.json_lines if not one["allowed"]] == ["submodule", "top.py"]
 
 
-def test_a_name_that_is_no_text(quiet: Shell, repository: Repository, hold: Hold) -> None:
+def test_a_name_that_is_not_text(quiet: Shell, repository: Repository, hold: Hold) -> None:
     hold("B", 7, "**")
     path = os.fsencode(repository.folder) + b"/\xff.py"
     try:
@@ -104,7 +104,7 @@ def test_a_name_that_is_no_text(quiet: Shell, repository: Repository, hold: Hold
     assert (done.code, done.json["path"]) == (5, "\ufffd.py")
 
 
-def test_nothing_staged_asks_nobody(quiet: Shell, repository: Repository) -> None:
+def test_nothing_staged_needs_no_server(quiet: Shell, repository: Repository) -> None:
     quiet.good("guard", "--staged", **NOWHERE)
 
 
@@ -177,7 +177,7 @@ def test_the_hook_is_installed_once(quiet: Shell, repository: Repository) -> Non
     assert (done.code, "chmod +x" in done.err) == (4, True)
 
 
-def test_a_foreign_hook_is_left_alone(quiet: Shell, repository: Repository) -> None:
+def test_another_hook_is_left_alone(quiet: Shell, repository: Repository) -> None:
     path = repository.folder / ".git" / "hooks" / "pre-commit"
     path.parent.mkdir(exist_ok=True)
     foreign = "#!/bin/sh\n# not yet: fabric guard --staged\nexit 0\n"
@@ -195,7 +195,7 @@ def test_a_foreign_hook_is_left_alone(quiet: Shell, repository: Repository) -> N
     assert path.is_symlink()
 
 
-def test_a_folder_of_hooks_that_git_is_told(quiet: Shell, repository: Repository) -> None:
+def test_the_hooks_folder_of_the_git_settings(quiet: Shell, repository: Repository) -> None:
     repository.good("config", "core.hooksPath", "tools/hooks")
     within = Shell(repository.folder / "src", quiet.variables)
     within.home.mkdir()

@@ -62,7 +62,7 @@ def test_in_words(told: Shell) -> None:
     ]
 
 
-def test_peeking_leaves_them_unread(told: Shell) -> None:
+def test_peeking_leaves_messages_unread(told: Shell) -> None:
     assert ids(told, "--peek") == ids(told, "--peek") == IDS
     assert ids(told) == IDS
 
@@ -72,7 +72,7 @@ def test_a_count_is_a_page(told: Shell) -> None:
     assert ids(told, "--count", "3") == IDS[3:]
 
 
-def test_reading_again_from_an_id_moves_nothing(told: Shell) -> None:
+def test_reading_from_an_id_marks_nothing_as_read(told: Shell) -> None:
     assert ids(told) == IDS
     assert ids(told, "--since", "3-1") == IDS[2:]
     assert ids(told, "--since", "0") == IDS
@@ -90,7 +90,7 @@ def test_following_goes_on_with_what_comes(told: Shell, server: RunningServer) -
     assert ids(told) == []
 
 
-def test_the_inbox_of_nobody_is_empty(shell: Shell) -> None:
+def test_the_inbox_of_an_unknown_agent_is_empty(shell: Shell) -> None:
     assert shell.good("inbox", "--agent", "nobody").out == ""
 
 

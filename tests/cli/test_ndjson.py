@@ -55,7 +55,7 @@ def test_a_batch_has_a_bounded_number_of_lines() -> None:
     assert [len(batch) for batch in made] == [256, 256, 88]
 
 
-def test_what_is_in_the_pipe_comes_before_its_end() -> None:
+def test_lines_in_the_pipe_are_sent_before_its_end() -> None:
     async def read() -> list[list[Line]]:
         reader, writer = os.pipe()
         found = []

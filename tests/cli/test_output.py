@@ -12,7 +12,7 @@ from fabric.cli.output import json_line, print_json
 MOVING = "\x00\x1b[2J\x7f\x9b2J\x85\u202e\u2066\u2028\ufeff\U000e0041"
 
 
-def test_json_says_the_same_without_moving_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_decodes_to_the_same_and_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     value = {MOVING: [MOVING, "é\u4e2d\U0001f600"]}
     print_json(value)
     for text in (json_line(value), capsys.readouterr().out):

@@ -50,7 +50,7 @@ def test_help_imports_nothing_that_takes_time(lone: Shell) -> None:
     [("emit", "PROGRESS(5%)", "-q"), ("inbox",), ("wait", "--all")],
     ids=lambda words: str(words[0]),
 )
-def test_what_agents_call_most_imports_no_pydantic(shell: Shell, words: tuple[str, ...]) -> None:
+def test_the_commands_of_agents_import_no_pydantic(shell: Shell, words: tuple[str, ...]) -> None:
     shell.good("emit", "COMPLETED", "-q", FABRIC_AGENT="B")
     shell.good("wait", "--agent", "B")
     modules = imported(shell, *words)
@@ -76,17 +76,17 @@ def test_version(lone: Shell) -> None:
     assert lone.good("--version").out == f"fabric {__version__}\n"
 
 
-def test_a_command_that_is_not_there(lone: Shell) -> None:
+def test_an_unknown_command(lone: Shell) -> None:
     done = lone.run("emti")
     assert (done.code, done.out) == (2, "")
     assert "No such command 'emti'. Did you mean 'emit'?" in done.err
 
 
-def test_a_bad_option_is_a_matter_of_usage(lone: Shell) -> None:
+def test_a_bad_option_is_a_usage_error(lone: Shell) -> None:
     assert lone.run("emit", "--bogus").code == 2
 
 
-def test_no_server_is_named(lone: Shell) -> None:
+def test_without_a_server_url(lone: Shell) -> None:
     done = lone.run("status")
     assert (done.code, done.out) == (2, "")
     assert "FABRIC_REDIS_URL" in done.err
@@ -94,7 +94,7 @@ def test_no_server_is_named(lone: Shell) -> None:
 
 
 @pytest.mark.parametrize("words", [("status",), ("emit", "STARTED"), ("inbox", "--follow")])
-def test_no_server_is_there(lone: Shell, words: tuple[str, ...]) -> None:
+def test_an_unreachable_server(lone: Shell, words: tuple[str, ...]) -> None:
     lone.variables |= {"FABRIC_SESSION": "s", "FABRIC_AGENT": "A", "FABRIC_EMIT_LIMIT_MS": "0"}
     done = lone.run(*words, "--redis-url", "unix:///nowhere/redis.sock")
     assert (done.code, done.out) == (6, "")
@@ -170,7 +170,7 @@ def test_a_bad_namespace_is_refused_with_and_without_a_file(quiet: Shell, has_fi
     assert "no braces, colons, spaces" in done.err
 
 
-def test_a_reader_that_has_gone_is_no_news(lone: Shell) -> None:
+def test_a_closed_pipe_ends_silently(lone: Shell) -> None:
     process = lone.start("schema")
     assert process.stdout is not None
     process.stdout.close()
@@ -180,7 +180,7 @@ def test_a_reader_that_has_gone_is_no_news(lone: Shell) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_who_follows_can_be_stopped(
+def test_a_following_command_can_be_stopped(
     quiet: Shell, server: RunningServer, number: signal.Signals, code: int
 ) -> None:
     process = quiet.start("inbox", "--follow")

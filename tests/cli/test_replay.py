@@ -32,7 +32,7 @@ def test_the_same(told: Shell, session: str) -> None:
     assert document == {"session": session, "events": 5, "differences": []}
 
 
-def test_what_differs(told: Shell, server: RunningServer, session: str) -> None:
+def test_differences(told: Shell, server: RunningServer, session: str) -> None:
     key = f"fabric:{{0}}:{session}:dependencies"
     record = json.loads(server.cli("HGET", key, "schema"))
     server.cli("HSET", key, "schema", json.dumps({**record, "status": "pending"}))
@@ -75,7 +75,7 @@ def test_an_earlier_state(told: Shell, session: str) -> None:
     assert at_the_end["agents"]["A"]["status"] == "completed"
 
 
-def test_what_cannot_be_replayed(told: Shell) -> None:
+def test_logs_that_cannot_be_replayed(told: Shell) -> None:
     done = told.run("replay", "--until", "soon")
     assert done.code == 2
     assert "until: got 'soon'; a log id (12-0)" in done.err

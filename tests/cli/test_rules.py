@@ -28,7 +28,7 @@ def test_faults_are_printed_as_json(lone: Shell) -> None:
     assert set(done.json_lines[0]) == {"file", "line", "field", "found", "fix"}
 
 
-def test_a_right_file_is_said_to_be(lone: Shell) -> None:
+def test_a_correct_file_is_reported(lone: Shell) -> None:
     (lone.home / "fabric.toml").write_text("[storms]\nhops_max = 5\n")
     for words in ((), ("fabric.toml",)):
         done = lone.run("rules", "check", *words)
@@ -37,20 +37,20 @@ def test_a_right_file_is_said_to_be(lone: Shell) -> None:
         assert "fabric.toml" in done.err
 
 
-def test_no_file_at_all_is_right_too(lone: Shell) -> None:
+def test_no_file_at_all_is_correct_too(lone: Shell) -> None:
     done = lone.run("rules", "check")
     assert (done.code, done.out) == (0, "")
     assert "the defaults hold" in done.err
 
 
 @pytest.mark.parametrize("verb", ["check", "show"])
-def test_a_file_that_is_not_there(lone: Shell, verb: str) -> None:
+def test_a_missing_file(lone: Shell, verb: str) -> None:
     done = lone.run("rules", verb, "nowhere.toml")
     assert (done.code, done.out) == (3, "")
     assert "no file nowhere.toml" in done.err
 
 
-def test_a_folder_is_no_file(lone: Shell) -> None:
+def test_a_folder_in_place_of_a_file(lone: Shell) -> None:
     done = lone.run("rules", "check", ".")
     assert (done.code, done.out) == (2, "")
     assert "cannot be read" in done.err

@@ -22,7 +22,7 @@ def test_it_is_printed(lone: Shell, words: list[str], expected: dict[str, object
     Draft202012Validator.check_schema(printed)
 
 
-def test_a_type_that_is_not_there(lone: Shell) -> None:
+def test_an_unknown_type(lone: Shell) -> None:
     done = lone.run("schema", "BLOKED")
     assert (done.code, done.out) == (2, "")
     assert "BLOCKED" in done.err

@@ -46,7 +46,7 @@ def example(shell: Shell, session: str, server: RunningServer) -> Shell:
     return shell
 
 
-def test_the_timeline_in_the_columns_of_the_seeds(example: Shell) -> None:
+def test_the_columns_of_the_timeline(example: Shell) -> None:
     lines = example.good("tail", "--all").lines
     assert lines[0] == "Time  Signal                    Stream  Action"
     assert lines[1] == "────  ────────────────────────  ──────  " + "─" * 29
@@ -108,7 +108,7 @@ def test_a_session_for_programs(example: Shell, session: str) -> None:
     assert document["tasks"]["Review auth module"]["agent"] == "A"
 
 
-def test_tasks_in_the_shape_of_the_seeds(example: Shell) -> None:
+def test_tasks_as_a_todo_list(example: Shell) -> None:
     assert example.good("status", "--todo").json == [
         {
             "content": "Review auth module",
@@ -121,7 +121,7 @@ def test_tasks_in_the_shape_of_the_seeds(example: Shell) -> None:
     ]
 
 
-def test_all_sessions_and_who_serves_them(example: Shell, session: str) -> None:
+def test_all_sessions_and_their_workers(example: Shell, session: str) -> None:
     document = example.good("status", "--sessions", "--json").json
     assert document["sessions"][0]["name"] == session
     assert document["sessions_total"] >= 1
@@ -136,7 +136,7 @@ def test_all_sessions_and_who_serves_them(example: Shell, session: str) -> None:
     assert lines[-1].split()[-2:] == ["the-one", "nobody"]
 
 
-def test_looking_around_fixes_nothing(quiet: Shell, server: RunningServer) -> None:
+def test_commands_that_read_create_no_namespace(quiet: Shell, server: RunningServer) -> None:
     done = quiet.run("status", "--sessions")
     assert (done.code, done.err) == (0, "no sessions yet\n")
     quiet.good("keys", FABRIC_SESSION="")
@@ -146,7 +146,7 @@ def test_looking_around_fixes_nothing(quiet: Shell, server: RunningServer) -> No
 
 
 @pytest.mark.parametrize("words", [("status",), ("tail",), ("keys",)])
-def test_a_session_that_is_not_there(shell: Shell, words: tuple[str, ...]) -> None:
+def test_an_unknown_session(shell: Shell, words: tuple[str, ...]) -> None:
     done = shell.run(*words, "nowhere")
     assert (done.code, done.out) == (3, "")
     assert "no session nowhere" in done.err
@@ -207,13 +207,13 @@ def test_the_active_form_of_a_task(content: str, active: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("tail",), ("status",), ("inbox",), ("wait", "--all")])
-def test_a_name_that_is_no_text(shell: Shell, words: tuple[str, ...]) -> None:
+def test_a_name_that_is_not_text(shell: Shell, words: tuple[str, ...]) -> None:
     done = shell.run(*words, FABRIC_SESSION="\udcff")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("fabric: session: '\\udcff' is no name")
 
 
-def test_what_agents_say_moves_no_terminal(shell: Shell) -> None:
+def test_texts_of_agents_move_no_terminal(shell: Shell) -> None:
     shell.good("emit", "FAILED", "error=a\x1b[31mb\nc")
     assert shell.run("wait", "--all").code == 1
     for words in (("tail",), ("status",)):

@@ -42,7 +42,7 @@ def finish(folding: Folding) -> None:
     folding.take([entry("A", 4, kind="COMPLETED"), entry("B", 5, kind="COMPLETED")])
 
 
-def test_a_report_for_people_is_what_one_gets(quiet: Shell, server: RunningServer) -> None:
+def test_the_default_is_a_report_for_people(quiet: Shell, server: RunningServer) -> None:
     write(quiet, server, begun())
     lines = quiet.good("synthesis", "demo").lines
     assert lines[0] == "# Synthesis of demo"
@@ -72,7 +72,7 @@ def test_json_is_the_document_that_the_patches_make(quiet: Shell, server: Runnin
     assert "Revision 2, not final yet" in report
 
 
-def test_what_is_not_there_is_named(quiet: Shell, server: RunningServer) -> None:
+def test_missing_entries_are_named(quiet: Shell, server: RunningServer) -> None:
     done = quiet.run("synthesis", "other")
     assert (done.code, done.out) == (3, "")
     assert "no session other" in done.err
@@ -123,7 +123,7 @@ def test_following_shows_what_comes_until_it_is_final(
         assert [one["number"] for one in again.json_lines] == [4]
 
 
-def test_how_far_it_is_stands_on_the_terminal_when_the_data_goes_elsewhere(
+def test_progress_is_shown_on_the_terminal_when_the_data_goes_elsewhere(
     quiet: Shell, server: RunningServer
 ) -> None:
     folding = begun()

@@ -72,7 +72,7 @@ def test_details_from_an_id_on(quiet: Shell, server: RunningServer) -> None:
     assert [columns(line) for line in lines[2:]] == example_session.ROWS[6:]
 
 
-def test_where_a_page_ends_is_not_seen(quiet: Shell, server: RunningServer) -> None:
+def test_page_ends_are_invisible(quiet: Shell, server: RunningServer) -> None:
     write(quiet, server, started(PAGE + 2))
     (row,) = quiet.good("tail").lines[2:]
     assert row.startswith(
@@ -85,7 +85,7 @@ def test_where_a_page_ends_is_not_seen(quiet: Shell, server: RunningServer) -> N
     assert end(process).code == 143
 
 
-def test_who_follows_waits_for_no_more_than_there_is(quiet: Shell, server: RunningServer) -> None:
+def test_following_prints_the_last_row_at_once(quiet: Shell, server: RunningServer) -> None:
     """A full page that is the log's end is printed before the next one is waited for."""
     write(quiet, server, started(PAGE))
     process = quiet.start("tail", "--follow")

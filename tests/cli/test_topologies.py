@@ -62,7 +62,7 @@ def tell(shell: Shell) -> None:
     until(lambda: "final" in shell.run("synthesis").out)
 
 
-def test_two_agents_and_all_that_looks_at_them(shell: Shell) -> None:
+def test_two_agents_and_all_reading_commands(shell: Shell) -> None:
     workers = [shell.start("orchestrator"), shell.start("synthesizer")]
     tell(shell)
     for words in (("status",), ("status", "--sessions"), ("synthesis",), ("tail", "--all")):
@@ -103,7 +103,7 @@ def test_the_lines_that_keys_prints_work(shell: Shell) -> None:
         assert answered > 5
 
 
-def test_the_doctor_finds_what_is_wrong_wherever_it_lies(lone: Shell, cluster: Cluster) -> None:
+def test_the_doctor_finds_faults_on_every_node(lone: Shell, cluster: Cluster) -> None:
     for node in cluster.primaries:
         node.flush()
     lone.variables |= {"FABRIC_REDIS_URL": cluster.url, "FABRIC_SESSION": "demo"}

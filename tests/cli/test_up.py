@@ -50,7 +50,7 @@ def test_other_ways_to_tell_it_to_stop(here: Shell, number: signal.Signals) -> N
         assert all(map(is_gone, [*running.pids, running.server_pid]))
 
 
-def test_it_says_where_the_server_is_and_what_to_try(here: Shell) -> None:
+def test_it_prints_the_server_and_commands_to_try(here: Shell) -> None:
     process = here.start("up")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -74,7 +74,7 @@ def test_it_says_where_the_server_is_and_what_to_try(here: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_killed_it_takes_its_workers_along_and_the_next_one_takes_over(here: Shell) -> None:
+def test_its_workers_die_with_it_and_the_next_one_takes_over(here: Shell) -> None:
     with up(here) as first:
         assert first.handle() == 1
         first.kill()
@@ -121,7 +121,7 @@ def test_a_second_ctrl_c_does_not_wait(here: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_two_of_a_project_share_the_server(here: Shell) -> None:
+def test_two_up_commands_of_a_project_share_the_server(here: Shell) -> None:
     with up(here) as first, up(here) as second:
         assert first.server_pid == second.server_pid
         assert first.stop().code == 0
@@ -131,7 +131,7 @@ def test_two_of_a_project_share_the_server(here: Shell) -> None:
         assert is_gone(second.server_pid)
 
 
-def test_a_server_that_is_named_is_used_and_left_alone(here: Shell, server: RunningServer) -> None:
+def test_a_server_named_by_url_is_used_and_left_alone(here: Shell, server: RunningServer) -> None:
     server.flush()
     server.cli("ACL", "SETUSER", "me", "on", ">topsecret", "~*", "&*", "+@all")
     named = server.url.replace("unix://", "unix://me:topsecret@")
@@ -159,7 +159,7 @@ def test_a_server_that_may_evict_is_refused(here: Shell, server: RunningServer) 
     assert done.out == ""
 
 
-def test_a_server_that_is_away_ends_it(here: Shell) -> None:
+def test_an_unreachable_server_ends_it(here: Shell) -> None:
     done = here.run("up", FABRIC_REDIS_URL="unix:///nowhere/redis.sock")
     assert (done.code, done.out) == (6, "")
     done = here.run("up", FABRIC_REDIS_URL="nonsense")
@@ -167,6 +167,6 @@ def test_a_server_that_is_away_ends_it(here: Shell) -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "65", "many"])
-def test_a_number_of_orchestrators_that_is_none(here: Shell, count: str) -> None:
+def test_a_bad_number_of_orchestrators(here: Shell, count: str) -> None:
     assert here.run("up", "--orchestrators", count).code == 2
     assert devserver.find(here.home) is None

@@ -34,14 +34,14 @@ def waiters(shell: Shell, name: str = "x") -> list[str]:
     return list(shell.records("dependencies").get(name, {}).get("waiters", {}))
 
 
-def test_a_dependency_that_comes(producer: Shell) -> None:
+def test_a_dependency_that_is_resolved_later(producer: Shell) -> None:
     process = producer.start("wait", "x", FABRIC_AGENT="B", FABRIC_STREAM="B")
     until(lambda: waiters(producer) == ["B"])
     producer.good("emit", "DEPENDENCY_RESOLVED(x)", "--location", "here/it is")
     assert end(process) == (0, "here/it is\n", "")
 
 
-def test_a_dependency_that_is_there(producer: Shell) -> None:
+def test_a_dependency_that_is_resolved_already(producer: Shell) -> None:
     producer.good("emit", "DEPENDENCY_RESOLVED(x)", "--location", "here")
     assert producer.good("wait", "x", FABRIC_AGENT="B").out == "here\n"
     assert producer.good("wait", "x", "--json", FABRIC_AGENT="B").json == {
@@ -56,7 +56,7 @@ def test_a_dependency_without_a_location(producer: Shell) -> None:
     assert producer.good("wait", "x", "--agent", "B").out == ""
 
 
-def test_a_dependency_that_does_not_come(producer: Shell) -> None:
+def test_a_dependency_that_is_never_resolved(producer: Shell) -> None:
     done = producer.run("wait", "x", "--timeout", SOON, FABRIC_AGENT="B")
     assert (done.code, done.out) == (7, "")
     assert done.err.startswith(
@@ -65,7 +65,7 @@ def test_a_dependency_that_does_not_come(producer: Shell) -> None:
     until(lambda: waiters(producer) == [], "the wait is withdrawn")
 
 
-def test_a_dependency_that_nobody_makes(shell: Shell) -> None:
+def test_a_dependency_without_a_producer(shell: Shell) -> None:
     done = shell.run("wait", "y", "--timeout", SOON)
     assert done.code == 7
     assert "nobody has declared to produce it" in done.err
@@ -95,7 +95,7 @@ def test_an_agent_that_may_not_wait(producer: Shell) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_wait_that_is_broken_off_is_withdrawn(
+def test_an_interrupted_wait_is_withdrawn(
     producer: Shell, number: signal.Signals, code: int
 ) -> None:
     process = producer.start("wait", "x", FABRIC_AGENT="B")
@@ -139,7 +139,7 @@ def test_an_agent_that_does_not_end(producer: Shell) -> None:
     assert "A is active" in done.err
 
 
-def test_an_agent_that_is_yet_to_come(shell: Shell) -> None:
+def test_an_agent_that_has_not_started_yet(shell: Shell) -> None:
     process = shell.start("wait", "--agent", "late")
     assert process.stderr is not None
     assert "nothing heard of late yet" in process.stderr.readline()
@@ -170,11 +170,11 @@ def test_all_agents_of_which_one_has_failed(producer: Shell) -> None:
 @pytest.mark.parametrize(
     "words", [(), ("--all", "x"), ("--all", "--agent", "B"), ("x", "--timeout", "-1")]
 )
-def test_what_to_wait_for_must_be_clear(shell: Shell, words: tuple[str, ...]) -> None:
+def test_ambiguous_arguments(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.run("wait", *words).code == 2
 
 
-def test_a_resource_that_another_has(shell: Shell) -> None:
+def test_a_resource_that_another_agent_holds(shell: Shell) -> None:
     shell.good("emit", "INTENT(config.py)", FABRIC_AGENT="A")
     until(lambda: "A" in agents(shell))
     process = shell.start("wait", "config.py", "--json", FABRIC_AGENT="B")
@@ -211,7 +211,7 @@ def test_a_question_that_is_decided(shell: Shell) -> None:
     assert (done.code, done.out) == (0, "v1\n")
 
 
-def test_who_waits_says_that_it_is_alive(shell: Shell) -> None:
+def test_a_waiting_agent_sends_heartbeats(shell: Shell) -> None:
     process = shell.start("wait", "x", FABRIC_AGENT="B", FABRIC_HEARTBEAT_MS="100")
     until(lambda: agents(shell).get("B", {}).get("signals", 0) >= 4)
     assert agents(shell)["B"]["last_signal"] == "BLOCKED"
@@ -219,7 +219,7 @@ def test_who_waits_says_that_it_is_alive(shell: Shell) -> None:
     assert end(process).code == 0
 
 
-def test_who_is_told_to_stop_waits_no_more(shell: Shell, server: RunningServer) -> None:
+def test_an_agent_told_to_stop_ends_its_wait(shell: Shell, server: RunningServer) -> None:
     process = shell.start("wait", "x", FABRIC_AGENT="B")
     until(lambda: agents(shell).get("B", {}).get("status") == "blocked")
     session = shell.variables["FABRIC_SESSION"]

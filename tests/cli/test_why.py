@@ -49,7 +49,7 @@ def test_the_chain_of_causes(told: Shell) -> None:
         assert sentence in out, out
 
 
-def test_who_has_read_what(told: Shell, server: RunningServer, session: str) -> None:
+def test_agents_that_have_read_a_message(told: Shell, server: RunningServer, session: str) -> None:
     cursors = f"fabric:{{0}}:{session}:cursors"
     server.cli("HSET", cursors, "A", "4-2 0-0", "P", "2-0 0-0")
     out = told.good("why", "B").out
@@ -87,7 +87,7 @@ def test_a_person_is_needed(shell: Shell, server: RunningServer, session: str) -
     assert "A gets the answer: v2" in out
 
 
-def test_what_is_not_known(told: Shell) -> None:
+def test_an_unknown_agent_or_session(told: Shell) -> None:
     done = told.run("why", "X")
     assert (done.code, done.out) == (3, "")
     assert "no agent X in session" in done.err

@@ -39,7 +39,7 @@ async def test_a_field_of_a_record_that_differs_is_named(
     assert len(report.differences) == 1
 
 
-async def test_a_record_that_is_gone_or_one_too_many_is_named(server: RunningServer) -> None:
+async def test_a_missing_or_extra_record_is_named(server: RunningServer) -> None:
     await compared_session(server)
     server.cli("HDEL", S.dependencies, "schema")
     server.cli("HSET", S.meta, "log", 3)

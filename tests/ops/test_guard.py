@@ -51,13 +51,13 @@ def claims() -> Held:
     return Held()
 
 
-async def test_what_nobody_holds_is_free(claims: Held) -> None:
+async def test_a_path_that_nobody_holds_is_free(claims: Held) -> None:
     claims.put(held("B", 7, "b.py"), waiting("C", "a.py"))
     assert await claims.ask("a.py") == Permission("a.py")
     assert (await claims.ask("a.py", agent="A")).allowed
 
 
-async def test_a_token_for_what_nobody_holds_has_ended(claims: Held) -> None:
+async def test_a_token_for_a_free_path_has_ended(claims: Held) -> None:
     claims.put(held("A", 7, "b.py"), waiting("A", "a.py"))
     verdict = await claims.ask("a.py", token=7, agent="A")
     assert verdict.refusal == (
@@ -68,7 +68,7 @@ async def test_a_token_for_what_nobody_holds_has_ended(claims: Held) -> None:
         verdict.demand()
 
 
-async def test_what_another_holds_is_refused(claims: Held) -> None:
+async def test_a_path_that_another_holds_is_refused(claims: Held) -> None:
     claims.put(held("B", 7, "docs/**", "src/**"))
     verdict = await claims.ask("src/a.py", agent="A")
     assert verdict.refusal == (
@@ -87,7 +87,7 @@ async def test_the_holder_may_write(claims: Held) -> None:
     assert (await claims.ask("src/a.py", token=7, agent="A")).allowed
 
 
-async def test_a_token_speaks_for_itself(claims: Held) -> None:
+async def test_a_token_counts_whatever_the_agent_name(claims: Held) -> None:
     claims.put(held("A", 7, "a.py"))
     assert (await claims.ask("a.py", token=7, agent="a script")).allowed
 
@@ -102,16 +102,14 @@ async def test_any_other_token_of_the_holder_is_refused(claims: Held, token: int
 
 
 @pytest.mark.parametrize("agent", ["A", None])
-async def test_a_token_that_another_has_outlived_is_refused(
-    claims: Held, agent: str | None
-) -> None:
+async def test_an_outdated_token_is_refused(claims: Held, agent: str | None) -> None:
     claims.put(held("B", 9, "a.py"))
     verdict = await claims.ask("a.py", token=7, agent=agent)
     assert "held by B" in verdict.refusal
     assert "your token 7 is not the current one" in verdict.refusal
 
 
-async def test_a_current_token_is_none_for_another_path(claims: Held) -> None:
+async def test_a_token_does_not_count_for_another_path(claims: Held) -> None:
     claims.put(held("A", 7, "a.py"), held("A", 8, "b.py"))
     assert not (await claims.ask("b.py", token=7, agent="A")).allowed
 
@@ -137,7 +135,7 @@ async def test_a_path_is_the_same_however_it_is_spelt(claims: Held, spelt: str) 
 
 
 @pytest.mark.parametrize("claimed", ["app/[id]/page.tsx", "app/[[]id]/page.tsx", "app/*/page.tsx"])
-async def test_brackets_in_a_files_name_are_meant_as_they_stand(claims: Held, claimed: str) -> None:
+async def test_brackets_in_a_file_name_are_literal(claims: Held, claimed: str) -> None:
     claims.put(held("B", 7, claimed))
     assert not (await claims.ask("app/[id]/page.tsx", agent="A")).allowed
 

@@ -25,7 +25,7 @@ async def test_replay_gives_what_redis_has(server: RunningServer) -> None:
     assert (refused[0]["seq"], refused[0].payload) == ("5", {"percent": 1})
 
 
-async def test_the_first_place_where_the_log_is_not_true_is_named(server: RunningServer) -> None:
+async def test_the_first_false_log_entry_is_named(server: RunningServer) -> None:
     await compared_session(server)
     told = rows(server, S.log, type="RESUME")[0]
     server.cli("XDEL", S.log, told.id)
@@ -37,7 +37,7 @@ async def test_the_first_place_where_the_log_is_not_true_is_named(server: Runnin
             await rebuild(store, S)
 
 
-async def test_each_entry_stands_in_its_own_place(server: RunningServer) -> None:
+async def test_each_entry_has_its_own_place(server: RunningServer) -> None:
     """Two that say the same: which of them is missing?"""
     say(server, "A", "BLOCKED", {"on": "x"})
     say(server, "A", "BLOCKED", {"on": "y"})
@@ -94,7 +94,7 @@ async def test_an_earlier_state(server: RunningServer) -> None:
         assert at.log >= number
 
 
-def test_where_to_stop() -> None:
+def test_until() -> None:
     assert until("12-0") == until("12") == until("12-3") == Until(12)
     assert until("1:05") == Until(ms=65_000, from_opening=True)
     assert until("1970-01-01T00:00:02Z") == Until(ms=2_000)

@@ -52,7 +52,7 @@ def test_a_conflict_on_one_path(conflict: LoggedSession) -> None:
     )
 
 
-def test_whether_the_holder_knows(conflict: LoggedSession) -> None:
+def test_whether_the_holder_has_read_it(conflict: LoggedSession) -> None:
     conflict.says("B", "that others wait; it is not known whether it has read that")
     conflict.cursors["A"] = b"6-1 99-0"
     conflict.says("B", "that others wait, and has not read that yet")
@@ -60,7 +60,7 @@ def test_whether_the_holder_knows(conflict: LoggedSession) -> None:
     conflict.says("B", "that others wait, and has read that")
 
 
-def test_who_is_next_is_told_why(conflict: LoggedSession) -> None:
+def test_the_next_in_line_gets_the_reason(conflict: LoggedSession) -> None:
     conflict.say("A", "RELEASE", {"resources": ["config.py"]})
     conflict.says(
         "C",
@@ -91,7 +91,7 @@ def test_a_deadlock_of_two_locks() -> None:
     told.says_not("A", "is part of a deadlock")
 
 
-def test_a_deadlock_of_a_lock_and_a_dependency_and_who_is_stuck_behind() -> None:
+def test_a_deadlock_of_a_lock_and_a_dependency_with_an_agent_behind_it() -> None:
     told = LoggedSession()
     told.say("A", "STARTED", {"produces": ["schema"]})
     told.say("B", "INTENT", {"writes": ["a.py"]})
@@ -165,7 +165,7 @@ def test_a_cycle_of_fifty_is_cut() -> None:
     assert len(told.why("s3").splitlines()) < 40
 
 
-def test_a_circle_that_somebody_else_can_open() -> None:
+def test_a_cycle_that_another_agent_can_break() -> None:
     told = LoggedSession()
     told.say("A", "STARTED", {"produces": ["x"]})
     told.say("B", "STARTED", {"produces": ["x"]})
@@ -181,7 +181,7 @@ def test_a_circle_that_somebody_else_can_open() -> None:
     told.says_not("C", "deadlock")
 
 
-def test_what_nobody_makes() -> None:
+def test_a_dependency_that_no_agent_produces() -> None:
     told = LoggedSession()
     told.say("P", "STARTED", {"produces": ["schema-change"]})
     told.say("A", "BLOCKED", {"on": "schema-chnage"})
@@ -196,7 +196,7 @@ def test_what_nobody_makes() -> None:
     told.says("A", "the agents that wait were told at 0:30 (3-1)")
 
 
-def test_what_its_producer_failed_to_make() -> None:
+def test_a_dependency_whose_producer_failed() -> None:
     told = LoggedSession()
     told.say("P", "STARTED", {"produces": ["s"]})
     told.say("A", "BLOCKED", {"on": "s"})
@@ -241,7 +241,7 @@ def test_many_causes_are_counted() -> None:
     assert "x8 since" not in text
 
 
-def test_a_conflict_that_another_has_seen() -> None:
+def test_a_conflict_that_another_agent_reported() -> None:
     told = LoggedSession()
     told.say("A", "STARTED")
     told.say("B", "STARTED")
@@ -277,6 +277,6 @@ def test_a_long_queue_is_counted_not_listed() -> None:
     )
 
 
-def test_an_agent_that_nobody_knows(conflict: LoggedSession) -> None:
+def test_an_unknown_agent(conflict: LoggedSession) -> None:
     with pytest.raises(NotFoundError, match=r"no agent X in session demo; agents: A, B, C"):
         conflict.explain("X")

@@ -36,7 +36,7 @@ def test_a_barrier_before_its_deadline() -> None:
     told.says("A", "told of the barrier at 0:10 (5-2), and has read that")
 
 
-def test_a_barrier_with_one_killed_past_its_deadline() -> None:
+def test_a_barrier_past_its_deadline_with_a_killed_agent() -> None:
     told = gathering()
     told.at(41)
     asked = "a person: fabric decide 9-1 ANSWER (ANSWER is one of: wait, release, fail)"
@@ -56,7 +56,7 @@ def test_a_barrier_with_one_killed_past_its_deadline() -> None:
     told.says("A", "all have arrived; L has been integrating since")
 
 
-def test_a_barrier_that_goes_on_without_the_missing() -> None:
+def test_a_barrier_that_continues_without_the_missing_agents() -> None:
     told = gathering(BarrierPolicy.RELEASE)
     told.says("A", "then the missing agents are named, and the others continue without them")
     told.at(41)
@@ -80,7 +80,7 @@ def test_two_barriers() -> None:
     )
 
 
-def test_what_was_decided_at_the_deadline() -> None:
+def test_the_decision_at_the_deadline() -> None:
     told = gathering()
     told.at(41)
     told.say("HUMAN", "DECIDED", {"escalation": "9-1", "decision": "wait", "by": "anna"})

@@ -66,7 +66,7 @@ def test_an_agent_that_keeps_dying_is_kept_out(died: LoggedSession) -> None:
     died.says("A", "anna decided at 1:10 whether A may start again: keep out")
 
 
-def test_a_circle_of_messages_is_cut() -> None:
+def test_a_message_loop_is_cut() -> None:
     told = LoggedSession(Rules(hops_max=3))
     told.say("A", "STARTED")
     told.say("A", "PROGRESS", {"percent": 2}, hops=3)
@@ -101,7 +101,7 @@ def test_an_agent_that_held_too_long() -> None:
     )
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_index_is_bounded() -> None:
     told = LoggedSession()
     told.say("A", "STARTED")
     for number in range(30):

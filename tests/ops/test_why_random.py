@@ -47,7 +47,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("seed", range(SESSIONS))
-def test_who_waits_has_a_cause(seed: int) -> None:
+def test_every_waiting_agent_has_a_cause(seed: int) -> None:
     chance = random.Random(seed)
     told = LoggedSession(chance.choice((EAGER, Rules(), Rules(serialize_reads=True))))
     now = 0.0
