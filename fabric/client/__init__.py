@@ -1,1 +1,1 @@
-"""For agents: emit signals, read directives, wait with limits; asynchronous or synchronous."""
+"""The agent's library: send signals, receive messages, wait; asynchronous or synchronous."""

@@ -35,7 +35,8 @@ class Grant:
 
     The rules may allow it to be taken away: by a more urgent agent at a checkpoint, or after the
     longest time that anything may be held. Then `lost` is set and `is_current` is False: stop
-    writing. When it is the agent's turn again, both change back, with a new `token`.
+    writing. When it is the agent's turn again, both change back, with a new `token`. A task can
+    wait for `lost`; synchronous code looks at `is_current`.
     """
 
     def __init__(self, asked: frozenset[str], resources: Sequence[str], token: int) -> None:
