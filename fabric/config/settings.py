@@ -172,10 +172,15 @@ class Source(NamedTuple):
 
 def load(**flags: Any) -> Settings:
     """Return the settings in force; flags that are None do not count. Raises ConfigError."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    files = config_files()
+    environment, files = _environment(), config_files()
+    # A command's flag may come from its variable: an error should then name the variable.
+    given = {
+        name: value
+        for name, value in flags.items()
+        if value is not None and environment.get(name) != value
+    }
     if not files:
-        values = {**_environment(), **given}
+        values = {**environment, **given}
         if _needs_no_check(values):
             url = values.pop("redis_url", None)
             return Settings(redis_url=Secret(url) if url else None, **values)

@@ -11,7 +11,7 @@ import msgspec
 
 from fabric.config.fault import key
 from fabric.config.rulebook import Found
-from fabric.config.settings import Secret, Settings, Source, variable
+from fabric.config.settings import TEXTS, Secret, Settings, Source, flag, variable
 from fabric.core.declaration import Field, Number, fields
 from fabric.core.rules import Rules
 
@@ -228,13 +228,16 @@ def settings_table() -> list[str]:
     """Return the settings as the lines of a Markdown table."""
     default = Settings()
     rows = [
-        "| setting | variable | default | unit | bounds | meaning |",
+        "| setting | variable, flag | default | unit | bounds | meaning |",
         "|---|---|---|---|---|---|",
     ]
     for field in fields(Settings):
         row = _row(field.key, field, value_text(getattr(default, field.name)))
         name, rest = row.removeprefix("| ").split(" | ", 1)
-        rows.append(f"| {name} | `{variable(field.name)}` | {rest}")
+        places = f"`{variable(field.name)}`"
+        if field.name in TEXTS or field.declared.worker_flag:
+            places += f", `{flag(field.name)}`"
+        rows.append(f"| {name} | {places} | {rest}")
     return rows
 
 

@@ -113,6 +113,7 @@ def test_the_example_file_is_printed(lone: Shell) -> None:
         ("lease_ms = 'soon'", {}, 'fabric.toml:1: lease_ms: found "soon"; write milliseconds, a'),
         ("", {"FABRIC_LEASE_MS": "1"}, 'setting lease_ms: found "1"; write milliseconds, a whole'),
         ("", {"FABRIC_LEASE_MS": "1"}, "from 200 to 600000 (FABRIC_LEASE_MS)"),
+        ("", {"FABRIC_NAMESPACE": "a b"}, "in double quotes (FABRIC_NAMESPACE)"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_with_its_place(
