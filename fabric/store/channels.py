@@ -157,10 +157,12 @@ class Router:
         #: Whether it is known what kind of server the URL names.
         self.is_detected = found.kind is not Kind.SERVER
         self.routing: Cluster | SingleServer
+        #: The routing again if it is a cluster; None for one server.
+        self.cluster: Cluster | None = None
         try:
             if found.kind is Kind.CLUSTER:
                 servers = cluster.seed_servers(found.hosts, self._options)
-                self.routing = Cluster(servers, self._options)
+                self.routing = self.cluster = Cluster(servers, self._options)
             else:
                 if found.kind is Kind.SENTINELS:
                     server, self._sentinels = sentinel.primary_server(found)
@@ -171,11 +173,6 @@ class Router:
             servers[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
         except (TypeError, ValueError, RedisError):
             raise address.url_error(has_options=True) from None
-
-    @property
-    def cluster(self) -> Cluster | None:
-        """The nodes of the cluster; None for one server."""
-        return self.routing if isinstance(self.routing, Cluster) else None
 
     async def detect(self) -> None:
         """Ask the server, once, whether it belongs to a cluster. Raises as Channel.call does.
@@ -197,7 +194,8 @@ class Router:
                     "the server's URL names a sentinel: write redis+sentinel://host:port/service"
                 )
             if mode == "cluster":
-                self.routing = Cluster([await self.routing.server_of("")], self._options)
+                seeds = [await self.routing.server_of("")]
+                self.routing = self.cluster = Cluster(seeds, self._options)
             self.is_detected = True
 
     async def address(self, key: str) -> str | None:
