@@ -62,6 +62,10 @@ def demo(
 ) -> None:
     """Review the Python files under PATH with a fleet of nine agents, each a process of its own.
 
+    \b
+      fabric demo src                     review the folder src
+      fabric demo src -o report.md        and write the report into a file
+
     Six run analysers (ruff, bandit, vulture) and report progress, checkpoints and findings. One of
     them builds an index; two others are blocked until it is there. Three more agents fix a scratch
     copy of some files with ruff: two want to edit the same file, priority settles the conflict, and

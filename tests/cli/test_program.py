@@ -65,6 +65,7 @@ def test_every_command_explains_itself(name: str) -> None:
     help_line = next(group[name].help for group in GROUPS.values() if name in group)
     assert help_line.endswith(".")
     assert command.help
+    assert f"  fabric {name}" in command.help or f" fabric {name} " in command.help, "no example"
 
 
 def test_the_scripts_call_main() -> None:
