@@ -31,11 +31,8 @@ FIXES_BARRIER = "fixes"
 INDEX_FILE, COPY_FOLDER = "index.json", "copy"
 
 #: The checkpoints of a review, in order.
-FILES_READ, ISSUES_FOUND, RECOMMENDATIONS_DRAFTED = CHECKPOINTS = (
-    "files_read",
-    "issues_found",
-    "recommendations_drafted",
-)
+FILES_READ, ISSUES_FOUND = "files_read", "issues_found"
+RECOMMENDATIONS_DRAFTED = "recommendations_drafted"
 
 #: The field of a partial result that holds an agent's remarks: `{"remarks": {NAME: [text]}}`.
 REMARKS = "remarks"
