@@ -75,7 +75,7 @@ class Analyser:
             if code not in self.codes:
                 raise AnalyserError(err or f"exit code {code}")
             raw = self.parse(out)
-        except (AnalyserError, ValueError, KeyError, TypeError) as error:
+        except (AnalyserError, OSError, ValueError, KeyError, TypeError) as error:
             name = self.arguments[0]
             if len(files) == 1 or self.is_whole:
                 reason = f"{name} failed: {type(error).__name__}: {error}"

@@ -106,7 +106,7 @@ class Workshop:
         arguments += [*self._options, "--stdin-filename", path, "-"]
         try:
             code, out, _ = await run_tool(arguments, str(self._folder), RUFF_S_MAX, data)
-        except AnalyserError:
+        except (AnalyserError, OSError):
             return data
         return out if code == 0 and (out or not data) else data
 

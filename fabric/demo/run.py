@@ -52,7 +52,8 @@ async def run(
         await _until_served(fabric, session)
         agents = [
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", member.program, member.name, str(scratch), path),
+                # -P: the present folder may be the one under review; import nothing from it.
+                *(sys.executable, "-P", "-m", member.program, member.name, str(scratch), path),
                 env=environment,
                 stderr=asyncio.subprocess.PIPE,
             )

@@ -10,6 +10,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -60,7 +61,12 @@ class Tree(msgspec.Struct, frozen=True):
 
     def lines(self, path: str) -> list[str]:
         """Return the lines of a file, with a replacement for what is not UTF-8."""
-        return self.read(path).decode("utf-8", "replace").splitlines()
+        return _lines(self.folder, path)
+
+
+@lru_cache(maxsize=4)  # findings of one file come one after the other, by the thousand
+def _lines(folder: str, path: str) -> list[str]:
+    return Path(folder, path).read_bytes().decode("utf-8", "replace").splitlines()
 
 
 def take_snapshot(path: str, scratch: Path) -> Tree:

@@ -145,3 +145,11 @@ def test_strings_beside_secrets_are_hidden() -> None:
     assert masked("api_key = 'abc' + \"d\"") == "api_key = '***' + \"***\""
     assert masked("name = 'abc'") == "name = 'abc'"
     assert masked("found 'abc'", "password = 'abc'") == "found '***'"
+
+
+def test_thousands_of_findings_in_one_large_file_take_seconds(tmp_path: Path) -> None:
+    tree = plant(tmp_path, {"a.py": "import os\n" + "x = undefined ;y = 1\n" * 10_000})
+    begun = time.monotonic()
+    found = run("STYLE", tree)
+    assert time.monotonic() - begun < 60
+    assert any(one.message.startswith("and 9,950 more of") for one in found)
