@@ -254,18 +254,21 @@ def render(report: Document) -> str:
     """Return the report as Markdown. What comes from the reviewed files is escaped; lists are
     bounded, and say what they leave out.
     """
-    made = (
-        _summary(report),
-        _agents(report),
-        _growth(report["course"], report["session"]),
-        _changed(report["changes"]),
-        _recommendations(report["agents"]),
-        _findings(report["arrivals"]),
-        _skipped(report["skipped"]),
-        _timeline(report["timeline"]),
-        _commands(report["commands"]),
-    )
-    return "\n\n".join("\n".join(lines) for section in made if (lines := list(section))) + "\n"
+    sections = {
+        "Who found what": _agents(report),
+        "How it came together": _growth(report["course"], report["session"]),
+        "What was changed": _changed(report["changes"]),
+        "What to do": _recommendations(report["agents"]),
+        "Findings": _findings(report["arrivals"]),
+        "Not reviewed": _skipped(report["skipped"]),
+        "Timeline": _timeline(report["timeline"]),
+        "Look inside": _commands(report["commands"]),
+    }
+    parts = ["\n".join(_summary(report))]
+    for title, section in sections.items():
+        text = "\n".join(section).strip("\n")
+        parts += [f"## {title}\n\n{text}"] if text else []
+    return "\n\n".join(parts) + "\n"
 
 
 def _summary(report: Document) -> Iterator[str]:
@@ -293,8 +296,6 @@ def _summary(report: Document) -> Iterator[str]:
 
 
 def _agents(report: Document) -> Iterator[str]:
-    yield "## Who found what"
-    yield ""
     header = ["Agent", "Stream", "High", "Medium", "Low", "First finding", "Ended", "Status"]
     rows = []
     for agent in report["agents"]:
@@ -311,8 +312,6 @@ def _growth(made: Document, session: str) -> Iterator[str]:
     first, finding = made["first"], made["first_finding"]
     if first is None:
         return
-    yield "## How it came together"
-    yield ""
     starting = made["agents"] - first["begun"]
     still = f" and {starting} of them were still starting" if starting else ""
     ended = f"when none of the {made['agents']} agents had ended{still}"
@@ -363,15 +362,12 @@ def _within(point: Document) -> str:
 
 def _changed(changes: Document) -> Iterator[str]:
     files, difference = changes["files"], changes["difference"]
-    if files or changes["remarks"]:
-        yield "## What was changed"
     if files:
         names = " and ".join(sorted(member.name for member in FIXERS))
         text = f"{names} edited a scratch copy of {counted(len(files), 'file')}, one at a time; "
         lost = ", ".join(map(markdown.code, _lost(changes)))
         verdict = f"**An edit is missing** in {lost}."
         whole = "Each file holds both edits: none was overwritten."
-        yield ""
         yield f"{text}yours are untouched. {verdict if lost else whole}"
         yield ""
         header = ["File", "Agent", "Priority", "Asked", "Got it", "Token", "Waited for"]
@@ -397,10 +393,6 @@ def _changed(changes: Document) -> Iterator[str]:
 
 def _recommendations(agents: Sequence[Document]) -> Iterator[str]:
     items = [(agent["name"], one) for agent in agents for one in agent["draft"]["items"]]
-    if not items:
-        return
-    yield "## What to do"
-    yield ""
     for name, one in sorted(items, key=lambda item: Severity(item[1]["severity"]).rank):
         number = f"{one['count']:,} × {markdown.text(one['rule'])}"
         places = ", ".join(map(markdown.code, one["places"]))
@@ -416,8 +408,6 @@ def _recommendations(agents: Sequence[Document]) -> Iterator[str]:
 
 
 def _findings(arrivals: Sequence[Document]) -> Iterator[str]:
-    if arrivals:
-        yield "## Findings"
     for severity in Severity:
         found = [one for one in arrivals if one["finding"].severity is severity]
         found.sort(key=lambda one: (one["finding"].path, one["finding"].line, one["finding"].key))
@@ -451,9 +441,6 @@ def _finding(finding: Finding, agent: str, at_ms: int) -> Iterator[str]:
 
 
 def _skipped(skipped: Sequence[Document]) -> Iterator[str]:
-    if skipped:
-        yield "## Not reviewed"
-        yield ""
     for one in skipped[:SKIPPED_SHOWN_MAX]:
         yield f"- {markdown.code(one['path'])}: {markdown.text(one['reason'])}"
     if len(skipped) > SKIPPED_SHOWN_MAX:
@@ -463,8 +450,6 @@ def _skipped(skipped: Sequence[Document]) -> Iterator[str]:
 def _timeline(rows: Sequence[Document]) -> Iterator[str]:
     if not rows:
         return
-    yield "## Timeline"
-    yield ""
     shown = list(rows)
     if len(rows) > HEAD_MAX + TAIL_MAX:
         shown = [one for one in rows if not one["signal"].startswith(("PARTIAL_", "PROGRESS"))]
@@ -484,8 +469,6 @@ def _timeline(rows: Sequence[Document]) -> Iterator[str]:
 
 def _commands(commands: Sequence[str]) -> Iterator[str]:
     if commands:
-        yield "## Look inside"
-        yield ""
         yield "Everything above is in Redis. `fabric up` restarts the private server:"
         yield ""
         yield from markdown.block(commands, "sh")
