@@ -77,7 +77,8 @@ def settings_of(sources: list[Source]) -> Settings:
     """Return settings from several places, the strongest first. Raises ConfigError."""
     homes = {name: source for source in reversed(sources) for name in source.values}
     try:
-        checked = settings_model()(**{name: homes[name].values[name] for name in homes})
+        given = {name: home.values[name] for name, home in homes.items()}
+        checked = settings_model().model_validate(given)
     except ValidationError as error:
         fault = of_pydantic(error.errors(include_url=False)[0], {})
         source, place = homes[fault.field], homes[fault.field].place(fault.field)

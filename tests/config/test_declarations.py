@@ -1,18 +1,20 @@
 """A rule or a setting is declared once: everything else that names it is made from that."""
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import click
 import pytest
 
 from fabric.cli import run
 from fabric.cli.options import on_target
-from fabric.config import check, rulebook, show
+from fabric.config import check, fault, rulebook, show
 from fabric.config.fault import advice
 from fabric.config.rulebook import Found
 from fabric.config.settings import Secret, Settings, flag, load, sources, variable, worker_flags
-from fabric.core.declaration import Field, fields
+from fabric.core.declaration import Declared, Field, Number, fields
 from fabric.core.rules import Domain, Merge, Rules, Trigger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +52,45 @@ def test_a_field_without_a_declaration_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"Bare\.extra_max is not declared"):
         fields(Bare)
+
+
+class MoreRules(Rules, frozen=True):
+    """The rules, and one more."""
+
+    doors_max: Annotated[
+        int, Number("doors", 1, 9), Declared("Doors in a session.", "limits.doors_max")
+    ] = 3
+
+
+@pytest.fixture
+def another_rule(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if somebody had declared one more rule."""
+    for module in (check, fault, rulebook, show):
+        monkeypatch.setattr(module, "Rules", MoreRules)
+    for cached in (check.rules_model, fault.advice):
+        cached.cache_clear()
+    yield
+    for cached in (check.rules_model, fault.advice):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("another_rule")
+def test_another_rule_needs_a_declaration_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "fabric.toml"
+    path.write_text("[limits]\ndoors_max = 7\n")
+    found = rulebook.find(path)
+    assert getattr(found.rules, "doors_max", None) == 7
+    assert f"doors_max = 7  # doors; {path}:2; default 3" in show.explained(found)
+    assert "# Doors in a session. Unit: doors; 1 to 9.\ndoors_max = 3\n" in show.example()
+    assert "| `limits.doors_max` | `3` | doors | 1 to 9 | Doors in a session. |" in (
+        show.rules_table()
+    )
+    _, faults = rulebook.check("[limits]\ndoors_max = 10\n")
+    assert [str(one) for one in faults] == [
+        "limits.doors_max: found 10; write a whole number from 1 to 9"
+    ]
+    _, faults = rulebook.check("[limits]\ndoor_max = 1\n")
+    assert faults[0].fix == "doors_max (did you mean that?)"
 
 
 @pytest.mark.parametrize("field", RULES, ids=named)
