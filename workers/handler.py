@@ -74,6 +74,8 @@ class Handler(ABC):
         self._quarantined = Quarantine()
         self._defects = Defects()
         self._due_ms: int | None = None
+        #: Outages of the partition as its lease names them: start and end of each, ms.
+        self.outages: tuple[tuple[int, int], ...] = ()
 
     @abstractmethod
     async def prepare(self, entries: list[Entry]) -> list[Any]:

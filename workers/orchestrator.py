@@ -12,7 +12,7 @@ from fabric.core.decision import EVERYONE, Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal
-from fabric.core.step import fire, step
+from fabric.core.step import fire, skip, step
 from fabric.errors import SignalError
 from fabric.store import state
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
@@ -150,6 +150,8 @@ class Orchestrator(Handler):
         session, keys = stored.state, stored.keys
         # The server's time when the signal came in; an id made by hand does not move the clock on.
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
+        if self.outages and self.outages[-1][1] > session.clock_ms:
+            self._skip_outages(batch, touched, stored)
         if session.rules != self._digest:
             self._adopt(batch, touched, stored, entered_ms)
         try:
@@ -190,6 +192,8 @@ class Orchestrator(Handler):
         if timer.is_notified or timer.member in self._defects:
             return
         session = stored.state
+        if self.outages and self.outages[-1][1] > session.clock_ms:
+            self._skip_outages(batch, touched, stored)
         if session.rules != self._digest:
             self._adopt(batch, touched, stored, now_ms)
         try:
@@ -206,6 +210,22 @@ class Orchestrator(Handler):
             batch.append(stored.keys.log, f"{session.log}-0", *logged)
             if decision.fallen:
                 self._report_death(batch, session, decision.fallen)
+        self._follow(batch, stored, decision)
+
+    def _skip_outages(
+        self, batch: Batch, touched: dict[str, StoredSession], stored: StoredSession
+    ) -> None:
+        """Move a session's timers by the outages since its last event, and log that."""
+        session = stored.state
+        now_ms = session.clock_ms
+        missed = [end_ms - max(start_ms, now_ms) for start_ms, end_ms in self.outages]
+        outage_ms = sum(length_ms for length_ms in missed if length_ms > 0)
+        decision = skip(session, outage_ms, self.outages[-1][1], self._rules)
+        if decision is None:
+            return
+        logged = record.logged_outage(outage_ms, session.clock_ms)
+        batch.append(stored.keys.log, f"{session.log}-0", *logged)
+        touched[session.name] = stored
         self._follow(batch, stored, decision)
 
     def _adopt(

@@ -150,6 +150,7 @@ class Replica:
                 "partition %d: taken by %s under epoch %d, committed up to %s",
                 partition, self.name, taken.epoch, taken.committed.decode(),
             )  # fmt: skip
+            handler.outages = taken.outages
             held = HeldLease(self._store, taken, self._settings.lease_ms)
             await self._work(held, handler, stop, outage)
         except FencedError as error:

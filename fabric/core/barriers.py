@@ -170,6 +170,15 @@ def leave(event: Event, name: str, *, is_failure: bool) -> None:
     _open_if_complete(event, called, barrier)
 
 
+def move_deadlines(event: Event, outage_ms: int, since_ms: int) -> None:
+    """Move the deadlines that had not passed when an outage began, at `since_ms`, by its length."""
+    for name, barrier in event.session.barriers.records.items():
+        if barrier.state is BarrierState.GATHERING and barrier.deadline_ms > since_ms:
+            barrier.deadline_ms += outage_ms
+            event.session.barriers.put(name, barrier)
+            event.set_timer(f"{TIMER}:{barrier.generation}:{name}", barrier.deadline_ms)
+
+
 def deadline_passed(event: Event, subject: str) -> bool:
     """At the deadline, name the missing and apply the policy; `subject` is `<generation>:<name>`.
 
@@ -183,6 +192,9 @@ def deadline_passed(event: Event, subject: str) -> bool:
         or barrier.state is not BarrierState.GATHERING
         or str(barrier.generation) != generation
     ):
+        return False
+    if barrier.deadline_ms > session.clock_ms:  # an outage has moved it
+        event.postpone(f"{TIMER}:{subject}", barrier.deadline_ms)
         return False
     text = f"The deadline of barrier {name} has passed without {listed(missing(barrier))}."
     leader = [barrier.leader] if barrier.leader in session.agents else []

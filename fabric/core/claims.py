@@ -171,11 +171,23 @@ def yield_to_urgent(event: SignalEvent) -> None:
         update_status(session, name, agent)
 
 
+def move_expiries(event: Event, outage_ms: int) -> None:
+    """Move the expiry of every held claim that has one by the length of an outage."""
+    for claim in event.session.claims.records.values():
+        if claim.expires_ms:
+            claim.expires_ms += outage_ms
+            event.session.claims.put(claim.id, claim)
+            event.set_timer(f"{TIMER}:{claim.id}", claim.expires_ms)
+
+
 def hold_expired(event: Event, claim_id: str) -> bool:
     """Take back what was held for longer than the rules allow; moot when it was given back."""
     session = event.session
     claim = session.claims.get(claim_id)
-    if claim is None or not 0 < claim.expires_ms <= session.clock_ms:
+    if claim is None or not claim.expires_ms:
+        return False
+    if claim.expires_ms > session.clock_ms:  # an outage has moved it
+        event.postpone(f"{TIMER}:{claim_id}", claim.expires_ms)
         return False
     freed = drop(session, claim, session.agents.records[claim.agent])
     reason = f"held for over {event.rules.hold_ms_max} ms"

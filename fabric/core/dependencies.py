@@ -189,6 +189,15 @@ def producer(session: SessionState, dependency: DependencyRecord, ended: str = "
     return None
 
 
+def move_graces(event: Event, outage_ms: int, since_ms: int) -> None:
+    """Move the grace times that ran when an outage began, at `since_ms`, by its length."""
+    for on, dependency in event.session.dependencies.records.items():
+        if dependency.report_ms > since_ms:
+            dependency.report_ms += outage_ms
+            event.session.dependencies.put(on, dependency)
+            event.set_timer(f"{TIMER}:{on}", dependency.report_ms)
+
+
 def grace_expired(event: Event, on: str) -> bool:
     """Ask, unless a producer or the output itself has come: all that wait are told.
 
@@ -199,6 +208,9 @@ def grace_expired(event: Event, on: str) -> bool:
     if dependency is None or not dependency.waiters:
         return False
     if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
+        return False
+    if dependency.report_ms > session.clock_ms:  # an outage has moved it
+        event.postpone(f"{TIMER}:{on}", dependency.report_ms)
         return False
     waiting = list(dependency.waiters)
     missing = f"No active agent has declared that it produces {on}"

@@ -46,6 +46,18 @@ def limit_ms(agent: AgentRecord, rules: Rules) -> int:
     return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
 
 
+def excuse(session: SessionState, outage_ms: int) -> None:
+    """Move the time of each living agent's last signal by the length of an outage."""
+    for name, agent in session.agents.records.items():
+        if agent.status in ENDED:
+            continue
+        # Never beyond now: its next interval would be negative.
+        agent.seen_ms = min(agent.seen_ms + outage_ms, session.clock_ms)
+        if agent.resumed_ms:
+            agent.resumed_ms = min(agent.resumed_ms + outage_ms, session.clock_ms)
+        session.agents.put(name, agent)
+
+
 def check_silence(event: Event, name: str) -> bool:
     """Give up an agent that has been silent for too long; look again later at any other."""
     session, rules = event.session, event.rules

@@ -37,7 +37,7 @@ from fabric.core.agent_status import update_status, waiting_leader
 from fabric.core.decision import ACCEPTED, EVERYONE, Decision, Outcome
 from fabric.core.directive import Notice
 from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.record import HELD_UP, EscalationRecord
+from fabric.core.record import ENDED, HELD_UP, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import (
@@ -230,6 +230,27 @@ def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decisi
         deadlock.check(event, subject.partition(":")[2])
     if session.barriers.records or session.deadlocks:
         _look_over(event)
+    return event.decision
+
+
+def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> Decision | None:
+    """Move all timers of a session by an outage; None, and no event, if no agent is alive.
+
+    An outage is the time in which no signal could be decided: nobody served the partition, or the
+    server took no writes, for longer than a lease. It is no agent's silence. `outage_ms` is its
+    length, `end_ms` the server time of its end. It is an event of the session with a log number of
+    its own, so that replay moves the same timers.
+    """
+    if all(agent.status in ENDED for agent in session.agents.records.values()):
+        return None
+    since_ms = session.clock_ms
+    session.tick(end_ms)
+    session.log += 1
+    event = Event(session, rules, ACCEPTED)
+    liveness.excuse(session, outage_ms)
+    barriers.move_deadlines(event, outage_ms, since_ms)
+    claims.move_expiries(event, outage_ms)
+    dependencies.move_graces(event, outage_ms, since_ms)
     return event.decision
 
 

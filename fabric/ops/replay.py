@@ -20,7 +20,7 @@ from fabric.client.session import pages
 from fabric.core.decision import EVERYONE, Decision, Kind, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.step import fire, step
+from fabric.core.step import fire, skip, step
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -137,6 +137,8 @@ class Replay:
             decision, made = self._signal(entry_id, fields, _OURS[kind], ms)
         elif kind == record.RULES_KIND:
             decision, made = None, self._adopt(entry_id, logged.get(b"payload", b""), ms)
+        elif logged.get(b"type") == record.OUTAGE_TYPE.encode():
+            decision, made = self._outage(entry_id, logged, ms)
         else:
             decision, made = self._timer(entry_id, logged, ms)
         self._due.append((entry_id, made))
@@ -171,6 +173,17 @@ class Replay:
         if decision is None or decision.outcome is Outcome.POSTPONED:
             raise self._diverged(entry_id, f"{_NOTHING}: the timer is moot", f"timer {timer!r}")
         return decision, _flat(*record.logged_timer(timer, self.session.clock_ms))
+
+    def _outage(
+        self, entry_id: bytes, logged: dict[bytes, bytes], ms: int
+    ) -> tuple[Decision, list[bytes]]:
+        length = logged.get(b"outage_ms", b"")
+        if not length.isdigit() or len(length) > MS_DIGITS_MAX:
+            raise self._diverged(entry_id, "a time in its field outage_ms", repr(length))
+        decision = skip(self.session, int(length), ms, self.rules)
+        if decision is None:
+            raise self._diverged(entry_id, f"{_NOTHING}: no agent is alive", "an outage")
+        return decision, _flat(*record.logged_outage(int(length), self.session.clock_ms))
 
     def _adopt(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
         try:

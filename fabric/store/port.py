@@ -52,6 +52,9 @@ class Lease:
     committed: bytes
     expires_ms: int
     now_ms: int
+    #: The last outages of the partition, oldest first: times in which nobody could commit for
+    #: longer than a lease. Server time of the beginning and of the end of each, ms.
+    outages: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

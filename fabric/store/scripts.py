@@ -18,7 +18,7 @@ from fabric.errors import (
 )
 from fabric.store.connection import Caller, NoScriptError
 from fabric.store.port import Batch, Held, Lease
-from fabric.store.value import check_entries
+from fabric.store.value import check_entries, read_outages
 
 _DIRECTORY = Path(__file__).parent / "lua"
 
@@ -63,10 +63,10 @@ async def acquire(
     reply = await run(channel, "acquire", keys, (owner, nonce, ttl_ms, "1" if seed else "0", group))
     match reply[0]:
         case b"acquired":
-            _, epoch, version, committed, expires, now = reply
+            _, epoch, version, committed, expires, now, outages = reply
             return Lease(
                 partition, group, owner, nonce,
-                int(epoch), int(version), committed, int(expires), int(now),
+                int(epoch), int(version), committed, int(expires), int(now), read_outages(outages),
             )  # fmt: skip
         case b"held":
             return Held(reply[1].decode(), int(reply[2]), int(reply[3]))

@@ -66,6 +66,17 @@ def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:
     return number if number < limit else None
 
 
+def read_outages(value: bytes) -> tuple[tuple[int, int], ...]:
+    """Return the outages that a lease names, as start and end in ms; skip what is none."""
+    found = []
+    for one in value.split():
+        start, _, end = one.partition(b":")
+        start_ms, end_ms = whole_number(start), whole_number(end)
+        if start_ms is not None and end_ms is not None and start_ms < end_ms:
+            found.append((start_ms, end_ms))
+    return tuple(found)
+
+
 def partition_count(key: str, value: bytes) -> int:
     """Return the number of partitions in a namespace's key. Raises TamperedError."""
     number = whole_number(value, PARTITIONS_MAX + 1)

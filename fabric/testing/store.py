@@ -14,7 +14,7 @@ from fabric.errors import FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
-from fabric.store.value import check_entries, member_names, parse_id, partition_count
+from fabric.store.value import check_entries, member_names, parse_id, partition_count, read_outages
 
 
 class MemoryStore:
@@ -71,6 +71,11 @@ class MemoryStore:
                     remaining = ttl
                     lease[b"expires"] = b"%d" % (now + ttl)
                 return Held(holder, int(lease[b"epoch"]), remaining)
+            served = int(lease.get(b"expires", b"0")) - int(lease.get(b"ttl", b"0"))
+            served = max(served if b"ttl" in lease else 0, int(lease.get(b"served", b"0")))
+            if served > 0 and now - served > ttl_ms:
+                known = [*lease.get(b"outages", b"").split(), b"%d:%d" % (served, now)]
+                lease[b"outages"] = b" ".join(known[-16:])
             epoch = int(lease[b"epoch"]) + 1
         elif seeded in self.data.hash(self.namespace.meta):
             raise UnseededError(f"partition {partition}: {names.lease(group)} has lost its epoch")
@@ -90,7 +95,10 @@ class MemoryStore:
             b"version": b"%d" % version, b"expires": b"%d" % expires, b"committed": committed,
             b"ttl": b"%d" % ttl_ms,
         }  # fmt: skip
-        return Lease(partition, group, owner, nonce, epoch, version, committed, expires, now)
+        outages = read_outages(lease.get(b"outages", b""))
+        return Lease(
+            partition, group, owner, nonce, epoch, version, committed, expires, now, outages
+        )  # fmt: skip
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:
         """See WorkerStore."""
@@ -99,6 +107,7 @@ class MemoryStore:
             held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
         else:
             held |= {b"owner": b"", b"nonce": b"", b"expires": b"0"}
+            held[b"served"] = b"%d" % self._clock_ms()
         return self._clock_ms()
 
     async def release(self, lease: Lease) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from fabric.core.contradiction import FINDING, SYNTHESIZER
 from fabric.core.decision import EVERYONE, Kind
 from fabric.view.text import cell, joined
-from fabric.wire.record import RULES_KIND
+from fabric.wire.record import OUTAGE_TYPE, RULES_KIND
 from fabric.wire.stored import text_fields_of
 
 #: Types without a row, unless the entry was refused.
@@ -211,6 +211,9 @@ def _sentence(
         return "(refused)", sender, f"{word} of {sender}: {fields.get('reason', '')}"
     if kind == RULES_KIND:
         return "(rules)", "", "new rules apply from here on"
+    if word == OUTAGE_TYPE and kind == Kind.DERIVED:
+        length = f"{read_ms(fields.get('outage_ms', ''), 0) / 1000:.0f} s"
+        return "(outage)", "", f"no signal could be decided for {length}; all timers move by that"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
     to = fields.get("to", "")

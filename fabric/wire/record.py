@@ -32,9 +32,13 @@ RULES_KIND = "rules"
 #: Type of a timer's log entry.
 TIMER_TYPE = "TIMER"
 
+#: Type of the log entry that says how long no signal could be decided.
+OUTAGE_TYPE = "OUTAGE"
+
 #: Field names of each kind of entry, in order; the functions below return the values.
 RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
+OUTAGE = ("kind", "type", "outage_ms", "ms")
 DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
 FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
 MESSAGE = ("type", "from", "stream", "cause", "payload")
@@ -87,6 +91,11 @@ def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
 def logged_timer(timer: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a timer that took effect."""
     return TIMER, (Kind.DERIVED, TIMER_TYPE, timer, now_ms)
+
+
+def logged_outage(outage_ms: int, now_ms: int) -> tuple[Form, Values]:
+    """Return the log entry of an outage by which the session's timers moved."""
+    return OUTAGE, (Kind.DERIVED, OUTAGE_TYPE, outage_ms, now_ms)
 
 
 def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Values]:

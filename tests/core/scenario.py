@@ -10,7 +10,7 @@
     show agents
 
 `(time)` fires all timers that are due; `(timer)  barrier:1:release` fires one that was cancelled
-too late.
+too late; `(outage)  60` ends an outage of 60 s.
 
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
 incarnation 2, or `B@UI` on stream UI (otherwise its stream has its own name), or `B #5` for its
@@ -28,7 +28,7 @@ import msgspec
 from fabric.core.decision import EVERYONE, Decision, Kind, Message, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState, Table
-from fabric.core.step import fire, step
+from fabric.core.step import fire, skip, step
 from fabric.errors import SignalError
 from fabric.wire.entry import decode
 
@@ -112,6 +112,9 @@ class Stage:
         if who == "(timer)":
             yield from self._ring(signal, now_ms)
             return
+        if who == "(outage)":
+            yield from self._skip(float(signal), now_ms)
+            return
         self._look_at_the_silent(now_ms)
         late = [timer for timer, due_ms in self.timers.items() if due_ms <= now_ms]
         if late:
@@ -172,6 +175,14 @@ class Stage:
         else:
             yield f"{self.session.log}-0  {timer}"
             yield from self._follow(decision)
+
+    def _skip(self, outage_s: float, now_ms: int) -> Iterator[str]:
+        decision = skip(self.session, int(outage_s * 1000), now_ms, self.rules)
+        if decision is None:
+            yield "no agent is alive: no event"
+            return
+        yield f"{self.session.log}-0  outage"
+        yield from self._follow(decision)
 
     def _tell(self, decision: Decision, word: str) -> Iterator[str]:
         if decision.outcome is Outcome.REPEATED:

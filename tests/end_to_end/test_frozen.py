@@ -67,6 +67,8 @@ def test_it_commits_nothing_after_it_resumes(server: RunningServer, daemon: Star
 
     report(server, 4)
     until(lambda: is_settled(server), other.said)
-    assert story(server, DEMO) == [f"{n}-0 PARTIAL_RESULT A" for n in (1, 2, 3, 4)]
-    assert [row["seq"] for row in rows(server, DEMO.log)] == ["1", "2", "3", "4"]
-    assert [row["cause"] for row in rows(server, RESULTS)] == ["1-0", "2-0", "3-0", "4-0"]
+    signals = [f"{n}-0 PARTIAL_RESULT A" for n in (1, 3, 4, 5)]
+    assert story(server, DEMO) == [signals[0], "2-0 OUTAGE ", *signals[1:]]
+    logged = rows(server, DEMO.log, kind="signal")
+    assert [row["seq"] for row in logged] == ["1", "2", "3", "4"]
+    assert [row["cause"] for row in rows(server, RESULTS)] == ["1-0", "3-0", "4-0", "5-0"]

@@ -176,9 +176,9 @@ def check_signals(log: dict[str, list[Row]], size: Size) -> None:
     heard: dict[str, list[int]] = defaultdict(list)
     for entries in log.values():
         signals = [row for row in entries if row["kind"] == "signal"]
-        timers = [row for row in entries if row["type"] == "TIMER"]
-        assert sorted(int(row.id.partition("-")[0]) for row in (*signals, *timers)) == list(
-            range(1, len(signals) + len(timers) + 1)
+        others = [row for row in entries if row["type"] in ("TIMER", "OUTAGE")]
+        assert sorted(int(row.id.partition("-")[0]) for row in (*signals, *others)) == list(
+            range(1, len(signals) + len(others) + 1)
         )
         for row in signals:
             heard[row["emitter"]].append(int(row["seq"]))

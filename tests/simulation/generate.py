@@ -24,7 +24,7 @@ TROUBLES = {
     "kill agent": 4, "freeze agent": 3, "kill worker": 6, "freeze worker": 6, "leave worker": 2,
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
     "restart": 2, "refuse": 2, "clock": 1, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
-    "outage": 2,
+    "outage": 2, "no writes": 2, "asleep": 1,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -160,6 +160,11 @@ def _trouble(
                 *(line(who, "kill") for who in all_of_them),
                 *(Line(_ms(away_s), who, "join") for who in all_of_them),
             ]
+        case "no writes":
+            return [line("server", "refuse", str(chance.choice((40, 150, 400))), "OOM")]
+        case "asleep":
+            # A laptop is closed: every agent and every worker stops, and goes on later.
+            return [line(who, "freeze", f"{2 * pace_s + 30:g}") for who in (*agents, *workers)]
         case "leave worker":
             return [line(worker, "leave"), Line(_ms(back_s + 5), worker, "join")]
         case "lost replies":

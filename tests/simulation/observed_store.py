@@ -52,7 +52,7 @@ class ObservedStore(MemoryStore):
         """See MemoryStore."""
         now_ms = await super().renew(lease, ttl_ms)
         for judge in self.judges:
-            judge.renewed(lease, now_ms + ttl_ms if ttl_ms else 0)
+            judge.renewed(lease, now_ms + ttl_ms if ttl_ms else 0, now_ms)
         return now_ms
 
     async def emit(

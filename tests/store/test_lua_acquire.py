@@ -9,8 +9,9 @@ from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
 
 async def test_acquired(real: RedisBackend) -> None:
     before_ms = await real.now_ms()
-    word, epoch, version, committed, expires, now = await take(real)
+    word, epoch, version, committed, expires, now, outages = await take(real)
     assert (word, version, committed) == (b"acquired", b"0", b"0-0")
+    assert outages == b""
     assert before_ms <= now <= await real.now_ms()
     assert int(epoch) == now
     assert int(expires) == now + TTL_MS
@@ -22,6 +23,7 @@ async def test_acquired(real: RedisBackend) -> None:
         b"expires": expires,
         b"ttl": b"%d" % TTL_MS,
         b"committed": b"0-0",
+        b"outages": b"",
     }
 
 
@@ -151,3 +153,37 @@ async def test_an_input_that_is_no_stream_is_met_by_the_first_commit(real: Redis
         real, "commit", [LEASE, SIGNALS], "n1", epoch, 0, TTL_MS, GROUP, "", "", "=", "", 0
     )
     assert commit == [b"tampered", SIGNALS.encode(), b"hash", b"stream"]
+
+
+async def test_a_time_without_a_holder_for_longer_than_a_lease_is_an_outage(
+    real: RedisBackend,
+) -> None:
+    *_, now, _ = await take(real)
+    served = now - 10 * TTL_MS
+    # The last holder renewed it at `served`, and no one has since.
+    await real.call("HSET", LEASE, "expires", served + TTL_MS)
+    *_, again, outages = await take(real, owner="two")
+    assert outages.split() == [b"%d:%d" % (served, again)]
+    # The holder takes it anew before it expires: the same outages, and none more.
+    *_, outages = await take(real, owner="two", nonce="n3")
+    assert outages.split() == [b"%d:%d" % (served, again)]
+
+
+async def test_an_outage_counts_from_the_moment_a_holder_gave_up(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    await evaluate(real, "renew", [LEASE], "n1", epoch, 0)
+    *_, outages = await take(real, owner="two", nonce="n2")
+    assert outages == b""
+    released = await real.now_ms() - 5 * TTL_MS
+    await real.call("HSET", LEASE, "owner", "", "expires", "0", "served", released)
+    *_, now, outages = await take(real, owner="two", nonce="n3")
+    assert outages.split() == [b"%d:%d" % (released, now)]
+
+
+async def test_the_sixteen_newest_outages_are_kept(real: RedisBackend) -> None:
+    await take(real)
+    known = " ".join(f"{n}:{n + 1}" for n in range(1, 17))
+    served = await real.now_ms() - 10 * TTL_MS
+    await real.call("HSET", LEASE, "outages", known, "expires", served + TTL_MS)
+    *_, now, outages = await take(real, owner="two")
+    assert outages.split() == [*known.encode().split()[1:], b"%d:%d" % (served, now)]

@@ -15,7 +15,7 @@ async def test_renewed(real: RedisBackend) -> None:
 async def test_a_released_lease_keeps_epoch_version_and_position(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await real.call("HSET", LEASE, "version", "41", "committed", "7-3")
-    word, _ = await evaluate(real, "renew", [LEASE], "n1", epoch, 0)
+    word, now = await evaluate(real, "renew", [LEASE], "n1", epoch, 0)
     assert word == b"renewed"
     assert dict(zip(*[iter(await real.call("HGETALL", LEASE))] * 2, strict=True)) == {
         b"owner": b"",
@@ -25,6 +25,8 @@ async def test_a_released_lease_keeps_epoch_version_and_position(real: RedisBack
         b"expires": b"0",
         b"ttl": b"%d" % TTL_MS,
         b"committed": b"7-3",
+        b"outages": b"",
+        b"served": b"%d" % now,
     }
 
 

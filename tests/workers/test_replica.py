@@ -70,12 +70,11 @@ class Speaker:
         await eventually(lambda: _ingress(server) == 0, "all is handled")
         for name in SESSIONS:
             keys = session(name, partitions=PARTITIONS)
-            found = [int(row["seq"]) for row in rows(server, keys.log, kind="signal")]
-            assert found == list(range(1, self.said + 1)), name
+            logged = rows(server, keys.log, kind="signal")
+            assert [int(row["seq"]) for row in logged] == list(range(1, self.said + 1)), name
             part = Namespace().partition(partition_of(name, PARTITIONS))
-            assert [row["cause"] for row in rows(server, part.results)] == [
-                f"{number}-0" for number in found
-            ]
+            causes = [row["cause"] for row in rows(server, part.results)]
+            assert causes == [row.id for row in logged]
 
 
 def _ingress(server: RunningServer) -> int:

@@ -38,8 +38,9 @@ class Trouble:
 class TroubledStore(MemoryStore):
     """A memory store whose calls can be made to fail or to wait."""
 
-    def __init__(self, data: Keyspace | None = None) -> None:
-        super().__init__(now_ms, data=data)
+    def __init__(self, data: Keyspace | None = None, *, ahead_ms: int = 0) -> None:
+        """`ahead_ms`: how far the server's clock is ahead of the machine's."""
+        super().__init__(lambda: now_ms() + ahead_ms, data=data)
         self._troubles: dict[str, list[Trouble]] = defaultdict(list)
         #: Commits wait until it is set.
         self.gate = asyncio.Event()

@@ -5,17 +5,20 @@
 -- ARGV[3]  lease time, ms    ARGV[4]  '1' if the partition may be seeded (it never had an epoch)
 -- ARGV[5]  consumer group
 --
--- Returns {'acquired', epoch, version, committed id, expires, now}
+-- Returns {'acquired', epoch, version, committed id, expires, now, outages}
 --         {'held', owner, epoch, remaining ms}
 --         {'unseeded'}       the epoch is lost and must not be invented: the script fails closed
 -- Every new holder gets a higher epoch, so commits that the last holder still sends are refused. A
 -- first epoch is the server's time in ms: above any epoch that a lost server can have handed out.
+-- `outages` are the last times in which nobody could commit for longer than a lease, as
+-- 'start:end start:end ...' in ms, oldest first: agents were not heard then, so they were not silent.
 
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed',
-  'ttl')
+  'ttl', 'served', 'outages')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch, version, committed
+local outages = lease[8] or ''
 if lease[2] then
   local expires = tonumber(lease[3] or '0')
   if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[1] and now < expires then
@@ -27,6 +30,16 @@ if lease[2] then
       redis.call('HSET', KEYS[1], 'expires', string.format('%.0f', expires))
     end
     return {'held', lease[1], lease[2], expires - now}
+  end
+  -- The last commit or renewal, or the moment at which the last holder gave the lease up.
+  local served = math.max(expires - (tonumber(lease[6]) or expires), tonumber(lease[7]) or 0)
+  if served > 0 and now - served > tonumber(ARGV[3]) then
+    outages = outages .. string.format(' %.0f:%.0f', served, now)
+    -- Sixteen: a session meets them at its next event, which its agents' timers bring soon.
+    local _, count = string.gsub(outages, ':', '')
+    if count > 16 then
+      outages = string.gsub(outages, '^ *%S+', '', 1)
+    end
   end
   epoch, version, committed = lease[2] + 1, lease[4] or '0', lease[5] or '0-0'
 elseif ARGV[4] == '1' then
@@ -58,5 +71,6 @@ redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], committed, 'MKSTREAM')
 local expires = string.format('%.0f', now + ARGV[3])
 local text = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'nonce', ARGV[2], 'epoch', text,
-  'expires', expires, 'ttl', ARGV[3], 'version', version, 'committed', committed)
-return {'acquired', text, version, committed, expires, now}
+  'expires', expires, 'ttl', ARGV[3], 'version', version, 'committed', committed,
+  'outages', outages)
+return {'acquired', text, version, committed, expires, now, outages}

@@ -19,7 +19,8 @@ if now >= tonumber(lease[3]) then
   return {'expired', lease[4] or '', lease[2]}
 end
 if ARGV[3] == '0' then
-  redis.call('HSET', KEYS[1], 'owner', '', 'nonce', '', 'expires', '0')
+  redis.call('HSET', KEYS[1], 'owner', '', 'nonce', '', 'expires', '0',
+    'served', string.format('%.0f', now))
 else
   redis.call('HSET', KEYS[1], 'expires', string.format('%.0f', now + ARGV[3]))
 end

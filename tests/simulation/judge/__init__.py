@@ -8,9 +8,9 @@ barrier opens once a generation, never without its members. `notices.py`: an age
 is told in the same commit. `deadlocks.py`: every deadlock is reported, and only deadlocks.
 `rules.py`: records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis
 is the fold of its inputs, and its patches build it from an empty document. `bounds.py`: every queue
-is bounded. `silence.py`: an agent that has sent something is not declared dead for silence.
-`delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
-gives everything that the server holds, and after the faults everything drains.
+is bounded. `silence.py`: an agent that has sent something, or could not be heard, is not declared
+dead. `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log
+alone gives everything that the server holds, and after the faults everything drains.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from tests.simulation.judge.judge import Commit, Judge, Violation
 from tests.simulation.judge.lease import Leases
 from tests.simulation.judge.notices import Notices
 from tests.simulation.judge.signals import Signals
-from tests.simulation.judge.silence import Silence
+from tests.simulation.judge.silence import Outages, Silence
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.plan import Plan
+from tests.simulation.rulesets import RULESETS
 
 __all__ = ["Commit", "Judge", "Violation", "all_judges"]
 
@@ -44,4 +45,5 @@ def all_judges(plan: Plan) -> list[Judge]:
         Syntheses(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
+        Outages(plan.settings["lease_ms"], RULESETS[plan.settings["rules"]].silence_ms_min),
     ]

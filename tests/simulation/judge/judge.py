@@ -88,7 +88,7 @@ class Judge:
     def beaten(self, group: str, replica: str, live: list[str], ttl_ms: int, true_s: float) -> None:
         """Check the replicas that count as alive when one reports itself, at a real time."""
 
-    def renewed(self, lease: Lease, expires_ms: int) -> None:
+    def renewed(self, lease: Lease, expires_ms: int, now_ms: int) -> None:
         """Check a lease that was extended, or given up (0)."""
 
     def emitted(self, key: str, ids: Sequence[bytes], length: int) -> None:

@@ -71,7 +71,7 @@ class Leases(Judge):
             if silent_s > LEASES_MAX * ttl_ms / 1000 + PAUSES_S:
                 raise Violation("the dead are not counted", f"{group}: {other}, {silent_s:.0f} s")
 
-    def renewed(self, lease: Lease, expires_ms: int) -> None:
+    def renewed(self, lease: Lease, expires_ms: int, now_ms: int) -> None:
         """See Judge."""
         held = self._check("renewed", lease)
         held.expires_ms = expires_ms

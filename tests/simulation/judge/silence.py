@@ -1,7 +1,8 @@
-"""An agent that has sent something is not declared dead, however late its signal is read.
+"""An agent that has sent something, or could not be heard, is not declared dead.
 
 Silence is measured in the log's time, which stands still while no worker decides: a waiting signal
-that is older than the decision was overlooked; a newer one came after it.
+that is older than the decision was overlooked; a newer one came after it. The time in which nobody
+could commit for longer than a lease is no silence either.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import msgspec
 
 from fabric.store.keys import ORCHESTRATORS
+from fabric.store.port import Lease
 from fabric.wire.stored import fields_of
-from tests.simulation.judge.judge import Commit, Judge, Violation
+from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: A worker cannot know what arrives between its last read and the end of its commit: the duration
 #: of slow requests and replies, ms. For a frozen worker its lease is added.
@@ -46,6 +48,71 @@ class Silence(Judge):
                     "who has spoken is not taken for silent",
                     f"{session}: {name} has spoken {age_ms} ms before it was given up",
                 )
+
+
+class Outages(Judge):
+    """Counts the silence of an agent that is declared dead, less the outages meanwhile."""
+
+    def __init__(self, lease_ms: int, silence_ms_min: int) -> None:
+        self._lease_ms = lease_ms
+        self._silence_ms_min = silence_ms_min
+        #: Partition → when its lease was last taken, renewed, given up, or used for a commit.
+        self._served_ms: dict[int, int] = {}
+        #: Partition → start and end of each time in which nobody did so for longer than a lease.
+        self._outages: dict[int, list[tuple[int, int]]] = {}
+        #: Session and agent → time of its last signal in the log.
+        self._heard_ms: dict[tuple[str, str], int] = {}
+
+    def acquired(self, lease: Lease, now_ms: int) -> None:
+        """See Judge."""
+        if lease.group != ORCHESTRATORS:
+            return
+        served_ms = self._served_ms.get(lease.partition, now_ms)
+        if now_ms - served_ms > self._lease_ms:
+            self._outages.setdefault(lease.partition, []).append((served_ms, now_ms))
+        self._served_ms[lease.partition] = now_ms
+
+    def renewed(self, lease: Lease, expires_ms: int, now_ms: int) -> None:
+        """See Judge."""
+        if lease.group == ORCHESTRATORS:
+            self._served_ms[lease.partition] = now_ms
+
+    def lost(self, partition: int, group: str) -> None:
+        """See Judge. A lease without an epoch does not tell when it was last held."""
+        if group == ORCHESTRATORS:
+            self._served_ms.pop(partition, None)
+
+    def committed(self, commit: Commit) -> None:
+        """See Judge."""
+        if commit.lease.group != ORCHESTRATORS:
+            return
+        partition = commit.lease.partition
+        self._served_ms[partition] = commit.now_ms
+        prefix = NAMESPACE.partition(partition).prefix
+        for key, _, fields in commit.appended:
+            if key.endswith(":log") and fields[b"kind"] == b"signal":
+                session = key.removeprefix(f"{prefix}:").removesuffix(":log")
+                self._heard_ms[session, fields[b"emitter"].decode()] = int(fields[b"ms"])
+        for session, changes in commit.hashes("agents"):
+            for name, value in changes.items():
+                agent = msgspec.json.decode(value) if value is not None else {}
+                if agent.get("status") == "dead":
+                    self._look(partition, session, name, _decided_ms(commit))
+
+    def _look(self, partition: int, session: str, name: str, decided_ms: int) -> None:
+        heard_ms = self._heard_ms.get((session, name))
+        if heard_ms is None:
+            return
+        away_ms = sum(
+            max(0, min(end_ms, decided_ms) - max(start_ms, heard_ms))
+            for start_ms, end_ms in self._outages.get(partition, ())
+        )
+        silent_ms = decided_ms - heard_ms - away_ms
+        if silent_ms < self._silence_ms_min:
+            raise Violation(
+                "an outage is no silence",
+                f"{session}: {name} was silent for {silent_ms} ms, and unheard for {away_ms} more",
+            )
 
 
 def _decided_ms(commit: Commit) -> int:
