@@ -74,7 +74,9 @@ def test_every_key_is_passed_in(verb: str) -> None:
     """A script builds no key name: a cluster could not know which node has the key."""
     text = body(verb)
     assert ".." not in text
-    assert not [word for word in re.findall(r"'[^']*'", text) if set(word) & set(":{}")]
+    # Nor a part of one: letters beside a colon or braces. `%.0f:%.0f` is a pair of numbers.
+    words = [re.sub(r"%[^a-zA-Z]*[a-zA-Z]", "", word) for word in re.findall(r"'[^']*'", text)]
+    assert not [word for word in words if set(word) & set(":{}") and re.search(r"[a-z]", word)]
     passed = set(re.findall(r"local (\w+) = KEYS\[[^\n]+\]\n", text))
     # An argument list whose first element is such a key.
     lists = {

@@ -34,9 +34,9 @@ if lease[2] then
   -- The last commit or renewal, or the moment at which the last holder gave the lease up.
   local served = math.max(expires - (tonumber(lease[6]) or expires), tonumber(lease[7]) or 0)
   if served > 0 and now - served > tonumber(ARGV[3]) then
-    outages = outages .. string.format(' %.0f:%.0f', served, now)
+    outages = string.format('%s %.0f:%.0f', outages, served, now)
     -- Sixteen: a session meets them at its next event, which its agents' timers bring soon.
-    local _, count = string.gsub(outages, ':', '')
+    local _, count = string.gsub(outages, '%S+', '')
     if count > 16 then
       outages = string.gsub(outages, '^ *%S+', '', 1)
     end
