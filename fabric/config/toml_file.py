@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 #: Bytes of a file: priorities and routes of the largest fleets take some 300 KB. A longer file is
 #: no configuration, and reading it would only find that out late.
@@ -28,19 +30,18 @@ FOUND_CHARS_MAX = 60
 #: Names of tables and keys, numbers of list elements.
 Keys = tuple[str | int, ...]
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>[ \t\r]+ | \#[^\n]*)
-    | (?P<line>\n)
-    | (?P<text> \"{3} (?:[^\\"] | \\. | \"{1,2}(?!\"))* \"{3,5}
-              | '{3} (?:[^'] | '{1,2}(?!'))* '{3,5}
-              | "(?:[^"\\\n] | \\[^\n])*"
-              | '[^'\n]*')
-    | (?P<mark>[][{}=,.])
-    | (?P<bare>[^\s\#"'\[\]{}=,.]+)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+#: What may stand between two pieces. A comma is no more than that: the parser will see to it.
+_BLANK = re.compile(r"(?:[\s,] | \#[^\n]*)*", re.VERBOSE)
+_TEXT = r"""
+    (?: "{3} (?:[^\\"] | \\. | "{1,2}(?!"))* "{3,5}
+    | '{3} (?:[^'] | '{1,2}(?!'))* '{3,5}
+    | "(?:[^"\\\n] | \\[^\n])*"
+    | '[^'\n]*' )
+"""
+_PART = rf"(?:{_TEXT} | [^\s\#\"'\[\]{{}}=,.]+)"
+_KEY = re.compile(rf"{_PART} (?:[ \t\r]*\.[ \t\r]* {_PART})*", re.VERBOSE | re.DOTALL)
+_PARTS = re.compile(_PART, re.VERBOSE | re.DOTALL)
+_SCALAR = re.compile(rf"{_TEXT} | [^\n\#\"'\[\]{{}}=,]+", re.VERBOSE | re.DOTALL)
 
 
 class Fault(NamedTuple):
@@ -152,155 +153,109 @@ def _no_toml(text: str, message: str) -> FaultError:
     return FaultError(line, found, 'lines of the form `key = value`, texts in "double quotes"')
 
 
+def _too_deep(line: int) -> FaultError:
+    found = f"more than {LEVELS_MAX} levels of keys or brackets"
+    return FaultError(line, found, "no more levels than the tables of the rules have: four")
+
+
 class _EndError(Exception):
     """The text ends, or is no TOML from here on: the parser will say so."""
 
 
-class _Token(NamedTuple):
-    """A piece of the text, and the line that it begins on."""
-
-    kind: str
-    text: str
-    line: int
-
-
 class _Scan:
+    """Reads every text that is TOML, and more."""
+
     def __init__(self, text: str) -> None:
         self.found: dict[Keys, int] = {}
         #: Lists of tables, and how many tables each has so far.
-        self._counts: dict[Keys, int] = {}
-        self._tokens: list[_Token] = []
-        self._next = 0
-        at, line = 0, 1
-        while (match := _TOKEN.match(text, at)) is not None:
-            at = match.end()
-            kind = match.lastgroup or ""
-            if kind != "space":
-                self._tokens.append(_Token(kind, match[0], line))
-            line += match[0].count("\n")
+        self._counts: Counter[Keys] = Counter()
+        self._text = text
+        self._at = 0
+        self._line_ends = [end.start() for end in re.finditer("\n", text)]
 
     def document(self) -> None:
         """Go through all statements; ends with _EndError, at the end."""
         table: Keys = ()
         while True:
-            if self._has("line"):
-                continue
-            if not self._has("["):
-                self._pair(table)
-            elif self._has("["):
-                line = self._peek().line
-                path = self._within(self._key())
-                self._counts[path] = self._counts.get(path, 0) + 1
-                table = (*path, self._counts[path] - 1)
-                self._note(path, line)
-                self._note(table, line)
-                self._take("]", "]")
-            else:
-                line = self._peek().line
+            if self._has("["):
+                is_list, line = self._has("["), self._line()
                 table = self._within(self._key())
+                if is_list:
+                    self._counts[table] += 1
+                    table = (*table, self._counts[table] - 1)
                 self._note(table, line)
-                self._take("]")
+                while self._has("]"):
+                    pass
+            else:
+                self._pair(table, 1)
 
-    def _pair(self, table: Keys) -> None:
-        line = self._peek().line
+    def _pair(self, table: Keys, level: int) -> None:
+        line = self._line()
         path = (*table, *self._key())
         self._note(path, line)
-        self._take("=")
-        self._value(path, 1)
+        if not self._has("="):
+            raise _EndError
+        self._value(path, level)
 
     def _value(self, path: Keys, level: int) -> None:
-        opened = self._peek()
+        line = self._line()
         if level > LEVELS_MAX:
-            self._too_deep(opened.line)
+            raise _too_deep(line)
         if self._has("["):
             index = 0
-            while not self._closes("]"):
-                self._note((*path, index), self._peek().line)
+            while not self._has("]"):
+                self._note((*path, index), self._line())
                 self._value((*path, index), level + 1)
                 index += 1
         elif self._has("{"):
-            while not self._closes("}"):
-                line = self._peek().line
-                inner = (*path, *self._key())
-                self._note(inner, line)
-                self._take("=")
-                self._value(inner, level + 1)
-        else:
-            self._scalar()
-
-    def _scalar(self) -> None:
-        if self._has("text"):
-            return
-        before = self._next
-        while (token := self._peek()).kind == "bare" or token.text == ".":
-            self._next += 1
-            if len(token.text) > BARE_CHARS_MAX:
-                raise FaultError(
-                    token.line,
-                    f"{len(token.text)} characters without quotes",
-                    'a number, true or false; a text stands in double quotes: "text"',
-                )
-            if self._next == len(self._tokens):
-                raise _EndError
-        if self._next == before:
-            raise _EndError
-
-    def _closes(self, mark: str) -> bool:
-        while self._has("line") or self._has(","):
-            pass
-        return self._has(mark)
+            while not self._has("}"):
+                self._pair(path, level + 1)
+        elif (scalar := self._take(_SCALAR))[0] not in "\"'":
+            longest = max(re.split(r"[\s.]", scalar), key=len)
+            if len(longest) > BARE_CHARS_MAX:
+                found = f"{len(longest)} characters without quotes"
+                fix = 'a number, true or false; a text stands in double quotes: "text"'
+                raise FaultError(line, found, fix)
 
     def _key(self) -> Keys:
-        path: list[str] = []
-        line = self._peek().line
-        while True:
-            token = self._peek()
-            if token.kind not in ("bare", "text"):
-                raise _EndError
-            self._next += 1
-            path.append(token.text if token.kind == "bare" else _unquoted(token.text))
-            if len(path) > LEVELS_MAX:
-                self._too_deep(line)
-            if not self._has("."):
-                return tuple(path)
+        line = self._line()
+        parts = _PARTS.findall(self._take(_KEY))
+        if len(parts) > LEVELS_MAX:
+            raise _too_deep(line)
+        return tuple(_unquoted(part) if part[0] in "\"'" else part for part in parts)
 
     def _within(self, path: Keys) -> Keys:
         """Return the path of a header, each list of tables in it with its last table's number."""
+        *outer, last = path
         whole: Keys = ()
-        for index, part in enumerate(path):
+        for part in outer:
             whole = (*whole, part)
-            if whole in self._counts and index + 1 < len(path):
+            if whole in self._counts:
                 whole = (*whole, self._counts[whole] - 1)
-        return whole
+        return (*whole, last)
 
     def _note(self, path: Keys, line: int) -> None:
         for length in range(1, len(path) + 1):
             self.found.setdefault(path[:length], line)
 
-    def _peek(self) -> _Token:
-        if self._next == len(self._tokens):
-            raise _EndError
-        return self._tokens[self._next]
+    def _line(self) -> int:
+        """Return the line of the next piece."""
+        self._take(_BLANK)
+        return bisect_left(self._line_ends, self._at) + 1
 
-    def _has(self, what: str) -> bool:
-        """Take the next token if it is of that kind or is that mark."""
-        token = self._peek()
-        is_it = token.kind == what or (token.kind == "mark" and token.text == what)
-        self._next += is_it
+    def _has(self, mark: str) -> bool:
+        """Take the next piece if it is that mark."""
+        self._take(_BLANK)
+        is_it = self._text.startswith(mark, self._at)
+        self._at += is_it
         return is_it
 
-    def _take(self, *marks: str) -> None:
-        for mark in marks:
-            if not self._has(mark):
-                raise _EndError
-
-    @staticmethod
-    def _too_deep(line: int) -> NoReturn:
-        raise FaultError(
-            line,
-            f"more than {LEVELS_MAX} levels of keys or brackets",
-            "no more levels than the tables of the rules have: four",
-        )
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            raise _EndError
+        self._at = match.end()
+        return match[0]
 
 
 def _unquoted(text: str) -> str:
