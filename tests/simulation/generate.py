@@ -24,7 +24,7 @@ TROUBLES = {
     "kill agent": 4, "freeze agent": 3, "kill worker": 6, "freeze worker": 6, "leave worker": 2,
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
     "restart": 2, "refuse": 2, "clock": 1, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
-    "outage": 2, "no writes": 2, "asleep": 1,
+    "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -123,6 +123,34 @@ def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
     return ()
 
 
+def _absence(
+    chance: random.Random, kind: str, workers: list[str], agents: tuple[str, ...], at_s: float
+) -> list[Line]:
+    """Nobody can be heard for a while, longer than any silence that is allowed."""
+    away_s = chance.choice((60.0, 300.0, 900.0))
+    if kind == "no writes":
+        return [Line(_ms(at_s), "server", "refuse", (f"{away_s / 2:g}", "OOM"))]
+    if kind == "asleep":
+        # A laptop is closed: every agent and every worker stops, and goes on later.
+        return [Line(_ms(at_s), who, "freeze", (f"{away_s / 2:g}",)) for who in (*agents, *workers)]
+    # No orchestrator, while agents go on: what comes then is a backlog.
+    gone = [who for who in workers if who.startswith("orchestrator")]
+    return [
+        *(Line(_ms(at_s), who, "kill") for who in gone),
+        *(Line(_ms(at_s + away_s), who, "join") for who in gone),
+    ]
+
+
+def _ghost(chance: random.Random, name: str, at_s: float) -> list[Line]:
+    """An agent is killed while a signal of it is on its way: its successor has started by then."""
+    return [
+        Line(_ms(at_s), name, "late", ("4", "within=20")),
+        *(Line(_ms(at_s + 0.1 * n), name, "progress", (str(10 * n),)) for n in range(1, 4)),
+        Line(_ms(at_s + 0.4), name, "kill"),
+        _start(chance, name, at_s + 0.6),
+    ]
+
+
 def _trouble(
     chance: random.Random,
     settings: dict[str, int],
@@ -146,25 +174,16 @@ def _trouble(
     match kind:
         case "kill agent":
             return [line(agent, "kill"), _start(chance, agent, back_s)]
+        case "ghost":
+            return _ghost(chance, agent, at_s)
         case "freeze agent":
             return [line(agent, "freeze", last)]
         case "kill worker":
             return [line(worker, "kill"), Line(_ms(back_s), worker, "join")]
         case "freeze worker":
             return [line(worker, "freeze", last)]
-        case "outage":
-            # Longer than any permitted silence: a backlog follows.
-            away_s = at_s + chance.choice((60.0, 300.0, 900.0))
-            all_of_them = [who for who in workers if who.startswith("orchestrator")]
-            return [
-                *(line(who, "kill") for who in all_of_them),
-                *(Line(_ms(away_s), who, "join") for who in all_of_them),
-            ]
-        case "no writes":
-            return [line("server", "refuse", str(chance.choice((40, 150, 400))), "OOM")]
-        case "asleep":
-            # A laptop is closed: every agent and every worker stops, and goes on later.
-            return [line(who, "freeze", f"{2 * pace_s + 30:g}") for who in (*agents, *workers)]
+        case "outage" | "no writes" | "asleep":
+            return _absence(chance, kind, workers, agents, at_s)
         case "leave worker":
             return [line(worker, "leave"), Line(_ms(back_s + 5), worker, "join")]
         case "lost replies":
