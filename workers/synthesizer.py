@@ -25,14 +25,7 @@ from fabric.wire import record
 from fabric.wire.result import decode, session_of
 from fabric.wire.stored import tampered
 from workers.child_process import PROCESSES_MAX
-from workers.handler import (
-    COMMIT_BYTES_MAX,
-    Decided,
-    DefectError,
-    DueTimer,
-    Handler,
-    Quarantine,
-)
+from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler, Quarantine
 from workers.refinement_schedule import RefinementSchedule, RefinementTimer
 from workers.refiner_runner import RefinerRunner
 
@@ -261,11 +254,7 @@ class SynthesisCache:
     """
 
     def __init__(
-        self,
-        store: WorkerStore,
-        partition: Partition,
-        sessions_max: int,
-        quarantined: Quarantine,
+        self, store: WorkerStore, partition: Partition, sessions_max: int, quarantined: Quarantine
     ) -> None:
         self._store = store
         self._names = partition
@@ -343,10 +332,7 @@ class SynthesisCache:
 
 
 def factory(
-    rules: Rules,
-    settings: Settings,
-    reducers: Mapping[str, Reducer],
-    refiners: Sequence[str] = (),
+    rules: Rules, settings: Settings, reducers: Mapping[str, Reducer], refiners: Sequence[str] = ()
 ) -> Callable[[WorkerStore, int], Synthesizer]:
     """Return the function that makes a partition's handler. Refiners run in the order given."""
     turns = asyncio.Semaphore(PROCESSES_MAX)

@@ -24,10 +24,7 @@ class MemoryStore:
     """
 
     def __init__(
-        self,
-        clock_ms: Callable[[], int],
-        namespace: str = "fabric",
-        data: Keyspace | None = None,
+        self, clock_ms: Callable[[], int], namespace: str = "fabric", data: Keyspace | None = None
     ) -> None:
         self.namespace = Namespace(namespace)
         self.data = data or Keyspace()

@@ -17,13 +17,7 @@ from fabric.core.contradiction import ITEMS
 from fabric.core.limits import NAMES_SHOWN_MAX, VALUE_SHOWN_CHARS_MAX, listed
 from fabric.core.synthesis.part import Standing, State
 from fabric.core.synthesis.partial import list_of, unescape
-from fabric.core.synthesis.state import (
-    AGENTS,
-    CONTRADICTIONS,
-    REFINED,
-    Complete,
-    Contributor,
-)
+from fabric.core.synthesis.state import AGENTS, CONTRADICTIONS, REFINED, Complete, Contributor
 from fabric.errors import TamperedError
 from fabric.view import markdown
 from fabric.view.text import counted, plain, rfc3339

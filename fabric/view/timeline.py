@@ -167,9 +167,7 @@ class RowMerger:
             return []
         actions = [f"{one} ({n:,} times)" if n > 1 else one for one, n in self._actions.items()]
         merged = self._first._replace(
-            streams=tuple(self._streams),
-            agents=tuple(self._agents),
-            action=joined(actions, "; "),
+            streams=tuple(self._streams), agents=tuple(self._agents), action=joined(actions, "; ")
         )
         self._first = None
         for seen in (self._streams, self._agents, self._actions):
