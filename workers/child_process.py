@@ -44,10 +44,9 @@ class Background:
     async def close(self) -> None:
         """End what still runs, and wait for its end."""
         self._is_closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _take_turn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async with self._turns:

@@ -9,9 +9,9 @@ so this module only looks whether it is installed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import Final
 
 from fabric.core.rules import Rules
 from fabric.core.synthesis.reducer import KNOWN, Reducer
@@ -19,39 +19,38 @@ from workers.refiner import GROUP
 
 logger = logging.getLogger("fabric.extension")
 
-#: Groups of entry points.
+#: Group of the entry points that are reducers.
 REDUCERS: Final = "fabric.reducers"
-REFINERS: Final = GROUP
 
 
 def reducers(rules: Rules) -> dict[str, Reducer]:
-    """Return the installed reducers that the rules name, except the built-in ones."""
+    """Load the reducers that the rules name, except the built-in ones.
+
+    One that is missing or fails to load is logged and left out.
+    """
+    loaded: dict[str, Reducer] = {}
     named = {merge.reducer for merge in rules.merges} - KNOWN
-    return load(REDUCERS, named, entry_points(group=REDUCERS))
+    for name, entry_point in _installed(REDUCERS, sorted(named)).items():
+        try:
+            loaded[name] = entry_point.load()
+        except Exception:
+            logger.exception("%s of %s cannot be loaded", name, REDUCERS)
+    return loaded
 
 
 def refiners(rules: Rules) -> list[str]:
     """Return the names of the installed refiners that the rules name, in the rules' order."""
-    known = {one.name for one in entry_points(group=REFINERS)}
-    return [name for name in rules.refiners if _is_there(REFINERS, name, known)]
+    return list(_installed(GROUP, rules.refiners))
 
 
-def load(group: str, names: Iterable[str], found: Iterable[EntryPoint]) -> dict[str, Any]:
-    """Load entry points by name. One that is missing or fails to load is logged and left out."""
-    known = {one.name: one for one in found}
-    loaded: dict[str, Callable[..., Any]] = {}
-    for name in sorted(names):
-        if not _is_there(group, name, known):
-            continue
-        try:
-            loaded[name] = known[name].load()
-        except Exception:
-            logger.exception("%s of %s cannot be loaded", name, group)
-    return loaded
-
-
-def _is_there(group: str, name: str, known: Container[str]) -> bool:
-    if name in known:
-        return True
-    logger.error("the rules name %s, and no package installed here has it in %s", name, group)
-    return False
+def _installed(group: str, names: Iterable[str]) -> dict[str, EntryPoint]:
+    known = {one.name: one for one in entry_points(group=group)}
+    found = {}
+    for name in names:
+        if name in known:
+            found[name] = known[name]
+        else:
+            logger.error(
+                "the rules name %s, and no package installed here has it in %s", name, group
+            )
+    return found

@@ -52,8 +52,6 @@ class DefectError(Exception):
 class DueTimer:
     """A timer that is due, `<session>:<name>`, as an input of `decide`."""
 
-    __slots__ = ("member", "name", "session")
-
     def __init__(self, member: bytes) -> None:
         self.member = member
         self.session, _, self.name = member.decode("utf-8", "replace").partition(":")
@@ -83,14 +81,11 @@ class Handler(ABC):
 
     @abstractmethod
     async def prepare_timers(self, members: list[bytes]) -> list[Any]:
-        """Turn timers that are due into inputs, and load the state that they need."""
+        """Turn timers that are due into inputs, with their state: see `prepare`."""
 
     @abstractmethod
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        """Take inputs, from the first on, until the batch is full. Pure: no I/O, no clock.
-
-        Raises DefectError.
-        """
+        """Take inputs until the batch is full: no I/O, no clock. Raises DefectError."""
 
     def take_due_ms(self) -> int | None:
         """Return the earliest time of a timer set since the last call, and clear it."""
@@ -111,10 +106,7 @@ class Handler(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """End everything that the handler has started, and wait for its end.
-
-        The next holder of the partition starts it again, by the timers in the store.
-        """
+        """End what the handler has started; the store's timers let the next holder begin again."""
 
     def _end_quarantines(self, entries: list[Entry]) -> None:
         """Let in again the sessions whose quarantine was over when the newest entry came in."""
@@ -167,8 +159,7 @@ class Quarantine:
 
     def reason(self, session: str) -> str:
         """Say why a session is left out."""
-        reason, _ = self._sessions.get(session, ("its state is not readable", 0))
-        return reason
+        return self._sessions.get(session, ("its state is not readable", 0))[0]
 
     def end(self, now_ms: int) -> None:
         """Let in again the sessions whose time is over."""
@@ -184,8 +175,8 @@ class Defects(dict[bytes, tuple[str, str]]):
 
     def note(self, key: bytes, error: Exception) -> None:
         """Remember an input that the rules failed on."""
-        kind = type(error).__name__
-        self._note(key, "DEFECT", f"the rules failed on it ({kind}); please report this")
+        reason = f"the rules failed on it ({type(error).__name__}); please report this"
+        self._note(key, "DEFECT", reason)
 
     def check_size(self, key: bytes, decision: Decision) -> None:
         """Leave out what no commit can hold. Raises DefectError; the input goes to `dead`."""

@@ -36,10 +36,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Hook:
-    """Runs the program once for each key, in the background.
-
-    `limit_s` is the longest time that a run may take once it has its turn.
-    """
+    """Runs the program once for each key, in the background, each time for at most `limit_s`."""
 
     def __init__(
         self, argv: tuple[str, ...], turns: asyncio.Semaphore, limit_s: float = LIMIT_SECONDS
@@ -61,11 +58,7 @@ class Hook:
         return False
 
     def start(self, key: bytes, document: bytes) -> None:
-        """Run the program with a document on its standard input.
-
-        Does nothing when a run for this key has begun and `ended` has not told its end, or when
-        closed.
-        """
+        """Run the program with a document as its input, unless a run for the key is under way."""
         if key not in self._runs:
             run = self._background.start(partial(self._run, document))
             if run is not None:

@@ -52,34 +52,25 @@ class Loop:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, then drain. Raises ServerError on any doubt; then reload."""
         try:
-            while not await self._work_around_faults(stop):
-                pass
+            while True:
+                try:
+                    return await self._work(stop)
+                except DefectError:
+                    partition = self._held.lease.partition
+                    logger.exception("partition %d: a defect; going on without", partition)
+                    await self._settle()
+                except TamperedError as error:
+                    # The batch that met the spoilt key wrote nothing; those before it stand.
+                    await self._settle()
+                    if not self._handler.quarantine(error.key, str(error)):
+                        raise
+                    logger.error("partition %d: %s", self._held.lease.partition, error)
+                # Go on without the session or the input that failed.
+                self._handler.forget()
         finally:
             if self._committing is not None:
                 self._committing.cancel()
                 await asyncio.gather(self._committing, return_exceptions=True)
-
-    async def _work_around_faults(self, stop: asyncio.Event) -> bool:
-        """Work; return False to be called again without the session or input that failed.
-
-        That is a session whose keys somebody has spoilt, or an input on which the rules fail.
-        """
-        try:
-            await self._work(stop)
-        except DefectError:
-            logger.exception("partition %d: a defect; going on without", self._held.lease.partition)
-            await self._settle()
-            self._handler.forget()
-            return False
-        except TamperedError as error:
-            # The batch that met the spoilt key wrote nothing; those committed before it stand.
-            await self._settle()
-            if not self._handler.quarantine(error.key, str(error)):
-                raise
-            logger.error("partition %d: %s", self._held.lease.partition, error)
-            self._handler.forget()
-            return False
-        return True
 
     async def _work(self, stop: asyncio.Event) -> None:
         self._decided_upto = self._held.committed
@@ -118,11 +109,10 @@ class Loop:
             await asyncio.gather(reading, stopping, lost, return_exceptions=True)
 
     async def _read(self, after: bytes, block_ms: int | None = None) -> list[Entry]:
-        lease = self._held.lease
+        held = self._held
         wait_ms = self._settings.block_ms if block_ms is None else block_ms
-        return await self._held.store.read(
-            lease.partition, lease.group, after, self._count, wait_ms
-        )
+        partition, group = held.lease.partition, held.lease.group
+        return await held.store.read(partition, group, after, self._count, wait_ms)
 
     def _horizon_ms(self) -> int:
         """Return the time up to which everything that was sent has been decided.
@@ -147,15 +137,13 @@ class Loop:
         inputs = await self._handler.prepare(entries)
         position = 0
         while position < len(inputs):
-            decided = self._handler.decide(
-                inputs[position:] if position else inputs, self._held.now_ms()
-            )
+            left = inputs[position:] if position else inputs
+            decided = self._handler.decide(left, self._held.now_ms())
             position += decided.taken
             upto = entries[position - 1][0]
             await self._commit(decided, upto, drained=not full and position == len(inputs))
 
     async def _fire_timers(self) -> None:
-        """Fire the timers that are due."""
         await self._settle()
         lease = self._held.lease
         now_ms = self._horizon_ms()

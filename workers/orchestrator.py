@@ -30,11 +30,7 @@ logger = logging.getLogger("fabric.orchestrator")
 class _Timer(DueTimer):
     """A timer that is due. `is_notified` is set for a question that the hook must hear of."""
 
-    __slots__ = ("is_notified",)
-
-    def __init__(self, member: bytes) -> None:
-        super().__init__(member)
-        self.is_notified: bool | None = None
+    is_notified: bool | None = None
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
@@ -62,8 +58,9 @@ class Orchestrator(Handler):
         self._rules_document = record.rules_document(rules)
         self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
-        #: Sessions in memory, the least recently used first.
+        #: Sessions in memory, the least recently used first; those that this batch changes.
         self._sessions: dict[str, StoredSession] = {}
+        self._touched: dict[str, StoredSession] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """See Handler."""
@@ -106,16 +103,15 @@ class Orchestrator(Handler):
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         batch = Batch()
-        touched: dict[str, StoredSession] = {}
+        touched = self._touched = {}
         taken = 0
         item: _Input
         for item in inputs:
             taken += 1
             if isinstance(item, _Timer):
-                self._take_timer(batch, touched, item, now_ms)
+                self._take_timer(batch, item, now_ms)
             else:
-                entry_id, fields, signal = item
-                self._take_signal(batch, touched, entry_id, fields, signal, now_ms)
+                self._take_signal(batch, now_ms, *item)
             if batch.size_bytes > COMMIT_BYTES_MAX:
                 break
         if touched:
@@ -130,11 +126,10 @@ class Orchestrator(Handler):
     def _take_signal(
         self,
         batch: Batch,
-        touched: dict[str, StoredSession],
+        now_ms: int,
         entry_id: bytes,
         fields: list[bytes],
         signal: Signal | SignalError,
-        now_ms: int,
     ) -> None:
         if isinstance(signal, SignalError):
             self._dead_letter(batch, entry_id, fields, *record.reason_of(signal))
@@ -150,10 +145,7 @@ class Orchestrator(Handler):
         session, keys = stored.state, stored.keys
         # The server's time when the signal came in; an id made by hand does not move the clock on.
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
-        if self.outages and self.outages[-1][1] > session.clock_ms:
-            self._skip_outages(batch, touched, stored)
-        if session.rules != self._digest:
-            self._adopt(batch, touched, stored, entered_ms)
+        self._bring_up_to_date(batch, stored, entered_ms)
         try:
             decision = step(session, signal, self._rules, entered_ms)
         except Exception as error:
@@ -161,7 +153,7 @@ class Orchestrator(Handler):
             raise DefectError(f"{signal.type} of {signal.emitter}, entry {entry_id!r}") from error
         if decision.outcome is Outcome.REPEATED:
             return
-        touched[signal.session] = stored
+        self._touched[signal.session] = stored
         cause, ms = f"{session.log}-0", session.clock_ms
         batch.size_bytes += 2 * len(signal.raw)
         if decision.outcome is Outcome.REFUSED:
@@ -178,9 +170,7 @@ class Orchestrator(Handler):
             self._defects.check_size(entry_id, decision)
             self._follow(batch, stored, decision)
 
-    def _take_timer(
-        self, batch: Batch, touched: dict[str, StoredSession], timer: _Timer, now_ms: int
-    ) -> None:
+    def _take_timer(self, batch: Batch, timer: _Timer, now_ms: int) -> None:
         stored = self._sessions.get(timer.session)
         if stored is None:
             self._put_off(batch, timer.member, now_ms)
@@ -192,10 +182,7 @@ class Orchestrator(Handler):
         if timer.is_notified or timer.member in self._defects:
             return
         session = stored.state
-        if self.outages and self.outages[-1][1] > session.clock_ms:
-            self._skip_outages(batch, touched, stored)
-        if session.rules != self._digest:
-            self._adopt(batch, touched, stored, now_ms)
+        self._bring_up_to_date(batch, stored, now_ms)
         try:
             decision = fire(session, timer.name, self._rules, now_ms)
         except Exception as error:
@@ -205,16 +192,28 @@ class Orchestrator(Handler):
             return
         if decision.outcome is not Outcome.POSTPONED:
             self._defects.check_size(timer.member, decision)
-            touched[timer.session] = stored
+            self._touched[timer.session] = stored
             logged = record.logged_timer(timer.name, session.clock_ms)
             batch.append(stored.keys.log, f"{session.log}-0", *logged)
             if decision.fallen:
-                self._report_death(batch, session, decision.fallen)
+                # Tell the synthesizer of an agent that was given up for dead.
+                agent = session.agents.records[decision.fallen]
+                cause, ms = f"{session.log}-0", session.clock_ms
+                death = record.death(session.name, decision.fallen, agent, cause, ms)
+                batch.append(self._names.results, "*", *death)
         self._follow(batch, stored, decision)
 
-    def _skip_outages(
-        self, batch: Batch, touched: dict[str, StoredSession], stored: StoredSession
-    ) -> None:
+    def _bring_up_to_date(self, batch: Batch, stored: StoredSession, now_ms: int) -> None:
+        """Let a session take up the outages since its last event, and our rules, if new to it."""
+        if self.outages and self.outages[-1][1] > stored.state.clock_ms:
+            self._skip_outages(batch, stored)
+        if stored.state.rules != self._digest:
+            stored.state.adopt(self._digest, now_ms)
+            logged = record.logged_rules(self._rules_document, stored.state.clock_ms)
+            batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
+            self._touched[stored.state.name] = stored
+
+    def _skip_outages(self, batch: Batch, stored: StoredSession) -> None:
         """Move a session's timers by the outages since its last event, and log that."""
         session = stored.state
         now_ms = session.clock_ms
@@ -225,18 +224,8 @@ class Orchestrator(Handler):
             return
         logged = record.logged_outage(outage_ms, session.clock_ms)
         batch.append(stored.keys.log, f"{session.log}-0", *logged)
-        touched[session.name] = stored
+        self._touched[session.name] = stored
         self._follow(batch, stored, decision)
-
-    def _adopt(
-        self, batch: Batch, touched: dict[str, StoredSession], stored: StoredSession, now_ms: int
-    ) -> None:
-        """Put our rules in force for a session decided under other rules, and log that."""
-        session = stored.state
-        session.adopt(self._digest, now_ms)
-        logged = record.logged_rules(self._rules_document, session.clock_ms)
-        batch.append(stored.keys.log, f"{session.log}-0", *logged)
-        touched[session.name] = stored
 
     def _follow(self, batch: Batch, stored: StoredSession, decision: Decision) -> None:
         """Deliver what follows from an event, and set and cancel its timers."""
@@ -247,12 +236,6 @@ class Orchestrator(Handler):
                 batch.write("ZREM", self._timers, (member,))
             else:
                 self._set_timer(batch, member, due_ms)
-
-    def _report_death(self, batch: Batch, session: SessionState, name: str) -> None:
-        """Tell the synthesizer of an agent that was given up for dead."""
-        agent = session.agents.records[name]
-        death = record.death(session.name, name, agent, f"{session.log}-0", session.clock_ms)
-        batch.append(self._names.results, "*", *death)
 
     def forget(self) -> None:
         """See Handler. The hook's runs go on: a question is not to be told twice without need."""

@@ -71,9 +71,9 @@ class Replica:
             while not stop.is_set():
                 try:
                     # Each time: a server that was emptied gets the same number again.
-                    partitions = self._counted(
-                        await self._store.partitions(self._settings.partitions), partitions
-                    )
+                    before = partitions
+                    partitions = await self._store.partitions(self._settings.partitions)
+                    self._check_count(partitions, before)
                     live = await self._store.beat(self._group, self.name, self._settings.lease_ms)
                 except (ServerError, NotAllowedError) as error:
                     if isinstance(error, NotAllowedError) and not partitions:
@@ -89,10 +89,14 @@ class Replica:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
-        await self._drain()
+        for stop_one, _ in self._serving.values():
+            stop_one.set()
+        await asyncio.gather(*(task for _, task in self._serving.values()), return_exceptions=True)
+        with suppress(ServerError, NotAllowedError):
+            await self._store.leave(self._group, self.name)
 
-    def _counted(self, partitions: int, before: int) -> int:
-        """Return the number of partitions; warn when it is not the one in the settings."""
+    def _check_count(self, partitions: int, before: int) -> None:
+        """Warn when the number of partitions is not the one in the settings."""
         wanted = self._settings.partitions
         if wanted not in (None, partitions) and partitions != before:
             logger.warning(
@@ -100,7 +104,6 @@ class Replica:
                 "process to connect fixed it; set the same for workers, agents and command line",
                 self._group, partitions, wanted,
             )  # fmt: skip
-        return partitions
 
     def _take_share(self, mine: set[int]) -> None:
         """Begin to serve the partitions that are ours now, and hand over the others."""
@@ -113,13 +116,6 @@ class Replica:
             stop = asyncio.Event()
             task = asyncio.create_task(self._serve(number, stop))
             self._serving[number] = (stop, task)
-
-    async def _drain(self) -> None:
-        for stop, _ in self._serving.values():
-            stop.set()
-        await asyncio.gather(*(task for _, task in self._serving.values()), return_exceptions=True)
-        with suppress(ServerError, NotAllowedError):
-            await self._store.leave(self._group, self.name)
 
     async def _serve(self, partition: int, stop: asyncio.Event) -> None:
         """Hold one partition whenever its lease is free, whatever goes wrong meanwhile."""
@@ -201,8 +197,8 @@ def share(replica: str, partitions: int, replicas: list[str]) -> set[int]:
 
 def preferred(partition: int, replicas: list[str]) -> str | None:
     """Return the replica that should serve a partition; None when there is no replica."""
-    return max(replicas, key=lambda replica: _weight(partition, replica), default=None)
 
+    def weight(replica: str) -> tuple[bytes, str]:
+        return blake2b(f"{partition}/{replica}".encode(), digest_size=8).digest(), replica
 
-def _weight(partition: int, replica: str) -> tuple[bytes, str]:
-    return blake2b(f"{partition}/{replica}".encode(), digest_size=8).digest(), replica
+    return max(replicas, key=weight, default=None)

@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final
 
 #: Workers may drain for so long after SIGTERM before they are killed, s. A batch takes some ms, a
@@ -80,12 +79,7 @@ class Supervisor:
         self._keepers = [asyncio.create_task(self._keep(name)) for name in self._kinds]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Let the workers drain, for at most `DRAIN_S`, and wait until they have ended."""
         self._stop.set()
         try:
@@ -94,10 +88,7 @@ class Supervisor:
             await self._end_all()
 
     def abort(self) -> None:
-        """Do not wait for the workers to drain.
-
-        Nothing is lost: other workers go on from the last commits, once the leases have run out.
-        """
+        """Do not wait for the workers to drain: others go on from their last commits."""
         self._abort.set()
 
     @property
@@ -156,9 +147,8 @@ class Supervisor:
             for process in running.values():
                 _send(process, signal.SIGTERM)
             drained = asyncio.ensure_future(asyncio.gather(*ends))
-            await asyncio.wait(
-                (drained, aborted), timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait((drained, aborted), timeout=DRAIN_S, return_when=first)
         finally:
             aborted.cancel()
             for name, process in running.items():

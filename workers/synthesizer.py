@@ -26,8 +26,7 @@ from fabric.wire.result import decode, session_of
 from fabric.wire.stored import tampered
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler, Quarantine
-from workers.refinement_schedule import RefinementSchedule, RefinementTimer
-from workers.refiner_runner import RefinerRunner
+from workers.refinement import Refinements, RefinementTimer
 
 logger = logging.getLogger("fabric.synthesizer")
 
@@ -45,8 +44,6 @@ FIELDS_MAX = 1_000
 
 class _SweepTimer(DueTimer):
     """A timer that is due, `<session>:sweep:<agent>`: some of its parts must be merged anew."""
-
-    __slots__ = ("agent", "is_over", "parts")
 
     def __init__(self, member: bytes) -> None:
         super().__init__(member)
@@ -69,16 +66,18 @@ class Synthesizer(Handler):
         rules: Rules,
         settings: Settings,
         reducers: Mapping[str, Reducer],
-        runner: RefinerRunner | None = None,
+        refiners: Sequence[str] = (),
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         super().__init__(store, partition, SYNTHESIZERS)
-        self._refinements = RefinementSchedule(store, partition, runner or RefinerRunner((), rules))
+        self._refinements = Refinements(store, partition, refiners, rules, turns)
         self._policy = rules.restart_policy
         self._strategies = Strategies(rules.merges)
         self._publisher = Publisher(self._policy, self._strategies, reducers)
-        self._cache = SynthesisCache(
-            store, partition, settings.sessions_cached_max, self._quarantined
-        )
+        sessions_max = settings.sessions_cached_max
+        self._cache = SynthesisCache(store, partition, sessions_max, self._quarantined)
+        #: Sessions that the batch under way changes.
+        self._folded: dict[str, SynthesisState] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         """See Handler."""
@@ -141,20 +140,20 @@ class Synthesizer(Handler):
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         """See Handler."""
         batch = Batch()
-        folded: dict[str, SynthesisState] = {}
+        self._folded = {}
         taken = size = 0
         item: _Input
         for item in inputs:
             taken += 1
             if isinstance(item, _SweepTimer):
-                size += self._take_timer(batch, folded, item, now_ms)
+                size += self._take_timer(batch, item, now_ms)
             elif isinstance(item, RefinementTimer):
                 self._wake_at(self._refinements.finish(batch, item, now_ms))
             else:
-                size += self._take_result(batch, folded, *item)
+                size += self._take_result(batch, *item)
             if size + batch.size_bytes > COMMIT_BYTES_MAX:
                 break
-        for name, synthesis in folded.items():
+        for name, synthesis in self._folded.items():
             revision = self._publish(name, synthesis, inputs[:taken])
             if revision is not None:
                 self._write(batch, name, synthesis, revision, now_ms)
@@ -164,25 +163,22 @@ class Synthesizer(Handler):
     def _publish(
         self, name: str, synthesis: SynthesisState, inputs: list[_Input]
     ) -> Revision | None:
-        """Merge and publish what a batch has brought.
-
-        Raises DefectError, having noted all inputs of the session.
-        """
+        """Publish what a batch has brought. Raises DefectError, with the session's inputs noted."""
         try:
             return self._publisher.publish(synthesis)
         except Exception as error:
             for item in inputs:
-                if isinstance(item, _SweepTimer):
-                    if item.session == name:
-                        self._defects.note(item.member, error)
-                elif not isinstance(item, RefinementTimer) and item[2] == name:
-                    self._defects.note(item[0], error)
+                if isinstance(item, tuple):
+                    entry_id, _, session, _ = item
+                    if session == name:
+                        self._defects.note(entry_id, error)
+                elif isinstance(item, _SweepTimer) and item.session == name:
+                    self._defects.note(item.member, error)
             raise DefectError(f"the synthesis of {name}") from error
 
     def _take_result(
         self,
         batch: Batch,
-        folded: dict[str, SynthesisState],
         entry_id: bytes,
         fields: list[bytes],
         name: str,
@@ -197,7 +193,7 @@ class Synthesizer(Handler):
         elif synthesis is None:
             refused = "TAMPERED", self._quarantined.reason(name)
         else:
-            folded[name] = synthesis
+            self._folded[name] = synthesis
             try:
                 refusal = fold(synthesis, result, self._policy)
             except Exception as error:
@@ -210,9 +206,7 @@ class Synthesizer(Handler):
         self._dead_letter(batch, entry_id, fields, *refused)
         return sum(map(len, fields))
 
-    def _take_timer(
-        self, batch: Batch, folded: dict[str, SynthesisState], timer: _SweepTimer, now_ms: int
-    ) -> int:
+    def _take_timer(self, batch: Batch, timer: _SweepTimer, now_ms: int) -> int:
         synthesis = self._cache.get(timer.session)
         if synthesis is None or timer.member in self._defects:
             # A synthesis with a defect is not final before a later version has merged these parts.
@@ -220,7 +214,7 @@ class Synthesizer(Handler):
             return 0
         batch.write("ZREM", self._timers, (timer.member,))
         sweep(synthesis, timer.agent, timer.parts, is_over=timer.is_over)
-        folded[timer.session] = synthesis
+        self._folded[timer.session] = synthesis
         return STATEMENT_BYTES * len(timer.parts)
 
     def _write(
@@ -248,10 +242,7 @@ class Synthesizer(Handler):
 
 
 class SynthesisCache:
-    """Reads the parts of syntheses that are needed, and drops parts when they are too many.
-
-    What a commit under way has changed stays in memory until that commit is through.
-    """
+    """Reads the parts of syntheses that are needed, and drops parts when they are too many."""
 
     def __init__(
         self, store: WorkerStore, partition: Partition, sessions_max: int, quarantined: Quarantine
@@ -304,7 +295,7 @@ class SynthesisCache:
     def make_room(self) -> None:
         """Drop records when too many are in memory, before any are read for the next batch.
 
-        Records written since the last call stay: their commit may be under way.
+        Records written since the last call stay in memory: their commit may be under way.
         """
         written, self._written = self._written, {}
         for name in list(self._sessions):
@@ -315,14 +306,10 @@ class SynthesisCache:
         if self._bytes <= CACHED_BYTES_MAX:
             return
         self._bytes = 0
-        for name, synthesis in list(self._sessions.items()):
-            kept = written.get(name)
-            if kept is None:
-                del self._sessions[name]
-                continue
-            synthesis.records = {
-                field: record for field, record in synthesis.records.items() if field in kept
-            }
+        self._sessions = {name: one for name, one in self._sessions.items() if name in written}
+        for name, synthesis in self._sessions.items():
+            kept, records = written[name], synthesis.records
+            synthesis.records = {field: one for field, one in records.items() if field in kept}
 
     def forget(self) -> None:
         """Discard everything."""
@@ -339,7 +326,6 @@ def factory(
 
     def make(store: WorkerStore, partition: int) -> Synthesizer:
         names = store.namespace.partition(partition)
-        runner = RefinerRunner(refiners, rules, turns)
-        return Synthesizer(store, names, rules, settings, reducers, runner)
+        return Synthesizer(store, names, rules, settings, reducers, refiners, turns)
 
     return make

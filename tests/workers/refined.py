@@ -15,7 +15,7 @@ from fabric.store.port import WorkerStore
 from tests.support.in_process import settings
 from tests.support.servers import ROOT
 from tests.workers.troubled import PARTITION, TroubledStore
-from workers import refinement_schedule, synthesizer
+from workers import refinement, synthesizer
 from workers.replica import Replica
 from workers.synthesizer import Synthesizer
 
@@ -135,7 +135,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{site}")
     monkeypatch.setenv("FOLDER", str(folder))
     monkeypatch.setenv("FABRIC_REDIS_URL", "redis://:secret@host")
-    monkeypatch.setattr(refinement_schedule, "LOOK_MS", 20)
+    monkeypatch.setattr(refinement, "LOOK_MS", 20)
     return folder
 
 

@@ -31,8 +31,7 @@ from tests.workers.refined import (
 )
 from tests.workers.test_hook import is_gone
 from tests.workers.troubled import PARTITION, TroubledStore, working
-from workers.refinement_schedule import RefinementSchedule
-from workers.refiner_runner import RefinerRunner
+from workers.refinement import Refinements
 
 #: What `count` makes of one finding: it must not see the server's URL, which may hold a password.
 COUNTED = {"findings": 1, "url": None}
@@ -115,8 +114,8 @@ async def test_it_runs_once_more_when_the_session_is_final(folder: Path) -> None
 
 
 def test_a_timer_that_stands_is_not_put_off() -> None:
-    runner = RefinerRunner(("count",), Rules(refine_pause_ms=1_000))
-    schedule = RefinementSchedule(TroubledStore(), PARTITION, runner)
+    frequent = Rules(refine_pause_ms=1_000)
+    schedule = Refinements(TroubledStore(), PARTITION, ("count",), frequent)
     news = Revision(1, [Operation("findings", "a", b"{}")], {}, b"", [], 0, False, {}, [], [])
     batch = Batch()
     due_ms = schedule.plan(batch, "s", news, 50_000)

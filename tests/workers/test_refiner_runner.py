@@ -21,7 +21,7 @@ from tests.workers.refined import (
 )
 from tests.workers.test_hook import is_gone
 from tests.workers.troubled import TroubledStore, working
-from workers import refiner_runner
+from workers import refinement
 from workers.child_process import PROCESSES_MAX
 
 
@@ -113,8 +113,8 @@ async def test_a_document_that_is_too_large_is_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = TroubledStore()
-    monkeypatch.setattr(refiner_runner, "PARTS_MAX", 2)
-    monkeypatch.setattr(refiner_runner, "PAGE_PARTS", 1)
+    monkeypatch.setattr(refinement, "PARTS_MAX", 2)
+    monkeypatch.setattr(refinement, "PAGE_PARTS", 1)
     async with working(store), folding(store, rules("count")):
         for key in ("a", "b"):
             await find(store, key)
@@ -130,7 +130,7 @@ async def test_a_document_that_is_too_large_is_not_read(
 async def test_after_a_lost_connection_it_is_run_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, read = TroubledStore(), refiner_runner.read_document
+    store, read = TroubledStore(), refinement.read_document
     troubles = [UnreachableError("the connection is gone")]
 
     async def troubled(*arguments: Any) -> dict[str, bytes]:
@@ -138,7 +138,7 @@ async def test_after_a_lost_connection_it_is_run_again(
             raise troubles.pop()
         return await read(*arguments)
 
-    monkeypatch.setattr(refiner_runner, "read_document", troubled)
+    monkeypatch.setattr(refinement, "read_document", troubled)
     async with working(store), folding(store, rules("count")):
         await find(store, "a")
         await eventually(lambda: values(store), "it is refined")

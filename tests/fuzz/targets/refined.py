@@ -5,7 +5,7 @@ from __future__ import annotations
 from fabric.wire.entry import decode
 from tests.fuzz.tokens import HOSTILE
 from workers.child_process import RunError
-from workers.refiner_runner import Run, _payload
+from workers.refinement import Run, _payload
 
 ANSWERS = (RunError,)
 WORDS = [b'{"value":', b'{"error":', b"}", b"null", *HOSTILE]
