@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from fabric.core.decision import Decision
+from fabric.core.event import Decision
 from fabric.store.keys import Partition
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.core.decision import EVERYONE, Decision, Outcome
+from fabric.core.event import EVERYONE, Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal

@@ -20,8 +20,8 @@ from fabric.client.request import Background, Requests
 from fabric.client.session import Session
 from fabric.client.wait import Waits
 from fabric.config.settings import Settings
-from fabric.core.decision import ORCHESTRATOR
 from fabric.core.directive import DirectiveType
+from fabric.core.event import ORCHESTRATOR
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
 from fabric.store.keys import SessionKeys

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from fabric.core import barriers, lifecycle, liveness
 from fabric.core.contradiction import is_from_synthesizer
-from fabric.core.decision import REPEATED
 from fabric.core.directive import Notice
-from fabric.core.event import SignalEvent
+from fabric.core.event import REPEATED, SignalEvent
 from fabric.core.limits import RHYTHM_INTERVALS
 from fabric.core.record import ENDED, AgentRecord, AgentStatus
 from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
 OUTSIDERS = frozenset(
-    {
-        SignalType.DECIDED,
-        SignalType.CONFLICT_DETECTED,
-        SignalType.SYNTHESIZED,
-        SignalType.REFINED,
-    }
+    {SignalType.DECIDED, SignalType.CONFLICT_DETECTED, SignalType.SYNTHESIZED, SignalType.REFINED}
 )
 
 #: These end something or say that it goes on: no limit on messages stops them.

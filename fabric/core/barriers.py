@@ -21,10 +21,9 @@ completed. Such a barrier without a leader is over as soon as all have arrived.
 from __future__ import annotations
 
 from fabric.core.agent_status import in_force, is_waiting, missing, update_status
-from fabric.core.decision import EVERYONE, ORCHESTRATOR
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, ask, close, new_question
-from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.event import EVERYONE, ORCHESTRATOR, Event, RefusedError, SignalEvent
 from fabric.core.limits import SESSION_BARRIERS_MAX, listed
 from fabric.core.record import (
     ENDED,

@@ -28,9 +28,8 @@ from msgspec import Raw
 
 from fabric.core import barriers, claims, dependencies, escalation
 from fabric.core.agent_status import in_force, is_at_work, update_status
-from fabric.core.decision import ORCHESTRATOR
 from fabric.core.directive import Cancel
-from fabric.core.event import Event
+from fabric.core.event import ORCHESTRATOR, Event
 from fabric.core.limits import listed
 from fabric.core.order import Place
 from fabric.core.record import (

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from fabric.core import barriers, claims, deadlock, dependencies, escalation, fail_fast, task
 from fabric.core.agent_status import in_force
-from fabric.core.decision import EVERYONE
 from fabric.core.directive import Notice, Resume
-from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState
 from fabric.core.rules import CheckpointMode, Rules

@@ -1,7 +1,7 @@
 """Silence, judged against the agent's own rhythm.
 
-An agent that has sent nothing for several times its median interval is given up for dead; never
-before `silence_ms_min`, always after `silence_ms_max`. An agent that waits is not expected to send
+An agent that has sent nothing for several times its median interval is declared dead; never before
+`silence_ms_min`, always after `silence_ms_max`. An agent that waits is not expected to send
 anything, and one that has sent little has no rhythm yet: for them only the upper bound counts. One
 timer per agent looks again when silence could first have lasted too long, so a signal costs no
 timer of its own.
@@ -13,13 +13,7 @@ from fabric.core.escalation import SILENCE, ask, new_question
 from fabric.core.event import Event
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.record import (
-    ENDED,
-    AgentRecord,
-    AgentStatus,
-    EscalationRecord,
-    EscalationState,
-)
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Failed
@@ -59,7 +53,7 @@ def excuse(session: SessionState, outage_ms: int) -> None:
 
 
 def check_silence(event: Event, name: str) -> bool:
-    """Give up an agent that has been silent for too long; look again later at any other."""
+    """Declare an agent dead that has been silent for too long; look again later at any other."""
     session, rules = event.session, event.rules
     agent = session.agents.get(name)
     if agent is None or agent.status in ENDED:
@@ -69,7 +63,7 @@ def check_silence(event: Event, name: str) -> bool:
         # By then it may have a rhythm, or wait no more: its limit can only have become shorter.
         event.postpone(f"{TIMER}:{name}", min(due_ms, session.clock_ms + rules.silence_ms_min))
         return False
-    _give_up(event, name, agent)
+    _declare_dead(event, name, agent)
     return True
 
 
@@ -98,7 +92,7 @@ def _death_count(name: str, agent: AgentRecord) -> str:
     return f"{name} was declared dead for its silence {agent.silent_deaths} times in a row"
 
 
-def _give_up(event: Event, name: str, agent: AgentRecord) -> None:
+def _declare_dead(event: Event, name: str, agent: AgentRecord) -> None:
     session = event.session
     silent_s = (session.clock_ms - agent.seen_ms) / 1000
     agent.status = AgentStatus.DEAD

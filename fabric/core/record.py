@@ -21,7 +21,7 @@ class AgentStatus(StrEnum):
     PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
-    #: Given up for dead after its silence.
+    #: Declared dead after its silence.
     DEAD = "dead"
 
 
@@ -80,7 +80,7 @@ class AgentRecord(Struct, omit_defaults=True):
     offers: list[str] = []
     #: It was told to stop, because another agent of its group had failed.
     cancelled: bool = False
-    #: What it held when it was given up for dead: its next incarnation is told.
+    #: What it held when it was declared dead: its next incarnation is told.
     lost: list[str] = []
     #: Incarnations in a row that ended in silence.
     silent_deaths: int = 0

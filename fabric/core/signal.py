@@ -6,10 +6,10 @@ travel beside the struct into the log, the inboxes and the results, as the emitt
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, get_args
 
-import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from fabric.core.limits import (
@@ -295,32 +295,15 @@ Payload = (
     | Refined
 )
 
-#: Signal type → payload struct. To add a signal type: add the word, its struct and this row, then
-#: its handler in `step.py`.
+#: Signal type → payload struct: the word is the struct's name in capitals. To add a type: add
+#: the word, its struct and a member of `Payload`, then its handler in `step.py`.
 PAYLOADS: dict[SignalType, type[Struct]] = {
-    SignalType.STARTED: Started,
-    SignalType.PROGRESS: Progress,
-    SignalType.PARTIAL_RESULT: PartialResult,
-    SignalType.BLOCKED: Blocked,
-    SignalType.COMPLETED: Completed,
-    SignalType.FAILED: Failed,
-    SignalType.CHECKPOINT_REACHED: CheckpointReached,
-    SignalType.DEPENDENCY_RESOLVED: DependencyResolved,
-    SignalType.CONFLICT_DETECTED: ConflictDetected,
-    SignalType.INTEGRATION_REQUIRED: IntegrationRequired,
-    SignalType.EARLY_COMPLETION: EarlyCompletion,
-    SignalType.ESCALATE: Escalate,
-    SignalType.HEARTBEAT: Heartbeat,
-    SignalType.INTENT: Intent,
-    SignalType.RELEASE: Release,
-    SignalType.INTEGRATED: Integrated,
-    SignalType.DECIDED: Decided,
-    SignalType.SYNTHESIZED: Synthesized,
-    SignalType.REFINED: Refined,
+    SignalType[re.sub("(?<=.)(?=[A-Z])", "_", payload.__name__).upper()]: payload
+    for payload in get_args(Payload)
 }
 
 
-class Signal(msgspec.Struct, gc=False):
+class Signal(Struct, gc=False):
     """One signal, checked and typed.
 
     `raw` is the payload's JSON as the emitter wrote it; `names` and `values` are the ingress fields

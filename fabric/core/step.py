@@ -32,37 +32,23 @@ from fabric.core import (
     liveness,
     task,
 )
+from fabric.core import signal as payloads
 from fabric.core.admission import admit
 from fabric.core.agent_status import update_status, waiting_leader
-from fabric.core.decision import ACCEPTED, EVERYONE, Decision, Outcome
 from fabric.core.directive import Notice
-from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.event import (
+    ACCEPTED,
+    EVERYONE,
+    Decision,
+    Event,
+    Outcome,
+    RefusedError,
+    SignalEvent,
+)
 from fabric.core.record import ENDED, HELD_UP, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.signal import (
-    Blocked,
-    CheckpointReached,
-    Completed,
-    ConflictDetected,
-    Decided,
-    DependencyResolved,
-    EarlyCompletion,
-    Escalate,
-    Failed,
-    Heartbeat,
-    Integrated,
-    IntegrationRequired,
-    Intent,
-    PartialResult,
-    Progress,
-    Refined,
-    Release,
-    Signal,
-    SignalType,
-    Started,
-    Synthesized,
-)
+from fabric.core.signal import Signal, SignalType
 
 P = TypeVar("P", bound=Struct)
 Handler = Callable[[SignalEvent, Any], None]
@@ -75,16 +61,16 @@ def _on(
     return payload, handler
 
 
-def _record(event: SignalEvent, payload: Heartbeat | Synthesized) -> None:
+def _record(event: SignalEvent, payload: payloads.Heartbeat | payloads.Synthesized) -> None:
     """Accept: the log has it, and nobody needs it yet."""
 
 
-def _refined(event: SignalEvent, payload: Refined) -> None:
+def _refined(event: SignalEvent, payload: payloads.Refined) -> None:
     """Pass a refiner's result on to the synthesizer."""
     event.give_to_results()
 
 
-def _decided(event: SignalEvent, answer: Decided) -> None:
+def _decided(event: SignalEvent, answer: payloads.Decided) -> None:
     """Close the question, tell the agents that wait for the answer, and do what was decided."""
     if contradiction.is_from_synthesizer(event.signal):
         contradiction.close_question(event, answer)
@@ -103,25 +89,25 @@ def _decided(event: SignalEvent, answer: Decided) -> None:
 #: The table of transitions: each signal type, by its payload, and its handler.
 HANDLERS: dict[type[Struct], Handler] = dict(
     (
-        _on(Started, lifecycle.started),
-        _on(Progress, lifecycle.progress),
-        _on(PartialResult, lifecycle.partial_result),
-        _on(Completed, lifecycle.completed),
-        _on(Failed, lifecycle.failed),
-        _on(Heartbeat, _record),
-        _on(Blocked, dependencies.blocked),
-        _on(DependencyResolved, dependencies.resolved),
-        _on(Release, dependencies.released),
-        _on(CheckpointReached, lifecycle.reached),
-        _on(IntegrationRequired, barriers.required),
-        _on(EarlyCompletion, task.offer_pending),
-        _on(ConflictDetected, conflicts.detected),
-        _on(Escalate, escalation.escalate),
-        _on(Intent, conflicts.intent),
-        _on(Integrated, barriers.integrated),
-        _on(Decided, _decided),
-        _on(Synthesized, _record),
-        _on(Refined, _refined),
+        _on(payloads.Started, lifecycle.started),
+        _on(payloads.Progress, lifecycle.progress),
+        _on(payloads.PartialResult, lifecycle.partial_result),
+        _on(payloads.Completed, lifecycle.completed),
+        _on(payloads.Failed, lifecycle.failed),
+        _on(payloads.Heartbeat, _record),
+        _on(payloads.Blocked, dependencies.blocked),
+        _on(payloads.DependencyResolved, dependencies.resolved),
+        _on(payloads.Release, dependencies.released),
+        _on(payloads.CheckpointReached, lifecycle.reached),
+        _on(payloads.IntegrationRequired, barriers.required),
+        _on(payloads.EarlyCompletion, task.offer_pending),
+        _on(payloads.ConflictDetected, conflicts.detected),
+        _on(payloads.Escalate, escalation.escalate),
+        _on(payloads.Intent, conflicts.intent),
+        _on(payloads.Integrated, barriers.integrated),
+        _on(payloads.Decided, _decided),
+        _on(payloads.Synthesized, _record),
+        _on(payloads.Refined, _refined),
     )
 )
 

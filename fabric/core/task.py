@@ -1,6 +1,6 @@
 """Tasks, as a todo list shows them, and what happens to a task that has lost its agent.
 
-A task is offered again when its agent was given up for dead, or has failed and said that trying
+A task is offered again when its agent was declared dead, or has failed and said that trying
 again may help. The offer is an ASSIGN to an agent with capacity. No agent is made to take it: an
 agent that takes it sends STARTED with the task.
 """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fabric.backoff import retry
 from fabric.client.emitter import Emitter, prepare
 from fabric.client.session import Session, last_id, pages
-from fabric.core.decision import ORCHESTRATOR
+from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType

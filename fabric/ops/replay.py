@@ -17,7 +17,7 @@ from datetime import datetime
 import msgspec
 
 from fabric.client.session import pages
-from fabric.core.decision import EVERYONE, Decision, Kind, Outcome
+from fabric.core.event import EVERYONE, Decision, Kind, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.step import fire, skip, step

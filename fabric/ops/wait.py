@@ -11,8 +11,8 @@ from fabric.client.emitter import Emitter, prepare
 from fabric.client.message import Message, read
 from fabric.client.session import Session, last_id, pages, record
 from fabric.client.wait import Resolved, Wait
-from fabric.core.decision import Kind
 from fabric.core.directive import DirectiveType
+from fabric.core.event import Kind
 from fabric.core.record import ENDED, AgentRecord
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, PeerError, ServerError, WaitTimeoutError

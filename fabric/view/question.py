@@ -6,7 +6,7 @@ import shlex
 
 import msgspec
 
-from fabric.core.decision import ORCHESTRATOR
+from fabric.core.event import ORCHESTRATOR
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.view.text import ago, plain, rfc3339
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fabric.core.contradiction import FINDING, SYNTHESIZER
-from fabric.core.decision import EVERYONE, Kind
+from fabric.core.event import EVERYONE, Kind
 from fabric.view.text import cell, joined
 from fabric.wire.record import OUTAGE_TYPE, RULES_KIND
 from fabric.wire.stored import text_fields_of

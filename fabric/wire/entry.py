@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fabric.core.decision import EVERYONE
+from fabric.core.event import EVERYONE
 from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX, FIELD_BYTES_MAX, NAME_CHARS_MAX
 from fabric.core.signal import PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError

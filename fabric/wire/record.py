@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from fabric.core.decision import Kind, Message
+from fabric.core.event import Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules

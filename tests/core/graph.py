@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fabric.core.decision import Decision
+from fabric.core.event import Decision
 from fabric.core.signal import SignalType
 from tests.support.effort import EFFORT
 from tests.support.random_history import Play, signal

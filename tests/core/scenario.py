@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fabric.core.decision import EVERYONE, Decision, Kind, Message, Outcome
+from fabric.core.event import EVERYONE, Decision, Kind, Message, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState, Table
 from fabric.core.step import fire, skip, step

@@ -5,8 +5,8 @@ import random
 import msgspec
 import pytest
 
-from fabric.core.decision import Decision
 from fabric.core.directive import DirectiveType, Proceed
+from fabric.core.event import Decision
 from fabric.core.record import ClaimState
 from fabric.core.signal import Signal, SignalType
 from tests.core.cost import lines_of

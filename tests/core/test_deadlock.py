@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
+from fabric.core.event import Decision
 from fabric.core.signal import SignalType
 from tests.support.random_history import Play, signal
 

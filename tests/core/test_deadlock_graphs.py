@@ -13,7 +13,7 @@ import msgspec
 import networkx as nx
 import pytest
 
-from fabric.core.decision import Decision
+from fabric.core.event import Decision
 from fabric.core.signal import SignalType
 from tests.core.graph import SIGNALS, say, seeds
 from tests.support.random_history import Play

@@ -12,8 +12,8 @@ import msgspec
 import networkx as nx
 import pytest
 
-from fabric.core.decision import Decision
 from fabric.core.directive import Cancel, DirectiveType
+from fabric.core.event import Decision
 from fabric.core.record import ClaimState
 from fabric.core.signal import SignalType
 from tests.core.graph import SIGNALS, say, seeds

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fabric.core.decision import Decision, Outcome
+from fabric.core.event import Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal

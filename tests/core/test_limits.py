@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from fabric.core.decision import Outcome
+from fabric.core.event import Outcome
 from fabric.core.limits import AGENT_WAITS_MAX, TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
 from fabric.core.record import AgentStatus
 from fabric.core.signal import SignalType

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.core.decision import Decision, Outcome
+from fabric.core.event import Decision, Outcome
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
 from fabric.core.signal import Signal, SignalType

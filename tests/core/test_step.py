@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabric.core.decision import Decision, Outcome
+from fabric.core.event import Decision, Outcome
 from fabric.core.signal import PAYLOADS, SignalType
 from fabric.core.step import ANSWERS, HANDLERS, TIMERS
 from tests.support.random_history import Play, signal

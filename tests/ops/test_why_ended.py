@@ -9,7 +9,7 @@ from tests.ops.logged_session import LoggedSession
 
 @pytest.fixture
 def died() -> LoggedSession:
-    """A was given up for dead while it had a file that B waits for."""
+    """A was declared dead while it had a file that B waits for."""
     told = LoggedSession(Rules(silence_ms_min=1_000, silence_ms_max=30_000, silent_deaths_max=2))
     told.say("A", "STARTED", {"task": "t"}, incarnation=1, seq=1)
     told.say("B", "STARTED")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.core.decision import Outcome
+from fabric.core.event import Outcome
 from fabric.core.record import ClaimState
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState

@@ -1,9 +1,9 @@
 """Invariants of a session's state: they hold after every event, whatever the agents send."""
 
 from fabric.core import deadlock
-from fabric.core import decision as shared
+from fabric.core import event as shared
 from fabric.core.agent_status import is_held, is_waiting
-from fabric.core.decision import Decision, Outcome
+from fabric.core.event import Decision, Outcome
 from fabric.core.order import Order
 from fabric.core.record import (
     ENDED,

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from fabric.core.decision import EVERYONE, Decision, Outcome
 from fabric.core.dependencies import TIMER, producer
 from fabric.core.directive import DirectiveType
+from fabric.core.event import EVERYONE, Decision, Outcome
 from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
 from fabric.core.session import SessionState
 from fabric.core.signal import Blocked, Failed, Signal, SignalType

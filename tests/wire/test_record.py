@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.core.decision import EVERYONE, Kind, Message
+from fabric.core.event import EVERYONE, Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord, AgentStatus
 from fabric.core.rules import Domain, Rules

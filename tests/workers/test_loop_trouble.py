@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fabric.core.decision import Decision
+from fabric.core.event import Decision
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.decision import EVERYONE, Kind
 from fabric.core.directive import DIRECTIVES
+from fabric.core.event import EVERYONE, Kind
 from fabric.store.port import Entry
 from fabric.view.text import cell
 from fabric.view.timeline import Timeline, read_ms

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from fabric.client.mailbox import parse_cursor
-from fabric.core.decision import EVERYONE
+from fabric.core.event import EVERYONE
 from fabric.core.liveness import limit_ms
 from fabric.core.record import ENDED, AgentStatus, ClaimRecord, EscalationRecord
 from fabric.core.rules import Rules

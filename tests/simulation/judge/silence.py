@@ -46,7 +46,7 @@ class Silence(Judge):
             if said == sender and age_ms > self._unknown_ms:
                 raise Violation(
                     "who has spoken is not taken for silent",
-                    f"{session}: {name} has spoken {age_ms} ms before it was given up",
+                    f"{session}: {name} has spoken {age_ms} ms before it was declared dead",
                 )
 
 
