@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("worker", choices=sorted(GROUPS))
     for field in fields(settings.Settings):
         if field.name in ("redis_url", "namespace") or field.declared.worker_flag:
-            parser.add_argument(settings.flag(field.name), help=field.declared.sentence)
+            parser.add_argument(settings.flag(field.name), help=field.sentence)
     parser.add_argument("--name", help="name of this replica (default: host and process id)")
     flags = vars(parser.parse_args())
     worker, name = flags.pop("worker"), flags.pop("name")

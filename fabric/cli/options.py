@@ -28,7 +28,7 @@ def setting_option(field: Field) -> Callable[[Callable[..., Any]], Callable[...,
         metavar=metavar,
         envvar=variable(field.name),
         show_envvar=True,
-        help=field.declared.sentence + ("" if default is None else f" Default: {default}."),
+        help=field.sentence + ("" if default is None else f" Default: {default}."),
     )
 
 

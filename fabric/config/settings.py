@@ -59,87 +59,76 @@ class Settings:
     redis_url: Annotated[
         Secret | None,
         Text.URL,
-        Declared(
-            "Server: redis://, rediss://, unix://, redis+sentinel://host,…/service or "
-            "redis+cluster://host,…; without one, the project's own server.",
-            write="a URL in double quotes",
-            example="redis://localhost:6379/0",
-        ),
+        Declared(write="a URL in double quotes", example="redis://localhost:6379/0"),
+        "Server: redis://, rediss://, unix://, redis+sentinel://host,…/service or "
+        "redis+cluster://host,…; without one, the project's own server.",
     ] = None
-    namespace: Annotated[str, Text.NAMESPACE, Declared("Prefix of every key.")] = NAMESPACE
+    namespace: Annotated[str, Text.NAMESPACE, "Prefix of every key."] = NAMESPACE
     session: Annotated[
-        str | None, Text.FREE, Declared("Session: the parallel run.", example="sprint-12")
+        str | None, Text.FREE, Declared(example="sprint-12"), "Session: the parallel run."
     ] = None
-    agent: Annotated[str | None, Text.FREE, Declared("Agent name.", example="ARCHITECT")] = None
-    stream: Annotated[str | None, Text.FREE, Declared("The agent's line of work.", example="A")] = (
+    agent: Annotated[str | None, Text.FREE, Declared(example="ARCHITECT"), "Agent name."] = None
+    stream: Annotated[str | None, Text.FREE, Declared(example="A"), "The agent's line of work."] = (
         None
     )
 
     partitions: Annotated[
         int | None,
         Number("partitions", 1, PARTITIONS_MAX),
-        Declared(
-            "Shards of the sessions; counts only while the namespace is new. By default 1, and on "
-            "a cluster 64.",
-            example=4,
-            worker_flag=True,
-        ),
+        Declared(example=4, worker_flag=True),
+        "Shards of the sessions; counts only while the namespace is new. By default 1, and on a "
+        "cluster 64.",
     ] = None
     # About the same for all workers of a namespace.
     lease_ms: Annotated[
         int,
         Number("ms", 200, 600_000),
-        Declared(
-            "After this time another worker takes over a dead one's partitions. A shorter time "
-            "means a quicker take-over, a longer one that a slow server or a busy host is not "
-            "taken for a dead worker.",
-            worker_flag=True,
-        ),
+        Declared(worker_flag=True),
+        "After this time another worker takes over a dead one's partitions. A shorter time means a "
+        "quicker take-over, a longer one that a slow server or a busy host is not taken for a dead "
+        "worker.",
     ] = 5_000
     # Measurements with peers: larger batches gain nothing.
     batch_signals_max: Annotated[
         int,
         Number("signals", 1, 512),
-        Declared("Signals that are read and committed at a time.", worker_flag=True),
+        Declared(worker_flag=True),
+        "Signals that are read and committed at a time.",
     ] = 256
     batch_bytes_max: Annotated[
         int,
         Number("bytes", 65_536),
-        Declared("Bytes of input that are read at a time: fewer signals where they are large."),
+        "Bytes of input that are read at a time: fewer signals where they are large.",
     ] = 4_194_304
     block_ms: Annotated[
         int,
         Number("ms", 10, 30_000),
-        Declared("Longest blocking read. Keep it below the idle limit of any proxy on the way."),
+        "Longest blocking read. Keep it below the idle limit of any proxy on the way.",
     ] = 2_000
     sessions_cached_max: Annotated[
         int,
         Number("sessions", 1),
-        Declared(
-            "Sessions that a worker keeps in memory; others are read again when they next speak."
-        ),
+        "Sessions that a worker keeps in memory; others are read again when they next speak.",
     ] = 1_000
     ingress_max: Annotated[
         int,
         Number("signals", 1),
-        Declared("Signals that may wait in one partition before emitters are held back."),
+        "Signals that may wait in one partition before emitters are held back.",
     ] = 100_000
     emit_limit_ms: Annotated[
         int,
         Number("ms", 0),
-        Declared("How long sending a signal is tried, over reconnects and back-pressure."),
+        "How long sending a signal is tried, over reconnects and back-pressure.",
     ] = 30_000
     # One costs a round trip between the servers. More than there are would stop all emitters.
     wait_replicas: Annotated[
         int,
         Number("replicas", 0, 16),
-        Declared(
-            "Replicas that must have a signal before it counts as sent. One makes it unlikely that "
-            "a failover loses the signal."
-        ),
+        "Replicas that must have a signal before it counts as sent. One makes it unlikely that a "
+        "failover loses the signal.",
     ] = 0
     heartbeat_ms: Annotated[
-        int, Number("ms", 100), Declared("A silent agent says this often that it is alive.")
+        int, Number("ms", 100), "A silent agent says this often that it is alive."
     ] = 10_000
 
     def need(self, what: str, given: str | None = None) -> str:

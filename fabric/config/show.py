@@ -143,8 +143,7 @@ def _is_table(field: Field) -> bool:
 
 def _comment(field: Field) -> list[str]:
     """Return what the example file says about a field."""
-    hint, declared = field.hint, field.declared
-    said = declared.sentence
+    hint, declared, said = field.hint, field.declared, field.sentence
     number = hint.note(Number)
     if number is not None:
         said += f" Unit: {number.unit}; {number}."
@@ -243,7 +242,7 @@ def settings_table() -> list[str]:
 
 def _row(name: str, field: Field, default: str) -> str:
     shown = "" if default == "null" else f"`{default}`" if default != "required" else default
-    cells = (f"`{name}`", shown, field.hint.unit, field.hint.bounds, field.declared.sentence)
+    cells = (f"`{name}`", shown, field.hint.unit, field.hint.bounds, field.sentence)
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
@@ -255,5 +254,5 @@ def _record(field: Field, value: Any, default: Any, source: str) -> dict[str, An
         "unit": field.hint.unit,
         "bounds": field.hint.bounds,
         "from": source,
-        "meaning": field.declared.sentence,
+        "meaning": field.sentence,
     }

@@ -1,8 +1,9 @@
 """What a rule or a setting is: its unit, its bounds, and the sentence that explains it.
 
-`Rules` (fabric/core/rules.py) and `Settings` (fabric/config/settings.py) declare their fields with
-these annotations, and nothing else says it again: the checks of what a person writes, the output of
-`fabric rules show`, the example file, flags and docs/rules.md are all made from them.
+`Rules` (fabric/core/rules.py) and `Settings` (fabric/config/settings.py) annotate their fields with
+these and with the sentence, a plain text. Nothing else says it again: the checks of what a person
+writes, the output of `fabric rules show`, the example file, flags and docs/rules.md are all made
+from them.
 """
 
 from __future__ import annotations
@@ -76,10 +77,8 @@ class Items(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """What a field is for. Only `sentence` is needed where its type says the rest."""
+    """What neither a field's type and bounds nor its sentence say."""
 
-    #: One plain sentence or two, for people.
-    sentence: str
     #: Where a file has it, such as "limits.agents_max"; by default the field's own name.
     key: str = ""
     #: The field of the same table that is this one's lower bound.
@@ -147,6 +146,8 @@ class Field(NamedTuple):
 
     name: str
     hint: Hint
+    #: One plain sentence or two, for people.
+    sentence: str
     declared: Declared
 
     @property
@@ -172,10 +173,10 @@ def fields(of: type) -> tuple[Field, ...]:
     found = []
     for name, hint in get_type_hints(of, include_extras=True).items():
         parted = parts(hint)
-        declared = parted.note(Declared)
-        if declared is None:
-            raise TypeError(f"{of.__name__}.{name} is not declared: annotate it with Declared(…)")
-        found.append(Field(name, parted, declared))
+        sentence = parted.note(str)
+        if sentence is None:
+            raise TypeError(f"{of.__name__}.{name} is not declared: annotate it with a sentence")
+        found.append(Field(name, parted, sentence, parted.note(Declared) or Declared()))
     return tuple(found)
 
 

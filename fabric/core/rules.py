@@ -101,19 +101,17 @@ class Merge(Struct, frozen=True):
         str,
         Text.POINTER,
         Declared(
-            "The places: a JSON Pointer, or a glob of several.",
             write="a JSON Pointer, which begins with /, or a glob of several: "
-            '"/metrics/*/latency"; in it ~0 is ~ and ~1 is /',
+            '"/metrics/*/latency"; in it ~0 is ~ and ~1 is /'
         ),
+        "The places: a JSON Pointer, or a glob of several.",
     ]
     reducer: Annotated[
         str,
         Text.REDUCER,
-        Declared(
-            'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ '
-            'are a contradiction), "last", "sum", "mean", "max", "min"; for lists "union" or '
-            '"append"; or a name that an installed package has in fabric.reducers.'
-        ),
+        'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are a'
+        ' contradiction), "last", "sum", "mean", "max", "min"; for lists "union" or "append"; or a '
+        "name that an installed package has in fabric.reducers.",
     ]
 
 
@@ -121,13 +119,13 @@ class Domain(Struct, frozen=True):
     """Paths that belong together."""
 
     pattern: Annotated[
-        str, Text.NAME, Declared("A glob of the paths.", write='a glob of paths: "alembic/**"')
+        str, Text.NAME, Declared(write='a glob of paths: "alembic/**"'), "A glob of the paths."
     ]
     coordinator: Annotated[
-        str, Text.AGENT_OR_NONE, Declared("The agent that is told of every conflict there.")
+        str, Text.AGENT_OR_NONE, "The agent that is told of every conflict there."
     ] = ""
     exclusive: Annotated[
-        bool, Declared("Whether an agent that writes anywhere in the domain gets all of it.")
+        bool, "Whether an agent that writes anywhere in the domain gets all of it."
     ] = False
 
 
@@ -137,35 +135,29 @@ class Trigger(Struct, frozen=True):
     name: Annotated[
         str,
         Text.NAME,
-        Declared(
-            "The barrier's name. A completed task of this name pulls the trigger.",
-            write=f"the barrier's name of {Text.FREE.value}, in double quotes",
-        ),
+        Declared(write=f"the barrier's name of {Text.FREE.value}, in double quotes"),
+        "The barrier's name. A completed task of this name pulls the trigger.",
     ]
     tags: Annotated[
         tuple[Name, ...],
         Items(0, LIST_ITEMS_MAX, unique=True),
-        Declared(
-            "Globs: an output that is resolved under a matching id pulls the trigger.",
-            write='a list of globs, none twice: ["schema-*"]',
-        ),
+        Declared(write='a list of globs, none twice: ["schema-*"]'),
+        "Globs: an output that is resolved under a matching id pulls the trigger.",
     ] = ()
     paths: Annotated[
         tuple[Name, ...],
         Items(0, LIST_ITEMS_MAX, unique=True),
-        Declared(
-            "Globs: an output that is resolved at a matching location pulls the trigger.",
-            write='a list of globs, none twice: ["alembic/versions/**"]',
-        ),
+        Declared(write='a list of globs, none twice: ["alembic/versions/**"]'),
+        "Globs: an output that is resolved at a matching location pulls the trigger.",
     ] = ()
     deadline_ms: Annotated[
         Deadline | None,
-        Declared("Time until the barrier's deadline, instead of barriers.deadline_ms."),
+        "Time until the barrier's deadline, instead of barriers.deadline_ms.",
     ] = None
     leader: Annotated[
         str,
         Text.AGENT_OR_NONE,
-        Declared("The agent that integrates. Without one, all resume as soon as all have arrived."),
+        "The agent that integrates. Without one, all resume as soon as all have arrived.",
     ] = ""
 
 
@@ -179,114 +171,98 @@ class Rules(Struct, frozen=True):
     task_types: Annotated[
         dict[Name, Checkpoints],
         Declared(
-            "Checkpoints of each type of task, in order. A file's types are added to the three "
-            "default ones; one of the same name replaces its default.",
             added=True,
             write="in [task_types], a task type = its checkpoints in order, at least one and none "
             'twice: "Code Review" = ["files_read", "issues_found"]',
             example={"Migration": ("schema_read", "migration_written", "migration_tested")},
         ),
+        "Checkpoints of each type of task, in order. A file's types are added to the three default "
+        "ones; one of the same name replaces its default.",
     ] = field(default_factory=TASK_TYPES.copy)
     checkpoints: Annotated[
         CheckpointMode,
-        Declared(
-            'What happens when a checkpoint comes out of order: "observe" logs it, "enforce" '
-            "refuses it.",
-            "checkpoints.mode",
-        ),
+        Declared("checkpoints.mode"),
+        'What happens when a checkpoint comes out of order: "observe" logs it, "enforce" refuses '
+        "it.",
     ] = CheckpointMode.OBSERVE
     agents_max: Annotated[
         int,
         Number("agents", 1, SESSION_MAX),
-        Declared("Agents in one session. Further agents are refused.", "limits.agents_max"),
+        Declared("limits.agents_max"),
+        "Agents in one session. Further agents are refused.",
     ] = SESSION_AGENTS_MAX
     dependencies_max: Annotated[
         int,
         Number("dependencies", 1, SESSION_MAX),
-        Declared(
-            "Dependencies in one session: declared, awaited or resolved.", "limits.dependencies_max"
-        ),
+        Declared("limits.dependencies_max"),
+        "Dependencies in one session: declared, awaited or resolved.",
     ] = SESSION_DEPENDENCIES_MAX
     tasks_max: Annotated[
         int,
         Number("tasks", 1, SESSION_MAX),
-        Declared("Tasks in one session, completed or not.", "limits.tasks_max"),
+        Declared("limits.tasks_max"),
+        "Tasks in one session, completed or not.",
     ] = SESSION_TASKS_MAX
     undeclared_grace_ms: Annotated[
         Time,
-        Declared(
-            "How long agents may wait for something that no agent has declared to produce, before "
-            "a question is raised.",
-            "limits.undeclared_grace_ms",
-        ),
+        Declared("limits.undeclared_grace_ms"),
+        "How long agents may wait for something that no agent has declared to produce, before a "
+        "question is raised.",
     ] = 30_000
 
     priorities: Annotated[
         dict[AgentName, Priority],
         Declared(
-            "An agent's priority, where its STARTED gives none. Higher goes first; 0 is the "
-            "default.",
             write=f"in [priorities], an agent's name = a whole number from -{PRIORITY_MAX} to "
             f"{PRIORITY_MAX}",
             example={"ARCHITECT": 10},
         ),
+        "An agent's priority, where its STARTED gives none. Higher goes first; 0 is the default.",
     ] = {}
     ageing_ms: Annotated[
         Time,
-        Declared(
-            "Waiting this long is worth one point of priority, so that no agent starves.",
-            "locks.ageing_ms",
-        ),
+        Declared("locks.ageing_ms"),
+        "Waiting this long is worth one point of priority, so that no agent starves.",
     ] = 10_000
     serialize_reads: Annotated[
         bool,
-        Declared(
-            "Whether a read waits for another agent's overlapping write (true), or the overlap is "
-            "only reported (false).",
-            "locks.serialize_reads",
-        ),
+        Declared("locks.serialize_reads"),
+        "Whether a read waits for another agent's overlapping write (true), or the overlap is only "
+        "reported (false).",
     ] = False
     preemption: Annotated[
         bool,
-        Declared(
-            "Whether a more urgent agent gets a resource at its holder's next checkpoint.",
-            "locks.preemption",
-        ),
+        Declared("locks.preemption"),
+        "Whether a more urgent agent gets a resource at its holder's next checkpoint.",
     ] = False
     hold_ms_max: Annotated[
         int,
         Number("ms", 0, TIME_MS_MAX, "as long as the holder lives"),
-        Declared("Longest time that an agent may hold a resource.", "locks.hold_ms_max"),
+        Declared("locks.hold_ms_max"),
+        "Longest time that an agent may hold a resource.",
     ] = 0
     domains: Annotated[
         tuple[Domain, ...],
         Items(0, LIST_ITEMS_MAX, distinct="pattern"),
-        Declared(
-            "Paths that belong together: one table for each domain.",
-            example=(Domain("alembic/**", "ARCHITECT", exclusive=True),),
-        ),
+        Declared(example=(Domain("alembic/**", "ARCHITECT", exclusive=True),)),
+        "Paths that belong together: one table for each domain.",
     ] = ()
 
     barrier_deadline_ms: Annotated[
         Deadline,
-        Declared(
-            "Time until a barrier's deadline, where INTEGRATION_REQUIRED gives none.",
-            "barriers.deadline_ms",
-        ),
+        Declared("barriers.deadline_ms"),
+        "Time until a barrier's deadline, where INTEGRATION_REQUIRED gives none.",
     ] = 300_000
     barrier_policy: Annotated[
         BarrierPolicy,
-        Declared(
-            'What happens at the deadline, once the missing agents are named: "wait" for them, '
-            '"release" the others without them, or "fail" the integration.',
-            "barriers.policy",
-        ),
+        Declared("barriers.policy"),
+        'What happens at the deadline, once the missing agents are named: "wait" for them, '
+        '"release" the others without them, or "fail" the integration.',
     ] = BarrierPolicy.WAIT
     triggers: Annotated[
         tuple[Trigger, ...],
         Items(0, LIST_ITEMS_MAX, distinct="name"),
         Declared(
-            "Integration points that emit INTEGRATION_REQUIRED by themselves: one table for each.",
             example=(
                 Trigger(
                     "migrations",
@@ -297,144 +273,123 @@ class Rules(Struct, frozen=True):
                 ),
                 Trigger("api-contract", paths=("openapi/**",)),
                 Trigger("release", tags=("release-*",)),
-            ),
+            )
         ),
+        "Integration points that emit INTEGRATION_REQUIRED by themselves: one table for each.",
     ] = ()
 
     # Agents are not that regular: with a factor of 1, every second silence would be a death.
     silence_factor: Annotated[
         int,
         Number("intervals", 2, FACTOR_MAX),
-        Declared(
-            "A silent agent counts as dead after this many times its own median interval, but "
-            "never before silence_ms_min and always after silence_ms_max.",
-            "liveness.silence_factor",
-        ),
+        Declared("liveness.silence_factor"),
+        "A silent agent counts as dead after this many times its own median interval, but never "
+        "before silence_ms_min and always after silence_ms_max.",
     ] = 5
     silence_ms_min: Annotated[
         Time,
-        Declared(
-            "Shortest silence after which an agent counts as dead.", "liveness.silence_ms_min"
-        ),
+        Declared("liveness.silence_ms_min"),
+        "Shortest silence after which an agent counts as dead.",
     ] = 60_000
     silence_ms_max: Annotated[
         Time,
-        Declared(
-            "Silence after which an agent always counts as dead. It also holds for agents that "
-            "wait, and for those that have said too little to have a rhythm.",
-            "liveness.silence_ms_max",
-            not_below="silence_ms_min",
-        ),
+        Declared("liveness.silence_ms_max", not_below="silence_ms_min"),
+        "Silence after which an agent always counts as dead. It also holds for agents that wait, "
+        "and for those that have said too little to have a rhythm.",
     ] = 600_000
     silent_deaths_max: Annotated[
         int,
         Number("deaths", 1, DEATHS_MAX),
-        Declared(
-            "After this many deaths by silence in a row, a person decides whether the agent may "
-            "start again.",
-            "liveness.silent_deaths_max",
-        ),
+        Declared("liveness.silent_deaths_max"),
+        "After this many deaths by silence in a row, a person decides whether the agent may start "
+        "again.",
     ] = 3
 
     fail_fast: Annotated[
         FailFast,
-        Declared(
-            'What an agent\'s failure means for the rest of its parallel group: nothing ("off"), '
-            'the end ("cancel"), or a question to a person ("escalate").',
-            "fail_fast.policy",
-        ),
+        Declared("fail_fast.policy"),
+        'What an agent\'s failure means for the rest of its parallel group: nothing ("off"), the end'
+        ' ("cancel"), or a question to a person ("escalate").',
     ] = FailFast.OFF
     fail_fast_groups: Annotated[
         dict[Name, FailFast],
         Declared(
-            "Parallel groups that have another policy.",
             "fail_fast.groups",
             write='in [fail_fast.groups], a group\'s name = "off", "cancel" or "escalate"',
             example={"reviewers": FailFast.CANCEL},
         ),
+        "Parallel groups that have another policy.",
     ] = {}
 
     hops_max: Annotated[
         int,
         Number("hops", 1, HOPS_MAX),
-        Declared(
-            "Longest chain of messages that reply to messages. It stops message loops.",
-            "storms.hops_max",
-        ),
+        Declared("storms.hops_max"),
+        "Longest chain of messages that reply to messages. It stops message loops.",
     ] = 32
     signals_per_second_max: Annotated[
         int,
         Number("signals a second", 0, SIGNALS_PER_SECOND_MAX, "no limit"),
-        Declared("Signals a second that one agent may send.", "storms.signals_per_second_max"),
+        Declared("storms.signals_per_second_max"),
+        "Signals a second that one agent may send.",
     ] = 0
     hook: Annotated[
         tuple[Annotated[str, Text.ARGUMENT], ...],
         Items(0, ARGUMENTS_MAX, program=True),
         Declared(
-            "Program that runs for each new escalation, with its arguments. No shell reads them: "
-            "each argument is a text of its own. With an empty list, only `fabric escalations` "
-            "shows them.",
             "escalations.hook",
             write="a program and its arguments as a list, one string each, since no shell reads "
             'it: ["notify", "--urgent"]',
             example=("notify", "--urgent"),
         ),
+        "Program that runs for each new escalation, with its arguments. No shell reads them: each "
+        "argument is a text of its own. With an empty list, only `fabric escalations` shows them.",
     ] = ()
     routes: Annotated[
         dict[Annotated[str, Text.SIGNAL_TYPE], Recipients],
         Declared(
-            "Agents that get a copy of every signal of a type, besides those that the protocol "
-            "names.",
             write="in [routes], a signal type = names of agents, at least one and none twice: "
             'COMPLETED = ["AUDITOR"]',
             example={"COMPLETED": ("AUDITOR",), "FAILED": ("AUDITOR", "ON_CALL")},
         ),
+        "Agents that get a copy of every signal of a type, besides those that the protocol names.",
     ] = {}
 
     restart_policy: Annotated[
         RestartPolicy,
-        Declared(
-            "What happens to the results of a dead agent when it starts again: it sends them again "
-            'or they are dropped ("replace"), or they stay until it replaces them ("keep").',
-            "synthesis.restarts",
-        ),
+        Declared("synthesis.restarts"),
+        "What happens to the results of a dead agent when it starts again: it sends them again or "
+        'they are dropped ("replace"), or they stay until it replaces them ("keep").',
     ] = RestartPolicy.REPLACE
     merges: Annotated[
         tuple[Merge, ...],
         Items(0, LIST_ITEMS_MAX, distinct="path"),
-        Declared(
-            "How the values that several agents give at one place of the document become one. The "
-            "first path that matches counts; where none does, numbers are added up, lists are "
-            "united, and everything else is kept by source. One table for each.",
-            "synthesis.merges",
-            example=(Merge("/metrics/*/latency", "mean"),),
-        ),
+        Declared("synthesis.merges", example=(Merge("/metrics/*/latency", "mean"),)),
+        "How the values that several agents give at one place of the document become one. The first"
+        " path that matches counts; where none does, numbers are added up, lists are united, and "
+        "everything else is kept by source. One table for each.",
     ] = ()
     refiners: Annotated[
         tuple[Name, ...],
         Items(0, REFINERS_MAX, unique=True),
         Declared(
-            "Programs of yours that turn the growing document into something, such as a summary: "
-            "names that installed packages have in fabric.refiners (docs/refiners.md).",
             "synthesis.refiners",
             write='a list of names that packages have in fabric.refiners, none twice: ["summary"]',
             example=("summary",),
         ),
+        "Programs of yours that turn the growing document into something, such as a summary: names "
+        "that installed packages have in fabric.refiners (docs/refiners.md).",
     ] = ()
     refine_pause_ms: Annotated[
         Time,
-        Declared(
-            "Time from a change of the document until a refiner runs on it; so also the shortest "
-            "time between two runs on a session.",
-            "synthesis.refine_pause_ms",
-        ),
+        Declared("synthesis.refine_pause_ms"),
+        "Time from a change of the document until a refiner runs on it; so also the shortest time "
+        "between two runs on a session.",
     ] = 10_000
     refine_ms_max: Annotated[
         Time,
-        Declared(
-            "Longest time that one run of a refiner may take before it is killed.",
-            "synthesis.refine_ms_max",
-        ),
+        Declared("synthesis.refine_ms_max"),
+        "Longest time that one run of a refiner may take before it is killed.",
     ] = 120_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:

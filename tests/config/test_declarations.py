@@ -33,7 +33,7 @@ def named(field: Field) -> str:
 
 @pytest.mark.parametrize("field", [*RULES, *INNER, *SETTINGS], ids=named)
 def test_a_declaration_says_everything(field: Field) -> None:
-    sentence = field.declared.sentence
+    sentence = field.sentence
     assert sentence[0].isupper() or sentence.startswith("fabric")
     assert sentence.endswith(".")
     assert field.hint.unit
@@ -58,7 +58,7 @@ class MoreRules(Rules, frozen=True):
     """The rules, and one more."""
 
     doors_max: Annotated[
-        int, Number("doors", 1, 9), Declared("Doors in a session.", "limits.doors_max")
+        int, Number("doors", 1, 9), Declared("limits.doors_max"), "Doors in a session."
     ] = 3
 
 
