@@ -6,9 +6,11 @@ A list becomes a tuple, a table of a list the core's struct: what passes is what
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import Annotated, Any, get_origin
 
 import msgspec
@@ -19,14 +21,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from fabric.config.fault import near, of_pydantic
 from fabric.config.settings import Secret, Settings, Source, namespace_fault
-from fabric.core.declaration import (
-    ARGUMENT_CHARS_MAX,
-    Field,
-    Items,
-    Number,
-    Text,
-    fields,
-)
+from fabric.core.declaration import ARGUMENT_CHARS_MAX, Field, Hint, Items, Number, Text, fields
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
@@ -55,15 +50,10 @@ def rules_model() -> type[BaseModel]:
 
 def rules_of(checked: BaseModel) -> Rules:
     """Return what a checked file says, as the core takes it."""
-    default = Rules()
     values: dict[str, Any] = {}
     for field in fields(Rules):
-        value: Any = checked
-        for name in field.key.split("."):
-            value = getattr(value, name)
-        if field.declared.added:
-            value = getattr(default, field.name) | value
-        values[field.name] = value
+        value: Any = attrgetter(field.key)(checked)
+        values[field.name] = getattr(Rules(), field.name) | value if field.declared.added else value
     return Rules(**values)
 
 
@@ -93,26 +83,30 @@ def _created(name: str, config: ConfigDict, checked: dict[str, Any]) -> type[Bas
     return model
 
 
-def _fields(declared: Any, default: object) -> dict[str, Any]:
+def _fields(declared: Iterable[Field], default: object) -> dict[str, Any]:
     """Return pydantic's fields of declared ones; `default` holds the defaults."""
-    return {
-        field.key.rpartition(".")[2]: (
-            _type(field.hint, field.declared.not_below),
-            Checked(
-                getattr(default, field.name, ...),
-                # A lower bound above the default is as wrong as one above a given value.
-                validate_default=bool(field.declared.not_below),
-            ),
-        )
-        for field in declared
-    }
+    found = {}
+    for field in declared:
+        bound = field.declared.not_below
+        kind = _type(field.hint)
+        if bound:
+            kind = Annotated[kind, AfterValidator(_in_order(bound))]
+        # A lower bound above the default is as wrong as one above a given value.
+        checked = Checked(getattr(default, field.name, ...), validate_default=bool(bound))
+        found[field.key.rpartition(".")[2]] = (kind, checked)
+    return found
 
 
-def _type(hint: Any, not_below: str = "") -> Any:
-    kind = hint.kind
-    checks: list[Any] = [check for note in hint.notes for check in _checks(note)]
-    if not_below:
-        checks.append(AfterValidator(_in_order(not_below)))
+def _type(hint: Hint) -> Any:
+    kind: Any = hint.kind
+    checks: list[Any] = []
+    for note in hint.notes:
+        if isinstance(note, Number):
+            checks.append(Checked(ge=note.ge, le=note.le))
+        elif isinstance(note, Text) and note in _TEXTS:
+            checks.append(AfterValidator(_TEXTS[note]))
+        elif isinstance(note, Items):
+            checks += [Checked(max_length=note.max), AfterValidator(partial(_items, note))]
     if get_origin(kind) is tuple:  # TOML has lists
         of: Any = tuple
         kind, checks = of[_type(hint.inner[0]), ...], [Checked(strict=False), *checks]
@@ -123,77 +117,45 @@ def _type(hint: Any, not_below: str = "") -> Any:
         kind, checks = SecretStr, [AfterValidator(_hidden)]
     elif issubclass(kind, StrEnum):  # TOML has words
         checks = [Checked(strict=False)]
-    elif issubclass(kind, msgspec.Struct):
-        kind, checks = _struct(kind)
+    elif issubclass(kind, msgspec.Struct):  # of a list of tables
+        defaults = SimpleNamespace(
+            **{
+                one.name: one.default
+                for one in msgspec.structs.fields(kind)
+                if one.default is not msgspec.NODEFAULT
+            }
+        )
+        checks = [AfterValidator(lambda checked: hint.kind(**dict(checked)))]
+        kind = _created(kind.__name__, _STRICT, _fields(fields(kind), defaults))
     return Annotated[kind, *checks] if checks else kind
-
-
-def _struct(kind: type[msgspec.Struct]) -> tuple[type[BaseModel], list[Any]]:
-    """Return the model of a table in a list of tables, which becomes a struct."""
-    defaults = type(
-        "defaults",
-        (),
-        {
-            one.name: one.default
-            for one in msgspec.structs.fields(kind)
-            if one.default is not msgspec.NODEFAULT
-        },
-    )
-    model = _created(kind.__name__, _STRICT, _fields(fields(kind), defaults))
-    return model, [AfterValidator(lambda checked: kind(**dict(checked)))]
-
-
-def _checks(note: Any) -> Iterator[Any]:
-    """Return what pydantic checks for an annotation."""
-    if isinstance(note, Number):
-        yield Checked(ge=note.ge, le=note.le)
-    elif isinstance(note, Text) and note in _TEXTS:
-        yield AfterValidator(_TEXTS[note])
-    elif isinstance(note, Items):
-        yield Checked(max_length=note.max)
-        if note.min:  # pydantic's own bound would count a wrong item as a missing one
-            yield AfterValidator(_not_empty)
-        if note.unique:
-            yield AfterValidator(_unique)
-        if note.distinct:
-            yield AfterValidator(_distinct(note.distinct))
-        if note.program:
-            yield AfterValidator(_program)
 
 
 def _hidden(value: SecretStr) -> Secret | None:
     return Secret(value.get_secret_value()) if value else None
 
 
-def _name(value: str) -> str:
-    if not 1 <= len(value) <= NAME_CHARS_MAX or not value.isprintable() or value != value.strip():
-        raise PydanticCustomError("name", "no name", {})
-    return value
+def _is_name(value: str) -> bool:
+    return 1 <= len(value) <= NAME_CHARS_MAX and value.isprintable() and value == value.strip()
 
 
-def _agent(value: str) -> str:
-    if value == "*":
-        raise PydanticCustomError("name", "* is no agent", {})
-    return _name(value)
+def _is_argument(value: str) -> bool:
+    return len(value) <= ARGUMENT_CHARS_MAX and value.isprintable()
 
 
-def _namespace(value: str) -> str:
-    if namespace_fault(value) is not None:
-        raise PydanticCustomError("name", "no namespace", {})
-    return value
-
-
-def _argument(value: str) -> str:
-    if "\0" in value or len(value) > ARGUMENT_CHARS_MAX or not value.isprintable():
-        raise PydanticCustomError("argument", "no printable text", {})
-    return value
-
-
-def _pointer(value: str) -> str:
+def _is_pointer(value: str) -> bool:
     """RFC 6901, or a glob: `~` only as a part of `~0` and `~1`."""
-    if not value.startswith("/") or re.search("~(?![01])", value):
-        raise PydanticCustomError("pointer", "no JSON Pointer", {})
-    return _name(value)
+    return value.startswith("/") and not re.search("~(?![01])", value) and _is_name(value)
+
+
+def _if(is_right: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a check of a text."""
+
+    def check(value: str) -> str:
+        if not is_right(value):
+            raise PydanticCustomError("text", "not such a text", {})
+        return value
+
+    return check
 
 
 def _reducer(value: str) -> str:
@@ -203,7 +165,7 @@ def _reducer(value: str) -> str:
         found = f'"{value}", nearly a reducer\'s name'
         fix = f'"{meant}" (did you mean that?)'
         raise PydanticCustomError("reducer", "nearly", {"found": found, "fix": fix})
-    return _name(value)
+    return _if(_is_name)(value)
 
 
 def _spelling(name: str) -> str:
@@ -219,50 +181,35 @@ def _signal_type(value: str) -> str:
 
 
 _TEXTS: dict[Text, Callable[[str], str]] = {
-    Text.NAME: _name,
-    Text.AGENT: _agent,
-    Text.AGENT_OR_NONE: lambda value: value and _agent(value),
-    Text.NAMESPACE: _namespace,
-    Text.ARGUMENT: _argument,
-    Text.POINTER: _pointer,
+    Text.NAME: _if(_is_name),
+    Text.AGENT: _if(lambda value: value != "*" and _is_name(value)),
+    Text.AGENT_OR_NONE: _if(lambda value: value != "*" and (not value or _is_name(value))),
+    Text.NAMESPACE: _if(lambda value: namespace_fault(value) is None),
+    Text.ARGUMENT: _if(_is_argument),
+    Text.POINTER: _if(_is_pointer),
     Text.REDUCER: _reducer,
     Text.SIGNAL_TYPE: _signal_type,
 }
 
 
-def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value:
+def _items(items: Items, value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Check a list that is not too long."""
+    # Pydantic's own lower bound would count a wrong item as a missing one.
+    if len(value) < items.min:
         raise PydanticCustomError("empty", "empty", {})
-    return value
-
-
-def _program(value: tuple[str, ...]) -> tuple[str, ...]:
-    if value and not value[0].strip():
-        raise PydanticCustomError("program", "no program", {"found": "no program's name"})
-    return value
-
-
-def _unique(value: tuple[str, ...]) -> tuple[str, ...]:
-    for index, item in enumerate(value):
+    for index, item in enumerate(value if items.unique else ()):
         if item in value[:index]:
             raise PydanticCustomError("twice", "twice", {"found": f'"{item}" twice'})
+    seen: set[str] = set()
+    for index, item in enumerate(value if items.distinct else ()):
+        text = getattr(item, items.distinct)
+        if text in seen:
+            what = {"found": f'"{text}" once more', "index": index, "key": items.distinct}
+            raise PydanticCustomError("twin", "twice", what)
+        seen.add(text)
+    if items.program and value and not value[0].strip():
+        raise PydanticCustomError("program", "no program", {"found": "no program's name"})
     return value
-
-
-def _distinct(key: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Return a check that no two tables of a list have the same text in a field."""
-
-    def check(value: tuple[Any, ...]) -> tuple[Any, ...]:
-        seen: set[str] = set()
-        for index, item in enumerate(value):
-            text = getattr(item, key)
-            if text in seen:
-                what = {"found": f'"{text}" once more', "index": index, "key": key}
-                raise PydanticCustomError("twin", "twice", what)
-            seen.add(text)
-        return value
-
-    return check
 
 
 def _in_order(least: str) -> Callable[[int, ValidationInfo], int]:

@@ -90,6 +90,8 @@ Name = Annotated[str, Text.NAME]
 AgentName = Annotated[str, Text.AGENT]
 #: The checkpoints of one type of task.
 Checkpoints = Annotated[tuple[Name, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
+#: Globs of names.
+Globs = Annotated[tuple[Name, ...], Items(0, LIST_ITEMS_MAX, unique=True)]
 #: Agents that get copies of a type of signal.
 Recipients = Annotated[tuple[AgentName, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
 
@@ -109,8 +111,8 @@ class Merge(Struct, frozen=True):
     reducer: Annotated[
         str,
         Text.REDUCER,
-        'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are a'
-        ' contradiction), "last", "sum", "mean", "max", "min"; for lists "union" or "append"; or a '
+        'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are '
+        'a contradiction), "last", "sum", "mean", "max", "min"; for lists "union" or "append"; or a '
         "name that an installed package has in fabric.reducers.",
     ]
 
@@ -139,20 +141,17 @@ class Trigger(Struct, frozen=True):
         "The barrier's name. A completed task of this name pulls the trigger.",
     ]
     tags: Annotated[
-        tuple[Name, ...],
-        Items(0, LIST_ITEMS_MAX, unique=True),
+        Globs,
         Declared(write='a list of globs, none twice: ["schema-*"]'),
         "Globs: an output that is resolved under a matching id pulls the trigger.",
     ] = ()
     paths: Annotated[
-        tuple[Name, ...],
-        Items(0, LIST_ITEMS_MAX, unique=True),
+        Globs,
         Declared(write='a list of globs, none twice: ["alembic/versions/**"]'),
         "Globs: an output that is resolved at a matching location pulls the trigger.",
     ] = ()
     deadline_ms: Annotated[
-        Deadline | None,
-        "Time until the barrier's deadline, instead of barriers.deadline_ms.",
+        Deadline | None, "Time until the barrier's deadline, instead of barriers.deadline_ms."
     ] = None
     leader: Annotated[
         str,
@@ -308,8 +307,8 @@ class Rules(Struct, frozen=True):
     fail_fast: Annotated[
         FailFast,
         Declared("fail_fast.policy"),
-        'What an agent\'s failure means for the rest of its parallel group: nothing ("off"), the end'
-        ' ("cancel"), or a question to a person ("escalate").',
+        'What an agent\'s failure means for the rest of its parallel group: nothing ("off"), the '
+        'end ("cancel"), or a question to a person ("escalate").',
     ] = FailFast.OFF
     fail_fast_groups: Annotated[
         dict[Name, FailFast],
@@ -365,8 +364,8 @@ class Rules(Struct, frozen=True):
         tuple[Merge, ...],
         Items(0, LIST_ITEMS_MAX, distinct="path"),
         Declared("synthesis.merges", example=(Merge("/metrics/*/latency", "mean"),)),
-        "How the values that several agents give at one place of the document become one. The first"
-        " path that matches counts; where none does, numbers are added up, lists are united, and "
+        "How the values that several agents give at one place of the document become one. The "
+        "first path that matches counts; where none does, numbers are added up, lists are united, and "
         "everything else is kept by source. One table for each.",
     ] = ()
     refiners: Annotated[
@@ -395,9 +394,7 @@ class Rules(Struct, frozen=True):
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""
         order = self.task_types.get(task_type, ())
-        if not checkpoint:
-            return order[0] if order else ""
-        if checkpoint not in order:
+        if checkpoint and checkpoint not in order:
             return ""
-        position = order.index(checkpoint) + 1
+        position = order.index(checkpoint) + 1 if checkpoint else 0
         return order[position] if position < len(order) else ""
