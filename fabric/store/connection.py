@@ -302,10 +302,34 @@ class NoScriptError(ServerError):
 _MET_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_script: ?\d+: )*-?")
 
 
+#: What servers add to "unknown command": the arguments, and so perhaps a password or a payload.
+_WHAT_WAS_SENT = re.compile(r",? with args beginning with:.*", re.DOTALL)
+#: How servers say that the user may not run a command, or touch a key; in a script some do not say
+#: which command.
+_NO_PERMISSION = re.compile(
+    r"no permissions? to (run the '([^']{1,40})' command|access)"
+    r"|executing the script can't run this command",
+    re.IGNORECASE,
+)
+
+
 def _needs_reroute(error: exceptions.ResponseError) -> bool:
     """Whether an error may mean that another server is the right one now."""
     word = _MET_IN_SCRIPT.sub("", str(error), count=1).split(" ", 1)[0]
     return word in _REROUTE_WORDS or isinstance(error, _REROUTE_TYPES)
+
+
+def _permission_missing(text: str) -> str:
+    """Say what a user of the server may not do, and which rule would allow it."""
+    found = _NO_PERMISSION.search(text)
+    if found is not None and found[2]:
+        return (
+            f"server: the user has no permission for the command {found[2].upper()}: "
+            f"allow it with ACL SETUSER … +{found[2].lower()}"
+        )
+    if found is not None and found[1]:
+        return "server: the user has no permission for a key of the fabric: ACL SETUSER … ~fabric:*"
+    return "server: the user has no permission for a command of a script (ACL LOG names it)"
 
 
 def translate(error: Exception) -> FabricError:
@@ -313,7 +337,7 @@ def translate(error: Exception) -> FabricError:
     if error.args and isinstance(error.args[0], exceptions.RedisError):
         # The driver wraps an error that it met while it connected.
         error = error.args[0]
-    text = _MET_IN_SCRIPT.sub("", str(error), count=1)
+    text = _WHAT_WAS_SENT.sub("", _MET_IN_SCRIPT.sub("", str(error), count=1))
     word = text.split(" ", 1)[0].rstrip(":")
     if isinstance(error, exceptions.NoScriptError):
         return NoScriptError()
@@ -321,12 +345,10 @@ def translate(error: Exception) -> FabricError:
         return UnavailableError(f"server: {text[:200]}")
     if isinstance(error, exceptions.OutOfMemoryError) or word == "OOM":
         return UnavailableError("server: out of memory (maxmemory reached): free some of it")
-    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError) or word in (
-        "NOAUTH",
-        "WRONGPASS",
-        "NOPERM",
-    ):
-        return NotAllowedError("server: user name, password or permissions (ACL) are not accepted")
+    if isinstance(error, exceptions.NoPermissionError) or _NO_PERMISSION.search(text[:300]):
+        return NotAllowedError(_permission_missing(text))
+    if isinstance(error, exceptions.AuthenticationError) or word in ("NOAUTH", "WRONGPASS"):
+        return NotAllowedError("server: the user name or the password is not accepted")
     if isinstance(error, exceptions.ResponseError):
         if "WRONGTYPE" in text[:80]:
             return TamperedError("of the fabric", "value of another type", "type of its own")

@@ -27,8 +27,9 @@ class Leases(Judge):
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], _Held] = {}
         self._lost: set[tuple[int, str]] = set()
-        #: Group and replica → when another first counted it as alive after its last report, s.
-        self._silent_s: dict[tuple[str, str], float] = {}
+        #: Group and replica → when another last counted it as alive, and for how long others have
+        #: since its last report, s.
+        self._silent_s: dict[tuple[str, str], tuple[float, float]] = {}
 
     def acquired(self, lease: Lease, now_ms: int) -> None:
         """See Judge."""
@@ -67,7 +68,10 @@ class Leases(Judge):
         for other in live:
             if other == replica:
                 continue
-            silent_s = true_s - self._silent_s.setdefault((group, other), true_s)
+            before_s, silent_s = self._silent_s.get((group, other), (true_s, 0.0))
+            # While all replicas sleep, nobody looks: that time says nothing of how they count.
+            silent_s += min(true_s - before_s, PAUSES_S)
+            self._silent_s[group, other] = true_s, silent_s
             if silent_s > LEASES_MAX * ttl_ms / 1000 + PAUSES_S:
                 raise Violation("the dead are not counted", f"{group}: {other}, {silent_s:.0f} s")
 
