@@ -24,7 +24,7 @@ from fabric.errors import (
 )
 from fabric.store import address, cluster, sentinel
 from fabric.store.address import Kind
-from fabric.store.cluster import Cluster, SingleServer, slot
+from fabric.store.cluster import Cluster, slot
 from fabric.store.connection import Caller, Channel, ConfirmedChannel, Server
 from fabric.store.keys import Namespace
 from fabric.wire.stored import fields_of
@@ -156,7 +156,7 @@ class Router:
         self._sentinels: sentinel.Sentinels | None = None
         #: Whether it is known what kind of server the URL names.
         self.is_detected = found.kind is not Kind.SERVER
-        self.routing: Cluster | SingleServer
+        self.routing: Cluster | Server
         #: The routing again if it is a cluster; None for one server.
         self.cluster: Cluster | None = None
         try:
@@ -168,7 +168,7 @@ class Router:
                     server, self._sentinels = sentinel.primary_server(found)
                 else:
                     server = Server(ConnectionPool(**self._options))
-                servers, self.routing = [server], SingleServer(server)
+                servers, self.routing = [server], server
             # Connects to nothing yet, but reports at once options that no connection takes.
             servers[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
         except (TypeError, ValueError, RedisError):

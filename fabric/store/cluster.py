@@ -21,32 +21,6 @@ from fabric.store.connection import Channel, Server
 NODE_MS_MAX = 1_000
 
 
-class SingleServer:
-    """The routing to one server, whatever it serves."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    async def server_of(self, key: str) -> Server:
-        """See Routing."""
-        return self._server
-
-    def server_at(self, address: str) -> Server:
-        """See Routing."""
-        raise UnavailableError(f"server: it sends us to {address}")
-
-    def moved(self, slot: int, address: str) -> None:
-        """See Routing."""
-        raise UnavailableError(f"server: it sends us to {address}")
-
-    def mark_stale(self) -> None:
-        """See Routing."""
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._server.pool.disconnect()
-
-
 class Cluster:
     """The nodes of a cluster. We ask `seeds` until one says which nodes there are."""
 
@@ -91,12 +65,12 @@ class Cluster:
         """See Routing."""
         self._is_stale = True
 
-    async def primaries(self) -> dict[str, SingleServer]:
+    async def primaries(self) -> dict[str, Server]:
         """Ask the nodes, and return each that serves slots, by address, in the order of slots."""
         self._is_stale = True
         await self._refresh()
         owners = dict.fromkeys(owner for owner in self._owners if owner is not None)
-        return {owner: SingleServer(self.server_at(owner)) for owner in owners}
+        return {owner: self.server_at(owner) for owner in owners}
 
     async def address(self, key: str) -> str | None:
         """Return `host:port` of the node that serves a key; None when no node does."""
@@ -118,7 +92,7 @@ class Cluster:
             for server in [*map(self.server_at, self._nodes), *self._seeds]:
                 try:
                     async with asyncio.timeout(NODE_MS_MAX / 1000):
-                        channel = Channel(SingleServer(server))
+                        channel = Channel(server)
                         rows = await channel.call("CLUSTER", "SLOTS")
                         await channel.release()
                 except NotAllowedError:

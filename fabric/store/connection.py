@@ -16,15 +16,8 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
-from fabric.errors import (
-    FabricError,
-    NotAllowedError,
-    ServerError,
-    TamperedError,
-    UnavailableError,
-    UnreachableError,
-    UnsupportedServerError,
-)
+from fabric import errors
+from fabric.errors import FabricError, ServerError, UnavailableError, UnreachableError
 
 #: Longest wait for a reply beyond the time a command may block, ms. Our scripts take some ms; after
 #: this long we give up a frozen or half-open server.
@@ -61,7 +54,7 @@ class Caller(Protocol):
 
 
 class Server:
-    """One server, as a pool of connections to it.
+    """One server, as a pool of connections to it; and the routing to it, whatever the key.
 
     `generation` grows when another server takes over a part of its work. Channels then drop their
     connections to it: if it is frozen, each of them would cost a timeout.
@@ -77,6 +70,25 @@ class Server:
         """Return an open connection that nobody else uses."""
         connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped
         return connection
+
+    async def server_of(self, key: str) -> Server:
+        """See Routing."""
+        return self
+
+    def server_at(self, address: str) -> Server:
+        """See Routing."""
+        raise UnavailableError(f"server: it sends us to {address}")
+
+    def moved(self, slot: int, address: str) -> None:
+        """See Routing."""
+        self.server_at(address)
+
+    def mark_stale(self) -> None:
+        """See Routing."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.pool.disconnect()
 
 
 class Routing(Protocol):
@@ -175,11 +187,9 @@ class Channel:
 
     async def drop(self) -> None:
         """Close the connection; a reply that is due on it is lost."""
-        server, connection = self._server, self._connection
-        self._server = self._connection = None
-        if server is not None and connection is not None:
-            await connection.disconnect(nowait=True)
-            await server.pool.release(connection)
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+        await self.release()
 
     async def release(self) -> None:
         """Return the connection to its pool, open."""
@@ -346,16 +356,18 @@ def translate(error: Exception) -> FabricError:
     if isinstance(error, exceptions.OutOfMemoryError) or word == "OOM":
         return UnavailableError("server: out of memory (maxmemory reached): free some of it")
     if isinstance(error, exceptions.NoPermissionError) or _NO_PERMISSION.search(text[:300]):
-        return NotAllowedError(_permission_missing(text))
+        return errors.NotAllowedError(_permission_missing(text))
     if isinstance(error, exceptions.AuthenticationError) or word in ("NOAUTH", "WRONGPASS"):
-        return NotAllowedError("server: the user name or the password is not accepted")
+        return errors.NotAllowedError("server: the user name or the password is not accepted")
     if isinstance(error, exceptions.ResponseError):
         if "WRONGTYPE" in text[:80]:
-            return TamperedError("of the fabric", "value of another type", "type of its own")
+            return errors.TamperedError("of the fabric", "value of another type", "type of its own")
         if word in _TRANSIENT_WORDS or "-OOM" in text or "NOGROUP" in text[:80]:
             return UnavailableError(f"server: {text[:200]}")
         if "unknown command" in text[:80].lower() or "Unknown Redis command" in text[:120]:
-            return UnsupportedServerError(f"server lacks a command the fabric needs: {text[:120]}")
+            return errors.UnsupportedServerError(
+                f"server lacks a command the fabric needs: {text[:120]}"
+            )
         return ServerError(f"server: {text[:200]}")
     if isinstance(error, asyncio.TimeoutError | TimeoutError | exceptions.TimeoutError):
         return UnreachableError(f"server: no reply within {REPLY_MS_MAX} ms")

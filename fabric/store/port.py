@@ -6,7 +6,7 @@ ServerError; UnreachableError means that it is unknown whether the request took 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -114,6 +114,19 @@ class Batch:
         """Add a write of any number of arguments, as several that a script can pass on."""
         for start in range(0, len(arguments), ARGUMENTS_MAX):
             self.write(verb, key, arguments[start : start + ARGUMENTS_MAX])
+
+    def write_fields(self, key: str, fields: Iterable[tuple[str, bytes | None]]) -> None:
+        """Set the fields of a hash that have a value, and drop the others."""
+        values: list[Argument] = []
+        dropped: list[str] = []
+        for name, value in fields:
+            if value is None:
+                dropped.append(name)
+            else:
+                values += (name, value)
+                self.size_bytes += len(value)
+        self.write_parts("HSET", key, values)
+        self.write_parts("HDEL", key, dropped)
 
     def _index(self, key: str, kind: str) -> int:
         index = self._keys[key] = len(self.keys)

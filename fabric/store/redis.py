@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
-from fabric.errors import UnseededError, UnsupportedServerError
-from fabric.store import scripts
+from fabric.errors import NotAllowedError, OverloadedError, UnseededError, UnsupportedServerError
+from fabric.store import scripts, value
 from fabric.store.channels import EMITS, FOLLOWS, Channels
 from fabric.store.connection import Channel
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Entry, Held, Lease
-from fabric.store.value import member_names, member_range, partition_count, successor, whole_number
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Layout of the keys. A namespace written by another layout is not touched.
@@ -23,10 +23,12 @@ TAKE_OVERS_MAX = 1_000_000_000
 
 
 class RedisStore(Channels):
-    """WorkerStore and ClientStore on one server, on a primary with replicas, or on a cluster."""
+    """WorkerStore and ClientStore on one server, on a primary with replicas, or on a cluster.
+
+    The two describe the methods. Lua scripts do what has to be done as a whole.
+    """
 
     async def partitions(self, default: int | None = None) -> int:
-        """See WorkerStore."""
         key = self.namespace.meta
         channel = self._channel(at=key)
         stored, schema = await channel.call("HMGET", key, "partitions", "schema")
@@ -40,53 +42,61 @@ class RedisStore(Channels):
                 f"namespace {self.namespace.name} has keys of layout {schema[:20]!r}, this version "
                 f"knows {SCHEMA!r}: use the version that wrote it, or another namespace"
             )
-        return partition_count(key, stored)
+        return value.partition_count(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
-        """See WorkerStore."""
         key = self.namespace.replicas(group)
-        return await scripts.beat(self._channel(at=key), key, replica, ttl_ms)
+        alive = await scripts.run(self._channel(at=key), "beat", (key,), (replica, ttl_ms))
+        return sorted(name.decode() for name in alive)
 
     async def leave(self, group: str, replica: str) -> None:
-        """See WorkerStore."""
         key = self.namespace.replicas(group)
         await self._channel(at=key).call("ZREM", key, replica)
 
     async def acquire(
         self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
     ) -> Lease | Held:
-        """See WorkerStore. A partition gets its first epoch once, when the namespace is new."""
-        names = self.namespace.partition(partition)
-        keys = (names.lease(group), names.source(group))
+        """A partition gets its first epoch once, when the namespace is new."""
+        keys = self._lease_keys(partition, group)
         channel = self._channel("commits", (partition, group), at=keys[0])
         meta, meta_channel = self.namespace.meta, self._channel(at=self.namespace.meta)
         seeded = f"seeded:{group}:{partition}"
-        seed = False
+        may_seed = 0
         for _ in range(2):
-            taken = await scripts.acquire(
-                channel, keys, partition=partition, group=group,
-                owner=owner, nonce=nonce, ttl_ms=ttl_ms, seed=seed,
-            )  # fmt: skip
-            if taken is not None:
-                if seed:
-                    await meta_channel.call("HSET", meta, seeded, taken.epoch)
-                return taken
-            # If another worker has seeded it since the script ran, the second try takes it.
-            seed = not await meta_channel.call("HEXISTS", meta, seeded)
+            arguments = (owner, nonce, ttl_ms, may_seed, group)
+            reply = await scripts.run(channel, "acquire", keys, arguments)
+            taken: Lease | Held
+            match reply:
+                case [b"acquired", epoch, version, committed, expires, now, outages]:
+                    taken = Lease(
+                        partition, group, owner, nonce, int(epoch), int(version), committed,
+                        int(expires), int(now), value.read_outages(outages),
+                    )  # fmt: skip
+                case [b"held", holder, epoch, remaining]:
+                    taken = Held(holder.decode(), int(epoch), int(remaining))
+                case [b"unseeded"]:
+                    # If another worker has seeded it since the script ran, the second try takes it.
+                    may_seed = int(not await meta_channel.call("HEXISTS", meta, seeded))
+                    continue
+                case _:
+                    raise scripts.unexpected("acquire", reply)
+            if may_seed:
+                await meta_channel.call("HSET", meta, seeded, taken.epoch)
+            return taken
         raise UnseededError(
             f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
             f"be told from new ones; `fabric doctor --reseed` sets one above any epoch used before"
         )
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:
-        """See WorkerStore."""
         key = self.namespace.partition(lease.partition).lease(lease.group)
-        return await scripts.renew(
-            self._channel("leases", (lease.partition, lease.group), at=key), key, lease, ttl_ms
-        )
+        channel = self._channel("leases", (lease.partition, lease.group), at=key)
+        reply = await scripts.run(channel, "renew", (key,), (lease.nonce, lease.epoch, ttl_ms))
+        if reply[0] == b"renewed":
+            return int(reply[1])
+        raise scripts.refusal("renew", lease, reply)
 
     async def release(self, lease: Lease) -> None:
-        """See WorkerStore."""
         await self.renew(lease, 0)
 
     async def reseed(self, partition: int, group: str) -> int:
@@ -94,25 +104,37 @@ class RedisStore(Channels):
 
         Raises NotAllowedError when the epoch is there, TamperedError when the lease is no hash.
         """
-        names = self.namespace.partition(partition)
         meta, seeded = self.namespace.meta, f"seeded:{group}:{partition}"
-        meta_channel, keys = self._channel(at=meta), (names.lease(group), names.source(group))
-        began = whole_number(await meta_channel.call("HGET", meta, seeded) or b"")
+        meta_channel, keys = self._channel(at=meta), self._lease_keys(partition, group)
+        began = value.whole_number(await meta_channel.call("HGET", meta, seeded) or b"")
         # Above any epoch handed out since, even if the clock was set back meanwhile.
         remembered = began + TAKE_OVERS_MAX if began else 0
-        epoch, _ = await scripts.reseed(self._channel(at=keys[0]), keys, group, remembered)
+        channel = self._channel(at=keys[0])
+        match await scripts.run(channel, "reseed", keys, (group, remembered)):
+            case [b"reseeded", given, _]:
+                epoch = int(given)
+            case [b"seeded", present]:
+                raise NotAllowedError(
+                    f"{keys[0]} still has its epoch ({int(present)}), which is never replaced"
+                )
+            case [b"tampered", *what]:
+                raise scripts.tampered(*what)
+            case reply:
+                raise scripts.unexpected("reseed", reply)
         # Outside the script, because it is in another slot. The next loss starts above it.
         await meta_channel.call("HSET", meta, seeded, epoch)
         return epoch
 
     async def attempt(self, key: str, ttl_ms: int) -> None:
         """Try a script on a scratch key; raises the server's reason when scripts do not work."""
-        await scripts.attempt(self._channel(at=key), key, ttl_ms)
+        arguments = ('{"n": 7}', ttl_ms)
+        reply = await scripts.run(self._channel(at=key), "attempt", (key,), arguments)
+        if reply[:2] != [b"attempted", b"7"]:
+            raise scripts.unexpected("attempt", reply)
 
     async def read(
         self, partition: int, group: str, after: bytes, count: int, block_ms: int
     ) -> list[Entry]:
-        """See WorkerStore."""
         key = self.namespace.partition(partition).source(group)
         reading = self._channel("reads", (partition, group), at=key).call(
             "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
@@ -123,19 +145,16 @@ class RedisStore(Channels):
         return reply[0][1] if reply else []
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """See WorkerStore."""
         return [fields_of(await self._ask("hash", key, "HGETALL", key)) for key in keys]
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
-        """See WorkerStore."""
-        within = member_range(prefix.encode(), after.encode())
+        within = value.member_range(prefix.encode(), after.encode())
         found = await self._ask("zset", key, "ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
-        return member_names(key, found)
+        return value.member_names(key, found)
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:
-        """See WorkerStore."""
         key = self.namespace.partition(partition).timers(group)
         flat = await self._ask(
             *("zset", key, "ZRANGEBYSCORE", key, "-inf", now_ms),
@@ -147,23 +166,27 @@ class RedisStore(Channels):
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:
-        """See WorkerStore."""
-        names = self.namespace.partition(lease.partition)
-        keys = (names.lease(lease.group), names.source(lease.group))
-        return await scripts.commit(
-            self._channel("commits", (lease.partition, lease.group), at=keys[0]),
-            keys,
-            lease,
-            version,
-            batch,
-            upto=upto,
-            floor=successor(upto) if upto else b"",
-            drained=drained,
-            ttl_ms=ttl_ms,
-        )
+        keys = self._lease_keys(lease.partition, lease.group)
+        forms: list[Any] = []
+        for form in batch.forms:
+            forms += (len(form), *form)
+        arguments = (
+            lease.nonce, lease.epoch, version, ttl_ms, lease.group,
+            upto, value.successor(upto) if upto else b"", "=" if drained else "~",
+            " ".join(batch.types), len(batch.forms), *forms, *batch.operations,
+        )  # fmt: skip
+        channel = self._channel("commits", (lease.partition, lease.group), at=keys[0])
+        reply = await scripts.run(channel, "commit", (*keys, *batch.keys), arguments)
+        if reply[0] == b"committed":
+            return int(reply[1])
+        raise scripts.refusal("commit", lease, reply)
+
+    def _lease_keys(self, partition: int, group: str) -> tuple[str, str]:
+        """Return the keys of a partition's lease, and of the stream that its holder reads."""
+        names = self.namespace.partition(partition)
+        return names.lease(group), names.source(group)
 
     def now_ms(self) -> int:
-        """See ClientStore."""
         return time.time_ns() // 1_000_000
 
     async def emit(
@@ -173,23 +196,32 @@ class RedisStore(Channels):
         ingress_max: int,
         group: str = ORCHESTRATORS,
     ) -> list[bytes]:
-        """See ClientStore."""
         key = self.namespace.partition(partition).source(group)
-        sending = scripts.emit(self._channel(EMITS, at=key), key, entries, ingress_max)
-        return await self._typed("stream", [key], sending)
+        value.check_entries(entries)
+        arguments: list[Any] = [ingress_max]
+        for entry in entries:
+            arguments.append(len(entry))
+            arguments += entry
+        sending = scripts.run(self._channel(EMITS, at=key), "emit", (key,), arguments)
+        reply = await self._typed("stream", [key], sending)
+        if reply[0] == b"emitted":
+            return list(reply[1:])
+        if reply[0] == b"overloaded":
+            raise OverloadedError(
+                f"stream {key} holds {reply[1]} signals that no worker has handled yet, "
+                f"{ingress_max} are allowed: is one running? (fabric status)"
+            )
+        raise scripts.unexpected("emit", reply)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
-        """See ClientStore."""
         names = self.namespace.partition(partition).session(session)
         keys = (names.incarnations, names.agents)
-        return await self._typed(
-            "hash", keys, scripts.enroll(self._channel(at=keys[0]), keys, agent)
-        )
+        enrolling = scripts.run(self._channel(at=keys[0]), "enroll", keys, (agent,))
+        return int(await self._typed("hash", keys, enrolling))
 
     async def read_streams(
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
-        """See ClientStore."""
         # One connection for all reads that start with the same stream, whatever else they read.
         first = next(iter(after))
         reading = self._channel(FOLLOWS, first, at=first).call(
@@ -203,18 +235,16 @@ class RedisStore(Channels):
     async def entries(
         self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
     ) -> list[Entry]:
-        """See ClientStore."""
         bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
         found: list[Entry] = await self._ask("stream", key, *bounds, "COUNT", count)
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
-        """See ClientStore."""
         found: list[bytes | None] = await self._ask("hash", key, "HMGET", key, *names)
         return found
 
     async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
-        """See ClientStore. It has a connection of its own, and ends when that breaks.
+        """It has a connection of its own, and ends when that breaks.
 
         A cursor is valid only on the server that gave it, until that restarts.
         """
@@ -231,18 +261,14 @@ class RedisStore(Channels):
             await channel.drop()
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
-        """See ClientStore."""
         await self._ask("hash", key, "HSET", key, agent, entry_id)
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
-        """See ClientStore."""
         flat = await self._ask("zset", key, "ZREVRANGE", key, 0, -1, "WITHSCORES")
         return [(name, int(float(score))) for name, score in pairs_of(flat)]
 
     async def length(self, key: str) -> int:
-        """See ClientStore."""
         return int(await self._ask("stream", key, "XLEN", key))
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
-        """See ClientStore."""
         return int(await self._channel(at=key).call("XDEL", key, *ids))

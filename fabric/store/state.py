@@ -8,26 +8,29 @@ hashes `claims` and `barriers`, which are authoritative, and are written in the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from fabric.core.record import (
-    AgentRecord,
-    BarrierRecord,
-    ClaimRecord,
-    DependencyRecord,
-    EscalationRecord,
-    TaskRecord,
-)
+from fabric.core import record
 from fabric.core.session import SessionState, Table
 from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Argument, Batch
 from fabric.store.value import NUMBER_LIMIT, whole_number
 from fabric.wire.stored import checked_reading
+
+#: Table of a session's state, and name of its key → type of its records.
+_TABLES: Final[dict[str, type[Struct]]] = {
+    "agents": record.AgentRecord,
+    "tasks": record.TaskRecord,
+    "dependencies": record.DependencyRecord,
+    "claims": record.ClaimRecord,
+    "barriers": record.BarrierRecord,
+    "escalations": record.EscalationRecord,
+}
 
 LOCK_FIELDS: Final = ("holder", "token", "since", "expires")
 
@@ -41,15 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 def hashes(keys: SessionKeys) -> list[str]:
     """Name the hashes that hold a session, in the order in which `restore` takes them."""
-    return [
-        keys.meta,
-        keys.agents,
-        keys.tasks,
-        keys.dependencies,
-        keys.claims,
-        keys.barriers,
-        keys.escalations,
-    ]
+    return [keys.meta, *(getattr(keys, table) for table in _TABLES)]
 
 
 def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSession:
@@ -57,29 +52,16 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
 
     Raises TamperedError, naming the key, when the fabric did not write a field.
     """
-    meta, agents, tasks, dependencies, claims, barriers, escalations = stored
-    counts: list[int] = []
-    for field in (b"log", b"clock_ms", b"opened_ms", b"token"):
-        number = whole_number(meta.get(field, b"0"))
+    meta, *stored_tables = stored
+    fields: dict[str, Any] = {"rules": meta.get(b"rules", b"").decode("ascii", "replace")}
+    for field in ("log", "clock_ms", "opened_ms", "token"):
+        number = whole_number(meta.get(field.encode(), b"0"))
         if number is None:
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
-        counts.append(number)
-    log, clock_ms, opened_ms, token = counts
-    state = SessionState(
-        name=keys.name,
-        log=log,
-        clock_ms=clock_ms,
-        opened_ms=opened_ms,
-        token=token,
-        rules=meta.get(b"rules", b"").decode("ascii", "replace"),
-        agents=Table(_records(keys.agents, agents, AgentRecord)),
-        tasks=Table(_records(keys.tasks, tasks, TaskRecord)),
-        dependencies=Table(_records(keys.dependencies, dependencies, DependencyRecord)),
-        claims=Table(_records(keys.claims, claims, ClaimRecord)),
-        barriers=Table(_records(keys.barriers, barriers, BarrierRecord)),
-        escalations=Table(_records(keys.escalations, escalations, EscalationRecord)),
-    )
-    return StoredSession(keys, state, is_written=True)
+        fields[field] = number
+    for (table, kind), records in zip(_TABLES.items(), stored_tables, strict=True):
+        fields[table] = Table(_records(getattr(keys, table), records, kind))
+    return StoredSession(keys, SessionState(name=keys.name, **fields), is_written=True)
 
 
 class StoredSession:
@@ -120,12 +102,12 @@ class StoredSession:
         )  # fmt: skip
         # Before the tables, because it needs their changes.
         self._save_shown(batch)
-        _save_table(batch, keys.agents, state.agents)
-        _save_table(batch, keys.tasks, state.tasks)
-        _save_table(batch, keys.dependencies, state.dependencies)
-        _save_table(batch, keys.claims, state.claims)
-        _save_table(batch, keys.barriers, state.barriers)
-        _save_table(batch, keys.escalations, state.escalations)
+        for name in _TABLES:
+            table: Table[Any] = getattr(state, name)
+            if table.changed:
+                changes = table.take_changes().items()
+                encoded = ((field, None if one is None else _encode(one)) for field, one in changes)
+                batch.write_fields(getattr(keys, name), encoded)
 
     def _save_shown(self, batch: Batch) -> None:
         order, barriers = self.state.order, self.state.barriers
@@ -135,7 +117,17 @@ class StoredSession:
         order.changed.clear()
         for name in sorted(barriers.changed):
             barrier = barriers.records[name]
-            batch.write("HSET", self.keys.barrier(name), _barrier_fields(barrier))
+            batch.write(
+                "HSET",
+                self.keys.barrier(name),
+                (
+                    "generation", barrier.generation,
+                    "leader", barrier.leader,
+                    "members", _encode(barrier.members),
+                    "deadline", barrier.deadline_ms,
+                    "state", barrier.state.value,
+                ),
+            )  # fmt: skip
             self._save_members(batch, self.keys.arrived(name), dict(barrier.arrived))
 
     def _save_lock(self, batch: Batch, key: str, resource: str) -> None:
@@ -167,10 +159,9 @@ class StoredSession:
                 changed += (score, member)
         batch.write_parts("ZREM", key, [member for member in before if member not in now])
         batch.write_parts("ZADD", key, changed)
+        self.shown.pop(key, None)
         if now:
             self.shown[key] = now
-        else:
-            self.shown.pop(key, None)
 
     def _queue(self, resource: str) -> dict[str, int]:
         """Agent → score, for all that wait; the better score of an agent that waits twice."""
@@ -180,38 +171,12 @@ class StoredSession:
         return members
 
 
-def _save_table(batch: Batch, key: str, table: Table[Any]) -> None:
-    if not table.changed:
-        return
-    fields: list[Argument] = []
-    dropped: list[str] = []
-    for name, record in table.take_changes().items():
-        if record is None:
-            dropped.append(name)
-            continue
-        encoded = _encode(record)
-        batch.size_bytes += len(encoded)
-        fields += (name, encoded)
-    batch.write_parts("HSET", key, fields)
-    batch.write_parts("HDEL", key, dropped)
-
-
-def _barrier_fields(barrier: BarrierRecord) -> Sequence[Argument]:
-    return (
-        "generation", barrier.generation,
-        "leader", barrier.leader,
-        "members", _encode(barrier.members),
-        "deadline", barrier.deadline_ms,
-        "state", barrier.state.value,
-    )  # fmt: skip
-
-
 def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R]:
     decode = msgspec.json.Decoder(kind).decode
     with checked_reading(key, "hash"):
         records = {name.decode(): decode(value) for name, value in stored.items()}
-        for record, value in zip(records.values(), stored.values(), strict=True):
-            check_numbers(record, value)
+        for one, value in zip(records.values(), stored.values(), strict=True):
+            check_numbers(one, value)
     return records
 
 

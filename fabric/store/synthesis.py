@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
+from fabric.core.synthesis import state
 from fabric.core.synthesis.fold import SWEEP
 from fabric.core.synthesis.part import Part
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision
-from fabric.core.synthesis.state import (
-    AGENTS,
-    CONTRADICTIONS,
-    REFINED,
-    Complete,
-    ContradictionRecord,
-    Contributor,
-    Record,
-    RefinementRecord,
-    Sweep,
-    SynthesisState,
-    encode,
-)
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
 from fabric.wire import record
@@ -34,34 +22,36 @@ from fabric.wire.stored import checked_reading
 HEAD: Final = (REVISION, COMPLETE)
 
 _decode_part = msgspec.json.Decoder(Part).decode
-_decode_complete = msgspec.json.Decoder(Complete).decode
+_decode_complete = msgspec.json.Decoder(state.Complete).decode
 
 #: Section of a field (before its first colon) → decoder of its value.
-DECODERS: Final[dict[str, Callable[[bytes], Record]]] = {
+DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
     FINDINGS: _decode_part,
     DOCUMENT: _decode_part,
     ITEMS: _decode_part,
-    AGENTS: msgspec.json.Decoder(Contributor).decode,
-    CONTRADICTIONS: msgspec.json.Decoder(ContradictionRecord).decode,
-    REFINED: msgspec.json.Decoder(RefinementRecord).decode,
-    SWEEP: msgspec.json.Decoder(Sweep).decode,
+    state.AGENTS: msgspec.json.Decoder(state.Contributor).decode,
+    state.CONTRADICTIONS: msgspec.json.Decoder(state.ContradictionRecord).decode,
+    state.REFINED: msgspec.json.Decoder(state.RefinementRecord).decode,
+    SWEEP: msgspec.json.Decoder(state.Sweep).decode,
 }
 
 
-def restore(keys: SessionKeys, revision: bytes | None, complete: bytes | None) -> SynthesisState:
+def restore(
+    keys: SessionKeys, revision: bytes | None, complete: bytes | None
+) -> state.SynthesisState:
     """Return the synthesis with this head; a new one when there is none.
 
     Raises TamperedError when the fabric did not write it.
     """
     if revision is None:
-        return SynthesisState(keys.name)
+        return state.SynthesisState(keys.name)
     with checked_reading(keys.synthesis, "hash"):
         known = _decode_complete(complete or b"{}")
-        return SynthesisState(keys.name, int(revision), known, encode(known))
+        return state.SynthesisState(keys.name, int(revision), known, state.encode(known))
 
 
 def load(
-    synthesis: SynthesisState, keys: SessionKeys, stored: Iterable[tuple[str, bytes | None]]
+    synthesis: state.SynthesisState, keys: SessionKeys, stored: Iterable[tuple[str, bytes | None]]
 ) -> None:
     """Bring fields, by name, into memory. Raises TamperedError."""
     with checked_reading(keys.synthesis, "hash"):
@@ -70,20 +60,13 @@ def load(
             synthesis.records[field] = decode(value) if value is not None else None
 
 
-def save(batch: Batch, keys: SessionKeys, synthesis: SynthesisState, revision: Revision) -> None:
+def save(
+    batch: Batch, keys: SessionKeys, synthesis: state.SynthesisState, revision: Revision
+) -> None:
     """Add a revision to a batch: its fields, its index, and its patch."""
-    written: list[Any] = []
-    dropped: list[str] = []
-    for field, value in revision.fields.items():
-        if value is None:
-            dropped.append(field)
-        else:
-            written += (field, value)
-            batch.size_bytes += len(value)
     if revision.fields:
-        written += (COMPLETE, revision.complete, REVISION, synthesis.revision)
-    batch.write_parts("HSET", keys.synthesis, written)
-    batch.write_parts("HDEL", keys.synthesis, dropped)
+        head = {COMPLETE: revision.complete, REVISION: b"%d" % synthesis.revision}
+        batch.write_fields(keys.synthesis, (revision.fields | head).items())
     for agent, names in revision.index.items():
         members = [item for name in names for item in (0, name)]
         batch.write_parts("ZADD", keys.said(agent), members)

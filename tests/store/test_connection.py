@@ -5,7 +5,6 @@ from redis.asyncio.connection import ConnectionPool
 
 from fabric.errors import UnavailableError
 from fabric.store import address
-from fabric.store.cluster import SingleServer
 from fabric.store.connection import Channel, Server
 from tests.support.servers import RunningServer
 
@@ -16,7 +15,7 @@ def way(server: RunningServer) -> Server:
 
 async def test_a_channel_that_raises_on_reconnect_does_so_once(server: RunningServer) -> None:
     served = way(server)
-    channel = Channel(SingleServer(served), raises_on_reconnect=True)
+    channel = Channel(served, raises_on_reconnect=True)
     assert await channel.call("PING") == b"PONG"
     served.generation += 1
     with pytest.raises(UnavailableError, match="another one"):
@@ -28,7 +27,7 @@ async def test_a_channel_that_raises_on_reconnect_does_so_once(server: RunningSe
 
 async def test_any_other_channel_reconnects_silently(server: RunningServer) -> None:
     served = way(server)
-    channel = Channel(SingleServer(served))
+    channel = Channel(served)
     assert await channel.call("PING") == b"PONG"
     served.generation += 1
     assert await channel.call("PING") == b"PONG"
