@@ -51,53 +51,51 @@ def written(rules: Rules) -> str:
 
 def explained(found: Found) -> list[str]:
     """Return the lines of `written`; behind each its unit, its source, and its default."""
-    default = Rules()
     remarks = {}
-    for field in fields(Rules):
-        source = place(found, field)
-        value = _plain(getattr(default, field.name))
+    for record in rule_records(found):
+        remark, default = f"  # {record['unit']}; {record['from']}", record["default"]
         # Tables take lines of their own; their defaults are in the example file.
-        other = "" if source == "default" or value in ([], {}) or isinstance(value, dict) else value
-        said = f"; default {value_text(other)}" if other != "" else ""
-        remarks[field.key] = f"  # {field.hint.unit}; {source}{said}"
+        if record["from"] != "default" and default != [] and not isinstance(default, dict):
+            remark += f"; default {value_text(default)}"
+        remarks[record["name"]] = remark
     return [*_lines(document(found.rules), remarks)][:-1]
 
 
 def rule_records(found: Found) -> list[dict[str, Any]]:
-    """Return a record for each rule: value, default, unit, bounds, and where it comes from."""
-    default = Rules()
-    return [
-        _record(
-            field,
-            _plain(getattr(found.rules, field.name)),
-            _plain(getattr(default, field.name)),
-            place(found, field),
-        )
-        for field in fields(Rules)
-    ]
+    """Return a record for each rule: value, default, unit, bounds, and where it comes from.
 
-
-def place(found: Found, field: Field) -> str:
-    """Return where a rule comes from: a file and its line, or "default"."""
-    line = found.lines.get(tuple(field.key.split(".")))
-    return "default" if line is None else f"{found.path}:{line}"
+    That is a file and its line, or "default".
+    """
+    records = []
+    for field in fields(Rules):
+        line = found.lines.get(tuple(field.key.split(".")))
+        place = "default" if line is None else f"{found.path}:{line}"
+        records.append(_record(field, getattr(found.rules, field.name), Rules(), place))
+    return records
 
 
 def setting_records(settings: Settings, sources: list[Source]) -> list[dict[str, Any]]:
     """Return a record for each setting. The server's URL may hold a password and is not shown."""
-    default = Settings()
-    found = []
+    records = []
     for field in fields(Settings):
         value = getattr(settings, field.name)
-        homes = [source for source in sources if field.name in source.values]
-        record = _record(
-            field,
-            "(not shown)" if isinstance(value, Secret) else value,
-            getattr(default, field.name),
-            homes[0].place(field.name) if homes else "default",
-        )
-        found.append({**record, "variable": variable(field.name)})
-    return found
+        shown = "(not shown)" if isinstance(value, Secret) else value
+        places = (one.place(field.name) for one in sources if field.name in one.values)
+        record = _record(field, shown, Settings(), next(places, "default"))
+        records.append({**record, "variable": variable(field.name)})
+    return records
+
+
+def _record(field: Field, value: Any, defaults: object, source: str) -> dict[str, Any]:
+    return {
+        "name": field.key,
+        "value": _plain(value),
+        "default": _plain(getattr(defaults, field.name)),
+        "unit": field.hint.unit,
+        "bounds": field.hint.bounds,
+        "from": source,
+        "meaning": field.sentence,
+    }
 
 
 def example() -> str:
@@ -124,17 +122,17 @@ def _example(field: Field) -> Iterator[str]:
     value = _plain(getattr(Rules(), field.name))
     examples = _plain(field.declared.example)
     if not _is_table(field):
-        yield from _comment(field)
-        yield f"{field.key.rpartition('.')[2]} = {value_text(value)}"
+        yield from (*_comment(field), f"{field.key.rpartition('.')[2]} = {value_text(value)}")
         return
     yield from ("", *_comment(field))
     if field.hint.is_tables:
         for n, table in enumerate(examples):
+            given = {name: item for name, item in table.items() if item not in ("", [])}
             yield from ["#~"] * (n > 0)
-            yield from (f"#~ {line}" for line in (f"[[{field.key}]]", *_pairs(_filled(table))))
-        return
-    yield from (f"[{field.key}]", *_pairs(value))
-    yield from (f"#~ {line}" for line in _pairs(examples))
+            yield from (f"#~ {line}" for line in (f"[[{field.key}]]", *_pairs(given)))
+    else:
+        yield from (f"[{field.key}]", *_pairs(value))
+        yield from (f"#~ {line}" for line in _pairs(examples))
 
 
 def _is_table(field: Field) -> bool:
@@ -152,26 +150,22 @@ def _comment(field: Field) -> list[str]:
     return wrap(said, _LINE_CHARS_MAX, initial_indent="# ", subsequent_indent="# ")
 
 
-def _lines(tables: Mapping[str, Any], remarks: Mapping[str, str]) -> Iterator[str]:
+def _lines(tables: Mapping[str, Any], remarks: Mapping[str, str], outer: str = "") -> Iterator[str]:
     """Yield the lines of a rule file, with a remark behind each rule."""
     for name, value in tables.items():
-        yield from _table_lines(name, value, remarks)
-
-
-def _table_lines(name: str, value: Any, remarks: Mapping[str, str]) -> Iterator[str]:
-    remark = remarks.get(name, "")
-    if isinstance(value, list):
-        for element in value:
-            yield from (f"[[{name}]]{remark}", *_pairs(element), "")
-        return
-    inner = {field: deep for field, deep in value.items() if _has_tables(deep)}
-    yield f"[{name}]{remark}"
-    for field, flat in value.items():
-        if field not in inner:
-            yield f"{key(field)} = {value_text(flat)}{remarks.get(f'{name}.{field}', '')}"
-    yield ""
-    for field, deep in inner.items():
-        yield from _table_lines(f"{name}.{field}", deep, remarks)
+        path = f"{outer}{name}"
+        remark = remarks.get(path, "")
+        if isinstance(value, list):
+            for element in value:
+                yield from (f"[[{path}]]{remark}", *_pairs(element), "")
+            continue
+        inner = {field: deep for field, deep in value.items() if _has_tables(deep)}
+        yield f"[{path}]{remark}"
+        for field, flat in value.items():
+            if field not in inner:
+                yield f"{key(field)} = {value_text(flat)}{remarks.get(f'{path}.{field}', '')}"
+        yield ""
+        yield from _lines(inner, remarks, f"{path}.")
 
 
 def _has_tables(value: Any) -> bool:
@@ -192,67 +186,45 @@ def value_text(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it, without the fields of tables that are None."""
-    plain = msgspec.json.decode(msgspec.json.encode(value))
-    if isinstance(plain, list):
-        return [_given(item) for item in plain]
-    return _given(plain)
-
-
-def _filled(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in table.items() if value not in ("", [])}
-
-
-def _given(table: Any) -> Any:
-    if not isinstance(table, dict):
-        return table
-    return {name: value for name, value in table.items() if value is not None}
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if item is not None}
+    return [*map(_plain, value)] if isinstance(value, tuple) else value
 
 
 def rules_table() -> list[str]:
     """Return the rules as the lines of a Markdown table, the fields of their tables below them."""
-    default = Rules()
     rows = ["| rule | default | unit | bounds | meaning |", "|---|---|---|---|---|"]
     for field in fields(Rules):
-        rows.append(_row(field.key, field, value_text(_plain(getattr(default, field.name)))))
+        rows.append(_row(field.key, *_cells(field, getattr(Rules(), field.name))))
         if field.hint.is_tables:
             kind = field.hint.inner[0].kind
             for one, info in zip(fields(kind), msgspec.structs.fields(kind), strict=True):
-                required = info.default is msgspec.NODEFAULT
-                value = "required" if required else value_text(_plain(info.default))
-                rows.append(_row(f"{field.key}[].{one.key}", one, value))
+                rows.append(_row(f"{field.key}[].{one.key}", *_cells(one, info.default)))
     return rows
 
 
 def settings_table() -> list[str]:
     """Return the settings as the lines of a Markdown table."""
-    default = Settings()
-    rows = [
-        "| setting | variable, flag | default | unit | bounds | meaning |",
-        "|---|---|---|---|---|---|",
-    ]
+    heads = ("setting", "variable, flag", "default", "unit", "bounds", "meaning")
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for field in fields(Settings):
-        row = _row(field.key, field, value_text(getattr(default, field.name)))
-        name, rest = row.removeprefix("| ").split(" | ", 1)
         places = f"`{variable(field.name)}`"
         if field.name in TEXTS or field.declared.worker_flag:
             places += f", `{flag(field.name)}`"
-        rows.append(f"| {name} | {places} | {rest}")
+        rows.append(_row(field.key, places, *_cells(field, getattr(Settings(), field.name))))
     return rows
 
 
-def _row(name: str, field: Field, default: str) -> str:
-    shown = "" if default == "null" else f"`{default}`" if default != "required" else default
-    cells = (f"`{name}`", shown, field.hint.unit, field.hint.bounds, field.sentence)
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+def _cells(field: Field, default: Any) -> tuple[str, ...]:
+    if default is msgspec.NODEFAULT:
+        shown = "required"
+    else:
+        shown = "" if default is None else f"`{value_text(_plain(default))}`"
+    return shown, field.hint.unit, field.hint.bounds, field.sentence
 
 
-def _record(field: Field, value: Any, default: Any, source: str) -> dict[str, Any]:
-    return {
-        "name": field.key,
-        "value": value,
-        "default": default,
-        "unit": field.hint.unit,
-        "bounds": field.hint.bounds,
-        "from": source,
-        "meaning": field.sentence,
-    }
+def _row(name: str, *cells: str) -> str:
+    escaped = (cell.replace("|", "&#124;") for cell in (f"`{name}`", *cells))
+    return f"| {' | '.join(escaped)} |"
