@@ -7,7 +7,7 @@ why those do not. Only one fact comes from Redis: who has read which messages (`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import chain
 
 from msgspec import Struct
 
@@ -16,17 +16,7 @@ from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, Esca
 from fabric.errors import NotFoundError
 from fabric.ops.replay import Until, replayed
 from fabric.ops.why.log_index import LogIndex
-from fabric.ops.why.snapshot import (
-    Cause,
-    Snapshot,
-    answer_command,
-    line,
-    logged,
-    names,
-    open_question,
-    shortened,
-    wait_phrase,
-)
+from fabric.ops.why.snapshot import Cause, Snapshot, line, logged, names, shortened, wait_phrase
 from fabric.ops.why.wait_causes import WaitCauses, deadlock_of, unblockers
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
@@ -51,19 +41,15 @@ class Explanation(Struct):
 
 
 async def why(
-    store: ClientStore,
-    keys: SessionKeys,
-    agent: str,
-    stop: Until | None = None,
-    note: Callable[[int], None] | None = None,
+    store: ClientStore, keys: SessionKeys, agent: str, stop: Until | None = None
 ) -> Explanation:
     """Explain an agent's state now, or at `stop`.
 
-    `note` is called now and then with the number of events read. Raises NotFoundError for an
-    unknown session or agent, and DivergedError when the log contradicts the rules.
+    Raises NotFoundError for an unknown session or agent, and DivergedError when the log contradicts
+    the rules.
     """
     log_index = LogIndex()
-    replay = await replayed(store, keys, stop, note, log_index.take)
+    replay = await replayed(store, keys, stop, also=log_index.take)
     session = replay.session
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms
@@ -87,19 +73,16 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
         )
     waits = WaitCauses(snapshot).waits(name)
     if len(waits) > 1:
-        text = (
-            f"{name} waits for more than one thing: it continues when all of these waits are over"
-        )
-        waits.insert(0, Cause("note", line(text), name))
+        text = "waits for more than one thing: it continues when all of these waits are over"
+        waits.insert(0, Cause("note", f"{name} {text}", name))
     causes = [*deadlock_of(snapshot, name), *waits]
     ends = unblockers(snapshot, name) if causes else []
     if agent.status in ENDED:
         causes.append(_ended(snapshot, name, agent))
     elif not causes:
         causes.append(_working(snapshot, name, agent))
-    causes += _kept_out(snapshot, name, agent)
-    causes += _holds(snapshot, name, agent)
-    causes += _awaited(snapshot, name, agent)
+    for more in (_kept_out, _holds, _awaited):
+        causes += more(snapshot, name, agent)
     text = snapshot.status(name, name)
     if agent.incarnation > 1:
         text += f"; this is its incarnation {agent.incarnation}"
@@ -119,7 +102,7 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
 def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     """Explain an agent that has ended: how, what followed, and how it can come back."""
     end = snapshot.log_index.history_of(name).end
-    log, ms = (end.entry.id, end.entry.ms) if end is not None else ("", agent.seen_ms)
+    log, ms = (end.entry.id, end.entry.ms) if end else ("", agent.seen_ms)
     when = snapshot.when(ms, log)
     if agent.status is AgentStatus.DEAD:
         text = f"{name} was declared dead at {when}: {agent.error}"
@@ -127,23 +110,21 @@ def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
         text = f"{name} ended with FAILED at {when}: {agent.error or 'no reason given'}"
     else:
         text = f"{name} ended with COMPLETED at {when}"
-    frees = (
-        "can come back with STARTED and a higher incarnation; until then its signals are refused"
-    )
-    cause = Cause("end", line(text), name, log, ms, frees)
+    cause = Cause("end", text, name, log, ms)
+    cause.frees = "can come back with STARTED and a higher incarnation; "
+    cause.frees += "until then its signals are refused"
     if agent.lost:
-        cause.children.append(Cause("note", line(f"it held {names(agent.lost)}: released")))
-    if end is not None:
-        cause.children += [
-            Cause("note", line(f"then, in {one.id}: {one.words}"), one.to, one.id, one.ms)
-            for one in end.follows
-        ]
+        cause.children.append(Cause("note", f"it held {names(agent.lost)}: released"))
+    if end:
+        for one in end.follows:
+            text = f"then, in {one.id}: {one.words}"
+            cause.children.append(Cause("note", text, one.to, one.id, one.ms))
         if end.count > len(end.follows):
             cause.children.append(Cause("note", f"and {end.count - len(end.follows)} more"))
     task = snapshot.session.tasks.get(agent.task) if agent.task else None
     if task is not None and task.agent == name and task.status in ("pending", "offered"):
         text = f"its task {agent.task} is not done: {task.status} to any agent with capacity"
-        cause.children.append(Cause("note", line(text)))
+        cause.children.append(Cause("note", text))
     return cause
 
 
@@ -151,15 +132,15 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     """Explain an agent that waits for nothing: what it was last told, and why."""
     told = snapshot.log_index.last_told(name)
     text = f"{name} waits for nothing: it is working, as far as it has reported"
-    cause = Cause("told", line(text), name)
+    cause = Cause("told", text, name)
     cause.frees = f"if it stays silent, it {snapshot.death_of(name)}"
     if told is None:
-        cause.children.append(Cause("note", "it has been told nothing so far"))
+        cause.children = [Cause("note", "it has been told nothing so far")]
     else:
         cause.log, cause.at_ms = told.id, told.ms
         last = logged(told, "told")
         last.text = line(f"it was last told, at {snapshot.when(told.ms, told.id)}: {last.text}")
-        cause.children.append(last)
+        cause.children = [last]
         resources = told.payload.get("resources")
         some = names([str(one) for one in resources]) if resources else ""
         if told.type == "PAUSE" and some:
@@ -167,10 +148,10 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
         affected = told.payload.get("affected")
         if told.payload.get("code") == "DEADLOCK" and isinstance(affected, list) and affected:
             stuck = f"stuck behind that deadlock: {names([str(one) for one in affected])}"
-            last.children.append(Cause("note", line(stuck)))
+            last.children.append(Cause("note", stuck))
         if told.type == "CANCEL" and some and told.payload.get("reason"):
             text = f"it may ask for {some} again after it has released what others wait for"
-            last.children.append(Cause("note", line(text)))
+            last.children.append(Cause("note", text))
     history = snapshot.log_index.history_of(name)
     if agent.incarnation > 1 and history.started is not None:
         text = f"incarnation {agent.incarnation} started at {snapshot.when(agent.started_ms)}"
@@ -178,7 +159,7 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
             last_entry = history.end.entry
             when = snapshot.when(last_entry.ms, last_entry.id)
             text += f"; the one before ended at {when}: {last_entry.words}"
-        cause.children.append(Cause("note", line(text)))
+        cause.children.append(Cause("note", text))
     return cause
 
 
@@ -189,13 +170,12 @@ def _kept_out(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
         return []
     if question.state is EscalationState.OPEN:
         text = f"{name} may not start again: it has died in silence {agent.silent_deaths} times"
-        frees = f"may start again after: {answer_command(agent.breaker, question)}"
-        asked = [open_question(snapshot, agent.breaker, question)]
-        log, ms = question.cause, question.asked_ms
-        return [Cause("kept-out", line(text), name, log, ms, frees, asked)]
+        frees = f"may start again after: {snapshot.decide_command(agent.breaker)}"
+        asked = snapshot.unanswered(agent.breaker)
+        return [Cause("kept-out", text, name, asked.log, asked.at_ms, frees, [asked])]
     when = snapshot.when(question.decided_ms)
     text = f"{question.by} decided at {when} whether {name} may start again: {question.decision}"
-    return [Cause("kept-out", line(text), name, "", question.decided_ms)]
+    return [Cause("kept-out", text, name, "", question.decided_ms)]
 
 
 def _holds(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
@@ -207,18 +187,13 @@ def _holds(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
         if claim.state is not ClaimState.HELD:
             continue
         resources = [*claim.writes, *claim.reads]
-        places = [
-            place
-            for resource in resources
-            for other in order.overlapping(resource)
-            for place in order.queue(other)
-            if place.agent != name
-        ]
-        waiting = list(dict.fromkeys(place.agent for place in sorted(places)))
+        overlapping = chain.from_iterable(map(order.overlapping, resources))
+        places = sorted(chain.from_iterable(map(order.queue, overlapping)))
+        waiting = list(dict.fromkeys(place.agent for place in places if place.agent != name))
         text = f"{name} has held {names(resources)} since {snapshot.granted(claim)}"
         if waiting:
             text += f", and {wait_phrase(waiting)} for it"
-        found.append(Cause("holds", line(text), name, "", claim.granted_ms))
+        found.append(Cause("holds", text, name, "", claim.granted_ms))
     return shortened(found)
 
 
@@ -231,9 +206,8 @@ def _awaited(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     for on in agent.produces:
         dependency = session.dependencies.get(on)
         if dependency is not None and dependency.waiters:
-            found.append(
-                f"{wait_phrase(list(dependency.waiters))} for {on}, which it is to produce"
-            )
+            waiting = wait_phrase(list(dependency.waiters))
+            found.append(f"{waiting} for {on}, which it is to produce")
     for question_id, question in session.escalations.records.items():
         if question.to == name and question.state is EscalationState.OPEN:
             found.append(f"{question.asker} waits for its answer to question {question_id}")
@@ -241,9 +215,9 @@ def _awaited(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     if current is not None:
         called, barrier = current
         if name in missing(barrier):
-            waiting = list(barrier.arrived) or [barrier.leader or "the rule file"]
-            found.append(f"{wait_phrase(waiting)} for it at the barrier {called}")
-    return shortened([Cause("awaited", line(text), name) for text in found])
+            waiting = wait_phrase(list(barrier.arrived) or [barrier.leader or "the rule file"])
+            found.append(f"{waiting} for it at the barrier {called}")
+    return shortened([Cause("awaited", text, name) for text in found])
 
 
 def explanation_lines(answer: Explanation) -> list[str]:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from fabric.client.mailbox import parse_cursor
 from fabric.core.event import EVERYONE
 from fabric.core.liveness import limit_ms
-from fabric.core.record import ENDED, AgentStatus, ClaimRecord, EscalationRecord
+from fabric.core.record import ENDED, ClaimRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.ops.why.log_index import GRANT, IndexedEntry, LogIndex
@@ -43,6 +43,9 @@ class Cause(Struct, omit_defaults=True):
     frees: str = ""
     children: list[Cause] = []
 
+    def __post_init__(self) -> None:
+        self.text = line(self.text)
+
 
 @dataclass(slots=True)
 class Snapshot:
@@ -64,11 +67,6 @@ class Snapshot:
     def when(self, ms: int, entry_id: str = "") -> str:
         """Return a time and the log entry of that time: `0:25 (9-0)`."""
         return f"{self.at(ms)} ({entry_id})" if entry_id else self.at(ms)
-
-    def of(self, entry_id: str) -> str:
-        """Return the time of a log entry, and its id."""
-        ms = self.log_index.time_of(entry_id)
-        return entry_id if ms is None else self.when(ms, entry_id)
 
     def ago(self, ms: int) -> str:
         """Return the time since a moment: `15 s ago`."""
@@ -94,9 +92,10 @@ class Snapshot:
             return ""
         allowed_ms = limit_ms(agent, self.rules)
         due_ms = agent.seen_ms + allowed_ms
+        why = f"after {span(allowed_ms)} of silence, at {self.at(due_ms)}"
         if due_ms < self.now_ms:
-            return f"is declared dead (its silence has been too long since {self.at(due_ms)})"
-        return f"is declared dead (after {span(allowed_ms)} of silence, at {self.at(due_ms)})"
+            why = f"its silence has been too long since {self.at(due_ms)}"
+        return f"is declared dead ({why})"
 
     def has_read(self, name: str, entry: IndexedEntry) -> str:
         """Return whether an agent has read a message: the one fact that the log does not have."""
@@ -109,15 +108,10 @@ class Snapshot:
 
     def aware(self, name: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
         """Return whether an agent was told that others wait, and whether it has read that."""
-        found = [
-            entry
-            for kind in kinds
-            for subject in subjects
-            if (entry := self.log_index.told(name, kind, subject)) is not None
-        ]
-        if not found:
+        found = [self.log_index.told(name, kind, one) for kind in kinds for one in subjects]
+        last = max(filter(None, found), key=lambda one: parse_id(one.id.encode()), default=None)
+        if last is None:
             return "It was not told that others wait"
-        last = max(found, key=lambda entry: parse_id(entry.id.encode()))
         when = self.when(last.ms, last.id)
         return f"It was told at {when} that others wait{self.has_read(name, last)}"
 
@@ -127,10 +121,21 @@ class Snapshot:
         log = f"{told.id}, " if told is not None else ""
         return f"{self.at(claim.granted_ms)} ({log}token {claim.token})"
 
-    def is_active(self, name: str) -> bool:
-        """Whether an agent is working and waits for nothing."""
-        agent = self.session.agents.get(name)
-        return agent is not None and agent.status is AgentStatus.ACTIVE
+    def decide_command(self, question_id: str) -> str:
+        """Return the command that answers a question."""
+        options = self.session.escalations.records[question_id].options
+        dashed = "-- " if question_id.startswith("-") else ""
+        choice = f" (ANSWER is one of: {names(options)})" if options else ""
+        return line(f"fabric decide {dashed}{shlex.quote(question_id)} ANSWER{choice}")
+
+    def unanswered(self, question_id: str) -> Cause:
+        """Return the cause that a person has not decided yet."""
+        question = self.session.escalations.records[question_id]
+        asked = self.when(question.asked_ms, question.cause)
+        by = question.asker or "the orchestrator"
+        text = f'{by} has asked a person, at {asked}: "{question.question}"'
+        frees = f"to decide: {self.decide_command(question_id)}"
+        return Cause("person", text, "", question.cause, question.asked_ms, frees)
 
 
 def names(several: Sequence[str]) -> str:
@@ -156,28 +161,11 @@ def line(text: str) -> str:
     return cut(plain(" ".join(text.split())), LINE_CHARS_MAX)
 
 
-def answer_command(question_id: str, question: EscalationRecord) -> str:
-    """Return the command that answers a question."""
-    dashed = "-- " if question_id.startswith("-") else ""
-    options = f" (ANSWER is one of: {names(question.options)})" if question.options else ""
-    return line(f"fabric decide {dashed}{shlex.quote(question_id)} ANSWER{options}")
-
-
-def open_question(snapshot: Snapshot, question_id: str, question: EscalationRecord) -> Cause:
-    """Return the cause that a person has not decided yet."""
-    asked = snapshot.when(question.asked_ms, question.cause)
-    by = question.asker or "the orchestrator"
-    text = line(f'{by} has asked a person, at {asked}: "{question.question}"')
-    frees = f"to decide: {answer_command(question_id, question)}"
-    return Cause("person", text, "", question.cause, question.asked_ms, frees)
-
-
 def logged(entry: IndexedEntry, kind: str) -> Cause:
     """Return a log entry as a cause, with the entry that it follows from below it."""
     text = f"{entry.words} [{entry.code}]" if entry.code else entry.words
-    cause = Cause(kind, line(text), entry.to or entry.sender, entry.id, entry.ms)
-    if entry.cause is not None:
-        before = entry.cause
-        because = line(f"because of {before.id}: {before.words}")
+    cause = Cause(kind, text, entry.to or entry.sender, entry.id, entry.ms)
+    if (before := entry.cause) is not None:
+        because = f"because of {before.id}: {before.words}"
         cause.children = [Cause("because", because, before.sender, before.id, before.ms)]
     return cause

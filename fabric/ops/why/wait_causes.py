@@ -10,32 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from fabric.core import deadlock
+from fabric.core import deadlock, record
 from fabric.core.agent_status import in_force, is_at_work, missing
 from fabric.core.escalation import BARRIER
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.record import (
-    AgentStatus,
-    BarrierRecord,
-    BarrierState,
-    ClaimRecord,
-    ClaimState,
-    DependencyRecord,
-    DependencyStatus,
-    EscalationRecord,
-    EscalationState,
-)
 from fabric.core.rules import BarrierPolicy
-from fabric.ops.why.snapshot import (
-    WIDTH_MAX,
-    Cause,
-    Snapshot,
-    answer_command,
-    line,
-    names,
-    open_question,
-    shortened,
-)
+from fabric.ops.why.snapshot import WIDTH_MAX, Cause, Snapshot, line, names, shortened
 
 #: Agents explained below one another, and in all.
 DEPTH_MAX = 6
@@ -43,9 +23,6 @@ AGENTS_MAX = 20
 
 #: Agents visited to find the ends of all chains of waits.
 REACH_MAX = 1_000
-
-#: Returns a sentence that says how an agent is related to a wait.
-Relation = Callable[[str], str]
 
 #: What happens at a barrier's deadline.
 _POLICIES = {
@@ -82,31 +59,35 @@ class WaitCauses:
         found = [self._dependency(name, on, path) for on in agent.waits_for]
         for claim_id in agent.claims:
             claim = self._session.claims.records[claim_id]
-            if claim.state is ClaimState.WAITING:
+            if claim.state is record.ClaimState.WAITING:
                 found.append(self._lock(name, claim, path))
         for question_id in agent.asks:
             question = self._session.escalations.get(question_id)
-            if question is not None and question.state is EscalationState.OPEN:
-                found.append(self._question(name, question_id, question, path))
+            if question is not None and question.state is record.EscalationState.OPEN:
+                found.append(self._question(name, question_id, path))
         return [*shortened(found), *self._at_barriers(name, path)]
 
-    def _needed(self, others: list[str], path: tuple[str, ...], relation: Relation) -> list[Cause]:
-        """Return a cause for each agent that is needed, and below it what that agent waits for."""
+    def _needed(
+        self, others: list[str], path: tuple[str, ...], relation: Callable[[str], str]
+    ) -> list[Cause]:
+        """Return a cause for each agent that is needed, and below it what that agent waits for.
+
+        `relation` returns a sentence that says what the agent has to do with the wait.
+        """
         found = []
         for other in others[:WIDTH_MAX]:
             said = relation(other)
-            cause = Cause("agent", line(f"{said}. {self._snapshot.status(other)}"), other)
+            cause = Cause("agent", f"{said}. {self._snapshot.status(other)}", other)
             found.append(cause)
             if other in path:
                 cycle = " → ".join([*path[path.index(other) :], other])
                 is_deadlock = deadlock.find_cycle(self._session, other) is not None
                 way_out = "" if is_deadlock else "; other agents can break it"
-                cause.kind, cause.text = (
-                    "cycle",
-                    line(f"{said}. This closes a cycle: {cycle}{way_out}"),
-                )
+                cause.kind = "cycle"
+                cause.text = line(f"{said}. This closes a cycle: {cycle}{way_out}")
             elif other in self._agents:
-                if not self._snapshot.is_active(other):
+                agent = self._session.agents.get(other)
+                if agent is None or agent.status is not record.AgentStatus.ACTIVE:
                     cause.text += " (explained above)"
             elif len(path) >= DEPTH_MAX or len(self._agents) >= AGENTS_MAX:
                 cause.text += f" (continue with: fabric why {other})"
@@ -116,10 +97,12 @@ class WaitCauses:
 
     def _dependency(self, name: str, on: str, path: tuple[str, ...]) -> Cause:
         snapshot = self._snapshot
-        dependency = self._session.dependencies.get(on) or DependencyRecord()
+        dependency = self._session.dependencies.get(on) or record.DependencyRecord()
         began = dependency.waiters.get(name, "")
-        text = f"{name} has waited for {on} since {snapshot.of(began)}"
-        cause = Cause("dependency", line(text), name, began, snapshot.log_index.time_of(began) or 0)
+        began_ms = snapshot.log_index.time_of(began)
+        since = began if began_ms is None else snapshot.when(began_ms, began)
+        text = f"{name} has waited for {on} since {since}"
+        cause = Cause("dependency", text, name, began, began_ms or 0)
         producers = [one for one in dependency.producers if is_at_work(self._session, one)]
         if not producers:
             self._without_producer(on, dependency, cause)
@@ -128,17 +111,16 @@ class WaitCauses:
         cause.frees = f"continues when {some} resolves {on} (DEPENDENCY_RESOLVED) or completes"
 
         def relation(other: str) -> str:
-            return f"{other} has declared that it produces {on}. " + snapshot.aware(
-                other, ("NUDGE",), (on,)
-            )
+            told = snapshot.aware(other, ("NUDGE",), (on,))
+            return f"{other} has declared that it produces {on}. {told}"
 
         cause.children = self._needed(producers, path, relation)
         return cause
 
-    def _without_producer(self, on: str, dependency: DependencyRecord, cause: Cause) -> None:
+    def _without_producer(self, on: str, dependency: record.DependencyRecord, cause: Cause) -> None:
         """Explain a wait that no active agent has said it can end."""
         snapshot = self._snapshot
-        if dependency.status is DependencyStatus.FAILED:
+        if dependency.status is record.DependencyStatus.FAILED:
             by, why = dependency.failed_by, dependency.error or "no reason given"
             text = f"{by} was to produce {on} and has failed: {why}"
             if dependency.retryable:
@@ -154,32 +136,31 @@ class WaitCauses:
                 text += f"; this is reported at {snapshot.at(dependency.report_ms)}"
             producer = f'an agent starts that declares it (STARTED with produces ["{on}"])'
         end = snapshot.log_index.history_of(dependency.failed_by).end
-        log, at_ms = ("", 0) if end is None else (end.entry.id, end.entry.ms)
+        log, at_ms = (end.entry.id, end.entry.ms) if end else ("", 0)
         cause.frees = f"continues when {producer}, or any agent sends DEPENDENCY_RESOLVED for {on}"
-        cause.children = [Cause("nobody", line(text), dependency.failed_by, log, at_ms)]
+        cause.children = [Cause("nobody", text, dependency.failed_by, log, at_ms)]
         records = self._session.dependencies.records
         others = [other for other, one in records.items() if one.producers and other != on]
         for near in get_close_matches(on, others, n=1):
             hint = f"was {near} meant? {names(records[near].producers)} has declared that"
-            cause.children.append(Cause("note", line(hint)))
+            cause.children.append(Cause("note", hint))
 
-    def _lock(self, name: str, claim: ClaimRecord, path: tuple[str, ...]) -> Cause:
+    def _lock(self, name: str, claim: record.ClaimRecord, path: tuple[str, ...]) -> Cause:
         snapshot, order = self._snapshot, self._session.order
         wanted = [*claim.writes, *claim.reads]
         asked = f"{claim.asked}-0"
         before, first = order.position(claim)
-        place = "is next in line"
-        if before:
-            shown = list(dict.fromkeys(one.agent for one in first))[:WIDTH_MAX]
-            more = f" and {before - len(shown)} more" if before > len(shown) else ""
-            place = f"is number {before + 1} in line, behind {', '.join(shown)}{more}"
+        shown = list(dict.fromkeys(one.agent for one in first))[:WIDTH_MAX]
+        more = f" and {before - len(shown)} more" if before > len(shown) else ""
+        place = f"is number {before + 1} in line, behind {', '.join(shown)}{more}"
+        place = place if before else "is next in line"
         when = snapshot.when(claim.asked_ms, asked)
         finder = snapshot.log_index.conflicts.get(asked)
         text = f"{name} asked for {names(wanted)} at {when} and {place}"
         if finder is not None:
             text = f"{name} {place} for {names(wanted)}: {finder} reported a conflict at {when}"
-        cause = Cause("lock", line(text), name, asked, claim.asked_ms)
-        holders: dict[str, ClaimRecord] = {}
+        cause = Cause("lock", text, name, asked, claim.asked_ms)
+        holders: dict[str, record.ClaimRecord] = {}
         for holder in order.blockers(claim):
             holders.setdefault(holder.agent, holder)
         ahead = dict.fromkeys(one.agent for one in order.ahead(claim))
@@ -200,16 +181,15 @@ class WaitCauses:
         cause.children = self._needed(others, path, relation)
         return cause
 
-    def _end_of_lock(self, holders: dict[str, ClaimRecord], others: str, *, is_first: bool) -> str:
+    def _end_of_lock(
+        self, holders: dict[str, record.ClaimRecord], others: str, *, is_first: bool
+    ) -> str:
         """Return what would give an agent its turn."""
         if not holders:
             return f"continues after the agents ahead in line have had their turn: {others}"
         ends = [self._snapshot.death_of(one) for one in holders] if len(holders) == 1 else []
-        ends += [
-            f"it is taken back, at {self._snapshot.at(one.expires_ms)}"
-            for one in holders.values()
-            if one.expires_ms
-        ]
+        limits = [one.expires_ms for one in holders.values() if one.expires_ms]
+        ends += [f"it is taken back, at {self._snapshot.at(limit_ms)}" for limit_ms in limits]
         text = f"continues when {names(list(holders))} releases it (RELEASE), ends"
         text += "".join(f", or {end}" for end in ends if end)
         return text if is_first else f"{text}; and after the agents ahead have had their turn"
@@ -219,20 +199,19 @@ class WaitCauses:
         agent = self._session.agents.records[name]
         waiting = [self._session.claims.records[one] for one in agent.claims]
         return bool(agent.waits_for or agent.asks) or any(
-            one.state is ClaimState.WAITING and not {*wanted}.issuperset([*one.writes, *one.reads])
+            one.state is record.ClaimState.WAITING
+            and not {*wanted}.issuperset([*one.writes, *one.reads])
             for one in waiting
         )
 
-    def _question(
-        self, name: str, question_id: str, question: EscalationRecord, path: tuple[str, ...]
-    ) -> Cause:
-        snapshot = self._snapshot
+    def _question(self, name: str, question_id: str, path: tuple[str, ...]) -> Cause:
+        snapshot, question = self._snapshot, self._session.escalations.records[question_id]
         asked = snapshot.when(question.asked_ms, question.cause)
         text = f"{name} waits for the answer to question {question_id}, asked at {asked}"
-        cause = Cause("question", line(text), name, question.cause, question.asked_ms)
+        cause = Cause("question", text, name, question.cause, question.asked_ms)
         if not question.to:
             cause.frees = "continues when somebody answers"
-            cause.children = [open_question(snapshot, question_id, question)]
+            cause.children = [snapshot.unanswered(question_id)]
             return cause
         cause.frees = f"continues when {question.to}, or a person, answers (DECIDED)"
 
@@ -250,25 +229,25 @@ class WaitCauses:
             return []
         called, barrier = current
         is_leader = name == barrier.leader
-        if is_leader and barrier.state is BarrierState.INTEGRATING:
+        if is_leader and barrier.state is record.BarrierState.INTEGRATING:
             return []  # it may continue, even if it has called the next barrier too
         is_held = name in barrier.arrived or name in barrier.held
-        is_held |= is_leader and barrier.state is BarrierState.GATHERING
+        is_held |= is_leader and barrier.state is record.BarrierState.GATHERING
         found = [self._barrier(name, called, barrier, path)] if is_held else []
+        frees = line(f"begins when {called} is over")
         for other, queued in self._session.barriers.records.items():
-            if queued.state is not BarrierState.QUEUED or queued.leader != name:
+            if queued.state is not record.BarrierState.QUEUED or queued.leader != name:
                 continue
             log = f"{queued.called}-0"
             when = self._snapshot.when(queued.called_ms, log)
             text = f"{name} called the barrier {other} at {when}; {called} comes before it"
-            frees = f"begins when {called} is over"
-            found.append(Cause("barrier", line(text), name, log, queued.called_ms, line(frees)))
+            found.append(Cause("barrier", text, name, log, queued.called_ms, frees))
             if not is_held:
                 found.append(self._barrier(name, called, barrier, path))
         return found
 
     def _barrier(
-        self, name: str, called: str, barrier: BarrierRecord, path: tuple[str, ...]
+        self, name: str, called: str, barrier: record.BarrierRecord, path: tuple[str, ...]
     ) -> Cause:
         """Explain the barrier in force to an agent that it holds, or else only name it again."""
         snapshot, log = self._snapshot, f"{barrier.called}-0"
@@ -280,7 +259,7 @@ class WaitCauses:
         self._barriers.add(called)
         when = snapshot.when(barrier.called_ms, log)
         place += f" (called by {barrier.leader or 'the rule file'} at {when})"
-        if barrier.state is BarrierState.INTEGRATING:
+        if barrier.state is record.BarrierState.INTEGRATING:
             cause.text = line(place)
             cause.frees = line(f"continues when {barrier.leader} sends INTEGRATED, or ends")
             told = snapshot.log_index.told(barrier.leader, "PROCEED", called)
@@ -297,23 +276,22 @@ class WaitCauses:
         cause.children.append(self._deadline(called, barrier))
         return cause
 
-    def _place(self, name: str, called: str, barrier: BarrierRecord) -> str:
+    def _place(self, name: str, called: str, barrier: record.BarrierRecord) -> str:
         if name == barrier.leader:
             return f"{name} leads the barrier {called} and waits until all have arrived"
         if name in barrier.held:
-            return (
-                f"{name} started while the barrier {called} was in force, and is held until it ends"
-            )
+            began = f"started while the barrier {called} was in force"
+            return f"{name} {began}, and is held until it ends"
         if name in barrier.arrived:
             when = self._snapshot.at(barrier.arrived[name])
             return f"{name} arrived at the barrier {called} at {when} and is held there"
         return f"{name} has to wait until the barrier {called} is over"
 
-    def _end_of_barrier(self, name: str, barrier: BarrierRecord, absent: list[str]) -> str:
+    def _end_of_barrier(self, name: str, barrier: record.BarrierRecord, absent: list[str]) -> str:
         text = f"continues when {names(absent)} reaches a checkpoint (CHECKPOINT_REACHED), "
         text += "begins to wait, ends"
-        death = self._snapshot.death_of(absent[0]) if len(absent) == 1 else ""
-        text += f", or {death}" if death else ""
+        if len(absent) == 1 and (death := self._snapshot.death_of(absent[0])):
+            text += f", or {death}"
         if name != barrier.leader and is_at_work(self._session, barrier.leader):
             text += f"; and {barrier.leader} has integrated"
         return line(text)
@@ -326,23 +304,20 @@ class WaitCauses:
         is_read = self._snapshot.has_read(other, told)
         return f"{other} has not arrived. It was told of the barrier at {when}{is_read}"
 
-    def _deadline(self, called: str, barrier: BarrierRecord) -> Cause:
-        snapshot = self._snapshot
-        at = snapshot.at(barrier.deadline_ms)
+    def _deadline(self, called: str, barrier: record.BarrierRecord) -> Cause:
+        at = self._snapshot.at(barrier.deadline_ms)
         for question_id, question in reversed(self._session.escalations.records.items()):
             if question.subject != BARRIER or question.about != called:
                 continue
-            if question.state is EscalationState.OPEN:
-                return open_question(snapshot, question_id, question)
+            if question.state is record.EscalationState.OPEN:
+                return self._snapshot.unanswered(question_id)
             if question.asked_ms >= barrier.called_ms:
-                when = snapshot.at(question.decided_ms)
-                text = (
-                    f"the deadline was {at}; {question.by} decided at {when}: {question.decision}"
-                )
-                return Cause("note", line(text), at_ms=question.decided_ms)
+                decided = f"{question.by} decided at {self._snapshot.at(question.decided_ms)}"
+                text = f"the deadline was {at}; {decided}: {question.decision}"
+                return Cause("note", text, at_ms=question.decided_ms)
         if not barrier.deadline_ms:
             return Cause("note", "it has no deadline")
-        policy = _POLICIES[snapshot.rules.barrier_policy]
+        policy = _POLICIES[self._snapshot.rules.barrier_policy]
         text = f"the deadline is {at}: then the missing agents are named, and {policy}"
         return Cause("note", text, at_ms=barrier.deadline_ms)
 
@@ -356,11 +331,11 @@ def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
     members = [link.agent for link in cycle]
     where = "is part of" if name in members else "is stuck behind"
     text = f"{name} {where} a deadlock: {_described(cycle)}. None of them can continue on its own"
-    cause = Cause("cycle", line(text), name)
+    cause = Cause("cycle", text, name)
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
         if not set(members).isdisjoint(member for member, _, _ in question.cycle):
-            asked = open_question(snapshot, question_id, question)
+            asked = snapshot.unanswered(question_id)
             asked.frees += "; the agent that gives way gets CANCEL, and its wait ends"
             cause.log, cause.at_ms = question.cause, question.asked_ms
             cause.children = [asked]
@@ -368,7 +343,7 @@ def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
     if affected:
         verb = "is" if len(affected) == 1 else "are"
         text = f"{names(affected)} {verb} stuck behind it"
-        cause.children = [*cause.children, Cause("note", line(text))]
+        cause.children.append(Cause("note", text))
     return [cause]
 
 
@@ -385,8 +360,7 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
     found: dict[str, None] = {}
 
     def ask(question_id: str) -> None:
-        question = session.escalations.records[question_id]
-        found[f"a person: {answer_command(question_id, question)}"] = None
+        found[f"a person: {snapshot.decide_command(question_id)}"] = None
 
     seen, left = {name}, deque([name])
     while left and len(seen) <= REACH_MAX:
@@ -399,38 +373,27 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
                 found[f"an agent that produces {on}: none has declared that it does"] = None
         for question_id in agent.asks:
             asked = session.escalations.get(question_id)
-            is_open = asked is not None and asked.state is EscalationState.OPEN
+            is_open = asked is not None and asked.state is record.EscalationState.OPEN
             if is_open and question_id not in answered:
                 ask(question_id)
-        for other in [other for wait in waits for other in wait.agents]:
-            if other not in seen:
-                seen.add(other)
-                left.append(other)
+        new = [other for wait in waits for other in wait.agents if other not in seen]
+        left += dict.fromkeys(new)
+        seen.update(new)
         # A paused agent that needs nobody counts too: the leader of a barrier that calls the next.
-        if agent.status is AgentStatus.ACTIVE or not (waits or agent.waits_for or agent.asks):
-            heard = snapshot.ago(agent.seen_ms)
-            found[f"{one}, which is working as far as it has reported, last heard of {heard}"] = (
-                None
-            )
-    for question_id in _barrier_questions(snapshot, seen):
-        ask(question_id)
+        if agent.status is record.AgentStatus.ACTIVE or not (
+            waits or agent.waits_for or agent.asks
+        ):
+            heard = f"last heard of {snapshot.ago(agent.seen_ms)}"
+            found[f"{one}, which is working as far as it has reported, {heard}"] = None
+    current = in_force(session)
+    if current is not None and seen.intersection([current[1].leader, *current[1].members]):
+        for question_id, question in session.escalations.records.items():
+            is_open = question.state is record.EscalationState.OPEN
+            if is_open and (question.subject, question.about) == (BARRIER, current[0]):
+                ask(question_id)
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
         if seen.intersection(member for member, _, _ in question.cycle):
             ask(question_id)
     more = len(found) - WIDTH_MAX
     return [*list(found)[:WIDTH_MAX], *([f"and {more} more"] if more > 0 else [])]
-
-
-def _barrier_questions(snapshot: Snapshot, agents: set[str]) -> list[str]:
-    """Return the open questions about the barrier in force, if it holds one of these agents."""
-    current = in_force(snapshot.session)
-    if current is None or agents.isdisjoint([current[1].leader, *current[1].members]):
-        return []
-    return [
-        question_id
-        for question_id, question in snapshot.session.escalations.records.items()
-        if question.subject == BARRIER
-        and question.about == current[0]
-        and question.state is EscalationState.OPEN
-    ]
