@@ -179,7 +179,7 @@ async def replay(target: Target, name: str | None, stop: str | None, as_json: bo
         store, keys = connection.store, connection.keys(session)[1]
         with _progress() as count:
             if place is not None:
-                rebuilt = await rebuild(store, keys, place, count)
+                rebuilt = (await rebuild(store, keys, place, count)).session
             else:
                 report = await Comparison(store, keys, count).run()
     if place is not None:

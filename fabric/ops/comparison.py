@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, Batch, ClientStore
 from fabric.store.value import parse_id
-from fabric.wire.stored import fields_of
+from fabric.wire.stored import fields_of, read_object
 
 #: Attempts to compare a session that changes meanwhile.
 ROUNDS_MAX = 10
@@ -164,24 +164,13 @@ class Comparison:
 
 def _whole(keys: SessionKeys, session: SessionState) -> Keyspace:
     """Return the keys of a session as one commit of the whole session would write them."""
-    copy = SessionState(
-        name=session.name,
-        log=session.log,
-        clock_ms=session.clock_ms,
-        opened_ms=session.opened_ms,
-        token=session.token,
-        rules=session.rules,
-        agents=Table(session.agents.records),
-        tasks=Table(session.tasks.records),
-        dependencies=Table(session.dependencies.records),
-        claims=Table(session.claims.records),
-        barriers=Table(session.barriers.records),
-        escalations=Table(session.escalations.records),
-    )
+    tables: dict[str, Any] = {}
     for name in SessionState.__slots__:
-        table = getattr(copy, name)
+        table = getattr(session, name)
         if isinstance(table, Table):
-            table.changed.update(table.records)
+            tables[name] = Table(table.records)
+            tables[name].changed.update(table.records)
+    copy = replace(session, **tables)
     for claim in copy.claims.records.values():
         copy.order.changed.update(claim.writes, claim.reads)
     batch, server = Batch(), Keyspace()
@@ -199,11 +188,11 @@ def _entries(
         if ours == theirs:
             continue
         name = entry_id.decode()
-        if ours is not None and theirs is not None:
+        if ours is None or theirs is None:
+            yield Difference(key, name, _entry(ours), _entry(theirs))
+        else:
             field, *both = first_difference(ours, theirs)
             yield Difference(key, f"{name} {field}", *both)
-        else:
-            yield Difference(key, name, _entry(ours), _entry(theirs))
 
 
 def _fields(key: str, made: dict[bytes, bytes], found: dict[bytes, bytes]) -> Iterator[Difference]:
@@ -213,21 +202,13 @@ def _fields(key: str, made: dict[bytes, bytes], found: dict[bytes, bytes]) -> It
         if ours == theirs:
             continue
         field = shown(name)
-        inner, other = _document(ours), _document(theirs)
+        inner, other = read_object(ours or b""), read_object(theirs or b"")
         if inner is None or other is None or inner == other:
             yield Difference(key, field, shown(ours), shown(theirs))
             continue
         for part in sorted({*inner, *other}):
             if inner.get(part) != other.get(part):
                 yield Difference(key, f"{field} {part}", _json(inner, part), _json(other, part))
-
-
-def _document(value: bytes | None) -> dict[str, Any] | None:
-    try:
-        found = msgspec.json.decode(value or b"")
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _json(document: dict[str, Any], part: str) -> str:

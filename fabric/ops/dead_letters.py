@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from fabric.client.emitter import Emitter
+from fabric.client.session import last_id
 from fabric.errors import CallerError, NotAllowedError, NotFoundError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import ClientStore, Entry
 from fabric.store.value import parse_id
-from fabric.wire.record import RAW_PREFIX, sent_fields
-from fabric.wire.stored import fields_of, pairs_of
+from fabric.wire.record import sent_fields
+from fabric.wire.stored import fields_of, pairs_of, text_fields_of
 
 #: Letters read or sent again at a time.
 PAGE = 256
@@ -47,8 +48,7 @@ class Letter(NamedTuple):
 
     def field(self, name: bytes) -> str:
         """Return a field of the refused entry; "" if it had none of that name."""
-        known = fields_of(self.fields)
-        return known.get(name, b"").decode("utf-8", "replace")
+        return fields_of(self.fields).get(name, b"").decode("utf-8", "replace")
 
 
 class DeadLetters:
@@ -86,11 +86,10 @@ class DeadLetters:
         Letters that come meanwhile are left out: a letter sent again may be refused again.
         """
         for number in range(self._partitions):
-            newest = await self._page(number, b"-", b"+", newest_first=True, count=1)
+            newest = await last_id(self._store, self._key(number))
             first = b"-"
-            while newest and (page := await self._page(number, first, newest[0].id.encode())):
-                chosen = [letter for letter in page if wanted(letter)]
-                if chosen:
+            while page := await self._page(number, first, newest):
+                if chosen := [*filter(wanted, page)]:
                     yield chosen
                 first = b"(" + page[-1].id.encode()
 
@@ -107,12 +106,14 @@ class DeadLetters:
             waiting.setdefault((letter.partition, self._reader(letter)), []).append(letter)
         ids: dict[tuple[int, str], str] = {}
         for (number, group), chosen in sorted(waiting.items()):
+            is_result = group == SYNTHESIZERS
             for start in range(0, len(chosen), PAGE):
                 part = chosen[start : start + PAGE]
-                sent = await _send(emitter(number), group, part)
+                entries = [one.fields if is_result else _unnumbered(one.fields) for one in part]
+                sent = await emitter(number).send(entries, numbered=is_result, group=group)
                 await self._remove(number, part)
                 for letter, entry_id in zip(part, sent, strict=True):
-                    ids[letter.partition, letter.id] = entry_id.decode()
+                    ids[number, letter.id] = entry_id.decode()
         return [ids[letter.partition, letter.id] for letter in letters]
 
     def _reader(self, letter: Letter) -> str:
@@ -152,17 +153,10 @@ class DeadLetters:
         return found[0]
 
     async def _page(
-        self,
-        number: int,
-        first: bytes,
-        last: bytes,
-        *,
-        newest_first: bool = False,
-        count: int = PAGE,
+        self, number: int, first: bytes, last: bytes, *, newest_first: bool = False
     ) -> list[Letter]:
-        entries = await self._store.entries(
-            self._key(number), first, last, count, newest_first=newest_first
-        )
+        key = self._key(number)
+        entries = await self._store.entries(key, first, last, PAGE, newest_first=newest_first)
         return [_letter(number, entry) for entry in entries]
 
     def _key(self, number: int) -> str:
@@ -172,26 +166,9 @@ class DeadLetters:
 def _letter(partition: int, entry: Entry) -> Letter:
     entry_id, flat = entry
     # The fields of the refused entry have a prefix: none can pass for one of these.
-    known = {
-        name: value.decode("utf-8", "replace")
-        for name, value in pairs_of(flat)
-        if not name.startswith(RAW_PREFIX)
-    }
-    return Letter(
-        partition,
-        entry_id.decode(),
-        known.get(b"code", ""),
-        known.get(b"reason", ""),
-        known.get(b"source", ""),
-        known.get(b"id", ""),
-        sent_fields(flat),
-    )
-
-
-async def _send(emitter: Emitter, group: str, letters: list[Letter]) -> list[bytes]:
-    if group == SYNTHESIZERS:
-        return await emitter.send([letter.fields for letter in letters], group=group)
-    return await emitter.send([_unnumbered(letter.fields) for letter in letters], numbered=False)
+    known = text_fields_of(flat)
+    code, reason, source, of = (known.get(name, "") for name in ("code", "reason", "source", "id"))
+    return Letter(partition, entry_id.decode(), code, reason, source, of, sent_fields(flat))
 
 
 def _unnumbered(fields: list[bytes]) -> list[bytes]:

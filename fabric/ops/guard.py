@@ -20,6 +20,8 @@ from fabric.core.resource import Index, normalise
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 from fabric.view.text import rfc3339
 
+_ASK_AGAIN = "ask again with INTENT, and write after PROCEED"
+
 #: Characters that make a name a glob. In brackets of its own, each stands for itself.
 _WILD = re.compile(r"[*?[]")
 
@@ -34,10 +36,8 @@ class Holding:
     since_ms: int
 
     def __str__(self) -> str:
-        return (
-            f"held by {self.agent} (claimed as {self.resource}, token {self.token}, "
-            f"since {rfc3339(self.since_ms)})"
-        )
+        claim = f"claimed as {self.resource}, token {self.token}, since {rfc3339(self.since_ms)}"
+        return f"held by {self.agent} ({claim})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,8 @@ def judge(
     """
     holdings = tuple(held)
     if not holdings:
-        return Permission(path, (), "" if token is None else _ended(path, token))
+        ended = f"{path}: nobody holds it now; your token {token} has ended: {_ASK_AGAIN}"
+        return Permission(path, (), "" if token is None else ended)
     caller = agent
     if token is not None:
         caller = next((one.agent for one in holdings if one.token == token), None)
@@ -124,16 +125,8 @@ def judge(
         why = f"; your token {token} has ended"
         what = "look at it again, and write under the token of your last PROCEED"
     else:
-        why = f"; your token {token} is not the current one"
-        what = "ask again with INTENT, and write after PROCEED"
+        why, what = f"; your token {token} is not the current one", _ASK_AGAIN
     return Permission(path, holdings, f"{path} is {'; '.join(map(str, foreign))}{why}: {what}")
-
-
-def _ended(path: str, token: int) -> str:
-    return (
-        f"{path}: nobody holds it now; your token {token} has ended: "
-        "ask again with INTENT, and write after PROCEED"
-    )
 
 
 #: The call in the hook. Another hook that contains it guards as well.
@@ -155,15 +148,7 @@ fi
 
 #: Changes that touch a path: added, copied, deleted, modified, renamed, another type; also in a
 #: submodule that the user's settings ignore.
-_STAGED = (
-    "diff",
-    "--cached",
-    "--name-only",
-    "-z",
-    "--no-renames",
-    "--ignore-submodules=none",
-    "--diff-filter=ACDMRT",
-)
+_STAGED = "diff --cached --name-only -z --no-renames --ignore-submodules=none --diff-filter=ACDMRT"
 
 
 def repository_root(folder: Path) -> Path:
@@ -177,9 +162,8 @@ def staged_paths(folder: Path) -> list[str]:
     A renamed file counts under both names. Bytes that are not UTF-8 are decoded by `os.fsdecode`.
     """
     # From the root: with diff.relative, git leaves out what is not below the present folder.
-    return [
-        os.fsdecode(path) for path in _git(repository_root(folder), *_STAGED).split(b"\0") if path
-    ]
+    staged = _git(repository_root(folder), *_STAGED.split())
+    return [os.fsdecode(path) for path in staged.split(b"\0") if path]
 
 
 def resource_name(path: str) -> str:

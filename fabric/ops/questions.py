@@ -13,17 +13,11 @@ from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType
-from fabric.errors import (
-    CallerError,
-    NotAllowedError,
-    NotFoundError,
-    ServerError,
-    WaitTimeoutError,
-)
+from fabric.errors import CallerError, NotAllowedError, NotFoundError, ServerError, WaitTimeoutError
 from fabric.ops.overview import sessions
 from fabric.ops.sent_signal import SentSignal
 from fabric.store.keys import Partition, SessionKeys, partition_of
-from fabric.store.port import ClientStore, Entry
+from fabric.store.port import ClientStore
 from fabric.view.text import rfc3339
 from fabric.wire.stored import fields_of
 
@@ -95,20 +89,15 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     async for page in pages(store, keys.log, place, follow=True):
         known |= {one.id: one.record for one in changed}
         changed = []
-        if any(_is_change(entry) for entry in page):
+        if any(fields_of(fields).get(b"type") in _CHANGES for _, fields in page):
             found = await retry(lambda: questions(session))
-            changed = [one for one in found if _is_news(one, known)]
+            changed = [one for one in found if _is_news(known.get(one.id), one.record)]
             yield changed
 
 
-def _is_news(question: Question, known: dict[str, EscalationRecord]) -> bool:
+def _is_news(before: EscalationRecord | None, now: EscalationRecord) -> bool:
     # An asker may use the id of a decided question again.
-    before, now = known.get(question.id), question.record
     return before is None or (before.state, before.cause) != (now.state, now.cause)
-
-
-def _is_change(entry: Entry) -> bool:
-    return fields_of(entry[1]).get(b"type") in _CHANGES
 
 
 class Decider:
@@ -138,8 +127,12 @@ class Decider:
         WaitTimeoutError when the answer has not taken effect in time.
         """
         asked = await self._open(id_)
-        self._check_answer(asked, answer, free=free)
-        await self._check_name(asked)
+        _check_answer(asked, answer, free=free)
+        # The answer would count as that agent's sign of life.
+        if self._by != asked.record.to and self._by in await self._session.agents():
+            raise CallerError(
+                f"{self._by} is an agent of session {asked.session}: name yourself with --by"
+            )
         payload = {"escalation": id_, "decision": answer, "by": self._by}
         decided = {"type": SignalType.DECIDED.value, "payload": payload}
         # Sent twice it means the same as once: the first one decides.
@@ -168,25 +161,6 @@ class Decider:
             raise NotAllowedError(described(question))
         return question
 
-    @staticmethod
-    def _check_answer(asked: Question, answer: str, *, free: bool) -> None:
-        if not answer.strip():
-            raise CallerError(f"the answer to {asked.id} is empty")
-        options = asked.record.options
-        if options and answer not in options and not free:
-            raise CallerError(
-                f"{answer!r} is not one of the answers to {asked.id}, which are "
-                f"{listed(list(map(repr, options)))}; --free allows another answer"
-            )
-
-    async def _check_name(self, asked: Question) -> None:
-        """Refuse an agent's name: the answer would count as its sign of life."""
-        if self._by == asked.record.to or self._by not in await self._session.agents():
-            return
-        raise CallerError(
-            f"{self._by} is an agent of session {asked.session}: name yourself with --by"
-        )
-
     async def _until_closed(self, asked: Question) -> Question:
         while True:
             await self._sent.read()
@@ -213,6 +187,17 @@ class Decider:
         return (
             "no orchestrator has handled it yet; is one running? (fabric status) "
             "It takes effect as soon as one does"
+        )
+
+
+def _check_answer(asked: Question, answer: str, *, free: bool) -> None:
+    if not answer.strip():
+        raise CallerError(f"the answer to {asked.id} is empty")
+    options = asked.record.options
+    if options and answer not in options and not free:
+        raise CallerError(
+            f"{answer!r} is not one of the answers to {asked.id}, which are "
+            f"{listed(list(map(repr, options)))}; --free allows another answer"
         )
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 import msgspec
 
@@ -148,22 +149,19 @@ class Replay:
     def _signal(
         self, entry_id: bytes, fields: list[bytes], ours: frozenset[bytes], ms: int
     ) -> tuple[Decision, list[bytes]]:
-        sent: list[bytes] = []
-        for name, value in pairs_of(fields):
-            if name not in ours:
-                sent += (name, value)
+        sent = [pair for pair in pairs_of(fields) if pair[0] not in ours]
         try:
-            signal = decode(sent)
+            signal = decode([*chain.from_iterable(sent)])
         except SignalError as error:
             raise self._diverged(entry_id, "a signal", str(error)) from None
         decision = step(self.session, signal, self.rules, ms)
         now_ms = self.session.clock_ms
         if decision.outcome is Outcome.REPEATED:
             raise self._diverged(entry_id, "nothing: it repeats an earlier one", _entry(fields))
+        logged = record.logged_signal(signal, now_ms)
         if decision.outcome is Outcome.REFUSED:
-            refusal = record.logged_refusal(signal, decision.code, decision.reason, now_ms)
-            return decision, _flat(*refusal)
-        return decision, _flat(*record.logged_signal(signal, now_ms))
+            logged = record.logged_refusal(signal, decision.code, decision.reason, now_ms)
+        return decision, _flat(*logged)
 
     def _timer(
         self, entry_id: bytes, logged: dict[bytes, bytes], ms: int
@@ -225,16 +223,6 @@ async def rebuild(
     keys: SessionKeys,
     stop: Until | None = None,
     note: Callable[[int], None] | None = None,
-) -> SessionState:
-    """Return the session that its log makes, up to `stop` or to the end; see `replayed`."""
-    return (await replayed(store, keys, stop, note)).session
-
-
-async def replayed(
-    store: ClientStore,
-    keys: SessionKeys,
-    stop: Until | None = None,
-    note: Callable[[int], None] | None = None,
     also: Callable[[Entry], None] | None = None,
 ) -> Replay:
     """Replay a log up to `stop` or to its end; give each entry to `also`.
@@ -271,10 +259,7 @@ def first_difference(made: list[bytes], found: list[bytes]) -> tuple[str, str, s
 
 def _flat(form: record.Form, values: record.Values) -> list[bytes]:
     """Return an entry as the server would return it."""
-    flat: list[bytes] = []
-    for name, value in zip(form, values, strict=True):
-        flat += (as_bytes(name), as_bytes(value))
-    return flat
+    return [as_bytes(item) for pair in zip(form, values, strict=True) for item in pair]
 
 
 def as_bytes(item: str | bytes | int) -> bytes:

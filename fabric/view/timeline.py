@@ -16,13 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from fabric.core.contradiction import FINDING, SYNTHESIZER
 from fabric.core.event import EVERYONE, Kind
 from fabric.view.text import cell, joined
 from fabric.wire.record import OUTAGE_TYPE, RULES_KIND
-from fabric.wire.stored import text_fields_of
+from fabric.wire.stored import read_object, text_fields_of
 
 #: Types without a row, unless the entry was refused.
 _SILENT = frozenset({"HEARTBEAT", "TIMER", "RULES"})
@@ -98,7 +96,7 @@ class Timeline:
         forwarded = kind == Kind.DIRECTIVE and "payload" not in fields
         if forwarded or (word in _SILENT and kind != Kind.REFUSED):
             return None
-        payload = _payload(fields.get("payload", ""))
+        payload = read_object(fields.get("payload", "")) or {}
         signal, agent, action = _sentence(kind, word, sender, payload, fields)
         if kind == Kind.DIRECTIVE and word == "RESUME":
             self._resumed.add(agent)
@@ -238,14 +236,6 @@ def _agents(kind: str, word: str, agent: str, payload: Payload) -> tuple[str, ..
     if isinstance(several, list) and several:
         return tuple(dict.fromkeys(map(str, several)))
     return (agent,)
-
-
-def _payload(text: str) -> Payload:
-    try:
-        value = msgspec.json.decode(text or "{}")
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _resume(payload: Payload) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -42,6 +42,15 @@ def text_fields_of(flat: Sequence[bytes]) -> dict[str, str]:
     """Return a flat list of names and values as text; bytes that are not UTF-8 are replaced."""
     text = [one.decode("utf-8", "replace") for one in flat]
     return fields_of(text)
+
+
+def read_object(document: bytes | str) -> dict[str, Any] | None:
+    """Return the JSON object in a document that anyone may have written; None if it holds none."""
+    try:
+        value = msgspec.json.decode(document)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def tampered(key: str, kind: str, reason: str) -> TamperedError:

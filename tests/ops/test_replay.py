@@ -80,17 +80,17 @@ async def test_an_earlier_state(server: RunningServer) -> None:
     await compared_session(server)
     asked = rows(server, S.log, type="BLOCKED")[0]
     async with reading(server) as store:
-        then = await rebuild(store, S, until(asked.id))
+        then = (await rebuild(store, S, until(asked.id))).session
         number = int(asked.id.partition("-")[0])
         assert then.log == number
         waiting = then.agents.get("B")
         assert waiting is not None
         assert (waiting.status, waiting.waits_for) == (AgentStatus.BLOCKED, ["schema"])
-        before = await rebuild(store, S, Until(number - 1))
+        before = (await rebuild(store, S, Until(number - 1))).session
         assert "B" not in before.agents
-        whole = await rebuild(store, S)
+        whole = (await rebuild(store, S)).session
         assert whole.log == int(values(server, S.meta)["log"])
-        at = await rebuild(store, S, Until(ms=int(asked["ms"])))
+        at = (await rebuild(store, S, Until(ms=int(asked["ms"])))).session
         assert at.log >= number
 
 

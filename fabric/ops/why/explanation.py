@@ -14,7 +14,7 @@ from msgspec import Struct
 from fabric.core.agent_status import in_force, missing
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
-from fabric.ops.replay import Until, replayed
+from fabric.ops.replay import Until, rebuild
 from fabric.ops.why.log_index import LogIndex
 from fabric.ops.why.snapshot import Cause, Snapshot, line, logged, names, shortened, wait_phrase
 from fabric.ops.why.wait_causes import WaitCauses, deadlock_of, unblockers
@@ -49,7 +49,7 @@ async def why(
     the rules.
     """
     log_index = LogIndex()
-    replay = await replayed(store, keys, stop, also=log_index.take)
+    replay = await rebuild(store, keys, stop, also=log_index.take)
     session = replay.session
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from fabric.core.directive import DIRECTIVES
 from fabric.core.event import EVERYONE, Kind
 from fabric.store.port import Entry
+from fabric.store.value import parse_id
 from fabric.view.text import cell
 from fabric.view.timeline import Timeline, read_ms
 from fabric.wire.record import TIMER_TYPE
-from fabric.wire.stored import text_fields_of
+from fabric.wire.stored import read_object, text_fields_of
 
 #: Entries kept of what an agent said and was told; of messages to everyone; refusals of an agent.
 HISTORY_MAX = 10
@@ -116,7 +114,7 @@ class LogIndex:
         fields = text_fields_of(flat)
         found = self._indexed(entry, fields)
         raw = fields.get("payload", "")
-        payload = _document(raw) if len(raw) <= _PAYLOAD_CHARS_MAX else {}
+        payload = (read_object(raw) if len(raw) <= _PAYLOAD_CHARS_MAX else None) or {}
         if entry_id.endswith(b"-0"):
             self._times.append(found.ms)
             self._event, self._ending = found, None
@@ -168,7 +166,7 @@ class LogIndex:
 
     def _indexed(self, entry: Entry, fields: dict[str, str]) -> IndexedEntry:
         row = self._timeline.row(*entry)
-        kind, word, to = (fields.get(name, "") for name in ("kind", "type", "to"))
+        kind, word, to, code = (fields.get(name, "") for name in ("kind", "type", "to", "code"))
         sender = fields.get("emitter") or fields.get("from", "")
         if row is not None:
             words = row.action
@@ -179,7 +177,6 @@ class LogIndex:
         else:
             words = f"{to} is told of {word} from {sender}" if to else f"{sender} says {word}"
         ms = read_ms(fields.get("ms", ""), 0)
-        code = fields.get("code", "")
         return IndexedEntry(entry[0].decode(), ms, kind, word, sender, to, cell(words), code=code)
 
     def _add_event(self, entry: IndexedEntry) -> None:
@@ -227,22 +224,13 @@ class LogIndex:
 
     def _history(self, entry: IndexedEntry, agent: str = "") -> AgentHistory:
         agent = agent or entry.sender
-        history = self.agents.get(agent)
-        if history is None:
-            history = self.agents[agent] = AgentHistory(first=_order(entry))
-        return history
-
-
-def _document(raw: str) -> dict[str, Any]:
-    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-        document = msgspec.json.decode(raw)
-        return document if isinstance(document, dict) else {}
-    return {}
+        if agent not in self.agents:
+            self.agents[agent] = AgentHistory(first=_order(entry))
+        return self.agents[agent]
 
 
 def _order(entry: IndexedEntry) -> tuple[int, int]:
-    number, _, part = entry.id.partition("-")
-    return int(number), int(part)
+    return parse_id(entry.id.encode())
 
 
 def _subjects(entry: IndexedEntry) -> list[str]:

@@ -79,7 +79,7 @@ def run(data: bytes) -> None:
         except (DivergedError, NotFoundError) as error:
             assert len(str(error)) < 5_000
     try:
-        assert run_now(rebuild(store, KEYS)).log
+        assert run_now(rebuild(store, KEYS)).session.log
     except (DivergedError, NotFoundError) as error:
         assert len(str(error)) < 5_000
     log_index = LogIndex()
