@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -24,9 +23,8 @@ CONNECTIONS_MAX = 20_000
 #: Bytes to read from the socket at a time: a batch of 512 signals is some 200 KB.
 _READ_BYTES = 1 << 18
 
-#: Ports to use where a URL names none.
-_PORT: Final = 6379
-_SENTINEL_PORT: Final = 26379
+#: Ports to use where a URL with several hosts names none, by the word after the `+`.
+_PORTS: Final = {"cluster": 6379, "sentinel": 26379}
 _PORT_MAX: Final = 65_535
 
 #: One of several hosts: a name or an address (IPv6 in brackets), and perhaps a port.
@@ -46,22 +44,13 @@ _URL_OPTIONS: Final = frozenset(
 Host = tuple[str, int]
 
 
-class Kind(Enum):
-    """What a URL names."""
-
-    #: A server, or a node of a cluster; the server itself knows which.
-    SERVER = "server"
-    SENTINELS = "sentinels"
-    CLUSTER = "cluster"
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """A parsed URL. `options` are for connections to a server that has the data."""
 
-    kind: Kind
     options: dict[str, Any]
-    #: Sentinels, or the nodes of a cluster to ask first.
+    #: Sentinels if there is a `service`, else the nodes of a cluster to ask first; none if the URL
+    #: names one server, which may be a node of a cluster: it knows that itself.
     hosts: tuple[Host, ...] = ()
     #: The sentinels' name for the primary, and the options of connections to sentinels.
     service: str = ""
@@ -104,21 +93,16 @@ def parse(url: str, name: str) -> Address:
     query = f"?{query}" if query else ""
     try:
         if not kind:
-            return Address(Kind.SERVER, _options(url, name))
-        if base not in ("redis", "rediss"):
-            raise ValueError(base)
-        if kind == "cluster":
-            named = _hosts(hosts, _PORT)
-            given = _options(f"{base}://{login}{_host_port(named[0])}/{path}{query}", name)
-            return Address(Kind.CLUSTER, given, named)
-        if kind == "sentinel":
-            named = _hosts(hosts, _SENTINEL_PORT)
-            service, _, database = path.partition("/")
-            if not service:
-                raise ValueError("no service")
-            given = _options(f"{base}://{login}{_host_port(named[0])}/{database}{query}", name)
+            return Address(_options(url, name))
+        is_sentinel = kind == "sentinel"
+        service, _, database = path.partition("/") if is_sentinel else ("", "", path)
+        if base not in ("redis", "rediss") or kind not in _PORTS or (is_sentinel and not service):
+            raise ValueError("a scheme that is not known, or no service")
+        named = _hosts(hosts, _PORTS[kind])
+        given = _options(f"{base}://{login}{_host_port(named[0])}/{database}{query}", name)
+        if is_sentinel:
             return _of_sentinels(given, named, unquote(service), name)
-        raise ValueError(kind)
+        return Address(given, named)
     except ValueError:
         raise url_error() from None
 
@@ -155,7 +139,7 @@ def _of_sentinels(
         shared["ssl"] = True
     for option in ("host", "port"):
         given.pop(option, None)
-    return Address(Kind.SENTINELS, given, hosts, service, {"client_name": name, **shared, **own})
+    return Address(given, hosts, service, {"client_name": name, **shared, **own})
 
 
 def _options(url: str, name: str) -> dict[str, Any]:

@@ -13,17 +13,10 @@ from typing import Any, Final, TypeVar
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
+from fabric import errors
 from fabric.config.settings import PARTITIONS, PARTITIONS_CLUSTER
-from fabric.errors import (
-    ConfigError,
-    NotAllowedError,
-    ServerError,
-    TamperedError,
-    UnavailableError,
-    UnreachableError,
-)
-from fabric.store import address, cluster, sentinel
-from fabric.store.address import Kind
+from fabric.errors import TamperedError
+from fabric.store import address, sentinel
 from fabric.store.cluster import Cluster, slot
 from fabric.store.connection import Caller, Channel, ConfirmedChannel, Server
 from fabric.store.keys import Namespace
@@ -155,22 +148,25 @@ class Router:
         self._turn = asyncio.Lock()
         self._sentinels: sentinel.Sentinels | None = None
         #: Whether it is known what kind of server the URL names.
-        self.is_detected = found.kind is not Kind.SERVER
+        self.is_detected = bool(found.hosts)
         self.routing: Cluster | Server
         #: The routing again if it is a cluster; None for one server.
         self.cluster: Cluster | None = None
         try:
-            if found.kind is Kind.CLUSTER:
-                servers = cluster.seed_servers(found.hosts, self._options)
-                self.routing = self.cluster = Cluster(servers, self._options)
+            if self._service:
+                server, self._sentinels = sentinel.primary_server(found)
+                self.routing = server
+            elif found.hosts:
+                seeds = [
+                    Server(ConnectionPool(**{**self._options, "host": host, "port": port}))
+                    for host, port in found.hosts
+                ]
+                server = seeds[0]
+                self.routing = self.cluster = Cluster(seeds, self._options)
             else:
-                if found.kind is Kind.SENTINELS:
-                    server, self._sentinels = sentinel.primary_server(found)
-                else:
-                    server = Server(ConnectionPool(**self._options))
-                servers, self.routing = [server], server
+                self.routing = server = Server(ConnectionPool(**self._options))
             # Connects to nothing yet, but reports at once options that no connection takes.
-            servers[0].pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
+            server.pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
         except (TypeError, ValueError, RedisError):
             raise address.url_error(has_options=True) from None
 
@@ -185,12 +181,12 @@ class Router:
             channel = Channel(self.routing)
             try:
                 mode = await _mode(channel)
-            except UnreachableError as error:
+            except errors.UnreachableError as error:
                 error.never_sent = True  # the caller's own command has not been sent
                 raise
             await channel.release()
             if mode == "sentinel":
-                raise ConfigError(
+                raise errors.ConfigError(
                     "the server's URL names a sentinel: write redis+sentinel://host:port/service"
                 )
             if mode == "cluster":
@@ -230,9 +226,9 @@ async def _reply(channel: Channel, *command: str) -> Any:
     """Return the reply, None when the server refuses this question."""
     try:
         return await channel.call(*command)
-    except (UnreachableError, UnavailableError):
+    except (errors.UnreachableError, errors.UnavailableError):
         raise
-    except (ServerError, NotAllowedError):
+    except (errors.ServerError, errors.NotAllowedError):
         if not channel.is_connected:  # it did not let us in
             raise
         return None

@@ -14,7 +14,6 @@ from redis.asyncio.connection import ConnectionPool
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from fabric.errors import FabricError, NotAllowedError, UnavailableError, UnreachableError
-from fabric.store.address import Host
 from fabric.store.connection import Channel, Server
 
 #: Longest wait for one node to report the slots, ms: then we ask another one.
@@ -22,7 +21,7 @@ NODE_MS_MAX = 1_000
 
 
 class Cluster:
-    """The nodes of a cluster. We ask `seeds` until one says which nodes there are."""
+    """The routing to a cluster's nodes. We ask `seeds` until one says which nodes there are."""
 
     def __init__(self, seeds: list[Server], options: dict[str, Any]) -> None:
         self._seeds = seeds
@@ -49,7 +48,6 @@ class Cluster:
         return self.server_at(owner)
 
     def server_at(self, address: str) -> Server:
-        """See Routing."""
         server = self._servers.get(address)
         if server is None:
             host, _, port = address.rpartition(":")
@@ -58,11 +56,9 @@ class Cluster:
         return server
 
     def moved(self, number: int, address: str) -> None:
-        """See Routing."""
         self._owners[number] = address
 
     def mark_stale(self) -> None:
-        """See Routing."""
         self._is_stale = True
 
     async def primaries(self) -> dict[str, Server]:
@@ -129,13 +125,6 @@ class Cluster:
 def slot(key: str) -> int:
     """Return the slot of a key: CRC-16 of its hash tag."""
     return key_slot(key.encode())
-
-
-def seed_servers(hosts: tuple[Host, ...], options: dict[str, Any]) -> list[Server]:
-    """Return the server at each host."""
-    return [
-        Server(ConnectionPool(**{**options, "host": host, "port": port})) for host, port in hosts
-    ]
 
 
 def _address(node: list[Any], asked: str) -> str:

@@ -72,19 +72,16 @@ class Server:
         return connection
 
     async def server_of(self, key: str) -> Server:
-        """See Routing."""
         return self
 
     def server_at(self, address: str) -> Server:
-        """See Routing."""
         raise UnavailableError(f"server: it sends us to {address}")
 
     def moved(self, slot: int, address: str) -> None:
-        """See Routing."""
         self.server_at(address)
 
     def mark_stale(self) -> None:
-        """See Routing."""
+        """Do nothing: the server is always this one."""
 
     async def close(self) -> None:
         """Close all connections."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from fabric.errors import ServerError, TamperedError
 from fabric.store.port import Batch, Entry
@@ -108,18 +109,15 @@ class Keyspace:
 
     def stream(self, key: str) -> Stream:
         """Return a stream; create it if there is none."""
-        stream: Stream = self._value(key, "stream")
-        return stream
+        return cast(Stream, self._value(key, "stream"))
 
     def hash(self, key: str) -> dict[bytes, bytes]:
         """Return a hash; create it if there is none."""
-        stored: dict[bytes, bytes] = self._value(key, "hash")
-        return stored
+        return cast(dict[bytes, bytes], self._value(key, "hash"))
 
     def sorted_set(self, key: str) -> dict[bytes, int]:
         """Return a sorted set; create it if there is none."""
-        stored: dict[bytes, int] = self._value(key, "zset")
-        return stored
+        return cast(dict[bytes, int], self._value(key, "zset"))
 
     def apply(self, batch: Batch, now_ms: int) -> None:
         """Carry out the writes of a batch, as `commit.lua` does."""
@@ -145,9 +143,8 @@ class Keyspace:
         elif verb == "HSET":
             self.hash(key).update(pairs_of(arguments))
         elif verb == "ZADD":
-            self.sorted_set(key).update(
-                {member: _score(score) for score, member in pairs_of(arguments)}
-            )
+            scores = {member: _score(score) for score, member in pairs_of(arguments)}
+            self.sorted_set(key).update(scores)
         elif verb == "SET":
             self.keys[key] = ("string", arguments[0])
         else:
@@ -162,11 +159,9 @@ class Keyspace:
 
     async def change(self, limit_ms: int) -> None:
         """Wait for a write, for at most `limit_ms`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(limit_ms / 1000):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
 
 
 def _bytes(item: str | bytes | int) -> bytes:

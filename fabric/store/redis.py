@@ -9,7 +9,7 @@ from typing import Any
 from fabric.errors import NotAllowedError, OverloadedError, UnseededError, UnsupportedServerError
 from fabric.store import scripts, value
 from fabric.store.channels import EMITS, FOLLOWS, Channels
-from fabric.store.connection import Channel
+from fabric.store.connection import Caller, Channel
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.wire.stored import fields_of, pairs_of
@@ -136,13 +136,9 @@ class RedisStore(Channels):
         self, partition: int, group: str, after: bytes, count: int, block_ms: int
     ) -> list[Entry]:
         key = self.namespace.partition(partition).source(group)
-        reading = self._channel("reads", (partition, group), at=key).call(
-            "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
-            "STREAMS", key, after,
-            block_ms=block_ms,
-        )  # fmt: skip
-        reply = await self._typed("stream", [key], reading)
-        return reply[0][1] if reply else []
+        channel = self._channel("reads", (partition, group), at=key)
+        found = await self._read(channel, {key: after}, count, block_ms)
+        return found[0][1] if found else []
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         return [fields_of(await self._ask("hash", key, "HGETALL", key)) for key in keys]
@@ -224,13 +220,16 @@ class RedisStore(Channels):
     ) -> dict[str, list[Entry]]:
         # One connection for all reads that start with the same stream, whatever else they read.
         first = next(iter(after))
-        reading = self._channel(FOLLOWS, first, at=first).call(
-            "XREAD", "COUNT", count, *(("BLOCK", block_ms) if block_ms else ()),
-            "STREAMS", *after, *after.values(),
-            block_ms=block_ms,
-        )  # fmt: skip
-        reply = await self._typed("stream", after, reading)
-        return {key.decode(): entries for key, entries in reply or []}
+        channel = self._channel(FOLLOWS, first, at=first)
+        found = await self._read(channel, after, count, block_ms)
+        return {key.decode(): entries for key, entries in found}
+
+    async def _read(
+        self, channel: Caller, after: dict[str, bytes], count: int, block_ms: int
+    ) -> list[tuple[bytes, list[Entry]]]:
+        blocking = ("BLOCK", block_ms) if block_ms else ()
+        command = ("XREAD", "COUNT", count, *blocking, "STREAMS", *after, *after.values())
+        return await self._typed("stream", after, channel.call(*command, block_ms=block_ms)) or []
 
     async def entries(
         self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False

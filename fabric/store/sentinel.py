@@ -16,12 +16,8 @@ from typing import Any
 from redis import exceptions
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    MasterNotFoundError,
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import SentinelManagedConnection as ManagedConnection
 from redis.backoff import NoBackoff
 
 from fabric.store.address import CONNECT_MS_MAX, Address
@@ -71,7 +67,6 @@ class Sentinels(Sentinel):
         self._answer: tuple[str, int] | None = None
         self.primary: Server | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._service = ""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return the primary's host and port. Raises MasterNotFoundError.
@@ -84,31 +79,29 @@ class Sentinels(Sentinel):
             self._asking = asyncio.create_task(self._ask(service_name))
         found = await asyncio.shield(self._asking)
         if self._watching is None:
-            self._service = service_name
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = asyncio.create_task(self._watch(service_name))
         return found
 
     async def _ask(self, service_name: str) -> tuple[str, int]:
         try:
-            found: Any = await super().discover_master(service_name)
+            found: tuple[str, int] = await super().discover_master(service_name)
         except MasterNotFoundError as error:
             refused = ", and one does not let us in" if "Authentication" in str(error) else ""
             raise MasterNotFoundError(
                 f"the sentinels name no primary of {service_name} at the moment{refused}"
             ) from None
-        host, port = found
-        if self._answer not in (None, (host, port)) and self.primary is not None:
+        if self._answer not in (None, found) and self.primary is not None:
             self.primary.generation += 1
-        self._answer = (host, port)
-        return self._answer
+        self._answer = found
+        return found
 
-    async def _watch(self) -> None:
+    async def _watch(self, service_name: str) -> None:
         """Notice a new primary even when no channel has a reason to ask."""
         while True:
             await asyncio.sleep(WATCH_MS / 1000)
             # A failure matters only to a channel that needs a connection, which asks by itself.
             with suppress(TimeoutError, exceptions.RedisError, OSError):
-                await self.discover_master(self._service)
+                await self.discover_master(service_name)
 
     async def aclose(self) -> None:
         """Close all connections to sentinels."""
@@ -131,7 +124,7 @@ async def primary(sentinels: Sentinels, service: str) -> str:
     return f"{host}:{port}"
 
 
-class PrimaryConnection(SentinelManagedConnection):
+class PrimaryConnection(ManagedConnection):
     """A connection that checks, when it is made, that the server is the primary.
 
     The sentinels may not know yet that it no longer is. Unlike the driver's, it passes on READONLY,

@@ -4,13 +4,12 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 
 from fabric.errors import ConfigError
-from fabric.store.address import Kind, parse, redacted
+from fabric.store.address import parse, redacted
 from fabric.store.channels import Router
 
 
 def test_sentinels() -> None:
     found = parse("redis+sentinel://me:p%40w@one:26000,[::1],two/my%20own/3", "x")
-    assert found.kind is Kind.SENTINELS
     assert found.hosts == (("one", 26000), ("::1", 26379), ("two", 26379))
     assert found.service == "my own"
     assert (found.options["username"], found.options["password"]) == ("me", "p@w")
@@ -36,7 +35,7 @@ def test_sentinels_have_passwords_and_tls_of_their_own() -> None:
 
 def test_a_cluster() -> None:
     found = parse("redis+cluster://:pw@one,two:7000?socket_keepalive=yes", "x")
-    assert found.kind is Kind.CLUSTER
+    assert not found.service
     assert found.hosts == (("one", 6379), ("two", 7000))
     assert found.options["password"] == "pw"
     assert found.options["socket_keepalive"] is True
@@ -44,7 +43,9 @@ def test_a_cluster() -> None:
 
 def test_a_server() -> None:
     for url in ("redis://host:1/2", "rediss://host", "unix:///tmp/r.sock?db=1"):
-        assert parse(url, "x").kind is Kind.SERVER
+        found = parse(url, "x")
+        assert not found.hosts
+        assert not found.service
 
 
 @pytest.mark.parametrize(
