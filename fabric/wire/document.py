@@ -63,8 +63,7 @@ class Verdict(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """All that is known of one key. `value` is None while no value holds, or two values compete.
 
-    `sources` are all kept statements, in log order. `first_ms` is the time of the first one, in ms
-    since the epoch.
+    `sources` are all kept statements, in log order; `first_ms` is the first one's time, epoch ms.
     """
 
     key: str
@@ -77,10 +76,9 @@ class Finding(Struct, frozen=True):
 
 
 class Contradiction(Struct, frozen=True):
-    """Different values for one part, in the order in which agents first gave them.
+    """Different values for one part, each as the statements that give it, the earliest first.
 
-    Each value is a list of the statements that give it. `question` is the id of the question that
-    a person answers with one of `options`.
+    `question` is the id of the question that a person answers with one of `options`.
     """
 
     part: str
@@ -118,8 +116,10 @@ def finding(key: str, part: Mapping[str, Any]) -> Finding:
 
 def sources(part: Mapping[str, Any]) -> list[Source]:
     """Return all statements of a part, in log order."""
+    # A value that is that of the part is stored once, with the part.
+    shared = {"value": part["value"]} if "value" in part else {}
     found = [
-        msgspec.convert({"agent": agent, **_with_value(one, part)}, Source)
+        msgspec.convert({"agent": agent, **({} if one.get("withdrawn") else shared), **one}, Source)
         for agent, said in part["said"].items()
         for one in said
     ]
@@ -130,13 +130,6 @@ def contradiction(part: str, record: Mapping[str, Any]) -> Contradiction:
     """Return the contradiction over a part, given its record in the document."""
     values = [[msgspec.convert({"ms": 0, **one}, Source) for one in c] for c in record["values"]]
     return Contradiction(part, question_id_of(part), values)
-
-
-def _with_value(statement: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give a statement its value, which is stored once if it is that of the part."""
-    if "value" in statement or statement.get("withdrawn") or "value" not in part:
-        return statement
-    return {**statement, "value": part["value"]}
 
 
 def patch(session: str, number: int, complete: bytes, operations: Sequence[Operation]) -> bytes:
@@ -168,8 +161,6 @@ def _add(path: bytes, value: bytes) -> bytes:
 
 class _Place:
     """A place of the merged document: its own value, the items of its list, the places in it."""
-
-    __slots__ = ("inner", "items", "value")
 
     def __init__(self) -> None:
         self.value: Any = _NOTHING

@@ -70,8 +70,7 @@ _decode_any = msgspec.json.Decoder().decode
 def decode(fields: list[bytes]) -> Signal:
     """Return the signal in an entry's flat fields, in any accepted spelling.
 
-    Raises SignalError, naming the field, its value and what is allowed; no bytes make it raise
-    anything else.
+    Raises SignalError, naming the field, its value and what is allowed, and nothing else.
     """
     names = tuple(fields[::2])
     shape = _shapes.get(names) or _shape_of(names)
@@ -166,12 +165,9 @@ def name(field: bytes, value: bytes | None) -> str:
     if len(text) > NAME_CHARS_MAX:
         raise signal_error.too_large(field.decode(), len(text), f"{NAME_CHARS_MAX} characters")
     if not text.isprintable() or text != text.strip():
-        raise SignalError(
-            "NAME",
-            field.decode(),
-            signal_error.shown(value),
-            "printable characters, no line break or other control character, no outer spaces",
-        )
+        rest = "no line break or other control character, no outer spaces"
+        allowed = f"printable characters, {rest}"
+        raise SignalError("NAME", field.decode(), signal_error.shown(value), allowed)
     if len(_names) >= _NAMES_MAX:
         _names.clear()
     _names[value] = text
@@ -184,9 +180,8 @@ def counter(field: bytes, value: bytes, most: int = COUNTER_MAX) -> int:
         number = int(value)
         if number <= most:
             return number
-    raise SignalError(
-        "NUMBER", field.decode(), signal_error.shown(value), f"a whole number, 0 to {most}"
-    )
+    allowed = f"a whole number, 0 to {most}"
+    raise SignalError("NUMBER", field.decode(), signal_error.shown(value), allowed)
 
 
 def _check_rest(shape: Shape, values: list[bytes]) -> None:
@@ -196,16 +191,9 @@ def _check_rest(shape: Shape, values: list[bytes]) -> None:
         if len(value) > FIELD_BYTES_MAX:
             raise signal_error.too_large(field.decode(), len(value), f"{FIELD_BYTES_MAX} bytes")
         if field == b"at":
-            _check_time(value)
-
-
-def _check_time(value: bytes) -> None:
-    try:
-        if b"\\" not in value:
-            _decode_time(b'"%s"' % value)
-            return
-    except (msgspec.MsgspecError, ValueError):
-        pass
-    raise SignalError(
-        "TIME", "at", signal_error.shown(value), "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
-    )
+            try:
+                # The value itself, not what JSON would make of its backslashes.
+                _decode_time(b'"%s"' % value.replace(b"\\", rb"\\"))
+            except (msgspec.MsgspecError, ValueError):
+                allowed = "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
+                raise SignalError("TIME", "at", signal_error.shown(value), allowed) from None

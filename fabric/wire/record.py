@@ -51,8 +51,7 @@ DEATH = (*RESULT, "silent")
 OWN_SIGNAL = ("session", "type", "emitter", "payload")
 REVISION = ("patch", "causes", "ms", "final")
 
-#: Forms of log entries that are remembered: an emitter that shuffles its fields must not fill the
-#: memory.
+#: Log entries' forms remembered: an emitter that shuffles its fields must not fill the memory.
 _FORMS_MAX = 1_000
 
 #: An entry of a stream: its field names, and their values.
@@ -79,8 +78,7 @@ def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
 
 def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a refused signal, complete: it may have changed the session."""
-    values: Values = (Kind.REFUSED, *signal.values, code, reason, now_ms)
-    return refusal_form(signal.names), values
+    return refusal_form(signal.names), (Kind.REFUSED, *signal.values, code, reason, now_ms)
 
 
 def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
@@ -107,10 +105,7 @@ def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Val
 
 
 def inbox(message: Message, cause: str) -> tuple[Form, Values]:
-    """Return the inbox or broadcast entry of a message.
-
-    `hops` is there if an answer to the message could be passed on in turn.
-    """
+    """Return a message's inbox or broadcast entry, with `hops` if an answer can be passed on."""
     values: Values = (message.type, message.sender, message.stream, cause, message.payload)
     return (ANSWERABLE, (*values, message.hops)) if message.hops else (MESSAGE, values)
 
@@ -121,27 +116,15 @@ def result(
     """Return the results entry of a signal: agent, incarnation, progress, and the result."""
     incarnation = agent.incarnation if agent is not None else signal.incarnation
     percent = agent.percent if agent is not None and agent.percent is not None else ""
-    return RESULT, (
-        signal.session,
-        signal.type,
-        signal.emitter,
-        signal.stream,
-        incarnation,
-        cause,
-        now_ms,
-        payload or signal.raw,
-        str(percent),
-    )
+    sender = (signal.session, signal.type, signal.emitter, signal.stream, incarnation)
+    return RESULT, (*sender, cause, now_ms, payload or signal.raw, str(percent))
 
 
-def death(
-    session: str, name: str, agent: AgentRecord, cause: str, now_ms: int
-) -> tuple[Form, Values]:
+def death(session: str, name: str, agent: AgentRecord, cause: str, ms: int) -> tuple[Form, Values]:
     """Return the results entry for an agent declared dead."""
     payload = msgspec.json.encode(Failed(agent.error, retryable=True))
-    kind, incarnation = SignalType.FAILED, agent.incarnation
-    values = (session, kind, name, agent.stream, incarnation, cause, now_ms, payload, "", "1")
-    return DEATH, values
+    sender = (session, SignalType.FAILED, name, agent.stream, agent.incarnation)
+    return DEATH, (*sender, cause, ms, payload, "", "1")
 
 
 def own_signal(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
@@ -149,12 +132,9 @@ def own_signal(session: str, kind: SignalType, emitter: str, payload: bytes) -> 
     return OWN_SIGNAL, (session, kind, emitter, payload)
 
 
-def revision(
-    patch: bytes, causes: Sequence[int], now_ms: int, *, final: bool
-) -> tuple[Form, Values]:
+def revision(patch: bytes, causes: Sequence[int], ms: int, *, final: bool) -> tuple[Form, Values]:
     """Return the entry of one revision: its patch, and the log ids of its causes."""
-    ids = " ".join(f"{cause}-0" for cause in causes)
-    return REVISION, (patch, ids, now_ms, int(final))
+    return REVISION, (patch, " ".join(f"{cause}-0" for cause in causes), ms, int(final))
 
 
 def dead_letter(
@@ -171,25 +151,18 @@ def dead_letter(
 
 
 def sent_fields(letter: list[bytes]) -> list[bytes]:
-    """Return the fields of the entry in a dead letter, as they were sent.
-
-    The list is empty if the fabric did not write the letter.
-    """
+    """Return the fields of a dead letter's entry as sent; [] if the fabric did not write it."""
     fields: list[bytes] = []
     for field, value in pairs_of(letter):
         if field == RAW_PACKED:
-            return _unpacked(value)
+            try:
+                fields = msgspec.msgpack.decode(value, type=list[bytes])
+            except (msgspec.MsgspecError, RecursionError):
+                return []
+            return [] if len(fields) % 2 else fields
         if field.startswith(RAW_PREFIX):
             fields += (field.removeprefix(RAW_PREFIX), value)
     return fields
-
-
-def _unpacked(value: bytes) -> list[bytes]:
-    try:
-        fields = msgspec.msgpack.decode(value, type=list[bytes])
-    except (msgspec.MsgspecError, RecursionError):
-        return []
-    return [] if len(fields) % 2 else fields
 
 
 def reason_of(error: SignalError) -> tuple[str, str]:

@@ -70,7 +70,13 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
             return Result(kind, origin, verdict=_verdict(raw, origin))
         if kind is SignalType.REFINED:
             return Result(kind, origin, refined=_refined(raw, origin))
-        return _statements(kind, origin, raw, entry, strategy)
+        found = statements(_decode_payload(raw), origin, strategy) if kind in _GIVING else {}
+        percent = _percent(entry.get(b"percent"))
+        reason = (_decode_failed(raw).error or "") if kind is SignalType.FAILED else ""
+        is_silent = b"silent" in entry
+        if isinstance(found, Refusal):
+            return Result(kind, origin, {}, percent, reason, is_silent, found)
+        return Result(kind, origin, found, percent, reason, is_silent)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         expected = f"what the fabric writes with {kind} ({error})"
         raise SignalError("VALUE", "payload", signal_error.shown(raw), expected) from None
@@ -96,21 +102,6 @@ def _refined(raw: bytes, origin: Origin) -> tuple[str, RefinementRecord]:
     given = _decode_refined(raw)
     value = canonical_raw(given.value)
     return given.refiner, RefinementRecord(value, origin.log, origin.ms, given.revision)
-
-
-def _statements(
-    kind: SignalType, origin: Origin, raw: bytes, entry: dict[bytes, bytes], strategy: Strategy
-) -> Result:
-    found = statements(_decode_payload(raw), origin, strategy) if kind in _GIVING else {}
-    return Result(
-        kind,
-        origin,
-        {} if isinstance(found, Refusal) else found,
-        _percent(entry.get(b"percent")),
-        (_decode_failed(raw).error or "") if kind is SignalType.FAILED else "",
-        is_silent=b"silent" in entry,
-        refusal=found if isinstance(found, Refusal) else None,
-    )
 
 
 def _percent(value: bytes | None) -> int | float | None:

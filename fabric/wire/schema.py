@@ -14,16 +14,12 @@ import msgspec
 
 from fabric.core.limits import COUNTER_MAX, FIELD_BYTES_MAX, Name
 from fabric.core.signal import PAYLOADS, SignalType
-from fabric.errors import SignalError
 from fabric.wire.entry import HOPS_MAX
-from fabric.wire.spelling import canonical
+from fabric.wire.spelling import ARGUMENT, TYPE_FIELDS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _REF = "#/$defs/{name}"
-
-#: The fields for the type, one for each spelling.
-_TYPE_FIELDS = ("type", "signal", "signal_type")
 
 Schema = dict[str, Any]
 
@@ -40,7 +36,9 @@ def document_schema(kind: SignalType | None = None) -> Schema:
     kinds = list(SignalType) if kind is None else [kind]
     _, parts = msgspec.json.schema_components([PAYLOADS[one] for one in kinds], ref_template=_REF)
     documents = {one.value: _document(one, parts[PAYLOADS[one].__name__]) for one in kinds}
-    used = {name: part for name, part in parts.items() if name in _shared(parts)}
+    # The definitions that payloads refer to, without the payloads.
+    shared = parts.keys() - {payload.__name__ for payload in PAYLOADS.values()}
+    used = {name: part for name, part in parts.items() if name in shared}
     if kind is not None:
         return {"$schema": DRAFT, **documents[kind.value], **({"$defs": used} if used else {})}
     return {
@@ -52,14 +50,9 @@ def document_schema(kind: SignalType | None = None) -> Schema:
     }
 
 
-def _shared(parts: dict[str, Schema]) -> set[str]:
-    """Return the names of the definitions that payloads refer to, without the payloads."""
-    return parts.keys() - {payload.__name__ for payload in PAYLOADS.values()}
-
-
 def _document(kind: SignalType, payload: Schema) -> Schema:
     fields: Schema = payload["properties"]
-    said = _said_shortly(kind)
+    said = ARGUMENT.get(kind)
     return {
         "title": kind.value,
         "description": payload.get("description", ""),
@@ -71,7 +64,7 @@ def _document(kind: SignalType, payload: Schema) -> Schema:
             "payload": {"type": ["object", "null"], "properties": fields},
         },
         "allOf": [
-            {"anyOf": [_word(field, _pattern(kind, said)) for field in _TYPE_FIELDS]},
+            {"anyOf": [_word(field, _pattern(kind, said)) for field in TYPE_FIELDS]},
             *(_given(kind, field, said) for field in payload["required"]),
         ],
     }
@@ -79,33 +72,18 @@ def _document(kind: SignalType, payload: Schema) -> Schema:
 
 def _envelope() -> Schema:
     name = msgspec.json.schema(Name)
+    session = {**name, "pattern": r"^[^:\x00-\x1f\x7f-\x9f]*$"}
     # Stream fields are text: a whole number stands for the text of its digits.
     number: Schema = {"type": "integer"}
     text = {"type": ["string", "integer", "null"], "maxLength": FIELD_BYTES_MAX}
     time = {"type": ["string", "null"], "maxLength": FIELD_BYTES_MAX, "format": "date-time"}
-    counter = {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": COUNTER_MAX},
-            {"type": "string", "pattern": "^[0-9]{1,19}$"},
-            {"type": "null"},
-        ]
-    }
-    hops = {
-        "anyOf": [
-            {"type": "integer", "minimum": 0, "maximum": HOPS_MAX},
-            {"type": "string", "pattern": "^0*([0-9]{1,3}|1000)?$", "maxLength": 19},
-            {"type": "null"},
-        ]
-    }
+    counter = _count(COUNTER_MAX, pattern="^[0-9]{1,19}$")
+    hops = _count(HOPS_MAX, pattern="^0*([0-9]{1,3}|1000)?$", maxLength=19)
     optional = {"anyOf": [name, number, {"enum": ["", None]}]}
     return {
         "session": {
             "description": "the parallel run; by default the sender's FABRIC_SESSION",
-            "anyOf": [
-                {**name, "pattern": r"^[^:\x00-\x1f\x7f-\x9f]*$"},
-                number,
-                {"enum": ["", None]},
-            ],
+            "anyOf": [session, number, {"enum": ["", None]}],
         },
         "emitter": {
             "description": "the agent that sends it; by default the sender's FABRIC_AGENT",
@@ -124,6 +102,12 @@ def _envelope() -> Schema:
         "trace": {"description": "W3C traceparent", **text},
         "sig": {"description": "a signature of the signal", **text},
     }
+
+
+def _count(most: int, **text: Any) -> Schema:
+    """Return the schema of a number from 0 on, or its digits as text of this form."""
+    number = {"type": "integer", "minimum": 0, "maximum": most}
+    return {"anyOf": [number, {"type": "string", **text}, {"type": "null"}]}
 
 
 def _word(field: str, pattern: str) -> Schema:
@@ -150,14 +134,5 @@ def _given(kind: SignalType, field: str, said: str | None) -> Schema:
     ]
     if field == said:
         shorthand = rf"^\s*{kind.value}\(\s*\S[\s\S]*\)\s*$"
-        places += [_word(name, shorthand) for name in _TYPE_FIELDS]
+        places += [_word(name, shorthand) for name in TYPE_FIELDS]
     return {"anyOf": places}
-
-
-def _said_shortly(kind: SignalType) -> str | None:
-    """Return the payload field that the brackets of a shorthand hold, None if it has none."""
-    try:
-        payload = canonical({"type": f"{kind.value}(1)"})["payload"]
-    except SignalError:
-        return None
-    return str(next(iter(payload)))

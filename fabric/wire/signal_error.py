@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,8 +17,7 @@ from fabric.core.limits import NAME_CHARS_MAX, PAYLOAD_BYTES_MAX, PAYLOAD_DEPTH_
 from fabric.core.signal import EXTENSIONS, PAYLOADS, SignalType
 from fabric.errors import SignalError
 
-#: Characters of a refused value, or of a field's name, that a message repeats: enough to recognise
-#: it.
+#: Characters of a refused value, or of a field's name, that a message repeats to recognise it.
 SHOWN_CHARS_MAX = 80
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -27,8 +27,11 @@ _PARTS = re.compile(r"[^.\[\]]+")
 
 def shown(value: object) -> str:
     """Return a refused value for a message: printable, on one line, not too long."""
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            value = value.decode()
     try:
-        text = repr(value.decode() if isinstance(value, bytes) and _is_text(value) else value)
+        text = repr(value)
     except (RecursionError, ValueError):
         # Nested too deeply for the stack, or a number with more digits than Python prints.
         return f"a {type(value).__name__} too large to show"
@@ -70,9 +73,8 @@ def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError
     missing = _MISSING.search(text)
     if missing:
         path = f"{path}.{missing['field']}".lstrip(".")
-        return SignalError(
-            "MISSING", path, "nothing", f"{_allowed(kind, path)} ({kind.value} needs it)"
-        )
+        allowed = f"{_allowed(kind, path)} ({kind.value} needs it)"
+        return SignalError("MISSING", path, "nothing", allowed)
     if isinstance(error.__cause__, ValueError):
         # A struct's own check: its message says what is allowed.
         return SignalError("VALUE", path or "payload", _given(raw, path), str(error.__cause__))
@@ -139,17 +141,7 @@ def _words(expected: inspect.Type) -> str:
 
 
 def _range(least: float | None, most: float | None) -> str:
-    if least is None or most is None:
-        return ""
-    return f", {least} to {most}"
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return "" if least is None or most is None else f", {least} to {most}"
 
 
 #: A JSON string, closed or not. Matching an unclosed one too keeps the search linear: no text makes

@@ -33,11 +33,12 @@ _ENVELOPE_NAMES = frozenset(field.decode() for field in ENVELOPE)
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError)
 
-_TYPE_FIELDS = ("type", "signal", "signal_type")
+#: The fields for the type, one for each spelling.
+TYPE_FIELDS = ("type", "signal", "signal_type")
 _SHORTHAND = re.compile(r"(?P<type>[A-Z_]+)\((?P<argument>.*)\)", re.DOTALL)
 
 #: The payload field that the brackets of a shorthand hold.
-_ARGUMENT: dict[SignalType, str] = {
+ARGUMENT: dict[SignalType, str] = {
     SignalType.STARTED: "task",
     SignalType.PROGRESS: "percent",
     SignalType.BLOCKED: "on",
@@ -76,12 +77,12 @@ def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
     payload = document.get("payload")
     if payload is None or payload == "":
         payload = {}
-    if not isinstance(payload, dict):
+    elif not isinstance(payload, dict):
         raise SignalError("VALUE", "payload", signal_error.shown(payload), "a JSON object")
     kept = dict(payload)
     fields: dict[str, Any] = {}
     for key, value in document.items():
-        if key in _TYPE_FIELDS or key == "payload":
+        if key in TYPE_FIELDS or key == "payload":
             continue
         target = "at" if key == "timestamp" else key
         into = fields if target in _ENVELOPE_NAMES else kept
@@ -112,15 +113,14 @@ def rewrite(flat: list[bytes]) -> list[bytes]:
     for key, value in pairs_of(flat):
         field = signal_error.decode_text("field name", key)
         if field in document:
-            raise SignalError(
-                "AMBIGUOUS", signal_error.shown_name(field), "it twice", "each field once"
-            )
+            named = signal_error.shown_name(field)
+            raise SignalError("AMBIGUOUS", named, "it twice", "each field once")
         document[field] = signal_error.decode_text(field, value)
     if "payload" in document:
         document["payload"] = _payload(document["payload"])
     kind, _ = _type(document)
     for field, value in document.items():
-        if field not in _ENVELOPE_NAMES and field not in _TYPE_FIELDS and field != "timestamp":
+        if field not in _ENVELOPE_NAMES and field not in TYPE_FIELDS and field != "timestamp":
             document[field] = _flat_value(kind, field, value)
     return encode(canonical(document))
 
@@ -145,13 +145,12 @@ def encode(fields: Mapping[str, Any]) -> list[bytes]:
 
 def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
     """Return the signal's type, and the payload field that a shorthand gives."""
-    given = {field: document[field] for field in _TYPE_FIELDS if document.get(field)}
+    given = {field: document[field] for field in TYPE_FIELDS if document.get(field)}
     if not given:
         raise signal_error.unknown_type("")
     if len(set(map(signal_error.shown, given.values()))) > 1:
-        raise SignalError(
-            "AMBIGUOUS", "type", signal_error.shown(given), "one of type, signal, signal_type"
-        )
+        allowed = f"one of {', '.join(TYPE_FIELDS)}"
+        raise SignalError("AMBIGUOUS", "type", signal_error.shown(given), allowed)
     text = next(iter(given.values()))
     if not isinstance(text, str):
         raise signal_error.unknown_type(text)
@@ -163,13 +162,11 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
         kind = SignalType(word)
     except ValueError:
         raise signal_error.unknown_type(text) from None
-    if not short or not argument:
-        return kind, {}
-    return kind, _shorthand(kind, argument)
+    return kind, _shorthand(kind, argument) if argument else {}
 
 
 def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
-    field = _ARGUMENT.get(kind)
+    field = ARGUMENT.get(kind)
     if field is None:
         given = signal_error.shown(f"{kind.value}({argument})")
         raise SignalError("TYPE", "type", given, f"{kind.value}, with nothing in brackets")
@@ -212,9 +209,8 @@ def _payload(text: str) -> Any:
     try:
         return msgspec.json.decode(text) if text else {}
     except _UNREADABLE as error:
-        raise SignalError(
-            "JSON", "payload", signal_error.shown(text), f"a JSON object ({error})"
-        ) from None
+        allowed = f"a JSON object ({error})"
+        raise SignalError("JSON", "payload", signal_error.shown(text), allowed) from None
 
 
 def _encode(payload: Any) -> bytes:
@@ -222,6 +218,5 @@ def _encode(payload: Any) -> bytes:
     try:
         return msgspec.json.encode(payload)
     except (*_UNREADABLE, TypeError, ValueError, OverflowError) as error:
-        raise SignalError(
-            "VALUE", "payload", signal_error.shown(payload), f"what JSON can say ({error})"
-        ) from None
+        allowed = f"what JSON can say ({error})"
+        raise SignalError("VALUE", "payload", signal_error.shown(payload), allowed) from None

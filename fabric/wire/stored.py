@@ -40,8 +40,7 @@ def fields_of(flat: Sequence[T]) -> dict[T, T]:
 
 def text_fields_of(flat: Sequence[bytes]) -> dict[str, str]:
     """Return a flat list of names and values as text; bytes that are not UTF-8 are replaced."""
-    text = [one.decode("utf-8", "replace") for one in flat]
-    return fields_of(text)
+    return fields_of([one.decode("utf-8", "replace") for one in flat])
 
 
 def read_object(document: bytes | str) -> dict[str, Any] | None:
@@ -61,10 +60,7 @@ def tampered(key: str, kind: str, reason: str) -> TamperedError:
 
 @contextmanager
 def checked_reading(key: str, kind: str) -> Iterator[None]:
-    """Read what a key of a kind (`hash`) holds, inside this context.
-
-    Raises TamperedError, naming the key, if the fabric did not write it.
-    """
+    """Inside, read what a key of a kind holds: TamperedError names it if that is not ours."""
     try:
         yield
     except _READ_ERRORS as error:
