@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from fabric.wire.printable import printable
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]<>|~#!&@^$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|www\.")
-_LEADING = re.compile(r"^(\s*)([-+=]|\d+[.)])")
+#: The beginning of a line, up to the character that makes it an item of a list or a heading.
+_LEADING = re.compile(r"^(\s*(?:(?=[-+=])|\d+(?=[.)])))")
 _BACKTICKS = re.compile(r"`+")
 
 
 def text(value: str) -> str:
     """Return `value` as one line of text without any markup: no heading, link, tag or emphasis."""
     escaped = _SPECIAL.sub(_escape, printable(value))
-    return _LEADING.sub(lambda match: match[1] + _guard(match[2]), escaped)
+    return _LEADING.sub(r"\1\\", escaped)
 
 
 def prose(value: str) -> str:
@@ -26,8 +27,7 @@ def prose(value: str) -> str:
     parts = value.split("`")
     if len(parts) % 2 == 0:
         return text(value)
-    shown = [code(part) if position % 2 else text(part) for position, part in enumerate(parts)]
-    return "".join(shown)
+    return "".join(code(part) if number % 2 else text(part) for number, part in enumerate(parts))
 
 
 def code(value: str) -> str:
@@ -64,10 +64,6 @@ def _escape(match: re.Match[str]) -> str:
     if found == "//":
         return "/\\/"
     return "www\\." if found == "www." else f"\\{found}"
-
-
-def _guard(marker: str) -> str:
-    return f"{marker[:-1]}\\{marker[-1]}"
 
 
 def _longest(value: str) -> int:

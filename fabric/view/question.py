@@ -10,8 +10,7 @@ from fabric.core.event import ORCHESTRATOR
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.view.text import ago, plain, rfc3339
 
-#: Lines shown of a question and of its context, and characters of each line: a dozen questions
-#: should fit on a screen. `--json` prints all of it.
+#: Lines of a question and of its context, and characters of each: a dozen should fit on a screen.
 LINES_SHOWN = 8
 CHARS_SHOWN = 200
 
@@ -28,16 +27,15 @@ def question_lines(
     """
     asked = f"asked {ago(record.asked_ms)} ago by {record.asker or ORCHESTRATOR}"
     subject = ": ".join(filter(None, (record.subject, record.about)))
-    about = f" ({subject})" if subject else ""
-    lines = [plain(f"{id_}  in {session}, {asked}{about}")]
+    lines = [plain(f"{id_}  in {session}, {asked}" + (f" ({subject})" if subject else ""))]
     lines += [f"  {line}" for line in _cut(record.question)]
     if record.to:
         lines += _labelled("asked of", [plain(record.to)])
     if record.options:
         lines += _labelled("options", _cut("\n".join(map(plain, record.options))))
-    context = _indented(record.context)
-    if context:
-        lines += _labelled("context", _cut(context))
+    if isinstance(record.context, msgspec.Raw) and bytes(record.context) not in {b"", b"null"}:
+        context = msgspec.json.format(bytes(record.context), indent=2)
+        lines += _labelled("context", _cut(context.decode("utf-8", "replace")))
     if record.state is not EscalationState.OPEN:
         by = f"by {record.by}, " if record.by else ""
         lines += _labelled("decided", _cut(record.decision))
@@ -47,13 +45,10 @@ def question_lines(
         lines += _labelled("waiting", _cut(plain(", ".join(waiting))))
     if record.concerned:
         lines += _labelled("told", _cut(plain(", ".join(record.concerned))))
-    return lines + _labelled("answer", [_answer(session, id_, home)])
-
-
-def _answer(session: str, id_: str, home: str | None) -> str:
     named = [] if session == home else ["--session", session]
     dashed = ["--"] if id_.startswith("-") else []
-    return plain(f"fabric decide {shlex.join([*named, *dashed, id_])} ANSWER")
+    answer = f"fabric decide {shlex.join([*named, *dashed, id_])} ANSWER"
+    return lines + _labelled("answer", [plain(answer)])
 
 
 def _labelled(label: str, lines: list[str]) -> list[str]:
@@ -68,9 +63,3 @@ def _cut(text: str) -> list[str]:
     cut = [line if len(line) <= CHARS_SHOWN else f"{line[:CHARS_SHOWN]} …" for line in lines]
     more = len(cut) - LINES_SHOWN
     return [*cut[:LINES_SHOWN], f"… {more} more lines (--json)"] if more > 0 else cut
-
-
-def _indented(context: object) -> str:
-    if not isinstance(context, msgspec.Raw) or bytes(context) in {b"", b"null"}:
-        return ""
-    return msgspec.json.format(bytes(context), indent=2).decode("utf-8", "replace")

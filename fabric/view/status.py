@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fabric.core import record
 from fabric.core.agent_status import missing
 from fabric.core.limits import listed
-from fabric.core.record import (
-    IN_FORCE,
-    AgentRecord,
-    BarrierRecord,
-    BarrierState,
-    ClaimRecord,
-    ClaimState,
-    DependencyRecord,
-    EscalationRecord,
-    EscalationState,
-    TaskRecord,
-)
+from fabric.core.record import AgentRecord, BarrierRecord, BarrierState, ClaimRecord, ClaimState
 from fabric.core.session import SessionState
-from fabric.view.text import ago, clock, plain, table
+from fabric.view.text import ago, clock, counted, plain, table
 
 #: Kinds of records in the order in which a rebuilt session shows them → their columns.
 REBUILT = {
@@ -32,15 +22,22 @@ REBUILT = {
     "escalations": "state asker question waiting decision by",
 }
 
+#: The columns of the tables.
+_AGENTS = ("AGENT", "STATUS", "DONE", "CHECKPOINT", "TASK", "WAITS FOR / ERROR", "LAST HEARD")
+_DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
+_TASKS = ("TASK", "STATUS", "DONE", "AGENT", "CHECKPOINT")
+_RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
+_BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
+
 
 def session_lines(
     name: str,
     agents: Mapping[str, AgentRecord],
-    dependencies: Mapping[str, DependencyRecord],
-    tasks: Mapping[str, TaskRecord],
+    dependencies: Mapping[str, record.DependencyRecord],
+    tasks: Mapping[str, record.TaskRecord],
     claims: Mapping[str, ClaimRecord],
     barriers: Mapping[str, BarrierRecord],
-    questions: Mapping[str, EscalationRecord],
+    questions: Mapping[str, record.EscalationRecord],
 ) -> list[str]:
     """Return a session's present state: agents by stream, then whatever else there is."""
     waiting = waits(agents, claims, barriers)
@@ -48,20 +45,29 @@ def session_lines(
     for stream in sorted({agent.stream for agent in agents.values()}):
         members = {who: agent for who, agent in agents.items() if agent.stream == stream}
         title = f"Stream {plain(stream)}" if stream else "No stream"
-        lines += [title, *_agents(members, waiting), ""]
-    if dependencies:
-        lines += ["Dependencies", *_dependencies(dependencies), ""]
-    if tasks:
-        lines += ["Tasks", *_tasks(tasks), ""]
-    if claims:
-        lines += ["Resources", *_resources(claims), ""]
-    current = {key: one for key, one in barriers.items() if one.state is not BarrierState.OVER}
-    if current:
-        lines += ["Barriers", *_barriers(current), ""]
-    asked = sum(question.state is EscalationState.OPEN for question in questions.values())
+        lines += _section(title, _AGENTS, _agents(members, waiting))
+    produced: list[list[str]] = []
+    for key, one in dependencies.items():
+        agreed = [", ".join(one.producers), ", ".join(one.waiters)]
+        produced.append([key, one.status.value, one.location or "", *agreed])
+    lines += _section("Dependencies", _DEPENDENCIES, produced)
+    assigned = [
+        [key, task.status, _percent(task.progress_percent), task.agent, task.checkpoint]
+        for key, task in tasks.items()
+    ]
+    lines += _section("Tasks", _TASKS, assigned)
+    lines += _section("Resources", _RESOURCES, _resources(claims))
+    meetings = []
+    for key, barrier in barriers.items():
+        if barrier.state is not BarrierState.OVER:
+            arrived = f"{len(barrier.arrived)} of {len(barrier.members)}"
+            absent = listed(missing(barrier))
+            meetings.append([key, barrier.state.value, barrier.leader, arrived, absent])
+    lines += _section("Barriers", _BARRIERS, meetings)
+    asked = sum(one.state is record.EscalationState.OPEN for one in questions.values())
     if asked:
-        noun = "question" if asked == 1 else "questions"
-        lines += [f"{asked} open {noun}: fabric escalations {plain(name)}", ""]
+        open_ = counted(asked, "open question")
+        lines += [f"{open_}: fabric escalations {plain(name)}", ""]
     return lines[:-1]
 
 
@@ -76,6 +82,10 @@ def rebuilt_lines(session: SessionState) -> list[str]:
     return lines
 
 
+def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [title, *table(columns, rows, "  "), ""] if rows else []
+
+
 def waits(
     agents: Mapping[str, AgentRecord],
     claims: Mapping[str, ClaimRecord],
@@ -87,52 +97,24 @@ def waits(
         if claim.state is ClaimState.WAITING and claim.agent in found:
             found[claim.agent] += [*claim.writes, *claim.reads]
     for name, barrier in barriers.items():
-        for agent in [*barrier.arrived, *barrier.held] if barrier.state in IN_FORCE else ():
+        if barrier.state not in record.IN_FORCE:
+            continue
+        for agent in [*barrier.arrived, *barrier.held]:
             if agent in found:
                 found[agent].append(name)
     return found
 
 
-def _agents(agents: Mapping[str, AgentRecord], waits: Mapping[str, list[str]]) -> list[str]:
-    rows = [
-        [
-            name,
-            agent.status.value,
-            _percent(agent.percent),
-            agent.checkpoint,
-            agent.task,
-            ", ".join(waits[name]) or agent.error,
-            f"{ago(agent.seen_ms)} ago",
-        ]
-        for name, agent in agents.items()
-    ]
-    header = ("AGENT", "STATUS", "DONE", "CHECKPOINT", "TASK", "WAITS FOR / ERROR", "LAST HEARD")
-    return table(header, rows, "  ")
+def _agents(agents: Mapping[str, AgentRecord], waits: Mapping[str, list[str]]) -> list[list[str]]:
+    rows = []
+    for name, one in agents.items():
+        trouble, heard = ", ".join(waits[name]) or one.error, f"{ago(one.seen_ms)} ago"
+        done = _percent(one.percent)
+        rows.append([name, one.status.value, done, one.checkpoint, one.task, trouble, heard])
+    return rows
 
 
-def _dependencies(dependencies: Mapping[str, DependencyRecord]) -> list[str]:
-    rows = [
-        [
-            name,
-            one.status.value,
-            one.location or "",
-            ", ".join(one.producers),
-            ", ".join(one.waiters),
-        ]
-        for name, one in dependencies.items()
-    ]
-    return table(("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY"), rows, "  ")
-
-
-def _tasks(tasks: Mapping[str, TaskRecord]) -> list[str]:
-    rows = [
-        [name, task.status, _percent(task.progress_percent), task.agent, task.checkpoint]
-        for name, task in tasks.items()
-    ]
-    return table(("TASK", "STATUS", "DONE", "AGENT", "CHECKPOINT"), rows, "  ")
-
-
-def _resources(claims: Mapping[str, ClaimRecord]) -> list[str]:
+def _resources(claims: Mapping[str, ClaimRecord]) -> list[list[str]]:
     """Return a row for each resource: holder, token, and the agents in line, in order."""
     holders: dict[str, list[ClaimRecord]] = {}
     queues: dict[str, list[ClaimRecord]] = {}
@@ -143,37 +125,19 @@ def _resources(claims: Mapping[str, ClaimRecord]) -> list[str]:
     rows = []
     for resource in sorted({*holders, *queues}):
         held = sorted(holders.get(resource, []), key=lambda claim: claim.token)
-        waiting = sorted(
-            queues.get(resource, []), key=lambda c: (c.rank_ms, c.asked, c.place, c.agent)
-        )
+        waiting = queues.get(resource, [])
+        waiting.sort(key=lambda claim: (claim.rank_ms, claim.asked, claim.place, claim.agent))
         token = str(held[-1].token) if held else ""
         names = [listed([claim.agent for claim in side]) for side in (held, waiting)]
         rows.append([resource, names[0], token, names[1]])
-    return table(("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY"), rows, "  ")
-
-
-def _barriers(barriers: Mapping[str, BarrierRecord]) -> list[str]:
-    rows = [
-        [
-            name,
-            one.state.value,
-            one.leader,
-            f"{len(one.arrived)} of {len(one.members)}",
-            listed(missing(one)),
-        ]
-        for name, one in barriers.items()
-    ]
-    return table(("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING"), rows, "  ")
+    return rows
 
 
 def _records(records: Mapping[str, Any], columns: list[str]) -> list[str]:
     """Return a table of records without the columns that are empty in all of them."""
-    filled = [
-        column for column in columns if any(getattr(record, column) for record in records.values())
-    ]
+    filled = [column for column in columns if any(getattr(o, column) for o in records.values())]
     rows = [
-        [name, *(_cell(getattr(record, column)) for column in filled)]
-        for name, record in records.items()
+        [name, *(_cell(getattr(one, column)) for column in filled)] for name, one in records.items()
     ]
     return table(("NAME", *(column.upper().replace("_", " ") for column in filled)), rows, "  ")
 

@@ -21,16 +21,8 @@ from fabric.core.synthesis.state import AGENTS, CONTRADICTIONS, REFINED, Complet
 from fabric.errors import TamperedError
 from fabric.view import markdown
 from fabric.view.text import counted, plain, rfc3339
-from fabric.wire.document import (
-    Contradiction,
-    Finding,
-    Refinement,
-    Source,
-    contradiction,
-    finding,
-    nested,
-    sources,
-)
+from fabric.wire import document
+from fabric.wire.document import Contradiction, Finding, Refinement, Source
 from fabric.wire.printable import shortened
 from fabric.wire.stored import checked_reading
 
@@ -119,20 +111,18 @@ class Synthesis:
     @_view
     def findings(self) -> dict[str, Finding]:
         """All findings by key, those too that no longer hold."""
-        return {key: finding(key, part) for key, part in self._section("findings").items()}
+        return {key: document.finding(key, part) for key, part in self._section("findings").items()}
 
     @_view
     def contradictions(self) -> dict[str, Contradiction]:
         """The open contradictions by part, such as `findings:port`."""
-        return {
-            part: contradiction(part, record)
-            for part, record in self._section("contradictions").items()
-        }
+        found = self._section("contradictions").items()
+        return {part: document.contradiction(part, record) for part, record in found}
 
     @_view
     def plain(self) -> Any:
         """The plain document, merged: everything agents gave besides findings."""
-        return nested(self._section("document"), self._section("items"))
+        return document.nested(self._section("document"), self._section("items"))
 
     @_view
     def refined(self) -> dict[str, Refinement]:
@@ -182,28 +172,32 @@ def summary(synthesis: Synthesis) -> list[str]:
     Raises TamperedError, as its views do.
     """
     with checked_reading(synthesis.key, "synthesis"):
-        lines = [*map(_summed_contradiction, synthesis.contradictions.values())]
-        lines += [
-            f"  {_line(one.key)}: {_json(one.value)} ({listed(_holding_agents(one)) or one.state})"
-            for one in synthesis.findings.values()
-            if one.state in (State.AGREED, State.DECIDED)
+        lines = [
+            f"  contradiction over {_line(one.part)}: {_sides(one, _json, plain)}"
+            for one in synthesis.contradictions.values()
         ]
+        for found in synthesis.findings.values():
+            if found.state in (State.AGREED, State.DECIDED):
+                agents = listed([plain(one.agent) for one in _holding(found.sources)])
+                lines.append(
+                    f"  {_line(found.key)}: {_json(found.value)} ({agents or found.state})"
+                )
     of = f"Synthesis of {plain(synthesis.session)}. " if synthesis.session else ""
     more = len(lines) - SUMMARY_LINES_MAX
     rest = [f"  and {more} more"] if more > 0 else []
     return [of + progress(synthesis), *lines[:SUMMARY_LINES_MAX], *rest]
 
 
-def _summed_contradiction(one: Contradiction) -> str:
+def _sides(one: Contradiction, value: Callable[[Any], str], name: Callable[[str], str]) -> str:
+    """Return the values that compete, each with its agents."""
     sides = [
-        f"{_json(claims[0].value)} ({listed([plain(claim.agent) for claim in claims])})"
-        for claims in one.values
+        (value(claims[0].value), [name(claim.agent) for claim in claims]) for claims in one.values
     ]
-    return f"  contradiction over {_line(one.part)}: {' or '.join(sides)}"
+    return " or ".join(f"{given} ({listed(names)})" for given, names in sides)
 
 
-def _holding_agents(finding: Finding) -> list[str]:
-    return [plain(one.agent) for one in finding.sources if one.standing is Standing.HOLDS]
+def _holding(statements: Iterable[Source]) -> list[Source]:
+    return [one for one in statements if one.standing is Standing.HOLDS]
 
 
 def _line(name: str) -> str:
@@ -223,29 +217,25 @@ def report(synthesis: Synthesis, session: str) -> list[str]:
     Raises TamperedError, as its views do.
     """
     with checked_reading(synthesis.key, "synthesis"):
-        return _report(synthesis, session)
-
-
-def _report(synthesis: Synthesis, session: str) -> list[str]:
-    lines = [f"# Synthesis of {markdown.text(session)}", "", progress(synthesis)]
-    if not synthesis.revision:
+        lines = [f"# Synthesis of {markdown.text(session)}", "", progress(synthesis)]
+        if not synthesis.revision:
+            return lines
+        if synthesis.contradictions:
+            lines += ["", "## Open contradictions"]
+            for one in synthesis.contradictions.values():
+                lines += ["", *_contradiction(one, session)]
+        if synthesis.findings:
+            lines += ["", "## Findings", ""]
+            for found in synthesis.findings.values():
+                lines += _finding(found)
+        if synthesis.plain:
+            lines += ["", "## Document", "", *_members(synthesis.plain, "")]
+        for name, refinement in synthesis.refined.items():
+            lines += ["", *_refined(name, refinement)]
+        if synthesis.agents:
+            lines += ["", "## Agents", ""]
+            lines += [_agent(name, agent) for name, agent in synthesis.agents.items()]
         return lines
-    if synthesis.contradictions:
-        lines += ["", "## Open contradictions"]
-        for one in synthesis.contradictions.values():
-            lines += ["", *_contradiction(one, session)]
-    if synthesis.findings:
-        lines += ["", "## Findings", ""]
-        for found in synthesis.findings.values():
-            lines += _finding(found)
-    if synthesis.plain:
-        lines += ["", "## Document", "", *_members(synthesis.plain, "")]
-    for name, refinement in synthesis.refined.items():
-        lines += ["", *_refined(name, refinement)]
-    if synthesis.agents:
-        lines += ["", "## Agents", ""]
-        lines += [_agent(name, one) for name, one in synthesis.agents.items()]
-    return lines
 
 
 def _contradiction(one: Contradiction, session: str) -> list[str]:
@@ -258,7 +248,7 @@ def _contradiction(one: Contradiction, session: str) -> list[str]:
 
 
 def _finding(finding: Finding) -> list[str]:
-    holding = [one for one in finding.sources if one.standing is Standing.HOLDS]
+    holding = _holding(finding.sources)
     key, since = _member(finding.key), rfc3339(finding.first_ms)
     if finding.state is State.CONTRADICTED:
         lines = [f"- {key}: **contradicted**, see above · {since}"]
@@ -270,15 +260,14 @@ def _finding(finding: Finding) -> list[str]:
     else:
         shown = _value(finding.value) if finding.value is not None or holding else "decided"
         lines = [f"- {key}: {shown} · {_names(holding)} · {since}{_evidence(holding)}"]
-    if finding.verdict is not None:
-        verdict = finding.verdict
+    if (verdict := finding.verdict) is not None:
         chosen = f"decided for {_name(verdict.decision)} by {_name(verdict.by)}"
         lines.append(f"  - {chosen} · {rfc3339(verdict.ms)}")
     for one in finding.sources:
         if one.standing is not Standing.HOLDS:
             shown = "" if one.value is None else f"{_value(one.value)} "
-            mark = _MARKS[one.standing]
-            lines.append(f"  - {mark}: {shown}of {_name(one.agent)} · {rfc3339(one.ms)}")
+            source = f"{shown}of {_name(one.agent)} · {rfc3339(one.ms)}"
+            lines.append(f"  - {_MARKS[one.standing]}: {source}")
     return lines
 
 
@@ -309,20 +298,18 @@ def _agent(name: str, agent: Contributor) -> str:
         parts.append(f"{agent.percent:g} %")
     if agent.incarnation > 1:
         parts.append(f"incarnation {agent.incarnation}")
-    first = f"first result {rfc3339(agent.reported_ms)}" if agent.reported else "no result"
-    parts.append(first)
+    parts.append(f"first result {rfc3339(agent.reported_ms)}" if agent.reported else "no result")
     if agent.error:
         parts.append(_name(agent.error))
     return " · ".join(parts)
 
 
 def _names(claims: Sequence[Source]) -> str:
-    return listed(
-        [
-            _name(one.agent) + ("" if one.confidence is None else f" ({one.confidence:.0%} sure)")
-            for one in claims
-        ]
-    )
+    names = []
+    for one in claims:
+        sure = "" if one.confidence is None else f" ({one.confidence:.0%} sure)"
+        names.append(_name(one.agent) + sure)
+    return listed(names)
 
 
 def _evidence(claims: Sequence[Source]) -> str:
@@ -366,7 +353,12 @@ def changes(
 
 def _change(section: str, name: str, record: Any) -> str:
     if section == CONTRADICTIONS:
-        return _changed_contradiction(name, record)
+        state = "**closed**"
+        if record is not None:
+            state = (
+                f"**open**, {_sides(document.contradiction(name, record), _short, markdown.text)}"
+            )
+        return f"contradiction over {_changed(name)}: {state}"
     if record is None:
         return f"{section} {_changed(name)}: gone"
     if section == AGENTS:
@@ -386,22 +378,11 @@ def _change(section: str, name: str, record: Any) -> str:
     return f"{section} {_changed(name)}: {shown}{word}{_holders(record)}"
 
 
-def _changed_contradiction(part: str, record: Any) -> str:
-    if record is None:
-        return f"contradiction over {_changed(part)}: **closed**"
-    sides = [
-        f"{_short(claims[0].value)} ({listed([markdown.text(one.agent) for one in claims])})"
-        for claims in contradiction(part, record).values
-    ]
-    return f"contradiction over {_changed(part)}: **open**, {' or '.join(sides)}"
-
-
 def _holders(record: Mapping[str, Any], *, with_values: bool = False) -> str:
     """Name the agents whose statements hold, with their values where each stands for itself."""
     shown = [
         markdown.text(one.agent) + (f" {_short(one.value)}" if with_values else "")
-        for one in sources(record)
-        if one.standing is Standing.HOLDS
+        for one in _holding(document.sources(record))
     ]
     return f" · {listed(shown)}" if shown else ""
 

@@ -90,8 +90,8 @@ class Timeline:
         if kind == Kind.SIGNAL and fields.get("stream"):
             self._streams[sender] = fields["stream"]
         self._ms = read_ms(fields.get("ms", ""), self._ms)
-        if fields.get("cause", "") != self._cause:
-            self._cause = fields.get("cause", "")
+        if (cause := fields.get("cause", "")) != self._cause:
+            self._cause = cause
             self._resumed.clear()
         forwarded = kind == Kind.DIRECTIVE and "payload" not in fields
         if forwarded or (word in _SILENT and kind != Kind.REFUSED):
@@ -106,16 +106,11 @@ class Timeline:
         elif word == "RESUME" and agent == EVERYONE:
             payload = {**payload, "members": self._members.pop(barrier, None)}
         agents = _agents(kind, word, agent, payload)
-        streams = (cell(self._streams.get(name, "")) for name in agents)
-        return Row(
-            entry_id.decode("ascii", "replace"),
-            self._ms,
-            cell(signal),
-            tuple(dict.fromkeys(filter(None, streams))),
-            tuple(map(cell, agents)),
-            cell(action),
-            is_detail=self._is_detail(kind, word, agent, payload),
-        )
+        cells = (cell(self._streams.get(name, "")) for name in agents)
+        streams = tuple(dict.fromkeys(filter(None, cells)))
+        is_detail = self._is_detail(kind, word, agent, payload)
+        id_, named = entry_id.decode("ascii", "replace"), tuple(map(cell, agents))
+        return Row(id_, self._ms, cell(signal), streams, named, cell(action), is_detail)
 
     def _is_detail(self, kind: str, word: str, agent: str, payload: Payload) -> bool:
         if word == "DECIDED" and agent == SYNTHESIZER and payload.get("by"):
@@ -174,9 +169,9 @@ class RowMerger:
 
     def _takes(self, row: Row) -> bool:
         first = self._first
-        return (
-            first is not None and row.signal == first.signal and abs(row.ms - first.ms) <= MERGE_MS
-        )
+        if first is None or row.signal != first.signal:
+            return False
+        return abs(row.ms - first.ms) <= MERGE_MS
 
 
 def merge(rows: Iterable[Row]) -> list[Row]:
@@ -238,10 +233,6 @@ def _agents(kind: str, word: str, agent: str, payload: Payload) -> tuple[str, ..
     return (agent,)
 
 
-def _resume(payload: Payload) -> str:
-    return "(auto-resume)" if payload.get("dependency") else "(resume)"
-
-
 def _continues(agent: str, payload: Payload) -> str:
     if payload.get("dependency"):
         return f"{agent} continues: {payload['dependency']} is there"
@@ -250,7 +241,7 @@ def _continues(agent: str, payload: Payload) -> str:
     if payload.get("barrier"):
         who = "all continue" if agent == EVERYONE else f"{agent} continues"
         return f"{who}: the integration {payload['barrier']} is over"
-    return f"{agent} continues" + _because(payload, "reason")
+    return f"{agent} continues" + _after(payload, "reason")
 
 
 def _is_contended(payload: Payload) -> bool:
@@ -291,18 +282,20 @@ def _pauses(agent: str, payload: Payload) -> str:
         is_one = isinstance(given, list) and len(given) == 1
         how = "continues to its" if is_one else "continue to their"
         return f"{members} {how} next checkpoint, for {payload['barrier']}"
-    return f"{agent} pauses" + _because(payload, "reason")
+    return f"{agent} pauses" + _after(payload, "reason")
 
 
 def _cancel(agent: str, payload: Payload) -> str:
     named = ("resources", "dependency", "barrier", "escalation", "task")
     refused = next((_names(payload[field]) for field in named if payload.get(field)), "")
     what = f"is refused {refused}" if refused else "must stop"
-    return f"{agent} {what}" + _because(payload, "reason")
+    return f"{agent} {what}" + _after(payload, "reason")
 
 
 def _decides(agent: str, payload: Payload) -> str:
-    return f"{agent} decides {payload.get('escalation', '')}"
+    asked = payload.get("escalation", "")
+    what = f"{asked} is closed" if agent == SYNTHESIZER else f"{agent} decides {asked}"
+    return what + _after(payload, "decision")
 
 
 def _conflict(agent: str, payload: Payload) -> str:
@@ -320,7 +313,7 @@ _Action = Callable[[str, Payload], str]
 
 #: Directive → its name in the Signal column, and the sentence about its recipient.
 _DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
-    "RESUME": (_resume, _continues),
+    "RESUME": (lambda p: "(auto-resume)" if p.get("dependency") else "(resume)", _continues),
     "PROCEED": (_proceed, _proceeds),
     "WAIT": (lambda p: "(wait)", _waits),
     "PAUSE": (lambda p: "(barrier)" if p.get("barrier") else "(pause)", _pauses),
@@ -337,45 +330,38 @@ _DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
         lambda p: "(decision)",
         lambda a, p: f"{a} gets the answer: {p.get('decision', '')}" + _after(p, "by", ", from "),
     ),
-    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} is told" + _because(p, "reason")),
+    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} is told" + _after(p, "reason")),
 }
 
 #: Signal → the sentence about its sender.
 _ACTIONS: dict[str, _Action] = {
     "STARTED": lambda a, p: f"{a} begins work" + _after(p, "task", " on "),
-    "PROGRESS": lambda a, p: f"{a} reports progress" + _because(p, "checkpoint"),
-    "PARTIAL_RESULT": lambda a, p: f"{a} hands over findings" + _because(p, "checkpoint"),
-    "BLOCKED": lambda a, p: f"{a} needs {p.get('on', '')}" + _because(p, "reason"),
+    "PROGRESS": lambda a, p: f"{a} reports progress" + _after(p, "checkpoint"),
+    "PARTIAL_RESULT": lambda a, p: f"{a} hands over findings" + _after(p, "checkpoint"),
+    "BLOCKED": lambda a, p: f"{a} needs {p.get('on', '')}" + _after(p, "reason"),
     "COMPLETED": lambda a, p: f"{a} is done",
-    "FAILED": lambda a, p: f"{a} fails" + _because(p, "error"),
-    "CHECKPOINT_REACHED": lambda a, p: f"{a} reaches a safe point" + _because(p, "checkpoint"),
+    "FAILED": lambda a, p: f"{a} fails" + _after(p, "error"),
+    "CHECKPOINT_REACHED": lambda a, p: f"{a} reaches a safe point" + _after(p, "checkpoint"),
     "DEPENDENCY_RESOLVED": lambda a, p: (
-        f"{a} completes {p.get('dependency_id', '')}" + _because(p, "output_location")
+        f"{a} completes {p.get('dependency_id', '')}" + _after(p, "output_location")
     ),
     "CONFLICT_DETECTED": _conflict,
-    "INTEGRATION_REQUIRED": lambda a, p: f"{a} calls for integration" + _because(p, "name"),
+    "INTEGRATION_REQUIRED": lambda a, p: f"{a} calls for integration" + _after(p, "name"),
     "EARLY_COMPLETION": lambda a, p: f"{a} is ahead and has capacity",
-    "ESCALATE": lambda a, p: f"{a} asks" + _because(p, "question"),
+    "ESCALATE": lambda a, p: f"{a} asks" + _after(p, "question"),
     "INTENT": lambda a, p: (
         f"{a} is about to write {_names(p.get('writes')) or 'nothing'}"
         + (f" and read {_names(p['reads'])}" if p.get("reads") else "")
     ),
     "RELEASE": lambda a, p: f"{a} releases {_names(p.get('resources')) or 'everything'}",
     "INTEGRATED": lambda a, p: f"{a} has integrated" + _after(p, "name", " "),
-    "DECIDED": lambda a, p: (
-        (f"{p.get('escalation', '')} is closed" if a == SYNTHESIZER else _decides(a, p))
-        + _because(p, "decision")
-    ),
+    "DECIDED": _decides,
     "SYNTHESIZED": lambda a, p: f"the synthesis is final: revision {p.get('revision', '')}",
     "REFINED": lambda a, p: f"{p.get('refiner', a)} has refined revision {p.get('revision', '')}",
 }
 
 
-def _because(payload: Payload, field: str) -> str:
-    return _after(payload, field, ": ")
-
-
-def _after(payload: Payload, field: str, separator: str) -> str:
+def _after(payload: Payload, field: str, separator: str = ": ") -> str:
     value = payload.get(field)
     return f"{separator}{value}" if value not in (None, "") else ""
 
