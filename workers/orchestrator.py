@@ -196,7 +196,7 @@ class Orchestrator(Handler):
             logged = record.logged_timer(timer.name, session.clock_ms)
             batch.append(stored.keys.log, f"{session.log}-0", *logged)
             if decision.fallen:
-                # Tell the synthesizer of an agent that was given up for dead.
+                # Tell the synthesizer of an agent that was declared dead.
                 agent = session.agents.records[decision.fallen]
                 cause, ms = f"{session.log}-0", session.clock_ms
                 death = record.death(session.name, decision.fallen, agent, cause, ms)

@@ -68,7 +68,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     event.agent = agent
     if event.is_beginning:
         liveness.watch(event, name, agent)
-        barriers.join(event, name, agent)
+        barriers.join(event, name)
     _note(event, agent)
     return True
 

@@ -25,10 +25,11 @@ from fabric.core.session import SessionState
 LEADER_WAITS = frozenset({BarrierState.QUEUED, BarrierState.GATHERING})
 
 
-def update_status(session: SessionState, name: str, agent: AgentRecord) -> AgentStatus:
-    """Set an agent's status from what it waits for, and return it. An ended agent stays ended."""
-    if agent.status in ENDED:
-        return agent.status
+def update_status(session: SessionState, name: str) -> None:
+    """Set an agent's status from what it waits for; one that has ended, or is none, stays so."""
+    agent = session.agents.get(name)
+    if agent is None or agent.status in ENDED:
+        return
     before = agent.status
     if is_waiting(session, agent):
         agent.status = AgentStatus.BLOCKED
@@ -40,23 +41,20 @@ def update_status(session: SessionState, name: str, agent: AgentRecord) -> Agent
         if agent.status is AgentStatus.ACTIVE:
             agent.resumed_ms = session.clock_ms
         session.agents.put(name, agent)
-    return agent.status
 
 
 def resume(event: Event, name: str, agent: AgentRecord, directive: Resume) -> None:
     """End one wait of an agent, and tell it to go on when nothing else is in its way."""
-    before = agent.status
-    after = update_status(event.session, name, agent)
+    was_active = agent.status is AgentStatus.ACTIVE
+    update_status(event.session, name)
     event.session.agents.put(name, agent)
-    if after is AgentStatus.ACTIVE and before is not AgentStatus.ACTIVE:
+    if agent.status is AgentStatus.ACTIVE and not was_active:
         event.direct(name, directive)
 
 
 def is_waiting(session: SessionState, agent: AgentRecord) -> bool:
     """Whether an agent waits for a dependency, a claim or an answer."""
-    if agent.waits_for or agent.asks:
-        return True
-    return any(session.claims.records[c].state is ClaimState.WAITING for c in agent.claims)
+    return bool(agent.waits_for or agent.asks or session.claims_of(agent, ClaimState.WAITING))
 
 
 def is_at_work(session: SessionState, name: str) -> bool:
@@ -65,12 +63,12 @@ def is_at_work(session: SessionState, name: str) -> bool:
     return agent is not None and agent.status not in ENDED
 
 
-def in_force(session: SessionState) -> tuple[str, BarrierRecord] | None:
-    """Return the barrier that holds the session's agents now, with its name, if there is one."""
+def in_force(session: SessionState) -> tuple[str, BarrierRecord | None]:
+    """Return the barrier that holds the session's agents now, and its name; "" and None without."""
     for name, barrier in session.barriers.records.items():
         if barrier.state in IN_FORCE:
             return name, barrier
-    return None
+    return "", None
 
 
 def is_held(session: SessionState, name: str) -> bool:
@@ -91,10 +89,10 @@ def is_held(session: SessionState, name: str) -> bool:
 
 def waiting_leader(session: SessionState) -> str | None:
     """Name the leader of the barrier in force if it is blocked itself: all others wait for it."""
-    current = in_force(session)
-    leader = session.agents.get(current[1].leader) if current is not None else None
+    _, barrier = in_force(session)
+    leader = session.agents.get(barrier.leader) if barrier is not None else None
     is_blocked = leader is not None and leader.status is AgentStatus.BLOCKED
-    return current[1].leader if current is not None and is_blocked else None
+    return barrier.leader if barrier is not None and is_blocked else None
 
 
 def missing(barrier: BarrierRecord) -> list[str]:

@@ -27,7 +27,6 @@ from fabric.core.event import EVERYONE, ORCHESTRATOR, Event, RefusedError, Signa
 from fabric.core.limits import SESSION_BARRIERS_MAX, listed
 from fabric.core.record import (
     ENDED,
-    AgentRecord,
     AgentStatus,
     BarrierRecord,
     BarrierState,
@@ -67,13 +66,12 @@ def integrated(event: SignalEvent, payload: Integrated) -> None:
     if name is not None and queued is not None and is_queued and queued.leader == event.name:
         queued.state = BarrierState.OVER
         session.barriers.put(name, queued)
-        update_status(session, event.name, event.agent)
+        update_status(session, event.name)
         return
-    current = in_force(session)
-    if current is None or (name is not None and name != current[0]):
+    called, barrier = in_force(session)
+    if barrier is None or name not in (None, called):
         reason = f"barrier {name} is not in force" if name else "no barrier is in force"
         raise RefusedError("BARRIER", reason)
-    called, barrier = current
     if barrier.leader != event.name:
         reason = f"{barrier.leader or 'no agent'} leads {called}, not {event.name}"
         raise RefusedError("BARRIER", reason)
@@ -101,61 +99,53 @@ def trigger(event: Event, tags: list[str], location: str | None) -> None:
 
 def arrive_at_checkpoint(event: SignalEvent, payload: CheckpointReached) -> None:
     """CHECKPOINT_REACHED: the place where a barrier takes hold of an agent."""
-    current = in_force(event.session)
-    if current is None:
+    called, barrier = in_force(event.session)
+    if barrier is None or payload.barrier not in (None, called):
         return
-    called, barrier = current
-    if payload.barrier is not None and payload.barrier != called:
-        return
-    if payload.generation is not None and payload.generation != barrier.generation:
+    if payload.generation not in (None, barrier.generation):
         return
     if barrier.state is BarrierState.GATHERING and event.name in barrier.members:
         _arrive(event, event.name, called, barrier)
     elif barrier.state is BarrierState.INTEGRATING:
         # Nobody waited for this agent, but it may not go on while the leader integrates.
-        join(event, event.name, event.agent)
+        join(event, event.name)
 
 
-def arrive_waiting(event: Event, name: str, agent: AgentRecord) -> None:
+def arrive_waiting(event: Event, name: str) -> None:
     """Count an agent that has begun to wait for something as arrived."""
-    current = in_force(event.session)
-    if current is None or agent.status is not AgentStatus.BLOCKED:
+    called, barrier = in_force(event.session)
+    if barrier is None or event.session.agents.records[name].status is not AgentStatus.BLOCKED:
         return
-    called, barrier = current
     if barrier.state is BarrierState.GATHERING and name in barrier.members:
         _arrive(event, name, called, barrier)
 
 
-def join(event: Event, name: str, agent: AgentRecord) -> None:
+def join(event: Event, name: str) -> None:
     """Hold an agent that starts while a barrier is in force."""
-    current = in_force(event.session)
-    if current is None:
+    called, barrier = in_force(event.session)
+    if barrier is None:
         return
-    called, barrier = current
     if name == barrier.leader:
-        update_status(event.session, name, agent)
+        update_status(event.session, name)
         return
     if name in barrier.members or name in barrier.held:
         return
     barrier.held = [*barrier.held, name]
     event.session.barriers.put(called, barrier)
-    update_status(event.session, name, agent)
+    update_status(event.session, name)
     event.direct(name, Pause("integration", barrier=called, generation=barrier.generation))
 
 
 def leave(event: Event, name: str, *, is_failure: bool) -> None:
     """Take an agent out of all barriers: it has ended, or starts again as another incarnation."""
     session = event.session
-    if not session.barriers.records:
+    for queued, other in session.barriers.records.items():
+        if other.state is BarrierState.QUEUED and other.leader == name:
+            other.state = BarrierState.OVER
+            session.barriers.put(queued, other)
+    called, barrier = in_force(session)
+    if barrier is None:
         return
-    for queued, barrier in session.barriers.records.items():
-        if barrier.state is BarrierState.QUEUED and barrier.leader == name:
-            barrier.state = BarrierState.OVER
-            session.barriers.put(queued, barrier)
-    current = in_force(session)
-    if current is None:
-        return
-    called, barrier = current
     if name == barrier.leader:
         how = "has failed" if is_failure else "has ended"
         _end(event, called, barrier, f"the leader {name} {how}")
@@ -262,16 +252,16 @@ def _call(event: Event, name: str, leader: str, deadline_ms: int | None, level: 
         limit_ms=event.rules.barrier_deadline_ms if deadline_ms is None else deadline_ms,
     )
     session.barriers.put(name, barrier)
-    current = in_force(session)
+    called, current = in_force(session)
     if current is None:
         _begin(event, name, barrier)
         return
-    if leader in current[1].members:
+    if leader in current.members:
         # An agent that waits for its turn to lead has reached a safe point.
-        _arrive(event, leader, *current)
-    _update_known(session, leader)
+        _arrive(event, leader, called, current)
+    update_status(session, leader)
     if leader in session.agents:
-        event.direct(leader, Notice("QUEUED", f"{name} begins when {current[0]} is over"))
+        event.direct(leader, Notice("QUEUED", f"{name} begins when {called} is over"))
 
 
 def _begin(event: Event, name: str, barrier: BarrierRecord) -> None:
@@ -301,7 +291,7 @@ def _begin(event: Event, name: str, barrier: BarrierRecord) -> None:
         deadline_ms=barrier.deadline_ms or None,
     )
     event.direct(EVERYONE, told)
-    _update_known(session, barrier.leader)
+    update_status(session, barrier.leader)
     _open_if_complete(event, name, barrier)
 
 
@@ -310,7 +300,7 @@ def _arrive(event: Event, member: str, name: str, barrier: BarrierRecord) -> Non
         return
     barrier.arrived[member] = event.session.clock_ms
     event.session.barriers.put(name, barrier)
-    _update_known(event.session, member)
+    update_status(event.session, member)
     _open_if_complete(event, name, barrier)
 
 
@@ -326,7 +316,7 @@ def _open_if_complete(event: Event, name: str, barrier: BarrierRecord) -> None:
     if leader is None or leader.status in ENDED:
         _end(event, name, barrier, "all have arrived")
         return
-    update_status(session, barrier.leader, leader)
+    update_status(session, barrier.leader)
     event.direct(barrier.leader, Proceed([], barrier=name))
 
 
@@ -341,7 +331,7 @@ def _end(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
     session.barriers.put(name, barrier)
     event.direct(EVERYONE, Resume(reason, barrier=name))
     for member in freed:
-        _update_known(session, member)
+        update_status(session, member)
     queued = [
         (other.called, waiting)
         for waiting, other in session.barriers.records.items()
@@ -372,10 +362,3 @@ def _close_question(event: Event, barrier: BarrierRecord, answer: str) -> None:
     if asked is not None and asked.state is EscalationState.OPEN:
         close(event, barrier.question, asked, answer, ORCHESTRATOR)
     barrier.question = ""
-
-
-def _update_known(session: SessionState, name: str) -> None:
-    """Update the status of an agent if it is one: a barrier's leader need not be."""
-    agent = session.agents.get(name)
-    if agent is not None:
-        update_status(session, name, agent)

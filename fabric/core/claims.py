@@ -57,8 +57,7 @@ def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
 def covering(session: SessionState, agent: AgentRecord, ask: Ask) -> ClaimRecord | None:
     """Return a claim of the agent that already is for all that it asks for; a held one first."""
     found = None
-    for claim_id in agent.claims:
-        claim = session.claims.records[claim_id]
+    for claim in session.claims_of(agent):
         if (
             set(ask.writes) <= set(claim.writes)
             and set(ask.reads) <= {*claim.writes, *claim.reads}
@@ -126,8 +125,7 @@ def drop_all(event: Event, agent: AgentRecord) -> list[str]:
     """End every claim of an agent and grant what that frees; return what it had held."""
     held: list[str] = []
     freed: list[str] = []
-    for claim_id in agent.claims:
-        claim = event.session.claims.records[claim_id]
+    for claim in event.session.claims_of(agent):
         if claim.state is ClaimState.HELD:
             held += [*claim.writes, *claim.reads]
         freed += drop(event.session, claim, agent)
@@ -154,21 +152,20 @@ def shrink(session: SessionState, claim: ClaimRecord, given: set[str]) -> list[s
 def yield_to_urgent(event: SignalEvent) -> None:
     """At a checkpoint, where the rules allow it: an agent that outranks the holder takes over."""
     session, name, agent = event.session, event.name, event.agent
-    for claim_id in list(agent.claims):
-        claim = session.claims.records[claim_id]
+    for claim in session.claims_of(agent):
         if claim.state is not ClaimState.HELD or not _is_outranked(session, claim):
             continue
         session.order.drop(claim)
         claim.state = ClaimState.WAITING
         claim.token = claim.granted_ms = claim.expires_ms = 0
         session.order.enqueue(claim)
-        session.claims.put(claim_id, claim)
+        session.claims.put(claim.id, claim)
         taken = [resource for resource, _ in resources(claim)]
         event.direct(name, Pause("preempted", taken[:NAMES_SHOWN_MAX]))
         grant_next(event, taken)
-        if claim_id in agent.claims and not claim.token:
+        if claim.id in agent.claims and not claim.token:
             send_wait(event, claim)
-        update_status(session, name, agent)
+        update_status(session, name)
 
 
 def move_expiries(event: Event, outage_ms: int) -> None:
@@ -224,9 +221,8 @@ def coordinators(contested: list[str], rules: Rules) -> list[str]:
 
 
 def _waiting_of(session: SessionState, name: str) -> list[str]:
-    claims = session.claims.records
-    own = session.agents.records[name].claims
-    return [claim_id for claim_id in own if claims[claim_id].state is ClaimState.WAITING]
+    waiting = session.claims_of(session.agents.records[name], ClaimState.WAITING)
+    return [claim.id for claim in waiting]
 
 
 def _grant_all(event: Event, candidates: list[str], *, is_first: bool) -> set[str]:

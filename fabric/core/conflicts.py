@@ -108,7 +108,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
         event.direct(other, Nudge(on, [name]))
     claim.contended = True
     claims.send_wait(event, claim)
-    update_status(session, name, agent)
+    update_status(session, name)
     return True
 
 
@@ -117,8 +117,7 @@ def give_back(event: SignalEvent, named: list[str]) -> None:
     session, agent = event.session, event.agent
     given = {normalise(resource) for resource in named}
     freed: list[str] = []
-    for claim_id in list(agent.claims):
-        claim = session.claims.records[claim_id]
+    for claim in session.claims_of(agent):
         if named and given.isdisjoint([*claim.writes, *claim.reads, *claim.observes]):
             continue
         # What it reads without waiting, and an exclusive domain, end with the last it asked for.
@@ -136,8 +135,7 @@ def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
     wanted = normalise(resource)
     return any(
         wanted in claim.writes or wanted in claim.reads
-        for claim in (session.claims.records[c] for c in agent.claims)
-        if claim.state is ClaimState.HELD
+        for claim in session.claims_of(agent, ClaimState.HELD)
     )
 
 
@@ -195,7 +193,7 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
     for holder in newly:
         claims.send_proceed(event, holder)
     claims.send_wait(event, claim)
-    update_status(session, claim.agent, event.agent)
+    update_status(session, claim.agent)
 
 
 def _is_contested(session: SessionState, resource: str, claim: ClaimRecord) -> bool:

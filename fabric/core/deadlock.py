@@ -85,16 +85,13 @@ def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait
         dependency = session.dependencies.get(on)
         if dependency is not None:
             found.append(Wait(DEPENDENCY, on, _at_work(session, dependency.producers)))
-    for claim_id in agent.claims:
-        claim = session.claims.records[claim_id]
-        if claim.state is ClaimState.WAITING:
-            found += _lock_waits(session, claim, brief=brief)
+    for claim in session.claims_of(agent, ClaimState.WAITING):
+        found += _lock_waits(session, claim, brief=brief)
     for question_id in agent.asks:
         question = session.escalations.get(question_id)
         if question is not None and question.state is EscalationState.OPEN and question.to:
             found.append(Wait(QUESTION, question_id, _at_work(session, [question.to])))
-    if session.barriers.records:
-        found += _barrier_waits(session, name, brief=brief)
+    found += _barrier_waits(session, name, brief=brief)
     return [wait for wait in found if wait.agents]
 
 
@@ -109,7 +106,10 @@ def find_cycle(session: SessionState, start: str) -> list[Link] | None:
     stuck = _stuck(graph)
     # An agent that also waits for something else counts as arrived at a barrier only for that
     # reason: prefer the cycle without the barrier.
-    plain = {name: _without_seat(found) for name, found in graph.items()}
+    plain = {
+        name: [wait for wait in found if wait.kind != BARRIER] or found
+        for name, found in graph.items()
+    }
     return (
         _cycle_through(plain, stuck, start)
         or _cycle_through(graph, stuck, start)
@@ -166,10 +166,7 @@ def is_needed(session: SessionState, name: str) -> bool:
         dependency = session.dependencies.get(on)
         if dependency is not None and dependency.waiters:
             return True
-    for claim_id in agent.claims:
-        if session.order.is_awaited(session.claims.records[claim_id]):
-            return True
-    if session.barriers.records and in_force(session) is not None:
+    if any(map(session.order.is_awaited, session.claims_of(agent))) or in_force(session)[1]:
         return True
     return any(
         question.to == name and question.state is EscalationState.OPEN
@@ -193,7 +190,7 @@ def _lock_waits(session: SessionState, claim: ClaimRecord, *, brief: bool) -> li
     is_single = len(claim.writes) + len(claim.reads) == 1
     can_skip = (
         is_single
-        and in_force(session) is None
+        and in_force(session)[1] is None
         and not session.order.overlaps_any(claim, session.agents.records[claim.agent].claims)
     )
 
@@ -213,8 +210,7 @@ def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
     agent = session.agents.records[place.agent]
     if agent.waits_for or agent.asks:
         return False
-    claims = session.claims.records
-    return sum(claims[c].state is ClaimState.WAITING for c in agent.claims) == 1
+    return len(session.claims_of(agent, ClaimState.WAITING)) == 1
 
 
 def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wait]:
@@ -222,10 +218,9 @@ def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wai
 
     The missing are at work, or they would have arrived: no cycle goes through them.
     """
-    current = in_force(session)
-    if current is None:
+    called, barrier = in_force(session)
+    if barrier is None:
         return []
-    called, barrier = current
     is_leader = name == barrier.leader
     is_queued = not is_leader and any(
         other.leader == name and other.state is BarrierState.QUEUED
@@ -276,11 +271,6 @@ def _stuck(graph: dict[str, list[Wait]]) -> set[str]:
                 stuck.discard(name)
                 free.append(name)
     return stuck
-
-
-def _without_seat(found: list[Wait]) -> list[Wait]:
-    others = [wait for wait in found if wait.kind != BARRIER]
-    return others or found
 
 
 def _stuck_waits(graph: dict[str, list[Wait]], stuck: set[str], name: str) -> list[Wait]:
@@ -379,15 +369,14 @@ def give_way(event: Event, asked: EscalationRecord) -> None:
             barriers.leave(event, name, is_failure=False)
         else:
             told = Cancel(reason, "DEADLOCK", resources=_end_claim(event, agent, on))
-        update_status(session, name, agent)
+        update_status(session, name)
         session.agents.put(name, agent)
         event.direct(name, told)
 
 
 def _end_claim(event: Event, agent: AgentRecord, on: str) -> list[str]:
     """End the waiting claim that a cycle named by its resources; return them."""
-    for claim_id in agent.claims:
-        claim = event.session.claims.records[claim_id]
+    for claim in event.session.claims_of(agent):
         wanted = [*claim.writes, *claim.reads]
         if ", ".join(wanted) == on and not claim.token:
             claims.grant_next(event, claims.drop(event.session, claim, agent))
@@ -421,7 +410,7 @@ def _refuse_one(event: Event, cycle: list[Link]) -> None:
     )
     freed = claims.drop(session, claim, agent)
     event.direct(victim.agent, told)
-    update_status(session, victim.agent, agent)
+    update_status(session, victim.agent)
     claims.grant_next(event, freed)
 
 

@@ -53,7 +53,7 @@ def released(event: SignalEvent, payload: Release) -> None:
     withdraw(session, name, agent, payload.resources or agent.waits_for)
     escalation.withdraw(session, name, agent, payload.resources or agent.asks)
     conflicts.give_back(event, payload.resources)
-    update_status(session, name, agent)
+    update_status(session, name)
 
 
 def resolved(event: SignalEvent, payload: DependencyResolved) -> None:
@@ -232,7 +232,8 @@ def _wait(event: SignalEvent, on: str) -> None:
             sender=dependency.resolved_by,
             stream=_stream_of(session, dependency.resolved_by),
         )
-        if update_status(session, name, agent) is AgentStatus.ACTIVE:
+        update_status(session, name)
+        if agent.status is AgentStatus.ACTIVE:
             event.direct(name, _resume(on))
         return
     if name not in dependency.waiters:
@@ -248,7 +249,7 @@ def _wait(event: SignalEvent, on: str) -> None:
         _watch(event, on, dependency)
     _nudge(event, on, dependency, maker)
     session.dependencies.put(on, dependency)
-    update_status(session, name, agent)
+    update_status(session, name)
 
 
 def _is_dependency(session: SessionState, on: str) -> bool:

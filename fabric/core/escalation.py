@@ -67,7 +67,7 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
         event.forward(payload.to)
     if payload.wait and question_id not in agent.asks:
         agent.asks = [*agent.asks, question_id]
-        update_status(session, name, agent)
+        update_status(session, name)
 
 
 def wait_on(event: SignalEvent, question_id: str) -> bool:
@@ -84,7 +84,7 @@ def wait_on(event: SignalEvent, question_id: str) -> bool:
         session.escalations.put(question_id, question)
     if question_id not in agent.asks:
         agent.asks = [*agent.asks, question_id]
-        update_status(session, name, agent)
+        update_status(session, name)
     return True
 
 
@@ -198,7 +198,7 @@ def close(event: Event, question_id: str, question: EscalationRecord, answer: st
         if question_id in agent.asks:
             agent.asks = [other for other in agent.asks if other != question_id]
             session.agents.put(name, agent)
-            update_status(session, name, agent)
+            update_status(session, name)
 
 
 def _tell_hook(event: Event, question_id: str) -> None:

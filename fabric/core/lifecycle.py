@@ -183,9 +183,9 @@ def _pass(event: SignalEvent, checkpoint: str | None) -> None:
     if ignored:
         notice = Notice("PAUSED", ignored)
         event.direct(name, notice)
-        current = in_force(session)
-        if current is not None and current[1].leader:
-            event.direct(current[1].leader, notice)
+        _, barrier = in_force(session)
+        if barrier is not None and barrier.leader:
+            event.direct(barrier.leader, notice)
 
 
 def _disorder(agent: AgentRecord, checkpoint: str, rules: Rules) -> str:
@@ -208,12 +208,11 @@ def _ignored_pause(session: SessionState, name: str, agent: AgentRecord, checkpo
     if checkpoint == agent.checkpoint:
         return ""
     if agent.status is AgentStatus.PAUSED:
-        current = in_force(session)
-        if current is not None and name != current[1].leader:
-            return f"{name} passes {checkpoint} while barrier {current[0]} holds it"
-    for claim_id in agent.claims:
-        claim = session.claims.records[claim_id]
-        if claim.state is ClaimState.WAITING and claim.contended:
+        called, barrier = in_force(session)
+        if barrier is not None and name != barrier.leader:
+            return f"{name} passes {checkpoint} while barrier {called} holds it"
+    for claim in session.claims_of(agent, ClaimState.WAITING):
+        if claim.contended:
             wanted = ", ".join([*claim.writes, *claim.reads][:3])
             return f"{name} passes {checkpoint} while it must wait for {wanted}"
     return ""

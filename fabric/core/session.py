@@ -14,6 +14,7 @@ from fabric.core.record import (
     AgentRecord,
     BarrierRecord,
     ClaimRecord,
+    ClaimState,
     DependencyRecord,
     EscalationRecord,
     EscalationState,
@@ -94,6 +95,11 @@ class SessionState:
             for name, question in self.escalations.records.items()
             if question.subject == "deadlock" and question.state is EscalationState.OPEN
         }
+
+    def claims_of(self, agent: AgentRecord, state: ClaimState | None = None) -> list[ClaimRecord]:
+        """Return an agent's claims, oldest first: all, or those in one state."""
+        claims = [self.claims.records[claim_id] for claim_id in agent.claims]
+        return claims if state is None else [claim for claim in claims if claim.state is state]
 
     def tick(self, now_ms: int) -> None:
         """Move the clock on; a time before the last one is ignored."""

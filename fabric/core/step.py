@@ -176,7 +176,7 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
             task.update(session, agent, signal)
         session.agents.put(name, agent)
         if agent.status in HELD_UP:
-            barriers.arrive_waiting(event, name, agent)
+            barriers.arrive_waiting(event, name)
             if signal.type in BEGINNINGS:
                 deadlock.check(event, name)
     if rules.routes and is_accepted:
@@ -244,9 +244,8 @@ def _begin_waits(event: SignalEvent) -> None:
     """Handle the waits of other agents that this signal has begun, as if each had said so."""
     session = event.session
     for name in event.waiting:
-        agent = session.agents.records[name]
-        update_status(session, name, agent)
-        barriers.arrive_waiting(event, name, agent)
+        update_status(session, name)
+        barriers.arrive_waiting(event, name)
     for name in event.waiting:
         deadlock.check(event, name)
 

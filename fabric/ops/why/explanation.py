@@ -211,12 +211,10 @@ def _awaited(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     for question_id, question in session.escalations.records.items():
         if question.to == name and question.state is EscalationState.OPEN:
             found.append(f"{question.asker} waits for its answer to question {question_id}")
-    current = in_force(session)
-    if current is not None:
-        called, barrier = current
-        if name in missing(barrier):
-            waiting = wait_phrase(list(barrier.arrived) or [barrier.leader or "the rule file"])
-            found.append(f"{waiting} for it at the barrier {called}")
+    called, barrier = in_force(session)
+    if barrier is not None and name in missing(barrier):
+        waiting = wait_phrase(list(barrier.arrived) or [barrier.leader or "the rule file"])
+        found.append(f"{waiting} for it at the barrier {called}")
     return shortened([Cause("awaited", text, name) for text in found])
 
 

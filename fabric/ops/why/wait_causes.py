@@ -224,10 +224,9 @@ class WaitCauses:
 
     def _at_barriers(self, name: str, path: tuple[str, ...]) -> list[Cause]:
         """Return a cause for each barrier that an agent waits at, or waits to lead."""
-        current = in_force(self._session)
-        if current is None:
+        called, barrier = in_force(self._session)
+        if barrier is None:
             return []
-        called, barrier = current
         is_leader = name == barrier.leader
         if is_leader and barrier.state is record.BarrierState.INTEGRATING:
             return []  # it may continue, even if it has called the next barrier too
@@ -385,11 +384,11 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
         ):
             heard = f"last heard of {snapshot.ago(agent.seen_ms)}"
             found[f"{one}, which is working as far as it has reported, {heard}"] = None
-    current = in_force(session)
-    if current is not None and seen.intersection([current[1].leader, *current[1].members]):
+    called, barrier = in_force(session)
+    if barrier is not None and seen.intersection([barrier.leader, *barrier.members]):
         for question_id, question in session.escalations.records.items():
             is_open = question.state is record.EscalationState.OPEN
-            if is_open and (question.subject, question.about) == (BARRIER, current[0]):
+            if is_open and (question.subject, question.about) == (BARRIER, called):
                 ask(question_id)
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]
