@@ -44,7 +44,11 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
         return False
     session.tick(now_ms)
     if signal.hops >= event.rules.hops_max and signal.type not in PARTING:
-        return _refuse(event, *_too_many_hops(signal), told=name)
+        reason = (
+            f"{signal.type} is the end of a chain of {signal.hops} replies to replies: "
+            f"{signal.emitter} and others answer each other in a loop"
+        )
+        return _refuse(event, "HOPS", reason, told=name)
     if agent is None:
         if signal.type in OUTSIDERS:
             session.log += 1
@@ -140,14 +144,6 @@ def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
     # One NOTICE a second: a storm of signals makes no storm of notices.
     told = event.name if agent.second_signals == limit + 1 else ""
     return _refuse(event, "RATE", f"{event.name} sends more than {limit} signals a second", told)
-
-
-def _too_many_hops(signal: Signal) -> tuple[str, str]:
-    reason = (
-        f"{signal.type} is the end of a chain of {signal.hops} replies to replies: "
-        f"{signal.emitter} and others answer each other in a loop"
-    )
-    return "HOPS", reason
 
 
 def _is_repeated(agent: AgentRecord, signal: Signal) -> bool:

@@ -194,29 +194,23 @@ def deadline_passed(event: Event, subject: str) -> bool:
         barrier.question = ask(event, question, told=question.waiting)
         session.barriers.put(name, barrier)
         return True
-    is_released = policy is BarrierPolicy.RELEASE
-    question.question += " It goes on without them." if is_released else " It is called off."
+    goes_on = policy is BarrierPolicy.RELEASE
+    question.question += " It goes on without them." if goes_on else " It is called off."
     question.state = EscalationState.DECIDED
     question.decision, question.by = policy.value, "the rules"
     question.decided_ms = session.clock_ms
     told, question.waiting = question.waiting, []
     ask(event, question, told=told)
-    if is_released:
-        _release(event, name, barrier)
-    else:
-        _call_off(event, name, barrier, text)
+    _apply_policy(event, name, barrier, policy, text)
     return True
 
 
 def apply_answer(event: Event, asked: EscalationRecord) -> None:
     """Go on without the missing, or call the barrier off, as a person has decided."""
     barrier = event.session.barriers.get(asked.about)
-    if barrier is None or barrier.state is not BarrierState.GATHERING:
-        return
-    if asked.decision == BarrierPolicy.RELEASE:
-        _release(event, asked.about, barrier)
-    elif asked.decision == BarrierPolicy.FAIL:
-        _call_off(event, asked.about, barrier, f"{asked.by} has called it off")
+    if barrier is not None and barrier.state is BarrierState.GATHERING:
+        reason = f"{asked.by} has called it off"
+        _apply_policy(event, asked.about, barrier, asked.decision, reason)
 
 
 def _is_met(one: Trigger, tags: list[str], location: str | None) -> bool:
@@ -342,18 +336,18 @@ def _end(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
         _begin(event, following, session.barriers.records[following])
 
 
-def _release(event: Event, name: str, barrier: BarrierRecord) -> None:
-    """Go on without the missing."""
-    barrier.members = list(barrier.arrived)
-    event.session.barriers.put(name, barrier)
-    _open_if_complete(event, name, barrier)
-
-
-def _call_off(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
-    """Give a barrier up: tell its leader why, and let all go on."""
-    if barrier.leader in event.session.agents:
-        event.direct(barrier.leader, Cancel(reason, "BARRIER", barrier=name))
-    _end(event, name, barrier, reason)
+def _apply_policy(
+    event: Event, name: str, barrier: BarrierRecord, policy: str, reason: str
+) -> None:
+    """Go on without the missing; or call the barrier off, and tell its leader the reason."""
+    if policy == BarrierPolicy.RELEASE:
+        barrier.members = list(barrier.arrived)
+        event.session.barriers.put(name, barrier)
+        _open_if_complete(event, name, barrier)
+    elif policy == BarrierPolicy.FAIL:
+        if barrier.leader in event.session.agents:
+            event.direct(barrier.leader, Cancel(reason, "BARRIER", barrier=name))
+        _end(event, name, barrier, reason)
 
 
 def _close_question(event: Event, barrier: BarrierRecord, answer: str) -> None:

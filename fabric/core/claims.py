@@ -15,7 +15,6 @@ from fabric.core.agent_status import resume, update_status
 from fabric.core.directive import Pause, Proceed, Resume, Wait
 from fabric.core.event import Event, SignalEvent
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.order import resources
 from fabric.core.record import AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import normalise, overlap
 from fabric.core.rules import Rules
@@ -118,7 +117,7 @@ def drop(session: SessionState, claim: ClaimRecord, agent: AgentRecord) -> list[
     session.claims.drop(claim_id)
     agent.claims = [other for other in agent.claims if other != claim_id]
     session.agents.put(claim.agent, agent)
-    return [resource for resource, _ in resources(claim)]
+    return claim.wanted
 
 
 def drop_all(event: Event, agent: AgentRecord) -> list[str]:
@@ -127,7 +126,7 @@ def drop_all(event: Event, agent: AgentRecord) -> list[str]:
     freed: list[str] = []
     for claim in event.session.claims_of(agent):
         if claim.state is ClaimState.HELD:
-            held += [*claim.writes, *claim.reads]
+            held += claim.wanted
         freed += drop(event.session, claim, agent)
     if freed:
         grant_next(event, freed)
@@ -137,7 +136,7 @@ def drop_all(event: Event, agent: AgentRecord) -> list[str]:
 def shrink(session: SessionState, claim: ClaimRecord, given: set[str]) -> list[str]:
     """Take some resources out of a claim; return what may have become free, itself included."""
     session.order.drop(claim)
-    before = [resource for resource, _ in resources(claim)]
+    before = claim.wanted
     claim.writes = [resource for resource in claim.writes if resource not in given]
     claim.reads = [resource for resource in claim.reads if resource not in given]
     claim.observes = [resource for resource in claim.observes if resource not in given]
@@ -160,7 +159,7 @@ def yield_to_urgent(event: SignalEvent) -> None:
         claim.token = claim.granted_ms = claim.expires_ms = 0
         session.order.enqueue(claim)
         session.claims.put(claim.id, claim)
-        taken = [resource for resource, _ in resources(claim)]
+        taken = claim.wanted
         event.direct(name, Pause("preempted", taken[:NAMES_SHOWN_MAX]))
         grant_next(event, taken)
         if claim.id in agent.claims and not claim.token:
@@ -200,7 +199,7 @@ def send_wait(event: Event, claim: ClaimRecord) -> None:
     holder = next(session.order.blockers(claim), None)
     ahead = list(dict.fromkeys(place.agent for place in first))
     has = holder.agent if holder is not None else ""
-    event.direct(claim.agent, Wait([*claim.writes, *claim.reads], before + 1, has, ahead))
+    event.direct(claim.agent, Wait(claim.wanted, before + 1, has, ahead))
 
 
 def send_proceed(event: Event, claim: ClaimRecord) -> None:
@@ -240,7 +239,7 @@ def _grant_all(event: Event, candidates: list[str], *, is_first: bool) -> set[st
                 _grant(event, claim, None if is_first else agent)
                 granted.add(claim_id)
                 # Readers may stand right behind; and an agent does not wait for what it has.
-                following += session.order.candidates([one for one, _ in resources(claim)])
+                following += session.order.candidates(claim.wanted)
                 following += _waiting_of(session, claim.agent)
         candidates = following
     return granted
@@ -291,7 +290,7 @@ def _is_outranked(session: SessionState, claim: ClaimRecord) -> bool:
     Nobody is served while the holder keeps the same by a claim of its own that comes first.
     """
     rank = (claim.rank_ms, claim.asked, claim.place)
-    for resource, _ in resources(claim):
+    for resource in claim.wanted:
         for other in session.order.overlapping(resource):
             for place in session.order.queue(other):
                 if place[:3] >= rank:

@@ -23,7 +23,6 @@ from fabric.core.claims import Ask
 from fabric.core.directive import Cancel, Nudge, Pause
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import AGENT_WAITS_MAX, NAMES_SHOWN_MAX, SESSION_CLAIMS_MAX
-from fabric.core.order import resources
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import normalise, overlap
 from fabric.core.session import SessionState
@@ -121,7 +120,7 @@ def give_back(event: SignalEvent, named: list[str]) -> None:
         if named and given.isdisjoint([*claim.writes, *claim.reads, *claim.observes]):
             continue
         # What it reads without waiting, and an exclusive domain, end with the last it asked for.
-        asked = [one for one in [*claim.writes, *claim.reads] if one not in claim.domains]
+        asked = [one for one in claim.wanted if one not in claim.domains]
         if named and not given.issuperset(asked or claim.observes):
             freed += claims.shrink(session, claim, given)
         else:
@@ -173,7 +172,7 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
     holders = list(order.blockers(claim))
     contested = [
         resource
-        for resource, _ in resources(claim)
+        for resource in claim.wanted
         if any(_is_contested(session, other, claim) for other in order.overlapping(resource))
     ]
     claims_by_id = session.claims.records
@@ -213,7 +212,7 @@ def _pause(event: Event, claim: ClaimRecord, contested: list[str]) -> None:
     event.session.claims.changed.add(claim.id)
     mine = [
         resource
-        for resource, _ in resources(claim)
+        for resource in claim.wanted
         if any(overlap(resource, other) for other in contested)
     ]
     event.direct(claim.agent, Pause("conflict", mine[:NAMES_SHOWN_MAX]))

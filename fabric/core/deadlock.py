@@ -199,13 +199,13 @@ def _lock_waits(session: SessionState, claim: ClaimRecord, *, brief: bool) -> li
 
     before = session.order.ahead(claim, skips, is_nearest_only=brief)
     found.update((place.agent, None) for place in before)
-    on = ", ".join([*claim.writes, *claim.reads])
+    on = ", ".join(claim.wanted)
     return [Wait(LOCK, on, (name,), claim.id) for name in found]
 
 
 def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
     rival = session.claims.records[place.id]
-    if [*rival.writes, *rival.reads] != wanted:
+    if rival.wanted != wanted:
         return False
     agent = session.agents.records[place.agent]
     if agent.waits_for or agent.asks:
@@ -377,7 +377,7 @@ def give_way(event: Event, asked: EscalationRecord) -> None:
 def _end_claim(event: Event, agent: AgentRecord, on: str) -> list[str]:
     """End the waiting claim that a cycle named by its resources; return them."""
     for claim in event.session.claims_of(agent):
-        wanted = [*claim.writes, *claim.reads]
+        wanted = claim.wanted
         if ", ".join(wanted) == on and not claim.token:
             claims.grant_next(event, claims.drop(event.session, claim, agent))
             return wanted
@@ -404,7 +404,7 @@ def _refuse_one(event: Event, cycle: list[Link]) -> None:
     told = Cancel(
         f"deadlock: {_described(cycle)}",
         "DEADLOCK",
-        resources=[*claim.writes, *claim.reads],
+        resources=claim.wanted,
         cycle=[link.agent for link in cycle],
         affected=stuck_behind(session, cycle),
     )

@@ -67,9 +67,7 @@ def resolved(event: SignalEvent, payload: DependencyResolved) -> None:
     known = session.dependencies.get(on)
     waiters = list(known.waiters) if known is not None else []
     if known is not None or not is_resource:
-        dependency = known or DependencyRecord()
-        _settle(dependency, event.name, payload.output_location)
-        session.dependencies.put(on, dependency)
+        _settle(session, on, event.name, payload.output_location)
     for name in dict.fromkeys([*waiters, *payload.consumers]):
         event.forward(name)
     for name in waiters:
@@ -88,7 +86,8 @@ def declare(event: SignalEvent) -> None:
             dependency.producers = [*dependency.producers, name]
         if dependency.status is DependencyStatus.FAILED:
             dependency.status = DependencyStatus.PENDING
-            _forget_failure(dependency)
+            dependency.error = dependency.failed_by = ""
+            dependency.retryable = False
         _nudge(event, on, dependency, name)
         session.dependencies.put(on, dependency)
 
@@ -128,8 +127,7 @@ def resolve_all(event: Event, name: str, agent: AgentRecord) -> None:
         if dependency is None or dependency.status is DependencyStatus.RESOLVED:
             continue
         waiters = list(dependency.waiters)
-        _settle(dependency, name, None)
-        session.dependencies.put(on, dependency)
+        _settle(session, on, name, None)
         for waiter in waiters or [""]:
             # Each is told only of itself: a list of all in every message would grow as the square.
             payload = DependencyResolved(on, None, [waiter] if waiter else [])
@@ -234,7 +232,7 @@ def _wait(event: SignalEvent, on: str) -> None:
         )
         update_status(session, name)
         if agent.status is AgentStatus.ACTIVE:
-            event.direct(name, _resume(on))
+            event.direct(name, Resume("dependency resolved", dependency=on))
         return
     if name not in dependency.waiters:
         if len(agent.waits_for) >= AGENT_WAITS_MAX:
@@ -274,19 +272,13 @@ def _watch(event: Event, on: str, dependency: DependencyRecord) -> None:
     event.set_timer(f"{TIMER}:{on}", dependency.report_ms)
 
 
-def _settle(dependency: DependencyRecord, by: str, location: str | None) -> None:
-    dependency.status = DependencyStatus.RESOLVED
-    dependency.resolved_by = by
-    dependency.location = location
-    dependency.waiters = {}
-    dependency.nudged = {}
-    dependency.report_ms = 0
-    _forget_failure(dependency)
-
-
-def _forget_failure(dependency: DependencyRecord) -> None:
-    dependency.error = dependency.failed_by = ""
-    dependency.retryable = False
+def _settle(session: SessionState, on: str, by: str, location: str | None) -> None:
+    """Keep that an output is there; of what was before, only its producers stay."""
+    known = session.dependencies.get(on) or DependencyRecord()
+    settled = DependencyRecord(
+        DependencyStatus.RESOLVED, known.producers, location=location, resolved_by=by
+    )
+    session.dependencies.put(on, settled)
 
 
 def _end_wait(event: Event, name: str, on: str) -> None:
@@ -294,11 +286,7 @@ def _end_wait(event: Event, name: str, on: str) -> None:
     waiter = event.session.agents.get(name)
     if waiter is not None:
         waiter.waits_for = [other for other in waiter.waits_for if other != on]
-        resume(event, name, waiter, _resume(on))
-
-
-def _resume(on: str) -> Resume:
-    return Resume("dependency resolved", dependency=on)
+        resume(event, name, waiter, Resume("dependency resolved", dependency=on))
 
 
 def _tell_failed(

@@ -91,8 +91,7 @@ ACCEPTED = Decision()
 ACCEPTED_TO_RESULTS = Decision(to_results=True)
 REPEATED = Decision(Outcome.REPEATED)
 
-_DIRECTIVE_TYPES = {payload: word.value for word, payload in DIRECTIVES.items()}
-_SIGNAL_TYPES = {payload: word.value for word, payload in PAYLOADS.items()}
+_WORDS = {payload: word.value for word, payload in [*DIRECTIVES.items(), *PAYLOADS.items()]}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -122,7 +121,7 @@ class Event(Struct, gc=False):
 
     def direct(self, to: str, directive: Directive) -> None:
         """Send a directive to an agent or EVERYONE; one without a recipient is only logged."""
-        word = _DIRECTIVE_TYPES[type(directive)]
+        word = _WORDS[type(directive)]
         message = Message(Kind.DIRECTIVE, word, to, ORCHESTRATOR, "", _encode(directive))
         self._own().messages.append(message)
 
@@ -130,7 +129,7 @@ class Event(Struct, gc=False):
         self, to: str, payload: Payload, *, sender: str = ORCHESTRATOR, stream: str = ""
     ) -> None:
         """Add a signal that follows from this event; one without a recipient is only logged."""
-        word = _SIGNAL_TYPES[type(payload)]
+        word = _WORDS[type(payload)]
         message = Message(Kind.DERIVED, word, to, sender, stream, _encode(payload))
         self._own().messages.append(message)
 

@@ -3,29 +3,37 @@
 A task type names its checkpoints in order; an agent passes them one after the other, and may report
 the one it is at again. A checkpoint out of order is noted (`observe`) or refused (`enforce`), and
 so is one that the agent passes during a pause. An agent without a task type passes any checkpoint.
+
+Fail-fast: the rest of a parallel group sees the failure of one of its agents at once. The rule file
+says whether they are also cancelled, or a person is asked whether they go on.
 """
 
 from __future__ import annotations
 
-from fabric.core import barriers, claims, deadlock, dependencies, escalation, fail_fast, task
+from fabric.core import barriers, claims, deadlock, dependencies, escalation, task
+from fabric.core import signal as payloads
 from fabric.core.agent_status import in_force
-from fabric.core.directive import Notice, Resume
+from fabric.core.directive import Cancel, Notice, Resume
+from fabric.core.escalation import GROUP
 from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
-from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState
-from fabric.core.rules import CheckpointMode, Rules
-from fabric.core.session import SessionState
-from fabric.core.signal import (
-    CheckpointReached,
-    Completed,
-    Failed,
-    PartialResult,
-    Progress,
-    Started,
+from fabric.core.record import (
+    ENDED,
+    AgentRecord,
+    AgentStatus,
+    ClaimState,
+    EscalationRecord,
+    EscalationState,
 )
+from fabric.core.rules import CheckpointMode, FailFast, Rules
+from fabric.core.session import SessionState
+from fabric.core.signal import Failed
+
+#: Answers to the question whether a group goes on.
+GO_ON, CANCEL = "go on", "cancel"
 
 
-def started(event: SignalEvent, payload: Started) -> None:
+def started(event: SignalEvent, payload: payloads.Started) -> None:
     """Register what the agent works on, and what it declares to read, write and produce.
 
     A second STARTED of the same incarnation replaces the declarations; the agent's waits stand.
@@ -52,7 +60,7 @@ def started(event: SignalEvent, payload: Started) -> None:
     dependencies.declare(event)
 
 
-def progress(event: SignalEvent, payload: Progress) -> None:
+def progress(event: SignalEvent, payload: payloads.Progress) -> None:
     """Keep percent, checkpoint and the expected end; a partial document goes to the results.
 
     So does a percentage now and then: readers of a synthesis see how complete it is.
@@ -61,7 +69,8 @@ def progress(event: SignalEvent, payload: Progress) -> None:
     _pass(event, payload.checkpoint)
     to_results = payload.partial is not None
     if payload.percent is not None:
-        to_results = to_results or _is_new_step(agent.percent or 0, payload.percent)
+        before = agent.percent or 0
+        to_results = to_results or payload.percent // PERCENT_STEP > before // PERCENT_STEP
         agent.percent = payload.percent
         agent.eta_ms = _expected_end(agent, event.session.clock_ms)
     if payload.next_checkpoint is not None:
@@ -70,13 +79,13 @@ def progress(event: SignalEvent, payload: Progress) -> None:
         event.give_to_results()
 
 
-def partial_result(event: SignalEvent, payload: PartialResult) -> None:
+def partial_result(event: SignalEvent, payload: payloads.PartialResult) -> None:
     """Pass early findings on to the synthesizer at once."""
     _pass(event, payload.checkpoint)
     event.give_to_results()
 
 
-def reached(event: SignalEvent, payload: CheckpointReached) -> None:
+def reached(event: SignalEvent, payload: payloads.CheckpointReached) -> None:
     """CHECKPOINT_REACHED: all parallel agents hear of it; pauses and barriers take hold here."""
     _pass(event, payload.checkpoint)
     event.forward(EVERYONE)
@@ -85,7 +94,7 @@ def reached(event: SignalEvent, payload: CheckpointReached) -> None:
     barriers.arrive_at_checkpoint(event, payload)
 
 
-def completed(event: SignalEvent, payload: Completed) -> None:
+def completed(event: SignalEvent, payload: payloads.Completed) -> None:
     """End the incarnation well: what it was to produce counts as produced."""
     session, agent = event.session, event.agent
     agent.status = AgentStatus.COMPLETED
@@ -125,7 +134,7 @@ def end(
     if error is not None:
         for waiter in dependencies.fail_all(event, name, agent, error):
             deadlock.check(event, waiter)
-        fail_fast.failed(event, name, agent, error)
+        _fail_group(event, name, agent, error)
     elif agent.status is AgentStatus.COMPLETED:
         dependencies.resolve_all(event, name, agent)
     if agent.status in ENDED:
@@ -165,6 +174,12 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.lost = []
     agent.cancelled = False
     agent.intervals = []
+
+
+def apply_group_answer(event: Event, asked: EscalationRecord) -> None:
+    """Cancel the rest of a group, if a person has decided that."""
+    if asked.decision == CANCEL:
+        _cancel_group(event, asked.about, f"{asked.by} has decided to cancel")
 
 
 def _pass(event: SignalEvent, checkpoint: str | None) -> None:
@@ -213,14 +228,9 @@ def _ignored_pause(session: SessionState, name: str, agent: AgentRecord, checkpo
             return f"{name} passes {checkpoint} while barrier {called} holds it"
     for claim in session.claims_of(agent, ClaimState.WAITING):
         if claim.contended:
-            wanted = ", ".join([*claim.writes, *claim.reads][:3])
+            wanted = ", ".join(claim.wanted[:3])
             return f"{name} passes {checkpoint} while it must wait for {wanted}"
     return ""
-
-
-def _is_new_step(before: float, after: float) -> bool:
-    """Whether a percentage has come so far that the synthesizer is to know."""
-    return after // PERCENT_STEP > before // PERCENT_STEP
 
 
 def _expected_end(agent: AgentRecord, now_ms: int) -> int | None:
@@ -230,3 +240,49 @@ def _expected_end(agent: AgentRecord, now_ms: int) -> int | None:
         return None
     left_ms = taken_ms * (100 - agent.percent) / agent.percent
     return now_ms + int(left_ms) if left_ms <= ETA_MS_MAX else None
+
+
+def _fail_group(event: Event, name: str, agent: AgentRecord, error: Failed) -> None:
+    """Tell the group that one of its agents has failed, and apply its policy."""
+    session, rules, group = event.session, event.rules, agent.parallel_group
+    if not group or agent.cancelled:
+        return  # it has stopped because it was told to: the group knows why
+    others = _group_at_work(session, group)
+    for other in others:
+        event.derive(other, error, sender=name, stream=agent.stream)
+    policy = rules.fail_fast_groups.get(group, rules.fail_fast)
+    reason = f"{name}, of group {group}, has failed: {error.error or 'no reason given'}"
+    if policy is FailFast.CANCEL:
+        _cancel_group(event, group, reason)
+    elif policy is FailFast.ESCALATE and others and not _is_asked(session, group):
+        text = f"{reason}. Does the rest of the group go on?"
+        question = escalation.new_question(session, GROUP, text, [GO_ON, CANCEL], about=group)
+        escalation.ask(event, question, told=[])
+
+
+def _cancel_group(event: Event, group: str, reason: str) -> None:
+    """Tell all agents of a group that are still at work to stop."""
+    for other in _group_at_work(event.session, group):
+        agent = event.session.agents.records[other]
+        if not agent.cancelled:
+            agent.cancelled = True
+            event.session.agents.put(other, agent)
+            event.direct(other, Cancel(reason, "FAIL_FAST"))
+
+
+def _is_asked(session: SessionState, group: str) -> bool:
+    return any(
+        question.subject == GROUP
+        and question.about == group
+        and question.state is EscalationState.OPEN
+        for question in session.escalations.records.values()
+    )
+
+
+def _group_at_work(session: SessionState, group: str) -> list[str]:
+    """Name the agents of a group that are at work, sorted."""
+    return sorted(
+        name
+        for name, agent in session.agents.records.items()
+        if agent.parallel_group == group and agent.status not in ENDED
+    )

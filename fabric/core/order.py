@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from fabric.core.limits import NAMES_SHOWN_MAX
@@ -64,7 +65,7 @@ class Order:
         """Give a claim all of its resources, and take it out of their queues."""
         self.dequeue(claim)
         claim_id = claim.id
-        for resource, _ in resources(claim):
+        for resource in claim.wanted:
             insort(self._held.setdefault(resource, []), claim_id, key=self._token)
             self._touch(resource)
         for resource in claim.observes:
@@ -90,7 +91,7 @@ class Order:
         """Forget a claim, held or waiting."""
         self.dequeue(claim)
         claim_id = claim.id
-        for resource, _ in resources(claim):
+        for resource in claim.wanted:
             holders = self._held.get(resource, [])
             if claim_id in holders:
                 holders.remove(claim_id)
@@ -173,18 +174,14 @@ class Order:
 
     def _stands(self, claim: ClaimRecord) -> Iterator[tuple[str, list[Place], int, bool]]:
         """Yield a claim's queues: the resource, the places, its own position, whether it writes."""
-        for resource, is_write in self._wanted(claim):
+        for resource, is_write in resources(claim):
+            if self._writes(claim.agent, resource):
+                continue  # its agent need not wait for that
             mine = _place_of(claim, is_write)
             for other in self.overlapping(resource):
                 queue = self._queues.get(other)
                 if queue:
                     yield other, queue, bisect_left(queue, mine), is_write
-
-    def _wanted(self, claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
-        """Yield the resources that a claim must wait for: not those its agent writes already."""
-        for resource, is_write in resources(claim):
-            if not self._writes(claim.agent, resource):
-                yield resource, is_write
 
     def _writes(self, agent: str, resource: str) -> bool:
         """Whether an agent has exactly this resource to itself."""
@@ -197,21 +194,19 @@ class Order:
             return False
         for _, queue, at, is_write in self._stands(claim):
             # From the head: the claim that is served first is the likeliest to be in the way.
-            for number in range(at):
-                place = queue[number]
+            for place in islice(queue, at):
                 if place.agent != claim.agent and (is_write or place.is_write):
                     return False
         return True
 
     def overlaps_any(self, claim: ClaimRecord, others: Iterable[str]) -> bool:
         """Whether any of these other claims, held or waiting, overlaps a claim."""
-        mine = [resource for resource, _ in resources(claim)]
         return any(
-            overlap(one, resource)
+            overlap(mine, theirs)
             for other in others
             if other != claim.id
-            for resource, _ in resources(self._claims[other])
-            for one in mine
+            for theirs in self._claims[other].wanted
+            for mine in claim.wanted
         )
 
     def candidates(self, freed: Iterable[str]) -> list[str]:
@@ -239,16 +234,15 @@ class Order:
             for other in self.overlapping(resource):
                 queue = self._queues.get(other, ())
                 after = 0 if claim.state is ClaimState.HELD else bisect_left(queue, mine)
-                for at in range(after, len(queue)):
-                    if queue[at].agent != claim.agent:
-                        return True
+                if any(place.agent != claim.agent for place in islice(queue, after, None)):
+                    return True
         return False
 
     def waiting(self, claim: ClaimRecord) -> int:
         """Count the claims that wait for something that a claim has, or will have."""
         queues = [
             queue
-            for resource, _ in resources(claim)
+            for resource in claim.wanted
             for other in self.overlapping(resource)
             if (queue := self._queues.get(other))
         ]

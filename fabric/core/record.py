@@ -167,6 +167,11 @@ class ClaimRecord(Struct, omit_defaults=True, dict=True):
         """The name under which the claim is kept."""
         return f"{self.asked}:{self.agent}"
 
+    @property
+    def wanted(self) -> list[str]:
+        """The resources that others wait for."""
+        return [*self.writes, *self.reads]
+
 
 class BarrierState(StrEnum):
     """One barrier is in force at a time; those called meanwhile queue."""

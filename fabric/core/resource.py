@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from unicodedata import normalize
 
+from msgspec import Struct
+
 from fabric.core.pattern import Path, is_glob, read
 
 __all__ = ["Index", "is_glob", "normalise", "overlap"]
@@ -73,17 +75,15 @@ def overlap(a: str, b: str) -> bool:
     return read(a).accepts(read(b).items)
 
 
-class Node:
-    """A folder or a file in the index: its children, and the resources in use here."""
+class Node(Struct):
+    """A folder or a file in the index: its children, and the resources in use here.
 
-    __slots__ = ("children", "exact", "globs")
+    `exact` is the path or name itself, when it is in use; `globs`: whose literal front ends here.
+    """
 
-    def __init__(self) -> None:
-        self.children: dict[str, Node] = {}
-        #: The path or name itself, when it is in use.
-        self.exact: str | None = None
-        #: The globs whose literal front ends here.
-        self.globs: dict[str, Path] = {}
+    children: dict[str, Node] = {}
+    exact: str | None = None
+    globs: dict[str, Path] = {}
 
 
 class Index:
@@ -111,10 +111,7 @@ class Index:
         self._held.add(resource)
         node = self._top(resource)
         for part in _front(resource):
-            below = node.children.get(part)
-            if below is None:
-                below = node.children[part] = Node()
-            node = below
+            node = node.children.setdefault(part, Node())
         if is_glob(resource):
             node.globs[resource] = read(resource)
         else:

@@ -27,7 +27,6 @@ from fabric.core import (
     deadlock,
     dependencies,
     escalation,
-    fail_fast,
     lifecycle,
     liveness,
     task,
@@ -144,7 +143,7 @@ TIMERS: dict[str, Alarm] = {
 ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.DEADLOCK: deadlock.give_way,
     escalation.SILENCE: liveness.allow_start,
-    escalation.GROUP: fail_fast.apply_answer,
+    escalation.GROUP: lifecycle.apply_group_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
 }
@@ -260,12 +259,7 @@ def _look_over(event: Event) -> None:
 
 def _along_routes(event: SignalEvent) -> None:
     """Send a copy to the agents that the rule file names for this type of signal."""
-    names = event.rules.routes.get(event.signal.type)
-    if not names:
-        return
     told = {message.to for message in event.decision.messages if message.forwarded}
-    if EVERYONE in told:
-        return
-    for name in names:
-        if name not in told and name != event.name:
+    for name in event.rules.routes.get(event.signal.type, ()):
+        if told.isdisjoint((EVERYONE, name)) and name != event.name:
             event.forward(name)

@@ -19,10 +19,7 @@ from fabric.core.session import SessionState
 from fabric.core.signal import EarlyCompletion, Signal, SignalType
 
 #: Agent status → the word that todo lists use.
-_TODO_STATUS = {
-    AgentStatus.ACTIVE: "in_progress",
-    AgentStatus.BLOCKED: "in_progress",
-    AgentStatus.PAUSED: "in_progress",
+_TODO_STATUS = dict.fromkeys(AgentStatus, "in_progress") | {
     AgentStatus.COMPLETED: "completed",
     AgentStatus.FAILED: "failed",
     AgentStatus.DEAD: "failed",
@@ -54,15 +51,9 @@ def begin(session: SessionState, name: str, agent: AgentRecord) -> None:
     known = session.tasks.get(agent.task)
     if known is not None and (known.agent, known.incarnation) == (name, agent.incarnation):
         return
-    session.tasks.put(
-        agent.task,
-        TaskRecord(
-            content=agent.task,
-            status=_TODO_STATUS[agent.status],
-            agent=name,
-            incarnation=agent.incarnation,
-        ),
-    )
+    status = _TODO_STATUS[agent.status]
+    task = TaskRecord(agent.task, status, agent=name, incarnation=agent.incarnation)
+    session.tasks.put(agent.task, task)
 
 
 def update(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
