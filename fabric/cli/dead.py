@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.view.text import plain, rfc3339, table
-from fabric.wire.stored import pairs_of
+from fabric.wire.stored import text_fields_of
 
 #: Letters listed by default: a screenful.
 LETTERS_SHOWN = 40
@@ -62,20 +62,19 @@ async def list_letters(target: Target, code: str | None, count: int, as_json: bo
     async with connected(target) as connection:
         dead = _dead(connection)
         found: list[Letter] = []
-        more = False
         async for letter in dead.newest():
-            if not letter.matches(code, target.session):
-                continue
-            if len(found) == count:
-                more = True
+            if letter.matches(code, target.session):
+                found.append(letter)
+            if len(found) > count:
                 break
-            found.append(letter)
+    is_cut = len(found) > count
+    found = found[:count]
     if as_json:
         print_lines(json_line(_document(dead, letter)) for letter in found)
     elif found:
         header = ("ID", "WHEN", "CODE", "SESSION", "EMITTER", "TYPE", "REASON")
         print_lines(table(header, [letter_row(dead, letter) for letter in found]))
-    if more:
+    if is_cut:
         note(f"only the newest {count} are listed (--count)")
 
 
@@ -122,12 +121,11 @@ async def retry_letters(
     _check(ids, everything=everything, code=code)
     async with connected(target) as connection:
         dead = _dead(connection)
-        async for letters in _chosen(dead, [*ids], code, target.session):
+        async for letters in _chosen(dead, ids, code, target.session):
             sent = await dead.retry(letters, connection.emitter)
-            pairs = zip(letters, sent, strict=True)
             print_lines(
                 json_line({"letter": dead.label(letter), "id": new}) if as_json else new
-                for letter, new in pairs
+                for letter, new in zip(letters, sent, strict=True)
             )
 
 
@@ -149,7 +147,7 @@ async def discard_letters(
     _check(ids, everything=everything, code=code)
     async with connected(target) as connection:
         dead = _dead(connection)
-        async for letters in _chosen(dead, [*ids], code, target.session):
+        async for letters in _chosen(dead, ids, code, target.session):
             await dead.discard(letters)
             labels = map(dead.label, letters)
             print_lines(json_line({"letter": one}) if as_json else one for one in labels)
@@ -163,7 +161,7 @@ def _check(ids: tuple[str, ...], *, everything: bool, code: str | None) -> None:
 
 
 async def _chosen(
-    dead: DeadLetters, ids: list[str], code: str | None, session: str | None
+    dead: DeadLetters, ids: Sequence[str], code: str | None, session: str | None
 ) -> AsyncIterator[list[Letter]]:
     if ids:
         yield await dead.find(ids)
@@ -178,19 +176,12 @@ def _dead(connection: Connection) -> DeadLetters:
 
 def letter_row(dead: DeadLetters, letter: Letter) -> list[str]:
     """Return a letter as a row of the list."""
-    return [
-        dead.label(letter),
-        rfc3339(letter.ms),
-        letter.code,
-        letter.field(b"session"),
-        letter.field(b"emitter"),
-        letter.type,
-        letter.reason,
-    ]
+    sender = (letter.field(b"session"), letter.field(b"emitter"))
+    label, when = dead.label(letter), rfc3339(letter.ms)
+    return [label, when, letter.code, *sender, letter.type, letter.reason]
 
 
 def _document(dead: DeadLetters, letter: Letter) -> dict[str, Any]:
-    fields = pairs_of(letter.fields)
     return {
         "id": dead.label(letter),
         "when": rfc3339(letter.ms),
@@ -198,8 +189,5 @@ def _document(dead: DeadLetters, letter: Letter) -> dict[str, Any]:
         "reason": letter.reason,
         "source": letter.source,
         "entry": letter.entry,
-        "fields": {
-            name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-            for name, value in fields
-        },
+        "fields": text_fields_of(letter.fields),
     }

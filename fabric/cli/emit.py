@@ -5,29 +5,14 @@ from __future__ import annotations
 import sys
 
 import click
-import msgspec
 
 from fabric.cli.connect import Connection, Target, connected
 from fabric.cli.options import json_option, on_target
-from fabric.cli.output import note
+from fabric.cli.output import json_line, note, print_lines
 from fabric.client.emitter import WhenFull, checked, prepare, submit
 from fabric.errors import ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
 from fabric.wire.spelling import rewrite
-
-#: Options that are fields of the signal: name of the parameter → name of the field.
-_FIELDS = {
-    "percent": "percent",
-    "checkpoint": "checkpoint",
-    "on": "on",
-    "location": "output_location",
-    "payload": "payload",
-    "seq": "seq",
-    "incarnation": "incarnation",
-    "at": "at",
-    "task": "task",
-    "trace": "trace",
-}
 
 
 @click.command()
@@ -37,7 +22,9 @@ _FIELDS = {
 @click.option("--percent", help="Progress of the work, 0 to 100.")
 @click.option("--checkpoint", help="Checkpoint just passed.")
 @click.option("--on", help="Dependency that a BLOCKED agent waits for.")
-@click.option("--location", help="Location of a resolved dependency (output_location).")
+@click.option(
+    "--location", "output_location", help="Location of a resolved dependency (output_location)."
+)
 @click.option("--field", multiple=True, metavar="NAME=VALUE", help="Any other field; repeatable.")
 @click.option("--payload", metavar="JSON", help="The payload as a JSON object.")
 @click.option("--task", help="Task that the agent works on.")
@@ -78,7 +65,9 @@ async def emit(
     With -, signals are read from standard input, one a line, as JSON documents or shorthands, and
     sent as soon as they arrive. A bad line is reported and skipped; the exit code is 1 then.
     """
-    given = {_FIELDS[name]: value for name, value in fields.items() if value is not None}
+    # The other options are fields of the signal, all but one of the same name.
+    fields["output_location"] = fields.pop("location")
+    given = {name: value for name, value in fields.items() if value is not None}
     if signal == "-":
         if pairs or field or given:
             raise click.UsageError("with '-' all fields come from standard input")
@@ -95,17 +84,17 @@ async def emit(
     async with connected(target, founding=True) as connection:
         (entry_id,) = await _submit(connection, [entry], WhenFull(when_full))
     if not quiet:
-        click.echo(msgspec.json.encode({"id": entry_id}) if as_json else entry_id)
+        click.echo(json_line({"id": entry_id}) if as_json else entry_id)
 
 
 def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[bytes]:
     """Return the checked entry for the words of a command line."""
     named = {name for name, _ in fields}
-    who = [
-        (field, target.need(setting))
-        for field, setting in (("session", "session"), ("emitter", "agent"))
-        if field not in named
-    ]
+    who = []
+    if "session" not in named:
+        who.append(("session", target.need("session")))
+    if "emitter" not in named:
+        who.append(("emitter", target.need("agent")))
     if target.stream and "stream" not in named:
         who.append(("stream", target.stream))
     flat = [("type", signal), *who, *fields]
@@ -157,8 +146,7 @@ class _Feed:
         """Send lines until the input ends; return whether all of them were good."""
         async with connected(self._target, founding=True) as connection:
             async for lines in follow(sys.stdin.fileno()):
-                good = self._check(lines)
-                if good:
+                if good := self._check(lines):
                     await self._send(connection, good)
                 if self._refused and self._strict:
                     break
@@ -193,13 +181,8 @@ class _Feed:
         self._sent += len(ids)
         if self._is_watched:
             click.echo(f"\r{self._sent} sent, {self._refused} refused", err=True, nl=False)
-        if self._quiet:
-            return
-        if self._as_json:
-            rows = [
-                msgspec.json.encode({"line": number, "id": entry_id}).decode()
+        if not self._quiet:
+            print_lines(
+                json_line({"line": number, "id": entry_id}) if self._as_json else entry_id
                 for number, entry_id in zip(numbers, ids, strict=True)
-            ]
-        else:
-            rows = ids
-        click.echo("\n".join(rows))
+            )

@@ -75,11 +75,11 @@ class _Page:
     def print(self, found: list[Question]) -> bool:
         """Print the wanted ones of some questions; return whether there was one."""
         wanted = [one for one in found if self._everything or one.is_open]
+        if self._as_json:
+            print_lines(json_line(_document(one)) for one in wanted)
+            return bool(wanted)
         lines: list[str] = []
         for one in wanted:
-            if self._as_json:
-                lines.append(json_line(_document(one)))
-                continue
             lines += [""] if self._has_printed else []
             lines += question_lines(one.session, one.id, one.record, home=self._home)
             self._has_printed = True
@@ -133,15 +133,9 @@ async def decide(
         decided, told = await decider.decide(id_, answer, free=free, timeout_s=timeout)
     if as_json:
         record = decided.record
-        document = {
-            "session": decided.session,
-            "id": decided.id,
-            "decision": record.decision,
-            "by": record.by,
-            "decided_ms": record.decided_ms,
-            "told": told,
-        }
-        click.echo(json_line(document))
+        what = {"decision": record.decision, "by": record.by, "decided_ms": record.decided_ms}
+        question = {"session": decided.session, "id": decided.id, **what, "told": told}
+        click.echo(json_line(question))
     else:
         agents = ", ".join(told) or "no agent waits for it"
         click.echo(plain(f"{decided.id}: {decided.record.decision} (told: {agents})"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import Target, connected
+from fabric.cli.connect import Connection, Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json, print_lines
 from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
@@ -41,52 +41,38 @@ async def status(
     """
     session = None if every else name or target.session
     if as_todo:
-        await _print_todo(target, target.need("session", session))
-    elif session:
-        await _print_session(target, session, as_json=as_json)
-    else:
-        await _print_overview(target, count, as_json=as_json)
-
-
-async def _print_todo(target: Target, name: str) -> None:
+        session = target.need("session", session)
     async with connected(target) as connection:
-        session = connection.session(name)
-        await session.must_exist()
-        print_json([todo(task) for task in (await session.tasks()).values()])
-
-
-async def _print_session(target: Target, name: str, *, as_json: bool) -> None:
-    async with connected(target) as connection:
-        session = connection.session(name)
-        await session.must_exist()
+        if not session:
+            await _print_overview(connection, count, as_json=as_json)
+            return
+        reader = connection.session(session)
+        await reader.must_exist()
+        if as_todo:
+            print_json([todo(task) for task in (await reader.tasks()).values()])
+            return
         found: dict[str, Any] = {
-            "agents": await session.agents(),
-            "dependencies": await session.dependencies(),
-            "tasks": await session.tasks(),
-            "claims": await session.claims(),
-            "barriers": await session.barriers(),
-            "escalations": await session.escalations(),
+            "agents": await reader.agents(),
+            "dependencies": await reader.dependencies(),
+            "tasks": await reader.tasks(),
+            "claims": await reader.claims(),
+            "barriers": await reader.barriers(),
+            "escalations": await reader.escalations(),
         }
     if as_json:
-        print_json({"session": name, **found})
+        print_json({"session": session, **found})
     else:
-        print_lines(session_lines(name, *found.values()))
+        print_lines(session_lines(session, *found.values()))
 
 
-async def _print_overview(target: Target, count: int, *, as_json: bool) -> None:
-    async with connected(target) as connection:
-        found = await sessions(connection.store, connection.partitions)
-        summaries = [
-            await partition(connection.store, number) for number in range(connection.partitions)
-        ]
+async def _print_overview(connection: Connection, count: int, *, as_json: bool) -> None:
+    store, partitions = connection.store, connection.partitions
+    found = await sessions(store, partitions)
+    summaries = [await partition(store, number) for number in range(partitions)]
     if as_json:
-        print_json(
-            {
-                "sessions": [session._asdict() for session in found[:count]],
-                "sessions_total": len(found),
-                "partitions": [_document(summary) for summary in summaries],
-            }
-        )
+        shown = [session._asdict() for session in found[:count]]
+        served = [_document(summary) for summary in summaries]
+        print_json({"sessions": shown, "sessions_total": len(found), "partitions": served})
         return
     if found:
         rows = [

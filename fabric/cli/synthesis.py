@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from enum import Enum
 from typing import Any
@@ -73,10 +73,8 @@ async def synthesis(
         if not follow:
             await session.must_exist()
             await _print(session, revision, form)
-        elif form is Form.JSON:
-            await _follow_documents(session, revision)
         else:
-            await _follow_changes(session, revision or 0, form)
+            await _follow(session, revision, form)
 
 
 async def _print(session: Session, number: int | None, form: Form) -> None:
@@ -95,31 +93,28 @@ async def _print(session: Session, number: int | None, form: Form) -> None:
         print_lines(report(synthesis, session.name))
 
 
-async def _follow_documents(session: Session, number: int | None) -> None:
-    synthesis = await retry(lambda: session.synthesis(revision=number))
-    document: Any = synthesis.document
-    if synthesis.revision:
-        print_lines([json_line(document)])
-    if synthesis.is_final and number is None:
-        return
-    with _progress() as note:
-        async with aclosing(session.revisions(synthesis.revision)) as following:
-            async for revision in following:
-                document = apply(session.keys, document, revision)
-                print_lines([json_line(document)])
-                note(revision)
-
-
-async def _follow_changes(session: Session, after: int, form: Form) -> None:
+async def _follow(session: Session, number: int | None, form: Form) -> None:
+    after, document = number or 0, None
+    if form is Form.JSON:
+        synthesis = await retry(lambda: session.synthesis(revision=number))
+        after, document = synthesis.revision, synthesis.document
+        if after:
+            print_lines([json_line(document)])
+        if synthesis.is_final and number is None:
+            return
     with _progress() as note:
         async with aclosing(session.revisions(after)) as following:
             async for revision in following:
-                if form is Form.PATCHES:
-                    print_lines([json_line(revision)])
+                said: Iterable[str]
+                if form is Form.MARKDOWN:
+                    key, is_final = session.keys.revisions, revision.is_final
+                    said = changes(revision.number, revision.patch, is_final=is_final, key=key)
+                elif form is Form.PATCHES:
+                    said = [json_line(revision)]
                 else:
-                    number, is_final = revision.number, revision.is_final
-                    key = session.keys.revisions
-                    print_lines(changes(number, revision.patch, is_final=is_final, key=key))
+                    document = apply(session.keys, document, revision)
+                    said = [json_line(document)]
+                print_lines(said)
                 note(revision)
 
 

@@ -56,7 +56,12 @@ async def wait(
         return
     if not everyone and not named:
         raise click.UsageError("name what to wait for: a dependency, --agent NAME, or --all")
-    agents = await _ended(target, None if everyone else target.agent, timeout)
+    session, awaited = target.need("session"), None if everyone else target.agent
+    if awaited == "":
+        raise ConfigError("no agent: name the one to wait for (--agent)")
+    async with connected(target) as connection:
+        keys = connection.keys(session)[1]
+        agents = await until_ended(connection.store, keys, awaited, timeout_s=timeout, note=note)
     if everyone or as_json:
         print_lines(_row(name, agent, as_json=as_json) for name, agent in agents.items())
     failed = {name: agent for name, agent in agents.items() if agent.status is AgentStatus.FAILED}
@@ -85,31 +90,13 @@ async def _resolved(
         return await script.wait_for(dependency, reason=reason, timeout_s=timeout_s)
 
 
-async def _ended(
-    target: Target, name: str | None, timeout_s: float | None
-) -> dict[str, AgentRecord]:
-    session = target.need("session")
-    if name == "":
-        raise ConfigError("no agent: name the one to wait for (--agent)")
-    async with connected(target) as connection:
-        keys = connection.keys(session)[1]
-        return await until_ended(connection.store, keys, name, timeout_s=timeout_s, note=note)
-
-
 def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
     if as_json:
-        found: dict[str, str | int | None] = {
-            "dependency": dependency,
-            "by": answer.by,
-            "location": answer.location,
-        }
+        found = {"dependency": dependency, "by": answer.by, "location": answer.location}
         more = {"token": answer.token, "decision": answer.decision}
-        found |= {name: value for name, value in more.items() if value is not None}
-        click.echo(json_line(found))
-    elif answer.decision is not None:
-        click.echo(answer.decision)
-    elif answer.location is not None:
-        click.echo(answer.location)
+        click.echo(json_line({**found, **{k: v for k, v in more.items() if v is not None}}))
+    elif (said := answer.location if answer.decision is None else answer.decision) is not None:
+        click.echo(said)
     if answer.token is not None:
         note(
             f"{dependency} is yours, under token {answer.token}, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from fabric.client.emitter import Emitter
@@ -75,7 +75,7 @@ class DeadLetters:
                     yield letter
                 last = b"(" + page[-1].id.encode()
 
-    async def find(self, labels: list[str]) -> list[Letter]:
+    async def find(self, labels: Sequence[str]) -> list[Letter]:
         """Return the letters of these names. Raises NotFoundError, CallerError."""
         found = [await self._find(label) for label in labels]
         return list({(letter.partition, letter.id): letter for letter in found}.values())
