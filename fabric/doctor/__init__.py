@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -56,10 +55,7 @@ async def examine(
             raise ServerError(
                 "none: FABRIC_REDIS_URL is not set, and the project's private server is not running"
             )
-        # One by one: if the server goes away half-way, we still report what was found.
-        async with aclosing(_check(store, where, partitions, reseed=reseed)) as found:
-            async for finding in found:
-                findings.append(finding)
+        await _check(findings, store, where, partitions, reseed=reseed)
     except FabricError as error:
         code = error.exit_code
         check = "finished" if any(one.check == "reachable" for one in findings) else "reachable"
@@ -83,38 +79,28 @@ async def admit(store: RedisStore) -> str:
 
 
 async def _check(
-    store: RedisStore, where: str, default: int | None, *, reseed: bool
-) -> AsyncGenerator[Finding, None]:
+    findings: list[Finding], store: RedisStore, where: str, default: int | None, *, reseed: bool
+) -> None:
+    """Add one finding after the other: if the server goes away half-way, those so far count."""
     known = await server.ask(store)
-    yield Finding("reachable", Level.OK, where)
-    for finding in each(known, lambda facts: Finding("server", Level.OK, facts.version)):
-        yield finding
+    findings.append(Finding("reachable", Level.OK, where))
+    findings += each(known, lambda facts: Finding("server", Level.OK, facts.version))
     if await store.is_cluster():
-        yield server.coverage(known)
-    yield await server.commands(store)
-    yield await server.newer_commands(store)
-    now_s = int(time.time())
-    for judge in (
-        server.eviction,
-        server.memory,
-        lambda facts: server.persistence(facts, now_s),
-        server.replication,
-    ):
-        for finding in each(known, judge):
-            yield finding
+        findings.append(server.coverage(known))
+    findings.append(await server.commands(store))
+    findings.append(await server.newer_commands(store))
+    persistence = partial(server.persistence, now_s=int(time.time()))
+    for judge in (server.eviction, server.memory, persistence, server.replication):
+        findings += each(known, judge)
     for name, caller in (await store.servers()).items():
-        yield await server.clock(caller, name)
+        findings.append(await server.clock(caller, name))
     partitions = await content.partitions(store, default or await store.partitions_default())
-    for finding in each(known, lambda facts: server.clients(facts, partitions)):
-        yield finding
+    findings += each(known, partial(server.clients, partitions=partitions))
     if reseed:
-        for finding in await partition.reseed(store, partitions):
-            yield finding
-    for finding in await content.keys(store, partitions):
-        yield finding
-    for finding in await partition.leases(store, partitions):
-        yield finding
-    yield await partition.dead_letters(store, partitions)
+        findings += await partition.reseed(store, partitions)
+    findings += await content.keys(store, partitions)
+    findings += await partition.leases(store, partitions)
+    findings.append(await partition.dead_letters(store, partitions))
 
 
 def _access_advice(error: FabricError, where: str) -> str:
@@ -128,18 +114,16 @@ def _access_advice(error: FabricError, where: str) -> str:
 def program() -> Finding:
     """Whether `fabric` on PATH is ours: the remote-execution tool Fabric has the same name."""
     owners = {name.lower().replace("_", "-") for name in packages_distributions().get("fabric", ())}
-    if owners - {_OURS}:
-        return Finding(
-            "program", Level.WARN,
-            f"{', '.join(sorted(owners - {_OURS}))} is installed here too, and its package is also "
-            "called fabric: the files of one overwrite the other's",
-            f"give {_OURS} an environment of its own",
-        )  # fmt: skip
+    if others := ", ".join(sorted(owners - {_OURS})):
+        found = (
+            f"{others} is installed here too, and its package is also called fabric: the files of "
+            "one overwrite the other's"
+        )
+        return Finding("program", Level.WARN, found, f"give {_OURS} an environment of its own")
     path = shutil.which("fabric")
     if path is None:
-        return Finding(
-            "program", Level.OK, "no `fabric` on PATH; `python -m fabric.cli` is the same"
-        )
+        found = "no `fabric` on PATH; `python -m fabric.cli` is the same"
+        return Finding("program", Level.OK, found)
     try:
         with Path(path).open("rb") as script:
             is_ours = b"fabric.cli" in script.read(LAUNCHER_BYTES)
@@ -147,10 +131,9 @@ def program() -> Finding:
         is_ours = False
     if is_ours:
         return Finding("program", Level.OK, f"`fabric` is {path}")
-    return Finding(
-        "program", Level.WARN, f"`fabric` is {path}, which does not look like ours",
-        f"call `{_OURS}`, which is the same as our `fabric`",
-    )  # fmt: skip
+    found = f"`fabric` is {path}, which does not look like ours"
+    advice = f"call `{_OURS}`, which is the same as our `fabric`"
+    return Finding("program", Level.WARN, found, advice)
 
 
 def private_server(*, is_configured: bool) -> Finding:
@@ -158,31 +141,32 @@ def private_server(*, is_configured: bool) -> Finding:
 
     `is_configured`: we already have a server, so none needs to be started.
     """
-    check = "private server"
+    level, advice = Level.OK, ""
     found = devserver.find()
-    if found is None and is_configured:
-        return Finding(
-            check, Level.OK, "none runs for this project; FABRIC_REDIS_URL names another server"
-        )
-    if found is None:
+    if found is not None:
+        level, said, advice = _users(found)
+    elif is_configured:
+        said = "none runs for this project; FABRIC_REDIS_URL names another server"
+    else:
         try:
             path, origin = devserver.binary()
+            said = f"none runs; `fabric up` would start {path} (from {origin})"
         except FabricError as error:
-            return Finding(
-                check, Level.WARN, "none runs, and `fabric up` has no program to start", str(error)
-            )
-        return Finding(
-            check, Level.OK, f"none runs; `fabric up` would start {path} (from {origin})"
-        )
+            said, advice = "none runs, and `fabric up` has no program to start", str(error)
+            level = Level.WARN
+    return Finding("private server", level, said, advice)
+
+
+def _users(found: devserver.PrivateServer) -> tuple[Level, str, str]:
     where = f"{found.version} of {found.root} (pid {found.pid})"
     try:
         users = devserver.users(found.root)
     except OSError as error:
-        return Finding(check, Level.UNKNOWN, f"{where}; its users are not known ({error.strerror})")
+        return Level.UNKNOWN, f"{where}; its users are not known ({error.strerror})", ""
     if users:
-        return Finding(check, Level.OK, f"{where}, used by {', '.join(map(str, users))}")
-    return Finding(
-        check, Level.WARN, f"{where} runs, and no live process uses it",
+        return Level.OK, f"{where}, used by {', '.join(map(str, users))}", ""
+    advice = (
         "`fabric demo --keep`, or a process that was killed, left it running; `fabric up` takes it "
-        "over, `fabric down` stops it and keeps its data",
-    )  # fmt: skip
+        "over, `fabric down` stops it and keeps its data"
+    )
+    return Level.WARN, f"{where} runs, and no live process uses it", advice

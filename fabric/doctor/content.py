@@ -12,20 +12,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
 
 from fabric.config.settings import PARTITIONS_MAX
-from fabric.core.record import (
-    AgentRecord,
-    BarrierRecord,
-    BarrierState,
-    ClaimRecord,
-    DependencyRecord,
-    EscalationRecord,
-    TaskRecord,
-)
+from fabric.core import record
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import Complete
 from fabric.doctor.server import Finding, Level
@@ -90,9 +83,17 @@ def is_epoch(value: bytes | None) -> bool:
     return value is not None and value.isdigit() and len(value) <= EPOCH_DIGITS_MAX
 
 
-def _number(_: bytes, value: bytes) -> None:
-    if whole_number(value) is None:
-        raise ValueError("not a whole number, or too large")
+def _if(is_right: Callable[[bytes], object], fault: str) -> Check:
+    def check(_: bytes, value: bytes) -> None:
+        if not is_right(value):
+            raise ValueError(fault)
+
+    return check
+
+
+_number: Final = _if(
+    lambda value: whole_number(value) is not None, "not a whole number, or too large"
+)
 
 
 def _record(kind: type[msgspec.Struct]) -> Check:
@@ -100,29 +101,17 @@ def _record(kind: type[msgspec.Struct]) -> Check:
     return lambda _, value: check_numbers(decode(value), value)
 
 
-def _counter(field: bytes, value: bytes) -> None:
-    if field != b"rules":
-        _number(field, value)
-    elif not re.fullmatch(rb"[0-9a-f]*", value):
-        raise ValueError("not the digest of rules")
+def _any(_field: bytes, _value: bytes) -> None:
+    pass
 
 
-def _lock(field: bytes, value: bytes) -> None:
-    if field in (b"token", b"since", b"expires"):
-        _number(field, value)
-    elif field != b"holder":
-        raise ValueError(_NOT_WRITTEN)
+def _not_written(_field: bytes, _value: bytes) -> None:
+    raise ValueError("a field that the fabric does not write")
 
 
-def _barrier(field: bytes, value: bytes) -> None:
-    if field in (b"generation", b"deadline"):
-        _number(field, value)
-    elif field == b"members":
-        msgspec.json.decode(value, type=list[str])
-    elif field == b"state":
-        BarrierState(value.decode())
-    elif field != b"leader":
-        raise ValueError(_NOT_WRITTEN)
+def _fields(known: dict[bytes, Check], other: Check = _not_written) -> Check:
+    """Return the check of a hash whose fields have names of their own."""
+    return lambda field, value: known.get(field, other)(field, value)
 
 
 def _cursor(_: bytes, value: bytes) -> None:
@@ -130,39 +119,13 @@ def _cursor(_: bytes, value: bytes) -> None:
         parse_id(entry_id)
 
 
-def _lease(field: bytes, value: bytes) -> None:
-    if field == b"committed":
-        parse_id(value)
-    elif field == b"epoch" and not is_epoch(value):
-        raise ValueError("not an epoch: `fabric doctor --reseed`")
-    elif field in (b"version", b"expires", b"ttl"):
-        _number(field, value)
+def _seed(field: bytes, value: bytes) -> None:
+    is_seed = re.fullmatch(rb"seeded:(orchestrators|synthesizers):\d+", field)
+    (_number if is_seed else _not_written)(field, value)
 
 
-def _meta(field: bytes, value: bytes) -> None:
-    if field == b"schema":
-        if value.decode() != SCHEMA:
-            raise ValueError(f"this version writes layout {SCHEMA} only")
-    elif field == b"partitions":
-        if not whole_number(value, PARTITIONS_MAX + 1):
-            raise ValueError(f"not a number of partitions, 1 to {PARTITIONS_MAX}")
-    elif re.fullmatch(rb"seeded:(orchestrators|synthesizers):\d+", field):
-        _number(field, value)
-    else:
-        raise ValueError(_NOT_WRITTEN)
-
-
-def _synthesized(field: bytes, value: bytes) -> None:
-    name = field.decode()
-    if name == REVISION:
-        _number(field, value)
-    elif name == COMPLETE:
-        msgspec.json.decode(value, type=Complete)
-    else:
-        decode = DECODERS.get(name.partition(":")[0])
-        if decode is None:
-            raise ValueError(_NOT_WRITTEN)
-        decode(value)
+def _part(field: bytes, value: bytes) -> None:
+    DECODERS.get(field.decode().partition(":")[0], partial(_not_written, field))(value)
 
 
 def _member(pattern: bytes) -> Check:
@@ -182,8 +145,48 @@ def _part_name(member: bytes, score: bytes) -> None:
         raise ValueError("not a part of a synthesis")
 
 
-_NOT_WRITTEN = "a field that the fabric does not write"
-
+_meta: Final = _fields(
+    {
+        b"schema": _if(
+            lambda value: value.decode() == SCHEMA, f"this version writes layout {SCHEMA} only"
+        ),
+        b"partitions": _if(
+            lambda value: whole_number(value, PARTITIONS_MAX + 1),
+            f"not a number of partitions, 1 to {PARTITIONS_MAX}",
+        ),
+    },
+    _seed,
+)
+_counters: Final = _fields(
+    {b"rules": _if(re.compile(rb"[0-9a-f]*").fullmatch, "not the digest of rules")}, _number
+)
+_synthesis: Final = _fields(
+    {
+        REVISION.encode(): _number,
+        COMPLETE.encode(): lambda _, value: msgspec.json.decode(value, type=Complete),
+    },
+    _part,
+)
+_lease: Final = _fields(
+    {
+        b"committed": lambda _, value: parse_id(value),
+        b"epoch": _if(is_epoch, "not an epoch: `fabric doctor --reseed`"),
+        **dict.fromkeys((b"version", b"expires", b"ttl"), _number),
+    },
+    _any,
+)
+_lock: Final = _fields(
+    {b"holder": _any, **dict.fromkeys((b"token", b"since", b"expires"), _number)}
+)
+_barrier: Final = _fields(
+    {
+        b"generation": _number,
+        b"deadline": _number,
+        b"leader": _any,
+        b"members": lambda _, value: msgspec.json.decode(value, type=list[str]),
+        b"state": lambda _, value: record.BarrierState(value.decode()),
+    }
+)
 _p, _s = Partition("", 0), SessionKeys("", "")
 _MESSAGE = frozenset((b"type", b"from", b"stream", b"cause", b"payload"))
 _SCRATCH: Final = Kind("")
@@ -211,20 +214,20 @@ SESSION_KINDS: Final = {
     _s.log: Kind("stream", fields=frozenset((b"kind", b"type", b"ms")), counted=True),
     _s.broadcast: Kind("stream", fields=_MESSAGE, counted=True),
     _s.inbox(""): Kind("stream", fields=_MESSAGE, counted=True),
-    _s.meta: Kind("hash", _counter),
-    _s.agents: Kind("hash", _record(AgentRecord)),
-    _s.tasks: Kind("hash", _record(TaskRecord)),
-    _s.dependencies: Kind("hash", _record(DependencyRecord)),
-    _s.claims: Kind("hash", _record(ClaimRecord)),
+    _s.meta: Kind("hash", _counters),
+    _s.agents: Kind("hash", _record(record.AgentRecord)),
+    _s.tasks: Kind("hash", _record(record.TaskRecord)),
+    _s.dependencies: Kind("hash", _record(record.DependencyRecord)),
+    _s.claims: Kind("hash", _record(record.ClaimRecord)),
     _s.lock(""): Kind("hash", _lock),
     _s.queue(""): Kind("zset", _member(rb".+")),
-    _s.barriers: Kind("hash", _record(BarrierRecord)),
+    _s.barriers: Kind("hash", _record(record.BarrierRecord)),
     _s.barrier(""): Kind("hash", _barrier),
     _s.arrived(""): Kind("zset", _member(rb".+")),
-    _s.escalations: Kind("hash", _record(EscalationRecord)),
+    _s.escalations: Kind("hash", _record(record.EscalationRecord)),
     _s.cursors: Kind("hash", _cursor),
     _s.incarnations: Kind("hash", _number),
-    _s.synthesis: Kind("hash", _synthesized),
+    _s.synthesis: Kind("hash", _synthesis),
     _s.revisions: Kind("stream", fields=frozenset((b"patch", b"causes", b"ms", b"final"))),
     _s.said(""): Kind("zset", _part_name),
 }
@@ -292,15 +295,14 @@ async def keys(store: RedisStore, count: int) -> list[Finding]:
 
 async def _names(store: RedisStore) -> tuple[list[bytes], bool]:
     """Return the names of the namespace's keys, sorted, and whether these are all."""
-    prefix = "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in store.namespace.name)
+    pattern = re.sub(r"[*?[\]\\^-]", r"\\\g<0>", store.namespace.name) + ":*"
     names: set[bytes] = set()
     is_all = True
     for server in (await store.servers()).values():
         cursor = b"0"
         for _ in range(SCANS_MAX):
-            cursor, found = await server.call(
-                "SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", SCAN_COUNT
-            )
+            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+            cursor, found = await server.call(*scan)
             names.update(found)
             if cursor == b"0" or len(names) > KEYS_EXAMINED_MAX:
                 break
@@ -311,48 +313,42 @@ async def _names(store: RedisStore) -> tuple[list[bytes], bool]:
 async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterator[Finding]:
     highest = -1
     for name in names:
-        found = _known(store, name)
+        try:
+            found = known(store.namespace, name.decode())
+        except UnicodeDecodeError:
+            found = None
         key = _shown(name)
         if found is None:
-            yield Finding(
-                "key", Level.WARN, f"{key}: unknown, the fabric writes no such key",
-                f"the fabric does not touch it; if nobody needs it: redis-cli DEL {_word(name)}",
-            )  # fmt: skip
+            unknown = f"{key}: unknown, the fabric writes no such key"
+            advice = f"if nobody needs it: redis-cli DEL {_word(name)}"
+            yield Finding("key", Level.WARN, unknown, f"the fabric does not touch it; {advice}")
             continue
         if found.session is not None and found.partition is not None:
             highest = max(highest, found.partition)
         try:
-            fault = _misplaced(found, count) or await _fault(store, name, found)
+            fault = _misplaced(found, count) or await _fault(store, name.decode(), found)
         except TamperedError:  # it became another type while we looked
             fault = f"is no {found.kind.type}", "it was changed while we looked: run this again"
         if fault:
             yield Finding("key", Level.FAIL, f"{key}: {fault[0]}", fault[1])
     meta = store.namespace.meta
     if highest >= 0 and not await store.call("EXISTS", meta, at=meta):
-        yield Finding(
-            "key", Level.FAIL, f"{meta}: gone, and with it the number of partitions",
+        advice = (
             f"before a worker starts: redis-cli HSET {meta} schema {SCHEMA} partitions N, where N "
-            f"is the number that you had set, or else 1; it is above {highest}",
-        )  # fmt: skip
+            f"is the number that you had set, or else 1; it is above {highest}"
+        )
+        gone = f"{meta}: gone, and with it the number of partitions"
+        yield Finding("key", Level.FAIL, gone, advice)
 
 
-def _known(store: RedisStore, name: bytes) -> Known | None:
-    try:
-        return known(store.namespace, name.decode())
-    except UnicodeDecodeError:
-        return None
-
-
-async def _fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str] | None:
+async def _fault(store: RedisStore, key: str, found: Known) -> tuple[str, str] | None:
     """Return what is wrong with a key and what to do about it; None when nothing is."""
-    kind = found.kind
-    if not kind.type:
-        return None
-    given = (await store.call("TYPE", key, at=key.decode())).decode()
-    if given == "none":  # deleted since
+    kind, word = found.kind, _word(key.encode())
+    given = (await store.call("TYPE", key, at=key)).decode() if kind.type else "none"
+    if given == "none":  # a scratch key, or deleted since
         return None
     if given != kind.type:
-        advice = f"move it out of the namespace (redis-cli RENAME {_word(key)} …), or delete it"
+        advice = f"move it out of the namespace (redis-cli RENAME {word} …), or delete it"
         return f"is a {given}, the fabric keeps a {kind.type} there", advice
     if given == "stream":
         return await _stream_fault(store, key, found)
@@ -365,33 +361,31 @@ async def _fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str]
         except (ValueError, OverflowError, msgspec.MsgspecError, RecursionError) as error:
             reason = _shown(str(error).encode())
             verb = "HDEL" if given == "hash" else "ZREM"
-            advice = f"correct it, or remove it: redis-cli {verb} {_word(key)} {_word(field)}"
+            advice = f"correct it, or remove it: redis-cli {verb} {word} {_word(field)}"
             return f"{_shown(field)} is not what the fabric writes ({reason})", advice
     return None
 
 
-async def _stream_fault(store: RedisStore, key: bytes, found: Known) -> tuple[str, str] | None:
-    kind = found.kind
+async def _stream_fault(store: RedisStore, key: str, found: Known) -> tuple[str, str] | None:
+    kind, word = found.kind, _word(key.encode())
     # First the stream, then the counter: if a commit comes in between, the counter is ahead.
-    flat = await store.call("XINFO", "STREAM", key, at=key.decode())
-    last = fields_of(flat)[b"last-generated-id"]
+    last = fields_of(await store.call("XINFO", "STREAM", key, at=key))[b"last-generated-id"]
     if kind.counted and found.session is not None:
         count = await _signal_count(store, found.session.meta)
         if count is not None and parse_id(last)[0] > count:
             return (
                 f"has come to id {last.decode()}, but the session counts {count} signals "
                 f"({found.session.meta}, field log): new entries get ids that are no log ids",
-                f"remove the entries that are not the fabric's (redis-cli XDEL {_word(key)} …), "
-                f"then XSETID {_word(key)} to the id of the last entry left, or {count}-0",
+                f"remove the entries that are not the fabric's (redis-cli XDEL {word} …), "
+                f"then XSETID {word} to the id of the last entry left, or {count}-0",
             )
     if kind.fields:
-        for entry_id, fields in await _newest(store, key):
-            missing = sorted(kind.fields - set(fields[::2]))
+        newest = await store.entries(key, b"-", b"+", ENTRIES_EXAMINED, newest_first=True)
+        for entry_id, fields in newest:
+            missing = b", ".join(sorted(kind.fields - set(fields[::2]))).decode()
             if missing:
-                return (
-                    f"entry {entry_id.decode()} lacks {', '.join(map(bytes.decode, missing))}",
-                    f"redis-cli XDEL {_word(key)} {entry_id.decode()}, if nobody needs it",
-                )
+                advice = f"redis-cli XDEL {word} {entry_id.decode()}, if nobody needs it"
+                return f"entry {entry_id.decode()} lacks {missing}", advice
     return None
 
 
@@ -404,19 +398,11 @@ async def _signal_count(store: RedisStore, meta: str) -> int | None:
     return whole_number(stored) or 0
 
 
-async def _newest(store: RedisStore, key: bytes) -> list[tuple[bytes, list[bytes]]]:
-    found: list[tuple[bytes, list[bytes]]] = await store.call(
-        *("XREVRANGE", key, "+", "-", "COUNT", ENTRIES_EXAMINED), at=key.decode()
-    )
-    return found
-
-
-async def _pairs(store: RedisStore, key: bytes, kind: str) -> AsyncIterator[tuple[bytes, bytes]]:
+async def _pairs(store: RedisStore, key: str, kind: str) -> AsyncIterator[tuple[bytes, bytes]]:
     """Yield fields and values of a hash, or members and scores of a sorted set."""
     cursor, verb = b"0", "HSCAN" if kind == "hash" else "ZSCAN"
     for _ in range(FIELDS_EXAMINED_MAX // FIELDS_COUNT):
-        looking = store.call(verb, key, cursor, "COUNT", FIELDS_COUNT, at=key.decode())
-        cursor, flat = await looking
+        cursor, flat = await store.call(verb, key, cursor, "COUNT", FIELDS_COUNT, at=key)
         for pair in pairs_of(flat):
             yield pair
         if cursor == b"0":

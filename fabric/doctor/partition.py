@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from enum import Enum
 from typing import Final
 
@@ -37,27 +38,18 @@ async def leases(store: RedisStore, partitions: int) -> list[Finding]:
     """Say which partitions are held, which wait for a worker, and which cannot be held."""
     findings = []
     for group, (work, starting) in _GROUPS.items():
-        holders: Counter[str] = Counter()
-        waiting: list[int] = []
-        unseeded: list[int] = []
-        entries = 0
-        async for partition, state, owner, count in _states(store, group, partitions):
-            if state is _State.HELD:
-                holders[owner] += 1
-            elif state is _State.UNSEEDED:
-                unseeded.append(partition)
-            elif state is _State.WAITING:
-                waiting.append(partition)
-                entries += count
+        states = [one async for one in _states(store, group, partitions)]
+        holders = Counter(owner for _, state, owner, _ in states if state is _State.HELD)
+        waiting = [number for number, state, _, _ in states if state is _State.WAITING]
+        unseeded = [number for number, state, _, _ in states if state is _State.UNSEEDED]
         if unseeded:
-            found = (
-                f"partition {_listed(unseeded)}: the lease has lost its epoch, so no worker takes "
-                "it"
-            )
+            lost = "the lease has lost its epoch, so no worker takes it"
+            found = f"partition {_listed(unseeded)}: {lost}"
             advice = "`fabric doctor --reseed` sets one above any epoch handed out before"
             findings.append(Finding(group, Level.FAIL, found, advice))
         alive = await _alive(store, group)
         if waiting:
+            entries = sum(count for _, _, _, count in states)
             found = f"partition {_listed(waiting)}: nobody works on it, and {entries} {work} wait"
             advice = f"start one with {starting}"
             if alive:
@@ -79,13 +71,13 @@ async def reseed(store: RedisStore, partitions: int) -> list[Finding]:
         async for partition, state, _, _ in _states(store, group, partitions):
             if state is not _State.UNSEEDED:
                 continue
+            level = Level.OK
             try:
                 epoch = await store.reseed(partition, group)
+                found = f"partition {partition}: {group} go on above epoch {epoch}"
             except TamperedError as error:
-                findings.append(Finding("re-seeded", Level.FAIL, str(error)))
-                continue
-            found = f"partition {partition}: {group} go on above epoch {epoch}"
-            findings.append(Finding("re-seeded", Level.OK, found))
+                level, found = Level.FAIL, str(error)
+            findings.append(Finding("re-seeded", level, found))
     return findings or [Finding("re-seeded", Level.OK, "nothing: no partition has lost its epoch")]
 
 
@@ -93,16 +85,13 @@ async def dead_letters(store: RedisStore, partitions: int) -> Finding:
     """Count the refused signals that are still kept."""
     count = 0
     for number in range(partitions):
-        try:
+        with suppress(TamperedError):  # the check of the keys reports it
             count += await store.length(store.namespace.partition(number).dead)
-        except TamperedError:
-            continue  # the check of the keys reports it
     if not count:
         return Finding("dead letters", Level.OK, "none")
-    return Finding(
-        "dead letters", Level.WARN, f"{count} signals were refused and are kept",
-        "`fabric dead` shows them with the reasons, and can send them again",
-    )  # fmt: skip
+    found = f"{count} signals were refused and are kept"
+    advice = "`fabric dead` shows them with the reasons, and can send them again"
+    return Finding("dead letters", Level.WARN, found, advice)
 
 
 async def _states(

@@ -7,8 +7,8 @@ failure. The functions that take `Facts` judge what was asked before, without I/
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -30,9 +30,9 @@ PARTITION_CONNECTIONS: Final = 3
 
 #: Settings to ask CONFIG GET for, one at a time: before 7.0 it takes no more.
 SETTINGS: Final = (
-    "maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save", "maxclients",
-    "min-replicas-to-write",
-)  # fmt: skip
+    *("maxmemory", "maxmemory-policy", "maxclients"),
+    *("appendonly", "appendfsync", "save", "min-replicas-to-write"),
+)
 
 #: Time after which a scratch key expires by itself, ms: longer than the slowest doctor.
 SCRATCH_MS: Final = 60_000
@@ -60,6 +60,10 @@ _TRIALS: Final = (
     *("ZREVRANGE <key> 0 -1 WITHSCORES", "ZRANGEBYSCORE <key> -inf 0 WITHSCORES LIMIT 0 1"),
     *("ZREMRANGEBYSCORE <key> -inf 0", "ZREM <key> m", "DEL <key>"),
 )
+
+_NOT_KNOWN: Final = "not known: neither INFO nor CONFIG tells"
+_NO_INFO: Final = "not known: INFO is not permitted"
+_FILE_TOO: Final = "and the same in the server's configuration file"
 
 
 class Level(StrEnum):
@@ -133,10 +137,7 @@ def each(known: Mapping[str, Facts], judge: Callable[[Facts], Finding]) -> list[
         alike.setdefault(judge(facts), []).append(name)
     if len(alike) == 1:
         return list(alike)
-    return [
-        replace(finding, found=f"{', '.join(names)}: {finding.found}")
-        for finding, names in alike.items()
-    ]
+    return [replace(one, found=f"{', '.join(of)}: {one.found}") for one, of in alike.items()]
 
 
 async def commands(store: RedisStore) -> Finding:
@@ -147,12 +148,10 @@ async def commands(store: RedisStore) -> Finding:
         for trial in _TRIALS:
             words = [key if word == "<key>" else word for word in trial.split()]
             name = " ".join(words[:2]) if words[0] in ("XGROUP", "XINFO") else words[0]
-            reason = await _refusal(store.call(*words, at=key))
-            if reason:
-                refused.setdefault(name, reason)
-        reason = await _refusal(store.attempt(key, SCRATCH_MS))
-        if reason:
-            refused["EVAL"] = reason
+            with _noted(refused, name):
+                await store.call(*words, at=key)
+        with _noted(refused, "EVAL"):
+            await store.attempt(key, SCRATCH_MS)
     finally:
         with suppress(FabricError):
             await store.call("DEL", key, at=key)
@@ -203,14 +202,15 @@ async def _reply(asked: Awaitable[Any]) -> Any:
         return None
 
 
-async def _refusal(trial: Awaitable[Any]) -> str | None:
+@contextmanager
+def _noted(refused: dict[str, str], name: str) -> Iterator[None]:
+    """Note why the server refuses something, if it does."""
     try:
-        await trial
+        yield
     except UnreachableError:
         raise
     except FabricError as error:
-        return str(error)
-    return None
+        refused.setdefault(name, str(error))
 
 
 def coverage(known: Mapping[str, Facts]) -> Finding:
@@ -219,15 +219,12 @@ def coverage(known: Mapping[str, Facts]) -> Finding:
     lonely = [name for name, facts in known.items() if facts.get("connected_slaves") == "0"]
     found = f"cluster of {len(known)} primaries"
     if failing:
-        return Finding(
-            "cluster", Level.FAIL, f"{found}; {', '.join(failing)} says that its state is not ok",
-            "see CLUSTER NODES there: no node serves some slot, or nodes do not see each other",
-        )  # fmt: skip
+        found += f"; {', '.join(failing)} says that its state is not ok"
+        advice = "see CLUSTER NODES there: no node serves some slot, or nodes do not see each other"
+        return Finding("cluster", Level.FAIL, found, advice)
     if lonely:
-        return Finding(
-            "cluster", Level.WARN, f"{found}; {', '.join(lonely)} has no replica: when it ends, "
-            "its sessions stop until it is back", "give each primary a replica",
-        )  # fmt: skip
+        found += f"; {', '.join(lonely)} has no replica: when it ends, its sessions stop until it "
+        return Finding("cluster", Level.WARN, f"{found}is back", "give each primary a replica")
     return Finding("cluster", Level.OK, f"{found}, each with a replica; all slots are served")
 
 
@@ -235,73 +232,71 @@ def eviction(known: Facts) -> Finding:
     """Whether the server may evict state: only noeviction will do, even without a memory limit."""
     policy = known.get("maxmemory-policy")
     if policy is None:
-        return Finding(
-            "eviction", Level.UNKNOWN, "not known: neither INFO nor CONFIG tells",
-            "make sure that maxmemory-policy is noeviction",
-        )  # fmt: skip
+        advice = "make sure that maxmemory-policy is noeviction"
+        return Finding("eviction", Level.UNKNOWN, _NOT_KNOWN, advice)
     if policy == "noeviction":
         return Finding("eviction", Level.OK, "noeviction")
-    return Finding(
-        "eviction", Level.FAIL, f"maxmemory-policy is {policy}, which may delete any state",
-        "CONFIG SET maxmemory-policy noeviction, and the same in the server's configuration file",
-    )  # fmt: skip
+    found = f"maxmemory-policy is {policy}, which may delete any state"
+    advice = f"CONFIG SET maxmemory-policy noeviction, {_FILE_TOO}"
+    return Finding("eviction", Level.FAIL, found, advice)
 
 
 def memory(known: Facts) -> Finding:
     """Whether memory runs out. A full server refuses writes: emitters wait, nothing is lost."""
     limit, used = known.get("maxmemory"), known.get("used_memory")
     if limit is None or used is None:
-        return Finding("memory", Level.UNKNOWN, "not known: INFO is not permitted")
+        return Finding("memory", Level.UNKNOWN, _NO_INFO)
     if limit == "0":
         return Finding("memory", Level.OK, f"{_megabytes(used)} MB used, no limit (maxmemory 0)")
     found = f"{_megabytes(used)} of {_megabytes(limit)} MB used"
     if int(used) <= MEMORY_SHARE_MAX * int(limit):
         return Finding("memory", Level.OK, found)
-    return Finding(
-        "memory", Level.WARN, f"{found}; when it is full, the server refuses every signal",
-        "raise maxmemory, or delete sessions that are finished",
-    )  # fmt: skip
+    found += "; when it is full, the server refuses every signal"
+    advice = "raise maxmemory, or delete sessions that are finished"
+    return Finding("memory", Level.WARN, found, advice)
 
 
 def persistence(known: Facts, now_s: int) -> Finding:
     """What would be lost if the server ended now (redis.io, "Redis persistence")."""
-    sync, save = known.get("appendfsync"), known.get("save")
-    aof = {"yes": True, "no": False, "1": True, "0": False}.get(
-        known.get("appendonly") or known.get("aof_enabled") or ""
-    )
-    check = "persistence"
-    advice = "CONFIG SET appendonly yes, and the same in the server's configuration file"
-    if aof is None:
-        return Finding(check, Level.UNKNOWN, "not known: neither INFO nor CONFIG tells")
-    if aof and known.get("aof_last_write_status") == "err":
-        return Finding(
-            check, Level.FAIL, "the append-only file could not be written", "see the server's log"
-        )
-    if aof and sync in ("always", "everysec", None):
-        lost = {
-            "always": "nothing that was acknowledged is lost",
-            "everysec": "a crash of its host loses the last second or two, its own nothing",
-        }.get(sync or "", "how much a crash loses is not known (appendfsync)")
-        found = f"append-only file, appendfsync {sync or 'not known'}: {lost}"
-        return Finding(check, Level.OK, found)
-    if aof:
-        return Finding(
-            check, Level.WARN, "append-only file, appendfsync no: a crash of its host loses what "
-            "the system had not written yet, some 30 seconds", "CONFIG SET appendfsync everysec",
-        )  # fmt: skip
-    if save == "":
-        return Finding(
-            check, Level.WARN, "NONE: whenever the server ends, every session, signal, lock and "
-            "lease epoch is lost, and agents go on without knowing", advice,
-        )  # fmt: skip
+    said = known.get("appendonly") or known.get("aof_enabled")
+    if said not in ("yes", "no", "1", "0"):
+        return Finding("persistence", Level.UNKNOWN, _NOT_KNOWN)
+    level, found, advice = (_appended if said in ("yes", "1") else _snapshots)(known, now_s)
+    return Finding("persistence", level, found, advice)
+
+
+def _appended(known: Facts, _: int) -> tuple[Level, str, str]:
+    if known.get("aof_last_write_status") == "err":
+        return Level.FAIL, "the append-only file could not be written", "see the server's log"
+    sync = known.get("appendfsync")
+    lost = {
+        "always": "nothing that was acknowledged is lost",
+        "everysec": "a crash of its host loses the last second or two, its own nothing",
+        None: "how much a crash loses is not known (appendfsync)",
+    }.get(sync)
+    if lost:
+        return Level.OK, f"append-only file, appendfsync {sync or 'not known'}: {lost}", ""
+    lost = "a crash of its host loses what the system had not written yet, some 30 seconds"
+    found = f"append-only file, appendfsync no: {lost}"
+    return Level.WARN, found, "CONFIG SET appendfsync everysec"
+
+
+def _snapshots(known: Facts, now_s: int) -> tuple[Level, str, str]:
+    save = known.get("save")
     age = max(0, now_s - int(known.get("rdb_last_save_time") or now_s))
     kept = (
         "snapshots only" if save else "no append-only file, and whether it snapshots is not known"
     )
-    return Finding(
-        check, Level.WARN, f"{kept}: if the server ends now, everything since the last snapshot "
-        f"({age} s ago) is lost; epochs too, so partitions may have to be re-seeded", advice,
-    )  # fmt: skip
+    found = (
+        f"{kept}: if the server ends now, everything since the last snapshot ({age} s ago) is "
+        "lost; epochs too, so partitions may have to be re-seeded"
+    )
+    if save == "":
+        found = (
+            "NONE: whenever the server ends, every session, signal, lock and lease epoch is lost, "
+            "and agents go on without knowing"
+        )
+    return Level.WARN, found, f"CONFIG SET appendonly yes, {_FILE_TOO}"
 
 
 def replication(known: Facts) -> Finding:
@@ -309,37 +304,28 @@ def replication(known: Facts) -> Finding:
     role, replicas = known.get("role"), known.get("connected_slaves") or "0"
     least = known.get("min-replicas-to-write")
     if role is None:
-        return Finding("replication", Level.UNKNOWN, "not known: INFO is not permitted")
+        return Finding("replication", Level.UNKNOWN, _NO_INFO)
     if role != "master":
-        return Finding(
-            "replication", Level.FAIL, "this server is a replica, and takes no writes",
-            "give the fabric its primary's URL",
-        )  # fmt: skip
+        found, advice = "this server is a replica, and takes no writes", "its primary's URL"
+        return Finding("replication", Level.FAIL, found, f"give the fabric {advice}")
     if replicas == "0":
-        return Finding(
-            "replication", Level.OK, "no replicas, so none can take over without some of the data"
-        )
+        found = "no replicas, so none can take over without some of the data"
+        return Finding("replication", Level.OK, found)
     if least not in ("0", None):
         return Finding("replication", Level.OK, f"{replicas} replicas, writes need {least}")
-    return Finding(
-        "replication", Level.WARN,
-        f"{replicas} replicas, and writes need none of them: a failover loses what no replica had",
-        "CONFIG SET min-replicas-to-write 1",
-    )  # fmt: skip
+    found = f"{replicas} replicas, and writes need none of them: a failover loses what no replica "
+    return Finding("replication", Level.WARN, f"{found}had", "CONFIG SET min-replicas-to-write 1")
 
 
 def clients(known: Facts, partitions: int) -> Finding:
     """How large a fleet the server has connections for. For information."""
     limit, connected = known.get("maxclients"), known.get("connected_clients") or "0"
     if limit is None:
-        return Finding("connections", Level.UNKNOWN, "not known: neither INFO nor CONFIG tells")
+        return Finding("connections", Level.UNKNOWN, _NOT_KNOWN)
     workers = 2 * (WORKER_CONNECTIONS + PARTITION_CONNECTIONS * partitions)
     room = max(0, int(limit) - workers) // AGENT_CONNECTIONS
-    return Finding(
-        "connections", Level.OK,
-        f"{connected} of {limit} in use; two workers need {workers}, which leaves room for {room} "
-        "agents with a process each",
-    )  # fmt: skip
+    found = f"{connected} of {limit} in use; two workers need {workers}, which leaves room for "
+    return Finding("connections", Level.OK, f"{found}{room} agents with a process each")
 
 
 def _megabytes(count: str) -> int:
