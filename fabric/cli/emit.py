@@ -22,9 +22,7 @@ from fabric.wire.spelling import rewrite
 @click.option("--percent", help="Progress of the work, 0 to 100.")
 @click.option("--checkpoint", help="Checkpoint just passed.")
 @click.option("--on", help="Dependency that a BLOCKED agent waits for.")
-@click.option(
-    "--location", "output_location", help="Location of a resolved dependency (output_location)."
-)
+@click.option("--location", help="Location of a resolved dependency (output_location).")
 @click.option("--field", multiple=True, metavar="NAME=VALUE", help="Any other field; repeatable.")
 @click.option("--payload", metavar="JSON", help="The payload as a JSON object.")
 @click.option("--task", help="Task that the agent works on.")
