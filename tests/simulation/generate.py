@@ -23,7 +23,7 @@ HABITS = {
 TROUBLES = {
     "kill agent": 4, "freeze agent": 3, "kill worker": 6, "freeze worker": 6, "leave worker": 2,
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
-    "restart": 2, "refuse": 2, "clock": 1, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
+    "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
 }  # fmt: skip
 
