@@ -8,65 +8,57 @@ told to resume with all the others.
 
 from __future__ import annotations
 
+from fabric.core import record
 from fabric.core.directive import Resume
 from fabric.core.event import Event
-from fabric.core.record import (
-    ENDED,
-    IN_FORCE,
-    AgentRecord,
-    AgentStatus,
-    BarrierRecord,
-    BarrierState,
-    ClaimState,
-)
 from fabric.core.session import SessionState
 
 #: While a barrier is in one of these states, its leader waits for its turn to integrate.
-LEADER_WAITS = frozenset({BarrierState.QUEUED, BarrierState.GATHERING})
+LEADER_WAITS = frozenset({record.BarrierState.QUEUED, record.BarrierState.GATHERING})
 
 
 def update_status(session: SessionState, name: str) -> None:
     """Set an agent's status from what it waits for; one that has ended, or is none, stays so."""
     agent = session.agents.get(name)
-    if agent is None or agent.status in ENDED:
+    if agent is None or agent.status in record.ENDED:
         return
     before = agent.status
     if is_waiting(session, agent):
-        agent.status = AgentStatus.BLOCKED
+        agent.status = record.AgentStatus.BLOCKED
     elif session.barriers.records and is_held(session, name):
-        agent.status = AgentStatus.PAUSED
+        agent.status = record.AgentStatus.PAUSED
     else:
-        agent.status = AgentStatus.ACTIVE
+        agent.status = record.AgentStatus.ACTIVE
     if agent.status is not before:
-        if agent.status is AgentStatus.ACTIVE:
+        if agent.status is record.AgentStatus.ACTIVE:
             agent.resumed_ms = session.clock_ms
         session.agents.put(name, agent)
 
 
-def resume(event: Event, name: str, agent: AgentRecord, directive: Resume) -> None:
+def resume(event: Event, name: str, agent: record.AgentRecord, directive: Resume) -> None:
     """End one wait of an agent, and tell it to go on when nothing else is in its way."""
-    was_active = agent.status is AgentStatus.ACTIVE
+    was_active = agent.status is record.AgentStatus.ACTIVE
     update_status(event.session, name)
     event.session.agents.put(name, agent)
-    if agent.status is AgentStatus.ACTIVE and not was_active:
+    if agent.status is record.AgentStatus.ACTIVE and not was_active:
         event.direct(name, directive)
 
 
-def is_waiting(session: SessionState, agent: AgentRecord) -> bool:
+def is_waiting(session: SessionState, agent: record.AgentRecord) -> bool:
     """Whether an agent waits for a dependency, a claim or an answer."""
-    return bool(agent.waits_for or agent.asks or session.claims_of(agent, ClaimState.WAITING))
+    return bool(agent.waits_for or agent.asks or session.waiting_claims(agent))
 
 
 def is_at_work(session: SessionState, name: str) -> bool:
     """Whether an agent has begun and not ended."""
     agent = session.agents.get(name)
-    return agent is not None and agent.status not in ENDED
+    return agent is not None and agent.status not in record.ENDED
 
 
-def in_force(session: SessionState) -> tuple[str, BarrierRecord | None]:
+def in_force(session: SessionState) -> tuple[str, record.BarrierRecord | None]:
     """Return the barrier that holds the session's agents now, and its name; "" and None without."""
     for name, barrier in session.barriers.records.items():
-        if barrier.state in IN_FORCE:
+        if barrier.state in record.IN_FORCE:
             return name, barrier
     return "", None
 
@@ -78,9 +70,9 @@ def is_held(session: SessionState, name: str) -> bool:
     """
     found = False
     for barrier in session.barriers.records.values():
-        if barrier.state is BarrierState.INTEGRATING and barrier.leader == name:
+        if barrier.state is record.BarrierState.INTEGRATING and barrier.leader == name:
             return False
-        if barrier.state in IN_FORCE and (name in barrier.arrived or name in barrier.held):
+        if barrier.state in record.IN_FORCE and (name in barrier.arrived or name in barrier.held):
             found = True
         if barrier.leader == name and barrier.state in LEADER_WAITS:
             found = True
@@ -91,10 +83,10 @@ def waiting_leader(session: SessionState) -> str | None:
     """Name the leader of the barrier in force if it is blocked itself: all others wait for it."""
     _, barrier = in_force(session)
     leader = session.agents.get(barrier.leader) if barrier is not None else None
-    is_blocked = leader is not None and leader.status is AgentStatus.BLOCKED
+    is_blocked = leader is not None and leader.status is record.AgentStatus.BLOCKED
     return barrier.leader if barrier is not None and is_blocked else None
 
 
-def missing(barrier: BarrierRecord) -> list[str]:
+def missing(barrier: record.BarrierRecord) -> list[str]:
     """Name the members that have not arrived."""
     return [member for member in barrier.members if member not in barrier.arrived]

@@ -22,17 +22,10 @@ from __future__ import annotations
 
 from fabric.core.agent_status import in_force, is_waiting, missing, update_status
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
-from fabric.core.escalation import BARRIER, ask, close, new_question
+from fabric.core.escalation import BARRIER, ask, close, new_question, settle
 from fabric.core.event import EVERYONE, ORCHESTRATOR, Event, RefusedError, SignalEvent
 from fabric.core.limits import SESSION_BARRIERS_MAX, listed
-from fabric.core.record import (
-    ENDED,
-    AgentStatus,
-    BarrierRecord,
-    BarrierState,
-    EscalationRecord,
-    EscalationState,
-)
+from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
 from fabric.core.resource import normalise, overlap
 from fabric.core.rules import BarrierPolicy, Trigger
 from fabric.core.session import SessionState
@@ -196,9 +189,7 @@ def deadline_passed(event: Event, subject: str) -> bool:
         return True
     goes_on = policy is BarrierPolicy.RELEASE
     question.question += " It goes on without them." if goes_on else " It is called off."
-    question.state = EscalationState.DECIDED
-    question.decision, question.by = policy.value, "the rules"
-    question.decided_ms = session.clock_ms
+    settle(session, question, policy.value, "the rules")
     told, question.waiting = question.waiting, []
     ask(event, question, told=told)
     _apply_policy(event, name, barrier, policy, text)
@@ -261,11 +252,8 @@ def _call(event: Event, name: str, leader: str, deadline_ms: int | None, level: 
 def _begin(event: Event, name: str, barrier: BarrierRecord) -> None:
     session = event.session
     barrier.state = BarrierState.GATHERING
-    leads_later = {
-        other.leader
-        for other in session.barriers.records.values()
-        if other.state is BarrierState.QUEUED
-    }
+    others = session.barriers.records.values()
+    leads_later = {other.leader for other in others if other.state is BarrierState.QUEUED}
     for member in sorted(session.agents.records):
         agent = session.agents.records[member]
         if agent.status in ENDED or member == barrier.leader:
@@ -277,13 +265,8 @@ def _begin(event: Event, name: str, barrier: BarrierRecord) -> None:
         barrier.deadline_ms = session.clock_ms + barrier.limit_ms
         event.set_timer(f"{TIMER}:{barrier.generation}:{name}", barrier.deadline_ms)
     session.barriers.put(name, barrier)
-    told = Pause(
-        "integration",
-        barrier=name,
-        generation=barrier.generation,
-        members=barrier.members,
-        deadline_ms=barrier.deadline_ms or None,
-    )
+    due_ms = barrier.deadline_ms or None
+    told = Pause("integration", [], name, barrier.generation, barrier.members, due_ms)
     event.direct(EVERYONE, told)
     update_status(session, barrier.leader)
     _open_if_complete(event, name, barrier)
@@ -321,19 +304,15 @@ def _end(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
         event.set_timer(f"{TIMER}:{barrier.generation}:{name}", None)
     barrier.state = BarrierState.OVER
     _close_question(event, barrier, "the barrier is over")
-    freed = [*barrier.arrived, *barrier.held, barrier.leader]
     session.barriers.put(name, barrier)
     event.direct(EVERYONE, Resume(reason, barrier=name))
-    for member in freed:
+    for member in [*barrier.arrived, *barrier.held, barrier.leader]:
         update_status(session, member)
-    queued = [
-        (other.called, waiting)
-        for waiting, other in session.barriers.records.items()
-        if other.state is BarrierState.QUEUED
-    ]
+    known = session.barriers.records
+    queued = [other for other in known if known[other].state is BarrierState.QUEUED]
     if queued:
-        following = min(queued)[1]
-        _begin(event, following, session.barriers.records[following])
+        following = min(queued, key=lambda other: (known[other].called, other))
+        _begin(event, following, known[following])
 
 
 def _apply_policy(
@@ -353,6 +332,6 @@ def _apply_policy(
 def _close_question(event: Event, barrier: BarrierRecord, answer: str) -> None:
     """Close this barrier's open question, if there is one."""
     asked = event.session.escalations.get(barrier.question) if barrier.question else None
-    if asked is not None and asked.state is EscalationState.OPEN:
+    if asked is not None and asked.is_open:
         close(event, barrier.question, asked, answer, ORCHESTRATOR)
     barrier.question = ""

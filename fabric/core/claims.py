@@ -220,7 +220,7 @@ def coordinators(contested: list[str], rules: Rules) -> list[str]:
 
 
 def _waiting_of(session: SessionState, name: str) -> list[str]:
-    waiting = session.claims_of(session.agents.records[name], ClaimState.WAITING)
+    waiting = session.waiting_claims(session.agents.records[name])
     return [claim.id for claim in waiting]
 
 

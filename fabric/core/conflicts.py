@@ -134,7 +134,8 @@ def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
     wanted = normalise(resource)
     return any(
         wanted in claim.writes or wanted in claim.reads
-        for claim in session.claims_of(agent, ClaimState.HELD)
+        for claim in session.claims_of(agent)
+        if claim.state is ClaimState.HELD
     )
 
 

@@ -26,22 +26,12 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from fabric.core import barriers, claims, dependencies, escalation
+from fabric.core import barriers, claims, dependencies, escalation, record
 from fabric.core.agent_status import in_force, is_at_work, update_status
 from fabric.core.directive import Cancel
 from fabric.core.event import ORCHESTRATOR, Event
 from fabric.core.limits import listed
 from fabric.core.order import Place
-from fabric.core.record import (
-    ENDED,
-    HELD_UP,
-    AgentRecord,
-    BarrierState,
-    ClaimRecord,
-    ClaimState,
-    EscalationRecord,
-    EscalationState,
-)
 from fabric.core.session import SessionState
 from fabric.core.signal import Escalate
 
@@ -64,6 +54,10 @@ class Wait(NamedTuple):
     claim: str = ""
 
 
+#: Agents, and the waits of each.
+Graph = dict[str, list[Wait]]
+
+
 class Link(NamedTuple):
     """One step of a cycle: an agent, and the wait by which it needs the next one."""
 
@@ -78,18 +72,18 @@ def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait
     the same agents can be reached, and the same are stuck.
     """
     agent = session.agents.get(name)
-    if agent is None or agent.status in ENDED:
+    if agent is None or agent.status in record.ENDED:
         return []
     found: list[Wait] = []
     for on in agent.waits_for:
         dependency = session.dependencies.get(on)
         if dependency is not None:
             found.append(Wait(DEPENDENCY, on, _at_work(session, dependency.producers)))
-    for claim in session.claims_of(agent, ClaimState.WAITING):
+    for claim in session.waiting_claims(agent):
         found += _lock_waits(session, claim, brief=brief)
     for question_id in agent.asks:
         question = session.escalations.get(question_id)
-        if question is not None and question.state is EscalationState.OPEN and question.to:
+        if question is not None and question.is_open and question.to:
             found.append(Wait(QUESTION, question_id, _at_work(session, [question.to])))
     found += _barrier_waits(session, name, brief=brief)
     return [wait for wait in found if wait.agents]
@@ -111,9 +105,9 @@ def find_cycle(session: SessionState, start: str) -> list[Link] | None:
         for name, found in graph.items()
     }
     return (
-        _cycle_through(plain, stuck, start)
-        or _cycle_through(graph, stuck, start)
-        or _cycle_behind(graph, stuck, start)
+        _cycle_through(_stuck_waits(plain, stuck), start)
+        or _cycle_through(_stuck_waits(graph, stuck), start)
+        or _cycle_behind(_stuck_waits(graph, stuck), start)
     )
 
 
@@ -125,15 +119,15 @@ def stuck_among(session: SessionState, names: Iterable[str]) -> set[str]:
 def stuck_behind(session: SessionState, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
-    waiting = [name for name, agent in session.agents.records.items() if agent.status in HELD_UP]
+    waiting = [
+        name for name, agent in session.agents.records.items() if agent.status in record.HELD_UP
+    ]
     graph = _reachable(session, waiting, brief=True)
-    stuck = _stuck(graph)
     needed_by: dict[str, list[str]] = {}
-    for name in stuck:
-        for wait in graph[name]:
-            if stuck.issuperset(wait.agents):
-                for other in wait.agents:
-                    needed_by.setdefault(other, []).append(name)
+    for name, found in _stuck_waits(graph, _stuck(graph)).items():
+        for wait in found:
+            for other in wait.agents:
+                needed_by.setdefault(other, []).append(name)
     reached = set(members)
     left = list(members)
     while left:
@@ -168,17 +162,15 @@ def is_needed(session: SessionState, name: str) -> bool:
             return True
     if any(map(session.order.is_awaited, session.claims_of(agent))) or in_force(session)[1]:
         return True
-    return any(
-        question.to == name and question.state is EscalationState.OPEN
-        for question in session.escalations.records.values()
-    )
+    questions = session.escalations.records.values()
+    return any(question.to == name and question.is_open for question in questions)
 
 
 def _at_work(session: SessionState, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if is_at_work(session, name))
 
 
-def _lock_waits(session: SessionState, claim: ClaimRecord, *, brief: bool) -> list[Wait]:
+def _lock_waits(session: SessionState, claim: record.ClaimRecord, *, brief: bool) -> list[Wait]:
     """Return what a waiting claim needs: its holders, and the agents before it in other queues.
 
     An agent before it that waits for the same single thing, and for nothing else, needs just those
@@ -210,7 +202,7 @@ def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
     agent = session.agents.records[place.agent]
     if agent.waits_for or agent.asks:
         return False
-    return len(session.claims_of(agent, ClaimState.WAITING)) == 1
+    return len(session.waiting_claims(agent)) == 1
 
 
 def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wait]:
@@ -223,22 +215,20 @@ def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wai
         return []
     is_leader = name == barrier.leader
     is_queued = not is_leader and any(
-        other.leader == name and other.state is BarrierState.QUEUED
+        other.leader == name and other.state is record.BarrierState.QUEUED
         for other in session.barriers.records.values()
     )
     is_in = name in barrier.arrived or name in barrier.held or is_queued
-    if not is_in and not (is_leader and barrier.state is BarrierState.GATHERING):
+    if not is_in and not (is_leader and barrier.state is record.BarrierState.GATHERING):
         return []
     needed = [] if is_leader else [barrier.leader]
-    if barrier.state is BarrierState.GATHERING and not brief:
+    if barrier.state is record.BarrierState.GATHERING and not brief:
         needed += [m for m in barrier.members if m not in barrier.arrived and m != name]
     return [Wait(BARRIER, called, (other,)) for other in _at_work(session, needed)]
 
 
-def _reachable(
-    session: SessionState, starts: Iterable[str], *, brief: bool = False
-) -> dict[str, list[Wait]]:
-    graph: dict[str, list[Wait]] = {}
+def _reachable(session: SessionState, starts: Iterable[str], *, brief: bool = False) -> Graph:
+    graph: Graph = {}
     left = list(starts)
     while left:
         name = left.pop()
@@ -249,7 +239,7 @@ def _reachable(
     return graph
 
 
-def _stuck(graph: dict[str, list[Wait]]) -> set[str]:
+def _stuck(graph: Graph) -> set[str]:
     """Return the agents that can never go on: no chain of agents at work sets them free."""
     open_waits = {name: len(found) for name, found in graph.items()}
     ends: dict[str, list[tuple[str, int]]] = {}
@@ -273,17 +263,18 @@ def _stuck(graph: dict[str, list[Wait]]) -> set[str]:
     return stuck
 
 
-def _stuck_waits(graph: dict[str, list[Wait]], stuck: set[str], name: str) -> list[Wait]:
-    return [wait for wait in graph[name] if stuck.issuperset(wait.agents)]
+def _stuck_waits(graph: Graph, stuck: set[str]) -> Graph:
+    """Return the waits that no agent can end."""
+    return {name: [wait for wait in graph[name] if stuck.issuperset(wait.agents)] for name in stuck}
 
 
-def _cycle_through(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> list[Link] | None:
+def _cycle_through(graph: Graph, start: str) -> list[Link] | None:
     """Return the shortest cycle through an agent: breadth first, back to where it began."""
     came_by: dict[str, Link] = {}
     left = deque([start])
     while left:
         name = left.popleft()
-        for wait in _stuck_waits(graph, stuck, name):
+        for wait in graph[name]:
             for other in wait.agents:
                 if other == start:
                     links = [Link(name, wait)]
@@ -296,14 +287,14 @@ def _cycle_through(graph: dict[str, list[Wait]], stuck: set[str], start: str) ->
     return None
 
 
-def _cycle_behind(graph: dict[str, list[Wait]], stuck: set[str], start: str) -> list[Link]:
+def _cycle_behind(graph: Graph, start: str) -> list[Link]:
     """Return a cycle that an agent is stuck behind: walk on until the walk meets itself."""
     walk: list[Link] = []
     seen: dict[str, int] = {}
     name = start
     while name not in seen:
         seen[name] = len(walk)
-        wait = _stuck_waits(graph, stuck, name)[0]
+        wait = graph[name][0]
         walk.append(Link(name, wait))
         name = wait.agents[0]
     return walk[seen[name] :]
@@ -350,7 +341,7 @@ def check_again(event: Event, names: list[str]) -> None:
         left.discard(unnamed[0])
 
 
-def give_way(event: Event, asked: EscalationRecord) -> None:
+def give_way(event: Event, asked: record.EscalationRecord) -> None:
     """End the wait of the member that a person has chosen."""
     session = event.session
     for name, kind, on in asked.cycle:
@@ -374,7 +365,7 @@ def give_way(event: Event, asked: EscalationRecord) -> None:
         event.direct(name, told)
 
 
-def _end_claim(event: Event, agent: AgentRecord, on: str) -> list[str]:
+def _end_claim(event: Event, agent: record.AgentRecord, on: str) -> list[str]:
     """End the waiting claim that a cycle named by its resources; return them."""
     for claim in event.session.claims_of(agent):
         wanted = claim.wanted
@@ -433,7 +424,7 @@ def _report(event: Event, cycle: list[Link]) -> None:
 
 
 def _add_affected(
-    event: Event, question_id: str, known: EscalationRecord, affected: list[str]
+    event: Event, question_id: str, known: record.EscalationRecord, affected: list[str]
 ) -> None:
     """Tell those that have come to be stuck behind a deadlock that was reported before."""
     for name in affected:

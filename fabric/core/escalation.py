@@ -38,7 +38,7 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
     session, name, agent = event.session, event.name, event.agent
     question_id = payload.id or f"{session.log}-0"
     known = session.escalations.get(question_id)
-    if known is not None and known.state is EscalationState.DECIDED and known.asker == name:
+    if known is not None and not known.is_open and known.asker == name:
         known = None  # the same question, asked anew
     if known is None and len(session.escalations) >= SESSION_ESCALATIONS_MAX:
         reason = f"session {session.name} has {SESSION_ESCALATIONS_MAX} questions, the most allowed"
@@ -49,19 +49,17 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
     if known is None:
         context = payload.context
         is_kept = context is not UNSET and len(bytes(context)) <= CONTEXT_BYTES_MAX
-        session.escalations.put(
-            question_id,
-            EscalationRecord(
-                EscalationState.OPEN,
-                payload.question,
-                name,
-                list(payload.options),
-                context if is_kept else UNSET,
-                payload.to or "",
-                session.clock_ms,
-                f"{session.log}-0",
-            ),
+        asked = EscalationRecord(
+            EscalationState.OPEN,
+            payload.question,
+            name,
+            payload.options,
+            context if is_kept else UNSET,
+            payload.to or "",
+            session.clock_ms,
+            f"{session.log}-0",
         )
+        session.escalations.put(question_id, asked)
         _tell_hook(event, question_id)
     if payload.to:
         event.forward(payload.to)
@@ -76,7 +74,7 @@ def wait_on(event: SignalEvent, question_id: str) -> bool:
     question = session.escalations.get(question_id)
     if question is None:
         return False
-    if question.state is EscalationState.DECIDED:
+    if not question.is_open:
         event.direct(name, Answer(question_id, question.decision, question.by))
         return True
     if question.asker != name and name not in question.waiting:
@@ -95,9 +93,8 @@ def decide(event: SignalEvent, answer: Decided) -> EscalationRecord:
         raise RefusedError(
             "UNKNOWN", f"there is no question {answer.escalation} in session {event.session.name}"
         )
-    is_open = asked.state is EscalationState.OPEN
     # An agent that was kept out may be let in again.
-    if not is_open and asked.subject != SILENCE:
+    if not asked.is_open and asked.subject != SILENCE:
         reason = f"{asked.by} has already decided {answer.escalation}: {asked.decision}"
         raise RefusedError("DECIDED", reason)
     if asked.subject and answer.decision not in asked.options:
@@ -112,7 +109,7 @@ def ask_person_instead(event: Event, name: str) -> None:
     escalations = event.session.escalations
     for question_id in sorted(escalations.records):
         asked = escalations.records[question_id]
-        if asked.to != name or asked.state is not EscalationState.OPEN:
+        if asked.to != name or not asked.is_open:
             continue
         asked.to = ""
         escalations.put(question_id, asked)
@@ -182,9 +179,7 @@ def keep(event: Event, question_id: str, question: EscalationRecord) -> None:
 def close(event: Event, question_id: str, question: EscalationRecord, answer: str, by: str) -> None:
     """Keep the answer, tell all whom it concerns, and end their waits for it."""
     session = event.session
-    question.state = EscalationState.DECIDED
-    question.decision, question.by = answer, by
-    question.decided_ms = session.clock_ms
+    settle(session, question, answer, by)
     all_told = [question.asker, *question.waiting, *question.concerned]
     told = [name for name in dict.fromkeys(all_told) if name]
     question.waiting = []
@@ -199,6 +194,13 @@ def close(event: Event, question_id: str, question: EscalationRecord, answer: st
             agent.asks = [other for other in agent.asks if other != question_id]
             session.agents.put(name, agent)
             update_status(session, name)
+
+
+def settle(session: SessionState, question: EscalationRecord, answer: str, by: str) -> None:
+    """Note the answer in a question's record."""
+    question.state = EscalationState.DECIDED
+    question.decision, question.by = answer, by
+    question.decided_ms = session.clock_ms
 
 
 def _tell_hook(event: Event, question_id: str) -> None:

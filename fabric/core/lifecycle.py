@@ -21,9 +21,7 @@ from fabric.core.record import (
     ENDED,
     AgentRecord,
     AgentStatus,
-    ClaimState,
     EscalationRecord,
-    EscalationState,
 )
 from fabric.core.rules import CheckpointMode, FailFast, Rules
 from fabric.core.session import SessionState
@@ -226,7 +224,7 @@ def _ignored_pause(session: SessionState, name: str, agent: AgentRecord, checkpo
         called, barrier = in_force(session)
         if barrier is not None and name != barrier.leader:
             return f"{name} passes {checkpoint} while barrier {called} holds it"
-    for claim in session.claims_of(agent, ClaimState.WAITING):
+    for claim in session.waiting_claims(agent):
         if claim.contended:
             wanted = ", ".join(claim.wanted[:3])
             return f"{name} passes {checkpoint} while it must wait for {wanted}"
@@ -271,11 +269,9 @@ def _cancel_group(event: Event, group: str, reason: str) -> None:
 
 
 def _is_asked(session: SessionState, group: str) -> bool:
+    questions = session.escalations.records.values()
     return any(
-        question.subject == GROUP
-        and question.about == group
-        and question.state is EscalationState.OPEN
-        for question in session.escalations.records.values()
+        asked.is_open and (asked.subject, asked.about) == (GROUP, group) for asked in questions
     )
 
 

@@ -13,7 +13,7 @@ from fabric.core.escalation import SILENCE, ask, new_question
 from fabric.core.event import Event
 from fabric.core.lifecycle import end
 from fabric.core.limits import RHYTHM_INTERVALS_MIN
-from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord, EscalationState
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Failed
@@ -72,7 +72,7 @@ def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
     question = session.escalations.get(agent.breaker) if agent.breaker else None
     if question is None:
         return ""
-    if question.state is EscalationState.OPEN:
+    if question.is_open:
         return f"{_death_count(name, agent)}: decide question {agent.breaker} first"
     if question.decision == KEEP_OUT:
         return f"{question.by} has decided in {agent.breaker} to keep {name} out"

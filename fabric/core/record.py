@@ -245,3 +245,8 @@ class EscalationRecord(Struct, omit_defaults=True):
     decision: str = ""
     by: str = ""
     decided_ms: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still waits for its answer."""
+        return self.state is EscalationState.OPEN

@@ -9,17 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from fabric.core import record
 from fabric.core.order import Order
-from fabric.core.record import (
-    AgentRecord,
-    BarrierRecord,
-    ClaimRecord,
-    ClaimState,
-    DependencyRecord,
-    EscalationRecord,
-    EscalationState,
-    TaskRecord,
-)
 
 R = TypeVar("R")
 
@@ -43,9 +34,9 @@ class Table(Generic[R]):
         """Return the record to read. A caller that changes it must `put` it back."""
         return self.records.get(name)
 
-    def put(self, name: str, record: R) -> None:
+    def put(self, name: str, value: R) -> None:
         """Keep a new or a changed record."""
-        self.records[name] = record
+        self.records[name] = value
         self.changed.add(name)
 
     def drop(self, name: str) -> None:
@@ -79,12 +70,12 @@ class SessionState:
     token: int = 0
     #: Digest of the rules in force, by the log; "" for the defaults.
     rules: str = ""
-    agents: Table[AgentRecord] = field(default_factory=Table)
-    tasks: Table[TaskRecord] = field(default_factory=Table)
-    dependencies: Table[DependencyRecord] = field(default_factory=Table)
-    claims: Table[ClaimRecord] = field(default_factory=Table)
-    barriers: Table[BarrierRecord] = field(default_factory=Table)
-    escalations: Table[EscalationRecord] = field(default_factory=Table)
+    agents: Table[record.AgentRecord] = field(default_factory=Table)
+    tasks: Table[record.TaskRecord] = field(default_factory=Table)
+    dependencies: Table[record.DependencyRecord] = field(default_factory=Table)
+    claims: Table[record.ClaimRecord] = field(default_factory=Table)
+    barriers: Table[record.BarrierRecord] = field(default_factory=Table)
+    escalations: Table[record.EscalationRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     deadlocks: set[str] = field(init=False)
 
@@ -93,13 +84,17 @@ class SessionState:
         self.deadlocks = {
             name
             for name, question in self.escalations.records.items()
-            if question.subject == "deadlock" and question.state is EscalationState.OPEN
+            if question.subject == "deadlock" and question.is_open
         }
 
-    def claims_of(self, agent: AgentRecord, state: ClaimState | None = None) -> list[ClaimRecord]:
-        """Return an agent's claims, oldest first: all, or those in one state."""
-        claims = [self.claims.records[claim_id] for claim_id in agent.claims]
-        return claims if state is None else [claim for claim in claims if claim.state is state]
+    def claims_of(self, agent: record.AgentRecord) -> list[record.ClaimRecord]:
+        """Return an agent's claims, held and waiting, oldest first."""
+        return [self.claims.records[claim_id] for claim_id in agent.claims]
+
+    def waiting_claims(self, agent: record.AgentRecord) -> list[record.ClaimRecord]:
+        """Return the claims that an agent waits for, oldest first."""
+        waiting = record.ClaimState.WAITING
+        return [claim for claim in self.claims_of(agent) if claim.state is waiting]
 
     def tick(self, now_ms: int) -> None:
         """Move the clock on; a time before the last one is ignored."""
