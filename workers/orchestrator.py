@@ -63,7 +63,6 @@ class Orchestrator(Handler):
         self._touched: dict[str, StoredSession] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
-        """See Handler."""
         inputs: list[_Input] = []
         needed: dict[str, None] = {}
         self._end_quarantines(entries)
@@ -79,7 +78,6 @@ class Orchestrator(Handler):
         return inputs
 
     async def prepare_timers(self, members: list[bytes]) -> list[Any]:
-        """See Handler."""
         inputs = [_Timer(member) for member in members]
         await self._load({timer.session: None for timer in inputs})
         for timer in inputs:
@@ -101,7 +99,6 @@ class Orchestrator(Handler):
             del self._sessions[next(iter(self._sessions))]
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        """See Handler."""
         batch = Batch()
         touched = self._touched = {}
         taken = 0
@@ -243,7 +240,6 @@ class Orchestrator(Handler):
         self._sessions.clear()
 
     async def close(self) -> None:
-        """See Handler."""
         await self._hook.close()
 
 

@@ -80,7 +80,6 @@ class Synthesizer(Handler):
         self._folded: dict[str, SynthesisState] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
-        """See Handler."""
         inputs: list[_Input] = []
         results: dict[str, list[Result]] = {}
         self._end_quarantines(entries)
@@ -103,7 +102,6 @@ class Synthesizer(Handler):
         return inputs
 
     async def prepare_timers(self, members: list[bytes]) -> list[Any]:
-        """See Handler."""
         inputs: list[_Input] = []
         for member in members:
             refinement = self._refinements.start(member)
@@ -138,7 +136,6 @@ class Synthesizer(Handler):
             await self._cache.load(synthesis, wanted)
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        """See Handler."""
         batch = Batch()
         self._folded = {}
         taken = size = 0
@@ -237,7 +234,6 @@ class Synthesizer(Handler):
         self._refinements.forget()
 
     async def close(self) -> None:
-        """See Handler."""
         await self._refinements.close()
 
 

@@ -52,7 +52,7 @@ class Clock:
         self._loop = loop
         self._now_s = self._started_s = loop.time()
         self._outer = list(_timers(loop))
-        loop.time = self._time  # type: ignore[method-assign] # all timers of a loop go by it
+        loop.time = lambda: self._now_s  # type: ignore[method-assign] # all timers of a loop go by it
         loop.call_later = self._call_later  # type: ignore[method-assign] # its docstring says why
         self._watcher = threading.Thread(target=self._watch, name="fabric-test-clock", daemon=True)
         self._watcher.start()
@@ -86,9 +86,6 @@ class Clock:
         async with self._moving:
             await self._settle()
 
-    def _time(self) -> float:
-        return self._now_s
-
     def _call_later(
         self,
         delay: float,
@@ -106,12 +103,8 @@ class Clock:
     def _next_s(self) -> float | None:
         """Return when the next timer is due; None when no timer is set."""
         outer = set(map(id, self._outer))
-        due = [
-            timer.when()
-            for timer in _timers(self._loop)
-            if not timer.cancelled() and id(timer) not in outer
-        ]
-        return min(due, default=None)
+        timers = [timer for timer in _timers(self._loop) if id(timer) not in outer]
+        return min((timer.when() for timer in timers if not timer.cancelled()), default=None)
 
     def _move_to(self, then_s: float) -> None:
         passed_s = then_s - self._now_s
@@ -127,16 +120,13 @@ class Clock:
         self._steps += 1
         for _ in range(_TURNS_MAX):
             await asyncio.sleep(0)
-            # While this runs, the loop's list of callbacks holds everything else that can run now.
+            # While this runs, the loop's list of callbacks holds everything else that can run now,
+            # but for timers, cancelled or not, that it has still to take up.
             ready = self._loop._ready  # type: ignore[attr-defined] # no public way
-            if not ready and not self._is_due():
+            timers = _timers(self._loop)
+            if not ready and not (timers and timers[0].when() <= self._now_s):
                 return
         raise RuntimeError("something in this event loop never comes to rest")
-
-    def _is_due(self) -> bool:
-        """Whether the first timer, cancelled or not, is still to be taken up by the loop."""
-        timers = _timers(self._loop)
-        return bool(timers) and timers[0].when() <= self._now_s
 
     def _watch(self) -> None:
         """In a thread, as the loop's own time stands still: see that somebody moves it."""

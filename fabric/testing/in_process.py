@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -158,18 +158,14 @@ class InProcessFabric(Fabric):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: Any) -> None:
         """Let the workers drain, and let time pass again. Raises StandstillError."""
         try:
-            await super().__aexit__(kind, error, trace)
+            await super().__aexit__(*raised)
         finally:
             await self._end()
         if self._is_at_standstill:
+            _, error, _ = raised
             if isinstance(error, asyncio.CancelledError) and self._owner is not None:
                 self._owner.uncancel()
             raise StandstillError from error
@@ -212,13 +208,10 @@ class InProcessFabric(Fabric):
             taken_s += _STEP_S
 
     def _is_settled(self) -> bool:
-        store = self.memory
-        for number in range(self.partitions):
-            names = store.namespace.partition(number)
-            for key in (names.signals, names.results):
-                if store.data.kind(key) == "stream" and len(store.data.stream(key)):
-                    return False
-        return True
+        data, namespace = self.memory.data, self.memory.namespace
+        names = map(namespace.partition, range(self.partitions))
+        keys = [key for partition in names for key in (partition.signals, partition.results)]
+        return not any(data.kind(key) == "stream" and len(data.stream(key)) for key in keys)
 
     async def log(self, session: str | None = None) -> list[dict[str, Any]]:
         """Return a session's log: the fields of each entry, its `id`, and `payload` decoded."""
@@ -246,9 +239,8 @@ class InProcessFabric(Fabric):
 
     def _begin(self, group: str, make: MakeHandler) -> None:
         nonces = (f"{group}-{number}" for number in itertools.count(1))
-        replica = Replica(
-            self.memory, group, make, self.settings, group, nonce=lambda: next(nonces)
-        )
+        nonce = partial(next, nonces)
+        replica = Replica(self.memory, group, make, self.settings, group, nonce=nonce)
         self._workers.append(asyncio.create_task(replica.run(self._stop)))
 
     async def _end(self) -> None:
@@ -309,14 +301,12 @@ class SyncInProcessFabric(SyncFabric):
 
 
 def _rules(given: str | Rules | None) -> Rules:
-    if given is None:
-        return Rules()
-    if isinstance(given, Rules):
-        rules = given
-    else:
-        checked, faults = rulebook.check(given)
-        if checked is None:
+    rules: Rules | None
+    if isinstance(given, str):
+        rules, faults = rulebook.check(given)
+        if rules is None:
             raise ConfigError("; ".join(f"line {fault.line}: {fault}" for fault in faults))
-        rules = checked
+    else:
+        rules = given or Rules()
     # Processes take real time, and the clock would not wait for them.
     return msgspec.structs.replace(rules, hook=(), refiners=())

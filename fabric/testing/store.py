@@ -18,7 +18,7 @@ from fabric.store.value import check_entries, member_names, parse_id, partition_
 
 
 class MemoryStore:
-    """WorkerStore and ClientStore in one process.
+    """WorkerStore and ClientStore in one process: `fabric.store.port` says what each method does.
 
     `clock_ms` is the server's time. Stores that share `data` are clients of one server.
     """
@@ -31,13 +31,11 @@ class MemoryStore:
         self._clock_ms = clock_ms
 
     async def partitions(self, default: int | None = None) -> int:
-        """See WorkerStore."""
         key = self.namespace.meta
         stored = self.data.hash(key).setdefault(b"partitions", b"%d" % (default or PARTITIONS))
         return partition_count(key, stored)
 
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
-        """See WorkerStore."""
         now = self._clock_ms()
         live = self.data.sorted_set(self.namespace.replicas(group))
         for other in live:
@@ -49,13 +47,11 @@ class MemoryStore:
         return sorted(name.decode() for name in live)
 
     async def leave(self, group: str, replica: str) -> None:
-        """See WorkerStore."""
         self.data.sorted_set(self.namespace.replicas(group)).pop(replica.encode(), None)
 
     async def acquire(
         self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
     ) -> Lease | Held:
-        """See WorkerStore."""
         names = self.namespace.partition(partition)
         lease, now = self.data.hash(names.lease(group)), self._clock_ms()
         seeded = f"seeded:{group}:{partition}".encode()
@@ -93,12 +89,10 @@ class MemoryStore:
             b"ttl": b"%d" % ttl_ms,
         }  # fmt: skip
         outages = read_outages(lease.get(b"outages", b""))
-        return Lease(
-            partition, group, owner, nonce, epoch, version, committed, expires, now, outages
-        )  # fmt: skip
+        taken = (epoch, version, committed, expires, now, outages)
+        return Lease(partition, group, owner, nonce, *taken)
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:
-        """See WorkerStore."""
         held = self._checked("renew", lease)
         if ttl_ms:
             held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
@@ -108,7 +102,6 @@ class MemoryStore:
         return self._clock_ms()
 
     async def release(self, lease: Lease) -> None:
-        """See WorkerStore."""
         await self.renew(lease, 0)
 
     def _checked(self, verb: str, lease: Lease) -> dict[bytes, bytes]:
@@ -126,16 +119,13 @@ class MemoryStore:
     async def read(
         self, partition: int, group: str, after: bytes, count: int, block_ms: int
     ) -> list[Entry]:
-        """See WorkerStore."""
         key = self.namespace.partition(partition).source(group)
         return (await self.read_streams({key: after}, count, block_ms)).get(key, [])
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """See WorkerStore."""
         return [dict(self.data.peek(key, "hash") or {}) for key in keys]
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
-        """See WorkerStore."""
         first, beginning = after.encode(), prefix.encode()
         members = sorted(self.data.peek(key, "zset") or {})
         found = [name for name in members if name > first and name.startswith(beginning)]
@@ -144,7 +134,6 @@ class MemoryStore:
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:
-        """See WorkerStore."""
         timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}
         ordered = sorted((due, key) for key, due in timers.items() if due <= now_ms)
         return [(key, due) for due, key in ordered[:count]]
@@ -152,7 +141,6 @@ class MemoryStore:
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:
-        """See WorkerStore."""
         held = self._checked("commit", lease)
         if int(held[b"version"]) != version:
             raise FencedError(
@@ -173,7 +161,6 @@ class MemoryStore:
         return self._clock_ms()
 
     def now_ms(self) -> int:
-        """See ClientStore."""
         return self._clock_ms()
 
     async def emit(
@@ -183,7 +170,6 @@ class MemoryStore:
         ingress_max: int,
         group: str = ORCHESTRATORS,
     ) -> list[bytes]:
-        """See ClientStore."""
         check_entries(entries)
         key = self.namespace.partition(partition).source(group)
         source = self.data.stream(key)
@@ -197,7 +183,6 @@ class MemoryStore:
         return ids
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
-        """See ClientStore."""
         names = self.namespace.partition(partition).session(session)
         handed = self.data.hash(names.incarnations)
         record = (self.data.peek(names.agents, "hash") or {}).get(agent.encode(), b"{}")
@@ -208,13 +193,12 @@ class MemoryStore:
     async def read_streams(
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
-        """See ClientStore. A block ends with any write, or after `block_ms` of real time."""
+        """A block ends with any write, or after `block_ms` of real time."""
         for waited in (False, True):
             found = {}
             for key, entry_id in after.items():
                 stream = self.data.peek(key, "stream")
-                entries = stream.after(parse_id(entry_id), count) if stream is not None else []
-                if entries:
+                if stream is not None and (entries := stream.after(parse_id(entry_id), count)):
                     found[key] = entries
             if found or waited or not block_ms:
                 break
@@ -224,20 +208,16 @@ class MemoryStore:
     async def entries(
         self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
     ) -> list[Entry]:
-        """See ClientStore."""
         stream = self.data.peek(key, "stream")
-        if stream is None:
-            return []
-        found: list[Entry] = stream.between(first, last)
+        found: list[Entry] = stream.between(first, last) if stream is not None else []
         return (found[::-1] if newest_first else found)[:count]
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
-        """See ClientStore."""
         stored = self.data.peek(key, "hash") or {}
         return [stored.get(name.encode()) for name in names]
 
     async def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
-        """See ClientStore. Pages follow the names, so that what changes meanwhile moves nothing."""
+        """Pages follow the names, so that what changes meanwhile moves nothing."""
         after = None
         while True:
             stored = self.data.peek(key, "hash") or {}
@@ -248,21 +228,17 @@ class MemoryStore:
             after = left[count - 1]
 
     async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
-        """See ClientStore."""
         self.data.hash(key)[agent.encode()] = entry_id
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
-        """See ClientStore."""
         stored = self.data.peek(key, "zset") or {}
-        return sorted(stored.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        return sorted(stored.items(), key=lambda item: item[::-1], reverse=True)
 
     async def length(self, key: str) -> int:
-        """See ClientStore."""
         stream = self.data.peek(key, "stream")
         return len(stream) if stream is not None else 0
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
-        """See ClientStore."""
         stream = self.data.peek(key, "stream")
         return stream.delete({parse_id(entry_id) for entry_id in ids}) if stream is not None else 0
 
