@@ -14,16 +14,11 @@ import hashlib
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from fabric.core import limits
 from fabric.core.agent_status import is_at_work
 from fabric.core.escalation import CONTRADICTION, as_signal, close, keep, new_question
 from fabric.core.event import Event, SignalEvent
-from fabric.core.limits import (
-    NAME_CHARS_MAX,
-    VALUE_SENT_BYTES_MAX,
-    VALUE_SHOWN_CHARS_MAX,
-    VALUES_SENT_MAX,
-    listed,
-)
+from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, Decided, Rival, Signal
@@ -81,16 +76,15 @@ class DecidedResult(Struct, omit_defaults=True):
 
 def question_id_of(part: str) -> str:
     """Return the id of the question about a part: the part's name, or a digest if it is no name."""
-    if len(part) <= NAME_CHARS_MAX and part.isprintable() and part == part.strip():
+    if len(part) <= limits.NAME_CHARS_MAX and part.isprintable() and part == part.strip():
         return part
     return f"{part.partition(':')[0]}:#{digest(Raw(part.encode()))}"
 
 
 def shareable(value: Raw | UnsetType) -> Raw | UnsetType:
     """Return a value, left out if it is too large for a signal or a question."""
-    if isinstance(value, Raw) and len(bytes(value)) > VALUE_SENT_BYTES_MAX:
-        return UNSET
-    return value
+    is_large = isinstance(value, Raw) and len(bytes(value)) > limits.VALUE_SENT_BYTES_MAX
+    return UNSET if is_large else value
 
 
 def digest(value: Raw) -> str:
@@ -130,14 +124,9 @@ def ask_person(event: SignalEvent, payload: ConflictDetected) -> None:
 
 def close_question(event: SignalEvent, answer: Decided) -> None:
     """Close the question about a contradiction that has ended without a decision."""
-    question = event.session.escalations.get(answer.escalation)
-    if (
-        question is not None
-        and question.subject == CONTRADICTION
-        and question.state is EscalationState.OPEN
-    ):
-        by = answer.by or SYNTHESIZER
-        close(event, answer.escalation, question, answer.decision, by)
+    asked = event.session.escalations.get(answer.escalation)
+    if asked is not None and asked.subject == CONTRADICTION and asked.state is EscalationState.OPEN:
+        close(event, answer.escalation, asked, answer.decision, answer.by or SYNTHESIZER)
 
 
 def send_decision(event: Event, asked: EscalationRecord) -> None:
@@ -147,21 +136,15 @@ def send_decision(event: Event, asked: EscalationRecord) -> None:
     context = msgspec.json.decode(asked.context, type=Context)
     chosen = next(one for one in context.values if one.agent == asked.decision)
     rejected = [one.digest for one in context.values if one is not chosen]
-    event.give_to_results(
-        _encode(
-            DecidedResult(
-                context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value
-            )
-        )
-    )
+    decided = (context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value)
+    event.give_to_results(_encode(DecidedResult(*decided)))
 
 
 def _question(session: SessionState, part: str, payload: ConflictDetected) -> EscalationRecord:
     # Any agent can send this signal, so the limit on what is kept is enforced here.
-    rivals = payload.values[:VALUES_SENT_MAX]
-    says = [f"{listed(rival.agents)} {_verb(rival)} {_shown(rival)}" for rival in rivals]
+    rivals = payload.values[: limits.VALUES_SENT_MAX]
     options = [rival.agents[0] for rival in rivals]
-    text = f"{part}: {'; '.join(says)}. Whose value holds?"
+    text = f"{part}: {'; '.join(map(_said, rivals))}. Whose value holds?"
     question = new_question(session, CONTRADICTION, text, options, about=part)
     question.concerned = list(dict.fromkeys(payload.agents))
     choices = [Choice(rival.agents[0], rival.digest, shareable(rival.value)) for rival in rivals]
@@ -169,12 +152,10 @@ def _question(session: SessionState, part: str, payload: ConflictDetected) -> Es
     return question
 
 
-def _verb(rival: Rival) -> str:
-    return "says" if len(rival.agents) == 1 else "say"
-
-
-def _shown(rival: Rival) -> str:
+def _said(rival: Rival) -> str:
+    verb = "says" if len(rival.agents) == 1 else "say"
     text = bytes(rival.value).decode() if isinstance(rival.value, Raw) else "a long value"
+    if len(text) > limits.VALUE_SHOWN_CHARS_MAX:
+        text = text[: limits.VALUE_SHOWN_CHARS_MAX - 1] + "…"
     sure = f" ({rival.confidence:.0%} sure)" if isinstance(rival.confidence, float) else ""
-    cut = len(text) > VALUE_SHOWN_CHARS_MAX
-    return (text[: VALUE_SHOWN_CHARS_MAX - 1] + "…" if cut else text) + sure
+    return f"{listed(rival.agents)} {verb} {text}{sure}"

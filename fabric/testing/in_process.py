@@ -141,7 +141,9 @@ class InProcessFabric(Fabric):
         self._is_at_standstill = False
         self._stop = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
-        super().__init__(MemoryStore(self.now_ms), settings)
+        #: The store in memory, with all keys in `memory.data`.
+        self.memory = MemoryStore(self.now_ms)
+        super().__init__(self.memory, settings)
 
     async def __aenter__(self) -> InProcessFabric:
         """Stop the event loop's time, and start the workers."""
@@ -178,13 +180,6 @@ class InProcessFabric(Fabric):
     def now(self) -> datetime:
         """The fabric's time."""
         return self._start + timedelta(seconds=self._clock.passed_s())
-
-    @property
-    def memory(self) -> MemoryStore:
-        """The store in memory, with all keys in `memory.data`."""
-        store = self.store
-        assert isinstance(store, MemoryStore)
-        return store
 
     async def advance(self, seconds: float) -> None:
         """Let time pass, and return when everything that came due meanwhile is handled.

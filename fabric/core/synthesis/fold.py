@@ -54,7 +54,7 @@ class Result(Struct, frozen=True):
 def needs(synthesis: SynthesisState, result: Result) -> set[str]:
     """Return the fields that a result touches and that are not in memory yet.
 
-    Load them and ask again: their values can lead to others. Fold when the set is empty.
+    Load them and ask again, as their values can lead to others, until the set is empty.
     """
     if result.verdict is not None:
         return _missing(synthesis, (result.verdict[0],))
@@ -97,25 +97,28 @@ def _missing(synthesis: SynthesisState, fields: Iterable[str]) -> set[str]:
 
 
 def fold(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> Refusal | None:
-    """Fold one result; return why its statements were left out, None if they were not.
-
-    Parts are neither merged nor published before `publish`.
-    """
-    origin = result.origin
+    """Fold one result, for `publish` to merge; return why its statements were left out, if so."""
+    origin, refusal = result.origin, result.refusal
     synthesis.causes[origin.log] = None
     synthesis.ms = max(synthesis.ms, origin.ms)
     if result.verdict is not None:
         _decide(synthesis, *result.verdict)
     elif result.refined is not None:
-        _refine(synthesis, *result.refined)
+        name, refined = result.refined
+        field = f"{REFINED}:{name}"
+        known = synthesis.records.get(field)
+        if not isinstance(known, RefinementRecord) or refined.log > known.log:
+            synthesis.records[field] = refined
+            synthesis.changed.add(field)
     else:
-        refusal = result.refusal or _over_limit(synthesis, result)
+        is_full = synthesis.complete.parts >= SESSION_PARTS_MAX
+        if is_full and any(synthesis.records.get(name) is None for name in result.statements):
+            limit = f"{SESSION_PARTS_MAX} of one session's synthesis"
+            refusal = refusal or Refusal("LIMIT", "a part more", limit)
         _follow_agent(synthesis, result, policy)
-        if refusal is not None:
-            return refusal
-        for name, statement in result.statements.items():
+        for name, statement in result.statements.items() if refusal is None else ():
             _add_statement(synthesis, name, origin.agent, statement)
-    return None
+    return refusal
 
 
 def sweep(synthesis: SynthesisState, agent: str, names: list[str], *, is_over: bool) -> None:
@@ -140,15 +143,6 @@ def sweep(synthesis: SynthesisState, agent: str, names: list[str], *, is_over: b
     else:
         synthesis.records[field] = None
         synthesis.complete.sweeps -= 1
-
-
-def _over_limit(synthesis: SynthesisState, result: Result) -> Refusal | None:
-    """Refuse statements about new parts if the session has as many parts as it may."""
-    if synthesis.complete.parts < SESSION_PARTS_MAX:
-        return None
-    if all(synthesis.records.get(name) is not None for name in result.statements):
-        return None
-    return Refusal("LIMIT", "a part more", f"{SESSION_PARTS_MAX} of one session's synthesis")
 
 
 def touch(synthesis: SynthesisState, name: str, agent: str | None = None) -> Part:
@@ -268,11 +262,3 @@ def _decide(synthesis: SynthesisState, name: str, verdict: Verdict) -> None:
         rejected = sorted(considered - {verdict.chosen})
         verdict = structs.replace(verdict, rejected=rejected)
     part.verdict = verdict
-
-
-def _refine(synthesis: SynthesisState, name: str, refined: RefinementRecord) -> None:
-    field = f"{REFINED}:{name}"
-    known = synthesis.records.get(field)
-    if not isinstance(known, RefinementRecord) or refined.log > known.log:
-        synthesis.records[field] = refined
-        synthesis.changed.add(field)

@@ -18,32 +18,13 @@ from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_SENT_MAX
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
-from fabric.core.synthesis import reducer
+from fabric.core.synthesis import part as parts
+from fabric.core.synthesis import reducer, state
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import merge_finding, merge_item, merge_place, place_values
-from fabric.core.synthesis.part import (
-    Part,
-    Standing,
-    State,
-    compact,
-    current,
-    edges,
-    put_edge,
-    set_standing,
-)
+from fabric.core.synthesis.part import Part, Standing, State
 from fabric.core.synthesis.reducer import Reducer, Strategies
-from fabric.core.synthesis.state import (
-    AGENTS,
-    CONTRADICTIONS,
-    SECTIONS,
-    Before,
-    ContradictionRecord,
-    Contributor,
-    RivalStatement,
-    SynthesisState,
-    contradiction_of,
-    encode,
-)
+from fabric.core.synthesis.state import SynthesisState
 
 #: Fields of the hash that belong to no section.
 REVISION = "revision"
@@ -73,14 +54,14 @@ class Revision(Struct):
 
     number: int
     operations: list[Operation]
-    fields: dict[str, bytes | None]
-    complete: bytes
-    causes: list[int]
-    ms: int
-    is_final: bool
-    index: dict[str, list[str]]
-    sweeps: list[str]
-    signals: list[tuple[SignalType, ConflictDetected | Decided | Synthesized]]
+    fields: dict[str, bytes | None] = {}
+    complete: bytes = b""
+    causes: list[int] = []
+    ms: int = 0
+    is_final: bool = False
+    index: dict[str, list[str]] = {}
+    sweeps: list[str] = []
+    signals: list[tuple[SignalType, ConflictDetected | Decided | Synthesized]] = []
 
 
 class Publisher:
@@ -100,9 +81,7 @@ class Publisher:
         """
         for name in list(synthesis.dirty):
             self._update_statements(synthesis, name)
-        revision = Revision(
-            0, [], {}, b"", list(synthesis.causes), synthesis.ms, False, {}, [], []
-        )  # fmt: skip
+        revision = Revision(0, [], causes=list(synthesis.causes), ms=synthesis.ms)
         was_final = synthesis.complete.final
         for name in sorted(synthesis.dirty):
             self._publish_part(synthesis, name, revision)
@@ -112,24 +91,24 @@ class Publisher:
             _complete(synthesis, revision, was_final=was_final)
         revision.index = {agent: list(names) for agent, names in synthesis.index.items()}
         revision.sweeps = list(synthesis.sweeps)
-        _clear(synthesis)
+        synthesis.end_batch()
         return revision if revision.fields or revision.sweeps else None
 
     def _update_statements(self, synthesis: SynthesisState, name: str) -> None:
         """Find each agent's current statement, and carry its edges to the parts they lead to."""
         part = synthesis.part(name)
         for agent in synthesis.dirty[name]:
-            contributor = synthesis.records.get(f"{AGENTS}:{agent}")
-            if agent in part.said and isinstance(contributor, Contributor):
-                set_standing(part, agent, partial(contributor.counts, policy=self._policy))
+            contributor = synthesis.records.get(f"{state.AGENTS}:{agent}")
+            if agent in part.said and isinstance(contributor, state.Contributor):
+                parts.set_standing(part, agent, partial(contributor.counts, policy=self._policy))
         if not name.startswith(FINDINGS):
             return
         key = name.partition(":")[2]
-        before, after = synthesis.edges.get(name, {}), edges(part)
+        before, after = synthesis.edges.get(name, {}), parts.edges(part)
         for target, agent in before.keys() | after.keys():
             log = after.get((target, agent))
             if log != before.get((target, agent)):
-                put_edge(touch(synthesis, f"{FINDINGS}:{target}"), key, agent, log)
+                parts.put_edge(touch(synthesis, f"{FINDINGS}:{target}"), key, agent, log)
 
     def _publish_part(self, synthesis: SynthesisState, name: str, revision: Revision) -> None:
         part = synthesis.part(name)
@@ -145,8 +124,8 @@ class Publisher:
         _publish_contradiction(synthesis, name, part, before, revision)
         if section == FINDINGS:
             synthesis.complete.findings += (part.state in _COUNTED) - (before.state in _COUNTED)
-        compact(part)
-        record = encode(part)
+        parts.compact(part)
+        record = state.encode(part)
         if record == before.record and name not in synthesis.changed:
             return
         revision.fields[name] = record
@@ -162,70 +141,56 @@ class Publisher:
 
 
 def _publish_contradiction(
-    synthesis: SynthesisState, name: str, part: Part, before: Before, revision: Revision
+    synthesis: SynthesisState, name: str, part: Part, before: state.Before, revision: Revision
 ) -> None:
     """Publish a contradiction that has begun, has changed or has ended, and signal it."""
     known = before.contradiction
-    is_open = part.state is State.CONTRADICTED
-    if not is_open and known is None:
+    found = state.contradiction_of(part) if part.state is State.CONTRADICTED else None
+    record = state.encode(found) if found is not None else None
+    if record == (state.encode(known) if known is not None else None):
         return
-    field = f"{CONTRADICTIONS}:{name}"
-    synthesis.complete.contradictions += is_open - (known is not None)
-    if is_open:
-        found = contradiction_of(part)
-        record = encode(found)
-        if known is not None and record == encode(known):
-            return
-        revision.fields[field] = record
-        revision.operations.append(Operation(CONTRADICTIONS, name, record))
-        conflict = _conflict(name, found)
-        revision.signals.append((SignalType.CONFLICT_DETECTED, conflict))
+    synthesis.complete.contradictions += (found is not None) - (known is not None)
+    revision.fields[f"{state.CONTRADICTIONS}:{name}"] = record
+    revision.operations.append(Operation(state.CONTRADICTIONS, name, record))
+    if found is not None:
+        revision.signals.append((SignalType.CONFLICT_DETECTED, _conflict(name, found)))
         return
-    revision.fields[field] = None
-    revision.operations.append(Operation(CONTRADICTIONS, name, None))
     # Also after a person's decision: the question may have been asked again meanwhile.
     by = part.verdict.by if part.state is State.DECIDED and part.verdict is not None else None
     answer = Decided(contradiction.question_id_of(name), _outcome(part), by)
     revision.signals.append((SignalType.DECIDED, answer))
 
 
-def _conflict(name: str, found: ContradictionRecord) -> ConflictDetected:
+def _conflict(name: str, found: state.ContradictionRecord) -> ConflictDetected:
     """Return the signal about a contradiction: which agents give which value, within limits."""
     agents = [one.agent for rivals in found.values for one in rivals]
-    rivals = [_rival(rivals) for rivals in found.values[:VALUES_SENT_MAX]]
+    shareable, told = contradiction.shareable, []
+    for rivals in found.values[:VALUES_SENT_MAX]:
+        first, names = rivals[0], [one.agent for one in rivals[:NAMES_SHOWN_MAX]]
+        assert isinstance(first.value, Raw)
+        value, evidence = shareable(first.value), shareable(first.evidence)
+        digest = contradiction.digest(first.value)
+        told.append(Rival(names, digest, value, first.confidence, evidence))
     subject = name.partition(":")[2][:NAME_CHARS_MAX]
-    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], contradiction.FINDING, name, rivals)
-
-
-def _rival(rivals: list[RivalStatement]) -> Rival:
-    first = rivals[0]
-    assert isinstance(first.value, Raw)
-    return Rival(
-        [one.agent for one in rivals[:NAMES_SHOWN_MAX]],
-        contradiction.digest(first.value),
-        contradiction.shareable(first.value),
-        first.confidence,
-        contradiction.shareable(first.evidence),
-    )
+    return ConflictDetected([subject], agents[:LIST_ITEMS_MAX], contradiction.FINDING, name, told)
 
 
 def _outcome(part: Part) -> str:
     """Return how a contradiction has ended."""
     if part.state is State.DECIDED and part.verdict is not None:
         return part.verdict.decision
-    if any(one.standing is Standing.SUPERSEDED for one in current(part).values()):
+    if any(one.standing is Standing.SUPERSEDED for one in parts.current(part).values()):
         return SUPERSEDED
-    return AGREED if len(current(part)) > 1 else WITHDRAWN
+    return AGREED if len(parts.current(part)) > 1 else WITHDRAWN
 
 
 def _publish_record(synthesis: SynthesisState, field: str, revision: Revision) -> None:
     record = synthesis.records.get(field)
-    encoded = encode(record) if record is not None else None
+    encoded = state.encode(record) if record is not None else None
     revision.fields[field] = encoded
     section, _, name = field.partition(":")
-    if section not in SECTIONS or (isinstance(record, Part) and not record.said):
-        return
-    revision.operations.append(Operation(section, name, encoded))
+    if section in state.SECTIONS and not (isinstance(record, Part) and not record.said):
+        revision.operations.append(Operation(section, name, encoded))
 
 
 def _complete(synthesis: SynthesisState, revision: Revision, *, was_final: bool) -> None:
@@ -233,22 +198,13 @@ def _complete(synthesis: SynthesisState, revision: Revision, *, was_final: bool)
     complete = synthesis.complete
     complete.percent = round(complete.shares / max(complete.agents, 1)) / 100
     complete.final = 0 < complete.agents == complete.ended and not complete.sweeps
-    revision.complete = encode(complete)
+    revision.complete = state.encode(complete)
     if revision.operations or revision.complete != synthesis.published_complete:
         synthesis.published_complete = revision.complete
         synthesis.revision += 1
         revision.number = synthesis.revision
         revision.is_final = complete.final
     if complete.final and not was_final:
-        final = Synthesized(
-            revision.number, complete.agents, complete.findings, complete.contradictions
-        )
+        counts = (complete.agents, complete.findings, complete.contradictions)
+        final = Synthesized(revision.number, *counts)
         revision.signals.append((SignalType.SYNTHESIZED, final))
-
-
-def _clear(synthesis: SynthesisState) -> None:
-    for kept in (
-        synthesis.dirty, synthesis.before, synthesis.edges, synthesis.changed, synthesis.index,
-        synthesis.sweeps, synthesis.causes,
-    ):  # fmt: skip
-        kept.clear()

@@ -56,9 +56,7 @@ class Contributor(Struct, omit_defaults=True):
 
     def share(self) -> int:
         """Return how far the agent has come, in hundredths of a percent."""
-        if self.status is AgentStatus.COMPLETED:
-            return WHOLE
-        return round(self.percent * 100)
+        return WHOLE if self.status is AgentStatus.COMPLETED else round(self.percent * 100)
 
     @property
     def has_ended(self) -> bool:
@@ -190,6 +188,12 @@ class SynthesisState:
         """Remember a part as it is, before it changes."""
         contradiction = contradiction_of(part) if part.state is State.CONTRADICTED else None
         self.before[name] = Before(encode(part), part.state, contradiction)
+
+    def end_batch(self) -> None:
+        """Forget what led to the revision that was just published."""
+        for kept in (self.dirty, self.before, self.edges, self.changed, self.index, self.sweeps):
+            kept.clear()
+        self.causes.clear()
 
     def agent(self, name: str) -> Contributor:
         """Return an agent's record that is to change; a new one if there is none."""
