@@ -15,14 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
-from fabric.core.declaration import (
-    NAMESPACE_CHARS_MAX,
-    Declared,
-    Field,
-    Number,
-    Text,
-    fields,
-)
+from fabric.core.declaration import NAMESPACE_CHARS_MAX, Declared, Field, Number, Text, fields
 from fabric.errors import ConfigError
 
 #: Name of the configuration file, in a project or in a user's configuration folder.
