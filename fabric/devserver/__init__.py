@@ -26,13 +26,16 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from fabric.devserver import lock, server
 from fabric.devserver.lock import UserLock
 from fabric.devserver.project import Project, project_root
 from fabric.devserver.server import Connection, PrivateServer
 from fabric.errors import ConfigError, NotAllowedError, ServerError
+
+if TYPE_CHECKING:
+    from fabric.config.settings import Settings
 
 __all__ = [
     "PrivateServer",
@@ -69,16 +72,7 @@ class StopReport(NamedTuple):
     remaining: tuple[int, ...]
 
 
-class _Secret(Protocol):
-    def get_secret_value(self) -> str: ...
-
-
-class _Settings(Protocol):
-    @property
-    def redis_url(self) -> _Secret | None: ...
-
-
-def server_url(settings: _Settings) -> str | None:
+def server_url(settings: Settings) -> str | None:
     """Return the URL in the settings, else that of the project's private server if it runs."""
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
@@ -86,7 +80,7 @@ def server_url(settings: _Settings) -> str | None:
     return found.url if found is not None else None
 
 
-def require_server_url(settings: _Settings) -> str:
+def require_server_url(settings: Settings) -> str:
     """Return the same URL. Raises ConfigError when there is none."""
     url = server_url(settings)
     if url is None:
@@ -120,7 +114,7 @@ def find(start: Path | None = None) -> PrivateServer | None:
 
 def users(root: Path | None = None) -> list[int]:
     """Return the pids of the live processes that use the project's server, ascending."""
-    project = Project(root or project_root())
+    project = Project(root)
     if not project.is_private():
         return []
     return sorted({user.pid for user in lock.live_users(project.users)})
@@ -134,7 +128,7 @@ def acquire(root: Path | None = None) -> ServerUse:
     ServerError when there is no server to start or it does not get ready, HeldError when another
     process has been starting or stopping it for longer than `LOCK_SECONDS_MAX`.
     """
-    project = Project(root or project_root())
+    project = Project(root)
     project.prepare()
     with _locked(project):
         user_lock = UserLock(project.users)
@@ -218,8 +212,7 @@ class ServerUse:
         with suppress(OSError):
             _, clients = self._connection.ask("CLIENT SETNAME ", "CLIENT LIST")
             if f" name={CLIENT_NAME}" not in str(clients):
-                self._connection.shut_down()
-                return self._connection.wait_closed()
+                return self._connection.shut_down()
         return False
 
     def _close(self) -> None:
@@ -235,17 +228,14 @@ def stop(root: Path | None = None) -> StopReport:
     ServerError when it does not end, HeldError as `acquire` does, NotAllowedError when the folder
     is not private.
     """
-    project = Project(root or project_root())
+    project = Project(root)
     if not project.state.exists():
         return StopReport(server=None, left=(), remaining=())
     project.prepare()
     here = lock.host()
     before = server.running(project) or server.recorded(project)
-    others = [
-        user
-        for user in lock.live_users(project.users)
-        if (user.pid, user.host) != (os.getpid(), here)
-    ]
+    users = lock.live_users(project.users)
+    others = [user for user in users if (user.pid, user.host) != (os.getpid(), here)]
     asked = [
         user
         for user in others
@@ -255,8 +245,7 @@ def stop(root: Path | None = None) -> StopReport:
     with _locked(project):
         now = lock.live_users(project.users)
         known = {user.path for user in others}
-        is_needed = any(u.path not in known and u.pid != os.getpid() for u in now)
-        if not is_needed:
+        if all(user.path in known or user.pid == os.getpid() for user in now):
             server.end(project)
         is_alive = lock.is_held(project.server_lock)
     live = {user.path for user in now}
@@ -270,8 +259,11 @@ def stop(root: Path | None = None) -> StopReport:
 @contextmanager
 def _locked(project: Project) -> Iterator[None]:
     try:
-        with lock.held(project.lock, LOCK_SECONDS_MAX):
+        descriptor = lock.take(project.lock, LOCK_SECONDS_MAX)
+        try:
             yield
+        finally:
+            os.close(descriptor)
     except OSError as error:
         is_refused = isinstance(error, PermissionError) or error.errno == errno.EROFS
         kind = NotAllowedError if is_refused else ServerError

@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,16 +69,6 @@ def take(path: Path, seconds_max: float) -> int:
     return found[0]
 
 
-@contextmanager
-def held(path: Path, seconds_max: float) -> Iterator[None]:
-    """Hold the lock on the file inside the block. Raises as `take` does."""
-    descriptor = take(path, seconds_max)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def host() -> str:
     """Return the name of the scope in which a pid is valid: this host, and its pid namespace.
 
@@ -107,8 +98,13 @@ class UserLock:
 
     def __init__(self, users: Path) -> None:
         """Take the lock, and remove the files of dead users. Needs the project's lock."""
-        _remove_dead(users)
-        self.path = _free_name(users)
+        for path in users.iterdir():
+            if not is_held(path):
+                path.unlink(missing_ok=True)
+        # This process may be a user twice, or one in another container may have the same pid.
+        suffixes = chain([""], (f"-{number}" for number in count(2)))
+        paths = (users / f"{os.getpid()}{suffix}.lock" for suffix in suffixes)
+        self.path = next(path for path in paths if not path.exists())
         # Locked and written before it gets the name that others look for: so a file with such a
         # name and without a lock is always a dead user's.
         fresh = self.path.with_suffix(".new")
@@ -153,30 +149,30 @@ def send_signal(number: signal.Signals, pid: int, is_alive: Callable[[], bool]) 
     instant between the check and the signal is left.
     """
     with suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "linux":
-            with suppress(NotImplementedError):
-                return _signal_pinned(number, pid, is_alive)
-        if is_alive():
-            os.kill(pid, number)
+        pinned = _pinned(pid)
+        try:
+            if not is_alive():
+                return False
+            if sys.platform == "linux" and pinned is not None:
+                signal.pidfd_send_signal(pinned, number)
+            else:
+                os.kill(pid, number)
             return True
+        finally:
+            if pinned is not None:
+                os.close(pinned)
     return False
 
 
-def _signal_pinned(number: signal.Signals, pid: int, is_alive: Callable[[], bool]) -> bool:
-    assert sys.platform == "linux"
+def _pinned(pid: int) -> int | None:
     try:
-        pinned = os.pidfd_open(pid)
+        if sys.platform == "linux":
+            return os.pidfd_open(pid)
     except ProcessLookupError:
         raise
-    except OSError as error:  # an old kernel, or a sandbox without this call
-        raise NotImplementedError from error
-    try:
-        if not is_alive():
-            return False
-        signal.pidfd_send_signal(pinned, number)
-        return True
-    finally:
-        os.close(pinned)
+    except OSError:  # an old kernel, or a sandbox without this call
+        pass
+    return None
 
 
 def _try(descriptor: int, kind: int) -> bool:
@@ -192,18 +188,3 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _remove_dead(users: Path) -> None:
-    for path in users.iterdir():
-        if not is_held(path):
-            path.unlink(missing_ok=True)
-
-
-def _free_name(users: Path) -> Path:
-    # This process may be a user twice, or a process in another container may have the same pid.
-    path, count = users / f"{os.getpid()}.lock", 1
-    while path.exists():
-        count += 1
-        path = users / f"{os.getpid()}-{count}.lock"
-    return path

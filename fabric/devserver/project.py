@@ -60,11 +60,14 @@ class Record(NamedTuple):
     place: str
 
 
+NO_RECORD = Record(0, "", "", "", "", 0, "")
+
+
 class Project:
     """The files of one project's private server."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or project_root()).resolve()
         self.state = self.root / ".fabric"
         self.lock = self.state / "lock"
         self.server_lock = self.state / "server.lock"
@@ -131,13 +134,11 @@ class Project:
     def read(self) -> Record | None:
         """Return the record of the last server; None when it is missing or not readable."""
         try:
-            fields = json.loads(self._record.read_text())
-            record = Record(**fields)
+            record = Record(**json.loads(self._record.read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        numbers = {"pid", "started_ms"}
-        kinds = ((value, int if name in numbers else str) for name, value in fields.items())
-        return record if all(isinstance(value, kind) for value, kind in kinds) else None
+        pairs = zip(record, NO_RECORD, strict=True)
+        return record if all(isinstance(value, type(empty)) for value, empty in pairs) else None
 
     def write(self, record: Record) -> None:
         """Replace the record atomically. Needs `lock`."""
@@ -150,11 +151,10 @@ class Project:
         self._record.unlink(missing_ok=True)
         # Not the recorded socket: in a copy of a project, that belongs to the original.
         path = self.socket()
-        if path.parent == self.state:
+        if path.parent == self.state or _is_private(path.parent, follow=False):
             path.unlink(missing_ok=True)
-        elif _is_private(path.parent, follow=False):
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
+            if path.parent != self.state:
+                path.parent.rmdir()
 
 
 def _fits(socket: Path) -> bool:

@@ -16,13 +16,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from fabric.devserver import lock
-from fabric.devserver.project import Project, Record
+from fabric.devserver.project import NO_RECORD, Project, Record
 from fabric.errors import ServerError
 
 #: Seconds for a server to answer after its start: a few hundredths on an idle machine.
@@ -91,14 +91,15 @@ def recorded(project: Project) -> PrivateServer | None:
 def _described(
     project: Project, record: Record | None, path: Path, health: Health | None = None
 ) -> PrivateServer:
+    noted, seen = record or NO_RECORD, health or Health()
     return PrivateServer(
         root=project.root,
         socket=path,
-        pid=(health.pid if health else 0) or (record.pid if record else 0),
-        binary=record.binary if record else "",
-        version=(health.version if health else "") or (record.version if record else ""),
-        started_ms=record.started_ms if record else 0,
-        loading=health.loading if health else False,
+        pid=seen.pid or noted.pid,
+        binary=noted.binary,
+        version=seen.version or noted.version,
+        started_ms=noted.started_ms,
+        loading=seen.loading,
     )
 
 
@@ -125,9 +126,8 @@ def end(project: Project) -> bool:
     found = running(project)
     if found:
         # It may be ending already, or have stopped listening: only the lock counts.
-        with suppress(OSError), Connection(found.socket) as connection:
+        with suppress(OSError), closing(Connection(found.socket)) as connection:
             connection.shut_down()
-            connection.wait_closed()
         if _is_gone(project):
             project.forget()
             return True
@@ -162,16 +162,9 @@ def _start(project: Project) -> PrivateServer:
     finally:
         os.close(descriptor)
     try:
+        now_ms = time.time_ns() // 1_000_000
         project.write(
-            Record(
-                pid=process.pid,
-                socket=str(path),
-                binary=str(program),
-                version="",
-                run_id="",
-                started_ms=time.time_ns() // 1_000_000,
-                place=lock.host(),
-            )
+            Record(process.pid, str(path), str(program), "", "", now_ms, place=lock.host())
         )
         found = _wait_ready(project, lambda: process.poll() is None)
         _update_record(project, found)
@@ -226,9 +219,8 @@ def _clear_socket(project: Project, path: Path) -> None:
             f"{path}: the private server of another folder ({health.directory}) answers here; "
             "the folder was moved while it ran: stop that server first, with `fabric down` there"
         )
-    with Connection(path) as connection:
+    with closing(Connection(path)) as connection:
         connection.shut_down()
-        connection.wait_closed()
     if not lock.wait_until(lambda: probe(path) is None, SHUTDOWN_SECONDS_MAX):
         raise ServerError(f"{path}: the server there (pid {health.pid}) does not end")
 
@@ -238,15 +230,10 @@ def _update_record(project: Project, found: PrivateServer) -> None:
     health = probe(found.socket)
     if health is None or not health.run_id or (record and record.run_id == health.run_id):
         return
+    noted = record or NO_RECORD._replace(place=lock.host())
     project.write(
-        Record(
-            pid=health.pid,
-            socket=str(found.socket),
-            binary=found.binary,
-            version=health.version,
-            run_id=health.run_id,
-            started_ms=found.started_ms,
-            place=record.place if record else lock.host(),
+        noted._replace(
+            pid=health.pid, socket=str(found.socket), version=health.version, run_id=health.run_id
         )
     )
 
@@ -301,27 +288,18 @@ class Connection:
             self._socket.close()
             raise
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def ask(self, *commands: str) -> list[Reply]:
         """Send commands (words separated by spaces) in one write; return a reply to each."""
         self._socket.sendall(b"".join(map(_encode, commands)))
         return [_read(self._replies) for _ in commands]
 
-    def shut_down(self) -> None:
-        """Tell the server to end, without waiting: it answers only if it refuses.
+    def shut_down(self) -> bool:
+        """Tell the server to end; return whether it hangs up within `REPLY_SECONDS_MAX`.
 
-        With NOSAVE the server obeys even while a script runs that never ends. It still syncs the
-        append-only file.
+        It answers only if it refuses. With NOSAVE it obeys even while a script runs that never
+        ends. It still syncs the append-only file.
         """
         self._socket.sendall(_encode("SHUTDOWN NOSAVE"))
-
-    def wait_closed(self) -> bool:
-        """Return whether the server closes the connection within `REPLY_SECONDS_MAX`."""
         try:
             return self._replies.read(1) == b""
         except TimeoutError:
@@ -339,20 +317,20 @@ class Health(NamedTuple):
     """What a server says about itself."""
 
     #: It is reading its append-only file and takes no commands yet.
-    loading: bool
+    loading: bool = False
     #: A script keeps it busy, so it tells nothing more (the fields below are empty).
-    busy: bool
-    run_id: str
-    pid: int
-    version: str
+    busy: bool = False
+    run_id: str = ""
+    pid: int = 0
+    version: str = ""
     #: Its working directory, as the kernel names it now; empty when that has been deleted.
-    directory: str
+    directory: str = ""
 
 
 def probe(path: Path) -> Health | None:
     """Ask the server behind this socket about itself; None when nothing answers as Redis does."""
     try:
-        with Connection(path) as connection:
+        with closing(Connection(path)) as connection:
             ping, info, directory = connection.ask("PING", "INFO server", "CONFIG GET dir")
     except (OSError, ValueError):
         return None
