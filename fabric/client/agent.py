@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from fabric.client.barrier import Checkpoints, Integrating, Integrations, Pauses
@@ -156,12 +155,7 @@ class Agent:
         self._in_background(self._sender.send_heartbeats(self._settings.heartbeat_ms / 1000))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """End the incarnation, unless `complete` or `fail` has already ended it."""
         try:
             if error is None:

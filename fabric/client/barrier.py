@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from fabric.backoff import retry
@@ -328,12 +327,7 @@ class Integrating(AbstractAsyncContextManager[None]):
             return "another integration comes first"
         return _missing(barrier)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Let all agents go on, if the block has not raised."""
         if error is None:
             self._all.forget(self._barrier)

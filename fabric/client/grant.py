@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 from fabric.backoff import retry
@@ -300,12 +299,7 @@ class Writing(AbstractAsyncContextManager[Grant]):
             return UNHANDLED
         return place_in_line(self._agent, self._wait)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Release everything. A cancellation does not keep RELEASE from being sent."""
         grant = self._grant
         self._forget()

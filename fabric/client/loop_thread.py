@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from types import TracebackType
 from typing import Any, TypeVar
 
 from fabric.errors import NotAllowedError
@@ -80,23 +79,11 @@ class Block(AbstractContextManager[T]):
         self._thread = thread
 
     def __enter__(self) -> T:
-        return self._thread.run(self._enter())
+        return self._thread.run(_wait_for(self._block.__aenter__()))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._thread.run(self._leave(kind, error, trace))
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._thread.run(_wait_for(self._block.__aexit__(kind, error, trace)))
 
-    async def _enter(self) -> T:
-        return await self._block.__aenter__()
 
-    async def _leave(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._block.__aexit__(kind, error, trace)
+async def _wait_for(work: Awaitable[T]) -> T:
+    return await work

@@ -7,10 +7,10 @@ compares both faces: names, arguments and docstrings.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from fabric.client.agent import Agent, ResumePoint
 from fabric.client.emitter import WhenFull, handled_hops
@@ -21,29 +21,49 @@ from fabric.client.message import Message
 from fabric.client.session import Session
 from fabric.client.synthesis import Revision
 from fabric.config.settings import Settings
-from fabric.core.record import (
-    AgentRecord,
-    BarrierRecord,
-    ClaimRecord,
-    DependencyRecord,
-    EscalationRecord,
-    TaskRecord,
-)
-from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, Entry
-from fabric.view.synthesis import Synthesis
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Original = TypeVar("Original")
 
 
-class SyncFabric:
+class _Twin(Generic[Original]):
+    """The synchronous face of an original, which lives in the loop of a thread, once there is one.
+
+    Its methods that are `_awaited` are those of the original, with the same arguments.
+    """
+
+    def __init__(self, original: Original, thread: LoopThread | None = None) -> None:
+        self._original = original
+        self._started = thread
+
+    def __repr__(self) -> str:
+        return repr(self._original).replace("<", "<Sync", 1)
+
+    @property
+    def _thread(self) -> LoopThread:
+        if self._started is None:
+            raise NotAllowedError("not connected: use `with SyncFabric.connect() as fabric`")
+        return self._started
+
+
+def _awaited(
+    method: Callable[Concatenate[Original, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Twin[Original], P], T]:
+    """Return a method of the twin that makes the same call in the loop, and waits for it."""
+
+    @wraps(method)
+    def call(twin: _Twin[Original], /, *arguments: P.args, **options: P.kwargs) -> T:
+        return twin._thread.run(method(twin._original, *arguments, **options))
+
+    return call
+
+
+class SyncFabric(_Twin[Fabric]):
     """A connection to the fabric, shared by any number of agents: `with SyncFabric.connect()`."""
-
-    def __init__(self, fabric: Fabric) -> None:
-        self._fabric = fabric
-        self._thread: LoopThread | None = None
 
     @classmethod
     def connect(
@@ -83,48 +103,34 @@ class SyncFabric:
             )
         )
 
-    def __repr__(self) -> str:
-        return _twin_repr(self._fabric)
-
     def __enter__(self) -> SyncFabric:
         """Connect."""
-        self._thread = LoopThread()
+        self._started = LoopThread()
         try:
-            self._thread.run(self._fabric.__aenter__())
+            self._started.run(self._original.__aenter__())
         except BaseException:
-            self._thread.close(self._fabric.__aexit__(None, None, None))
+            self._started.close(self._original.__aexit__(None, None, None))
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Close all connections."""
-        self._open.close(self._fabric.__aexit__(kind, error, trace))
-
-    @property
-    def _open(self) -> LoopThread:
-        if self._thread is None:
-            raise NotAllowedError("not connected: use `with SyncFabric.connect() as fabric`")
-        return self._thread
+        self._thread.close(self._original.__aexit__(kind, error, trace))
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._fabric.settings
+        return self._original.settings
 
     @property
     def partitions(self) -> int:
         """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
-        return self._fabric.partitions
+        return self._original.partitions
 
     def session(self, name: str | None = None) -> SyncSession:
         """Return a session to look at; by default the one in the settings."""
-        thread = self._open
-        return SyncSession(self._fabric.session(name), thread)
+        thread = self._thread
+        return SyncSession(self._original.session(name), thread)
 
     def agent(
         self,
@@ -145,8 +151,8 @@ class SyncFabric:
 
         Name, session and stream default to those in the settings.
         """
-        thread = self._open
-        agent = self._fabric.agent(
+        thread = self._thread
+        agent = self._original.agent(
             name,
             session=session,
             stream=stream,
@@ -161,83 +167,64 @@ class SyncFabric:
         )
         return SyncAgent(agent, thread)
 
-    def emit(
-        self, documents: Iterable[Mapping[str, Any]], *, when_full: WhenFull | str = WhenFull.WAIT
-    ) -> list[str]:
-        """Send signals given as documents, in any spelling; return their ingress ids, in order.
+    emit = _awaited(Fabric.emit)
+    """Send signals given as documents, in any spelling; return their ingress ids, in order.
 
-        They carry sequence numbers only if the documents do. Without numbers a signal is never sent
-        twice: after a lost reply, UnreachableError is raised. Session, emitter and stream default
-        to those in the settings. Raises SignalError, before anything is sent, if one of the signals
-        is not acceptable.
-        """
-        return self._open.run(self._fabric.emit(documents, when_full=when_full))
+    They carry sequence numbers only if the documents do. Without numbers a signal is never sent
+    twice: after a lost reply, UnreachableError is raised. Session, emitter and stream default to
+    those in the settings. Raises SignalError, before anything is sent, if one of the signals is not
+    acceptable.
+    """
 
 
-class SyncSession:
+class SyncSession(_Twin[Session]):
     """A session as the store shows it; every call reads it again, none writes."""
-
-    def __init__(self, session: Session, thread: LoopThread) -> None:
-        self._session = session
-        self._thread = thread
-
-    def __repr__(self) -> str:
-        return _twin_repr(self._session)
 
     @property
     def name(self) -> str:
         """The session's name."""
-        return self._session.name
+        return self._original.name
 
     @property
     def keys(self) -> SessionKeys:
         """The names of the session's keys."""
-        return self._session.keys
+        return self._original.keys
 
-    def agents(self) -> dict[str, AgentRecord]:
-        """Return every agent's record, by name."""
-        return self._thread.run(self._session.agents())
+    agents = _awaited(Session.agents)
+    """Return every agent's record, by name."""
 
-    def tasks(self) -> dict[str, TaskRecord]:
-        """Return every task's record, by id."""
-        return self._thread.run(self._session.tasks())
+    tasks = _awaited(Session.tasks)
+    """Return every task's record, by id."""
 
-    def dependencies(self) -> dict[str, DependencyRecord]:
-        """Return every dependency's record, by id."""
-        return self._thread.run(self._session.dependencies())
+    dependencies = _awaited(Session.dependencies)
+    """Return every dependency's record, by id."""
 
-    def claims(self) -> dict[str, ClaimRecord]:
-        """Return every claim on resources, held or waiting, by id."""
-        return self._thread.run(self._session.claims())
+    claims = _awaited(Session.claims)
+    """Return every claim on resources, held or waiting, by id."""
 
-    def barriers(self) -> dict[str, BarrierRecord]:
-        """Return every barrier's record, by name."""
-        return self._thread.run(self._session.barriers())
+    barriers = _awaited(Session.barriers)
+    """Return every barrier's record, by name."""
 
-    def escalations(self) -> dict[str, EscalationRecord]:
-        """Return every question's record, open or decided, by id."""
-        return self._thread.run(self._session.escalations())
+    escalations = _awaited(Session.escalations)
+    """Return every question's record, open or decided, by id."""
 
-    def exists(self) -> bool:
-        """Return whether any signal of this session was ever accepted."""
-        return self._thread.run(self._session.exists())
+    exists = _awaited(Session.exists)
+    """Return whether any signal of this session was ever accepted."""
 
-    def must_exist(self) -> None:
-        """Raise NotFoundError if no signal of this session was ever accepted."""
-        self._thread.run(self._session.must_exist())
+    must_exist = _awaited(Session.must_exist)
+    """Raise NotFoundError if no signal of this session was ever accepted."""
 
     def log(
         self, after: bytes = BEGINNING, *, follow: bool = False
     ) -> Generator[Entry, None, None]:
         """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
-        return _iterate(self._session.log(after, follow=follow), self._thread)
+        return _iterate(self._original.log(after, follow=follow), self._thread)
 
-    def synthesis(self, *, revision: int | None = None) -> Synthesis:
-        """Return the synthesis as it is now, or as it was at a revision; revision 0 is empty.
+    synthesis = _awaited(Session.synthesis)
+    """Return the synthesis as it is now, or as it was at a revision; revision 0 is empty.
 
-        Raises NotFoundError if there is no such revision, or none yet.
-        """
-        return self._thread.run(self._session.synthesis(revision=revision))
+    Raises NotFoundError if there is no such revision, or none yet.
+    """
 
     def revisions(self, after: int = 0, *, follow: bool = True) -> Generator[Revision, None, None]:
         """Yield the revisions of the synthesis after a number, in order.
@@ -246,22 +233,19 @@ class SyncSession:
         session can continue after that: iterate again from there. Raises NotFoundError if somebody
         has trimmed a revision away.
         """
-        return _iterate(self._session.revisions(after, follow=follow), self._thread)
+        return _iterate(self._original.revisions(after, follow=follow), self._thread)
 
-    def until_final(self, *, timeout: float | None = None) -> Synthesis:
-        """Wait, through outages, until all known agents have ended; return the final synthesis.
+    until_final = _awaited(Session.until_final)
+    """Wait, through outages, until all known agents have ended; return the final synthesis.
 
-        `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
-        ended.
-        """
-        return self._thread.run(self._session.until_final(timeout=timeout))
+    `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not ended.
+    """
 
-    def describe_producers(self, dependency: str) -> str:
-        """Say in a phrase which agents are to produce a dependency, and how they are doing."""
-        return self._thread.run(self._session.describe_producers(dependency))
+    describe_producers = _awaited(Session.describe_producers)
+    """Say in a phrase which agents are to produce a dependency, and how they are doing."""
 
 
-class SyncAgent:
+class SyncAgent(_Twin[Agent]):
     """A running agent: `with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
     Signals are numbered within the incarnation that the server assigns at the start, so a signal
@@ -275,39 +259,32 @@ class SyncAgent:
     is under way.
     """
 
-    def __init__(self, agent: Agent, thread: LoopThread) -> None:
-        self._agent = agent
-        self._thread = thread
-
-    def __repr__(self) -> str:
-        return _twin_repr(self._agent)
-
     @property
     def name(self) -> str:
         """The agent's name, unique in its session."""
-        return self._agent.name
+        return self._original.name
 
     @property
     def stream(self) -> str:
         """The line of work it belongs to; empty if it belongs to none."""
-        return self._agent.stream
+        return self._original.stream
 
     @property
     def session(self) -> SyncSession:
         """The session it works in, to look at."""
-        return SyncSession(self._agent.session, self._thread)
+        return SyncSession(self._original.session, self._thread)
 
     @property
     def incarnation(self) -> int:
         """The number that the server assigned when the agent last started; 0 before."""
-        return self._agent.incarnation
+        return self._original.incarnation
 
     @property
     def cancelled(self) -> str | None:
         """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
         of its group has failed; else None. The agent has to stop by itself.
         """
-        return self._agent.cancelled
+        return self._original.cancelled
 
     @property
     def resumed(self) -> ResumePoint | None:
@@ -315,61 +292,40 @@ class SyncAgent:
 
         It is also None until the message has arrived; after `ready` it has.
         """
-        return self._agent.resumed
+        return self._original.resumed
 
     def __enter__(self) -> SyncAgent:
         """Start a new incarnation: send STARTED, with what was declared."""
-        self._thread.run(self._agent.__aenter__())
+        self._thread.run(self._original.__aenter__())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """End the incarnation, unless `complete` or `fail` has already ended it."""
-        self._thread.run(self._agent.__aexit__(kind, error, trace))
+        self._thread.run(self._original.__aexit__(kind, error, trace))
 
-    def emit(self, kind: SignalType, payload: dict[str, Any] | None = None) -> str:
-        """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
-        return self._thread.run(self._agent.emit(kind, payload))
+    emit = _awaited(Agent.emit)
+    """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
 
-    def progress(
-        self,
-        percent: float | None = None,
-        *,
-        checkpoint: str | None = None,
-        partial: dict[str, Any] | None = None,
-        next_checkpoint: str | None = None,
-    ) -> None:
-        """Report how far the work has come, in percent from 0 to 100."""
-        self._thread.run(
-            self._agent.progress(
-                percent, checkpoint=checkpoint, partial=partial, next_checkpoint=next_checkpoint
-            )
-        )
+    progress = _awaited(Agent.progress)
+    """Report how far the work has come, in percent from 0 to 100."""
 
-    def partial_result(self, partial: dict[str, Any], *, checkpoint: str | None = None) -> None:
-        """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
-        self._thread.run(self._agent.partial_result(partial, checkpoint=checkpoint))
+    partial_result = _awaited(Agent.partial_result)
+    """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
 
-    def ready(self, *, timeout: float | None = None) -> None:
-        """Return when the start has been handled, and no integration under way holds the agent.
+    ready = _awaited(Agent.ready)
+    """Return when the start has been handled, and no integration under way holds the agent.
 
-        An agent that starts during an integration is held until the integration is over. STARTED
-        alone does not tell it: work that must not begin too early begins after this.
-        """
-        self._thread.run(self._agent.ready(timeout=timeout))
+    An agent that starts during an integration is held until the integration is over. STARTED alone
+    does not tell it: work that must not begin too early begins after this.
+    """
 
-    def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
-        """Report a safe place to pause, and pause there if an integration asks for it.
+    checkpoint = _awaited(Agent.checkpoint)
+    """Report a safe place to pause, and pause there if an integration asks for it.
 
-        Returns when the signal itself has come back, so that everything before it is known, and
-        when the integration that meets the agent here is over. After a timeout the agent still
-        counts as arrived.
-        """
-        self._thread.run(self._agent.checkpoint(name, timeout=timeout))
+    Returns when the signal itself has come back, so that everything before it is known, and when
+    the integration that meets the agent here is over. After a timeout the agent still counts as
+    arrived.
+    """
 
     def writing(
         self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
@@ -380,7 +336,7 @@ class SyncAgent:
         exclude each other, and what both use is released with the last. Raises DeadlockError if the
         agents would wait for each other forever; see Grant for what can be taken away.
         """
-        return Block(self._agent.writing(*writes, reads=reads, timeout=timeout), self._thread)
+        return Block(self._original.writing(*writes, reads=reads, timeout=timeout), self._thread)
 
     def integrating(
         self,
@@ -397,59 +353,39 @@ class SyncAgent:
         name to try again, or release them with `emit(SignalType.INTEGRATED, {"name": name})`; the
         end of the agent releases them too.
         """
-        block = self._agent.integrating(name, deadline_ms=deadline_ms, level=level, timeout=timeout)
+        block = self._original.integrating(
+            name, deadline_ms=deadline_ms, level=level, timeout=timeout
+        )
         return Block(block, self._thread)
 
-    def escalate(
-        self,
-        question: str,
-        *,
-        options: Sequence[str] = (),
-        context: Any = None,
-        to: str | None = None,
-        id: str | None = None,  # noqa: A002 - see Agent.escalate
-        timeout: float | None = None,
-    ) -> str:
-        """Ask a person, or the agent `to`; return the decision.
+    escalate = _awaited(Agent.escalate)
+    """Ask a person, or the agent `to`; return the decision.
 
-        `id` identifies the question; without one, the agent makes one up. The question stays open
-        after a timeout.
-        """
-        return self._thread.run(
-            self._agent.escalate(
-                question, options=options, context=context, to=to, id=id, timeout=timeout
-            )
-        )
+    `id` identifies the question; without one, the agent makes one up. The question stays open after
+    a timeout.
+    """
 
-    def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see Agent.escalate
-        """Answer a question that this agent was asked, by the `id` in the ESCALATE."""
-        self._thread.run(self._agent.decide(id, answer))
+    decide = _awaited(Agent.decide)
+    """Answer a question that this agent was asked, by the `id` in the ESCALATE."""
 
-    def release(self, *names: str) -> None:
-        """Release resources that another agent held and that `wait_for` has got."""
-        self._thread.run(self._agent.release(*names))
+    release = _awaited(Agent.release)
+    """Release resources that another agent held and that `wait_for` has got."""
 
-    def resolve(
-        self, dependency: str, *, location: str | None = None, consumers: Sequence[str] = ()
-    ) -> None:
-        """Announce that an output is ready, and where it is.
+    resolve = _awaited(Agent.resolve)
+    """Announce that an output is ready, and where it is.
 
-        Agents that wait for it are told, and `consumers`, which need not wait for it.
-        """
-        self._thread.run(self._agent.resolve(dependency, location=location, consumers=consumers))
+    Agents that wait for it are told, and `consumers`, which need not wait for it.
+    """
 
-    def wait_for(
-        self, dependency: str, *, reason: str | None = None, timeout: float | None = None
-    ) -> str | None:
-        """Wait until an agent resolves a dependency; return its location, if it has one.
+    wait_for = _awaited(Agent.wait_for)
+    """Wait until an agent resolves a dependency; return its location, if it has one.
 
-        For a question, wait for the decision and return it. For a resource that another agent
-        holds, wait for the turn and return None; the agent then has it until `release` (`writing`
-        releases by itself). Raises DependencyFailedError if all producers have failed, and
-        DeadlockError if the agents would wait for each other forever. After an error, a timeout or
-        a cancellation the wait is withdrawn.
-        """
-        return self._thread.run(self._agent.wait_for(dependency, reason=reason, timeout=timeout))
+    For a question, wait for the decision and return it. For a resource that another agent holds,
+    wait for the turn and return None; the agent then has it until `release` (`writing` releases by
+    itself). Raises DependencyFailedError if all producers have failed, and DeadlockError if the
+    agents would wait for each other forever. After an error, a timeout or a cancellation the wait
+    is withdrawn.
+    """
 
     def messages(self) -> Generator[Message, None, None]:
         """Yield what arrives for this agent, from where it last stopped; never ends by itself.
@@ -458,7 +394,7 @@ class SyncAgent:
         come again in the next incarnation, with the same ids. Signals that the same task sends
         meanwhile count as answers to the message, so that endless answers to answers are stopped.
         """
-        for message in _iterate(self._agent.messages(), self._thread):
+        for message in _iterate(self._original.messages(), self._thread):
             # Each call into the loop starts with the context of this thread.
             handled_hops.set(message.hops)
             try:
@@ -466,17 +402,14 @@ class SyncAgent:
             finally:
                 handled_hops.set(0)
 
-    def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
-        """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
-        self._thread.run(self._agent.ahead(ahead_ms=ahead_ms, capacity=capacity))
+    ahead = _awaited(Agent.ahead)
+    """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
 
-    def complete(self, result: Any = None) -> None:
-        """End with the full result. After that the agent sends nothing more."""
-        self._thread.run(self._agent.complete(result))
+    complete = _awaited(Agent.complete)
+    """End with the full result. After that the agent sends nothing more."""
 
-    def fail(self, error: str, *, retryable: bool = False) -> None:
-        """End with an error. After that the agent sends nothing more."""
-        self._thread.run(self._agent.fail(error, retryable=retryable))
+    fail = _awaited(Agent.fail)
+    """End with an error. After that the agent sends nothing more."""
 
 
 _END = object()
@@ -490,7 +423,3 @@ def _iterate(source: AsyncIterator[T], thread: LoopThread) -> Generator[T, None,
 
     while (found := thread.run(following())) is not _END:
         yield found  # type: ignore[misc]  # the end is the only other object
-
-
-def _twin_repr(original: object) -> str:
-    return repr(original).replace("<", "<Sync", 1)

@@ -1,8 +1,10 @@
 """The synchronous face is the asynchronous one: names, arguments, types and docstrings."""
 
+import ast
 import inspect
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -82,3 +84,20 @@ def test_every_member_is_documented_and_names_its_arguments(kind: type) -> None:
         _, signature, doc = shown(member)
         assert doc.endswith("."), name
         assert "**" not in signature, name
+
+
+@pytest.mark.parametrize("kind", [twin for _, twin in TWINS])
+def test_an_editor_shows_the_docstring_of_a_forwarded_member(kind: type) -> None:
+    """It reads the literal that follows the assignment; `help` reads the original's docstring."""
+    (body,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(body, ast.ClassDef)
+    forwarded = 0
+    for statement, following in pairwise(body.body):
+        if isinstance(statement, ast.Assign):
+            forwarded += 1
+            assert isinstance(statement.targets[0], ast.Name)
+            assert isinstance(following, ast.Expr)
+            assert isinstance(following.value, ast.Constant)
+            written = str(following.value.value).split()
+            assert written == shown(vars(kind)[statement.targets[0].id]).doc.split()
+    assert forwarded
