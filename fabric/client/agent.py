@@ -14,10 +14,9 @@ from fabric.client.emitter import Emitter, Sender
 from fabric.client.grant import Grant, Grants, Writing
 from fabric.client.mailbox import Mailbox
 from fabric.client.message import Message, strings
-from fabric.client.question import Questions
-from fabric.client.request import Background, Requests
+from fabric.client.request import Requests
 from fabric.client.session import Session
-from fabric.client.wait import Waits
+from fabric.client.wait import Questions, Waits
 from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
 from fabric.core.event import ORCHESTRATOR
@@ -86,17 +85,24 @@ class Agent:
 
     def _prepare(self, number: int) -> None:
         """Make the state of an incarnation; nothing of the one before is in force."""
-        self._state = _Incarnation(
-            self._store,
-            self._session,
-            self._sender,
-            self._in_background,
-            name=self._name,
-            dead=self._store.namespace.partition(self._partition).dead,
-            block_ms=self._settings.block_ms,
-            is_successor=number > 1,
+        store, session = self._store, self._session
+        dead = store.namespace.partition(self._partition).dead
+        requests = Requests(
+            store, session, self._sender, self._in_background, name=self._name, dead=dead
         )
-        self._mailbox = self._state.mailbox
+        pauses = Pauses(requests)
+        self._notices = _Notices(self._name)
+        self._grants = Grants(requests, pauses, is_successor=number > 1)
+        self._waits = Waits(requests, self._grants)
+        self._questions = Questions(requests, self._grants)
+        self._integrations = Integrations(requests, pauses)
+        self._checkpoints = Checkpoints(requests, pauses)
+        # Each sees every message in turn, pauses first: what then takes an answer knows whether a
+        # pause was in force before it.
+        listeners = (pauses, self._grants, self._waits, self._integrations, self._notices)
+        self._mailbox = Mailbox(
+            store, session.keys, self._name, self._settings.block_ms, requests, listeners
+        )
 
     def __repr__(self) -> str:
         if not self.incarnation:
@@ -132,7 +138,7 @@ class Agent:
         """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
         of its group has failed; else None. The agent has to stop by itself.
         """
-        return self._state.notices.cancelled
+        return self._notices.cancelled
 
     @property
     def resumed(self) -> ResumePoint | None:
@@ -140,7 +146,7 @@ class Agent:
 
         It is also None until the message has arrived; after `ready` it has.
         """
-        return self._state.notices.resumed
+        return self._notices.resumed
 
     async def __aenter__(self) -> Agent:
         """Start a new incarnation: send STARTED, with what was declared."""
@@ -185,21 +191,19 @@ class Agent:
         next_checkpoint: str | None = None,
     ) -> None:
         """Report how far the work has come, in percent from 0 to 100."""
-        await self.emit(
+        await self._report(
             SignalType.PROGRESS,
-            _given(
-                percent=percent,
-                checkpoint=checkpoint,
-                partial=partial,
-                next_checkpoint=next_checkpoint,
-            ),
+            percent=percent,
+            checkpoint=checkpoint,
+            partial=partial,
+            next_checkpoint=next_checkpoint,
         )
 
     async def partial_result(
         self, partial: dict[str, Any], *, checkpoint: str | None = None
     ) -> None:
         """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
-        await self.emit(SignalType.PARTIAL_RESULT, _given(partial=partial, checkpoint=checkpoint))
+        await self._report(SignalType.PARTIAL_RESULT, partial=partial, checkpoint=checkpoint)
 
     async def ready(self, *, timeout: float | None = None) -> None:
         """Return when the start has been handled, and no integration under way holds the agent.
@@ -207,7 +211,7 @@ class Agent:
         An agent that starts during an integration is held until the integration is over. STARTED
         alone does not tell it: work that must not begin too early begins after this.
         """
-        await self._state.checkpoints.reach(None, timeout)
+        await self._checkpoints.reach(None, timeout)
 
     async def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
         """Report a safe place to pause, and pause there if an integration asks for it.
@@ -216,7 +220,7 @@ class Agent:
         when the integration that meets the agent here is over. After a timeout the agent still
         counts as arrived.
         """
-        await self._state.checkpoints.reach(name, timeout)
+        await self._checkpoints.reach(name, timeout)
 
     def writing(
         self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
@@ -227,7 +231,7 @@ class Agent:
         exclude each other, and what both use is released with the last. Raises DeadlockError if the
         agents would wait for each other forever; see Grant for what can be taken away.
         """
-        return Writing(self._state.grants, writes, reads, timeout)
+        return Writing(self._grants, writes, reads, timeout)
 
     def integrating(
         self,
@@ -245,7 +249,7 @@ class Agent:
         end of the agent releases them too.
         """
         return Integrating(
-            self._state.integrations, name, deadline_ms=deadline_ms, level=level, timeout_s=timeout
+            self._integrations, name, deadline_ms=deadline_ms, level=level, timeout_s=timeout
         )
 
     async def escalate(
@@ -263,7 +267,7 @@ class Agent:
         `id` identifies the question; without one, the agent makes one up. The question stays open
         after a timeout.
         """
-        return await self._state.questions.ask(
+        return await self._questions.ask(
             question, options=options, context=context, to=to, id_=id, timeout_s=timeout
         )
 
@@ -273,7 +277,7 @@ class Agent:
 
     async def release(self, *names: str) -> None:
         """Release resources that another agent held and that `wait_for` has got."""
-        await self._state.grants.release(names)
+        await self._grants.release(names)
 
     async def resolve(
         self, dependency: str, *, location: str | None = None, consumers: Sequence[str] = ()
@@ -282,9 +286,11 @@ class Agent:
 
         Agents that wait for it are told, and `consumers`, which need not wait for it.
         """
-        await self.emit(
+        await self._report(
             SignalType.DEPENDENCY_RESOLVED,
-            _given(dependency_id=dependency, output_location=location, consumers=list(consumers)),
+            dependency_id=dependency,
+            output_location=location,
+            consumers=list(consumers),
         )
 
     async def wait_for(
@@ -298,7 +304,7 @@ class Agent:
         DeadlockError if the agents would wait for each other forever. After an error, a timeout or
         a cancellation the wait is withdrawn.
         """
-        return await self._state.waits.wait_for(dependency, reason, timeout)
+        return await self._waits.wait_for(dependency, reason, timeout)
 
     def messages(self) -> AsyncGenerator[Message, None]:
         """Yield what arrives for this agent, from where it last stopped; never ends by itself.
@@ -311,17 +317,21 @@ class Agent:
 
     async def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
         """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
-        await self.emit(SignalType.EARLY_COMPLETION, _given(ahead_ms=ahead_ms, capacity=capacity))
+        await self._report(SignalType.EARLY_COMPLETION, ahead_ms=ahead_ms, capacity=capacity)
 
     async def complete(self, result: Any = None) -> None:
         """End with the full result. After that the agent sends nothing more."""
-        await self.emit(SignalType.COMPLETED, _given(result=result))
+        await self._report(SignalType.COMPLETED, result=result)
         self._sender.has_ended = True
 
     async def fail(self, error: str, *, retryable: bool = False) -> None:
         """End with an error. After that the agent sends nothing more."""
         await self.emit(SignalType.FAILED, {"error": error, "retryable": retryable})
         self._sender.has_ended = True
+
+    async def _report(self, kind: SignalType, **fields: Any) -> None:
+        """Send a signal with the fields that were given."""
+        await self.emit(kind, {name: one for name, one in fields.items() if one is not None})
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -333,37 +343,6 @@ class Agent:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s: internal error", self._name, exc_info=task.exception())
-
-
-class _Incarnation:
-    """The state of one incarnation: what it waits for, holds, leads and was told.
-
-    The mailbox shows every message to each part in turn, pauses first: a part that then takes an
-    answer knows whether a pause was in force before it.
-    """
-
-    def __init__(
-        self,
-        store: ClientStore,
-        session: Session,
-        sender: Sender,
-        background: Background,
-        *,
-        name: str,
-        dead: str,
-        block_ms: int,
-        is_successor: bool,
-    ) -> None:
-        requests = Requests(store, session, sender, background, name=name, dead=dead)
-        pauses = Pauses(requests)
-        self.notices = _Notices(name)
-        self.grants = Grants(requests, pauses, is_successor=is_successor)
-        self.waits = Waits(requests, self.grants)
-        self.questions = Questions(requests, self.grants)
-        self.integrations = Integrations(requests, pauses)
-        self.checkpoints = Checkpoints(requests, pauses)
-        listeners = (pauses, self.grants, self.waits, self.integrations, self.notices)
-        self.mailbox = Mailbox(store, session.keys, name, block_ms, requests, listeners)
 
 
 class _Notices:
@@ -394,8 +373,3 @@ class _Notices:
                 tuple(strings(payload.get("held"))),
                 tuple(strings(payload.get("waited"))),
             )
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    """Leave out the fields that were not given."""
-    return {name: value for name, value in fields.items() if value is not None}

@@ -16,39 +16,34 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from fabric import errors
 from fabric.backoff import retry
 from fabric.client.message import Message, refusal, strings
 from fabric.client.request import Request, Requests
-from fabric.client.session import record
+from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import IN_FORCE, BarrierRecord
 from fabric.core.signal import SignalType
-from fabric.errors import (
-    BarrierError,
-    DeadlockError,
-    FabricError,
-    NotAllowedError,
-    ServerError,
-    WaitTimeoutError,
-)
+from fabric.errors import FabricError, ServerError
 from fabric.wire.stored import fields_of
 
 #: Why nothing came of a signal for which no message and no record is found.
 UNHANDLED = "no orchestrator has handled it; is one running? (fabric status)"
 
 
+@dataclass(eq=False)
 class _Hold:
     """One barrier, as it concerns one agent; `holds`: it has arrived, or must not start yet."""
 
-    def __init__(self, barrier: str, generation: int | None, *, holds: bool) -> None:
-        self.barrier = barrier
-        self.generation = generation
-        self.holds = holds
-        self.over = asyncio.Event()
+    barrier: str
+    generation: int | None
+    holds: bool
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Pauses:
@@ -74,16 +69,12 @@ class Pauses:
             self._end(barrier)
 
     def _pause(self, barrier: str, message: Message) -> None:
-        is_member = self._name in strings(message.payload.get("members"))
-        if message.to_everyone and not is_member:
+        if message.to_everyone and self._name not in strings(message.payload.get("members")):
             return
         self._end(barrier)
         generation = message.payload.get("generation")
-        self._holds[barrier] = _Hold(
-            barrier,
-            generation if isinstance(generation, int) else None,
-            holds=not message.to_everyone,
-        )
+        known = generation if isinstance(generation, int) else None
+        self._holds[barrier] = _Hold(barrier, known, holds=not message.to_everyone)
 
     def _end(self, barrier: str) -> None:
         hold = self._holds.pop(barrier, None)
@@ -119,7 +110,7 @@ class Pauses:
         return self._name in barrier.arrived or self._name in barrier.held
 
     async def _look_up(self, name: str) -> BarrierRecord | None:
-        return await record(self._store, self._session.keys.barriers, name, BarrierRecord)
+        return await read_record(self._store, self._session.keys.barriers, name, BarrierRecord)
 
     async def describe(self) -> str | None:
         """Say which barrier holds the agent, who leads it and who is missing; None if none does."""
@@ -139,8 +130,6 @@ class Checkpoints:
     """Passes checkpoints for one agent, and pauses there."""
 
     def __init__(self, requests: Requests, pauses: Pauses) -> None:
-        self._store = requests.store
-        self._session = requests.session
         self._requests = requests
         self._pauses = pauses
         self._name = requests.name
@@ -150,13 +139,12 @@ class Checkpoints:
 
         Raises WaitTimeoutError, or NotAllowedError if the signal is refused.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._reach(checkpoint)
-        except TimeoutError:
-            at = f"at {checkpoint}" if checkpoint else "to be ready"
-            why = await self._pauses.describe() or UNHANDLED
-            raise WaitTimeoutError(f"{self._name} waited {timeout_s:g} s {at}: {why}") from None
+        at = f"at {checkpoint}" if checkpoint else "to be ready"
+        async with self._requests.bounded(timeout_s, at, self._describe):
+            await self._reach(checkpoint)
+
+    async def _describe(self) -> str:
+        return await self._pauses.describe() or UNHANDLED
 
     async def _reach(self, checkpoint: str | None) -> None:
         while True:
@@ -166,7 +154,7 @@ class Checkpoints:
             try:
                 concerned = await self._send(checkpoint, known)
                 break
-            except NotAllowedError:
+            except errors.NotAllowedError:
                 # Refused because a barrier held it already; the agent has only now heard of that.
                 if not self._pauses.held():
                     raise
@@ -203,7 +191,8 @@ class Checkpoints:
     async def _is_mine(self, cause: str, request: Request) -> bool:
         """Return whether a log entry is the signal sent: an earlier one may look the same."""
         place = cause.encode()
-        entries = await self._store.entries(self._session.keys.log, place, place, 1)
+        log = self._requests.session.keys.log
+        entries = await self._requests.store.entries(log, place, place, 1)
         if not entries:
             return True
         known = fields_of(entries[0][1])
@@ -265,21 +254,16 @@ class Integrating(AbstractAsyncContextManager[None]):
         Raises WaitTimeoutError, which names the missing agents; BarrierError if the barrier is
         cancelled or cannot be called; DeadlockError, NotAllowedError.
         """
-        try:
-            async with asyncio.timeout(self._timeout_s):
+        what = f"for all to arrive at {self._barrier}"
+        async with self._requests.bounded(self._timeout_s, what, self._describe):
+            try:
                 if self._barrier not in self._all.opened:
                     async with self._requests.opened(self._match) as request:
                         await self._until_open(request)
                 await self._all.pauses.after_wait()
-        except BaseException as error:
-            if isinstance(error, TimeoutError | asyncio.CancelledError):
+            except asyncio.CancelledError:
                 self._give_up()
-            if not isinstance(error, TimeoutError):
                 raise
-            raise WaitTimeoutError(
-                f"{self._requests.name} waited {self._timeout_s:g} s for all to arrive at "
-                f"{self._barrier}: {await self._describe()}"
-            ) from None
 
     async def _until_open(self, request: Request) -> None:
         is_called_anew = self._barrier not in self._all.called
@@ -299,9 +283,9 @@ class Integrating(AbstractAsyncContextManager[None]):
             return None
         if message.type == DirectiveType.CANCEL and not message.to_everyone:
             error = refusal(self._requests.name, message)
-            if isinstance(error, DeadlockError):
+            if isinstance(error, errors.DeadlockError):
                 raise error
-            raise BarrierError(f"{self._barrier}: {message.payload.get('reason')}")
+            raise errors.BarrierError(f"{self._barrier}: {message.payload.get('reason')}")
         return True if message.type == DirectiveType.PROCEED else None
 
     def _give_up(self) -> None:

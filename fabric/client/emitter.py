@@ -13,15 +13,9 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from fabric import errors
 from fabric.backoff import Backoff
 from fabric.core.signal import SignalType
-from fabric.errors import (
-    NotAllowedError,
-    OverloadedError,
-    ServerError,
-    UnavailableError,
-    UnreachableError,
-)
 from fabric.store.keys import ORCHESTRATORS, partition_of
 from fabric.store.port import ClientStore
 from fabric.wire.entry import decode
@@ -41,14 +35,8 @@ handled_hops: ContextVar[int] = ContextVar("handled_hops", default=0)
 #: Signals that never count as answers. If one were refused for its hops, something would stay held
 #: forever, or an agent would seem to work forever.
 _NO_ANSWERS = frozenset(
-    {
-        SignalType.STARTED,
-        SignalType.HEARTBEAT,
-        SignalType.RELEASE,
-        SignalType.INTEGRATED,
-        SignalType.COMPLETED,
-        SignalType.FAILED,
-    }
+    {SignalType.STARTED, SignalType.HEARTBEAT, SignalType.RELEASE}
+    | {SignalType.INTEGRATED, SignalType.COMPLETED, SignalType.FAILED}
 )
 
 #: Bytes without which a payload holds no result: the names of its fields, or a JSON escape, behind
@@ -176,13 +164,13 @@ class Emitter:
             pause_s = backoff.next_s()
             try:
                 return await call()
-            except OverloadedError:
+            except errors.OverloadedError:
                 if self._when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
                     raise
-            except UnreachableError as error:
+            except errors.UnreachableError as error:
                 if not (repeatable or error.never_sent) or loop.time() + pause_s > deadline:
                     raise
-            except UnavailableError as error:
+            except errors.UnavailableError as error:
                 is_final = error.took_effect and not repeatable
                 if is_final or loop.time() + pause_s > deadline:
                     raise
@@ -242,7 +230,7 @@ class Sender:
     ) -> str:
         """Send a signal now. The caller holds the turn, so numbers grow in the order of sending."""
         if self.has_ended:
-            raise NotAllowedError(
+            raise errors.NotAllowedError(
                 f"{self._name} has ended or not started: use it inside its `async with` block"
             )
         document = {
@@ -280,8 +268,8 @@ class Sender:
                     # Another signal may have been sent while this one waited for its turn.
                     if loop.time() - self._sent_at >= pause_s:
                         await self._send(SignalType.HEARTBEAT, {})
-            except NotAllowedError:
+            except errors.NotAllowedError:
                 return
-            except ServerError as error:
+            except errors.ServerError as error:
                 logger.warning("%s: heartbeat: %s", self._name, error)
                 await asyncio.sleep(pause_s)

@@ -18,12 +18,12 @@ from fabric.backoff import retry
 from fabric.client.barrier import UNHANDLED, Pauses
 from fabric.client.message import Message, is_grant, place_in_line, refusal, strings
 from fabric.client.request import Request, Requests
-from fabric.client.session import record
+from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
 from fabric.core.record import AgentRecord, ClaimState
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
-from fabric.errors import CallerError, FabricError, WaitTimeoutError
+from fabric.errors import CallerError, FabricError
 
 #: Reason of the PAUSE that tells a holder that others want the same; the holder goes on.
 CONFLICT = "conflict"
@@ -170,7 +170,7 @@ class Grants:
     async def _is_in_force(self, token: int, request: Request) -> bool:
         """Return whether a grant survived everything that the agent sent before the request."""
         requests, keys = self.requests, self.requests.session.keys
-        agent = await record(requests.store, keys.agents, requests.name, AgentRecord)
+        agent = await read_record(requests.store, keys.agents, requests.name, AgentRecord)
         if agent is None or agent.incarnation != requests.sender.incarnation:
             return False
         if agent.seq < request.number:
@@ -238,27 +238,25 @@ class Writing(AbstractAsyncContextManager[Grant]):
         """
         grants = self._grants
         grants.in_use.add(self._names)
-        try:
-            async with asyncio.timeout(self._timeout_s):
+        what = "for " + ", ".join(sorted(self._wanted))
+        async with grants.requests.bounded(self._timeout_s, what, self._describe):
+            try:
                 grant = await self._granted()
                 await grants.pauses.after_wait()
-                return grant
-        except BaseException as error:
-            self._forget()
-            grants.withdraw(self._names)
-            if not isinstance(error, TimeoutError):
+            except BaseException:
+                self._forget()
+                grants.withdraw(self._names)
                 raise
-            what = ", ".join(sorted(self._wanted))
-            raise WaitTimeoutError(
-                f"{self._agent} waited {self._timeout_s:g} s for {what}: {await self._describe()}"
-            ) from None
+        return grant
 
     async def _granted(self) -> Grant:
         grants = self._grants
         async with grants.requests.opened(self._match) as request:
             await request.send(SignalType.INTENT, self._payload)
             grant: Grant = await request.answer()
-            while not await grants.is_answer(partial(_token, grant), self._wanted, request):
+            while not await grants.is_answer(
+                partial(getattr, grant, "token"), self._wanted, request
+            ):
                 self._forget()
                 grant = await request.answer()
         # What the rules added is released with the rest.
@@ -292,12 +290,8 @@ class Writing(AbstractAsyncContextManager[Grant]):
 
     async def _describe(self) -> str:
         """Say why there is no grant."""
-        barrier = await self._grants.pauses.describe()
-        if barrier is not None:
-            return barrier
-        if self._wait is None:
-            return UNHANDLED
-        return place_in_line(self._agent, self._wait)
+        holder = UNHANDLED if self._wait is None else place_in_line(self._agent, self._wait)
+        return await self._grants.pauses.describe() or holder
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Release everything. A cancellation does not keep RELEASE from being sent."""
@@ -309,7 +303,3 @@ class Writing(AbstractAsyncContextManager[Grant]):
         # An error that ended the block matters more than one in releasing.
         if failed and error is None:
             raise failed[0]
-
-
-def _token(grant: Grant) -> int:
-    return grant.token

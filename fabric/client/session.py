@@ -9,15 +9,8 @@ import msgspec
 
 from fabric.backoff import retry
 from fabric.client import synthesis as reading
-from fabric.client.synthesis import BLOCK_MS, Revision, revisions
-from fabric.core.record import (
-    AgentRecord,
-    BarrierRecord,
-    ClaimRecord,
-    DependencyRecord,
-    EscalationRecord,
-    TaskRecord,
-)
+from fabric.client.synthesis import BLOCK_MS, Revision
+from fabric.core import record
 from fabric.errors import NotFoundError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -50,29 +43,29 @@ class Session:
         """The names of the session's keys."""
         return self._keys
 
-    async def agents(self) -> dict[str, AgentRecord]:
+    async def agents(self) -> dict[str, record.AgentRecord]:
         """Return every agent's record, by name."""
-        return await self._records(self.keys.agents, AgentRecord)
+        return await self._records(self.keys.agents, record.AgentRecord)
 
-    async def tasks(self) -> dict[str, TaskRecord]:
+    async def tasks(self) -> dict[str, record.TaskRecord]:
         """Return every task's record, by id."""
-        return await self._records(self.keys.tasks, TaskRecord)
+        return await self._records(self.keys.tasks, record.TaskRecord)
 
-    async def dependencies(self) -> dict[str, DependencyRecord]:
+    async def dependencies(self) -> dict[str, record.DependencyRecord]:
         """Return every dependency's record, by id."""
-        return await self._records(self.keys.dependencies, DependencyRecord)
+        return await self._records(self.keys.dependencies, record.DependencyRecord)
 
-    async def claims(self) -> dict[str, ClaimRecord]:
+    async def claims(self) -> dict[str, record.ClaimRecord]:
         """Return every claim on resources, held or waiting, by id."""
-        return await self._records(self.keys.claims, ClaimRecord)
+        return await self._records(self.keys.claims, record.ClaimRecord)
 
-    async def barriers(self) -> dict[str, BarrierRecord]:
+    async def barriers(self) -> dict[str, record.BarrierRecord]:
         """Return every barrier's record, by name."""
-        return await self._records(self.keys.barriers, BarrierRecord)
+        return await self._records(self.keys.barriers, record.BarrierRecord)
 
-    async def escalations(self) -> dict[str, EscalationRecord]:
+    async def escalations(self) -> dict[str, record.EscalationRecord]:
         """Return every question's record, open or decided, by id."""
-        return await self._records(self.keys.escalations, EscalationRecord)
+        return await self._records(self.keys.escalations, record.EscalationRecord)
 
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])
@@ -104,17 +97,14 @@ class Session:
             return await reading.read(self._store, self.keys)
         return await reading.read_at(self._store, self.keys, revision)
 
-    async def revisions(
-        self, after: int = 0, *, follow: bool = True
-    ) -> AsyncGenerator[Revision, None]:
+    def revisions(self, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Revision, None]:
         """Yield the revisions of the synthesis after a number, in order.
 
         With `follow` also new ones, through outages, until one is final and none follows it. A
         session can continue after that: iterate again from there. Raises NotFoundError if somebody
         has trimmed a revision away.
         """
-        async for one in revisions(self._store, self.keys, after, follow=follow):
-            yield one
+        return reading.revisions(self._store, self.keys, after, follow=follow)
 
     async def until_final(self, *, timeout: float | None = None) -> Synthesis:
         """Wait, through outages, until all known agents have ended; return the final synthesis.
@@ -126,13 +116,13 @@ class Session:
 
     async def describe_producers(self, dependency: str) -> str:
         """Say in a phrase which agents are to produce a dependency, and how they are doing."""
-        record = (await self.dependencies()).get(dependency)
-        if record is None or not record.producers:
+        known = (await self.dependencies()).get(dependency)
+        if known is None or not known.producers:
             return "nobody has declared to produce it"
         agents = await self.agents()
         now_ms = self._store.now_ms()
         parts = []
-        for name in record.producers:
+        for name in known.producers:
             agent = agents.get(name)
             if agent is None:
                 parts.append(f"{name}, not heard of yet")
@@ -143,7 +133,7 @@ class Session:
         return "to be produced by " + "; ".join(parts)
 
 
-async def record(store: ClientStore, key: str, name: str, kind: type[R]) -> R | None:
+async def read_record(store: ClientStore, key: str, name: str, kind: type[R]) -> R | None:
     """Return one record of a hash, None if there is none of that name."""
     (stored,) = await store.fields(key, [name])
     with checked_reading(key, "hash"):

@@ -1,8 +1,8 @@
-"""Waiting for what others produce, hold or decide: BLOCKED, and what ends the wait."""
+"""Waiting for what others produce, hold or decide: BLOCKED and ESCALATE, and what ends the wait."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from fabric.client.request import Requests
 from fabric.core.directive import DirectiveType
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
-from fabric.errors import DependencyFailedError, ServerError, WaitTimeoutError
+from fabric.errors import DependencyFailedError, ServerError
 
 
 class Resolved(NamedTuple):
@@ -99,23 +99,19 @@ class Waits:
         is_there = on in self._locations
         if not is_there:
             grants.in_use.add([on])
-        try:
-            async with asyncio.timeout(timeout_s):
+        why = partial(self._describe, on, wait)
+        async with self._requests.bounded(timeout_s, f"for {on}", why):
+            try:
                 answer = (
                     Resolved("", self._locations[on])
                     if is_there
                     else await self._answer(on, reason, wait)
                 )
                 await grants.pauses.after_wait()
-        except BaseException as error:
-            if not is_there:
-                grants.withdraw([on])
-            if not isinstance(error, TimeoutError):
+            except BaseException:
+                if not is_there:
+                    grants.withdraw([on])
                 raise
-            why = await self._describe(on, wait)
-            raise WaitTimeoutError(
-                f"{self._requests.name} waited {timeout_s:g} s for {on}: {why}"
-            ) from None
         if not is_there and answer.token is None:
             # The fabric has ended this wait too: there is nothing to release.
             grants.in_use.remove([on])
@@ -149,3 +145,59 @@ class Waits:
             return holder or await self._requests.session.describe_producers(on)
         except ServerError as error:
             return f"who is to produce it is not known ({error})"
+
+
+class Questions:
+    """All questions of one agent, to a person or to another agent."""
+
+    def __init__(self, requests: Requests, grants: Grants) -> None:
+        self._requests = requests
+        self._grants = grants
+        self._count = 0
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        options: Sequence[str],
+        context: Any,
+        to: str | None,
+        id_: str | None,
+        timeout_s: float | None,
+    ) -> str:
+        """Ask, and return the decision; see Agent.escalate."""
+        requests, grants = self._requests, self._grants
+        self._count += 1
+        known = id_ or f"{requests.name}-{requests.sender.incarnation}-{self._count}"
+        given = {"options": list(options) or None, "context": context, "to": to}
+        payload = {"question": question, "id": known}
+        payload |= {name: value for name, value in given.items() if value is not None}
+
+        def match(message: Message) -> str | None:
+            if message.to_everyone or message.payload.get("escalation") != known:
+                return None
+            if message.type == DirectiveType.CANCEL:
+                raise refusal(requests.name, message)
+            is_answer = message.type == DirectiveType.DECISION
+            return str(message.payload.get("decision") or "") if is_answer else None
+
+        async def why() -> str:
+            if barrier := await grants.pauses.describe():
+                return barrier
+            if to is not None:
+                return f"{to} has not decided it"
+            return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"
+
+        grants.in_use.add([known])
+        what = f"for an answer to {known} ({question})"
+        async with requests.bounded(timeout_s, what, why):
+            try:
+                async with requests.opened(match) as request:
+                    await request.send(SignalType.ESCALATE, payload)
+                    answer: str = await request.answer()
+                    await grants.pauses.after_wait()
+            except BaseException:
+                grants.withdraw([known])
+                raise
+        grants.in_use.remove([known])
+        return answer

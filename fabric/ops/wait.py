@@ -9,7 +9,7 @@ from contextlib import suppress
 from fabric.backoff import retry
 from fabric.client.emitter import Emitter, prepare
 from fabric.client.message import Message, read
-from fabric.client.session import Session, last_id, pages, record
+from fabric.client.session import Session, last_id, pages, read_record
 from fabric.client.wait import Resolved, Wait
 from fabric.core.directive import DirectiveType
 from fabric.core.event import Kind
@@ -178,7 +178,7 @@ async def _agents(
 ) -> dict[str, AgentRecord]:
     if name is None:
         return await retry(Session(store, keys).agents)
-    found = await retry(lambda: record(store, keys.agents, name, AgentRecord))
+    found = await retry(lambda: read_record(store, keys.agents, name, AgentRecord))
     return {} if found is None else {name: found}
 
 

@@ -276,23 +276,23 @@ class SyncInProcessFabric(SyncFabric):
 
     def advance(self, seconds: float) -> None:
         """See InProcessFabric.advance."""
-        self._open.run(self._in_process.advance(seconds))
+        self._thread.run(self._in_process.advance(seconds))
 
     def settle(self) -> None:
         """See InProcessFabric.settle."""
-        self._open.run(self._in_process.settle())
+        self._thread.run(self._in_process.settle())
 
     def log(self, session: str | None = None) -> list[dict[str, Any]]:
         """See InProcessFabric.log."""
-        return self._open.run(self._in_process.log(session))
+        return self._thread.run(self._in_process.log(session))
 
     def messages(self, agent: str, session: str | None = None) -> list[Message]:
         """See InProcessFabric.messages."""
-        return self._open.run(self._in_process.messages(agent, session))
+        return self._thread.run(self._in_process.messages(agent, session))
 
     def dead_letters(self) -> list[Letter]:
         """See InProcessFabric.dead_letters."""
-        return self._open.run(self._in_process.dead_letters())
+        return self._thread.run(self._in_process.dead_letters())
 
 
 def _rules(given: str | Rules | None) -> Rules:
