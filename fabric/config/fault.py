@@ -53,11 +53,11 @@ def stray(name: str, value: object, line: int) -> Fault:
     if homes and not isinstance(value, dict | list):
         home = ".".join(homes[0][:-1])
         return Fault(line, dotted((name,)), "it outside its table", f"it below [{home}]")
-    is_table = isinstance(value, dict)
-    what = "a table that is not known" if is_table else "a setting that is not known"
-    settings = {field.key for field in fields(Settings)}
-    tables = [path[0] for path in advice() if len(path) == 1 and path[0] not in settings]
-    return Fault(line, dotted((name,)), what, near(name, tables if is_table else sorted(settings)))
+    kind, known = "setting", sorted(field.key for field in fields(Settings))
+    if isinstance(value, dict):
+        kind, settings = "table", known
+        known = [path[0] for path in advice() if len(path) == 1 and path[0] not in settings]
+    return Fault(line, dotted((name,)), f"a {kind} that is not known", near(name, known))
 
 
 def near(name: str, known: list[str]) -> str:
@@ -68,12 +68,8 @@ def near(name: str, known: list[str]) -> str:
 
 def dotted(path: Keys) -> str:
     """Return a path as TOML has it, list elements left out: the line tells which one."""
-    return ".".join(_shown(part) for part in path if isinstance(part, str))
-
-
-def _shown(name: str) -> str:
-    quoted = key(name)
-    return quoted if quoted == name else cut(quoted)
+    names = ((part, key(part)) for part in path if isinstance(part, str))
+    return ".".join(name if name == quoted else cut(quoted) for name, quoted in names)
 
 
 def key(name: str) -> str:
@@ -137,9 +133,8 @@ def _meant(field: Field) -> str:
     if text is Text.REDUCER:
         names = ", ".join(f'"{name}"' for name in sorted(reducer.KNOWN))
         return f"one of {names}, or one that a package has in fabric.reducers"
+    if text is Text.AGENT_OR_NONE:
+        return f"an agent's name of {Text.FREE.value}, in double quotes"
     if text is not None:
-        what, bounds = "a text", text.value
-        if text is Text.AGENT_OR_NONE:
-            what, bounds = "an agent's name", Text.FREE.value
-        return f"{what} of {bounds}, in double quotes"
+        return f"a text of {text.value}, in double quotes"
     return hint.bounds + (", without quotes" if hint.kind is bool else "")

@@ -5,7 +5,8 @@ Settings stand at the top of the same file, rules in its tables; fabric.example.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -36,18 +37,12 @@ def check(text: str) -> tuple[Rules | None, list[Fault]]:
 
     Without tables of rules in it, the rules are the defaults. At most FAULTS_MAX faults are named.
     """
-    try:
-        return _checked(parse(text))
-    except FaultError as error:
-        return None, [error.fault]
+    return _checked(partial(parse, text))[1:]
 
 
 def check_file(path: Path) -> tuple[Rules | None, list[Fault]]:
     """Check the file at a path, as `check` does. Raises OSError when it cannot be read."""
-    try:
-        return _checked(read(path))
-    except FaultError as error:
-        return None, [error.fault]
+    return _checked(partial(read, path))[1:]
 
 
 def load(path: Path | None = None) -> Rules:
@@ -75,10 +70,7 @@ def find(path: Path | None = None) -> Found:
 def _sound(path: Path) -> tuple[Found, bool]:
     """Return the rules of a file, and whether it has tables of rules at all."""
     try:
-        document = read(path)
-        rules, faults = _checked(document)
-    except FaultError as error:
-        document, rules, faults = Document({}, {}), None, [error.fault]
+        document, rules, faults = _checked(partial(read, path))
     except OSError as error:
         why = error.strerror or str(error)
         raise ConfigError(f"the rule file {path} cannot be read: {why}") from None
@@ -94,7 +86,11 @@ def _tables(document: Document) -> dict[str, object]:
     return {name: value for name, value in document.values.items() if name in known}
 
 
-def _checked(document: Document) -> tuple[Rules | None, list[Fault]]:
+def _checked(reading: Callable[[], Document]) -> tuple[Document, Rules | None, list[Fault]]:
+    try:
+        document = reading()
+    except FaultError as error:
+        return Document({}, {}), None, [error.fault]
     tables, lines = _tables(document), document.lines
     settings = checks.settings_model().model_fields
     faults = [
@@ -103,15 +99,13 @@ def _checked(document: Document) -> tuple[Rules | None, list[Fault]]:
         if name not in tables and name not in settings
     ][:FAULTS_MAX]
     found = None
-    for model, values in (
-        (checks.settings_model(), document.values),
-        (checks.rules_model(), tables),
-    ):
+    models = {checks.settings_model(): document.values, checks.rules_model(): tables}
+    for model, values in models.items():
         try:
             found = model.model_validate(values)
         except ValidationError as error:
             details = error.errors(include_url=False)[:FAULTS_MAX]
             faults += [of_pydantic(detail, lines) for detail in details]
     if faults or found is None:
-        return None, sorted(faults)[:FAULTS_MAX]
-    return checks.rules_of(found), []
+        return document, None, sorted(faults)[:FAULTS_MAX]
+    return document, checks.rules_of(found), []

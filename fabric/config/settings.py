@@ -156,14 +156,12 @@ def load(**flags: Any) -> Settings:
     """Return the settings in force; flags that are None do not count. Raises ConfigError."""
     environment, files = _environment(), config_files()
     # A command's flag may come from its variable: an error should then name the variable.
-    given = {
-        name: value
-        for name, value in flags.items()
-        if value is not None and environment.get(name) != value
-    }
+    said = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in said.items() if environment.get(name) != value}
     if not files:
         values = {**environment, **given}
-        if _needs_no_check(values):
+        is_text = all(name in TEXTS and isinstance(one, str) for name, one in values.items())
+        if is_text and not namespace_fault(values.get("namespace", NAMESPACE)):
             url = values.pop("redis_url", None)
             return Settings(redis_url=Secret(url) if url else None, **values)
 
@@ -245,9 +243,3 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if value and name.upper() in known
     }
-
-
-def _needs_no_check(values: Mapping[str, Any]) -> bool:
-    return all(
-        name in TEXTS and isinstance(value, str) for name, value in values.items()
-    ) and not namespace_fault(values.get("namespace", NAMESPACE))
