@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -88,10 +89,8 @@ def demo(
     target = replace(target, session=session)
     with ExitStack() as ending:
         scratch = Path(ending.enter_context(TemporaryDirectory(prefix="fabric-demo-")))
-        try:
+        with _blaming(path, "read"):
             tree = take_snapshot(path, scratch)
-        except OSError as error:
-            raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
         if not tree.files:
             raise CallerError(f"there are no Python files under {plain(path)}")
         if target.redis_url is None:
@@ -101,62 +100,11 @@ def demo(
             target = replace(target, redis_url=Secret(mine.url))
         report = run(_review(target, session, path, tree, scratch))
         if fixed is not None:
-            _hand_over(scratch, fixed)
+            with _blaming(fixed, "written"):
+                Workshop(scratch / COPY_FOLDER).hand_over(Path(fixed))
     text = render(report)
     if output:
         Path(output).write_text(text)
-    _show(report, text, as_json=as_json)
-    found = faults(report)
-    for fault in found:
-        note(fault)
-    if found or any(agent["status"] != "completed" for agent in report["agents"]):
-        click.get_current_context().exit(1)
-
-
-async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Document:
-    """Run workers and fleet; return the report."""
-    log = scratch / "workers.log"
-    with log.open("wb") as output:
-        try:
-            async with Supervisor(
-                ["orchestrator", "synthesizer"],
-                url_of(target),
-                environment={"FABRIC_NAMESPACE": target.namespace},
-                say=note,
-                output=output.fileno(),
-            ):
-                with _display() as show:
-                    report = await fleet.run(
-                        url_of(target), target.namespace, session, path, tree, scratch, show
-                    )
-        except BaseException:
-            sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
-            raise
-    commands = [key.command for key in await all_keys(target, session)]
-    return {**report, "commands": commands}
-
-
-def _hand_over(scratch: Path, fixed: str) -> None:
-    try:
-        Workshop(scratch / COPY_FOLDER).hand_over(Path(fixed))
-    except OSError as error:
-        reason = error.strerror or error
-        raise CallerError(f"{plain(fixed)} cannot be written: {reason}") from None
-
-
-def _display() -> AbstractContextManager[Show]:
-    """Return what shows the fleet at work: a live view on a terminal, lines elsewhere."""
-    return LiveDisplay(stderr=True) if sys.stderr.isatty() and has_rich() else nullcontext(_lines)
-
-
-def _lines(board: Board, rows: list[Row]) -> None:
-    for row in rows:
-        if row.signal not in UNSHOWN:
-            time = clock(row.ms - board.opened_ms)
-            click.echo(f"{time:>9}  {row.signal:<24}  {row.stream:<6}  {row.action}", err=True)
-
-
-def _show(report: Document, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
     elif sys.stdout.isatty() and has_rich():
@@ -166,3 +114,50 @@ def _show(report: Document, text: str, *, as_json: bool) -> None:
         Console().print(Markdown(text))
     else:
         click.echo(text, nl=False)
+    found = faults(report)
+    for fault in found:
+        note(fault)
+    if found or any(agent["status"] != "completed" for agent in report["agents"]):
+        click.get_current_context().exit(1)
+
+
+@contextmanager
+def _blaming(path: str, what: str) -> Iterator[None]:
+    """Report an OSError in the block as one about this path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise CallerError(f"{plain(path)} cannot be {what}: {reason}") from None
+
+
+async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Document:
+    """Run workers and fleet, shown live on a terminal, as lines elsewhere; return the report."""
+    log = scratch / "workers.log"
+    url, namespace = url_of(target), target.namespace
+    show: AbstractContextManager[Show] = nullcontext(_lines)
+    if sys.stderr.isatty() and has_rich():
+        show = LiveDisplay(stderr=True)
+    with log.open("wb") as output:
+        workers = Supervisor(
+            ["orchestrator", "synthesizer"],
+            url,
+            environment={"FABRIC_NAMESPACE": namespace},
+            say=note,
+            output=output.fileno(),
+        )
+        try:
+            async with workers:
+                with show as shown:
+                    report = await fleet.run(url, namespace, session, path, tree, scratch, shown)
+        except BaseException:
+            sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
+            raise
+    return {**report, "commands": [key.command for key in await all_keys(target, session)]}
+
+
+def _lines(board: Board, rows: list[Row]) -> None:
+    for row in rows:
+        if row.signal not in UNSHOWN:
+            time = clock(row.ms - board.opened_ms)
+            click.echo(f"{time:>9}  {row.signal:<24}  {row.stream:<6}  {row.action}", err=True)

@@ -14,10 +14,12 @@ import posixpath
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from fabric.demo.finding import Finding, Severity, bounded
 from fabric.demo.tree import Tree
@@ -48,10 +50,6 @@ class AnalyserError(Exception):
     """An analyser did not do its work; the message says why."""
 
 
-#: What a parser yields: path, line, rule, message, severity, advice, confidence, measure.
-Raw = tuple[str, int, str, str, Severity, str, float, int]
-
-
 @dataclass(frozen=True)
 class Analyser:
     """A program: its arguments, its exit codes when it has done its work, and how to read it.
@@ -61,7 +59,7 @@ class Analyser:
 
     arguments: tuple[str, ...]
     codes: frozenset[int]
-    parse: Callable[[bytes], list[Raw]]
+    parse: Callable[[bytes], Iterable[Finding]]
     is_whole: bool = False
 
     async def run(self, tree: Tree, files: Sequence[str]) -> list[Finding]:
@@ -74,18 +72,19 @@ class Analyser:
             )
             if code not in self.codes:
                 raise AnalyserError(err or f"exit code {code}")
-            raw = self.parse(out)
+            found = list(self.parse(out))
         except (AnalyserError, OSError, ValueError, KeyError, TypeError) as error:
             name = self.arguments[0]
             if len(files) == 1 or self.is_whole:
                 reason = f"{name} failed: {type(error).__name__}: {error}"
-                return [finding(tree, _not_reviewed(files[0], reason))]
+                return [with_evidence(tree, _not_reviewed(files[0], reason))]
             half = len(files) // 2
             return await self.run(tree, files[:half]) + await self.run(tree, files[half:])
-        prefix = tree.folder + "/"
-        known = frozenset(files)
-        relative = [(posixpath.normpath(one[0].removeprefix(prefix)), *one[1:]) for one in raw]
-        return bounded(finding(tree, one) for one in relative if one[0] in known)
+        prefix, known = f"{tree.folder}/", frozenset(files)
+        for number, one in enumerate(found):
+            path = posixpath.normpath(one.path.removeprefix(prefix))
+            found[number] = msgspec.structs.replace(one, path=path)
+        return bounded(with_evidence(tree, one) for one in found if one.path in known)
 
 
 async def examine(
@@ -143,22 +142,16 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     return bytes(read)
 
 
-def finding(tree: Tree, raw: Raw) -> Finding:
-    """Return a finding with its source line as evidence."""
-    path, line, rule, message, severity, advice, confidence, measure = raw
-    lines = tree.lines(path) if line else []
-    evidence = lines[line - 1] if 0 < line <= len(lines) else ""
-    return Finding(
-        f"{path}:{line}:{rule}",
-        path,
-        line,
-        rule,
-        excerpt(masked(message, evidence)),
-        severity,
-        excerpt(masked(evidence)),
-        excerpt(advice),
-        confidence,
-        measure,
+def with_evidence(tree: Tree, finding: Finding) -> Finding:
+    """Return a finding with its key and its source line, and its texts as excerpts."""
+    line = finding.line
+    source = "".join(tree.lines(finding.path)[line - 1 : line]) if line else ""
+    return msgspec.structs.replace(
+        finding,
+        key=f"{finding.path}:{line}:{finding.rule}",
+        message=excerpt(masked(finding.message, source)),
+        evidence=excerpt(masked(source)),
+        recommendation=excerpt(finding.recommendation),
     )
 
 
@@ -176,78 +169,62 @@ def masked(text: str, *beside: str) -> str:
     return _LITERAL.sub(lambda match: f"{match[1]}***{match[1]}", text[: 20 * TEXT_CHARS_MAX])
 
 
-def parse_ruff(out: bytes, severities: Mapping[str, Severity]) -> list[Raw]:
+def _parse_ruff(out: bytes, severities: Mapping[str, Severity]) -> Iterator[Finding]:
     """Read `ruff check --output-format json`. The longest prefix of a code gives the severity;
     files that do not parse are INDEXER's to report.
     """
-    found: list[Raw] = []
     for one in json.loads(out):
         code, fix, url = one["code"], one.get("fix") or {}, f"See `{one.get('url')}`"
         if code in (None, "invalid-syntax"):
             continue
         prefix = max(filter(code.startswith, severities), key=len, default="")
         numbers = _NUMBERS.search(one["message"])
-        measure = int(numbers[1]) if numbers else 0
-        severity = severities.get(prefix, Severity.LOW)
         advice = fix["message"] if fix.get("applicability") == "safe" else url
         where = one["filename"], one["location"]["row"], one.get("name") or code
-        message = f"{one['message']} ({code})"
-        found.append((*where, message, severity, advice or url, 1.0, measure))
-    return found
+        what = f"{one['message']} ({code})", severities.get(prefix, Severity.LOW), advice or url
+        yield Finding(*where, *what, measure=int(numbers[1]) if numbers else 0)
 
 
 _SURE = {"HIGH": 0.9, "MEDIUM": 0.7, "LOW": 0.5}
 
 
-def parse_bandit(out: bytes) -> list[Raw]:
+def _parse_bandit(out: bytes) -> Iterator[Finding]:
     """Read `bandit -f json`."""
     document = json.loads(out)
-    found: list[Raw] = []
     for one in document["results"]:
         url, rule = one["more_info"], one["test_name"]
         if rule == "blacklist":  # the name of many tests: the page about them tells them apart
             rule = url.rpartition("#")[2].partition("-")[2] or rule
         message, severity = f"{one['issue_text']} ({one['test_id']})", one["issue_severity"].lower()
-        sure = _SURE.get(one["issue_confidence"], 0.5)
-        where = one["filename"], one["line_number"], rule
-        found.append((*where, message, Severity(severity), f"See `{url}`", sure, 0))
-    errors = [one for one in document["errors"] if "syntax error" not in one["reason"]]
-    return found + [_not_reviewed(one["filename"], one["reason"]) for one in errors]
+        what = message, Severity(severity), f"See `{url}`", _SURE.get(one["issue_confidence"], 0.5)
+        yield Finding(one["filename"], one["line_number"], rule, *what)
+    for one in document["errors"]:
+        if "syntax error" not in one["reason"]:
+            yield _not_reviewed(one["filename"], one["reason"])
 
 
-def parse_vulture(out: bytes) -> list[Raw]:
+def _parse_vulture(out: bytes) -> Iterator[Finding]:
     """Read vulture's lines: `path:line: unused function 'f' (60% confidence)`. Unused imports are
     left to IMPORTS.
     """
-    found: list[Raw] = []
-    for line in out.decode("utf-8", "replace").splitlines():
-        match = _VULTURE.match(line)
-        if match is None or match["message"].startswith("unused import"):
-            continue
-        rule = re.split(r" ['(]| after ", match["message"])[0].replace(" ", "-")
-        advice = "Remove it, or name it in `__all__` when it is for callers outside."
-        sure = int(match["sure"])
-        severity = Severity.MEDIUM if sure == 100 else Severity.LOW
-        where = match["path"], int(match["line"])
-        found.append((*where, rule, match["message"], severity, advice, sure / 100, 0))
-    return found
+    advice = "Remove it, or name it in `__all__` when it is for callers outside."
+    for match in map(_VULTURE.match, out.decode("utf-8", "replace").splitlines()):
+        if match is not None and not match["message"].startswith("unused import"):
+            rule = re.split(r" ['(]| after ", match["message"])[0].replace(" ", "-")
+            severity = Severity.MEDIUM if match["sure"] == "100" else Severity.LOW
+            what = rule, match["message"], severity, advice, int(match["sure"]) / 100
+            yield Finding(match["path"], int(match["line"]), *what)
 
 
-def _not_reviewed(path: str, reason: str) -> Raw:
-    return path, 0, "not-reviewed", reason, Severity.MEDIUM, "Look at the file yourself.", 1.0, 0
+def _not_reviewed(path: str, reason: str) -> Finding:
+    return Finding(path, 0, "not-reviewed", reason, Severity.MEDIUM, "Look at the file yourself.")
 
 
-def ruff(select: str, severities: Mapping[str, Severity], ignore: str = "") -> Analyser:
+def ruff(select: str, severities: Mapping[str, Severity], ignore: str = "E501") -> Analyser:
     """Return ruff with some of its rules. It reads no settings and no cache of the tree."""
     arguments = ("ruff", "check", "--isolated", "--no-cache", "--exit-zero")
-    rules = (
-        "--output-format",
-        "json",
-        "--select",
-        select,
-        *(("--ignore", ignore) if ignore else ()),
-    )
-    parse = partial(parse_ruff, severities=severities)
+    rules = ("--output-format=json", f"--select={select}", f"--ignore={ignore}")
+    parse = partial(_parse_ruff, severities=severities)
     return Analyser((*arguments, *rules), frozenset({0}), parse)
 
 
@@ -266,8 +243,8 @@ ANALYSERS: Mapping[str, Analyser] = {
     "SAFETY": Analyser(
         ("bandit", "--quiet", "--format", "json", "--skip", "B101"),
         frozenset({0, 1}),
-        parse_bandit,
+        _parse_bandit,
     ),
-    "DEAD_CODE": Analyser(("vulture",), frozenset({0, 3}), parse_vulture, is_whole=True),
+    "DEAD_CODE": Analyser(("vulture",), frozenset({0, 3}), _parse_vulture, is_whole=True),
     "IMPORTS": ruff("F401,F403,F811,E402", {"F401": Severity.LOW, "F": Severity.MEDIUM}),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -36,45 +37,56 @@ class Severity(StrEnum):
 class Finding(msgspec.Struct, frozen=True):
     """One place that breaks one rule.
 
-    `key` is `path:line:rule`, with `#2`, `#3`, … for further ones on the same line. `line` counts
-    from 1; 0 means the file as a whole. `evidence` is the source line. `measure` is a number that
-    tells worse from bad within a rule, 0 where the rule has none.
+    `line` counts from 1; 0 means the file as a whole. `measure` is a number that tells worse from
+    bad within a rule, 0 where the rule has none. `evidence` is the source line. `key` is
+    `path:line:rule`, with `#2`, `#3`, … for further ones on the same line.
     """
 
-    key: str
     path: str
     line: int
     rule: str
     message: str
     severity: Severity
-    evidence: str
     recommendation: str
     confidence: float = 1.0
     measure: int = 0
+    evidence: str = ""
+    key: str = ""
 
 
-def badness(finding: Finding) -> tuple[int, int, str, int, str]:
-    """Return a sort key that puts the worst finding first and is the same in every process."""
+def _grouped(findings: Iterable[Finding], *fields: str) -> list[list[Finding]]:
+    groups: dict[Any, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[attrgetter(*fields)(finding)].append(finding)
+    return list(groups.values())
+
+
+def _badness(finding: Finding) -> tuple[int, int, str, int, str]:
+    """Put the worst finding first, and the same one in every process."""
     return finding.severity.rank, -finding.measure, finding.path, finding.line, finding.key
 
 
+def _weight(group: list[Finding]) -> tuple[int, int]:
+    """Put the group with the worst finding first, then the one with most as bad as that."""
+    worst = group[0].severity
+    return worst.rank, -sum(one.severity is worst for one in group)
+
+
 def bounded(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings by place, with distinct keys, and at most FINDINGS_PER_RULE_MAX a rule and
-    file: what is over that is one finding with the number.
+    """Return findings with distinct keys, and at most FINDINGS_PER_RULE_MAX a rule and file: what
+    is over that is one finding with the number.
     """
     kept: list[Finding] = []
-    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     keys: Counter[str] = Counter()
-    for one in sorted(findings, key=lambda one: (one.path, one.line, one.rule, one.message)):
-        group = groups[one.path, one.rule]
-        group.append(one)
-        if len(group) <= FINDINGS_PER_RULE_MAX:
+    ordered = sorted(findings, key=attrgetter("path", "line", "rule", "message"))
+    for group in _grouped(ordered, "path", "rule"):
+        for one in group[:FINDINGS_PER_RULE_MAX]:
             keys[one.key] += 1
             number = f"#{keys[one.key]}" if keys[one.key] > 1 else ""
             kept.append(msgspec.structs.replace(one, key=one.key + number))
-    for (path, rule), group in groups.items():
-        if len(group) > FINDINGS_PER_RULE_MAX:
-            text = f"and {len(group) - FINDINGS_PER_RULE_MAX:,} more of {rule} in this file"
+        if rest := group[FINDINGS_PER_RULE_MAX:]:
+            path, rule = group[0].path, group[0].rule
+            text = f"and {len(rest):,} more of {rule} in this file"
             whole = {"key": f"{path}:0:{rule}", "line": 0, "message": text, "evidence": ""}
             kept.append(msgspec.structs.replace(group[0], **whole))
     return kept
@@ -87,29 +99,20 @@ def draft(findings: Iterable[Finding], limit: int = RECOMMENDATIONS_MAX) -> dict
     Ordered by the worst severity, then by the number of findings of that severity, then by name. A
     recommendation names rule, severity, count, number of files, advice, and the worst places.
     """
-    groups: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        groups[finding.rule].append(finding)
-    ordered = sorted((sorted(group, key=badness) for group in groups.values()), key=_weight)
-    items = []
-    for group in ordered[:limit]:
-        places = dict.fromkeys(f"{one.path}:{one.line}" for one in group if one.line)
-        items.append(
-            {
-                "rule": group[0].rule,
-                "severity": group[0].severity.value,
-                "count": len(group),
-                "files": len({one.path for one in group}),
-                "advice": group[0].recommendation,
-                "places": list(places)[:PLACES_MAX],
-            }
-        )
-    return {"items": items, "left_out": {one[0].rule: len(one) for one in ordered[limit:]}}
-
-
-def _weight(group: list[Finding]) -> tuple[int, int, str]:
-    worst = group[0].severity
-    return worst.rank, -sum(one.severity is worst for one in group), group[0].rule
+    groups = _grouped(sorted(findings, key=_badness), "rule")
+    groups.sort(key=lambda group: (*_weight(group), group[0].rule))
+    items = [
+        {
+            "rule": group[0].rule,
+            "severity": group[0].severity.value,
+            "count": len(group),
+            "files": len({one.path for one in group}),
+            "advice": group[0].recommendation,
+            "places": list({f"{one.path}:{one.line}": 0 for one in group if one.line})[:PLACES_MAX],
+        }
+        for group in groups[:limit]
+    ]
+    return {"items": items, "left_out": {one[0].rule: len(one) for one in groups[limit:]}}
 
 
 def vote(findings: Iterable[Finding]) -> dict[str, Any] | None:
@@ -119,13 +122,10 @@ def vote(findings: Iterable[Finding]) -> dict[str, Any] | None:
     It is the file with the worst severity, then with most findings of it, then with the worst of
     them. None when there are no findings.
     """
-    files: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        files[finding.path].append(finding)
-    if not files:
+    groups = _grouped(sorted(findings, key=_badness), "path")
+    if not groups:
         return None
-    groups = [sorted(group, key=badness) for group in files.values()]
-    worst = min(groups, key=lambda group: (*_weight(group)[:2], badness(group[0])))
+    worst = min(groups, key=lambda group: (*_weight(group), _badness(group[0])))
     evidence = {"severity": worst[0].severity.value, "count": -_weight(worst)[1]}
     return {"key": VOTE, "value": worst[0].path, "evidence": evidence}
 

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from fabric import Agent, BarrierError, Fabric, WaitTimeoutError
+from fabric import Agent, BarrierError, WaitTimeoutError
 from fabric.core.resource import is_glob, normalise
 from fabric.demo import fleet
 from fabric.demo.analysers import AnalyserError, ruff, run_tool
-from fabric.demo.fleet import Member, remark
 from fabric.demo.index import build
 from fabric.demo.tree import Tree, open_snapshot
 
@@ -42,13 +40,11 @@ WAIT_S_MAX, OTHERS_S_MAX = 120, 20
 #: The claims are read again after so long, s.
 LOOK_S = 0.05
 
-#: All files that are edited, as one resource.
-ALL = "fixed/**"
-
 #: What ruff mends, besides the order of imports. RUF100 would take comments away that belong to
 #: rules which are not in use here.
 FIXES, FIXES_IGNORED = "E,W,F,B,C4,COM,FURB,I,PIE,RET,RUF,SIM,UP", "RUF100"
-_RUFF = ("--isolated", "--no-cache", "--quiet")
+
+_NAMES = frozenset(fixer.name for fixer in fleet.FIXERS)
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -63,7 +59,10 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class Workshop:
-    """The scratch copy: `before/` and `fixed/` hold the files, `edits/` a journal for each."""
+    """The scratch copy: `before/` and `fixed/` hold the files, `edits/` a journal for each.
+
+    Raises FileNotFoundError when there is no copy.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,9 +76,7 @@ class Workshop:
         folder.mkdir()
         for path in files:
             for part in ("before", "fixed", "edits"):
-                target = folder / part / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(b"" if part == "edits" else tree.read(path))
+                _put(folder / part / path, b"" if part == "edits" else tree.read(path))
         own = {tree.package.partition(".")[0] or path.partition("/")[0] for path in tree.files}
         names = json.dumps(sorted(name for name in own if name.isidentifier()))
         options = ["--config", f"lint.isort.known-first-party={names}"]
@@ -92,8 +89,7 @@ class Workshop:
         """Put the files as they are into a folder that may not be there. Raises OSError."""
         target.mkdir(parents=True, exist_ok=True)
         for path in self.files:
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            (target / path).write_bytes(self.read(path))
+            _put(target / path, self.read(path))
 
     def read(self, path: str, part: str = "fixed") -> bytes:
         """Return a file as it is, or as it was `before`."""
@@ -101,11 +97,12 @@ class Workshop:
 
     async def edited(self, agent: str, path: str, data: bytes) -> bytes:
         """Return what an agent makes of a file: the same when ruff fails on it."""
-        what = ("check", "--fix", "--exit-zero", "--select", FIXES, "--ignore", FIXES_IGNORED)
-        arguments = ["ruff", *(("format",) if agent == fleet.FIXERS[0].name else what), *_RUFF]
-        arguments += [*self._options, "--stdin-filename", path, "-"]
+        how = ["check", "--fix", "--exit-zero", "--select", FIXES, "--ignore", FIXES_IGNORED]
+        if agent == fleet.FORMATTER.name:
+            how = ["format"]
+        how += ["--isolated", "--no-cache", "--quiet", *self._options, "--stdin-filename", path]
         try:
-            code, out, _ = await run_tool(arguments, str(self._folder), RUFF_S_MAX, data)
+            code, out, _ = await run_tool(["ruff", *how, "-"], str(self._folder), RUFF_S_MAX, data)
         except (AnalyserError, OSError):
             return data
         return out if code == 0 and (out or not data) else data
@@ -132,6 +129,11 @@ class Workshop:
         return found
 
 
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
 def checksum(data: bytes) -> str:
     """Return a checksum of a file."""
     return sha256(data).hexdigest()
@@ -142,7 +144,7 @@ def resource(path: str) -> str:
     return f"fixed/{path}"
 
 
-def passed(number: int, count: int) -> str:
+def _passed(number: int, count: int) -> str:
     """Return the name of a fixer's checkpoint after file `number` (from 1) of `count`."""
     return f"file {number} of {count}"
 
@@ -159,43 +161,43 @@ async def _choose(tree: Tree) -> list[str]:
     found = await ruff(FIXES, {}, FIXES_IGNORED).run(tree, fit) if fit else []
     broken = {one.path for one in found if one.rule in ("not-reviewed", "io-error")}
     counts = Counter(one.path for one in found if not one.recommendation.startswith("See "))
-    editable = [path for path in fit if path not in broken]
-    return sorted(editable, key=lambda path: -counts[path])[:FILES_MAX]
+    return sorted(set(fit) - broken, key=lambda path: (-counts[path], fit.index(path)))[:FILES_MAX]
 
 
-async def integrate(agent: Agent, scratch: Path) -> None:
+async def work(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str, int]:
+    """Do the work of one of the three; return the number of files."""
+    return {"files": await (_fix if member in fleet.FIXERS else _integrate)(agent, scratch)}
+
+
+async def _integrate(agent: Agent, scratch: Path) -> int:
     """Make the copy, see that it is fixed in order, and check it.
 
     Raises FabricError, OSError, and ValueError when an edit was lost.
     """
-    async with agent.writing(ALL, timeout=WAIT_S_MAX):
+    folder = scratch / fleet.COPY_FOLDER
+    async with agent.writing(resource("**"), timeout=WAIT_S_MAX):
         tree = open_snapshot(scratch)
-        workshop = Workshop.make(tree, await _choose(tree), scratch / fleet.COPY_FOLDER)
-        await agent.resolve(fleet.COPY_DEPENDENCY, location=str(scratch / fleet.COPY_FOLDER))
-        if workshop.files:
-            # All files are kept until both fixers want the first, so that their priorities decide.
-            await _until_asked(
-                agent, [one.name for one in fleet.FIXERS], resource(workshop.files[0])
-            )
+        workshop = Workshop.make(tree, await _choose(tree), folder)
+        await agent.resolve(fleet.COPY_DEPENDENCY, location=str(folder))
+        # All files are kept until both fixers want the first, so that their priorities decide.
+        await _until_asked(agent, _NAMES, workshop)
     await agent.progress(50)
     if workshop.files:
-        edited = await _until_edited(agent, passed(1, len(workshop.files)))
-        await _check(agent, workshop, edited)
+        await _check(agent, workshop)
     else:
-        await remark(agent, "There is no file that can be edited safely.")
-    await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=[fixer.name for fixer in fleet.FIXERS])
-    await agent.complete({"files": len(workshop.files)})
+        await fleet.remark(agent, "There is no file that can be edited safely.")
+    await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=sorted(_NAMES))
+    return len(workshop.files)
 
 
-async def fix(agent: Agent, member: Member) -> None:
+async def _fix(agent: Agent, scratch: Path) -> int:
     """Edit every file of the copy as one of the fixers. Raises FabricError, OSError."""
     folder = await agent.wait_for(fleet.COPY_DEPENDENCY, timeout=WAIT_S_MAX)
     workshop = Workshop(Path(folder or ""))
     count = len(workshop.files)
-    if workshop.files:
-        # Ask after those that come earlier in fleet.FIXERS, so that it is known who asked first.
-        earlier = [other.name for other in fleet.FIXERS[: fleet.FIXERS.index(member)]]
-        await _until_asked(agent, earlier, resource(workshop.files[0]))
+    # FIXER asks after FORMATTER, so that it is known who asked first.
+    is_first = agent.name == fleet.FORMATTER.name
+    await _until_asked(agent, frozenset() if is_first else {fleet.FORMATTER.name}, workshop)
     for number, path in enumerate(workshop.files, 1):
         async with agent.writing(resource(path), timeout=WAIT_S_MAX) as grant:
             # What another agent wrote between reading and writing would be lost, if any could.
@@ -205,77 +207,48 @@ async def fix(agent: Agent, member: Member) -> None:
             edit = Edit(agent.name, grant.token, checksum(data), checksum(edited))
             workshop.write(path, edit, edited)
         await agent.progress(100 * number // count)
-        await agent.checkpoint(passed(number, count))
+        await agent.checkpoint(_passed(number, count))
     await agent.wait_for(fleet.CHECK_DEPENDENCY, timeout=WAIT_S_MAX)
-    await agent.complete({"files": count})
+    return count
 
 
-async def _until_asked(agent: Agent, names: Collection[str], wanted: str) -> None:
-    """Wait until each of these agents has a resource or waits for it."""
-    missing = set(names)
-    try:
-        async with asyncio.timeout(OTHERS_S_MAX):
-            while missing:
-                claims = (await agent.session.claims()).values()
-                missing -= {claim.agent for claim in claims if wanted in claim.writes}
-                if missing:
-                    await asyncio.sleep(LOOK_S)
-    except TimeoutError:
-        await remark(agent, f"{', '.join(sorted(missing))} had not asked for {wanted} in time.")
+async def _until_asked(agent: Agent, names: Set[str], workshop: Workshop) -> None:
+    """Wait until each of these agents has the first file or waits for it."""
+    wanted = resource(workshop.files[0]) if workshop.files else ""
+    missing = set(names if wanted else ())
+    async with fleet.at_most(OTHERS_S_MAX, agent, missing, f"had not asked for {wanted} in time."):
+        while missing:
+            claims = (await agent.session.claims()).values()
+            missing -= {claim.agent for claim in claims if wanted in claim.writes}
+            await asyncio.sleep(LOOK_S if missing else 0)
 
 
-async def _until_edited(agent: Agent, checkpoint: str) -> set[str]:
-    """Listen until each fixer says that it is past the first file; return those that have."""
-    fixers = {fixer.name for fixer in fleet.FIXERS}
-    missing = set(fixers)
-    try:
-        async with asyncio.timeout(OTHERS_S_MAX):
-            async for message in agent.messages():
-                if message.payload.get("checkpoint") == checkpoint:
-                    missing.discard(message.sender)
-                if not missing:
-                    break
-    except TimeoutError:
-        await remark(agent, f"{', '.join(sorted(missing))} did not get to {checkpoint} in time.")
-    return fixers - missing
-
-
-async def _check(agent: Agent, workshop: Workshop, edited: set[str]) -> None:
-    """Meet all at a barrier and report which edits are in which file then; `edited` are those that
-    say they have edited the first one.
+async def _check(agent: Agent, workshop: Workshop) -> None:
+    """Wait for the fixers to be past the first file, meet all at a barrier, and report which edits
+    are in which file then.
     """
+    first = _passed(1, len(workshop.files))
+    missing = set(_NAMES)
+    async with fleet.at_most(OTHERS_S_MAX, agent, missing, f"did not get to {first} in time."):
+        async for message in agent.messages():
+            if message.payload.get("checkpoint") == first:
+                missing.discard(message.sender)
+            if not missing:
+                break
     try:
         async with agent.integrating(fleet.FIXES_BARRIER, timeout=WAIT_S_MAX):
             made = workshop.made()
             lost = [path for path, edits in made.items() if edits is None]
-            if lost or edited - set(made[workshop.files[0]] or ()):
-                raise ValueError(
-                    f"an edit was overwritten in {', '.join(lost or workshop.files[:1])}"
-                )
+            if not lost and not _NAMES - missing <= set(made[workshop.files[0]] or ()):
+                lost = workshop.files[:1]
+            if lost:
+                raise ValueError(f"an edit was overwritten in {', '.join(lost)}")
             await agent.partial_result({"edits at the barrier": made})
             if workshop.made() != made:
                 raise ValueError("a file was written while all were to stand still")
     except (BarrierError, WaitTimeoutError) as error:
-        await remark(agent, f"The fixes were not checked: {error}")
-
-
-async def work(member: Member, scratch: Path, path: str) -> None:
-    """Run one of the three to its end."""
-    is_integrator = member is fleet.INTEGRATOR
-    async with (
-        Fabric.connect() as fabric,
-        fabric.agent(
-            member.name,
-            stream=member.stream,
-            priority=member.priority,
-            task=f"a scratch copy of {path}" if is_integrator else f"edits by {member.name}",
-            parallel_group="fix",
-            produces=member.produces,
-        ) as agent,
-    ):
-        await (integrate(agent, scratch) if is_integrator else fix(agent, member))
+        await fleet.remark(agent, f"The fixes were not checked: {error}")
 
 
 if __name__ == "__main__":
-    name, scratch, path = sys.argv[1:4]
-    sys.exit(fleet.run(name, work(fleet.member_of(name), Path(scratch), path)))
+    fleet.main(work)

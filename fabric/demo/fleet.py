@@ -9,20 +9,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
-from fabric import Agent, FabricError
+from fabric import Agent, Fabric, FabricError
 
-#: The dependency that INDEXER resolves; its location is the index file (see fabric.demo.index).
-INDEX_DEPENDENCY = "index"
-
-#: The dependency that INTEGRATOR resolves when the copy is there; its location is the folder.
-COPY_DEPENDENCY = "copy"
-
-#: The dependency that INTEGRATOR resolves when it has checked the fixes: fixers stay until then.
-CHECK_DEPENDENCY = "check-of-fixes"
+#: Dependencies. INDEXER resolves the index, at a file (see fabric.demo.index). INTEGRATOR resolves
+#: the copy, at a folder, and the check when it has checked the fixes: fixers stay until then.
+INDEX_DEPENDENCY, COPY_DEPENDENCY, CHECK_DEPENDENCY = "index", "copy", "check-of-fixes"
 
 #: The barrier at which INTEGRATOR checks the fixes.
 FIXES_BARRIER = "fixes"
@@ -39,21 +36,20 @@ REMARKS = "remarks"
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One agent. `program` is the module that it runs; where two agents want the same file, the one
-    with the higher `priority` goes first.
-    """
+    """One agent. Where two want the same file, the one with the higher `priority` goes first."""
 
     name: str
     stream: str
     priority: int
+    task: str = "{work} review of {path}"
     produces: tuple[str, ...] = ()
-    waits_for: tuple[str, ...] = ()
-    program: str = "fabric.demo.reviewing"
+    needs_index: bool = False
+    is_reviewer: bool = True
 
     @property
-    def is_reviewer(self) -> bool:
-        """Whether the agent reports findings."""
-        return self.program == "fabric.demo.reviewing"
+    def program(self) -> str:
+        """The module that its process runs."""
+        return f"fabric.demo.{'reviewing' if self.is_reviewer else 'fixing'}"
 
 
 REVIEWERS: tuple[Member, ...] = (
@@ -61,17 +57,17 @@ REVIEWERS: tuple[Member, ...] = (
     Member("STYLE", "B", 3),
     Member("COMPLEXITY", "B", 5),
     Member("SAFETY", "C", 8),
-    Member("DEAD_CODE", "D", 4, waits_for=(INDEX_DEPENDENCY,)),
-    Member("IMPORTS", "D", 6, waits_for=(INDEX_DEPENDENCY,)),
+    Member("DEAD_CODE", "D", 4, needs_index=True),
+    Member("IMPORTS", "D", 6, needs_index=True),
 )
-
-_FIXING = "fabric.demo.fixing"
 
 INTEGRATOR = Member(
-    "INTEGRATOR", "E", 5, produces=(COPY_DEPENDENCY, CHECK_DEPENDENCY), program=_FIXING
+    *("INTEGRATOR", "E", 5, "a scratch copy of {path}"),
+    produces=(COPY_DEPENDENCY, CHECK_DEPENDENCY),
+    is_reviewer=False,
 )
-FORMATTER = Member("FORMATTER", "F", 2, program=_FIXING)
-FIXER = Member("FIXER", "F", 7, program=_FIXING)
+FORMATTER = Member("FORMATTER", "F", 2, "edits by FORMATTER", is_reviewer=False)
+FIXER = Member("FIXER", "F", 7, "edits by FIXER", is_reviewer=False)
 
 #: In the order in which they ask for the first file; their priorities say otherwise.
 FIXERS: tuple[Member, ...] = (FORMATTER, FIXER)
@@ -79,9 +75,40 @@ FIXERS: tuple[Member, ...] = (FORMATTER, FIXER)
 FLEET: tuple[Member, ...] = (*REVIEWERS, INTEGRATOR, *FIXERS)
 
 
-def member_of(name: str) -> Member:
-    """Return the member of the fleet of this name. Raises StopIteration if there is none."""
-    return next(member for member in FLEET if member.name == name)
+def main(work: Callable[[Agent, Member, Path], Awaitable[dict[str, int]]]) -> None:
+    """Run one agent as a process, `python -m MODULE NAME SCRATCH PATH`: start, work, complete.
+
+    Session and server come from the environment; SCRATCH is the folder that the fleet shares.
+    SIGTERM cancels the work, which ends the agent as FAILED. The exit code is 1, after a message on
+    stderr, if the work failed.
+    """
+    name, scratch, path = sys.argv[1:4]
+    member = next(member for member in FLEET if member.name == name)
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with (
+            Fabric.connect() as fabric,
+            fabric.agent(
+                name,
+                stream=member.stream,
+                priority=member.priority,
+                task=member.task.format(work=name.lower().replace("_", " "), path=path),
+                task_type="Code Review" if member.is_reviewer else None,
+                parallel_group="review" if member.is_reviewer else "fix",
+                produces=member.produces,
+            ) as agent,
+        ):
+            await agent.complete(await work(agent, member, Path(scratch)))
+
+    try:
+        asyncio.run(run())
+    except asyncio.CancelledError:
+        sys.exit(1)
+    except (FabricError, OSError, ValueError) as error:
+        sys.exit(f"{name}: {error}")
 
 
 async def remark(agent: Agent, text: str) -> None:
@@ -89,23 +116,13 @@ async def remark(agent: Agent, text: str) -> None:
     await agent.partial_result({REMARKS: {agent.name: [text]}})
 
 
-def run(name: str, work: Coroutine[None, None, None]) -> int:
-    """Run a member's work to its end; return the exit code, after a message on stderr if it failed.
-
-    SIGTERM cancels the work, which ends the agent as FAILED.
-    """
-
-    async def until_terminated() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        await work
-
+@asynccontextmanager
+async def at_most(
+    limit_s: float, agent: Agent, missing: set[str], text: str
+) -> AsyncIterator[None]:
+    """Let the block wait so long for the agents in `missing`; then go on, with a remark on them."""
     try:
-        asyncio.run(until_terminated())
-    except asyncio.CancelledError:
-        return 1
-    except (FabricError, OSError, ValueError) as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return 1
-    return 0
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        await remark(agent, f"{', '.join(sorted(missing))} {text}")

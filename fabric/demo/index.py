@@ -10,6 +10,7 @@ import ast
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -26,19 +27,15 @@ DEPTH_MAX = 150
 
 class Module(msgspec.Struct, frozen=True):
     """One file. `imports` are the files that loading it imports → the line; `problem` is why Python
-    does not parse it, at `line`.
+    does not parse it, at `line`, and `rule` the rule that this breaks.
     """
 
     path: str
     name: str
     imports: dict[str, int] = {}
     problem: str = ""
+    rule: str = ""
     line: int = 0
-
-    @property
-    def rule(self) -> str:
-        """The rule that a file with a problem breaks."""
-        return "too-deep" if self.problem.startswith("nested") else "syntax-error"
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -47,10 +44,8 @@ class Index(msgspec.Struct, frozen=True):
     modules: tuple[Module, ...]
 
     def write(self, path: Path) -> None:
-        """Put the index in place in one step, so that no reader ever sees half of it."""
-        new = path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(self))
-        new.replace(path)
+        """Write the index into a file. Nobody reads it before the dependency is resolved."""
+        path.write_bytes(msgspec.json.encode(self))
 
     @staticmethod
     def read(path: Path) -> Index:
@@ -61,17 +56,17 @@ class Index(msgspec.Struct, frozen=True):
             raise ValueError(f"{path} is not an index: {error}") from error
 
 
-def module_name(path: str, package: str = "") -> str:
+def _name(path: str, package: str) -> str:
     """Return the dotted name of a file under a package: `a/b/__init__.py` is `a.b`."""
-    parts = path.removesuffix(".py").split("/")
+    parts = [package, *path.removesuffix(".py").split("/")]
     if parts[-1] == "__init__":
         parts.pop()
-    return ".".join([package, *parts] if package else parts)
+    return ".".join(filter(None, parts))
 
 
 def build(tree: Tree) -> Index:
     """Return the index of a snapshot."""
-    names = {module_name(path, tree.package): path for path in tree.files}
+    names = {_name(path, tree.package): path for path in tree.files}
     return Index(tuple(_module(tree, path, names) for path in tree.files))
 
 
@@ -80,9 +75,10 @@ def cycles(index: Index) -> list[tuple[Module, ...]]:
     modules = {module.path: module for module in index.modules}
     graph = {path: set(module.imports) - {path} for path, module in modules.items()}
     found: list[tuple[Module, ...]] = []
-    while len(found) < CYCLES_MAX:
+    for _ in range(CYCLES_MAX):
         try:
             TopologicalSorter(graph).prepare()
+            break
         except CycleError as error:
             # Each node of the cycle is imported by the next one, and the first one comes last too.
             path: list[str] = error.args[1][::-1][:-1]
@@ -90,42 +86,34 @@ def cycles(index: Index) -> list[tuple[Module, ...]]:
             path = path[start:] + path[:start]
             found.append(tuple(modules[one] for one in path))
             graph[path[0]].discard(path[1])
-        else:
-            break
     return found
 
 
 def _module(tree: Tree, path: str, names: Mapping[str, str]) -> Module:
-    name = module_name(path, tree.package)
+    name = _name(path, tree.package)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parsed = ast.parse(tree.read(path))
-    except SyntaxError as error:
-        return Module(path, name, problem=error.msg or "invalid syntax", line=error.lineno or 1)
+        level: list[ast.AST] = [parsed]
+        for _ in range(DEPTH_MAX):
+            level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if level:
+            raise RecursionError
     except (RecursionError, MemoryError):
-        return Module(path, name, problem="nested too deeply for Python's parser", line=1)
-    except (ValueError, OverflowError) as error:
-        return Module(path, name, problem=str(error), line=1)
-    if _is_deep(parsed):
-        return Module(path, name, problem=f"nested more than {DEPTH_MAX} levels deep", line=1)
+        problem = f"nested more than {DEPTH_MAX} levels deep"
+        return Module(path, name, problem=problem, rule="too-deep", line=1)
+    except (SyntaxError, ValueError, OverflowError) as error:
+        problem, line = getattr(error, "msg", ""), getattr(error, "lineno", 1)
+        problem = problem or str(error) or "invalid syntax"
+        return Module(path, name, problem=problem, rule="syntax-error", line=line or 1)
     package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
     found: dict[str, int] = {}
     for node in _at_load(parsed.body):
         for candidates in _wanted(node, package):
-            wanted = next((one for one in candidates if one in names), None)
-            if wanted is not None:
-                found.setdefault(names[wanted], node.lineno)
+            for wanted in [names[one] for one in candidates if one in names][:1]:
+                found.setdefault(wanted, node.lineno)
     return Module(path, name, found)
-
-
-def _is_deep(tree: ast.AST) -> bool:
-    level: Sequence[ast.AST] = [tree]
-    for _ in range(DEPTH_MAX):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return False
-    return True
 
 
 def _at_load(body: Sequence[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -143,8 +131,7 @@ def _wanted(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[s
     """Yield for each name of an import the modules that it may mean, the most specific first."""
     if isinstance(node, ast.Import):
         for one in node.names:
-            parts = one.name.split(".")
-            yield tuple(".".join(parts[:end]) for end in range(len(parts), 0, -1))
+            yield tuple(accumulate(one.name.split("."), "{}.{}".format))[::-1]
         return
     around = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
     module = ".".join(filter(None, (*around, node.module)))

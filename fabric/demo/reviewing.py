@@ -1,25 +1,22 @@
 """One reviewer, as a process: `python -m fabric.demo.reviewing NAME SCRATCH PATH`.
 
 This is an ordinary agent, written as a user would write one: STARTED, checkpoints, progress, early
-findings, a dependency produced or waited for, COMPLETED. Session and server come from the
-environment; SCRATCH is the folder that the fleet shares.
+findings, a dependency produced or waited for, COMPLETED.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fabric import Agent, Fabric, SignalType
+from fabric import Agent, SignalType
 from fabric.core.record import BarrierState
 from fabric.demo import fleet
 from fabric.demo import index as indexing
-from fabric.demo.analysers import ANALYSERS, examine, finding
+from fabric.demo.analysers import ANALYSERS, examine, with_evidence
 from fabric.demo.finding import VOTE, Finding, Severity, draft, to_partial, vote
-from fabric.demo.fleet import Member, remark
 from fabric.demo.index import Index
 from fabric.demo.tree import Tree, open_snapshot
 
@@ -34,46 +31,35 @@ LOOK_S = 0.1
 FINDINGS_MAX = 200
 
 
-async def review(member: Member, scratch: Path, path: str) -> None:
+async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str, int]:
     """Review the snapshot in `scratch` as one member of the fleet. Raises FabricError, OSError."""
-    async with (
-        Fabric.connect() as fabric,
-        fabric.agent(
-            member.name,
-            stream=member.stream,
-            priority=member.priority,
-            task=f"{member.name.lower().replace('_', ' ')} review of {path}",
-            task_type="Code Review",
-            parallel_group="review",
-            produces=member.produces,
-        ) as agent,
-    ):
-        tree = open_snapshot(scratch)
-        await agent.progress(10, checkpoint=fleet.FILES_READ, next_checkpoint=fleet.ISSUES_FOUND)
-        index = None
-        for dependency in member.waits_for:
-            index = Index.read(Path(await agent.wait_for(dependency, timeout=OTHERS_S_MAX) or ""))
-        findings: list[Finding] = []
-        safe = asyncio.Lock()
-        # An analyser that reads a snapshot may go on while others integrate: only what this agent
-        # says has to wait. So a barrier need not wait for the end of a long review.
-        pausing = asyncio.create_task(_pause_for_barriers(agent, safe))
-        async for done, found in _found(agent, tree, index, scratch):
-            findings += found
-            async with safe:
-                for start in range(0, len(found), FINDINGS_MAX):
-                    part = [to_partial(one) for one in found[start : start + FINDINGS_MAX]]
-                    await agent.partial_result({"findings": part})
-                percent = 10 + 80 * done // len(tree.files)
-                await agent.progress(percent, next_checkpoint=fleet.ISSUES_FOUND)
-        await _agree(agent, findings)
+    tree = open_snapshot(scratch)
+    await agent.progress(10, checkpoint=fleet.FILES_READ, next_checkpoint=fleet.ISSUES_FOUND)
+    index = None
+    if member.needs_index:
+        location = await agent.wait_for(fleet.INDEX_DEPENDENCY, timeout=OTHERS_S_MAX)
+        index = Index.read(Path(location or ""))
+    findings: list[Finding] = []
+    safe = asyncio.Lock()
+    # An analyser that reads a snapshot may go on while others integrate: only what this agent says
+    # has to wait. So a barrier need not wait for the end of a long review.
+    pausing = asyncio.create_task(_pause_for_barriers(agent, safe))
+    async for done, found in _found(agent, tree, index, scratch):
+        findings += found
         async with safe:
-            pausing.cancel()
-        await agent.checkpoint(fleet.ISSUES_FOUND)
-        recommendations = {"recommendations": {member.name: draft(findings)}}
-        await agent.partial_result(recommendations, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
-        await agent.progress(100, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
-        await agent.complete({"files": len(tree.files), "findings": len(findings)})
+            for start in range(0, len(found), FINDINGS_MAX):
+                part = [to_partial(one) for one in found[start : start + FINDINGS_MAX]]
+                await agent.partial_result({"findings": part})
+            percent = 10 + 80 * done // len(tree.files)
+            await agent.progress(percent, next_checkpoint=fleet.ISSUES_FOUND)
+    await _agree(agent, findings)
+    async with safe:
+        pausing.cancel()
+    await agent.checkpoint(fleet.ISSUES_FOUND)
+    recommendations = {"recommendations": {member.name: draft(findings)}}
+    await agent.partial_result(recommendations, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
+    await agent.progress(100, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
+    return {"files": len(tree.files), "findings": len(findings)}
 
 
 async def _pause_for_barriers(agent: Agent, safe: asyncio.Lock) -> None:
@@ -90,42 +76,37 @@ async def _found(
     agent: Agent, tree: Tree, index: Index | None, scratch: Path
 ) -> AsyncIterator[tuple[int, list[Finding]]]:
     """Yield how many files are done, and what was found in them."""
-    if agent.name not in ANALYSERS:
-        built = await asyncio.to_thread(indexing.build, tree)
-        built.write(scratch / fleet.INDEX_FILE)
-        await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(scratch / fleet.INDEX_FILE))
-        yield len(tree.files), broken(tree, built)
-        return
     files: Sequence[str] = tree.files
+    if agent.name not in ANALYSERS:
+        index = await asyncio.to_thread(indexing.build, tree)
+        index.write(scratch / fleet.INDEX_FILE)
+        await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(scratch / fleet.INDEX_FILE))
+        yield len(files), [with_evidence(tree, one) for one in _broken(index)]
+        return
     if index is not None:
         files = [module.path for module in index.modules if not module.problem]
         if agent.name == "IMPORTS":
-            yield 0, import_cycles(tree, index)
+            yield 0, [with_evidence(tree, one) for one in _import_cycles(index)]
     async for done, found in examine(ANALYSERS[agent.name], tree, files):
         yield done, found
 
 
-def broken(tree: Tree, index: Index) -> list[Finding]:
-    """Return a finding for each file that has no syntax tree, or too deep a one."""
+def _broken(index: Index) -> Iterator[Finding]:
+    """Yield a finding for each file that has no syntax tree, or too deep a one."""
     advice = "Repair the file: Python or an analyser cannot read it."
-    return [
-        finding(tree, (one.path, one.line, one.rule, one.problem, Severity.HIGH, advice, 1.0, 0))
-        for one in index.modules
-        if one.problem
-    ]
+    for one in index.modules:
+        if one.problem:
+            yield Finding(one.path, one.line, one.rule, one.problem, Severity.HIGH, advice)
 
 
-def import_cycles(tree: Tree, index: Index) -> list[Finding]:
-    """Return a finding for each cycle of imports, at the import where it begins."""
-    found = []
+def _import_cycles(index: Index) -> Iterator[Finding]:
+    """Yield a finding for each cycle of imports, at the import where it begins."""
+    advice = "Move what both need into a module of its own."
     for cycle in indexing.cycles(index):
-        first, second = cycle[0], cycle[1]
-        names = " → ".join(module.name for module in (*cycle, first))
-        advice = "Move what both need into a module of its own."
-        where = first.path, first.imports[second.path], "import-cycle"
-        raw = (*where, f"imports in a circle: {names}", Severity.MEDIUM, advice, 1.0, len(cycle))
-        found.append(finding(tree, raw))
-    return found
+        names = " → ".join(module.name for module in (*cycle, cycle[0]))
+        where = cycle[0].path, cycle[0].imports[cycle[1].path], "import-cycle"
+        what = f"imports in a circle: {names}", Severity.MEDIUM, advice
+        yield Finding(*where, *what, measure=len(cycle))
 
 
 async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
@@ -143,50 +124,43 @@ async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
     if len(set(votes.values())) < 2:
         return
     heard: set[str] = set()
-    try:
-        async with asyncio.timeout(TOLD_S_MAX):
-            async for message in agent.messages():
-                payload = message.payload
-                is_vote = payload.get("part") == f"findings:{VOTE}"
-                if message.type != SignalType.CONFLICT_DETECTED or not is_vote:
-                    continue
-                rivals = [Severity(one["evidence"]["severity"]) for one in payload["values"]]
-                if any(one.rank < Severity(mine["evidence"]["severity"]).rank for one in rivals):
-                    withdrawn = {"key": VOTE, "withdrawn": True}
-                    await agent.partial_result({"findings": [withdrawn]})
-                    return
-                heard.update(payload["agents"])
-                if heard >= set(votes):
-                    return
-    except TimeoutError:
-        await remark(agent, "No contradiction of my vote on where to begin has reached me.")
+    untold = "was not told that its vote on where to begin is contradicted."
+    async with fleet.at_most(TOLD_S_MAX, agent, {agent.name}, untold):
+        async for message in agent.messages():
+            payload = message.payload
+            is_vote = payload.get("part") == f"findings:{VOTE}"
+            if message.type != SignalType.CONFLICT_DETECTED or not is_vote:
+                continue
+            rivals = [Severity(one["evidence"]["severity"]) for one in payload["values"]]
+            if any(one.rank < Severity(mine["evidence"]["severity"]).rank for one in rivals):
+                await agent.partial_result({"findings": [{"key": VOTE, "withdrawn": True}]})
+                return
+            heard.update(payload["agents"])
+            if heard >= set(votes):
+                return
 
 
 async def _until_all_have_voted(agent: Agent) -> dict[str, Any]:
     """Follow the synthesis until every reviewer has voted or ended; return voter → file."""
     votes: dict[str, Any] = {}
     missing = {member.name for member in fleet.REVIEWERS}
-    try:
-        async with asyncio.timeout(OTHERS_S_MAX):
-            async for revision in agent.session.revisions():
-                for operation in revision.patch:
-                    path, value = str(operation["path"]), operation.get("value") or {}
-                    agents = value["agents"] if path == "" else {}
-                    if path.startswith("/agents/"):
-                        agents = {path.removeprefix("/agents/"): value}
-                    missing -= {name for name, one in agents.items() if one["status"] != "active"}
-                    if path == f"/findings/{VOTE}" and value:
-                        for name, said in value["said"].items():
-                            # A value that all share is said once for all.
-                            votes[name] = said[-1].get("value", value.get("value"))
-                missing -= set(votes)
-                if not missing:
-                    break
-    except TimeoutError:
-        await remark(agent, f"No vote came from {', '.join(sorted(missing))}.")
+    async with fleet.at_most(OTHERS_S_MAX, agent, missing, "did not vote in time."):
+        async for revision in agent.session.revisions():
+            for operation in revision.patch:
+                path, value = str(operation["path"]), operation.get("value") or {}
+                agents = value["agents"] if path == "" else {}
+                if path.startswith("/agents/"):
+                    agents = {path.removeprefix("/agents/"): value}
+                missing -= {name for name, one in agents.items() if one["status"] != "active"}
+                if path == f"/findings/{VOTE}" and value:
+                    for name, said in value["said"].items():
+                        # A value that all share is said once for all.
+                        votes[name] = said[-1].get("value", value.get("value"))
+            missing -= set(votes)
+            if not missing:
+                break
     return votes
 
 
 if __name__ == "__main__":
-    name, scratch, path = sys.argv[1:4]
-    sys.exit(fleet.run(name, review(fleet.member_of(name), Path(scratch), path)))
+    fleet.main(review)

@@ -40,62 +40,49 @@ async def run(
     `show` is called whenever something has changed. The URL reaches the agents by their environment
     only, as it may hold a password. Agents are ended when this is cancelled.
     """
-    environment = {
-        **os.environ,
-        "FABRIC_REDIS_URL": url,
-        "FABRIC_NAMESPACE": namespace,
-        "FABRIC_SESSION": session,
-    }
+    where = {"FABRIC_REDIS_URL": url, "FABRIC_NAMESPACE": namespace, "FABRIC_SESSION": session}
     started = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     board = Board(session, ignored=[VOTE], in_full=True)
     async with Fabric.connect(url, namespace=namespace, session=session) as fabric:
-        await _until_served(fabric, session)
+        partition, keys = fabric.keys(session)
+        # A synthesizer should publish findings while the fleet is still at work.
+        lease = fabric.store.namespace.partition(partition).lease(SYNTHESIZERS)
+        for _ in range(round(SERVED_S_MAX / LOOK_S)):
+            if (await fabric.store.fields(lease, ["owner"]))[0]:
+                break
+            await asyncio.sleep(LOOK_S)
         agents = [
             await asyncio.create_subprocess_exec(
                 # -P: the present folder may be the one under review; import nothing from it.
                 *(sys.executable, "-P", "-m", member.program, member.name, str(scratch), path),
-                env=environment,
+                env={**os.environ, **where},
                 stderr=asyncio.subprocess.PIPE,
             )
             for member in FLEET
         ]
-        follower = Follower(fabric.store, fabric.keys(session)[1], board)
         try:
             async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
-                following = group.create_task(follower.until_ended(show))
+                following = group.create_task(Follower(fabric.store, keys, board).until_ended(show))
                 group.create_task(_reap(agents, following))
         finally:
-            await asyncio.gather(*(_end(agent) for agent in agents))
+            await asyncio.gather(*map(_end, agents))
         return await gather(fabric.session(session), board.growth, tree, scratch, path, started)
-
-
-async def _until_served(fabric: Fabric, session: str) -> None:
-    """Wait for a synthesizer: it should publish findings while the fleet is still at work."""
-    partition, _ = fabric.keys(session)
-    lease = fabric.store.namespace.partition(partition).lease(SYNTHESIZERS)
-    for _ in range(round(SERVED_S_MAX / LOOK_S)):
-        if (await fabric.store.fields(lease, ["owner"]))[0]:
-            return
-        await asyncio.sleep(LOOK_S)
 
 
 async def _reap(agents: list[asyncio.subprocess.Process], following: asyncio.Task[None]) -> None:
     """Wait for the processes. The log will never tell the end of one that died without a word, so
     do not follow it for ever.
     """
-    failures = [error for error in await asyncio.gather(*map(_outcome, agents)) if error]
+    failures = "".join(await asyncio.gather(*map(_outcome, agents)))
     if failures and not following.done():
         await asyncio.wait([following], timeout=END_S_MAX)
         following.cancel()
-    for failure in failures:
-        sys.stderr.write(failure)
+    sys.stderr.write(failures)
 
 
 async def _outcome(agent: asyncio.subprocess.Process) -> str:
     """Return what a failed agent wrote, or that it wrote nothing; "" for one that ended well."""
-    assert agent.stderr is not None
-    written = await agent.stderr.read()
-    await agent.wait()
+    _, written = await agent.communicate()
     if not agent.returncode:
         return ""
     lines = written[-ERROR_BYTES_MAX:].decode("utf-8", "replace").splitlines()
@@ -104,13 +91,8 @@ async def _outcome(agent: asyncio.subprocess.Process) -> str:
 
 
 async def _end(agent: asyncio.subprocess.Process) -> None:
-    if agent.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        agent.terminate()
-        try:
+    for stop in (agent.terminate, agent.kill):
+        with suppress(ProcessLookupError, TimeoutError):
             async with asyncio.timeout(END_S_MAX):
+                stop()
                 await agent.wait()
-        except TimeoutError:
-            agent.kill()
-            await agent.wait()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -77,16 +78,19 @@ def take_snapshot(path: str, scratch: Path) -> Tree:
     in `skipped`. Raises OSError when `path` itself cannot be read.
     """
     root = Path(path).resolve(strict=True)
-    search = _Search(scratch.resolve() / _FILES)
+    home = root if root.is_dir() else root.parent
     if root.is_dir():
         os.scandir(root).close()
-        search.directory(os.fspath(root))
-    elif root.is_file():
-        search.file(root.name, os.fspath(root))
-    else:
+    elif not root.is_file():
         raise FileNotFoundError(f"{printable(path)} is neither a file nor a directory")
-    home = root if root.is_dir() else root.parent
-    tree = search.tree(_package_of(home), _line_length(home))
+    search = _Search(os.fspath(home))
+    folder = scratch.resolve() / _FILES
+    folder.mkdir(parents=True)
+    files = search.copied(search.found() if root.is_dir() else [os.fspath(root)], folder)
+    skipped = search.skipped
+    if search.unnamed:
+        skipped.append(Skipped("…", f"and {search.unnamed:,} more"))
+    tree = Tree(os.fspath(folder), _package(home), tuple(files), tuple(skipped), _line_length(home))
     (scratch / _MANIFEST).write_bytes(msgspec.json.encode(tree))
     return tree
 
@@ -97,90 +101,83 @@ def open_snapshot(scratch: Path) -> Tree:
 
 
 class _Search:
-    """One walk over a tree: depth first, names in order, without recursion."""
+    """One walk over a tree, and what it has skipped."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[str, None] = {}
-        self._skipped: list[Skipped] = []
-        self._unnamed = 0
-        self._bytes = 0
-        self._is_full = False
-        folder.mkdir(parents=True)
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.skipped: list[Skipped] = []
+        self.unnamed = 0
 
-    def directory(self, root: str) -> None:
-        pending = [("", root, True)]
+    def found(self) -> Iterator[str]:
+        """Yield the location of each file: depth first, names in order, without recursion."""
+        pending = [(self._root, True)]
         directories = 0
-        while pending and not self._is_full:
-            path, location, is_directory = pending.pop()
+        while pending:
+            location, is_directory = pending.pop()
+            directories += is_directory
             if not is_directory:
-                self.file(path, location)
-                continue
-            directories += 1
-            if directories > DIRECTORIES_MAX:
-                self._stop(f"limit of {DIRECTORIES_MAX:,} directories reached", path)
+                yield location
+            elif directories > DIRECTORIES_MAX:
+                return self._stop(location, f"{DIRECTORIES_MAX:,} directories")
             else:
-                pending.extend(reversed(list(self._entries(path, location))))
+                pending += reversed(list(self._entries(location)))
 
-    def file(self, path: str, location: str) -> None:
-        """Copy one file, unless it is too large or a limit is reached."""
-        name = printable(path)
-        try:
-            data = _load(location)
-            if len(self._files) >= FILES_MAX:
-                self._stop(f"limit of {FILES_MAX:,} files reached", path)
-            elif self._bytes + len(data) > TREE_BYTES_MAX:
-                self._stop(f"limit of {TREE_BYTES_MAX:,} bytes reached", path)
-            elif name in self._files:
-                self._skip(path, "its printable name is that of another file")
-            else:
-                target = self._folder / name
+    def copied(self, locations: Iterable[str], folder: Path) -> dict[str, None]:
+        """Copy files, unless they are too large or a limit is reached; return their new names."""
+        files: dict[str, None] = {}
+        size = 0
+        for location in locations:
+            name = self._name(location)
+            try:
+                data = _load(location)
+                size += len(data)
+                if len(files) >= FILES_MAX:
+                    self._stop(location, f"{FILES_MAX:,} files")
+                    break
+                if size > TREE_BYTES_MAX:
+                    self._stop(location, f"{TREE_BYTES_MAX:,} bytes")
+                    break
+                if name in files:
+                    raise ValueError("its printable name is that of another file")
+                target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
-                self._files[name] = None
-                self._bytes += len(data)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            self._skip(path, f"cannot be read: {reason}")
+                files[name] = None
+            except (OSError, ValueError) as error:
+                self._skip(location, f"cannot be read: {getattr(error, 'strerror', error)}")
+        return files
 
-    def tree(self, package: str, line_length: int) -> Tree:
-        more = [Skipped("…", f"and {self._unnamed:,} more")] if self._unnamed else []
-        skipped = (*self._skipped, *more)
-        return Tree(os.fspath(self._folder), package, tuple(self._files), skipped, line_length)
-
-    def _entries(self, path: str, location: str) -> Iterator[tuple[str, str, bool]]:
+    def _entries(self, location: str) -> Iterator[tuple[str, bool]]:
         try:
             with os.scandir(location) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            self._skip(path, f"cannot be read: {error.strerror}")
-            return
-        if path and any(entry.name == "pyvenv.cfg" for entry in entries):
-            self._skip(path, "a virtual environment")
-            return
+            return self._skip(location, f"cannot be read: {error.strerror}")
+        if location != self._root and any(entry.name == "pyvenv.cfg" for entry in entries):
+            return self._skip(location, "a virtual environment")
         for entry in entries:
-            below = f"{path}/{entry.name}" if path else entry.name
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if not is_directory and not entry.name.endswith(".py"):
+                continue
             if entry.is_symlink():
-                if entry.name.endswith(".py"):
-                    self._skip(below, "a symbolic link")
-            elif not entry.is_dir(follow_symlinks=False):
-                if entry.name.endswith(".py"):
-                    yield below, entry.path, False
-            elif entry.name in _FOREIGN_DIRECTORIES:
-                self._skip(below, "a directory of build output or of other people's code")
-            elif not entry.name.startswith(".") and entry.name != "__pycache__":
-                yield below, entry.path, True
+                self._skip(entry.path, "a symbolic link")
+            elif is_directory and entry.name in _FOREIGN_DIRECTORIES:
+                self._skip(entry.path, "a directory of build output or of other people's code")
+            elif not is_directory or not entry.name.startswith((".", "__pycache__")):
+                yield entry.path, is_directory
 
-    def _skip(self, path: str, reason: str) -> None:
-        if len(self._skipped) < SKIPPED_NAMED_MAX:
-            self._skipped.append(Skipped(printable(path) or ".", reason))
+    def _name(self, location: str) -> str:
+        return printable(os.path.relpath(location, self._root))
+
+    def _skip(self, location: str, reason: str) -> None:
+        if len(self.skipped) < SKIPPED_NAMED_MAX:
+            self.skipped.append(Skipped(self._name(location), reason))
         else:
-            self._unnamed += 1
+            self.unnamed += 1
 
-    def _stop(self, reason: str, path: str) -> None:
-        skipped = Skipped(printable(path), f"{reason} here; nothing after it was read")
-        self._skipped.insert(0, skipped)
-        self._is_full = True
+    def _stop(self, location: str, limit: str) -> None:
+        reason = f"limit of {limit} reached here; nothing after it was read"
+        self.skipped.insert(0, Skipped(self._name(location), reason))
 
 
 def _load(location: str) -> bytes:
@@ -197,24 +194,19 @@ def _load(location: str) -> bytes:
     return data
 
 
-def _package_of(root: Path) -> str:
-    names: list[str] = []
-    for folder in (root, *root.parents):
-        if not (folder / "__init__.py").is_file() or not folder.name.isidentifier():
-            break
-        names.append(folder.name)
-    return ".".join(reversed(names))
+def _package(home: Path) -> str:
+    folders = (home, *home.parents)
+    packages = takewhile(lambda folder: (folder / "__init__.py").is_file(), folders)
+    names = takewhile(str.isidentifier, (folder.name for folder in packages))
+    return ".".join(reversed(list(names)))
 
 
-def _line_length(root: Path) -> int:
+def _line_length(home: Path) -> int:
     """Return the line length in the nearest pyproject.toml; 0 when it says none."""
-    for folder in (root, *root.parents):
-        settings = folder / "pyproject.toml"
-        if settings.is_file():
-            try:
-                found = tomllib.loads(_load(os.fspath(settings)).decode())
-                length = found["tool"]["ruff"]["line-length"]
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                return 0
-            return length if isinstance(length, int) and 1 <= length <= 320 else 0
-    return 0
+    settings = (folder / "pyproject.toml" for folder in (home, *home.parents))
+    nearest = next((path for path in settings if path.is_file()), Path())
+    try:
+        length = tomllib.loads(_load(os.fspath(nearest)).decode())["tool"]["ruff"]["line-length"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return length if isinstance(length, int) and 1 <= length <= 320 else 0

@@ -17,7 +17,8 @@ from fabric.demo.finding import (
 def finding(
     path: str = "a.py", line: int = 1, rule: str = "r", severity: Severity = Severity.LOW
 ) -> Finding:
-    return Finding(f"{path}:{line}:{rule}", path, line, rule, "m", severity, "x", "Mend it.")
+    key = f"{path}:{line}:{rule}"
+    return Finding(path, line, rule, "m", severity, "Mend it.", evidence="x", key=key)
 
 
 def test_keys_differ_and_order_is_by_place() -> None:

@@ -63,7 +63,7 @@ def test_what_does_not_parse_is_a_problem_and_ends_nothing(
     tmp_path: Path, text: str, rule: str
 ) -> None:
     index = build(plant(tmp_path, {"a.py": text, "b.py": "import a\n"}))
-    assert (index.modules[0].rule if index.modules[0].problem else "") == rule
+    assert index.modules[0].rule == rule
     assert index.modules[1].imports == {"a.py": 1}
 
 

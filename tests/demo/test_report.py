@@ -18,7 +18,8 @@ def finding(
     severity: Severity, path: str = "a.py", line: int = 3, message: str = "is `wrong`"
 ) -> Finding:
     key = f"{path}:{line}:some-rule"
-    return Finding(key, path, line, "some-rule", message, severity, "x == None", "Repair it.")
+    what = "some-rule", message, severity, "Repair it."
+    return Finding(path, line, *what, evidence="x == None", key=key)
 
 
 def row(at_ms: int, signal: str, stream: str, action: str) -> Document:
@@ -212,12 +213,11 @@ def test_clock() -> None:
 
 def test_the_growth_of_the_synthesis_is_told() -> None:
     text = render(made(course=course()))
-    assert (
-        "The first revision was published within 0.1 s, when none of the 9 agents had ended and 2 "
-        "of them were still starting. The first finding was in revision 2, within 0.4 s, when no "
-        "agent had ended. Revision 3, the last one, is final." in text
-    )
-    assert "| half | 0:00.450 | 2 of 4 | 50% |" in text
+    assert "Revision 3, the last one, is final." in text
+    assert "| After | Time | Findings | Share | Number | Begun | Ended |" in text
+    assert "| the first revision | 0:00.008 | 0 | 0% | 1 | 7 | 0 |" in text
+    assert "| the first finding | 0:00.300 | 2 | 50% | 2 | 9 | 0 |" in text
+    assert "| half | 0:00.450 | 2 | 50% | – | – | – |" in text
     assert "- SAFETY: `a.py`, for 2 × high\n" in text
     assert "- STYLE: `b.py`, for 1 × low; it gave way to one that had found worse\n" in text
 

@@ -108,7 +108,7 @@ def test_the_report_is_the_synthesis_which_began_while_all_were_at_work(
 
     text = (project / "report.md").read_text()
     assert "## How it came together" in text
-    assert "when none of the 9 agents had ended" in text
+    assert "| the first revision | " in text
     assert "| three quarters |" in text
 
 
