@@ -65,6 +65,13 @@ _NOT_KNOWN: Final = "not known: neither INFO nor CONFIG tells"
 _NO_INFO: Final = "not known: INFO is not permitted"
 _FILE_TOO: Final = "and the same in the server's configuration file"
 
+#: appendfsync → what a crash loses.
+_LOST: Final = {
+    "always": "nothing that was acknowledged is lost",
+    "everysec": "a crash of its host loses the last second or two, its own nothing",
+    None: "how much a crash loses is not known (appendfsync)",
+}
+
 
 class Level(StrEnum):
     """The result of one check."""
@@ -223,8 +230,9 @@ def coverage(known: Mapping[str, Facts]) -> Finding:
         advice = "see CLUSTER NODES there: no node serves some slot, or nodes do not see each other"
         return Finding("cluster", Level.FAIL, found, advice)
     if lonely:
-        found += f"; {', '.join(lonely)} has no replica: when it ends, its sessions stop until it "
-        return Finding("cluster", Level.WARN, f"{found}is back", "give each primary a replica")
+        then = "when it ends, its sessions stop until it is back"
+        found += f"; {', '.join(lonely)} has no replica: {then}"
+        return Finding("cluster", Level.WARN, found, "give each primary a replica")
     return Finding("cluster", Level.OK, f"{found}, each with a replica; all slots are served")
 
 
@@ -258,45 +266,33 @@ def memory(known: Facts) -> Finding:
 
 def persistence(known: Facts, now_s: int) -> Finding:
     """What would be lost if the server ended now (redis.io, "Redis persistence")."""
-    said = known.get("appendonly") or known.get("aof_enabled")
-    if said not in ("yes", "no", "1", "0"):
-        return Finding("persistence", Level.UNKNOWN, _NOT_KNOWN)
-    level, found, advice = (_appended if said in ("yes", "1") else _snapshots)(known, now_s)
-    return Finding("persistence", level, found, advice)
-
-
-def _appended(known: Facts, _: int) -> tuple[Level, str, str]:
-    if known.get("aof_last_write_status") == "err":
-        return Level.FAIL, "the append-only file could not be written", "see the server's log"
-    sync = known.get("appendfsync")
-    lost = {
-        "always": "nothing that was acknowledged is lost",
-        "everysec": "a crash of its host loses the last second or two, its own nothing",
-        None: "how much a crash loses is not known (appendfsync)",
-    }.get(sync)
-    if lost:
-        return Level.OK, f"append-only file, appendfsync {sync or 'not known'}: {lost}", ""
-    lost = "a crash of its host loses what the system had not written yet, some 30 seconds"
-    found = f"append-only file, appendfsync no: {lost}"
-    return Level.WARN, found, "CONFIG SET appendfsync everysec"
-
-
-def _snapshots(known: Facts, now_s: int) -> tuple[Level, str, str]:
-    save = known.get("save")
-    age = max(0, now_s - int(known.get("rdb_last_save_time") or now_s))
-    kept = (
-        "snapshots only" if save else "no append-only file, and whether it snapshots is not known"
-    )
-    found = (
-        f"{kept}: if the server ends now, everything since the last snapshot ({age} s ago) is "
-        "lost; epochs too, so partitions may have to be re-seeded"
-    )
-    if save == "":
-        found = (
-            "NONE: whenever the server ends, every session, signal, lock and lease epoch is lost, "
-            "and agents go on without knowing"
+    said, sync = known.get("appendonly") or known.get("aof_enabled"), known.get("appendfsync")
+    is_appended = said in ("yes", "1")
+    level, advice = Level.WARN, f"CONFIG SET appendonly yes, {_FILE_TOO}"
+    if not is_appended and said not in ("no", "0"):
+        level, found, advice = Level.UNKNOWN, _NOT_KNOWN, ""
+    elif is_appended and known.get("aof_last_write_status") == "err":
+        level, found = Level.FAIL, "the append-only file could not be written"
+        advice = "see the server's log"
+    elif is_appended and sync in _LOST:
+        level, advice = Level.OK, ""
+        found = f"append-only file, appendfsync {sync or 'not known'}: {_LOST[sync]}"
+    elif is_appended:
+        lost = "a crash of its host loses what the system had not written yet, some 30 seconds"
+        found = f"append-only file, appendfsync no: {lost}"
+        advice = "CONFIG SET appendfsync everysec"
+    elif (save := known.get("save")) == "":
+        lost = (
+            "every session, signal, lock and lease epoch is lost, and agents go on without knowing"
         )
-    return Level.WARN, found, f"CONFIG SET appendonly yes, {_FILE_TOO}"
+        found = f"NONE: whenever the server ends, {lost}"
+    else:
+        unknown = "no append-only file, and whether it snapshots is not known"
+        age = max(0, now_s - int(known.get("rdb_last_save_time") or now_s))
+        lost = f"everything since the last snapshot ({age} s ago) is lost"
+        found = f"{'snapshots only' if save else unknown}: if the server ends now, {lost}"
+        found += "; epochs too, so partitions may have to be re-seeded"
+    return Finding("persistence", level, found, advice)
 
 
 def replication(known: Facts) -> Finding:
@@ -306,15 +302,16 @@ def replication(known: Facts) -> Finding:
     if role is None:
         return Finding("replication", Level.UNKNOWN, _NO_INFO)
     if role != "master":
-        found, advice = "this server is a replica, and takes no writes", "its primary's URL"
-        return Finding("replication", Level.FAIL, found, f"give the fabric {advice}")
+        found = "this server is a replica, and takes no writes"
+        return Finding("replication", Level.FAIL, found, "give the fabric its primary's URL")
     if replicas == "0":
         found = "no replicas, so none can take over without some of the data"
         return Finding("replication", Level.OK, found)
     if least not in ("0", None):
         return Finding("replication", Level.OK, f"{replicas} replicas, writes need {least}")
-    found = f"{replicas} replicas, and writes need none of them: a failover loses what no replica "
-    return Finding("replication", Level.WARN, f"{found}had", "CONFIG SET min-replicas-to-write 1")
+    lost = "a failover loses what no replica had"
+    found = f"{replicas} replicas, and writes need none of them: {lost}"
+    return Finding("replication", Level.WARN, found, "CONFIG SET min-replicas-to-write 1")
 
 
 def clients(known: Facts, partitions: int) -> Finding:
@@ -324,8 +321,9 @@ def clients(known: Facts, partitions: int) -> Finding:
         return Finding("connections", Level.UNKNOWN, _NOT_KNOWN)
     workers = 2 * (WORKER_CONNECTIONS + PARTITION_CONNECTIONS * partitions)
     room = max(0, int(limit) - workers) // AGENT_CONNECTIONS
-    found = f"{connected} of {limit} in use; two workers need {workers}, which leaves room for "
-    return Finding("connections", Level.OK, f"{found}{room} agents with a process each")
+    left = f"which leaves room for {room} agents with a process each"
+    found = f"{connected} of {limit} in use; two workers need {workers}, {left}"
+    return Finding("connections", Level.OK, found)
 
 
 def _megabytes(count: str) -> int:
