@@ -14,7 +14,6 @@ from fabric import doctor
 from fabric.backoff import Outage
 from fabric.config import rulebook
 from fabric.config.settings import Settings
-from fabric.core.rules import Rules
 from fabric.devserver import require_server_url
 from fabric.errors import UnavailableError, UnreachableError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
@@ -43,22 +42,28 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
     # not look at imported modules, nor at every few hundred structs: that was 5 % of the hot path.
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
-    )
-    handler = _handler(worker, settings)
+    form = "%(asctime)s %(name)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
+    found = rulebook.find()
+    logger.info("rules: %s", found.path or "the defaults; no configuration file has rules")
+    if worker == "orchestrator":
+        make: MakeHandler = orchestrator.factory(found.rules, settings)
+    else:
+        reducers, refiners = extension.reducers(found.rules), extension.refiners(found.rules)
+        make = synthesizer.factory(found.rules, settings, reducers, refiners)
     try:
-        return asyncio.run(_serve(worker, settings, name, handler))
+        return asyncio.run(_serve(worker, settings, name, make))
     except asyncio.CancelledError:
         return 1
 
 
-async def _serve(worker: str, settings: Settings, name: str | None, handler: MakeHandler) -> int:
+async def _serve(worker: str, settings: Settings, name: str | None, make: MakeHandler) -> int:
     url = require_server_url(settings)
-    replica = name or f"{socket.gethostname()}-{os.getpid()}"
+    name = name or f"{socket.gethostname()}-{os.getpid()}"
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
+    replica = Replica(store, GROUPS[worker], make, settings, name)
     stop = asyncio.Event()
-    running = asyncio.create_task(_work(store, worker, replica, settings, handler, stop))
+    running = asyncio.create_task(_work(worker, store, replica, stop))
 
     def on_signal() -> None:
         if stop.is_set():
@@ -74,20 +79,13 @@ async def _serve(worker: str, settings: Settings, name: str | None, handler: Mak
         await running
     finally:
         await store.close()
-    logger.info("%s %s: stopped", worker, replica)
+    logger.info("%s %s: stopped", worker, name)
     return 0
 
 
-async def _work(
-    store: RedisStore,
-    worker: str,
-    replica: str,
-    settings: Settings,
-    handler: MakeHandler,
-    stop: asyncio.Event,
-) -> None:
+async def _work(worker: str, store: RedisStore, replica: Replica, stop: asyncio.Event) -> None:
     """Wait for a server that may be used, then serve until told to stop."""
-    outage = Outage(f"{worker} {replica}")
+    outage = Outage(f"{worker} {replica.name}")
     while not stop.is_set():
         try:
             await doctor.admit(store)
@@ -95,22 +93,6 @@ async def _work(
             await outage.failed(error, stop)
             continue
         outage.worked()
-        logger.info("%s %s: serving namespace %s", worker, replica, settings.namespace)
-        await Replica(store, GROUPS[worker], handler, settings, replica).run(stop)
+        logger.info("%s %s: serving namespace %s", worker, replica.name, store.namespace.name)
+        await replica.run(stop)
         return
-
-
-def _handler(worker: str, settings: Settings) -> MakeHandler:
-    rules = _rules()
-    if worker == "orchestrator":
-        return orchestrator.factory(rules, settings)
-    return synthesizer.factory(
-        rules, settings, extension.reducers(rules), extension.refiners(rules)
-    )
-
-
-def _rules() -> Rules:
-    """Return the rules in force, once for the life of the process."""
-    found = rulebook.find()
-    logger.info("rules: %s", found.path or "the defaults; no configuration file has rules")
-    return found.rules

@@ -84,11 +84,8 @@ class Hook:
                 given.seek(0)
                 # The program may leave something running in the background, to send a mail say.
                 await run(self._argv, given, None, self._limit_s, leaves_others=True)
-        except OSError as error:
-            self._log(f"cannot be started: {error.strerror}")
-        except RunError as error:
-            self._log(str(error))
-
-    def _log(self, failure: str) -> None:
-        # Only the program's name: its arguments may hold a token, the document is the agents'.
-        logger.error("hook %s %s; the question stays open", self._argv[0], failure)
+        except (OSError, RunError) as error:
+            cause = error.strerror if isinstance(error, OSError) else None
+            failure = f"cannot be started: {cause}" if cause else error
+            # Only the program's name: its arguments may hold a token, the document is the agents'.
+            logger.error("hook %s %s; the question stays open", self._argv[0], failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fabric.config.settings import Settings
@@ -256,11 +257,7 @@ def deliver(batch: Batch, keys: SessionKeys, session: SessionState, decision: De
         batch.size_bytes += 2 * len(message.payload)
 
 
-def factory(rules: Rules, settings: Settings) -> Callable[[WorkerStore, int], Orchestrator]:
+def factory(rules: Rules, settings: Settings) -> Callable[[WorkerStore, Partition], Orchestrator]:
     """Return the function that makes a partition's handler."""
     turns = asyncio.Semaphore(PROCESSES_MAX)
-
-    def make(store: WorkerStore, partition: int) -> Orchestrator:
-        return Orchestrator(store, store.namespace.partition(partition), rules, settings, turns)
-
-    return make
+    return partial(Orchestrator, rules=rules, settings=settings, turns=turns)

@@ -17,6 +17,7 @@ from hashlib import blake2b
 from fabric.backoff import Outage
 from fabric.config.settings import Settings
 from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
+from fabric.store.keys import Partition
 from fabric.store.port import Held, WorkerStore
 from workers.handler import Handler
 from workers.lease import HeldLease
@@ -32,7 +33,7 @@ BEATS_PER_LEASE = 6
 #: a partition stands still while it is handed over.
 POLL_MS = 100
 
-MakeHandler = Callable[[WorkerStore, int], Handler]
+MakeHandler = Callable[[WorkerStore, Partition], Handler]
 
 
 class Replica:
@@ -120,7 +121,7 @@ class Replica:
     async def _serve(self, partition: int, stop: asyncio.Event) -> None:
         """Hold one partition whenever its lease is free, whatever goes wrong meanwhile."""
         outage = Outage(f"{self._group} {self.name} partition {partition}")
-        handler = self._make(self._store, partition)
+        handler = self._make(self._store, self._store.namespace.partition(partition))
         try:
             while not stop.is_set():
                 handler.forget()

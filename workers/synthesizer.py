@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import AGENTS, Sweep, SynthesisState
 from fabric.errors import SignalError, TamperedError
 from fabric.store import synthesis as stored
-from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
+from fabric.store.keys import SYNTHESIZERS, Partition
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.result import decode, session_of
@@ -122,7 +123,7 @@ class Synthesizer(Handler):
         sweeping = synthesis.records.get(field)
         if not isinstance(sweeping, Sweep):
             return
-        keys = self._cache.keys(synthesis.name)
+        keys = self._names.session(synthesis.name)
         key = keys.said(timer.agent)
         if not sweeping.within:
             raise tampered(keys.synthesis, "hash", field)
@@ -218,7 +219,7 @@ class Synthesizer(Handler):
         self, batch: Batch, name: str, synthesis: SynthesisState, revision: Revision, now_ms: int
     ) -> None:
         """Add a revision to a batch, with the signals and timers that follow from it."""
-        stored.save(batch, self._cache.keys(name), synthesis, revision)
+        stored.save(batch, self._names.session(name), synthesis, revision)
         self._cache.written(name, revision.fields)
         for kind, payload in revision.signals:
             form, values = record.own_signal(name, kind, SYNTHESIZER, _encode(payload))
@@ -258,15 +259,11 @@ class SynthesisCache:
         """Return a session's synthesis that is in memory."""
         return self._sessions.get(name)
 
-    def keys(self, name: str) -> SessionKeys:
-        """Return the names of a session's keys."""
-        return self._names.session(name)
-
     async def session(self, name: str) -> SynthesisState | None:
         """Return a session's synthesis, with its head in memory; None while it is quarantined."""
         synthesis = self._sessions.pop(name, None)
         if synthesis is None and name not in self._quarantined:
-            keys = self.keys(name)
+            keys = self._names.session(name)
             revision, complete = await self._store.fields(keys.synthesis, stored.HEAD)
             synthesis = stored.restore(keys, revision, complete)
         if synthesis is not None:
@@ -275,7 +272,7 @@ class SynthesisCache:
 
     async def load(self, synthesis: SynthesisState, fields: Iterable[str]) -> None:
         """Bring fields of a synthesis into memory. Raises TamperedError."""
-        keys = self.keys(synthesis.name)
+        keys = self._names.session(synthesis.name)
         wanted = sorted(fields)
         for start in range(0, len(wanted), FIELDS_MAX):
             names = wanted[start : start + FIELDS_MAX]
@@ -316,12 +313,8 @@ class SynthesisCache:
 
 def factory(
     rules: Rules, settings: Settings, reducers: Mapping[str, Reducer], refiners: Sequence[str] = ()
-) -> Callable[[WorkerStore, int], Synthesizer]:
+) -> Callable[[WorkerStore, Partition], Synthesizer]:
     """Return the function that makes a partition's handler. Refiners run in the order given."""
     turns = asyncio.Semaphore(PROCESSES_MAX)
-
-    def make(store: WorkerStore, partition: int) -> Synthesizer:
-        names = store.namespace.partition(partition)
-        return Synthesizer(store, names, rules, settings, reducers, refiners, turns)
-
-    return make
+    worker = partial(Synthesizer, rules=rules, settings=settings, turns=turns)
+    return partial(worker, reducers=reducers, refiners=refiners)

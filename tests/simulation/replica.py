@@ -8,7 +8,7 @@ from typing import Any
 
 from fabric.config.settings import Settings
 from fabric.core.rules import Rules
-from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
 from fabric.store.port import WorkerStore
 from tests.simulation.judge.rules import check_session
 from tests.simulation.node import Node
@@ -80,14 +80,14 @@ class Worker:
 
     def _factory(
         self, group: str, rules: Rules, settings: Settings
-    ) -> Callable[[WorkerStore, int], Handler]:
+    ) -> Callable[[WorkerStore, Partition], Handler]:
         if group == SYNTHESIZERS:
             return synthesizer.factory(rules, settings, {})
         assert group == ORCHESTRATORS
 
-        def watched(store: WorkerStore, partition: int) -> Handler:
-            handler = Watched(store, store.namespace.partition(partition), rules, settings)
-            handler.watch(self._checked, lambda: self._holder(partition, group) == self.node.name)
+        def watched(store: WorkerStore, partition: Partition) -> Handler:
+            handler, number = Watched(store, partition, rules, settings), partition.number
+            handler.watch(self._checked, lambda: self._holder(number, group) == self.node.name)
             return handler
 
         return watched

@@ -9,7 +9,7 @@ import msgspec
 
 from fabric.core.rules import Rules
 from fabric.core.synthesis.reducer import Reducer
-from fabric.store.keys import SYNTHESIZERS
+from fabric.store.keys import SYNTHESIZERS, Partition
 from fabric.store.port import WorkerStore
 from fabric.store.redis import RedisStore
 from fabric.testing.store import MemoryStore
@@ -73,9 +73,8 @@ async def folding(
     chosen = settings("redis://unused", **flags)
     handlers: list[Watched] = []
 
-    def make(store: WorkerStore, partition: int) -> Watched:
-        names = store.namespace.partition(partition)
-        handler = Watched(store, names, rules or Rules(), chosen, reducers or {})
+    def make(store: WorkerStore, partition: Partition) -> Watched:
+        handler = Watched(store, partition, rules or Rules(), chosen, reducers or {})
         handler.is_forgetful = is_forgetful
         handler.taken = []
         handlers.append(handler)

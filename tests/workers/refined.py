@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fabric.core.rules import Rules
-from fabric.store.keys import SYNTHESIZERS
+from fabric.store.keys import SYNTHESIZERS, Partition
 from fabric.store.port import WorkerStore
 from tests.support.in_process import settings
 from tests.support.servers import ROOT
@@ -186,7 +186,7 @@ async def folding(
     make = synthesizer.factory(rules, chosen, {}, names)
     handlers: list[Synthesizer] = []
 
-    def noted(given: WorkerStore, partition: int) -> Synthesizer:
+    def noted(given: WorkerStore, partition: Partition) -> Synthesizer:
         handlers.append(make(given, partition))
         return handlers[-1]
 

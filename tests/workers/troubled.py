@@ -10,7 +10,7 @@ from typing import Any
 
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
-from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.keys import ORCHESTRATORS, Namespace, Partition
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch, Entry, Held, Lease, WorkerStore
 from fabric.testing.store import MemoryStore
@@ -183,9 +183,8 @@ class Working:
         replica = Replica(store, ORCHESTRATORS, self._make, self.settings, name)
         self.running = asyncio.create_task(replica.run(self.stop))
 
-    def _make(self, store: WorkerStore, partition: int) -> Watched:
-        names = store.namespace.partition(partition)
-        self.handlers.append(Watched(store, names, self._rules, self.settings))
+    def _make(self, store: WorkerStore, partition: Partition) -> Watched:
+        self.handlers.append(Watched(store, partition, self._rules, self.settings))
         return self.handlers[-1]
 
     @property
