@@ -13,7 +13,7 @@ import os
 import sys
 from importlib import import_module
 from io import StringIO
-from typing import NamedTuple
+from itertools import chain
 
 import click
 
@@ -26,46 +26,40 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
-class Listed(NamedTuple):
-    """A command in the help: its module in `fabric.cli`, which names it as users do; one line."""
-
-    module: str
-    help: str
-
-
-#: The commands in the order of the help: title of a group → name → command.
-GROUPS: dict[str, dict[str, Listed]] = {
+#: The commands in the order of the help: title of a group → name → the command's module in
+#: `fabric.cli`, which names it as users do, and its line in the help.
+GROUPS = {
     "Work as an agent": {
-        "emit": Listed("emit", "Send a signal, or many from standard input."),
-        "inbox": Listed("inbox", "Read the messages that have come for an agent."),
-        "wait": Listed("wait", "Block until a dependency is there or agents have ended."),
-        "guard": Listed("guard", "Check whether you may write a file now."),
+        "emit": ("emit", "Send a signal, or many from standard input."),
+        "inbox": ("inbox", "Read the messages that have come for an agent."),
+        "wait": ("wait", "Block until a dependency is there or agents have ended."),
+        "guard": ("guard", "Check whether you may write a file now."),
     },
     "Watch a session": {
-        "status": Listed("status", "List sessions, or show one session's agents and tasks."),
-        "watch": Listed("watch", "Watch a session live: agents, waits, findings, timeline."),
-        "tail": Listed("log", "Print a session's timeline."),
-        "synthesis": Listed("synthesis", "Print the combined result of all agents so far."),
-        "why": Listed("log", "Explain what an agent waits for and what would unblock it."),
+        "status": ("status", "List sessions, or show one session's agents and tasks."),
+        "watch": ("watch", "Watch a session live: agents, waits, findings, timeline."),
+        "tail": ("log", "Print a session's timeline."),
+        "synthesis": ("synthesis", "Print the combined result of all agents so far."),
+        "why": ("log", "Explain what an agent waits for and what would unblock it."),
     },
     "Answer questions": {
-        "escalations": Listed("questions", "List the questions that need a person's answer."),
-        "decide": Listed("questions", "Answer one of them."),
+        "escalations": ("questions", "List the questions that need a person's answer."),
+        "decide": ("questions", "Answer one of them."),
     },
     "Run the fabric": {
-        "up": Listed("run", "Start server, orchestrator and synthesizer; stop on Ctrl-C."),
-        "down": Listed("run", "Stop this project's private server and its workers."),
-        "demo": Listed("demo", "Watch a fleet of agents review a folder of Python files."),
-        "orchestrator": Listed("run", "Run one orchestrator: routes signals by rules."),
-        "synthesizer": Listed("run", "Run one synthesizer: combines the agents' results."),
+        "up": ("run", "Start server, orchestrator and synthesizer; stop on Ctrl-C."),
+        "down": ("run", "Stop this project's private server and what uses it: `up`, `demo`."),
+        "demo": ("demo", "Watch a fleet of agents review a folder of Python files."),
+        "orchestrator": ("run", "Run one orchestrator: routes signals by rules."),
+        "synthesizer": ("run", "Run one synthesizer: combines the agents' results."),
     },
     "Check and repair": {
-        "doctor": Listed("doctor", "Check server, settings and workers; say how to fix them."),
-        "dead": Listed("dead", "List refused signals; send them again or delete them."),
-        "replay": Listed("log", "Check a session against its log, or show an earlier state."),
-        "keys": Listed("reference", "Print a redis-cli command for every key."),
-        "rules": Listed("rules", "Check the rule file, or print the rules in force."),
-        "schema": Listed("reference", "Print the JSON Schema of signals."),
+        "doctor": ("doctor", "Check server, settings and workers; say how to fix them."),
+        "dead": ("dead", "List refused signals; send them again or delete them."),
+        "replay": ("log", "Check a session against its log, or show an earlier state."),
+        "keys": ("reference", "Print a redis-cli command for every key."),
+        "rules": ("rules", "Check the rule file, or print the rules in force."),
+        "schema": ("reference", "Print the JSON Schema of signals."),
     },
 }
 
@@ -75,13 +69,13 @@ class Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name all commands in the order of the help."""
-        return [name for commands in GROUPS.values() for name in commands]
+        return [*chain.from_iterable(GROUPS.values())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; return None when there is none of that name."""
         for commands in GROUPS.values():
             if cmd_name in commands:
-                module = import_module(f"fabric.cli.{commands[cmd_name].module}")
+                module = import_module(f"fabric.cli.{commands[cmd_name][0]}")
                 command: click.Command = getattr(module, cmd_name)
                 return command
         return None
@@ -104,9 +98,7 @@ class Program(click.Group):
         width = max(map(len, self.list_commands(ctx)))
         for title, commands in GROUPS.items():
             with formatter.section(title):
-                formatter.write_dl(
-                    [(name.ljust(width), one.help) for name, one in commands.items()]
-                )
+                formatter.write_dl([(name.ljust(width), one[1]) for name, one in commands.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command and return what it returns; end silently if the reader has gone."""

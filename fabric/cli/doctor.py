@@ -10,7 +10,7 @@ from fabric.cli.connect import Target, open_store
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json
 from fabric.devserver import server_url
-from fabric.doctor import Finding, Level
+from fabric.doctor import Level
 from fabric.store.address import redacted
 from fabric.view.text import plain
 
@@ -41,7 +41,10 @@ async def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool
     else:
         width = max(len(finding.check) for finding in report.findings)
         for finding in report.findings:
-            _print(finding, width)
+            level = click.style(f"{finding.level.value:9}", fg=_COLOURS[finding.level])
+            click.echo(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
+            if finding.advice:
+                click.echo(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")
     ctx.exit(report.exit_code)
 
 
@@ -51,14 +54,6 @@ async def _examine(target: Target, *, reseed: bool) -> checks.Report:
         return await checks.examine(None, "", target.partitions)
     store = open_store(target, "fabric-doctor")
     try:
-        where = redacted(url)
-        return await checks.examine(store, where, target.partitions, reseed=reseed)
+        return await checks.examine(store, redacted(url), target.partitions, reseed=reseed)
     finally:
         await store.close()
-
-
-def _print(finding: Finding, width: int) -> None:
-    level = click.style(f"{finding.level.value:9}", fg=_COLOURS[finding.level])
-    click.echo(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
-    if finding.advice:
-        click.echo(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")

@@ -126,7 +126,7 @@ async def decide(
     name, session = _name(by), target.session
     async with connected(target) as connection:
         if not session:
-            session = (await session_of(connection.store, connection.partitions, id_)).name
+            session = await session_of(connection.store, connection.partitions, id_)
         partition, keys = connection.keys(session)
         emitter = connection.emitter(partition.number)
         decider = Decider(connection.store, partition, keys, emitter, by=name)

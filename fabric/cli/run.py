@@ -145,8 +145,9 @@ def down(target: Target, as_json: bool) -> None:
     \b
       fabric down       in the project's folder or below it
 
-    The data in .fabric/ stays for the next `fabric up`. A server named by FABRIC_REDIS_URL is
-    never stopped.
+    A `fabric up` or `fabric demo` that runs here uses it: each is told to stop first, and drains
+    its workers. The data in .fabric/ stays for the next `fabric up`. A server named by
+    FABRIC_REDIS_URL is never stopped.
     """
     found = devserver.find()
     if target.redis_url is not None and not (

@@ -139,7 +139,11 @@ class Comparison:
         kinds = {key: kind for key, (kind, _) in made.keys.items()} | self._written
         for key, kind in kinds.items():
             try:
-                theirs = await self._fields(key, kind)
+                if kind == "zset":
+                    scores = await self._store.scores(key)
+                    theirs = {name: b"%d" % score for name, score in scores}
+                else:
+                    (theirs,) = await self._store.hashes([key])
             except TamperedError as error:
                 found.append(Difference(key, "", error.expected, error.found))
                 continue
@@ -153,12 +157,6 @@ class Comparison:
             except TamperedError:
                 continue  # reported above, if the stream should hold something
             found += _entries(key, {}, extra)
-        return found
-
-    async def _fields(self, key: str, kind: str) -> dict[bytes, bytes]:
-        if kind == "zset":
-            return {name: b"%d" % score for name, score in await self._store.scores(key)}
-        (found,) = await self._store.hashes([key])
         return found
 
 

@@ -16,7 +16,7 @@ from fabric.core.signal import SignalType
 from fabric.errors import CallerError, NotAllowedError, NotFoundError, ServerError, WaitTimeoutError
 from fabric.ops.overview import sessions
 from fabric.ops.sent_signal import SentSignal
-from fabric.store.keys import Partition, SessionKeys, partition_of
+from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import ClientStore
 from fabric.view.text import rfc3339
 from fabric.wire.stored import fields_of
@@ -61,8 +61,8 @@ def _age(question: Question) -> tuple[int, str, str]:
     return question.record.asked_ms, question.session, question.id
 
 
-async def session_of(store: ClientStore, partitions: int, id_: str) -> SessionKeys:
-    """Return the keys of the session that has a question of this id.
+async def session_of(store: ClientStore, partitions: int, id_: str) -> str:
+    """Return the name of the session that has a question of this id.
 
     If several have one, an open question goes first. Raises NotFoundError when there is none, and
     CallerError when it is not clear which is meant.
@@ -74,8 +74,7 @@ async def session_of(store: ClientStore, partitions: int, id_: str) -> SessionKe
     if len(meant) > 1:
         places = ", ".join(one.session for one in meant)
         raise CallerError(f"several sessions have a question {id_}: name one of {places}")
-    name = meant[0].session
-    return store.namespace.partition(partition_of(name, partitions)).session(name)
+    return meant[0].session
 
 
 async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Question]]:

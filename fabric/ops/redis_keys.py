@@ -13,12 +13,8 @@ from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition,
 if TYPE_CHECKING:
     from fabric.store.redis import RedisStore
 
-#: Type of a key → the command that reads it, before the key and after it.
-_READ = {
-    "stream": ("XRANGE", "- +"),
-    "hash": ("HGETALL", ""),
-    "zset": ("ZRANGE", "0 -1 WITHSCORES"),
-}
+#: Type of a key → the command that reads it.
+_READ = {"stream": "XRANGE {} - +", "hash": "HGETALL {}", "zset": "ZRANGE {} 0 -1 WITHSCORES"}
 
 
 class Key(NamedTuple):
@@ -40,7 +36,10 @@ async def redis_keys(
         found = await _of_session(Session(store, session[1]), *session)
     address, is_cluster = await store.address(), await store.is_cluster()
     program, _ = redis_cli(url, address, is_cluster=is_cluster)
-    return [key._replace(command=f"{program} {_read(key)}") for key in found]
+    return [
+        key._replace(command=f"{program} {_READ[key.type].format(shlex.quote(key.name))}")
+        for key in found
+    ]
 
 
 def _of_namespace(names: Namespace, partitions: int) -> list[Key]:
@@ -89,21 +88,14 @@ async def _of_session(session: Session, partition: Partition, keys: SessionKeys)
         Key(partition.dead, "stream", "refused signals, of this session and others"),
     ]
     found += [Key(keys.lock(name), "hash", f"holder and token of {name}") for name in resources]
-    found += [
-        Key(keys.queue(name), "zset", f"agents in line for {name}, the next one first")
-        for name in resources
-    ]
+    line = "agents in line for {}, the next one first"
+    found += [Key(keys.queue(name), "zset", line.format(name)) for name in resources]
     for name in await session.barriers():
         found += [
             Key(keys.barrier(name), "hash", f"state, leader and members of {name}"),
             Key(keys.arrived(name), "zset", f"agents that have arrived at {name}, when, ms"),
         ]
     return found
-
-
-def _read(key: Key) -> str:
-    verb, end = _READ[key.type]
-    return f"{verb} {shlex.quote(key.name)} {end}".rstrip()
 
 
 def redis_cli(
@@ -116,10 +108,8 @@ def redis_cli(
     scheme, kind, login, place, path, query = split(url)
     options = parse_qs(query)
     user, _, password = login.partition(":")
-    user, password = (
-        unquote(user) or options.get("username", [""])[0],
-        password or options.get("password", [""])[0],
-    )
+    user = unquote(user) or options.get("username", [""])[0]
+    password = password or options.get("password", [""])[0]
     words = ["redis-cli", *(("-c",) if is_cluster else ())]
     if scheme == "unix":
         words += ["-s", unquote(f"/{path}")]
@@ -129,10 +119,8 @@ def redis_cli(
         # With Sentinel, the path begins with the name of the service.
         database = path.partition("/")[2] if kind == "sentinel" else path
         number = options.get("db", [database.strip("/")])[0]
-        words += [
-            "-u",
-            f"{scheme}://{address or place or 'localhost'}" + (f"/{number}" if number else ""),
-        ]
+        server = f"{scheme}://{address or place or 'localhost'}"
+        words += ["-u", f"{server}/{number}" if number else server]
     if user:
         words += ["--user", user]
     return shlex.join(words), bool(password)

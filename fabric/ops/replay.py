@@ -41,6 +41,9 @@ _OURS = {
 }
 _NOTHING = "nothing"
 
+#: A decision, None for a change of the rules, and the log entry of its event.
+_Decided = tuple[Decision | None, list[bytes]]
+
 
 @dataclass(frozen=True, slots=True)
 class Until:
@@ -131,24 +134,30 @@ class Replay:
     def _decide(
         self, entry_id: bytes, fields: list[bytes], logged: dict[bytes, bytes], ms: int
     ) -> None:
-        """Decide an event, and note the entries that the log must have for it."""
+        """Decide an event, and note the entries and messages that must follow from it."""
         kind = logged.get(b"kind", b"").decode("utf-8", "replace")
-        decision: Decision | None
         if kind in _OURS:
             decision, made = self._signal(entry_id, fields, _OURS[kind], ms)
         elif kind == record.RULES_KIND:
-            decision, made = None, self._adopt(entry_id, logged.get(b"payload", b""), ms)
+            decision, made = self._adopt(entry_id, logged.get(b"payload", b""), ms)
         elif logged.get(b"type") == record.OUTAGE_TYPE.encode():
             decision, made = self._outage(entry_id, logged, ms)
         else:
             decision, made = self._timer(entry_id, logged, ms)
         self._due.append((entry_id, made))
-        if decision is not None:
-            self._note_consequences(decision)
+        cause = f"{self.session.log}-0"
+        for number, message in enumerate(decision.messages if decision else (), 1):
+            entry_id = b"%d-%d" % (self.session.log, number)
+            entry = record.logged_message(message, cause, self.session.clock_ms)
+            self._due.append((entry_id, _flat(*entry)))
+            if message.to:
+                everyone = message.to == EVERYONE
+                key = self._keys.broadcast if everyone else self._keys.inbox(message.to)
+                self.delivered.append((key, entry_id, _flat(*record.inbox(message, cause))))
 
     def _signal(
         self, entry_id: bytes, fields: list[bytes], ours: frozenset[bytes], ms: int
-    ) -> tuple[Decision, list[bytes]]:
+    ) -> _Decided:
         sent = [pair for pair in pairs_of(fields) if pair[0] not in ours]
         try:
             signal = decode([*chain.from_iterable(sent)])
@@ -163,18 +172,14 @@ class Replay:
             logged = record.logged_refusal(signal, decision.code, decision.reason, now_ms)
         return decision, _flat(*logged)
 
-    def _timer(
-        self, entry_id: bytes, logged: dict[bytes, bytes], ms: int
-    ) -> tuple[Decision, list[bytes]]:
+    def _timer(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
         timer = logged.get(b"timer", b"").decode("utf-8", "replace")
         decision = fire(self.session, timer, self.rules, ms)
         if decision is None or decision.outcome is Outcome.POSTPONED:
             raise self._diverged(entry_id, f"{_NOTHING}: the timer is moot", f"timer {timer!r}")
         return decision, _flat(*record.logged_timer(timer, self.session.clock_ms))
 
-    def _outage(
-        self, entry_id: bytes, logged: dict[bytes, bytes], ms: int
-    ) -> tuple[Decision, list[bytes]]:
+    def _outage(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
         length = logged.get(b"outage_ms", b"")
         if not length.isdigit() or len(length) > MS_DIGITS_MAX:
             raise self._diverged(entry_id, "a time in its field outage_ms", repr(length))
@@ -183,25 +188,13 @@ class Replay:
             raise self._diverged(entry_id, f"{_NOTHING}: no agent is alive", "an outage")
         return decision, _flat(*record.logged_outage(int(length), self.session.clock_ms))
 
-    def _adopt(self, entry_id: bytes, payload: bytes, ms: int) -> list[bytes]:
+    def _adopt(self, entry_id: bytes, payload: bytes, ms: int) -> _Decided:
         try:
             self.rules = record.read_rules(payload)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._diverged(entry_id, "rules", str(error)) from None
         self.session.adopt(record.rules_digest(payload), ms)
-        return _flat(*record.logged_rules(payload, self.session.clock_ms))
-
-    def _note_consequences(self, decision: Decision) -> None:
-        """Note the log entries and the messages that follow from a decision."""
-        cause = f"{self.session.log}-0"
-        for number, message in enumerate(decision.messages, 1):
-            entry_id = b"%d-%d" % (self.session.log, number)
-            logged = record.logged_message(message, cause, self.session.clock_ms)
-            self._due.append((entry_id, _flat(*logged)))
-            if message.to:
-                everyone = message.to == EVERYONE
-                key = self._keys.broadcast if everyone else self._keys.inbox(message.to)
-                self.delivered.append((key, entry_id, _flat(*record.inbox(message, cause))))
+        return None, _flat(*record.logged_rules(payload, self.session.clock_ms))
 
     def _compare(self, entry_id: bytes, fields: list[bytes]) -> None:
         if not self._due:

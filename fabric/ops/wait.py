@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from fabric.backoff import retry
 from fabric.client.emitter import Emitter, prepare
-from fabric.client.message import Message, read
+from fabric.client.message import read
 from fabric.client.session import Session, last_id, pages, read_record
 from fabric.client.wait import Resolved, Wait
 from fabric.core.directive import DirectiveType
@@ -68,11 +68,8 @@ class ScriptAgent:
         PeerError when the agent is told to stop. Without an answer, the wait is withdrawn.
         """
         wait = Wait(self._agent, dependency)
-        payload = {"on": dependency}
-        if reason is not None:
-            payload["reason"] = reason
-        blocked = {"type": SignalType.BLOCKED.value, "payload": payload}
-        entry = prepare(blocked, self._sender)
+        payload = {"on": dependency} | ({} if reason is None else {"reason": reason})
+        entry = prepare({"type": SignalType.BLOCKED.value, "payload": payload}, self._sender)
         try:
             async with asyncio.timeout(timeout_s):
                 # Sent twice it means the same as once.
@@ -98,18 +95,14 @@ class ScriptAgent:
             entries = await self._sent.read()
             if self._sent.refusal is not None:
                 raise NotAllowedError(f"{self._agent} may not wait: {self._sent.refusal}")
-            for entry in entries:
-                answer = self._judge(read(entry), wait)
-                if answer is not None:
+            for message in map(read, entries):
+                payload = message.payload
+                if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):
+                    self._note(payload["question"])
+                if message.type == DirectiveType.CANCEL and message.is_about_agent:
+                    raise PeerError(f"{self._agent} is to stop: {payload.get('reason')}")
+                if (answer := wait.match(message)) is not None:
                     return answer
-
-    def _judge(self, message: Message, wait: Wait) -> Resolved | None:
-        payload = message.payload
-        if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):
-            self._note(payload["question"])
-        if message.type == DirectiveType.CANCEL and message.is_about_agent:
-            raise PeerError(f"{self._agent} is to stop: {payload.get('reason')}")
-        return wait.match(message)
 
     async def _beat(self) -> None:
         """Send heartbeats: nothing else speaks for the agent while its script waits."""
@@ -166,10 +159,8 @@ async def until_ended(
                     if any(map(_may_end, page)):
                         break
     except TimeoutError:
-        if not running:
-            left = f"nothing was heard of {name or keys.name}"
-        else:
-            left = ", ".join(f"{who} is {agent.status.value}" for who, agent in running.items())
+        left = ", ".join(f"{who} is {a.status.value}" for who, a in (running or {}).items())
+        left = left or f"nothing was heard of {name or keys.name}"
         raise WaitTimeoutError(f"waited {timeout_s:g} s in {keys.name}: {left}") from None
 
 

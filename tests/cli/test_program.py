@@ -62,7 +62,7 @@ def test_the_commands_of_agents_import_no_pydantic(shell: Shell, words: tuple[st
 def test_every_command_explains_itself(name: str) -> None:
     command = program.get_command(program.make_context("fabric", [name]), name)
     assert command is not None
-    help_line = next(group[name].help for group in GROUPS.values() if name in group)
+    help_line = next(group[name][1] for group in GROUPS.values() if name in group)
     assert help_line.endswith(".")
     assert command.help
     assert f"  fabric {name}" in command.help or f" fabric {name} " in command.help, "no example"
