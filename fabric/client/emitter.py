@@ -92,23 +92,21 @@ async def submit(
     if each has a sequence number, by which the core recognises a repeat; otherwise UnreachableError
     is raised.
     """
-    parts: dict[int, list[tuple[int, list[bytes]]]] = {}
-    unnumbered: set[int] = set()
-    for number, entry in enumerate(entries):
-        signal = decode(entry)
-        partition = partition_of(signal.session, partitions)
-        parts.setdefault(partition, []).append((number, entry))
-        if not signal.seq:
-            unnumbered.add(partition)
+    ready = list(entries)
+    signals = [decode(entry) for entry in ready]
+    parts: dict[int, list[int]] = {}
+    for number, signal in enumerate(signals):
+        parts.setdefault(partition_of(signal.session, partitions), []).append(number)
     ids: dict[int, bytes] = {}
-    for partition, numbered in parts.items():
+    for partition, numbers in parts.items():
         emitter = Emitter(
             store, partition, ingress_max=ingress_max, when_full=when_full, limit_ms=limit_ms
         )
         sent = await emitter.send(
-            [entry for _, entry in numbered], numbered=partition not in unnumbered
+            [ready[number] for number in numbers],
+            numbered=all(signals[number].seq for number in numbers),
         )
-        ids |= dict(zip((number for number, _ in numbered), sent, strict=True))
+        ids |= zip(numbers, sent, strict=True)
     return [ids[number].decode() for number in sorted(ids)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from fabric.client.agent import Agent
 from fabric.client.emitter import Emitter, WhenFull, prepare, submit
@@ -19,13 +19,13 @@ from fabric.wire.entry import name as check_name
 from fabric.wire.entry import session_name
 
 
-class Fabric:
-    """A connection to the fabric, shared by any number of agents: `async with Fabric.connect()`."""
+class Connector:
+    """What begins with `connect`: the asynchronous and the synchronous face of the fabric."""
 
-    def __init__(self, store: ClientStore, settings: Settings) -> None:
-        self._settings = settings
-        self._store = store
-        self._partitions = 0
+    @classmethod
+    def _over(cls, store: ClientStore, settings: Settings) -> Self:
+        """Return a connection over a store."""
+        raise NotImplementedError
 
     @classmethod
     def connect(
@@ -42,7 +42,7 @@ class Fabric:
         emit_limit_ms: int | None = None,
         wait_replicas: int | None = None,
         heartbeat_ms: int | None = None,
-    ) -> Fabric:
+    ) -> Self:
         """Prepare a connection; it is made when the block is entered.
 
         What is not given comes from the environment, then from the project's and the user's file:
@@ -68,6 +68,19 @@ class Fabric:
             name="fabric-client",
             wait_replicas=settings.wait_replicas,
         )
+        return cls._over(store, settings)
+
+
+class Fabric(Connector):
+    """A connection to the fabric, shared by any number of agents: `async with Fabric.connect()`."""
+
+    def __init__(self, store: ClientStore, settings: Settings) -> None:
+        self._settings = settings
+        self._store = store
+        self._partitions = 0
+
+    @classmethod
+    def _over(cls, store: ClientStore, settings: Settings) -> Self:
         return cls(store, settings)
 
     def __repr__(self) -> str:

@@ -64,13 +64,14 @@ class NamesInUse:
     """Names that the agent waits for or has, and the tokens under which they were granted."""
 
     def __init__(self, *, is_successor: bool) -> None:
-        """`is_successor`: a grant to the incarnation before this one may still be under way."""
+        """`is_successor`: a grant to the incarnation before this one may be under way."""
         self._uses: Counter[str] = Counter()
         self._tokens: dict[int, set[str]] = {}
         #: Tokens grow, and most are over soon after they were given.
         self._over: set[int] = set()
         self._abandoned: set[str] = set()
-        self._is_successor = is_successor
+        #: Until a grant is in force: then none to the incarnation before is under way.
+        self.is_successor = is_successor
 
     def add(self, names: Iterable[str]) -> None:
         """Count one more use of each name."""
@@ -118,11 +119,7 @@ class NamesInUse:
 
     def may_be_abandoned(self, names: Iterable[str]) -> bool:
         """Return whether a grant of these names may answer a claim that was given up."""
-        return self._is_successor or not self._abandoned.isdisjoint(names)
-
-    def confirm(self) -> None:
-        """Note that a grant is in force: no grant to the incarnation before is under way."""
-        self._is_successor = False
+        return self.is_successor or not self._abandoned.isdisjoint(names)
 
 
 class Grants:
@@ -161,7 +158,7 @@ class Grants:
         while self.in_use.may_be_abandoned(names):
             looked_up = token()
             if await retry(partial(self._is_in_force, looked_up, request)):
-                self.in_use.confirm()
+                self.in_use.is_successor = False
                 return True
             if token() == looked_up:
                 return False

@@ -7,6 +7,7 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from fabric.backoff import Backoff, Outage
@@ -72,14 +73,10 @@ def merge(pages: Sequence[Sequence[Entry]], full: int) -> tuple[list[tuple[int, 
 def parse_cursor(stored: bytes | None) -> list[bytes]:
     """Read a stored place: id in the inbox, id in the broadcast; the beginning if there is none."""
     ids = (stored or b"").split()
-    if len(ids) != 2:
-        return [BEGINNING, BEGINNING]
-    try:
-        for entry_id in ids:
-            parse_id(entry_id)
-    except ValueError:
-        return [BEGINNING, BEGINNING]
-    return ids
+    with suppress(ValueError):
+        if len(ids) == 2 and all(map(parse_id, ids)):
+            return ids
+    return [BEGINNING, BEGINNING]
 
 
 class Mailbox:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from fabric.client.agent import Agent, ResumePoint
 from fabric.client.emitter import WhenFull, handled_hops
-from fabric.client.fabric import Fabric
+from fabric.client.fabric import Connector, Fabric
 from fabric.client.grant import Grant
 from fabric.client.loop_thread import Block, LoopThread
 from fabric.client.message import Message
@@ -23,7 +23,7 @@ from fabric.client.synthesis import Revision
 from fabric.config.settings import Settings
 from fabric.errors import NotAllowedError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, Entry
+from fabric.store.port import BEGINNING, ClientStore, Entry
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -62,46 +62,12 @@ def _awaited(
     return call
 
 
-class SyncFabric(_Twin[Fabric]):
+class SyncFabric(_Twin[Fabric], Connector):
     """A connection to the fabric, shared by any number of agents: `with SyncFabric.connect()`."""
 
     @classmethod
-    def connect(
-        cls,
-        redis_url: str | None = None,
-        *,
-        namespace: str | None = None,
-        session: str | None = None,
-        agent: str | None = None,
-        stream: str | None = None,
-        partitions: int | None = None,
-        block_ms: int | None = None,
-        ingress_max: int | None = None,
-        emit_limit_ms: int | None = None,
-        wait_replicas: int | None = None,
-        heartbeat_ms: int | None = None,
-    ) -> SyncFabric:
-        """Prepare a connection; it is made when the block is entered.
-
-        What is not given comes from the environment, then from the project's and the user's file:
-        see Settings for units and bounds. Raises ConfigError if no server is named and the
-        project's own is not running.
-        """
-        return cls(
-            Fabric.connect(
-                redis_url,
-                namespace=namespace,
-                session=session,
-                agent=agent,
-                stream=stream,
-                partitions=partitions,
-                block_ms=block_ms,
-                ingress_max=ingress_max,
-                emit_limit_ms=emit_limit_ms,
-                wait_replicas=wait_replicas,
-                heartbeat_ms=heartbeat_ms,
-            )
-        )
+    def _over(cls, store: ClientStore, settings: Settings) -> Self:
+        return cls(Fabric(store, settings))
 
     def __enter__(self) -> SyncFabric:
         """Connect."""

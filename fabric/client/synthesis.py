@@ -55,7 +55,11 @@ class Revision(Struct, frozen=True):
     is_final: bool
 
     def __str__(self) -> str:
-        return "\n".join(self._changes())
+        try:
+            lines = list(changes(self.number, self.patch, is_final=self.is_final))
+        except (TamperedError, KeyError) as error:
+            return f"- {self.number} · unreadable: {error}"
+        return "\n".join(lines) or f"- {self.number} · only how complete the synthesis is"
 
     def __repr__(self) -> str:
         state = ", final" if self.is_final else ""
@@ -64,13 +68,6 @@ class Revision(Struct, frozen=True):
     def _repr_markdown_(self) -> str:
         """Return the changes as Markdown, for notebooks."""
         return str(self)
-
-    def _changes(self) -> list[str]:
-        try:
-            lines = list(changes(self.number, self.patch, is_final=self.is_final))
-        except (TamperedError, KeyError) as error:
-            return [f"- {self.number} · unreadable: {error}"]
-        return lines or [f"- {self.number} · only how complete the synthesis is"]
 
 
 async def read(store: ClientStore, keys: SessionKeys) -> Synthesis:
@@ -250,14 +247,15 @@ def _redo(keys: SessionKeys, document: Any, revision: Revision) -> Any:
 
     What the revision removes may be gone.
     """
-    doable = [one for one in revision.patch if one["op"] != "remove" or _has(document, one["path"])]
-    return apply(keys, document, msgspec.structs.replace(revision, patch=doable))
-
-
-def _has(document: Any, pointer: str) -> bool:
     import jsonpointer
 
-    return jsonpointer.resolve_pointer(document, pointer, _NOTHING) is not _NOTHING
+    doable = [
+        one
+        for one in revision.patch
+        if one["op"] != "remove"
+        or jsonpointer.resolve_pointer(document, one["path"], _NOTHING) is not _NOTHING
+    ]
+    return apply(keys, document, msgspec.structs.replace(revision, patch=doable))
 
 
 def _revision(entry_id: bytes, flat: list[bytes]) -> Revision:

@@ -46,10 +46,11 @@ def in_sync(text: str, changes: Sequence[tuple[str, str]]) -> str:
 
 
 def members(kind: type) -> dict[str, Any]:
-    """Return the public members that a class defines, and how it is entered and left."""
+    """Return the public members of a class and its bases, and how it is entered and left."""
     entered = {"__aenter__", "__aexit__", "__enter__", "__exit__"}
-    found = vars(kind).items()
-    return {name: one for name, one in found if name in entered or not name.startswith("_")}
+    bases = [base for base in reversed(kind.__mro__) if base.__module__.startswith("fabric.")]
+    found = {name: one for base in bases for name, one in vars(base).items()}
+    return {name: one for name, one in found.items() if name in entered or not name.startswith("_")}
 
 
 def shown(member: Any) -> Shown:
