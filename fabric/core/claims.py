@@ -34,9 +34,6 @@ class Ask(NamedTuple):
     #: Of the writes, those that were added: the exclusive domains that it touches.
     domains: list[str]
 
-    def __bool__(self) -> bool:
-        return bool(self.writes or self.reads or self.observes)
-
 
 def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
     """Return what is asked for, normalised, with the exclusive domains that it touches."""
@@ -71,17 +68,9 @@ def covering(session: SessionState, agent: AgentRecord, ask: Ask) -> ClaimRecord
 def enqueue(event: Event, name: str, agent: AgentRecord, ask: Ask, place: int = 0) -> ClaimRecord:
     """Put a new claim into the queues of its resources."""
     session = event.session
+    rank_ms = session.clock_ms - agent.priority * event.rules.ageing_ms
     claim = ClaimRecord(
-        name,
-        ClaimState.WAITING,
-        ask.writes,
-        ask.reads,
-        ask.observes,
-        ask.domains,
-        asked_ms=session.clock_ms,
-        rank_ms=session.clock_ms - agent.priority * event.rules.ageing_ms,
-        asked=session.log,
-        place=place,
+        name, ClaimState.WAITING, *ask, session.clock_ms, rank_ms, asked=session.log, place=place
     )
     session.claims.put(claim.id, claim)
     session.order.enqueue(claim)
@@ -140,10 +129,7 @@ def shrink(session: SessionState, claim: ClaimRecord, given: set[str]) -> list[s
     claim.writes = [resource for resource in claim.writes if resource not in given]
     claim.reads = [resource for resource in claim.reads if resource not in given]
     claim.observes = [resource for resource in claim.observes if resource not in given]
-    if claim.state is ClaimState.HELD:
-        session.order.hold(claim)
-    else:
-        session.order.enqueue(claim)
+    session.order.add(claim)
     session.claims.put(claim.id, claim)
     return before
 

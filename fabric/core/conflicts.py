@@ -35,7 +35,7 @@ READ_WRITE = "read-write"
 def intent(event: SignalEvent, payload: Intent) -> None:
     """Grant what the agent is about to write, or let it wait for its turn."""
     ask = claims.ask_of(payload.writes, payload.reads, event.rules)
-    if not ask:
+    if not any(ask):
         return
     known = claims.covering(event.session, event.agent, ask)
     if known is not None:
@@ -85,25 +85,22 @@ def wait_on(event: SignalEvent, on: str) -> bool:
     if known is not None and known.state is ClaimState.WAITING:
         claims.send_wait(event, known)
         return True
-    holders = [
-        holder_id
+    holders = {
+        holder_id: holder
         for resource in ask.writes
         for other in session.order.overlapping(resource)
         for holder_id in session.order.holders(other)
-        if session.claims.records[holder_id].agent != name
-    ]
+        if (holder := session.claims.records[holder_id]).agent != name
+    }
     if not holders:
         return False
     _check_limits(event, ask)
     claim = claims.enqueue(event, name, agent, ask)
-    unaware: dict[str, None] = {}
-    for holder_id in dict.fromkeys(holders):
-        holder = session.claims.records[holder_id]
-        if not holder.contended:
-            holder.contended = True
-            session.claims.put(holder_id, holder)
-            unaware[holder.agent] = None
-    for other in unaware:
+    unaware = [holder for holder in holders.values() if not holder.contended]
+    for holder in unaware:
+        holder.contended = True
+        session.claims.put(holder.id, holder)
+    for other in dict.fromkeys(holder.agent for holder in unaware):
         event.direct(other, Nudge(on, [name]))
     claim.contended = True
     claims.send_wait(event, claim)
@@ -133,9 +130,8 @@ def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
     """Whether an agent holds a resource by just this name."""
     wanted = normalise(resource)
     return any(
-        wanted in claim.writes or wanted in claim.reads
+        claim.state is ClaimState.HELD and wanted in claim.wanted
         for claim in session.claims_of(agent)
-        if claim.state is ClaimState.HELD
     )
 
 

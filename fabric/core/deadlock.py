@@ -76,9 +76,8 @@ def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait
         return []
     found: list[Wait] = []
     for on in agent.waits_for:
-        dependency = session.dependencies.get(on)
-        if dependency is not None:
-            found.append(Wait(DEPENDENCY, on, _at_work(session, dependency.producers)))
+        producers = session.dependencies.records[on].producers
+        found.append(Wait(DEPENDENCY, on, _at_work(session, producers)))
     for claim in session.waiting_claims(agent):
         found += _lock_waits(session, claim, brief=brief)
     for question_id in agent.asks:
@@ -138,14 +137,12 @@ def stuck_behind(session: SessionState, cycle: list[Link]) -> list[str]:
     return sorted(reached - members)
 
 
-def is_still_there(session: SessionState, cycle: Iterable[tuple[str, str, str]]) -> bool:
+def is_still_there(session: SessionState, cycle: list[tuple[str, str, str]]) -> bool:
     """Whether a cycle that was found earlier is one now."""
-    links = list(cycle)
-    stuck = _stuck(_reachable(session, [name for name, _, _ in links], brief=True))
-    for at, (name, kind, on) in enumerate(links):
-        following = links[(at + 1) % len(links)][0]
+    stuck = _stuck(_reachable(session, [name for name, _, _ in cycle], brief=True))
+    for (name, kind, on), following in zip(cycle, [*cycle[1:], *cycle[:1]], strict=True):
         if not any(
-            wait.kind == kind and wait.on == on and following in wait.agents
+            (wait.kind, wait.on) == (kind, on) and following[0] in wait.agents
             for wait in waits(session, name)
             if stuck.issuperset(wait.agents)
         ):
@@ -156,14 +153,14 @@ def is_still_there(session: SessionState, cycle: Iterable[tuple[str, str, str]])
 def is_needed(session: SessionState, name: str) -> bool:
     """Whether any agent may wait for this one: otherwise no cycle goes through it."""
     agent = session.agents.records[name]
-    for on in agent.produces:
-        dependency = session.dependencies.get(on)
-        if dependency is not None and dependency.waiters:
-            return True
-    if any(map(session.order.is_awaited, session.claims_of(agent))) or in_force(session)[1]:
-        return True
+    produced = map(session.dependencies.get, agent.produces)
     questions = session.escalations.records.values()
-    return any(question.to == name and question.is_open for question in questions)
+    return (
+        in_force(session)[1] is not None
+        or any(dependency is not None and dependency.waiters for dependency in produced)
+        or any(map(session.order.is_awaited, session.claims_of(agent)))
+        or any(question.to == name and question.is_open for question in questions)
+    )
 
 
 def _at_work(session: SessionState, names: Iterable[str]) -> tuple[str, ...]:
@@ -179,15 +176,14 @@ def _lock_waits(session: SessionState, claim: record.ClaimRecord, *, brief: bool
     other.
     """
     found: dict[str, None] = {holder.agent: None for holder in session.order.blockers(claim)}
-    is_single = len(claim.writes) + len(claim.reads) == 1
     can_skip = (
-        is_single
+        len(claim.wanted) == 1
         and in_force(session)[1] is None
         and not session.order.overlaps_any(claim, session.agents.records[claim.agent].claims)
     )
 
     def skips(place: Place) -> bool:
-        return can_skip and _is_simple(session, place, claim.writes or claim.reads)
+        return can_skip and _is_simple(session, place, claim.wanted)
 
     before = session.order.ahead(claim, skips, is_nearest_only=brief)
     found.update((place.agent, None) for place in before)
@@ -196,13 +192,10 @@ def _lock_waits(session: SessionState, claim: record.ClaimRecord, *, brief: bool
 
 
 def _is_simple(session: SessionState, place: Place, wanted: list[str]) -> bool:
-    rival = session.claims.records[place.id]
-    if rival.wanted != wanted:
-        return False
+    """Whether a claim waits for just this, and its agent for nothing else."""
     agent = session.agents.records[place.agent]
-    if agent.waits_for or agent.asks:
-        return False
-    return len(session.waiting_claims(agent)) == 1
+    is_same = session.claims.records[place.id].wanted == wanted and not agent.waits_for
+    return is_same and not agent.asks and len(session.waiting_claims(agent)) == 1
 
 
 def _barrier_waits(session: SessionState, name: str, *, brief: bool) -> list[Wait]:
@@ -418,7 +411,11 @@ def _report(event: Event, cycle: list[Link]) -> None:
     told = [*members, *affected]
     text = f"Deadlock: {_described(cycle)}. Which agent gives way?"
     question = escalation.new_question(session, escalation.DEADLOCK, text, members, waiting=told)
-    question.context = _context(cycle, affected)
+    needed = [
+        {"agent": link.agent, "waits": link.wait.kind, "on": link.wait.on, "needs": following}
+        for link, following in zip(cycle, [*members[1:], members[0]], strict=True)
+    ]
+    question.context = Raw(msgspec.json.encode({"cycle": needed, "affected": affected}))
     question.cycle = steps
     escalation.ask(event, question, told=told)
 
@@ -433,11 +430,3 @@ def _add_affected(
             event.session.escalations.put(question_id, known)
             text = f"{name} is stuck behind this deadlock. {known.question}"
             event.derive(name, Escalate(text, id=question_id))
-
-
-def _context(cycle: list[Link], affected: list[str]) -> Raw:
-    steps = [
-        {"agent": link.agent, "waits": link.wait.kind, "on": link.wait.on, "needs": following.agent}
-        for link, following in zip(cycle, [*cycle[1:], cycle[0]], strict=True)
-    ]
-    return Raw(msgspec.json.encode({"cycle": steps, "affected": affected}))

@@ -115,18 +115,15 @@ def retract(event: SignalEvent, produces: Iterable[str]) -> Iterator[str]:
 
 def unresolved(session: SessionState, agent: AgentRecord) -> list[str]:
     """Name what an agent is to produce and has not resolved yet."""
-    known = ((on, session.dependencies.get(on)) for on in agent.produces)
-    return [on for on, d in known if d is None or d.status is not DependencyStatus.RESOLVED]
+    known = session.dependencies.records
+    return [on for on in agent.produces if known[on].status is not DependencyStatus.RESOLVED]
 
 
 def resolve_all(event: Event, name: str, agent: AgentRecord) -> None:
     """Resolve what a producer declared and had not resolved when it completed."""
     session = event.session
-    for on in agent.produces:
-        dependency = session.dependencies.get(on)
-        if dependency is None or dependency.status is DependencyStatus.RESOLVED:
-            continue
-        waiters = list(dependency.waiters)
+    for on in unresolved(session, agent):
+        waiters = list(session.dependencies.records[on].waiters)
         _settle(session, on, name, None)
         for waiter in waiters or [""]:
             # Each is told only of itself: a list of all in every message would grow as the square.
@@ -142,10 +139,8 @@ def fail_all(event: Event, name: str, agent: AgentRecord, error: Failed) -> Iter
     Yields each waiter that has lost a producer: the caller looks for deadlocks from there.
     """
     session = event.session
-    for on in agent.produces:
-        dependency = session.dependencies.get(on)
-        if dependency is None or dependency.status is DependencyStatus.RESOLVED:
-            continue
+    for on in unresolved(session, agent):
+        dependency = session.dependencies.records[on]
         following = producer(session, dependency, ended=name)
         if following is None:
             dependency.status = DependencyStatus.FAILED

@@ -49,11 +49,15 @@ class Order:
         #: Resources whose holder or queue has changed since they were last written down.
         self.changed: set[str] = set()
         for claim in sorted(claims.values(), key=lambda claim: claim.token):
-            if claim.state is ClaimState.HELD:
-                self.hold(claim)
-            else:
-                self.enqueue(claim)
+            self.add(claim)
         self.changed.clear()
+
+    def add(self, claim: ClaimRecord) -> None:
+        """Take in a claim, held or waiting."""
+        if claim.state is ClaimState.HELD:
+            self.hold(claim)
+        else:
+            self.enqueue(claim)
 
     def enqueue(self, claim: ClaimRecord) -> None:
         """Let a claim wait for each of its resources."""

@@ -15,14 +15,12 @@ from fabric.core.order import Order
 R = TypeVar("R")
 
 
+@dataclass(slots=True, eq=False)
 class Table(Generic[R]):
     """Records of one kind by name, remembering which were changed or dropped."""
 
-    __slots__ = ("changed", "records")
-
-    def __init__(self, records: dict[str, R] | None = None) -> None:
-        self.records: dict[str, R] = records if records is not None else {}
-        self.changed: set[str] = set()
+    records: dict[str, R] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from itertools import dropwhile
 from typing import Annotated, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -109,7 +110,7 @@ class SignalType(StrEnum):
     INTEGRATION_REQUIRED = "INTEGRATION_REQUIRED"
     EARLY_COMPLETION = "EARLY_COMPLETION"
     ESCALATE = "ESCALATE"
-    # Extensions, with the same envelope.
+    # From here on extensions, with the same envelope.
     HEARTBEAT = "HEARTBEAT"
     INTENT = "INTENT"
     RELEASE = "RELEASE"
@@ -120,17 +121,7 @@ class SignalType(StrEnum):
 
 
 #: The types that this implementation adds to the original protocol.
-EXTENSIONS = frozenset(
-    {
-        SignalType.HEARTBEAT,
-        SignalType.INTENT,
-        SignalType.RELEASE,
-        SignalType.INTEGRATED,
-        SignalType.DECIDED,
-        SignalType.SYNTHESIZED,
-        SignalType.REFINED,
-    }
-)
+EXTENSIONS = frozenset(dropwhile(lambda word: word is not SignalType.HEARTBEAT, SignalType))
 
 
 class Started(Struct, frozen=True):
