@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fabric.core.pattern import Pattern
-from fabric.core.resource import Index, is_glob, normalise, overlap
+from fabric.core.resource import Index, Pattern, is_glob, normalise, overlap
 
 SPELLINGS = [
     ("a.py", "a.py"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from fabric.core import pattern
+from fabric.core import resource
 from fabric.core.rules import Merge
 
 #: Takes values, at least one; returns one, which must be JSON.
@@ -51,7 +51,7 @@ class Strategies:
     """The reducer of each place: by the rules, or else by the kind of value."""
 
     def __init__(self, merges: Iterable[Merge] = ()) -> None:
-        self._merges = [(pattern.read(merge.path), merge.reducer) for merge in merges]
+        self._merges = [(resource.read_glob(merge.path), merge.reducer) for merge in merges]
         self._remembered: dict[str, str] = {}
 
     def of(self, pointer: str, value: Any) -> str:
