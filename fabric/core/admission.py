@@ -73,7 +73,12 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     if event.is_beginning:
         liveness.watch(event, name, agent)
         barriers.join(event, name)
-    _note(event, agent)
+    agent.seen_ms = session.clock_ms
+    agent.signals += 1
+    if signal.type is not SignalType.HEARTBEAT:
+        agent.last_signal = signal.type.value
+    agent.seq = signal.seq or agent.seq
+    agent.stream = signal.stream or agent.stream
     return True
 
 
@@ -91,19 +96,6 @@ def _register(event: SignalEvent) -> AgentRecord:
     session.agents.put(event.name, agent)
     event.is_beginning = True
     return agent
-
-
-def _note(event: SignalEvent, agent: AgentRecord) -> None:
-    """Keep what every signal says about its agent."""
-    signal = event.signal
-    agent.seen_ms = event.session.clock_ms
-    agent.signals += 1
-    if signal.type is not SignalType.HEARTBEAT:
-        agent.last_signal = signal.type.value
-    if signal.seq:
-        agent.seq = signal.seq
-    if signal.stream:
-        agent.stream = signal.stream
 
 
 def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
@@ -127,9 +119,8 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
             f"{name} {how} as incarnation {agent.incarnation}: "
             f"it must send STARTED with a higher incarnation before anything else",
         )
-    if event.rules.signals_per_second_max and signal.type not in PARTING:
-        return _is_in_rate(event, agent)
-    return True
+    is_limited = event.rules.signals_per_second_max and signal.type not in PARTING
+    return not is_limited or _is_in_rate(event, agent)
 
 
 def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:

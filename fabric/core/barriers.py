@@ -53,16 +53,15 @@ def required(event: SignalEvent, payload: IntegrationRequired) -> None:
 
 def integrated(event: SignalEvent, payload: Integrated) -> None:
     """INTEGRATED: the leader is done, and all go on; or it calls the barrier off, at any stage."""
-    session, name = event.session, payload.name
-    queued = session.barriers.get(name) if name is not None and not payload.ok else None
-    is_queued = queued is not None and queued.state is BarrierState.QUEUED
-    if name is not None and queued is not None and is_queued and queued.leader == event.name:
+    session, name = event.session, payload.name or ""
+    queued = None if payload.ok else session.barriers.get(name)
+    if queued is not None and (queued.state, queued.leader) == (BarrierState.QUEUED, event.name):
         queued.state = BarrierState.OVER
         session.barriers.put(name, queued)
         update_status(session, event.name)
         return
     called, barrier = in_force(session)
-    if barrier is None or name not in (None, called):
+    if barrier is None or name not in ("", called):
         reason = f"barrier {name} is not in force" if name else "no barrier is in force"
         raise RefusedError("BARRIER", reason)
     if barrier.leader != event.name:
@@ -331,7 +330,7 @@ def _apply_policy(
 
 def _close_question(event: Event, barrier: BarrierRecord, answer: str) -> None:
     """Close this barrier's open question, if there is one."""
-    asked = event.session.escalations.get(barrier.question) if barrier.question else None
+    asked = event.session.escalations.get(barrier.question)
     if asked is not None and asked.is_open:
         close(event, barrier.question, asked, answer, ORCHESTRATOR)
     barrier.question = ""

@@ -152,10 +152,11 @@ def _arbitrate(event: SignalEvent, concerned: list[ClaimRecord], contested: list
     """All pause, the holder too; the most urgent proceeds, the others hear their turn."""
     order = event.session.order
     unnamed = {holder.id: holder for claim in concerned for holder in order.blockers(claim)}
-    for claim in [*concerned, *unnamed.values()]:
+    involved = {claim.id: claim for claim in concerned} | unnamed
+    for claim in involved.values():
         _pause(event, claim, contested)
     granted = claims.grant_next(event, contested, is_first=True)
-    for claim_id, claim in ({claim.id: claim for claim in concerned} | unnamed).items():
+    for claim_id, claim in involved.items():
         if claim.state is ClaimState.HELD and claim_id not in granted:
             claims.send_proceed(event, claim)
     for claim in concerned:

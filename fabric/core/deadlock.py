@@ -110,11 +110,6 @@ def find_cycle(session: SessionState, start: str) -> list[Link] | None:
     )
 
 
-def stuck_among(session: SessionState, names: Iterable[str]) -> set[str]:
-    """Return which of these agents can never go on."""
-    return _stuck(_reachable(session, names, brief=True)).intersection(names)
-
-
 def stuck_behind(session: SessionState, cycle: list[Link]) -> list[str]:
     """Name the agents that are stuck behind a cycle without being in it, sorted."""
     members = {link.agent for link in cycle}
@@ -322,7 +317,7 @@ def close_gone(event: Event) -> None:
 def check_again(event: Event, names: list[str]) -> None:
     """Ask again about agents that a closed question named and that another deadlock holds."""
     session = event.session
-    left = stuck_among(session, names)
+    left = _stuck(_reachable(session, names, brief=True)).intersection(names)
     while left:
         questions = [session.escalations.records[known] for known in sorted(session.deadlocks)]
         named = {name for question in questions for name in question.waiting}

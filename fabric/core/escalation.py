@@ -38,15 +38,14 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
     session, name, agent = event.session, event.name, event.agent
     question_id = payload.id or f"{session.log}-0"
     known = session.escalations.get(question_id)
-    if known is not None and not known.is_open and known.asker == name:
-        known = None  # the same question, asked anew
-    if known is None and len(session.escalations) >= SESSION_ESCALATIONS_MAX:
-        reason = f"session {session.name} has {SESSION_ESCALATIONS_MAX} questions, the most allowed"
-        raise _refusal(question_id, "LIMIT", reason)
     if known is not None and known.asker != name:
         reason = f"{known.asker} has asked a question with the id {question_id}: choose another id"
         raise _refusal(question_id, "TAKEN", reason)
-    if known is None:
+    if known is None or not known.is_open:  # a decided one is asked anew
+        if len(session.escalations) >= SESSION_ESCALATIONS_MAX:
+            most = SESSION_ESCALATIONS_MAX
+            reason = f"session {session.name} has {most} questions, the most allowed"
+            raise _refusal(question_id, "LIMIT", reason)
         context = payload.context
         is_kept = context is not UNSET and len(bytes(context)) <= CONTEXT_BYTES_MAX
         asked = EscalationRecord(

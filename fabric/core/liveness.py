@@ -69,12 +69,10 @@ def check_silence(event: Event, name: str) -> bool:
 
 def refusal(session: SessionState, name: str, agent: AgentRecord) -> str:
     """Say why an agent may not start again; "" when it may."""
-    question = session.escalations.get(agent.breaker) if agent.breaker else None
-    if question is None:
-        return ""
-    if question.is_open:
+    question = session.escalations.get(agent.breaker)
+    if question is not None and question.is_open:
         return f"{_death_count(name, agent)}: decide question {agent.breaker} first"
-    if question.decision == KEEP_OUT:
+    if question is not None and question.decision == KEEP_OUT:
         return f"{question.by} has decided in {agent.breaker} to keep {name} out"
     return ""
 

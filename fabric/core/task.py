@@ -86,7 +86,7 @@ def offer_pending(event: SignalEvent, payload: EarlyCompletion) -> None:
 
 def offer_orphaned(event: Event, name: str, agent: AgentRecord) -> None:
     """Offer the task that an agent has left undone to the first agent with capacity."""
-    task = event.session.tasks.get(agent.task) if agent.task else None
+    task = event.session.tasks.get(agent.task)
     if task is not None and task.agent == name:
         _offer_around(event, agent.task, name)
 
