@@ -90,7 +90,7 @@ def _fields(declared: Iterable[Field], default: object) -> dict[str, Any]:
         bound = field.declared.not_below
         kind = _type(field.hint)
         if bound:
-            kind = Annotated[kind, AfterValidator(_in_order(bound))]
+            kind = Annotated[kind, AfterValidator(partial(_in_order, bound))]
         # A lower bound above the default is as wrong as one above a given value.
         checked = Checked(getattr(default, field.name, ...), validate_default=bool(bound))
         found[field.key.rpartition(".")[2]] = (kind, checked)
@@ -212,14 +212,10 @@ def _items(items: Items, value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
-def _in_order(least: str) -> Callable[[int, ValidationInfo], int]:
-    """Return a check that a number is not below another one of its table."""
-
-    def check(value: int, info: ValidationInfo) -> int:
-        bound = info.data.get(least)
-        if bound is not None and value < bound:
-            found = f"{value}, below {least} ({bound})"
-            raise PydanticCustomError("order", "below the bound", {"found": found})
-        return value
-
-    return check
+def _in_order(least: str, value: int, info: ValidationInfo) -> int:
+    """Check that a number is not below another one of its table."""
+    bound = info.data.get(least)
+    if bound is not None and value < bound:
+        found = f"{value}, below {least} ({bound})"
+        raise PydanticCustomError("order", "below the bound", {"found": found})
+    return value

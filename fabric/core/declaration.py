@@ -44,6 +44,10 @@ class Text(Enum):
     #: The server's address; the driver checks it.
     URL = "a URL"
 
+    def __str__(self) -> str:
+        """Return the words."""
+        return str(self.value)
+
 
 class Number(NamedTuple):
     """What a number counts, and its bounds."""
@@ -74,6 +78,11 @@ class Items(NamedTuple):
     distinct: str = ""
     #: Whether the first item must name a program.
     program: bool = False
+
+    def __str__(self) -> str:
+        """Return the bounds: `1 to 10 items, none twice`."""
+        once = ", none twice" if self.unique else ""
+        return f"{self.min} to {self.max} {'tables' if self.distinct else 'items'}{once}"
 
 
 class Declared(NamedTuple):
@@ -118,27 +127,25 @@ class Hint(NamedTuple):
         """Return what a number counts; of other types, what is to be written."""
         if (number := self.note(Number)) is not None:
             return number.unit
-        if isinstance(self.kind, type) and issubclass(self.kind, bool | StrEnum):
-            return "switch" if self.kind is bool else "word"
         if self.is_tables:
             return "tables"
-        return {tuple: "list", dict: "table"}.get(get_origin(self.kind) or self.kind, "text")
+        if isinstance(self.kind, type) and issubclass(self.kind, StrEnum):
+            return "word"
+        units = {bool: "switch", tuple: "list", dict: "table"}
+        return units.get(get_origin(self.kind) or self.kind, "text")
 
     @property
     def bounds(self) -> str:
         """Return in a few words what may be written."""
-        if (number := self.note(Number)) is not None:
-            return str(number)
-        if (text := self.note(Text)) is not None:
-            return str(text.value)
-        if (items := self.note(Items)) is not None:
-            once = ", none twice" if items.unique else ""
-            tables = "tables" if self.is_tables else "items"
-            return f"{items.min} to {items.max} {tables}{once}"
+        for note in self.notes:
+            if isinstance(note, Number | Text | Items):
+                return str(note)
         if get_origin(self.kind) is dict:
-            key, value = self.inner
-            return f"{key.bounds} = {value.bounds}"
-        return "true or false" if self.kind is bool else words(self.kind)
+            return " = ".join(part.bounds for part in self.inner)
+        if self.kind is bool:
+            return "true or false"
+        *first, last = (f'"{member.value}"' for member in self.kind)
+        return f"{', '.join(first)} or {last}"
 
 
 class Field(NamedTuple):
@@ -178,9 +185,3 @@ def fields(of: type) -> tuple[Field, ...]:
             raise TypeError(f"{of.__name__}.{name} is not declared: annotate it with a sentence")
         found.append(Field(name, parted, sentence, parted.note(Declared) or Declared()))
     return tuple(found)
-
-
-def words(kind: type[StrEnum]) -> str:
-    """Return the words of an enumeration as they are to be written: `"a", "b" or "c"`."""
-    *first, last = (f'"{member.value}"' for member in kind)
-    return f"{', '.join(first)} or {last}"
