@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import click
 
@@ -69,7 +70,7 @@ async def emit(
     if signal == "-":
         if pairs or field or given:
             raise click.UsageError("with '-' all fields come from standard input")
-        feed = _Feed(target, WhenFull(when_full), quiet=quiet, as_json=as_json, strict=strict)
+        feed = _Feed(target, WhenFull(when_full), quiet, as_json, strict)
         if not await feed.send_all():
             raise click.exceptions.Exit(1)
         return
@@ -124,63 +125,63 @@ async def _submit(
     )
 
 
+@dataclass
 class _Feed:
     """Sends standard input line by line."""
 
-    def __init__(
-        self, target: Target, when_full: WhenFull, *, quiet: bool, as_json: bool, strict: bool
-    ) -> None:
-        self._target = target
-        self._when_full = when_full
-        self._quiet = quiet
-        self._as_json = as_json
-        self._strict = strict
-        self._sent = 0
-        self._refused = 0
-        # Show a running count on a terminal to which nothing else is written.
-        self._is_watched = sys.stderr.isatty() and (quiet or not sys.stdout.isatty())
+    target: Target
+    when_full: WhenFull
+    quiet: bool
+    as_json: bool
+    strict: bool
+    sent: int = 0
+    refused: int = 0
 
     async def send_all(self) -> bool:
         """Send lines until the input ends; return whether all of them were good."""
-        async with connected(self._target, founding=True) as connection:
+        async with connected(self.target, founding=True) as connection:
             async for lines in follow(sys.stdin.fileno()):
                 if good := self._check(lines):
                     await self._send(connection, good)
-                if self._refused and self._strict:
+                if self.refused and self.strict:
                     break
-        if self._is_watched:
+        if self._is_watched():
             click.echo(err=True)
-        if self._refused:
-            note(f"{self._sent} sent, {self._refused} refused")
-        return not self._refused
+        if self.refused:
+            note(f"{self.sent} sent, {self.refused} refused")
+        return not self.refused
+
+    def _is_watched(self) -> bool:
+        """Whether to show a running count: on a terminal to which nothing else is written."""
+        return sys.stderr.isatty() and (self.quiet or not sys.stdout.isatty())
 
     def _check(self, lines: list[Line]) -> list[tuple[int, list[bytes]]]:
         good = []
         for number, line in lines:
             try:
-                good.append((number, prepare(document(line), _defaults(self._target))))
+                good.append((number, prepare(document(line), _defaults(self.target))))
             except SignalError as error:
-                self._refused += 1
+                self.refused += 1
                 note(f"line {number}: {error}")
-                if self._strict:
+                if self.strict:
                     break
         return good
 
     async def _send(self, connection: Connection, good: list[tuple[int, list[bytes]]]) -> None:
         numbers = [number for number, _ in good]
         try:
-            ids = await _submit(connection, [entry for _, entry in good], self._when_full)
+            ids = await _submit(connection, [entry for _, entry in good], self.when_full)
         except ServerError:
             note(
                 f"stopped at lines {numbers[0]} to {numbers[-1]}, which may not have arrived; "
-                f"{self._sent} signals before them were sent"
+                f"{self.sent} signals before them were sent"
             )
             raise
-        self._sent += len(ids)
-        if self._is_watched:
-            click.echo(f"\r{self._sent} sent, {self._refused} refused", err=True, nl=False)
-        if not self._quiet:
+        self.sent += len(ids)
+        if self._is_watched():
+            click.echo(f"\r{self.sent} sent, {self.refused} refused", err=True, nl=False)
+        if not self.quiet:
             print_lines(
-                json_line({"line": number, "id": entry_id}) if self._as_json else entry_id
+                json_line({"line": number, "id": entry_id}) if self.as_json else entry_id
                 for number, entry_id in zip(numbers, ids, strict=True)
             )

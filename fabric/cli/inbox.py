@@ -22,12 +22,7 @@ from fabric.view.text import plain
 @click.option("--peek", is_flag=True, help="Do not mark them as read.")
 @json_option
 async def inbox(
-    target: Target,
-    since: bytes | None,
-    count: int | None,
-    follow: bool,
-    peek: bool,
-    as_json: bool,
+    target: Target, since: bytes | None, count: int | None, follow: bool, peek: bool, as_json: bool
 ) -> None:
     """Print the messages that have come for an agent since it last read its inbox.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from fabric.cli.options import json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import Decider, Question, all_questions, follow, questions, session_of
+from fabric.ops.sent_signal import SentSignal
 from fabric.view.question import question_lines
 from fabric.view.text import plain
 
@@ -47,7 +49,7 @@ async def escalations(
     """
     # The command printed for the answer need not name a session that the environment names.
     named = name or context.get_parameter_source("session") is ParameterSource.COMMANDLINE
-    page = _Page(None if named else target.session, everything=everything, as_json=as_json)
+    page = _Page(None if named else target.session, everything, as_json)
     session = target.need("session", name) if forever else name or target.session
     async with connected(target) as connection:
         if session and forever:
@@ -63,26 +65,26 @@ async def escalations(
         note("no questions" if everything else "no open questions")
 
 
+@dataclass
 class _Page:
     """Prints questions one below the other. `home` is the session that `fabric decide` uses."""
 
-    def __init__(self, home: str | None, *, everything: bool, as_json: bool) -> None:
-        self._home = home
-        self._everything = everything
-        self._as_json = as_json
-        self._has_printed = False
+    home: str | None
+    everything: bool
+    as_json: bool
+    has_printed: bool = False
 
     def print(self, found: list[Question]) -> bool:
         """Print the wanted ones of some questions; return whether there was one."""
-        wanted = [one for one in found if self._everything or one.is_open]
-        if self._as_json:
+        wanted = [one for one in found if self.everything or one.is_open]
+        if self.as_json:
             print_lines(json_line(_document(one)) for one in wanted)
             return bool(wanted)
         lines: list[str] = []
         for one in wanted:
-            lines += [""] if self._has_printed else []
-            lines += question_lines(one.session, one.id, one.record, home=self._home)
-            self._has_printed = True
+            lines += [""] if self.has_printed else []
+            lines += question_lines(one.session, one.id, one.record, home=self.home)
+            self.has_printed = True
         print_lines(lines)
         return bool(wanted)
 
@@ -129,7 +131,8 @@ async def decide(
             session = await session_of(connection.store, connection.partitions, id_)
         partition, keys = connection.keys(session)
         emitter = connection.emitter(partition.number)
-        decider = Decider(connection.store, partition, keys, emitter, by=name)
+        sent = SentSignal(connection.store, partition, emitter, keys.log)
+        decider = Decider(connection.session(session), sent, name)
         decided, told = await decider.decide(id_, answer, free=free, timeout_s=timeout)
     if as_json:
         record = decided.record

@@ -11,6 +11,7 @@ from fabric.cli.output import json_line, note, print_lines
 from fabric.client.wait import Resolved
 from fabric.core.record import AgentRecord, AgentStatus
 from fabric.errors import ConfigError
+from fabric.ops.sent_signal import SentSignal
 from fabric.ops.wait import ScriptAgent, until_ended
 from fabric.view.text import plain
 
@@ -77,16 +78,10 @@ async def _resolved(
     session, agent = target.need("session"), target.need("agent")
     async with connected(target, founding=True) as connection:
         partition, keys = connection.keys(session)
-        script = ScriptAgent(
-            connection.store,
-            partition,
-            keys,
-            connection.emitter(partition.number),
-            agent=agent,
-            stream=target.stream,
-            heartbeat_ms=target.heartbeat_ms,
-            note=note,
-        )
+        emitter = connection.emitter(partition.number)
+        sent = SentSignal(connection.store, partition, emitter, keys.inbox(agent))
+        reader = connection.session(session)
+        script = ScriptAgent(reader, sent, agent, target.stream, target.heartbeat_ms, note)
         return await script.wait_for(dependency, reason=reason, timeout_s=timeout_s)
 
 

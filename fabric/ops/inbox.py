@@ -61,8 +61,7 @@ class Inbox:
         else:
             found = await self._store.read_streams(after, COUNT, 0)
         merged, _ = merge([found.get(stream, []) for stream in self._streams], COUNT)
-        reached = list(place)
-        messages = []
+        reached, messages = list(place), []
         for number, entry in merged[:count]:
             reached[number] = entry[0]
             messages.append(read(entry, to_everyone=number == 1))

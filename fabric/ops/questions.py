@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from fabric.backoff import retry
-from fabric.client.emitter import Emitter, prepare
+from fabric.client.emitter import prepare
 from fabric.client.session import Session, last_id, pages
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
@@ -16,7 +17,7 @@ from fabric.core.signal import SignalType
 from fabric.errors import CallerError, NotAllowedError, NotFoundError, ServerError, WaitTimeoutError
 from fabric.ops.overview import sessions
 from fabric.ops.sent_signal import SentSignal
-from fabric.store.keys import Partition, SessionKeys
+from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 from fabric.view.text import rfc3339
 from fabric.wire.stored import fields_of
@@ -99,21 +100,13 @@ def _is_news(before: EscalationRecord | None, now: EscalationRecord) -> bool:
     return before is None or (before.state, before.cause) != (now.state, now.cause)
 
 
+@dataclass(frozen=True, slots=True)
 class Decider:
-    """Answers the questions of one session in one person's name."""
+    """Answers a question of a session, in a person's name; `sent` reads the session's log."""
 
-    def __init__(
-        self,
-        store: ClientStore,
-        partition: Partition,
-        keys: SessionKeys,
-        emitter: Emitter,
-        *,
-        by: str,
-    ) -> None:
-        self._session = Session(store, keys)
-        self._sent = SentSignal(store, partition, emitter, keys.log)
-        self._by = by
+    session: Session
+    sent: SentSignal
+    by: str
 
     async def decide(
         self, id_: str, answer: str, *, free: bool, timeout_s: float
@@ -128,14 +121,14 @@ class Decider:
         asked = await self._open(id_)
         _check_answer(asked, answer, free=free)
         # The answer would count as that agent's sign of life.
-        if self._by != asked.record.to and self._by in await self._session.agents():
+        if self.by != asked.record.to and self.by in await self.session.agents():
             raise CallerError(
-                f"{self._by} is an agent of session {asked.session}: name yourself with --by"
+                f"{self.by} is an agent of session {asked.session}: name yourself with --by"
             )
-        payload = {"escalation": id_, "decision": answer, "by": self._by}
+        payload = {"escalation": id_, "decision": answer, "by": self.by}
         decided = {"type": SignalType.DECIDED.value, "payload": payload}
         # Sent twice it means the same as once: the first one decides.
-        await self._sent.send(prepare(decided, {"session": asked.session, "emitter": self._by}))
+        await self.sent.send(prepare(decided, {"session": asked.session, "emitter": self.by}))
         try:
             async with asyncio.timeout(timeout_s):
                 found = await self._until_closed(asked)
@@ -144,14 +137,14 @@ class Decider:
                 f"the answer to {id_} was sent, and after {timeout_s:g} s the question is still "
                 f"open: {await self._explain()}"
             ) from None
-        if (found.record.decision, found.record.by) != (answer, self._by):
+        if (found.record.decision, found.record.by) != (answer, self.by):
             raise NotAllowedError(f"somebody was quicker: {described(found)}")
         return found, _told(asked, found)
 
     async def _open(self, id_: str) -> Question:
-        name, records = self._session.name, await self._session.escalations()
+        name, records = self.session.name, await self.session.escalations()
         if id_ not in records:
-            await self._session.must_exist()
+            await self.session.must_exist()
             left = [other for other, one in records.items() if one.state is EscalationState.OPEN]
             hint = f"open are {listed(left)}" if left else "none is open"
             raise NotFoundError(f"no question {id_} in session {name}: {hint}")
@@ -162,8 +155,8 @@ class Decider:
 
     async def _until_closed(self, asked: Question) -> Question:
         while True:
-            await self._sent.read()
-            record = (await retry(self._session.escalations)).get(asked.id)
+            await self.sent.read()
+            record = (await retry(self.session.escalations)).get(asked.id)
             if record is None or record.cause != asked.record.cause:
                 raise NotAllowedError(
                     f"question {asked.id} was closed meanwhile; the log has the reason "
@@ -171,14 +164,14 @@ class Decider:
                 )
             if record.state is not EscalationState.OPEN:
                 return Question(asked.session, asked.id, record)
-            if self._sent.refusal is not None:
-                raise NotAllowedError(f"the answer to {asked.id} was refused: {self._sent.refusal}")
+            if self.sent.refusal is not None:
+                raise NotAllowedError(f"the answer to {asked.id} was refused: {self.sent.refusal}")
 
     async def _explain(self) -> str:
         """Say why the answer has had no effect."""
         try:
             async with asyncio.timeout(EXPLAIN_S):
-                is_handled = await self._sent.is_handled()
+                is_handled = await self.sent.is_handled()
         except (ServerError, TimeoutError):
             return "the server cannot be reached to find out why"
         if is_handled:

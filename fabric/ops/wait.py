@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 from fabric.backoff import retry
-from fabric.client.emitter import Emitter, prepare
+from fabric.client.emitter import prepare
 from fabric.client.message import read
 from fabric.client.session import Session, last_id, pages, read_record
 from fabric.client.wait import Resolved, Wait
@@ -17,7 +19,7 @@ from fabric.core.record import ENDED, AgentRecord
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, PeerError, ServerError, WaitTimeoutError
 from fabric.ops.sent_signal import SentSignal
-from fabric.store.keys import Partition, SessionKeys
+from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore, Entry
 from fabric.wire.stored import fields_of
 
@@ -28,6 +30,7 @@ WITHDRAW_S = 2.0
 _ENDINGS = frozenset({SignalType.COMPLETED.value.encode(), SignalType.FAILED.value.encode()})
 
 
+@dataclass(frozen=True, slots=True)
 class ScriptAgent:
     """An agent without a process of its own: a shell script that waits, one command at a time.
 
@@ -35,25 +38,13 @@ class ScriptAgent:
     one. `note` gets what a person at the terminal should know while it waits.
     """
 
-    def __init__(
-        self,
-        store: ClientStore,
-        partition: Partition,
-        keys: SessionKeys,
-        emitter: Emitter,
-        *,
-        agent: str,
-        stream: str | None = None,
-        heartbeat_ms: int,
-        note: Callable[[str], None],
-    ) -> None:
-        self._session = Session(store, keys)
-        self._sent = SentSignal(store, partition, emitter, keys.inbox(agent))
-        self._emitter = emitter
-        self._sender = {"session": keys.name, "emitter": agent, "stream": stream}
-        self._agent = agent
-        self._heartbeat_ms = heartbeat_ms
-        self._note = note
+    session: Session
+    #: Reads the agent's inbox.
+    sent: SentSignal
+    name: str
+    stream: str | None
+    heartbeat_ms: int
+    note: Callable[[str], None]
 
     async def wait_for(
         self, dependency: str, *, reason: str | None = None, timeout_s: float | None = None
@@ -67,13 +58,13 @@ class ScriptAgent:
         have failed; DeadlockError, or NotAllowedError when the orchestrator refuses the wait;
         PeerError when the agent is told to stop. Without an answer, the wait is withdrawn.
         """
-        wait = Wait(self._agent, dependency)
+        wait = Wait(self.name, dependency)
         payload = {"on": dependency} | ({} if reason is None else {"reason": reason})
-        entry = prepare({"type": SignalType.BLOCKED.value, "payload": payload}, self._sender)
+        entry = self._entry(SignalType.BLOCKED, payload=payload)
         try:
             async with asyncio.timeout(timeout_s):
                 # Sent twice it means the same as once.
-                await self._sent.send(entry)
+                await self.sent.send(entry)
                 beating = asyncio.create_task(self._beat())
                 try:
                     return await self._answer(wait)
@@ -84,48 +75,52 @@ class ScriptAgent:
             await self._withdraw(dependency)
             reason = await self._explain(dependency, wait)
             raise WaitTimeoutError(
-                f"{self._agent} waited {timeout_s:g} s for {dependency}: {reason}"
+                f"{self.name} waited {timeout_s:g} s for {dependency}: {reason}"
             ) from None
         except (PeerError, asyncio.CancelledError):
             await self._withdraw(dependency)
             raise
 
+    def _entry(self, kind: SignalType, **fields: Any) -> list[bytes]:
+        sender = {"session": self.session.name, "emitter": self.name, "stream": self.stream}
+        return prepare({"type": kind.value, **fields}, sender)
+
     async def _answer(self, wait: Wait) -> Resolved:
         while True:
-            entries = await self._sent.read()
-            if self._sent.refusal is not None:
-                raise NotAllowedError(f"{self._agent} may not wait: {self._sent.refusal}")
+            entries = await self.sent.read()
+            if self.sent.refusal is not None:
+                raise NotAllowedError(f"{self.name} may not wait: {self.sent.refusal}")
             for message in map(read, entries):
                 payload = message.payload
                 if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):
-                    self._note(payload["question"])
+                    self.note(payload["question"])
                 if message.type == DirectiveType.CANCEL and message.is_about_agent:
-                    raise PeerError(f"{self._agent} is to stop: {payload.get('reason')}")
+                    raise PeerError(f"{self.name} is to stop: {payload.get('reason')}")
                 if (answer := wait.match(message)) is not None:
                     return answer
 
     async def _beat(self) -> None:
         """Send heartbeats: nothing else speaks for the agent while its script waits."""
-        beat = prepare({"type": SignalType.HEARTBEAT.value}, self._sender)
+        beat = self._entry(SignalType.HEARTBEAT)
         while True:
-            await asyncio.sleep(self._heartbeat_ms / 1000)
+            await asyncio.sleep(self.heartbeat_ms / 1000)
             with suppress(ServerError):
-                await self._emitter.send([beat])
+                await self.sent.emitter.send([beat])
 
     async def _withdraw(self, dependency: str) -> None:
-        released = {"type": SignalType.RELEASE.value, "payload": {"resources": [dependency]}}
+        released = self._entry(SignalType.RELEASE, payload={"resources": [dependency]})
         with suppress(ServerError, TimeoutError):
             async with asyncio.timeout(WITHDRAW_S):
-                await self._emitter.send([prepare(released, self._sender)])
+                await self.sent.emitter.send([released])
 
     async def _explain(self, dependency: str, wait: Wait) -> str:
         """Say whom a wait depended on, or that no orchestrator has handled it."""
         try:
             async with asyncio.timeout(WITHDRAW_S):
-                if not await self._sent.is_handled():
+                if not await self.sent.is_handled():
                     return "no orchestrator has handled this wait; is one running? (fabric status)"
                 holder = wait.describe_holder()
-                return holder or await self._session.describe_producers(dependency)
+                return holder or await self.session.describe_producers(dependency)
         except (ServerError, TimeoutError):
             return "the server cannot be reached to find out why"
 
