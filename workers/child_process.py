@@ -22,10 +22,7 @@ class RunError(Exception):
 
 
 class Background:
-    """Work that a handler has started and that goes on beside its loop.
-
-    `turns` bounds the work of all handlers of a worker; each handler closes only its own.
-    """
+    """Work beside the handlers' loops; `turns` bounds that of all handlers of a worker."""
 
     def __init__(self, turns: asyncio.Semaphore) -> None:
         self._turns = turns

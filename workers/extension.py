@@ -24,10 +24,7 @@ REDUCERS: Final = "fabric.reducers"
 
 
 def reducers(rules: Rules) -> dict[str, Reducer]:
-    """Load the reducers that the rules name, except the built-in ones.
-
-    One that is missing or fails to load is logged and left out.
-    """
+    """Load the reducers that the rules name, but the built-in ones; what fails is logged."""
     loaded: dict[str, Reducer] = {}
     named = {merge.reducer for merge in rules.merges} - KNOWN
     for name, entry_point in _installed(REDUCERS, sorted(named)).items():

@@ -58,10 +58,7 @@ class DueTimer:
 
 
 class Handler(ABC):
-    """One kind of worker on one partition: what it has in memory, and how it decides.
-
-    Everything in memory was read from the store, and can be discarded at any time.
-    """
+    """One kind of worker on one partition; its memory can always be read from the store again."""
 
     def __init__(self, store: WorkerStore, partition: Partition, group: str) -> None:
         self._store = store
@@ -128,7 +125,6 @@ class Handler(ABC):
     def _dead_letter(
         self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
     ) -> None:
-        """Keep a refused entry among the dead letters, with the reason."""
         letter = record.dead_letter(fields, code, reason, self._source, entry_id)
         batch.write("XADD", self._names.dead, ("*", *letter))
         batch.size_bytes += sum(map(len, fields))

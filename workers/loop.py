@@ -181,7 +181,6 @@ class Loop:
         await asyncio.sleep(0)
 
     async def _settle(self) -> None:
-        """Wait for the answer of the commit under way."""
         committing, self._committing = self._committing, None
         if committing is None:
             return

@@ -39,10 +39,7 @@ _Input = tuple[bytes, list[bytes], Signal | SignalError] | _Timer
 
 
 class Orchestrator(Handler):
-    """The sessions of one partition, as far as they are in memory.
-
-    `turns` bounds the hook's processes of all partitions of a worker.
-    """
+    """The sessions of one partition in memory; `turns` bounds the hook's runs of a whole worker."""
 
     def __init__(
         self,
@@ -88,7 +85,6 @@ class Orchestrator(Handler):
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
-        """Bring sessions into memory, and drop the least recently used ones."""
         for name in needed:
             stored = self._sessions.pop(name, None)
             if stored is None and name not in self._quarantined:

@@ -295,10 +295,7 @@ async def read_document(store: WorkerStore, keys: SessionKeys) -> dict[str, byte
 
 
 def write_document(file: IO[bytes], session: str, fields: dict[str, bytes]) -> None:
-    """Write the document that the fields of a synthesis make up, as JSON.
-
-    Raises MsgspecError when the fabric did not write one of the fields.
-    """
+    """Write a synthesis as JSON. Raises MsgspecError when the fabric did not write a field."""
     sections: dict[str, list[bytes]] = {section: [] for section in SECTIONS}
     for field in sorted(fields.keys() - set(HEAD)):
         if is_published(field, fields[field]):

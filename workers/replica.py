@@ -107,7 +107,6 @@ class Replica:
             )  # fmt: skip
 
     def _take_share(self, mine: set[int]) -> None:
-        """Begin to serve the partitions that are ours now, and hand over the others."""
         for number, (stop, task) in list(self._serving.items()):
             if task.done():
                 del self._serving[number]

@@ -139,7 +139,6 @@ class Supervisor:
         return self._stop.is_set()
 
     async def _end_all(self) -> None:
-        """End every process that still runs, and wait for it."""
         running = {n: p for n, p in self._processes.items() if p.returncode is None}
         ends = [asyncio.create_task(process.wait()) for process in running.values()]
         aborted = asyncio.create_task(self._abort.wait())

@@ -117,7 +117,6 @@ class Synthesizer(Handler):
         return inputs
 
     async def _load_parts(self, synthesis: SynthesisState, timer: _SweepTimer) -> None:
-        """Find the parts that must be merged anew next, and bring them into memory."""
         field = f"{SWEEP}:{timer.agent}"
         await self._cache.load(synthesis, (field, f"{AGENTS}:{timer.agent}"))
         sweeping = synthesis.records.get(field)

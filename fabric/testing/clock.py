@@ -101,7 +101,6 @@ class Clock:
         return self._loop.call_at(self._now_s + pause_s, callback, *args, context=context)
 
     def _next_s(self) -> float | None:
-        """Return when the next timer is due; None when no timer is set."""
         outer = set(map(id, self._outer))
         timers = [timer for timer in _timers(self._loop) if id(timer) not in outer]
         return min((timer.when() for timer in timers if not timer.cancelled()), default=None)

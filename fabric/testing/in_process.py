@@ -182,20 +182,12 @@ class InProcessFabric(Fabric):
         return self._start + timedelta(seconds=self._clock.passed_s())
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, and return when everything that came due meanwhile is handled.
-
-        All timers count: silence, deadlines, heartbeats, timeouts, and `asyncio.sleep` of the
-        test's own tasks.
-        """
+        """Let time pass, and handle all that comes due, the timers of the test's own tasks too."""
         await self._clock.advance(seconds)
         await self.settle()
 
     async def settle(self) -> None:
-        """Return when everything sent so far is handled and folded into the synthesis.
-
-        This takes no time, but for some milliseconds when a worker has met a defect or a spoilt
-        key.
-        """
+        """Return when all that was sent is folded: in no time, unless a worker met a defect."""
         await self._clock.settle()
         taken_s = 0.0
         while taken_s < _SETTLE_S and not self._is_settled():
@@ -220,10 +212,7 @@ class InProcessFabric(Fabric):
         return found
 
     async def messages(self, agent: str, session: str | None = None) -> list[Message]:
-        """Return all directives and signals that an agent was sent so far, broadcasts included.
-
-        Reading them here does not mark them as read.
-        """
+        """Return what an agent was sent so far, broadcasts too, without marking it as read."""
         inbox = Inbox(self.store, self.session(session).keys, agent)
         pages = inbox.pages([BEGINNING, BEGINNING])
         return [message async for page, _ in pages for message in page]
@@ -275,11 +264,11 @@ class SyncInProcessFabric(SyncFabric):
         return self._in_process.now
 
     def advance(self, seconds: float) -> None:
-        """See InProcessFabric.advance."""
+        """Let time pass, and handle all that comes due, the timers of the test's own tasks too."""
         self._thread.run(self._in_process.advance(seconds))
 
     def settle(self) -> None:
-        """See InProcessFabric.settle."""
+        """Return when all that was sent is folded: in no time, unless a worker met a defect."""
         self._thread.run(self._in_process.settle())
 
     def log(self, session: str | None = None) -> list[dict[str, Any]]:
@@ -287,7 +276,7 @@ class SyncInProcessFabric(SyncFabric):
         return self._thread.run(self._in_process.log(session))
 
     def messages(self, agent: str, session: str | None = None) -> list[Message]:
-        """See InProcessFabric.messages."""
+        """Return what an agent was sent so far, broadcasts too, without marking it as read."""
         return self._thread.run(self._in_process.messages(agent, session))
 
     def dead_letters(self) -> list[Letter]:

@@ -20,10 +20,7 @@ def text(value: str) -> str:
 
 
 def prose(value: str) -> str:
-    """Return a message as text without markup, except that names between backticks become code.
-
-    If the number of backticks is odd, they are ordinary characters.
-    """
+    """Return a message as text without markup; names between paired backticks become code."""
     parts = value.split("`")
     if len(parts) % 2 == 0:
         return text(value)

@@ -134,7 +134,6 @@ def _resources(claims: Mapping[str, ClaimRecord]) -> list[list[str]]:
 
 
 def _records(records: Mapping[str, Any], columns: list[str]) -> list[str]:
-    """Return a table of records without the columns that are empty in all of them."""
     filled = [column for column in columns if any(getattr(o, column) for o in records.values())]
     rows = [
         [name, *(_cell(getattr(one, column)) for column in filled)] for name, one in records.items()

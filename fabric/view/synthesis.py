@@ -167,10 +167,7 @@ def progress(synthesis: Synthesis) -> str:
 
 
 def summary(synthesis: Synthesis) -> list[str]:
-    """Return a synthesis in a few lines: its progress, open contradictions, then findings.
-
-    Raises TamperedError, as its views do.
-    """
+    """Return its progress, open contradictions, then findings, in short. Raises TamperedError."""
     with checked_reading(synthesis.key, "synthesis"):
         lines = [
             f"  contradiction over {_line(one.part)}: {_sides(one, _json, plain)}"
@@ -212,10 +209,7 @@ def _json(value: Any) -> str:
 
 
 def report(synthesis: Synthesis, session: str) -> list[str]:
-    """Return the lines of the report on a session's synthesis, in Markdown.
-
-    Raises TamperedError, as its views do.
-    """
+    """Return the report on a session's synthesis, as lines of Markdown. Raises TamperedError."""
     with checked_reading(synthesis.key, "synthesis"):
         lines = [f"# Synthesis of {markdown.text(session)}", "", progress(synthesis)]
         if not synthesis.revision:

@@ -68,10 +68,7 @@ class Row(NamedTuple):
 
 
 class Timeline:
-    """Turns log entries into rows, in order; learns each agent's stream from them.
-
-    `streams` is what is known before the first entry: agent → stream.
-    """
+    """Turns log entries into rows, in order; learns agents' streams, beyond the given `streams`."""
 
     def __init__(self, streams: Mapping[str, str] | None = None) -> None:
         self._streams = dict(streams or {})

@@ -68,10 +68,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def decode(fields: list[bytes]) -> Signal:
-    """Return the signal in an entry's flat fields, in any accepted spelling.
-
-    Raises SignalError, naming the field, its value and what is allowed, and nothing else.
-    """
+    """Return the signal in an entry's flat fields, in any spelling. Raises only SignalError."""
     names = tuple(fields[::2])
     shape = _shapes.get(names) or _shape_of(names)
     if shape is not None:

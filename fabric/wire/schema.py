@@ -111,7 +111,6 @@ def _count(most: int, **text: Any) -> Schema:
 
 
 def _word(field: str, pattern: str) -> Schema:
-    """Return the schema of a type field with a value of this pattern."""
     return {"required": [field], "properties": {field: {"type": "string", "pattern": pattern}}}
 
 

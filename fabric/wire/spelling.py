@@ -55,7 +55,6 @@ ARGUMENT: dict[SignalType, str] = {
 
 
 def _accepts(field_type: Any) -> set[type]:
-    """Return the kinds of values that a payload field accepts."""
     info = msgspec.inspect.type_info(field_type)
     choices = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
     return {type(choice) for choice in choices}
@@ -69,10 +68,7 @@ _FIELD_TYPES: dict[SignalType, dict[str, set[type]]] = {
 
 
 def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document in canonical fields; its payload stays an object.
-
-    Raises SignalError if the type is unknown, or if two spellings of one field disagree.
-    """
+    """Return a document in canonical fields, the payload as an object. Raises SignalError."""
     kind, argument = _type(document)
     payload = document.get("payload")
     if payload is None or payload == "":
@@ -182,7 +178,6 @@ def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
 
 
 def _flat_value(kind: SignalType, field: str, text: str) -> Any:
-    """Read a payload field of a flat entry the way its struct expects it."""
     expected = _FIELD_TYPES[kind].get(field)
     if field == "percent":
         return _number(text)

@@ -102,10 +102,7 @@ class Edge(Struct, frozen=True, order=True, gc=False):
 
 
 class Verdict(Struct, omit_defaults=True):
-    """A person's decision: the digest of the value that holds, and those of the other candidates.
-
-    `value` is left out if it was too large for the question.
-    """
+    """A person's decision, by digests; `value` is left out if it was too large for the question."""
 
     decision: str
     by: str

@@ -75,10 +75,7 @@ class Publisher:
         self._reducers = reducers
 
     def publish(self, synthesis: SynthesisState) -> Revision | None:
-        """Return the revision of everything folded since the last one, None if there is nothing.
-
-        Afterwards the synthesis is ready for the next batch.
-        """
+        """Return the revision of everything folded since the last one, None if there is nothing."""
         for name in list(synthesis.dirty):
             self._update_statements(synthesis, name)
         revision = Revision(0, [], causes=list(synthesis.causes), ms=synthesis.ms)
@@ -176,7 +173,6 @@ def _conflict(name: str, found: state.ContradictionRecord) -> ConflictDetected:
 
 
 def _outcome(part: Part) -> str:
-    """Return how a contradiction has ended."""
     if part.state is State.DECIDED and part.verdict is not None:
         return part.verdict.decision
     if any(one.standing is Standing.SUPERSEDED for one in parts.current(part).values()):
