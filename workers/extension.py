@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from fabric.core.rules import Rules
-from fabric.core.synthesis.reducer import KNOWN, Reducer
+from fabric.core.synthesis.merge import KNOWN, Reducer
 from workers.refiner import GROUP
 
 logger = logging.getLogger("fabric.extension")

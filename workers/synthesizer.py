@@ -15,8 +15,8 @@ from fabric.core.contradiction import SYNTHESIZER, is_part
 from fabric.core.limits import SWEEP_PARTS
 from fabric.core.rules import Rules
 from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touched
+from fabric.core.synthesis.merge import Reducer, Strategies
 from fabric.core.synthesis.publish import Publisher, Revision
-from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import AGENTS, Sweep, SynthesisState
 from fabric.errors import SignalError, TamperedError
 from fabric.store import synthesis as stored

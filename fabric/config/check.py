@@ -25,7 +25,7 @@ from fabric.core.declaration import ARGUMENT_CHARS_MAX, Field, Hint, Items, Numb
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
-from fabric.core.synthesis import reducer
+from fabric.core.synthesis import merge
 from fabric.errors import ConfigError
 
 #: Rules: only the fields that there are, only the types that they have.
@@ -160,7 +160,7 @@ def _if(is_right: Callable[[str], object]) -> Callable[[str], str]:
 
 def _reducer(value: str) -> str:
     """A built-in name in another spelling is a slip; every other name may be a package's."""
-    meant = {_spelling(name): name for name in sorted(reducer.KNOWN)}.get(_spelling(value), value)
+    meant = {_spelling(name): name for name in sorted(merge.KNOWN)}.get(_spelling(value), value)
     if meant != value:
         found = f'"{value}", nearly a reducer\'s name'
         fix = f'"{meant}" (did you mean that?)'

@@ -14,7 +14,7 @@ from fabric.config.settings import Settings
 from fabric.config.toml_file import FOUND_CHARS_MAX, Fault, Keys, cut, described, line_of
 from fabric.core.declaration import Field, Number, Text, fields
 from fabric.core.rules import Rules
-from fabric.core.synthesis import reducer
+from fabric.core.synthesis import merge
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -131,7 +131,7 @@ def _meant(field: Field) -> str:
         order = f", not below {declared.not_below}" if declared.not_below else ""
         return f"{unit}a whole number {least}{number}{order}"
     if text is Text.REDUCER:
-        names = ", ".join(f'"{name}"' for name in sorted(reducer.KNOWN))
+        names = ", ".join(f'"{name}"' for name in sorted(merge.KNOWN))
         return f"one of {names}, or one that a package has in fabric.reducers"
     if text is Text.AGENT_OR_NONE:
         return f"an agent's name of {Text.FREE.value}, in double quotes"

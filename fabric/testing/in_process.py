@@ -20,7 +20,7 @@ from fabric.config.check import settings_of
 from fabric.config.settings import Settings, Source
 from fabric.core.declaration import fields
 from fabric.core.rules import Rules
-from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.merge import Reducer
 from fabric.errors import ConfigError
 from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.ops.inbox import Inbox

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from fabric.core.rules import Merge, RestartPolicy
-from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.merge import Reducer
 from tests.support.folding import entry, mark
 
 AGENTS = ["ARCHITECT", "BUILDER", "CRITIC", "DOCTOR"]

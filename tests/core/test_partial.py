@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.rules import Merge
+from fabric.core.synthesis.merge import Strategies
 from fabric.core.synthesis.part import Statement
 from fabric.core.synthesis.partial import (
     Origin,
@@ -25,7 +26,6 @@ from fabric.core.synthesis.partial import (
     statements,
     unescape,
 )
-from fabric.core.synthesis.reducer import Strategies
 from tests.core.findings import documents
 from tests.support.effort import examples
 

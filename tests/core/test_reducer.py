@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric.core.rules import Merge
-from fabric.core.synthesis import reducer
+from fabric.core.synthesis import merge
+from fabric.core.synthesis.merge import KNOWN, NUMBERS, SPECIAL, Strategies, is_number
 from fabric.core.synthesis.part import canonical
-from fabric.core.synthesis.reducer import KNOWN, NUMBERS, SPECIAL, Strategies, is_number
 from tests.support.effort import examples
 
 #: The largest number that nearly all JSON readers accept.
@@ -131,7 +131,7 @@ def test_of_several_rules_the_first_counts() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reducer, "_REMEMBERED_MAX", 10)
+    monkeypatch.setattr(merge, "_REMEMBERED_MAX", 10)
     strategies = Strategies([Merge("/n*", "max")])
     for number in range(100):
         assert strategies.of(f"/n{number}", 1) == "max"

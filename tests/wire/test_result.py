@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fabric.core.limits import PARTIAL_PARTS_MAX, PAYLOAD_BYTES_MAX
 from fabric.core.signal import SignalType
 from fabric.core.synthesis.fold import Result
-from fabric.core.synthesis.reducer import Strategies
+from fabric.core.synthesis.merge import Strategies
 from fabric.errors import SignalError
 from fabric.wire import entry
 from fabric.wire.result import check, decode, session_of

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from fabric.core.rules import Rules
-from fabric.core.synthesis.reducer import Reducer
+from fabric.core.synthesis.merge import Reducer
 from fabric.store.keys import SYNTHESIZERS, Partition
 from fabric.store.port import WorkerStore
 from fabric.store.redis import RedisStore

@@ -7,20 +7,58 @@ Supersession. A finding that names a key in `supersedes` makes an edge to that k
 difference whether the edge or the finding it leads to comes first. A finding that itself supersedes
 something yields only to a later one. So of two findings that supersede each other the later one
 holds, and a ring of them always leaves one.
+
+Reducers. At a place of a document, a reducer makes one value of those that several agents give.
+Maps are merged member by member, so a reducer sees numbers, texts and lists. It gets the values in
+the order of the agents' names and must not depend on that order. A rule file names a reducer for a
+path (docs/rules.md); packages add reducers under the entry point `fabric.reducers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
+from fabric.core import resource
 from fabric.core.contradiction import digest
-from fabric.core.synthesis import reducer
+from fabric.core.rules import Merge
 from fabric.core.synthesis.part import Edge, Part, Standing, State, Statement, canonical, current
-from fabric.core.synthesis.reducer import Reducer
+
+#: Takes values, at least one; returns one, which must be JSON.
+Reducer = Callable[[Sequence[Any]], Any]
+
+#: Names the reducer of a place, given its JSON Pointer and one of its values.
+Strategy = Callable[[str, Any], str]
+
+#: Every agent's value is kept beside the others', under the agent's name.
+BY_SOURCE: Final = "by_source"
+#: Two values that differ are a contradiction, as between findings.
+AGREE: Final = "agree"
+#: The last value in the log holds.
+LAST: Final = "last"
+#: The items of all lists, each once, no matter how many agents give it.
+UNION: Final = "union"
+#: The items of all lists, each as often as it is given.
+APPEND: Final = "append"
+#: The sum of all numbers.
+SUM: Final = "sum"
+
+#: These keep each item of a list as a part of its own, so that a long list is never rewritten.
+OF_ITEMS: Final = frozenset({UNION, APPEND})
+#: These need more than the values.
+SPECIAL: Final = frozenset({BY_SOURCE, AGREE, LAST, UNION, APPEND})
+
+#: The largest number that JSON readers can hold.
+_LARGEST = 1.7976931348623157e308
+_LARGEST_WHOLE = int(_LARGEST)
+_WHOLE_MAX = 2**63 - 1
+
+#: Places whose reducer is remembered. Emptied when full.
+_REMEMBERED_MAX = 50_000
 
 #: Characters of a reducer's error that are kept.
 ERROR_CHARS_MAX = 200
@@ -47,7 +85,10 @@ def merge_finding(part: Part, key: str) -> None:
     if part.verdict is not None and part.said and not is_superseded:
         _apply_verdict(part, holding)
     elif holding:
-        _compare(part, holding)
+        values = {bytes(one.value) for one in holding.values() if one.value is not UNSET}
+        part.state = State.AGREED if len(values) == 1 else State.CONTRADICTED
+        if part.state is State.AGREED:
+            part.value = Raw(values.pop())
     else:
         part.state = State.SUPERSEDED if is_superseded else State.WITHDRAWN
 
@@ -70,14 +111,14 @@ def merge_place(
 ) -> None:
     """Make one value of those that agents give at a place, with the reducer of this name."""
     part.value, part.error, part.reducer = UNSET, "", name
-    if name == reducer.AGREE:
+    if name == AGREE:
         merge_finding(part, "")
     elif not given:
         part.state = State.WITHDRAWN
-    elif name == reducer.LAST:
+    elif name == LAST:
         part.state = State.REDUCED
         part.value = max(current(part).values(), key=lambda statement: statement.log).value
-    elif name == reducer.BY_SOURCE:
+    elif name == BY_SOURCE:
         part.state = State.BY_SOURCE
     else:
         _reduce(part, list(given.values()), name, reducers)
@@ -98,15 +139,6 @@ def _yields(statement: Statement, agent: str, key: str, edge: Edge) -> bool:
     return not statement.supersedes or edge.log > statement.log
 
 
-def _compare(part: Part, holding: Mapping[str, Statement]) -> None:
-    values = {bytes(one.value) for one in holding.values() if one.value is not UNSET}
-    if len(values) == 1:
-        part.state = State.AGREED
-        part.value = Raw(values.pop())
-    else:
-        part.state = State.CONTRADICTED
-
-
 def _apply_verdict(part: Part, holding: Mapping[str, Statement]) -> None:
     """Let the decided value hold; only a value the person has not seen contradicts it anew."""
     verdict, is_new = part.verdict, False
@@ -119,24 +151,18 @@ def _apply_verdict(part: Part, holding: Mapping[str, Statement]) -> None:
         elif name != verdict.chosen:
             is_new = True
     if verdict.value is UNSET:
-        verdict.value = _chosen(part, verdict.chosen)
+        # Of all kept statements, the one with the digest that the person has chosen.
+        kept = (one.value for agent in sorted(part.said) for one in part.said[agent])
+        given = (value for value in kept if isinstance(value, Raw))
+        verdict.value = next((one for one in given if digest(one) == verdict.chosen), UNSET)
     part.state = State.CONTRADICTED if is_new else State.DECIDED
     if not is_new:
         part.value = verdict.value
 
 
-def _chosen(part: Part, chosen: str) -> Raw | UnsetType:
-    """Find the value with the digest that a person has chosen among all kept statements."""
-    for agent in sorted(part.said):
-        for one in part.said[agent]:
-            if isinstance(one.value, Raw) and digest(one.value) == chosen:
-                return one.value
-    return UNSET
-
-
 def _reduce(part: Part, given: Sequence[Any], name: str, reducers: Mapping[str, Reducer]) -> None:
-    numbers = reducer.NUMBERS.get(name)
-    if numbers is not None and not all(map(reducer.is_number, given)):
+    numbers = NUMBERS.get(name)
+    if numbers is not None and not all(map(is_number, given)):
         part.state = State.BY_SOURCE
         return
     reduce = numbers or reducers.get(name)
@@ -149,3 +175,65 @@ def _reduce(part: Part, given: Sequence[Any], name: str, reducers: Mapping[str, 
     except Exception as error:  # a reducer may be anybody's code: its failure must stop nothing
         part.state = State.FAILED
         part.error = f"{name} failed: {type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
+
+
+class Strategies:
+    """The reducer of each place: by the rules, or else by the kind of value."""
+
+    def __init__(self, merges: Iterable[Merge] = ()) -> None:
+        self._merges = [(resource.read_glob(merge.path), merge.reducer) for merge in merges]
+        self._remembered: dict[str, str] = {}
+
+    def of(self, pointer: str, value: Any) -> str:
+        """Return the name of a place's reducer, given one of its values."""
+        if self._merges:
+            named = self._remembered.get(pointer)
+            if named is None:
+                named = self._find(pointer)
+            if named:
+                return named
+        if isinstance(value, list):
+            return UNION
+        return SUM if is_number(value) else BY_SOURCE
+
+    def _find(self, pointer: str) -> str:
+        if len(self._remembered) >= _REMEMBERED_MAX:
+            self._remembered.clear()
+        tokens = pointer.split("/")
+        named = next((name for path, name in self._merges if path.accepts(tokens)), "")
+        self._remembered[pointer] = named
+        return named
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; JSON's true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, int) for value in values):
+        total = sum(values)
+        if abs(total) <= _WHOLE_MAX:
+            return total
+    return _float(_exact_sum(values))
+
+
+def _mean(values: Sequence[Any]) -> float:
+    return _float(_exact_sum(values) / len(values))
+
+
+def _exact_sum(values: Sequence[Any]) -> Fraction:
+    """Add without rounding, so that the order of the values leaves no trace."""
+    return sum(map(Fraction, values), Fraction())
+
+
+def _float(number: Fraction) -> float:
+    """Return the nearest finite float: the only rounding there is."""
+    return float(max(Fraction(-_LARGEST_WHOLE), min(number, Fraction(_LARGEST_WHOLE))))
+
+
+#: Reducers of numbers. If one of the values is no number, all of them are kept by source.
+NUMBERS: Final[Mapping[str, Reducer]] = {"sum": _sum, "mean": _mean, "max": max, "min": min}
+
+#: Names that a rule file may use without anything being installed.
+KNOWN: Final = frozenset(NUMBERS) | SPECIAL

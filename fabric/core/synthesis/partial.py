@@ -8,6 +8,7 @@ by item, each item is a part. `null` withdraws what the agent said at a place, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,9 +17,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS, digest
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.signal import Finding
-from fabric.core.synthesis import reducer
+from fabric.core.synthesis import merge
+from fabric.core.synthesis.merge import Strategy
 from fabric.core.synthesis.part import Statement, canonical, canonical_raw
-from fabric.core.synthesis.reducer import Strategy
 
 #: Stands between the pointer of a list and an item, which is its JSON or the digest of that.
 ITEM_MARK = "="
@@ -31,6 +32,7 @@ ITEM_CHARS_MAX = 200
 RESULT = "result"
 
 _NULL = Raw(b"null")
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_findings = msgspec.json.Decoder(list[Finding]).decode
@@ -71,24 +73,23 @@ def statements(
         return found
     try:
         members = _decode_members(raw) if bytes(raw).startswith(b"{") else {RESULT: raw}
-        findings = members.get("findings")
-        if findings is not None and (is_partial or _are_findings(findings)):
-            del members["findings"]
-            for finding in _decode_findings(findings):
-                found[f"{FINDINGS}:{finding.key}"] = _finding(finding, origin)
+        if "findings" in members:
+            # A result may use that name for something of its own.
+            with nullcontext() if is_partial else suppress(*_UNREADABLE):
+                findings = _decode_findings(members["findings"])
+                del members["findings"]
+                found = {f"{FINDINGS}:{one.key}": _finding(one, origin) for one in findings}
         for name, value in members.items():
             for part, statement in _places("/" + escape(name), _decode(value), origin, strategy):
                 found[part] = statement
                 if len(found) > PARTIAL_PARTS_MAX:
                     break
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         return Refusal("VALUE", f"what cannot be read ({error})", "findings and a document")
     if len(found) > PARTIAL_PARTS_MAX:
-        return Refusal(
-            "LIMIT",
-            f"more than {PARTIAL_PARTS_MAX} values",
-            f"{PARTIAL_PARTS_MAX}: send it in several, or put it into a file and say where that is",
-        )
+        instead = "send it in several, or put it into a file and say where that is"
+        given, allowed = f"more than {PARTIAL_PARTS_MAX} values", f"{PARTIAL_PARTS_MAX}: {instead}"
+        return Refusal("LIMIT", given, allowed)
     return found
 
 
@@ -157,10 +158,10 @@ def _places(
         return
     if isinstance(value, list) and value:
         merged = strategy(pointer, value)
-        if merged in reducer.OF_ITEMS:
+        if merged in merge.OF_ITEMS:
             for index, item in enumerate(value):
                 raw = Raw(canonical(item))
-                name = _item(pointer, raw, origin, index if merged == reducer.APPEND else None)
+                name = _item(pointer, raw, origin, index if merged == merge.APPEND else None)
                 yield name, Statement(origin.log, origin.ms, origin.incarnation, value=raw)
             return
     raw = Raw(canonical(value))
@@ -178,12 +179,3 @@ def _item(pointer: str, raw: Raw, origin: Origin, index: int | None) -> str:
 
 def _is_there(raw: Raw | UnsetType) -> bool:
     return isinstance(raw, Raw) and raw != _NULL
-
-
-def _are_findings(raw: Raw) -> bool:
-    """Whether the `findings` of a result have the fabric's form: any program may use that name."""
-    try:
-        _decode_findings(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return True

@@ -18,12 +18,11 @@ from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_SENT_MAX
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
+from fabric.core.synthesis import merge, state
 from fabric.core.synthesis import part as parts
-from fabric.core.synthesis import reducer, state
 from fabric.core.synthesis.fold import touch
-from fabric.core.synthesis.merge import merge_finding, merge_item, merge_place, place_values
+from fabric.core.synthesis.merge import Reducer, Strategies
 from fabric.core.synthesis.part import Part, Standing, State
-from fabric.core.synthesis.reducer import Reducer, Strategies
 from fabric.core.synthesis.state import SynthesisState
 
 #: Fields of the hash that belong to no section.
@@ -111,12 +110,12 @@ class Publisher:
         part = synthesis.part(name)
         section, _, place = name.partition(":")
         if section == FINDINGS:
-            merge_finding(part, place)
+            merge.merge_finding(part, place)
         elif section == DOCUMENT:
-            given = place_values(part)
-            merge_place(part, given, self._reducer(place, given), self._reducers)
+            given = merge.place_values(part)
+            merge.merge_place(part, given, self._reducer(place, given), self._reducers)
         else:
-            merge_item(part)
+            merge.merge_item(part)
         before = synthesis.before[name]
         _publish_contradiction(synthesis, name, part, before, revision)
         if section == FINDINGS:
@@ -132,9 +131,9 @@ class Publisher:
     def _reducer(self, place: str, given: Mapping[str, Any]) -> str:
         """Return a place's reducer; values of different kinds have one only if a rule names it."""
         named = {self._strategies.of(place, value) for value in given.values()}
-        name = named.pop() if len(named) == 1 else reducer.BY_SOURCE
+        name = named.pop() if len(named) == 1 else merge.BY_SOURCE
         # A list whose items are merged is stored in its items: what is left here is empty.
-        return reducer.LAST if name in reducer.OF_ITEMS else name
+        return merge.LAST if name in merge.OF_ITEMS else name
 
 
 def _publish_contradiction(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fabric.core.rules import Merge, RestartPolicy
-from fabric.core.synthesis.reducer import NUMBERS
+from fabric.core.synthesis.merge import NUMBERS
 from fabric.errors import SignalError
 from fabric.view.synthesis import Synthesis, changes, report
 from fabric.wire.result import decode, session_of
