@@ -68,14 +68,12 @@ class Order:
     def hold(self, claim: ClaimRecord) -> None:
         """Give a claim all of its resources, and take it out of their queues."""
         self.dequeue(claim)
-        claim_id = claim.id
         for resource in claim.wanted:
-            insort(self._held.setdefault(resource, []), claim_id, key=self._token)
+            insort(self._held.setdefault(resource, []), claim.id, key=self._token)
             self._touch(resource)
         for resource in claim.observes:
-            insort(self._observers.setdefault(resource, []), claim_id, key=self._token)
-            if resource not in self._observed:
-                self._observed.add(resource)
+            insort(self._observers.setdefault(resource, []), claim.id, key=self._token)
+            self._observed.add(resource)
 
     def _token(self, claim_id: str) -> int:
         """Return the key of a holder: they sort by grant, even one that gave back a part."""
@@ -94,18 +92,17 @@ class Order:
     def drop(self, claim: ClaimRecord) -> None:
         """Forget a claim, held or waiting."""
         self.dequeue(claim)
-        claim_id = claim.id
         for resource in claim.wanted:
             holders = self._held.get(resource, [])
-            if claim_id in holders:
-                holders.remove(claim_id)
+            if claim.id in holders:
+                holders.remove(claim.id)
                 self._touch(resource)
         for resource in claim.observes:
             observers = self._observers.get(resource, [])
-            if claim_id in observers:
-                observers.remove(claim_id)
-            if not observers and resource in self._observed:
-                del self._observers[resource]
+            if claim.id in observers:
+                observers.remove(claim.id)
+            if not observers:
+                self._observers.pop(resource, None)
                 self._observed.remove(resource)
 
     def _touch(self, resource: str) -> None:
@@ -114,10 +111,9 @@ class Order:
             self._held.pop(resource, None)
         if not self._queues.get(resource):
             self._queues.pop(resource, None)
-        in_use = resource in self._held or resource in self._queues
-        if in_use and resource not in self._index:
+        if resource in self._held or resource in self._queues:
             self._index.add(resource)
-        elif not in_use and resource in self._index:
+        else:
             self._index.remove(resource)
 
     def holders(self, resource: str) -> list[str]:

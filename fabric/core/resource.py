@@ -211,6 +211,8 @@ class Index:
 
     def add(self, resource: str) -> None:
         """File a resource; there are no counts: adding it again changes nothing."""
+        if resource in self._held:
+            return
         self._held.add(resource)
         node = self._top(resource)
         for part in _front(resource):

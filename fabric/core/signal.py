@@ -13,16 +13,7 @@ from typing import Annotated, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from fabric.core.limits import (
-    LIST_ITEMS_MAX,
-    Count,
-    Milliseconds,
-    Name,
-    Names,
-    Percent,
-    Share,
-    Whole,
-)
+from fabric.core.limits import Count, Milliseconds, Name, Names, Percent, Share, Whole
 
 
 class Finding(Struct, frozen=True):
@@ -71,7 +62,7 @@ class Rival(Struct, frozen=True, omit_defaults=True):
     A very large value or evidence is left out; the synthesis has it.
     """
 
-    agents: Annotated[list[Name], Meta(min_length=1, max_length=LIST_ITEMS_MAX)]
+    agents: Annotated[Names, Meta(min_length=1)]
     digest: str
     value: Raw | UnsetType = UNSET
     confidence: float | UnsetType = UNSET
