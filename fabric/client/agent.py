@@ -13,7 +13,7 @@ from fabric.client.barrier import Checkpoints, Integrating, Integrations, Pauses
 from fabric.client.emitter import Emitter, Sender
 from fabric.client.grant import Grant, Grants, Writing
 from fabric.client.mailbox import Mailbox
-from fabric.client.message import Message, strings
+from fabric.client.message import Message, given, strings
 from fabric.client.request import Requests
 from fabric.client.session import Session
 from fabric.client.wait import Questions, Waits
@@ -248,9 +248,8 @@ class Agent:
         name to try again, or release them with `emit(SignalType.INTEGRATED, {"name": name})`; the
         end of the agent releases them too.
         """
-        return Integrating(
-            self._integrations, name, deadline_ms=deadline_ms, level=level, timeout_s=timeout
-        )
+        payload = given(name=name, level=level, deadline_ms=deadline_ms)
+        return Integrating(self._integrations, payload, timeout)
 
     async def escalate(
         self,
@@ -331,7 +330,7 @@ class Agent:
 
     async def _report(self, kind: SignalType, **fields: Any) -> None:
         """Send a signal with the fields that were given."""
-        await self.emit(kind, {name: one for name, one in fields.items() if one is not None})
+        await self.emit(kind, given(**fields))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -22,7 +22,7 @@ from typing import Any
 
 from fabric import errors
 from fabric.backoff import retry
-from fabric.client.message import Message, refusal, strings
+from fabric.client.message import Message, given, refusal, strings
 from fabric.client.request import Request, Requests
 from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
@@ -50,8 +50,7 @@ class Pauses:
     """The barriers that are in force for one agent."""
 
     def __init__(self, requests: Requests) -> None:
-        self._store = requests.store
-        self._session = requests.session
+        self._requests = requests
         self._name = requests.name
         self._holds: dict[str, _Hold] = {}
 
@@ -110,7 +109,8 @@ class Pauses:
         return self._name in barrier.arrived or self._name in barrier.held
 
     async def _look_up(self, name: str) -> BarrierRecord | None:
-        return await read_record(self._store, self._session.keys.barriers, name, BarrierRecord)
+        keys = self._requests.session.keys
+        return await read_record(self._requests.store, keys.barriers, name, BarrierRecord)
 
     async def describe(self) -> str | None:
         """Say which barrier holds the agent, who leads it and who is missing; None if none does."""
@@ -119,10 +119,10 @@ class Pauses:
                 barrier = await self._look_up(hold.barrier)
             except ServerError:
                 barrier = None
-            if barrier is None:
-                return f"the barrier {hold.barrier} holds it"
-            leader = barrier.leader or "nobody"
-            return f"the barrier {hold.barrier} holds it: {leader} leads, {_missing(barrier)}"
+            found = f"the barrier {hold.barrier} holds it"
+            if barrier is not None:
+                found += f": {barrier.leader or 'nobody'} leads, {_missing(barrier)}"
+            return found
         return None
 
 
@@ -166,11 +166,8 @@ class Checkpoints:
 
     async def _send(self, checkpoint: str | None, known: _Hold | None) -> list[_Hold]:
         """Send it; return the barriers that were in force when it took its place in the log."""
-        payload: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
-        if known is not None:
-            payload["barrier"] = known.barrier
-            if known.generation is not None:
-                payload["generation"] = known.generation
+        barrier, generation = (known.barrier, known.generation) if known else (None, None)
+        payload = given(checkpoint=checkpoint, barrier=barrier, generation=generation)
 
         def match(message: Message) -> tuple[str, list[_Hold]] | None:
             is_echo = (
@@ -232,20 +229,12 @@ class Integrating(AbstractAsyncContextManager[None]):
     """One block during which all other agents are at a safe place."""
 
     def __init__(
-        self,
-        integrations: Integrations,
-        barrier: str,
-        *,
-        deadline_ms: int | None,
-        level: int,
-        timeout_s: float | None,
+        self, integrations: Integrations, payload: dict[str, Any], timeout_s: float | None
     ) -> None:
         self._all = integrations
         self._requests = integrations.requests
-        self._barrier = barrier
-        self._payload: dict[str, Any] = {"name": barrier, "level": level}
-        if deadline_ms is not None:
-            self._payload["deadline_ms"] = deadline_ms
+        self._barrier: str = payload["name"]
+        self._payload = payload
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> None:
@@ -267,10 +256,9 @@ class Integrating(AbstractAsyncContextManager[None]):
 
     async def _until_open(self, request: Request) -> None:
         is_called_anew = self._barrier not in self._all.called
-        if is_called_anew:
-            self._all.called.add(self._barrier)
         try:
             if is_called_anew:
+                self._all.called.add(self._barrier)
                 await request.send(SignalType.INTEGRATION_REQUIRED, self._payload)
             await request.answer()
         except FabricError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fabric.backoff import retry
 from fabric.client.barrier import UNHANDLED, Pauses
-from fabric.client.message import Message, is_grant, place_in_line, refusal, strings
+from fabric.client.message import Message, given, is_grant, place_in_line, refusal, strings
 from fabric.client.request import Request, Requests
 from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
@@ -220,7 +220,7 @@ class Writing(AbstractAsyncContextManager[Grant]):
             raise CallerError("nothing to write: name at least one path or resource")
         self._grants = grants
         self._agent = grants.requests.name
-        self._payload = {"writes": list(writes), **({"reads": list(reads)} if reads else {})}
+        self._payload = given(writes=list(writes), reads=list(reads) or None)
         self._timeout_s = timeout_s
         self._wanted = frozenset(map(normalise, writes))
         self._names = list(dict.fromkeys(map(normalise, [*writes, *reads])))

@@ -143,7 +143,7 @@ class Mailbox:
         outage = Outage(f"{self._agent}: inbox", is_alarm=False, backoff=backoff)
         while True:
             try:
-                if not self._requests.are_open:
+                if not self._requests.open:
                     await self._room.wait()
                 if self._quiet >= QUIET_READS_MAX:
                     await self._check_for_loss()

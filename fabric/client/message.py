@@ -91,6 +91,11 @@ def is_grant(message: Message) -> bool:
     return message.type == DirectiveType.PROCEED and isinstance(message.payload.get("token"), int)
 
 
+def given(**fields: Any) -> dict[str, Any]:
+    """Return a payload of the fields that are given, not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def strings(value: Any) -> list[str]:
     """Return the strings of a list in a payload, and leave out everything else."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

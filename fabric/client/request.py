@@ -97,18 +97,13 @@ class Requests:
         self.place: bytes | None = None
         #: Called when a request opens.
         self.on_open: Callable[[], None] = lambda: None
-        self._open: list[Request] = []
-
-    @property
-    def are_open(self) -> bool:
-        """Whether any request is open."""
-        return bool(self._open)
+        self.open: list[Request] = []
 
     @asynccontextmanager
     async def opened(self, match: Match) -> AsyncIterator[Request]:
         """Give a request to be sent; until the block ends it sees every message."""
         request = Request(self.sender, match)
-        self._open.append(request)
+        self.open.append(request)
         self.on_open()
         try:
             if self.place is None:
@@ -117,8 +112,8 @@ class Requests:
                     self.place = last
             yield request
         finally:
-            self._open.remove(request)
-            if not self._open:
+            self.open.remove(request)
+            if not self.open:
                 self.place = None
 
     @asynccontextmanager
@@ -138,7 +133,7 @@ class Requests:
 
     def on_message(self, message: Message) -> None:
         """Show a message to all open requests."""
-        for request in list(self._open):
+        for request in list(self.open):
             request.on_message(message)
 
     def read_dead_letters(self, letters: list[Entry]) -> None:
@@ -158,6 +153,6 @@ class Requests:
     def _refuse(self, number: bytes, letter: dict[bytes, bytes]) -> None:
         is_silenced = letter.get(b"code") in _SILENCED
         reason = letter.get(b"reason", b"no reason given").decode("utf-8", "replace")
-        for request in list(self._open):
+        for request in list(self.open):
             if request.number and (is_silenced or number == str(request.number).encode()):
                 request.fail(NotAllowedError(f"{self.name} was refused: {reason}"))

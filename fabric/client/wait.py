@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fabric.client.grant import Grants
-from fabric.client.message import Message, is_grant, place_in_line, refusal, strings
+from fabric.client.message import Message, given, is_grant, place_in_line, refusal, strings
 from fabric.client.request import Requests
 from fabric.core.directive import DirectiveType
 from fabric.core.resource import normalise
@@ -126,11 +126,10 @@ class Waits:
             is_over = answer is not None and grants.in_use.is_over(answer.token or 0)
             return None if is_over else answer
 
-        payload: dict[str, Any] = {"on": on} if reason is None else {"on": on, "reason": reason}
         async with self._requests.opened(match) as request:
             if on in self._locations:  # it has come meanwhile
                 return Resolved("", self._locations[on])
-            await request.send(SignalType.BLOCKED, payload)
+            await request.send(SignalType.BLOCKED, given(on=on, reason=reason))
             while True:
                 answer: Resolved = await request.answer()
                 token = answer.token
@@ -169,9 +168,8 @@ class Questions:
         requests, grants = self._requests, self._grants
         self._count += 1
         known = id_ or f"{requests.name}-{requests.sender.incarnation}-{self._count}"
-        given = {"options": list(options) or None, "context": context, "to": to}
-        payload = {"question": question, "id": known}
-        payload |= {name: value for name, value in given.items() if value is not None}
+        asked = given(options=list(options) or None, context=context, to=to)
+        payload = {"question": question, "id": known, **asked}
 
         def match(message: Message) -> str | None:
             if message.to_everyone or message.payload.get("escalation") != known:
