@@ -30,7 +30,7 @@ from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
 from fabric.view.timeline import Row
 from fabric.watch.board import Board
-from fabric.watch.display import LiveDisplay, has_rich
+from fabric.watch.display import has_rich, live_display
 from fabric.watch.follow import Show
 from workers.supervisor import Supervisor
 
@@ -137,7 +137,7 @@ async def _review(target: Target, session: str, path: str, tree: Tree, scratch: 
     url, namespace = url_of(target), target.namespace
     show: AbstractContextManager[Show] = nullcontext(_lines)
     if sys.stderr.isatty() and has_rich():
-        show = LiveDisplay(stderr=True)
+        show = live_display(stderr=True)
     with log.open("wb") as output:
         workers = Supervisor(
             ["orchestrator", "synthesizer"],

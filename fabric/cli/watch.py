@@ -15,7 +15,7 @@ from fabric.errors import NotFoundError
 from fabric.ops.overview import sessions
 from fabric.view.text import plain
 from fabric.watch.board import Board
-from fabric.watch.display import LiveDisplay, PlainDisplay
+from fabric.watch.display import PlainDisplay, live_display
 from fabric.watch.follow import Follower
 from fabric.watch.frame import WIDTH_DEFAULT, frame, text_of
 
@@ -53,7 +53,7 @@ async def _watch(
             width = get_terminal_size().columns if is_terminal else WIDTH_DEFAULT
             print_lines(text_of(line) for line in frame(follower.board, width))
         elif is_terminal and not as_lines:
-            with LiveDisplay() as show:
+            with live_display() as show:
                 await follower.until_ended(show, stay=stay)
         else:
             show_lines = PlainDisplay(lambda line: click.echo(plain(line)))

@@ -151,7 +151,7 @@ def _passed(number: int, count: int) -> str:
 
 async def _choose(tree: Tree) -> list[str]:
     """Return small files that parse, those with the most to fix first."""
-    some = build(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX])).modules
+    some = build(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX]))
     fit = [
         path
         for path in (module.path for module in some if not module.problem)
@@ -236,7 +236,7 @@ async def _check(agent: Agent, workshop: Workshop) -> None:
             if not missing:
                 break
     try:
-        async with agent.integrating(fleet.FIXES_BARRIER, timeout=WAIT_S_MAX):
+        async with agent.integrating("fixes", timeout=WAIT_S_MAX):
             made = workshop.made()
             lost = [path for path, edits in made.items() if edits is None]
             if not lost and not _NAMES - missing <= set(made[workshop.files[0]] or ()):

@@ -21,15 +21,8 @@ from fabric import Agent, Fabric, FabricError
 #: the copy, at a folder, and the check when it has checked the fixes: fixers stay until then.
 INDEX_DEPENDENCY, COPY_DEPENDENCY, CHECK_DEPENDENCY = "index", "copy", "check-of-fixes"
 
-#: The barrier at which INTEGRATOR checks the fixes.
-FIXES_BARRIER = "fixes"
-
-#: Within the folder that the fleet shares: the index, and the copy that is fixed.
-INDEX_FILE, COPY_FOLDER = "index.json", "copy"
-
-#: The checkpoints of a review, in order.
-FILES_READ, ISSUES_FOUND = "files_read", "issues_found"
-RECOMMENDATIONS_DRAFTED = "recommendations_drafted"
+#: Within the folder that the fleet shares: the copy that is fixed.
+COPY_FOLDER = "copy"
 
 #: The field of a partial result that holds an agent's remarks: `{"remarks": {NAME: [text]}}`.
 REMARKS = "remarks"
@@ -45,11 +38,6 @@ class Member(msgspec.Struct, frozen=True):
     produces: tuple[str, ...] = ()
     needs_index: bool = False
     is_reviewer: bool = True
-
-    @property
-    def program(self) -> str:
-        """The module that its process runs."""
-        return f"fabric.demo.{'reviewing' if self.is_reviewer else 'fixing'}"
 
 
 REVIEWERS: tuple[Member, ...] = (
@@ -107,7 +95,7 @@ def main(work: Callable[[Agent, Member, Path], Awaitable[dict[str, int]]]) -> No
         asyncio.run(run())
     except asyncio.CancelledError:
         sys.exit(1)
-    except (FabricError, OSError, ValueError) as error:
+    except (FabricError, msgspec.MsgspecError, OSError, ValueError) as error:
         sys.exit(f"{name}: {error}")
 
 

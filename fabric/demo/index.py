@@ -38,24 +38,6 @@ class Module(msgspec.Struct, frozen=True):
     line: int = 0
 
 
-class Index(msgspec.Struct, frozen=True):
-    """All files of a tree."""
-
-    modules: tuple[Module, ...]
-
-    def write(self, path: Path) -> None:
-        """Write the index into a file. Nobody reads it before the dependency is resolved."""
-        path.write_bytes(msgspec.json.encode(self))
-
-    @staticmethod
-    def read(path: Path) -> Index:
-        """Return the index in a file. Raises OSError, and ValueError when there is none in it."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Index)
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"{path} is not an index: {error}") from error
-
-
 def _name(path: str, package: str) -> str:
     """Return the dotted name of a file under a package: `a/b/__init__.py` is `a.b`."""
     parts = [package, *path.removesuffix(".py").split("/")]
@@ -64,15 +46,20 @@ def _name(path: str, package: str) -> str:
     return ".".join(filter(None, parts))
 
 
-def build(tree: Tree) -> Index:
-    """Return the index of a snapshot."""
+def build(tree: Tree) -> list[Module]:
+    """Return the index of a snapshot: a module for each file."""
     names = {_name(path, tree.package): path for path in tree.files}
-    return Index(tuple(_module(tree, path, names) for path in tree.files))
+    return [_module(tree, path, names) for path in tree.files]
 
 
-def cycles(index: Index) -> list[tuple[Module, ...]]:
+def read(file: Path) -> list[Module]:
+    """Return the index in a file."""
+    return msgspec.json.decode(file.read_bytes(), type=list[Module])
+
+
+def cycles(index: Sequence[Module]) -> list[tuple[Module, ...]]:
     """Return cycles of imports, each from its first module in alphabetical order on."""
-    modules = {module.path: module for module in index.modules}
+    modules = {module.path: module for module in index}
     graph = {path: set(module.imports) - {path} for path, module in modules.items()}
     found: list[tuple[Module, ...]] = []
     for _ in range(CYCLES_MAX):

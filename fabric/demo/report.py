@@ -204,9 +204,9 @@ def faults(report: Document) -> list[str]:
     course = report["course"]
     if course["first"] is None:
         found.append("the synthesis has no revision: no synthesizer was at work")
-    elif course["first"]["ended"]:
-        ended = f"{course['first']['ended']} of {course['agents']} agents had ended"
-        found.append(f"{ended} before the first revision of the synthesis was published")
+    elif ended := course["first"]["ended"]:
+        before = "before the first revision of the synthesis was published"
+        found.append(f"{ended} of {course['agents']} agents had ended {before}")
     if not course["is_final"]:
         found.append("the synthesis is not final: the report may lack findings")
     return found
@@ -284,13 +284,9 @@ def _cell(field: str, value: Any) -> str:
         return text(", ".join(value))
     if isinstance(value, str):
         return code(value) if field == "path" else prose(value)
-    return (
-        clock(value)
-        if field.endswith("_ms")
-        else f"{value:.0%}"
-        if field == "share"
-        else f"{value:,}"
-    )
+    if field.endswith("_ms"):
+        return clock(value)
+    return f"{value:.0%}" if field == "share" else f"{value:,}"
 
 
 def _agents(report: Document) -> list[str]:

@@ -11,14 +11,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fabric import Agent, SignalType
 from fabric.core.record import BarrierState
 from fabric.demo import fleet
 from fabric.demo import index as indexing
 from fabric.demo.analysers import ANALYSERS, examine, with_evidence
 from fabric.demo.finding import VOTE, Finding, Severity, draft, to_partial, vote
-from fabric.demo.index import Index
+from fabric.demo.index import Module
 from fabric.demo.tree import Tree, open_snapshot
+
+#: The checkpoints of a review, in order.
+FILES_READ, ISSUES_FOUND, DRAFTED = "files_read", "issues_found", "recommendations_drafted"
 
 #: Longest wait for the index and for the other reviewers' votes; for a contradiction that is in the
 #: synthesis to be in the inbox, s.
@@ -34,11 +39,11 @@ FINDINGS_MAX = 200
 async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str, int]:
     """Review the snapshot in `scratch` as one member of the fleet. Raises FabricError, OSError."""
     tree = open_snapshot(scratch)
-    await agent.progress(10, checkpoint=fleet.FILES_READ, next_checkpoint=fleet.ISSUES_FOUND)
+    await agent.progress(10, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
     index = None
     if member.needs_index:
         location = await agent.wait_for(fleet.INDEX_DEPENDENCY, timeout=OTHERS_S_MAX)
-        index = Index.read(Path(location or ""))
+        index = indexing.read(Path(location or ""))
     findings: list[Finding] = []
     safe = asyncio.Lock()
     # An analyser that reads a snapshot may go on while others integrate: only what this agent says
@@ -51,14 +56,14 @@ async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str,
                 part = [to_partial(one) for one in found[start : start + FINDINGS_MAX]]
                 await agent.partial_result({"findings": part})
             percent = 10 + 80 * done // len(tree.files)
-            await agent.progress(percent, next_checkpoint=fleet.ISSUES_FOUND)
+            await agent.progress(percent, next_checkpoint=ISSUES_FOUND)
     await _agree(agent, findings)
     async with safe:
         pausing.cancel()
-    await agent.checkpoint(fleet.ISSUES_FOUND)
+    await agent.checkpoint(ISSUES_FOUND)
     recommendations = {"recommendations": {member.name: draft(findings)}}
-    await agent.partial_result(recommendations, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
-    await agent.progress(100, checkpoint=fleet.RECOMMENDATIONS_DRAFTED)
+    await agent.partial_result(recommendations, checkpoint=DRAFTED)
+    await agent.progress(100, checkpoint=DRAFTED)
     return {"files": len(tree.files), "findings": len(findings)}
 
 
@@ -68,38 +73,39 @@ async def _pause_for_barriers(agent: Agent, safe: asyncio.Lock) -> None:
         barriers = await agent.session.barriers()
         if any(barrier.state is BarrierState.GATHERING for barrier in barriers.values()):
             async with safe:
-                await agent.checkpoint(fleet.FILES_READ)
+                await agent.checkpoint(FILES_READ)
         await asyncio.sleep(LOOK_S)
 
 
 async def _found(
-    agent: Agent, tree: Tree, index: Index | None, scratch: Path
+    agent: Agent, tree: Tree, index: list[Module] | None, scratch: Path
 ) -> AsyncIterator[tuple[int, list[Finding]]]:
     """Yield how many files are done, and what was found in them."""
     files: Sequence[str] = tree.files
     if agent.name not in ANALYSERS:
         index = await asyncio.to_thread(indexing.build, tree)
-        index.write(scratch / fleet.INDEX_FILE)
-        await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(scratch / fleet.INDEX_FILE))
+        file = scratch / "index.json"
+        file.write_bytes(msgspec.json.encode(index))
+        await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(file))
         yield len(files), [with_evidence(tree, one) for one in _broken(index)]
         return
     if index is not None:
-        files = [module.path for module in index.modules if not module.problem]
+        files = [module.path for module in index if not module.problem]
         if agent.name == "IMPORTS":
             yield 0, [with_evidence(tree, one) for one in _import_cycles(index)]
     async for done, found in examine(ANALYSERS[agent.name], tree, files):
         yield done, found
 
 
-def _broken(index: Index) -> Iterator[Finding]:
+def _broken(index: list[Module]) -> Iterator[Finding]:
     """Yield a finding for each file that has no syntax tree, or too deep a one."""
     advice = "Repair the file: Python or an analyser cannot read it."
-    for one in index.modules:
+    for one in index:
         if one.problem:
             yield Finding(one.path, one.line, one.rule, one.problem, Severity.HIGH, advice)
 
 
-def _import_cycles(index: Index) -> Iterator[Finding]:
+def _import_cycles(index: list[Module]) -> Iterator[Finding]:
     """Yield a finding for each cycle of imports, at the import where it begins."""
     advice = "Move what both need into a module of its own."
     for cycle in indexing.cycles(index):

@@ -51,10 +51,12 @@ async def run(
             if (await fabric.store.fields(lease, ["owner"]))[0]:
                 break
             await asyncio.sleep(LOOK_S)
+        programs = {True: "fabric.demo.reviewing", False: "fabric.demo.fixing"}
         agents = [
             await asyncio.create_subprocess_exec(
                 # -P: the present folder may be the one under review; import nothing from it.
-                *(sys.executable, "-P", "-m", member.program, member.name, str(scratch), path),
+                *(sys.executable, "-P", "-m", programs[member.is_reviewer], member.name),
+                *(str(scratch), path),
                 env={**os.environ, **where},
                 stderr=asyncio.subprocess.PIPE,
             )

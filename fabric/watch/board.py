@@ -16,7 +16,7 @@ from fabric.ops.questions import Question
 from fabric.store.port import Entry
 from fabric.view.status import waits
 from fabric.view.synthesis import Synthesis
-from fabric.view.timeline import Row, RowMerger, Timeline
+from fabric.view.timeline import Row, Timeline, merge
 
 #: Rows of the timeline that are kept for the view.
 ROWS_KEPT_MAX = 200
@@ -29,9 +29,6 @@ POINTS_MAX = 2_000
 
 #: A finding in one of these states counts.
 _IN_FORCE = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
-
-#: The section of findings in a synthesis, and how a patch points into it.
-_FINDINGS, _POINTER = "findings", "/findings/"
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -86,12 +83,9 @@ class Growth:
 
     def begin_at(self, synthesis: Synthesis, at_ms: int) -> None:
         """Begin with a whole synthesis, because the revisions up to it are gone."""
-        document = synthesis.document
-        for key, part in document.get(_FINDINGS, {}).items():
-            self._take_finding(key, part, at_ms)
-        self._complete = document.get("complete", {})
-        self._add(synthesis.revision, at_ms, at_ms)
-        self.is_final = synthesis.is_final
+        whole = [{"path": "", "value": synthesis.document}]
+        revision = Revision(synthesis.revision, whole, [], 0, synthesis.is_final)
+        self.take(revision, at_ms, at_ms)
 
     def take(self, revision: Revision, at_ms: int, made_ms: int) -> None:
         """Take in the next revision; see Point for the times."""
@@ -99,21 +93,18 @@ class Growth:
             path: str = operation["path"]
             value: Any = operation.get("value")
             if path == "":
-                self._complete = value["complete"]
-                for key, part in value.get(_FINDINGS, {}).items():
+                self._complete = value.get("complete", {})
+                for key, part in value.get("findings", {}).items():
                     self._take_finding(key, part, made_ms)
             elif path == "/complete":
                 self._complete = value
-            elif path.startswith(_POINTER):
-                self._take_finding(unescape(path.removeprefix(_POINTER)), value, made_ms)
+            elif path.startswith("/findings/"):
+                self._take_finding(unescape(path.removeprefix("/findings/")), value, made_ms)
         self.is_final = revision.is_final
-        self._add(revision.number, at_ms, made_ms)
-
-    def _add(self, number: int, at_ms: int, made_ms: int) -> None:
         names = ("percent", "contradictions", "agents", "ended")
         percent, open_, begun, ended = (self._complete.get(name, 0) for name in names)
         found = len(self._found)
-        point = Point(number, at_ms, found, percent, open_, made_ms, begun, ended)
+        point = Point(revision.number, at_ms, found, percent, open_, made_ms, begun, ended)
         self.points.append(point)
         if self.first_finding is None and self._found:
             self.first_finding = point
@@ -128,15 +119,6 @@ class Growth:
         elif key not in self._found:
             agent = self._found[key] = part["first"]["agent"]
             self.newest.append(NewFinding(at_ms, agent, key))
-
-
-class Records(NamedTuple):
-    """The records of a session that the view shows, read together."""
-
-    agents: dict[str, AgentRecord]
-    claims: dict[str, ClaimRecord]
-    barriers: dict[str, BarrierRecord]
-    questions: list[Question]
 
 
 class Board:
@@ -178,13 +160,18 @@ class Board:
             self.opened_ms = self.opened_ms or rows[0].ms
             self.at_ms = max(self.at_ms, rows[-1].ms - self.opened_ms)
         if not self._in_full:
-            merger = RowMerger()
-            rows = [*merger.feed(row for row in rows if not row.is_detail), *merger.flush()]
+            rows = merge(row for row in rows if not row.is_detail)
         self.rows.extend(rows)
         return rows
 
-    def take_records(self, records: Records) -> None:
+    def take_records(
+        self,
+        agents: dict[str, AgentRecord],
+        claims: Mapping[str, ClaimRecord],
+        barriers: Mapping[str, BarrierRecord],
+        questions: Iterable[Question],
+    ) -> None:
         """Take in the records as they are now."""
-        self.agents = records.agents
-        self.waits = waits(records.agents, records.claims, records.barriers)
-        self.questions = [one for one in records.questions if one.is_open]
+        self.agents = agents
+        self.waits = waits(agents, claims, barriers)
+        self.questions = [one for one in questions if one.is_open]

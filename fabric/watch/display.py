@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Self
 
 from fabric.errors import ConfigError
 from fabric.view.text import clock
 from fabric.view.timeline import Row
 from fabric.watch.board import Board
-from fabric.watch.frame import Line, fit, frame
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.text import Text
+from fabric.watch.follow import Show
+from fabric.watch.frame import fit, frame
 
 #: Pictures a second at most.
 FRAMES_A_SECOND = 8
@@ -26,51 +22,38 @@ def has_rich() -> bool:
     return find_spec("rich") is not None
 
 
-class LiveDisplay(AbstractContextManager["LiveDisplay"]):
-    """Draws the board on the whole terminal: `with LiveDisplay() as show`.
+@contextmanager
+def live_display(*, stderr: bool = False) -> Iterator[Show]:
+    """Take the whole terminal over; what is yielded draws a board on it.
 
-    The last picture stays on the terminal when it ends. Raises ConfigError without rich.
+    The last picture stays on the terminal when the block ends. Raises ConfigError without rich.
     """
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        if not has_rich():
-            raise ConfigError(
-                "the live view needs rich: pip install 'signal-fabric[tui]'; or use --plain"
-            )
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(stderr=stderr, highlight=False)
-        self._live = Live(console=self._console, screen=True, refresh_per_second=FRAMES_A_SECOND)
-        self._board: Board | None = None
-
-    def __enter__(self) -> Self:
-        """Take the terminal over."""
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Give the terminal back, with the last picture on it."""
-        self._live.__exit__(None, None, None)
-        if self._board is not None:
-            self._console.print(self._picture(self._board))
-
-    def __call__(self, board: Board, rows: list[Row]) -> None:
-        """Show the board as it is now."""
-        self._board = board
-        self._live.update(self._picture(board))
-
-    def _picture(self, board: Board) -> Group:
-        from rich.console import Group
-
-        width, height = self._console.size
-        return Group(*map(_styled, frame(board, width, height)))
-
-
-def _styled(line: Line) -> Text:
+    if not has_rich():
+        raise ConfigError(
+            "the live view needs rich: pip install 'signal-fabric[tui]'; or use --plain"
+        )
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.text import Text
 
-    return Text.assemble(*line, no_wrap=True, overflow="crop")
+    console = Console(stderr=stderr, highlight=False)
+    live = Live(console=console, screen=True, refresh_per_second=FRAMES_A_SECOND)
+    shown: list[Board] = []
+
+    def picture(board: Board) -> Group:
+        lines = frame(board, *console.size)
+        return Group(*(Text.assemble(*line, no_wrap=True, overflow="crop") for line in lines))
+
+    def show(board: Board, rows: list[Row]) -> None:
+        shown[:] = [board]
+        live.update(picture(board))
+
+    try:
+        with live:
+            yield show
+    finally:
+        for board in shown:
+            console.print(picture(board))
 
 
 class PlainDisplay:

@@ -12,7 +12,7 @@ from fabric.ops.questions import questions
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore
 from fabric.view.timeline import Row
-from fabric.watch.board import Board, Records
+from fabric.watch.board import Board
 
 #: Log entries that are read of what happened before.
 PAST_ENTRIES_MAX = 500
@@ -57,12 +57,10 @@ class Follower:
             self._news_s = time.monotonic()
         await self._read_revisions()
         self.board.take_records(
-            Records(
-                await self._session.agents(),
-                await self._session.claims(),
-                await self._session.barriers(),
-                await questions(self._session),
-            )
+            await self._session.agents(),
+            await self._session.claims(),
+            await self._session.barriers(),
+            await questions(self._session),
         )
         rows, self._rows = self._rows, []
         return rows

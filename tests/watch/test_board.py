@@ -15,7 +15,7 @@ from fabric.core.record import (
 )
 from fabric.ops.questions import Question
 from fabric.view.synthesis import Synthesis
-from fabric.watch.board import POINTS_MAX, Board, Growth, Records
+from fabric.watch.board import POINTS_MAX, Board, Growth
 from tests.support import example_session
 
 
@@ -115,10 +115,10 @@ def test_records_say_who_waits_and_which_questions_are_open() -> None:
     both = [asked("1", EscalationState.DECIDED), asked("2", EscalationState.OPEN)]
     board = Board("s")
     assert not board.has_ended
-    board.take_records(Records(agents, claims, {}, both))
+    board.take_records(agents, claims, {}, both)
     assert board.waits == {"A": ["schema"], "B": ["config.py"]}
     assert [one.id for one in board.questions] == ["2"]
     assert not board.has_ended
     ended = {name: AgentRecord(AgentStatus.COMPLETED, 1) for name in agents}
-    board.take_records(Records(ended, {}, {}, []))
+    board.take_records(ended, {}, {}, [])
     assert board.has_ended

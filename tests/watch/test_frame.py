@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord, EscalationState
 from fabric.ops.questions import Question
 from fabric.view.timeline import Row
-from fabric.watch.board import Board, Point, Records
+from fabric.watch.board import Board, Point
 from fabric.watch.frame import cells, chart, fit, frame, text_of
 
 #: Terminals from the smallest that anybody uses to a wide one.
@@ -20,7 +20,7 @@ def agent(status: AgentStatus = AgentStatus.ACTIVE, **more: object) -> AgentReco
 
 def board_of(agents: dict[str, AgentRecord], questions: list[Question] | None = None) -> Board:
     board = Board("s")
-    board.take_records(Records(agents, {}, {}, questions or []))
+    board.take_records(agents, {}, {}, questions or [])
     return board
 
 
