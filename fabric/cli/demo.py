@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -24,14 +24,11 @@ from fabric.config.settings import Secret
 from fabric.demo import run as fleet
 from fabric.demo.fixing import Workshop
 from fabric.demo.fleet import COPY_FOLDER
-from fabric.demo.report import UNSHOWN, Document, clock, faults, render
+from fabric.demo.report import Document, faults, render
 from fabric.demo.tree import Tree, take_snapshot
 from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
-from fabric.view.timeline import Row
-from fabric.watch.board import Board
-from fabric.watch.display import has_rich, live_display
-from fabric.watch.follow import Show
+from fabric.watch.display import PlainDisplay, has_rich, live_display
 from workers.supervisor import Supervisor
 
 #: Bytes of the workers' log that are shown when the demo fails.
@@ -135,9 +132,9 @@ async def _review(target: Target, session: str, path: str, tree: Tree, scratch: 
     """Run workers and fleet, shown live on a terminal, as lines elsewhere; return the report."""
     log = scratch / "workers.log"
     url, namespace = url_of(target), target.namespace
-    show: AbstractContextManager[Show] = nullcontext(_lines)
-    if sys.stderr.isatty() and has_rich():
-        show = live_display(stderr=True)
+    lines = PlainDisplay(lambda line: click.echo(plain(line), err=True))
+    is_live = sys.stderr.isatty() and has_rich()
+    show = live_display(stderr=True) if is_live else nullcontext(lines)
     with log.open("wb") as output:
         workers = Supervisor(
             ["orchestrator", "synthesizer"],
@@ -154,10 +151,3 @@ async def _review(target: Target, session: str, path: str, tree: Tree, scratch: 
             sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
             raise
     return {**report, "commands": [key.command for key in await all_keys(target, session)]}
-
-
-def _lines(board: Board, rows: list[Row]) -> None:
-    for row in rows:
-        if row.signal not in UNSHOWN:
-            time = clock(row.ms - board.opened_ms)
-            click.echo(f"{time:>9}  {row.signal:<24}  {row.stream:<6}  {row.action}", err=True)

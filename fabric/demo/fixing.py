@@ -22,8 +22,7 @@ from fabric import Agent, BarrierError, WaitTimeoutError
 from fabric.core.resource import is_glob, normalise
 from fabric.demo import fleet
 from fabric.demo.analysers import AnalyserError, ruff, run_tool
-from fabric.demo.index import build
-from fabric.demo.tree import Tree, open_snapshot
+from fabric.demo.tree import Tree, build_index, open_snapshot
 
 #: Files of the copy, enough to see the fixers meet; bytes of one; files that are considered.
 FILES_MAX, FILE_BYTES_MAX, CANDIDATES_MAX = 3, 32_000, 100
@@ -151,7 +150,7 @@ def _passed(number: int, count: int) -> str:
 
 async def _choose(tree: Tree) -> list[str]:
     """Return small files that parse, those with the most to fix first."""
-    some = build(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX]))
+    some = build_index(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX]))
     fit = [
         path
         for path in (module.path for module in some if not module.problem)

@@ -18,7 +18,7 @@ import msgspec
 
 from fabric import NotFoundError, Session, Synthesis
 from fabric.core.synthesis.part import Standing, State
-from fabric.demo.finding import VOTE, Finding, Severity, draft
+from fabric.demo.analysers import VOTE, Finding, Severity, draft
 from fabric.demo.fixing import Workshop, resource
 from fabric.demo.fleet import COPY_FOLDER, FIXERS, FLEET, REMARKS
 from fabric.demo.tree import Tree

@@ -15,12 +15,9 @@ import msgspec
 
 from fabric import Agent, SignalType
 from fabric.core.record import BarrierState
-from fabric.demo import fleet
-from fabric.demo import index as indexing
-from fabric.demo.analysers import ANALYSERS, examine, with_evidence
-from fabric.demo.finding import VOTE, Finding, Severity, draft, to_partial, vote
-from fabric.demo.index import Module
-from fabric.demo.tree import Tree, open_snapshot
+from fabric.demo import analysers, fleet
+from fabric.demo.analysers import VOTE, Finding, Severity
+from fabric.demo.tree import Module, Tree, build_index, cycles, open_snapshot, read_index
 
 #: The checkpoints of a review, in order.
 FILES_READ, ISSUES_FOUND, DRAFTED = "files_read", "issues_found", "recommendations_drafted"
@@ -43,7 +40,7 @@ async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str,
     index = None
     if member.needs_index:
         location = await agent.wait_for(fleet.INDEX_DEPENDENCY, timeout=OTHERS_S_MAX)
-        index = indexing.read(Path(location or ""))
+        index = read_index(Path(location or ""))
     findings: list[Finding] = []
     safe = asyncio.Lock()
     # An analyser that reads a snapshot may go on while others integrate: only what this agent says
@@ -53,7 +50,7 @@ async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str,
         findings += found
         async with safe:
             for start in range(0, len(found), FINDINGS_MAX):
-                part = [to_partial(one) for one in found[start : start + FINDINGS_MAX]]
+                part = [analysers.to_partial(one) for one in found[start : start + FINDINGS_MAX]]
                 await agent.partial_result({"findings": part})
             percent = 10 + 80 * done // len(tree.files)
             await agent.progress(percent, next_checkpoint=ISSUES_FOUND)
@@ -61,7 +58,7 @@ async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str,
     async with safe:
         pausing.cancel()
     await agent.checkpoint(ISSUES_FOUND)
-    recommendations = {"recommendations": {member.name: draft(findings)}}
+    recommendations = {"recommendations": {member.name: analysers.draft(findings)}}
     await agent.partial_result(recommendations, checkpoint=DRAFTED)
     await agent.progress(100, checkpoint=DRAFTED)
     return {"files": len(tree.files), "findings": len(findings)}
@@ -82,18 +79,18 @@ async def _found(
 ) -> AsyncIterator[tuple[int, list[Finding]]]:
     """Yield how many files are done, and what was found in them."""
     files: Sequence[str] = tree.files
-    if agent.name not in ANALYSERS:
-        index = await asyncio.to_thread(indexing.build, tree)
+    if agent.name not in analysers.ANALYSERS:
+        index = await asyncio.to_thread(build_index, tree)
         file = scratch / "index.json"
         file.write_bytes(msgspec.json.encode(index))
         await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(file))
-        yield len(files), [with_evidence(tree, one) for one in _broken(index)]
+        yield len(files), [analysers.with_evidence(tree, one) for one in _broken(index)]
         return
     if index is not None:
         files = [module.path for module in index if not module.problem]
         if agent.name == "IMPORTS":
-            yield 0, [with_evidence(tree, one) for one in _import_cycles(index)]
-    async for done, found in examine(ANALYSERS[agent.name], tree, files):
+            yield 0, [analysers.with_evidence(tree, one) for one in _import_cycles(index)]
+    async for done, found in analysers.examine(analysers.ANALYSERS[agent.name], tree, files):
         yield done, found
 
 
@@ -108,7 +105,7 @@ def _broken(index: list[Module]) -> Iterator[Finding]:
 def _import_cycles(index: list[Module]) -> Iterator[Finding]:
     """Yield a finding for each cycle of imports, at the import where it begins."""
     advice = "Move what both need into a module of its own."
-    for cycle in indexing.cycles(index):
+    for cycle in cycles(index):
         names = " → ".join(module.name for module in (*cycle, cycle[0]))
         where = cycle[0].path, cycle[0].imports[cycle[1].path], "import-cycle"
         what = f"imports in a circle: {names}", Severity.MEDIUM, advice
@@ -122,7 +119,7 @@ async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
     decides. The reviewer stays until every other one has voted or ended, so that all who contradict
     each other can hear of it.
     """
-    mine = vote(findings)
+    mine = analysers.vote(findings)
     if mine is None:
         return
     await agent.partial_result({"findings": [mine]})

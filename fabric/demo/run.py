@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fabric import Fabric
-from fabric.demo.finding import VOTE
+from fabric.demo.analysers import VOTE
 from fabric.demo.fleet import FLEET
 from fabric.demo.report import Document, gather
 from fabric.demo.tree import Tree

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from fabric.demo import analysers
-from fabric.demo.analysers import ANALYSERS, AnalyserError, examine, excerpt, masked, run_tool
-from fabric.demo.finding import Finding, Severity
+from fabric.demo.analysers import (
+    ANALYSERS,
+    AnalyserError,
+    Finding,
+    Severity,
+    examine,
+    excerpt,
+    masked,
+    run_tool,
+)
 from fabric.demo.tree import Tree
 from tests.demo.plant import ABORTS_RUFF, TOO_DEEP, plant
 

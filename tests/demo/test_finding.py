@@ -2,7 +2,7 @@
 
 import msgspec
 
-from fabric.demo.finding import (
+from fabric.demo.analysers import (
     FINDINGS_PER_RULE_MAX,
     VOTE,
     Finding,

@@ -5,8 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fabric.demo.index import build, cycles, read
-from fabric.demo.tree import take_snapshot
+from fabric.demo.tree import build_index, cycles, read_index, take_snapshot
 from tests.demo.plant import ABORTS_RUFF, TOO_DEEP, plant
 
 TREE = {
@@ -25,7 +24,7 @@ TREE = {
 
 
 def test_imports_at_load_are_found_in_every_spelling(tmp_path: Path) -> None:
-    index = build(plant(tmp_path, TREE))
+    index = build_index(plant(tmp_path, TREE))
     found = {module.path: module.imports for module in index}
     assert found["shop/basket.py"] == {"shop/price.py": 2, "shop/tax.py": 3}
     assert found["shop/price.py"] == {"shop/basket.py": 1}
@@ -35,7 +34,7 @@ def test_imports_at_load_are_found_in_every_spelling(tmp_path: Path) -> None:
 
 
 def test_cycles_are_named_from_their_first_module(tmp_path: Path) -> None:
-    found = [[one.name for one in cycle] for cycle in cycles(build(plant(tmp_path, TREE)))]
+    found = [[one.name for one in cycle] for cycle in cycles(build_index(plant(tmp_path, TREE)))]
     assert ["shop.basket", "shop.price"] in found
     assert all(cycle[0] == min(cycle) for cycle in found)
 
@@ -44,7 +43,7 @@ def test_a_package_that_is_reviewed_by_itself_is_known_by_its_name(tmp_path: Pat
     plant(tmp_path, TREE)
     (tmp_path / "own").mkdir()
     tree = take_snapshot(str(tmp_path / "code/shop"), tmp_path / "own")
-    found = {module.path: module.imports for module in build(tree)}
+    found = {module.path: module.imports for module in build_index(tree)}
     assert found["basket.py"] == {"price.py": 2, "tax.py": 3}
 
 
@@ -63,16 +62,16 @@ def test_a_package_that_is_reviewed_by_itself_is_known_by_its_name(tmp_path: Pat
 def test_what_does_not_parse_is_a_problem_and_ends_nothing(
     tmp_path: Path, text: str, rule: str
 ) -> None:
-    index = build(plant(tmp_path, {"a.py": text, "b.py": "import a\n"}))
+    index = build_index(plant(tmp_path, {"a.py": text, "b.py": "import a\n"}))
     assert index[0].rule == rule
     assert index[1].imports == {"a.py": 1}
 
 
 def test_the_index_comes_back_from_its_file(tmp_path: Path) -> None:
-    index = build(plant(tmp_path, TREE))
+    index = build_index(plant(tmp_path, TREE))
     file = tmp_path / "index.json"
     file.write_bytes(msgspec.json.encode(index))
-    assert read(file) == index
+    assert read_index(file) == index
     file.write_text("{")
     with pytest.raises(msgspec.DecodeError):
-        read(file)
+        read_index(file)

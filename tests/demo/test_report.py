@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fabric.demo import report
-from fabric.demo.finding import VOTE, Finding, Severity, draft
+from fabric.demo.analysers import VOTE, Finding, Severity, draft
 from fabric.demo.report import Document, clock, faults, render
 
 HOSTILE = (
