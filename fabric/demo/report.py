@@ -10,7 +10,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from fabric.watch.board import Growth
 from fabric.wire.stored import text_fields_of
 
 #: Findings of one severity that are written out, and files named with the number of further ones.
-FINDINGS_SHOWN_MAX, FILES_NAMED_MAX = 40, 10
+SHOWN_MAX, FILES_NAMED_MAX = 40, 10
 
 #: Rows of the timeline: its beginning and its end are what people look at.
 HEAD_MAX, TAIL_MAX = 80, 20
@@ -228,12 +228,12 @@ def render(report: Document) -> str:
     """
     # A section is a sequence of blocks, and a block a sequence of lines.
     sections: dict[str, Iterable[Iterable[str]]] = {
-        "Who found what": [_agents(report)] if report["agents"] else [],
+        "Who found what": [_agents(report)],
         "How it came together": _growth(report["course"], report["session"]),
         "What was changed": _changed(report["changes"]),
-        "What to do": [_recommendations(report["agents"])],
+        "What to do": _recommendations(report["agents"]),
         "Findings": _findings(report["arrivals"]),
-        "Not reviewed": [_skipped(report["skipped"])],
+        "Not reviewed": _skipped(report["skipped"]),
         "Timeline": _timeline(report["timeline"]),
         "Look inside": _commands(report["commands"]),
     }
@@ -267,26 +267,30 @@ def _summary(report: Document) -> Iterator[str]:
 
 #: Titles of columns that are not the name of their field.
 _TITLES = {"name": "Agent", "path": "File", "at_ms": "Time", "first_ms": "First finding"}
+_TITLES |= {"after": "Of the run", "number": "Revision", "begun": "Agents begun"}
 
 
 def _table(fields: str, rows: Iterable[Document]) -> list[str]:
-    """Return a table with a column for each of these fields."""
+    """Return a table with a column for each of these fields; a field's name says its format."""
     names = fields.split()
     titles = [name.removesuffix("_ms").replace("_", " ").capitalize() for name in names]
     header = [_TITLES.get(name, title) for name, title in zip(names, titles, strict=True)]
-    return table(header, [[_cell(name, row.get(name)) for name in names] for row in rows])
+    cells = [[_cell(name, row.get(name)) for name in names] for row in rows]
+    return table(header, cells) if cells else []
 
 
 def _cell(field: str, value: Any) -> str:
-    if value in (None, []):
+    if value in (None, [], ""):
         return "–"
     if isinstance(value, list):
         return text(", ".join(value))
     if isinstance(value, str):
-        return code(value) if field == "path" else prose(value)
+        return code(value) if field in ("path", "evidence") else prose(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if field.endswith("_ms"):
         return clock(value)
-    return f"{value:.0%}" if field == "share" else f"{value:,}"
+    return f"{value:.0%}" if field in ("share", "confidence") else f"{value:,}"
 
 
 def _agents(report: Document) -> list[str]:
@@ -295,29 +299,30 @@ def _agents(report: Document) -> list[str]:
         mine = [one for one in report["arrivals"] if one["agent"] == agent["name"]]
         counts = Counter(one["finding"].severity for one in mine)
         found = {one: counts[one] if agent["is_reviewer"] else None for one in Severity}
-        first = min((one["at_ms"] for one in mine), default=None)
-        rows.append({**agent, **found, "first_ms": first})
+        rows.append({**agent, **found, "first_ms": mine[0]["at_ms"] if mine else None})
     return _table("name stream high medium low first_ms ended_ms status", rows)
 
 
 def _growth(course: Document, session: str) -> Iterator[Iterable[str]]:
-    total, last = course["findings"] or 1, "is final" if course["is_final"] else "**is not final**"
-    points = {"the first revision": course["first"], "the first finding": course["first_finding"]}
     if course["first"] is None:
         return
-    yield [
-        f"What {course['agents']} agents found was merged while they were at work. "
-        f"Revision {course['revisions']:,}, the last one, {last}."
-    ]
+    total, last = course["findings"] or 1, "is final" if course["is_final"] else "**is not final**"
+    points = {"the first revision": course["first"], "the first finding": course["first_finding"]}
     rows = [
         {"after": after, "share": point["findings"] / total, **point}
         for after, point in points.items()
         if point is not None
     ]
+    took_part = f"The results of {course['agents']} agents were merged as they came."
+    yield [f"{took_part} Revision {course['revisions']:,}, the last one, {last}."]
     yield _table("after at_ms findings share number begun ended", [*rows, *course["milestones"]])
     if course["views"]:
-        yield ["Each reviewer voted for the file to begin with, by the worst that it had found:"]
-        yield map(_view, course["views"])
+        yield [
+            "Each reviewer voted for the file to begin with, by the worst that it had found, and "
+            "took its vote back if another one had found worse:"
+        ]
+        views = [view | view["opinion"] for view in course["views"]]
+        yield _table("agent path severity count is_held", views)
     for one in course["disputes"]:
         values = "; ".join(
             f"{code(value)} ({text(', '.join(names))})" for value, names in one["values"].items()
@@ -330,13 +335,6 @@ def _growth(course: Document, session: str) -> Iterator[Iterable[str]]:
             "You decide who is right, while `fabric up` is running:",
         ]
         yield block([command + either], "sh")
-
-
-def _view(view: Document) -> str:
-    said = view["opinion"]
-    gave_way = "" if view["is_held"] else "; it gave way to one that had found worse"
-    where = f"{text(view['agent'])}: {code(said['path'])}"
-    return f"- {where}, for {said['count']:,} × {said['severity']}{gave_way}"
 
 
 def _changed(changes: Document) -> Iterator[Iterable[str]]:
@@ -360,58 +358,39 @@ def _changed(changes: Document) -> Iterator[Iterable[str]]:
         yield block([*difference[:DIFFERENCE_LINES_MAX], *more], "diff")
 
 
-def _recommendations(agents: Sequence[Document]) -> Iterator[str]:
-    items = [(agent["name"], one) for agent in agents for one in agent["draft"]["items"]]
-    for name, one in sorted(items, key=lambda item: Severity(item[1]["severity"]).rank):
-        places = ", ".join(map(code, one["places"]))
-        where = f" Begin at {places}." if places else ""
-        by = f"in {counted(one['files'], 'file')} ({one['severity']}, {text(name)})"
-        advice = prose(one["advice"].removesuffix("."))
-        yield f"- **{one['count']:,} × {text(one['rule'])}** {by}. {advice}.{where}"
-    for agent in agents:
-        left_out = agent["draft"]["left_out"].items()
-        if rest := ", ".join(f"{count:,} × {text(rule)}" for rule, count in left_out):
-            yield f"- {text(agent['name'])} also has: {rest}."
+def _recommendations(agents: Sequence[Document]) -> Iterator[Iterable[str]]:
+    items = [one | {"agent": agent["name"]} for agent in agents for one in agent["draft"]["items"]]
+    items.sort(key=lambda one: Severity(one["severity"]).rank)
+    yield _table("count rule files severity agent advice places", items)
+    left_out = [(agent["name"], agent["draft"]["left_out"]) for agent in agents]
+    for name, rules in left_out:
+        if rest := ", ".join(f"{count:,} × {text(rule)}" for rule, count in rules.items()):
+            yield [f"{text(name)} also has: {rest}."]
 
 
 def _findings(arrivals: Sequence[Document]) -> Iterator[Iterable[str]]:
-    order = sorted(arrivals, key=lambda one: one["finding"].key)
-    order.sort(key=lambda one: (one["finding"].path, one["finding"].line))
+    rows = [msgspec.to_builtins(one["finding"]) | one for one in arrivals]
+    rows.sort(key=itemgetter("path", "line", "key"))
     for severity in Severity:
-        found = [one for one in order if one["finding"].severity is severity]
+        found = [one for one in rows if one["severity"] == severity]
         if found:
             yield [f"### {severity.value.title()} ({len(found):,})"]
-        shown, rest = found[:FINDINGS_SHOWN_MAX], found[FINDINGS_SHOWN_MAX:]
-        for path, group in groupby(shown, key=lambda one: str(one["finding"].path)):
-            yield [f"**{code(path)}**"]
-            yield [_finding(**arrival) for arrival in group]
-        if rest:
-            files = Counter(one["finding"].path for one in rest)
-            named = [f"{code(path)} ({n:,})" for path, n in files.most_common(FILES_NAMED_MAX)]
-            if len(files) > FILES_NAMED_MAX:
-                named.append(f"and {counted(len(files) - FILES_NAMED_MAX, 'more file')}")
-            yield [f"… and {len(rest):,} more, in {', '.join(named)}."]
+        yield _table("path line message rule agent confidence at_ms evidence", found[:SHOWN_MAX])
+        files = Counter(one["path"] for one in found[SHOWN_MAX:])
+        named = [f"{code(path)} ({n:,})" for path, n in files.most_common(FILES_NAMED_MAX)]
+        if len(files) > FILES_NAMED_MAX:
+            named.append(f"and {counted(len(files) - FILES_NAMED_MAX, 'more file')}")
+        if files:
+            yield [f"… and {files.total():,} more, in {', '.join(named)}."]
 
 
-def _finding(finding: Finding, agent: str, at_ms: int, log: int) -> str:
-    where = f"line {finding.line:,}" if finding.line else "the file"
-    sure = f", {finding.confidence:.0%} sure" if finding.confidence < 1 else ""
-    source = f"{text(finding.rule)}, {text(agent)}{sure}, at {clock(at_ms)}"
-    evidence = code(finding.evidence)
-    # Two blanks at the end of a line break it.
-    return f"- {where}: {prose(finding.message)} ({source})" + (evidence and f"  \n  {evidence}")
-
-
-def _skipped(skipped: Sequence[Document]) -> Iterator[str]:
-    for one in skipped[:SKIPPED_SHOWN_MAX]:
-        yield f"- {code(one['path'])}: {text(one['reason'])}"
+def _skipped(skipped: Sequence[Document]) -> Iterator[Iterable[str]]:
+    yield _table("path reason", skipped[:SKIPPED_SHOWN_MAX])
     if len(skipped) > SKIPPED_SHOWN_MAX:
-        yield f"- and {len(skipped) - SKIPPED_SHOWN_MAX:,} more"
+        yield [f"And {len(skipped) - SKIPPED_SHOWN_MAX:,} more."]
 
 
 def _timeline(rows: Sequence[Document]) -> Iterator[Iterable[str]]:
-    if not rows:
-        return
     shown = list(rows)
     if len(rows) > HEAD_MAX + TAIL_MAX:
         shown = [one for one in rows if not one["signal"].startswith(("PARTIAL_", "PROGRESS"))]

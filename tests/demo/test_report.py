@@ -97,12 +97,10 @@ def test_the_report_tells_all_of_it() -> None:
     assert "The first finding was there after 0.31 s, while 2 agents were still at work." in text
     assert "| SAFETY | C | 1 | 0 | 1 | 0:00.310 | 0:02.000 | completed |" in text
     assert "| STYLE | B | 0 | 0 | 0 | – | 0:03.000 | completed |" in text
-    assert "- **2 × some-rule** in 2 files (high, SAFETY). Repair it. Begin at `a.py:3`" in text
-    assert (
-        "### High (1)\n\n**`a.py`**\n\n- line 3: is `wrong` (some-rule, SAFETY, at 0:00.310)"
-        in text
-    )
-    assert "  `x == None`\n" in text
+    assert "| 2 | some-rule | 2 | high | SAFETY | Repair it. | a.py:3, b.py:9 |" in text
+    assert "### High (1)\n\n| File | Line | Message | Rule | Agent |" in text
+    found = "| `a.py` | 3 | is `wrong` | some-rule | SAFETY | 100% | 0:00.310 | `x == None` |"
+    assert found in text
     assert "### Medium" not in text
     assert "## How it came together" not in text
     assert "```sh\nredis-cli XRANGE 'fabric:{0}:demo-1:log' - +\n```" in text
@@ -124,12 +122,12 @@ def test_nothing_found_is_a_report_too() -> None:
 
 
 def test_findings_over_the_limit_are_counted_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "FINDINGS_SHOWN_MAX", 2)
+    monkeypatch.setattr(report, "SHOWN_MAX", 2)
     monkeypatch.setattr(report, "FILES_NAMED_MAX", 1)
     found = [finding(Severity.LOW, f"{name}.py", line) for name in "abc" for line in (1, 2)]
     text = render(made(*found))
     assert "… and 4 more, in `b.py` (2), and 1 more file." in text
-    assert text.count("(some-rule, SAFETY, at ") == 2
+    assert text.count("| is `wrong` | some-rule | SAFETY |") == 2
 
 
 def test_a_long_timeline_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +148,8 @@ def test_what_was_skipped_is_said() -> None:
     skipped = [{"path": f"{n}.py", "reason": "too | large"} for n in range(30)]
     text = render(made(skipped=skipped))
     assert "see [Not reviewed](#not-reviewed)" in text
-    assert "- `0.py`: too \\| large" in text
-    assert "- and 10 more" in text
+    assert "| `0.py` | too \\| large |" in text
+    assert "And 10 more" in text
 
 
 def test_hostile_text_stays_text() -> None:
@@ -214,12 +212,12 @@ def test_clock() -> None:
 def test_the_growth_of_the_synthesis_is_told() -> None:
     text = render(made(course=course()))
     assert "Revision 3, the last one, is final." in text
-    assert "| After | Time | Findings | Share | Number | Begun | Ended |" in text
+    assert "| Of the run | Time | Findings | Share | Revision | Agents begun | Ended |" in text
     assert "| the first revision | 0:00.008 | 0 | 0% | 1 | 7 | 0 |" in text
     assert "| the first finding | 0:00.300 | 2 | 50% | 2 | 9 | 0 |" in text
     assert "| half | 0:00.450 | 2 | 50% | – | – | – |" in text
-    assert "- SAFETY: `a.py`, for 2 × high\n" in text
-    assert "- STYLE: `b.py`, for 1 × low; it gave way to one that had found worse\n" in text
+    assert "| SAFETY | `a.py` | high | 2 | yes |" in text
+    assert "| STYLE | `b.py` | low | 1 | no |" in text
 
 
 def test_a_contradiction_that_is_open_comes_with_the_command_that_decides_it() -> None:
