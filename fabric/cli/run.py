@@ -16,7 +16,8 @@ from fabric.cli.connect import Target, open_store, url_of
 from fabric.cli.options import json_option, on_target, setting_option
 from fabric.cli.output import json_line, note
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
-from fabric.devserver import PrivateServer
+from fabric.devserver.project import project_root
+from fabric.devserver.server import PrivateServer
 from fabric.errors import HeldError, NotFoundError
 from fabric.store.address import redacted
 
@@ -176,7 +177,7 @@ def down(target: Target, as_json: bool) -> None:
         users = ", ".join(map(str, report.remaining))
         raise HeldError(f"the server still runs: processes {users} use it and did not stop")
     if stopped is None and not report.left:
-        raise NotFoundError(f"no private server runs for {devserver.project_root()}")
+        raise NotFoundError(f"no private server runs for {project_root()}")
 
 
 def _worker(worker: str, task: str) -> click.Command:

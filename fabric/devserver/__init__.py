@@ -37,20 +37,6 @@ from fabric.errors import ConfigError, NotAllowedError, ServerError
 if TYPE_CHECKING:
     from fabric.config.settings import Settings
 
-__all__ = [
-    "PrivateServer",
-    "ServerUse",
-    "StopReport",
-    "acquire",
-    "binary",
-    "find",
-    "project_root",
-    "require_server_url",
-    "server_url",
-    "stop",
-    "users",
-]
-
 #: Seconds that `stop` gives the users to drain and leave. Workers finish a batch within a few.
 LEAVE_SECONDS_MAX = 30.0
 

@@ -110,9 +110,7 @@ def ensure(project: Project) -> tuple[PrivateServer, bool]:
     """
     if lock.is_held(project.server_lock):
         with suppress(_EndedError):
-            found = _wait_ready(project, lambda: lock.is_held(project.server_lock))
-            _update_record(project, found)
-            return found, False
+            return _wait_ready(project, lambda: lock.is_held(project.server_lock)), False
     return _start(project), True
 
 
@@ -167,7 +165,6 @@ def _start(project: Project) -> PrivateServer:
             Record(process.pid, str(path), str(program), "", "", now_ms, place=lock.host())
         )
         found = _wait_ready(project, lambda: process.poll() is None)
-        _update_record(project, found)
     except BaseException as error:
         process.kill()
         process.wait()
@@ -189,6 +186,7 @@ def _wait_ready(project: Project, is_alive: Callable[[], bool]) -> PrivateServer
     while is_alive():
         found = running(project)
         if found and not found.loading:
+            _update_record(project, found)
             return found
         if found:
             limit = LOADING_SECONDS_MAX

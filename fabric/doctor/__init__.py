@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fabric import devserver
+from fabric.devserver.server import PrivateServer
 from fabric.doctor import content, partition, server
 from fabric.doctor.server import Finding, Level, each
 from fabric.errors import FabricError, ServerError, UnsupportedServerError
@@ -157,7 +158,7 @@ def private_server(*, is_configured: bool) -> Finding:
     return Finding("private server", level, said, advice)
 
 
-def _users(found: devserver.PrivateServer) -> tuple[Level, str, str]:
+def _users(found: PrivateServer) -> tuple[Level, str, str]:
     where = f"{found.version} of {found.root} (pid {found.pid})"
     try:
         users = devserver.users(found.root)
