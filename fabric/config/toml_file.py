@@ -124,9 +124,7 @@ def described(value: object) -> str:
         return "a table"
     if isinstance(value, list | tuple):
         return "a list" if value else "an empty list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
+    if isinstance(value, bool | str):
         return cut(json.dumps(value, ensure_ascii=False))
     return cut(str(value))
 
