@@ -25,8 +25,7 @@ _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UN
     help="Give each partition that has lost its epoch a new one, above any used before.",
 )
 @json_option
-@click.pass_context
-async def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool) -> None:
+async def doctor(target: Target, reseed: bool, as_json: bool) -> None:
     """Check server, settings, keys and workers, and say how to fix what is wrong.
 
     \b
@@ -45,7 +44,7 @@ async def doctor(ctx: click.Context, target: Target, reseed: bool, as_json: bool
             click.echo(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
             if finding.advice:
                 click.echo(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")
-    ctx.exit(report.exit_code)
+    raise click.exceptions.Exit(report.exit_code)
 
 
 async def _examine(target: Target, *, reseed: bool) -> checks.Report:

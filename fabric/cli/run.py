@@ -35,8 +35,7 @@ ORCHESTRATORS_MAX = 64
     help="How many to run. One serves a partition; the others take over if it dies.",
 )
 @json_option
-@click.pass_context
-def up(ctx: click.Context, target: Target, orchestrators: int, as_json: bool) -> None:
+def up(target: Target, orchestrators: int, as_json: bool) -> None:
     """Start a server, an orchestrator and a synthesizer, and run them until Ctrl-C.
 
     \b
@@ -59,18 +58,13 @@ def up(ctx: click.Context, target: Target, orchestrators: int, as_json: bool) ->
         if target.redis_url is None:
             mine = ending.enter_context(devserver.acquire())
             private, target = mine.server, replace(target, redis_url=Secret(mine.url))
-        is_clean = asyncio.run(_serve(ctx, target, private, workers, as_json=as_json))
+        is_clean = asyncio.run(_serve(target, private, workers, as_json=as_json))
     if not is_clean:
-        ctx.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 async def _serve(
-    ctx: click.Context,
-    target: Target,
-    private: PrivateServer | None,
-    workers: list[str],
-    *,
-    as_json: bool,
+    target: Target, private: PrivateServer | None, workers: list[str], *, as_json: bool
 ) -> bool:
     """Run the workers until a signal; return whether all of them drained."""
     from workers.supervisor import Supervisor
@@ -110,14 +104,14 @@ async def _serve(
         if as_json:
             click.echo(json_line(started))
         else:
-            _announce(ctx, started)
+            _announce(started)
         await stop.wait()
     for name in supervisor.killed:
         _say(f"{name} did not drain and was killed")
     return not supervisor.killed
 
 
-def _announce(ctx: click.Context, started: dict[str, Any]) -> None:
+def _announce(started: dict[str, Any]) -> None:
     click.echo(started["url"])
     where = f", private to {started['project']} (pid {started['server_pid']})"
     _say(started["server"] + (where if started["private"] else ""))
@@ -125,7 +119,7 @@ def _announce(ctx: click.Context, started: dict[str, Any]) -> None:
     namespace = started["namespace"]
     _say(f"namespace {namespace}: {running}; Ctrl-C stops")
     place = "this project" if started["private"] else "another terminal, with FABRIC_REDIS_URL set"
-    program = ctx.find_root().info_name
+    program = click.get_current_context().find_root().info_name
     more = "" if namespace == NAMESPACE else f" --namespace {shlex.quote(namespace)}"
     _say(f"try, in {place}:")
     for line in ("emit 'PROGRESS(25%)' --session demo --agent ME", "status", "tail demo"):
@@ -151,21 +145,17 @@ def down(target: Target, as_json: bool) -> None:
     FABRIC_REDIS_URL is never stopped.
     """
     found = devserver.find()
-    if target.redis_url is not None and not (
-        found is not None and target.redis_url.get_secret_value() == found.url
-    ):
+    named = target.redis_url and target.redis_url.get_secret_value()
+    if named and (found is None or named != found.url):
         also = "" if found is None else "; unset it to stop this project's private server"
         raise NotFoundError(
             f"no private server to stop: FABRIC_REDIS_URL names another server{also}"
         )
     report = devserver.stop()
-    stopped = report.server
+    stopped, server = report.server, None
+    if stopped is not None:
+        server = {"project": str(stopped.root), "pid": stopped.pid, "version": stopped.version}
     if as_json:
-        server = stopped and {
-            "project": str(stopped.root),
-            "pid": stopped.pid,
-            "version": stopped.version,
-        }
         document = {"server": server, "left": report.left, "remaining": report.remaining}
         click.echo(json_line(document))
     else:

@@ -150,8 +150,7 @@ class Comparison:
             ours = {name: as_bytes(value) for name, value in (made.peek(key, kind) or {}).items()}
             if ours != theirs:
                 found += _fields(key, ours, theirs)
-        inboxes = [self._keys.inbox(name) for name in session.agents.records]
-        for key in dict.fromkeys([*self._read, *inboxes]):
+        for key in dict.fromkeys([*self._read, *map(self._keys.inbox, session.agents.records)]):
             try:
                 extra = await self._messages(key, self._read.get(key, BEGINNING), b"+")
             except TamperedError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import ClientStore
 from fabric.store.value import whole_number
 
@@ -55,18 +55,11 @@ async def sessions(store: ClientStore, partitions: int) -> list[SessionSummary]:
 async def partition(store: ClientStore, number: int) -> PartitionSummary:
     """Return the state of one partition."""
     names = store.namespace.partition(number)
-    return PartitionSummary(
-        number,
-        await store.length(names.signals),
-        await store.length(names.results),
-        await store.length(names.dead),
-        [holder for group in GROUPS if (holder := await _holder(store, names, group))],
-    )
-
-
-async def _holder(store: ClientStore, names: Partition, group: str) -> Holder | None:
-    owner, epoch, expires = await store.fields(names.lease(group), ["owner", "epoch", "expires"])
-    if owner is None:
-        return None
-    epoch_number, expires_ms = whole_number(epoch) or 0, whole_number(expires) or 0
-    return Holder(group, owner.decode("utf-8", "replace"), epoch_number, expires_ms)
+    holders = []
+    for group in GROUPS:
+        lease = await store.fields(names.lease(group), ["owner", "epoch", "expires"])
+        if (owner := lease[0]) is not None:
+            epoch, expires_ms = (whole_number(field) or 0 for field in lease[1:])
+            holders.append(Holder(group, owner.decode("utf-8", "replace"), epoch, expires_ms))
+    backlog, results = await store.length(names.signals), await store.length(names.results)
+    return PartitionSummary(number, backlog, results, await store.length(names.dead), holders)

@@ -68,9 +68,8 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
     if agent is None:
         reasons = "".join(f"; it was refused: {entry.words}" for entry in refused)
         known = names(sorted(session.agents.records)) or "none"
-        raise NotFoundError(
-            line(f"no agent {name} in session {session.name}{reasons}; agents: {known}")
-        )
+        text = f"no agent {name} in session {session.name}{reasons}; agents: {known}"
+        raise NotFoundError(line(text))
     waits = WaitCauses(snapshot).waits(name)
     if len(waits) > 1:
         text = "waits for more than one thing: it continues when all of these waits are over"
@@ -141,13 +140,12 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
         last = logged(told, "told")
         last.text = line(f"it was last told, at {snapshot.when(told.ms, told.id)}: {last.text}")
         cause.children = [last]
-        resources = told.payload.get("resources")
-        some = names([str(one) for one in resources]) if resources else ""
+        some = names([*map(str, told.payload.get("resources") or ())])
         if told.type == "PAUSE" and some:
             last.text = line(f"{last.text} ({some})")
         affected = told.payload.get("affected")
         if told.payload.get("code") == "DEADLOCK" and isinstance(affected, list) and affected:
-            stuck = f"stuck behind that deadlock: {names([str(one) for one in affected])}"
+            stuck = f"stuck behind that deadlock: {names([*map(str, affected)])}"
             last.children.append(Cause("note", stuck))
         if told.type == "CANCEL" and some and told.payload.get("reason"):
             text = f"it may ask for {some} again after it has released what others wait for"
@@ -156,9 +154,8 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     if agent.incarnation > 1 and history.started is not None:
         text = f"incarnation {agent.incarnation} started at {snapshot.when(agent.started_ms)}"
         if history.end is not None:
-            last_entry = history.end.entry
-            when = snapshot.when(last_entry.ms, last_entry.id)
-            text += f"; the one before ended at {when}: {last_entry.words}"
+            ended = history.end.entry
+            text += f"; the one before ended at {snapshot.when(ended.ms, ended.id)}: {ended.words}"
         cause.children.append(Cause("note", text))
     return cause
 
