@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from fabric import NotFoundError, Session, Synthesis
-from fabric.core.synthesis.part import Standing, State
+from fabric.core.synthesis.state import Standing, State
 from fabric.demo.analysers import VOTE, Finding, Severity, draft
 from fabric.demo.fixing import Workshop, resource
 from fabric.demo.fleet import COPY_FOLDER, FIXERS, FLEET, REMARKS

@@ -10,7 +10,6 @@ import msgspec
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.synthesis import state
 from fabric.core.synthesis.fold import SWEEP
-from fabric.core.synthesis.part import Part
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
@@ -21,7 +20,7 @@ from fabric.wire.stored import checked_reading
 #: The fields that belong to no part: the revision, and how complete the synthesis is.
 HEAD: Final = (REVISION, COMPLETE)
 
-_decode_part = msgspec.json.Decoder(Part).decode
+_decode_part = msgspec.json.Decoder(state.Part).decode
 _decode_complete = msgspec.json.Decoder(state.Complete).decode
 
 #: Section of a field (before its first colon) → decoder of its value.

@@ -15,9 +15,9 @@ import msgspec
 
 from fabric.core.contradiction import ITEMS
 from fabric.core.limits import NAMES_SHOWN_MAX, VALUE_SHOWN_CHARS_MAX, listed
-from fabric.core.synthesis.part import Standing, State
+from fabric.core.synthesis import state as records
 from fabric.core.synthesis.partial import list_of, unescape
-from fabric.core.synthesis.state import AGENTS, CONTRADICTIONS, REFINED, Complete, Contributor
+from fabric.core.synthesis.state import Complete, Contributor, Standing, State
 from fabric.errors import TamperedError
 from fabric.view import markdown
 from fabric.view.text import counted, plain, rfc3339
@@ -346,7 +346,7 @@ def changes(
 
 
 def _change(section: str, name: str, record: Any) -> str:
-    if section == CONTRADICTIONS:
+    if section == records.CONTRADICTIONS:
         state = "**closed**"
         if record is not None:
             state = (
@@ -355,11 +355,11 @@ def _change(section: str, name: str, record: Any) -> str:
         return f"contradiction over {_changed(name)}: {state}"
     if record is None:
         return f"{section} {_changed(name)}: gone"
-    if section == AGENTS:
+    if section == records.AGENTS:
         agent = msgspec.convert(record, Contributor)
         done = "" if agent.has_ended else f", {agent.percent:g} %"
         return f"{markdown.text(name)} is {agent.status.value}{done}"
-    if section == REFINED:
+    if section == records.REFINED:
         return f"refined by {markdown.text(name)}: {_short(record['value'])}"
     state = State(record["state"])
     if section == ITEMS:

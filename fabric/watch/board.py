@@ -10,8 +10,8 @@ import msgspec
 
 from fabric.client.synthesis import Revision
 from fabric.core.record import ENDED, AgentRecord, BarrierRecord, ClaimRecord
-from fabric.core.synthesis.part import State
 from fabric.core.synthesis.partial import unescape
+from fabric.core.synthesis.state import State
 from fabric.ops.questions import Question
 from fabric.store.port import Entry
 from fabric.view.status import waits

@@ -13,10 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core.contradiction import question_id_of
-from fabric.core.synthesis.part import SAID, Edge, Standing, State
 from fabric.core.synthesis.partial import escape, list_of, unescape
 from fabric.core.synthesis.publish import Operation
-from fabric.core.synthesis.state import SECTIONS
+from fabric.core.synthesis.state import SAID, SECTIONS, Edge, Standing, State
 
 #: One value holds at such a place.
 _SINGLE = frozenset({State.AGREED, State.DECIDED, State.REDUCED})

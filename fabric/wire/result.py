@@ -10,9 +10,8 @@ from fabric.core.limits import Percent
 from fabric.core.signal import Failed, Refined, Signal, SignalType
 from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.merge import Strategies, Strategy
-from fabric.core.synthesis.part import Verdict, canonical_raw
 from fabric.core.synthesis.partial import Origin, Refusal, ResultPayload, statements
-from fabric.core.synthesis.state import RefinementRecord
+from fabric.core.synthesis.state import RefinementRecord, Verdict, canonical_raw
 from fabric.errors import SignalError
 from fabric.wire import signal_error
 from fabric.wire.entry import counter, name, session_name

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from fabric.core.contradiction import digest
-from fabric.core.synthesis.part import (
+from fabric.core.synthesis.state import (
     INCARNATIONS_KEPT_MAX,
     VALUES_KEPT,
     Statement,

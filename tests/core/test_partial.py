@@ -13,7 +13,6 @@ from msgspec import Raw
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.rules import Merge
 from fabric.core.synthesis.merge import Strategies
-from fabric.core.synthesis.part import Statement
 from fabric.core.synthesis.partial import (
     Origin,
     Refusal,
@@ -26,6 +25,7 @@ from fabric.core.synthesis.partial import (
     statements,
     unescape,
 )
+from fabric.core.synthesis.state import Statement
 from tests.core.findings import documents
 from tests.support.effort import examples
 

@@ -6,10 +6,9 @@ from fabric.core.rules import RestartPolicy
 from fabric.core.signal import SignalType
 from fabric.core.synthesis.fold import Result, fold, needs
 from fabric.core.synthesis.merge import Strategies
-from fabric.core.synthesis.part import Verdict
 from fabric.core.synthesis.partial import Origin
 from fabric.core.synthesis.publish import Publisher, Revision
-from fabric.core.synthesis.state import SynthesisState
+from fabric.core.synthesis.state import SynthesisState, Verdict
 from fabric.wire.result import decode
 from tests.support.folding import Folding, entry
 

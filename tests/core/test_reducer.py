@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fabric.core.rules import Merge
 from fabric.core.synthesis import merge
 from fabric.core.synthesis.merge import KNOWN, NUMBERS, SPECIAL, Strategies, is_number
-from fabric.core.synthesis.part import canonical
+from fabric.core.synthesis.state import canonical
 from tests.support.effort import examples
 
 #: The largest number that nearly all JSON readers accept.

@@ -13,9 +13,18 @@ from fabric.core.contradiction import digest
 from fabric.core.rules import Merge, RestartPolicy
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
 from fabric.core.synthesis.merge import Reducer, Strategies
-from fabric.core.synthesis.part import SAID, Part, State, canonical_raw
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision
-from fabric.core.synthesis.state import AGENTS, SECTIONS, Sweep, SynthesisState, encode
+from fabric.core.synthesis.state import (
+    AGENTS,
+    SAID,
+    SECTIONS,
+    Part,
+    State,
+    Sweep,
+    SynthesisState,
+    canonical_raw,
+    encode,
+)
 from fabric.store import synthesis as stored
 from fabric.store.keys import Namespace
 from fabric.store.port import Batch

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fabric.core.rules import Merge
-from fabric.core.synthesis.part import Standing
+from fabric.core.synthesis.state import Standing
 from fabric.view.synthesis import Synthesis, changes, report
 from tests.support.folding import Folding, entry
 

@@ -2,7 +2,7 @@
 
 Theory of operation. A result is taken apart into statements, one for each part of the synthesis
 that it speaks of (`partial.py`). A part keeps its statements so that the order of arrival leaves no
-trace (`part.py`). All parts that a batch touches are merged once (`merge.py`) and published as one
+trace (`state.py`). All parts that a batch touches are merged once (`merge.py`) and published as one
 revision (`publish.py`). So the same results make the same synthesis in any order, in batches of any
 size, and however often each result arrives; and one more result costs the same however many there
 were before.
@@ -21,9 +21,9 @@ from fabric.core.limits import SESSION_PARTS_MAX
 from fabric.core.record import AgentStatus
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import SignalType
-from fabric.core.synthesis.part import Part, Statement, Verdict, add, edges, expand, last_values
+from fabric.core.synthesis import state
 from fabric.core.synthesis.partial import Origin, Refusal, places_above, prefixes_inside
-from fabric.core.synthesis.state import AGENTS, REFINED, RefinementRecord, Sweep, SynthesisState
+from fabric.core.synthesis.state import Part, Statement, SynthesisState, Verdict
 
 #: Section of the hash that keeps, for each agent, how far the sweep over its parts has come.
 SWEEP = "sweep"
@@ -48,7 +48,7 @@ class Result(Struct, frozen=True):
     is_silent: bool = False
     refusal: Refusal | None = None
     verdict: tuple[str, Verdict] | None = None
-    refined: tuple[str, RefinementRecord] | None = None
+    refined: tuple[str, state.RefinementRecord] | None = None
 
 
 def needs(synthesis: SynthesisState, result: Result) -> set[str]:
@@ -59,9 +59,9 @@ def needs(synthesis: SynthesisState, result: Result) -> set[str]:
     if result.verdict is not None:
         return _missing(synthesis, (result.verdict[0],))
     if result.refined is not None:
-        return _missing(synthesis, (f"{REFINED}:{result.refined[0]}",))
+        return _missing(synthesis, (f"{state.REFINED}:{result.refined[0]}",))
     agent = result.origin.agent
-    wanted = _missing(synthesis, (f"{AGENTS}:{agent}", f"{SWEEP}:{agent}"))
+    wanted = _missing(synthesis, (f"{state.AGENTS}:{agent}", f"{SWEEP}:{agent}"))
     if result.statements:
         wanted |= touched(synthesis, agent, result.statements)
         for statement in result.statements.values():
@@ -105,9 +105,9 @@ def fold(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> Re
         _decide(synthesis, *result.verdict)
     elif result.refined is not None:
         name, refined = result.refined
-        field = f"{REFINED}:{name}"
+        field = f"{state.REFINED}:{name}"
         known = synthesis.records.get(field)
-        if not isinstance(known, RefinementRecord) or refined.log > known.log:
+        if not isinstance(known, state.RefinementRecord) or refined.log > known.log:
             synthesis.records[field] = refined
             synthesis.changed.add(field)
     else:
@@ -128,7 +128,7 @@ def sweep(synthesis: SynthesisState, agent: str, names: list[str], *, is_over: b
     """
     field = f"{SWEEP}:{agent}"
     known = synthesis.records.get(field)
-    if not isinstance(known, Sweep):
+    if not isinstance(known, state.Sweep):
         return
     for name in names:
         part = synthesis.known_part(name)
@@ -138,7 +138,7 @@ def sweep(synthesis: SynthesisState, agent: str, names: list[str], *, is_over: b
     synthesis.changed.add(field)
     within = known.within[1:] if is_over else known.within
     if within:
-        synthesis.records[field] = Sweep(within, "" if is_over else names[-1])
+        synthesis.records[field] = state.Sweep(within, "" if is_over else names[-1])
         synthesis.sweeps[agent] = None
     else:
         synthesis.records[field] = None
@@ -152,9 +152,9 @@ def touch(synthesis: SynthesisState, name: str, agent: str | None = None) -> Par
     if agents is None:
         agents = synthesis.dirty[name] = set()
         synthesis.note_before(name, part)
-        expand(part)
+        state.expand(part)
         if name.startswith(FINDINGS):
-            synthesis.edges[name] = edges(part)
+            synthesis.edges[name] = state.edges(part)
     if agent is not None:
         agents.add(agent)
     return part
@@ -185,7 +185,7 @@ def _follow_agent(synthesis: SynthesisState, result: Result, policy: RestartPoli
     complete.ended += agent.has_ended - known.has_ended
     complete.reported += (agent.reported > 0) - (known.reported > 0)
     if agent != known:
-        synthesis.changed.add(f"{AGENTS}:{origin.agent}")
+        synthesis.changed.add(f"{state.AGENTS}:{origin.agent}")
     is_other = counted != {agent.incarnation, *agent.completed}
     if known.reported and is_other and policy is RestartPolicy.REPLACE:
         _start_sweep(synthesis, origin.agent, "")
@@ -195,8 +195,8 @@ def _start_sweep(synthesis: SynthesisState, agent: str, *prefixes: str) -> None:
     """Have those of an agent's parts merged anew whose names begin with these prefixes."""
     field = f"{SWEEP}:{agent}"
     known = synthesis.records.get(field)
-    if not isinstance(known, Sweep):
-        known = synthesis.records[field] = Sweep()
+    if not isinstance(known, state.Sweep):
+        known = synthesis.records[field] = state.Sweep()
         synthesis.complete.sweeps += 1
     # A prefix that is already under way is swept once more.
     known.within += [one for one in prefixes if one not in known.within[1:]]
@@ -211,7 +211,7 @@ def _add_statement(synthesis: SynthesisState, name: str, agent: str, statement: 
         synthesis.complete.parts += 1
     if agent not in part.said:
         synthesis.index.setdefault(agent, {})[name] = None
-    if not add(part, agent, statement):
+    if not state.add(part, agent, statement):
         return
     section = name.partition(":")[0]
     if section == FINDINGS:
@@ -238,12 +238,12 @@ def _reconcile(synthesis: SynthesisState, name: str, part: Part, agent: str) -> 
         theirs = above.said.get(agent) if above is not None else None
         if not theirs:
             continue
-        mine = last_values(part.said[agent])
+        mine = state.last_values(part.said[agent])
         above = touch(synthesis, place, agent)
-        for value in last_values(theirs).values():
-            add(part, agent, _withdrawal(value))
+        for value in state.last_values(theirs).values():
+            state.add(part, agent, _withdrawal(value))
         for value in mine.values():
-            add(above, agent, _withdrawal(value))
+            state.add(above, agent, _withdrawal(value))
 
 
 def _withdrawal(by: Statement) -> Statement:

@@ -26,7 +26,7 @@ from msgspec import UNSET, Raw
 from fabric.core import resource
 from fabric.core.contradiction import digest
 from fabric.core.rules import Merge
-from fabric.core.synthesis.part import Edge, Part, Standing, State, Statement, canonical, current
+from fabric.core.synthesis.state import Edge, Part, Standing, State, Statement, canonical, current
 
 #: Takes values, at least one; returns one, which must be JSON.
 Reducer = Callable[[Sequence[Any]], Any]

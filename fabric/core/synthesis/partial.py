@@ -19,7 +19,7 @@ from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.signal import Finding
 from fabric.core.synthesis import merge
 from fabric.core.synthesis.merge import Strategy
-from fabric.core.synthesis.part import Statement, canonical, canonical_raw
+from fabric.core.synthesis.state import Statement, canonical, canonical_raw
 
 #: Stands between the pointer of a list and an item, which is its JSON or the digest of that.
 ITEM_MARK = "="

@@ -19,11 +19,9 @@ from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, 
 from fabric.core.rules import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import merge, state
-from fabric.core.synthesis import part as parts
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import Reducer, Strategies
-from fabric.core.synthesis.part import Part, Standing, State
-from fabric.core.synthesis.state import SynthesisState
+from fabric.core.synthesis.state import Part, Standing, State, SynthesisState
 
 #: Fields of the hash that belong to no section.
 REVISION = "revision"
@@ -96,15 +94,15 @@ class Publisher:
         for agent in synthesis.dirty[name]:
             contributor = synthesis.records.get(f"{state.AGENTS}:{agent}")
             if agent in part.said and isinstance(contributor, state.Contributor):
-                parts.set_standing(part, agent, partial(contributor.counts, policy=self._policy))
+                state.set_standing(part, agent, partial(contributor.counts, policy=self._policy))
         if not name.startswith(FINDINGS):
             return
         key = name.partition(":")[2]
-        before, after = synthesis.edges.get(name, {}), parts.edges(part)
+        before, after = synthesis.edges.get(name, {}), state.edges(part)
         for target, agent in before.keys() | after.keys():
             log = after.get((target, agent))
             if log != before.get((target, agent)):
-                parts.put_edge(touch(synthesis, f"{FINDINGS}:{target}"), key, agent, log)
+                state.put_edge(touch(synthesis, f"{FINDINGS}:{target}"), key, agent, log)
 
     def _publish_part(self, synthesis: SynthesisState, name: str, revision: Revision) -> None:
         part = synthesis.part(name)
@@ -120,7 +118,7 @@ class Publisher:
         _publish_contradiction(synthesis, name, part, before, revision)
         if section == FINDINGS:
             synthesis.complete.findings += (part.state in _COUNTED) - (before.state in _COUNTED)
-        parts.compact(part)
+        state.compact(part)
         record = state.encode(part)
         if record == before.record and name not in synthesis.changed:
             return
@@ -174,9 +172,9 @@ def _conflict(name: str, found: state.ContradictionRecord) -> ConflictDetected:
 def _outcome(part: Part) -> str:
     if part.state is State.DECIDED and part.verdict is not None:
         return part.verdict.decision
-    if any(one.standing is Standing.SUPERSEDED for one in parts.current(part).values()):
+    if any(one.standing is Standing.SUPERSEDED for one in state.current(part).values()):
         return SUPERSEDED
-    return AGREED if len(parts.current(part)) > 1 else WITHDRAWN
+    return AGREED if len(state.current(part)) > 1 else WITHDRAWN
 
 
 def _publish_record(synthesis: SynthesisState, field: str, revision: Revision) -> None:
