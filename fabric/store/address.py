@@ -99,7 +99,8 @@ def parse(url: str, name: str) -> Address:
         if base not in ("redis", "rediss") or kind not in _PORTS or (is_sentinel and not service):
             raise ValueError("a scheme that is not known, or no service")
         named = _hosts(hosts, _PORTS[kind])
-        given = _options(f"{base}://{login}{_host_port(named[0])}/{database}{query}", name)
+        first = hosts.partition(",")[0]
+        given = _options(f"{base}://{login}{first}/{database}{query}", name)
         if is_sentinel:
             return _of_sentinels(given, named, unquote(service), name)
         return Address(given, named)
@@ -167,11 +168,6 @@ def _hosts(listed: str, port: int) -> tuple[Host, ...]:
             raise ValueError("not a host")
         found.append((match[1] or match[2], int(match[3]) if match[3] else port))
     return tuple(found)
-
-
-def _host_port(host: Host) -> str:
-    name, port = host
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def redacted(url: str) -> str:

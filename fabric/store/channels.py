@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from redis.asyncio.connection import ConnectionPool
@@ -40,12 +41,7 @@ class Channels:
     """
 
     def __init__(
-        self,
-        url: str,
-        namespace: str = "fabric",
-        *,
-        name: str = "fabric",
-        wait_replicas: int = 0,
+        self, url: str, namespace: str = "fabric", *, name: str = "fabric", wait_replicas: int = 0
     ) -> None:
         self.namespace = Namespace(namespace)
         self._wait_replicas = wait_replicas
@@ -123,18 +119,19 @@ class Channels:
             raise
 
 
+@dataclass
 class _UndetectedChannel:
     """A channel to choose with the first request, when the kind of server is known."""
 
-    def __init__(self, channels: Channels, purpose: str, key: object, at: str) -> None:
-        self._channels = channels
-        self._chosen = (purpose, key)
-        self._at = at
+    channels: Channels
+    purpose: str
+    key: object
+    at: str
 
     async def call(self, *command: Any, block_ms: int = 0) -> Any:
         """See Channel."""
-        await self._channels._router.detect()
-        chosen = self._channels._channel(*self._chosen, at=self._at)
+        await self.channels._router.detect()
+        chosen = self.channels._channel(self.purpose, self.key, at=self.at)
         return await chosen.call(*command, block_ms=block_ms)
 
 
