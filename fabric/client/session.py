@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from fabric.backoff import retry
-from fabric.client import synthesis as reading
+from fabric.client import synthesis
 from fabric.client.synthesis import BLOCK_MS, Revision
 from fabric.core import record
 from fabric.errors import NotFoundError
@@ -94,8 +95,8 @@ class Session:
         Raises NotFoundError if there is no such revision, or none yet.
         """
         if revision is None:
-            return await reading.read(self._store, self.keys)
-        return await reading.read_at(self._store, self.keys, revision)
+            return await synthesis.read(self._store, self.keys)
+        return await synthesis.read_at(self._store, self.keys, revision)
 
     def revisions(self, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Revision, None]:
         """Yield the revisions of the synthesis after a number, in order.
@@ -104,7 +105,7 @@ class Session:
         session can continue after that: iterate again from there. Raises NotFoundError if somebody
         has trimmed a revision away.
         """
-        return reading.revisions(self._store, self.keys, after, follow=follow)
+        return synthesis.revisions(self._store, self.keys, after, follow=follow)
 
     async def until_final(self, *, timeout: float | None = None) -> Synthesis:
         """Wait, through outages, until all known agents have ended; return the final synthesis.
@@ -112,7 +113,7 @@ class Session:
         `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
         ended.
         """
-        return await reading.until_final(self._store, self.keys, timeout)
+        return await synthesis.until_final(self._store, self.keys, timeout)
 
     async def describe_producers(self, dependency: str) -> str:
         """Say in a phrase which agents are to produce a dependency, and how they are doing."""
@@ -150,11 +151,8 @@ async def pages(
     """
     place = {stream: after}
     while True:
-        if follow:
-            found = await retry(lambda: store.read_streams(place, PAGE, BLOCK_MS))
-        else:
-            found = await store.read_streams(place, PAGE, 0)
-        entries = found.get(stream, [])
+        reading = partial(store.read_streams, place, PAGE, BLOCK_MS if follow else 0)
+        entries = (await (retry(reading) if follow else reading())).get(stream, [])
         if entries:
             place[stream] = entries[-1][0]
             yield entries

@@ -211,10 +211,18 @@ def decoded(keys: SessionKeys, entries: Iterable[Entry], after: int) -> Iterator
     """
     for entry_id, flat in entries:
         with checked_reading(keys.revisions, "stream of revisions"):
-            revision = _revision(entry_id, flat)
-        if revision.number != after + 1:
+            fields = fields_of(flat)
+            number = int(entry_id.partition(b"-")[0])
+            revision = Revision(
+                number,
+                _patch(number, fields[b"patch"]),
+                fields[b"causes"].decode().split(),
+                int(fields[b"ms"]),
+                fields[b"final"] == b"1",
+            )
+        if number != after + 1:
             raise _missing(keys, after + 1)
-        after = revision.number
+        after = number
         yield revision
 
 
@@ -256,18 +264,6 @@ def _redo(keys: SessionKeys, document: Any, revision: Revision) -> Any:
         or jsonpointer.resolve_pointer(document, one["path"], _NOTHING) is not _NOTHING
     ]
     return apply(keys, document, msgspec.structs.replace(revision, patch=doable))
-
-
-def _revision(entry_id: bytes, flat: list[bytes]) -> Revision:
-    fields = fields_of(flat)
-    number = int(entry_id.partition(b"-")[0])
-    return Revision(
-        number,
-        _patch(number, fields[b"patch"]),
-        fields[b"causes"].decode().split(),
-        int(fields[b"ms"]),
-        fields[b"final"] == b"1",
-    )
 
 
 def _patch(number: int, raw: bytes) -> list[dict[str, Any]]:
