@@ -7,7 +7,7 @@ from shutil import get_terminal_size
 
 import click
 
-from fabric.cli.connect import Connection, Target, connected, run
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import on_target
 from fabric.cli.output import print_lines
 from fabric.client.session import Session
@@ -26,7 +26,7 @@ from fabric.watch.frame import WIDTH_DEFAULT, frame, text_of
 @click.option("--once", is_flag=True, help="Print the present picture and exit.")
 @click.option("--plain", "as_lines", is_flag=True, help="Print lines, on a terminal too.")
 @click.option("--stay", is_flag=True, help="Go on after the session has ended, until Ctrl-C.")
-def watch(target: Target, name: str | None, once: bool, as_lines: bool, stay: bool) -> None:
+async def watch(target: Target, name: str | None, once: bool, as_lines: bool, stay: bool) -> None:
     """Show agents by stream with their progress and waits, the synthesis, questions, timeline.
 
     \b
@@ -37,15 +37,17 @@ def watch(target: Target, name: str | None, once: bool, as_lines: bool, stay: bo
     terminal it draws one picture, which needs the extra `tui`; elsewhere, and with --plain, it
     prints a line for each event. It only reads.
     """
-    run(_watch(target, name or target.session, once=once, as_lines=as_lines, stay=stay))
-
-
-async def _watch(
-    target: Target, name: str | None, *, once: bool, as_lines: bool, stay: bool
-) -> None:
+    name = name or target.session
     is_terminal = sys.stdout.isatty()
     async with connected(target) as connection:
-        keys = connection.keys(name or await _newest(connection))[1]
+        if name is None:
+            found = await sessions(connection.store, connection.partitions)
+            if not found:
+                raise NotFoundError(
+                    "no sessions yet: name the one to wait for (fabric watch SESSION)"
+                )
+            name = found[0].name
+        keys = connection.keys(name)[1]
         follower = Follower(connection.store, keys, Board(keys.name))
         if once:
             await Session(connection.store, keys).must_exist()
@@ -58,10 +60,3 @@ async def _watch(
         else:
             show_lines = PlainDisplay(lambda line: click.echo(plain(line)))
             await follower.until_ended(show_lines, stay=stay)
-
-
-async def _newest(connection: Connection) -> str:
-    found = await sessions(connection.store, connection.partitions)
-    if not found:
-        raise NotFoundError("no sessions yet: name the one to wait for (fabric watch SESSION)")
-    return found[0].name

@@ -89,6 +89,10 @@ def _row(width: int, *columns: tuple[str, int, str]) -> Line:
     return [*line, (fit(text, width), style)]
 
 
+def _cells(width: int, texts: Sequence[str], widths: Sequence[int], style: str = "") -> Line:
+    return _row(width, *((text, chars, style) for text, chars in zip(texts, widths, strict=True)))
+
+
 def _title(board: Board, width: int) -> Line:
     statuses = Counter(agent.status for agent in board.agents.values())
     counts = ", ".join(f"{statuses[one]:,} {one}" for one in AgentStatus if statuses[one])
@@ -103,14 +107,13 @@ def _agents(board: Board, width: int, lines_max: int) -> list[Line]:
     """
     named = sorted(board.agents.items(), key=lambda item: (item[1].stream, item[0]))
     room = lines_max - 1 if len(named) < lines_max else lines_max - 2
-    urgent = sorted(named, key=lambda item: _urgency(item[1]))
-    left_out = dict(urgent[room:])
+    left_out = dict(sorted(named, key=_urgency)[room:])
     shown = [item for item in named if item[0] not in left_out]
     name_chars = min(_NAME_CHARS_MAX, max([5, *(cells(name) for name, _ in shown)]))
     stream_chars = min(_STREAM_CHARS_MAX, max([6, *(cells(one.stream) for _, one in shown)]))
     widths = (stream_chars, name_chars, 10 if width < 100 else 24, 5, _STATUS_CHARS, 5, 0)
     titles = ("STREAM", "AGENT", "", " DONE", "STATUS", "FOUND", "WAITS FOR / AT")
-    lines = [_row(width, *zip(titles, widths, ["dim"] * len(widths), strict=True))]
+    lines = [_cells(width, titles, widths, "dim")]
     found = board.growth.counts
     last = None
     for name, agent in shown:
@@ -119,8 +122,8 @@ def _agents(board: Board, width: int, lines_max: int) -> list[Line]:
         lines.append(_row(width, *((text, chars, style) for (text, style), chars in cut)))
         last = agent.stream
     if left_out:
-        counts = Counter(one.status for one in left_out.values()).most_common()
-        more = ", ".join(f"{count:,} {status}" for status, count in counts)
+        counts = Counter(one.status for one in left_out.values())
+        more = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
         lines.append(_row(width, (f"… and more: {more}", 0, "dim")))
     return lines if named else []
 
@@ -149,9 +152,9 @@ def _columns(
     ]
 
 
-def _urgency(agent: AgentRecord) -> tuple[bool, bool, int]:
-    at_work = agent.status is AgentStatus.ACTIVE
-    return agent.status not in HELD_UP, not at_work, -agent.seen_ms
+def _urgency(named: tuple[str, AgentRecord]) -> tuple[bool, bool, int]:
+    status = named[1].status
+    return status not in HELD_UP, status is not AgentStatus.ACTIVE, -named[1].seen_ms
 
 
 def _growth(growth: Growth, width: int) -> list[Line]:
@@ -159,12 +162,10 @@ def _growth(growth: Growth, width: int) -> list[Line]:
     if not growth.points:
         return [_row(width, ("Synthesis", 9, "bold"), ("no revision yet", 0, "dim"))]
     now = growth.points[-1]
-    parts = [f"revision {now.number:,}", f"{now.percent:.0f} %", counted(now.findings, "finding")]
+    said = f"revision {now.number:,}, {now.percent:.0f} %, {counted(now.findings, 'finding')}"
     if now.contradictions:
-        parts.append(counted(now.contradictions, "open contradiction"))
-    if growth.is_final:
-        parts.append("final")
-    said = ", ".join(parts)
+        said += f", {counted(now.contradictions, 'open contradiction')}"
+    said += ", final" if growth.is_final else ""
     drawn = chart(growth, min(_CHART_CHARS, width - len(said) - 11))
     lines = [_row(width, ("Synthesis", 9, "bold"), (said, len(said), ""), (drawn, 0, "green"))]
     for news in list(growth.newest)[-_FINDINGS_MAX:]:
@@ -203,9 +204,8 @@ def _questions(board: Board, width: int) -> list[Line]:
 
 def _timeline(board: Board, width: int, lines_max: int) -> list[Line]:
     widths = (7, 20 if width < 100 else 24, 6, 0)
-    titles = ("  TIME", "SIGNAL", "STREAM", "WHAT HAPPENED")
-    lines = [_row(width, *zip(titles, widths, ["dim"] * len(widths), strict=True))]
+    lines = [_cells(width, ("  TIME", "SIGNAL", "STREAM", "WHAT HAPPENED"), widths, "dim")]
     for row in list(board.rows)[-(lines_max - 1) :]:
         texts = (f"{clock(row.ms, board.opened_ms):>6}", row.signal, row.stream, row.action)
-        lines.append(_row(width, *zip(texts, widths, [""] * len(widths), strict=True)))
+        lines.append(_cells(width, texts, widths))
     return lines if board.rows else []
