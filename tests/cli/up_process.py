@@ -36,14 +36,18 @@ class Running:
         return redis.Redis.from_url(self.told["url"], decode_responses=True)
 
     def handle(self, session: str = "s") -> int:
-        """Emit a signal with a plain XADD; return the number of log entries once it is handled."""
+        """Emit a signal with a plain XADD; return the number of signals in the log afterwards."""
         signal_ = {"session": session, "type": "PROGRESS", "emitter": "A", "payload": "{}"}
         log = f"fabric:{{0}}:{session}:log"
         with self.client() as client:
-            before = client.xlen(log)
+
+            def handled() -> int:
+                return sum(fields[b"kind"] == b"signal" for _, fields in client.xrange(log))
+
+            before = handled()
             client.xadd("fabric:{0}:signals", dict(signal_))
-            until(lambda: client.xlen(log) > before, "the signal is handled")
-            return int(client.xlen(log))
+            until(lambda: handled() > before, "the signal is handled")
+            return handled()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> Done:
         self.process.send_signal(number)
