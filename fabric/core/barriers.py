@@ -161,10 +161,7 @@ def move_deadlines(event: Event, outage_ms: int, since_ms: int) -> None:
 
 
 def deadline_passed(event: Event, subject: str) -> bool:
-    """At the deadline, name the missing and apply the policy; `subject` is `<generation>:<name>`.
-
-    Moot when the barrier is over, or has been called again since.
-    """
+    """At the deadline, name the missing and apply the policy; moot if over, or called anew."""
     session, policy = event.session, event.rules.barrier_policy
     generation, _, name = subject.partition(":")
     barrier = session.barriers.get(name)
@@ -175,8 +172,7 @@ def deadline_passed(event: Event, subject: str) -> bool:
     ):
         return False
     if barrier.deadline_ms > session.clock_ms:  # an outage has moved it
-        event.postpone(f"{TIMER}:{subject}", barrier.deadline_ms)
-        return False
+        return event.postpone(f"{TIMER}:{subject}", barrier.deadline_ms)
     text = f"The deadline of barrier {name} has passed without {listed(missing(barrier))}."
     leader = [barrier.leader] if barrier.leader in session.agents else []
     question = new_question(session, BARRIER, text, [], about=name, waiting=leader)

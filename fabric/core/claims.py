@@ -169,8 +169,7 @@ def hold_expired(event: Event, claim_id: str) -> bool:
     if claim is None or not claim.expires_ms:
         return False
     if claim.expires_ms > session.clock_ms:  # an outage has moved it
-        event.postpone(f"{TIMER}:{claim_id}", claim.expires_ms)
-        return False
+        return event.postpone(f"{TIMER}:{claim_id}", claim.expires_ms)
     freed = drop(session, claim, session.agents.records[claim.agent])
     reason = f"held for over {event.rules.hold_ms_max} ms"
     event.direct(claim.agent, Pause(reason, freed[:NAMES_SHOWN_MAX]))

@@ -57,10 +57,7 @@ def released(event: SignalEvent, payload: Release) -> None:
 
 
 def resolved(event: SignalEvent, payload: DependencyResolved) -> None:
-    """Give the location to all that wait for it and all named consumers; the waiters resume.
-
-    When the id is a resource that the emitter holds, the emitter gives it back.
-    """
+    """Give the location to all that wait for it and all named consumers; the waiters resume."""
     session, on = event.session, payload.dependency_id
     check_limit(event, [on])
     is_resource = conflicts.holds(session, event.agent, on)
@@ -72,7 +69,7 @@ def resolved(event: SignalEvent, payload: DependencyResolved) -> None:
         event.forward(name)
     for name in waiters:
         _end_wait(event, name, on)
-    if is_resource:
+    if is_resource:  # the emitter holds it, and gives it back
         conflicts.give_back(event, [on])
     barriers.trigger(event, [on], payload.output_location)
 
@@ -134,10 +131,7 @@ def resolve_all(event: Event, name: str, agent: AgentRecord) -> None:
 
 
 def fail_all(event: Event, name: str, agent: AgentRecord, error: Failed) -> Iterator[str]:
-    """A producer has failed: another one takes over, or those that wait are told.
-
-    Yields each waiter that has lost a producer: the caller looks for deadlocks from there.
-    """
+    """A producer has failed: another takes over, or the waiters are told. Yields as `retract`."""
     session = event.session
     for on in unresolved(session, agent):
         dependency = session.dependencies.records[on]
@@ -192,10 +186,7 @@ def move_graces(event: Event, outage_ms: int, since_ms: int) -> None:
 
 
 def grace_expired(event: Event, on: str) -> bool:
-    """Ask, unless a producer or the output itself has come: all that wait are told.
-
-    The waiters were told of a failure when it came.
-    """
+    """Ask all that wait, unless a producer, the output or a failure has come in the meantime."""
     session = event.session
     dependency = session.dependencies.get(on)
     if dependency is None or not dependency.waiters:
@@ -203,8 +194,7 @@ def grace_expired(event: Event, on: str) -> bool:
     if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
         return False
     if dependency.report_ms > session.clock_ms:  # an outage has moved it
-        event.postpone(f"{TIMER}:{on}", dependency.report_ms)
-        return False
+        return event.postpone(f"{TIMER}:{on}", dependency.report_ms)
     waiting = list(dependency.waiters)
     missing = f"No active agent has declared that it produces {on}"
     question = f"{missing}; waiting for it: {listed(waiting)}."

@@ -137,9 +137,10 @@ class Event(Struct, gc=False):
         """Set or replace a timer; None cancels it."""
         self._own().timers[key] = due_ms
 
-    def postpone(self, key: str, due_ms: int) -> None:
-        """Only set a timer again: the event is not recorded."""
+    def postpone(self, key: str, due_ms: int) -> bool:
+        """Only set a timer again, and return False: the event is not recorded."""
         self.decision = Decision(Outcome.POSTPONED, timers={key: due_ms})
+        return False
 
     def give_to_results(self, result: bytes = b"") -> None:
         """Pass the signal on to the synthesizer, or `result` in place of its payload."""

@@ -61,8 +61,8 @@ def check_silence(event: Event, name: str) -> bool:
     due_ms = max(agent.seen_ms, agent.resumed_ms) + limit_ms(agent, rules)
     if due_ms > session.clock_ms:
         # By then it may have a rhythm, or wait no more: its limit can only have become shorter.
-        event.postpone(f"{TIMER}:{name}", min(due_ms, session.clock_ms + rules.silence_ms_min))
-        return False
+        look_ms = min(due_ms, session.clock_ms + rules.silence_ms_min)
+        return event.postpone(f"{TIMER}:{name}", look_ms)
     _declare_dead(event, name, agent)
     return True
 
