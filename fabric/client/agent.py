@@ -87,9 +87,7 @@ class Agent:
         """Make the state of an incarnation; nothing of the one before is in force."""
         store, session = self._store, self._session
         dead = store.namespace.partition(self._partition).dead
-        requests = Requests(
-            store, session, self._sender, self._in_background, name=self._name, dead=dead
-        )
+        requests = Requests(store, session, self._sender, self._in_background, self._name, dead)
         pauses = Pauses(requests)
         self._notices = _Notices(self._name)
         self._grants = Grants(requests, pauses, is_successor=number > 1)

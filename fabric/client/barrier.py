@@ -196,16 +196,16 @@ class Checkpoints:
         return (known.get(b"incarnation"), known.get(b"seq")) == request.label
 
 
+@dataclass(eq=False)
 class Integrations:
     """The barriers that one agent leads."""
 
-    def __init__(self, requests: Requests, pauses: Pauses) -> None:
-        self.requests = requests
-        self.pauses = pauses
-        #: Barriers that this agent has called and that are not over.
-        self.called: set[str] = set()
-        #: Barriers that have opened for this agent: all agents have arrived.
-        self.opened: set[str] = set()
+    requests: Requests
+    pauses: Pauses
+    #: Barriers that this agent has called and that are not over.
+    called: set[str] = field(default_factory=set)
+    #: Barriers that have opened for this agent: all agents have arrived.
+    opened: set[str] = field(default_factory=set)
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
         """Note that a barrier opens, or is over."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -110,26 +111,19 @@ async def submit(
     return [ids[number].decode() for number in sorted(ids)]
 
 
+@dataclass(eq=False)
 class Emitter:
     """Appends entries to the ingress of one partition, in the order of the calls.
 
     `limit_ms` bounds how long one call is retried, through reconnects and back-pressure.
     """
 
-    def __init__(
-        self,
-        store: ClientStore,
-        partition: int,
-        *,
-        ingress_max: int,
-        when_full: WhenFull = WhenFull.WAIT,
-        limit_ms: int,
-    ) -> None:
-        self._store = store
-        self._partition = partition
-        self._ingress_max = ingress_max
-        self._when_full = when_full
-        self._limit_ms = limit_ms
+    store: ClientStore
+    partition: int
+    _: KW_ONLY
+    ingress_max: int
+    limit_ms: int
+    when_full: WhenFull = WhenFull.WAIT
 
     async def send(
         self,
@@ -146,7 +140,7 @@ class Emitter:
         after the time limit, as `when_full` says.
         """
         return await self.retry(
-            lambda: self._store.emit(self._partition, entries, self._ingress_max, group),
+            lambda: self.store.emit(self.partition, entries, self.ingress_max, group),
             repeatable=numbered,
         )
 
@@ -157,13 +151,13 @@ class Emitter:
         """
         backoff = Backoff(RETRY_FIRST_MS, RETRY_LONGEST_MS)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limit_ms / 1000
+        deadline = loop.time() + self.limit_ms / 1000
         while True:
             pause_s = backoff.next_s()
             try:
                 return await call()
             except errors.OverloadedError:
-                if self._when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
+                if self.when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
                     raise
             except errors.UnreachableError as error:
                 if not (repeatable or error.never_sent) or loop.time() + pause_s > deadline:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabric.client.emitter import Sender
@@ -73,31 +74,22 @@ class Request:
         return found
 
 
+@dataclass(eq=False)
 class Requests:
     """All requests of one incarnation, and what they and those who make them share."""
 
-    def __init__(
-        self,
-        store: ClientStore,
-        session: Session,
-        sender: Sender,
-        background: Background,
-        *,
-        name: str,
-        dead: str,
-    ) -> None:
-        self.name = name
-        self.store = store
-        self.session = session
-        self.sender = sender
-        self.background = background
-        #: Key of the dead letters.
-        self.dead = dead
-        #: Id of the last dead letter read; None while no request is open.
-        self.place: bytes | None = None
-        #: Called when a request opens.
-        self.on_open: Callable[[], None] = lambda: None
-        self.open: list[Request] = []
+    store: ClientStore
+    session: Session
+    sender: Sender
+    background: Background
+    #: The agent, and the key of the dead letters.
+    name: str
+    dead: str
+    #: Id of the last dead letter read; None while no request is open.
+    place: bytes | None = field(default=None, init=False)
+    #: Called when a request opens; the mailbox sets it.
+    on_open: Callable[[], None] = field(init=False)
+    open: list[Request] = field(default_factory=list, init=False)
 
     @asynccontextmanager
     async def opened(self, match: Match) -> AsyncIterator[Request]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import hiredis
@@ -53,6 +54,7 @@ class Caller(Protocol):
         """See Channel."""
 
 
+@dataclass(eq=False, slots=True)
 class Server:
     """One server, as a pool of connections to it; and the routing to it, whatever the key.
 
@@ -60,11 +62,8 @@ class Server:
     connections to it: if it is frozen, each of them would cost a timeout.
     """
 
-    __slots__ = ("generation", "pool")
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self.pool = pool
-        self.generation = 0
+    pool: ConnectionPool
+    generation: int = 0
 
     async def connect(self) -> AbstractConnection:
         """Return an open connection that nobody else uses."""
