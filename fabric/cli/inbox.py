@@ -49,10 +49,8 @@ async def inbox(
 def message_line(message: Message) -> str:
     """Return a message as a line for a person."""
     to = " to everyone" if message.to_everyone else ""
-    return plain(
-        f"{message.id:<8} {message.type:<20} from {message.sender}{to}  "
-        + json_line(message.payload)
-    )
+    head = f"{message.id:<8} {message.type:<20} from {message.sender}{to}"
+    return plain(f"{head}  {json_line(message.payload)}")
 
 
 def message_json(message: Message) -> str:

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from fabric.backoff import retry
-from fabric.cli.connect import Connection, Target, connected
+from fabric.cli.connect import Target, connected
 from fabric.cli.options import json_option, on_target, since_option
 from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.client.session import PAGE, pages
@@ -74,7 +74,10 @@ async def tail(
             async for page in pages(store, keys.log, after, follow=follow):
                 print_lines(json_line(entry_document(entry)) for entry in page)
             return
-        timeline, opened_ms = await _timeline(connection, keys, after)
+        (opened,) = await store.fields(keys.meta, ["opened_ms"])
+        opened_ms = whole_number(opened)
+        agents = await connection.session(session).agents() if after != BEGINNING else {}
+        timeline = Timeline({name: agent.stream for name, agent in agents.items()})
         print_lines(
             [_line("Time", "Signal", "Stream", "Action"), _line(*map("─".__mul__, _WIDTHS))]
         )
@@ -97,18 +100,6 @@ async def _is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> 
         return True
     place = {keys.log: page[-1][0]}
     return not (await retry(lambda: store.read_streams(place, 1, 0))).get(keys.log)
-
-
-async def _timeline(
-    connection: Connection, keys: SessionKeys, after: bytes
-) -> tuple[Timeline, int | None]:
-    """Return a timeline that knows the agents' streams so far, and when the session opened."""
-    (opened,) = await connection.store.fields(keys.meta, ["opened_ms"])
-    streams: dict[str, str] = {}
-    if after != BEGINNING:
-        agents = await connection.session(keys.name).agents()
-        streams = {name: agent.stream for name, agent in agents.items()}
-    return Timeline(streams), whole_number(opened)
 
 
 def row_line(row: Row, opened_ms: int) -> str:

@@ -75,10 +75,8 @@ async def _print_overview(connection: Connection, count: int, *, as_json: bool) 
         print_json({"sessions": shown, "sessions_total": len(found), "partitions": served})
         return
     if found:
-        rows = [
-            [session.name, f"{ago(session.active_ms)} ago", str(session.partition)]
-            for session in found[:count]
-        ]
+        listed = found[:count]
+        rows = [[one.name, f"{ago(one.active_ms)} ago", str(one.partition)] for one in listed]
         print_lines([*table(("SESSION", "LAST ACTIVE", "PARTITION"), rows), ""])
     else:
         click.echo("no sessions yet", err=True)

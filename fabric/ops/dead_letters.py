@@ -138,9 +138,8 @@ class DeadLetters:
             parse_id(entry_id.encode())
             numbers = [int(place)] if separator else list(range(self._partitions))
         except ValueError:
-            raise CallerError(
-                f"'{label}' is not the id of a letter (fabric dead lists them)"
-            ) from None
+            text = f"'{label}' is not the id of a letter (fabric dead lists them)"
+            raise CallerError(text) from None
         found: list[Letter] = []
         for number in numbers:
             if 0 <= number < self._partitions:

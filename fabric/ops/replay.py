@@ -120,7 +120,14 @@ class Replay:
                 place = b"%d-0" % (self.session.log + 1)
                 raise self._diverged(place, "an event", f"{entry_id.decode()} in its place")
             self._decide(entry_id, fields, logged, ms)
-        self._compare(entry_id, fields)
+        if not self._due:
+            raise self._diverged(entry_id, _NOTHING, _entry(fields))
+        due_id, made = self._due.popleft()
+        if due_id != entry_id:
+            raise self._diverged(due_id, _entry(made), f"{entry_id.decode()} in its place")
+        if made != fields:
+            name, ours, theirs = first_difference(made, fields)
+            raise DivergedError(self._keys.log, f"{entry_id.decode()} {name}", ours, theirs)
         return True
 
     def finish(self, found: Entry | None = None) -> None:
@@ -195,17 +202,6 @@ class Replay:
             raise self._diverged(entry_id, "rules", str(error)) from None
         self.session.adopt(record.rules_digest(payload), ms)
         return None, _flat(*record.logged_rules(payload, self.session.clock_ms))
-
-    def _compare(self, entry_id: bytes, fields: list[bytes]) -> None:
-        if not self._due:
-            raise self._diverged(entry_id, _NOTHING, _entry(fields))
-        due_id, made = self._due.popleft()
-        if due_id != entry_id:
-            raise self._diverged(due_id, _entry(made), f"{entry_id.decode()} in its place")
-        if made == fields:
-            return
-        name, ours, theirs = first_difference(made, fields)
-        raise DivergedError(self._keys.log, f"{entry_id.decode()} {name}", ours, theirs)
 
     def _diverged(self, entry_id: bytes, made: str, found: str) -> DivergedError:
         return DivergedError(self._keys.log, entry_id.decode(), made, found)

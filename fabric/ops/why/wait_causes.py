@@ -197,12 +197,10 @@ class WaitCauses:
     def _waits_elsewhere(self, name: str, wanted: list[str]) -> bool:
         """Whether an agent waits for anything but these resources."""
         agent = self._session.agents.records[name]
-        waiting = [self._session.claims.records[one] for one in agent.claims]
-        return bool(agent.waits_for or agent.asks) or any(
-            one.state is record.ClaimState.WAITING
-            and not {*wanted}.issuperset([*one.writes, *one.reads])
-            for one in waiting
-        )
+        claims = [self._session.claims.records[one] for one in agent.claims]
+        waiting = [one for one in claims if one.state is record.ClaimState.WAITING]
+        others = [not {*wanted}.issuperset([*one.writes, *one.reads]) for one in waiting]
+        return bool(agent.waits_for or agent.asks) or any(others)
 
     def _question(self, name: str, question_id: str, path: tuple[str, ...]) -> Cause:
         snapshot, question = self._snapshot, self._session.escalations.records[question_id]
