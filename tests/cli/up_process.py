@@ -42,7 +42,7 @@ class Running:
         with self.client() as client:
 
             def handled() -> int:
-                return sum(fields[b"kind"] == b"signal" for _, fields in client.xrange(log))
+                return sum(fields["kind"] == "signal" for _, fields in client.xrange(log))
 
             before = handled()
             client.xadd("fabric:{0}:signals", dict(signal_))
