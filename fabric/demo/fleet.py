@@ -17,7 +17,7 @@ import msgspec
 
 from fabric import Agent, Fabric, FabricError
 
-#: Dependencies. INDEXER resolves the index, at a file (see fabric.demo.index). INTEGRATOR resolves
+#: Dependencies. INDEXER resolves the index, at a file (see fabric.demo.tree). INTEGRATOR resolves
 #: the copy, at a folder, and the check when it has checked the fixes: fixers stay until then.
 INDEX_DEPENDENCY, COPY_DEPENDENCY, CHECK_DEPENDENCY = "index", "copy", "check-of-fixes"
 
@@ -50,7 +50,10 @@ REVIEWERS: tuple[Member, ...] = (
 )
 
 INTEGRATOR = Member(
-    *("INTEGRATOR", "E", 5, "a scratch copy of {path}"),
+    name="INTEGRATOR",
+    stream="E",
+    priority=5,
+    task="a scratch copy of {path}",
     produces=(COPY_DEPENDENCY, CHECK_DEPENDENCY),
     is_reviewer=False,
 )

@@ -362,10 +362,10 @@ def _recommendations(agents: Sequence[Document]) -> Iterator[Iterable[str]]:
     items = [one | {"agent": agent["name"]} for agent in agents for one in agent["draft"]["items"]]
     items.sort(key=lambda one: Severity(one["severity"]).rank)
     yield _table("count rule files severity agent advice places", items)
-    left_out = [(agent["name"], agent["draft"]["left_out"]) for agent in agents]
-    for name, rules in left_out:
-        if rest := ", ".join(f"{count:,} × {text(rule)}" for rule, count in rules.items()):
-            yield [f"{text(name)} also has: {rest}."]
+    for agent in agents:
+        rules = agent["draft"]["left_out"].items()
+        if rest := ", ".join(f"{count:,} × {text(rule)}" for rule, count in rules):
+            yield [f"{text(agent['name'])} also has: {rest}."]
 
 
 def _findings(arrivals: Sequence[Document]) -> Iterator[Iterable[str]]:

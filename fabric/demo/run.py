@@ -55,8 +55,8 @@ async def run(
         agents = [
             await asyncio.create_subprocess_exec(
                 # -P: the present folder may be the one under review; import nothing from it.
-                *(sys.executable, "-P", "-m", programs[member.is_reviewer], member.name),
-                *(str(scratch), path),
+                *(sys.executable, "-P", "-m", programs[member.is_reviewer]),
+                *(member.name, str(scratch), path),
                 env={**os.environ, **where},
                 stderr=asyncio.subprocess.PIPE,
             )

@@ -146,11 +146,10 @@ class _Search:
             try:
                 data = _load(location)
                 size += len(data)
-                if len(files) >= FILES_MAX:
-                    self._stop(location, f"{FILES_MAX:,} files")
-                    break
-                if size > TREE_BYTES_MAX:
-                    self._stop(location, f"{TREE_BYTES_MAX:,} bytes")
+                if len(files) >= FILES_MAX or size > TREE_BYTES_MAX:
+                    is_many = len(files) >= FILES_MAX
+                    what = f"{FILES_MAX:,} files" if is_many else f"{TREE_BYTES_MAX:,} bytes"
+                    self._stop(location, what)
                     break
                 if name in files:
                     raise ValueError("its printable name is that of another file")
@@ -178,7 +177,7 @@ class _Search:
                 self._skip(entry.path, "a symbolic link")
             elif is_directory and entry.name in _FOREIGN_DIRECTORIES:
                 self._skip(entry.path, "a directory of build output or of other people's code")
-            elif not is_directory or not entry.name.startswith((".", "__pycache__")):
+            elif not is_directory or not (entry.name[0] == "." or entry.name == "__pycache__"):
                 yield entry.path, is_directory
 
     def _name(self, location: str) -> str:
