@@ -131,7 +131,6 @@ class Synthesizer(Handler):
         if not all(map(is_part, timer.parts)):
             raise TamperedError(key, "zset with a member that is no part", "zset of names")
         timer.is_over = len(timer.parts) < SWEEP_PARTS
-        await self._cache.load(synthesis, touched(synthesis, timer.agent, timer.parts))
         while wanted := touched(synthesis, timer.agent, timer.parts):
             await self._cache.load(synthesis, wanted)
 

@@ -10,7 +10,7 @@ from fabric.core.event import ORCHESTRATOR
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.view.text import ago, plain, rfc3339
 
-#: Lines of a question and of its context, and characters of each: a dozen should fit on a screen.
+#: Lines shown of a question and of its context, and characters of each; `--json` prints all.
 LINES_SHOWN = 8
 CHARS_SHOWN = 200
 

@@ -46,11 +46,11 @@ def session_lines(
         members = {who: agent for who, agent in agents.items() if agent.stream == stream}
         title = f"Stream {plain(stream)}" if stream else "No stream"
         lines += _section(title, _AGENTS, _agents(members, waiting))
-    produced: list[list[str]] = []
+    needed: list[list[str]] = []
     for key, one in dependencies.items():
-        agreed = [", ".join(one.producers), ", ".join(one.waiters)]
-        produced.append([key, one.status.value, one.location or "", *agreed])
-    lines += _section("Dependencies", _DEPENDENCIES, produced)
+        agents_named = [", ".join(one.producers), ", ".join(one.waiters)]
+        needed.append([key, one.status.value, one.location or "", *agents_named])
+    lines += _section("Dependencies", _DEPENDENCIES, needed)
     assigned = [
         [key, task.status, _percent(task.progress_percent), task.agent, task.checkpoint]
         for key, task in tasks.items()
@@ -66,8 +66,7 @@ def session_lines(
     lines += _section("Barriers", _BARRIERS, meetings)
     asked = sum(one.state is record.EscalationState.OPEN for one in questions.values())
     if asked:
-        open_ = counted(asked, "open question")
-        lines += [f"{open_}: fabric escalations {plain(name)}", ""]
+        lines += [f"{counted(asked, 'open question')}: fabric escalations {plain(name)}", ""]
     return lines[:-1]
 
 
