@@ -75,6 +75,22 @@ def _partition(deployment: Deployment, number: int) -> Any:
 
 
 def _session(deployment: Deployment, keys: SessionKeys, folder: Path) -> None:
+    """Write down a session as it was at one moment: workers may still declare agents dead."""
+    before = None
+    while before != (before := _last_ids(deployment, keys)):
+        _copy(deployment, keys, folder)
+
+
+def _last_ids(deployment: Deployment, keys: SessionKeys) -> list[str]:
+    """Return the last id of the log and of the revisions: each commit moves one of them."""
+    pages = [
+        deployment.ask(key, "XREVRANGE", key, "+", "-", "COUNT", 1)
+        for key in (keys.log, keys.revisions)
+    ]
+    return [entry_id for page in pages for entry_id, _ in page]
+
+
+def _copy(deployment: Deployment, keys: SessionKeys, folder: Path) -> None:
     _stream(deployment, keys.log, folder / "log.jsonl")
     _stream(deployment, keys.broadcast, folder / "broadcast.jsonl")
     _stream(deployment, keys.revisions, folder / "revisions.jsonl")
