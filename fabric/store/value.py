@@ -66,6 +66,11 @@ def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:
     return number if number < limit else None
 
 
+#: Outages that a lease remembers, as in acquire.lua: a session meets them at its next event, which
+#: the timers of its agents bring soon.
+OUTAGES_MAX = 16
+
+
 def read_outages(value: bytes) -> tuple[tuple[int, int], ...]:
     """Return the outages that a lease names, as start and end in ms; skip what is none."""
     found = []

@@ -14,7 +14,14 @@ from fabric.errors import FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
-from fabric.store.value import check_entries, member_names, parse_id, partition_count, read_outages
+from fabric.store.value import (
+    OUTAGES_MAX,
+    check_entries,
+    member_names,
+    parse_id,
+    partition_count,
+    read_outages,
+)
 
 
 class MemoryStore:
@@ -68,7 +75,7 @@ class MemoryStore:
             served = max(served if b"ttl" in lease else 0, int(lease.get(b"served", b"0")))
             if served > 0 and now - served > ttl_ms:
                 known = [*lease.get(b"outages", b"").split(), b"%d:%d" % (served, now)]
-                lease[b"outages"] = b" ".join(known[-16:])
+                lease[b"outages"] = b" ".join(known[-OUTAGES_MAX:])
             epoch = int(lease[b"epoch"]) + 1
         elif seeded in self.data.hash(self.namespace.meta):
             raise UnseededError(f"partition {partition}: {names.lease(group)} has lost its epoch")
