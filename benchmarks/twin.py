@@ -45,7 +45,7 @@ class Twin:
         self._digest = connection.call("SCRIPT", "LOAD", SCRIPT.read_text()).decode()
         connection.call("XGROUP", "CREATE", KEYS.signals, ORCHESTRATORS, "0", "MKSTREAM")
         lease: tuple[Argument, ...] = ("owner", "twin", "nonce", "0" * 32, "epoch", "1700000000000")
-        lease += ("ttl", "5000")
+        lease += ("ttl", "5000", "outages", "")
         connection.call("HSET", KEYS.lease(ORCHESTRATORS), *lease)
 
     def read(self) -> tuple[Argument, ...]:
