@@ -55,8 +55,8 @@ class Agent:
 
     The methods that wait for something shared (`ready`, `checkpoint`, `writing`, `wait_for`,
     `escalate`, `integrating`) raise NotAllowedError if the orchestrator refuses them. A waiting
-    agent counts as arrived at an integration; so these methods return only when no such integration
-    is under way.
+    agent counts as arrived at an integration; so these methods return, or raise what another agent
+    caused, only when no such integration is under way. A timeout raises at once.
     """
 
     def __init__(

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fabric import errors
 from fabric.backoff import retry
 from fabric.client.message import Message, given, refusal, strings
 from fabric.client.request import Request, Requests
@@ -29,7 +28,14 @@ from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import IN_FORCE, BarrierRecord
 from fabric.core.signal import SignalType
-from fabric.errors import FabricError, ServerError
+from fabric.errors import (
+    BarrierError,
+    DeadlockError,
+    FabricError,
+    NotAllowedError,
+    PeerError,
+    ServerError,
+)
 from fabric.wire.stored import fields_of
 
 #: Why nothing came of a signal for which no message and no record is found.
@@ -100,6 +106,14 @@ class Pauses:
                 hold.holds = await retry(partial(self._has_arrived, hold))
         await self.until_free()
 
+    async def after_error(self, error: BaseException) -> None:
+        """Pause as `after_wait` does if the answer to a wait was an error.
+
+        A caller that gives up, a timeout or a server's failure ends a wait at once.
+        """
+        if isinstance(error, PeerError | NotAllowedError):
+            await self.after_wait()
+
     async def _has_arrived(self, hold: _Hold) -> bool:
         barrier = await self._look_up(hold.barrier)
         if barrier is None or barrier.state not in IN_FORCE:
@@ -154,7 +168,7 @@ class Checkpoints:
             try:
                 concerned = await self._send(checkpoint, known)
                 break
-            except errors.NotAllowedError:
+            except NotAllowedError:
                 # Refused because a barrier held it already; the agent has only now heard of that.
                 if not self._pauses.held():
                     raise
@@ -250,8 +264,10 @@ class Integrating(AbstractAsyncContextManager[None]):
                     async with self._requests.opened(self._match) as request:
                         await self._until_open(request)
                 await self._all.pauses.after_wait()
-            except asyncio.CancelledError:
-                self._give_up()
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError):
+                    self._give_up()
+                await self._all.pauses.after_error(error)
                 raise
 
     async def _until_open(self, request: Request) -> None:
@@ -271,9 +287,9 @@ class Integrating(AbstractAsyncContextManager[None]):
             return None
         if message.type == DirectiveType.CANCEL and not message.to_everyone:
             error = refusal(self._requests.name, message)
-            if isinstance(error, errors.DeadlockError):
+            if isinstance(error, DeadlockError):
                 raise error
-            raise errors.BarrierError(f"{self._barrier}: {message.payload.get('reason')}")
+            raise BarrierError(f"{self._barrier}: {message.payload.get('reason')}")
         return True if message.type == DirectiveType.PROCEED else None
 
     def _give_up(self) -> None:

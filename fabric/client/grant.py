@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -192,10 +192,30 @@ class Grants:
             self.in_use.abandon(unused)
             raise
 
-    def withdraw(self, names: Sequence[str]) -> None:
-        """Release in the background: the caller is already raising an error of its own."""
-        self.in_use.abandon(names)
-        self.requests.background(self._try_release(names, []))
+    @asynccontextmanager
+    async def waiting(
+        self,
+        names: Sequence[str],
+        timeout_s: float | None,
+        what: str,
+        why: Callable[[], Awaitable[str]],
+    ) -> AsyncIterator[None]:
+        """Use names that the block waits for; without an answer to it, release them again.
+
+        A barrier that counts the waiting agent as arrived holds it at the end, also at an error
+        that another agent caused. For `what` and `why` see Requests.bounded.
+        """
+        self.in_use.add(names)
+        async with self.requests.bounded(timeout_s, what, why):
+            try:
+                yield
+                await self.pauses.after_wait()
+            except BaseException as error:
+                self.in_use.abandon(names)
+                # In the background: the caller is about to get an error of its own.
+                self.requests.background(self._try_release(names, []))
+                await self.pauses.after_error(error)
+                raise
 
     async def release_always(self, names: Sequence[str]) -> list[FabricError]:
         """Release, even if the caller is cancelled meanwhile; return the errors."""
@@ -233,18 +253,13 @@ class Writing(AbstractAsyncContextManager[Grant]):
         Raises WaitTimeoutError, which names the holder; DeadlockError; NotAllowedError. If the wait
         ends without a grant, for any reason, the claim is withdrawn.
         """
-        grants = self._grants
-        grants.in_use.add(self._names)
         what = "for " + ", ".join(sorted(self._wanted))
-        async with grants.requests.bounded(self._timeout_s, what, self._describe):
-            try:
-                grant = await self._granted()
-                await grants.pauses.after_wait()
-            except BaseException:
-                self._forget()
-                grants.withdraw(self._names)
-                raise
-        return grant
+        try:
+            async with self._grants.waiting(self._names, self._timeout_s, what, self._describe):
+                return await self._granted()
+        except BaseException:
+            self._forget()
+            raise
 
     async def _granted(self) -> Grant:
         grants = self._grants

@@ -96,25 +96,15 @@ class Waits:
     async def wait_for(self, on: str, reason: str | None, timeout_s: float | None) -> str | None:
         """Wait; see Agent.wait_for."""
         grants, wait = self._grants, Wait(self._requests.name, on)
-        is_there = on in self._locations
-        if not is_there:
-            grants.in_use.add([on])
+        names = [] if on in self._locations else [on]
         why = partial(self._describe, on, wait)
-        async with self._requests.bounded(timeout_s, f"for {on}", why):
-            try:
-                answer = (
-                    Resolved("", self._locations[on])
-                    if is_there
-                    else await self._answer(on, reason, wait)
-                )
-                await grants.pauses.after_wait()
-            except BaseException:
-                if not is_there:
-                    grants.withdraw([on])
-                raise
-        if not is_there and answer.token is None:
+        async with grants.waiting(names, timeout_s, f"for {on}", why):
+            answer = (
+                await self._answer(on, reason, wait) if names else Resolved("", self._locations[on])
+            )
+        if answer.token is None:
             # The fabric has ended this wait too: there is nothing to release.
-            grants.in_use.remove([on])
+            grants.in_use.remove(names)
         return answer.decision if answer.decision is not None else answer.location
 
     async def _answer(self, on: str, reason: str | None, wait: Wait) -> Resolved:
@@ -186,16 +176,12 @@ class Questions:
                 return f"{to} has not decided it"
             return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"
 
-        grants.in_use.add([known])
         what = f"for an answer to {known} ({question})"
-        async with requests.bounded(timeout_s, what, why):
-            try:
-                async with requests.opened(match) as request:
-                    await request.send(SignalType.ESCALATE, payload)
-                    answer: str = await request.answer()
-                    await grants.pauses.after_wait()
-            except BaseException:
-                grants.withdraw([known])
-                raise
+        async with (
+            grants.waiting([known], timeout_s, what, why),
+            requests.opened(match) as request,
+        ):
+            await request.send(SignalType.ESCALATE, payload)
+            answer: str = await request.answer()
         grants.in_use.remove([known])
         return answer

@@ -1,6 +1,7 @@
 """Integrations and checkpoints: leading, pausing, being held, and what ends each."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -8,9 +9,16 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.rules import BarrierPolicy, CheckpointMode, Rules
 from fabric.core.signal import SignalType
-from fabric.errors import BarrierError, NotAllowedError, WaitTimeoutError
+from fabric.errors import (
+    BarrierError,
+    DeadlockError,
+    DependencyFailedError,
+    NotAllowedError,
+    WaitTimeoutError,
+)
 from fabric.testing import InProcessFabric
 from tests.client.fleet import S, after, connected, in_process, is_blocked
+from tests.client.test_questions import decide
 from tests.support.keyspace import records, rows
 from tests.support.servers import RunningServer
 
@@ -123,6 +131,109 @@ async def test_a_wait_that_is_answered_at_once_is_not_an_arrival() -> None:
         await entering
         await leader.emit(SignalType.INTEGRATED, {"name": "release"})
         await arriving
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [lambda agent: agent.writing("x", timeout=20).__aenter__(),
+     lambda agent: agent.wait_for("x", timeout=20)],
+    ids=["writing", "wait_for"],
+)  # fmt: skip
+async def test_a_wait_that_a_deadlock_ends_pauses_too(
+    wait: Callable[[Agent], Awaitable[object]],
+) -> None:
+    async with (
+        in_process() as fabric,
+        fabric.agent("LEAD") as leader,
+        fabric.agent("A", priority=9) as other,
+        fabric.agent("B", priority=1) as victim,
+        other.writing("x", timeout=20),
+    ):
+        async with victim.writing("y", timeout=20):
+            waiting = asyncio.ensure_future(wait(victim))
+            await fabric.settle()
+            assert await is_blocked(victim)
+            entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
+            await gathering(fabric)
+            asking = asyncio.create_task(other.writing("y", timeout=20).__aenter__())
+            await entering
+            await fabric.settle()
+            cancelled = rows(fabric, S.inbox("B"), type="CANCEL")
+            assert [row.payload["code"] for row in cancelled] == ["DEADLOCK"]
+            assert not waiting.done()
+            await leader.emit(SignalType.INTEGRATED, {"name": "release"})
+            with pytest.raises(DeadlockError):
+                await waiting
+        await asking
+
+
+async def test_a_wait_whose_producer_fails_pauses_too() -> None:
+    async with (
+        in_process() as fabric,
+        fabric.agent("LEAD") as leader,
+        fabric.agent("B") as waiter,
+    ):
+        async with fabric.agent("A", produces=["x"]) as maker:
+            waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+            await fabric.settle()
+            assert await is_blocked(waiter)
+            entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
+            await gathering(fabric)
+            await maker.fail("no columns")
+        await entering
+        await fabric.settle()
+        assert rows(fabric, S.inbox("B"), type="FAILED")
+        assert not waiting.done()
+        await leader.emit(SignalType.INTEGRATED, {"name": "release"})
+        with pytest.raises(DependencyFailedError, match="no columns"):
+            await waiting
+
+
+async def test_a_question_that_a_person_ends_pauses_too() -> None:
+    async with (
+        in_process() as fabric,
+        fabric.agent("LEAD") as leader,
+        fabric.agent("A") as other,
+        fabric.agent("B", produces=["x"]) as victim,
+    ):
+        asking = asyncio.create_task(victim.escalate("May I?", to="A", timeout=20))
+        await fabric.settle()
+        entering = asyncio.create_task(leader.integrating("release", timeout=20).__aenter__())
+        await gathering(fabric)
+        waiting = asyncio.create_task(other.wait_for("x", timeout=20))
+        await entering
+        await fabric.settle()
+        (known,) = records(fabric, S.escalations).keys() - {"B-1-1"}
+        decide(fabric, known, "B")
+        await fabric.settle()
+        assert rows(fabric, S.inbox("B"), type="CANCEL")
+        assert not asking.done()
+        await leader.emit(SignalType.INTEGRATED, {"name": "release"})
+        with pytest.raises(DeadlockError, match="ME has decided that B gives way"):
+            await asking
+        await victim.resolve("x")
+        await waiting
+
+
+async def test_a_wait_that_times_out_does_not_pause() -> None:
+    """The caller said how long it may take."""
+    async with (
+        in_process() as fabric,
+        fabric.agent("LEAD") as leader,
+        fabric.agent("B") as waiter,
+    ):
+        timing_out = asyncio.create_task(waiter.wait_for("x", timeout=1))
+        await fabric.settle()
+        async with leader.integrating("release", timeout=20):
+            await fabric.advance(1)
+            with pytest.raises(WaitTimeoutError, match="for x: nobody has declared"):
+                await timing_out
+            # The next wait makes up for it: the agent still counts as arrived.
+            waiting = asyncio.create_task(waiter.wait_for("x", timeout=20))
+            await leader.resolve("x")
+            await fabric.settle()
+            assert not waiting.done()
+        await waiting
 
 
 async def test_two_integrations_one_after_the_other() -> None:
