@@ -11,9 +11,8 @@ from fabric.cli.connect import Connection, Target, connected
 from fabric.cli.options import json_option, on_target
 from fabric.cli.output import print_json, print_lines
 from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
-from fabric.view.status import session_lines
+from fabric.view.status import session_lines, todo
 from fabric.view.text import ago, table
-from fabric.view.todo import todo
 
 #: Sessions listed by default: a screenful.
 SESSIONS_SHOWN = 40

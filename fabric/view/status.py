@@ -1,16 +1,20 @@
-"""The state of a session as tables: `fabric status`, and `fabric replay --until`."""
+"""The state of a session for people: tables, todo lists, questions with the command to answer."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from fabric.core import record
 from fabric.core.agent_status import missing
+from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import AgentRecord, BarrierRecord, BarrierState, ClaimRecord, ClaimState
 from fabric.core.session import SessionState
-from fabric.view.text import ago, clock, counted, plain, table
+from fabric.view.text import ago, clock, counted, plain, rfc3339, table
 
 #: Kinds of records in the order in which a rebuilt session shows them → their columns.
 REBUILT = {
@@ -29,6 +33,31 @@ _TASKS = ("TASK", "STATUS", "DONE", "AGENT", "CHECKPOINT")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
 _BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
 
+#: Lines shown of a question and of its context, and characters of each; `--json` prints all.
+LINES_SHOWN = 8
+CHARS_SHOWN = 200
+
+#: Width of the labels below a question.
+_LABEL_WIDTH = 9
+
+#: Verbs that tasks begin with, and those of them that double their last letter before "ing".
+_VERBS = (
+    "add analyse analyze audit build change check clean compare convert create debug define delete "
+    "deploy design document draft explore extend extract find fix generate implement improve index "
+    "inspect integrate investigate measure merge migrate move optimise optimize parse plan port "
+    "prepare profile read refactor release remove rename repair replace report research review "
+    "rewrite run scan search simplify split summarise summarize test translate update upgrade "
+    "validate verify write"
+)
+_DOUBLED = ("debug", "plan", "run", "scan", "split")
+_DOING = {
+    verb: (verb + verb[-1] if verb in _DOUBLED else verb.removesuffix("e")) + "ing"
+    for verb in _VERBS.split()
+}
+
+#: The values of a row of a table.
+Row = tuple[Any, ...]
+
 
 def session_lines(
     name: str,
@@ -42,28 +71,32 @@ def session_lines(
     """Return a session's present state: agents by stream, then whatever else there is."""
     waiting = waits(agents, claims, barriers)
     lines: list[str] = []
+    rows: list[Row]
     for stream in sorted({agent.stream for agent in agents.values()}):
-        members = {who: agent for who, agent in agents.items() if agent.stream == stream}
-        title = f"Stream {plain(stream)}" if stream else "No stream"
-        lines += _section(title, _AGENTS, _agents(members, waiting))
-    needed: list[list[str]] = []
-    for key, one in dependencies.items():
-        agents_named = [", ".join(one.producers), ", ".join(one.waiters)]
-        needed.append([key, one.status.value, one.location or "", *agents_named])
-    lines += _section("Dependencies", _DEPENDENCIES, needed)
-    assigned = [
-        [key, task.status, _percent(task.progress_percent), task.agent, task.checkpoint]
+        rows = []
+        for who, one in agents.items():
+            if one.stream == stream:
+                trouble, heard = waiting[who] or one.error, f"{ago(one.seen_ms)} ago"
+                done = _percent(one.percent)
+                rows.append((who, one.status, done, one.checkpoint, one.task, trouble, heard))
+        lines += _section(f"Stream {plain(stream)}" if stream else "No stream", _AGENTS, rows)
+    rows = [
+        (key, needed.status, needed.location, needed.producers, needed.waiters)
+        for key, needed in dependencies.items()
+    ]
+    lines += _section("Dependencies", _DEPENDENCIES, rows)
+    rows = [
+        (key, task.status, _percent(task.progress_percent), task.agent, task.checkpoint)
         for key, task in tasks.items()
     ]
-    lines += _section("Tasks", _TASKS, assigned)
+    lines += _section("Tasks", _TASKS, rows)
     lines += _section("Resources", _RESOURCES, _resources(claims))
-    meetings = []
+    rows = []
     for key, barrier in barriers.items():
         if barrier.state is not BarrierState.OVER:
             arrived = f"{len(barrier.arrived)} of {len(barrier.members)}"
-            absent = listed(missing(barrier))
-            meetings.append([key, barrier.state.value, barrier.leader, arrived, absent])
-    lines += _section("Barriers", _BARRIERS, meetings)
+            rows.append((key, barrier.state, barrier.leader, arrived, listed(missing(barrier))))
+    lines += _section("Barriers", _BARRIERS, rows)
     asked = sum(one.state is record.EscalationState.OPEN for one in questions.values())
     if asked:
         lines += [f"{counted(asked, 'open question')}: fabric escalations {plain(name)}", ""]
@@ -73,16 +106,23 @@ def session_lines(
 def rebuilt_lines(session: SessionState) -> list[str]:
     """Return a session that was rebuilt from its log: a table for each kind of record."""
     at = clock(session.clock_ms, session.opened_ms)
-    lines = [plain(f"{session.name} at {at}, after {session.log}-0")]
+    lines = [plain(f"{session.name} at {at}, after {session.log}-0"), ""]
     for kind, columns in REBUILT.items():
         records: dict[str, Any] = getattr(session, kind).records
-        if records:
-            lines += ["", kind.capitalize(), *_records(records, columns.split())]
-    return lines
+        filled = [
+            column
+            for column in columns.split()
+            if any(getattr(one, column) for one in records.values())
+        ]
+        header = ("NAME", *(column.upper().replace("_", " ") for column in filled))
+        rows = [(name, *(getattr(one, it) for it in filled)) for name, one in records.items()]
+        lines += _section(kind.capitalize(), header, rows)
+    return lines[:-1]
 
 
-def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [title, *table(columns, rows, "  "), ""] if rows else []
+def _section(title: str, columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    cells = [[*map(_cell, row)] for row in rows]
+    return [title, *table(columns, cells, "  "), ""] if rows else []
 
 
 def waits(
@@ -104,16 +144,7 @@ def waits(
     return found
 
 
-def _agents(agents: Mapping[str, AgentRecord], waits: Mapping[str, list[str]]) -> list[list[str]]:
-    rows = []
-    for name, one in agents.items():
-        trouble, heard = ", ".join(waits[name]) or one.error, f"{ago(one.seen_ms)} ago"
-        done = _percent(one.percent)
-        rows.append([name, one.status.value, done, one.checkpoint, one.task, trouble, heard])
-    return rows
-
-
-def _resources(claims: Mapping[str, ClaimRecord]) -> list[list[str]]:
+def _resources(claims: Mapping[str, ClaimRecord]) -> list[Row]:
     """Return a row for each resource: holder, token, and the agents in line, in order."""
     holders: dict[str, list[ClaimRecord]] = {}
     queues: dict[str, list[ClaimRecord]] = {}
@@ -121,27 +152,18 @@ def _resources(claims: Mapping[str, ClaimRecord]) -> list[list[str]]:
         side = holders if claim.state is ClaimState.HELD else queues
         for resource in [*claim.writes, *claim.reads]:
             side.setdefault(resource, []).append(claim)
-    rows = []
+    rows: list[Row] = []
     for resource in sorted({*holders, *queues}):
         held = sorted(holders.get(resource, []), key=lambda claim: claim.token)
         waiting = queues.get(resource, [])
         waiting.sort(key=lambda claim: (claim.rank_ms, claim.asked, claim.place, claim.agent))
-        token = str(held[-1].token) if held else ""
         names = [listed([claim.agent for claim in side]) for side in (held, waiting)]
-        rows.append([resource, names[0], token, names[1]])
+        rows.append((resource, names[0], held[-1].token if held else "", names[1]))
     return rows
 
 
-def _records(records: Mapping[str, Any], columns: list[str]) -> list[str]:
-    filled = [column for column in columns if any(getattr(o, column) for o in records.values())]
-    rows = [
-        [name, *(_cell(getattr(one, column)) for column in filled)] for name, one in records.items()
-    ]
-    return table(("NAME", *(column.upper().replace("_", " ") for column in filled)), rows, "  ")
-
-
 def _cell(value: Any) -> str:
-    """Return a field of a record as text; of a mapping its keys, in order."""
+    """Return a value of a row as text; of a mapping its keys, in order."""
     if isinstance(value, list | tuple | dict):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
@@ -149,3 +171,71 @@ def _cell(value: Any) -> str:
 
 def _percent(percent: float | None) -> str:
     return "" if percent is None else f"{percent:g} %"
+
+
+def todo(task: record.TaskRecord) -> dict[str, Any]:
+    """Return a task with the fields of a todo entry."""
+    return {
+        "content": task.content,
+        "status": task.status,
+        "activeForm": active_form(task.content),
+        "progress_percent": task.progress_percent,
+        "last_signal": task.last_signal,
+        "partial_findings": task.partial_findings,
+    }
+
+
+def active_form(content: str) -> str:
+    """Return the text of a task in progress: `Review auth module` → `Reviewing auth module`."""
+    verb, space, rest = content.partition(" ")
+    doing = _DOING.get(verb.lower())
+    if doing is None:
+        return content if verb.lower() in _DOING.values() else f"Working on: {content}"
+    return (doing.capitalize() if verb[:1].isupper() else doing) + space + rest
+
+
+def question_lines(
+    session: str, id_: str, question: record.EscalationRecord, *, home: str | None
+) -> list[str]:
+    """Return a question: who asks, what, who waits, and the command that answers it.
+
+    `home` is the session that `fabric decide` uses by default: the command need not name it.
+    """
+    asked = f"asked {ago(question.asked_ms)} ago by {question.asker or ORCHESTRATOR}"
+    subject = ": ".join(filter(None, (question.subject, question.about)))
+    lines = [plain(f"{id_}  in {session}, {asked}" + (f" ({subject})" if subject else ""))]
+    lines += [f"  {line}" for line in _cut(question.question)]
+    if question.to:
+        lines += _labelled("asked of", [plain(question.to)])
+    if question.options:
+        lines += _labelled("options", _cut("\n".join(map(plain, question.options))))
+    if isinstance(question.context, msgspec.Raw) and bytes(question.context) not in {b"", b"null"}:
+        context = msgspec.json.format(bytes(question.context), indent=2)
+        lines += _labelled("context", _cut(context.decode("utf-8", "replace")))
+    if question.state is not record.EscalationState.OPEN:
+        by = f"by {question.by}, " if question.by else ""
+        lines += _labelled("decided", _cut(question.decision))
+        return lines + _labelled("", [plain(f"{by}{rfc3339(question.decided_ms)}")])
+    waiting = [name for name in dict.fromkeys([question.asker, *question.waiting]) if name]
+    if waiting:
+        lines += _labelled("waiting", _cut(plain(", ".join(waiting))))
+    if question.concerned:
+        lines += _labelled("told", _cut(plain(", ".join(question.concerned))))
+    named = [] if session == home else ["--session", session]
+    dashed = ["--"] if id_.startswith("-") else []
+    answer = f"fabric decide {shlex.join([*named, *dashed, id_])} ANSWER"
+    return lines + _labelled("answer", [plain(answer)])
+
+
+def _labelled(label: str, lines: list[str]) -> list[str]:
+    """Return lines beside a label; all labels have the same width."""
+    heads = [f"{label}:" if label else "", *[""] * len(lines)]
+    return [f"  {head:<{_LABEL_WIDTH}} {line}" for head, line in zip(heads, lines, strict=False)]
+
+
+def _cut(text: str) -> list[str]:
+    """Return the first lines of a text, each cut; the last one counts what is left out."""
+    lines = [plain(line) for line in text.splitlines()] or [""]
+    cut = [line if len(line) <= CHARS_SHOWN else f"{line[:CHARS_SHOWN]} …" for line in lines]
+    more = len(cut) - LINES_SHOWN
+    return [*cut[:LINES_SHOWN], f"… {more} more lines (--json)"] if more > 0 else cut

@@ -7,8 +7,8 @@ from contextlib import suppress
 from fabric.core.record import TaskRecord
 from fabric.ops.why.snapshot import line
 from fabric.view import markdown
+from fabric.view.status import todo
 from fabric.view.text import cell, joined, plain, table
-from fabric.view.todo import todo
 from fabric.wire import signal_error
 from fabric.wire.printable import printable, shortened
 from tests.fuzz.tokens import HOSTILE
