@@ -12,8 +12,9 @@ unless asked. The module is pure: every time comes from the log.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fabric.core.contradiction import FINDING, SYNTHESIZER
@@ -206,13 +207,14 @@ def _sentence(
         payload = {"task": fields["task"], **payload}
     to = fields.get("to", "")
     if kind == Kind.DIRECTIVE:
-        directive = _DIRECTIVES.get(word)
-        if directive is None:
-            return f"({word.lower()})", to, f"{to} is told {word}"
-        name, action = directive
-        return name(payload), to, action(to, payload)
-    says = _ACTIONS.get(word)
-    said = says(sender, payload) if says is not None else f"{sender} says {word}"
+        said = _said(_DIRECTIVES.get(word, (f"{{a}} is told {word}",)), to, payload)
+        return _directive_name(word, payload), to, said
+    which = word
+    if word == "DECIDED" and sender == SYNTHESIZER:
+        which = "closed"
+    elif word == "CONFLICT_DETECTED" and payload.get("kind") == FINDING:
+        which = "contradiction"
+    said = _said(_SIGNALS.get(which, (f"{{a}} says {word}",)), sender, payload)
     if kind == Kind.DERIVED and to:
         said += " (to all)" if to == EVERYONE else f" (to {to})"
     return shorthand(word, payload), sender, said
@@ -230,140 +232,111 @@ def _agents(kind: str, word: str, agent: str, payload: Payload) -> tuple[str, ..
     return (agent,)
 
 
-def _continues(agent: str, payload: Payload) -> str:
-    if payload.get("dependency"):
-        return f"{agent} continues: {payload['dependency']} is there"
-    if payload.get("resources"):
-        return f"{agent} continues with {_names(payload['resources'])}"
-    if payload.get("barrier"):
-        who = "all continue" if agent == EVERYONE else f"{agent} continues"
-        return f"{who}: the integration {payload['barrier']} is over"
-    return f"{agent} continues" + _after(payload, "reason")
-
-
 def _is_contended(payload: Payload) -> bool:
     """Whether other agents wait for what this grant gives."""
     waiting = payload.get("waiting")
     return isinstance(waiting, int) and waiting > 0
 
 
-def _proceed(payload: Payload) -> str:
-    if payload.get("barrier"):
+def _directive_name(word: str, payload: Payload) -> str:
+    if word == "RESUME" and payload.get("dependency"):
+        return "(auto-resume)"
+    if word == "PAUSE" and payload.get("barrier"):
+        return "(barrier)"
+    if word == "PROCEED" and payload.get("barrier"):
         return "(integrate)"
-    return "(serialize)" if _is_contended(payload) else "(proceed)"
+    return "(serialize)" if word == "PROCEED" and _is_contended(payload) else f"({word.lower()})"
 
 
-def _proceeds(agent: str, payload: Payload) -> str:
-    if payload.get("barrier"):
-        return f"{agent} integrates {payload['barrier']}"
-    token = payload.get("token")
-    end = f" (token {token})" if token is not None else ""
-    return f"{agent} gets {_names(payload.get('resources'))}{end}"
+# Sentences: fields of the payload in braces; a part in brackets is left out if its field is empty.
+# Of several, the first one holds whose fields outside of brackets are all given, or else the last.
+# {a} is the agent.
 
-
-def _waits(agent: str, payload: Payload) -> str:
-    text = f"{agent} waits for {_names(payload.get('resources'))}"
-    if payload.get("holder"):
-        text += f", which {payload['holder']} has"
-    if payload.get("position") is not None:
-        text += f" (position {payload['position']})"
-    return text
-
-
-def _pauses(agent: str, payload: Payload) -> str:
-    if payload.get("barrier"):
-        if agent != EVERYONE:
-            return f"{agent} continues to its next checkpoint, for {payload['barrier']}"
-        given = payload.get("members")
-        members = _names(given) or "all"
-        is_one = isinstance(given, list) and len(given) == 1
-        how = "continues to its" if is_one else "continue to their"
-        return f"{members} {how} next checkpoint, for {payload['barrier']}"
-    return f"{agent} pauses" + _after(payload, "reason")
-
-
-def _cancel(agent: str, payload: Payload) -> str:
-    named = ("resources", "dependency", "barrier", "escalation", "task")
-    refused = next((_names(payload[field]) for field in named if payload.get(field)), "")
-    what = f"is refused {refused}" if refused else "must stop"
-    return f"{agent} {what}" + _after(payload, "reason")
-
-
-def _decides(agent: str, payload: Payload) -> str:
-    asked = payload.get("escalation", "")
-    what = f"{asked} is closed" if agent == SYNTHESIZER else f"{agent} decides {asked}"
-    return what + _after(payload, "decision")
-
-
-def _conflict(agent: str, payload: Payload) -> str:
-    over = _names(payload.get("resources"))
-    if not payload.get("agents"):
-        return f"{agent} reports a conflict" + (f": {over}" if over else "")
-    who = _names(payload["agents"])
-    if payload.get("kind") == FINDING:
-        return f"{who} give different values for {over or 'one thing'}"
-    return f"{who} want {over or 'the same resources'}"
-
-
-_Name = Callable[[Payload], str]
-_Action = Callable[[str, Payload], str]
-
-#: Directive → its name in the Signal column, and the sentence about its recipient.
-_DIRECTIVES: dict[str, tuple[_Name, _Action]] = {
-    "RESUME": (lambda p: "(auto-resume)" if p.get("dependency") else "(resume)", _continues),
-    "PROCEED": (_proceed, _proceeds),
-    "WAIT": (lambda p: "(wait)", _waits),
-    "PAUSE": (lambda p: "(barrier)" if p.get("barrier") else "(pause)", _pauses),
-    "NUDGE": (
-        lambda p: "(nudge)",
-        lambda a, p: f"{a} is told that {_names(p.get('waiting'))} needs {p.get('on', '')}",
+#: Directive → sentences about its recipient.
+_DIRECTIVES = {
+    "RESUME": (
+        "{a} continues: {dependency} is there",
+        "{a} continues with {resources}",
+        "{continuing}: the integration {barrier} is over",
+        "{a} continues[: {reason}]",
     ),
+    "PROCEED": ("{a} integrates {barrier}", "{a} gets {resources}[ (token {token})]"),
+    "WAIT": ("{a} waits for {resources}[, which {holder} has][ (position {position})]",),
+    "PAUSE": ("{continuing} to {whose} next checkpoint, for {barrier}", "{a} pauses[: {reason}]"),
+    "NUDGE": ("{a} is told that {waiting} needs {on}",),
     "ASSIGN": (
-        lambda p: "(assign)",
-        lambda a, p: f"{a} is offered {p.get('task', 'work')}" + _after(p, "from_stream", " of "),
+        "{a} is offered {task}[ of {from_stream}]",
+        "{a} is offered work[ of {from_stream}]",
     ),
-    "CANCEL": (lambda p: "(cancel)", _cancel),
-    "DECISION": (
-        lambda p: "(decision)",
-        lambda a, p: f"{a} gets the answer: {p.get('decision', '')}" + _after(p, "by", ", from "),
-    ),
-    "NOTICE": (lambda p: "(notice)", lambda a, p: f"{a} is told" + _after(p, "reason")),
+    "CANCEL": ("{a} is refused {refused}[: {reason}]", "{a} must stop[: {reason}]"),
+    "DECISION": ("{a} gets the answer: {decision}[, from {by}]",),
+    "NOTICE": ("{a} is told[: {reason}]",),
 }
 
-#: Signal → the sentence about its sender.
-_ACTIONS: dict[str, _Action] = {
-    "STARTED": lambda a, p: f"{a} begins work" + _after(p, "task", " on "),
-    "PROGRESS": lambda a, p: f"{a} reports progress" + _after(p, "checkpoint"),
-    "PARTIAL_RESULT": lambda a, p: f"{a} hands over findings" + _after(p, "checkpoint"),
-    "BLOCKED": lambda a, p: f"{a} needs {p.get('on', '')}" + _after(p, "reason"),
-    "COMPLETED": lambda a, p: f"{a} is done",
-    "FAILED": lambda a, p: f"{a} fails" + _after(p, "error"),
-    "CHECKPOINT_REACHED": lambda a, p: f"{a} reaches a safe point" + _after(p, "checkpoint"),
-    "DEPENDENCY_RESOLVED": lambda a, p: (
-        f"{a} completes {p.get('dependency_id', '')}" + _after(p, "output_location")
+#: Signal → sentences about its sender.
+_SIGNALS = {
+    "STARTED": ("{a} begins work[ on {task}]",),
+    "PROGRESS": ("{a} reports progress[: {checkpoint}]",),
+    "PARTIAL_RESULT": ("{a} hands over findings[: {checkpoint}]",),
+    "BLOCKED": ("{a} needs {on}[: {reason}]",),
+    "COMPLETED": ("{a} is done",),
+    "FAILED": ("{a} fails[: {error}]",),
+    "CHECKPOINT_REACHED": ("{a} reaches a safe point[: {checkpoint}]",),
+    "DEPENDENCY_RESOLVED": ("{a} completes {dependency_id}[: {output_location}]",),
+    "CONFLICT_DETECTED": (
+        "{agents} want {resources}",
+        "{agents} want the same resources",
+        "{a} reports a conflict[: {resources}]",
     ),
-    "CONFLICT_DETECTED": _conflict,
-    "INTEGRATION_REQUIRED": lambda a, p: f"{a} calls for integration" + _after(p, "name"),
-    "EARLY_COMPLETION": lambda a, p: f"{a} is ahead and has capacity",
-    "ESCALATE": lambda a, p: f"{a} asks" + _after(p, "question"),
-    "INTENT": lambda a, p: (
-        f"{a} is about to write {_names(p.get('writes')) or 'nothing'}"
-        + (f" and read {_names(p['reads'])}" if p.get("reads") else "")
+    "contradiction": (
+        "{agents} give different values for {resources}",
+        "{agents} give different values for one thing",
+        "{a} reports a conflict[: {resources}]",
     ),
-    "RELEASE": lambda a, p: f"{a} releases {_names(p.get('resources')) or 'everything'}",
-    "INTEGRATED": lambda a, p: f"{a} has integrated" + _after(p, "name", " "),
-    "DECIDED": _decides,
-    "SYNTHESIZED": lambda a, p: f"the synthesis is final: revision {p.get('revision', '')}",
-    "REFINED": lambda a, p: f"{p.get('refiner', a)} has refined revision {p.get('revision', '')}",
+    "INTEGRATION_REQUIRED": ("{a} calls for integration[: {name}]",),
+    "EARLY_COMPLETION": ("{a} is ahead and has capacity",),
+    "ESCALATE": ("{a} asks[: {question}]",),
+    "INTENT": (
+        "{a} is about to write {writes}[ and read {reads}]",
+        "{a} is about to write nothing[ and read {reads}]",
+    ),
+    "RELEASE": ("{a} releases {resources}", "{a} releases everything"),
+    "INTEGRATED": ("{a} has integrated[ {name}]",),
+    "DECIDED": ("{a} decides {escalation}[: {decision}]",),
+    "closed": ("{escalation} is closed[: {decision}]",),
+    "SYNTHESIZED": ("the synthesis is final: revision {revision}",),
+    "REFINED": ("{refiner} has refined revision {revision}",),
 }
 
+#: A part in brackets with its one field; or a field alone.
+_PART = re.compile(r"\[([^{]*)\{(\w+)\}(.*?)\]|\{(\w+)\}")
 
-def _after(payload: Payload, field: str, separator: str = ": ") -> str:
-    value = payload.get(field)
-    return f"{separator}{value}" if value not in (None, "") else ""
+
+def _said(sentences: Sequence[str], agent: str, payload: Payload) -> str:
+    """Return the first sentence that fits, with its fields filled in."""
+    values: dict[str, Any] = {"refiner": agent, **payload, "a": agent}
+    named = ("resources", "dependency", "barrier", "escalation", "task")
+    values["refused"] = next((payload[name] for name in named if payload.get(name)), None)
+    members = payload.get("members")
+    is_one = agent != EVERYONE or (isinstance(members, list) and len(members) == 1)
+    who = agent if agent != EVERYONE else _names(members) or "all"
+    values["continuing"] = f"{who} continues" if is_one else f"{who} continue"
+    values["whose"] = "its" if is_one else "their"
+
+    def fits(sentence: str) -> bool:
+        needed = {found[4] for found in _PART.finditer(sentence)} - {None, "a"}
+        return all(map(values.get, needed))
+
+    def fill(found: re.Match[str]) -> str:
+        before, name, after, alone = found.groups()
+        text = _names(values.get(name or alone))
+        return text if alone or not text else before + text + after
+
+    return _PART.sub(fill, next(filter(fits, sentences), sentences[-1]))
 
 
 def _names(value: Any) -> str:
+    """Return the text of a field; of a list, its items within the limit."""
     if not isinstance(value, list):
-        return str(value or "")
+        return "" if value is None else str(value)
     return joined([str(item) for item in value], chars_max=NAMES_CHARS_MAX)
