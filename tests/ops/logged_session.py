@@ -10,8 +10,7 @@ from fabric.core.session import SessionState
 from fabric.core.step import fire, step
 from fabric.ops.replay import Replay
 from fabric.ops.why.explanation import Explanation, explain, explanation_lines
-from fabric.ops.why.log_index import LogIndex
-from fabric.ops.why.snapshot import Snapshot
+from fabric.ops.why.snapshot import LogIndex, Snapshot
 from fabric.store.port import Entry
 from fabric.wire import record
 from fabric.wire.entry import decode

@@ -7,6 +7,7 @@ why those do not. Only one fact comes from Redis: who has read which messages (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 from msgspec import Struct
@@ -15,8 +16,7 @@ from fabric.core.agent_status import in_force, missing
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimState, EscalationState
 from fabric.errors import NotFoundError
 from fabric.ops.replay import Until, rebuild
-from fabric.ops.why.log_index import LogIndex
-from fabric.ops.why.snapshot import Cause, Snapshot, line, logged, names, shortened, wait_phrase
+from fabric.ops.why.snapshot import Cause, LogIndex, Snapshot, line, logged, names, shortened
 from fabric.ops.why.wait_causes import WaitCauses, deadlock_of, unblockers
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
@@ -109,9 +109,8 @@ def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
         text = f"{name} ended with FAILED at {when}: {agent.error or 'no reason given'}"
     else:
         text = f"{name} ended with COMPLETED at {when}"
-    cause = Cause("end", text, name, log, ms)
-    cause.frees = "can come back with STARTED and a higher incarnation; "
-    cause.frees += "until then its signals are refused"
+    back = "can come back with STARTED and a higher incarnation"
+    cause = Cause("end", text, name, log, ms, f"{back}; until then its signals are refused")
     if agent.lost:
         cause.children.append(Cause("note", f"it held {names(agent.lost)}: released"))
     if end:
@@ -131,8 +130,7 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     """Explain an agent that waits for nothing: what it was last told, and why."""
     told = snapshot.log_index.last_told(name)
     text = f"{name} waits for nothing: it is working, as far as it has reported"
-    cause = Cause("told", text, name)
-    cause.frees = f"if it stays silent, it {snapshot.death_of(name)}"
+    cause = Cause("told", text, name, frees=f"if it stays silent, it {snapshot.death_of(name)}")
     if told is None:
         cause.children = [Cause("note", "it has been told nothing so far")]
     else:
@@ -175,6 +173,10 @@ def _kept_out(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     return [Cause("kept-out", text, name, "", question.decided_ms)]
 
 
+def _waiting(several: Sequence[str]) -> str:
+    return f"{names(several)} {'waits' if len(several) == 1 else 'wait'}"
+
+
 def _holds(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     """Return what an agent holds, and which agents wait for it."""
     found = []
@@ -189,7 +191,7 @@ def _holds(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
         waiting = list(dict.fromkeys(place.agent for place in places if place.agent != name))
         text = f"{name} has held {names(resources)} since {snapshot.granted(claim)}"
         if waiting:
-            text += f", and {wait_phrase(waiting)} for it"
+            text += f", and {_waiting(waiting)} for it"
         found.append(Cause("holds", text, name, "", claim.granted_ms))
     return shortened(found)
 
@@ -203,14 +205,13 @@ def _awaited(snapshot: Snapshot, name: str, agent: AgentRecord) -> list[Cause]:
     for on in agent.produces:
         dependency = session.dependencies.get(on)
         if dependency is not None and dependency.waiters:
-            waiting = wait_phrase(list(dependency.waiters))
-            found.append(f"{waiting} for {on}, which it is to produce")
+            found.append(f"{_waiting([*dependency.waiters])} for {on}, which it is to produce")
     for question_id, question in session.escalations.records.items():
         if question.to == name and question.state is EscalationState.OPEN:
             found.append(f"{question.asker} waits for its answer to question {question_id}")
     called, barrier = in_force(session)
     if barrier is not None and name in missing(barrier):
-        waiting = wait_phrase(list(barrier.arrived) or [barrier.leader or "the rule file"])
+        waiting = _waiting([*barrier.arrived] or [barrier.leader or "the rule file"])
         found.append(f"{waiting} for it at the barrier {called}")
     return shortened([Cause("awaited", text, name) for text in found])
 

@@ -61,10 +61,8 @@ class WaitCauses:
             claim = self._session.claims.records[claim_id]
             if claim.state is record.ClaimState.WAITING:
                 found.append(self._lock(name, claim, path))
-        for question_id in agent.asks:
-            question = self._session.escalations.get(question_id)
-            if question is not None and question.state is record.EscalationState.OPEN:
-                found.append(self._question(name, question_id, path))
+        for question_id in filter(self._snapshot.is_open, agent.asks):
+            found.append(self._question(name, question_id, path))
         return [*shortened(found), *self._at_barriers(name, path)]
 
     def _needed(
@@ -109,12 +107,14 @@ class WaitCauses:
             return cause
         some = " or ".join(producers[:WIDTH_MAX])
         cause.frees = f"continues when {some} resolves {on} (DEPENDENCY_RESOLVED) or completes"
-
-        def relation(other: str) -> str:
-            told = snapshot.aware(other, ("NUDGE",), (on,))
-            return f"{other} has declared that it produces {on}. {told}"
-
-        cause.children = self._needed(producers, path, relation)
+        cause.children = self._needed(
+            producers,
+            path,
+            lambda other: (
+                f"{other} has declared that it produces {on}. "
+                + snapshot.aware(other, ("NUDGE",), (on,))
+            ),
+        )
         return cause
 
     def _without_producer(self, on: str, dependency: record.DependencyRecord, cause: Cause) -> None:
@@ -133,7 +133,7 @@ class WaitCauses:
             if told is not None:
                 text += f"; the agents that wait were told at {snapshot.when(told.ms, told.id)}"
             elif dependency.report_ms > snapshot.now_ms:
-                text += f"; this is reported at {snapshot.at(dependency.report_ms)}"
+                text += f"; this is reported at {snapshot.when(dependency.report_ms)}"
             producer = f'an agent starts that declares it (STARTED with produces ["{on}"])'
         end = snapshot.log_index.history_of(dependency.failed_by).end
         log, at_ms = (end.entry.id, end.entry.ms) if end else ("", 0)
@@ -150,10 +150,11 @@ class WaitCauses:
         wanted = [*claim.writes, *claim.reads]
         asked = f"{claim.asked}-0"
         before, first = order.position(claim)
-        shown = list(dict.fromkeys(one.agent for one in first))[:WIDTH_MAX]
-        more = f" and {before - len(shown)} more" if before > len(shown) else ""
-        place = f"is number {before + 1} in line, behind {', '.join(shown)}{more}"
-        place = place if before else "is next in line"
+        place = "is next in line"
+        if before:
+            shown = list(dict.fromkeys(one.agent for one in first))[:WIDTH_MAX]
+            more = f" and {before - len(shown)} more" if before > len(shown) else ""
+            place = f"is number {before + 1} in line, behind {', '.join(shown)}{more}"
         when = snapshot.when(claim.asked_ms, asked)
         finder = snapshot.log_index.conflicts.get(asked)
         text = f"{name} asked for {names(wanted)} at {when} and {place}"
@@ -189,7 +190,7 @@ class WaitCauses:
             return f"continues after the agents ahead in line have had their turn: {others}"
         ends = [self._snapshot.death_of(one) for one in holders] if len(holders) == 1 else []
         limits = [one.expires_ms for one in holders.values() if one.expires_ms]
-        ends += [f"it is taken back, at {self._snapshot.at(limit_ms)}" for limit_ms in limits]
+        ends += [f"it is taken back, at {self._snapshot.when(limit_ms)}" for limit_ms in limits]
         text = f"continues when {names(list(holders))} releases it (RELEASE), ends"
         text += "".join(f", or {end}" for end in ends if end)
         return text if is_first else f"{text}; and after the agents ahead have had their turn"
@@ -212,12 +213,9 @@ class WaitCauses:
             cause.children = [snapshot.unanswered(question_id)]
             return cause
         cause.frees = f"continues when {question.to}, or a person, answers (DECIDED)"
-
-        def relation(other: str) -> str:
-            told = snapshot.aware(other, ("ESCALATE",), (question_id,))
-            return f'{other} was asked: "{question.question}". {told}'
-
-        cause.children = self._needed([question.to], path, relation)
+        told = snapshot.aware(question.to, ("ESCALATE",), (question_id,))
+        relation = f'{question.to} was asked: "{question.question}". {told}'
+        cause.children = self._needed([question.to], path, lambda _: relation)
         return cause
 
     def _at_barriers(self, name: str, path: tuple[str, ...]) -> list[Cause]:
@@ -280,7 +278,7 @@ class WaitCauses:
             began = f"started while the barrier {called} was in force"
             return f"{name} {began}, and is held until it ends"
         if name in barrier.arrived:
-            when = self._snapshot.at(barrier.arrived[name])
+            when = self._snapshot.when(barrier.arrived[name])
             return f"{name} arrived at the barrier {called} at {when} and is held there"
         return f"{name} has to wait until the barrier {called} is over"
 
@@ -302,14 +300,14 @@ class WaitCauses:
         return f"{other} has not arrived. It was told of the barrier at {when}{is_read}"
 
     def _deadline(self, called: str, barrier: record.BarrierRecord) -> Cause:
-        at = self._snapshot.at(barrier.deadline_ms)
+        at = self._snapshot.when(barrier.deadline_ms)
         for question_id, question in reversed(self._session.escalations.records.items()):
             if question.subject != BARRIER or question.about != called:
                 continue
             if question.state is record.EscalationState.OPEN:
                 return self._snapshot.unanswered(question_id)
             if question.asked_ms >= barrier.called_ms:
-                decided = f"{question.by} decided at {self._snapshot.at(question.decided_ms)}"
+                decided = f"{question.by} decided at {self._snapshot.when(question.decided_ms)}"
                 text = f"the deadline was {at}; {decided}: {question.decision}"
                 return Cause("note", text, at_ms=question.decided_ms)
         if not barrier.deadline_ms:
@@ -368,10 +366,8 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
         for on in agent.waits_for:
             if on not in answered:
                 found[f"an agent that produces {on}: none has declared that it does"] = None
-        for question_id in agent.asks:
-            asked = session.escalations.get(question_id)
-            is_open = asked is not None and asked.state is record.EscalationState.OPEN
-            if is_open and question_id not in answered:
+        for question_id in filter(snapshot.is_open, agent.asks):
+            if question_id not in answered:
                 ask(question_id)
         new = [other for wait in waits for other in wait.agents if other not in seen]
         left += dict.fromkeys(new)
@@ -385,8 +381,8 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
     called, barrier = in_force(session)
     if barrier is not None and seen.intersection([barrier.leader, *barrier.members]):
         for question_id, question in session.escalations.records.items():
-            is_open = question.state is record.EscalationState.OPEN
-            if is_open and (question.subject, question.about) == (BARRIER, called):
+            is_about = (question.subject, question.about) == (BARRIER, called)
+            if is_about and snapshot.is_open(question_id):
                 ask(question_id)
     for question_id in sorted(session.deadlocks):
         question = session.escalations.records[question_id]

@@ -13,7 +13,7 @@ from fabric.cli.output import json_line
 from fabric.errors import DivergedError, NotFoundError
 from fabric.ops.replay import rebuild
 from fabric.ops.why.explanation import explanation_lines, why
-from fabric.ops.why.log_index import LogIndex
+from fabric.ops.why.snapshot import LogIndex
 from fabric.testing.store import MemoryStore
 from fabric.view.text import CELL_CHARS_MAX
 from fabric.view.timeline import RowMerger, Timeline
