@@ -3,37 +3,121 @@
 A background thread runs an event loop with the asynchronous client, and each call here waits for
 the same call there. So heartbeats go on while the caller computes. tests/client/test_twin.py
 compares both faces: names, arguments and docstrings.
+
+The thread is not `anyio.from_thread`, for three reasons: importing it takes about 20 ms, this 1 ms;
+a call that Ctrl-C interrupts would go on in the loop; and a program that never closes it would
+never end, since its thread is not a daemon.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
-from contextlib import AbstractContextManager
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import wraps
+from inspect import signature
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from fabric.client.agent import Agent, ResumePoint
-from fabric.client.emitter import WhenFull, handled_hops
+from fabric.client.emitter import handled_hops
 from fabric.client.fabric import Connector, Fabric
-from fabric.client.grant import Grant
-from fabric.client.loop_thread import Block, LoopThread
 from fabric.client.message import Message
 from fabric.client.session import Session
-from fabric.client.synthesis import Revision
 from fabric.config.settings import Settings
 from fabric.errors import NotAllowedError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.port import ClientStore
 
 T = TypeVar("T")
+R = TypeVar("R")
 P = ParamSpec("P")
 Original = TypeVar("Original")
+
+_END = object()
+
+
+class LoopThread:
+    """A running event loop in a thread of its own, and calls into it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fabric", daemon=True)
+        self._thread.start()
+        self._is_open = True
+        #: Held while a call is handed over, so that none comes after the last one.
+        self._turn = threading.Lock()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop; return what it returns, or raise what it raises.
+
+        Raises NotAllowedError if the thread is closed, before or during the call.
+        """
+        with self._turn:
+            if not self._is_open:
+                work.close()
+                raise NotAllowedError("the fabric is closed: use it inside its `with` block")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise NotAllowedError("the fabric was closed while a call was under way") from None
+        except BaseException:
+            # Ctrl-C interrupts the caller: the call in the loop must not go on without it.
+            future.cancel()
+            raise
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Cancel all calls under way, run one last coroutine, and stop the thread."""
+        with self._turn:
+            self._is_open = False
+            ending = asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop)
+        try:
+            ending.result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _wind_up(self, last: Coroutine[Any, Any, None]) -> None:
+        # A cancelled task may start another one, to withdraw what it has asked for.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await last
+        await self._loop.shutdown_asyncgens()
+
+
+class _Block(AbstractContextManager[T]):
+    """An asynchronous context manager, entered and left in the loop."""
+
+    def __init__(self, block: AbstractAsyncContextManager[T], thread: LoopThread) -> None:
+        self._block = block
+        self._thread = thread
+
+    def __enter__(self) -> T:
+        return self._thread.run(self._block.__aenter__())
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._thread.run(self._block.__aexit__(kind, error, trace))
+
+
+def _iterate(source: AsyncIterator[T], thread: LoopThread) -> Generator[T, None, None]:
+    """Yield what an asynchronous iterator yields, each asked for in the loop."""
+
+    async def following() -> T | object:
+        return await anext(source, _END)
+
+    while (found := thread.run(following())) is not _END:
+        yield found  # type: ignore[misc]  # the end is the only other object
 
 
 class _Twin(Generic[Original]):
     """The synchronous face of an original, which lives in the loop of a thread, once there is one.
 
-    Its methods that are `_awaited` are those of the original, with the same arguments.
+    Its methods that are `_awaited` or `_faced` are those of the original, with its arguments.
     """
 
     def __init__(self, original: Original, thread: LoopThread | None = None) -> None:
@@ -50,97 +134,30 @@ class _Twin(Generic[Original]):
         return self._started
 
 
+def _faced(
+    method: Callable[Concatenate[Original, P], T],
+    face: Callable[[T, LoopThread], R],
+    returns: str | None = None,
+) -> Callable[Concatenate[_Twin[Original], P], R]:
+    """Return a method of the twin that makes the same call, and returns a face of its result."""
+
+    @wraps(method)
+    def call(twin: _Twin[Original], /, *arguments: P.args, **options: P.kwargs) -> R:
+        thread = twin._thread
+        return face(method(twin._original, *arguments, **options), thread)
+
+    call.__doc__ = str(method.__doc__).replace("async with", "with")
+    if returns is not None:
+        # For `help`: `wraps` alone would show what the original returns.
+        vars(call)["__signature__"] = signature(method).replace(return_annotation=returns)
+    return call
+
+
 def _awaited(
     method: Callable[Concatenate[Original, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[_Twin[Original], P], T]:
     """Return a method of the twin that makes the same call in the loop, and waits for it."""
-
-    @wraps(method)
-    def call(twin: _Twin[Original], /, *arguments: P.args, **options: P.kwargs) -> T:
-        return twin._thread.run(method(twin._original, *arguments, **options))
-
-    return call
-
-
-class SyncFabric(_Twin[Fabric], Connector):
-    """A connection to the fabric, shared by any number of agents: `with SyncFabric.connect()`."""
-
-    @classmethod
-    def _over(cls, store: ClientStore, settings: Settings) -> Self:
-        return cls(Fabric(store, settings))
-
-    def __enter__(self) -> SyncFabric:
-        """Connect."""
-        self._started = LoopThread()
-        try:
-            self._started.run(self._original.__aenter__())
-        except BaseException:
-            self._started.close(self._original.__aexit__(None, None, None))
-            raise
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Close all connections."""
-        self._thread.close(self._original.__aexit__(kind, error, trace))
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._original.settings
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
-        return self._original.partitions
-
-    def session(self, name: str | None = None) -> SyncSession:
-        """Return a session to look at; by default the one in the settings."""
-        thread = self._thread
-        return SyncSession(self._original.session(name), thread)
-
-    def agent(
-        self,
-        name: str | None = None,
-        *,
-        session: str | None = None,
-        stream: str | None = None,
-        priority: int = 0,
-        task: str | None = None,
-        task_type: str | None = None,
-        parallel_group: str | None = None,
-        reads: Sequence[str] = (),
-        writes: Sequence[str] = (),
-        produces: Sequence[str] = (),
-        when_full: WhenFull | str = WhenFull.WAIT,
-    ) -> SyncAgent:
-        """Return an agent, to be entered with `with`. STARTED carries what is declared here.
-
-        Name, session and stream default to those in the settings.
-        """
-        thread = self._thread
-        agent = self._original.agent(
-            name,
-            session=session,
-            stream=stream,
-            priority=priority,
-            task=task,
-            task_type=task_type,
-            parallel_group=parallel_group,
-            reads=reads,
-            writes=writes,
-            produces=produces,
-            when_full=when_full,
-        )
-        return SyncAgent(agent, thread)
-
-    emit = _awaited(Fabric.emit)
-    """Send signals given as documents, in any spelling; return their ingress ids, in order.
-
-    They carry sequence numbers only if the documents do. Without numbers a signal is never sent
-    twice: after a lost reply, UnreachableError is raised. Session, emitter and stream default to
-    those in the settings. Raises SignalError, before anything is sent, if one of the signals is not
-    acceptable.
-    """
+    return _faced(method, lambda work, thread: thread.run(work))
 
 
 class SyncSession(_Twin[Session]):
@@ -180,11 +197,8 @@ class SyncSession(_Twin[Session]):
     must_exist = _awaited(Session.must_exist)
     """Raise NotFoundError if no signal of this session was ever accepted."""
 
-    def log(
-        self, after: bytes = BEGINNING, *, follow: bool = False
-    ) -> Generator[Entry, None, None]:
-        """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
-        return _iterate(self._original.log(after, follow=follow), self._thread)
+    log = _faced(Session.log, _iterate, "Generator[Entry, None, None]")
+    """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
 
     synthesis = _awaited(Session.synthesis)
     """Return the synthesis as it is now, or as it was at a revision; revision 0 is empty.
@@ -192,14 +206,13 @@ class SyncSession(_Twin[Session]):
     Raises NotFoundError if there is no such revision, or none yet.
     """
 
-    def revisions(self, after: int = 0, *, follow: bool = True) -> Generator[Revision, None, None]:
-        """Yield the revisions of the synthesis after a number, in order.
+    revisions = _faced(Session.revisions, _iterate, "Generator[Revision, None, None]")
+    """Yield the revisions of the synthesis after a number, in order.
 
-        With `follow` also new ones, through outages, until one is final and none follows it. A
-        session can continue after that: iterate again from there. Raises NotFoundError if somebody
-        has trimmed a revision away.
-        """
-        return _iterate(self._original.revisions(after, follow=follow), self._thread)
+    With `follow` also new ones, through outages, until one is final and none follows it. A session
+    can continue after that: iterate again from there. Raises NotFoundError if somebody has trimmed
+    a revision away.
+    """
 
     until_final = _awaited(Session.until_final)
     """Wait, through outages, until all known agents have ended; return the final synthesis.
@@ -293,36 +306,22 @@ class SyncAgent(_Twin[Agent]):
     arrived.
     """
 
-    def writing(
-        self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
-    ) -> AbstractContextManager[Grant]:
-        """Ask for paths, globs or named things, all or none: `with` waits for the grant.
+    writing = _faced(Agent.writing, _Block, "AbstractContextManager[Grant]")
+    """Ask for paths, globs or named things, all or none: `with` waits for the grant.
 
-        The end of the block releases all of them. The grant is the agent's: two of its tasks do not
-        exclude each other, and what both use is released with the last. Raises DeadlockError if the
-        agents would wait for each other forever; see Grant for what can be taken away.
-        """
-        return Block(self._original.writing(*writes, reads=reads, timeout=timeout), self._thread)
+    The end of the block releases all of them. The grant is the agent's: two of its tasks do not
+    exclude each other, and what both use is released with the last. Raises DeadlockError if the
+    agents would wait for each other forever; see Grant for what can be taken away.
+    """
 
-    def integrating(
-        self,
-        name: str,
-        *,
-        deadline_ms: int | None = None,
-        level: int = 3,
-        timeout: float | None = None,
-    ) -> AbstractContextManager[None]:
-        """Have all agents meet at a safe place: `with` waits until they have all arrived.
+    integrating = _faced(Agent.integrating, _Block, "AbstractContextManager[None]")
+    """Have all agents meet at a safe place: `with` waits until they have all arrived.
 
-        The end of the block lets them go on. Raises BarrierError if the integration is cancelled or
-        cannot be called. If the block raises, the others stay paused: enter it again under the same
-        name to try again, or release them with `emit(SignalType.INTEGRATED, {"name": name})`; the
-        end of the agent releases them too.
-        """
-        block = self._original.integrating(
-            name, deadline_ms=deadline_ms, level=level, timeout=timeout
-        )
-        return Block(block, self._thread)
+    The end of the block lets them go on. Raises BarrierError if the integration is cancelled or
+    cannot be called. If the block raises, the others stay paused: enter it again under the same
+    name to try again, or release them with `emit(SignalType.INTEGRATED, {"name": name})`; the end
+    of the agent releases them too.
+    """
 
     escalate = _awaited(Agent.escalate)
     """Ask a person, or the agent `to`; return the decision.
@@ -378,14 +377,51 @@ class SyncAgent(_Twin[Agent]):
     """End with an error. After that the agent sends nothing more."""
 
 
-_END = object()
+class SyncFabric(_Twin[Fabric], Connector):
+    """A connection to the fabric, shared by any number of agents: `with SyncFabric.connect()`."""
 
+    @classmethod
+    def _over(cls, store: ClientStore, settings: Settings) -> Self:
+        return cls(Fabric(store, settings))
 
-def _iterate(source: AsyncIterator[T], thread: LoopThread) -> Generator[T, None, None]:
-    """Yield what an asynchronous iterator yields, each asked for in the loop."""
+    def __enter__(self) -> SyncFabric:
+        """Connect."""
+        self._started = LoopThread()
+        try:
+            self._started.run(self._original.__aenter__())
+        except BaseException:
+            self._started.close(self._original.__aexit__(None, None, None))
+            raise
+        return self
 
-    async def following() -> T | object:
-        return await anext(source, _END)
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Close all connections."""
+        self._thread.close(self._original.__aexit__(kind, error, trace))
 
-    while (found := thread.run(following())) is not _END:
-        yield found  # type: ignore[misc]  # the end is the only other object
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._original.settings
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
+        return self._original.partitions
+
+    session = _faced(Fabric.session, SyncSession, "SyncSession")
+    """Return a session to look at; by default the one in the settings."""
+
+    agent = _faced(Fabric.agent, SyncAgent, "SyncAgent")
+    """Return an agent, to be entered with `with`. STARTED carries what is declared here.
+
+    Name, session and stream default to those in the settings.
+    """
+
+    emit = _awaited(Fabric.emit)
+    """Send signals given as documents, in any spelling; return their ingress ids, in order.
+
+    They carry sequence numbers only if the documents do. Without numbers a signal is never sent
+    twice: after a lost reply, UnreachableError is raised. Session, emitter and stream default to
+    those in the settings. Raises SignalError, before anything is sent, if one of the signals is not
+    acceptable.
+    """
