@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fabric.client.barrier import Checkpoints, Integrating, Integrations, Pauses
+from fabric.client.barrier import Integrations, Pauses
 from fabric.client.emitter import Emitter, Sender
 from fabric.client.grant import Grant, Grants, Writing
 from fabric.client.mailbox import Mailbox
@@ -88,13 +88,12 @@ class Agent:
         store, session = self._store, self._session
         dead = store.namespace.partition(self._partition).dead
         requests = Requests(store, session, self._sender, self._in_background, self._name, dead)
-        pauses = Pauses(requests)
+        self._pauses = pauses = Pauses(requests)
         self._notices = _Notices(self._name)
         self._grants = Grants(requests, pauses, is_successor=number > 1)
         self._waits = Waits(requests, self._grants)
         self._questions = Questions(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
-        self._checkpoints = Checkpoints(requests, pauses)
         # Each sees every message in turn, pauses first: what then takes an answer knows whether a
         # pause was in force before it.
         listeners = (pauses, self._grants, self._waits, self._integrations, self._notices)
@@ -209,7 +208,7 @@ class Agent:
         An agent that starts during an integration is held until the integration is over. STARTED
         alone does not tell it: work that must not begin too early begins after this.
         """
-        await self._checkpoints.reach(None, timeout)
+        await self._pauses.reach(None, timeout)
 
     async def checkpoint(self, name: str, *, timeout: float | None = None) -> None:
         """Report a safe place to pause, and pause there if an integration asks for it.
@@ -218,7 +217,7 @@ class Agent:
         when the integration that meets the agent here is over. After a timeout the agent still
         counts as arrived.
         """
-        await self._checkpoints.reach(name, timeout)
+        await self._pauses.reach(name, timeout)
 
     def writing(
         self, *writes: str, reads: Sequence[str] = (), timeout: float | None = None
@@ -247,7 +246,7 @@ class Agent:
         end of the agent releases them too.
         """
         payload = given(name=name, level=level, deadline_ms=deadline_ms)
-        return Integrating(self._integrations, payload, timeout)
+        return self._integrations.integrating(payload, timeout)
 
     async def escalate(
         self,

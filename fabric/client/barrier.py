@@ -15,7 +15,8 @@ What happens to a barrier whose leader does not finish:
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,11 +36,15 @@ from fabric.errors import (
     NotAllowedError,
     PeerError,
     ServerError,
+    WaitTimeoutError,
 )
 from fabric.wire.stored import fields_of
 
 #: Why nothing came of a signal for which no message and no record is found.
 UNHANDLED = "no orchestrator has handled it; is one running? (fabric status)"
+
+#: Says why a wait has not ended.
+Why = Callable[[], Awaitable[str]]
 
 
 @dataclass(eq=False)
@@ -53,7 +58,7 @@ class _Hold:
 
 
 class Pauses:
-    """The barriers that are in force for one agent."""
+    """The barriers that are in force for one agent, and its checkpoints, where it pauses."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -99,20 +104,48 @@ class Pauses:
         while held := self.held():
             await held[0].over.wait()
 
-    async def after_wait(self) -> None:
-        """Pause at the end of another wait, for each barrier that counts the agent as arrived."""
+    @asynccontextmanager
+    async def bounded(self, timeout_s: float | None, what: str, why: Why) -> AsyncIterator[None]:
+        """Bound the time of a wait. Raises WaitTimeoutError, which says what for, and why so long.
+
+        `what` follows "waited 5 s"; `why` is asked if no barrier holds the agent.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError:
+            reason = await self.describe() or await why()
+            waited = f"{self._name} waited {timeout_s:g} s {what}"
+            raise WaitTimeoutError(f"{waited}: {reason}") from None
+
+    @asynccontextmanager
+    async def waiting(
+        self,
+        timeout_s: float | None,
+        what: str,
+        why: Why,
+        give_up: Callable[[BaseException], None],
+    ) -> AsyncIterator[None]:
+        """Bound a wait for others, and pause at its end if a barrier counts the agent as arrived.
+
+        That holds for an answer, and for an error that another agent caused. A cancelled caller, a
+        timeout and a server's failure end the wait at once. `give_up` takes every error first.
+        """
+        async with self.bounded(timeout_s, what, why):
+            try:
+                yield
+                await self._after_wait()
+            except BaseException as error:
+                give_up(error)
+                if isinstance(error, PeerError | NotAllowedError):
+                    await self._after_wait()
+                raise
+
+    async def _after_wait(self) -> None:
         for hold in self.in_force():
             if not hold.holds:
                 hold.holds = await retry(partial(self._has_arrived, hold))
         await self.until_free()
-
-    async def after_error(self, error: BaseException) -> None:
-        """Pause as `after_wait` does if the answer to a wait was an error.
-
-        A caller that gives up, a timeout or a server's failure ends a wait at once.
-        """
-        if isinstance(error, PeerError | NotAllowedError):
-            await self.after_wait()
 
     async def _has_arrived(self, hold: _Hold) -> bool:
         barrier = await self._look_up(hold.barrier)
@@ -139,44 +172,36 @@ class Pauses:
             return found
         return None
 
-
-class Checkpoints:
-    """Passes checkpoints for one agent, and pauses there."""
-
-    def __init__(self, requests: Requests, pauses: Pauses) -> None:
-        self._requests = requests
-        self._pauses = pauses
-        self._name = requests.name
-
     async def reach(self, checkpoint: str | None, timeout_s: float | None) -> None:
         """Send CHECKPOINT_REACHED; return if no barrier is in force, or when the barrier is over.
 
         Raises WaitTimeoutError, or NotAllowedError if the signal is refused.
         """
         at = f"at {checkpoint}" if checkpoint else "to be ready"
-        async with self._requests.bounded(timeout_s, at, self._describe):
-            await self._reach(checkpoint)
 
-    async def _describe(self) -> str:
-        return await self._pauses.describe() or UNHANDLED
+        async def why() -> str:
+            return UNHANDLED
+
+        async with self.bounded(timeout_s, at, why):
+            await self._reach(checkpoint)
 
     async def _reach(self, checkpoint: str | None) -> None:
         while True:
             # A held agent must not pass another checkpoint before it is free.
-            await self._pauses.until_free()
-            known = next(iter(self._pauses.in_force()), None)
+            await self.until_free()
+            known = next(iter(self.in_force()), None)
             try:
                 concerned = await self._send(checkpoint, known)
                 break
             except NotAllowedError:
                 # Refused because a barrier held it already; the agent has only now heard of that.
-                if not self._pauses.held():
+                if not self.held():
                     raise
         for hold in concerned:
             # A barrier that began since then meets the agent at its next checkpoint.
             if hold.holds or known is None or hold is known:
                 hold.holds = True
-        await self._pauses.until_free()
+        await self.until_free()
 
     async def _send(self, checkpoint: str | None, known: _Hold | None) -> list[_Hold]:
         """Send it; return the barriers that were in force when it took its place in the log."""
@@ -190,7 +215,7 @@ class Checkpoints:
                 and message.sender == self._name
                 and message.payload == payload
             )
-            return (message.cause, self._pauses.in_force()) if is_echo else None
+            return (message.cause, self.in_force()) if is_echo else None
 
         async with self._requests.opened(match) as request:
             await request.send(SignalType.CHECKPOINT_REACHED, payload)
@@ -214,12 +239,12 @@ class Checkpoints:
 class Integrations:
     """The barriers that one agent leads."""
 
-    requests: Requests
-    pauses: Pauses
+    _requests: Requests
+    _pauses: Pauses
     #: Barriers that this agent has called and that are not over.
-    called: set[str] = field(default_factory=set)
+    _called: set[str] = field(default_factory=set)
     #: Barriers that have opened for this agent: all agents have arrived.
-    opened: set[str] = field(default_factory=set)
+    _opened: set[str] = field(default_factory=set)
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
         """Note that a barrier opens, or is over."""
@@ -229,84 +254,72 @@ class Integrations:
         if message.type == DirectiveType.RESUME or (
             message.type == DirectiveType.CANCEL and not message.to_everyone
         ):
-            self.forget(barrier)
+            self._forget(barrier)
         elif message.type == DirectiveType.PROCEED:
-            self.opened.add(barrier)
+            self._opened.add(barrier)
 
-    def forget(self, barrier: str) -> None:
-        """Note that a barrier is over."""
-        self.called.discard(barrier)
-        self.opened.discard(barrier)
+    def _forget(self, barrier: str) -> None:
+        self._called.discard(barrier)
+        self._opened.discard(barrier)
 
+    @asynccontextmanager
+    async def integrating(
+        self, payload: dict[str, Any], timeout_s: float | None
+    ) -> AsyncIterator[None]:
+        """Call a barrier and wait until all have arrived; enter at once if it is open already.
 
-class Integrating(AbstractAsyncContextManager[None]):
-    """One block during which all other agents are at a safe place."""
-
-    def __init__(
-        self, integrations: Integrations, payload: dict[str, Any], timeout_s: float | None
-    ) -> None:
-        self._all = integrations
-        self._requests = integrations.requests
-        self._barrier: str = payload["name"]
-        self._payload = payload
-        self._timeout_s = timeout_s
-
-    async def __aenter__(self) -> None:
-        """Call the barrier and wait until all have arrived; enter at once if it is open already.
-
-        Raises WaitTimeoutError, which names the missing agents; BarrierError if the barrier is
-        cancelled or cannot be called; DeadlockError, NotAllowedError.
+        Without an error, the end of the block lets all agents go on. Raises WaitTimeoutError, which
+        names the missing agents; BarrierError if the barrier is cancelled or cannot be called;
+        DeadlockError, NotAllowedError.
         """
-        what = f"for all to arrive at {self._barrier}"
-        async with self._requests.bounded(self._timeout_s, what, self._describe):
+        barrier: str = payload["name"]
+        what, why = f"for all to arrive at {barrier}", partial(self._describe, barrier)
+        give_up = partial(self._give_up, barrier)
+        async with self._pauses.waiting(timeout_s, what, why, give_up):
+            if barrier not in self._opened:
+                await self._until_open(barrier, payload)
+        yield
+        self._forget(barrier)
+        await self._requests.sender.send(SignalType.INTEGRATED, {"name": barrier})
+
+    async def _until_open(self, barrier: str, payload: dict[str, Any]) -> None:
+        async with self._requests.opened(partial(self._match, barrier)) as request:
+            is_called_anew = barrier not in self._called
             try:
-                if self._barrier not in self._all.opened:
-                    async with self._requests.opened(self._match) as request:
-                        await self._until_open(request)
-                await self._all.pauses.after_wait()
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError):
-                    self._give_up()
-                await self._all.pauses.after_error(error)
+                if is_called_anew:
+                    self._called.add(barrier)
+                    await request.send(SignalType.INTEGRATION_REQUIRED, payload)
+                await request.answer()
+            except FabricError:
+                if is_called_anew:
+                    self._forget(barrier)
                 raise
 
-    async def _until_open(self, request: Request) -> None:
-        is_called_anew = self._barrier not in self._all.called
-        try:
-            if is_called_anew:
-                self._all.called.add(self._barrier)
-                await request.send(SignalType.INTEGRATION_REQUIRED, self._payload)
-            await request.answer()
-        except FabricError:
-            if is_called_anew:
-                self._all.forget(self._barrier)
-            raise
-
-    def _match(self, message: Message) -> bool | None:
-        if message.payload.get("barrier") != self._barrier:
+    def _match(self, barrier: str, message: Message) -> bool | None:
+        if message.payload.get("barrier") != barrier:
             return None
         if message.type == DirectiveType.CANCEL and not message.to_everyone:
             error = refusal(self._requests.name, message)
             if isinstance(error, DeadlockError):
                 raise error
-            raise BarrierError(f"{self._barrier}: {message.payload.get('reason')}")
+            raise BarrierError(f"{barrier}: {message.payload.get('reason')}")
         return True if message.type == DirectiveType.PROCEED else None
 
-    def _give_up(self) -> None:
-        if self._barrier in self._all.called:
-            self._all.forget(self._barrier)
-            self._requests.background(self._cancel())
+    def _give_up(self, barrier: str, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError) and barrier in self._called:
+            self._forget(barrier)
+            self._requests.background(self._cancel(barrier))
 
-    async def _cancel(self) -> None:
+    async def _cancel(self, barrier: str) -> None:
         # The agent may have ended, and the barrier with it; or the server is gone.
         with suppress(FabricError):
-            payload = {"name": self._barrier, "ok": False}
+            payload = {"name": barrier, "ok": False}
             await self._requests.sender.send(SignalType.INTEGRATED, payload)
 
-    async def _describe(self) -> str:
+    async def _describe(self, name: str) -> str:
         """Say why the barrier has not opened."""
         try:
-            barrier = (await self._requests.session.barriers()).get(self._barrier)
+            barrier = (await self._requests.session.barriers()).get(name)
         except ServerError as error:
             return f"who is missing is not known ({error})"
         if barrier is None:
@@ -314,12 +327,6 @@ class Integrating(AbstractAsyncContextManager[None]):
         if barrier.state not in IN_FORCE:
             return "another integration comes first"
         return _missing(barrier)
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Let all agents go on, if the block has not raised."""
-        if error is None:
-            self._all.forget(self._barrier)
-            await self._requests.sender.send(SignalType.INTEGRATED, {"name": self._barrier})
 
 
 def _missing(barrier: BarrierRecord) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
 from fabric.backoff import retry
-from fabric.client.barrier import UNHANDLED, Pauses
+from fabric.client.barrier import UNHANDLED, Pauses, Why
 from fabric.client.message import Message, given, is_grant, place_in_line, refusal, strings
 from fabric.client.request import Request, Requests
 from fabric.client.session import read_record
@@ -192,30 +192,20 @@ class Grants:
             self.in_use.abandon(unused)
             raise
 
-    @asynccontextmanager
-    async def waiting(
-        self,
-        names: Sequence[str],
-        timeout_s: float | None,
-        what: str,
-        why: Callable[[], Awaitable[str]],
-    ) -> AsyncIterator[None]:
-        """Use names that the block waits for; without an answer to it, release them again.
+    def waiting(
+        self, names: Sequence[str], timeout_s: float | None, what: str, why: Why
+    ) -> AbstractAsyncContextManager[None]:
+        """Use names that the block waits for; on any error, release them again.
 
-        A barrier that counts the waiting agent as arrived holds it at the end, also at an error
-        that another agent caused. For `what` and `why` see Requests.bounded.
+        See Pauses.waiting. They are released in the background: the caller gets the error.
         """
+
+        def withdraw(error: BaseException) -> None:
+            self.in_use.abandon(names)
+            self.requests.background(self._try_release(names, []))
+
         self.in_use.add(names)
-        async with self.requests.bounded(timeout_s, what, why):
-            try:
-                yield
-                await self.pauses.after_wait()
-            except BaseException as error:
-                self.in_use.abandon(names)
-                # In the background: the caller is about to get an error of its own.
-                self.requests.background(self._try_release(names, []))
-                await self.pauses.after_error(error)
-                raise
+        return self.pauses.waiting(timeout_s, what, why, withdraw)
 
     async def release_always(self, names: Sequence[str]) -> list[FabricError]:
         """Release, even if the caller is cancelled meanwhile; return the errors."""
@@ -302,8 +292,7 @@ class Writing(AbstractAsyncContextManager[Grant]):
 
     async def _describe(self) -> str:
         """Say why there is no grant."""
-        holder = UNHANDLED if self._wait is None else place_in_line(self._agent, self._wait)
-        return await self._grants.pauses.describe() or holder
+        return UNHANDLED if self._wait is None else place_in_line(self._agent, self._wait)
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Release everything. A cancellation does not keep RELEASE from being sent."""

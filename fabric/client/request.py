@@ -7,7 +7,7 @@ that stream, so an agent reads it only while it waits, from where it ended when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from fabric.client.emitter import Sender
 from fabric.client.message import Message
 from fabric.client.session import Session, last_id
 from fabric.core.signal import SignalType
-from fabric.errors import FabricError, NotAllowedError, WaitTimeoutError
+from fabric.errors import FabricError, NotAllowedError
 from fabric.store.port import ClientStore, Entry
 from fabric.wire.record import sent_fields
 from fabric.wire.stored import fields_of
@@ -107,21 +107,6 @@ class Requests:
             self.open.remove(request)
             if not self.open:
                 self.place = None
-
-    @asynccontextmanager
-    async def bounded(
-        self, timeout_s: float | None, what: str, why: Callable[[], Awaitable[str]]
-    ) -> AsyncIterator[None]:
-        """Bound the time of a wait. Raises WaitTimeoutError, which says what for, and why so long.
-
-        `what` follows "waited 5 s".
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                yield
-        except TimeoutError:
-            waited = f"{self.name} waited {timeout_s:g} s {what}"
-            raise WaitTimeoutError(f"{waited}: {await why()}") from None
 
     def on_message(self, message: Message) -> None:
         """Show a message to all open requests."""

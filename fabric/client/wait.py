@@ -129,8 +129,7 @@ class Waits:
     async def _describe(self, on: str, wait: Wait) -> str:
         """Say whom the wait is for."""
         try:
-            barrier = await self._grants.pauses.describe()
-            holder = barrier or wait.describe_holder()
+            holder = wait.describe_holder()
             return holder or await self._requests.session.describe_producers(on)
         except ServerError as error:
             return f"who is to produce it is not known ({error})"
@@ -170,8 +169,6 @@ class Questions:
             return str(message.payload.get("decision") or "") if is_answer else None
 
         async def why() -> str:
-            if barrier := await grants.pauses.describe():
-                return barrier
             if to is not None:
                 return f"{to} has not decided it"
             return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"
