@@ -165,7 +165,13 @@ class ServerUse:
             return False
         self._is_released = True
         try:
-            has_ended = self._end_orphaned() if self._is_orphaned() else self._end_if_last()
+            if self._is_orphaned():
+                has_ended = self._end_orphaned()
+            else:
+                with _locked(self._project):
+                    self._user_lock.release()
+                    is_last = not lock.live_users(self._project.users)
+                    has_ended = is_last and server.end(self._project)
         finally:
             self._close()
         if self._is_child:
@@ -180,11 +186,6 @@ class ServerUse:
             self._user_lock.release()
             self._close()
 
-    def _end_if_last(self) -> bool:
-        with _locked(self._project):
-            self._user_lock.release()
-            return not lock.live_users(self._project.users) and server.end(self._project)
-
     def _is_orphaned(self) -> bool:
         # The state folder was deleted while the server ran (`git clean -fdx` does that).
         try:
@@ -196,7 +197,7 @@ class ServerUse:
         # The users' files are gone with the folder, but the server knows who is connected. Each
         # user removes its own name first, so of two that leave at once the later sees no other.
         with suppress(OSError):
-            _, clients = self._connection.ask("CLIENT SETNAME ", "CLIENT LIST")
+            _, clients = self._connection.ask('CLIENT SETNAME ""', "CLIENT LIST")
             if f" name={CLIENT_NAME}" not in str(clients):
                 return self._connection.shut_down()
         return False
@@ -245,11 +246,8 @@ def stop(root: Path | None = None) -> StopReport:
 @contextmanager
 def _locked(project: Project) -> Iterator[None]:
     try:
-        descriptor = lock.take(project.lock, LOCK_SECONDS_MAX)
-        try:
+        with lock.holding(project.lock, LOCK_SECONDS_MAX):
             yield
-        finally:
-            os.close(descriptor)
     except OSError as error:
         is_refused = isinstance(error, PermissionError) or error.errno == errno.EROFS
         kind = NotAllowedError if is_refused else ServerError

@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -45,28 +45,29 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def take(path: Path, seconds_max: float) -> int:
-    """Lock the file, creating it if need be, and return its descriptor; closing that unlocks.
+@contextmanager
+def holding(path: Path, seconds_max: float) -> Iterator[int]:
+    """Hold the lock on the file, creating it if need be, inside the block; yield its descriptor.
 
     Raises HeldError when another process keeps the lock all the time, OSError when the file cannot
     be opened.
     """
-    found: list[int] = []
+    opened: list[int] = []
 
-    def taken() -> bool:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            # The file may have been deleted while we waited: a lock on it would exclude nobody.
-            if _try(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
-                found.append(descriptor)
-        finally:
-            if not found:
-                os.close(descriptor)
-        return bool(found)
+    def is_locked() -> bool:
+        if opened:
+            os.close(opened.pop())
+        opened.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # The file may have been deleted while we waited: a lock on it would exclude nobody.
+        return _try(opened[0], fcntl.LOCK_EX) and _is_at(opened[0], path)
 
-    if not wait_until(taken, seconds_max):
-        raise HeldError(f"{path}: another process has held this lock for {seconds_max:g} s")
-    return found[0]
+    try:
+        if not wait_until(is_locked, seconds_max):
+            raise HeldError(f"{path}: another process has held this lock for {seconds_max:g} s")
+        yield opened[0]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def host() -> str:

@@ -4,9 +4,8 @@
 while `server.lock` is held. It is *ours* when the socket is in a private folder, and the process
 that answers there has the run id of our record, or the state folder as its working directory.
 
-The few words of the Redis protocol that this takes are spoken here (RESP2: redis.io, "Redis
-serialization protocol specification"). The command line asks on each call whether the server runs,
-and importing a driver would take longer than the command itself.
+It speaks the few commands of the Redis protocol through hiredis alone: the command line asks on
+each call whether the server runs, and importing the driver takes longer than the question.
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 from urllib.parse import quote
+
+from hiredis import Reader, ReplyError
 
 from fabric.devserver import lock
 from fabric.devserver.project import NO_RECORD, Project, Record
@@ -40,7 +41,7 @@ PROBE_SECONDS_MAX = 2.0
 #: Seconds for one reply. A healthy server answers in well under a millisecond.
 REPLY_SECONDS_MAX = 1.0
 
-#: Bytes of one reply: INFO's largest section has about 4 kB, CLIENT LIST about 300 a client.
+#: Bytes of the replies to one `ask`: INFO's section has about 4 kB, CLIENT LIST about 300 a client.
 REPLY_BYTES_MAX = 4 * 1024 * 1024
 
 
@@ -50,10 +51,10 @@ class PrivateServer(NamedTuple):
     root: Path
     socket: Path
     pid: int
-    #: The program's path; empty when the record of its start is lost.
-    binary: str
     #: "redis 7.0.15", "valkey 8.0.1".
     version: str
+    #: Redis' own random name for this run of the server.
+    run_id: str
     #: Milliseconds since 1970; 0 when the record of its start is lost.
     started_ms: int
     #: It is still reading its files, and refuses commands until it has.
@@ -96,8 +97,8 @@ def _described(
         root=project.root,
         socket=path,
         pid=seen.pid or noted.pid,
-        binary=noted.binary,
         version=seen.version or noted.version,
+        run_id=seen.run_id or noted.run_id,
         started_ms=noted.started_ms,
         loading=seen.loading,
     )
@@ -154,11 +155,8 @@ def _start(project: Project) -> PrivateServer:
     project.forget()
     path = project.prepare_socket()
     log_bytes = launch.rotate(project.log)
-    descriptor = lock.take(project.server_lock, PROBE_SECONDS_MAX)
-    try:
+    with lock.holding(project.server_lock, PROBE_SECONDS_MAX) as descriptor:
         process = launch.launch(program, project.state, path, descriptor)
-    finally:
-        os.close(descriptor)
     try:
         now_ms = time.time_ns() // 1_000_000
         project.write(
@@ -224,16 +222,12 @@ def _clear_socket(project: Project, path: Path) -> None:
 
 
 def _update_record(project: Project, found: PrivateServer) -> None:
-    record = project.read()
-    health = probe(found.socket)
-    if health is None or not health.run_id or (record and record.run_id == health.run_id):
-        return
-    noted = record or NO_RECORD._replace(place=lock.host())
-    project.write(
-        noted._replace(
-            pid=health.pid, socket=str(found.socket), version=health.version, run_id=health.run_id
+    record = project.read() or NO_RECORD._replace(place=lock.host())
+    if record.run_id != found.run_id:
+        path = str(found.socket)
+        project.write(
+            record._replace(pid=found.pid, socket=path, version=found.version, run_id=found.run_id)
         )
-    )
 
 
 def _is_ours(project: Project, record: Record | None, health: Health) -> bool:
@@ -264,32 +258,35 @@ def _is_the_server(project: Project, pid: int) -> bool:
     return _is_in(str(folder), project.state) if Path("/proc/self/cwd").exists() else True
 
 
-class ErrorReply(str):
-    """An error reply: its code, and the server's words."""
-
-    __slots__ = ()
-
-
-Reply: TypeAlias = "str | list[Reply]"
-
-
 class Connection:
     """A connection to the server. Its methods raise OSError when the server does not answer."""
 
     def __init__(self, path: Path) -> None:
+        self._reader = Reader(ConnectionError, encoding="utf-8", errors="surrogateescape")
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.settimeout(REPLY_SECONDS_MAX)
             self._socket.connect(os.fsencode(path))
-            self._replies = self._socket.makefile("rb")
         except BaseException:
             self._socket.close()
             raise
 
-    def ask(self, *commands: str) -> list[Reply]:
-        """Send commands (words separated by spaces) in one write; return a reply to each."""
-        self._socket.sendall(b"".join(map(_encode, commands)))
-        return [_read(self._replies) for _ in commands]
+    def ask(self, *commands: str) -> list[Any]:
+        """Send commands, each as one would type it, in one write; return a reply to each."""
+        self._socket.sendall("".join(f"{one}\r\n" for one in commands).encode())
+        replies: list[Any] = []
+        size = 0
+        while len(replies) < len(commands):
+            reply = self._reader.gets()
+            if reply is not False:  # complete
+                replies.append(reply)
+                continue
+            data = self._socket.recv(65_536)
+            size += len(data)
+            if not data or size > REPLY_BYTES_MAX:
+                raise ConnectionError("the server closed the connection, or says too much")
+            self._reader.feed(data)
+        return replies
 
     def shut_down(self) -> bool:
         """Tell the server to end; return whether it hangs up within `REPLY_SECONDS_MAX`.
@@ -297,9 +294,9 @@ class Connection:
         It answers only if it refuses. With NOSAVE it obeys even while a script runs that never
         ends. It still syncs the append-only file.
         """
-        self._socket.sendall(_encode("SHUTDOWN NOSAVE"))
+        self._socket.sendall(b"SHUTDOWN NOSAVE\r\n")
         try:
-            return self._replies.read(1) == b""
+            return self._socket.recv(1) == b""
         except TimeoutError:
             return False
         except OSError:
@@ -307,7 +304,6 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection."""
-        self._replies.close()
         self._socket.close()
 
 
@@ -330,45 +326,20 @@ def probe(path: Path) -> Health | None:
     try:
         with closing(Connection(path)) as connection:
             ping, info, directory = connection.ask("PING", "INFO server", "CONFIG GET dir")
-    except (OSError, ValueError):
+    except OSError:
         return None
-    busy = isinstance(ping, ErrorReply) and ping.startswith("BUSY")
-    loading = isinstance(ping, ErrorReply) and ping.startswith("LOADING")
-    if not (busy or loading or ping == "PONG"):
+    code = str(ping).partition(" ")[0] if isinstance(ping, ReplyError) else ""
+    if ping != "PONG" and code not in ("BUSY", "LOADING"):
         return None
-    facts: dict[str, str] = {}
-    if isinstance(info, str) and not isinstance(info, ErrorReply):
-        facts = dict(row.split(":", 1) for row in info.splitlines() if ":" in row)
+    rows = info.splitlines() if isinstance(info, str) else []
+    facts = dict(row.split(":", 1) for row in rows if ":" in row)
     valkey = facts.get("valkey_version")
     pid = facts.get("process_id", "")
     return Health(
-        loading=loading,
-        busy=busy,
+        loading=code == "LOADING",
+        busy=code == "BUSY",
         run_id=facts.get("run_id", ""),
         pid=int(pid) if pid.isdecimal() else 0,
         version=f"valkey {valkey}" if valkey else f"redis {facts.get('redis_version', '')}".strip(),
         directory=str(directory[1]) if isinstance(directory, list) and len(directory) == 2 else "",
     )
-
-
-def _encode(command: str) -> bytes:
-    words = [word.encode() for word in command.split(" ")]
-    return b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)])
-
-
-def _read(stream: BinaryIO) -> Reply:
-    line = stream.readline(REPLY_BYTES_MAX)
-    if not line.endswith(b"\r\n"):
-        raise ConnectionError("the server closed the connection, or does not speak Redis")
-    kind, rest = line[:1], line[1:-2].decode(errors="replace")
-    if kind == b"-":
-        return ErrorReply(rest)
-    if kind not in b"$*":
-        return rest
-    size = int(rest)
-    if size > REPLY_BYTES_MAX:
-        raise ValueError(f"a reply of {size} bytes; allowed: {REPLY_BYTES_MAX}")
-    if kind == b"*":
-        return [_read(stream) for _ in range(size)]
-    body = stream.read(max(size, 0) + 2) if size >= 0 else b"\r\n"
-    return body[:-2].decode(errors="surrogateescape")
