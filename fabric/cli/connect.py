@@ -34,7 +34,7 @@ Target = Settings
 def url_of(target: Target) -> str:
     """Return the server's URL. Raises ConfigError if none is named and no private server runs."""
     if target.redis_url is not None:
-        return target.redis_url.get_secret_value()
+        return target.redis_url.value
 
     from fabric.devserver import require_server_url
 

@@ -145,7 +145,7 @@ def down(target: Target, as_json: bool) -> None:
     FABRIC_REDIS_URL is never stopped.
     """
     found = devserver.find()
-    named = target.redis_url and target.redis_url.get_secret_value()
+    named = target.redis_url and target.redis_url.value
     if named and (found is None or named != found.url):
         also = "" if found is None else "; unset it to stop this project's private server"
         raise NotFoundError(
@@ -180,7 +180,7 @@ def _worker(worker: str, task: str) -> click.Command:
 
         # Report a bad URL before logging begins, in a message that hides the password.
         open_store(target)
-        url = target.redis_url.get_secret_value() if target.redis_url else None
+        url = target.redis_url.value if target.redis_url else None
         return serve(worker, load(redis_url=url, namespace=target.namespace, **limits), name)
 
     for field in reversed(worker_flags()):

@@ -6,14 +6,13 @@ A list becomes a tuple, a table of a list the core's struct: what passes is what
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cache, partial
 from operator import attrgetter
-from types import SimpleNamespace
 from typing import Annotated, Any, get_origin
 
-import msgspec
+from msgspec import Struct, structs
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, create_model
 from pydantic import Field as Checked
 from pydantic_core import PydanticCustomError
@@ -40,10 +39,10 @@ def rules_model() -> type[BaseModel]:
     tables: dict[str, list[Field]] = {}
     for field in fields(Rules):
         tables.setdefault(field.key.rpartition(".")[0], []).append(field)
-    default = Rules()
-    every = _fields(tables.pop(""), default)
+    defaults = structs.asdict(Rules())
+    every = _fields(tables.pop(""), defaults)
     for name, table in tables.items():
-        inner = _created(name, _STRICT, _fields(table, default))
+        inner = _created(name, _STRICT, _fields(table, defaults))
         every[name] = (inner, Checked(default_factory=inner))
     return _created("rules", _STRICT, every)
 
@@ -60,7 +59,7 @@ def rules_of(checked: BaseModel) -> Rules:
 @cache
 def settings_model() -> type[BaseModel]:
     """Return the model of settings."""
-    return _created("settings", _LAX, _fields(fields(Settings), Settings()))
+    return _created("settings", _LAX, _fields(fields(Settings), vars(Settings())))
 
 
 def settings_of(sources: list[Source]) -> Settings:
@@ -83,8 +82,8 @@ def _created(name: str, config: ConfigDict, checked: dict[str, Any]) -> type[Bas
     return model
 
 
-def _fields(declared: Iterable[Field], default: object) -> dict[str, Any]:
-    """Return pydantic's fields of declared ones; `default` holds the defaults."""
+def _fields(declared: Iterable[Field], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return pydantic's fields of declared ones."""
     found = {}
     for field in declared:
         bound = field.declared.not_below
@@ -92,7 +91,7 @@ def _fields(declared: Iterable[Field], default: object) -> dict[str, Any]:
         if bound:
             kind = Annotated[kind, AfterValidator(partial(_in_order, bound))]
         # A lower bound above the default is as wrong as one above a given value.
-        checked = Checked(getattr(default, field.name, ...), validate_default=bool(bound))
+        checked = Checked(defaults.get(field.name, ...), validate_default=bool(bound))
         found[field.key.rpartition(".")[2]] = (kind, checked)
     return found
 
@@ -117,16 +116,10 @@ def _type(hint: Hint) -> Any:
         kind, checks = SecretStr, [AfterValidator(_hidden)]
     elif issubclass(kind, StrEnum):  # TOML has words
         checks = [Checked(strict=False)]
-    elif issubclass(kind, msgspec.Struct):  # of a list of tables
-        defaults = SimpleNamespace(
-            **{
-                one.name: one.default
-                for one in msgspec.structs.fields(kind)
-                if one.default is not msgspec.NODEFAULT
-            }
-        )
+    elif issubclass(kind, Struct):  # of a list of tables
+        known = {one.name: one.default for one in structs.fields(kind) if not one.required}
         checks = [AfterValidator(lambda checked: hint.kind(**dict(checked)))]
-        kind = _created(kind.__name__, _STRICT, _fields(fields(kind), defaults))
+        kind = _created(kind.__name__, _STRICT, _fields(fields(kind), known))
     return Annotated[kind, *checks] if checks else kind
 
 
@@ -136,10 +129,6 @@ def _hidden(value: SecretStr) -> Secret | None:
 
 def _is_name(value: str) -> bool:
     return 1 <= len(value) <= NAME_CHARS_MAX and value.isprintable() and value == value.strip()
-
-
-def _is_argument(value: str) -> bool:
-    return len(value) <= ARGUMENT_CHARS_MAX and value.isprintable()
 
 
 def _is_pointer(value: str) -> bool:
@@ -174,9 +163,8 @@ def _spelling(name: str) -> str:
 
 
 def _signal_type(value: str) -> str:
-    known = [kind.value for kind in SignalType]
-    if value not in known:
-        raise PydanticCustomError("type", "no signal type", {"fix": near(value, known)})
+    if value not in [*SignalType]:
+        raise PydanticCustomError("type", "no signal type", {"fix": near(value, [*SignalType])})
     return value
 
 
@@ -185,7 +173,7 @@ _TEXTS: dict[Text, Callable[[str], str]] = {
     Text.AGENT: _if(lambda value: value != "*" and _is_name(value)),
     Text.AGENT_OR_NONE: _if(lambda value: value != "*" and (not value or _is_name(value))),
     Text.NAMESPACE: _if(lambda value: namespace_fault(value) is None),
-    Text.ARGUMENT: _if(_is_argument),
+    Text.ARGUMENT: _if(lambda value: len(value) <= ARGUMENT_CHARS_MAX and value.isprintable()),
     Text.POINTER: _if(_is_pointer),
     Text.REDUCER: _reducer,
     Text.SIGNAL_TYPE: _signal_type,
@@ -197,16 +185,14 @@ def _items(items: Items, value: tuple[Any, ...]) -> tuple[Any, ...]:
     # Pydantic's own lower bound would count a wrong item as a missing one.
     if len(value) < items.min:
         raise PydanticCustomError("empty", "empty", {})
-    for index, item in enumerate(value if items.unique else ()):
-        if item in value[:index]:
-            raise PydanticCustomError("twice", "twice", {"found": f'"{item}" twice'})
     seen: set[str] = set()
-    for index, item in enumerate(value if items.distinct else ()):
-        text = getattr(item, items.distinct)
-        if text in seen:
-            what = {"found": f'"{text}" once more', "index": index, "key": items.distinct}
-            raise PydanticCustomError("twin", "twice", what)
-        seen.add(text)
+    for index, item in enumerate(value if items.unique or items.distinct else ()):
+        name = getattr(item, items.distinct) if items.distinct else item
+        if name in seen:
+            place = {"index": index, "key": items.distinct} if items.distinct else {}
+            found = f'"{name}" {"once more" if items.distinct else "twice"}'
+            raise PydanticCustomError("twice", "twice", {"found": found, **place})
+        seen.add(name)
     if items.program and value and not value[0].strip():
         raise PydanticCustomError("program", "no program", {"found": "no program's name"})
     return value

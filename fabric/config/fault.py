@@ -68,27 +68,23 @@ def near(name: str, known: list[str]) -> str:
 
 def dotted(path: Keys) -> str:
     """Return a path as TOML has it, list elements left out: the line tells which one."""
-    names = ((part, key(part)) for part in path if isinstance(part, str))
-    return ".".join(name if name == quoted else cut(quoted) for name, quoted in names)
+    quoted = (key(part) for part in path if isinstance(part, str))
+    return ".".join(cut(name) if name.startswith('"') else name for name in quoted)
 
 
 def key(name: str) -> str:
     """Return a key as TOML has it, in quotes where it needs them."""
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        return name
-    return json.dumps(name, ensure_ascii=False)
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    return name if is_bare else json.dumps(name, ensure_ascii=False)
 
 
 def _found(path: Keys, error: ErrorDetails) -> str:
     if path == ("redis_url",):
         return "something else than a text"  # never shown: it may hold a password
-    if error["type"] == "missing":
-        return "nothing"
-    if error["type"] == "extra_forbidden":
-        return "a field that is not known"
     if error["type"] == "too_long":
         return f"{error['ctx']['actual_length']} of them"
-    return described(error["input"])
+    known = {"missing": "nothing", "extra_forbidden": "a field that is not known"}
+    return known.get(error["type"]) or described(error["input"])
 
 
 def _fix(path: Keys, error: ErrorDetails) -> str:

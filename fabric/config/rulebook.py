@@ -37,7 +37,7 @@ def check(text: str) -> tuple[Rules | None, list[Fault]]:
 
     Without tables of rules in it, the rules are the defaults. At most FAULTS_MAX faults are named.
     """
-    return _checked(partial(parse, text))[1:]
+    return _checked(partial(parse, text.encode("utf-8", "surrogatepass")))[1:]
 
 
 def check_file(path: Path) -> tuple[Rules | None, list[Fault]]:

@@ -37,13 +37,6 @@ class Secret:
 
     value: str = field(repr=False)
 
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def get_secret_value(self) -> str:
-        """Return the URL as it is."""
-        return self.value
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -237,9 +230,6 @@ def config_files() -> list[Path]:
 
 def _environment() -> dict[str, str]:
     """Return the settings that environment variables give, in any case; empty ones give none."""
-    known = {variable(name): name for name in Settings.__dataclass_fields__}
-    return {
-        known[name.upper()]: value
-        for name, value in os.environ.items()
-        if value and name.upper() in known
-    }
+    said = {name.upper(): value for name, value in os.environ.items() if value}
+    names = Settings.__dataclass_fields__
+    return {name: said[variable(name)] for name in names if variable(name) in said}

@@ -1,4 +1,4 @@
-"""Rules and settings as people read them: a rule file, the example file, tables for the docs."""
+"""Rules and settings as people read them: a rule file, the example file, records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from fabric.config.fault import key
 from fabric.config.rulebook import Found
-from fabric.config.settings import TEXTS, Secret, Settings, Source, flag, variable
+from fabric.config.settings import Secret, Settings, Source, variable
 from fabric.core.declaration import Field, Number, fields
 from fabric.core.rules import Rules
 
@@ -44,13 +44,11 @@ def document(rules: Rules) -> dict[str, Any]:
     return tables
 
 
-def written(rules: Rules) -> str:
-    """Return rules as the text of a rule file, which reads as the same rules again."""
-    return "\n".join(_lines(document(rules), {}))
-
-
 def explained(found: Found) -> list[str]:
-    """Return the lines of `written`; behind each its unit, its source, and its default."""
+    """Return the lines of a rule file that reads as the same rules again.
+
+    Behind each rule stand its unit, its source, and its default.
+    """
     remarks = {}
     for record in rule_records(found):
         remark, default = f"  # {record['unit']}; {record['from']}", record["default"]
@@ -191,40 +189,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items() if item is not None}
     return [*map(_plain, value)] if isinstance(value, tuple) else value
-
-
-def rules_table() -> list[str]:
-    """Return the rules as the lines of a Markdown table, the fields of their tables below them."""
-    rows = ["| rule | default | unit | bounds | meaning |", "|---|---|---|---|---|"]
-    for field in fields(Rules):
-        rows.append(_row(field.key, *_cells(field, getattr(Rules(), field.name))))
-        if field.hint.is_tables:
-            kind = field.hint.inner[0].kind
-            for one, info in zip(fields(kind), msgspec.structs.fields(kind), strict=True):
-                rows.append(_row(f"{field.key}[].{one.key}", *_cells(one, info.default)))
-    return rows
-
-
-def settings_table() -> list[str]:
-    """Return the settings as the lines of a Markdown table."""
-    heads = ("setting", "variable, flag", "default", "unit", "bounds", "meaning")
-    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for field in fields(Settings):
-        places = f"`{variable(field.name)}`"
-        if field.name in TEXTS or field.declared.worker_flag:
-            places += f", `{flag(field.name)}`"
-        rows.append(_row(field.key, places, *_cells(field, getattr(Settings(), field.name))))
-    return rows
-
-
-def _cells(field: Field, default: Any) -> tuple[str, ...]:
-    if default is msgspec.NODEFAULT:
-        shown = "required"
-    else:
-        shown = "" if default is None else f"`{value_text(_plain(default))}`"
-    return shown, field.hint.unit, field.hint.bounds, field.sentence
-
-
-def _row(name: str, *cells: str) -> str:
-    escaped = (cell.replace("|", "&#124;") for cell in (f"`{name}`", *cells))
-    return f"| {' | '.join(escaped)} |"

@@ -77,21 +77,20 @@ def read(path: Path) -> Document:
     """Read a file. Raises FaultError; OSError when it cannot be read."""
     with path.open("rb") as file:
         # One more byte than allowed shows that there is more: devices and pipes have no size.
-        data = file.read(FILE_BYTES_MAX + 1)
+        return parse(file.read(FILE_BYTES_MAX + 1))
+
+
+def parse(data: bytes) -> Document:
+    """Read the bytes of a file. Raises FaultError."""
     if len(data) > FILE_BYTES_MAX:
-        raise _too_long()
+        found = f"more than {FILE_BYTES_MAX} bytes"
+        raise FaultError(1, found, "the rules alone: `fabric rules show` prints those in force")
     try:
-        return parse(data.decode())
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"the byte 0x{data[error.start]:02x}, which is no UTF-8"
         raise FaultError(line, found, "the file in UTF-8") from None
-
-
-def parse(text: str) -> Document:
-    """Read a text. Raises FaultError."""
-    if len(text) > FILE_BYTES_MAX:
-        raise _too_long()
     lines = places(text)
     try:
         return Document(tomllib.loads(text), lines)
@@ -112,10 +111,8 @@ def places(text: str) -> dict[Keys, int]:
 
 def line_of(path: Keys, found: Mapping[Keys, int]) -> int:
     """Return the line of a field, or of the table that it is missing in."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in found:
-            return found[path[:length]]
-    return 1
+    outer = (path[:length] for length in range(len(path), 0, -1))
+    return next((found[one] for one in outer if one in found), 1)
 
 
 def described(value: object) -> str:
@@ -132,11 +129,6 @@ def described(value: object) -> str:
 def cut(text: str) -> str:
     """Return a text, cut to what a message repeats."""
     return text if len(text) <= FOUND_CHARS_MAX else f"{text[:FOUND_CHARS_MAX]}…"
-
-
-def _too_long() -> FaultError:
-    found = f"more than {FILE_BYTES_MAX} bytes"
-    return FaultError(1, found, "the rules alone: `fabric rules show` prints those in force")
 
 
 def _no_toml(text: str, message: str) -> FaultError:
@@ -244,9 +236,9 @@ class _Scan:
     def _has(self, mark: str) -> bool:
         """Take the next piece if it is that mark."""
         self._take(_BLANK)
-        is_it = self._text.startswith(mark, self._at)
-        self._at += is_it
-        return is_it
+        has = self._text.startswith(mark, self._at)
+        self._at += has
+        return has
 
     def _take(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self._text, self._at)

@@ -61,7 +61,7 @@ class StopReport(NamedTuple):
 def server_url(settings: Settings) -> str | None:
     """Return the URL in the settings, else that of the project's private server if it runs."""
     if settings.redis_url is not None:
-        return settings.redis_url.get_secret_value()
+        return settings.redis_url.value
     found = find()
     return found.url if found is not None else None
 

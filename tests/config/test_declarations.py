@@ -16,6 +16,7 @@ from fabric.config.rulebook import Found
 from fabric.config.settings import Secret, Settings, flag, load, sources, variable, worker_flags
 from fabric.core.declaration import Declared, Field, Number, fields
 from fabric.core.rules import Domain, Merge, Rules, Trigger
+from tests.config import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "fabric.example.toml"
@@ -83,7 +84,7 @@ def test_another_rule_needs_a_declaration_and_nothing_else(tmp_path: Path) -> No
     assert f"doors_max = 7  # doors; {path}:2; default 3" in show.explained(found)
     assert "# Doors in a session. Unit: doors; 1 to 9.\ndoors_max = 3\n" in show.example()
     assert "| `limits.doors_max` | `3` | doors | 1 to 9 | Doors in a session. |" in (
-        show.rules_table()
+        tables.rules_table(MoreRules)
     )
     _, faults = rulebook.check("[limits]\ndoors_max = 10\n")
     assert [str(one) for one in faults] == [
@@ -95,9 +96,9 @@ def test_another_rule_needs_a_declaration_and_nothing_else(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("field", RULES, ids=named)
 def test_a_rule_is_checked_shown_and_explained(field: Field) -> None:
-    *tables, name = field.key.split(".")
+    *outer, name = field.key.split(".")
     model = check.rules_model()
-    for table in tables:
+    for table in outer:
         model = model.model_fields[table].annotation  # type: ignore[assignment] # a nested model
     assert name in model.model_fields
     assert tuple(field.key.split(".")) in advice()
@@ -106,7 +107,7 @@ def test_a_rule_is_checked_shown_and_explained(field: Field) -> None:
     assert record["from"] == "default"
     said = said_of(tomllib.loads(uncommented(show.example())), field.key)
     assert said is not None, "the example file leaves it out"
-    assert any(row.startswith(f"| `{field.key}` |") for row in show.rules_table())
+    assert any(row.startswith(f"| `{field.key}` |") for row in tables.rules_table())
 
 
 @pytest.mark.parametrize("field", SETTINGS, ids=named)
@@ -116,7 +117,7 @@ def test_a_setting_is_checked_shown_and_explained(
     monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
     assert field.name in check.settings_model().model_fields
     assert f"#~ {field.key} = " in show.example()
-    assert any(row.startswith(f"| `{field.key}` |") for row in show.settings_table())
+    assert any(row.startswith(f"| `{field.key}` |") for row in tables.settings_table())
     value = tomllib.loads(uncommented(show.example()))[field.key]
     for source in ("flag", "variable", "file"):
         with monkeypatch.context() as patch:
@@ -164,7 +165,7 @@ def test_the_example_file_is_made_from_the_declarations(recording: bool) -> None
 
 @pytest.mark.parametrize("name", ["settings", "rules"])
 def test_the_tables_of_the_page_are_made_from_the_declarations(name: str, recording: bool) -> None:
-    table = "\n".join(getattr(show, f"{name}_table")())
+    table = "\n".join(getattr(tables, f"{name}_table")())
     head, rest = PAGE.read_text().split(f"<!-- {name}: ", 1)
     mark, rest = rest.split("\n", 1)
     _, tail = rest.split("<!-- end -->", 1)

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fabric.config.rulebook import check
-from fabric.config.show import document, written
+from fabric.config.rulebook import Found, check
+from fabric.config.show import document, explained
 from fabric.config.toml_file import places
 from fabric.core.rules import (
     TASK_TYPES,
@@ -57,6 +57,10 @@ ODD = Rules(
     refine_pause_ms=15,
     refine_ms_max=16,
 )
+
+
+def written(rules: Rules) -> str:
+    return "\n".join(explained(Found(rules)))
 
 
 def uncommented(text: str) -> str:

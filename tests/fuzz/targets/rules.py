@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.config.rulebook import check
-from fabric.config.show import written
+from fabric.config.rulebook import Found, check
+from fabric.config.show import explained
 from fabric.wire import record
 from tests.fuzz.tokens import HOSTILE
 
@@ -49,7 +49,7 @@ def run(data: bytes) -> None:
         assert len(str(fault)) < 10_000, "a fault that nobody reads"
     if rules is None:
         return
-    again, faults = check(written(rules))
+    again, faults = check("\n".join(explained(Found(rules))))
     assert not faults, faults
     assert again == rules, "written out, they are others"
     kept = msgspec.structs.replace(rules, hook=())
