@@ -13,14 +13,14 @@ from fabric.core.event import EVERYONE, Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal
-from fabric.core.step import fire, skip, step
+from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import SignalError
 from fabric.store import state
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
 from fabric.wire import record
-from fabric.wire.entry import decode
+from fabric.wire.entry import decode, sender_of
 from workers import hook
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler
@@ -69,6 +69,8 @@ class Orchestrator(Handler):
                 signal = decode(fields)
             except SignalError as error:
                 inputs.append((entry_id, fields, error))
+                if origin := sender_of(fields):
+                    needed[origin[0]] = None
                 continue
             needed[signal.session] = None
             inputs.append((entry_id, fields, signal))
@@ -126,7 +128,7 @@ class Orchestrator(Handler):
         signal: Signal | SignalError,
     ) -> None:
         if isinstance(signal, SignalError):
-            self._dead_letter(batch, entry_id, fields, *record.reason_of(signal))
+            self._turn_away(batch, now_ms, entry_id, fields, signal)
             return
         if entry_id in self._defects:
             self._dead_letter(batch, entry_id, fields, *self._defects[entry_id])
@@ -162,6 +164,25 @@ class Orchestrator(Handler):
             batch.append(self._names.results, "*", *result)
         if decision.messages or decision.timers:
             self._defects.check_size(entry_id, decision)
+            self._follow(batch, stored, decision)
+
+    def _turn_away(
+        self, batch: Batch, now_ms: int, entry_id: bytes, fields: list[bytes], error: SignalError
+    ) -> None:
+        """Keep an entry that is no signal, and tell the agent in whose name it came."""
+        code, reason = record.reason_of(error)
+        self._dead_letter(batch, entry_id, fields, code, reason)
+        session, name = sender_of(fields) or ("", "")
+        stored = self._sessions.get(session)
+        if stored is None or name not in stored.state.agents:
+            return
+        entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
+        self._bring_up_to_date(batch, stored, entered_ms)
+        decision = turn_away(stored.state, name, code, reason, entered_ms, self._rules)
+        if decision is not None:
+            self._touched[session] = stored
+            logged = record.logged_unreadable(name, code, reason, stored.state.clock_ms)
+            batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
             self._follow(batch, stored, decision)
 
     def _take_timer(self, batch: Batch, timer: _Timer, now_ms: int) -> None:

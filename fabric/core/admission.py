@@ -5,8 +5,8 @@ from __future__ import annotations
 from fabric.core import barriers, lifecycle, liveness
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
-from fabric.core.event import REPEATED, SignalEvent
-from fabric.core.limits import RHYTHM_INTERVALS
+from fabric.core.event import REPEATED, Event, SignalEvent
+from fabric.core.limits import NOTICE_PAUSE_MS, RHYTHM_INTERVALS
 from fabric.core.record import ENDED, AgentRecord, AgentStatus
 from fabric.core.signal import Signal, SignalType
 
@@ -48,7 +48,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             f"{signal.type} is the end of a chain of {signal.hops} replies to replies: "
             f"{signal.emitter} and others answer each other in a loop"
         )
-        return _refuse(event, "HOPS", reason, told=name)
+        return _refuse(event, "HOPS", reason)
     if agent is None:
         if signal.type in OUTSIDERS:
             session.log += 1
@@ -110,7 +110,7 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
         )
     if incarnation > agent.incarnation or _is_restart(agent, signal):
         kept_out = liveness.refusal(event.session, name, agent)
-        return not kept_out or _refuse(event, "BREAKER", kept_out, told=name)
+        return not kept_out or _refuse(event, "BREAKER", kept_out)
     if agent.status in ENDED:
         how = "was declared dead" if agent.status is AgentStatus.DEAD else f"has {agent.status}"
         return _refuse(
@@ -132,9 +132,7 @@ def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
     limit = event.rules.signals_per_second_max
     if agent.second_signals <= limit:
         return True
-    # One NOTICE a second: a storm of signals makes no storm of notices.
-    told = event.name if agent.second_signals == limit + 1 else ""
-    return _refuse(event, "RATE", f"{event.name} sends more than {limit} signals a second", told)
+    return _refuse(event, "RATE", f"{event.name} sends more than {limit} signals a second")
 
 
 def _is_repeated(agent: AgentRecord, signal: Signal) -> bool:
@@ -149,10 +147,24 @@ def _is_restart(agent: AgentRecord, signal: Signal) -> bool:
     return signal.type is SignalType.STARTED and not signal.incarnation and agent.status in ENDED
 
 
-def _refuse(event: SignalEvent, code: str, reason: str, told: str = "") -> bool:
+def _refuse(event: SignalEvent, code: str, reason: str) -> bool:
     """Refuse the signal and return False; the refusal takes a log number like any other event."""
     event.session.log += 1
     event.refuse(code, reason)
-    if told in event.session.agents:
-        event.direct(told, Notice(code, reason))
+    tell_refusal(event, event.name, refusal_notice(event.signal, code, reason))
     return False
+
+
+def refusal_notice(signal: Signal, code: str, reason: str) -> Notice:
+    """Return the NOTICE that says which signal was refused, and why."""
+    return Notice(code, reason, signal.type.value, signal.seq, signal.incarnation)
+
+
+def tell_refusal(event: Event, name: str, notice: Notice) -> None:
+    """Tell an agent of a refusal, if it was not told of one just now."""
+    agent = event.session.agents.get(name)
+    now_ms = event.session.clock_ms
+    if agent is not None and now_ms - agent.told_ms >= NOTICE_PAUSE_MS:
+        agent.told_ms = now_ms
+        event.session.agents.put(name, agent)
+        event.direct(name, notice)

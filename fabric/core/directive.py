@@ -83,7 +83,11 @@ class Nudge(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True, omit_defaults=True):
-    """Stop: the wait or the claim named here is refused; with none named, stop working."""
+    """Stop: the wait or the claim named here is refused; with none named, stop working.
+
+    An agent that was declared dead (code DEAD) learns what was taken from its `incarnation`: what
+    it `held` and what it `waited` for.
+    """
 
     reason: str
     code: str
@@ -96,6 +100,9 @@ class Cancel(Struct, frozen=True, omit_defaults=True):
     cycle: list[str] = []
     #: Agents that are stuck behind it.
     affected: list[str] = []
+    incarnation: int | None = None
+    held: list[str] = []
+    waited: list[str] = []
 
 
 class Assign(Struct, frozen=True, omit_defaults=True):
@@ -114,11 +121,17 @@ class Answer(Struct, frozen=True):
     by: str
 
 
-class Notice(Struct, frozen=True):
-    """A breach of the rules, or one that may follow; `code` says which."""
+class Notice(Struct, frozen=True, omit_defaults=True):
+    """A breach of the rules, or one that may follow; `code` says which.
+
+    For a signal that was refused: its type (`refused`), number and incarnation, as far as known.
+    """
 
     code: str
     reason: str
+    refused: str = ""
+    seq: int = 0
+    incarnation: int = 0
 
 
 Directive = Pause | Resume | Proceed | Wait | Nudge | Assign | Cancel | Answer | Notice

@@ -76,6 +76,10 @@ RHYTHM_INTERVALS = 9
 #: With fewer intervals there is no rhythm yet.
 RHYTHM_INTERVALS_MIN = 3
 
+#: An agent hears of its refused signals at most once in this time, ms: a storm of signals must not
+#: make a storm of notices. The dead-letter stream has them all.
+NOTICE_PAUSE_MS = 1_000
+
 #: Values of one partial result: findings, places of its document, items of its lists. One commit
 #: holds them all, each with its record, its place in an index and its share of the patch.
 PARTIAL_PARTS_MAX = 2_000

@@ -9,6 +9,7 @@ timer of its own.
 
 from __future__ import annotations
 
+from fabric.core.directive import Cancel
 from fabric.core.escalation import SILENCE, ask, new_question
 from fabric.core.event import Event
 from fabric.core.lifecycle import end
@@ -100,9 +101,12 @@ def _declare_dead(event: Event, name: str, agent: AgentRecord) -> None:
     event.report_death(name)
     failed = Failed(agent.error, retryable=True)
     event.derive("", failed, sender=name, stream=agent.stream)
-    agent.lost, _ = end(event, name, agent, failed)
+    agent.lost, waited = end(event, name, agent, failed)
     session.agents.put(name, agent)
     if agent.silent_deaths >= event.rules.silent_deaths_max:
         text = f"{_death_count(name, agent)}. May it start again?"
         question = new_question(session, SILENCE, text, [START, KEEP_OUT], about=name)
         agent.breaker = ask(event, question, told=[])
+    reason = f"{name} was declared dead: {agent.error}; start again with a new incarnation"
+    taken = Cancel(reason, "DEAD", incarnation=agent.incarnation, held=agent.lost, waited=waited)
+    event.direct(name, taken)

@@ -89,6 +89,8 @@ class AgentRecord(Struct, omit_defaults=True):
     #: Second of its last signal, and its signals in that second: its rate.
     second: int = 0
     second_signals: int = 0
+    #: When it was last told of a refused signal, ms.
+    told_ms: int = 0
     #: How many more tasks it could take, as it has said.
     capacity: int = 0
 

@@ -32,7 +32,7 @@ from fabric.core import (
     task,
 )
 from fabric.core import signal as payloads
-from fabric.core.admission import admit
+from fabric.core.admission import admit, refusal_notice, tell_refusal
 from fabric.core.agent_status import update_status, waiting_leader
 from fabric.core.directive import Notice
 from fabric.core.event import (
@@ -165,7 +165,7 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
         is_accepted = False
         event.refuse(refused.code, refused.reason)
         if not event.is_outsider:
-            notice = Notice(refused.code, refused.reason)
+            notice = refusal_notice(signal, refused.code, refused.reason)
             event.direct(event.name, refused.directive or notice)
     if event.waiting:
         _begin_waits(event)
@@ -236,6 +236,24 @@ def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> De
     barriers.move_deadlines(event, outage_ms, since_ms)
     claims.move_expiries(event, outage_ms)
     dependencies.move_graces(event, outage_ms, since_ms)
+    return event.decision
+
+
+def turn_away(
+    session: SessionState, name: str, code: str, reason: str, now_ms: int, rules: Rules
+) -> Decision | None:
+    """Tell an agent that an entry in its name is no signal; None, and no event, if it is not told.
+
+    An agent that was told of a refusal just now is not told again, nor is one that is unknown.
+    """
+    event = Event(session, rules, ACCEPTED)
+    before = session.clock_ms, session.opened_ms
+    session.tick(now_ms)
+    tell_refusal(event, name, Notice(code, reason))
+    if not event.decision.messages:
+        session.clock_ms, session.opened_ms = before
+        return None
+    session.log += 1
     return event.decision
 
 

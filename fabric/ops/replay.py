@@ -21,7 +21,7 @@ from fabric.client.session import pages
 from fabric.core.event import EVERYONE, Decision, Kind, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.step import fire, skip, step
+from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -143,7 +143,9 @@ class Replay:
     ) -> None:
         """Decide an event, and note the entries and messages that must follow from it."""
         kind = logged.get(b"kind", b"").decode("utf-8", "replace")
-        if kind in _OURS:
+        if logged.get(b"type") == record.UNREADABLE_TYPE.encode() and kind == Kind.REFUSED:
+            decision, made = self._unreadable(entry_id, logged, ms)
+        elif kind in _OURS:
             decision, made = self._signal(entry_id, fields, _OURS[kind], ms)
         elif kind == record.RULES_KIND:
             decision, made = self._adopt(entry_id, logged.get(b"payload", b""), ms)
@@ -194,6 +196,14 @@ class Replay:
         if decision is None:
             raise self._diverged(entry_id, f"{_NOTHING}: no agent is alive", "an outage")
         return decision, _flat(*record.logged_outage(int(length), self.session.clock_ms))
+
+    def _unreadable(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
+        fields = [logged.get(name, b"") for name in (b"emitter", b"code", b"reason")]
+        name, code, reason = (field.decode("utf-8", "replace") for field in fields)
+        decision = turn_away(self.session, name, code, reason, ms, self.rules)
+        if decision is None:
+            raise self._diverged(entry_id, f"{_NOTHING}: its sender is not told", "a refusal")
+        return decision, _flat(*record.logged_unreadable(name, code, reason, self.session.clock_ms))
 
     def _adopt(self, entry_id: bytes, payload: bytes, ms: int) -> _Decided:
         try:

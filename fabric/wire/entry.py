@@ -19,6 +19,7 @@ from fabric.core.signal import PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError
 from fabric.wire import signal_error
 from fabric.wire.spelling import ENVELOPE, rewrite
+from fabric.wire.stored import fields_of
 
 _DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any]]] = {
     kind.value.encode(): (kind, msgspec.json.Decoder(payload).decode)
@@ -146,6 +147,15 @@ def session_name(value: bytes) -> str:
         _sessions.clear()
     _sessions[value] = text
     return text
+
+
+def sender_of(fields: list[bytes]) -> tuple[str, str] | None:
+    """Return session and agent of an entry that is no signal; None where it does not say."""
+    sent = fields_of(fields) if len(fields) % 2 == 0 else {}
+    try:
+        return session_name(sent.get(b"session", b"")), name(b"emitter", sent.get(b"emitter"))
+    except SignalError:
+        return None
 
 
 def name(field: bytes, value: bytes | None) -> str:

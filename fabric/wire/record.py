@@ -35,10 +35,14 @@ TIMER_TYPE = "TIMER"
 #: Type of the log entry that says how long no signal could be decided.
 OUTAGE_TYPE = "OUTAGE"
 
+#: Type of the log entry that says that an entry in an agent's name was no signal.
+UNREADABLE_TYPE = "UNREADABLE"
+
 #: Field names of each kind of entry, in order; the functions below return the values.
 RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
 OUTAGE = ("kind", "type", "outage_ms", "ms")
+UNREADABLE = ("kind", "type", "emitter", "code", "reason", "ms")
 DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
 FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
 MESSAGE = ("type", "from", "stream", "cause", "payload")
@@ -94,6 +98,11 @@ def logged_timer(timer: str, now_ms: int) -> tuple[Form, Values]:
 def logged_outage(outage_ms: int, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of an outage by which the session's timers moved."""
     return OUTAGE, (Kind.DERIVED, OUTAGE_TYPE, outage_ms, now_ms)
+
+
+def logged_unreadable(name: str, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
+    """Return the log entry of an entry that is no signal, of which its sender was told."""
+    return UNREADABLE, (Kind.REFUSED, UNREADABLE_TYPE, name, code, reason, now_ms)
 
 
 def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Values]:

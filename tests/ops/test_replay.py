@@ -20,9 +20,9 @@ async def test_replay_gives_what_redis_has(server: RunningServer) -> None:
     assert report.differences == []
     assert report.events == int(values(server, S.meta)["log"])
     refused = rows(server, S.log, kind="refused")
-    assert [row["code"] for row in refused] == ["ENDED", "STALE_INCARNATION"]
+    assert [row["code"] for row in refused] == ["VALUE", "ENDED", "STALE_INCARNATION"]
     # Whole: what a refused signal has changed can be found out again.
-    assert (refused[0]["seq"], refused[0].payload) == ("5", {"percent": 1})
+    assert (refused[1]["seq"], refused[1].payload) == ("5", {"percent": 1})
 
 
 async def test_the_first_false_log_entry_is_named(server: RunningServer) -> None:
