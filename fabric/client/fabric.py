@@ -88,7 +88,7 @@ class Fabric(Connector):
         state = f"{self._partitions} {noun}" if self._partitions else "not connected"
         return f"<Fabric {self._settings.namespace!r}: {state}>"
 
-    async def __aenter__(self) -> Fabric:
+    async def __aenter__(self) -> Self:
         """Connect."""
         self._partitions = await self._store.partitions(self._settings.partitions)
         return self

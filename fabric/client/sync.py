@@ -384,7 +384,7 @@ class SyncFabric(_Twin[Fabric], Connector):
     def _over(cls, store: ClientStore, settings: Settings) -> Self:
         return cls(Fabric(store, settings))
 
-    def __enter__(self) -> SyncFabric:
+    def __enter__(self) -> Self:
         """Connect."""
         self._started = LoopThread()
         try:

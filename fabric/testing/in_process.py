@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from inspect import signature
+from typing import Any, ParamSpec, Self
 
 import msgspec
 
@@ -31,6 +32,8 @@ from fabric.testing.store import MemoryStore
 from fabric.wire.stored import text_fields_of
 from workers import extension, orchestrator, synthesizer
 from workers.replica import MakeHandler, Replica
+
+P = ParamSpec("P")
 
 #: The fabric's time when a test begins, unless the test chooses another.
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,33 +94,6 @@ def running(
     )
 
 
-def running_sync(
-    rules: str | Rules | None = None,
-    *,
-    session: str = "test",
-    partitions: int = 1,
-    start: datetime = START,
-    reducers: Mapping[str, Reducer] | None = None,
-    patience: float = 30.0,
-    **settings: Any,
-) -> SyncInProcessFabric:
-    """Return a fabric for a test without an event loop, to be entered with `with`: see `running`.
-
-    Calls that wait for time must be made in threads of their own, as the test moves the clock.
-    """
-    return SyncInProcessFabric(
-        running(
-            rules,
-            session=session,
-            partitions=partitions,
-            start=start,
-            reducers=reducers,
-            patience=patience,
-            **settings,
-        )
-    )
-
-
 class InProcessFabric(Fabric):
     """A Fabric with its own workers, on a store in memory and a clock that only the test moves.
 
@@ -145,7 +121,7 @@ class InProcessFabric(Fabric):
         self.memory = MemoryStore(self.now_ms)
         super().__init__(self.memory, settings)
 
-    async def __aenter__(self) -> InProcessFabric:
+    async def __aenter__(self) -> Self:
         """Stop the event loop's time, and start the workers."""
         self._owner = asyncio.current_task()
         self._clock.start()
@@ -247,41 +223,52 @@ class InProcessFabric(Fabric):
 
 
 class SyncInProcessFabric(SyncFabric):
-    """See InProcessFabric."""
+    """See InProcessFabric: it runs in a thread, with an event loop whose time stands still."""
 
-    def __init__(self, fabric: InProcessFabric) -> None:
-        super().__init__(fabric)
-        self._in_process = fabric
-
-    def __enter__(self) -> SyncInProcessFabric:
-        """Start the workers, in a thread with an event loop whose time stands still."""
-        super().__enter__()
-        return self
+    _original: InProcessFabric
 
     @property
     def now(self) -> datetime:
         """The fabric's time."""
-        return self._in_process.now
+        return self._original.now
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and handle all that comes due, the timers of the test's own tasks too."""
-        self._thread.run(self._in_process.advance(seconds))
+        self._thread.run(self._original.advance(seconds))
 
     def settle(self) -> None:
         """Return when all that was sent is folded: in no time, unless a worker met a defect."""
-        self._thread.run(self._in_process.settle())
+        self._thread.run(self._original.settle())
 
     def log(self, session: str | None = None) -> list[dict[str, Any]]:
         """See InProcessFabric.log."""
-        return self._thread.run(self._in_process.log(session))
+        return self._thread.run(self._original.log(session))
 
     def messages(self, agent: str, session: str | None = None) -> list[Message]:
         """Return what an agent was sent so far, broadcasts too, without marking it as read."""
-        return self._thread.run(self._in_process.messages(agent, session))
+        return self._thread.run(self._original.messages(agent, session))
 
     def dead_letters(self) -> list[Letter]:
         """See InProcessFabric.dead_letters."""
-        return self._thread.run(self._in_process.dead_letters())
+        return self._thread.run(self._original.dead_letters())
+
+
+def _synchronous(make: Callable[P, InProcessFabric]) -> Callable[P, SyncInProcessFabric]:
+    @wraps(make, assigned=())
+    def running_sync(*arguments: P.args, **options: P.kwargs) -> SyncInProcessFabric:
+        """Return a fabric for a test without an event loop, to be entered with `with`.
+
+        Arguments are those of `running`. Calls that wait for time must be made in threads of their
+        own, as the test moves the clock.
+        """
+        return SyncInProcessFabric(make(*arguments, **options))
+
+    shown = signature(make).replace(return_annotation="SyncInProcessFabric")
+    vars(running_sync)["__signature__"] = shown
+    return running_sync
+
+
+running_sync = _synchronous(running)
 
 
 def _rules(given: str | Rules | None) -> Rules:
