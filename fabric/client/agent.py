@@ -16,14 +16,13 @@ from fabric.client.mailbox import Mailbox
 from fabric.client.message import Message, given, strings
 from fabric.client.request import Requests
 from fabric.client.session import Session
-from fabric.client.wait import Questions, Waits
+from fabric.client.wait import Waits
 from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import ClientStore
 
 logger = logging.getLogger("fabric.agent")
 
@@ -61,21 +60,17 @@ class Agent:
 
     def __init__(
         self,
-        store: ClientStore,
         keys: SessionKeys,
         emitter: Emitter,
         settings: Settings,
         *,
-        partition: int,
         name: str,
         stream: str,
         declared: dict[str, Any],
     ) -> None:
         self._name = name
         self._stream = stream
-        self._session = Session(store, keys)
-        self._store = store
-        self._partition = partition
+        self._session = Session(emitter.store, keys)
         self._emitter = emitter
         self._settings = settings
         self._declared = declared
@@ -85,21 +80,16 @@ class Agent:
 
     def _prepare(self, number: int) -> None:
         """Make the state of an incarnation; nothing of the one before is in force."""
-        store, session = self._store, self._session
-        dead = store.namespace.partition(self._partition).dead
-        requests = Requests(store, session, self._sender, self._in_background, self._name, dead)
+        requests = Requests(self._session, self._sender, self._in_background)
         self._pauses = pauses = Pauses(requests)
         self._notices = _Notices(self._name)
         self._grants = Grants(requests, pauses, is_successor=number > 1)
         self._waits = Waits(requests, self._grants)
-        self._questions = Questions(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
         # Each sees every message in turn, pauses first: what then takes an answer knows whether a
         # pause was in force before it.
         listeners = (pauses, self._grants, self._waits, self._integrations, self._notices)
-        self._mailbox = Mailbox(
-            store, session.keys, self._name, self._settings.block_ms, requests, listeners
-        )
+        self._mailbox = Mailbox(requests, listeners, self._settings.block_ms)
 
     def __repr__(self) -> str:
         if not self.incarnation:
@@ -147,11 +137,12 @@ class Agent:
 
     async def __aenter__(self) -> Agent:
         """Start a new incarnation: send STARTED, with what was declared."""
-        incarnation = await self._emitter.retry(
-            lambda: self._store.enroll(self._partition, self._session.name, self._name)
+        emitter, session = self._emitter, self._session.name
+        incarnation = await emitter.retry(
+            lambda: emitter.store.enroll(emitter.partition, session, self._name)
         )
         self._prepare(incarnation)
-        await self._emitter.retry(self._mailbox.restore)
+        await emitter.retry(self._mailbox.restore)
         self._sender.begin(incarnation)
         await self.emit(SignalType.STARTED, self._declared)
         self._in_background(self._mailbox.run())
@@ -263,7 +254,7 @@ class Agent:
         `id` identifies the question; without one, the agent makes one up. The question stays open
         after a timeout.
         """
-        return await self._questions.ask(
+        return await self._waits.ask(
             question, options=options, context=context, to=to, id_=id, timeout_s=timeout
         )
 

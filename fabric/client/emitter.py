@@ -181,7 +181,7 @@ class Sender:
         self.on_sent: Callable[[SignalType, dict[str, Any]], None] = lambda kind, payload: None
         self.emitter = emitter
         self._session = session
-        self._name = name
+        self.name = name
         self._stream = stream
         self._seq = 0
         self._turn = asyncio.Lock()
@@ -223,12 +223,12 @@ class Sender:
         """Send a signal now. The caller holds the turn, so numbers grow in the order of sending."""
         if self.has_ended:
             raise errors.NotAllowedError(
-                f"{self._name} has ended or not started: use it inside its `async with` block"
+                f"{self.name} has ended or not started: use it inside its `async with` block"
             )
         document = {
             "session": self._session,
             "type": kind.value,
-            "emitter": self._name,
+            "emitter": self.name,
             "stream": self._stream,
             "seq": self._seq + 1,
             "incarnation": self.incarnation,
@@ -263,5 +263,5 @@ class Sender:
             except errors.NotAllowedError:
                 return
             except errors.ServerError as error:
-                logger.warning("%s: heartbeat: %s", self._name, error)
+                logger.warning("%s: heartbeat: %s", self.name, error)
                 await asyncio.sleep(pause_s)

@@ -166,11 +166,9 @@ class Fabric(Connector):
             limit_ms=self._settings.emit_limit_ms,
         )
         return Agent(
-            self._store,
             keys,
             emitter,
             self._settings,
-            partition=partition,
             name=name,
             stream=stream,
             declared={field: value for field, value in declared.items() if value},

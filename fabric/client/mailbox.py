@@ -16,7 +16,6 @@ from fabric.client.message import Message, read
 from fabric.client.request import Requests
 from fabric.client.session import last_id
 from fabric.errors import NotAllowedError, ServerError
-from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id
 
@@ -88,20 +87,12 @@ class Mailbox:
     handed out are delivered again.
     """
 
-    def __init__(
-        self,
-        store: ClientStore,
-        keys: SessionKeys,
-        agent: str,
-        block_ms: int,
-        requests: Requests,
-        listeners: Sequence[Listener],
-    ) -> None:
-        self._store = store
-        self._keys = keys
-        self._agent = agent
+    def __init__(self, requests: Requests, listeners: Sequence[Listener], block_ms: int) -> None:
+        self._store = requests.store
+        self._keys = requests.session.keys
+        self._agent = requests.name
         self._block_ms = block_ms
-        self._streams = (keys.inbox(agent), keys.broadcast)
+        self._streams = (self._keys.inbox(self._agent), self._keys.broadcast)
         self._place = [BEGINNING, BEGINNING]
         self._taken = [BEGINNING, BEGINNING]
         self._unread: deque[Message] = deque()
@@ -194,7 +185,6 @@ class Mailbox:
         for number, entry in merged:
             self._place[number] = entry[0]
             self._histories[number].note(entry)
-        for number, entry in merged:
             self._deliver(read(entry, to_everyone=number == 1))
         return is_all
 

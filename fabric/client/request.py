@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from fabric.client.emitter import Sender
@@ -17,7 +16,7 @@ from fabric.client.message import Message
 from fabric.client.session import Session, last_id
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError, NotAllowedError
-from fabric.store.port import ClientStore, Entry
+from fabric.store.port import Entry
 from fabric.wire.record import sent_fields
 from fabric.wire.stored import fields_of
 
@@ -74,22 +73,23 @@ class Request:
         return found
 
 
-@dataclass(eq=False)
 class Requests:
     """All requests of one incarnation, and what they and those who make them share."""
 
-    store: ClientStore
-    session: Session
-    sender: Sender
-    background: Background
-    #: The agent, and the key of the dead letters.
-    name: str
-    dead: str
-    #: Id of the last dead letter read; None while no request is open.
-    place: bytes | None = field(default=None, init=False)
-    #: Called when a request opens; the mailbox sets it.
-    on_open: Callable[[], None] = field(init=False)
-    open: list[Request] = field(default_factory=list, init=False)
+    def __init__(self, session: Session, sender: Sender, background: Background) -> None:
+        self.session = session
+        self.sender = sender
+        self.background = background
+        #: The agent.
+        self.name = sender.name
+        self.store = sender.emitter.store
+        #: The key of the dead letters.
+        self.dead = self.store.namespace.partition(sender.emitter.partition).dead
+        #: Id of the last dead letter read; None while no request is open.
+        self.place: bytes | None = None
+        #: Called when a request opens; the mailbox sets it.
+        self.on_open: Callable[[], None] = lambda: None
+        self.open: list[Request] = []
 
     @asynccontextmanager
     async def opened(self, match: Match) -> AsyncIterator[Request]:

@@ -78,13 +78,14 @@ class Wait:
 
 
 class Waits:
-    """All waits of one agent."""
+    """All waits of one agent, and its questions to a person or to another agent."""
 
     def __init__(self, requests: Requests, grants: Grants) -> None:
         #: Location of every dependency of which this agent heard that it is resolved.
         self._locations: dict[str, str | None] = {}
         self._requests = requests
         self._grants = grants
+        self._questions = 0
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
         """Note where a dependency is; once resolved, it stays so."""
@@ -134,15 +135,6 @@ class Waits:
         except ServerError as error:
             return f"who is to produce it is not known ({error})"
 
-
-class Questions:
-    """All questions of one agent, to a person or to another agent."""
-
-    def __init__(self, requests: Requests, grants: Grants) -> None:
-        self._requests = requests
-        self._grants = grants
-        self._count = 0
-
     async def ask(
         self,
         question: str,
@@ -155,8 +147,8 @@ class Questions:
     ) -> str:
         """Ask, and return the decision; see Agent.escalate."""
         requests, grants = self._requests, self._grants
-        self._count += 1
-        known = id_ or f"{requests.name}-{requests.sender.incarnation}-{self._count}"
+        self._questions += 1
+        known = id_ or f"{requests.name}-{requests.sender.incarnation}-{self._questions}"
         asked = given(options=list(options) or None, context=context, to=to)
         payload = {"question": question, "id": known, **asked}
 
