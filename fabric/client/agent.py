@@ -177,15 +177,29 @@ class Agent:
         checkpoint: str | None = None,
         partial: dict[str, Any] | None = None,
         next_checkpoint: str | None = None,
+        expect_ms: int | None = None,
     ) -> None:
-        """Report how far the work has come, in percent from 0 to 100."""
+        """Report how far the work has come, in percent from 0 to 100.
+
+        `expect_ms` announces a silence, as in `heartbeat`.
+        """
         await self._report(
             SignalType.PROGRESS,
             percent=percent,
             checkpoint=checkpoint,
             partial=partial,
             next_checkpoint=next_checkpoint,
+            expect_ms=expect_ms,
         )
+
+    async def heartbeat(self, *, expect_ms: int | None = None) -> None:
+        """Say that the agent is alive; it also does so by itself while its event loop runs.
+
+        `expect_ms` announces that nothing else will be heard for so long, during a build for
+        example: until then the agent is not taken for dead or stuck. It holds until the agent's
+        next signal of another kind. The rules bound it (`liveness.expect_ms_max`).
+        """
+        await self._report(SignalType.HEARTBEAT, expect_ms=expect_ms)
 
     async def partial_result(
         self, partial: dict[str, Any], *, checkpoint: str | None = None

@@ -286,7 +286,18 @@ class SyncAgent(_Twin[Agent]):
     """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
 
     progress = _awaited(Agent.progress)
-    """Report how far the work has come, in percent from 0 to 100."""
+    """Report how far the work has come, in percent from 0 to 100.
+
+    `expect_ms` announces a silence, as in `heartbeat`.
+    """
+
+    heartbeat = _awaited(Agent.heartbeat)
+    """Say that the agent is alive; it also does so by itself while its event loop runs.
+
+    `expect_ms` announces that nothing else will be heard for so long, during a build for example:
+    until then the agent is not taken for dead or stuck. It holds until the agent's next signal of
+    another kind. The rules bound it (`liveness.expect_ms_max`).
+    """
 
     partial_result = _awaited(Agent.partial_result)
     """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""

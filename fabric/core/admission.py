@@ -67,8 +67,9 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             event.is_beginning = True
             lifecycle.begin_incarnation(event, agent, signal.incarnation or agent.incarnation + 1)
         else:
-            interval_ms = session.clock_ms - agent.seen_ms
-            agent.intervals = [*agent.intervals[1 - RHYTHM_INTERVALS :], interval_ms]
+            if not agent.quiet_until_ms:  # an announced silence is not its rhythm
+                interval_ms = session.clock_ms - agent.seen_ms
+                agent.intervals = [*agent.intervals[1 - RHYTHM_INTERVALS :], interval_ms]
     event.agent = agent
     if event.is_beginning:
         liveness.watch(event, name, agent)
@@ -77,6 +78,9 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
         agent.last_signal = signal.type.value
+        agent.quiet_until_ms = 0
+    elif agent.quiet_until_ms and agent.quiet_until_ms <= session.clock_ms:
+        agent.quiet_until_ms = 0
     agent.seq = signal.seq or agent.seq
     agent.stream = signal.stream or agent.stream
     return True

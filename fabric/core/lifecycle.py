@@ -68,8 +68,14 @@ def progress(event: SignalEvent, payload: payloads.Progress) -> None:
         agent.eta_ms = _expected_end(agent, event.session.clock_ms)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
+    _announce_silence(event, payload.expect_ms)
     if to_results:
         event.give_to_results()
+
+
+def heartbeat(event: SignalEvent, payload: payloads.Heartbeat) -> None:
+    """HEARTBEAT: the agent is alive, and may announce a silence."""
+    _announce_silence(event, payload.expect_ms)
 
 
 def partial_result(event: SignalEvent, payload: payloads.PartialResult) -> None:
@@ -167,12 +173,24 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.lost = []
     agent.cancelled = False
     agent.intervals = []
+    agent.quiet_until_ms = 0
 
 
 def apply_group_answer(event: Event, asked: EscalationRecord) -> None:
     """Cancel the rest of a group, if a person has decided that."""
     if asked.decision == CANCEL:
         _cancel_group(event, asked.about, f"{asked.by} has decided to cancel")
+
+
+def _announce_silence(event: SignalEvent, expect_ms: int | None) -> None:
+    """Note for how long nothing need be heard of the agent; a longer time than allowed is cut."""
+    if expect_ms is None:
+        return
+    longest_ms = event.rules.expect_ms_max
+    if expect_ms > longest_ms:
+        reason = f"expect_ms of {expect_ms} counts as {longest_ms}, the most that the rules allow"
+        event.direct(event.name, Notice("LIMIT", reason))
+    event.agent.quiet_until_ms = event.session.clock_ms + min(expect_ms, longest_ms)
 
 
 def _pass(event: SignalEvent, checkpoint: str | None) -> None:

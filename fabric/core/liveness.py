@@ -41,6 +41,11 @@ def limit_ms(agent: AgentRecord, rules: Rules) -> int:
     return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
 
 
+def silent_since_ms(agent: AgentRecord) -> int:
+    """Return the time from which an agent's silence counts, ms."""
+    return max(agent.seen_ms, agent.resumed_ms, agent.quiet_until_ms)
+
+
 def excuse(session: SessionState, outage_ms: int) -> None:
     """Move the time of each living agent's last signal by the length of an outage."""
     for name, agent in session.agents.records.items():
@@ -48,6 +53,8 @@ def excuse(session: SessionState, outage_ms: int) -> None:
             continue
         # Never beyond now: its next interval would be negative.
         agent.seen_ms = min(agent.seen_ms + outage_ms, session.clock_ms)
+        if agent.quiet_until_ms:
+            agent.quiet_until_ms += outage_ms
         if agent.resumed_ms:
             agent.resumed_ms = min(agent.resumed_ms + outage_ms, session.clock_ms)
         session.agents.put(name, agent)
@@ -59,7 +66,7 @@ def check_silence(event: Event, name: str) -> bool:
     agent = session.agents.get(name)
     if agent is None or agent.status in ENDED:
         return False
-    due_ms = max(agent.seen_ms, agent.resumed_ms) + limit_ms(agent, rules)
+    due_ms = silent_since_ms(agent) + limit_ms(agent, rules)
     if due_ms > session.clock_ms:
         # By then it may have a rhythm, or wait no more: its limit can only have become shorter.
         look_ms = min(due_ms, session.clock_ms + rules.silence_ms_min)

@@ -76,6 +76,8 @@ class AgentRecord(Struct, omit_defaults=True):
     intervals: list[int] = []
     #: When its last wait or pause ended, ms: only from then on is its silence counted.
     resumed_ms: int = 0
+    #: The end of the silence that it has announced, ms: only from then on does its silence count.
+    quiet_until_ms: int = 0
     #: Tasks that it was offered and has not taken up yet.
     offers: list[str] = []
     #: It was told to stop, because another agent of its group had failed.

@@ -84,6 +84,7 @@ class RestartPolicy(StrEnum):
 
 Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
 Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]
+Announced = Annotated[int, Number("ms", 0, TIME_MS_MAX, "none may be announced")]
 Priority = Annotated[int, Number("points", -PRIORITY_MAX, PRIORITY_MAX)]
 #: A name, and a name of an agent, as they stand in lists and tables.
 Name = Annotated[str, Text.NAME]
@@ -390,6 +391,13 @@ class Rules(Struct, frozen=True):
         Declared("synthesis.refine_ms_max"),
         "Longest time that one run of a refiner may take before it is killed.",
     ] = 120_000
+
+    expect_ms_max: Annotated[
+        Announced,
+        Declared("liveness.expect_ms_max"),
+        "Longest silence that an agent may announce (expect_ms of HEARTBEAT and PROGRESS). A "
+        "longer one counts as this, and the agent is told.",
+    ] = 3_600_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

@@ -128,12 +128,13 @@ class Started(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """Partial completion: percent, and the checkpoint passed."""
+    """Partial completion: percent, and the checkpoint passed; `expect_ms` as in HEARTBEAT."""
 
     percent: Percent | None = None
     checkpoint: Name | None = None
     partial: Partial | None = None
     next_checkpoint: Name | None = None
+    expect_ms: Milliseconds | None = None
 
 
 class PartialResult(Struct, frozen=True):
@@ -224,7 +225,13 @@ class Escalate(Struct, frozen=True, omit_defaults=True):
 
 
 class Heartbeat(Struct, frozen=True):
-    """The agent is alive; sent only when it has sent nothing else."""
+    """The agent is alive; sent only when it has sent nothing else.
+
+    `expect_ms` announces a silence: nothing else need be heard for so long. It holds until it has
+    passed, or until the agent's next signal other than HEARTBEAT.
+    """
+
+    expect_ms: Milliseconds | None = None
 
 
 class Intent(Struct, frozen=True):

@@ -60,7 +60,7 @@ def _on(
     return payload, handler
 
 
-def _record(event: SignalEvent, payload: payloads.Heartbeat | payloads.Synthesized) -> None:
+def _record(event: SignalEvent, payload: payloads.Synthesized) -> None:
     """Accept: the log has it, and nobody needs it yet."""
 
 
@@ -93,7 +93,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.PartialResult, lifecycle.partial_result),
         _on(payloads.Completed, lifecycle.completed),
         _on(payloads.Failed, lifecycle.failed),
-        _on(payloads.Heartbeat, _record),
+        _on(payloads.Heartbeat, lifecycle.heartbeat),
         _on(payloads.Blocked, dependencies.blocked),
         _on(payloads.DependencyResolved, dependencies.resolved),
         _on(payloads.Release, dependencies.released),

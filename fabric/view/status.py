@@ -77,6 +77,8 @@ def session_lines(
         for who, one in agents.items():
             if one.stream == stream:
                 trouble, heard = waiting[who] or one.error, f"{ago(one.seen_ms)} ago"
+                if one.quiet_until_ms > one.seen_ms and one.status not in record.ENDED:
+                    heard += f", silence announced until {rfc3339(one.quiet_until_ms)}"
                 done = _percent(one.percent)
                 rows.append((who, one.status, done, one.checkpoint, one.task, trouble, heard))
         lines += _section(f"Stream {plain(stream)}" if stream else "No stream", _AGENTS, rows)

@@ -80,3 +80,21 @@ async def test_heartbeats_end_with_the_agent() -> None:
             await fabric.advance(10 * HEARTBEAT_MS / 1000)
         assert rows(fabric, S.log, type="HEARTBEAT", emitter="B")
         assert rows(fabric, S.log, kind="signal", emitter="A")[-1]["type"] == "COMPLETED"
+
+
+async def test_an_announced_silence_holds_until_the_next_other_signal() -> None:
+    def quiet_ms() -> int:
+        agent = records(fabric, S.agents)["A"]
+        return max(0, agent.get("quiet_until_ms", 0) - agent["started_ms"])
+
+    async with in_process(heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A") as agent:
+        await agent.heartbeat(expect_ms=60_000)
+        await fabric.advance(3.5 * HEARTBEAT_MS / 1000)
+        assert len(rows(fabric, S.log, type="HEARTBEAT")) > 1, "they go on by themselves"
+        assert quiet_ms() >= 60_000
+        await agent.progress(50)
+        await fabric.settle()
+        assert quiet_ms() == 0
+        await agent.progress(60, expect_ms=90_000)
+        await fabric.settle()
+        assert quiet_ms() >= 90_000

@@ -56,6 +56,7 @@ ODD = Rules(
     refiners=("summary", "a b"),
     refine_pause_ms=15,
     refine_ms_max=16,
+    expect_ms_max=17,
 )
 
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 from fabric.client.mailbox import parse_cursor
 from fabric.core.directive import DIRECTIVES
 from fabric.core.event import EVERYONE, Kind
-from fabric.core.liveness import limit_ms
+from fabric.core.liveness import limit_ms, silent_since_ms
 from fabric.core.record import ENDED, ClaimRecord, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -327,10 +327,14 @@ class Snapshot:
         if agent is None or agent.status in ENDED:
             return ""
         allowed_ms = limit_ms(agent, self.rules)
-        due_ms = agent.seen_ms + allowed_ms
+        due_ms = silent_since_ms(agent) + allowed_ms
         if due_ms < self.now_ms:
             return f"is declared dead (its silence has been too long since {self.when(due_ms)})"
-        return f"is declared dead (after {span(allowed_ms)} of silence, at {self.when(due_ms)})"
+        announced = ""
+        if agent.quiet_until_ms > self.now_ms:
+            announced = f"; it has announced its silence until {self.when(agent.quiet_until_ms)}"
+        why = f"after {span(allowed_ms)} of silence, at {self.when(due_ms)}{announced}"
+        return f"is declared dead ({why})"
 
     def has_read(self, name: str, entry: IndexedEntry) -> str:
         """Return whether an agent has read a message: the one fact that the log does not have."""
