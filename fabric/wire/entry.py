@@ -70,19 +70,14 @@ _decode_any = msgspec.json.Decoder().decode
 
 def decode(fields: list[bytes]) -> Signal:
     """Return the signal in an entry's flat fields, in any spelling. Raises only SignalError."""
-    names = tuple(fields[::2])
+    names, values = tuple(fields[::2]), fields[1::2]
     shape = _shapes.get(names) or _shape_of(names)
-    if shape is not None:
-        values = fields[1::2]
-        known = _DECODERS.get(values[shape.type])
-        if known is not None:
-            return _signal(shape, values, *known)
-    if len(fields) > 2 * ENTRY_FIELDS_MAX:
-        raise signal_error.too_large("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
-    fields = rewrite(fields)
-    shape = _shape_of(tuple(fields[::2]))
-    assert shape is not None, "a rewritten entry is canonical"
-    values = fields[1::2]
+    if shape is None or values[shape.type] not in _DECODERS:
+        if len(fields) > 2 * ENTRY_FIELDS_MAX:
+            raise signal_error.too_large("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
+        fields = rewrite(fields)
+        shape, values = _shape_of(tuple(fields[::2])), fields[1::2]
+        assert shape is not None, "a rewritten entry is canonical"
     return _signal(shape, values, *_DECODERS[values[shape.type]])
 
 
@@ -168,13 +163,12 @@ def name(field: bytes, value: bytes | None) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        raise SignalError("NAME", field.decode(), signal_error.shown(value), "UTF-8 text") from None
+        raise signal_error.wrong("NAME", field.decode(), value, "UTF-8 text") from None
     if len(text) > NAME_CHARS_MAX:
         raise signal_error.too_large(field.decode(), len(text), f"{NAME_CHARS_MAX} characters")
     if not text.isprintable() or text != text.strip():
         rest = "no line break or other control character, no outer spaces"
-        allowed = f"printable characters, {rest}"
-        raise SignalError("NAME", field.decode(), signal_error.shown(value), allowed)
+        raise signal_error.wrong("NAME", field.decode(), value, f"printable characters, {rest}")
     if len(_names) >= _NAMES_MAX:
         _names.clear()
     _names[value] = text
@@ -187,8 +181,7 @@ def counter(field: bytes, value: bytes, most: int = COUNTER_MAX) -> int:
         number = int(value)
         if number <= most:
             return number
-    allowed = f"a whole number, 0 to {most}"
-    raise SignalError("NUMBER", field.decode(), signal_error.shown(value), allowed)
+    raise signal_error.wrong("NUMBER", field.decode(), value, f"a whole number, 0 to {most}")
 
 
 def _check_rest(shape: Shape, values: list[bytes]) -> None:
@@ -203,4 +196,4 @@ def _check_rest(shape: Shape, values: list[bytes]) -> None:
                 _decode_time(b'"%s"' % value.replace(b"\\", rb"\\"))
             except (msgspec.MsgspecError, ValueError):
                 allowed = "RFC 3339 with an offset: 2025-12-30T19:30:00Z"
-                raise SignalError("TIME", "at", signal_error.shown(value), allowed) from None
+                raise signal_error.wrong("TIME", "at", value, allowed) from None

@@ -64,15 +64,9 @@ Values = Sequence[str | bytes | int]
 
 
 @lru_cache(_FORMS_MAX)
-def signal_form(names: tuple[bytes, ...]) -> Form:
-    """Return the field names of a signal's log entry: its own between `kind` and `ms`."""
-    return ("kind", *names, "ms")
-
-
-@lru_cache(_FORMS_MAX)
-def refusal_form(names: tuple[bytes, ...]) -> Form:
-    """Return the field names of a refused signal's log entry: its own, code and reason."""
-    return ("kind", *names, "code", "reason", "ms")
+def signal_form(names: tuple[bytes, ...], *why: str) -> Form:
+    """Return the field names of a signal's log entry: its own, and `why` if it was refused."""
+    return ("kind", *names, *why, "ms")
 
 
 def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
@@ -82,7 +76,8 @@ def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
 
 def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of a refused signal, complete: it may have changed the session."""
-    return refusal_form(signal.names), (Kind.REFUSED, *signal.values, code, reason, now_ms)
+    form = signal_form(signal.names, "code", "reason")
+    return form, (Kind.REFUSED, *signal.values, code, reason, now_ms)
 
 
 def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
@@ -192,16 +187,13 @@ def rules_document(rules: Rules) -> bytes:
     The hook is left out: no decision depends on it, and one of its arguments may be a secret.
     """
     kept = msgspec.structs.replace(rules, hook=())
-    if kept == Rules():
-        return DEFAULT_RULES
-    return msgspec.json.encode(kept, order="deterministic")
+    return DEFAULT_RULES if kept == Rules() else msgspec.json.encode(kept, order="deterministic")
 
 
 def rules_digest(raw: bytes) -> str:
     """Return the digest that names a document of rules, in hexadecimal; "" for the defaults."""
-    if raw == DEFAULT_RULES:
-        return ""
-    return hashlib.blake2b(raw, digest_size=_RULES_DIGEST_BYTES).hexdigest()
+    digest = hashlib.blake2b(raw, digest_size=_RULES_DIGEST_BYTES)
+    return "" if raw == DEFAULT_RULES else digest.hexdigest()
 
 
 def read_rules(raw: bytes) -> Rules:

@@ -73,28 +73,20 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         percent = _percent(entry.get(b"percent"))
         reason = (_decode_failed(raw).error or "") if kind is SignalType.FAILED else ""
         is_silent = b"silent" in entry
-        if isinstance(found, Refusal):
-            return Result(kind, origin, {}, percent, reason, is_silent, found)
-        return Result(kind, origin, found, percent, reason, is_silent)
+        given, refusal = ({}, found) if isinstance(found, Refusal) else (found, None)
+        return Result(kind, origin, given, percent, reason, is_silent, refusal)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         expected = f"what the fabric writes with {kind} ({error})"
-        raise SignalError("VALUE", "payload", signal_error.shown(raw), expected) from None
+        raise signal_error.wrong("VALUE", "payload", raw, expected) from None
 
 
 def _verdict(raw: bytes, origin: Origin) -> tuple[str, Verdict]:
     decided = _decode_decided(raw)
     if not is_part(decided.part):
-        given = signal_error.shown(decided.part)
-        raise SignalError("VALUE", "part", given, "the name of a part")
-    return decided.part, Verdict(
-        decided.decision,
-        decided.by,
-        origin.log,
-        origin.ms,
-        decided.chosen,
-        decided.rejected,
-        canonical_raw(decided.value) if isinstance(decided.value, msgspec.Raw) else UNSET,
-    )
+        raise signal_error.wrong("VALUE", "part", decided.part, "the name of a part")
+    value = canonical_raw(decided.value) if isinstance(decided.value, msgspec.Raw) else UNSET
+    said, by, chosen, rejected = decided.decision, decided.by, decided.chosen, decided.rejected
+    return decided.part, Verdict(said, by, origin.log, origin.ms, chosen, rejected, value)
 
 
 def _refined(raw: bytes, origin: Origin) -> tuple[str, RefinementRecord]:
@@ -107,7 +99,6 @@ def _percent(value: bytes | None) -> int | float | None:
     try:
         percent = _decode_percent(value) if value else None
     except (msgspec.MsgspecError, ValueError):
-        expected = "a number, 0 to 100"
-        raise SignalError("VALUE", "percent", signal_error.shown(value), expected) from None
+        raise signal_error.wrong("VALUE", "percent", value, "a number, 0 to 100") from None
     # 100 and 100.0 are the same number: they are stored alike, whichever came first.
     return int(percent) if percent is not None and percent == int(percent) else percent

@@ -43,6 +43,11 @@ def shown_name(field: str) -> str:
     return field if field.isprintable() and 0 < len(field) <= SHOWN_CHARS_MAX else shown(field)
 
 
+def wrong(code: str, field: str, value: object, allowed: str) -> SignalError:
+    """Return the error for a value that is not allowed."""
+    return SignalError(code, field, shown(value), allowed)
+
+
 def too_large(field: str, given: int, allowed: str) -> SignalError:
     """Return the error for a value over its limit, with both figures."""
     return SignalError("LIMIT", field, str(given), f"at most {allowed}")
@@ -60,13 +65,13 @@ def unknown_type(given: object) -> SignalError:
         nearest = difflib.get_close_matches(word, basic + others, 1)
         if nearest:
             allowed = f"{nearest[0]} (perhaps), or one of {allowed}"
-    return SignalError("TYPE", "type", shown(given), allowed)
+    return wrong("TYPE", "type", given, allowed)
 
 
 def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
     """Turn a decoder's error into one that names the field, its value, and what is allowed."""
     if not isinstance(error, msgspec.ValidationError):
-        return SignalError("JSON", "payload", shown(raw), f"a JSON object ({error})")
+        return wrong("JSON", "payload", raw, f"a JSON object ({error})")
     text = str(error)
     found = _PATH.search(text)
     path = found["path"] if found else ""
@@ -75,23 +80,23 @@ def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError
         path = f"{path}.{missing['field']}".lstrip(".")
         allowed = f"{_allowed(kind, path)} ({kind.value} needs it)"
         return SignalError("MISSING", path, "nothing", allowed)
-    if isinstance(error.__cause__, ValueError):
-        # A struct's own check: its message says what is allowed.
-        return SignalError("VALUE", path or "payload", _given(raw, path), str(error.__cause__))
     if "out of range" in text and "[...]" in path:
-        return SignalError("VALUE", "payload", shown(raw), "numbers that a 64-bit float can hold")
-    return SignalError("VALUE", path or "payload", _given(raw, path), _allowed(kind, path))
+        return wrong("VALUE", "payload", raw, "numbers that a 64-bit float can hold")
+    # A struct's own check says what is allowed.
+    is_own = isinstance(error.__cause__, ValueError)
+    allowed = str(error.__cause__) if is_own else _allowed(kind, path)
+    return wrong("VALUE", path or "payload", _given(raw, path), allowed)
 
 
-def _given(raw: bytes, path: str) -> str:
-    """Return the value at the path that a decoder's error names, for a message."""
+def _given(raw: bytes, path: str) -> Any:
+    """Return the value at the path that a decoder's error names; all if it cannot be read."""
     try:
         value: Any = msgspec.json.decode(raw)
         for part in _PARTS.findall(path):
             value = value[int(part)] if isinstance(value, list) else value[part]
     except (msgspec.MsgspecError, LookupError, ValueError, TypeError, RecursionError):
-        return shown(raw)
-    return shown(value)
+        return raw
+    return value
 
 
 def _allowed(kind: SignalType, path: str) -> str:
@@ -167,7 +172,7 @@ def decode_text(field: str, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise SignalError("VALUE", shown_name(field), shown(value), "UTF-8 text") from None
+        raise wrong("VALUE", shown_name(field), value, "UTF-8 text") from None
 
 
 def _depth(raw: bytes) -> int:

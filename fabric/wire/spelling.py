@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from fabric.core.signal import PAYLOADS, SignalType
 from fabric.errors import SignalError
@@ -55,8 +57,8 @@ ARGUMENT: dict[SignalType, str] = {
 
 
 def _accepts(field_type: Any) -> set[type]:
-    info = msgspec.inspect.type_info(field_type)
-    choices = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    info = inspect.type_info(field_type)
+    choices = info.types if isinstance(info, inspect.UnionType) else (info,)
     return {type(choice) for choice in choices}
 
 
@@ -73,8 +75,8 @@ def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
     payload = document.get("payload")
     if payload is None or payload == "":
         payload = {}
-    elif not isinstance(payload, dict):
-        raise SignalError("VALUE", "payload", signal_error.shown(payload), "a JSON object")
+    if not isinstance(payload, dict):
+        raise signal_error.wrong("VALUE", "payload", payload, "a JSON object")
     kept = dict(payload)
     fields: dict[str, Any] = {}
     for key, value in document.items():
@@ -94,13 +96,11 @@ def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
 def _settle(fields: dict[str, Any], field: str, value: Any) -> None:
     """Set a field; if it is given in two places, both values must agree."""
     known = fields.setdefault(field, value)
-    try:
-        agrees = known is value or known == value
-    except RecursionError:
-        agrees = False
-    if not agrees:
-        given = f"{signal_error.shown(known)} and {signal_error.shown(value)}"
-        raise SignalError("AMBIGUOUS", signal_error.shown_name(field), given, "one value")
+    with suppress(RecursionError):
+        if known is value or known == value:
+            return
+    given = f"{signal_error.shown(known)} and {signal_error.shown(value)}"
+    raise SignalError("AMBIGUOUS", signal_error.shown_name(field), given, "one value")
 
 
 def rewrite(flat: list[bytes]) -> list[bytes]:
@@ -134,7 +134,7 @@ def encode(fields: Mapping[str, Any]) -> list[bytes]:
         elif isinstance(value, int) and not isinstance(value, bool):
             encoded = b"%d" % value
         else:
-            raise SignalError("VALUE", field, signal_error.shown(value), "text or a whole number")
+            raise signal_error.wrong("VALUE", field, value, "text or a whole number")
         flat += (field.encode(), encoded)
     return flat
 
@@ -145,8 +145,7 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
     if not given:
         raise signal_error.unknown_type("")
     if len(set(map(signal_error.shown, given.values()))) > 1:
-        allowed = f"one of {', '.join(TYPE_FIELDS)}"
-        raise SignalError("AMBIGUOUS", "type", signal_error.shown(given), allowed)
+        raise signal_error.wrong("AMBIGUOUS", "type", given, f"one of {', '.join(TYPE_FIELDS)}")
     text = next(iter(given.values()))
     if not isinstance(text, str):
         raise signal_error.unknown_type(text)
@@ -164,8 +163,8 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
 def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
     field = ARGUMENT.get(kind)
     if field is None:
-        given = signal_error.shown(f"{kind.value}({argument})")
-        raise SignalError("TYPE", "type", given, f"{kind.value}, with nothing in brackets")
+        allowed = f"{kind.value}, with nothing in brackets"
+        raise signal_error.wrong("TYPE", "type", f"{kind.value}({argument})", allowed)
     if field == "percent":
         return {field: _number(argument)}
     if kind is SignalType.DEPENDENCY_RESOLVED:
@@ -181,15 +180,12 @@ def _flat_value(kind: SignalType, field: str, text: str) -> Any:
     expected = _FIELD_TYPES[kind].get(field)
     if field == "percent":
         return _number(text)
-    if expected is None and not text.startswith(("{", "[")):
-        return text
-    if expected is not None and msgspec.inspect.StrType in expected:
+    if not text.startswith(("{", "[")) if expected is None else inspect.StrType in expected:
         return text
     try:
         return msgspec.json.decode(text)
     except _UNREADABLE:
-        is_list = expected is not None and msgspec.inspect.ListType in expected
-        return [text] if is_list else text
+        return [text] if expected and inspect.ListType in expected else text
 
 
 def _number(text: str) -> Any:
@@ -204,8 +200,7 @@ def _payload(text: str) -> Any:
     try:
         return msgspec.json.decode(text) if text else {}
     except _UNREADABLE as error:
-        allowed = f"a JSON object ({error})"
-        raise SignalError("JSON", "payload", signal_error.shown(text), allowed) from None
+        raise signal_error.wrong("JSON", "payload", text, f"a JSON object ({error})") from None
 
 
 def _encode(payload: Any) -> bytes:
@@ -214,4 +209,4 @@ def _encode(payload: Any) -> bytes:
         return msgspec.json.encode(payload)
     except (*_UNREADABLE, TypeError, ValueError, OverflowError) as error:
         allowed = f"what JSON can say ({error})"
-        raise SignalError("VALUE", "payload", signal_error.shown(payload), allowed) from None
+        raise signal_error.wrong("VALUE", "payload", payload, allowed) from None
