@@ -17,9 +17,6 @@ from fabric.errors import FabricError, UnavailableError, UnreachableError
 
 T = TypeVar("T")
 
-_alarm_logger = logging.getLogger("fabric.alarm")
-_agent_logger = logging.getLogger("fabric.agent")
-
 #: Ceilings of the first and of the longest pause, ms. A server that restarts is back within about a
 #: second; one that is down for long is asked every few seconds.
 FIRST_MS = 50
@@ -30,9 +27,6 @@ REMIND_MS = 30_000
 
 #: The longest ceiling of a reader who waits for nothing else, ms.
 _READ_LONGEST_MS = 1_000
-
-#: Doublings after which the ceiling is the longest pause in any case.
-_DOUBLINGS_MAX = 16
 
 
 class Backoff:
@@ -52,17 +46,17 @@ class Backoff:
         self._first_ms = first_ms
         self._longest_ms = longest_ms
         self._uniform = uniform or random.uniform
-        self._tries = 0
+        self._ceiling_ms = first_ms
 
     def next_s(self) -> float:
         """Return the next pause in seconds, and double the ceiling for the one after it."""
-        ceiling_ms = min(self._longest_ms, self._first_ms * 2 ** min(self._tries, _DOUBLINGS_MAX))
-        self._tries += 1
+        ceiling_ms = self._ceiling_ms
+        self._ceiling_ms = min(self._longest_ms, ceiling_ms * 2)
         return self._uniform(0, ceiling_ms) / 1000
 
     def reset(self) -> None:
         """Begin again with the first ceiling."""
-        self._tries = 0
+        self._ceiling_ms = self._first_ms
 
 
 class Outage:
@@ -77,6 +71,7 @@ class Outage:
     ) -> None:
         self._subject = subject
         self._is_alarm = is_alarm
+        self._logger = logging.getLogger("fabric.alarm" if is_alarm else "fabric.agent")
         self._backoff = backoff or Backoff()
         self._failures = 0
         #: When each kind of error was last reported, by code.
@@ -89,7 +84,9 @@ class Outage:
         reported_ms = self._reported_ms.get(error.code)
         if reported_ms is None or now_ms - reported_ms >= REMIND_MS:
             self._reported_ms[error.code] = now_ms
-            self._report(error)
+            level = logging.ERROR if self._is_alarm else logging.WARNING
+            what = f"ALARM {self._subject}: {error.code}" if self._is_alarm else self._subject
+            self._logger.log(level, "%s: %s; trying again", what, error)
         pause_s = self._backoff.next_s()
         if stop is None:
             await asyncio.sleep(pause_s)
@@ -109,17 +106,6 @@ class Outage:
         self._backoff.reset()
         self._failures = 0
         self._reported_ms.clear()
-
-    @property
-    def _logger(self) -> logging.Logger:
-        return _alarm_logger if self._is_alarm else _agent_logger
-
-    def _report(self, error: FabricError) -> None:
-        if self._is_alarm:
-            text = "ALARM %s: %s: %s; trying again"
-            _alarm_logger.error(text, self._subject, error.code, error)
-        else:
-            _agent_logger.warning("%s: %s; trying again", self._subject, error)
 
 
 async def retry(read: Callable[[], Awaitable[T]]) -> T:

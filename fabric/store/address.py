@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import parse_url
@@ -57,21 +57,11 @@ class Address:
     sentinel_options: dict[str, Any] | None = None
 
 
-class Parts(NamedTuple):
-    """The parts of a URL, unchanged. `hosts` may name several; `path` lacks the leading slash."""
+def split(url: str) -> tuple[str, str, str, str, str, str]:
+    """Return a URL's scheme, the word after `+`, login, hosts, path and query; a missing one is "".
 
-    scheme: str
-    kind: str
-    login: str
-    hosts: str
-    path: str
-    query: str
-
-
-def split(url: str) -> Parts:
-    """Split a URL; a missing part is "". Never fails, because it does not check the parts.
-
-    The standard parser cannot split a URL with several hosts.
+    The path lacks its leading slash. Never fails, because it does not check the parts. The standard
+    parser cannot split a URL with several hosts.
     """
     scheme, _, rest = url.partition("://")
     base, _, kind = scheme.partition("+")
@@ -79,7 +69,7 @@ def split(url: str) -> Parts:
     place, _, path = rest.partition("/")
     # The last @ ends the password, which may contain others that were not escaped.
     login, _, hosts = place.rpartition("@")
-    return Parts(base, kind, login, hosts, path, query)
+    return base, kind, login, hosts, path, query
 
 
 def parse(url: str, name: str) -> Address:
@@ -88,9 +78,7 @@ def parse(url: str, name: str) -> Address:
     `name` is the name of our connections on the server. The options say: no retries, RESP2, bytes.
     Raises ConfigError when the URL cannot be read.
     """
-    base, kind, login, hosts, path, query = split(url)
-    login = f"{login}@" if login else ""
-    query = f"?{query}" if query else ""
+    base, kind, login, listed, path, query = split(url)
     try:
         if not kind:
             return Address(_options(url, name))
@@ -98,12 +86,12 @@ def parse(url: str, name: str) -> Address:
         service, _, database = path.partition("/") if is_sentinel else ("", "", path)
         if base not in ("redis", "rediss") or kind not in _PORTS or (is_sentinel and not service):
             raise ValueError("a scheme that is not known, or no service")
-        named = _hosts(hosts, _PORTS[kind])
-        first = hosts.partition(",")[0]
-        given = _options(f"{base}://{login}{first}/{database}{query}", name)
+        hosts = _hosts(listed, _PORTS[kind])
+        first = listed.partition(",")[0]
+        given = _options(f"{base}://{login}@{first}/{database}?{query}", name)
         if is_sentinel:
-            return _of_sentinels(given, named, unquote(service), name)
-        return Address(given, named)
+            return _of_sentinels(given, hosts, unquote(service), name)
+        return Address(given, hosts)
     except ValueError:
         raise url_error() from None
 
