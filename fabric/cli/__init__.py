@@ -31,9 +31,9 @@ BROKEN_PIPE = 141
 GROUPS = {
     "Work as an agent": {
         "emit": ("emit", "Send a signal, or many from standard input."),
-        "inbox": ("inbox", "Read the messages that have come for an agent."),
-        "wait": ("wait", "Block until a dependency is there or agents have ended."),
-        "guard": ("guard", "Check whether you may write a file now."),
+        "inbox": ("agent", "Read the messages that have come for an agent."),
+        "wait": ("agent", "Block until a dependency is there or agents have ended."),
+        "guard": ("agent", "Check whether you may write a file now."),
     },
     "Watch a session": {
         "status": ("status", "List sessions, or show one session's agents and tasks."),

@@ -1,4 +1,4 @@
-"""From settings to a connection, for every command that talks to a server.
+"""From the options that commands share to settings, and from settings to a connection.
 
 Does not import the driver until it is needed: `--help` and errors come sooner.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from click.exceptions import Exit
+import click
 
-from fabric.config.settings import Settings, printable
+from fabric.config.settings import Settings, flag, load, printable, variable
+from fabric.core.declaration import Field, Text, fields
 
 if TYPE_CHECKING:
     from fabric.client.emitter import Emitter
@@ -29,6 +32,11 @@ TERMINATED = 143
 
 #: Settings of a command: the server, and the session, agent and stream it is for.
 Target = Settings
+
+Function = Callable[..., Any]
+
+#: Short flags.
+_SHORT = {"session": ("-s",), "agent": ("-a",)}
 
 
 def url_of(target: Target) -> str:
@@ -113,4 +121,79 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(guarded())
     except asyncio.CancelledError:
-        raise Exit(TERMINATED) from None
+        raise click.exceptions.Exit(TERMINATED) from None
+
+
+def setting_option(field: Field) -> Callable[[Function], Function]:
+    """Return the option of a declared setting. Its value is checked with all settings, not here."""
+    default = getattr(Settings(), field.name)
+    text = field.hint.note(Text)
+    metavar = field.hint.unit.upper() if text is None else "URL" if text is Text.URL else "TEXT"
+    return click.option(
+        *_SHORT.get(field.name, ()),
+        flag(field.name),
+        metavar=metavar,
+        envvar=variable(field.name),
+        show_envvar=True,
+        help=field.sentence + ("" if default is None else f" Default: {default}."),
+    )
+
+
+#: `--json`: output for programs.
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: one document, or one a line."
+)
+
+
+def log_id(context: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
+    """Check the value of an option that is a log id. Raises BadParameter."""
+    from fabric.store.value import parse_id
+
+    if value is None:
+        return None
+    try:
+        parse_id(value.encode())
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not an id: 7, or 7-2") from None
+    return value.encode()
+
+
+#: `--since`: a log id to begin after.
+since_option = click.option(
+    "--since", metavar="ID", callback=log_id, help="Begin after this log id."
+)
+
+
+def on_target(*who: str) -> Callable[[Function], Function]:
+    """Give a command the options that name the server, and those of `who`: session, agent, stream.
+
+    The command receives the settings as its first argument, a Target. It may be a coroutine
+    function: it then runs until it returns, or until SIGTERM.
+    """
+    names = (*who, "redis_url", "namespace")
+    field_of = {field.name: field for field in fields(Settings)}
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def command(**given: Any) -> Any:
+            target = load(**{name: given.pop(name) for name in names})
+            result = function(target, **given)
+            return run(result) if iscoroutine(result) else result
+
+        decorated: Function = command
+        for name in reversed(names):
+            decorated = setting_option(field_of[name])(decorated)
+        return decorated
+
+    return decorate
+
+
+def on_session(function: Function) -> Function:
+    """Give a command the options of `on_target("session")`; an argument names the session too."""
+
+    @wraps(function)
+    def command(target: Target, name: str | None, **given: Any) -> Any:
+        return function(replace(target, session=name or target.session), **given)
+
+    argument = click.argument("name", metavar="[SESSION]", required=False)
+    return argument(on_target("session")(command))

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import Connection, Target, connected
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Connection, Target, connected, json_option, on_target
 from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.view.text import plain, rfc3339, table

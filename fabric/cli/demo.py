@@ -15,8 +15,7 @@ import click
 
 import fabric
 from fabric import devserver
-from fabric.cli.connect import Target, run, url_of
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Target, json_option, on_target, run, url_of
 from fabric.cli.output import note, print_json
 from fabric.cli.reference import all_keys
 from fabric.config import rulebook

@@ -6,8 +6,7 @@ import click
 import msgspec
 
 from fabric import doctor as checks
-from fabric.cli.connect import Target, open_store
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Target, json_option, on_target, open_store
 from fabric.cli.output import print_json
 from fabric.devserver import server_url
 from fabric.doctor import Level

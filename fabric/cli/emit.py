@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from fabric.cli.connect import Connection, Target, connected
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Connection, Target, connected, json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.emitter import WhenFull, checked, prepare, submit
 from fabric.errors import ServerError, SignalError

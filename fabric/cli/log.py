@@ -11,8 +11,7 @@ import click
 import msgspec
 
 from fabric.backoff import retry
-from fabric.cli.connect import Target, connected
-from fabric.cli.options import json_option, on_target, since_option
+from fabric.cli.connect import Target, connected, json_option, on_target, since_option
 from fabric.cli.output import json_line, note, print_json, print_lines
 from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState

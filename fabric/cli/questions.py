@@ -10,8 +10,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from fabric.cli.connect import Target, connected
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Target, connected, json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import Decider, Question, all_questions, follow, questions, session_of

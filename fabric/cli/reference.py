@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fabric.cli.connect import Target, connected, url_of
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Target, connected, json_option, on_target, url_of
 from fabric.cli.output import note, print_json, print_lines
 from fabric.core.signal import SignalType
 from fabric.ops.redis_keys import Key, redis_cli, redis_keys

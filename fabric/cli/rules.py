@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fabric.cli.options import json_option
+from fabric.cli.connect import json_option
 from fabric.cli.output import json_line, note, print_json
 from fabric.config import rulebook, settings
 from fabric.config.show import document, example, explained, rule_records, setting_records

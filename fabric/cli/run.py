@@ -12,8 +12,7 @@ from typing import Any
 import click
 
 from fabric import devserver, doctor
-from fabric.cli.connect import Target, open_store, url_of
-from fabric.cli.options import json_option, on_target, setting_option
+from fabric.cli.connect import Target, json_option, on_target, open_store, setting_option, url_of
 from fabric.cli.output import json_line, note
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
 from fabric.devserver.project import project_root

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from fabric.cli.connect import Connection, Target, connected
-from fabric.cli.options import json_option, on_target
+from fabric.cli.connect import Connection, Target, connected, json_option, on_target
 from fabric.cli.output import print_json, print_lines
 from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
 from fabric.view.status import session_lines, todo

@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from fabric.backoff import retry
-from fabric.cli.connect import Target, connected
-from fabric.cli.options import on_target
+from fabric.cli.connect import Target, connected, on_target
 from fabric.cli.output import json_line, print_json, print_lines
 from fabric.client.session import Session
 from fabric.client.synthesis import Revision, apply

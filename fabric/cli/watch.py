@@ -7,8 +7,7 @@ from shutil import get_terminal_size
 
 import click
 
-from fabric.cli.connect import Target, connected
-from fabric.cli.options import on_target
+from fabric.cli.connect import Target, connected, on_target
 from fabric.cli.output import print_lines
 from fabric.client.session import Session
 from fabric.errors import NotFoundError

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from fabric.cli import run
-from fabric.cli.options import on_target
+from fabric.cli.connect import on_target
 from fabric.config import check, fault, rulebook, show
 from fabric.config.fault import advice
 from fabric.config.rulebook import Found

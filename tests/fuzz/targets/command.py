@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, redirect_stderr, redir
 from typing import Any
 from unittest import mock
 
-from fabric.cli import connect, main, options
+from fabric.cli import connect, main
 from tests.fuzz.entry_bytes import FIELD
 from tests.fuzz.tokens import FIELDS, HOSTILE, TYPES
 from tests.support.immediate import run_now
@@ -71,7 +71,7 @@ def run(data: bytes) -> None:
     written, told = io.StringIO(), io.StringIO()
     environment = {"FABRIC_CONFIG": os.devnull, "COLUMNS": "80"}
     patches: list[AbstractContextManager[Any]] = [
-        mock.patch.object(options, "run", run_now),
+        mock.patch.object(connect, "run", run_now),
         mock.patch.object(connect, "open_store", side_effect=_NotSentError),
         mock.patch.object(sys, "argv", ["fabric", name, *arguments]),
         mock.patch.dict(os.environ, environment),

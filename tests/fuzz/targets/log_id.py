@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from fabric.cli.options import log_id
+from fabric.cli.connect import log_id
 from fabric.client.mailbox import parse_cursor
 from fabric.errors import CallerError, NotFoundError
 from fabric.ops.dead_letters import DeadLetters

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 
+from fabric.cli.agent import message_json, message_line
 from fabric.cli.dead import letter_row
-from fabric.cli.inbox import message_json, message_line
 from fabric.errors import NotAllowedError, TamperedError
 from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.inbox import Inbox
