@@ -36,10 +36,10 @@ GROUPS = {
         "guard": ("agent", "Check whether you may write a file now."),
     },
     "Watch a session": {
-        "status": ("status", "List sessions, or show one session's agents and tasks."),
+        "status": ("session", "List sessions, or show one session's agents and tasks."),
         "watch": ("watch", "Watch a session live: agents, waits, findings, timeline."),
         "tail": ("log", "Print a session's timeline."),
-        "synthesis": ("synthesis", "Print the combined result of all agents so far."),
+        "synthesis": ("session", "Print the combined result of all agents so far."),
         "why": ("log", "Explain what an agent waits for and what would unblock it."),
     },
     "Answer questions": {

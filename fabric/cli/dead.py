@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any
 
 import click
 
-from fabric.cli.connect import Connection, Target, connected, json_option, on_target
-from fabric.cli.output import json_line, note, print_json, print_lines
+from fabric.cli.connect import Connection, Function, Target, connected, json_option, on_target
+from fabric.cli.output import json_line, note, print_either, print_lines
 from fabric.ops.dead_letters import DeadLetters, Letter
 from fabric.view.text import plain, rfc3339, table
 from fabric.wire.stored import text_fields_of
@@ -41,8 +42,7 @@ def dead() -> None:
 
 
 _code_option = click.option("--code", help="Only those refused with this code.")
-_ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
-_all_option = click.option("--all", "everything", is_flag=True, help="All that are there now.")
+_Act = Callable[[Connection, DeadLetters, list[Letter]], Awaitable[list[dict[str, str]]]]
 
 
 @dead.command("list")
@@ -66,14 +66,12 @@ async def list_letters(target: Target, code: str | None, count: int, as_json: bo
                 found.append(letter)
             if len(found) > count:
                 break
-    is_cut = len(found) > count
-    found = found[:count]
     if as_json:
-        print_lines(json_line(_document(dead, letter)) for letter in found)
+        print_lines(json_line(_document(dead, letter)) for letter in found[:count])
     elif found:
         header = ("ID", "WHEN", "CODE", "SESSION", "EMITTER", "TYPE", "REASON")
-        print_lines(table(header, [letter_row(dead, letter) for letter in found]))
-    if is_cut:
+        print_lines(table(header, [letter_row(dead, letter) for letter in found[:count]]))
+    if len(found) > count:
         note(f"only the newest {count} are listed (--count)")
 
 
@@ -91,23 +89,41 @@ async def show_letter(target: Target, id_: str, as_json: bool) -> None:
         dead = _dead(connection)
         (letter,) = await dead.find([id_])
     document = _document(dead, letter)
-    if as_json:
-        print_json(document)
-        return
-    fields = document.pop("fields")
-    rows = [*document.items(), *((f"  {name}", value) for name, value in fields.items())]
-    print_lines(plain(f"{name:<12} {value}") for name, value in rows)
+    *rows, (_, fields) = document.items()
+    rows += [(f"  {name}", value) for name, value in fields.items()]
+    print_either(as_json, document, (plain(f"{name:<12} {value}") for name, value in rows))
+
+
+def _on_letters(act: _Act) -> Function:
+    """Give a command the options that choose letters; `act` returns a record of each."""
+
+    @on_target("session")
+    @click.argument("ids", nargs=-1, metavar="[ID]...")
+    @click.option("--all", "everything", is_flag=True, help="All that are there now.")
+    @_code_option
+    @json_option
+    @wraps(act)
+    async def command(
+        target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
+    ) -> None:
+        if bool(ids) == everything:
+            raise click.UsageError("give either ids or --all")
+        if ids and code:
+            raise click.UsageError("--code goes with --all")
+        async with connected(target) as connection:
+            dead = _dead(connection)
+            async for letters in dead.chosen(ids, code, target.session):
+                done = await act(connection, dead, letters)
+                print_lines(json_line(one) if as_json else [*one.values()][-1] for one in done)
+
+    return command
 
 
 @dead.command("retry")
-@_ids_argument
-@on_target("session")
-@_all_option
-@_code_option
-@json_option
+@_on_letters
 async def retry_letters(
-    target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
-) -> None:
+    connection: Connection, dead: DeadLetters, letters: list[Letter]
+) -> list[dict[str, str]]:
     """Send dead letters again as they were, remove them from the list, and print their new ids.
 
     \b
@@ -117,56 +133,24 @@ async def retry_letters(
     What is still wrong is refused again, as a new letter. --all takes the letters that are there
     now; --session and --code choose among them.
     """
-    _check(ids, everything=everything, code=code)
-    async with connected(target) as connection:
-        dead = _dead(connection)
-        async for letters in _chosen(dead, ids, code, target.session):
-            sent = await dead.retry(letters, connection.emitter)
-            print_lines(
-                json_line({"letter": dead.label(letter), "id": new}) if as_json else new
-                for letter, new in zip(letters, sent, strict=True)
-            )
+    sent = await dead.retry(letters, connection.emitter)
+    labels = map(dead.label, letters)
+    return [{"letter": label, "id": new} for label, new in zip(labels, sent, strict=True)]
 
 
 @dead.command("discard")
-@_ids_argument
-@on_target("session")
-@_all_option
-@_code_option
-@json_option
+@_on_letters
 async def discard_letters(
-    target: Target, ids: tuple[str, ...], everything: bool, code: str | None, as_json: bool
-) -> None:
+    connection: Connection, dead: DeadLetters, letters: list[Letter]
+) -> list[dict[str, str]]:
     """Delete dead letters for good, and print which.
 
     \b
       fabric dead discard 1735787045000-0
       fabric dead discard --all --code TYPE
     """
-    _check(ids, everything=everything, code=code)
-    async with connected(target) as connection:
-        dead = _dead(connection)
-        async for letters in _chosen(dead, ids, code, target.session):
-            await dead.discard(letters)
-            labels = map(dead.label, letters)
-            print_lines(json_line({"letter": one}) if as_json else one for one in labels)
-
-
-def _check(ids: tuple[str, ...], *, everything: bool, code: str | None) -> None:
-    if bool(ids) == everything:
-        raise click.UsageError("give either ids or --all")
-    if ids and code:
-        raise click.UsageError("--code goes with --all")
-
-
-async def _chosen(
-    dead: DeadLetters, ids: Sequence[str], code: str | None, session: str | None
-) -> AsyncIterator[list[Letter]]:
-    if ids:
-        yield await dead.find(ids)
-        return
-    async for letters in dead.present(lambda letter: letter.matches(code, session)):
-        yield letters
+    await dead.discard(letters)
+    return [{"letter": dead.label(letter)} for letter in letters]
 
 
 def _dead(connection: Connection) -> DeadLetters:
@@ -181,12 +165,6 @@ def letter_row(dead: DeadLetters, letter: Letter) -> list[str]:
 
 
 def _document(dead: DeadLetters, letter: Letter) -> dict[str, Any]:
-    return {
-        "id": dead.label(letter),
-        "when": rfc3339(letter.ms),
-        "code": letter.code,
-        "reason": letter.reason,
-        "source": letter.source,
-        "entry": letter.entry,
-        "fields": text_fields_of(letter.fields),
-    }
+    known = {name: getattr(letter, name) for name in ("code", "reason", "source", "entry")}
+    fields = text_fields_of(letter.fields)
+    return {"id": dead.label(letter), "when": rfc3339(letter.ms), **known, "fields": fields}

@@ -7,7 +7,7 @@ import msgspec
 
 from fabric import doctor as checks
 from fabric.cli.connect import Target, json_option, on_target, open_store
-from fabric.cli.output import print_json
+from fabric.cli.output import print_either
 from fabric.devserver import server_url
 from fabric.doctor import Level
 from fabric.store.address import redacted
@@ -33,25 +33,20 @@ async def doctor(target: Target, reseed: bool, as_json: bool) -> None:
     Exit code 0: nothing failed, though there may be warnings. 1: a check failed. 6: the server is
     unreachable. Without --reseed it writes only one scratch key, and deletes it.
     """
-    report = await _examine(target, reseed=reseed)
-    if as_json:
-        print_json({"ok": not report.exit_code, "checks": msgspec.to_builtins(report.findings)})
-    else:
-        width = max(len(finding.check) for finding in report.findings)
-        for finding in report.findings:
-            level = click.style(f"{finding.level.value:9}", fg=_COLOURS[finding.level])
-            click.echo(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
-            if finding.advice:
-                click.echo(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")
-    raise click.exceptions.Exit(report.exit_code)
-
-
-async def _examine(target: Target, *, reseed: bool) -> checks.Report:
     url = server_url(target)
-    if url is None:
-        return await checks.examine(None, "", target.partitions)
-    store = open_store(target, "fabric-doctor")
+    store, where = (open_store(target, "fabric-doctor"), redacted(url)) if url else (None, "")
     try:
-        return await checks.examine(store, redacted(url), target.partitions, reseed=reseed)
+        report = await checks.examine(store, where, target.partitions, reseed=reseed)
     finally:
-        await store.close()
+        if store is not None:
+            await store.close()
+    width = max(len(finding.check) for finding in report.findings)
+    lines = []
+    for finding in report.findings:
+        level = click.style(f"{finding.level.value:9}", fg=_COLOURS[finding.level])
+        lines.append(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
+        if finding.advice:
+            lines.append(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")
+    document = {"ok": not report.exit_code, "checks": msgspec.to_builtins(report.findings)}
+    print_either(as_json, document, lines)
+    raise click.exceptions.Exit(report.exit_code)

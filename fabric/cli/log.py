@@ -11,11 +11,11 @@ import click
 import msgspec
 
 from fabric.backoff import retry
-from fabric.cli.connect import Target, connected, json_option, on_target, since_option
-from fabric.cli.output import json_line, note, print_json, print_lines
+from fabric.cli.connect import Target, connected, json_option, on_session, on_target, since_option
+from fabric.cli.output import json_line, note, print_either, print_lines
 from fabric.client.session import PAGE, pages
 from fabric.core.session import SessionState
-from fabric.ops.comparison import Comparison, Report
+from fabric.ops.comparison import Comparison
 from fabric.ops.replay import rebuild, until
 from fabric.ops.why.explanation import explanation_lines
 from fabric.ops.why.explanation import why as explained
@@ -39,19 +39,13 @@ _until_option = click.option(
 
 
 @click.command()
-@click.argument("name", metavar="[SESSION]", required=False)
-@on_target("session")
+@on_session
 @click.option("-f", "--follow", is_flag=True, help="Print what comes too, until Ctrl-C.")
 @since_option
 @click.option("--all", "in_full", is_flag=True, help="Print details, and each event separately.")
 @json_option
 async def tail(
-    target: Target,
-    name: str | None,
-    follow: bool,
-    since: bytes | None,
-    in_full: bool,
-    as_json: bool,
+    target: Target, follow: bool, since: bytes | None, in_full: bool, as_json: bool
 ) -> None:
     """Print a session's timeline: what each agent said, and what followed from it.
 
@@ -63,19 +57,19 @@ async def tail(
     Agents that say the same at the same time share a row. Details are left out (nudges, intents,
     pauses, places in a queue, grants for which nobody has to wait): --all prints them.
     """
-    session = target.need("session", name)
-    after = since or BEGINNING
+    name, after = target.need("session"), since or BEGINNING
     async with connected(target) as connection:
-        store, keys = connection.store, connection.keys(session)[1]
+        session = connection.session(name)
+        store, keys = connection.store, session.keys
         if not follow:
-            await connection.session(session).must_exist()
+            await session.must_exist()
         if as_json:
             async for page in pages(store, keys.log, after, follow=follow):
                 print_lines(json_line(entry_document(entry)) for entry in page)
             return
         (opened,) = await store.fields(keys.meta, ["opened_ms"])
         opened_ms = whole_number(opened)
-        agents = await connection.session(session).agents() if after != BEGINNING else {}
+        agents = await session.agents() if after != BEGINNING else {}
         timeline = Timeline({name: agent.stream for name, agent in agents.items()})
         print_lines(
             [_line("Time", "Signal", "Stream", "Action"), _line(*map("─".__mul__, _WIDTHS))]
@@ -141,18 +135,14 @@ async def why(target: Target, agent: str, stop: str | None, as_json: bool) -> No
     session = target.need("session")
     async with connected(target) as connection:
         answer = await explained(connection.store, connection.keys(session)[1], agent, place)
-    if as_json:
-        print_json(answer)
-    else:
-        print_lines(map(plain, explanation_lines(answer)))
+    print_either(as_json, answer, map(plain, explanation_lines(answer)))
 
 
 @click.command()
-@click.argument("name", metavar="[SESSION]", required=False)
-@on_target("session")
+@on_session
 @_until_option
 @json_option
-async def replay(target: Target, name: str | None, stop: str | None, as_json: bool) -> None:
+async def replay(target: Target, stop: str | None, as_json: bool) -> None:
     """Check a session: rebuild it from its log, and compare the result with Redis.
 
     \b
@@ -163,7 +153,7 @@ async def replay(target: Target, name: str | None, stop: str | None, as_json: bo
     --until nothing is compared: agents, tasks, dependencies, claims, barriers and questions are
     printed as they were then.
     """
-    session = target.need("session", name)
+    session = target.need("session")
     place = until(stop) if stop is not None else None
     async with connected(target) as connection:
         store, keys = connection.store, connection.keys(session)[1]
@@ -173,33 +163,24 @@ async def replay(target: Target, name: str | None, stop: str | None, as_json: bo
             else:
                 report = await Comparison(store, keys, count).run()
     if place is not None:
-        _print_rebuilt(rebuilt, as_json=as_json)
-    else:
-        _print_report(session, report, as_json=as_json)
-
-
-def _print_report(session: str, report: Report, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"session": session, "events": report.events, "differences": report.differences})
-    elif report.differences:
+        print_either(as_json, _rebuilt_document(rebuilt), rebuilt_lines(rebuilt))
+        return
+    lines = [f"same: {report.events} events replayed, every key is as the log says"]
+    if report.differences:
         rows = [[one.key, one.field, one.log, one.redis] for one in report.differences]
-        print_lines(table(("KEY", "FIELD", "LOG SAYS", "REDIS HAS"), rows))
-    else:
-        click.echo(f"same: {report.events} events replayed, every key is as the log says")
+        lines = table(("KEY", "FIELD", "LOG SAYS", "REDIS HAS"), rows)
+    document = {"events": report.events, "differences": report.differences}
+    print_either(as_json, {"session": session, **document}, lines)
     if report.differences:
         places = counted(len(report.differences), "place")
         note(f"Redis differs from what the log of {session} says in {places}")
         raise click.exceptions.Exit(1)
 
 
-def _print_rebuilt(session: SessionState, *, as_json: bool) -> None:
-    if not as_json:
-        print_lines(rebuilt_lines(session))
-        return
+def _rebuilt_document(session: SessionState) -> dict[str, Any]:
     names = ("log", "clock_ms", "opened_ms", "token", "rules")
-    head = {name: getattr(session, name) for name in names}
     tables = {name: getattr(session, name).records for name in REBUILT}
-    print_json({"session": session.name, **head, **tables})
+    return {"session": session.name, **{name: getattr(session, name) for name in names}, **tables}
 
 
 @contextmanager

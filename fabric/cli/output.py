@@ -32,6 +32,14 @@ def print_json(value: Any) -> None:
     click.echo(_escaped(msgspec.json.format(_encode(value), indent=2)))
 
 
+def print_either(as_json: bool, document: Any, lines: Iterable[str]) -> None:
+    """Print a document for a program, or else the lines that tell the same to a person."""
+    if as_json:
+        print_json(document)
+    else:
+        print_lines(lines)
+
+
 def _escaped(document: bytes) -> str:
     """Return JSON with the moving characters escaped; every reader decodes the same value."""
     return _MOVING.sub(lambda found: json.dumps(found[0])[1:-1], document.decode())

@@ -10,7 +10,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from fabric.cli.connect import Target, connected, json_option, on_target
+from fabric.cli.connect import Target, connected, json_option, on_session, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import Decider, Question, all_questions, follow, questions, session_of
@@ -23,19 +23,13 @@ TIMEOUT_S = 10.0
 
 
 @click.command()
-@click.argument("name", metavar="[SESSION]", required=False)
-@on_target("session")
+@on_session
 @click.option("--all", "everything", is_flag=True, help="Print decided questions too.")
 @click.option("-f", "--follow", "forever", is_flag=True, help="Print new ones too, until Ctrl-C.")
 @json_option
 @click.pass_context
 async def escalations(
-    context: click.Context,
-    target: Target,
-    name: str | None,
-    everything: bool,
-    forever: bool,
-    as_json: bool,
+    context: click.Context, target: Target, everything: bool, forever: bool, as_json: bool
 ) -> None:
     """List the open questions, the oldest first, each with the command that answers it.
 
@@ -47,9 +41,10 @@ async def escalations(
     --follow needs a session.
     """
     # The command printed for the answer need not name a session that the environment names.
-    named = name or context.get_parameter_source("session") is ParameterSource.COMMANDLINE
-    page = _Page(None if named else target.session, everything, as_json)
-    session = target.need("session", name) if forever else name or target.session
+    flag = context.get_parameter_source("session") is ParameterSource.COMMANDLINE
+    is_named = flag or context.params["name"]
+    page = _Page(None if is_named else target.session, everything, as_json)
+    session = target.need("session") if forever else target.session
     async with connected(target) as connection:
         if session and forever:
             async for found in follow(connection.store, connection.keys(session)[1]):

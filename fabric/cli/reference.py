@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fabric.cli.connect import Target, connected, json_option, on_target, url_of
+from fabric.cli.connect import Target, connected, json_option, on_session, url_of
 from fabric.cli.output import note, print_json, print_lines
 from fabric.core.signal import SignalType
 from fabric.ops.redis_keys import Key, redis_cli, redis_keys
@@ -12,10 +12,9 @@ from fabric.wire.schema import document_schema, payload_schema
 
 
 @click.command()
-@click.argument("name", metavar="[SESSION]", required=False)
-@on_target("session")
+@on_session
 @json_option
-async def keys(target: Target, name: str | None, as_json: bool) -> None:
+async def keys(target: Target, as_json: bool) -> None:
     """Print a redis-cli command for each key, with a note on what the key holds.
 
     \b
@@ -24,7 +23,7 @@ async def keys(target: Target, name: str | None, as_json: bool) -> None:
 
     The commands contain no password: set REDISCLI_AUTH instead.
     """
-    found = await all_keys(target, name or target.session)
+    found = await all_keys(target, target.session)
     if as_json:
         print_json([key._asdict() for key in found])
         return

@@ -80,16 +80,22 @@ class DeadLetters:
         found = [await self._find(label) for label in labels]
         return list({(letter.partition, letter.id): letter for letter in found}.values())
 
-    async def present(self, wanted: Callable[[Letter], bool]) -> AsyncIterator[list[Letter]]:
-        """Yield the wanted letters that are there now, by partition, oldest first.
+    async def chosen(
+        self, labels: Sequence[str], code: str | None, session: str | None
+    ) -> AsyncIterator[list[Letter]]:
+        """Yield the letters of these names; without names, all that match and are there now.
 
-        Letters that come meanwhile are left out: a letter sent again may be refused again.
+        Those come by partition, oldest first. Letters that come meanwhile are left out: a letter
+        sent again may be refused again. Raises NotFoundError, CallerError.
         """
+        if labels:
+            yield await self.find(labels)
+            return
         for number in range(self._partitions):
             newest = await last_id(self._store, self._key(number))
             first = b"-"
             while page := await self._page(number, first, newest):
-                if chosen := [*filter(wanted, page)]:
+                if chosen := [letter for letter in page if letter.matches(code, session)]:
                     yield chosen
                 first = b"(" + page[-1].id.encode()
 
