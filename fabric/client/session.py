@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from fabric.backoff import retry
-from fabric.client import synthesis
-from fabric.client.synthesis import BLOCK_MS, Revision
+from fabric.client.synthesis import Revision, apply, decoded, missing, redo
 from fabric.core import record
-from fabric.errors import NotFoundError
+from fabric.core.limits import listed
+from fabric.core.synthesis.publish import COMPLETE, REVISION
+from fabric.core.synthesis.state import AGENTS, SECTIONS, Complete
+from fabric.errors import NotFoundError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.synthesis import DECODERS, HEAD, is_published
 from fabric.view.synthesis import Synthesis
 from fabric.wire.stored import checked_reading
 
@@ -22,6 +27,16 @@ R = TypeVar("R")
 
 #: Entries read at a time.
 PAGE = 500
+
+#: Revisions read at a time. A patch can be as large as a commit, so a page of this size keeps the
+#: server busy for a short time only.
+REVISIONS_PAGE = 20
+
+#: Fields of the hash read at a time: no more work for the server than a commit.
+FIELDS_PAGE = 200
+
+#: Blocking reads return after this time and start again, ms.
+BLOCK_MS = 2_000
 
 
 class Session:
@@ -94,18 +109,90 @@ class Session:
 
         Raises NotFoundError if there is no such revision, or none yet.
         """
+        last = await self._revision()
         if revision is None:
-            return await synthesis.read(self._store, self.keys)
-        return await synthesis.read_at(self._store, self.keys, revision)
+            return await self._latest(last) if last else Synthesis({})
+        if not 0 <= revision <= last:
+            there = f"the last one is {last}" if last else "there is none yet"
+            raise NotFoundError(f"no revision {revision} of {self.name}: {there}")
+        document: Any = {}
+        async for patch in self._between(0, revision):
+            document = apply(self.keys, document, patch)
+        return Synthesis(document, self.keys.revisions)
 
-    def revisions(self, after: int = 0, *, follow: bool = True) -> AsyncGenerator[Revision, None]:
+    async def _latest(self, first: int) -> Synthesis:
+        """Return the synthesis at one exact revision, `first` or later.
+
+        The hash is read in pages, and may change between them. The result is made exact with a redo
+        log, as a database makes its pages exact after a crash. A commit writes fields and their
+        patch together, and a patch gives the new value of each field, not a difference. So the
+        patches from the first look to the last are applied in order: each field that has changed
+        meanwhile gets its last value, and no other field has changed.
+        """
+        document = await self._pages()
+        last = await self._revision()
+        async for revision in self._between(first, last):
+            document = redo(self.keys, document, revision)
+        document[REVISION] = last
+        return Synthesis(document, self.keys.synthesis)
+
+    async def _revision(self) -> int:
+        """Return the number of the present revision, 0 while there is none."""
+        number, _ = await self._store.fields(self.keys.synthesis, HEAD)
+        with checked_reading(self.keys.synthesis, "hash"):
+            return int(number or 0)
+
+    async def _pages(self) -> dict[str, Any]:
+        """Return the document as the pages of the hash give it: a mixture of revisions."""
+        document: dict[str, Any] = {"session": self.name, REVISION: 0, COMPLETE: {}}
+        document |= {section: {} for section in SECTIONS}
+        decode = msgspec.json.Decoder().decode
+        key = self.keys.synthesis
+        async with aclosing(self._store.scan(key, FIELDS_PAGE)) as scanning:
+            async for page in scanning:
+                with checked_reading(key, "hash"):
+                    for field, value in page.items():
+                        section, _, name = field.decode().partition(":")
+                        if section == COMPLETE:
+                            msgspec.json.decode(value, type=Complete)
+                            document[COMPLETE] = decode(value)
+                        elif is_published(f"{section}:{name}", value):
+                            DECODERS[section](value)  # raises if it is not one of our records
+                            document[section][name] = decode(value)
+        return document
+
+    async def _between(self, after: int, last: int) -> AsyncIterator[Revision]:
+        """Yield the revisions after one, up to another. Raises NotFoundError if one is gone."""
+        while after < last:
+            start, end = b"%d-0" % (after + 1), b"%d-0" % last
+            page = await self._store.entries(self.keys.revisions, start, end, REVISIONS_PAGE)
+            if not page:
+                raise missing(self.keys, after + 1)
+            for revision in decoded(self.keys, page, after):
+                after = revision.number
+                yield revision
+
+    async def revisions(
+        self, after: int = 0, *, follow: bool = True
+    ) -> AsyncGenerator[Revision, None]:
         """Yield the revisions of the synthesis after a number, in order.
 
         With `follow` also new ones, through outages, until one is final and none follows it. A
         session can continue after that: iterate again from there. Raises NotFoundError if somebody
         has trimmed a revision away.
         """
-        return synthesis.revisions(self._store, self.keys, after, follow=follow)
+        is_final = False
+        while True:
+            place = {self.keys.revisions: b"%d-0" % after}
+            block_ms = BLOCK_MS if follow and not is_final else 0
+            read = partial(self._store.read_streams, place, REVISIONS_PAGE, block_ms)
+            found = await (retry(read) if follow else read())
+            page = found.get(self.keys.revisions, [])
+            for revision in decoded(self.keys, page, after):
+                after, is_final = revision.number, revision.is_final
+                yield revision
+            if not page and (is_final or not follow):
+                return
 
     async def until_final(self, *, timeout: float | None = None) -> Synthesis:
         """Wait, through outages, until all known agents have ended; return the final synthesis.
@@ -113,7 +200,22 @@ class Session:
         `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
         ended.
         """
-        return await synthesis.until_final(self._store, self.keys, timeout)
+        known = Synthesis({})
+        try:
+            async with asyncio.timeout(timeout):
+                known = await retry(self.synthesis)
+                if known.is_final:
+                    return known
+                document = known.document
+                async with aclosing(self.revisions(known.revision)) as following:
+                    async for revision in following:
+                        document = apply(self.keys, document, revision)
+                        known = Synthesis(document, self.keys.revisions)
+                return known
+        except TimeoutError:
+            raise WaitTimeoutError(
+                f"waited {timeout:g} s for the synthesis of {self.name} to be final: {_left(known)}"
+            ) from None
 
     async def describe_producers(self, dependency: str) -> str:
         """Say in a phrase which agents are to produce a dependency, and how they are doing."""
@@ -132,6 +234,17 @@ class Session:
             silent_s = max(0, now_ms - agent.seen_ms) / 1000
             parts.append(f"{name}, {agent.status.value}{done}, last heard of {silent_s:.0f} s ago")
         return "to be produced by " + "; ".join(parts)
+
+
+def _left(known: Synthesis) -> str:
+    if not known.revision:
+        return "there is no revision yet; has an agent started, and is a synthesizer running?"
+    active = [name for name, agent in known.agents.items() if not agent.has_ended]
+    if active:
+        verb = "has" if len(active) == 1 else "have"
+        return f"{listed(active)} {verb} not ended (revision {known.revision})"
+    sweeps = known.complete.sweeps
+    return f"the results of {sweeps} {AGENTS} are being merged anew (revision {known.revision})"
 
 
 async def read_record(store: ClientStore, key: str, name: str, kind: type[R]) -> R | None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fabric.backoff import retry
 from fabric.client.mailbox import COUNT, merge, parse_cursor
 from fabric.client.message import Message, read
-from fabric.client.synthesis import BLOCK_MS
+from fabric.client.session import BLOCK_MS
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 

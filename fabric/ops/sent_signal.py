@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from fabric.backoff import retry
 from fabric.client.emitter import Emitter
-from fabric.client.session import last_id
-from fabric.client.synthesis import BLOCK_MS
+from fabric.client.session import BLOCK_MS, last_id
 from fabric.store.keys import ORCHESTRATORS, Partition
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_id

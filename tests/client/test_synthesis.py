@@ -8,7 +8,7 @@ import jsonpatch
 import msgspec
 import pytest
 
-from fabric.client import synthesis as reading
+from fabric.client import session as reading
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keyspace import Keyspace
 from fabric.store.redis import RedisStore

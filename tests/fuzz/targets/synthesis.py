@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabric.client.synthesis import read, read_at, revisions
+from fabric.client.session import Session
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.synthesis import DECODERS
 from fabric.testing.store import MemoryStore
@@ -58,13 +58,14 @@ def run(data: bytes) -> None:
     stream = store.data.stream(KEYS.revisions)
     for number, flat in enumerate(others, 1):
         stream.append(b"%d-0" % number, flat, 1)
-    for reading in (read(store, KEYS), read_at(store, KEYS, len(others))):
+    session = Session(store, KEYS)
+    for reading in (session.synthesis(), session.synthesis(revision=len(others))):
         try:
             _show(run_now(reading))
         except (TamperedError, NotFoundError) as error:
             assert len(str(error)) < 100_000
     try:
-        for revision in collect_now(revisions(store, KEYS)):
+        for revision in collect_now(session.revisions(follow=False)):
             for line in changes(revision.number, revision.patch, is_final=revision.is_final):
                 assert line.isprintable(), line
     except (TamperedError, NotFoundError) as error:

@@ -6,7 +6,7 @@ patches that it writes give the document.
 
 from __future__ import annotations
 
-from fabric.client.synthesis import read, read_at
+from fabric.client.session import Session
 from fabric.config.settings import Settings
 from fabric.core.rules import Rules
 from fabric.errors import TamperedError
@@ -53,8 +53,9 @@ def run(data: bytes) -> None:
     for member in sorted(work.store.data.sorted_set(PARTITION.timers(SYNTHESIZERS))):
         work.take([], [member])
     if not work.is_spoilt and work.store.data.kind(KEYS.revisions):
-        found = run_now(read(work.store, KEYS))
-        assert run_now(read_at(work.store, KEYS, found.revision)).document == found.document
+        session = Session(work.store, KEYS)
+        found = run_now(session.synthesis())
+        assert run_now(session.synthesis(revision=found.revision)).document == found.document
         assert report(found, "demo")
 
 
