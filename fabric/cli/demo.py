@@ -14,16 +14,15 @@ from tempfile import TemporaryDirectory
 import click
 
 import fabric
-from fabric import devserver
+from fabric import Fabric, devserver
 from fabric.cli.connect import Target, json_option, on_target, run, url_of
 from fabric.cli.output import note, print_json
 from fabric.cli.reference import all_keys
 from fabric.config import rulebook
 from fabric.config.settings import Secret
-from fabric.demo import run as fleet
+from fabric.demo import fleet
 from fabric.demo.fixing import Workshop
-from fabric.demo.fleet import COPY_FOLDER
-from fabric.demo.report import Document, faults, render
+from fabric.demo.report import Document, faults, gather, render
 from fabric.demo.tree import Tree, take_snapshot
 from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
@@ -97,7 +96,7 @@ def demo(
         report = run(_review(target, session, path, tree, scratch))
         if fixed is not None:
             with _blaming(fixed, "written"):
-                Workshop(scratch / COPY_FOLDER).hand_over(Path(fixed))
+                Workshop(scratch / fleet.COPY_FOLDER).hand_over(Path(fixed))
     text = render(report)
     if output:
         Path(output).write_text(text)
@@ -129,24 +128,23 @@ def _blaming(path: str, what: str) -> Iterator[None]:
 
 async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Document:
     """Run workers and fleet, shown live on a terminal, as lines elsewhere; return the report."""
-    log = scratch / "workers.log"
-    url, namespace = url_of(target), target.namespace
+    url, log = url_of(target), scratch / "workers.log"
+    where = {"FABRIC_REDIS_URL": url, "FABRIC_NAMESPACE": target.namespace}
+    where["FABRIC_SESSION"] = session
     lines = PlainDisplay(lambda line: click.echo(plain(line), err=True))
     is_live = sys.stderr.isatty() and has_rich()
     show = live_display(stderr=True) if is_live else nullcontext(lines)
+    kinds = ["orchestrator", "synthesizer"]
     with log.open("wb") as output:
-        workers = Supervisor(
-            ["orchestrator", "synthesizer"],
-            url,
-            environment={"FABRIC_NAMESPACE": namespace},
-            say=note,
-            output=output.fileno(),
-        )
+        workers = Supervisor(kinds, url, environment=where, say=note, output=output.fileno())
         try:
-            async with workers:
+            async with workers, Fabric.connect(url, namespace=target.namespace) as fabric:
                 with show as shown:
-                    report = await fleet.run(url, namespace, session, path, tree, scratch, shown)
+                    growth, failures = await fleet.run(fabric, where, path, scratch, shown)
+                report = await gather(fabric.session(session), growth, tree, scratch, path)
         except BaseException:
             sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
             raise
+    for failure in failures:
+        note(failure)
     return {**report, "commands": [key.command for key in await all_keys(target, session)]}

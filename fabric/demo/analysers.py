@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import posixpath
 import re
 import signal
 import sys
@@ -21,10 +20,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from operator import attrgetter
+from posixpath import normpath
 from typing import Any
 
 import msgspec
 
+from fabric.demo.fleet import VOTE
 from fabric.demo.tree import Tree
 from fabric.wire.printable import printable, shortened
 
@@ -54,13 +55,9 @@ RECOMMENDATIONS_MAX, PLACES_MAX = 5, 3
 #: Findings of one rule in one file. The rest is counted.
 FINDINGS_PER_RULE_MAX = 50
 
-#: The key of the question that all reviewers answer, each by its own findings: they contradict each
-#: other.
-VOTE = "where-to-begin"
-
 
 class Severity(StrEnum):
-    """How much a finding matters; `rank` orders the worst first."""
+    """How much a finding matters; by `rank` the worst comes first."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -99,15 +96,20 @@ def _grouped(findings: Iterable[Finding], *fields: str) -> list[list[Finding]]:
     return list(groups.values())
 
 
-def _badness(finding: Finding) -> tuple[int, int, str, int, str]:
-    """Put the worst finding first, and the same one in every process."""
-    return finding.severity.rank, -finding.measure, finding.path, finding.line, finding.key
+def _ranked(findings: Iterable[Finding], field: str) -> list[tuple[int, list[Finding]]]:
+    """Group findings by a field, the worst of a group first; return the number as bad as the worst
+    with each group. By the worst severity, then by that number, and alike in every process.
+    """
 
+    def badness(one: Finding) -> tuple[int, int, str, int, str]:
+        return one.severity.rank, -one.measure, one.path, one.line, one.key
 
-def _weight(group: list[Finding]) -> tuple[int, int]:
-    """Put the group with the worst finding first, then the one with most as bad as that."""
-    worst = group[0].severity
-    return worst.rank, -sum(one.severity is worst for one in group)
+    groups = [
+        (sum(one.severity is group[0].severity for one in group), group)
+        for group in _grouped(sorted(findings, key=badness), field)
+    ]
+    groups.sort(key=lambda item: (item[1][0].severity.rank, -item[0], badness(item[1][0])))
+    return groups
 
 
 def bounded(findings: Iterable[Finding]) -> list[Finding]:
@@ -134,11 +136,10 @@ def draft(findings: Iterable[Finding], limit: int = RECOMMENDATIONS_MAX) -> dict
     """Return `items`, a recommendation for each of the `limit` weightiest rules, and `left_out`,
     the other rules → their number.
 
-    Ordered by the worst severity, then by the number of findings of that severity, then by name. A
-    recommendation names rule, severity, count, number of files, advice, and the worst places.
+    Ordered by the worst severity, then by the number of findings of that severity. A recommendation
+    names rule, severity, count, number of files, advice, and the worst places.
     """
-    groups = _grouped(sorted(findings, key=_badness), "rule")
-    groups.sort(key=lambda group: (*_weight(group), group[0].rule))
+    groups = [group for _, group in _ranked(findings, "rule")]
     items = [
         {
             "rule": group[0].rule,
@@ -160,12 +161,10 @@ def vote(findings: Iterable[Finding]) -> dict[str, Any] | None:
     It is the file with the worst severity, then with most findings of it, then with the worst of
     them. None when there are no findings.
     """
-    groups = _grouped(sorted(findings, key=_badness), "path")
-    if not groups:
-        return None
-    worst = min(groups, key=lambda group: (*_weight(group), _badness(group[0])))
-    evidence = {"severity": worst[0].severity.value, "count": -_weight(worst)[1]}
-    return {"key": VOTE, "value": worst[0].path, "evidence": evidence}
+    for count, (worst, *_) in _ranked(findings, "path")[:1]:
+        evidence = {"severity": worst.severity.value, "count": count}
+        return {"key": VOTE, "value": worst.path, "evidence": evidence}
+    return None
 
 
 def to_partial(finding: Finding) -> dict[str, Any]:
@@ -181,74 +180,63 @@ class AnalyserError(Exception):
 
 @dataclass(frozen=True)
 class Analyser:
-    """A program: its arguments, its exit codes when it has done its work, and how to read it.
+    """A program: its command, its exit codes when it has done its work, and how to read it.
 
     With `is_whole` it needs all files at once, otherwise they can be given in batches.
     """
 
-    arguments: tuple[str, ...]
-    codes: frozenset[int]
+    command: str
+    codes: tuple[int, ...]
     parse: Callable[[bytes], Iterable[Finding]]
     is_whole: bool = False
 
     async def run(self, tree: Tree, files: Sequence[str]) -> list[Finding]:
         """Return what it finds in some files; a file that it fails on is a finding."""
+        root, known = f"{tree.folder}/", frozenset(files)
+        argv = [*self.command.split(), *(f"./{path}" for path in files)]
         try:
-            code, out, err = await run_tool(
-                [*self.arguments, *(f"./{path}" for path in files)],
-                tree.folder,
-                RUN_S + FILE_S * len(files),
-            )
+            code, out, err = await run_tool(argv, tree.folder, RUN_S + FILE_S * len(files))
             if code not in self.codes:
                 raise AnalyserError(err or f"exit code {code}")
-            found = list(self.parse(out))
+            found = [(normpath(one.path.removeprefix(root)), one) for one in self.parse(out)]
         except (AnalyserError, OSError, ValueError, KeyError, TypeError) as error:
-            name = self.arguments[0]
             if len(files) == 1 or self.is_whole:
-                reason = f"{name} failed: {type(error).__name__}: {error}"
+                reason = f"{argv[0]} failed: {type(error).__name__}: {error}"
                 return [with_evidence(tree, _not_reviewed(files[0], reason))]
             half = len(files) // 2
             return await self.run(tree, files[:half]) + await self.run(tree, files[half:])
-        prefix, known = f"{tree.folder}/", frozenset(files)
-        for number, one in enumerate(found):
-            path = posixpath.normpath(one.path.removeprefix(prefix))
-            found[number] = msgspec.structs.replace(one, path=path)
-        return bounded(with_evidence(tree, one) for one in found if one.path in known)
+        return bounded(with_evidence(tree, one, path) for path, one in found if path in known)
 
 
 async def examine(
     analyser: Analyser, tree: Tree, files: Sequence[str]
 ) -> AsyncIterator[tuple[int, list[Finding]]]:
     """Yield batch by batch how many files have been analysed so far, and what was found in them."""
-    size = len(files) if analyser.is_whole else BATCH_MIN
-    done = 0
-    while done < len(files):
-        batch = files[done : done + size]
+    size, done = len(files) if analyser.is_whole else BATCH_MIN, 0
+    while batch := files[done : done + size]:
         done += len(batch)
         yield done, await analyser.run(tree, batch)
         size = min(2 * size, BATCH_MAX)
 
 
-async def run_tool(
-    arguments: Sequence[str], folder: str, limit_s: float, given: bytes = b""
-) -> tuple[int, bytes, str]:
-    """Run `python -m` in a folder, with `given` as its input; return exit code, output and the last
-    line of its error output. Raises AnalyserError at the limit of time or of output.
+async def run_tool(arguments: Sequence[str], folder: str, limit_s: float) -> tuple[int, bytes, str]:
+    """Run `python -m` in a folder; return exit code, output and the last line of its error output.
+
+    Raises AnalyserError at the limit of time or of output, and OSError.
     """
     # -P: a file of the reviewed tree must not be imported in place of a module of the analyser.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", *arguments),
         cwd=folder,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
         async with asyncio.timeout(limit_s):
-            process.stdin.write(given)
-            process.stdin.close()
             out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
             code = await process.wait()
     except TimeoutError:
@@ -257,27 +245,26 @@ async def run_tool(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-    lines = err.decode("utf-8", "replace").strip().splitlines()
-    return code, out, excerpt(lines[-1]) if lines else ""
+    last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return code, out, excerpt(last)
 
 
-async def _read(stream: asyncio.StreamReader | None) -> bytes:
-    assert stream is not None
-    read = bytearray()
-    while data := await stream.read(1 << 20):
-        read += data
-        if len(read) > OUTPUT_BYTES_MAX:
-            raise AnalyserError(f"more than {OUTPUT_BYTES_MAX:,} bytes of output")
-    return bytes(read)
+async def _read(stream: asyncio.StreamReader) -> bytes:
+    try:
+        await stream.readexactly(OUTPUT_BYTES_MAX + 1)
+    except asyncio.IncompleteReadError as end:
+        return end.partial
+    raise AnalyserError(f"more than {OUTPUT_BYTES_MAX:,} bytes of output")
 
 
-def with_evidence(tree: Tree, finding: Finding) -> Finding:
-    """Return a finding with its key and its source line, and its texts as excerpts."""
-    line = finding.line
-    source = "".join(tree.lines(finding.path)[line - 1 : line]) if line else ""
+def with_evidence(tree: Tree, finding: Finding, path: str = "") -> Finding:
+    """Return a finding with its path in the tree, key and source line; texts are excerpts."""
+    path, line = path or finding.path, finding.line
+    source = "".join(tree.lines(path)[line - 1 : line]) if line else ""
     return msgspec.structs.replace(
         finding,
-        key=f"{finding.path}:{line}:{finding.rule}",
+        path=path,
+        key=f"{path}:{line}:{finding.rule}",
         message=excerpt(masked(finding.message, source)),
         evidence=excerpt(masked(source)),
         recommendation=excerpt(finding.recommendation),
@@ -303,14 +290,15 @@ def _parse_ruff(out: bytes, severities: Mapping[str, Severity]) -> Iterator[Find
     files that do not parse are INDEXER's to report.
     """
     for one in json.loads(out):
-        code, fix, url = one["code"], one.get("fix") or {}, f"See `{one.get('url')}`"
+        code, fix, advice = one["code"], one.get("fix") or {}, f"See `{one.get('url')}`"
         if code in (None, "invalid-syntax"):
             continue
+        if fix.get("applicability") == "safe":
+            advice = fix["message"] or advice
         prefix = max(filter(code.startswith, severities), key=len, default="")
         numbers = _NUMBERS.search(one["message"])
-        advice = fix["message"] if fix.get("applicability") == "safe" else url
         where = one["filename"], one["location"]["row"], one.get("name") or code
-        what = f"{one['message']} ({code})", severities.get(prefix, Severity.LOW), advice or url
+        what = f"{one['message']} ({code})", severities.get(prefix, Severity.LOW), advice
         yield Finding(*where, *what, measure=int(numbers[1]) if numbers else 0)
 
 
@@ -351,10 +339,9 @@ def _not_reviewed(path: str, reason: str) -> Finding:
 
 def ruff(select: str, severities: Mapping[str, Severity], ignore: str = "E501") -> Analyser:
     """Return ruff with some of its rules. It reads no settings and no cache of the tree."""
-    arguments = ("ruff", "check", "--isolated", "--no-cache", "--exit-zero")
-    rules = ("--output-format=json", f"--select={select}", f"--ignore={ignore}")
+    command = "ruff check --isolated --no-cache --exit-zero --output-format=json"
     parse = partial(_parse_ruff, severities=severities)
-    return Analyser((*arguments, *rules), frozenset({0}), parse)
+    return Analyser(f"{command} --select={select} --ignore={ignore}", (0,), parse)
 
 
 #: Reviewer → analyser. INDEXER has none: it builds the index.
@@ -369,11 +356,7 @@ ANALYSERS: Mapping[str, Analyser] = {
         "C901,PLR0911,PLR0912,PLR0913,PLR0915",
         {"C901": Severity.MEDIUM, "PLR0912": Severity.MEDIUM, "PLR0915": Severity.MEDIUM},
     ),
-    "SAFETY": Analyser(
-        ("bandit", "--quiet", "--format", "json", "--skip", "B101"),
-        frozenset({0, 1}),
-        _parse_bandit,
-    ),
-    "DEAD_CODE": Analyser(("vulture",), frozenset({0, 3}), _parse_vulture, is_whole=True),
+    "SAFETY": Analyser("bandit --quiet --format json --skip B101", (0, 1), _parse_bandit),
+    "DEAD_CODE": Analyser("vulture", (0, 3), _parse_vulture, is_whole=True),
     "IMPORTS": ruff("F401,F403,F811,E402", {"F401": Severity.LOW, "F": Severity.MEDIUM}),
 }

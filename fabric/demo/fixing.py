@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,23 +27,22 @@ from fabric.demo.tree import Tree, build_index, open_snapshot
 #: Files of the copy, enough to see the fixers meet; bytes of one; files that are considered.
 FILES_MAX, FILE_BYTES_MAX, CANDIDATES_MAX = 3, 32_000, 100
 
-#: Time between reading a file and writing it, s: where an editor or a model would think.
-EDIT_S = 0.3
+#: Time between reading a file and writing it, where an editor or a model would think; for one run
+#: of ruff; s.
+EDIT_S, RUFF_S_MAX = 0.3, 30
 
-#: Time for one run of ruff, s.
-RUFF_S_MAX = 30
-
-#: Longest wait for the copy, a turn, the check; for others to ask, to edit, to arrive; s.
-WAIT_S_MAX, OTHERS_S_MAX = 120, 20
-
-#: The claims are read again after so long, s.
-LOOK_S = 0.05
+#: Longest wait for the copy, a turn, the check; for others to ask, to edit, to arrive; and how long
+#: until the claims are read again; s.
+WAIT_S_MAX, OTHERS_S_MAX, LOOK_S = 120, 20, 0.05
 
 #: What ruff mends, besides the order of imports. RUF100 would take comments away that belong to
 #: rules which are not in use here.
 FIXES, FIXES_IGNORED = "E,W,F,B,C4,COM,FURB,I,PIE,RET,RUF,SIM,UP", "RUF100"
 
-_NAMES = frozenset(fixer.name for fixer in fleet.FIXERS)
+_RUFF = {
+    fleet.FIXER.name: f"check --fix --exit-zero --select {FIXES} --ignore {FIXES_IGNORED}",
+    fleet.FORMATTER.name: "format",
+}
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -96,15 +95,14 @@ class Workshop:
 
     async def edited(self, agent: str, path: str, data: bytes) -> bytes:
         """Return what an agent makes of a file: the same when ruff fails on it."""
-        how = ["check", "--fix", "--exit-zero", "--select", FIXES, "--ignore", FIXES_IGNORED]
-        if agent == fleet.FORMATTER.name:
-            how = ["format"]
-        how += ["--isolated", "--no-cache", "--quiet", *self._options, "--stdin-filename", path]
+        desk = self._folder / agent
+        _put(desk / path, data)
+        how = [*_RUFF[agent].split(), "--isolated", "--no-cache", "--quiet", *self._options]
         try:
-            code, out, _ = await run_tool(["ruff", *how, "-"], str(self._folder), RUFF_S_MAX, data)
+            code, _, _ = await run_tool(["ruff", *how, f"./{path}"], str(desk), RUFF_S_MAX)
         except (AnalyserError, OSError):
             return data
-        return out if code == 0 and (out or not data) else data
+        return data if code else (desk / path).read_bytes()
 
     def write(self, path: str, edit: Edit, data: bytes) -> None:
         """Put an edited file in place, whole, and note the edit."""
@@ -143,11 +141,6 @@ def resource(path: str) -> str:
     return f"fixed/{path}"
 
 
-def _passed(number: int, count: int) -> str:
-    """Return the name of a fixer's checkpoint after file `number` (from 1) of `count`."""
-    return f"file {number} of {count}"
-
-
 async def _choose(tree: Tree) -> list[str]:
     """Return small files that parse, those with the most to fix first."""
     some = build_index(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX]))
@@ -163,13 +156,8 @@ async def _choose(tree: Tree) -> list[str]:
     return sorted(set(fit) - broken, key=lambda path: (-counts[path], fit.index(path)))[:FILES_MAX]
 
 
-async def work(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str, int]:
-    """Do the work of one of the three; return the number of files."""
-    return {"files": await (_fix if member in fleet.FIXERS else _integrate)(agent, scratch)}
-
-
-async def _integrate(agent: Agent, scratch: Path) -> int:
-    """Make the copy, see that it is fixed in order, and check it.
+async def integrate(agent: Agent, scratch: Path) -> dict[str, int]:
+    """Make the copy, see that it is fixed in order, and check it; return the number of files.
 
     Raises FabricError, OSError, and ValueError when an edit was lost.
     """
@@ -179,24 +167,26 @@ async def _integrate(agent: Agent, scratch: Path) -> int:
         workshop = Workshop.make(tree, await _choose(tree), folder)
         await agent.resolve(fleet.COPY_DEPENDENCY, location=str(folder))
         # All files are kept until both fixers want the first, so that their priorities decide.
-        await _until_asked(agent, _NAMES, workshop)
+        await _until_asked(agent, set(_RUFF), workshop)
     await agent.progress(50)
     if workshop.files:
         await _check(agent, workshop)
     else:
         await fleet.remark(agent, "There is no file that can be edited safely.")
-    await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=sorted(_NAMES))
-    return len(workshop.files)
+    await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=sorted(_RUFF))
+    return {"files": len(workshop.files)}
 
 
-async def _fix(agent: Agent, scratch: Path) -> int:
-    """Edit every file of the copy as one of the fixers. Raises FabricError, OSError."""
+async def fix(agent: Agent, _scratch: Path) -> dict[str, int]:
+    """Edit every file of the copy as one of the fixers; return their number.
+
+    Raises FabricError, OSError.
+    """
     folder = await agent.wait_for(fleet.COPY_DEPENDENCY, timeout=WAIT_S_MAX)
     workshop = Workshop(Path(folder or ""))
     count = len(workshop.files)
     # FIXER asks after FORMATTER, so that it is known who asked first.
-    is_first = agent.name == fleet.FORMATTER.name
-    await _until_asked(agent, frozenset() if is_first else {fleet.FORMATTER.name}, workshop)
+    await _until_asked(agent, {fleet.FORMATTER.name} - {agent.name}, workshop)
     for number, path in enumerate(workshop.files, 1):
         async with agent.writing(resource(path), timeout=WAIT_S_MAX) as grant:
             # What another agent wrote between reading and writing would be lost, if any could.
@@ -206,28 +196,32 @@ async def _fix(agent: Agent, scratch: Path) -> int:
             edit = Edit(agent.name, grant.token, checksum(data), checksum(edited))
             workshop.write(path, edit, edited)
         await agent.progress(100 * number // count)
-        await agent.checkpoint(_passed(number, count))
+        await agent.checkpoint(_passed(number, workshop))
     await agent.wait_for(fleet.CHECK_DEPENDENCY, timeout=WAIT_S_MAX)
-    return count
+    return {"files": count}
 
 
-async def _until_asked(agent: Agent, names: Set[str], workshop: Workshop) -> None:
-    """Wait until each of these agents has the first file or waits for it."""
-    wanted = resource(workshop.files[0]) if workshop.files else ""
-    missing = set(names if wanted else ())
-    async with fleet.at_most(OTHERS_S_MAX, agent, missing, f"had not asked for {wanted} in time."):
-        while missing:
-            claims = (await agent.session.claims()).values()
-            missing -= {claim.agent for claim in claims if wanted in claim.writes}
-            await asyncio.sleep(LOOK_S if missing else 0)
+def _passed(number: int, workshop: Workshop) -> str:
+    """Return the name of a fixer's checkpoint after file `number`, counted from 1."""
+    return f"file {number} of {len(workshop.files)}"
+
+
+async def _until_asked(agent: Agent, missing: set[str], workshop: Workshop) -> None:
+    """Wait until each of the agents in `missing` has the first file or waits for it."""
+    for wanted in map(resource, workshop.files[:1]):
+        late = f"had not asked for {wanted} in time."
+        async with fleet.at_most(OTHERS_S_MAX, agent, missing, late):
+            while missing:
+                claims = (await agent.session.claims()).values()
+                missing -= {claim.agent for claim in claims if wanted in claim.writes}
+                await asyncio.sleep(LOOK_S if missing else 0)
 
 
 async def _check(agent: Agent, workshop: Workshop) -> None:
     """Wait for the fixers to be past the first file, meet all at a barrier, and report which edits
     are in which file then.
     """
-    first = _passed(1, len(workshop.files))
-    missing = set(_NAMES)
+    first, missing = _passed(1, workshop), set(_RUFF)
     async with fleet.at_most(OTHERS_S_MAX, agent, missing, f"did not get to {first} in time."):
         async for message in agent.messages():
             if message.payload.get("checkpoint") == first:
@@ -238,7 +232,7 @@ async def _check(agent: Agent, workshop: Workshop) -> None:
         async with agent.integrating("fixes", timeout=WAIT_S_MAX):
             made = workshop.made()
             lost = [path for path, edits in made.items() if edits is None]
-            if not lost and not _NAMES - missing <= set(made[workshop.files[0]] or ()):
+            if not lost and not _RUFF.keys() - missing <= set(made[workshop.files[0]] or ()):
                 lost = workshop.files[:1]
             if lost:
                 raise ValueError(f"an edit was overwritten in {', '.join(lost)}")
@@ -250,4 +244,4 @@ async def _check(agent: Agent, workshop: Workshop) -> None:
 
 
 if __name__ == "__main__":
-    fleet.main(work)
+    fleet.main(dict.fromkeys(_RUFF, fix) | {fleet.INTEGRATOR.name: integrate})

@@ -1,4 +1,4 @@
-"""The agents of the demo: what each does, in which stream, and which of them wait for each other.
+"""The agents of the demo: what each does, how it runs as a process, and how all run together.
 
 Six review a snapshot of the files. Three work on a scratch copy of some of them: INTEGRATOR makes
 it, FORMATTER and FIXER both want the same file of it first, and then all the others.
@@ -7,15 +7,36 @@ it, FORMATTER and FIXER both want the same file of it first, and then all the ot
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from fabric import Agent, Fabric, FabricError
+from fabric.store.keys import SYNTHESIZERS
+from fabric.watch.board import Board, Growth
+from fabric.watch.follow import Follower, Show
+from fabric.wire.printable import printable
+
+#: Longest time for a whole review, s: the largest tree that is taken needs some minutes.
+REVIEW_S_MAX = 1_800
+
+#: Time for an agent to end after SIGTERM, s.
+END_S_MAX = 5
+
+#: Bytes of the agents' error output that are shown when one has failed.
+ERROR_BYTES_MAX = 2_000
+
+#: Longest wait for a synthesizer to be at work, s, and the time between two looks.
+SERVED_S_MAX, LOOK_S = 15, 0.02
+
+#: The key of the question that all reviewers answer, each by its own findings: they contradict each
+#: other.
+VOTE = "where-to-begin"
 
 #: Dependencies. INDEXER resolves the index, at a file (see fabric.demo.tree). INTEGRATOR resolves
 #: the copy, at a folder, and the check when it has checked the fixes: fixers stay until then.
@@ -36,7 +57,6 @@ class Member(msgspec.Struct, frozen=True):
     priority: int
     task: str = "{work} review of {path}"
     produces: tuple[str, ...] = ()
-    needs_index: bool = False
     is_reviewer: bool = True
 
 
@@ -45,18 +65,12 @@ REVIEWERS: tuple[Member, ...] = (
     Member("STYLE", "B", 3),
     Member("COMPLEXITY", "B", 5),
     Member("SAFETY", "C", 8),
-    Member("DEAD_CODE", "D", 4, needs_index=True),
-    Member("IMPORTS", "D", 6, needs_index=True),
+    Member("DEAD_CODE", "D", 4),
+    Member("IMPORTS", "D", 6),
 )
 
-INTEGRATOR = Member(
-    name="INTEGRATOR",
-    stream="E",
-    priority=5,
-    task="a scratch copy of {path}",
-    produces=(COPY_DEPENDENCY, CHECK_DEPENDENCY),
-    is_reviewer=False,
-)
+_MADE = COPY_DEPENDENCY, CHECK_DEPENDENCY
+INTEGRATOR = Member("INTEGRATOR", "E", 5, "a scratch copy of {path}", _MADE, is_reviewer=False)
 FORMATTER = Member("FORMATTER", "F", 2, "edits by FORMATTER", is_reviewer=False)
 FIXER = Member("FIXER", "F", 7, "edits by FIXER", is_reviewer=False)
 
@@ -66,7 +80,11 @@ FIXERS: tuple[Member, ...] = (FORMATTER, FIXER)
 FLEET: tuple[Member, ...] = (*REVIEWERS, INTEGRATOR, *FIXERS)
 
 
-def main(work: Callable[[Agent, Member, Path], Awaitable[dict[str, int]]]) -> None:
+#: An agent's work, given the folder that the fleet shares; returns the result to complete with.
+Work = Callable[[Agent, Path], Awaitable[dict[str, int]]]
+
+
+def main(works: Mapping[str, Work]) -> None:
     """Run one agent as a process, `python -m MODULE NAME SCRATCH PATH`: start, work, complete.
 
     Session and server come from the environment; SCRATCH is the folder that the fleet shares.
@@ -92,7 +110,7 @@ def main(work: Callable[[Agent, Member, Path], Awaitable[dict[str, int]]]) -> No
                 produces=member.produces,
             ) as agent,
         ):
-            await agent.complete(await work(agent, member, Path(scratch)))
+            await agent.complete(await works[name](agent, Path(scratch)))
 
     try:
         asyncio.run(run())
@@ -100,6 +118,69 @@ def main(work: Callable[[Agent, Member, Path], Awaitable[dict[str, int]]]) -> No
         sys.exit(1)
     except (FabricError, msgspec.MsgspecError, OSError, ValueError) as error:
         sys.exit(f"{name}: {error}")
+
+
+async def run(
+    fabric: Fabric, where: Mapping[str, str], path: str, scratch: Path, show: Show
+) -> tuple[Growth, list[str]]:
+    """Let the fleet review the snapshot in `scratch`; return how the synthesis grew, and failures.
+
+    `show` is called whenever something has changed. `where` is added to the agents' environment: it
+    names server, namespace and session, and the URL may hold a password. Agents are ended when this
+    is cancelled.
+    """
+    session = where["FABRIC_SESSION"]
+    board = Board(session, ignored=[VOTE], in_full=True)
+    partition, keys = fabric.keys(session)
+    # A synthesizer should publish findings while the fleet is still at work.
+    lease = fabric.store.namespace.partition(partition).lease(SYNTHESIZERS)
+    for _ in range(round(SERVED_S_MAX / LOOK_S)):
+        if (await fabric.store.fields(lease, ["owner"]))[0]:
+            break
+        await asyncio.sleep(LOOK_S)
+    programs = {True: "fabric.demo.reviewing", False: "fabric.demo.fixing"}
+    with (scratch / "agents.log").open("w+b") as log:
+        agents = [
+            await asyncio.create_subprocess_exec(
+                # -P: the present folder may be the one under review; import nothing from it.
+                *(sys.executable, "-P", "-m", programs[member.is_reviewer]),
+                *(member.name, str(scratch), path),
+                env={**os.environ, **where},
+                stderr=log,
+            )
+            for member in FLEET
+        ]
+        try:
+            async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
+                following = group.create_task(Follower(fabric.store, keys, board).until_ended(show))
+                codes = await asyncio.gather(*(agent.wait() for agent in agents))
+                if any(codes):
+                    # The log will never tell the end of an agent that died without a word.
+                    await asyncio.wait([following], timeout=END_S_MAX)
+                    following.cancel()
+        finally:
+            await asyncio.gather(*map(_end, agents))
+        log.seek(0)
+        return board.growth, failures(codes, log.read())
+
+
+def failures(codes: Sequence[int], log: bytes) -> list[str]:
+    """Return what failed agents wrote, and how each of them ended; nothing when all ended well."""
+    ends = [
+        f"{member.name} ended with exit code {code}"
+        for member, code in zip(FLEET, codes, strict=True)
+        if code
+    ]
+    lines = log[-ERROR_BYTES_MAX:].decode("utf-8", "replace").splitlines() if ends else []
+    return [*map(printable, lines), *ends]
+
+
+async def _end(agent: asyncio.subprocess.Process) -> None:
+    for stop in (agent.terminate, agent.kill):
+        with suppress(ProcessLookupError, TimeoutError):
+            async with asyncio.timeout(END_S_MAX):
+                stop()
+                await agent.wait()
 
 
 async def remark(agent: Agent, text: str) -> None:

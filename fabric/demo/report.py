@@ -18,13 +18,13 @@ import msgspec
 
 from fabric import NotFoundError, Session, Synthesis
 from fabric.core.synthesis.state import Standing, State
-from fabric.demo.analysers import VOTE, Finding, Severity, draft
+from fabric.demo.analysers import Finding, Severity, draft
 from fabric.demo.fixing import Workshop, resource
-from fabric.demo.fleet import COPY_FOLDER, FIXERS, FLEET, REMARKS
+from fabric.demo.fleet import COPY_FOLDER, FIXERS, FLEET, REMARKS, VOTE
 from fabric.demo.tree import Tree
 from fabric.store.port import Entry
 from fabric.view.markdown import block, code, prose, table, text
-from fabric.view.text import counted
+from fabric.view.text import counted, rfc3339
 from fabric.view.timeline import Timeline
 from fabric.watch.board import Growth
 from fabric.wire.stored import text_fields_of
@@ -49,41 +49,38 @@ Document = dict[str, Any]
 
 
 async def gather(
-    session: Session, growth: Growth, tree: Tree, scratch: Path, path: str, started: str
+    session: Session, growth: Growth, tree: Tree, scratch: Path, path: str
 ) -> Document:
     """Return the document on a session that has ended. Raises FabricError, OSError."""
     entries = [entry async for entry in session.log()]
     timeline = Timeline({member.name: member.stream for member in FLEET})
     rows = [row for entry in entries if (row := timeline.row(*entry)) is not None]
     opened_ms = rows[0].ms if rows else 0
-    began = {row.agent for row in rows if row.signal == "STARTED"}
-    ended = {row.agent: row for row in rows if row.signal in ("COMPLETED", "FAILED")}
     last_ms = rows[-1].ms - opened_ms if rows else 0
+    statuses = {row.agent: "working" for row in rows if row.signal == "STARTED"}
+    ended = {row.agent: row for row in rows if row.signal in ("COMPLETED", "FAILED")}
+    statuses |= {name: row.signal.lower() for name, row in ended.items()}
+    ends_ms = {name: row.ms - opened_ms for name, row in ended.items()}
     try:
         synthesis = await session.synthesis()
     except NotFoundError:
         synthesis = Synthesis({})
     arrivals = _arrivals(synthesis, opened_ms)
-    agents: list[Document] = []
-    for member in FLEET:
-        mine = [one for one in arrivals if one["agent"] == member.name]
-        end = ended.get(member.name)
-        status = "working" if end is None else end.signal.lower()
-        agents.append(
-            {
-                "name": member.name,
-                "stream": member.stream,
-                "status": status if member.name in began else "waiting to start",
-                "ended_ms": None if end is None else end.ms - opened_ms,
-                "draft": draft(one["finding"] for one in mine),
-                "is_reviewer": member.is_reviewer,
-            }
-        )
-    run_ms = max([row.ms - opened_ms for row in ended.values()], default=last_ms)
+    agents: list[Document] = [
+        {
+            "name": member.name,
+            "stream": member.stream,
+            "status": statuses.get(member.name, "waiting to start"),
+            "ended_ms": ends_ms.get(member.name),
+            "draft": draft(one["finding"] for one in arrivals if one["agent"] == member.name),
+            "is_reviewer": member.is_reviewer,
+        }
+        for member in FLEET
+    ]
     return {
         "path": path,
         "session": session.name,
-        "started": started,
+        "started": rfc3339(opened_ms),
         "elapsed_ms": max(one["ended_ms"] or last_ms for one in agents if one["is_reviewer"]),
         "files": len(tree.files),
         "agents": agents,
@@ -97,7 +94,7 @@ async def gather(
         "commands": [],
         "skipped": msgspec.to_builtins(tree.skipped),
         "changes": _changes(scratch / COPY_FOLDER, _turns(entries, opened_ms), synthesis),
-        "course": _course(synthesis, growth, run_ms, len(arrivals)),
+        "course": _course(synthesis, growth, max(ends_ms.values(), default=last_ms), len(arrivals)),
     }
 
 
@@ -115,16 +112,14 @@ def _turns(entries: Iterable[Entry], opened_ms: int) -> dict[str, list[Document]
             for path in payload.get("writes", ()):
                 turn = {"agent": agent, "priority": priorities[agent], "asked_ms": at_ms}
                 asked.setdefault((agent, path), {**turn, "waited_for": []})
-        for path in payload.get("resources", ()):
-            agent = fields.get("to", "")
-            if (agent, path) not in asked:
-                continue  # it is told again what it has
+        agent = fields.get("to", "")
+        # An agent without an open request is told again what it has.
+        for path in (one for one in payload.get("resources", ()) if (agent, one) in asked):
             if word == "directive WAIT" and payload["holder"]:
                 asked[agent, path]["waited_for"].append(payload["holder"])
             elif word == "directive PROCEED" and payload.get("token") is not None:
-                given: Document = {"given_ms": at_ms, "token": payload["token"]}
-                given["waited_for"] = [*dict.fromkeys(asked[agent, path]["waited_for"])]
-                turns[path].append(asked.pop((agent, path)) | given)
+                mine = {**asked.pop((agent, path)), "given_ms": at_ms, "token": payload["token"]}
+                turns[path].append(mine | {"waited_for": [*dict.fromkeys(mine["waited_for"])]})
                 for other in (turn for (_, one), turn in asked.items() if one == path):
                     other["waited_for"].append(agent)
     return turns
@@ -171,20 +166,8 @@ def _course(synthesis: Synthesis, growth: Growth, run_ms: int, total: int) -> Do
         share = there / total if total else 1
         milestones.append({"after": after, "at_ms": at_ms, "findings": there, "share": share})
     vote = synthesis.findings.get(VOTE)
-    views: dict[str, Document] = {}
-    for one in vote.sources if vote is not None else ():
-        if one.value is not None:
-            opinion, is_held = {"path": one.value, **one.evidence}, one.standing is Standing.HOLDS
-            views[one.agent] = {"agent": one.agent, "opinion": opinion, "is_held": is_held}
-    disputes = [
-        {
-            "part": open_.part,
-            "question": open_.question,
-            "values": {str(one[0].value): [who.agent for who in one] for one in open_.values},
-            "options": open_.options,
-        }
-        for open_ in synthesis.contradictions.values()
-    ]
+    # Of a reviewer that has taken its vote back, the vote is shown too.
+    votes = {one.agent: one for one in (vote.sources if vote else ()) if one.value is not None}
     return {
         "agents": len(FLEET),
         "findings": total,
@@ -193,8 +176,16 @@ def _course(synthesis: Synthesis, growth: Growth, run_ms: int, total: int) -> Do
         "first": msgspec.to_builtins(growth.points[0]) if growth.points else None,
         "first_finding": msgspec.to_builtins(growth.first_finding),
         "milestones": milestones,
-        "views": list(views.values()),
-        "disputes": disputes,
+        "views": [
+            {"agent": name, "opinion": {"path": one.value, **one.evidence}}
+            | {"is_held": one.standing is Standing.HOLDS}
+            for name, one in votes.items()
+        ],
+        "disputes": [
+            {"part": one.part, "question": one.question, "options": one.options}
+            | {"values": {str(said[0].value): [who.agent for who in said] for said in one.values}}
+            for one in synthesis.contradictions.values()
+        ],
     }
 
 

@@ -16,29 +16,28 @@ import msgspec
 from fabric import Agent, SignalType
 from fabric.core.record import BarrierState
 from fabric.demo import analysers, fleet
-from fabric.demo.analysers import VOTE, Finding, Severity
+from fabric.demo.analysers import Finding, Severity
+from fabric.demo.fleet import VOTE
 from fabric.demo.tree import Module, Tree, build_index, cycles, open_snapshot, read_index
 
 #: The checkpoints of a review, in order.
 FILES_READ, ISSUES_FOUND, DRAFTED = "files_read", "issues_found", "recommendations_drafted"
 
 #: Longest wait for the index and for the other reviewers' votes; for a contradiction that is in the
-#: synthesis to be in the inbox, s.
-OTHERS_S_MAX, TOLD_S_MAX = 300, 10
-
-#: A reviewer looks after so long whether a barrier waits for it, s.
-LOOK_S = 0.1
+#: synthesis to be in the inbox; and how long until a reviewer looks again whether a barrier waits
+#: for it; s.
+OTHERS_S_MAX, TOLD_S_MAX, LOOK_S = 300, 10, 0.1
 
 #: Findings handed over in one partial result: well within a payload's limit.
 FINDINGS_MAX = 200
 
 
-async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str, int]:
-    """Review the snapshot in `scratch` as one member of the fleet. Raises FabricError, OSError."""
+async def review(agent: Agent, scratch: Path) -> dict[str, int]:
+    """Review the snapshot in `scratch` as one of the fleet. Raises FabricError, OSError."""
     tree = open_snapshot(scratch)
     await agent.progress(10, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
     index = None
-    if member.needs_index:
+    if agent.name in ("DEAD_CODE", "IMPORTS"):
         location = await agent.wait_for(fleet.INDEX_DEPENDENCY, timeout=OTHERS_S_MAX)
         index = read_index(Path(location or ""))
     findings: list[Finding] = []
@@ -58,7 +57,7 @@ async def review(agent: Agent, member: fleet.Member, scratch: Path) -> dict[str,
     async with safe:
         pausing.cancel()
     await agent.checkpoint(ISSUES_FOUND)
-    recommendations = {"recommendations": {member.name: analysers.draft(findings)}}
+    recommendations = {"recommendations": {agent.name: analysers.draft(findings)}}
     await agent.partial_result(recommendations, checkpoint=DRAFTED)
     await agent.progress(100, checkpoint=DRAFTED)
     return {"files": len(tree.files), "findings": len(findings)}
@@ -166,4 +165,4 @@ async def _until_all_have_voted(agent: Agent) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    fleet.main(review)
+    fleet.main({member.name: review for member in fleet.REVIEWERS})

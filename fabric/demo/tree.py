@@ -16,7 +16,8 @@ import os
 import stat
 import tomllib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate, takewhile
@@ -30,9 +31,7 @@ from fabric.wire.printable import printable
 FILE_BYTES_MAX = 1_000_000
 
 #: Files and bytes of one review, and directories that are searched for them.
-FILES_MAX = 5_000
-TREE_BYTES_MAX = 64_000_000
-DIRECTORIES_MAX = 20_000
+FILES_MAX, TREE_BYTES_MAX, DIRECTORIES_MAX = 5_000, 64_000_000, 20_000
 
 #: Skipped files and directories that are named one by one; the rest is counted.
 SKIPPED_NAMED_MAX = 200
@@ -93,19 +92,20 @@ def take_snapshot(path: str, scratch: Path) -> Tree:
     in `skipped`. Raises OSError when `path` itself cannot be read.
     """
     root = Path(path).resolve(strict=True)
-    home = root if root.is_dir() else root.parent
     if root.is_dir():
         os.scandir(root).close()
     elif not root.is_file():
         raise FileNotFoundError(f"{printable(path)} is neither a file nor a directory")
-    search = _Search(os.fspath(home))
+    home = root if root.is_dir() else root.parent
     folder = scratch.resolve() / _FILES
     folder.mkdir(parents=True)
-    files = search.copied(search.found() if root.is_dir() else [os.fspath(root)], folder)
-    skipped = search.skipped
-    if search.unnamed:
-        skipped.append(Skipped("…", f"and {search.unnamed:,} more"))
-    tree = Tree(os.fspath(folder), _package(home), tuple(files), tuple(skipped), _line_length(home))
+    walk = _Walk(home, folder)
+    walk.copy(root)
+    skipped = walk.skipped[:SKIPPED_NAMED_MAX]
+    if unnamed := len(walk.skipped) - len(skipped):
+        skipped.append(Skipped("…", f"and {unnamed:,} more"))
+    files = os.fspath(folder), _package(home), tuple(walk.files)
+    tree = Tree(*files, tuple(skipped), _line_length(home))
     (scratch / _MANIFEST).write_bytes(msgspec.json.encode(tree))
     return tree
 
@@ -115,59 +115,49 @@ def open_snapshot(scratch: Path) -> Tree:
     return msgspec.json.decode((scratch / _MANIFEST).read_bytes(), type=Tree)
 
 
-class _Search:
-    """One walk over a tree, and what it has skipped."""
+class _Walk:
+    """One walk over a tree: the files that it has copied, by printable name, and the rest."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, home: Path, folder: Path) -> None:
+        self._home, self._folder = os.fspath(home), folder
+        self.files: dict[str, None] = {}
         self.skipped: list[Skipped] = []
-        self.unnamed = 0
 
-    def found(self) -> Iterator[str]:
-        """Yield the location of each file: depth first, names in order, without recursion."""
-        pending = [(self._root, True)]
-        directories = 0
+    def copy(self, root: Path) -> None:
+        """Copy what is under `root`: depth first, names in order, without recursion."""
+        limits = {"files": FILES_MAX, "bytes": TREE_BYTES_MAX, "directories": DIRECTORIES_MAX}
+        found: Counter[str] = Counter()
+        pending = [(os.fspath(root), root.is_dir())]
         while pending:
             location, is_directory = pending.pop()
-            directories += is_directory
-            if not is_directory:
-                yield location
-            elif directories > DIRECTORIES_MAX:
-                return self._stop(location, f"{DIRECTORIES_MAX:,} directories")
-            else:
-                pending += reversed(list(self._entries(location)))
-
-    def copied(self, locations: Iterable[str], folder: Path) -> dict[str, None]:
-        """Copy files, unless they are too large or a limit is reached; return their new names."""
-        files: dict[str, None] = {}
-        size = 0
-        for location in locations:
-            name = self._name(location)
             try:
-                data = _load(location)
-                size += len(data)
-                if len(files) >= FILES_MAX or size > TREE_BYTES_MAX:
-                    is_many = len(files) >= FILES_MAX
-                    what = f"{FILES_MAX:,} files" if is_many else f"{TREE_BYTES_MAX:,} bytes"
-                    self._stop(location, what)
+                data = b"" if is_directory else _load(location)
+                found["directories" if is_directory else "files"] += 1
+                found["bytes"] += len(data)
+                if over := [f"{limits[one]:,} {one}" for one in limits if found[one] > limits[one]]:
+                    reason = f"limit of {over[0]} reached here; nothing after it was read"
+                    self.skipped.insert(0, Skipped(self._name(location), reason))
                     break
-                if name in files:
-                    raise ValueError("its printable name is that of another file")
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
-                files[name] = None
+                if is_directory:
+                    pending += reversed(list(self._entries(location)))
+                else:
+                    self._write(self._name(location), data)
             except (OSError, ValueError) as error:
                 self._skip(location, f"cannot be read: {getattr(error, 'strerror', error)}")
-        return files
+
+    def _write(self, name: str, data: bytes) -> None:
+        if name in self.files:
+            raise ValueError("its printable name is that of another file")
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        self.files[name] = None
 
     def _entries(self, location: str) -> Iterator[tuple[str, bool]]:
-        try:
-            with os.scandir(location) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            return self._skip(location, f"cannot be read: {error.strerror}")
-        if location != self._root and any(entry.name == "pyvenv.cfg" for entry in entries):
+        """Yield the subdirectories and files of a directory that are to be read."""
+        with os.scandir(location) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        if location != self._home and any(entry.name == "pyvenv.cfg" for entry in entries):
             return self._skip(location, "a virtual environment")
         for entry in entries:
             is_directory = entry.is_dir(follow_symlinks=False)
@@ -181,17 +171,10 @@ class _Search:
                 yield entry.path, is_directory
 
     def _name(self, location: str) -> str:
-        return printable(os.path.relpath(location, self._root))
+        return printable(os.path.relpath(location, self._home))
 
     def _skip(self, location: str, reason: str) -> None:
-        if len(self.skipped) < SKIPPED_NAMED_MAX:
-            self.skipped.append(Skipped(self._name(location), reason))
-        else:
-            self.unnamed += 1
-
-    def _stop(self, location: str, limit: str) -> None:
-        reason = f"limit of {limit} reached here; nothing after it was read"
-        self.skipped.insert(0, Skipped(self._name(location), reason))
+        self.skipped.append(Skipped(self._name(location), reason))
 
 
 def _load(location: str) -> bytes:
@@ -239,14 +222,6 @@ class Module(msgspec.Struct, frozen=True):
     line: int = 0
 
 
-def _name(path: str, package: str) -> str:
-    """Return the dotted name of a file under a package: `a/b/__init__.py` is `a.b`."""
-    parts = [package, *path.removesuffix(".py").split("/")]
-    if parts[-1] == "__init__":
-        parts.pop()
-    return ".".join(filter(None, parts))
-
-
 def build_index(tree: Tree) -> list[Module]:
     """Return the index of a snapshot: a module for each file."""
     names = {_name(path, tree.package): path for path in tree.files}
@@ -263,7 +238,7 @@ def cycles(index: Sequence[Module]) -> list[tuple[Module, ...]]:
     modules = {module.path: module for module in index}
     graph = {path: set(module.imports) - {path} for path, module in modules.items()}
     found: list[tuple[Module, ...]] = []
-    for _ in range(CYCLES_MAX):
+    while len(found) < CYCLES_MAX:
         try:
             TopologicalSorter(graph).prepare()
             break
@@ -275,6 +250,12 @@ def cycles(index: Sequence[Module]) -> list[tuple[Module, ...]]:
             found.append(tuple(modules[one] for one in path))
             graph[path[0]].discard(path[1])
     return found
+
+
+def _name(path: str, package: str) -> str:
+    """Return the dotted name of a file under a package: `a/b/__init__.py` is `a.b`."""
+    parts = f"/{path.removesuffix('.py')}".removesuffix("/__init__").split("/")
+    return ".".join(filter(None, [package, *parts]))
 
 
 def _module(tree: Tree, path: str, names: Mapping[str, str]) -> Module:
@@ -292,9 +273,9 @@ def _module(tree: Tree, path: str, names: Mapping[str, str]) -> Module:
         problem = f"nested more than {DEPTH_MAX} levels deep"
         return Module(path, name, problem=problem, rule="too-deep", line=1)
     except (SyntaxError, ValueError, OverflowError) as error:
-        problem, line = getattr(error, "msg", ""), getattr(error, "lineno", 1)
-        problem = problem or str(error) or "invalid syntax"
-        return Module(path, name, problem=problem, rule="syntax-error", line=line or 1)
+        problem = getattr(error, "msg", "") or str(error) or "invalid syntax"
+        line = getattr(error, "lineno", 1) or 1
+        return Module(path, name, problem=problem, rule="syntax-error", line=line)
     package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
     found: dict[str, int] = {}
     for node in _at_load(parsed.body):

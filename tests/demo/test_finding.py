@@ -4,7 +4,6 @@ import msgspec
 
 from fabric.demo.analysers import (
     FINDINGS_PER_RULE_MAX,
-    VOTE,
     Finding,
     Severity,
     bounded,
@@ -12,6 +11,7 @@ from fabric.demo.analysers import (
     to_partial,
     vote,
 )
+from fabric.demo.fleet import VOTE
 
 
 def finding(

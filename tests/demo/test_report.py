@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from fabric.demo import report
-from fabric.demo.analysers import VOTE, Finding, Severity, draft
+from fabric.demo.analysers import Finding, Severity, draft
+from fabric.demo.fleet import VOTE
 from fabric.demo.report import Document, clock, faults, render
 
 HOSTILE = (
