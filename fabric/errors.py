@@ -37,10 +37,8 @@ class SignalError(CallerError):
     code = "SIGNAL"
 
     def __init__(self, code: str, field: str, given: str, allowed: str) -> None:
-        self.reason_code = code
-        self.field = field
-        self.given = given
-        self.allowed = allowed
+        self.reason_code, self.field = code, field
+        self.given, self.allowed = given, allowed
         super().__init__(f"{field}: got {given}; allowed: {allowed}")
 
 
@@ -181,9 +179,7 @@ class TamperedError(ServerError):
     code = "TAMPERED"
 
     def __init__(self, key: str, found: str, expected: str) -> None:
-        self.key = key
-        self.found = found
-        self.expected = expected
+        self.key, self.found, self.expected = key, found, expected
         super().__init__(
             f"key {key} is a {found}, the fabric keeps a {expected} there: "
             f"move it away (RENAME {key} …) or delete it; the session's signals wait in `dead`"
@@ -200,10 +196,7 @@ class DivergedError(ServerError):
     exit_code = 1
 
     def __init__(self, key: str, field: str, made: str, found: str) -> None:
-        self.key = key
-        self.field = field
-        self.made = made
-        self.found = found
+        self.key, self.field, self.made, self.found = key, field, made, found
         super().__init__(
             f"{key}, {field}: replay gives {made}, Redis has {found}; the log after it was not "
             "compared"

@@ -24,7 +24,7 @@ import os
 import signal
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -126,7 +126,7 @@ def acquire(root: Path | None = None) -> ServerUse:
             raise
 
 
-class ServerUse:
+class ServerUse(AbstractContextManager["ServerUse"]):
     """This process's use of the server, until `release`. A context manager; made by `acquire`."""
 
     def __init__(
@@ -148,9 +148,6 @@ class ServerUse:
     def url(self) -> str:
         """The server's URL: `unix://…?db=0`, percent-encoded as redis-py's `from_url` reads it."""
         return self.server.url
-
-    def __enter__(self) -> ServerUse:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.release()

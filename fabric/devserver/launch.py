@@ -24,8 +24,6 @@ LOG_BYTES_MAX = 1024 * 1024
 #: Lines of the log shown when a server does not start: the reason is among the last.
 LOG_LINES_SHOWN = 8
 
-_PROGRAMS = ("redis-server", "valkey-server")
-
 # Every path is relative to the state folder, which is the server's working directory. Suppose the
 # folder is deleted and created again for another server: when the first one ends, it then removes
 # its own socket, not the other's. With append-only files, at most the last second is lost.
@@ -140,7 +138,7 @@ def log_tail(log: Path, start: int) -> str:
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
-    for name in _PROGRAMS:
+    for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
         if found:
             yield Path(found).absolute(), "PATH"

@@ -57,12 +57,12 @@ class Channels:
 
     async def servers(self) -> dict[str, Caller]:
         """Return a channel to each server that has keys, by address; "" if it is the only one."""
-        await self._router.detect()
-        if self._router.cluster is None:
+        cluster = await self._router.detect()
+        if cluster is None:
             return {"": self._channel(at=self.namespace.meta)}
         return {
             address: self._channels.setdefault(("servers", address, None), Channel(server))
-            for address, server in (await self._router.cluster.primaries()).items()
+            for address, server in (await cluster.primaries()).items()
         }
 
     async def partitions_default(self) -> int:
@@ -71,13 +71,13 @@ class Channels:
 
     async def is_cluster(self) -> bool:
         """Whether the keys are spread over the nodes of a cluster."""
-        await self._router.detect()
-        return self._router.cluster is not None
+        return await self._router.detect() is not None
 
     async def address(self) -> str | None:
         """Return `host:port` of a server, for use by hand; None when it is on a socket."""
-        await self._router.detect()
-        return await self._router.address(self.namespace.meta)
+        if (cluster := await self._router.detect()) is not None:
+            return await cluster.address(self.namespace.meta)
+        return await self._router.primary()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -167,14 +167,14 @@ class Router:
         except (TypeError, ValueError, RedisError):
             raise address.url_error(has_options=True) from None
 
-    async def detect(self) -> None:
-        """Ask the server, once, whether it belongs to a cluster. Raises as Channel.call does.
+    async def detect(self) -> Cluster | None:
+        """Ask the server, once, whether it belongs to a cluster; return that.
 
-        Raises ConfigError when it is a sentinel.
+        Raises as Channel.call does, and ConfigError when it is a sentinel.
         """
         async with self._turn:
             if self.is_detected:
-                return
+                return self.cluster
             channel = Channel(self.routing)
             try:
                 mode = await _mode(channel)
@@ -190,14 +190,13 @@ class Router:
                 seeds = [await self.routing.server_of("")]
                 self.routing = self.cluster = Cluster(seeds, self._options)
             self.is_detected = True
+            return self.cluster
 
-    async def address(self, key: str) -> str | None:
-        """Return `host:port` of the server that has a key; None when it is on a socket."""
-        if self.cluster is not None:
-            return await self.cluster.address(key)
-        if self._sentinels is not None:
-            return await sentinel.primary(self._sentinels, self._service)
-        return None
+    async def primary(self) -> str | None:
+        """Return `host:port` of the primary that sentinels name; None without sentinels."""
+        if self._sentinels is None:
+            return None
+        return await sentinel.primary(self._sentinels, self._service)
 
     async def close(self) -> None:
         """Close all connections."""

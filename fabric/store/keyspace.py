@@ -45,11 +45,10 @@ class Stream:
 
     def between(self, first: bytes, last: bytes) -> list[Entry]:
         """Return a range, with the bounds of XRANGE."""
-        start = 0
+        start, stop = 0, len(self.ids)
         if first != b"-":
             find = bisect_right if first.startswith(b"(") else bisect_left
             start = find(self.ids, parse_id(first.lstrip(b"(")))
-        stop = len(self.ids)
         if last != b"+":
             find = bisect_left if last.startswith(b"(") else bisect_right
             stop = find(self.ids, parse_id(last.lstrip(b"("), SEQUENCE_MAX))
@@ -63,11 +62,10 @@ class Stream:
 
     def delete(self, ids: set[Id]) -> int:
         """Remove entries; return how many there were."""
-        kept = [(i, f) for i, f in zip(self.ids, self.fields, strict=True) if i not in ids]
-        removed = len(self.ids) - len(kept)
-        self.ids = [i for i, _ in kept]
-        self.fields = [f for _, f in kept]
-        return removed
+        found = [index for index, one in enumerate(self.ids) if one in ids]
+        for index in reversed(found):
+            del self.ids[index], self.fields[index]
+        return len(found)
 
     def _slice(self, start: int, stop: int) -> list[Entry]:
         return [

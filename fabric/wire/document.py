@@ -44,11 +44,6 @@ class Source(Struct, frozen=True):
     confidence: float | None = None
     supersedes: list[str] = []
 
-    @property
-    def is_said(self) -> bool:
-        """Whether the agent still says so, even if another value holds."""
-        return self.standing in SAID
-
 
 class Verdict(Struct, frozen=True):
     """A person's decision: for which agent's value, by whom, and when (ms since the epoch)."""
@@ -101,16 +96,9 @@ class Refinement(Struct, frozen=True):
 
 def finding(key: str, part: Mapping[str, Any]) -> Finding:
     """Return a finding, given its part of the document."""
-    verdict = part.get("verdict")
-    return Finding(
-        key,
-        State(part["state"]),
-        part.get("value"),
-        sources(part),
-        part.get("first", {}).get("ms", 0),
-        msgspec.convert(part.get("superseded_by", []), list[Edge]),
-        msgspec.convert(verdict, Verdict) if verdict is not None else None,
-    )
+    first_ms = part.get("first", {}).get("ms", 0)
+    own = {"key": key, "sources": sources(part), "first_ms": first_ms}
+    return msgspec.convert({"value": None, **part, **own}, Finding)
 
 
 def sources(part: Mapping[str, Any]) -> list[Source]:
@@ -158,13 +146,12 @@ def _add(path: bytes, value: bytes) -> bytes:
     return b'{"op":"add","path":%s,"value":%s}' % (path, value)
 
 
-class _Place:
+class _Place(Struct):
     """A place of the merged document: its own value, the items of its list, the places in it."""
 
-    def __init__(self) -> None:
-        self.value: Any = _NOTHING
-        self.items: list[tuple[int, str, Any]] = []
-        self.inner: dict[str, _Place] = {}
+    value: Any = _NOTHING
+    items: list[tuple[int, str, Any]] = []
+    inner: dict[str, _Place] = {}
 
 
 def nested(places: Mapping[str, Any], items: Mapping[str, Any]) -> Any:
