@@ -19,9 +19,7 @@ from fabric.client.wait import Resolved
 from fabric.core.record import AgentStatus
 from fabric.errors import ConfigError, FabricError, HeldError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
-from fabric.ops.inbox import Inbox
-from fabric.ops.sent_signal import SentSignal
-from fabric.ops.wait import ScriptAgent, until_ended
+from fabric.ops.script import Inbox, ScriptAgent, SentSignal, until_ended
 from fabric.view.text import plain
 
 

@@ -14,7 +14,7 @@ from fabric.cli.connect import Target, connected, json_option, on_session, on_ta
 from fabric.cli.output import json_line, note, print_lines
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import Decider, Question, all_questions, follow, questions, session_of
-from fabric.ops.sent_signal import SentSignal
+from fabric.ops.script import SentSignal
 from fabric.view.status import question_lines
 from fabric.view.text import plain
 

@@ -7,7 +7,7 @@ import click
 from fabric.cli.connect import Target, connected, json_option, on_session, url_of
 from fabric.cli.output import note, print_json, print_lines
 from fabric.core.signal import SignalType
-from fabric.ops.redis_keys import Key, redis_cli, redis_keys
+from fabric.ops.overview import Key, redis_cli, redis_keys
 from fabric.wire.schema import document_schema, payload_schema
 
 

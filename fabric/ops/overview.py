@@ -1,14 +1,24 @@
-"""The state of a namespace: its sessions, its workers, and how many entries wait for them."""
+"""What a namespace contains: its sessions, workers and backlog; its keys, and how to read them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs, unquote
 
-from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.client.session import Session
+from fabric.store.address import split
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 from fabric.store.port import ClientStore
 from fabric.store.value import whole_number
 
+if TYPE_CHECKING:
+    from fabric.store.redis import RedisStore
+
 GROUPS = (ORCHESTRATORS, SYNTHESIZERS)
+
+#: Type of a key → the command that reads it.
+_READ = {"stream": "XRANGE {} - +", "hash": "HGETALL {}", "zset": "ZRANGE {} 0 -1 WITHSCORES"}
 
 
 class SessionSummary(NamedTuple):
@@ -63,3 +73,110 @@ async def partition(store: ClientStore, number: int) -> PartitionSummary:
             holders.append(Holder(group, owner.decode("utf-8", "replace"), epoch, expires_ms))
     backlog, results = await store.length(names.signals), await store.length(names.results)
     return PartitionSummary(number, backlog, results, await store.length(names.dead), holders)
+
+
+class Key(NamedTuple):
+    """A key, its Redis type, what it holds, and the redis-cli command that reads it."""
+
+    name: str
+    type: str
+    meaning: str
+    command: str = ""
+
+
+async def redis_keys(
+    store: RedisStore, url: str, partitions: int, session: tuple[Partition, SessionKeys] | None
+) -> list[Key]:
+    """Return the keys of a session, or without one those of the namespace. Raises NotFoundError."""
+    if session is None:
+        found = _of_namespace(store.namespace, partitions)
+    else:
+        found = await _of_session(Session(store, session[1]), *session)
+    address, is_cluster = await store.address(), await store.is_cluster()
+    program, _ = redis_cli(url, address, is_cluster=is_cluster)
+    return [
+        key._replace(command=f"{program} {_READ[key.type].format(shlex.quote(key.name))}")
+        for key in found
+    ]
+
+
+def _of_namespace(names: Namespace, partitions: int) -> list[Key]:
+    found = [Key(names.meta, "hash", "number of partitions, layout of the keys")]
+    for group in GROUPS:
+        found.append(Key(names.replicas(group), "zset", f"live {group}, until when, ms"))
+    for number in range(partitions):
+        one = names.partition(number)
+        found += [
+            Key(one.signals, "stream", "ingress: signals as they were sent"),
+            Key(one.results, "stream", "results on their way to the synthesizer"),
+            Key(one.dead, "stream", "refused signals, with the reason (fabric dead)"),
+            Key(one.lease(ORCHESTRATORS), "hash", "which orchestrator serves this partition"),
+            Key(one.lease(SYNTHESIZERS), "hash", "which synthesizer serves this partition"),
+            Key(one.sessions, "zset", "sessions by last activity, ms"),
+            Key(one.deadlines, "zset", "the orchestrator's timers by due time, ms"),
+            Key(one.timers(SYNTHESIZERS), "zset", "the synthesizer's timers by due time, ms"),
+        ]
+    return found
+
+
+async def _of_session(session: Session, partition: Partition, keys: SessionKeys) -> list[Key]:
+    await session.must_exist()
+    agents = list(await session.agents())
+    claims = (await session.claims()).values()
+    resources = sorted({name for claim in claims for name in [*claim.writes, *claim.reads]})
+    found = [
+        Key(keys.log, "stream", "every accepted signal and every decision, with causes"),
+        Key(keys.agents, "hash", "agent → status, percent, checkpoint …"),
+        Key(keys.tasks, "hash", "task → progress"),
+        Key(keys.dependencies, "hash", "dependency → producers, location, waiting agents"),
+        Key(keys.claims, "hash", "claim → agent and resources, held or waiting"),
+        Key(keys.barriers, "hash", "barrier → leader, members, arrivals"),
+        Key(keys.escalations, "hash", "question → asker, decision"),
+        Key(keys.synthesis, "hash", "part → its value and sources; how complete it all is"),
+        Key(keys.revisions, "stream", "revisions of the synthesis: JSON Patches, with causes"),
+        *(Key(keys.said(agent), "zset", f"parts with a statement of {agent}") for agent in agents),
+        Key(keys.broadcast, "stream", "messages to everyone"),
+        *(Key(keys.inbox(agent), "stream", f"messages to {agent}") for agent in agents),
+        Key(keys.cursors, "hash", "agent → last messages it has read: inbox, broadcast"),
+        Key(keys.incarnations, "hash", "agent → incarnation last handed out"),
+        Key(keys.meta, "hash", "number of events, clock, time opened, last fencing token"),
+        Key(partition.signals, "stream", "ingress: signals not handled yet"),
+        Key(partition.dead, "stream", "refused signals, of this session and others"),
+    ]
+    found += [Key(keys.lock(name), "hash", f"holder and token of {name}") for name in resources]
+    line = "agents in line for {}, the next one first"
+    found += [Key(keys.queue(name), "zset", line.format(name)) for name in resources]
+    for name in await session.barriers():
+        found += [
+            Key(keys.barrier(name), "hash", f"state, leader and members of {name}"),
+            Key(keys.arrived(name), "zset", f"agents that have arrived at {name}, when, ms"),
+        ]
+    return found
+
+
+def redis_cli(
+    url: str, address: str | None = None, *, is_cluster: bool = False
+) -> tuple[str, bool]:
+    """Return the redis-cli call for a URL, and whether a password was left out of it.
+
+    redis-cli knows neither Sentinel nor lists of nodes: for those, `address` is one server.
+    """
+    scheme, kind, login, place, path, query = split(url)
+    options = parse_qs(query)
+    user, _, password = login.partition(":")
+    user = unquote(user) or options.get("username", [""])[0]
+    password = password or options.get("password", [""])[0]
+    words = ["redis-cli", *(("-c",) if is_cluster else ())]
+    if scheme == "unix":
+        words += ["-s", unquote(f"/{path}")]
+        if options.get("db", ["0"]) != ["0"]:
+            words += ["-n", options["db"][0]]
+    else:
+        # With Sentinel, the path begins with the name of the service.
+        database = path.partition("/")[2] if kind == "sentinel" else path
+        number = options.get("db", [database.strip("/")])[0]
+        server = f"{scheme}://{address or place or 'localhost'}"
+        words += ["-u", f"{server}/{number}" if number else server]
+    if user:
+        words += ["--user", user]
+    return shlex.join(words), bool(password)

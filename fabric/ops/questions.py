@@ -14,9 +14,9 @@ from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType
-from fabric.errors import CallerError, NotAllowedError, NotFoundError, ServerError, WaitTimeoutError
+from fabric.errors import CallerError, NotAllowedError, NotFoundError, WaitTimeoutError
 from fabric.ops.overview import sessions
-from fabric.ops.sent_signal import SentSignal
+from fabric.ops.script import SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 from fabric.view.text import rfc3339
@@ -24,9 +24,6 @@ from fabric.wire.stored import fields_of
 
 #: Types of the log entries that change a question.
 _CHANGES = frozenset({SignalType.ESCALATE.value.encode(), SignalType.DECIDED.value.encode()})
-
-#: Seconds to find out why an answer had no effect: the person should not wait for that as well.
-EXPLAIN_S = 2.0
 
 
 class Question(NamedTuple):
@@ -168,18 +165,11 @@ class Decider:
                 raise NotAllowedError(f"the answer to {asked.id} was refused: {self.sent.refusal}")
 
     async def _explain(self) -> str:
-        """Say why the answer has had no effect."""
-        try:
-            async with asyncio.timeout(EXPLAIN_S):
-                is_handled = await self.sent.is_handled()
-        except (ServerError, TimeoutError):
-            return "the server cannot be reached to find out why"
-        if is_handled:
+        async def handled() -> str:
             return "the orchestrator has handled the answer and not accepted it (fabric tail)"
-        return (
-            "no orchestrator has handled it yet; is one running? (fabric status) "
-            "It takes effect as soon as one does"
-        )
+
+        idle = "no orchestrator has handled it yet; is one running? (fabric status)"
+        return await self.sent.explain(handled, f"{idle} It takes effect as soon as one does")
 
 
 def _check_answer(asked: Question, answer: str, *, free: bool) -> None:

@@ -24,7 +24,7 @@ from fabric.core.rules import Rules
 from fabric.core.synthesis.merge import Reducer
 from fabric.errors import ConfigError
 from fabric.ops.dead_letters import DeadLetters, Letter
-from fabric.ops.inbox import Inbox
+from fabric.ops.script import Inbox
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import BEGINNING
 from fabric.testing.clock import Clock

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fabric.ops.inbox import Inbox
+from fabric.ops.script import Inbox
 from fabric.store.port import BEGINNING
 from fabric.store.redis import RedisStore
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fabric.ops import inbox as paging
+from fabric.ops import script as paging
 from tests.cli.inbox_pages import all_pages
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end, is_following

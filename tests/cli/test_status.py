@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from fabric.ops.redis_keys import redis_cli
+from fabric.ops.overview import redis_cli
 from fabric.view.status import active_form
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end

@@ -8,8 +8,8 @@ from fabric.client.mailbox import parse_cursor
 from fabric.client.session import Session
 from fabric.errors import DivergedError, NotAllowedError, TamperedError
 from fabric.ops.dead_letters import DeadLetters
-from fabric.ops.inbox import Inbox
 from fabric.ops.replay import rebuild
+from fabric.ops.script import Inbox
 from fabric.ops.why.explanation import why
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING

@@ -12,7 +12,7 @@ from fabric.cli.agent import message_json, message_line
 from fabric.cli.dead import letter_row
 from fabric.errors import NotAllowedError, TamperedError
 from fabric.ops.dead_letters import DeadLetters
-from fabric.ops.inbox import Inbox
+from fabric.ops.script import Inbox
 from fabric.testing.store import MemoryStore
 from fabric.wire import record
 from tests.fuzz.entry_bytes import entries, packed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fabric.errors import ConfigError
-from fabric.ops.redis_keys import redis_cli
+from fabric.ops.overview import redis_cli
 from fabric.store.address import split
 from fabric.store.channels import Router
 from tests.fuzz.tokens import HOSTILE

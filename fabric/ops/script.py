@@ -1,33 +1,142 @@
-"""Waiting for a script: as an agent for a dependency, or for agents to end (`fabric wait`)."""
+"""An agent without a process of its own: a script reads its inbox, or sends a signal and waits.
+
+`fabric inbox`, `fabric wait` and `fabric decide` do so, one command at a time. A running agent uses
+`fabric.client` instead; both store the same place in the inbox.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabric.backoff import retry
-from fabric.client.emitter import prepare
-from fabric.client.message import read
-from fabric.client.session import Session, last_id, pages, read_record
+from fabric.client.emitter import Emitter, prepare
+from fabric.client.mailbox import COUNT, merge, parse_cursor
+from fabric.client.message import Message, read
+from fabric.client.session import BLOCK_MS, Session, last_id, pages, read_record
 from fabric.client.wait import Resolved, Wait
 from fabric.core.directive import DirectiveType
 from fabric.core.event import Kind
 from fabric.core.record import ENDED, AgentRecord
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, PeerError, ServerError, WaitTimeoutError
-from fabric.ops.sent_signal import SentSignal
-from fabric.store.keys import SessionKeys
-from fabric.store.port import ClientStore, Entry
-from fabric.wire.stored import fields_of
+from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.value import parse_id
+from fabric.wire.stored import fields_of, tampered, text_fields_of
 
-#: Seconds to withdraw a wait, or to find out its reason: the script should not wait for that.
-WITHDRAW_S = 2.0
+#: Seconds to find out why nothing came of a signal, or to withdraw a wait: the script should not
+#: wait for that as well.
+EXPLAIN_S = 2.0
+
+#: Entries read at a time.
+PAGE = 256
+
+#: A place in the messages: the last id read in the inbox, and in the broadcast stream.
+Place = list[bytes]
 
 #: Signals that may mean that an agent has ended.
 _ENDINGS = frozenset({SignalType.COMPLETED.value.encode(), SignalType.FAILED.value.encode()})
+
+
+class Inbox:
+    """The messages to one agent and to everyone, in the order of the log."""
+
+    def __init__(self, store: ClientStore, keys: SessionKeys, agent: str) -> None:
+        self._store = store
+        self._keys = keys
+        self._agent = agent
+        self._streams = (keys.inbox(agent), keys.broadcast)
+
+    async def place(self) -> Place:
+        """Return the stored place: later messages are unread."""
+        (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
+        return parse_cursor(stored)
+
+    async def remember(self, place: Place) -> None:
+        """Store a place."""
+        await self._store.set_cursor(self._keys.cursors, self._agent, b" ".join(place))
+
+    async def pages(
+        self, place: Place, *, follow: bool = False, limit: int | None = None
+    ) -> AsyncIterator[tuple[list[Message], Place]]:
+        """Yield pages of messages after a place, each with the place at its end.
+
+        With `follow`, wait for more, for ever and through outages. `limit` bounds the messages.
+        """
+        left = limit
+        while left is None or left > 0:
+            wanted = min(COUNT, left or COUNT)
+            messages, place = await self._page(place, wanted, follow=follow)
+            if messages:
+                yield messages, place
+                if left is not None:
+                    left -= len(messages)
+            elif not follow:
+                return
+
+    async def _page(self, place: Place, count: int, *, follow: bool) -> tuple[list[Message], Place]:
+        after = dict(zip(self._streams, place, strict=True))
+        if follow:
+            found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
+        else:
+            found = await self._store.read_streams(after, COUNT, 0)
+        merged, _ = merge([found.get(stream, []) for stream in self._streams], COUNT)
+        reached, messages = list(place), []
+        for number, entry in merged[:count]:
+            reached[number] = entry[0]
+            messages.append(read(entry, to_everyone=number == 1))
+        return messages, reached
+
+
+@dataclass(slots=True)
+class SentSignal:
+    """Sends one signal, then reads the stream in which its consequences appear."""
+
+    store: ClientStore
+    partition: Partition
+    emitter: Emitter
+    stream: str
+    #: Why the signal was refused, as soon as that is known.
+    refusal: str | None = None
+    _after: dict[str, bytes] = field(default_factory=dict)
+    _id: bytes = b""
+
+    async def send(self, entry: list[bytes]) -> None:
+        """Send a checked entry. After a lost reply it is sent again: it must bear repetition."""
+        for key in (self.stream, self.partition.dead):
+            self._after[key] = await last_id(self.store, key)
+        (self._id,) = await self.emitter.send([entry])
+
+    async def read(self) -> list[Entry]:
+        """Return new entries of the stream, or none after a while; update `refusal`."""
+        found = await retry(lambda: self.store.read_streams(self._after, PAGE, BLOCK_MS))
+        self._after.update((key, entries[-1][0]) for key, entries in found.items() if entries)
+        for _, flat in found.get(self.partition.dead, []):
+            letter = text_fields_of(flat)
+            if letter.get("id") == self._id.decode():
+                self.refusal = letter.get("reason", "")
+        return found.get(self.stream, [])
+
+    async def is_handled(self) -> bool:
+        """Whether an orchestrator has read past the signal. Raises ServerError."""
+        lease = self.partition.lease(ORCHESTRATORS)
+        (committed,) = await self.store.fields(lease, ["committed"])
+        try:
+            return bool(self._id) and parse_id(committed or BEGINNING) >= parse_id(self._id)
+        except ValueError:
+            raise tampered(lease, "hash", "committed") from None
+
+    async def explain(self, handled: Callable[[], Awaitable[str]], unhandled: str) -> str:
+        """Say why nothing came of the signal: `handled`, if an orchestrator has read it."""
+        try:
+            async with asyncio.timeout(EXPLAIN_S):
+                return await handled() if await self.is_handled() else unhandled
+        except (ServerError, TimeoutError):
+            return "the server cannot be reached to find out why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +182,13 @@ class ScriptAgent:
                     await asyncio.gather(beating, return_exceptions=True)
         except TimeoutError:
             await self._withdraw(dependency)
-            reason = await self._explain(dependency, wait)
+
+            async def awaited() -> str:
+                holder = wait.describe_holder()
+                return holder or await self.session.describe_producers(dependency)
+
+            idle = "no orchestrator has handled this wait; is one running? (fabric status)"
+            reason = await self.sent.explain(awaited, idle)
             raise WaitTimeoutError(
                 f"{self.name} waited {timeout_s:g} s for {dependency}: {reason}"
             ) from None
@@ -110,19 +225,8 @@ class ScriptAgent:
     async def _withdraw(self, dependency: str) -> None:
         released = self._entry(SignalType.RELEASE, payload={"resources": [dependency]})
         with suppress(ServerError, TimeoutError):
-            async with asyncio.timeout(WITHDRAW_S):
+            async with asyncio.timeout(EXPLAIN_S):
                 await self.sent.emitter.send([released])
-
-    async def _explain(self, dependency: str, wait: Wait) -> str:
-        """Say whom a wait depended on, or that no orchestrator has handled it."""
-        try:
-            async with asyncio.timeout(WITHDRAW_S):
-                if not await self.sent.is_handled():
-                    return "no orchestrator has handled this wait; is one running? (fabric status)"
-                holder = wait.describe_holder()
-                return holder or await self.session.describe_producers(dependency)
-        except (ServerError, TimeoutError):
-            return "the server cannot be reached to find out why"
 
 
 async def until_ended(
