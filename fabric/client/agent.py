@@ -268,9 +268,8 @@ class Agent:
         `id` identifies the question; without one, the agent makes one up. The question stays open
         after a timeout.
         """
-        return await self._waits.ask(
-            question, options=options, context=context, to=to, id_=id, timeout_s=timeout
-        )
+        optional = given(options=list(options) or None, context=context, to=to)
+        return await self._waits.ask({"question": question, "id": id or None, **optional}, timeout)
 
     async def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see escalate
         """Answer a question that this agent was asked, by the `id` in the ESCALATE."""

@@ -71,37 +71,27 @@ class Pauses:
         if not isinstance(barrier, str):
             return
         if message.type == DirectiveType.PAUSE:
-            self._pause(barrier, message)
+            if not message.to_everyone or self._name in strings(message.payload.get("members")):
+                self._end(barrier)
+                generation = message.payload.get("generation")
+                known = generation if isinstance(generation, int) else None
+                self._holds[barrier] = _Hold(barrier, known, holds=not message.to_everyone)
         elif message.type == DirectiveType.RESUME or (
             # The barrier gives way. Any other CANCEL answers this agent's own call of a barrier.
             message.type == DirectiveType.CANCEL and message.payload.get("code") == "DEADLOCK"
         ):
             self._end(barrier)
 
-    def _pause(self, barrier: str, message: Message) -> None:
-        if message.to_everyone and self._name not in strings(message.payload.get("members")):
-            return
-        self._end(barrier)
-        generation = message.payload.get("generation")
-        known = generation if isinstance(generation, int) else None
-        self._holds[barrier] = _Hold(barrier, known, holds=not message.to_everyone)
-
     def _end(self, barrier: str) -> None:
-        hold = self._holds.pop(barrier, None)
-        if hold is not None:
+        if hold := self._holds.pop(barrier, None):
             hold.over.set()
 
-    def in_force(self) -> list[_Hold]:
-        """Return the barriers that this agent is a member of."""
-        return list(self._holds.values())
-
-    def held(self) -> list[_Hold]:
+    def _held(self) -> list[_Hold]:
         """Return the barriers that keep the agent from going on."""
         return [hold for hold in self._holds.values() if hold.holds]
 
-    async def until_free(self) -> None:
-        """Wait until no barrier keeps the agent from going on."""
-        while held := self.held():
+    async def _until_free(self) -> None:
+        while held := self._held():
             await held[0].over.wait()
 
     @asynccontextmanager
@@ -142,18 +132,19 @@ class Pauses:
                 raise
 
     async def _after_wait(self) -> None:
-        for hold in self.in_force():
+        for hold in list(self._holds.values()):
             if not hold.holds:
                 hold.holds = await retry(partial(self._has_arrived, hold))
-        await self.until_free()
+        await self._until_free()
 
     async def _has_arrived(self, hold: _Hold) -> bool:
         barrier = await self._look_up(hold.barrier)
-        if barrier is None or barrier.state not in IN_FORCE:
-            return False
-        if hold.generation not in (None, barrier.generation):
-            return False
-        return self._name in barrier.arrived or self._name in barrier.held
+        return (
+            barrier is not None
+            and barrier.state in IN_FORCE
+            and hold.generation in (None, barrier.generation)
+            and (self._name in barrier.arrived or self._name in barrier.held)
+        )
 
     async def _look_up(self, name: str) -> BarrierRecord | None:
         keys = self._requests.session.keys
@@ -161,16 +152,13 @@ class Pauses:
 
     async def describe(self) -> str | None:
         """Say which barrier holds the agent, who leads it and who is missing; None if none does."""
-        for hold in self.held():
-            try:
-                barrier = await self._look_up(hold.barrier)
-            except ServerError:
-                barrier = None
-            found = f"the barrier {hold.barrier} holds it"
-            if barrier is not None:
-                found += f": {barrier.leader or 'nobody'} leads, {_missing(barrier)}"
-            return found
-        return None
+        if not (held := self._held()):
+            return None
+        name, barrier = held[0].barrier, None
+        with suppress(ServerError):
+            barrier = await self._look_up(name)
+        who = f": {barrier.leader or 'nobody'} leads, {_missing(barrier)}" if barrier else ""
+        return f"the barrier {name} holds it{who}"
 
     async def reach(self, checkpoint: str | None, timeout_s: float | None) -> None:
         """Send CHECKPOINT_REACHED; return if no barrier is in force, or when the barrier is over.
@@ -188,20 +176,20 @@ class Pauses:
     async def _reach(self, checkpoint: str | None) -> None:
         while True:
             # A held agent must not pass another checkpoint before it is free.
-            await self.until_free()
-            known = next(iter(self.in_force()), None)
+            await self._until_free()
+            known = next(iter(self._holds.values()), None)
             try:
                 concerned = await self._send(checkpoint, known)
                 break
             except NotAllowedError:
                 # Refused because a barrier held it already; the agent has only now heard of that.
-                if not self.held():
+                if not self._held():
                     raise
         for hold in concerned:
             # A barrier that began since then meets the agent at its next checkpoint.
             if hold.holds or known is None or hold is known:
                 hold.holds = True
-        await self.until_free()
+        await self._until_free()
 
     async def _send(self, checkpoint: str | None, known: _Hold | None) -> list[_Hold]:
         """Send it; return the barriers that were in force when it took its place in the log."""
@@ -215,7 +203,7 @@ class Pauses:
                 and message.sender == self._name
                 and message.payload == payload
             )
-            return (message.cause, self.in_force()) if is_echo else None
+            return (message.cause, list(self._holds.values())) if is_echo else None
 
         async with self._requests.opened(match) as request:
             await request.send(SignalType.CHECKPOINT_REACHED, payload)
@@ -226,13 +214,11 @@ class Pauses:
 
     async def _is_mine(self, cause: str, request: Request) -> bool:
         """Return whether a log entry is the signal sent: an earlier one may look the same."""
-        place = cause.encode()
-        log = self._requests.session.keys.log
-        entries = await self._requests.store.entries(log, place, place, 1)
-        if not entries:
-            return True
-        known = fields_of(entries[0][1])
-        return (known.get(b"incarnation"), known.get(b"seq")) == request.label
+        place, log = cause.encode(), self._requests.session.keys.log
+        for _, flat in await self._requests.store.entries(log, place, place, 1):
+            known = fields_of(flat)
+            return (known.get(b"incarnation"), known.get(b"seq")) == request.label
+        return True
 
 
 @dataclass(eq=False)

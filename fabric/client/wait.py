@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -135,22 +134,13 @@ class Waits:
         except ServerError as error:
             return f"who is to produce it is not known ({error})"
 
-    async def ask(
-        self,
-        question: str,
-        *,
-        options: Sequence[str],
-        context: Any,
-        to: str | None,
-        id_: str | None,
-        timeout_s: float | None,
-    ) -> str:
-        """Ask, and return the decision; see Agent.escalate."""
+    async def ask(self, payload: dict[str, Any], timeout_s: float | None) -> str:
+        """Ask, and return the decision; see Agent.escalate. An `id` of None is replaced."""
         requests, grants = self._requests, self._grants
         self._questions += 1
-        known = id_ or f"{requests.name}-{requests.sender.incarnation}-{self._questions}"
-        asked = given(options=list(options) or None, context=context, to=to)
-        payload = {"question": question, "id": known, **asked}
+        if payload["id"] is None:
+            payload["id"] = f"{requests.name}-{requests.sender.incarnation}-{self._questions}"
+        known, to = payload["id"], payload.get("to")
 
         def match(message: Message) -> str | None:
             if message.to_everyone or message.payload.get("escalation") != known:
@@ -165,7 +155,7 @@ class Waits:
                 return f"{to} has not decided it"
             return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"
 
-        what = f"for an answer to {known} ({question})"
+        what = f"for an answer to {known} ({payload['question']})"
         async with (
             grants.waiting([known], timeout_s, what, why),
             requests.opened(match) as request,

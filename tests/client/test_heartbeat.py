@@ -85,7 +85,7 @@ async def test_heartbeats_end_with_the_agent() -> None:
 async def test_an_announced_silence_holds_until_the_next_other_signal() -> None:
     def quiet_ms() -> int:
         agent = records(fabric, S.agents)["A"]
-        return max(0, agent.get("quiet_until_ms", 0) - agent["started_ms"])
+        return int(max(0, agent.get("quiet_until_ms", 0) - agent["started_ms"]))
 
     async with in_process(heartbeat_ms=HEARTBEAT_MS) as fabric, fabric.agent("A") as agent:
         await agent.heartbeat(expect_ms=60_000)
