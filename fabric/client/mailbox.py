@@ -269,7 +269,7 @@ class ReadHistory:
         """Remember a message that was read."""
         if len(self._marks) == HISTORY_MAX:
             self._start, _ = self._marks.popleft()
-        self._marks.append((entry[0], _checksum(entry)))
+        self._marks.append(_mark(entry))
 
     async def last_kept(self, store: ClientStore, stream: str) -> bytes | None:
         """Return the last message that the stream still holds as it was read; forget later ones.
@@ -278,16 +278,13 @@ class ReadHistory:
         """
         if not self._marks:
             return None
-        newest, oldest = self._marks[-1], self._marks[0]
-        found = await store.entries(stream, newest[0], newest[0], 1)
-        if found and _checksum(found[0]) == newest[1]:
+        (oldest, _), (newest, _) = self._marks[0], self._marks[-1]
+        if self._marks[-1] in map(_mark, await store.entries(stream, newest, newest, 1)):
             return None
-        there = await store.entries(stream, oldest[0], newest[0], HISTORY_MAX)
-        known = {entry[0]: _checksum(entry) for entry in there}
+        there = set(map(_mark, await store.entries(stream, oldest, newest, HISTORY_MAX)))
         while self._marks:
-            entry_id, checksum = self._marks[-1]
-            if known.get(entry_id) == checksum:
-                return entry_id
+            if self._marks[-1] in there:
+                return self._marks[-1][0]
             self._marks.pop()
         if self._start != BEGINNING:
             found = await store.entries(stream, self._start, self._start, 1)
@@ -296,5 +293,5 @@ class ReadHistory:
         return self._start
 
 
-def _checksum(entry: Entry) -> int:
-    return zlib.crc32(b"\0".join(entry[1]))
+def _mark(entry: Entry) -> tuple[bytes, int]:
+    return entry[0], zlib.crc32(b"\0".join(entry[1]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fabric.client.emitter import Sender
@@ -38,7 +39,8 @@ class Request:
         self.number = 0
         self._sender = sender
         self._match = match
-        self._answers: asyncio.Queue[Any] = asyncio.Queue()
+        #: What came as an answer, and errors that came instead.
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()
 
     @property
     def label(self) -> tuple[bytes, bytes]:
@@ -47,10 +49,7 @@ class Request:
 
     async def send(self, kind: SignalType, payload: dict[str, Any]) -> None:
         """Send the signal. Raises what Sender.send does."""
-        await self._sender.send(kind, payload, on_number=self._set_number)
-
-    def _set_number(self, number: int) -> None:
-        self.number = number
+        await self._sender.send(kind, payload, on_number=partial(setattr, self, "number"))
 
     def on_message(self, message: Message) -> None:
         """Keep the message's answer, if it is one."""
@@ -59,15 +58,11 @@ class Request:
         except FabricError as error:
             answer = error
         if answer is not None:
-            self._answers.put_nowait(answer)
-
-    def fail(self, error: FabricError) -> None:
-        """Raise an error in whoever waits for the answer."""
-        self._answers.put_nowait(error)
+            self.answers.put_nowait(answer)
 
     async def answer(self) -> Any:
         """Return the next answer; raise the error that came instead."""
-        found = await self._answers.get()
+        found = await self.answers.get()
         if isinstance(found, FabricError):
             raise found
         return found
@@ -118,18 +113,16 @@ class Requests:
         if self.place is None or not letters:
             return
         self.place = letters[-1][0]
-        mine = (self.session.name, self.name, str(self.sender.incarnation))
+        mine = [self.session.name, self.name, str(self.sender.incarnation)]
         for _, flat in letters:
-            letter = fields_of(flat)
-            raw = sent_fields(flat) if len(flat) % 2 == 0 else []
-            sent = fields_of(raw)
-            origin = (sent.get(b"session"), sent.get(b"emitter"), sent.get(b"incarnation"))
-            if origin == tuple(part.encode() for part in mine):
-                self._refuse(sent.get(b"seq", b""), letter)
+            sent = fields_of(sent_fields(flat) if len(flat) % 2 == 0 else [])
+            origin = map(sent.get, (b"session", b"emitter", b"incarnation"))
+            if list(origin) == [part.encode() for part in mine]:
+                self._refuse(sent.get(b"seq", b""), fields_of(flat))
 
     def _refuse(self, number: bytes, letter: dict[bytes, bytes]) -> None:
         is_silenced = letter.get(b"code") in _SILENCED
         reason = letter.get(b"reason", b"no reason given").decode("utf-8", "replace")
         for request in list(self.open):
             if request.number and (is_silenced or number == str(request.number).encode()):
-                request.fail(NotAllowedError(f"{self.name} was refused: {reason}"))
+                request.answers.put_nowait(NotAllowedError(f"{self.name} was refused: {reason}"))

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from fabric.config.settings import PARTITIONS
 from fabric.errors import FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.store.keyspace import Keyspace
+from fabric.store.keyspace import Keyspace, Stream
 from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
 from fabric.store.value import (
     OUTAGES_MAX,
@@ -204,8 +204,7 @@ class MemoryStore:
         for waited in (False, True):
             found = {}
             for key, entry_id in after.items():
-                stream = self.data.peek(key, "stream")
-                if stream is not None and (entries := stream.after(parse_id(entry_id), count)):
+                if entries := self._stream(key).after(parse_id(entry_id), count):
                     found[key] = entries
             if found or waited or not block_ms:
                 break
@@ -215,8 +214,7 @@ class MemoryStore:
     async def entries(
         self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
     ) -> list[Entry]:
-        stream = self.data.peek(key, "stream")
-        found: list[Entry] = stream.between(first, last) if stream is not None else []
+        found = self._stream(key).between(first, last)
         return (found[::-1] if newest_first else found)[:count]
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
@@ -242,12 +240,14 @@ class MemoryStore:
         return sorted(stored.items(), key=lambda item: item[::-1], reverse=True)
 
     async def length(self, key: str) -> int:
-        stream = self.data.peek(key, "stream")
-        return len(stream) if stream is not None else 0
+        return len(self._stream(key))
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
-        stream = self.data.peek(key, "stream")
-        return stream.delete({parse_id(entry_id) for entry_id in ids}) if stream is not None else 0
+        return self._stream(key).delete({parse_id(entry_id) for entry_id in ids})
+
+    def _stream(self, key: str) -> Stream:
+        """Return a stream, an empty one for a key that is not there."""
+        return self.data.peek(key, "stream") or Stream()
 
     async def close(self) -> None:
         """Nothing to close."""
