@@ -146,6 +146,6 @@ def main() -> int:
 
 def _plain(text: str) -> str:
     """Return a message that is safe to print, whatever input it repeats."""
-    from fabric.wire.printable import printable
+    from fabric.wire.stored import printable
 
     return "\n".join(map(printable, text.split("\n")))

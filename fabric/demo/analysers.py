@@ -27,7 +27,7 @@ import msgspec
 
 from fabric.demo.fleet import VOTE
 from fabric.demo.tree import Tree
-from fabric.wire.printable import printable, shortened
+from fabric.wire.stored import printable, shortened
 
 #: Time for a run: so much, and so much more for each file, s.
 RUN_S, FILE_S = 20.0, 0.5

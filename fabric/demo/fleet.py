@@ -20,7 +20,7 @@ from fabric import Agent, Fabric, FabricError
 from fabric.store.keys import SYNTHESIZERS
 from fabric.watch.board import Board, Growth
 from fabric.watch.follow import Follower, Show
-from fabric.wire.printable import printable
+from fabric.wire.stored import printable
 
 #: Longest time for a whole review, s: the largest tree that is taken needs some minutes.
 REVIEW_S_MAX = 1_800

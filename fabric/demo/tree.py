@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.wire.printable import printable
+from fabric.wire.stored import printable
 
 #: Bytes of one file. Larger files are generated tables: each would hold a reviewer up for seconds.
 FILE_BYTES_MAX = 1_000_000

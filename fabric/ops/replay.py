@@ -28,8 +28,7 @@ from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
-from fabric.wire.printable import shortened
-from fabric.wire.stored import fields_of, pairs_of
+from fabric.wire.stored import fields_of, pairs_of, shortened
 
 #: Characters of a value that a difference shows.
 SHOWN_CHARS_MAX = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from fabric.wire.printable import printable
+from fabric.wire.stored import printable
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]<>|~#!&@^$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|www\.")
 #: The beginning of a line, up to the character that makes it an item of a list or a heading.

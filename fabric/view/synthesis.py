@@ -23,8 +23,7 @@ from fabric.view import markdown
 from fabric.view.text import counted, plain, rfc3339
 from fabric.wire import document
 from fabric.wire.document import Contradiction, Finding, Refinement, Source
-from fabric.wire.printable import shortened
-from fabric.wire.stored import checked_reading
+from fabric.wire.stored import checked_reading, shortened
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from fabric.wire.printable import shortened
+from fabric.wire.stored import shortened
 
 #: Characters of one cell. What agents say can be long; the log has all of it.
 CELL_CHARS_MAX = 200

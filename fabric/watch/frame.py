@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fabric.core.record import HELD_UP, AgentRecord, AgentStatus
 from fabric.view.text import clock, counted
 from fabric.watch.board import Board, Growth
-from fabric.wire.printable import printable
+from fabric.wire.stored import printable
 
 #: Size where none is known: output that goes to a file or a pipe.
 WIDTH_DEFAULT, HEIGHT_DEFAULT = 120, 60

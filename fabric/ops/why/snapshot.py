@@ -27,9 +27,9 @@ from fabric.store.port import Entry
 from fabric.store.value import parse_id
 from fabric.view.text import cell, clock, joined, plain, span
 from fabric.view.timeline import Timeline, read_ms
-from fabric.wire.printable import shortened as cut
 from fabric.wire.record import TIMER_TYPE
 from fabric.wire.stored import read_object, text_fields_of
+from fabric.wire.stored import shortened as cut
 
 #: Causes listed below one cause; a note counts the rest.
 WIDTH_MAX = 5

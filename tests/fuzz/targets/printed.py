@@ -10,7 +10,7 @@ from fabric.view import markdown
 from fabric.view.status import todo
 from fabric.view.text import cell, joined, plain, table
 from fabric.wire import signal_error
-from fabric.wire.printable import printable, shortened
+from fabric.wire.stored import printable, shortened
 from tests.fuzz.tokens import HOSTILE
 
 ANSWERS: tuple[type[Exception], ...] = ()
