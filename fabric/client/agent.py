@@ -44,7 +44,44 @@ class ResumePoint:
     waited: tuple[str, ...]
 
 
-class Agent:
+class AgentFacts:
+    """What an agent and its synchronous twin know about the agent."""
+
+    #: The agent itself, or the one behind the twin.
+    _original: Agent
+
+    @property
+    def name(self) -> str:
+        """The agent's name, unique in its session."""
+        return self._original._name
+
+    @property
+    def stream(self) -> str:
+        """The line of work it belongs to; empty if it belongs to none."""
+        return self._original._stream
+
+    @property
+    def incarnation(self) -> int:
+        """The number that the server assigned when the agent last started; 0 before."""
+        return self._original._sender.incarnation
+
+    @property
+    def cancelled(self) -> str | None:
+        """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
+        of its group has failed; else None. The agent has to stop by itself.
+        """
+        return self._original._notices.cancelled
+
+    @property
+    def resumed(self) -> ResumePoint | None:
+        """Where the last incarnation was when it was cut off; None if it was not cut off.
+
+        It is also None until the message has arrived; after `ready` it has.
+        """
+        return self._original._notices.resumed
+
+
+class Agent(AgentFacts):
     """A running agent: `async with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
     Signals are numbered within the incarnation that the server assigns at the start, so a signal
@@ -68,6 +105,7 @@ class Agent:
         stream: str,
         declared: dict[str, Any],
     ) -> None:
+        self._original = self
         self._name = name
         self._stream = stream
         self._session = Session(emitter.store, keys)
@@ -101,39 +139,9 @@ class Agent:
         return f"<Agent {self._name!r}{stream} in session {self._session.name!r}: {state}>"
 
     @property
-    def name(self) -> str:
-        """The agent's name, unique in its session."""
-        return self._name
-
-    @property
-    def stream(self) -> str:
-        """The line of work it belongs to; empty if it belongs to none."""
-        return self._stream
-
-    @property
     def session(self) -> Session:
         """The session it works in, to look at."""
         return self._session
-
-    @property
-    def incarnation(self) -> int:
-        """The number that the server assigned when the agent last started; 0 before."""
-        return self._sender.incarnation
-
-    @property
-    def cancelled(self) -> str | None:
-        """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
-        of its group has failed; else None. The agent has to stop by itself.
-        """
-        return self._notices.cancelled
-
-    @property
-    def resumed(self) -> ResumePoint | None:
-        """Where the last incarnation was when it was cut off; None if it was not cut off.
-
-        It is also None until the message has arrived; after `ready` it has.
-        """
-        return self._notices.resumed
 
     async def __aenter__(self) -> Agent:
         """Start a new incarnation: send STARTED, with what was declared."""

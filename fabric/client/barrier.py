@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from fabric import errors
 from fabric.backoff import retry
 from fabric.client.message import Message, given, refusal, strings
 from fabric.client.request import Request, Requests
@@ -29,15 +30,7 @@ from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import IN_FORCE, BarrierRecord
 from fabric.core.signal import SignalType
-from fabric.errors import (
-    BarrierError,
-    DeadlockError,
-    FabricError,
-    NotAllowedError,
-    PeerError,
-    ServerError,
-    WaitTimeoutError,
-)
+from fabric.errors import FabricError, NotAllowedError, ServerError
 from fabric.wire.stored import fields_of
 
 #: Why nothing came of a signal for which no message and no record is found.
@@ -106,15 +99,11 @@ class Pauses:
         except TimeoutError:
             reason = await self.describe() or await why()
             waited = f"{self._name} waited {timeout_s:g} s {what}"
-            raise WaitTimeoutError(f"{waited}: {reason}") from None
+            raise errors.WaitTimeoutError(f"{waited}: {reason}") from None
 
     @asynccontextmanager
     async def waiting(
-        self,
-        timeout_s: float | None,
-        what: str,
-        why: Why,
-        give_up: Callable[[BaseException], None],
+        self, timeout_s: float | None, what: str, why: Why, give_up: Callable[[BaseException], None]
     ) -> AsyncIterator[None]:
         """Bound a wait for others, and pause at its end if a barrier counts the agent as arrived.
 
@@ -127,7 +116,7 @@ class Pauses:
                 await self._after_wait()
             except BaseException as error:
                 give_up(error)
-                if isinstance(error, PeerError | NotAllowedError):
+                if isinstance(error, errors.PeerError | NotAllowedError):
                     await self._after_wait()
                 raise
 
@@ -286,9 +275,9 @@ class Integrations:
             return None
         if message.type == DirectiveType.CANCEL and not message.to_everyone:
             error = refusal(self._requests.name, message)
-            if isinstance(error, DeadlockError):
+            if isinstance(error, errors.DeadlockError):
                 raise error
-            raise BarrierError(f"{barrier}: {message.payload.get('reason')}")
+            raise errors.BarrierError(f"{barrier}: {message.payload.get('reason')}")
         return True if message.type == DirectiveType.PROCEED else None
 
     def _give_up(self, barrier: str, error: BaseException) -> None:

@@ -22,6 +22,21 @@ from fabric.wire.entry import session_name
 class Connector:
     """What begins with `connect`: the asynchronous and the synchronous face of the fabric."""
 
+    #: The asynchronous face.
+    _original: Fabric
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._original._settings
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
+        if not self._original._partitions:
+            raise NotAllowedError("not connected: use `async with Fabric.connect() as fabric`")
+        return self._original._partitions
+
     @classmethod
     def _over(cls, store: ClientStore, settings: Settings) -> Self:
         """Return a connection over a store."""
@@ -75,6 +90,7 @@ class Fabric(Connector):
     """A connection to the fabric, shared by any number of agents: `async with Fabric.connect()`."""
 
     def __init__(self, store: ClientStore, settings: Settings) -> None:
+        self._original = self
         self._settings = settings
         self._store = store
         self._partitions = 0
@@ -98,21 +114,9 @@ class Fabric(Connector):
         await self._store.close()
 
     @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._settings
-
-    @property
     def store(self) -> ClientStore:
         """The store behind this connection."""
         return self._store
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
-        if not self._partitions:
-            raise NotAllowedError("not connected: use `async with Fabric.connect() as fabric`")
-        return self._partitions
 
     def keys(self, session: str) -> tuple[int, SessionKeys]:
         """Return a session's partition and key names. Raises SignalError for a bad name."""

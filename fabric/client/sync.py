@@ -20,7 +20,7 @@ from functools import wraps
 from inspect import signature
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
-from fabric.client.agent import Agent, ResumePoint
+from fabric.client.agent import Agent, AgentFacts
 from fabric.client.emitter import handled_hops
 from fabric.client.fabric import Connector, Fabric
 from fabric.client.message import Message
@@ -224,7 +224,7 @@ class SyncSession(_Twin[Session]):
     """Say in a phrase which agents are to produce a dependency, and how they are doing."""
 
 
-class SyncAgent(_Twin[Agent]):
+class SyncAgent(_Twin[Agent], AgentFacts):
     """A running agent: `with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
     Signals are numbered within the incarnation that the server assigns at the start, so a signal
@@ -239,39 +239,9 @@ class SyncAgent(_Twin[Agent]):
     """
 
     @property
-    def name(self) -> str:
-        """The agent's name, unique in its session."""
-        return self._original.name
-
-    @property
-    def stream(self) -> str:
-        """The line of work it belongs to; empty if it belongs to none."""
-        return self._original.stream
-
-    @property
     def session(self) -> SyncSession:
         """The session it works in, to look at."""
         return SyncSession(self._original.session, self._thread)
-
-    @property
-    def incarnation(self) -> int:
-        """The number that the server assigned when the agent last started; 0 before."""
-        return self._original.incarnation
-
-    @property
-    def cancelled(self) -> str | None:
-        """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
-        of its group has failed; else None. The agent has to stop by itself.
-        """
-        return self._original.cancelled
-
-    @property
-    def resumed(self) -> ResumePoint | None:
-        """Where the last incarnation was when it was cut off; None if it was not cut off.
-
-        It is also None until the message has arrived; after `ready` it has.
-        """
-        return self._original.resumed
 
     def __enter__(self) -> SyncAgent:
         """Start a new incarnation: send STARTED, with what was declared."""
@@ -408,16 +378,6 @@ class SyncFabric(_Twin[Fabric], Connector):
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Close all connections."""
         self._thread.close(self._original.__aexit__(kind, error, trace))
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self._original.settings
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions the namespace has. Raises NotAllowedError before it is connected."""
-        return self._original.partitions
 
     session = _faced(Fabric.session, SyncSession, "SyncSession")
     """Return a session to look at; by default the one in the settings."""

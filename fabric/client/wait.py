@@ -156,10 +156,7 @@ class Waits:
             return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"
 
         what = f"for an answer to {known} ({payload['question']})"
-        async with (
-            grants.waiting([known], timeout_s, what, why),
-            requests.opened(match) as request,
-        ):
+        async with grants.waiting([known], timeout_s, what, why), requests.opened(match) as request:
             await request.send(SignalType.ESCALATE, payload)
             answer: str = await request.answer()
         grants.in_use.remove([known])
