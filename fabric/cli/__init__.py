@@ -54,12 +54,12 @@ GROUPS = {
         "synthesizer": ("run", "Run one synthesizer: combines the agents' results."),
     },
     "Check and repair": {
-        "doctor": ("doctor", "Check server, settings and workers; say how to fix them."),
+        "doctor": ("inspection", "Check server, settings and workers; say how to fix them."),
         "dead": ("dead", "List refused signals; send them again or delete them."),
         "replay": ("log", "Check a session against its log, or show an earlier state."),
-        "keys": ("reference", "Print a redis-cli command for every key."),
+        "keys": ("inspection", "Print a redis-cli command for every key."),
         "rules": ("rules", "Check the rule file, or print the rules in force."),
-        "schema": ("reference", "Print the JSON Schema of signals."),
+        "schema": ("inspection", "Print the JSON Schema of signals."),
     },
 }
 

@@ -16,8 +16,8 @@ import click
 import fabric
 from fabric import Fabric, devserver
 from fabric.cli.connect import Target, json_option, on_target, run, url_of
+from fabric.cli.inspection import all_keys
 from fabric.cli.output import note, print_json
-from fabric.cli.reference import all_keys
 from fabric.config import rulebook
 from fabric.config.settings import Secret
 from fabric.demo import fleet

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from typing import Any, TypeVar
 
 import msgspec
@@ -154,15 +154,13 @@ def progress(synthesis: Synthesis) -> str:
     if not synthesis.revision:
         return "There is no revision yet: no agent has started, or no synthesizer is running."
     known = synthesis.complete
-    parts = [
-        f"{known.reported} of {counted(known.agents, 'agent')} reported",
-        f"{known.ended} ended",
-        f"{known.percent:g} %",
-        counted(known.findings, "finding"),
-        f"{counted(known.contradictions, 'contradiction')} open",
-    ]
     state = "final" if known.final else "not final yet"
-    return f"Revision {synthesis.revision}, {state}: {', '.join(parts)}."
+    return (
+        f"Revision {synthesis.revision}, {state}: {known.reported} of "
+        f"{counted(known.agents, 'agent')} reported, {known.ended} ended, {known.percent:g} %, "
+        f"{counted(known.findings, 'finding')}, "
+        f"{counted(known.contradictions, 'contradiction')} open."
+    )
 
 
 def summary(synthesis: Synthesis) -> list[str]:
@@ -174,22 +172,20 @@ def summary(synthesis: Synthesis) -> list[str]:
         ]
         for found in synthesis.findings.values():
             if found.state in (State.AGREED, State.DECIDED):
-                agents = listed([plain(one.agent) for one in _holding(found.sources)])
-                lines.append(
-                    f"  {_line(found.key)}: {_json(found.value)} ({agents or found.state})"
-                )
+                by = listed([plain(one.agent) for one in _holding(found.sources)]) or found.state
+                lines.append(f"  {_line(found.key)}: {_json(found.value)} ({by})")
     of = f"Synthesis of {plain(synthesis.session)}. " if synthesis.session else ""
-    more = len(lines) - SUMMARY_LINES_MAX
-    rest = [f"  and {more} more"] if more > 0 else []
-    return [of + progress(synthesis), *lines[:SUMMARY_LINES_MAX], *rest]
+    if (more := len(lines) - SUMMARY_LINES_MAX) > 0:
+        lines[SUMMARY_LINES_MAX:] = [f"  and {more} more"]
+    return [of + progress(synthesis), *lines]
 
 
 def _sides(one: Contradiction, value: Callable[[Any], str], name: Callable[[str], str]) -> str:
     """Return the values that compete, each with its agents."""
-    sides = [
-        (value(claims[0].value), [name(claim.agent) for claim in claims]) for claims in one.values
-    ]
-    return " or ".join(f"{given} ({listed(names)})" for given, names in sides)
+    return " or ".join(
+        f"{value(claims[0].value)} ({listed([name(claim.agent) for claim in claims])})"
+        for claims in one.values
+    )
 
 
 def _holding(statements: Iterable[Source]) -> list[Source]:
@@ -232,12 +228,13 @@ def report(synthesis: Synthesis, session: str) -> list[str]:
 
 
 def _contradiction(one: Contradiction, session: str) -> list[str]:
-    lines = [f"### {_member(one.part)}", ""]
-    for claims in one.values:
-        lines.append(f"- {_value(claims[0].value)}: {_names(claims)}{_evidence(claims)}")
+    sides = [
+        f"- {_value(claims[0].value)}: {_names(claims)}{_evidence(claims)}" for claims in one.values
+    ]
     words = shlex.join(["fabric", "decide", "-s", session, one.question])
     choices = " | ".join(shlex.quote(name) for name in one.options[:NAMES_SHOWN_MAX])
-    return [*lines, "", f"To decide: {markdown.code(f'{words} {choices}')}"]
+    decide = f"To decide: {markdown.code(f'{words} {choices}')}"
+    return [f"### {_member(one.part)}", "", *sides, "", decide]
 
 
 def _finding(finding: Finding) -> list[str]:
@@ -298,11 +295,12 @@ def _agent(name: str, agent: Contributor) -> str:
 
 
 def _names(claims: Sequence[Source]) -> str:
-    names = []
-    for one in claims:
-        sure = "" if one.confidence is None else f" ({one.confidence:.0%} sure)"
-        names.append(_name(one.agent) + sure)
-    return listed(names)
+    return listed(
+        [
+            _name(one.agent) + ("" if one.confidence is None else f" ({one.confidence:.0%} sure)")
+            for one in claims
+        ]
+    )
 
 
 def _evidence(claims: Sequence[Source]) -> str:
@@ -346,12 +344,10 @@ def changes(
 
 def _change(section: str, name: str, record: Any) -> str:
     if section == records.CONTRADICTIONS:
-        state = "**closed**"
-        if record is not None:
-            state = (
-                f"**open**, {_sides(document.contradiction(name, record), _short, markdown.text)}"
-            )
-        return f"contradiction over {_changed(name)}: {state}"
+        if record is None:
+            return f"contradiction over {_changed(name)}: **closed**"
+        sides = _sides(document.contradiction(name, record), _short, markdown.text)
+        return f"contradiction over {_changed(name)}: **open**, {sides}"
     if record is None:
         return f"{section} {_changed(name)}: gone"
     if section == records.AGENTS:
@@ -380,9 +376,5 @@ def _holders(record: Mapping[str, Any], *, with_values: bool = False) -> str:
     return f" · {listed(shown)}" if shown else ""
 
 
-def _changed(name: str) -> str:
-    return _member(name, CHANGE_CHARS_MAX)
-
-
-def _short(value: Any) -> str:
-    return _value(value, VALUE_SHOWN_CHARS_MAX)
+_changed = partial(_member, chars_max=CHANGE_CHARS_MAX)
+_short = partial(_value, chars_max=VALUE_SHOWN_CHARS_MAX)
