@@ -52,24 +52,12 @@ class StandstillError(Exception):
     Call `advance` from a task, or a thread, that does not wait.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the test waited, and its clock stood still: only `fabric.advance(seconds)` moves it; "
-            "call that from a task that does not wait"
-        )
 
+class InProcessFabric(Fabric):
+    """A Fabric with its own workers, on a store in memory and a clock that only the test moves.
 
-def running(
-    rules: str | Rules | None = None,
-    *,
-    session: str = "test",
-    partitions: int = 1,
-    start: datetime = START,
-    reducers: Mapping[str, Reducer] | None = None,
-    patience: float = 30.0,
-    **settings: Any,
-) -> InProcessFabric:
-    """Return a fabric for one test, to be entered with `async with`.
+    Neither the hook nor refiners are run: both are processes, which take real time. To be entered
+    with `async with`, for one test.
 
     `rules` is the text of a rule file; without it the default rules hold. No file and no
     environment variable of the machine counts. `session` is the default session of agents and of
@@ -78,48 +66,36 @@ def running(
     at a standstill, before it fails with StandstillError. Other settings, such as `heartbeat_ms`,
     are those of fabric.toml. Raises ConfigError when the rules are faulty.
     """
-    if unknown := settings.keys() - {field.name for field in fields(Settings)}:
-        raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
-    chosen: dict[str, Any] = {
-        "session": session, "partitions": partitions,
-        # Each renewal of a lease and each empty read is work, and time costs nothing here.
-        "lease_ms": 60_000, "block_ms": 30_000,
-    }  # fmt: skip
-    return InProcessFabric(
-        _rules(rules),
-        settings_of([Source(chosen | settings)]),
-        start=start,
-        reducers=reducers or {},
-        patience_s=patience,
-    )
-
-
-class InProcessFabric(Fabric):
-    """A Fabric with its own workers, on a store in memory and a clock that only the test moves.
-
-    Neither the hook nor refiners are run: both are processes, which take real time.
-    """
 
     def __init__(
         self,
-        rules: Rules,
-        settings: Settings,
+        rules: str | Rules | None = None,
         *,
-        start: datetime,
-        reducers: Mapping[str, Reducer],
-        patience_s: float,
+        session: str = "test",
+        partitions: int = 1,
+        start: datetime = START,
+        reducers: Mapping[str, Reducer] | None = None,
+        patience: float = 30.0,
+        **settings: Any,
     ) -> None:
-        self.rules = rules
+        if unknown := settings.keys() - {field.name for field in fields(Settings)}:
+            raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
+        chosen: dict[str, Any] = {
+            "session": session, "partitions": partitions,
+            # Each renewal of a lease and each empty read is work, and time costs nothing here.
+            "lease_ms": 60_000, "block_ms": 30_000,
+        }  # fmt: skip
+        self.rules = _rules(rules)
         self._start = start
-        self._reducers = reducers
-        self._clock = Clock(patience_s, self._give_up)
+        self._reducers = reducers or {}
+        self._clock = Clock(patience, self._give_up)
         self._owner: asyncio.Task[Any] | None = None
         self._is_at_standstill = False
         self._stop = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
         #: The store in memory, with all keys in `memory.data`.
         self.memory = MemoryStore(self.now_ms)
-        super().__init__(self.memory, settings)
+        super().__init__(self.memory, settings_of([Source(chosen | settings)]))
 
     async def __aenter__(self) -> Self:
         """Stop the event loop's time, and start the workers."""
@@ -146,7 +122,10 @@ class InProcessFabric(Fabric):
             _, error, _ = raised
             if isinstance(error, asyncio.CancelledError) and self._owner is not None:
                 self._owner.uncancel()
-            raise StandstillError from error
+            raise StandstillError(
+                "the test waited, and its clock stood still: only `fabric.advance(seconds)` moves "
+                "it; call that from a task that does not wait"
+            ) from error
 
     def now_ms(self) -> int:
         """Return the fabric's time, ms since the epoch."""
@@ -198,8 +177,7 @@ class InProcessFabric(Fabric):
         return [letter async for letter in DeadLetters(self.store, self.partitions).newest()][::-1]
 
     def _begin(self, group: str, make: MakeHandler) -> None:
-        nonces = (f"{group}-{number}" for number in itertools.count(1))
-        nonce = partial(next, nonces)
+        nonce = partial(next, (f"{group}-{number}" for number in itertools.count(1)))
         replica = Replica(self.memory, group, make, self.settings, group, nonce=nonce)
         self._workers.append(asyncio.create_task(replica.run(self._stop)))
 
@@ -268,7 +246,9 @@ def _synchronous(make: Callable[P, InProcessFabric]) -> Callable[P, SyncInProces
     return running_sync
 
 
-running_sync = _synchronous(running)
+#: Both return a fabric for one test.
+running = InProcessFabric
+running_sync = _synchronous(InProcessFabric)
 
 
 def _rules(given: str | Rules | None) -> Rules:
