@@ -21,9 +21,9 @@ from fabric.cli.output import note, print_json
 from fabric.config import rulebook
 from fabric.config.settings import Secret
 from fabric.demo import fleet
-from fabric.demo.fixing import Workshop
 from fabric.demo.report import Document, faults, gather, render
 from fabric.demo.tree import Tree, take_snapshot
+from fabric.demo.workshop import Workshop
 from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
 from fabric.watch.display import PlainDisplay, has_rich, live_display

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from fabric.demo.fleet import VOTE
-from fabric.demo.tree import Tree
+from fabric.demo.tree import Module, Tree
 from fabric.wire.stored import printable, shortened
 
 #: Time for a run: so much, and so much more for each file, s.
@@ -335,6 +335,22 @@ def _parse_vulture(out: bytes) -> Iterator[Finding]:
 
 def _not_reviewed(path: str, reason: str) -> Finding:
     return Finding(path, 0, "not-reviewed", reason, Severity.MEDIUM, "Look at the file yourself.")
+
+
+def broken(tree: Tree, one: Module) -> Finding:
+    """Return a finding for a file that has no syntax tree, or too deep a one."""
+    advice = "Repair the file: Python or an analyser cannot read it."
+    what = one.rule, one.problem, Severity.HIGH, advice
+    return with_evidence(tree, Finding(one.path, one.line, *what))
+
+
+def import_cycle(tree: Tree, cycle: Sequence[Module]) -> Finding:
+    """Return a finding for a cycle of imports, at the import where it begins."""
+    names = " → ".join(module.name for module in (*cycle, cycle[0]))
+    where = cycle[0].path, cycle[0].imports[cycle[1].path], "import-cycle"
+    advice = "Move what both need into a module of its own."
+    what = f"imports in a circle: {names}", Severity.MEDIUM, advice
+    return with_evidence(tree, Finding(*where, *what, measure=len(cycle)))
 
 
 def ruff(select: str, severities: Mapping[str, Severity], ignore: str = "E501") -> Analyser:

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from fabric import Agent, Fabric, FabricError
+from fabric import Fabric
 from fabric.store.keys import SYNTHESIZERS
 from fabric.watch.board import Board, Growth
 from fabric.watch.follow import Follower, Show
 from fabric.wire.stored import printable
 
-#: Longest time for a whole review, s: the largest tree that is taken needs some minutes.
-REVIEW_S_MAX = 1_800
-
-#: Time for an agent to end after SIGTERM, s.
-END_S_MAX = 5
+#: Longest time for a whole review: the largest tree that is taken needs some minutes; and for an
+#: agent to end after SIGTERM; s.
+REVIEW_S_MAX, END_S_MAX = 1_800, 5
 
 #: Bytes of the agents' error output that are shown when one has failed.
 ERROR_BYTES_MAX = 2_000
@@ -80,46 +77,6 @@ FIXERS: tuple[Member, ...] = (FORMATTER, FIXER)
 FLEET: tuple[Member, ...] = (*REVIEWERS, INTEGRATOR, *FIXERS)
 
 
-#: An agent's work, given the folder that the fleet shares; returns the result to complete with.
-Work = Callable[[Agent, Path], Awaitable[dict[str, int]]]
-
-
-def main(works: Mapping[str, Work]) -> None:
-    """Run one agent as a process, `python -m MODULE NAME SCRATCH PATH`: start, work, complete.
-
-    Session and server come from the environment; SCRATCH is the folder that the fleet shares.
-    SIGTERM cancels the work, which ends the agent as FAILED. The exit code is 1, after a message on
-    stderr, if the work failed.
-    """
-    name, scratch, path = sys.argv[1:4]
-    member = next(member for member in FLEET if member.name == name)
-
-    async def run() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        async with (
-            Fabric.connect() as fabric,
-            fabric.agent(
-                name,
-                stream=member.stream,
-                priority=member.priority,
-                task=member.task.format(work=name.lower().replace("_", " "), path=path),
-                task_type="Code Review" if member.is_reviewer else None,
-                parallel_group="review" if member.is_reviewer else "fix",
-                produces=member.produces,
-            ) as agent,
-        ):
-            await agent.complete(await works[name](agent, Path(scratch)))
-
-    try:
-        asyncio.run(run())
-    except asyncio.CancelledError:
-        sys.exit(1)
-    except (FabricError, msgspec.MsgspecError, OSError, ValueError) as error:
-        sys.exit(f"{name}: {error}")
-
-
 async def run(
     fabric: Fabric, where: Mapping[str, str], path: str, scratch: Path, show: Show
 ) -> tuple[Growth, list[str]]:
@@ -138,28 +95,32 @@ async def run(
         if (await fabric.store.fields(lease, ["owner"]))[0]:
             break
         await asyncio.sleep(LOOK_S)
-    programs = {True: "fabric.demo.reviewing", False: "fabric.demo.fixing"}
     with (scratch / "agents.log").open("w+b") as log:
-        agents = [
-            await asyncio.create_subprocess_exec(
+
+        async def ended(member: Member) -> int:
+            process = await asyncio.create_subprocess_exec(
                 # -P: the present folder may be the one under review; import nothing from it.
-                *(sys.executable, "-P", "-m", programs[member.is_reviewer]),
+                *(sys.executable, "-P", "-m", "fabric.demo.agents"),
                 *(member.name, str(scratch), path),
                 env={**os.environ, **where},
                 stderr=log,
             )
-            for member in FLEET
-        ]
-        try:
-            async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
-                following = group.create_task(Follower(fabric.store, keys, board).until_ended(show))
-                codes = await asyncio.gather(*(agent.wait() for agent in agents))
-                if any(codes):
-                    # The log will never tell the end of an agent that died without a word.
-                    await asyncio.wait([following], timeout=END_S_MAX)
-                    following.cancel()
-        finally:
-            await asyncio.gather(*map(_end, agents))
+            try:
+                return await process.wait()
+            finally:
+                for stop in (process.terminate, process.kill):
+                    with suppress(ProcessLookupError, TimeoutError):
+                        async with asyncio.timeout(END_S_MAX):
+                            stop()
+                            await process.wait()
+
+        async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
+            following = group.create_task(Follower(fabric.store, keys, board).until_ended(show))
+            codes = await asyncio.gather(*map(ended, FLEET))
+            if any(codes):
+                # The log will never tell the end of an agent that died without a word.
+                await asyncio.wait([following], timeout=END_S_MAX)
+                following.cancel()
         log.seek(0)
         return board.growth, failures(codes, log.read())
 
@@ -173,28 +134,3 @@ def failures(codes: Sequence[int], log: bytes) -> list[str]:
     ]
     lines = log[-ERROR_BYTES_MAX:].decode("utf-8", "replace").splitlines() if ends else []
     return [*map(printable, lines), *ends]
-
-
-async def _end(agent: asyncio.subprocess.Process) -> None:
-    for stop in (agent.terminate, agent.kill):
-        with suppress(ProcessLookupError, TimeoutError):
-            async with asyncio.timeout(END_S_MAX):
-                stop()
-                await agent.wait()
-
-
-async def remark(agent: Agent, text: str) -> None:
-    """Report that something went wrong although the work goes on: the report shows it."""
-    await agent.partial_result({REMARKS: {agent.name: [text]}})
-
-
-@asynccontextmanager
-async def at_most(
-    limit_s: float, agent: Agent, missing: set[str], text: str
-) -> AsyncIterator[None]:
-    """Let the block wait so long for the agents in `missing`; then go on, with a remark on them."""
-    try:
-        async with asyncio.timeout(limit_s):
-            yield
-    except TimeoutError:
-        await remark(agent, f"{', '.join(sorted(missing))} {text}")

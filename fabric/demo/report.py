@@ -19,9 +19,9 @@ import msgspec
 from fabric import NotFoundError, Session, Synthesis
 from fabric.core.synthesis.state import Standing, State
 from fabric.demo.analysers import Finding, Severity, draft
-from fabric.demo.fixing import Workshop, resource
 from fabric.demo.fleet import COPY_FOLDER, FIXERS, FLEET, REMARKS, VOTE
 from fabric.demo.tree import Tree
+from fabric.demo.workshop import Workshop, resource
 from fabric.store.port import Entry
 from fabric.view.markdown import block, code, prose, table, text
 from fabric.view.text import counted, rfc3339

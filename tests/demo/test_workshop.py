@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from fabric.demo.fixing import Edit, Workshop, _choose, checksum
 from fabric.demo.tree import Tree
+from fabric.demo.workshop import Edit, Workshop, checksum, choose
 from tests.demo.plant import ABORTS_RUFF, plant
 
 UNTIDY = "import sys\nimport os\nx = [1,2]\nprint( os,x )\n"
@@ -82,7 +82,7 @@ def test_the_files_with_most_to_fix_are_chosen_and_none_that_cannot_be_edited(
         "large.py": UNTIDY + "#" * 40_000,
         "z.py": "import os, sys\nimport re\n",
     }
-    chosen = asyncio.run(_choose(plant(tmp_path, files)))
+    chosen = asyncio.run(choose(plant(tmp_path, files)))
     assert chosen[0] in ("b.py", "z.py")
     assert set(chosen) == {"b.py", "c.py", "z.py"}
-    assert asyncio.run(_choose(plant(tmp_path / "more", {"broken.py": "def (:\n"}))) == []
+    assert asyncio.run(choose(plant(tmp_path / "more", {"broken.py": "def (:\n"}))) == []
