@@ -15,7 +15,6 @@ from click.core import ParameterSource
 from fabric.cli.connect import Target, connected, json_option, on_target, since_option
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.message import Message
-from fabric.client.wait import Resolved
 from fabric.core.record import AgentStatus
 from fabric.errors import ConfigError, FabricError, HeldError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
@@ -64,17 +63,9 @@ def message_line(message: Message) -> str:
 
 def message_json(message: Message) -> str:
     """Return a message as a line of JSON."""
-    return json_line(
-        {
-            "id": message.id,
-            "type": message.type,
-            "from": message.sender,
-            "stream": message.stream,
-            "cause": message.cause,
-            "payload": message.payload,
-            "to_everyone": message.to_everyone,
-        }
-    )
+    head = {"id": message.id, "type": message.type, "from": message.sender}
+    more = {"stream": message.stream, "cause": message.cause, "payload": message.payload}
+    return json_line({**head, **more, "to_everyone": message.to_everyone})
 
 
 @click.command()
@@ -113,8 +104,7 @@ async def wait(
     if everyone and (dependency or named):
         raise click.UsageError("--all takes neither a dependency nor --agent")
     if dependency is not None:
-        answer = await _resolved(target, dependency, reason, timeout)
-        _print_answer(dependency, answer, as_json=as_json)
+        await _wait_for(target, dependency, reason, timeout, as_json=as_json)
         return
     if not everyone and not named:
         raise click.UsageError("name what to wait for: a dependency, --agent NAME, or --all")
@@ -136,9 +126,9 @@ async def wait(
         raise click.exceptions.Exit(1)
 
 
-async def _resolved(
-    target: Target, dependency: str, reason: str | None, timeout_s: float | None
-) -> Resolved:
+async def _wait_for(
+    target: Target, dependency: str, reason: str | None, timeout_s: float | None, *, as_json: bool
+) -> None:
     session, agent = target.need("session"), target.need("agent")
     async with connected(target, founding=True) as connection:
         partition, keys = connection.keys(session)
@@ -146,10 +136,7 @@ async def _resolved(
         sent = SentSignal(connection.store, partition, emitter, keys.inbox(agent))
         reader = connection.session(session)
         script = ScriptAgent(reader, sent, agent, target.stream, target.heartbeat_ms, note)
-        return await script.wait_for(dependency, reason=reason, timeout_s=timeout_s)
-
-
-def _print_answer(dependency: str, answer: Resolved, *, as_json: bool) -> None:
+        answer = await script.wait_for(dependency, reason=reason, timeout_s=timeout_s)
     if as_json:
         found = {"dependency": dependency, "by": answer.by, "location": answer.location}
         more = {"token": answer.token, "decision": answer.decision}

@@ -13,7 +13,15 @@ from click.core import ParameterSource
 from fabric.cli.connect import Target, connected, json_option, on_session, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.core.limits import NAME_CHARS_MAX
-from fabric.ops.questions import Decider, Question, all_questions, follow, questions, session_of
+from fabric.ops.questions import (
+    Question,
+    all_questions,
+    follow,
+    open_question,
+    questions,
+    session_of,
+)
+from fabric.ops.questions import decide as answered
 from fabric.ops.script import SentSignal
 from fabric.view.status import question_lines
 from fabric.view.text import plain
@@ -124,10 +132,10 @@ async def decide(
         if not session:
             session = await session_of(connection.store, connection.partitions, id_)
         partition, keys = connection.keys(session)
-        emitter = connection.emitter(partition.number)
+        reader, emitter = connection.session(session), connection.emitter(partition.number)
         sent = SentSignal(connection.store, partition, emitter, keys.log)
-        decider = Decider(connection.session(session), sent, name)
-        decided, told = await decider.decide(id_, answer, free=free, timeout_s=timeout)
+        asked = await open_question(reader, id_, answer, free=free)
+        decided, told = await answered(reader, sent, asked, answer, by=name, timeout_s=timeout)
     if as_json:
         record = decided.record
         what = {"decision": record.decision, "by": record.by, "decided_ms": record.decided_ms}

@@ -117,19 +117,13 @@ def batches(lines: list[Line]) -> Iterator[list[Line]]:
 
 async def _read(descriptor: int) -> bytes:
     """Read what is there, or wait for it; without a thread, for which Ctrl-C would have to wait."""
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-
-    def arrived() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
     try:
-        loop.add_reader(descriptor, arrived)
+        loop.add_reader(descriptor, ready.set)
     except OSError:  # a plain file: reading it never blocks
         return os.read(descriptor, READ_BYTES)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)
     return os.read(descriptor, READ_BYTES)

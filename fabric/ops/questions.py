@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fabric.backoff import retry
@@ -80,107 +79,96 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     session = Session(store, keys)
     # Note the place in the log first: what is logged while the records are read is then read again.
     place = await retry(lambda: last_id(store, keys.log))
-    known: dict[str, EscalationRecord] = {}
+    known: dict[str, tuple[EscalationState, str]] = {}
     changed = await retry(lambda: questions(session))
     yield changed
     async for page in pages(store, keys.log, place, follow=True):
-        known |= {one.id: one.record for one in changed}
+        # An asker may use the id of a decided question again: then its cause is another.
+        known |= {id_: (one.state, one.cause) for _, id_, one in changed}
         changed = []
         if any(fields_of(fields).get(b"type") in _CHANGES for _, fields in page):
             found = await retry(lambda: questions(session))
-            changed = [one for one in found if _is_news(known.get(one.id), one.record)]
+            changed = [q for q in found if known.get(q.id) != (q.record.state, q.record.cause)]
             yield changed
 
 
-def _is_news(before: EscalationRecord | None, now: EscalationRecord) -> bool:
-    # An asker may use the id of a decided question again.
-    return before is None or (before.state, before.cause) != (now.state, now.cause)
+async def decide(
+    session: Session, sent: SentSignal, asked: Question, answer: str, *, by: str, timeout_s: float
+) -> tuple[Question, list[str]]:
+    """Answer an open question as `by`; return it as decided, and the agents that were told.
 
+    `sent` reads the session's log. Raises NotAllowedError when somebody else decides it meanwhile,
+    or the orchestrator refuses the answer; CallerError for the name of an agent; WaitTimeoutError
+    when the answer has not taken effect in time.
+    """
+    # The answer would count as that agent's sign of life.
+    if by != asked.record.to and by in await session.agents():
+        raise CallerError(f"{by} is an agent of session {asked.session}: name yourself with --by")
+    payload = {"escalation": asked.id, "decision": answer, "by": by}
+    decided = {"type": SignalType.DECIDED.value, "payload": payload}
+    # Sent twice it means the same as once: the first one decides.
+    await sent.send(prepare(decided, {"session": asked.session, "emitter": by}))
+    try:
+        async with asyncio.timeout(timeout_s):
+            found = await _until_closed(session, sent, asked)
+    except TimeoutError:
 
-@dataclass(frozen=True, slots=True)
-class Decider:
-    """Answers a question of a session, in a person's name; `sent` reads the session's log."""
-
-    session: Session
-    sent: SentSignal
-    by: str
-
-    async def decide(
-        self, id_: str, answer: str, *, free: bool, timeout_s: float
-    ) -> tuple[Question, list[str]]:
-        """Answer an open question; return it as decided, and the agents that were told.
-
-        `free` allows an answer that is not one of the options. Raises NotFoundError when there is
-        no such question; NotAllowedError when it is decided already, by somebody else meanwhile
-        too, or when the orchestrator refuses the answer; CallerError for a bad answer or name;
-        WaitTimeoutError when the answer has not taken effect in time.
-        """
-        asked = await self._open(id_)
-        _check_answer(asked, answer, free=free)
-        # The answer would count as that agent's sign of life.
-        if self.by != asked.record.to and self.by in await self.session.agents():
-            raise CallerError(
-                f"{self.by} is an agent of session {asked.session}: name yourself with --by"
-            )
-        payload = {"escalation": id_, "decision": answer, "by": self.by}
-        decided = {"type": SignalType.DECIDED.value, "payload": payload}
-        # Sent twice it means the same as once: the first one decides.
-        await self.sent.send(prepare(decided, {"session": asked.session, "emitter": self.by}))
-        try:
-            async with asyncio.timeout(timeout_s):
-                found = await self._until_closed(asked)
-        except TimeoutError:
-            raise WaitTimeoutError(
-                f"the answer to {id_} was sent, and after {timeout_s:g} s the question is still "
-                f"open: {await self._explain()}"
-            ) from None
-        if (found.record.decision, found.record.by) != (answer, self.by):
-            raise NotAllowedError(f"somebody was quicker: {described(found)}")
-        return found, _told(asked, found)
-
-    async def _open(self, id_: str) -> Question:
-        name, records = self.session.name, await self.session.escalations()
-        if id_ not in records:
-            await self.session.must_exist()
-            left = [other for other, one in records.items() if one.state is EscalationState.OPEN]
-            hint = f"open are {listed(left)}" if left else "none is open"
-            raise NotFoundError(f"no question {id_} in session {name}: {hint}")
-        question = Question(name, id_, records[id_])
-        if not question.is_open:
-            raise NotAllowedError(described(question))
-        return question
-
-    async def _until_closed(self, asked: Question) -> Question:
-        while True:
-            await self.sent.read()
-            record = (await retry(self.session.escalations)).get(asked.id)
-            if record is None or record.cause != asked.record.cause:
-                raise NotAllowedError(
-                    f"question {asked.id} was closed meanwhile; the log has the reason "
-                    f"(fabric tail {asked.session})"
-                )
-            if record.state is not EscalationState.OPEN:
-                return Question(asked.session, asked.id, record)
-            if self.sent.refusal is not None:
-                raise NotAllowedError(f"the answer to {asked.id} was refused: {self.sent.refusal}")
-
-    async def _explain(self) -> str:
         async def handled() -> str:
             return "the orchestrator has handled the answer and not accepted it (fabric tail)"
 
         idle = "no orchestrator has handled it yet; is one running? (fabric status)"
-        return await self.sent.explain(handled, f"{idle} It takes effect as soon as one does")
+        why = await sent.explain(handled, f"{idle} It takes effect as soon as one does")
+        raise WaitTimeoutError(
+            f"the answer to {asked.id} was sent, and after {timeout_s:g} s the question is still "
+            f"open: {why}"
+        ) from None
+    if (found.record.decision, found.record.by) != (answer, by):
+        raise NotAllowedError(f"somebody was quicker: {described(found)}")
+    # A decided question has no waiting agents any more: the earlier record names them.
+    waiting = [*asked.record.waiting, *found.record.waiting]
+    told = dict.fromkeys([found.record.asker, *waiting, *found.record.concerned])
+    return found, [name for name in told if name not in {"", ORCHESTRATOR}]
 
 
-def _check_answer(asked: Question, answer: str, *, free: bool) -> None:
+async def open_question(session: Session, id_: str, answer: str, *, free: bool) -> Question:
+    """Return the question that an answer is for; `free` allows one that is not an option.
+
+    Raises NotFoundError when there is no such question, NotAllowedError when it is decided already,
+    and CallerError for a bad answer.
+    """
+    records = await session.escalations()
+    if id_ not in records:
+        await session.must_exist()
+        left = [other for other, one in records.items() if one.state is EscalationState.OPEN]
+        hint = f"open are {listed(left)}" if left else "none is open"
+        raise NotFoundError(f"no question {id_} in session {session.name}: {hint}")
+    question = Question(session.name, id_, records[id_])
+    if not question.is_open:
+        raise NotAllowedError(described(question))
     if not answer.strip():
-        raise CallerError(f"the answer to {asked.id} is empty")
-    options = asked.record.options
+        raise CallerError(f"the answer to {id_} is empty")
+    options = question.record.options
     if options and answer not in options and not free:
         raise CallerError(
-            f"{answer!r} is not one of the answers to {asked.id}, which are "
+            f"{answer!r} is not one of the answers to {id_}, which are "
             f"{listed(list(map(repr, options)))}; --free allows another answer"
         )
+    return question
+
+
+async def _until_closed(session: Session, sent: SentSignal, asked: Question) -> Question:
+    while True:
+        await sent.read()
+        record = (await retry(session.escalations)).get(asked.id)
+        if record is None or record.cause != asked.record.cause:
+            raise NotAllowedError(
+                f"question {asked.id} was closed meanwhile; the log has the reason "
+                f"(fabric tail {asked.session})"
+            )
+        if record.state is not EscalationState.OPEN:
+            return Question(asked.session, asked.id, record)
+        if sent.refusal is not None:
+            raise NotAllowedError(f"the answer to {asked.id} was refused: {sent.refusal}")
 
 
 def described(question: Question) -> str:
@@ -190,11 +178,3 @@ def described(question: Question) -> str:
     # As a literal: the answer may hold characters that move a terminal.
     at = rfc3339(record.decided_ms)
     return f"question {question.id} was decided{by} at {at}: {record.decision!r}"
-
-
-def _told(asked: Question, decided: Question) -> list[str]:
-    """Return the agents that get the answer: the asker, and the others that wait for it."""
-    # A decided question has no waiting agents any more: the earlier record names them.
-    waiting = [*asked.record.waiting, *decided.record.waiting]
-    names = dict.fromkeys([decided.record.asker, *waiting, *decided.record.concerned])
-    return [name for name in names if name not in {"", ORCHESTRATOR}]
