@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fabric.cli.connect import json_option
-from fabric.cli.output import json_line, note, print_json
+from fabric.cli.output import json_line, note, print_either
 from fabric.config import rulebook, settings
 from fabric.config.show import document, example, explained, rule_records, setting_records
 from fabric.config.toml_file import Fault
@@ -66,37 +67,27 @@ def show(file: Path | None, with_settings: bool, as_example: bool, as_json: bool
     """
     if as_example:
         click.echo(example(), nl=False)
-    elif with_settings:
-        _show_settings(as_json)
-    else:
-        _show_rules(file, as_json)
-
-
-def _show_rules(file: Path | None, as_json: bool) -> None:
+        return
+    if with_settings:
+        records = setting_records(settings.load(), settings.sources({}, settings.config_files()))
+        print_either(as_json, {"records": records}, map(_setting_line, records))
+        return
     if file is not None and not file.exists():
         raise _missing(file)
     found = rulebook.find(file)
-    if as_json:
-        where = None if found.path is None else str(found.path)
-        records = rule_records(found)
-        print_json({"file": where, "rules": document(found.rules), "records": records})
-        return
-    note(f"rules: {found.path or 'the defaults; no configuration file has rules'}")
-    for line in explained(found):
-        click.echo(plain(line))
+    if not as_json:
+        note(f"rules: {found.path or 'the defaults; no configuration file has rules'}")
+    where = None if found.path is None else str(found.path)
+    said = {"file": where, "rules": document(found.rules), "records": rule_records(found)}
+    print_either(as_json, said, map(plain, explained(found)))
 
 
-def _show_settings(as_json: bool) -> None:
-    records = setting_records(settings.load(), settings.sources({}, settings.config_files()))
-    if as_json:
-        print_json({"records": records})
-        return
-    for record in records:
-        name, value, default, unit = (record[key] for key in ("name", "value", "default", "unit"))
-        shown = "not set" if value is None else json_line(value)
-        known = default is not None and record["from"] != "default"
-        other = f"; default {json_line(default)}" if known else ""
-        click.echo(plain(f"{name} = {shown}  # {unit}; {record['from']}{other}"))
+def _setting_line(record: dict[str, Any]) -> str:
+    name, value, default, unit = (record[key] for key in ("name", "value", "default", "unit"))
+    shown = "not set" if value is None else json_line(value)
+    known = default is not None and record["from"] != "default"
+    other = f"; default {json_line(default)}" if known else ""
+    return plain(f"{name} = {shown}  # {unit}; {record['from']}{other}")
 
 
 def _faults(path: Path) -> list[Fault]:

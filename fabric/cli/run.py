@@ -13,7 +13,7 @@ import click
 
 from fabric import devserver, doctor
 from fabric.cli.connect import Target, json_option, on_target, open_store, setting_option, url_of
-from fabric.cli.output import json_line, note
+from fabric.cli.output import json_line, note, print_lines
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
 from fabric.devserver.project import project_root
 from fabric.devserver.server import PrivateServer
@@ -152,16 +152,12 @@ def down(target: Target, as_json: bool) -> None:
         )
     report = devserver.stop()
     stopped, server = report.server, None
+    lines = [f"stopped process {pid}, which used the server" for pid in report.left]
     if stopped is not None:
         server = {"project": str(stopped.root), "pid": stopped.pid, "version": stopped.version}
-    if as_json:
-        document = {"server": server, "left": report.left, "remaining": report.remaining}
-        click.echo(json_line(document))
-    else:
-        for pid in report.left:
-            click.echo(f"stopped process {pid}, which used the server")
-        if stopped is not None:
-            click.echo(f"stopped {stopped.version} of {stopped.root} (pid {stopped.pid})")
+        lines.append(f"stopped {stopped.version} of {stopped.root} (pid {stopped.pid})")
+    document = {"server": server, "left": report.left, "remaining": report.remaining}
+    print_lines([json_line(document)] if as_json else lines)
     if report.remaining and stopped is None:
         users = ", ".join(map(str, report.remaining))
         raise HeldError(f"the server still runs: processes {users} use it and did not stop")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from fabric.core.contradiction import FINDING, SYNTHESIZER
@@ -134,42 +135,30 @@ class RowMerger:
     """
 
     def __init__(self) -> None:
-        self._first: Row | None = None
-        #: In order; repeats count once, or are counted.
-        self._streams: dict[str, None] = {}
-        self._agents: dict[str, None] = {}
-        self._actions: Counter[str] = Counter()
+        #: Rows held back: of one signal, and of about one second.
+        self._rows: list[Row] = []
 
     def feed(self, rows: Iterable[Row]) -> list[Row]:
         """Take the next rows; return those that are finished, in order."""
         finished = []
         for row in rows:
-            if not self._takes(row):
+            first = self._rows[0] if self._rows else row
+            if row.signal != first.signal or abs(row.ms - first.ms) > MERGE_MS:
                 finished += self.flush()
-                self._first = row
-            self._streams.update(dict.fromkeys(row.streams))
-            self._agents.update(dict.fromkeys(row.agents))
-            self._actions[row.action] += 1
+            self._rows.append(row)
         return finished
 
     def flush(self) -> list[Row]:
         """Return the row that was held back, if there is one."""
-        if self._first is None:
+        rows, self._rows = self._rows, []
+        if not rows:
             return []
-        actions = [f"{one} ({n:,} times)" if n > 1 else one for one, n in self._actions.items()]
-        merged = self._first._replace(
-            streams=tuple(self._streams), agents=tuple(self._agents), action=joined(actions, "; ")
-        )
-        self._first = None
-        for seen in (self._streams, self._agents, self._actions):
-            seen.clear()
-        return [merged]
-
-    def _takes(self, row: Row) -> bool:
-        first = self._first
-        if first is None or row.signal != first.signal:
-            return False
-        return abs(row.ms - first.ms) <= MERGE_MS
+        # Repeats count once, or are counted.
+        streams = tuple(dict.fromkeys(chain.from_iterable(row.streams for row in rows)))
+        agents = tuple(dict.fromkeys(chain.from_iterable(row.agents for row in rows)))
+        counts = Counter(row.action for row in rows)
+        said = [f"{one} ({n:,} times)" if n > 1 else one for one, n in counts.items()]
+        return [rows[0]._replace(streams=streams, agents=agents, action=joined(said, "; "))]
 
 
 def merge(rows: Iterable[Row]) -> list[Row]:
