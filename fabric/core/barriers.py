@@ -24,9 +24,9 @@ from fabric.core.agent_status import in_force, is_waiting, missing, update_statu
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, ask, close, new_question, settle
 from fabric.core.event import EVERYONE, ORCHESTRATOR, Event, RefusedError, SignalEvent
-from fabric.core.limits import SESSION_BARRIERS_MAX, listed
+from fabric.core.limits import FIELD_BYTES_MAX, SESSION_BARRIERS_MAX, SIGNAL_STEPS_MAX, listed
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
-from fabric.core.resource import normalise, overlap
+from fabric.core.resource import CostlyError, Meter, matches, normalise, overlap
 from fabric.core.rules import BarrierPolicy, Trigger
 from fabric.core.session import SessionState
 from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired
@@ -78,8 +78,12 @@ def integrated(event: SignalEvent, payload: Integrated) -> None:
 
 def trigger(event: Event, tags: list[str], location: str | None) -> None:
     """Call the barriers that the rule file wants at these ids or tasks, or at this location."""
+    meter = Meter()
+    meter.steps_max = SIGNAL_STEPS_MAX
+    if len(location or "") > FIELD_BYTES_MAX:
+        location = None  # no path is that long
     for one in event.rules.triggers:
-        if not _is_met(one, tags, location):
+        if not _is_met(one, tags, location, meter):
             continue
         fault = _fault(event.session, one.name)
         if fault:
@@ -199,13 +203,17 @@ def apply_answer(event: Event, asked: EscalationRecord) -> None:
         _apply_policy(event, asked.about, barrier, asked.decision, reason)
 
 
-def _is_met(one: Trigger, tags: list[str], location: str | None) -> bool:
-    if any(overlap(pattern, tag) for pattern in one.tags for tag in tags):
-        return True
-    if location is None:
+def _is_met(one: Trigger, tags: list[str], location: str | None, meter: Meter) -> bool:
+    """Whether a trigger is pulled; not when that would be too much work to tell."""
+    try:
+        if any(matches(pattern, tag, meter) for pattern in one.tags for tag in tags):
+            return True
+        if location is None:
+            return False
+        place = normalise(location)
+        return any(overlap(normalise(path), place, meter) for path in one.paths)
+    except CostlyError:
         return False
-    place = normalise(location)
-    return any(overlap(normalise(path), place) for path in one.paths)
 
 
 def _fault(session: SessionState, name: str) -> str:

@@ -9,20 +9,28 @@ agent (`preemption`), or after a longest time (`hold_ms_max`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from fabric.core.agent_status import resume, update_status
-from fabric.core.directive import Pause, Proceed, Resume, Wait
-from fabric.core.event import Event, SignalEvent
-from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.directive import Cancel, Pause, Proceed, Resume, Wait
+from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.limits import EVENT_GRANTS_MAX, NAMES_SHOWN_MAX, SIGNAL_STEPS_MAX
 from fabric.core.record import AgentRecord, ClaimRecord, ClaimState
-from fabric.core.resource import normalise, overlap
+from fabric.core.resource import CostlyError, Meter, normalise, overlap, reading_steps
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected
 
 #: The timer by which a claim is taken back is `hold:<claim>`.
 TIMER = "hold"
+
+#: The timer by which the rest is granted of what very many claims waited for.
+REST_TIMER = "grant"
+
+
+#: Resources that one report of a stale read names: a writer may share a thousand with each reader.
+STALE_READS_MAX = 100
 
 
 class Ask(NamedTuple):
@@ -36,18 +44,51 @@ class Ask(NamedTuple):
 
 
 def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
-    """Return what is asked for, normalised, with the exclusive domains that it touches."""
+    """Return what is asked for, normalised, with the exclusive domains that it touches.
+
+    Raises RefusedError when its globs are too much work.
+    """
+    meter = Meter()
+    meter.steps_max = SIGNAL_STEPS_MAX
     wanted = dict.fromkeys(map(normalise, writes))
     added: list[str] = []
-    for domain in rules.domains:
-        pattern = normalise(domain.pattern)
-        if domain.exclusive and any(overlap(pattern, resource) for resource in wanted):
-            added += [pattern] if pattern not in wanted else []
-            wanted[pattern] = None
+    try:
+        meter.spend(sum(map(reading_steps, (*wanted, *reads))))
+        for domain in rules.domains:
+            pattern = normalise(domain.pattern)
+            if domain.exclusive and any(overlap(pattern, resource, meter) for resource in wanted):
+                added += [pattern] if pattern not in wanted else []
+                wanted[pattern] = None
+    except CostlyError:
+        raise too_costly([*wanted, *reads]) from None
     read = [resource for resource in dict.fromkeys(map(normalise, reads)) if resource not in wanted]
     if rules.serialize_reads:
         return Ask(list(wanted), read, [], added)
     return Ask(list(wanted), [], read, added)
+
+
+def too_costly(named: list[str]) -> RefusedError:
+    """Return the refusal of a signal whose resources are too much work to compare."""
+    reason = (
+        f"comparing its {len(named)} resources with those in use takes over {SIGNAL_STEPS_MAX} "
+        "steps: name fewer, or plain paths instead of globs"
+    )
+    return RefusedError("LIMIT", reason, Cancel(reason, "LIMIT", resources=named))
+
+
+def check_cost(event: SignalEvent, asked: list[ClaimRecord]) -> None:
+    """Take new claims, all for the same, back if it is too much work to decide on them.
+
+    Raises RefusedError then; the claims leave no trace.
+    """
+    session = event.session
+    try:
+        event.spend(session.order.cost(asked[0], len(asked), SIGNAL_STEPS_MAX))
+    except CostlyError:
+        event.spend(SIGNAL_STEPS_MAX)
+        for claim in asked:
+            drop(session, claim, session.agents.records[claim.agent])
+        raise too_costly([*asked[0].wanted, *asked[0].observes]) from None
 
 
 def covering(session: SessionState, agent: AgentRecord, ask: Ask) -> ClaimRecord | None:
@@ -177,6 +218,17 @@ def hold_expired(event: Event, claim_id: str) -> bool:
     return True
 
 
+def grant_rest(event: Event, _: str) -> bool:
+    """Grant what one event before this had freed and was too much for it; moot if there is none."""
+    waiting = (
+        claim
+        for claim in event.session.claims.records.values()
+        if claim.state is ClaimState.WAITING
+    )
+    ranked = sorted(waiting, key=lambda claim: (claim.rank_ms, claim.asked, claim.place))
+    return bool(_grant_all(event, [claim.id for claim in ranked], is_first=False))
+
+
 def send_wait(event: Event, claim: ClaimRecord) -> None:
     """Send WAIT: the holder, the position, and the agents ahead."""
     session = event.session
@@ -210,19 +262,24 @@ def _waiting_of(session: SessionState, name: str) -> list[str]:
 
 
 def _grant_all(event: Event, candidates: list[str], *, is_first: bool) -> set[str]:
-    """Grant those that are free, and what becomes free with that."""
+    """Grant those that are free, and what becomes free with that; the rest by a timer, if many."""
     session = event.session
     granted: set[str] = set()
+    left = EVENT_GRANTS_MAX
     while candidates:
         following: list[str] = []
         for claim_id in candidates:
             claim = session.claims.records[claim_id]
             if claim.state is not ClaimState.WAITING:
                 continue
+            if left <= 0:
+                event.set_timer(REST_TIMER, session.clock_ms)
+                return granted
             if session.order.is_free(claim):
                 agent = session.agents.records[claim.agent]
                 _grant(event, claim, None if is_first else agent)
                 granted.add(claim_id)
+                left -= len(claim.wanted)
                 # Readers may stand right behind; and an agent does not wait for what it has.
                 following += session.order.candidates(claim.wanted)
                 following += _waiting_of(session, claim.agent)
@@ -252,21 +309,23 @@ def _grant(event: Event, claim: ClaimRecord, waiter: AgentRecord | None = None) 
 def _report_stale_reads(event: Event, claim: ClaimRecord) -> None:
     """Report each agent that reads, without waiting, what another writes at the same time."""
     session = event.session
+    #: Reader and writer → what they share.
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for resource in claim.observes:
         for other in session.order.overlapping(resource):
             for holder_id in session.order.holders(other):
                 writer = session.claims.records[holder_id]
                 if writer.agent != claim.agent and other in writer.writes:
-                    _tell_reader(event, claim.agent, writer.agent, other)
+                    found.setdefault((claim.agent, writer.agent), {})[other] = None
     for resource in claim.writes:
         for reader_id in dict.fromkeys(session.order.observers(resource)):
             reader = session.claims.records[reader_id]
             if reader.agent != claim.agent:
-                _tell_reader(event, reader.agent, claim.agent, resource)
-
-
-def _tell_reader(event: Event, reader: str, writer: str, resource: str) -> None:
-    event.derive(reader, ConflictDetected([resource], [writer, reader], "read-write"))
+                found.setdefault((reader.agent, claim.agent), {})[resource] = None
+    for (reader_name, writer_name), shared in found.items():
+        named = list(islice(shared, STALE_READS_MAX))
+        told = ConflictDetected(named, [writer_name, reader_name], "read-write")
+        event.derive(reader_name, told)
 
 
 def _is_outranked(session: SessionState, claim: ClaimRecord) -> bool:

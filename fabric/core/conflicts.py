@@ -17,14 +17,24 @@ Order and index are in `order.py`; how claims are granted and taken back, in `cl
 
 from __future__ import annotations
 
+from itertools import islice
+
 from fabric.core import claims, contradiction
 from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.claims import Ask
 from fabric.core.directive import Cancel, Nudge, Pause
 from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.limits import AGENT_WAITS_MAX, NAMES_SHOWN_MAX, SESSION_CLAIMS_MAX
+from fabric.core.limits import (
+    AGENT_RESOURCES_MAX,
+    AGENT_WAITS_MAX,
+    EVENT_GRANTS_MAX,
+    NAMES_SHOWN_MAX,
+    SESSION_CLAIMS_MAX,
+    SESSION_RESOURCES_MAX,
+    SIGNAL_STEPS_MAX,
+)
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
-from fabric.core.resource import normalise, overlap
+from fabric.core.resource import CostlyError, Meter, normalise, overlap
 from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected, Intent
 
@@ -47,6 +57,7 @@ def intent(event: SignalEvent, payload: Intent) -> None:
         return
     _check_limits(event, ask)
     claim = claims.enqueue(event, event.name, event.agent, ask)
+    claims.check_cost(event, [claim])
     if not claims.try_grant(event, claim):
         _serialise(event, claim)
 
@@ -64,15 +75,21 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     if is_conflict and len(session.claims) + len(domain) > SESSION_CLAIMS_MAX:
         reason = f"session {session.name} would have over {SESSION_CLAIMS_MAX} claims"
         raise RefusedError("LIMIT", reason)
+    if is_conflict and len(domain) * len(ask.writes) > EVENT_GRANTS_MAX:
+        raise claims.too_costly(ask.writes)
+    concerned: list[ClaimRecord] = []
+    new: list[ClaimRecord] = []
+    for place, name in enumerate(domain if is_conflict else ()):
+        member = session.agents.records[name]
+        known = claims.covering(session, member, ask)
+        concerned.append(known or claims.enqueue(event, name, member, ask, place))
+        new += [] if known else concerned[-1:]
+    if new:
+        claims.check_cost(event, new)
     for name in claims.coordinators(ask.writes, event.rules):
         event.forward(name)
     if not is_conflict:
         return
-    concerned = []
-    for place, name in enumerate(domain):
-        member = session.agents.records[name]
-        known = claims.covering(session, member, ask)
-        concerned.append(known or claims.enqueue(event, name, member, ask, place))
     _arbitrate(event, concerned, ask.writes)
     event.waiting = domain
 
@@ -96,6 +113,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
         return False
     _check_limits(event, ask)
     claim = claims.enqueue(event, name, agent, ask)
+    claims.check_cost(event, [claim])
     unaware = [holder for holder in holders.values() if not holder.contended]
     for holder in unaware:
         holder.contended = True
@@ -139,7 +157,15 @@ def _check_limits(event: SignalEvent, ask: Ask) -> None:
     """Refuse a claim too many, and tell the emitter that it need not wait for an answer."""
     session, name = event.session, event.name
     reason = ""
-    if len(session.claims) >= SESSION_CLAIMS_MAX:
+    more = len(ask.writes) + len(ask.reads) + len(ask.observes)
+    mine = sum(len(one.wanted) + len(one.observes) for one in session.claims_of(event.agent))
+    if mine + more > AGENT_RESOURCES_MAX:
+        reason = f"{name} would have claims on {mine + more} resources"
+        reason = f"{reason}; the limit is {AGENT_RESOURCES_MAX}: release some"
+    elif len(session.order) + more > SESSION_RESOURCES_MAX:
+        reason = f"session {session.name} would have claims on over {SESSION_RESOURCES_MAX}"
+        reason = f"{reason} resources, the most allowed"
+    elif len(session.claims) >= SESSION_CLAIMS_MAX:
         reason = f"session {session.name} has {SESSION_CLAIMS_MAX} claims, the most allowed"
     elif len(event.agent.claims) >= AGENT_WAITS_MAX:
         reason = f"{name} has {AGENT_WAITS_MAX} claims, the most allowed: release some"
@@ -208,23 +234,32 @@ def _pause(event: Event, claim: ClaimRecord, contested: list[str]) -> None:
     claim.contended = True
     # The claim's own record is written with whatever else has changed in this event.
     event.session.claims.changed.add(claim.id)
-    mine = [
-        resource
-        for resource in claim.wanted
-        if any(overlap(resource, other) for other in contested)
-    ]
-    event.direct(claim.agent, Pause("conflict", mine[:NAMES_SHOWN_MAX]))
+    overlapping = event.session.order.overlapping
+    touched = {other for resource in contested for other in overlapping(resource)}
+    mine = (resource for resource in claim.wanted if resource in touched)
+    event.direct(claim.agent, Pause("conflict", list(islice(mine, NAMES_SHOWN_MAX))))
 
 
 def _in_domain(session: SessionState, ask: Ask) -> list[str]:
     """Name the agents that hold, want or have declared to write what a conflict is about."""
+    order, known = session.order, session.claims.records
     found: set[str] = set()
-    for claim in session.claims.records.values():
-        if any(overlap(mine, theirs) for mine in ask.writes for theirs in claim.writes):
-            found.add(claim.agent)
-    for name, agent in session.agents.records.items():
-        if agent.status not in ENDED and any(
-            overlap(mine, normalise(theirs)) for mine in ask.writes for theirs in agent.writes
-        ):
-            found.add(name)
+    meter = Meter()
+    meter.steps_max = SIGNAL_STEPS_MAX
+    try:
+        order.cost(ClaimRecord("", ClaimState.WAITING, ask.writes), 1, SIGNAL_STEPS_MAX)
+        for mine in ask.writes:
+            for other in order.overlapping(mine):
+                found.update(place.agent for place in order.queue(other) if place.is_write)
+                holders = map(known.__getitem__, order.holders(other))
+                found.update(holder.agent for holder in holders if other in holder.writes)
+        for name, agent in session.agents.records.items():
+            if agent.status not in ENDED and any(
+                overlap(mine, theirs, meter)
+                for theirs in map(normalise, agent.writes)
+                for mine in ask.writes
+            ):
+                found.add(name)
+    except CostlyError:
+        raise claims.too_costly(ask.writes) from None
     return sorted(found)

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core.directive import DIRECTIVES, Directive
+from fabric.core.limits import STEPS_PER_SIGNAL
 from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -191,6 +192,11 @@ class SignalEvent(Event, gc=False):
             hops=signal.hops + 1,
         )
         self._own().messages.append(message)
+
+    def spend(self, steps: int) -> None:
+        """Count work on this signal in its sender's rate, beyond what any signal takes."""
+        if not self.is_outsider:
+            self.agent.second_signals += steps // STEPS_PER_SIGNAL
 
     def refuse(self, code: str, reason: str) -> None:
         """Keep the signal out of the session, for a reason that a person reads."""

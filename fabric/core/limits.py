@@ -61,6 +61,22 @@ PERCENT_STEP = 10
 #: Claims on resources in one session, held and waiting.
 SESSION_CLAIMS_MAX = 50_000
 
+#: Resources in use in one session: named by claims that hold them, wait for them or only read them.
+SESSION_RESOURCES_MAX = 200_000
+
+#: Resources that one agent's claims may name in all. They are given back in one event: its end.
+AGENT_RESOURCES_MAX = 10_000
+
+#: Steps of comparing the resources of one signal with those in use, and of walking the queues that
+#: it meets there. Some 0.1 s at most: far less than a lease, and it is done once or twice a signal.
+SIGNAL_STEPS_MAX = 100_000
+
+#: So many steps count as one more signal in its sender's rate: both are some 0.1 ms of work.
+STEPS_PER_SIGNAL = 200
+
+#: Resources granted in one event; the rest follows in events of their own. Each is a lock to write.
+EVENT_GRANTS_MAX = 5_000
+
 #: Questions in one session, open and decided.
 SESSION_ESCALATIONS_MAX = 10_000
 

@@ -19,6 +19,9 @@ from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, overlap
 
+#: Steps that each claim counts for that a new one meets: it is looked at several times.
+STEPS_PER_MEETING = 2
+
 
 class Place(NamedTuple):
     """A waiting claim in the queue of one resource; places sort in the order of service."""
@@ -67,10 +70,11 @@ class Order:
 
     def hold(self, claim: ClaimRecord) -> None:
         """Give a claim all of its resources, and take it out of their queues."""
-        self.dequeue(claim)
         for resource in claim.wanted:
             insort(self._held.setdefault(resource, []), claim.id, key=self._token)
             self._touch(resource)
+        # Only now: a resource that stays in use need not be filed again.
+        self.dequeue(claim)
         for resource in claim.observes:
             insort(self._observers.setdefault(resource, []), claim.id, key=self._token)
             self._observed.add(resource)
@@ -127,6 +131,32 @@ class Order:
     def overlapping(self, resource: str) -> list[str]:
         """Return the resources in use that overlap one."""
         return self._index.overlapping(resource)
+
+    def __len__(self) -> int:
+        """Return how many resources are in use, those included that are only read."""
+        return len(self._index) + len(self._observed)
+
+    def cost(self, claim: ClaimRecord, copies: int, steps_max: int) -> int:
+        """Return how many steps it takes to decide on a claim, made by so many agents.
+
+        Counted are the steps that find what overlaps, and the claims that are met there. The number
+        follows from the records alone. Raises CostlyError when it is above the limit.
+        """
+        self._index.measure(steps_max // copies)
+        self._observed.measure(steps_max)
+        try:
+            for resource in (*claim.wanted, *claim.observes):
+                for other in self._index.overlapping(resource):
+                    met = len(self._queues.get(other, ())) + len(self._held.get(other, ()))
+                    self._index.meter.spend(1 + STEPS_PER_MEETING * met)
+            for resource in claim.writes if self.has_observers else ():
+                for other in self._observed.overlapping(resource):
+                    met = len(self._observers[other])
+                    self._observed.meter.spend(1 + STEPS_PER_MEETING * met)
+            return copies * self._index.meter.steps + self._observed.meter.steps
+        finally:
+            self._index.stop_measuring()
+            self._observed.stop_measuring()
 
     @property
     def has_observers(self) -> bool:
@@ -255,7 +285,7 @@ class Order:
         queues = [queue[:at] for _, queue, at, _ in self._stands(claim) if at]
         if len(queues) == 1:
             return len(queues[0]), queues[0][:NAMES_SHOWN_MAX]
-        ahead = sorted({p._replace(is_write=True) for queue in queues for p in queue})
+        ahead = sorted({place.id: place for queue in queues for place in queue}.values())
         others = [place for place in ahead if place.agent != claim.agent]
         return len(others), others[:NAMES_SHOWN_MAX]
 

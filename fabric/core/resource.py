@@ -18,6 +18,7 @@ exactly one element, and stars that take any number of them: `**` as a whole par
 part. So one walk decides both: a row holds, as bits, the positions in one sequence that can be
 reached together with one position in the other. The walk never goes back: reading a glob of n
 characters takes at most about n² steps, walking it beside one of m at most n × m, for any input.
+A meter counts the steps, because a signal may name many globs where many others are in use.
 """
 
 from __future__ import annotations
@@ -37,8 +38,35 @@ Ranges = tuple[tuple[int, int], ...]
 CODE_POINT_MAX = 0x10FFFF
 SLASH = ord("/")
 
+#: Ranges of a class in a glob; one with more counts as any character, so that it overlaps too much
+#: rather than too little. All letters and digits are three.
+CLASS_RANGES_MAX = 16
+
+#: Searches whose outcome an index keeps: those of some signals that name very much.
+FOUND_MAX = 10_000
+
 #: As RFC 3986 spells a scheme; it is matched at the front only.
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class CostlyError(Exception):
+    """Comparing resources takes more steps than its caller allows."""
+
+
+class Meter:
+    """Counts the steps of comparisons; each takes some tenths of a microsecond, at most one."""
+
+    __slots__ = ("steps", "steps_max")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.steps_max: int | None = None
+
+    def spend(self, steps: int) -> None:
+        """Count steps. Raises CostlyError when there are more than allowed."""
+        self.steps += steps
+        if self.steps_max is not None and self.steps > self.steps_max:
+            raise CostlyError
 
 
 def normalise(text: str) -> str:
@@ -76,16 +104,37 @@ def normalise(text: str) -> str:
     return "/".join(kept)
 
 
-def overlap(a: str, b: str) -> bool:
+def overlap(a: str, b: str, meter: Meter | None = None) -> bool:
     """Whether two normalised resources can name the same thing.
 
-    At most some len(a) × len(b) steps. Symmetric; each overlaps with itself.
+    At most some len(a) × len(b) steps. Symmetric; each overlaps with itself. Raises CostlyError
+    when the meter has a limit and this is more.
     """
+    if meter is not None:
+        meter.spend(1)
     if a == b:
         return True
+    if meter is not None:
+        meter.spend(reading_steps(a) + reading_steps(b))
     if _is_url(a) != _is_url(b) or not (is_glob(a) or is_glob(b)):
         return False
-    return read_glob(a).accepts(read_glob(b).items)
+    return read_glob(a, meter).accepts(read_glob(b, meter).items)
+
+
+def matches(pattern: str, name: str, meter: Meter) -> bool:
+    """Whether a name matches a pattern; `*`, `?` and `[` in the name are characters.
+
+    Raises CostlyError as `overlap` does.
+    """
+    meter.spend(1)
+    if pattern == name or not is_glob(pattern):
+        return pattern == name
+    return _is_url(pattern) == _is_url(name) and read_glob(pattern, meter).accepts(name.split("/"))
+
+
+def reading_steps(resource: str) -> int:
+    """Return how many steps it takes at most to tell which of its `[` open a class."""
+    return resource.count("[") * len(resource) if "[" in resource else 0
 
 
 class Pattern(Generic[T]):
@@ -95,13 +144,17 @@ class Pattern(Generic[T]):
     item i; `end` is the one after the last.
     """
 
-    __slots__ = ("end", "items", "literals", "meets", "others", "stars", "start")
+    __slots__ = ("end", "items", "literals", "meets", "meter", "others", "stars", "start", "tail")
 
     def __init__(
-        self, items: Iterable[str | T | None], meets: Callable[[str | T, str | T], bool]
+        self,
+        items: Iterable[str | T | None],
+        meets: Callable[[str | T, str | T], bool],
+        meter: Meter,
     ) -> None:
         self.items: list[str | T | None] = []
         self.meets = meets
+        self.meter = meter
         self.stars = 0
         self.literals: dict[str, int] = {}
         self.others: dict[T, int] = {}
@@ -118,6 +171,8 @@ class Pattern(Generic[T]):
             self.items.append(item)
         self.end = 1 << len(self.items)
         self.start = self.closed(1)
+        #: Before a star that is the last item: from there on everything is accepted.
+        self.tail = (self.end >> 1) & self.stars
 
     def closed(self, row: int) -> int:
         """Return the row, and what it reaches without taking an element."""
@@ -125,9 +180,11 @@ class Pattern(Generic[T]):
 
     def step(self, row: int, item: str | T) -> int:
         """Return the row after an element that the other side's item takes too; 0 if none."""
+        self.meter.spend(1 + len(self.others))
         if isinstance(item, str):
             hits = self.literals.get(item, 0)
         else:
+            self.meter.spend(len(self.literals))
             hits = 0
             for literal, bits in self.literals.items():
                 if bits & row and self.meets(item, literal):
@@ -141,6 +198,8 @@ class Pattern(Generic[T]):
         """Whether the two have a sequence in common, going on from a row (default: the start)."""
         row = row or self.start
         for index in range(first, len(items)):
+            if row & self.tail:
+                return True
             item = items[index]
             if item is None:
                 row = -(row & -row) & ((self.end << 1) - 1)  # all from the lowest bit on
@@ -173,9 +232,10 @@ def is_glob(resource: str) -> bool:
     )
 
 
-def read_glob(resource: str) -> Path:
-    """Return a normalised resource, glob or not, for `accepts` and `step`."""
-    return Pattern((_part(part) for part in resource.split("/")), _parts_meet)
+def read_glob(resource: str, meter: Meter | None = None) -> Path:
+    """Return a normalised resource, glob or not, for `accepts` and `step`; `meter` counts these."""
+    counted = meter or Meter()
+    return Pattern((_part(part, counted) for part in resource.split("/")), _parts_meet, counted)
 
 
 class Node(Struct):
@@ -193,12 +253,15 @@ class Index:
     """Normalised resources in use; a search for overlaps looks at the near ones, not at all.
 
     A path meets the globs filed at its own ancestors. A glob meets those at its ancestors too, and
-    below its literal front the branches that it can reach.
+    below its literal front the branches that it can reach. What was found is kept until a resource
+    comes or goes: one signal asks for the same several times.
     """
 
-    __slots__ = ("_held", "_paths", "_urls")
+    __slots__ = ("_found", "_held", "_paths", "_urls", "meter")
 
     def __init__(self) -> None:
+        self.meter = Meter()
+        self._found: dict[str, list[str]] = {}
         self._held: set[str] = set()
         self._paths = Node()
         self._urls = Node()
@@ -214,11 +277,12 @@ class Index:
         if resource in self._held:
             return
         self._held.add(resource)
+        self._found.clear()
         node = self._top(resource)
         for part in _front(resource):
             node = node.children.setdefault(part, Node())
         if is_glob(resource):
-            node.globs[resource] = read_glob(resource)
+            node.globs[resource] = read_glob(resource, self.meter)
         else:
             node.exact = resource
 
@@ -227,6 +291,7 @@ class Index:
         if resource not in self._held:
             return
         self._held.remove(resource)
+        self._found.clear()
         front = _front(resource)
         way = [self._top(resource)]
         for part in front:
@@ -239,9 +304,24 @@ class Index:
 
     def overlapping(self, resource: str) -> list[str]:
         """Return all in use that overlap a resource, itself included if it is there; sorted."""
-        found = self._near_glob(resource) if is_glob(resource) else self._near_exact(resource)
-        found.sort()
+        found = self._found.get(resource)
+        if found is None:
+            found = self._near_glob(resource) if is_glob(resource) else self._near_exact(resource)
+            found.sort()
+            if len(self._found) >= FOUND_MAX:
+                self._found.clear()
+            self._found[resource] = found
         return found
+
+    def measure(self, steps_max: int) -> None:
+        """Search anew from here on, at most so many steps; see `stop_measuring`."""
+        self._found.clear()
+        self.meter.steps = 0
+        self.meter.steps_max = steps_max
+
+    def stop_measuring(self) -> None:
+        """Search without a limit again."""
+        self.meter.steps_max = None
 
     def _near_exact(self, resource: str) -> list[str]:
         found = [resource] if resource in self._held else []
@@ -249,6 +329,7 @@ class Index:
         node: Node | None = self._top(resource)
         depth = 0
         while node is not None:
+            self.meter.spend(1 + len(node.globs))
             for glob, path in node.globs.items():
                 if path.accepts(parts, depth, path.closed(1 << depth)):
                     found.append(glob)
@@ -260,10 +341,11 @@ class Index:
 
     def _near_glob(self, resource: str) -> list[str]:
         found: list[str] = []
-        path = read_glob(resource)
+        path = read_glob(resource, self.meter)
         todo = [(self._top(resource), 0, path.start)]
         while todo:
             node, depth, row = todo.pop()
+            self.meter.spend(1 + len(node.globs))
             if node.exact is not None and row & path.end:
                 found.append(node.exact)
             for glob, other in node.globs.items():
@@ -315,7 +397,7 @@ def _front(resource: str) -> list[str]:
     return parts
 
 
-def _part(text: str) -> str | Part | None:
+def _part(text: str, meter: Meter) -> str | Part | None:
     if text == "**":
         return None
     if not is_glob(text):
@@ -334,7 +416,7 @@ def _part(text: str) -> str | Part | None:
             items.append(ranges)
         else:
             items.append(char)
-    return Pattern(items, _characters_meet)
+    return Pattern(items, _characters_meet, meter)
 
 
 def _class(text: str, opening: int) -> tuple[Ranges, int] | None:
@@ -361,6 +443,8 @@ def _class(text: str, opening: int) -> tuple[Ranges, int] | None:
         ranges.append((low, high))
     outside = _complement(ranges)
     members = outside if negated else _complement(outside)
+    if len(members) > CLASS_RANGES_MAX:
+        members = _complement([])
     return (members, closing + 1) if members else None
 
 

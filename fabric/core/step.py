@@ -136,6 +136,7 @@ TIMERS: dict[str, Alarm] = {
     dependencies.TIMER: dependencies.grace_expired,
     barriers.TIMER: barriers.deadline_passed,
     claims.TIMER: claims.hold_expired,
+    claims.REST_TIMER: claims.grant_rest,
     liveness.TIMER: liveness.check_silence,
 }
 

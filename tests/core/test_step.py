@@ -19,7 +19,7 @@ def test_every_question_of_the_fabric_has_an_answer() -> None:
 
 
 def test_timer_keys_begin_with_the_name_of_their_alarm() -> None:
-    assert set(TIMERS) == {"undeclared", "barrier", "hold", "silence"}
+    assert set(TIMERS) == {"undeclared", "barrier", "hold", "grant", "silence"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""No signal takes more work than a bound, whatever it names and whatever others have named."""
+
+from typing import Any
+
+import pytest
+
+from fabric.core import claims
+from fabric.core.event import Decision, Outcome
+from fabric.core.limits import AGENT_RESOURCES_MAX, EVENT_GRANTS_MAX, SIGNAL_STEPS_MAX
+from fabric.core.record import ClaimState
+from fabric.core.resource import CostlyError, Meter, matches, overlap, reading_steps
+from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.signal import SignalType
+from tests.core.cost import lines_of
+from tests.support.random_history import Play, signal
+
+#: Lines of Python that any one signal of this module may run; a line takes some 0.1 µs.
+LINES_MAX = 4_000_000
+
+
+def bomb(name: str, number: int) -> str:
+    """Return a glob of some 500 characters whose walk beside another takes long."""
+    return ("**/**/*a/" * 60)[:480] + f"*{name}{number}"
+
+
+def intent(play: Play, name: str, writes: list[str], **more: Any) -> Decision:
+    return play.say(signal(SignalType.INTENT, name, {"writes": writes, **more}))
+
+
+def test_thirty_costly_globs_are_refused_before_anything_has_changed() -> None:
+    play = Play()
+    first = signal(SignalType.INTENT, "A", {"writes": [bomb("A", n) for n in range(30)]})
+    assert lines_of(play, first) < LINES_MAX
+    second = intent(play, "B", [bomb("B", number) for number in range(30)])
+    assert (second.outcome, second.code) == (Outcome.REFUSED, "LIMIT")
+    assert f"takes over {SIGNAL_STEPS_MAX} steps" in second.reason
+    assert [(message.type, message.to) for message in second.messages] == [("CANCEL", "B")]
+    assert not play.session.claims.records
+    assert len(play.session.order) == 0
+    # The sender goes on, and so do all others.
+    assert intent(play, "B", ["src/**/*.py"]).messages[0].type == "PROCEED"
+    assert intent(play, "C", ["docs/**/*.md"]).messages[0].type == "PROCEED"
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        [f"**/x{number}*" for number in range(1_000)],
+        ["[" * 495 + f"z-a]{number}" for number in range(1_000)],
+        [f"*[!{number % 10}]" * 30 + "a" * 350 + str(number) for number in range(1_000)],
+        ["[" + "acegikmoqsuwy" * 37 + f"]/*{number}" for number in range(1_000)],
+    ],
+    ids=["own pairs", "brackets", "classes", "long classes"],
+)
+def test_a_signal_of_a_thousand_globs_is_refused_quickly(writes: list[str]) -> None:
+    play = Play()
+    assert lines_of(play, signal(SignalType.INTENT, "A", {"writes": writes})) < LINES_MAX
+    assert not play.session.claims.records
+
+
+def test_a_thousand_paths_and_some_tens_of_globs_are_ordinary() -> None:
+    play = Play()
+    assert intent(play, "A", [f"lib/{number}.py" for number in range(1_000)]).code == ""
+    assert intent(play, "B", [f"src/**/part{number}_*.py" for number in range(50)]).code == ""
+    assert intent(play, "C", [f"src/**/*_{number}.py" for number in range(50)]).code == ""
+    assert intent(play, "D", [f"app/[user-id]/{number}.tsx" for number in range(500)]).code == ""
+    assert intent(play, "E", ["**"]).code == ""
+
+
+def test_a_queue_that_is_met_everywhere_counts() -> None:
+    """A thousand files that hundreds of agents want: each more costs as much as all before."""
+    play = Play()
+    writes = [f"lib/{number}.py" for number in range(1_000)]
+    answers = [intent(play, f"agent {number}", writes).code for number in range(70)]
+    assert answers[:20] == [""] * 20
+    assert answers[-1] == "LIMIT"
+    # What frees them is never refused, and the next agent gets its turn.
+    done = play.say(signal(SignalType.COMPLETED, "agent 0", {}))
+    assert ("PROCEED", "agent 1") in [(message.type, message.to) for message in done.messages]
+
+
+def test_an_agent_claims_so_many_resources_and_no_more() -> None:
+    play = Play()
+    for lot in range(AGENT_RESOURCES_MAX // 1_000):
+        assert intent(play, "A", [f"{lot}/{number}" for number in range(1_000)]).code == ""
+    assert intent(play, "A", ["one more"]).code == "LIMIT"
+    assert intent(play, "B", ["one more"]).code == ""
+
+
+def test_a_detector_that_names_no_agents_is_refused_rather_than_searched_for() -> None:
+    play = Play()
+    for number in range(200):
+        writes = [f"lib/{number}/{name}.py" for name in range(1_000)]
+        play.say(signal(SignalType.STARTED, f"agent {number}", {"writes": writes}))
+    found = signal(SignalType.CONFLICT_DETECTED, "X", {"resources": ["a", "b"]})
+    assert lines_of(play, found) < LINES_MAX
+    members = [f"agent {number}" for number in range(200)]
+    named = {"resources": [f"r{number}" for number in range(1_000)], "agents": members}
+    assert play.say(signal(SignalType.CONFLICT_DETECTED, "X", named)).code == "LIMIT"
+    assert not play.session.claims.records
+
+
+def fan(play: Play) -> None:
+    """Let a hundred agents each wait for one of a holder's resources, and for many of their own."""
+    intent(play, "H", [f"lib/{number}.py" for number in range(100)])
+    for number in range(100):
+        own = [f"own/{number}/{name}" for name in range(99)]
+        assert intent(play, f"agent {number}", [f"lib/{number}.py", *own]).code == ""
+
+
+def test_what_very_many_wait_for_is_granted_in_several_events() -> None:
+    play = Play()
+    fan(play)
+    done = play.say(signal(SignalType.COMPLETED, "H", {}))
+    proceeds = [message for message in done.messages if message.type == "PROCEED"]
+    assert len(proceeds) == EVENT_GRANTS_MAX // 100
+    assert done.timers == {claims.REST_TIMER: play.session.clock_ms}
+    play.pass_time(1)
+    states = {claim.state for claim in play.session.claims.records.values()}
+    assert states == {ClaimState.HELD}
+
+
+def test_a_domain_of_the_rules_is_compared_under_the_same_bound() -> None:
+    play = Play(rules=Rules(domains=tuple(Domain(bomb("D", n), exclusive=True) for n in range(10))))
+    writes = [bomb("A", number) for number in range(30)]
+    assert lines_of(play, signal(SignalType.INTENT, "A", {"writes": writes})) < LINES_MAX
+    assert not play.session.claims.records
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"dependency_id": "d", "output_location": "*a" * 200_000},
+        {"dependency_id": "d", "output_location": "[" * 4_000},
+        {"dependency_id": "[" * 500},
+    ],
+    ids=["long", "brackets", "id"],
+)
+def test_a_location_or_an_id_does_not_cost_its_square(payload: dict[str, Any]) -> None:
+    rules = Rules(triggers=(Trigger("t", ("schema-*",), ("alembic/**/*_v.py",)),))
+    resolved = signal(SignalType.DEPENDENCY_RESOLVED, "A", payload)
+    assert lines_of(Play(rules=rules), resolved) < LINES_MAX
+
+
+def test_an_id_is_a_name_and_no_glob() -> None:
+    meter = Meter()
+    assert matches("schema-*", "schema-users", meter)
+    assert matches("schema-*", "schema-*", meter)
+    assert not matches("schema-v1", "schema-*", meter)
+
+
+def test_a_meter_stops_a_comparison() -> None:
+    meter = Meter()
+    meter.steps_max = reading_steps("[" * 100) - 1
+    with pytest.raises(CostlyError):
+        overlap("[" * 100, "b", meter)
