@@ -85,7 +85,9 @@ class _Page:
         lines: list[str] = []
         for one in wanted:
             lines += [""] if self.has_printed else []
-            lines += question_lines(one.session, one.id, one.record, home=self.home)
+            lines += question_lines(
+                one.session, one.id, one.record, home=self.home, is_awaited=one.is_awaited
+            )
             self.has_printed = True
         print_lines(lines)
         return bool(wanted)
@@ -95,7 +97,7 @@ def _document(one: Question) -> dict[str, Any]:
     record = msgspec.structs.asdict(one.record)
     if not isinstance(record["context"], msgspec.Raw):
         record["context"] = None  # every line has the same fields
-    return {"session": one.session, "id": one.id, **record}
+    return {"session": one.session, "id": one.id, **record, "is_awaited": one.is_awaited}
 
 
 @click.command()

@@ -269,14 +269,20 @@ class Agent(AgentFacts):
         context: Any = None,
         to: str | None = None,
         id: str | None = None,  # noqa: A002 - the payload's own name for it
+        deadline_ms: int | None = None,
+        default: str | None = None,
         timeout: float | None = None,
     ) -> str:
         """Ask a person, or the agent `to`; return the decision.
 
-        `id` identifies the question; without one, the agent makes one up. The question stays open
-        after a timeout.
+        `id` identifies the question; without one, the agent makes one up. If nobody has answered
+        `deadline_ms` after the question was taken, `default` is the decision; without a default,
+        this raises WaitTimeoutError. The question stays open after that, and after a timeout.
         """
-        optional = given(options=list(options) or None, context=context, to=to)
+        optional = given(
+            options=list(options) or None, context=context, to=to,
+            deadline_ms=deadline_ms, default=default,
+        )  # fmt: skip
         return await self._waits.ask({"question": question, "id": id or None, **optional}, timeout)
 
     async def decide(self, id: str, answer: str) -> None:  # noqa: A002 - see escalate

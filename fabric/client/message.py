@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 
 from fabric.core.directive import DirectiveType
-from fabric.errors import DeadlockError, FabricError, NotAllowedError
+from fabric.errors import (
+    DeadlockError,
+    DependencyFailedError,
+    FabricError,
+    NotAllowedError,
+    WaitTimeoutError,
+)
 from fabric.store.port import Entry
 from fabric.wire.stored import pairs_of
 
@@ -77,6 +83,10 @@ def refusal(agent: str, message: Message) -> FabricError:
     if payload.get("code") == "DEADLOCK":
         cycle, affected = strings(payload.get("cycle")), strings(payload.get("affected"))
         return DeadlockError(reason, cycle, affected)
+    if payload.get("code") == "DEADLINE":
+        return WaitTimeoutError(f"{agent}: {reason}")
+    if payload.get("code") == "ABANDONED":
+        return DependencyFailedError(reason)
     return NotAllowedError(f"{agent} was refused: {reason}")
 
 

@@ -307,8 +307,9 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     escalate = _awaited(Agent.escalate)
     """Ask a person, or the agent `to`; return the decision.
 
-    `id` identifies the question; without one, the agent makes one up. The question stays open after
-    a timeout.
+    `id` identifies the question; without one, the agent makes one up. If nobody has answered
+    `deadline_ms` after the question was taken, `default` is the decision; without a default, this
+    raises WaitTimeoutError. The question stays open after that, and after a timeout.
     """
 
     decide = _awaited(Agent.decide)

@@ -356,7 +356,7 @@ def give_way(event: Event, asked: record.EscalationRecord) -> None:
             continue
         reason = f"{asked.by} has decided that {name} gives way"
         if kind == DEPENDENCY:
-            dependencies.withdraw(session, name, agent, [on])
+            dependencies.withdraw(event, name, agent, [on])
             told = Cancel(reason, "DEADLOCK", dependency=on)
         elif kind == QUESTION:
             escalation.withdraw(session, name, agent, [on])

@@ -8,13 +8,14 @@ makes it pending again.
     BLOCKED                    wait; NUDGE the producer once    resume at once      wait; told of it
     DEPENDENCY_RESOLVED        waiters resume                   location replaced   waiters resume
     producer COMPLETED         waiters resume                   -                   waiters resume
-    last producer FAILED       waiters told, go on waiting      -                   -
+    last producer FAILED       waiters told; report             -                   -
     producer STARTED           NUDGE it when somebody waits     -                   pending; NUDGE
     producer drops it          NUDGE the next; none: report     -                   -
-    grace time, no producer    a question to all who wait       -                   -
+    grace time, no producer    a question                       -                   a question
 
 Agents start in any order, so a producer may come later than the wait. After a grace time without
-one, the fabric asks: nobody waits forever for work that nobody does.
+one, the report: the fabric tells the waiting agents, and asks a person. The question stays open
+until the wait ends: nobody waits forever, unseen, for work that nobody does.
 
 BLOCKED and RELEASE name anything that an agent can wait for, or give back; they begin here.
 """
@@ -25,16 +26,25 @@ from collections.abc import Iterable, Iterator
 
 from fabric.core import barriers, conflicts, escalation
 from fabric.core.agent_status import is_at_work, resume, update_status
-from fabric.core.directive import Nudge, Resume
-from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.directive import Cancel, Nudge, Resume
+from fabric.core.event import ORCHESTRATOR, Event, RefusedError, SignalEvent
 from fabric.core.limits import AGENT_WAITS_MAX, listed
-from fabric.core.record import AgentRecord, AgentStatus, DependencyRecord, DependencyStatus
+from fabric.core.record import (
+    AgentRecord,
+    AgentStatus,
+    DependencyRecord,
+    DependencyStatus,
+    EscalationRecord,
+)
 from fabric.core.resource import normalise
 from fabric.core.session import SessionState
 from fabric.core.signal import Blocked, DependencyResolved, Escalate, Failed, Release
 
 #: The timer's key is `undeclared:<dependency>`.
 TIMER = "undeclared"
+
+#: Answers to the question about an output that no agent is to produce.
+KEEP_WAITING, GIVE_UP = "keep waiting", "give up"
 
 
 def blocked(event: SignalEvent, payload: Blocked) -> None:
@@ -50,7 +60,7 @@ def blocked(event: SignalEvent, payload: Blocked) -> None:
 def released(event: SignalEvent, payload: Release) -> None:
     """End the claims and waits that it names, or all of them when it names nothing."""
     session, name, agent = event.session, event.name, event.agent
-    withdraw(session, name, agent, payload.resources or agent.waits_for)
+    withdraw(event, name, agent, payload.resources or agent.waits_for)
     escalation.withdraw(session, name, agent, payload.resources or agent.asks)
     conflicts.give_back(event, payload.resources)
     update_status(session, name)
@@ -64,7 +74,7 @@ def resolved(event: SignalEvent, payload: DependencyResolved) -> None:
     known = session.dependencies.get(on)
     waiters = list(known.waiters) if known is not None else []
     if known is not None or not is_resource:
-        _settle(session, on, event.name, payload.output_location)
+        _settle(event, on, event.name, payload.output_location)
     for name in dict.fromkeys([*waiters, *payload.consumers]):
         event.forward(name)
     for name in waiters:
@@ -85,6 +95,7 @@ def declare(event: SignalEvent) -> None:
             dependency.status = DependencyStatus.PENDING
             dependency.error = dependency.failed_by = ""
             dependency.retryable = False
+        _close_question(event, dependency)
         _nudge(event, on, dependency, name)
         session.dependencies.put(on, dependency)
 
@@ -121,7 +132,7 @@ def resolve_all(event: Event, name: str, agent: AgentRecord) -> None:
     session = event.session
     for on in unresolved(session, agent):
         waiters = list(session.dependencies.records[on].waiters)
-        _settle(session, on, name, None)
+        _settle(event, on, name, None)
         for waiter in waiters or [""]:
             # Each is told only of itself: a list of all in every message would grow as the square.
             payload = DependencyResolved(on, None, [waiter] if waiter else [])
@@ -142,6 +153,8 @@ def fail_all(event: Event, name: str, agent: AgentRecord, error: Failed) -> Iter
             dependency.retryable = error.retryable
             dependency.failed_by = name
             _tell_failed(event, on, dependency, dependency.waiters)
+            if dependency.waiters:
+                _watch(event, on, dependency)
         else:
             _nudge(event, on, dependency, following)
             yield from list(dependency.waiters)
@@ -159,12 +172,15 @@ def check_limit(event: SignalEvent, names: list[str]) -> None:
         raise RefusedError("LIMIT", f"{reason}; the limit is {limit}")
 
 
-def withdraw(session: SessionState, name: str, agent: AgentRecord, names: list[str]) -> None:
+def withdraw(event: Event, name: str, agent: AgentRecord, names: list[str]) -> None:
     """End an agent's waits for these."""
+    known = event.session.dependencies
     for on in names:
-        dependency = session.dependencies.get(on)
+        dependency = known.get(on)
         if dependency is not None and dependency.waiters.pop(name, None) is not None:
-            session.dependencies.put(on, dependency)
+            if not dependency.waiters:
+                _close_question(event, dependency)
+            known.put(on, dependency)
     agent.waits_for = [on for on in agent.waits_for if on not in names]
 
 
@@ -191,16 +207,53 @@ def grace_expired(event: Event, on: str) -> bool:
     dependency = session.dependencies.get(on)
     if dependency is None or not dependency.waiters:
         return False
-    if dependency.status is not DependencyStatus.PENDING or producer(session, dependency):
+    if dependency.status is DependencyStatus.RESOLVED or producer(session, dependency):
         return False
     if dependency.report_ms > session.clock_ms:  # an outage has moved it
         return event.postpone(f"{TIMER}:{on}", dependency.report_ms)
     waiting = list(dependency.waiters)
     missing = f"No active agent has declared that it produces {on}"
-    question = f"{missing}; waiting for it: {listed(waiting)}."
+    if dependency.status is DependencyStatus.FAILED:
+        missing = f"{dependency.failed_by}, the last agent to produce {on}, has failed"
+    text = f"{missing}; waiting for it: {listed(waiting)}."
+    asked = session.escalations.get(dependency.question)
+    if asked is None or not asked.is_open:
+        question = escalation.new_question(
+            session, escalation.DEPENDENCY, text, [KEEP_WAITING, GIVE_UP], about=on
+        )
+        dependency.question = escalation.ask(event, question, told=waiting)
+        session.dependencies.put(on, dependency)
+        return True
+    # More agents wait for it than when it was asked.
+    asked.question = text
+    session.escalations.put(dependency.question, asked)
     for name in waiting:
-        event.derive(name, Escalate(question))
+        event.derive(name, Escalate(text, asked.options, id=dependency.question))
     return True
+
+
+def apply_answer(event: Event, asked: EscalationRecord) -> None:
+    """End the waits for an output that nobody is to produce, if a person has decided so."""
+    session, on = event.session, asked.about
+    dependency = session.dependencies.get(on)
+    if asked.decision != GIVE_UP or dependency is None:
+        return
+    reason = f"{asked.by} has decided that nobody waits for {on} any longer"
+    for name in list(dependency.waiters):
+        agent = session.agents.get(name)
+        if agent is not None:
+            withdraw(event, name, agent, [on])
+            event.direct(name, Cancel(reason, "ABANDONED", dependency=on))
+            session.agents.put(name, agent)
+            update_status(session, name)
+
+
+def _close_question(event: Event, dependency: DependencyRecord) -> None:
+    """Close the question whether to wait on: the wait has ended, or an agent is to end it."""
+    asked = event.session.escalations.get(dependency.question)
+    if asked is not None and asked.is_open:
+        escalation.close(event, dependency.question, asked, "the wait is over", ORCHESTRATOR)
+    dependency.question = ""
 
 
 def _wait(event: SignalEvent, on: str) -> None:
@@ -228,7 +281,7 @@ def _wait(event: SignalEvent, on: str) -> None:
     maker = producer(session, dependency)
     if dependency.status is DependencyStatus.FAILED:
         _tell_failed(event, on, dependency, [name])
-    elif maker is None:
+    if maker is None:
         _watch(event, on, dependency)
     _nudge(event, on, dependency, maker)
     session.dependencies.put(on, dependency)
@@ -257,9 +310,11 @@ def _watch(event: Event, on: str, dependency: DependencyRecord) -> None:
     event.set_timer(f"{TIMER}:{on}", dependency.report_ms)
 
 
-def _settle(session: SessionState, on: str, by: str, location: str | None) -> None:
+def _settle(event: Event, on: str, by: str, location: str | None) -> None:
     """Keep that an output is there; of what was before, only its producers stay."""
+    session = event.session
     known = session.dependencies.get(on) or DependencyRecord()
+    _close_question(event, known)
     settled = DependencyRecord(
         DependencyStatus.RESOLVED, known.producers, location=location, resolved_by=by
     )

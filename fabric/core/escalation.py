@@ -1,9 +1,13 @@
 """Questions that need a person, or an agent with the authority to answer.
 
 A question is kept until it is decided. The answer goes to the agent that asked, and to all that
-wait for it. The fabric asks as well: about a deadlock that only somebody can break, a barrier past
-its deadline, an agent that keeps dying, a group in which one agent has failed, two values that
-contradict each other. The subject decides what follows from the answer: `ANSWERS` in `step.py`.
+wait for it. A question to an agent that is not at work goes to a person. At its deadline the answer
+is the asker's default; without a default the waits for the answer end, and the question stays open.
+
+The fabric asks as well: about a deadlock that only somebody can break, a barrier past its deadline,
+an agent that keeps dying, a group in which one agent has failed, two values that contradict each
+other, an output that no agent is to produce. The subject decides what follows from the answer:
+`ANSWERS` in `step.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +16,9 @@ from collections.abc import Iterable
 
 from msgspec import UNSET
 
-from fabric.core.agent_status import update_status
+from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.directive import Answer, Cancel
-from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.event import ORCHESTRATOR, Event, RefusedError, SignalEvent
 from fabric.core.limits import CONTEXT_BYTES_MAX, SESSION_ESCALATIONS_MAX
 from fabric.core.record import AgentRecord, EscalationRecord, EscalationState
 from fabric.core.session import SessionState
@@ -23,14 +27,19 @@ from fabric.core.signal import Decided, Escalate
 #: The timer that has the hook told of a new question is `hook:<id>`; the worker acts on it.
 HOOK = "hook"
 
+#: The timer of a question with a deadline is `answer:<id>`.
+TIMER = "answer"
+
 #: Subjects of the fabric's own questions: which agent gives way in a deadlock, what to do about
 #: the agents missing at a barrier, whether an agent that keeps dying may start again, whether a
-#: group goes on in which one agent has failed, which of several different values holds.
+#: group goes on in which one agent has failed, which of several different values holds, whether
+#: agents go on waiting for an output that no agent is to produce.
 DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
 GROUP = "group"
 CONTRADICTION = "contradiction"
+DEPENDENCY = "dependency"
 
 
 def escalate(event: SignalEvent, payload: Escalate) -> None:
@@ -46,6 +55,12 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
             most = SESSION_ESCALATIONS_MAX
             reason = f"session {session.name} has {most} questions, the most allowed"
             raise _refusal(question_id, "LIMIT", reason)
+        if payload.default is not None and payload.default not in (
+            payload.options or [payload.default]
+        ):
+            allowed = " or ".join(payload.options)
+            reason = f"the default {payload.default} is not one of its options: {allowed}"
+            raise _refusal(question_id, "OPTION", reason)
         context = payload.context
         is_kept = context is not UNSET and len(bytes(context)) <= CONTEXT_BYTES_MAX
         asked = EscalationRecord(
@@ -57,9 +72,18 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
             payload.to or "",
             session.clock_ms,
             f"{session.log}-0",
+            default=payload.default or "",
         )
         session.escalations.put(question_id, asked)
         _tell_hook(event, question_id)
+        if payload.deadline_ms:
+            asked.deadline_ms = session.clock_ms + payload.deadline_ms
+            event.set_timer(f"{TIMER}:{question_id}", asked.deadline_ms)
+        if payload.to and not is_at_work(session, payload.to):
+            known_as = "has ended" if payload.to in session.agents else "has not started"
+            _hand_to_person(
+                event, question_id, asked, f"{payload.to}, asked {question_id}, {known_as}"
+            )
     if payload.to:
         event.forward(payload.to)
     if payload.wait and question_id not in agent.asks:
@@ -110,11 +134,51 @@ def ask_person_instead(event: Event, name: str) -> None:
         asked = escalations.records[question_id]
         if asked.to != name or not asked.is_open:
             continue
-        asked.to = ""
         escalations.put(question_id, asked)
-        text = f"{name} has ended without answering {question_id}. {asked.question}"
-        event.derive(asked.asker, Escalate(text, asked.options, id=question_id))
+        _hand_to_person(
+            event, question_id, asked, f"{name} has ended without answering {question_id}"
+        )
         _tell_hook(event, question_id)
+
+
+def _hand_to_person(event: Event, question_id: str, asked: EscalationRecord, reason: str) -> None:
+    """Ask a person instead of the agent that the asker named, and tell the asker."""
+    asked.to = ""
+    text = f"{reason}: a person is asked instead. {asked.question}"
+    event.derive(asked.asker, Escalate(text, asked.options, id=question_id))
+
+
+def answer_due(event: Event, question_id: str) -> bool:
+    """Answer a question by its default at its deadline; without one, end the waits for it."""
+    session = event.session
+    asked = session.escalations.get(question_id)
+    if asked is None or not asked.is_open or not asked.deadline_ms:
+        return False
+    if asked.deadline_ms > session.clock_ms:  # asked anew, or moved by an outage
+        return event.postpone(f"{TIMER}:{question_id}", asked.deadline_ms)
+    if asked.default:
+        close(event, question_id, asked, asked.default, ORCHESTRATOR)
+        return True
+    asked.deadline_ms = 0
+    reason = f"nobody has answered {question_id} by its deadline"
+    for name in [asked.asker, *asked.waiting]:
+        agent = session.agents.get(name)
+        if agent is not None and question_id in agent.asks:
+            withdraw(session, name, agent, [question_id])
+            event.direct(name, Cancel(reason, "DEADLINE", escalation=question_id))
+            session.agents.put(name, agent)
+            update_status(session, name)
+    session.escalations.put(question_id, asked)
+    return True
+
+
+def move_deadlines(event: Event, outage_ms: int, since_ms: int) -> None:
+    """Move the deadlines that ran when an outage began, at `since_ms`, by its length."""
+    for question_id, asked in event.session.escalations.records.items():
+        if asked.is_open and asked.deadline_ms > since_ms:
+            asked.deadline_ms += outage_ms
+            event.session.escalations.put(question_id, asked)
+            event.set_timer(f"{TIMER}:{question_id}", asked.deadline_ms)
 
 
 def withdraw(session: SessionState, name: str, agent: AgentRecord, named: list[str]) -> None:

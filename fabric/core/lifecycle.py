@@ -128,7 +128,7 @@ def end(
     waited = [*agent.waits_for, *agent.asks]
     agent.eta_ms = None
     agent.capacity = 0
-    dependencies.withdraw(session, name, agent, agent.waits_for)
+    dependencies.withdraw(event, name, agent, agent.waits_for)
     escalation.withdraw(session, name, agent, agent.asks)
     if error is not None:
         for waiter in dependencies.fail_all(event, name, agent, error):

@@ -127,6 +127,8 @@ Count = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
 #: Any whole number that every reader can count exactly.
 Whole = Annotated[int, Meta(ge=-COUNTER_MAX, le=COUNTER_MAX)]
 Milliseconds = Count
+#: Time from now to a deadline, ms: at most a year, as in the rule file.
+Deadline = Annotated[int, Meta(ge=1, le=365 * 86_400_000)]
 
 
 def listed(names: Sequence[str], most: int = NAMES_SHOWN_MAX) -> str:

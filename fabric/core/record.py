@@ -109,6 +109,8 @@ class DependencyRecord(Struct, omit_defaults=True):
     nudged: dict[str, int] = {}
     #: When a wait without a producer is reported, ms; 0 while no agent has waited for that long.
     report_ms: int = 0
+    #: The question about agents that wait for it, while no agent is to produce it.
+    question: str = ""
     location: str | None = None
     resolved_by: str = ""
     failed_by: str = ""
@@ -239,8 +241,12 @@ class EscalationRecord(Struct, omit_defaults=True):
     waiting: list[str] = []
     #: Agents that get the answer too, but do not wait for it.
     concerned: list[str] = []
-    #: Subject of the fabric's own question: `deadlock`, `silence`, `barrier`, `group` or
-    #: `contradiction`; "" for an agent's question.
+    #: When nobody waits for the answer any longer, ms; 0 without a deadline. Then `default`, if the
+    #: asker gave one, is the answer.
+    deadline_ms: int = 0
+    default: str = ""
+    #: Subject of the fabric's own question: `deadlock`, `silence`, `barrier`, `group`,
+    #: `contradiction` or `dependency`; "" for an agent's question.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []

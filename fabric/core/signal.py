@@ -13,7 +13,7 @@ from typing import Annotated, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from fabric.core.limits import Count, Milliseconds, Name, Names, Percent, Share, Whole
+from fabric.core.limits import Count, Deadline, Milliseconds, Name, Names, Percent, Share, Whole
 
 
 class Finding(Struct, frozen=True):
@@ -213,7 +213,8 @@ class Escalate(Struct, frozen=True, omit_defaults=True):
     """A question that needs a person, or the agent that `to` names.
 
     Its id is the `id` that the asker gives it, otherwise its log id. The asker waits for the
-    answer, unless `wait` is false.
+    answer, unless `wait` is false. After `deadline_ms` the answer is `default`; without a default
+    nobody waits for the answer any longer.
     """
 
     question: str
@@ -222,6 +223,8 @@ class Escalate(Struct, frozen=True, omit_defaults=True):
     id: Name | None = None
     to: Name | None = None
     wait: bool = True
+    deadline_ms: Deadline | None = None
+    default: str | None = None
 
 
 class Heartbeat(Struct, frozen=True):

@@ -138,6 +138,7 @@ TIMERS: dict[str, Alarm] = {
     claims.TIMER: claims.hold_expired,
     claims.REST_TIMER: claims.grant_rest,
     liveness.TIMER: liveness.check_silence,
+    escalation.TIMER: escalation.answer_due,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
@@ -147,6 +148,7 @@ ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.GROUP: lifecycle.apply_group_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
+    escalation.DEPENDENCY: dependencies.apply_answer,
 }
 
 
@@ -237,6 +239,7 @@ def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> De
     barriers.move_deadlines(event, outage_ms, since_ms)
     claims.move_expiries(event, outage_ms)
     dependencies.move_graces(event, outage_ms, since_ms)
+    escalation.move_deadlines(event, outage_ms, since_ms)
     return event.decision
 
 

@@ -26,11 +26,15 @@ _CHANGES = frozenset({SignalType.ESCALATE.value.encode(), SignalType.DECIDED.val
 
 
 class Question(NamedTuple):
-    """An escalation and its session, in which its id is unique."""
+    """An escalation and its session, in which its id is unique.
+
+    `is_awaited` is false for an agent's question whose answer no agent waits for any more.
+    """
 
     session: str
     id: str
     record: EscalationRecord
+    is_awaited: bool = True
 
     @property
     def is_open(self) -> bool:
@@ -41,7 +45,12 @@ class Question(NamedTuple):
 async def questions(session: Session) -> list[Question]:
     """Return a session's questions, open and decided, the oldest first."""
     records = await session.escalations()
-    found = [Question(session.name, id_, record) for id_, record in records.items()]
+    agents = await session.agents() if any(one.is_open for one in records.values()) else {}
+    awaited = {id_ for agent in agents.values() for id_ in agent.asks}
+    found = [
+        Question(session.name, id_, record, bool(record.subject) or id_ in awaited)
+        for id_, record in records.items()
+    ]
     return sorted(found, key=_age)
 
 

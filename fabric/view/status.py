@@ -197,11 +197,17 @@ def active_form(content: str) -> str:
 
 
 def question_lines(
-    session: str, id_: str, question: record.EscalationRecord, *, home: str | None
+    session: str,
+    id_: str,
+    question: record.EscalationRecord,
+    *,
+    home: str | None,
+    is_awaited: bool = True,
 ) -> list[str]:
     """Return a question: who asks, what, who waits, and the command that answers it.
 
     `home` is the session that `fabric decide` uses by default: the command need not name it.
+    `is_awaited`: some agent still waits for the answer.
     """
     asked = f"asked {ago(question.asked_ms)} ago by {question.asker or ORCHESTRATOR}"
     subject = ": ".join(filter(None, (question.subject, question.about)))
@@ -219,8 +225,13 @@ def question_lines(
         lines += _labelled("decided", _cut(question.decision))
         return lines + _labelled("", [plain(f"{by}{rfc3339(question.decided_ms)}")])
     waiting = [name for name in dict.fromkeys([question.asker, *question.waiting]) if name]
-    if waiting:
+    if not is_awaited:
+        lines += _labelled("waiting", ["no agent (any more)"])
+    elif waiting:
         lines += _labelled("waiting", _cut(plain(", ".join(waiting))))
+    if question.deadline_ms:
+        then = f", then {plain(question.default)}" if question.default else ""
+        lines += _labelled("deadline", _cut(rfc3339(question.deadline_ms) + then))
     if question.concerned:
         lines += _labelled("told", _cut(plain(", ".join(question.concerned))))
     named = [] if session == home else ["--session", session]

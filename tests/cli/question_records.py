@@ -27,6 +27,9 @@ class QuestionRecords:
         key = f"{self.namespace}:{{0}}:{session}"
         self.server.cli("ZADD", f"{self.namespace}:{{0}}:sessions", ASKED_MS, session)
         self.server.cli("HSET", f"{key}:escalations", id_, json.dumps(document))
+        for name in [document["asker"], *document.get("waiting", [])]:
+            agent = {"status": "blocked", "incarnation": 1, "asks": [id_]}
+            self.server.cli("HSET", f"{key}:agents", name, json.dumps(agent))
         kind = "ESCALATE" if document["state"] == "open" else "DECIDED"
         self.server.cli("XADD", f"{key}:log", "*", "kind", "signal", "type", kind)
 

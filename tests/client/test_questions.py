@@ -8,7 +8,8 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.rules import FailFast, Rules
 from fabric.core.signal import SignalType
-from fabric.errors import NotAllowedError, WaitTimeoutError
+from fabric.errors import DependencyFailedError, NotAllowedError, WaitTimeoutError
+from fabric.ops.questions import questions
 from fabric.testing import InProcessFabric
 from tests.client.fleet import S, after, in_process
 from tests.support.keyspace import add, records, rows
@@ -173,3 +174,29 @@ async def test_a_whole_session() -> None:
             assert records(fabric, keys.escalations)
             decide(fabric, "ARCHITECT-1-1", "v1", session="demo")
             assert await asking == "v1"
+
+
+async def test_a_question_answers_itself_at_its_deadline() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
+        asking = agent.escalate("Go on?", options=["yes", "no"], deadline_ms=5_000, default="no")
+        assert await after(fabric, 6, asking) == "no"
+
+
+async def test_a_question_without_a_default_ends_its_wait_at_its_deadline() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
+        with pytest.raises(WaitTimeoutError, match="by its deadline"):
+            await after(fabric, 6, agent.escalate("Which?", id="q", deadline_ms=5_000))
+        assert records(fabric, S.escalations)["q"]["state"] == "open"
+        (question,) = await questions(fabric.session("s"))
+        assert not question.is_awaited
+
+
+async def test_a_person_ends_the_waits_for_what_nobody_produces() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
+        waiting = asyncio.create_task(agent.wait_for("schema"))
+        await fabric.settle()
+        await fabric.advance(60)
+        (known,) = records(fabric, S.escalations)
+        decide(fabric, known, "give up")
+        with pytest.raises(DependencyFailedError, match="ME has decided"):
+            await waiting

@@ -193,7 +193,7 @@ def test_a_dependency_that_no_agent_produces() -> None:
         "was schema-change meant? P has declared that",
     )
     told.at(40)
-    told.says("A", "the agents that wait were told at 0:30 (3-1)")
+    told.says("A", "the agents that wait were told at 0:30 (3-2)")
 
 
 def test_a_dependency_whose_producer_failed() -> None:

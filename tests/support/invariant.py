@@ -1,8 +1,9 @@
 """Invariants of a session's state: they hold after every event, whatever the agents send."""
 
-from fabric.core import deadlock
+from fabric.core import deadlock, escalation
 from fabric.core import event as shared
 from fabric.core.agent_status import is_held, is_waiting
+from fabric.core.dependencies import producer
 from fabric.core.event import Decision, Outcome
 from fabric.core.order import Order
 from fabric.core.record import (
@@ -22,6 +23,7 @@ def check(session: SessionState) -> None:
     check_claims(session)
     check_barriers(session)
     check_deadlocks(session)
+    check_unmet(session)
     for name, agent in session.agents.records.items():
         waits = is_waiting(session, agent)
         if agent.status in ENDED:
@@ -107,6 +109,19 @@ def check_barriers(session: SessionState) -> None:
         assert bool(missing) == (barrier.state is BarrierState.GATHERING)
         for name in missing:
             assert session.agents.records[name].status is AgentStatus.ACTIVE
+
+
+def check_unmet(session: SessionState) -> None:
+    """Check that a question about an output is open only while agents wait and none makes it."""
+    for question_id, question in session.escalations.records.items():
+        if question.subject == escalation.DEPENDENCY and question.is_open:
+            assert session.dependencies.records[question.about].question == question_id
+    for dependency in session.dependencies.records.values():
+        asked = session.escalations.get(dependency.question)
+        if asked is not None and asked.is_open:
+            assert dependency.waiters
+            assert dependency.status is not DependencyStatus.RESOLVED
+            assert producer(session, dependency) is None
 
 
 def check_deadlocks(session: SessionState) -> None:

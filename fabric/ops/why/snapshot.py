@@ -63,6 +63,7 @@ _TIMERS = {
     "barrier": "the deadline of {} has passed",
     "hold": "{} held it for too long",
     "silence": "nothing was heard of {} for too long",
+    "answer": "nobody had answered {} by its deadline",
 }
 
 
