@@ -7,7 +7,8 @@ from collections import Counter
 from fabric.core.signal import Signal
 from fabric.errors import SignalError
 from fabric.store.keys import ORCHESTRATORS
-from fabric.wire.entry import decode
+from fabric.wire.entry import decode, sender_of
+from fabric.wire.record import UNREADABLE_TYPE
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: What identifies a logged signal: all fields that its sender gave.
@@ -51,7 +52,9 @@ class Signals(Judge):
         for key, entry_id, fields in commit.appended:
             if key.endswith(":log"):
                 self._follow(key, entry_id)
-                if fields[b"kind"] in (b"signal", b"refused"):
+                if fields[b"type"] == UNREADABLE_TYPE.encode():
+                    logged[fields[b"emitter"], UNREADABLE_TYPE.encode()] += 1
+                elif fields[b"kind"] in (b"signal", b"refused"):
                     logged[_mark(fields)] += 1
                     self._take_effect(fields, is_refused=fields[b"kind"] == b"refused")
         self._account(commit, Counter(buried), logged)
@@ -94,6 +97,10 @@ class Signals(Judge):
                 if not is_buried:
                     raise Violation("nothing is lost", f"{entry_id!r}, no signal: {flat}") from None
                 self.refused += 1
+                if (origin := sender_of(flat)) is not None:
+                    # Its sender is told, unless it was told of another one just now.
+                    told = origin[1].encode(), UNREADABLE_TYPE.encode()
+                    logged[told] -= logged[told] > 0
                 continue
             mark = _mark(dict(zip(signal.names, signal.values, strict=True)))
             if logged[mark]:
