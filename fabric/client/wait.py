@@ -151,7 +151,7 @@ class Waits:
             return str(message.payload.get("decision") or "") if is_answer else None
 
         async def why() -> str:
-            if to := asked.get("to"):
+            if to is not None:
                 return f"{to} has not decided it"
             return f"nobody has decided it (`fabric decide {known} ANSWER`); it stays open"
 
