@@ -93,7 +93,7 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     yield changed
     async for page in pages(store, keys.log, place, follow=True):
         # An asker may use the id of a decided question again: then its cause is another.
-        known |= {id_: (one.state, one.cause) for _, id_, one in changed}
+        known |= {q.id: (q.record.state, q.record.cause) for q in changed}
         changed = []
         if any(fields_of(fields).get(b"type") in _CHANGES for _, fields in page):
             found = await retry(lambda: questions(session))
