@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -84,8 +83,10 @@ def demo(
     target = replace(target, session=session)
     with ExitStack() as ending:
         scratch = Path(ending.enter_context(TemporaryDirectory(prefix="fabric-demo-")))
-        with _blaming(path, "read"):
+        try:
             tree = take_snapshot(path, scratch)
+        except OSError as error:
+            raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
         if not tree.files:
             raise CallerError(f"there are no Python files under {plain(path)}")
         if target.redis_url is None:
@@ -95,8 +96,7 @@ def demo(
             target = replace(target, redis_url=Secret(mine.url))
         report = run(_review(target, session, path, tree, scratch))
         if fixed is not None:
-            with _blaming(fixed, "written"):
-                Workshop(scratch / fleet.COPY_FOLDER).hand_over(Path(fixed))
+            Workshop(scratch / fleet.COPY_FOLDER).hand_over(Path(fixed))
     text = render(report)
     if output:
         Path(output).write_text(text)
@@ -109,28 +109,16 @@ def demo(
         Console().print(Markdown(text))
     else:
         click.echo(text, nl=False)
-    found = faults(report)
-    for fault in found:
+    for fault in (found := faults(report)):
         note(fault)
     if found or any(agent["status"] != "completed" for agent in report["agents"]):
         click.get_current_context().exit(1)
 
 
-@contextmanager
-def _blaming(path: str, what: str) -> Iterator[None]:
-    """Report an OSError in the block as one about this path."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise CallerError(f"{plain(path)} cannot be {what}: {reason}") from None
-
-
 async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Document:
     """Run workers and fleet, shown live on a terminal, as lines elsewhere; return the report."""
     url, log = url_of(target), scratch / "workers.log"
-    where = {"FABRIC_REDIS_URL": url, "FABRIC_NAMESPACE": target.namespace}
-    where["FABRIC_SESSION"] = session
+    where = {"FABRIC_NAMESPACE": target.namespace, "FABRIC_SESSION": session}
     lines = PlainDisplay(lambda line: click.echo(plain(line), err=True))
     is_live = sys.stderr.isatty() and has_rich()
     show = live_display(stderr=True) if is_live else nullcontext(lines)
@@ -140,6 +128,7 @@ async def _review(target: Target, session: str, path: str, tree: Tree, scratch: 
         try:
             async with workers, Fabric.connect(url, namespace=target.namespace) as fabric:
                 with show as shown:
+                    where |= {"FABRIC_REDIS_URL": url}
                     growth, failures = await fleet.run(fabric, where, path, scratch, shown)
                 report = await gather(fabric.session(session), growth, tree, scratch, path)
         except BaseException:

@@ -25,7 +25,7 @@ from fabric.demo import analysers, fleet
 from fabric.demo.analysers import Finding, Severity
 from fabric.demo.fleet import VOTE
 from fabric.demo.tree import Module, Tree, build_index, cycles, open_snapshot, read_index
-from fabric.demo.workshop import Edit, Workshop, checksum, choose, resource
+from fabric.demo.workshop import Workshop, choose, resource
 
 #: The checkpoints of a review, in order.
 FILES_READ, ISSUES_FOUND, DRAFTED = "files_read", "issues_found", "recommendations_drafted"
@@ -236,13 +236,11 @@ async def fix(agent: Agent, _scratch: Path) -> dict[str, int]:
     # FIXER asks after FORMATTER, so that it is known who asked first.
     await _until_asked(agent, {fleet.FORMATTER.name} - {agent.name}, workshop)
     for number, path in enumerate(workshop.files, 1):
-        async with agent.writing(resource(path), timeout=WAIT_S_MAX) as grant:
+        async with agent.writing(resource(path), timeout=WAIT_S_MAX):
             # What another agent wrote between reading and writing would be lost, if any could.
             data = workshop.read(path)
             await asyncio.sleep(EDIT_S)
-            edited = await workshop.edited(agent.name, path, data)
-            edit = Edit(agent.name, grant.token, checksum(data), checksum(edited))
-            workshop.write(path, edit, edited)
+            workshop.write(agent.name, path, data, await workshop.edited(agent.name, path, data))
         await agent.progress(100 * number // count)
         await agent.checkpoint(f"file {number} of {count}")
     await agent.wait_for(fleet.CHECK_DEPENDENCY, timeout=WAIT_S_MAX)

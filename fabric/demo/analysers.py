@@ -36,11 +36,9 @@ RUN_S, FILE_S = 20.0, 0.5
 #: that the first findings come early and few runs are needed.
 BATCH_MIN, BATCH_MAX = 20, 400
 
-#: Bytes of output that are read. The findings of the largest batch take less.
-OUTPUT_BYTES_MAX = 64_000_000
-
-#: Characters of a message or a source line that a finding carries.
-TEXT_CHARS_MAX = 160
+#: Bytes of output that are read: the findings of the largest batch take less. Characters of a
+#: message or a source line that a finding carries.
+OUTPUT_BYTES_MAX, TEXT_CHARS_MAX = 64_000_000, 160
 
 #: Strings on a line with one of these words are hidden: a report must not spread what it warns of.
 _SENSITIVE = re.compile(r"passw|passphrase|secret|token|api_?key|access_key|private_key", re.I)
@@ -49,11 +47,9 @@ _LITERAL = re.compile(r"""(["'])(?:\\.|(?!\1).)*(?:\1|$)""")
 _NUMBERS = re.compile(r"\((\d+) > \d+\)")
 _VULTURE = re.compile(r"(?P<path>.+?):(?P<line>\d+): (?P<message>.*) \((?P<sure>\d+)% confidence")
 
-#: Recommendations of one agent, and the places that each of them names.
-RECOMMENDATIONS_MAX, PLACES_MAX = 5, 3
-
-#: Findings of one rule in one file. The rest is counted.
-FINDINGS_PER_RULE_MAX = 50
+#: Recommendations of one agent, the places that each of them names, and findings of one rule in one
+#: file. The rest is counted.
+RECOMMENDATIONS_MAX, PLACES_MAX, FINDINGS_PER_RULE_MAX = 5, 3, 50
 
 
 class Severity(StrEnum):

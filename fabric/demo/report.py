@@ -6,7 +6,6 @@ The document is what `fabric demo --json` prints. Times are ms since the session
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,18 +23,15 @@ from fabric.demo.tree import Tree
 from fabric.demo.workshop import Workshop, resource
 from fabric.store.port import Entry
 from fabric.view.markdown import block, code, prose, table, text
+from fabric.view.synthesis import contradiction
 from fabric.view.text import counted, rfc3339
 from fabric.view.timeline import Timeline
 from fabric.watch.board import Growth
 from fabric.wire.stored import text_fields_of
 
-#: Findings of one severity that are written out, and files named with the number of further ones.
-SHOWN_MAX, FILES_NAMED_MAX = 40, 10
-
-#: Rows of the timeline: its beginning and its end are what people look at.
-HEAD_MAX, TAIL_MAX = 80, 20
-
-#: Lines of a difference, and skipped files, that are shown.
+#: What is shown: findings of a severity, and files named with the number of further ones; rows at
+#: the beginning and the end of the timeline; lines of a difference; skipped files.
+SHOWN_MAX, FILES_NAMED_MAX, HEAD_MAX, TAIL_MAX = 40, 10, 80, 20
 DIFFERENCE_LINES_MAX, SKIPPED_SHOWN_MAX = 40, 20
 
 #: Rows that only prepare the next one: a conflict and a barrier have rows of their own.
@@ -77,6 +73,7 @@ async def gather(
         }
         for member in FLEET
     ]
+    run_ms = max(ends_ms.values(), default=last_ms)
     return {
         "path": path,
         "session": session.name,
@@ -94,7 +91,7 @@ async def gather(
         "commands": [],
         "skipped": msgspec.to_builtins(tree.skipped),
         "changes": _changes(scratch / COPY_FOLDER, _turns(entries, opened_ms), synthesis),
-        "course": _course(synthesis, growth, max(ends_ms.values(), default=last_ms), len(arrivals)),
+        "course": _course(synthesis, growth, run_ms, len(arrivals), session.name),
     }
 
 
@@ -105,23 +102,22 @@ def _turns(entries: Iterable[Entry], opened_ms: int) -> dict[str, list[Document]
     priorities = {member.name: member.priority for member in FLEET}
     for _, flat in entries:
         fields = text_fields_of(flat)
-        word, at_ms = f"{fields['kind']} {fields['type']}", int(fields["ms"]) - opened_ms
+        kind, at_ms, agent = fields["type"], int(fields["ms"]) - opened_ms, fields.get("to", "")
         payload = msgspec.json.decode(fields.get("payload") or "{}")
-        if word == "signal INTENT":
+        if (fields["kind"], kind) == ("signal", "INTENT"):
             agent = fields["emitter"]
             for path in payload.get("writes", ()):
                 turn = {"agent": agent, "priority": priorities[agent], "asked_ms": at_ms}
-                asked.setdefault((agent, path), {**turn, "waited_for": []})
-        agent = fields.get("to", "")
+                asked.setdefault((agent, path), {**turn, "waited_for": {}})
         # An agent without an open request is told again what it has.
         for path in (one for one in payload.get("resources", ()) if (agent, one) in asked):
-            if word == "directive WAIT" and payload["holder"]:
-                asked[agent, path]["waited_for"].append(payload["holder"])
-            elif word == "directive PROCEED" and payload.get("token") is not None:
+            if kind == "WAIT" and payload["holder"]:
+                asked[agent, path]["waited_for"][payload["holder"]] = None
+            elif kind == "PROCEED" and payload.get("token") is not None:
                 mine = {**asked.pop((agent, path)), "given_ms": at_ms, "token": payload["token"]}
-                turns[path].append(mine | {"waited_for": [*dict.fromkeys(mine["waited_for"])]})
+                turns[path].append(mine | {"waited_for": [*mine["waited_for"]]})
                 for other in (turn for (_, one), turn in asked.items() if one == path):
-                    other["waited_for"].append(agent)
+                    other["waited_for"][agent] = None
     return turns
 
 
@@ -131,8 +127,8 @@ def _arrivals(synthesis: Synthesis, opened_ms: int) -> list[Document]:
         first = next((one for one in record.sources if one.value is not None), None)
         if key == VOTE or record.state in (State.WITHDRAWN, State.SUPERSEDED) or first is None:
             continue
-        confidence, evidence = first.confidence or 1.0, first.evidence or ""
-        outside = {"key": key, "evidence": evidence, "confidence": confidence}
+        outside = {"key": key, "evidence": first.evidence or ""}
+        outside |= {"confidence": first.confidence or 1.0}
         finding = msgspec.convert({**(record.value or first.value), **outside}, Finding)
         at_ms = record.first_ms - opened_ms
         found.append({"agent": first.agent, "at_ms": at_ms, "finding": finding, "log": first.log})
@@ -158,7 +154,9 @@ def _changes(folder: Path, turns: Mapping[str, list[Document]], synthesis: Synth
     return {"files": files, "difference": difference, "remarks": remarks}
 
 
-def _course(synthesis: Synthesis, growth: Growth, run_ms: int, total: int) -> Document:
+def _course(
+    synthesis: Synthesis, growth: Growth, run_ms: int, total: int, session: str
+) -> Document:
     milestones = []
     for after, percent in MARKS.items():
         at_ms = run_ms * percent // 100
@@ -166,8 +164,15 @@ def _course(synthesis: Synthesis, growth: Growth, run_ms: int, total: int) -> Do
         share = there / total if total else 1
         milestones.append({"after": after, "at_ms": at_ms, "findings": there, "share": share})
     vote = synthesis.findings.get(VOTE)
-    # Of a reviewer that has taken its vote back, the vote is shown too.
-    votes = {one.agent: one for one in (vote.sources if vote else ()) if one.value is not None}
+    views = {
+        one.agent: {
+            "agent": one.agent,
+            "opinion": {"path": one.value, **one.evidence},
+            "is_held": one.standing is Standing.HOLDS,
+        }
+        for one in (vote.sources if vote else ())
+        if one.value is not None
+    }
     return {
         "agents": len(FLEET),
         "findings": total,
@@ -176,16 +181,8 @@ def _course(synthesis: Synthesis, growth: Growth, run_ms: int, total: int) -> Do
         "first": msgspec.to_builtins(growth.points[0]) if growth.points else None,
         "first_finding": msgspec.to_builtins(growth.first_finding),
         "milestones": milestones,
-        "views": [
-            {"agent": name, "opinion": {"path": one.value, **one.evidence}}
-            | {"is_held": one.standing is Standing.HOLDS}
-            for name, one in votes.items()
-        ],
-        "disputes": [
-            {"part": one.part, "question": one.question, "options": one.options}
-            | {"values": {str(said[0].value): [who.agent for who in said] for said in one.values}}
-            for one in synthesis.contradictions.values()
-        ],
+        "views": list(views.values()),
+        "disputes": [contradiction(one, session) for one in synthesis.contradictions.values()],
     }
 
 
@@ -217,16 +214,26 @@ def render(report: Document) -> str:
     """Return the report as Markdown. What comes from the reviewed files is escaped; lists are
     bounded, and say what they leave out.
     """
+    commands, skipped = report["commands"], report["skipped"]
+    rest = len(skipped) - SKIPPED_SHOWN_MAX
     # A section is a sequence of blocks, and a block a sequence of lines.
     sections: dict[str, Iterable[Iterable[str]]] = {
         "Who found what": [_agents(report)],
-        "How it came together": _growth(report["course"], report["session"]),
+        "How it came together": _growth(report["course"]),
         "What was changed": _changed(report["changes"]),
         "What to do": _recommendations(report["agents"]),
         "Findings": _findings(report["arrivals"]),
-        "Not reviewed": _skipped(report["skipped"]),
+        "Not reviewed": [
+            _table("path reason", skipped[:SKIPPED_SHOWN_MAX]),
+            [f"And {rest:,} more."] if rest > 0 else [],
+        ],
         "Timeline": _timeline(report["timeline"]),
-        "Look inside": _commands(report["commands"]),
+        "Look inside": [
+            ["Everything above is in Redis. `fabric up` restarts the private server:"],
+            block(commands, "sh"),
+        ]
+        if commands
+        else [],
     }
     blocks = [f"# Code review of {code(report['path']) or 'nothing'}", "\n".join(_summary(report))]
     for title, section in sections.items():
@@ -236,7 +243,7 @@ def render(report: Document) -> str:
 
 
 def _summary(report: Document) -> Iterator[str]:
-    arrivals, agents = report["arrivals"], report["agents"]
+    arrivals, agents, fixed = report["arrivals"], report["agents"], report["changes"]["files"]
     counts = Counter(one["finding"].severity for one in arrivals)
     kinds = ", ".join(f"{counts[severity]:,} {severity.value}" for severity in Severity)
     found = f"{counted(len(arrivals), 'thing')}: {kinds}" if arrivals else "nothing"
@@ -248,9 +255,9 @@ def _summary(report: Document) -> Iterator[str]:
         at_work = sum(one["ended_ms"] is None or one["ended_ms"] > first for one in agents)
         others = f", while {at_work} agents were still at work" if at_work > 1 else ""
         yield f"The first finding was there after {first / 1000:.2f} s{others}."
-    if report["changes"]["files"]:
-        fixed = counted(len(report["changes"]["files"]), "file")
-        yield f"Three more copied and fixed {fixed}: see [What was changed](#what-was-changed)."
+    if fixed:
+        copied = f"Three more copied and fixed {counted(len(fixed), 'file')}"
+        yield f"{copied}: see [What was changed](#what-was-changed)."
     if report["skipped"]:
         yield "Not everything was reviewed: see [Not reviewed](#not-reviewed)."
     yield f"Session {code(report['session'])}, started {text(report['started'])}."
@@ -294,7 +301,7 @@ def _agents(report: Document) -> list[str]:
     return _table("name stream high medium low first_ms ended_ms status", rows)
 
 
-def _growth(course: Document, session: str) -> Iterator[Iterable[str]]:
+def _growth(course: Document) -> Iterator[Iterable[str]]:
     if course["first"] is None:
         return
     total, last = course["findings"] or 1, "is final" if course["is_final"] else "**is not final**"
@@ -314,18 +321,9 @@ def _growth(course: Document, session: str) -> Iterator[Iterable[str]]:
         ]
         views = [view | view["opinion"] for view in course["views"]]
         yield _table("agent path severity count is_held", views)
-    for one in course["disputes"]:
-        values = "; ".join(
-            f"{code(value)} ({text(', '.join(names))})" for value, names in one["values"].items()
-        )
-        chosen, *others = one["options"]
-        command = shlex.join(["fabric", "decide", one["question"], chosen, "--session", session])
-        either = f"  # or {', '.join(others)}" if others else ""
-        yield [
-            f"They still contradict each other on {code(one['part'])}: {values}.",
-            "You decide who is right, while `fabric up` is running:",
-        ]
-        yield block([command + either], "sh")
+    if course["disputes"]:
+        yield ["They still contradict each other. You decide, while `fabric up` is running:"]
+    yield from course["disputes"]
 
 
 def _changed(changes: Document) -> Iterator[Iterable[str]]:
@@ -375,12 +373,6 @@ def _findings(arrivals: Sequence[Document]) -> Iterator[Iterable[str]]:
             yield [f"… and {files.total():,} more, in {', '.join(named)}."]
 
 
-def _skipped(skipped: Sequence[Document]) -> Iterator[Iterable[str]]:
-    yield _table("path reason", skipped[:SKIPPED_SHOWN_MAX])
-    if len(skipped) > SKIPPED_SHOWN_MAX:
-        yield [f"And {len(skipped) - SKIPPED_SHOWN_MAX:,} more."]
-
-
 def _timeline(rows: Sequence[Document]) -> Iterator[Iterable[str]]:
     shown = list(rows)
     if len(rows) > HEAD_MAX + TAIL_MAX:
@@ -392,9 +384,3 @@ def _timeline(rows: Sequence[Document]) -> Iterator[Iterable[str]]:
     yield lines
     if minor := len(rows) - len(shown):
         yield [f"{counted(minor, 'row')} of progress and of partial results left out."]
-
-
-def _commands(commands: Sequence[str]) -> Iterator[Iterable[str]]:
-    if commands:
-        yield ["Everything above is in Redis. `fabric up` restarts the private server:"]
-        yield block(commands, "sh")

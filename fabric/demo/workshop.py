@@ -14,6 +14,7 @@ from fabric.core.resource import is_glob, normalise
 from fabric.demo import fleet
 from fabric.demo.analysers import AnalyserError, ruff, run_tool
 from fabric.demo.tree import Tree, build_index
+from fabric.errors import CallerError
 
 #: Files of the copy, enough to see the fixers meet; bytes of one; files that are considered.
 FILES_MAX, FILE_BYTES_MAX, CANDIDATES_MAX = 3, 32_000, 100
@@ -32,19 +33,9 @@ _RUFF = {
 }
 
 
-class Edit(msgspec.Struct, frozen=True):
-    """One entry of a file's journal: who has edited it under which fencing token, and the checksums
-    of what it read and wrote.
-    """
-
-    agent: str
-    token: int
-    read: str
-    wrote: str
-
-
 class Workshop:
-    """The scratch copy: `before/` and `fixed/` hold the files, `edits/` a journal for each.
+    """The scratch copy: files in `before/` and `fixed/`, and in `edits/` a journal for each: the
+    agent of each edit, and checksums of what it read and wrote.
 
     Raises FileNotFoundError when there is no copy.
     """
@@ -71,10 +62,13 @@ class Workshop:
         return Workshop(folder)
 
     def hand_over(self, target: Path) -> None:
-        """Put the files as they are into a folder that may not be there. Raises OSError."""
-        target.mkdir(parents=True, exist_ok=True)
-        for path in self.files:
-            _put(target / path, self.read(path))
+        """Put the files as they are into a folder that may not be there. Raises CallerError."""
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            for path in self.files:
+                _put(target / path, self.read(path))
+        except OSError as error:
+            raise CallerError(f"{target} cannot be written: {error.strerror or error}") from None
 
     def read(self, path: str, part: str = "fixed") -> bytes:
         """Return a file as it is, or as it was `before`."""
@@ -91,13 +85,13 @@ class Workshop:
             return data
         return data if code else (desk / path).read_bytes()
 
-    def write(self, path: str, edit: Edit, data: bytes) -> None:
-        """Put an edited file in place, whole, and note the edit."""
-        new = self._folder / f"{edit.agent}.new"
-        new.write_bytes(data)
+    def write(self, agent: str, path: str, read: bytes, edited: bytes) -> None:
+        """Put a file that an agent has read and edited in place, whole, and note the edit."""
+        new = self._folder / f"{agent}.new"
+        new.write_bytes(edited)
         new.replace(self._folder / "fixed" / path)
-        with (self._folder / "edits" / path).open("ab") as journal:
-            journal.write(msgspec.json.encode(edit) + b"\n")
+        with (self._folder / "edits" / path).open("a") as journal:
+            journal.write(f"{agent} {_checksum(read)} {_checksum(edited)}\n")
 
     def made(self) -> dict[str, tuple[str, ...] | None]:
         """Return file → who has edited it, in order; None where an edit was overwritten.
@@ -106,10 +100,10 @@ class Workshop:
         """
         found: dict[str, tuple[str, ...] | None] = {}
         for path in self.files:
-            edits = msgspec.json.Decoder(Edit).decode_lines(self.read(path, "edits"))
-            wrote = [checksum(self.read(path, "before")), *(edit.wrote for edit in edits)]
-            read = [*(edit.read for edit in edits), checksum(self.read(path))]
-            found[path] = tuple(edit.agent for edit in edits) if read == wrote else None
+            edits = [line.split() for line in self.read(path, "edits").decode().splitlines()]
+            wrote = [_checksum(self.read(path, "before")), *(wrote for _, _, wrote in edits)]
+            read = [*(read for _, read, _ in edits), _checksum(self.read(path))]
+            found[path] = tuple(agent for agent, _, _ in edits) if read == wrote else None
         return found
 
 
@@ -118,8 +112,7 @@ def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def checksum(data: bytes) -> str:
-    """Return a checksum of a file."""
+def _checksum(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 

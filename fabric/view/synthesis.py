@@ -212,7 +212,7 @@ def report(synthesis: Synthesis, session: str) -> list[str]:
         if synthesis.contradictions:
             lines += ["", "## Open contradictions"]
             for one in synthesis.contradictions.values():
-                lines += ["", *_contradiction(one, session)]
+                lines += ["", *contradiction(one, session)]
         if synthesis.findings:
             lines += ["", "## Findings", ""]
             for found in synthesis.findings.values():
@@ -227,7 +227,8 @@ def report(synthesis: Synthesis, session: str) -> list[str]:
         return lines
 
 
-def _contradiction(one: Contradiction, session: str) -> list[str]:
+def contradiction(one: Contradiction, session: str) -> list[str]:
+    """Return an open contradiction as lines of Markdown, with the command that decides it."""
     sides = [
         f"- {_value(claims[0].value)}: {_names(claims)}{_evidence(claims)}" for claims in one.values
     ]

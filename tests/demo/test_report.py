@@ -9,6 +9,8 @@ from fabric.demo import report
 from fabric.demo.analysers import Finding, Severity, draft
 from fabric.demo.fleet import VOTE
 from fabric.demo.report import Document, clock, faults, render
+from fabric.view.synthesis import contradiction
+from fabric.wire.document import Contradiction, Source
 
 HOSTILE = (
     "`` `x` ``` | *b* _i_ <script>alert(1)</script> [a](http://evil) ![i](x) \n# H \x1b[31m\u202e"
@@ -222,15 +224,11 @@ def test_the_growth_of_the_synthesis_is_told() -> None:
 
 
 def test_a_contradiction_that_is_open_comes_with_the_command_that_decides_it() -> None:
-    dispute = {
-        "part": f"findings:{VOTE}",
-        "question": "q 1",
-        "values": {"a.py": ["A", "B"], "b.py": ["C"]},
-        "options": ["A", "C"],
-    }
-    text = render(made(course=course(disputes=[dispute])))
-    assert f"contradict each other on `findings:{VOTE}`: `a.py` (A, B); `b.py` (C)." in text
-    assert "fabric decide 'q 1' A --session demo-1  # or C" in text
+    values = [Source("A", 1, 1, value="a.py")], [Source("C", 2, 2, value="b.py")]
+    open_ = Contradiction(f"findings:{VOTE}", "q 1", [*values])
+    text = render(made(course=course(disputes=[contradiction(open_, "demo-1")])))
+    assert f'### `findings:{VOTE}`\n\n- `"a.py"`: A\n- `"b.py"`: C\n' in text
+    assert "To decide: `fabric decide -s demo-1 'q 1' A | C`" in text
 
 
 def test_what_is_not_as_it_must_be_is_a_fault() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from fabric.demo.tree import Tree
-from fabric.demo.workshop import Edit, Workshop, checksum, choose
+from fabric.demo.workshop import Workshop, choose
 from tests.demo.plant import ABORTS_RUFF, plant
 
 UNTIDY = "import sys\nimport os\nx = [1,2]\nprint( os,x )\n"
@@ -19,7 +19,7 @@ def edit(work: Workshop, agent: str, path: str, *, read: bytes | None = None) ->
     """Edit a file as a fixer does; `read` is what it has read, if that was earlier."""
     data = work.read(path) if read is None else read
     edited = asyncio.run(work.edited(agent, path, data))
-    work.write(path, Edit(agent, 1, checksum(data), checksum(edited)), edited)
+    work.write(agent, path, data, edited)
 
 
 def test_both_edits_are_made_and_noted(tmp_path: Path) -> None:
