@@ -72,13 +72,13 @@ async def _print_overview(connection: Connection, count: int, *, as_json: bool) 
     store, partitions = connection.store, connection.partitions
     found = await sessions(store, partitions)
     summaries = [await partition(store, number) for number in range(partitions)]
+    listed = found[:count]
     if as_json:
-        shown = [session._asdict() for session in found[:count]]
+        shown = [session._asdict() for session in listed]
         served = [_document(summary) for summary in summaries]
         print_json({"sessions": shown, "sessions_total": len(found), "partitions": served})
         return
     if found:
-        listed = found[:count]
         rows = [[one.name, f"{ago(one.active_ms)} ago", str(one.partition)] for one in listed]
         print_lines([*table(("SESSION", "LAST ACTIVE", "PARTITION"), rows), ""])
     else:

@@ -140,8 +140,7 @@ class Comparison:
         for key, kind in kinds.items():
             try:
                 if kind == "zset":
-                    scores = await self._store.scores(key)
-                    theirs = {name: b"%d" % score for name, score in scores}
+                    theirs = {name: b"%d" % ms for name, ms in await self._store.scores(key)}
                 else:
                     (theirs,) = await self._store.hashes([key])
             except TamperedError as error:

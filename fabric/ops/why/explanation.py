@@ -85,17 +85,10 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
     text = snapshot.status(name, name)
     if agent.incarnation > 1:
         text += f"; this is its incarnation {agent.incarnation}"
-    return Explanation(
-        session.name,
-        session.opened_ms,
-        name,
-        agent.status.value,
-        line(text),
-        causes,
-        ends,
-        [logged(entry, "refused") for entry in reversed(refused)],
-        [logged(entry, "history") for entry in log_index.history(name)],
-    )
+    head = (session.name, session.opened_ms, name, agent.status.value, line(text))
+    refusals = [logged(entry, "refused") for entry in reversed(refused)]
+    history = [logged(entry, "history") for entry in log_index.history(name)]
+    return Explanation(*head, causes, ends, refusals, history)
 
 
 def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
@@ -114,9 +107,10 @@ def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     if agent.lost:
         cause.children.append(Cause("note", f"it held {names(agent.lost)}: released"))
     if end:
-        for one in end.follows:
-            text = f"then, in {one.id}: {one.words}"
-            cause.children.append(Cause("note", text, one.to, one.id, one.ms))
+        cause.children += [
+            Cause("note", f"then, in {one.id}: {one.words}", one.to, one.id, one.ms)
+            for one in end.follows
+        ]
         if end.count > len(end.follows):
             cause.children.append(Cause("note", f"and {end.count - len(end.follows)} more"))
     task = snapshot.session.tasks.get(agent.task) if agent.task else None

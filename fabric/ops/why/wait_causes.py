@@ -44,8 +44,7 @@ class WaitCauses:
     """Follows the waits of a session's agents."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._session = snapshot.session
+        self._snapshot, self._session = snapshot, snapshot.session
         self._agents: set[str] = set()
         self._barriers: set[str] = set()
 
@@ -164,8 +163,7 @@ class WaitCauses:
         holders: dict[str, record.ClaimRecord] = {}
         for holder in order.blockers(claim):
             holders.setdefault(holder.agent, holder)
-        ahead = dict.fromkeys(one.agent for one in order.ahead(claim))
-        others = [*holders, *(one for one in ahead if one not in holders)]
+        others = list(dict.fromkeys([*holders, *(one.agent for one in order.ahead(claim))]))
         if holders:
             # An agent that is only in the same line is named above; it would add nothing here.
             others = [one for one in others if one in holders or self._waits_elsewhere(one, wanted)]
@@ -199,9 +197,10 @@ class WaitCauses:
         """Whether an agent waits for anything but these resources."""
         agent = self._session.agents.records[name]
         claims = [self._session.claims.records[one] for one in agent.claims]
-        waiting = [one for one in claims if one.state is record.ClaimState.WAITING]
-        others = [not {*wanted}.issuperset([*one.writes, *one.reads]) for one in waiting]
-        return bool(agent.waits_for or agent.asks) or any(others)
+        return bool(agent.waits_for or agent.asks) or any(
+            one.state is record.ClaimState.WAITING and {*one.writes, *one.reads} - {*wanted}
+            for one in claims
+        )
 
     def _question(self, name: str, question_id: str, path: tuple[str, ...]) -> Cause:
         snapshot, question = self._snapshot, self._session.escalations.records[question_id]
@@ -283,8 +282,8 @@ class WaitCauses:
         return f"{name} has to wait until the barrier {called} is over"
 
     def _end_of_barrier(self, name: str, barrier: record.BarrierRecord, absent: list[str]) -> str:
-        text = f"continues when {names(absent)} reaches a checkpoint (CHECKPOINT_REACHED), "
-        text += "begins to wait, ends"
+        reached = "reaches a checkpoint (CHECKPOINT_REACHED), begins to wait, ends"
+        text = f"continues when {names(absent)} {reached}"
         if len(absent) == 1 and (death := self._snapshot.death_of(absent[0])):
             text += f", or {death}"
         if name != barrier.leader and is_at_work(self._session, barrier.leader):
@@ -334,11 +333,9 @@ def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
             asked.frees += "; the agent that gives way gets CANCEL, and its wait ends"
             cause.log, cause.at_ms = question.cause, question.asked_ms
             cause.children = [asked]
-    affected = [one for one in deadlock.stuck_behind(session, cycle) if one != name]
-    if affected:
+    if affected := [one for one in deadlock.stuck_behind(session, cycle) if one != name]:
         verb = "is" if len(affected) == 1 else "are"
-        text = f"{names(affected)} {verb} stuck behind it"
-        cause.children.append(Cause("note", text))
+        cause.children.append(Cause("note", f"{names(affected)} {verb} stuck behind it"))
     return [cause]
 
 
