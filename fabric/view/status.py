@@ -213,37 +213,31 @@ def question_lines(
     subject = ": ".join(filter(None, (question.subject, question.about)))
     lines = [plain(f"{id_}  in {session}, {asked}" + (f" ({subject})" if subject else ""))]
     lines += [f"  {line}" for line in _cut(question.question)]
-    if question.to:
-        lines += _labelled("asked of", [plain(question.to)])
-    if question.options:
-        lines += _labelled("options", _cut("\n".join(map(plain, question.options))))
+    options = "\n".join(map(plain, question.options))
+    parts = {"asked of": [plain(question.to)], "options": _cut(options)}
     if isinstance(question.context, msgspec.Raw) and bytes(question.context) not in {b"", b"null"}:
         context = msgspec.json.format(bytes(question.context), indent=2)
-        lines += _labelled("context", _cut(context.decode("utf-8", "replace")))
+        parts["context"] = _cut(context.decode("utf-8", "replace"))
     if question.state is not record.EscalationState.OPEN:
         by = f"by {question.by}, " if question.by else ""
-        lines += _labelled("decided", _cut(question.decision))
-        return lines + _labelled("", [plain(f"{by}{rfc3339(question.decided_ms)}")])
-    waiting = [name for name in dict.fromkeys([question.asker, *question.waiting]) if name]
-    if not is_awaited:
-        lines += _labelled("waiting", ["no agent (any more)"])
-    elif waiting:
-        lines += _labelled("waiting", _cut(plain(", ".join(waiting))))
-    if question.deadline_ms:
-        then = f", then {plain(question.default)}" if question.default else ""
-        lines += _labelled("deadline", _cut(rfc3339(question.deadline_ms) + then))
-    if question.concerned:
-        lines += _labelled("told", _cut(plain(", ".join(question.concerned))))
-    named = [] if session == home else ["--session", session]
-    dashed = ["--"] if id_.startswith("-") else []
-    answer = f"fabric decide {shlex.join([*named, *dashed, id_])} ANSWER"
-    return lines + _labelled("answer", [plain(answer)])
-
-
-def _labelled(label: str, lines: list[str]) -> list[str]:
-    """Return lines beside a label; all labels have the same width."""
-    heads = [f"{label}:" if label else "", *[""] * len(lines)]
-    return [f"  {head:<{_LABEL_WIDTH}} {line}" for head, line in zip(heads, lines, strict=False)]
+        parts["decided"] = _cut(question.decision)
+        parts[""] = [plain(f"{by}{rfc3339(question.decided_ms)}")]
+    else:
+        waiting = [name for name in dict.fromkeys([question.asker, *question.waiting]) if name]
+        awaited = ", ".join(waiting) if is_awaited else "no agent (any more)"
+        parts["waiting"] = _cut(plain(awaited))
+        if question.deadline_ms:
+            then = f", then {plain(question.default)}" if question.default else ""
+            parts["deadline"] = _cut(rfc3339(question.deadline_ms) + then)
+        parts["told"] = _cut(plain(", ".join(question.concerned)))
+        named = [] if session == home else ["--session", session]
+        dashed = ["--"] if id_.startswith("-") else []
+        parts["answer"] = [plain(f"fabric decide {shlex.join([*named, *dashed, id_])} ANSWER")]
+    for label, part in parts.items():
+        for number, one in enumerate(part if any(part) else ()):
+            head = f"{label}:" if label and not number else ""
+            lines.append(f"  {head:<{_LABEL_WIDTH}} {one}")
+    return lines
 
 
 def _cut(text: str) -> list[str]:
