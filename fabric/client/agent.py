@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fabric.client.barrier import Integrations, Pauses
 from fabric.client.emitter import Emitter, Sender
@@ -25,6 +25,8 @@ from fabric.errors import FabricError
 from fabric.store.keys import SessionKeys
 
 logger = logging.getLogger("fabric.agent")
+
+T = TypeVar("T")
 
 #: Characters of an exception's text that FAILED carries.
 ERROR_CHARS_MAX = 500
@@ -113,7 +115,7 @@ class Agent(AgentFacts):
         self._settings = settings
         self._declared = declared
         self._sender = Sender(emitter, keys.name, name, stream)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._prepare(0)
 
     def _prepare(self, number: int) -> None:
@@ -347,13 +349,13 @@ class Agent(AgentFacts):
         """Send a signal with the fields that were given."""
         await self.emit(kind, given(**fields))
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         return task
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s: internal error", self._name, exc_info=task.exception())

@@ -283,13 +283,10 @@ class Integrations:
     def _give_up(self, barrier: str, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError) and barrier in self._called:
             self._forget(barrier)
-            self._requests.background(self._cancel(barrier))
-
-    async def _cancel(self, barrier: str) -> None:
-        # The agent may have ended, and the barrier with it; or the server is gone.
-        with suppress(FabricError):
             payload = {"name": barrier, "ok": False}
-            await self._requests.sender.send(SignalType.INTEGRATED, payload)
+            send = partial(self._requests.sender.send, SignalType.INTEGRATED, payload)
+            # It may fail: the agent has ended, and the barrier with it; or the server is gone.
+            self._requests.attempt(send)
 
     async def _describe(self, name: str) -> str:
         """Say why the barrier has not opened."""

@@ -202,22 +202,10 @@ class Grants:
 
         def withdraw(error: BaseException) -> None:
             self.in_use.abandon(names)
-            self.requests.background(self._try_release(names, []))
+            self.requests.attempt(partial(self.release, names))
 
         self.in_use.add(names)
         return self.pauses.waiting(timeout_s, what, why, withdraw)
-
-    async def release_always(self, names: Sequence[str]) -> list[FabricError]:
-        """Release, even if the caller is cancelled meanwhile; return the errors."""
-        failed: list[FabricError] = []
-        await asyncio.shield(self.requests.background(self._try_release(names, failed)))
-        return failed
-
-    async def _try_release(self, names: Sequence[str], failed: list[FabricError]) -> None:
-        try:
-            await self.release(names)
-        except FabricError as error:
-            failed.append(error)
 
 
 class Writing(AbstractAsyncContextManager[Grant]):
@@ -300,7 +288,8 @@ class Writing(AbstractAsyncContextManager[Grant]):
         self._forget()
         if grant is not None:
             grant._lose()
-        failed = await self._grants.release_always(self._names)
+        release = partial(self._grants.release, self._names)
+        failed = await asyncio.shield(self._grants.requests.attempt(release))
         # An error that ended the block matters more than one in releasing.
         if failed and error is None:
-            raise failed[0]
+            raise failed

@@ -7,7 +7,7 @@ that stream, so an agent reads it only while it waits, from where it ended when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from fabric.wire.record import sent_fields
 from fabric.wire.stored import fields_of
 
 #: Starts a coroutine that goes on by itself and ends with the agent.
-Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+Background = Callable[[Coroutine[Any, Any, FabricError | None]], asyncio.Task[FabricError | None]]
 
 #: Returns a request's answer if a message is one, else None. Raises FabricError for a refusal.
 Match = Callable[[Message], Any]
@@ -74,7 +74,7 @@ class Requests:
     def __init__(self, session: Session, sender: Sender, background: Background) -> None:
         self.session = session
         self.sender = sender
-        self.background = background
+        self._background = background
         #: The agent.
         self.name = sender.name
         self.store = sender.emitter.store
@@ -102,6 +102,18 @@ class Requests:
             self.open.remove(request)
             if not self.open:
                 self.place = None
+
+    def attempt(self, call: Callable[[], Awaitable[object]]) -> asyncio.Task[FabricError | None]:
+        """Make a call in the background, even if the caller is cancelled; its error is returned."""
+
+        async def attempted() -> FabricError | None:
+            try:
+                await call()
+            except FabricError as error:
+                return error
+            return None
+
+        return self._background(attempted())
 
     def on_message(self, message: Message) -> None:
         """Show a message to all open requests."""
