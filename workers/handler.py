@@ -29,6 +29,12 @@ QUARANTINED_MAX = 10_000
 #: refuses a request of a gigabyte, however often it is sent.
 CONSEQUENCE_BYTES_MAX = 33_554_432
 
+#: Inputs decided at a time, when they are quick; the settings allow fewer.
+COUNT_MAX = 1_000_000
+
+#: A batch that takes a larger share of its lease than this is followed by a smaller one.
+LEASE_SHARE_MAX = 1 / 4
+
 #: Inputs remembered because the rules failed on them. More than this would be one defect.
 DEFECTS_MAX = 1_000
 
@@ -68,6 +74,7 @@ class Handler(ABC):
         self._timers = partition.timers(group)
         self._quarantined = Quarantine()
         self._defects = Defects()
+        self.pace = Pace()
         self._due_ms: int | None = None
         #: Outages of the partition as its lease names them: start and end of each, ms.
         self.outages: tuple[tuple[int, int], ...] = ()
@@ -96,6 +103,11 @@ class Handler(ABC):
             return False
         self._quarantined.add(name, reason)
         return True
+
+    def leave_out(self, item: Any, reason: str) -> None:
+        """Refuse an input with LIMIT from now on, because it is too much work."""
+        key = item.member if isinstance(item, DueTimer) else item[0]
+        self._defects.note_limit(key, reason)
 
     def forget(self) -> None:
         """Discard what is in memory."""
@@ -128,6 +140,35 @@ class Handler(ABC):
         letter = record.dead_letter(fields, code, reason, self._source, entry_id)
         batch.write("XADD", self._names.dead, ("*", *letter))
         batch.size_bytes += sum(map(len, fields))
+
+
+class Pace:
+    """How many inputs are decided at a time, by how long the last ones took.
+
+    A batch that outlived its lease was decided in vain: the next holder reads it again. So its
+    inputs are then taken one by one. The one that outlives the lease alone too is left out.
+    Workers remember that each for itself, and longer than a lease: whichever finds that input
+    first gets past it.
+    """
+
+    def __init__(self) -> None:
+        self.most = COUNT_MAX
+        #: Inputs that are still to be taken one by one.
+        self._suspects = 0
+
+    def note(self, taken: int, took_ms: int, lease_ms: int, *, is_lease_over: bool) -> bool:
+        """Note how long a batch took; True if it was a single input that is to be left out."""
+        # A worker that was stopped for a while loses its lease too, but seldom twice in a decision.
+        if is_lease_over and took_ms > lease_ms / 2:
+            was_suspect = self._suspects and taken == 1
+            self.most, self._suspects = 1, 0 if was_suspect else taken
+            return bool(was_suspect)
+        self._suspects = max(0, self._suspects - taken)
+        if took_ms > lease_ms * LEASE_SHARE_MAX:
+            self.most = max(1, taken // 2)
+        elif not self._suspects:
+            self.most *= 2 if self.most < COUNT_MAX else 1
+        return False
 
 
 class Quarantine:
@@ -182,8 +223,12 @@ class Defects(dict[bytes, tuple[str, str]]):
                 f"{len(decision.messages)} messages of {size} bytes in all would follow from it; "
                 f"at most {CONSEQUENCE_BYTES_MAX} bytes"
             )
-            self._note(key, "LIMIT", reason)
+            self.note_limit(key, reason)
             raise DefectError(f"{key!r}: {reason}")
+
+    def note_limit(self, key: bytes, reason: str) -> None:
+        """Remember an input that is too large, or too much work."""
+        self._note(key, "LIMIT", reason)
 
     def _note(self, key: bytes, code: str, reason: str) -> None:
         if len(self) >= DEFECTS_MAX:

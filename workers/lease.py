@@ -35,6 +35,10 @@ class HeldLease:
         """Return the server's time in ms: its last answer, and our own clock since."""
         return _monotonic_ms() + self._offset_ms
 
+    def is_over(self) -> bool:
+        """Whether the lease has run out, by our own clock."""
+        return _monotonic_ms() >= self._renewed_ms + self.ttl_ms
+
     def renewed(self, server_ms: int) -> None:
         """Note that the server has just extended the lease."""
         self._renewed_ms = _monotonic_ms()

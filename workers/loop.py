@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from fabric.config.settings import Settings
 from fabric.errors import TamperedError
@@ -138,10 +139,22 @@ class Loop:
         position = 0
         while position < len(inputs):
             left = inputs[position:] if position else inputs
-            decided = self._handler.decide(left, self._held.now_ms())
+            decided = self._decide_some(left, self._held.now_ms())
             position += decided.taken
             upto = entries[position - 1][0]
             await self._commit(decided, upto, drained=not full and position == len(inputs))
+
+    def _decide_some(self, inputs: list[Any], now_ms: int) -> Decided:
+        """Let the handler decide as many inputs as its pace allows. Raises DefectError."""
+        pace, time = self._handler.pace, asyncio.get_running_loop().time
+        begun = time()
+        decided = self._handler.decide(inputs[: pace.most], now_ms)
+        took_ms, lease_ms = int((time() - begun) * 1000), self._held.ttl_ms
+        if pace.note(decided.taken, took_ms, lease_ms, is_lease_over=self._held.is_over()):
+            reason = f"deciding on it took {took_ms} ms, and a lease lasts {lease_ms} ms"
+            self._handler.leave_out(inputs[0], reason)
+            raise DefectError(reason)
+        return decided
 
     async def _fire_timers(self) -> None:
         await self._settle()
@@ -150,7 +163,7 @@ class Loop:
         due = await self._held.store.due(lease.partition, lease.group, now_ms, TIMERS_MAX)
         inputs = await self._handler.prepare_timers([key for key, _ in due])
         while inputs:
-            decided = self._handler.decide(inputs, now_ms)
+            decided = self._decide_some(inputs, now_ms)
             await self._commit(decided, b"", drained=True)
             inputs = inputs[decided.taken :]
         await self._settle()

@@ -128,10 +128,10 @@ class Orchestrator(Handler):
         signal: Signal | SignalError,
     ) -> None:
         if isinstance(signal, SignalError):
-            self._turn_away(batch, now_ms, entry_id, fields, signal)
+            self._turn_away(batch, now_ms, entry_id, fields, *record.reason_of(signal))
             return
         if entry_id in self._defects:
-            self._dead_letter(batch, entry_id, fields, *self._defects[entry_id])
+            self._turn_away(batch, now_ms, entry_id, fields, *self._defects[entry_id])
             return
         stored = self._sessions.get(signal.session)
         if stored is None:
@@ -167,10 +167,15 @@ class Orchestrator(Handler):
             self._follow(batch, stored, decision)
 
     def _turn_away(
-        self, batch: Batch, now_ms: int, entry_id: bytes, fields: list[bytes], error: SignalError
+        self,
+        batch: Batch,
+        now_ms: int,
+        entry_id: bytes,
+        fields: list[bytes],
+        code: str,
+        reason: str,
     ) -> None:
-        """Keep an entry that is no signal, and tell the agent in whose name it came."""
-        code, reason = record.reason_of(error)
+        """Keep an entry that no rule can decide, and tell the agent in whose name it came."""
         self._dead_letter(batch, entry_id, fields, code, reason)
         session, name = sender_of(fields) or ("", "")
         stored = self._sessions.get(session)
