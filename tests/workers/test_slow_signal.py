@@ -58,7 +58,7 @@ async def test_it_is_found_and_the_others_go_on(
     (letter,) = rows(server, DEAD)
     assert letter["code"] == "LIMIT"
     assert f"a lease lasts {LEASE_MS} ms" in letter["reason"]
-    assert letter["raw:emitter"] == "SLOW"
+    assert letter["raw.emitter"] == "SLOW"
     logged = [row["emitter"] for row in rows(server, session("s").log, kind="signal")]
     assert logged == [f"A{number}" for number in range(count) if number != slow_at]
     assert len(slow) == 2
