@@ -6,8 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
-from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -23,6 +22,9 @@ from fabric.view.text import ago, table
 
 #: Sessions listed by default: a screenful.
 SESSIONS_SHOWN = 40
+
+#: Format of a synthesis.
+Form = Literal["markdown", "json", "patches"]
 
 #: Clears a terminal's line from the cursor on.
 _ERASE = "\x1b[K"
@@ -104,27 +106,17 @@ def _is_held(holder: Holder) -> bool:
     return bool(holder.owner) and holder.expires_ms > time.time() * 1000
 
 
-class Form(Enum):
-    """Format of the output."""
-
-    MARKDOWN = "markdown"
-    JSON = "json"
-    PATCHES = "patches"
-
-
 def _form(form: Form, words: str) -> Callable[[Any], Any]:
-    return click.option(
-        f"--{form.value}", "form", flag_value=form, type=click.UNPROCESSED, help=words
-    )
+    return click.option(f"--{form}", "form", flag_value=form, help=words)
 
 
 @click.command()
 @on_session
 @click.option("-f", "--follow", is_flag=True, help="Print each revision until a final one.")
 @click.option("--revision", type=click.IntRange(min=0), metavar="N", help="Go back to revision N.")
-@_form(Form.MARKDOWN, "A report for people, or one line a change (default).")
-@_form(Form.JSON, "The whole document; with --follow one a line.")
-@_form(Form.PATCHES, "Revisions with their JSON Patches (RFC 6902), one a line.")
+@_form("markdown", "A report for people, or one line a change (default).")
+@_form("json", "The whole document; with --follow one a line.")
+@_form("patches", "Revisions with their JSON Patches (RFC 6902), one a line.")
 async def synthesis(target: Target, follow: bool, revision: int | None, form: Form | None) -> None:
     """Print the combined result of a session's agents: findings, contradictions, documents.
 
@@ -145,7 +137,7 @@ async def synthesis(target: Target, follow: bool, revision: int | None, form: Fo
     A session can go on after a final revision: continue with --follow --revision N. Exit code 3:
     there is no such session, or no revision N yet.
     """
-    name, form = target.need("session"), form or Form.MARKDOWN
+    name, form = target.need("session"), form or "markdown"
     async with connected(target) as connection:
         session = connection.session(name)
         if not follow:
@@ -156,7 +148,7 @@ async def synthesis(target: Target, follow: bool, revision: int | None, form: Fo
 
 
 async def _print(session: Session, number: int | None, form: Form) -> None:
-    if form is Form.PATCHES:
+    if form == "patches":
         if number is not None:
             await session.synthesis(revision=number)  # raises if there is none
         async for revision in session.revisions(follow=False):
@@ -165,7 +157,7 @@ async def _print(session: Session, number: int | None, form: Form) -> None:
             print_lines([json_line(revision)])
         return
     synthesis = await session.synthesis(revision=number)
-    if form is Form.JSON:
+    if form == "json":
         print_json(synthesis.document)
     else:
         print_lines(report(synthesis, session.name))
@@ -173,7 +165,7 @@ async def _print(session: Session, number: int | None, form: Form) -> None:
 
 async def _follow(session: Session, number: int | None, form: Form) -> None:
     after, document = number or 0, None
-    if form is Form.JSON:
+    if form == "json":
         synthesis = await retry(lambda: session.synthesis(revision=number))
         after, document = synthesis.revision, synthesis.document
         if after:
@@ -184,10 +176,10 @@ async def _follow(session: Session, number: int | None, form: Form) -> None:
         async with aclosing(session.revisions(after)) as following:
             async for revision in following:
                 said: Iterable[str]
-                if form is Form.MARKDOWN:
+                if form == "markdown":
                     key, is_final = session.keys.revisions, revision.is_final
                     said = changes(revision.number, revision.patch, is_final=is_final, key=key)
-                elif form is Form.PATCHES:
+                elif form == "patches":
                     said = [json_line(revision)]
                 else:
                     document = apply(session.keys, document, revision)
