@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fabric.client.emitter import Emitter
 from fabric.client.session import last_id
 from fabric.errors import CallerError, NotAllowedError, NotFoundError
-from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
 from fabric.store.port import ClientStore, Entry
 from fabric.store.value import parse_id
 from fabric.wire.record import sent_fields
@@ -56,21 +56,21 @@ class DeadLetters:
 
     def __init__(self, store: ClientStore, partitions: int) -> None:
         self._store = store
-        self._partitions = partitions
+        self._partitions = [store.namespace.partition(number) for number in range(partitions)]
 
     def label(self, letter: Letter) -> str:
         """Return the name of a letter: its id, after its partition if there are several."""
-        return letter.id if self._partitions == 1 else f"{letter.partition}/{letter.id}"
+        return letter.id if len(self._partitions) == 1 else f"{letter.partition}/{letter.id}"
 
     async def count(self) -> int:
         """Return the number of letters."""
-        return sum([await self._store.length(self._key(p)) for p in range(self._partitions)])
+        return sum([await self._store.length(one.dead) for one in self._partitions])
 
     async def newest(self) -> AsyncIterator[Letter]:
         """Yield all letters, the newest of each partition first."""
-        for number in range(self._partitions):
+        for partition in self._partitions:
             last = b"+"
-            while page := await self._page(number, b"-", last, newest_first=True):
+            while page := await self._page(partition, b"-", last, newest_first=True):
                 for letter in page:
                     yield letter
                 last = b"(" + page[-1].id.encode()
@@ -91,10 +91,10 @@ class DeadLetters:
         if labels:
             yield await self.find(labels)
             return
-        for number in range(self._partitions):
-            newest = await last_id(self._store, self._key(number))
+        for partition in self._partitions:
+            newest = await last_id(self._store, partition.dead)
             first = b"-"
-            while page := await self._page(number, first, newest):
+            while page := await self._page(partition, first, newest):
                 if chosen := [letter for letter in page if letter.matches(code, session)]:
                     yield chosen
                 first = b"(" + page[-1].id.encode()
@@ -124,9 +124,9 @@ class DeadLetters:
 
     def _reader(self, letter: Letter) -> str:
         """Return the group of workers that refused a letter. Raises NotAllowedError."""
-        names = self._store.namespace.partition(letter.partition)
         for group in (ORCHESTRATORS, SYNTHESIZERS):
-            if letter.fields and letter.source == names.source(group):
+            source = self._partitions[letter.partition].source(group)
+            if letter.fields and letter.source == source:
                 return group
         raise NotAllowedError(f"letter {self.label(letter)} contains no signal to send again")
 
@@ -136,20 +136,20 @@ class DeadLetters:
             await self._remove(number, [one for one in letters if one.partition == number])
 
     async def _remove(self, number: int, letters: list[Letter]) -> None:
-        await self._store.delete_entries(self._key(number), [one.id.encode() for one in letters])
+        ids = [one.id.encode() for one in letters]
+        await self._store.delete_entries(self._partitions[number].dead, ids)
 
     async def _find(self, label: str) -> Letter:
         place, separator, entry_id = label.rpartition("/")
         try:
             parse_id(entry_id.encode())
-            numbers = [int(place)] if separator else list(range(self._partitions))
+            partitions = [p for p in self._partitions if not separator or p.number == int(place)]
         except ValueError:
             text = f"'{label}' is not the id of a letter (fabric dead lists them)"
             raise CallerError(text) from None
         found: list[Letter] = []
-        for number in numbers:
-            if 0 <= number < self._partitions:
-                found += await self._page(number, entry_id.encode(), entry_id.encode())
+        for partition in partitions:
+            found += await self._page(partition, entry_id.encode(), entry_id.encode())
         if not found:
             raise NotFoundError(f"no dead letter {label}")
         if len(found) > 1:
@@ -158,14 +158,11 @@ class DeadLetters:
         return found[0]
 
     async def _page(
-        self, number: int, first: bytes, last: bytes, *, newest_first: bool = False
+        self, partition: Partition, first: bytes, last: bytes, *, newest_first: bool = False
     ) -> list[Letter]:
-        key = self._key(number)
+        key = partition.dead
         entries = await self._store.entries(key, first, last, PAGE, newest_first=newest_first)
-        return [_letter(number, entry) for entry in entries]
-
-    def _key(self, number: int) -> str:
-        return self._store.namespace.partition(number).dead
+        return [_letter(partition.number, entry) for entry in entries]
 
 
 def _letter(partition: int, entry: Entry) -> Letter:
