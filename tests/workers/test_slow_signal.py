@@ -74,7 +74,7 @@ async def test_a_fleet_does_not_pass_it_back_and_forth(
     ):
         await eventually(lambda: len(rows(server, DEAD)) == 1, "it is in dead")
         await eventually(is_through(server, 19), "the others are through")
-    assert len(slow) <= 4
+    assert len(slow) < 10
 
 
 def test_a_batch_that_outlived_its_lease_is_taken_one_by_one() -> None:
