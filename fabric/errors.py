@@ -148,6 +148,22 @@ class UnavailableError(ServerError):
         self.took_effect = took_effect
 
 
+class ExhaustedError(UnavailableError):
+    """A stream takes no new entries, because somebody has used up its ids.
+
+    A worker replaces it: in the ingress within seconds, elsewhere when it next writes there.
+    """
+
+    code = "EXHAUSTED"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"stream {key} takes no new entries: somebody has added one under an id beyond the "
+            "fabric's own; an orchestrator that runs replaces the stream (its log says so)"
+        )
+
+
 class OverloadedError(ServerError):
     """The ingress is over its limit: wait for the orchestrator to catch up, then emit again."""
 

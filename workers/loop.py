@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.errors import TamperedError
-from fabric.store.port import Batch, Entry
+from fabric.errors import ExhaustedError, TamperedError
+from fabric.store.keys import ORCHESTRATORS
+from fabric.store.port import BEGINNING, Batch, Entry
+from fabric.store.value import is_last
 from workers.handler import Decided, DefectError, Handler
 from workers.lease import HeldLease
 
@@ -66,6 +68,9 @@ class Loop:
                     if not self._handler.quarantine(error.key, str(error)):
                         raise
                     logger.error("partition %d: %s", self._held.lease.partition, error)
+                except ExhaustedError as error:
+                    await self._settle()
+                    await self._rebuild(error)
                 # Go on without the session or the input that failed.
                 self._handler.forget()
         finally:
@@ -73,9 +78,36 @@ class Loop:
                 self._committing.cancel()
                 await asyncio.gather(self._committing, return_exceptions=True)
 
+    async def _rebuild(self, error: ExhaustedError) -> None:
+        """Replace a stream that takes no new entries, if that is for this kind of worker to do."""
+        held, lease = self._held, self._held.lease
+        names = held.store.namespace.partition(lease.partition)
+        if names.keeper(error.key) != lease.group:
+            raise error
+        logger.error("partition %d: %s", lease.partition, error)
+        place: bytes | None = b""
+        while place is not None:
+            step = await held.store.rebuild(lease, error.key, place, held.ttl_ms)
+            held.renewed(step.now_ms)
+            place = step.place
+        if error.key == names.source(lease.group):
+            held.committed = BEGINNING
+        logger.warning(
+            "partition %d: %s is replaced, %d entries carried over; what was there is kept for a "
+            "day as %s", lease.partition, error.key, step.entries, names.aside(error.key),
+        )  # fmt: skip
+
+    async def _check_ids(self) -> None:
+        """Look whether somebody has used up the ids of a stream. Raises ExhaustedError."""
+        if self._held.lease.group == ORCHESTRATORS:
+            key = await self._held.store.exhausted(self._held.lease.partition)
+            if key is not None:
+                raise ExhaustedError(key)
+
     async def _work(self, stop: asyncio.Event) -> None:
         self._decided_upto = self._held.committed
         self._caught_up = False
+        await self._check_ids()
         await self._look_at_timers()
         # Without waiting for entries: no timer fires before we know whether there is a backlog.
         reading = asyncio.create_task(self._read(self._decided_upto, block_ms=1))
@@ -94,6 +126,8 @@ class Loop:
                     await self._settle()
                 if reading.done():
                     entries = reading.result()
+                    if not entries or is_last(entries[-1][0]):
+                        await self._check_ids()
                     full = len(entries) >= self._count
                     after = entries[-1][0] if entries else self._decided_upto
                     self._adapt(entries)

@@ -34,7 +34,7 @@ from fabric.store.keys import (
 from fabric.store.redis import SCHEMA, RedisStore
 from fabric.store.state import check_numbers
 from fabric.store.synthesis import DECODERS
-from fabric.store.value import parse_id, whole_number
+from fabric.store.value import is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
@@ -318,6 +318,9 @@ async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterat
         except UnicodeDecodeError:
             found = None
         key = _shown(name)
+        if left := re.match(rb".+?:\{[0-9]+\}::(aside|copy):", name):
+            yield _left(key, _word(name), is_copy=left[1] == b"copy")
+            continue
         if found is None:
             unknown = f"{key}: unknown, the fabric writes no such key"
             advice = f"if nobody needs it: redis-cli DEL {_word(name)}"
@@ -339,6 +342,16 @@ async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterat
         )
         gone = f"{meta}: gone, and with it the number of partitions"
         yield Finding("key", Level.FAIL, gone, advice)
+
+
+def _left(key: str, word: str, *, is_copy: bool) -> Finding:
+    """Return the finding for what a worker has left when it replaced a stream."""
+    found = f"{key}: the stream as it was before a worker replaced it, since its ids were used up"
+    advice = f"look for who writes there by hand; it expires by itself, or redis-cli DEL {word}"
+    if is_copy:
+        found = f"{key}: a copy of a stream, which a worker is making, or was when it was killed"
+        advice = f"if it is still there in a minute: redis-cli DEL {word}"
+    return Finding("key", Level.WARN, found, advice)
 
 
 async def _fault(store: RedisStore, key: str, found: Known) -> tuple[str, str] | None:
@@ -370,14 +383,20 @@ async def _stream_fault(store: RedisStore, key: str, found: Known) -> tuple[str,
     kind, word = found.kind, _word(key.encode())
     # First the stream, then the counter: if a commit comes in between, the counter is ahead.
     last = fields_of(await store.call("XINFO", "STREAM", key, at=key))[b"last-generated-id"]
+    repair = (
+        "a worker that runs (fabric up) replaces the stream when it next writes there, the "
+        "ingress within seconds, and its log says so; look for who writes there by hand"
+    )
+    if is_last(last):
+        used = f"takes no new entries: somebody has used the id {last.decode()}, one of the last"
+        return used, repair
     if kind.counted and found.session is not None:
         count = await _signal_count(store, found.session.meta)
         if count is not None and parse_id(last)[0] > count:
             return (
                 f"has come to id {last.decode()}, but the session counts {count} signals "
-                f"({found.session.meta}, field log): new entries get ids that are no log ids",
-                f"remove the entries that are not the fabric's (redis-cli XDEL {word} …), "
-                f"then XSETID {word} to the id of the last entry left, or {count}-0",
+                f"({found.session.meta}, field log): somebody has added entries",
+                repair,
             )
     if kind.fields:
         newest = await store.entries(key, b"-", b"+", ENTRIES_EXAMINED, newest_first=True)

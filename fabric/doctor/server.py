@@ -53,7 +53,7 @@ _TRIALS: Final = (
     *("XREAD COUNT 1 STREAMS <key> 0", "XRANGE <key> (1-1 +", "XREVRANGE <key> + -"),
     *("XLEN <key>", "XGROUP CREATE <key> g 0 MKSTREAM", "XGROUP SETID <key> g 1-1"),
     *("XINFO STREAM <key>", "XPENDING <key> g", "XACK <key> g 1-1", "XTRIM <key> MINID = 1-2"),
-    *("XDEL <key> 1-2", "DEL <key>"),
+    *("XDEL <key> 1-2", "RENAME <key> <key>", "UNLINK <key>"),
     *("HSET <key> f v", f"PEXPIRE <key> {SCRATCH_MS}", "HSETNX <key> g v", "HGET <key> f"),
     *("HMGET <key> f g", "HGETALL <key>", "HEXISTS <key> f", "HDEL <key> g", "DEL <key>"),
     *("ZADD <key> 1 m", f"PEXPIRE <key> {SCRATCH_MS}", "ZRANGE <key> 0 -1"),

@@ -18,7 +18,13 @@ from redis import exceptions
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
 from fabric import errors
-from fabric.errors import FabricError, ServerError, UnavailableError, UnreachableError
+from fabric.errors import (
+    ExhaustedError,
+    FabricError,
+    ServerError,
+    UnavailableError,
+    UnreachableError,
+)
 
 #: Longest wait for a reply beyond the time a command may block, ms. Our scripts take some ms; after
 #: this long we give up a frozen or half-open server.
@@ -319,6 +325,10 @@ _NO_PERMISSION = re.compile(
 )
 
 
+#: How servers say that a stream takes no entry under the next id, or under the one given.
+_NO_FREE_ID = re.compile(r"exhausted the last possible ID|equal or smaller than the target stream")
+
+
 def _needs_reroute(error: exceptions.ResponseError) -> bool:
     """Whether an error may mean that another server is the right one now."""
     word = _MET_IN_SCRIPT.sub("", str(error), count=1).split(" ", 1)[0]
@@ -358,6 +368,8 @@ def translate(error: Exception) -> FabricError:
     if isinstance(error, exceptions.ResponseError):
         if "WRONGTYPE" in text[:80]:
             return errors.TamperedError("of the fabric", "value of another type", "type of its own")
+        if _NO_FREE_ID.search(text[:200]):
+            return ExhaustedError("of the fabric")
         if word in _TRANSIENT_WORDS or "-OOM" in text or "NOGROUP" in text[:80]:
             return UnavailableError(f"server: {text[:200]}")
         if "unknown command" in text[:80].lower() or "Unknown Redis command" in text[:120]:

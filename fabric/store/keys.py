@@ -13,6 +13,9 @@ from typing import Final
 ORCHESTRATORS = "orchestrators"
 SYNTHESIZERS = "synthesizers"
 
+#: Field of a lease: the id of the last input entry that has taken effect.
+COMMITTED: Final = "committed"
+
 
 def partition_of(session: str, partitions: int) -> int:
     """Return the partition of a session: CRC-32 of its name, modulo the number of partitions.
@@ -78,6 +81,38 @@ class Partition:
             return None
         name, separator, _ = key.removeprefix(f"{self.prefix}:").partition(":")
         return name if separator else None
+
+    def reader(self, stream: str) -> str | None:
+        """Return the group of workers that reads a stream; None if it is no input of workers."""
+        return {self.signals: ORCHESTRATORS, self.results: SYNTHESIZERS}.get(stream)
+
+    def keeper(self, stream: str) -> str:
+        """Return the group of workers that replaces a stream which takes no new entries."""
+        is_revisions = stream == self.session(self.session_of(stream) or "").revisions
+        return SYNTHESIZERS if is_revisions else ORCHESTRATORS
+
+    def bound(self, stream: str) -> tuple[str, str]:
+        """Return the hash, and its field, that says which entries of a stream are the fabric's.
+
+        The field `committed` is an id: what comes after it is still to be read. Any other is the
+        number up to which the fabric has written. A stream without a bound has the field "".
+        """
+        group = self.reader(stream)
+        if group is not None:
+            return self.lease(group), COMMITTED
+        name = self.session_of(stream)
+        if name is None:
+            return self.lease(ORCHESTRATORS), ""
+        keys = self.session(name)
+        return (keys.synthesis, "revision") if stream == keys.revisions else (keys.meta, "log")
+
+    def aside(self, stream: str) -> str:
+        """Stream: what was there before a worker replaced it. No session has an empty name."""
+        return f"{self.prefix}::aside:{stream.removeprefix(f'{self.prefix}:')}"
+
+    def copy(self, stream: str) -> str:
+        """Stream: what replaces another one, while it grows."""
+        return f"{self.prefix}::copy:{stream.removeprefix(f'{self.prefix}:')}"
 
     def session(self, name: str) -> SessionKeys:
         """Return the names within a session."""

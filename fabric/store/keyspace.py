@@ -7,9 +7,9 @@ from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from typing import Any, cast
 
-from fabric.errors import ServerError, TamperedError
+from fabric.errors import ExhaustedError, ServerError, TamperedError
 from fabric.store.port import Batch, Entry
-from fabric.store.value import SEQUENCE_MAX, Id, parse_id
+from fabric.store.value import SEQUENCE_MAX, Id, is_last, parse_id, successor
 from fabric.wire.stored import pairs_of
 
 
@@ -26,13 +26,11 @@ class Stream:
         return len(self.ids)
 
     def append(self, entry_id: bytes, fields: list[bytes], now_ms: int) -> bytes:
-        """Add an entry; replace an id that cannot be the next one, as `commit.lua` does."""
-        try:
-            wanted = None if entry_id == b"*" else parse_id(entry_id)
-        except ValueError:
-            wanted = None
-        if wanted is None or wanted <= self.last:
-            wanted = max((now_ms, 0), (self.last[0], self.last[1] + 1))
+        """Add an entry under an id, or `*`. Raises ExhaustedError if the id cannot be the next."""
+        following = parse_id(successor(b"%d-%d" % self.last))
+        wanted = max((now_ms, 0), following) if entry_id == b"*" else parse_id(entry_id)
+        if wanted <= self.last:
+            raise ExhaustedError("of the fabric")
         self.last = wanted
         self.ids.append(wanted)
         self.fields.append(fields)
@@ -116,6 +114,18 @@ class Keyspace:
     def sorted_set(self, key: str) -> dict[bytes, int]:
         """Return a sorted set; create it if there is none."""
         return cast(dict[bytes, int], self._value(key, "zset"))
+
+    def check_batch(self, batch: Batch) -> None:
+        """Check that a batch can be applied, as `commit.lua` does.
+
+        Raises TamperedError, ExhaustedError.
+        """
+        for key, kind, first in zip(batch.keys, batch.types, batch.firsts, strict=True):
+            value = self.peek(key, kind)
+            if first and value is not None:
+                last = b"%d-%d" % value.last
+                if is_last(last) if first == "*" else value.last >= parse_id(first.encode()):
+                    raise ExhaustedError(key)
 
     def apply(self, batch: Batch, now_ms: int) -> None:
         """Carry out the writes of a batch, as `commit.lua` does."""

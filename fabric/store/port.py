@@ -24,6 +24,13 @@ BEGINNING = b"0-0"
 #: Arguments of one write: Lua passes at most some 8,000 to a command. Even, so no pair is split.
 ARGUMENTS_MAX: Final = 2_000
 
+#: Entries, and roughly bytes, that one step of rebuilding a stream copies: some milliseconds.
+REBUILD_ENTRIES_MAX: Final = 500
+REBUILD_BYTES_MAX: Final = 1_048_576
+
+#: What was in a stream before it was rebuilt is kept for this time, ms: a day, for people to look.
+ASIDE_MS: Final = 86_400_000
+
 #: Verb → the type of the key that it writes.
 TYPES: Final = {
     "XADD": "stream",
@@ -66,12 +73,25 @@ class Held:
     remaining_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """One step of rebuilding a stream: the server's time, and the entries copied so far.
+
+    `place` is where the next step goes on; None when the copy has taken the stream's place.
+    """
+
+    now_ms: int
+    entries: int
+    place: bytes | None
+
+
 @dataclass(slots=True)
 class Batch:
     """The writes of one commit, applied all or none.
 
-    `keys` are all keys written, `types` the Redis type of each. `operations` is a flat list of
-    writes, each in one of two forms:
+    `keys` are all keys written, `types` the Redis type of each, and `firsts` the id of the first
+    entry for a stream ("" for another type). `operations` is a flat list of writes, entries of
+    streams first, each in one of two forms:
 
     - number of an entry form, index of the key in `keys`, entry id, one value for each name of the
       form: appends an entry to a stream
@@ -83,12 +103,20 @@ class Batch:
 
     keys: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
+    firsts: list[str] = field(default_factory=list)
     forms: list[Sequence[str | bytes]] = field(default_factory=list)
-    operations: list[str | bytes | int] = field(default_factory=list)
     #: Bytes of the arguments so far, roughly: bounds a commit.
     size_bytes: int = 0
+    #: Entries of streams, which a commit can undo if one of them is refused; and all other writes.
+    _entries: list[Argument] = field(default_factory=list)
+    _others: list[Argument] = field(default_factory=list)
     _keys: dict[str, int] = field(default_factory=dict)
     _forms: dict[Sequence[str | bytes], int] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> list[Argument]:
+        """All writes."""
+        return self._entries + self._others
 
     def append(
         self, key: str, entry_id: str, form: Sequence[str | bytes], values: Sequence[Argument]
@@ -96,19 +124,21 @@ class Batch:
         """Append an entry to a stream, under an id of ours or `*`. `form` must be hashable."""
         index = self._keys.get(key)
         if index is None:
-            index = self._index(key, "stream")
+            index = self._index(key, "stream", entry_id)
         number = self._forms.get(form)
         if number is None:
             number = self._forms[form] = len(self.forms)
             self.forms.append(form)
-        self.operations += (number, index, entry_id, *values)
+        self._entries += (number, index, entry_id, *values)
 
     def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add any other write: HSET, HDEL, SET, ZADD or ZREM; or an XADD without a form."""
         index = self._keys.get(key)
         if index is None:
-            index = self._index(key, TYPES[verb])
-        self.operations += (verb, index, len(arguments), *arguments)
+            first = str(arguments[0]) if verb == "XADD" else ""
+            index = self._index(key, TYPES[verb], first)
+        writes = self._entries if verb == "XADD" else self._others
+        writes += (verb, index, len(arguments), *arguments)
 
     def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add a write of any number of arguments, as several that a script can pass on."""
@@ -128,10 +158,11 @@ class Batch:
         self.write_parts("HSET", key, values)
         self.write_parts("HDEL", key, dropped)
 
-    def _index(self, key: str, kind: str) -> int:
+    def _index(self, key: str, kind: str, first: str) -> int:
         index = self._keys[key] = len(self.keys)
         self.keys.append(key)
         self.types.append(kind)
+        self.firsts.append(first)
         return index
 
 
@@ -203,7 +234,20 @@ class WorkerStore(_Store, Protocol):
         `version` is the version that the commit builds on; the next one builds on `version + 1`.
         `drained`: no more input is waiting, so trim to the entry. Returns the server's time. Raises
         FencedError (nothing was written, and nothing more can be under this lease), TamperedError
-        (nothing was written), UnreachableError (unknown).
+        or ExhaustedError (nothing was written), UnreachableError (unknown).
+        """
+
+    async def exhausted(self, partition: int) -> str | None:
+        """Name a stream of the partition itself that has come to its last ids; None if none has."""
+
+    async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:
+        """Replace a stream that takes no new entries by a copy of what counts in it, step by step.
+
+        The copy has what `Partition.bound` says: input that is not committed, or what the fabric
+        has written. `place` is b"" for the first step, then that of the step before. With the last
+        step the copy takes the stream's place, and the old one is kept as `Partition.aside`.
+        Readers of an input begin with the copy; another holder's lease on it is free again. Raises
+        FencedError, TamperedError, UnreachableError (begin again under a new lease).
         """
 
 

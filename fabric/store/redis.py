@@ -6,12 +6,27 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from fabric.errors import NotAllowedError, OverloadedError, UnseededError, UnsupportedServerError
+from fabric.errors import (
+    ExhaustedError,
+    NotAllowedError,
+    OverloadedError,
+    UnseededError,
+    UnsupportedServerError,
+)
 from fabric.store import scripts, value
 from fabric.store.channels import EMITS, FOLLOWS, Channels
 from fabric.store.connection import Caller, Channel
 from fabric.store.keys import ORCHESTRATORS
-from fabric.store.port import Batch, Entry, Held, Lease
+from fabric.store.port import (
+    ASIDE_MS,
+    REBUILD_BYTES_MAX,
+    REBUILD_ENTRIES_MAX,
+    Batch,
+    Entry,
+    Held,
+    Lease,
+    Rebuilt,
+)
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Layout of the keys. A namespace written by another layout is not touched.
@@ -166,16 +181,48 @@ class RedisStore(Channels):
         forms: list[Any] = []
         for form in batch.forms:
             forms += (len(form), *form)
+        pairs = zip(batch.firsts, batch.types, strict=True)
+        expected = " ".join(first or kind for first, kind in pairs)
         arguments = (
             lease.nonce, lease.epoch, version, ttl_ms, lease.group,
             upto, value.successor(upto) if upto else b"", "=" if drained else "~",
-            " ".join(batch.types), len(batch.forms), *forms, *batch.operations,
+            expected, len(batch.forms), *forms, *batch.operations,
         )  # fmt: skip
         channel = self._channel("commits", (lease.partition, lease.group), at=keys[0])
         reply = await scripts.run(channel, "commit", (*keys, *batch.keys), arguments)
         if reply[0] == b"committed":
             return int(reply[1])
         raise scripts.refusal("commit", lease, reply)
+
+    async def exhausted(self, partition: int) -> str | None:
+        names = self.namespace.partition(partition)
+        keys, arguments = (names.signals, names.results, names.dead), (value.SEQUENCE_MAX,)
+        match await scripts.run(self._channel(at=keys[0]), "exhausted", keys, arguments):
+            case [b"exhausted", key]:
+                return str(key.decode())
+            case [b"free"]:
+                return None
+            case reply:
+                raise scripts.unexpected("exhausted", reply)
+
+    async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:
+        names = self.namespace.partition(lease.partition)
+        own = names.lease(lease.group)
+        bound, field = names.bound(key)
+        reader = names.reader(key) or ""
+        keys = (own, key, names.copy(key), names.aside(key), bound)
+        arguments = (
+            lease.nonce, lease.epoch, ttl_ms, field, reader,
+            REBUILD_ENTRIES_MAX, REBUILD_BYTES_MAX, ASIDE_MS, place,
+        )  # fmt: skip
+        channel = self._channel("commits", (lease.partition, lease.group), at=own)
+        match await scripts.run(channel, "rebuild", keys, arguments):
+            case [b"copying", now_ms, entries, place]:
+                return Rebuilt(int(now_ms), int(entries), place)
+            case [b"rebuilt", now_ms, entries]:
+                return Rebuilt(int(now_ms), int(entries), None)
+            case reply:
+                raise scripts.refusal("rebuild", lease, reply)
 
     def _lease_keys(self, partition: int, group: str) -> tuple[str, str]:
         """Return the keys of a partition's lease, and of the stream that its holder reads."""
@@ -199,7 +246,10 @@ class RedisStore(Channels):
             arguments.append(len(entry))
             arguments += entry
         sending = scripts.run(self._channel(EMITS, at=key), "emit", (key,), arguments)
-        reply = await self._typed("stream", [key], sending)
+        try:
+            reply = await self._typed("stream", [key], sending)
+        except ExhaustedError:
+            raise ExhaustedError(key) from None
         if reply[0] == b"emitted":
             return list(reply[1:])
         if reply[0] == b"overloaded":

@@ -8,7 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fabric.errors import FabricError, FencedError, ServerError, TamperedError, UnseededError
+from fabric.errors import (
+    ExhaustedError,
+    FabricError,
+    FencedError,
+    ServerError,
+    TamperedError,
+    UnseededError,
+)
 from fabric.store.connection import Caller, NoScriptError
 from fabric.store.port import Lease
 
@@ -53,6 +60,8 @@ def refusal(verb: str, lease: Lease, reply: list[Any]) -> FabricError:
             return FencedError(f"{where}: another commit came first (version {int(version)})")
         case [b"tampered", *what]:
             return tampered(*what)
+        case [b"exhausted", key]:
+            return ExhaustedError(key.decode("utf-8", "replace"))
     return unexpected(verb, reply)
 
 

@@ -48,6 +48,11 @@ def successor(entry_id: bytes) -> bytes:
     return b"%d-0" % (milliseconds + 1) if milliseconds < SEQUENCE_MAX else entry_id
 
 
+def is_last(entry_id: bytes) -> bool:
+    """Whether an id is of the last millisecond that there is: after it come few ids, or none."""
+    return entry_id.startswith(b"%d-" % SEQUENCE_MAX)
+
+
 def check_entries(entries: Sequence[Sequence[bytes]]) -> None:
     """Refuse entries on which a script would fail after writing some. Raises CallerError."""
     for entry in entries:

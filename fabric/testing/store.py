@@ -10,13 +10,22 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fabric.config.settings import PARTITIONS
-from fabric.errors import FencedError, OverloadedError, UnseededError
+from fabric.errors import ExhaustedError, FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace, Stream
-from fabric.store.port import BEGINNING, Batch, Entry, Held, Lease
+from fabric.store.port import (
+    BEGINNING,
+    REBUILD_ENTRIES_MAX,
+    Batch,
+    Entry,
+    Held,
+    Lease,
+    Rebuilt,
+)
 from fabric.store.value import (
     OUTAGES_MAX,
     check_entries,
+    is_last,
     member_names,
     parse_id,
     partition_count,
@@ -155,8 +164,8 @@ class MemoryStore:
                 f"another commit came first (version {int(held[b'version'])})"
             )
         key = self.namespace.partition(lease.partition).source(lease.group)
-        for written, kind in [(key, "stream"), *zip(batch.keys, batch.types, strict=True)]:
-            self.data.peek(written, kind)
+        self.data.peek(key, "stream")
+        self.data.check_batch(batch)
         self.data.apply(batch, self._clock_ms())
         if upto:
             source = self.data.stream(key)
@@ -166,6 +175,49 @@ class MemoryStore:
         held[b"version"] = b"%d" % (version + 1)
         held[b"expires"] = b"%d" % (self._clock_ms() + ttl_ms)
         return self._clock_ms()
+
+    async def exhausted(self, partition: int) -> str | None:
+        names = self.namespace.partition(partition)
+        for key in (names.signals, names.results, names.dead):
+            stream = self.data.peek(key, "stream") if self.data.kind(key) == "stream" else None
+            if stream is not None and is_last(b"%d-%d" % stream.last):
+                return key
+        return None
+
+    async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:
+        held, now = self._checked("rebuild", lease), self._clock_ms()
+        names = self.namespace.partition(lease.partition)
+        (bound_key, field), reader = names.bound(key), names.reader(key)
+        bound = self.data.hash(bound_key).get(field.encode(), b"0") if field else b"0"
+        after, count, began = place.split() if place else (b"", b"0", b"")
+        if began != bound:
+            self.data.keys.pop(names.copy(key), None)
+            after, count = bound if reader else b"0", b"0"
+        old, copy = self.data.peek(key, "stream") or Stream(), self.data.stream(names.copy(key))
+        last = b"+" if reader or not field else bound
+        wanted = old.between(b"(" + after, last)
+        for after, fields in wanted[:REBUILD_ENTRIES_MAX]:
+            is_ahead = last == b"+" and parse_id(after)[0] > now
+            copy.append(b"*" if is_ahead else after, fields, now)
+        held[b"expires"] = b"%d" % (now + ttl_ms)
+        copied = int(count) + len(wanted[:REBUILD_ENTRIES_MAX])
+        if len(wanted) >= REBUILD_ENTRIES_MAX:
+            return Rebuilt(now, copied, b"%s %d %s" % (after, copied, bound))
+        if key in self.data.keys:
+            self.data.keys[names.aside(key)] = self.data.keys.pop(key)
+        made = self.data.keys.pop(names.copy(key))
+        if copied or reader:
+            self.data.keys[key] = made
+        if reader:
+            copy.groups[reader] = BEGINNING
+            other = self.data.hash(bound_key)
+            if b"epoch" in other:
+                other[b"committed"] = BEGINNING
+                if bound_key != names.lease(lease.group):
+                    other |= {b"owner": b"", b"nonce": b"", b"expires": b"0"}
+                    other[b"served"] = b"%d" % now
+        self.data.wake()
+        return Rebuilt(now, copied, None)
 
     def now_ms(self) -> int:
         return self._clock_ms()
@@ -185,7 +237,13 @@ class MemoryStore:
                 f"stream {key} holds {len(source)} signals that no worker has handled yet, "
                 f"{ingress_max} are allowed: is one running? (fabric status)"
             )
-        ids = [source.append(b"*", list(entry), self._clock_ms()) for entry in entries]
+        ids: list[bytes] = []
+        try:
+            for entry in entries:
+                ids.append(source.append(b"*", list(entry), self._clock_ms()))
+        except ExhaustedError:
+            source.delete(set(map(parse_id, ids)))
+            raise ExhaustedError(key) from None
         self.data.wake()
         return ids
 

@@ -151,6 +151,9 @@ async def test_a_crash_before_the_first_was_asked_for_loses_nothing(
     async with fleet(server.url) as fabric:
         agent = fabric.agent("B")
         await agent.__aenter__()
+        for percent in (1, 2):
+            await agent.progress(percent)
+        await eventually(lambda: len(rows(server, S.log)) == 3, "three events")
         for number in (1, 2, 3):
             nudge(server, number)
         add(

@@ -16,7 +16,10 @@ SWEEPS = "fabric:{0}:deadlines:synthesizers"
 LAST = "(last)"
 
 #: Attributes of the classes in `keys.py` that are no keys, or take another argument than a name.
-NO_KEYS = {"lease", "timers", "source", "session", "session_of", "prefix", "name", "number"}
+NO_KEYS = {
+    *("lease", "timers", "source", "session", "session_of", "prefix", "name", "number"),
+    *("reader", "keeper", "bound", "aside", "copy"),
+}
 
 #: Keys that do not exist after the work: replicas, and timers of finished sweeps.
 SHORT_LIVED = {

@@ -19,6 +19,8 @@ def check_sessions(server: RunningServer) -> None:
 async def _differences(server: RunningServer) -> list[Difference]:
     found: list[Difference] = []
     for name in server.cli("KEYS", "*:log"):
+        if "}::" in name:  # a log that was replaced, or a copy
+            continue
         match = _LOG.fullmatch(name)
         assert match is not None, name
         store = RedisStore(server.url, match["namespace"])

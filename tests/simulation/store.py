@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
-from fabric.store.port import Batch, Entry, Held, Lease
+from fabric.store.port import Batch, Entry, Held, Lease, Rebuilt
 from fabric.testing.store import MemoryStore
 from tests.simulation.network import Link
 
@@ -102,6 +102,18 @@ class RemoteStore:
             lambda: self._behind.commit(lease, version, batch, upto, ttl_ms, drained=drained)
         )
         return now_ms
+
+    async def exhausted(self, partition: int) -> str | None:
+        """See WorkerStore."""
+        key: str | None = await self._link.call(lambda: self._behind.exhausted(partition))
+        return key
+
+    async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:
+        """See WorkerStore."""
+        step: Rebuilt = await self._link.call(
+            lambda: self._behind.rebuild(lease, key, place, ttl_ms)
+        )
+        return step
 
     def now_ms(self) -> int:
         """See ClientStore. No request."""

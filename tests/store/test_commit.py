@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from fabric.errors import FabricError, FencedError, TamperedError, UnseededError
+from fabric.errors import (
+    ExhaustedError,
+    FabricError,
+    FencedError,
+    TamperedError,
+    UnseededError,
+)
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING, Batch, Lease
 from tests.store.backend import (
@@ -21,6 +27,9 @@ from tests.store.backend import (
 
 NAMES = Namespace().partition(0)
 KEYS = NAMES.session("s")
+
+#: The last id of all.
+LAST = "18446744073709551615-18446744073709551615"
 
 #: The result of every kind of write, by key.
 WRITTEN = {
@@ -140,6 +149,12 @@ async def test_a_key_of_another_type_refuses_the_whole_commit(
     lease = await hold(store)
     await backend.put(key, found)
     before = await backend.dump()
+    if found == expected == "stream" and key != NAMES.signals:
+        # Its entry has a higher id than ours.
+        with pytest.raises(ExhaustedError):
+            await commit(store, lease, every_write(), upto=b"5-0")
+        assert await backend.dump() == before
+        return
     if found == expected:
         await commit(store, lease, every_write(), upto=b"5-0")
         return
@@ -221,23 +236,25 @@ async def test_a_commit_restores_its_group(backend: Backend, accident: str) -> N
     assert plain(await store.read(0, ORCHESTRATORS, entry_id, 10, 0)) == [(after, [b"a", b"2"])]
 
 
-async def test_a_message_is_delivered_after_an_entry_made_by_hand(backend: Backend) -> None:
-    """That entry's id is above ours, so ours is replaced, and the order stays."""
+@pytest.mark.parametrize("by_hand", ["900-5", "3-0", LAST])
+@pytest.mark.parametrize("which", ["log", "inbox", "dead"])
+async def test_an_entry_made_by_hand_beyond_ours_refuses_the_whole_commit(
+    backend: Backend, which: str, by_hand: str
+) -> None:
     store = backend.open()
     lease = await hold(store)
-    inbox = KEYS.inbox("A")
-    await backend.append(inbox, "900-5", b"by", b"hand")
+    key = {"log": KEYS.log, "inbox": KEYS.inbox("A"), "dead": NAMES.dead}[which]
+    await backend.append(key, by_hand, b"by", b"hand")
     batch = Batch()
-    for number in (1, 2, 3):
-        batch.append(inbox, f"{number}-0", ("number",), (number,))
     batch.append(KEYS.log, "3-0", ("number",), (3,))
-    await commit(store, lease, batch)
-    found = plain(await store.entries(inbox, b"-", b"+", 10))
-    assert [fields for _, fields in found] == [
-        [b"by", b"hand"],
-        [b"number", b"1"],
-        [b"number", b"2"],
-        [b"number", b"3"],
-    ]
-    assert [i for i, _ in await store.entries(KEYS.log, b"-", b"+", 10)] == [b"3-0"]
-    assert list(await store.read_streams({inbox: found[0][0]}, 10, 0)) == [inbox]
+    batch.append(KEYS.inbox("A"), "3-1", ("number",), (3,))
+    batch.write("HSET", KEYS.agents, ("A", "{}"))
+    batch.write("XADD", NAMES.dead, ("*", "code", "X"))
+    before = await backend.dump()
+    if by_hand != LAST and (which == "dead" or (which, by_hand) == ("inbox", "3-0")):
+        await commit(store, lease, batch)
+        return
+    with pytest.raises(ExhaustedError) as caught:
+        await commit(store, lease, batch)
+    assert caught.value.key == key
+    assert await backend.dump() == before

@@ -62,7 +62,7 @@ def test_the_result_words_in_the_header_are_those_returned(verb: str) -> None:
 
 def test_the_result_words_returned_are_those_handled() -> None:
     for verb in VERBS:
-        refusals = ("refusal",) if verb in ("commit", "renew") else ()
+        refusals = ("refusal",) if verb in ("commit", "rebuild", "renew") else ()
         assert set(REPLY.findall(body(verb))) <= handled(verb, *refusals), verb
     words = {word for verb in VERBS for word in REPLY.findall(body(verb))}
     assert handled(*VERBS, "refusal") == words

@@ -2,11 +2,17 @@
 
 from typing import Any
 
+import pytest
+
 from tests.store.backend import RedisBackend
 from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
 
 LOG = "fabric:{0}:s:log"
 AGENTS = "fabric:{0}:s:agents"
+
+TOP = 2**64 - 1
+#: The last id of all.
+LAST = f"{TOP}-{TOP}"
 
 
 async def commit(
@@ -35,7 +41,7 @@ async def test_committed(real: RedisBackend) -> None:
         real, epoch,
         *(0, 0, "1-0", "x", "y"), *("HSET", 1, 2, "A", "one"),
         *(1, 0, "*", "z"), *(0, 0, "*", "", "2"),
-        keys=(LOG, AGENTS), types="stream hash", forms=(2, 2, "a", "b", 1, "c"),
+        keys=(LOG, AGENTS), types="1-0 hash", forms=(2, 2, "a", "b", 1, "c"),
     )  # fmt: skip
     assert word == b"committed"
     assert before_ms <= now <= await real.now_ms()
@@ -100,7 +106,7 @@ async def test_the_last_of_many_keys_is_checked_before_the_first_is_written(
     before = await real.dump()
     writes = [part for number in range(300) for part in (0, number, "1-0", "x")]
     reply = await commit(
-        real, epoch, *writes, keys=keys, types=" ".join(["stream"] * 300), forms=(1, 1, "a")
+        real, epoch, *writes, keys=keys, types=" ".join(["1-0"] * 300), forms=(1, 1, "a")
     )
     assert reply == [b"tampered", keys[-1].encode(), b"string", b"stream"]
     assert await real.dump() == before
@@ -146,23 +152,50 @@ async def test_only_whole_nodes_are_trimmed_while_more_is_waiting(real: RedisBac
     assert await real.call("XLEN", SIGNALS) == 130
 
 
-async def test_the_log_continues_after_an_entry_made_by_hand(real: RedisBackend) -> None:
-    _, epoch, *_ = await take(real)
-    await real.call("XADD", LOG, "5-0", "by", "hand")
-    writes = (0, 0, "5-0", "1", 0, 0, "4-9", "2", 0, 0, "5-1", "3")
-    await commit(real, epoch, *writes, keys=(LOG,), types="stream", forms=(1, 1, "n"))
-    found = await real.call("XRANGE", LOG, "(5-0", "+")
-    assert [fields[1] for _, fields in found] == [b"1", b"2", b"3"]
-
-
-async def test_a_full_log_is_found_before_anything_is_written(
-    real: RedisBackend,
+@pytest.mark.parametrize("last", ["5-0", "7-3", LAST])
+async def test_a_stream_with_an_entry_beyond_ours_is_found_before_anything_is_written(
+    real: RedisBackend, last: str
 ) -> None:
     _, epoch, *_ = await take(real)
-    await real.call("XADD", LOG, "18446744073709551615-18446744073709551615", "by", "hand")
-    writes = (0, 0, "*", "1", 0, 1, "5-0", "2")
+    await real.call("XADD", LOG, last, "by", "hand")
+    before = await real.dump()
+    writes = (0, 0, "5-0", "1", 0, 1, "5-0", "2")
     reply = await commit(
-        real, epoch, *writes, keys=("other", LOG), types="stream stream", forms=(1, 1, "n")
+        real, epoch, *writes, keys=("other", LOG), types="5-0 5-0", forms=(1, 1, "n")
     )
-    assert reply == [b"tampered", LOG.encode(), b"stream without a free id", b"stream"]
-    assert not await real.call("EXISTS", "other")
+    assert reply == [b"exhausted", LOG.encode()]
+    assert await real.dump() == before
+
+
+@pytest.mark.parametrize("last", ["7-0", LAST])
+async def test_a_batch_is_undone_when_ids_were_used_and_deleted(
+    real: RedisBackend, last: str
+) -> None:
+    """No entry shows it, so the entry that is refused is the first sign."""
+    _, epoch, *_ = await take(real)
+    await real.call("XADD", LOG, "4-0", "n", "0")
+    await real.call("XADD", LOG, last, "by", "hand")
+    await real.call("XDEL", LOG, last)
+    await real.call("XADD", "other", "4-0", "n", "0")
+    before = await real.dump()
+    reply = await commit(
+        real, epoch,
+        *(0, 0, "5-0", "1", 0, 0, "5-1", "2", "XADD", 1, 3, "*", "n", "3", 0, 2, "5-0", "4"),
+        *("HSET", 3, 2, "A", "one"),
+        keys=("other", "letters", LOG, AGENTS), types="5-0 * 5-0 hash", forms=(1, 1, "n"),
+        upto="9-0", floor="9-1",
+    )  # fmt: skip
+    assert reply == [b"exhausted", LOG.encode()]
+    assert await real.call("XLEN", "letters") == 0
+    assert {key: value for key, value in (await real.dump()).items() if key != "letters"} == before
+
+
+async def test_the_last_ids_end_in_the_middle_of_a_batch(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    await real.call("XADD", "letters", f"{TOP}-{TOP - 2}", "by", "hand")
+    await real.call("XDEL", "letters", f"{TOP}-{TOP - 2}")
+    writes = [part for _ in range(3) for part in ("XADD", 0, 3, "*", "n", "1")]
+    reply = await commit(real, epoch, *writes, keys=("letters",), types="*")
+    assert reply == [b"exhausted", b"letters"]
+    assert await real.call("XLEN", "letters") == 0
+    assert await field(real, "version") == b"0"

@@ -8,9 +8,10 @@
 -- ARGV[6]  id of the last input entry in the batch, '' if the batch acknowledges none
 -- ARGV[7]  id to trim below, '' not to trim the input
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
--- ARGV[9]  expected types of KEYS[3…], separated by spaces
+-- ARGV[9]  for each of KEYS[3…], separated by spaces: its type, or for a stream the id of the first
+--          entry to append
 -- ARGV[10] number of entry forms, then for each form: number of names, names …
--- then the writes, each in one of two forms (indexes of entry forms and keys start at 0):
+-- then the writes, entries of streams first, each in one of two forms (indexes start at 0):
 --   form, key, entry id, one value for each name of the form     appends an entry to a stream
 --   verb, key, number of arguments, arguments …                  any other write
 --
@@ -20,7 +21,9 @@
 --   {'expired', owner, epoch}       the lease ran out before the commit came
 --   {'superseded', version}         another commit came first
 --   {'tampered', key, type found, type expected}
--- Everything that can go wrong is checked before the first write, because Lua does not roll back.
+--   {'exhausted', key}              somebody has used the stream's ids: it must be rebuilt
+-- Everything that can go wrong is checked before the first write, because Lua does not roll back. Only
+-- ids that somebody has used and deleted again show when an entry is refused: then we undo.
 
 local lease = redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'expires', 'version', 'owner')
 if not lease[2] then
@@ -45,13 +48,18 @@ end
 local at = 3
 for expected in string.gmatch(ARGV[9], '%S+') do
   found = redis.call('TYPE', KEYS[at]).ok
+  local first = string.match(expected, '^[%d*].*')
+  if first then
+    expected = 'stream'
+  end
   if found ~= expected and found ~= 'none' then
     return {'tampered', KEYS[at], found, expected}
   end
-  -- Someone added an entry under the highest possible id: nothing can be appended any more.
-  if expected == 'stream'
-    and #redis.call('XRANGE', KEYS[at], '18446744073709551615-0', '+', 'COUNT', 1) > 0 then
-    return {'tampered', KEYS[at], 'stream without a free id', expected}
+  if first == '*' then
+    first = '18446744073709551615-0'
+  end
+  if first and #redis.call('XRANGE', KEYS[at], first, '+', 'COUNT', 1) > 0 then
+    return {'exhausted', KEYS[at]}
   end
   at = at + 1
 end
@@ -67,26 +75,40 @@ for number = 1, ARGV[10] do
   position = position + names + 1
 end
 
+local first = position
 while position < last do
   local form = forms[ARGV[position]]
   local key = KEYS[ARGV[position + 1] + 3]
+  local upto, id
   if form then
     local names, entry = form[1], form[2]
     entry[1], entry[2] = key, ARGV[position + 2]
     for i = 1, names do
       entry[2 + 2 * i] = ARGV[position + 2 + i]
     end
-    -- An error means that someone appended an entry beyond our ids. We still deliver the message.
-    if redis.pcall('XADD', unpack(entry)).err then
-      entry[2] = '*'
-      redis.call('XADD', unpack(entry))
-    end
-    position = position + names + 3
+    id = redis.pcall('XADD', unpack(entry))
+    upto = position + names + 2
   else
-    local upto = position + 2 + ARGV[position + 2]
-    redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
-    position = upto + 1
+    upto = position + 2 + ARGV[position + 2]
+    if ARGV[position] == 'XADD' then
+      id = redis.pcall('XADD', key, unpack(ARGV, position + 3, upto))
+    else
+      redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
+    end
   end
+  if id and id.err then
+    -- Undo: what we have appended so far is the newest of each stream.
+    while first < position do
+      local written = KEYS[ARGV[first + 1] + 3]
+      redis.call('XDEL', written, redis.call('XREVRANGE', written, '+', '-', 'COUNT', 1)[1][1])
+      first = first + 3 + (forms[ARGV[first]] and forms[ARGV[first]][1] or ARGV[first + 2])
+    end
+    if string.find(id.err, 'equal or smaller') or string.find(id.err, 'exhausted') then
+      return {'exhausted', key}
+    end
+    return id
+  end
+  position = upto + 1
 end
 
 if ARGV[6] ~= '' then

@@ -14,7 +14,15 @@ local reply = {'emitted'}
 local position, last = 2, #ARGV
 while position < last do
   local upto = position + ARGV[position]
-  reply[#reply + 1] = redis.call('XADD', KEYS[1], '*', unpack(ARGV, position + 1, upto))
+  local id = redis.pcall('XADD', KEYS[1], '*', unpack(ARGV, position + 1, upto))
+  if id.err then
+    -- Somebody has left the stream fewer ids than we need.
+    for i = 2, #reply do
+      redis.call('XDEL', KEYS[1], reply[i])
+    end
+    return id
+  end
+  reply[#reply + 1] = id
   position = upto + 1
 end
 return reply
