@@ -215,12 +215,6 @@ class Orchestrator(Handler):
             self._touched[timer.session] = stored
             logged = record.logged_timer(timer.name, session.clock_ms)
             batch.append(stored.keys.log, f"{session.log}-0", *logged)
-            if decision.fallen:
-                # Tell the synthesizer of an agent that was declared dead.
-                agent = session.agents.records[decision.fallen]
-                cause, ms = f"{session.log}-0", session.clock_ms
-                death = record.death(session.name, decision.fallen, agent, cause, ms)
-                batch.append(self._names.results, "*", *death)
         self._follow(batch, stored, decision)
 
     def _bring_up_to_date(self, batch: Batch, stored: StoredSession, now_ms: int) -> None:
@@ -249,6 +243,12 @@ class Orchestrator(Handler):
 
     def _follow(self, batch: Batch, stored: StoredSession, decision: Decision) -> None:
         """Deliver what follows from an event, and set and cancel its timers."""
+        if decision.fallen:
+            # Tell the synthesizer of an agent that was declared dead.
+            session, name = stored.state, decision.fallen
+            cause, agent = f"{session.log}-0", session.agents.records[name]
+            death = record.death(session.name, name, agent, cause, session.clock_ms)
+            batch.append(self._names.results, "*", *death)
         deliver(batch, stored.keys, stored.state, decision)
         for name, due_ms in decision.timers.items():
             member = f"{stored.state.name}:{name}"

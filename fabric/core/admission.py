@@ -74,13 +74,17 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     if event.is_beginning:
         liveness.watch(event, name, agent)
         barriers.join(event, name)
-    agent.seen_ms = session.clock_ms
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
         agent.last_signal = signal.type.value
         agent.quiet_until_ms = 0
-    elif agent.quiet_until_ms and agent.quiet_until_ms <= session.clock_ms:
-        agent.quiet_until_ms = 0
+        if agent.idle_since_ms:
+            liveness.note_progress(event, agent)
+    else:
+        agent.idle_since_ms = agent.idle_since_ms or agent.seen_ms
+        if agent.quiet_until_ms <= session.clock_ms:
+            agent.quiet_until_ms = 0
+    agent.seen_ms = session.clock_ms
     agent.seq = signal.seq or agent.seq
     agent.stream = signal.stream or agent.stream
     return True

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from fabric.core.agent_status import in_force, is_waiting, missing, update_status
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
-from fabric.core.escalation import BARRIER, ask, close, new_question, settle
-from fabric.core.event import EVERYONE, ORCHESTRATOR, Event, RefusedError, SignalEvent
+from fabric.core.escalation import BARRIER, ask, close_own, new_question, settle
+from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
 from fabric.core.limits import FIELD_BYTES_MAX, SESSION_BARRIERS_MAX, SIGNAL_STEPS_MAX, listed
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
 from fabric.core.resource import CostlyError, Meter, matches, normalise, overlap
@@ -334,7 +334,5 @@ def _apply_policy(
 
 def _close_question(event: Event, barrier: BarrierRecord, answer: str) -> None:
     """Close this barrier's open question, if there is one."""
-    asked = event.session.escalations.get(barrier.question)
-    if asked is not None and asked.is_open:
-        close(event, barrier.question, asked, answer, ORCHESTRATOR)
+    close_own(event, barrier.question, answer)
     barrier.question = ""

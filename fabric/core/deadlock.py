@@ -65,6 +65,14 @@ class Wait(NamedTuple):
 Graph = dict[str, list[Wait]]
 
 
+class Need(NamedTuple):
+    """What other agents need from one: the kind of their wait, on what, and the agents."""
+
+    kind: str
+    on: str
+    waiting: tuple[str, ...]
+
+
 class Link(NamedTuple):
     """One step of a cycle: an agent, and the wait by which it needs the next one."""
 
@@ -166,6 +174,42 @@ def is_needed(session: SessionState, name: str) -> bool:
         or any(map(session.order.is_awaited, session.claims_of(agent)))
         or any(question.to == name and question.is_open for question in questions)
     )
+
+
+def needs(session: SessionState, name: str) -> list[Need]:
+    """Return what other agents wait for from an agent: its locks first, then what it produces."""
+    agent = session.agents.records[name]
+    found = [
+        Need(LOCK, ", ".join(claim.wanted), session.order.waiting_agents(claim))
+        for claim in session.claims_of(agent)
+        if claim.state is record.ClaimState.HELD
+    ]
+    for on in agent.produces:
+        output = session.dependencies.get(on)
+        if output is not None and output.status is record.DependencyStatus.PENDING:
+            found.append(Need(DEPENDENCY, on, tuple(one for one in output.waiters if one != name)))
+    called, barrier = in_force(session)
+    if barrier is not None:
+        found.append(Need(BARRIER, called, _need_at_barrier(session, barrier, name)))
+    for question_id, question in session.escalations.records.items():
+        if question.to == name and question.is_open:
+            askers = dict.fromkeys([question.asker, *question.waiting])
+            waiting = [one for one in askers if is_at_work(session, one)]
+            waiting = [one for one in waiting if question_id in session.agents.records[one].asks]
+            found.append(Need(QUESTION, question_id, tuple(waiting)))
+    return [need for need in found if need.waiting]
+
+
+def _need_at_barrier(
+    session: SessionState, barrier: record.BarrierRecord, name: str
+) -> tuple[str, ...]:
+    """Name the agents that a barrier holds until one arrives, or until it has integrated."""
+    if barrier.state is record.BarrierState.INTEGRATING:
+        held = [*barrier.arrived, *barrier.held] if name == barrier.leader else []
+    else:
+        is_missing = name in barrier.members and name not in barrier.arrived
+        held = [barrier.leader, *barrier.arrived, *barrier.held] if is_missing else []
+    return _at_work(session, held)
 
 
 def _at_work(session: SessionState, names: Iterable[str]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from fabric.core import barriers, conflicts, escalation
 from fabric.core.agent_status import is_at_work, resume, update_status
 from fabric.core.directive import Cancel, Nudge, Resume
-from fabric.core.event import ORCHESTRATOR, Event, RefusedError, SignalEvent
+from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import AGENT_WAITS_MAX, listed
 from fabric.core.record import (
     AgentRecord,
@@ -250,9 +250,7 @@ def apply_answer(event: Event, asked: EscalationRecord) -> None:
 
 def _close_question(event: Event, dependency: DependencyRecord) -> None:
     """Close the question whether to wait on: the wait has ended, or an agent is to end it."""
-    asked = event.session.escalations.get(dependency.question)
-    if asked is not None and asked.is_open:
-        escalation.close(event, dependency.question, asked, "the wait is over", ORCHESTRATOR)
+    escalation.close_own(event, dependency.question, "the wait is over")
     dependency.question = ""
 
 

@@ -33,10 +33,13 @@ TIMER = "answer"
 #: Subjects of the fabric's own questions: which agent gives way in a deadlock, what to do about
 #: the agents missing at a barrier, whether an agent that keeps dying may start again, whether a
 #: group goes on in which one agent has failed, which of several different values holds, whether
-#: agents go on waiting for an output that no agent is to produce.
+#: agents go on waiting for an output that no agent is to produce, whether agents that all fell
+#: silent together are given up, or one that lives without any progress.
 DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
+MASS_SILENCE = "mass_silence"
+WEDGED = "wedged"
 GROUP = "group"
 CONTRADICTION = "contradiction"
 DEPENDENCY = "dependency"
@@ -232,8 +235,12 @@ def ask(event: Event, question: EscalationRecord, *, told: list[str]) -> str:
 
 def keep(event: Event, question_id: str, question: EscalationRecord) -> None:
     """Keep a question of the fabric's own. Beyond the limit it is in the log only."""
-    if len(event.session.escalations) < SESSION_ESCALATIONS_MAX:
+    is_mass_silence = question.subject == MASS_SILENCE
+    # Nobody is given up while that question is open: it must not get lost among others.
+    if is_mass_silence or len(event.session.escalations) < SESSION_ESCALATIONS_MAX:
         event.session.escalations.put(question_id, question)
+        if is_mass_silence:
+            event.session.mass_silence = question_id
         if question.subject == DEADLOCK:
             event.session.deadlocks.add(question_id)
         _tell_hook(event, question_id)
@@ -257,6 +264,13 @@ def close(event: Event, question_id: str, question: EscalationRecord, answer: st
             agent.asks = [other for other in agent.asks if other != question_id]
             session.agents.put(name, agent)
             update_status(session, name)
+
+
+def close_own(event: Event, question_id: str, answer: str) -> None:
+    """Close a question of the fabric's own that has become moot, if it is open."""
+    asked = event.session.escalations.get(question_id)
+    if asked is not None and asked.is_open:
+        close(event, question_id, asked, answer, ORCHESTRATOR)
 
 
 def settle(session: SessionState, question: EscalationRecord, answer: str, by: str) -> None:

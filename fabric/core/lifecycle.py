@@ -68,14 +68,16 @@ def progress(event: SignalEvent, payload: payloads.Progress) -> None:
         agent.eta_ms = _expected_end(agent, event.session.clock_ms)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
-    _announce_silence(event, payload.expect_ms)
+    if payload.expect_ms is not None:
+        _announce_silence(event, payload.expect_ms)
     if to_results:
         event.give_to_results()
 
 
 def heartbeat(event: SignalEvent, payload: payloads.Heartbeat) -> None:
     """HEARTBEAT: the agent is alive, and may announce a silence."""
-    _announce_silence(event, payload.expect_ms)
+    if payload.expect_ms is not None:
+        _announce_silence(event, payload.expect_ms)
 
 
 def partial_result(event: SignalEvent, payload: payloads.PartialResult) -> None:
@@ -128,6 +130,9 @@ def end(
     waited = [*agent.waits_for, *agent.asks]
     agent.eta_ms = None
     agent.capacity = 0
+    if agent.wedged:
+        escalation.close_own(event, agent.wedged, f"{name} has ended")
+        agent.wedged = ""
     dependencies.withdraw(event, name, agent, agent.waits_for)
     escalation.withdraw(session, name, agent, agent.asks)
     if error is not None:
@@ -173,7 +178,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.lost = []
     agent.cancelled = False
     agent.intervals = []
-    agent.quiet_until_ms = 0
+    agent.quiet_until_ms = agent.idle_since_ms = agent.nudged_ms = 0
 
 
 def apply_group_answer(event: Event, asked: EscalationRecord) -> None:
@@ -182,10 +187,8 @@ def apply_group_answer(event: Event, asked: EscalationRecord) -> None:
         _cancel_group(event, asked.about, f"{asked.by} has decided to cancel")
 
 
-def _announce_silence(event: SignalEvent, expect_ms: int | None) -> None:
+def _announce_silence(event: SignalEvent, expect_ms: int) -> None:
     """Note for how long nothing need be heard of the agent; a longer time than allowed is cut."""
-    if expect_ms is None:
-        return
     longest_ms = event.rules.expect_ms_max
     if expect_ms > longest_ms:
         reason = f"expect_ms of {expect_ms} counts as {longest_ms}, the most that the rules allow"

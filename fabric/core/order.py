@@ -268,6 +268,12 @@ class Order:
                     return True
         return False
 
+    def waiting_agents(self, claim: ClaimRecord) -> tuple[str, ...]:
+        """Name the agents that wait for something that a held claim has, the next one first."""
+        others = {other for resource in claim.wanted for other in self.overlapping(resource)}
+        places = sorted(place for other in others for place in self._queues.get(other, ()))
+        return tuple(dict.fromkeys(one.agent for one in places if one.agent != claim.agent))
+
     def waiting(self, claim: ClaimRecord) -> int:
         """Count the claims that wait for something that a claim has, or will have."""
         queues = [

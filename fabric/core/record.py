@@ -78,6 +78,11 @@ class AgentRecord(Struct, omit_defaults=True):
     resumed_ms: int = 0
     #: The end of the silence that it has announced, ms: only from then on does its silence count.
     quiet_until_ms: int = 0
+    #: Time of its last signal before the HEARTBEATs that are all it sends now, ms; 0: another one
+    #: was its last. When it was nudged because others wait meanwhile, and the question about it.
+    idle_since_ms: int = 0
+    nudged_ms: int = 0
+    wedged: str = ""
     #: Tasks that it was offered and has not taken up yet.
     offers: list[str] = []
     #: It was told to stop, because another agent of its group had failed.
@@ -245,8 +250,8 @@ class EscalationRecord(Struct, omit_defaults=True):
     #: asker gave one, is the answer.
     deadline_ms: int = 0
     default: str = ""
-    #: Subject of the fabric's own question: `deadlock`, `silence`, `barrier`, `group`,
-    #: `contradiction` or `dependency`; "" for an agent's question.
+    #: Subject of the fabric's own question: `deadlock`, `silence`, `mass_silence`, `wedged`,
+    #: `barrier`, `group`, `contradiction` or `dependency`; "" for an agent's question.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []
@@ -255,6 +260,8 @@ class EscalationRecord(Struct, omit_defaults=True):
     decision: str = ""
     by: str = ""
     decided_ms: int = 0
+    #: Of a mass silence: agents that were given up one by one while the question was open.
+    given_up: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -399,6 +399,22 @@ class Rules(Struct, frozen=True):
         "longer one counts as this, and the agent is told.",
     ] = 3_600_000
 
+    mass_silence_percent: Annotated[
+        int,
+        Number("percent", 0, 100, "off"),
+        Declared("liveness.mass_silence_percent"),
+        "When at least this share of a session's agents, and at least three, fall silent together, "
+        "the network or their host is the likely cause: a person is asked instead, and they are "
+        "given up one at a time, only those that others wait for.",
+    ] = 50
+    wedged_ms_max: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "as long as it lives"),
+        Declared("liveness.wedged_ms_max"),
+        "How long an agent may send nothing but HEARTBEAT while others wait for it. Then it gets a "
+        "NUDGE; after as long again a person is asked.",
+    ] = 600_000
+
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""
         order = self.task_types.get(task_type, ())

@@ -54,7 +54,7 @@ class SessionState:
     """Everything the rules know about one session.
 
     `order` has the holders and the queue of each resource; it follows from the claims. `deadlocks`
-    names the open questions about deadlocks.
+    names the open questions about deadlocks, `mass_silence` the last question about such a silence.
     """
 
     name: str
@@ -76,6 +76,7 @@ class SessionState:
     escalations: Table[record.EscalationRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     deadlocks: set[str] = field(init=False)
+    mass_silence: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.order = Order(self.claims.records)
@@ -84,6 +85,9 @@ class SessionState:
             for name, question in self.escalations.records.items()
             if question.subject == "deadlock" and question.is_open
         }
+        known = self.escalations.records.items()
+        asked = [(one.asked_ms, name) for name, one in known if one.subject == "mass_silence"]
+        self.mass_silence = max(asked, default=(0, ""))[1]
 
     def claims_of(self, agent: record.AgentRecord) -> list[record.ClaimRecord]:
         """Return an agent's claims, held and waiting, oldest first."""

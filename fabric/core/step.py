@@ -139,12 +139,15 @@ TIMERS: dict[str, Alarm] = {
     claims.REST_TIMER: claims.grant_rest,
     liveness.TIMER: liveness.check_silence,
     escalation.TIMER: escalation.answer_due,
+    liveness.MASS_TIMER: liveness.check_mass_silence,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
 ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.DEADLOCK: deadlock.give_way,
     escalation.SILENCE: liveness.allow_start,
+    escalation.MASS_SILENCE: liveness.apply_mass_answer,
+    escalation.WEDGED: liveness.apply_wedged_answer,
     escalation.GROUP: lifecycle.apply_group_answer,
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,

@@ -57,6 +57,8 @@ ODD = Rules(
     refine_pause_ms=15,
     refine_ms_max=16,
     expect_ms_max=17,
+    mass_silence_percent=18,
+    wedged_ms_max=19,
 )
 
 
