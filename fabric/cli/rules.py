@@ -38,6 +38,9 @@ def rules() -> None:
 def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     """Name every fault in the rule file: its line, the field, what to write instead.
 
+    In a file without other faults, also heartbeats, silence, lease and patience that do not fit
+    together: workers start with it all the same.
+
     Without FILE, in every configuration file. Exit code 1 when there are faults, 3 when there is no
     such file.
     """
@@ -92,7 +95,7 @@ def _setting_line(record: dict[str, Any]) -> str:
 
 def _faults(path: Path) -> list[Fault]:
     try:
-        return rulebook.check_file(path)[1]
+        return rulebook.check_file(path)[1] or rulebook.misfits(path)
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError as error:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from fabric.config import check as checks
 from fabric.config.fault import of_pydantic, stray
-from fabric.config.settings import config_files
+from fabric.config.settings import config_files, sources
 from fabric.config.toml_file import Document, Fault, FaultError, Keys, line_of, parse, read
 from fabric.core.rules import Rules
 from fabric.errors import ConfigError
@@ -65,6 +65,35 @@ def find(path: Path | None = None) -> Found:
         if has_rules:
             return found
     return Found(Rules())
+
+
+def misfits(path: Path) -> list[Fault]:
+    """Return what does not fit together in a sound file: heartbeats, silence, lease and patience.
+
+    Settings that the file leaves out are those of the environment, or the defaults: workers and
+    agents may get others by flags, so this stops nobody. Raises ConfigError.
+    """
+    (rules, _, lines), _ = _sound(path)
+    settings = checks.settings_of(sources({}, [path]))
+    silence_ms, heartbeat_ms = rules.silence_ms_min, settings.heartbeat_ms
+    lease_ms, patience_ms = settings.lease_ms, settings.emit_limit_ms
+    named = ("liveness", "silence_ms_min"), ("heartbeat_ms",), ("lease_ms",), ("emit_limit_ms",)
+    line = next((lines[key] for key in named if key in lines), 1)
+    found = []
+    if silence_ms <= lease_ms + heartbeat_ms:
+        what = (
+            f"{silence_ms}, not above lease_ms and heartbeat_ms together ({lease_ms} + "
+            f"{heartbeat_ms}): agents at work may be declared dead"
+        )
+        fix = f"over {lease_ms + heartbeat_ms}, or lower lease_ms and heartbeat_ms"
+        found.append(Fault(line, "liveness.silence_ms_min", what, fix))
+    if silence_ms <= patience_ms:
+        what = (
+            f"{patience_ms}, not below liveness.silence_ms_min ({silence_ms}): an agent that is "
+            "cut off may be declared dead while it still tries to send"
+        )
+        found.append(Fault(line, "emit_limit_ms", what, f"less than {silence_ms}, or a longer one"))
+    return found
 
 
 def _sound(path: Path) -> tuple[Found, bool]:

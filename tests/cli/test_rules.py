@@ -37,6 +37,36 @@ def test_a_correct_file_is_reported(lone: Shell) -> None:
         assert "fabric.toml" in done.err
 
 
+FAST = "[liveness]\nsilence_factor = 5\nsilence_ms_min = 2000\nsilence_ms_max = 4000\n"
+
+
+def test_times_that_do_not_fit_together_are_named(lone: Shell) -> None:
+    (lone.home / "fabric.toml").write_text(FAST)
+    done = lone.run("rules", "check")
+    assert (done.code, done.err) == (1, "")
+    silence, patience = done.lines
+    assert ":3: liveness.silence_ms_min: found 2000, not above lease_ms and heartbeat" in silence
+    assert ":3: emit_limit_ms: found 30000, not below liveness.silence_ms_min" in patience
+    lone.good("rules", "show")  # it is a rule file all the same
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("heartbeat_ms = 55_000\n", ["liveness.silence_ms_min"]),
+        ("lease_ms = 50_000\n", ["liveness.silence_ms_min"]),
+        ("lease_ms = 49_999\n", []),
+        ("emit_limit_ms = 60_000\n", ["emit_limit_ms"]),
+        ("heartbeat_ms = 500\nlease_ms = 1_000\nemit_limit_ms = 1_500\n" + FAST, []),
+    ],
+)
+def test_settings_of_the_file_count(lone: Shell, text: str, named: list[str]) -> None:
+    (lone.home / "some.toml").write_text(text)
+    done = lone.run("rules", "check", "some.toml", "--json")
+    assert [fault["field"] for fault in done.json_lines] == named
+    assert done.code == bool(named)
+
+
 def test_no_file_at_all_is_correct_too(lone: Shell) -> None:
     done = lone.run("rules", "check")
     assert (done.code, done.out) == (0, "")
