@@ -18,7 +18,8 @@ from fabric.client.message import Message
 from fabric.core.record import AgentStatus
 from fabric.errors import ConfigError, FabricError, HeldError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
-from fabric.ops.script import Inbox, ScriptAgent, SentSignal, until_ended
+from fabric.ops.script import Inbox, ScriptAgent, until_ended
+from fabric.ops.sent_signal import SentSignal
 from fabric.view.text import plain
 
 

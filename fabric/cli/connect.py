@@ -20,7 +20,7 @@ from fabric.config.settings import Settings, flag, load, printable, variable
 from fabric.core.declaration import Field, Text, fields
 
 if TYPE_CHECKING:
-    from fabric.client.emitter import Emitter
+    from fabric.client.emitter import Emitter, WhenFull
     from fabric.client.session import Session
     from fabric.store.keys import Partition, SessionKeys
     from fabric.store.redis import RedisStore
@@ -80,13 +80,16 @@ class Connection:
 
         return Session(self.store, self.keys(name)[1])
 
-    def emitter(self, partition: int) -> Emitter:
-        """Return what sends signals to a partition."""
-        from fabric.client.emitter import Emitter
+    def emitter(self, partition: int, when_full: WhenFull | None = None) -> Emitter:
+        """Return what sends signals to a partition; it waits while the ingress is full."""
+        from fabric.client.emitter import Emitter, WhenFull
 
-        target = self.target
         return Emitter(
-            self.store, partition, ingress_max=target.ingress_max, limit_ms=target.emit_limit_ms
+            self.store,
+            partition,
+            ingress_max=self.target.ingress_max,
+            limit_ms=self.target.emit_limit_ms,
+            when_full=when_full or WhenFull.WAIT,
         )
 
 

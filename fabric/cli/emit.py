@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from fabric.cli.connect import Connection, Target, connected, json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.emitter import WhenFull, checked, prepare, submit
-from fabric.errors import ServerError, SignalError
+from fabric.errors import FabricError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
+from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
+
+if TYPE_CHECKING:
+    from fabric.ops.sent_signal import Confirmed
+
+#: Seconds to wait until a signal is decided. That takes some milliseconds; when a worker has died,
+#: the next one needs as long as a lease.
+TIMEOUT_S = 10.0
 
 
 @click.command()
@@ -37,6 +46,21 @@ from fabric.wire.spelling import rewrite
     show_default=True,
     help="While too many signals wait for the orchestrator: wait, or fail.",
 )
+@click.option(
+    "--confirm/--no-confirm",
+    "is_confirmed",
+    default=None,
+    help="Wait until the signal is decided; print its log id, or why it was refused. "
+    "Default: if stdout is a terminal, but not with -.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=TIMEOUT_S,
+    show_default=True,
+    metavar="S",
+    help="With --confirm: seconds to wait.",
+)
 @click.option("--strict", is_flag=True, help="With -: stop at the first bad line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no ids.")
 @json_option
@@ -46,6 +70,8 @@ async def emit(
     pairs: tuple[str, ...],
     field: tuple[str, ...],
     when_full: str,
+    is_confirmed: bool | None,
+    timeout: float,
     strict: bool,
     quiet: bool,
     as_json: bool,
@@ -62,6 +88,12 @@ async def emit(
 
     With -, signals are read from standard input, one a line, as JSON documents or shorthands, and
     sent as soon as they arrive. A bad line is reported and skipped; the exit code is 1 then.
+
+    Sent is not decided: the id is that of the ingress, and the rules may still refuse the signal.
+    With --confirm the command waits for the decision. It then prints the log id (7-0); --json has
+    both. Exit code 4: the signal was refused, with the reason. 7: nobody has decided it yet; it is
+    stored, and will be decided when an orchestrator runs. A repeat (--seq) has the answer of the
+    first. With -, --confirm sends each line when the one before it is decided.
     """
     # The other options are fields of the signal, all but one of the same name.
     fields["output_location"] = fields.pop("location")
@@ -69,7 +101,8 @@ async def emit(
     if signal == "-":
         if pairs or field or given:
             raise click.UsageError("with '-' all fields come from standard input")
-        feed = _Feed(target, WhenFull(when_full), quiet, as_json, strict)
+        limit_s = timeout if is_confirmed else None
+        feed = _Feed(target, WhenFull(when_full), quiet, as_json, strict, limit_s)
         if not await feed.send_all():
             raise click.exceptions.Exit(1)
         return
@@ -79,9 +112,18 @@ async def emit(
         entry = prepare(document(signal.encode("utf-8", "surrogateescape")), _defaults(target))
     else:
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
+    if is_confirmed is None:
+        is_confirmed = sys.stdout.isatty()
     async with connected(target, founding=True) as connection:
-        (entry_id,) = await _submit(connection, [entry], WhenFull(when_full))
-    if not quiet:
+        if is_confirmed:
+            found = await _confirm(connection, entry, WhenFull(when_full), timeout)
+        else:
+            (entry_id,) = await _submit(connection, [entry], WhenFull(when_full))
+    if is_confirmed:
+        _report(found, quiet=quiet, as_json=as_json)
+        if found.refusal is not None:
+            raise NotAllowedError(str(found.refusal))
+    elif not quiet:
         click.echo(json_line({"id": entry_id}) if as_json else entry_id)
 
 
@@ -124,6 +166,32 @@ async def _submit(
     )
 
 
+async def _confirm(
+    connection: Connection, entry: list[bytes], when_full: WhenFull, timeout_s: float
+) -> Confirmed:
+    # Takes longer to import than a signal takes to send.
+    from fabric.ops.sent_signal import SentSignal, confirm
+
+    partition, keys = connection.keys(decode(entry).session)
+    emitter = connection.emitter(partition.number, when_full)
+    sent = SentSignal(connection.store, partition, emitter, keys.log)
+    return await confirm(sent, keys, entry, timeout_s=timeout_s)
+
+
+def _report(found: Confirmed, *, quiet: bool, as_json: bool, line: int | None = None) -> None:
+    """Print what became of a signal; the caller reports a refusal."""
+    if as_json and not quiet:
+        head = {} if line is None else {"line": line}
+        why = {} if found.refusal is None else found.refusal._asdict()
+        what = {"id": found.id, "log": found.log, "outcome": found.outcome}
+        click.echo(json_line({**head, **what, **why}))
+    elif not quiet and found.refusal is None:
+        click.echo(found.log)
+    if found.is_repeat:
+        where = "" if line is None else f"line {line}: "
+        note(f"{where}a repeat of {found.log}: nothing has changed")
+
+
 @dataclass
 class _Feed:
     """Sends standard input line by line."""
@@ -133,6 +201,8 @@ class _Feed:
     quiet: bool
     as_json: bool
     strict: bool
+    #: Seconds to wait for the decision on each line; None not to wait.
+    confirm_s: float | None
     sent: int = 0
     refused: int = 0
 
@@ -140,7 +210,10 @@ class _Feed:
         """Send lines until the input ends; return whether all of them were good."""
         async with connected(self.target, founding=True) as connection:
             async for lines in follow(sys.stdin.fileno()):
-                if good := self._check(lines):
+                good = self._check(lines)
+                if self.confirm_s is not None:
+                    await self._send_confirmed(connection, good, self.confirm_s)
+                elif good:
                     await self._send(connection, good)
                 if self.refused and self.strict:
                     break
@@ -184,3 +257,22 @@ class _Feed:
                 json_line({"line": number, "id": entry_id}) if self.as_json else entry_id
                 for number, entry_id in zip(numbers, ids, strict=True)
             )
+
+    async def _send_confirmed(
+        self, connection: Connection, good: list[tuple[int, list[bytes]]], timeout_s: float
+    ) -> None:
+        """Send each line when the one before it is decided; report those that are refused."""
+        for number, entry in good:
+            try:
+                found = await _confirm(connection, entry, self.when_full, timeout_s)
+            except FabricError:
+                note(f"stopped at line {number}; {self.sent} signals before it were accepted")
+                raise
+            _report(found, quiet=self.quiet, as_json=self.as_json, line=number)
+            if found.refusal is None:
+                self.sent += 1
+                continue
+            self.refused += 1
+            note(f"line {number}: {found.refusal}")
+            if self.strict:
+                return

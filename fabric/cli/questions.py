@@ -22,7 +22,7 @@ from fabric.ops.questions import (
     session_of,
 )
 from fabric.ops.questions import decide as answered
-from fabric.ops.script import SentSignal
+from fabric.ops.sent_signal import SentSignal
 from fabric.view.status import question_lines
 from fabric.view.text import plain
 

@@ -15,7 +15,7 @@ from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, NotAllowedError, NotFoundError, WaitTimeoutError
 from fabric.ops.overview import sessions
-from fabric.ops.script import SentSignal
+from fabric.ops.sent_signal import SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 from fabric.view.text import rfc3339
@@ -177,7 +177,7 @@ async def _until_closed(session: Session, sent: SentSignal, asked: Question) -> 
         if record.state is not EscalationState.OPEN:
             return Question(asked.session, asked.id, record)
         if sent.refusal is not None:
-            raise NotAllowedError(f"the answer to {asked.id} was refused: {sent.refusal}")
+            raise NotAllowedError(f"the answer to {asked.id} was refused: {sent.refusal.reason}")
 
 
 def described(question: Question) -> str:

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fabric.backoff import retry
-from fabric.client.emitter import Emitter, prepare
+from fabric.client.emitter import prepare
 from fabric.client.mailbox import COUNT, merge, parse_cursor
 from fabric.client.message import Message, read
 from fabric.client.session import BLOCK_MS, Session, last_id, pages, read_record
@@ -23,17 +23,10 @@ from fabric.core.event import Kind
 from fabric.core.record import ENDED, AgentRecord
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, PeerError, ServerError, WaitTimeoutError
-from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
-from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.value import parse_id
-from fabric.wire.stored import fields_of, tampered, text_fields_of
-
-#: Seconds to find out why nothing came of a signal, or to withdraw a wait: the script should not
-#: wait for that as well.
-EXPLAIN_S = 2.0
-
-#: Entries read at a time.
-PAGE = 256
+from fabric.ops.sent_signal import EXPLAIN_S, SentSignal
+from fabric.store.keys import SessionKeys
+from fabric.store.port import ClientStore, Entry
+from fabric.wire.stored import fields_of
 
 #: A place in the messages: the last id read in the inbox, and in the broadcast stream.
 Place = list[bytes]
@@ -90,53 +83,6 @@ class Inbox:
             reached[number] = entry[0]
             messages.append(read(entry, to_everyone=number == 1))
         return messages, reached
-
-
-@dataclass(slots=True)
-class SentSignal:
-    """Sends one signal, then reads the stream in which its consequences appear."""
-
-    store: ClientStore
-    partition: Partition
-    emitter: Emitter
-    stream: str
-    #: Why the signal was refused, as soon as that is known.
-    refusal: str | None = None
-    _after: dict[str, bytes] = field(default_factory=dict)
-    _id: bytes = b""
-
-    async def send(self, entry: list[bytes]) -> None:
-        """Send a checked entry. After a lost reply it is sent again: it must bear repetition."""
-        for key in (self.stream, self.partition.dead):
-            self._after[key] = await last_id(self.store, key)
-        (self._id,) = await self.emitter.send([entry])
-
-    async def read(self) -> list[Entry]:
-        """Return new entries of the stream, or none after a while; update `refusal`."""
-        found = await retry(lambda: self.store.read_streams(self._after, PAGE, BLOCK_MS))
-        self._after.update((key, entries[-1][0]) for key, entries in found.items() if entries)
-        for _, flat in found.get(self.partition.dead, []):
-            letter = text_fields_of(flat)
-            if letter.get("id") == self._id.decode():
-                self.refusal = letter.get("reason", "")
-        return found.get(self.stream, [])
-
-    async def is_handled(self) -> bool:
-        """Whether an orchestrator has read past the signal. Raises ServerError."""
-        lease = self.partition.lease(ORCHESTRATORS)
-        (committed,) = await self.store.fields(lease, ["committed"])
-        try:
-            return bool(self._id) and parse_id(committed or BEGINNING) >= parse_id(self._id)
-        except ValueError:
-            raise tampered(lease, "hash", "committed") from None
-
-    async def explain(self, handled: Callable[[], Awaitable[str]], unhandled: str) -> str:
-        """Say why nothing came of the signal: `handled`, if an orchestrator has read it."""
-        try:
-            async with asyncio.timeout(EXPLAIN_S):
-                return await handled() if await self.is_handled() else unhandled
-        except (ServerError, TimeoutError):
-            return "the server cannot be reached to find out why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +150,7 @@ class ScriptAgent:
         while True:
             entries = await self.sent.read()
             if self.sent.refusal is not None:
-                raise NotAllowedError(f"{self.name} may not wait: {self.sent.refusal}")
+                raise NotAllowedError(f"{self.name} may not wait: {self.sent.refusal.reason}")
             for message in map(read, entries):
                 payload = message.payload
                 if message.type == SignalType.ESCALATE and isinstance(payload.get("question"), str):

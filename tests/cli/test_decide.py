@@ -156,7 +156,10 @@ def test_an_answer_that_is_refused(
     dead, signals = (f"{asked.namespace}:{{0}}:{name}" for name in ("dead", "signals"))
     server.cli("XADD", dead, "*", "id", "1-1", "reason", "another's")
     ((entry_id, _),) = server.cli("XRANGE", signals, "-", "+")
-    server.cli("XADD", dead, "*", "id", entry_id, "reason", "the session is closed")
+    results = signals.replace("signals", "results")
+    server.cli("XADD", dead, "*", "source", results, "id", entry_id, "reason", "a result")
+    why = ("reason", "the session is closed")
+    server.cli("XADD", dead, "*", "source", signals, "id", entry_id, *why)
     done = end(process)
     assert (done.code, done.out) == (4, "")
     assert done.err == "fabric: the answer to 7-0 was refused: the session is closed\n"
