@@ -16,6 +16,7 @@ from fabric.config import rulebook
 from fabric.config.settings import Settings
 from fabric.devserver import require_server_url
 from fabric.errors import UnavailableError, UnreachableError
+from fabric.store.connection import DeniedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from workers import extension, orchestrator, synthesizer
@@ -63,7 +64,7 @@ async def _serve(worker: str, settings: Settings, name: str | None, make: MakeHa
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
     replica = Replica(store, GROUPS[worker], make, settings, name)
     stop = asyncio.Event()
-    running = asyncio.create_task(_work(worker, store, replica, stop))
+    running = asyncio.create_task(work(worker, store, replica, stop))
 
     def on_signal() -> None:
         if stop.is_set():
@@ -83,13 +84,14 @@ async def _serve(worker: str, settings: Settings, name: str | None, make: MakeHa
     return 0
 
 
-async def _work(worker: str, store: RedisStore, replica: Replica, stop: asyncio.Event) -> None:
-    """Wait for a server that may be used, then serve until told to stop."""
+async def work(worker: str, store: RedisStore, replica: Replica, stop: asyncio.Event) -> None:
+    """Wait for a server that may be used, and for permission; then serve until told to stop."""
     outage = Outage(f"{worker} {replica.name}")
     while not stop.is_set():
         try:
             await doctor.admit(store)
-        except (UnreachableError, UnavailableError) as error:
+            await store.require(GROUPS[worker])
+        except (UnreachableError, UnavailableError, DeniedError) as error:
             await outage.failed(error, stop)
             continue
         outage.worked()

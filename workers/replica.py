@@ -17,6 +17,7 @@ from hashlib import blake2b
 from fabric.backoff import Outage
 from fabric.config.settings import Settings
 from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
+from fabric.store.connection import DeniedError
 from fabric.store.keys import Partition
 from fabric.store.port import Held, WorkerStore
 from workers.handler import Handler
@@ -63,7 +64,7 @@ class Replica:
 
         When cancelled, end at once: the leases run out by themselves. Either way, everything that
         handlers have started has ended by then. Raises NotAllowedError when the server does not let
-        us in; when that happens later, wait to be let in again.
+        us in; when that happens later, or a permission is missing, wait until we may.
         """
         outage = Outage(f"{self._group} {self.name}")
         partitions = 0
@@ -77,7 +78,8 @@ class Replica:
                     self._check_count(partitions, before)
                     live = await self._store.beat(self._group, self.name, self._settings.lease_ms)
                 except (ServerError, NotAllowedError) as error:
-                    if isinstance(error, NotAllowedError) and not partitions:
+                    is_barred = isinstance(error, NotAllowedError)
+                    if is_barred and not partitions and not isinstance(error, DeniedError):
                         raise
                     await outage.failed(error, stop)
                     continue

@@ -109,7 +109,7 @@ def _access_advice(error: FabricError, where: str) -> str:
         return "`fabric up` starts one, or set FABRIC_REDIS_URL"
     if isinstance(error, ServerError):
         return f"does the server at {where} run, and can it be reached from here?"
-    return "check user and password in FABRIC_REDIS_URL, and what the server allows them (ACL)"
+    return ""  # the error says it
 
 
 def program() -> Finding:

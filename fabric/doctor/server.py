@@ -7,14 +7,15 @@ failure. The functions that take `Facts` judge what was asked before, without I/
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
 from fabric.errors import FabricError, UnreachableError
+from fabric.store import permission
 from fabric.store.connection import Caller
 from fabric.store.redis import RedisStore
 
@@ -46,20 +47,6 @@ CLOCK_SAMPLES: Final = 5
 
 #: Commands newer than 6.2 that some servers have. None is needed.
 NEWER: Final = ("WAITAOF", "XACKDEL", "XDELEX", "XNACK")
-
-#: The commands that the fabric sends besides its scripts, each in one form, on the scratch key.
-_TRIALS: Final = (
-    *("XADD <key> 1-1 f v", "XADD <key> 1-2 f v", f"PEXPIRE <key> {SCRATCH_MS}", "TYPE <key>"),
-    *("XREAD COUNT 1 STREAMS <key> 0", "XRANGE <key> (1-1 +", "XREVRANGE <key> + -"),
-    *("XLEN <key>", "XGROUP CREATE <key> g 0 MKSTREAM", "XGROUP SETID <key> g 1-1"),
-    *("XINFO STREAM <key>", "XPENDING <key> g", "XACK <key> g 1-1", "XTRIM <key> MINID = 1-2"),
-    *("XDEL <key> 1-2", "RENAME <key> <key>", "UNLINK <key>"),
-    *("HSET <key> f v", f"PEXPIRE <key> {SCRATCH_MS}", "HSETNX <key> g v", "HGET <key> f"),
-    *("HMGET <key> f g", "HGETALL <key>", "HEXISTS <key> f", "HDEL <key> g", "DEL <key>"),
-    *("ZADD <key> 1 m", f"PEXPIRE <key> {SCRATCH_MS}", "ZRANGE <key> 0 -1"),
-    *("ZREVRANGE <key> 0 -1 WITHSCORES", "ZRANGEBYSCORE <key> -inf 0 WITHSCORES LIMIT 0 1"),
-    *("ZREMRANGEBYSCORE <key> -inf 0", "ZREM <key> m", "DEL <key>"),
-)
 
 _NOT_KNOWN: Final = "not known: neither INFO nor CONFIG tells"
 _NO_INFO: Final = "not known: INFO is not permitted"
@@ -150,25 +137,37 @@ def each(known: Mapping[str, Facts], judge: Callable[[Facts], Finding]) -> list[
 async def commands(store: RedisStore) -> Finding:
     """Try every command that the fabric sends, on a scratch key."""
     key = f"{store.namespace.name}:doctor:{uuid4().hex}"
-    refused: dict[str, str] = {}
+
+    async def call(*words: str) -> Any:
+        return await store.call(*words, at=key)
+
     try:
-        for trial in _TRIALS:
-            words = [key if word == "<key>" else word for word in trial.split()]
-            name = " ".join(words[:2]) if words[0] in ("XGROUP", "XINFO") else words[0]
-            with _noted(refused, name):
-                await store.call(*words, at=key)
-        with _noted(refused, "EVAL"):
+        # HSETNX has no form without an effect.
+        made = ("HSETNX <key> f v", f"PEXPIRE <key> {SCRATCH_MS}")
+        needed = await permission.refused(call, key, (*made, *permission.NEEDED))
+        other = await permission.refused(call, key, (*permission.OTHERS, "DEL <key>"))
+        try:
             await store.attempt(key, SCRATCH_MS)
+        except UnreachableError:
+            raise
+        except FabricError as error:
+            if not needed | other:
+                needed["eval"] = error
     finally:
         with suppress(FabricError):
             await store.call("DEL", key, at=key)
+    refused = needed | other
     if not refused:
         return Finding("commands", Level.OK, "every command that the fabric sends works")
-    advice = "allow them to this user (ACL), or use Redis 6.2 or newer, or Valkey 8 or newer"
-    if list(refused) == ["EVAL"]:
+    rules = " ".join(f"+{name}" for name in refused)
+    advice = f"ACL SETUSER … {rules}, or use Redis 6.2 or newer, or Valkey 8 or newer"
+    if refused.keys() <= {"eval", "evalsha"}:
         advice = "the fabric cannot do without Lua scripts: allow them, or load the server's module"
-    first = next(iter(refused.values()))
-    return Finding("commands", Level.FAIL, f"refused: {', '.join(refused)} ({first})", advice)
+    names = ", ".join(name.upper().replace("|", " ") for name in refused)
+    found = f"refused: {names} ({next(iter(refused.values()))})"
+    if needed:
+        return Finding("commands", Level.FAIL, found, advice)
+    return Finding("commands", Level.WARN, f"{found}; workers and agents do without", advice)
 
 
 async def newer_commands(store: RedisStore) -> Finding:
@@ -207,17 +206,6 @@ async def _reply(asked: Awaitable[Any]) -> Any:
         raise
     except FabricError:
         return None
-
-
-@contextmanager
-def _noted(refused: dict[str, str], name: str) -> Iterator[None]:
-    """Note why the server refuses something, if it does."""
-    try:
-        yield
-    except UnreachableError:
-        raise
-    except FabricError as error:
-        refused.setdefault(name, str(error))
 
 
 def coverage(known: Mapping[str, Facts]) -> Finding:

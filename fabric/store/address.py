@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 from fabric.errors import ConfigError
 
@@ -135,7 +138,7 @@ def _options(url: str, name: str) -> dict[str, Any]:
     if parse_qs(urlsplit(url).query).keys() - _URL_OPTIONS:
         raise url_error(has_options=True)
     return {
-        "client_name": name,
+        "redis_connect_func": partial(introduce, name),
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
@@ -156,6 +159,14 @@ def _hosts(listed: str, port: int) -> tuple[Host, ...]:
             raise ValueError("not a host")
         found.append((match[1] or match[2], int(match[3]) if match[3] else port))
     return tuple(found)
+
+
+async def introduce(name: str, connection: AbstractConnection) -> None:
+    """Log in on a connection that is new, and name it if the user may: the driver would insist."""
+    await connection.on_connect()
+    with suppress(ResponseError):
+        await connection.send_command("CLIENT", "SETNAME", name, check_health=False)
+        await connection.read_response()
 
 
 def redacted(url: str) -> str:

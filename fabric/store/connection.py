@@ -21,6 +21,7 @@ from fabric import errors
 from fabric.errors import (
     ExhaustedError,
     FabricError,
+    NotAllowedError,
     ServerError,
     UnavailableError,
     UnreachableError,
@@ -310,17 +311,33 @@ class NoScriptError(ServerError):
     code = "NOSCRIPT"
 
 
+class DeniedError(NotAllowedError):
+    """The server's user lacks the permission for `what`, which the ACL rules `rules` give.
+
+    `line`: of the script that met it, 0 if none did. `is_key`: for a key, not for a command.
+    """
+
+    def __init__(self, what: str, rules: str, *, line: int = 0, is_key: bool = False) -> None:
+        self.line = line
+        self.is_key = is_key
+        advice = f": allow it with ACL SETUSER … {rules}" if rules else " (ACL LOG names it)"
+        super().__init__(f"server: the user has no permission for {what}{advice}")
+
+
 #: What Redis 6.2 puts before an error that a script has met.
 _MET_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_script: ?\d+: )*-?")
 
+#: Where a script has met an error: its line.
+_LINE = re.compile(r"@user_script: ?(\d+)")
 
 #: What servers add to "unknown command": the arguments, and so perhaps a password or a payload.
 _WHAT_WAS_SENT = re.compile(r",? with args beginning with:.*", re.DOTALL)
-#: How servers say that the user may not run a command, or touch a key; in a script some do not say
+
+#: How servers say that the user may not run a command, or use a key; in a script, some do not say
 #: which command.
 _NO_PERMISSION = re.compile(
-    r"no permissions? to (run the '([^']{1,40})' command|access)"
-    r"|executing the script can't run this command",
+    r"no permissions? to (?:run the '([^']{1,40})' command|(access))"
+    r"|executing the script can't (?:run this command|(access))",
     re.IGNORECASE,
 )
 
@@ -335,17 +352,17 @@ def _needs_reroute(error: exceptions.ResponseError) -> bool:
     return word in _REROUTE_WORDS or isinstance(error, _REROUTE_TYPES)
 
 
-def _permission_missing(text: str) -> str:
-    """Say what a user of the server may not do, and which rule would allow it."""
+def _denied(text: str) -> DeniedError | None:
     found = _NO_PERMISSION.search(text)
-    if found is not None and found[2]:
-        return (
-            f"server: the user has no permission for the command {found[2].upper()}: "
-            f"allow it with ACL SETUSER … +{found[2].lower()}"
-        )
-    if found is not None and found[1]:
-        return "server: the user has no permission for a key of the fabric: ACL SETUSER … ~fabric:*"
-    return "server: the user has no permission for a command of a script (ACL LOG names it)"
+    if found is None:
+        return None
+    if found[2] or found[3]:
+        return DeniedError("a key of the fabric", "~fabric:*", is_key=True)
+    at = _LINE.search(text)
+    line = int(at[1]) if at else 0
+    if found[1]:
+        return DeniedError(f"the command {found[1].upper()}", f"+{found[1].lower()}", line=line)
+    return DeniedError("a command of a script", "", line=line)
 
 
 def translate(error: Exception) -> FabricError:
@@ -353,6 +370,8 @@ def translate(error: Exception) -> FabricError:
     if error.args and isinstance(error.args[0], exceptions.RedisError):
         # The driver wraps an error that it met while it connected.
         error = error.args[0]
+    if (denied := _denied(str(error)[:400])) is not None:
+        return denied
     text = _WHAT_WAS_SENT.sub("", _MET_IN_SCRIPT.sub("", str(error), count=1))
     word = text.split(" ", 1)[0].rstrip(":")
     if isinstance(error, exceptions.NoScriptError):
@@ -361,10 +380,12 @@ def translate(error: Exception) -> FabricError:
         return UnavailableError(f"server: {text[:200]}")
     if isinstance(error, exceptions.OutOfMemoryError) or word == "OOM":
         return UnavailableError("server: out of memory (maxmemory reached): free some of it")
-    if isinstance(error, exceptions.NoPermissionError) or _NO_PERMISSION.search(text[:300]):
-        return errors.NotAllowedError(_permission_missing(text))
+    if isinstance(error, exceptions.NoPermissionError):
+        return DeniedError("something that was sent", "")
     if isinstance(error, exceptions.AuthenticationError) or word in ("NOAUTH", "WRONGPASS"):
-        return errors.NotAllowedError("server: the user name or the password is not accepted")
+        return NotAllowedError(
+            "server: the user name or the password is not accepted: check FABRIC_REDIS_URL"
+        )
     if isinstance(error, exceptions.ResponseError):
         if "WRONGTYPE" in text[:80]:
             return errors.TamperedError("of the fabric", "value of another type", "type of its own")

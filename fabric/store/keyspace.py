@@ -72,7 +72,7 @@ class Stream:
         ]
 
 
-_KINDS: dict[str, type] = {"stream": Stream, "hash": dict, "zset": dict, "string": bytes}
+_KINDS: dict[str, type] = {"stream": Stream, "hash": dict, "zset": dict}
 
 
 class Keyspace:
@@ -153,8 +153,6 @@ class Keyspace:
         elif verb == "ZADD":
             scores = {member: _score(score) for score, member in pairs_of(arguments)}
             self.sorted_set(key).update(scores)
-        elif verb == "SET":
-            self.keys[key] = ("string", arguments[0])
         else:
             stored = self.hash(key) if verb == "HDEL" else self.sorted_set(key)
             for name in arguments:

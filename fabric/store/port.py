@@ -36,7 +36,6 @@ TYPES: Final = {
     "XADD": "stream",
     "HSET": "hash",
     "HDEL": "hash",
-    "SET": "string",
     "ZADD": "zset",
     "ZREM": "zset",
 }
@@ -132,7 +131,7 @@ class Batch:
         self._entries += (number, index, entry_id, *values)
 
     def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
-        """Add any other write: HSET, HDEL, SET, ZADD or ZREM; or an XADD without a form."""
+        """Add any other write: HSET, HDEL, ZADD or ZREM; or an XADD without a form."""
         index = self._keys.get(key)
         if index is None:
             first = str(arguments[0]) if verb == "XADD" else ""

@@ -13,9 +13,9 @@ from fabric.errors import (
     UnseededError,
     UnsupportedServerError,
 )
-from fabric.store import scripts, value
+from fabric.store import permission, scripts, value
 from fabric.store.channels import EMITS, FOLLOWS, Channels
-from fabric.store.connection import Caller, Channel
+from fabric.store.connection import Caller, Channel, DeniedError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
     ASIDE_MS,
@@ -43,6 +43,11 @@ class RedisStore(Channels):
     The two describe the methods. Lua scripts do what has to be done as a whole.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: Keys on which a group's commands were tried: nothing was refused since.
+        self._tried: set[str] = set()
+
     async def partitions(self, default: int | None = None) -> int:
         key = self.namespace.meta
         channel = self._channel(at=key)
@@ -59,8 +64,26 @@ class RedisStore(Channels):
             )
         return value.partition_count(key, stored)
 
+    async def require(self, group: str, key: str | None = None) -> None:
+        """Check that the user may run every command that a group's workers send.
+
+        On a key of the server in question, by default that of `beat`; once, until a lease is taken.
+        Raises DeniedError, which names all that are refused.
+        """
+        key = key or self.namespace.replicas(group)
+        if key in self._tried:
+            return
+        own = () if group == ORCHESTRATORS else permission.SYNTHESIZERS
+        try:
+            await permission.require(self._channel(at=key).call, key, (*permission.WORKERS, *own))
+        except DeniedError:
+            self._tried.clear()  # so that a replica that cannot work stops to say that it lives
+            raise
+        self._tried.add(key)
+
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         key = self.namespace.replicas(group)
+        await self.require(group)
         alive = await scripts.run(self._channel(at=key), "beat", (key,), (replica, ttl_ms))
         return sorted(name.decode() for name in alive)
 
@@ -73,6 +96,7 @@ class RedisStore(Channels):
     ) -> Lease | Held:
         """A partition gets its first epoch once, when the namespace is new."""
         keys = self._lease_keys(partition, group)
+        await self.require(group, keys[0])
         channel = self._channel("commits", (partition, group), at=keys[0])
         meta, meta_channel = self.namespace.meta, self._channel(at=self.namespace.meta)
         seeded = f"seeded:{group}:{partition}"
@@ -97,6 +121,8 @@ class RedisStore(Channels):
                     raise scripts.unexpected("acquire", reply)
             if may_seed:
                 await meta_channel.call("HSET", meta, seeded, taken.epoch)
+            if isinstance(taken, Lease):
+                self._tried.discard(keys[0])  # try again before the next one
             return taken
         raise UnseededError(
             f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
@@ -189,7 +215,11 @@ class RedisStore(Channels):
             expected, len(batch.forms), *forms, *batch.operations,
         )  # fmt: skip
         channel = self._channel("commits", (lease.partition, lease.group), at=keys[0])
-        reply = await scripts.run(channel, "commit", (*keys, *batch.keys), arguments)
+        try:
+            reply = await scripts.run(channel, "commit", (*keys, *batch.keys), arguments)
+        except DeniedError:
+            await self.require(lease.group, keys[0])  # name all that is refused
+            raise
         if reply[0] == b"committed":
             return int(reply[1])
         raise scripts.refusal("commit", lease, reply)
@@ -215,6 +245,8 @@ class RedisStore(Channels):
             lease.nonce, lease.epoch, ttl_ms, field, reader,
             REBUILD_ENTRIES_MAX, REBUILD_BYTES_MAX, ASIDE_MS, place,
         )  # fmt: skip
+        if not place:
+            await self.require(lease.group, own)  # lest it stops half-way
         channel = self._channel("commits", (lease.partition, lease.group), at=own)
         match await scripts.run(channel, "rebuild", keys, arguments):
             case [b"copying", now_ms, entries, place]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fabric.errors import (
     ExhaustedError,
@@ -16,10 +17,16 @@ from fabric.errors import (
     TamperedError,
     UnseededError,
 )
-from fabric.store.connection import Caller, NoScriptError
+from fabric.store.connection import Caller, DeniedError, NoScriptError
 from fabric.store.port import Lease
 
 _DIRECTORY = Path(__file__).parent / "lua"
+
+#: How a script runs a command, which, and its first argument if that is a word.
+_CALL: Final = re.compile(r"redis\.(p?call)\('(\w+)'(?:, '(\w+)')?")
+
+#: Commands whose first argument belongs to their name.
+_CONTAINERS: Final = frozenset({"XGROUP", "XINFO"})
 
 
 @cache
@@ -39,12 +46,56 @@ def verbs() -> list[str]:
     return sorted(path.stem for path in _DIRECTORY.glob("*.lua"))
 
 
+def command(name: str, argument: str = "") -> str:
+    """Return a command as the rules for users name it: "zrem", "xgroup|setid"."""
+    return (f"{name}|{argument}" if name in _CONTAINERS else name).lower()
+
+
+@cache
+def commands(verb: str) -> frozenset[str]:
+    """Return all commands that a script runs, as `command` names them."""
+    return frozenset(command(*call) for _, *call in _CALL.findall(source(verb)))
+
+
+def with_callers(name: str) -> str:
+    """Return a command for people, with the scripts that run it: "ZREM (script commit)"."""
+    callers = ", ".join(verb for verb in verbs() if name in commands(verb))
+    return name.upper().replace("|", " ") + (f" (script {callers})" if callers else "")
+
+
 async def run(channel: Caller, verb: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-    """Run a script by its digest, or by its text if the server does not know it yet."""
+    """Run a script by its digest, or by its text if the server does not know it yet.
+
+    Raises DeniedError, naming the command or the key, when the user lacks a permission.
+    """
     try:
-        return await channel.call("EVALSHA", digest(verb), len(keys), *keys, *arguments)
-    except NoScriptError:
-        return await channel.call("EVAL", source(verb), len(keys), *keys, *arguments)
+        try:
+            return await channel.call("EVALSHA", digest(verb), len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await channel.call("EVAL", source(verb), len(keys), *keys, *arguments)
+    except DeniedError as error:
+        if error.is_key:
+            await _deny_key(channel, keys)
+        if denied := _at(verb, error.line):
+            raise DeniedError(with_callers(denied), f"+{denied}") from None
+        raise
+
+
+def _at(verb: str, line: int) -> str:
+    """Return the command in a line of a script; with line 0, the one whose error it returns."""
+    calls = _CALL.findall(source(verb).splitlines()[line - 1] if line else source(verb))
+    found = {command(*call) for how, *call in calls if line or how == "pcall"}
+    return found.pop() if len(found) == 1 else ""
+
+
+async def _deny_key(channel: Caller, keys: Sequence[str]) -> None:
+    """Raise DeniedError for the first key that the user may not use at all, if there is one."""
+    for key in keys:
+        try:
+            await channel.call("TYPE", key)
+        except DeniedError as error:
+            if error.is_key:
+                raise DeniedError(f"the key {key}", f"~{key}") from None
 
 
 def refusal(verb: str, lease: Lease, reply: list[Any]) -> FabricError:

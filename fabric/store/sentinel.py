@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis import exceptions
@@ -20,7 +21,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnec
 from redis.asyncio.sentinel import SentinelManagedConnection as ManagedConnection
 from redis.backoff import NoBackoff
 
-from fabric.store.address import CONNECT_MS_MAX, Address
+from fabric.store.address import CONNECT_MS_MAX, Address, introduce
 from fabric.store.connection import Server, translate
 
 #: Longest wait for one sentinel, ms: short enough to ask another one before a connection times out.
@@ -35,6 +36,8 @@ def primary_server(address: Address) -> tuple[Server, Sentinels]:
     """Return the primary, and the sentinels that know it; the caller closes both."""
     options = dict(address.options)
     is_secure = options.pop("connection_class", None) is not None
+    own = dict(address.sentinel_options or {})
+    name = own.pop("client_name", "")
     sentinels = Sentinels(
         list(address.hosts),
         sentinel_kwargs={
@@ -42,7 +45,8 @@ def primary_server(address: Address) -> tuple[Server, Sentinels]:
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": SENTINEL_MS_MAX / 1000,
             "socket_connect_timeout": SENTINEL_MS_MAX / 1000,
-            **(address.sentinel_options or {}),
+            "redis_connect_func": partial(introduce, name),
+            **own,
         },
     )
     pool = SentinelConnectionPool(  # type: ignore[no-untyped-call] # the driver leaves its arguments untyped

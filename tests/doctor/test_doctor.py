@@ -10,6 +10,7 @@ from fabric import doctor
 from fabric.doctor import server as checks
 from fabric.doctor.server import Facts, Level
 from fabric.errors import NotAllowedError, UnreachableError, UnsupportedServerError
+from fabric.store import permission, scripts
 from fabric.store.address import redacted
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.redis import TAKE_OVERS_MAX, RedisStore
@@ -185,14 +186,31 @@ def test_commands_that_are_refused_are_named(start: Callable[..., RunningServer]
     assert server.cli("DBSIZE") == 0
     server.cli("ACL", "SETUSER", "guest", "on", "nopass", "~*", "+@all", "-@scripting", "-@write")
     found = only(examine(server, url=server.url.replace("unix://", "unix://guest:x@")), "commands")
-    assert found.found.startswith("refused: XADD, PEXPIRE, ")
+    assert found.found.startswith("refused: HSETNX, PEXPIRE, EVAL, EVALSHA, RENAME, ")
     assert "EVAL" in found.found
+
+
+def test_a_missing_permission_is_named_with_its_rule(server: RunningServer) -> None:
+    """A part needs it, or only the doctor does; nothing reads as a wrong password."""
+    url = server.url.replace("unix://", "unix://guest:x@")
+    for form in (*permission.NEEDED, *permission.OTHERS):
+        name = scripts.command(*form.split()[:2])
+        if "|" in name and server.flavour == "redis-6.2":
+            continue  # it cannot refuse a part of a command
+        server.cli("ACL", "SETUSER", "guest", "reset", "on", ">x", "~*", "+@all", f"-{name}")
+        report = examine(server, url=url)
+        found = only(report, "commands")
+        assert found.level is (Level.FAIL if form in permission.NEEDED else Level.WARN), form
+        assert found.found.startswith(f"refused: {name.upper().replace('|', ' ')} ("), form
+        assert f"+{name}" in found.advice or "Lua" in found.advice
+        assert not any("password" in one.found + one.advice for one in report.findings)
+    assert server.cli("DBSIZE") == 0
 
 
 def test_a_server_without_lua_is_reported(start: Callable[..., RunningServer]) -> None:
     renamed = [word for verb in ("EVAL", "EVALSHA") for word in ("--rename-command", verb, "")]
     found = only(examine(start("redis-7.0", *renamed)), "commands")
-    assert found.found.startswith("refused: EVAL (")
+    assert found.found.startswith("refused: EVAL, EVALSHA (")
     assert "cannot do without Lua" in found.advice
 
 
@@ -200,11 +218,18 @@ def test_a_server_that_is_down_or_refuses_access(
     start: Callable[..., RunningServer],
 ) -> None:
     server = start("redis-7.0")
+    server.cli("ACL", "SETUSER", "guest", "on", ">x", "+@all", "-ping")
+    report = examine(server, url=server.url.replace("unix://", "unix://guest:x@"))
+    assert report.exit_code == NotAllowedError.exit_code
+    reachable = only(report, "reachable")
+    assert "+ping" in reachable.found
+    assert "password" not in reachable.found + reachable.advice
     server.cli("CONFIG", "SET", "requirepass", "secret")
     report = examine(server)
     assert report.exit_code == NotAllowedError.exit_code
     assert only(report, "reachable").level is Level.FAIL
     assert "password" in only(report, "reachable").found
+    assert "permission" not in only(report, "reachable").found
     server.kill()
     report = examine(server)
     assert report.exit_code == UnreachableError.exit_code

@@ -30,7 +30,7 @@ FOLDERS = ("fabric", "workers", "tests")
 SERVERS = ".servers"
 
 #: The store's tests that run for a mutation of a script, after those of the script itself.
-STORE_TESTS = ("test_lease.py", "test_commit.py", "test_conformance.py")
+STORE_TESTS = ("test_lease.py", "test_commit.py", "test_conformance.py", "test_permission.py")
 
 #: Seconds for one mutation. One that makes runs endless is stopped, and counts as not found.
 SECONDS_MAX = 900

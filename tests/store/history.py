@@ -45,7 +45,6 @@ _writes = st.one_of(
     st.tuples(st.just("ZADD"), ZSETS, SMALL, NAME),
     st.tuples(st.just("ZREM"), ZSETS, NAME),
     st.tuples(st.just("ZADD"), st.just(SAID), st.just(0), PART),
-    st.tuples(st.just("SET"), st.just(KEYS.synthesis), BYTES),
 )
 
 _requests = st.one_of(

@@ -36,7 +36,6 @@ WRITTEN = {
     KEYS.log: ("stream", [(b"1-0", [b"a", b"1"]), (b"1-1", [b"a", b"2"]), (b"2-0", [b"b", b"3"])]),
     KEYS.agents: ("hash", [(b"A", b"one"), (b"C", b"\xff\x00")]),
     NAMES.deadlines: ("zset", [(b"s:x", 1_767_123_000_123)]),
-    KEYS.synthesis: ("string", b"text"),
 }
 
 
@@ -49,7 +48,6 @@ def every_write() -> Batch:
     batch.write("HDEL", KEYS.agents, ("B", "never there"))
     batch.write("ZADD", NAMES.deadlines, (1_767_123_000_123, "s:x", 5, b"s:y"))
     batch.write("ZREM", NAMES.deadlines, ("s:y",))
-    batch.write("SET", KEYS.synthesis, ("text",))
     return batch
 
 

@@ -45,7 +45,7 @@ local found = redis.call('TYPE', KEYS[2]).ok
 if found ~= 'stream' and found ~= 'none' then
   return {'tampered', KEYS[2], found, 'stream'}
 end
-local at = 3
+local at, sorted = 3, nil
 for expected in string.gmatch(ARGV[9], '%S+') do
   found = redis.call('TYPE', KEYS[at]).ok
   local first = string.match(expected, '^[%d*].*')
@@ -61,8 +61,20 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   if first and #redis.call('XRANGE', KEYS[at], first, '+', 'COUNT', 1) > 0 then
     return {'exhausted', KEYS[at]}
   end
+  if expected == 'zset' then
+    sorted = at
+  end
   at = at + 1
 end
+
+-- What the user may run can have changed since the lease was taken. So every command of a batch comes
+-- here first, without an effect; only XADD is the first of the writes anyway.
+redis.call('HDEL', KEYS[1], '')
+if sorted then
+  redis.call('ZADD', KEYS[sorted], 'XX', 0, '')
+  redis.call('ZREM', KEYS[sorted], '')
+end
+redis.call('HSET', KEYS[1], 'expires', lease[3])
 
 local forms, position, last = {}, 11, #ARGV
 for number = 1, ARGV[10] do
@@ -111,10 +123,14 @@ while position < last do
   position = upto + 1
 end
 
+-- With these the commit is whole, whatever becomes of the rest.
+redis.call('HSET', KEYS[1], 'version', lease[4] + 1, 'expires', string.format('%.0f', now + ARGV[4]))
 if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[1], 'committed', ARGV[6])
   -- The group's position is the committed point. The group may be gone (FLUSHALL, XGROUP DESTROY).
   if redis.pcall('XGROUP', 'SETID', KEYS[2], ARGV[5], ARGV[6]).err then
     redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], ARGV[6], 'MKSTREAM')
+    redis.call('XGROUP', 'SETID', KEYS[2], ARGV[5], ARGV[6])
   end
   -- Workers do not use XREADGROUP. If another program read entries with it, acknowledge those that are
   -- committed now.
@@ -125,10 +141,8 @@ if ARGV[6] ~= '' then
       redis.call('XACK', KEYS[2], ARGV[5], taken[i][1])
     end
   end
-  redis.call('HSET', KEYS[1], 'committed', ARGV[6])
 end
 if ARGV[7] ~= '' then
   redis.call('XTRIM', KEYS[2], 'MINID', ARGV[8], ARGV[7])
 end
-redis.call('HSET', KEYS[1], 'version', lease[4] + 1, 'expires', string.format('%.0f', now + ARGV[4]))
 return {'committed', now}
