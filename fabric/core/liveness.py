@@ -232,9 +232,10 @@ def _usual_ms(agent: AgentRecord, rules: Rules) -> int:
     """Return how long an agent would be silent at most if all was well."""
     if agent.idle_since_ms:  # it sends heartbeats, while it waits too
         return _by_rhythm_ms(agent, rules, 1)
-    # Of an agent that waits nothing is expected until its limit: not half of it, but all.
-    is_active = agent.status is AgentStatus.ACTIVE
-    return limit_ms(agent, rules) if is_active else 2 * rules.silence_ms_max
+    if agent.status is AgentStatus.ACTIVE:
+        return limit_ms(agent, rules)
+    # Nothing is expected of an agent that waits, unless it is about to be declared dead as well.
+    return 2 * (rules.silence_ms_max - rules.silence_ms_min)
 
 
 def _by_rhythm_ms(agent: AgentRecord, rules: Rules, intervals_min: int) -> int:

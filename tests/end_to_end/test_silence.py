@@ -7,7 +7,7 @@ import pytest
 from tests.end_to_end.crowd import DEMO, inbox, say, settle, statuses, timer
 from tests.end_to_end.member import RESOURCE, StartMember
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.keyspace import DEAD, RESULTS, records, rows, values
+from tests.support.keyspace import DEAD, RESULTS, Row, records, rows, values
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell
 from tests.support.waiting import until
@@ -87,3 +87,35 @@ def test_the_end_of_an_old_incarnation_changes_nothing(
     assert (letter["code"], letter["fields"]["type"]) == ("STALE_INCARNATION", "COMPLETED")
     assert letter["reason"] == "incarnation 1 of A was replaced by incarnation 2"
     assert "STALE_INCARNATION" in shell.good("dead").out
+
+
+def test_a_fleet_that_falls_silent_together_is_asked_about(
+    server: RunningServer, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rules = tmp_path / "fabric.toml"
+    rules.write_text(RULES)
+    orchestrator = daemon(server.url, rules=rules)
+    fleet = ("A", "B", "C", "D")
+    for name in fleet:
+        say(server, "STARTED", name, incarnation=1)
+        say(server, "INTENT", name, incarnation=1, writes=[RESOURCE])
+
+    def questions() -> list[Row]:
+        return [one | {"id": id_} for id_, one in records(server, DEMO.escalations).items()]
+
+    until(questions, orchestrator.said)
+    (asked,) = questions()
+    assert (asked["subject"], asked["state"]) == ("mass_silence", "open")
+    assert statuses(server) == {"A": "active"} | dict.fromkeys(("B", "C", "D"), "blocked")
+    shell = Shell(tmp_path, {"FABRIC_REDIS_URL": server.url, "FABRIC_SESSION": "demo"})
+    assert "A, B, C, D" in shell.good("escalations").out
+
+    def is_closed() -> bool:
+        for name in fleet:
+            say(server, "HEARTBEAT", name, incarnation=1)
+        return questions()[0]["state"] == "decided"
+
+    until(is_closed, orchestrator.said)
+    assert set(statuses(server).values()) == {"active", "blocked"}
+    assert not rows(server, DEAD)
+    assert "every key is as the log says" in shell.good("replay", "demo").out

@@ -51,6 +51,9 @@ def test_a_barrier_past_its_deadline_with_a_killed_agent() -> None:
         'the orchestrator has asked a person, at 0:40 (9-1): "The deadline of barrier '
         "release has passed without C.",
     )
+    told.at(590)
+    for name in ("A", "B", "L"):
+        told.say(name, "HEARTBEAT", {})
     told.at(601)
     told.says("C", "C was declared dead at 10:00", "silent for 600 s")
     told.says("A", "all have arrived; L has been integrating since")
