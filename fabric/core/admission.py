@@ -6,7 +6,13 @@ from fabric.core import barriers, lifecycle, liveness
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
 from fabric.core.event import REPEATED, Event, SignalEvent
-from fabric.core.limits import NOTICE_PAUSE_MS, RHYTHM_INTERVALS
+from fabric.core.limits import (
+    INCARNATIONS_SKIPPED_MAX,
+    NOTICE_PAUSE_MS,
+    RHYTHM_INTERVALS,
+    SEQUENCE_SKIPPED_MAX,
+    SKIPPED_RANGES_MAX,
+)
 from fabric.core.record import ENDED, AgentRecord, AgentStatus
 from fabric.core.signal import Signal, SignalType
 
@@ -38,7 +44,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     # An agent may have the synthesizer's name; the synthesizer's signals are not that agent's.
     outside = signal.type in OUTSIDERS and is_from_synthesizer(signal)
     agent = None if outside else session.agents.get(name)
-    if agent is not None and _is_repeated(agent, signal):
+    if agent is not None and _is_repeated(agent, signal) and not _is_skipped(agent, signal):
         # Before the clock moves: what is not written must leave no trace in memory either.
         event.decision = REPEATED
         return False
@@ -54,15 +60,19 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             session.log += 1
             event.is_outsider = True
             return True
+        if far := _leap(name, signal, 0, 0):
+            return _refuse(event, "LEAP", far)
         if len(session.agents) >= event.rules.agents_max:
             count = len(session.agents) + 1
             reason = f"session {session.name} would have {count} agents"
             return _refuse(event, "LIMIT", f"{reason}; the limit is {event.rules.agents_max}")
         agent = _register(event)
+        before = agent.incarnation
     else:
         if not _may_speak(event, agent):
             return False
         session.log += 1
+        before = agent.incarnation
         if signal.incarnation > agent.incarnation or _is_restart(agent, signal):
             event.is_beginning = True
             lifecycle.begin_incarnation(event, agent, signal.incarnation or agent.incarnation + 1)
@@ -74,6 +84,8 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     if event.is_beginning:
         liveness.watch(event, name, agent)
         barriers.join(event, name)
+    if signal.seq > agent.seq + 1 or agent.incarnation > before + 1:
+        _tell_skipped(event, agent, before)
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
         agent.last_signal = signal.type.value
@@ -107,8 +119,11 @@ def _register(event: SignalEvent) -> AgentRecord:
 
 
 def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
-    """Refuse a stale incarnation, an ended agent, and one that sends too often."""
+    """Refuse numbers out of order, an ended agent, and one that sends too often."""
     signal, name = event.signal, event.name
+    if _is_repeated(agent, signal):
+        reason = f"signal {signal.seq} of {name} comes too late: {agent.seq} was heard before it"
+        return _refuse(event, "SKIPPED", reason)
     incarnation = signal.incarnation
     if incarnation and incarnation < agent.incarnation:
         return _refuse(
@@ -116,7 +131,10 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
             "STALE_INCARNATION",
             f"incarnation {incarnation} of {name} was replaced by incarnation {agent.incarnation}",
         )
-    if incarnation > agent.incarnation or _is_restart(agent, signal):
+    is_beginning = incarnation > agent.incarnation or _is_restart(agent, signal)
+    if far := _leap(name, signal, agent.incarnation, 0 if is_beginning else agent.seq):
+        return _refuse(event, "LEAP", far)
+    if is_beginning:
         kept_out = liveness.refusal(event.session, name, agent)
         return not kept_out or _refuse(event, "BREAKER", kept_out)
     if agent.status in ENDED:
@@ -129,6 +147,37 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
         )
     is_limited = event.rules.signals_per_second_max and signal.type not in PARTING
     return not is_limited or _is_in_rate(event, agent)
+
+
+def _leap(name: str, signal: Signal, incarnation: int, seq: int) -> str:
+    """Say which number of a signal is too far above the last one heard; "" when none is."""
+    if signal.incarnation > incarnation + INCARNATIONS_SKIPPED_MAX + 1:
+        found = f"incarnation {signal.incarnation} of {name}: the last one heard is {incarnation}"
+        return f"{found}, and at most {INCARNATIONS_SKIPPED_MAX} may be skipped"
+    if signal.seq > seq + SEQUENCE_SKIPPED_MAX + 1:
+        found = f"signal {signal.seq} of {name}: the last number heard is {seq}"
+        return f"{found}, and at most {SEQUENCE_SKIPPED_MAX} may be skipped"
+    return ""
+
+
+def _tell_skipped(event: SignalEvent, agent: AgentRecord, incarnation: int) -> None:
+    """Tell an agent that the fabric has not heard the numbers before this signal's.
+
+    Someone else may have spoken in its name: then its own next signals would count as repeats.
+    """
+    signal, name = event.signal, event.name
+    parts = []
+    if agent.incarnation > incarnation + 1:
+        parts.append(f"incarnation {agent.incarnation} of {name} follows {incarnation}")
+    if signal.seq > agent.seq + 1:
+        parts.append(f"signal {signal.seq} of {name} follows {agent.seq}")
+        missing = (agent.seq + 1, signal.seq - 1)
+        agent.skipped = [*agent.skipped[1 - SKIPPED_RANGES_MAX :], missing]
+    reason = f"{' and '.join(parts)}: none between was accepted, and none will be"
+    skipped = Notice(
+        "SKIPPED", reason, seq=signal.seq, incarnation=agent.incarnation, after=agent.seq
+    )
+    event.direct(name, skipped)
 
 
 def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
@@ -148,6 +197,11 @@ def _is_repeated(agent: AgentRecord, signal: Signal) -> bool:
     if not signal.seq or signal.seq > agent.seq or _is_restart(agent, signal):
         return False
     return signal.incarnation in (0, agent.incarnation)
+
+
+def _is_skipped(agent: AgentRecord, signal: Signal) -> bool:
+    """Whether a signal has a number that was skipped, so that it is no repeat."""
+    return any(first <= signal.seq <= last for first, last in agent.skipped)
 
 
 def _is_restart(agent: AgentRecord, signal: Signal) -> bool:

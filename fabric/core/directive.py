@@ -125,6 +125,8 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     """A breach of the rules, or one that may follow; `code` says which.
 
     For a signal that was refused: its type (`refused`), number and incarnation, as far as known.
+    SKIPPED: the signal with the number `seq` came `after` that one, the last one heard before it.
+    REPLACED: the `incarnation` is over, since a higher one has begun.
     """
 
     code: str
@@ -132,6 +134,7 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     refused: str = ""
     seq: int = 0
     incarnation: int = 0
+    after: int = 0
 
 
 Directive = Pause | Resume | Proceed | Wait | Nudge | Assign | Cancel | Answer | Notice

@@ -157,6 +157,12 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     It is told where the last one was, unless that one ended by its own signal.
     """
     is_cut_off = agent.status not in (AgentStatus.COMPLETED, AgentStatus.FAILED)
+    if agent.status not in ENDED:
+        reason = (
+            f"incarnation {incarnation} of {event.name} has replaced incarnation "
+            f"{agent.incarnation}, which is not heard any more"
+        )
+        event.direct(event.name, Notice("REPLACED", reason, incarnation=agent.incarnation))
     held, waited = end(event, event.name, agent)
     lost = held or agent.lost
     if is_cut_off and (agent.task or agent.checkpoint or lost or waited):
@@ -173,6 +179,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.incarnation = incarnation
     agent.started_ms = agent.seen_ms = event.session.clock_ms
     agent.seq = 0
+    agent.skipped = []
     agent.percent = None
     agent.checkpoint = agent.next_checkpoint = agent.error = ""
     agent.lost = []

@@ -30,6 +30,17 @@ LIST_ITEMS_MAX = 1_000
 #: Largest sequence number and incarnation: what Lua and every reader of JSON can count exactly.
 COUNTER_MAX = 2**53 - 1
 
+#: Incarnations that may be left out between two that are heard: handed out to processes that did
+#: not get to speak. A supervisor that starts one a second needs eleven days for so many.
+INCARNATIONS_SKIPPED_MAX = 1_000_000
+
+#: Sequence numbers that may be left out between two that are heard: signals that the sender gave up
+#: on, in an outage say. At one every 40 seconds that is four days.
+SEQUENCE_SKIPPED_MAX = 10_000
+
+#: Ranges of skipped numbers that an agent's record keeps, the latest ones: more would be an attack.
+SKIPPED_RANGES_MAX = 16
+
 #: Agents in one session: more than the 5,000 of the largest fleet we know. It bounds the memory.
 SESSION_AGENTS_MAX = 20_000
 

@@ -96,6 +96,8 @@ class AgentRecord(Struct, omit_defaults=True):
     #: Second of its last signal, and its signals in that second: its rate.
     second: int = 0
     second_signals: int = 0
+    #: Ranges of numbers, first and last, that were skipped: too late for a signal with one of them.
+    skipped: list[tuple[int, int]] = []
     #: When it was last told of a refused signal, ms.
     told_ms: int = 0
     #: How many more tasks it could take, as it has said.

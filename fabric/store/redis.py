@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.errors import (
     ExhaustedError,
     NotAllowedError,
@@ -294,7 +295,8 @@ class RedisStore(Channels):
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         names = self.namespace.partition(partition).session(session)
         keys = (names.incarnations, names.agents)
-        enrolling = scripts.run(self._channel(at=keys[0]), "enroll", keys, (agent,))
+        arguments = (agent, INCARNATIONS_SKIPPED_MAX)
+        enrolling = scripts.run(self._channel(at=keys[0]), "enroll", keys, arguments)
         return int(await self._typed("hash", keys, enrolling))
 
     async def read_streams(

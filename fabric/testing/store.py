@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fabric.config.settings import PARTITIONS
+from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.errors import ExhaustedError, FencedError, OverloadedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace, Stream
@@ -30,6 +31,7 @@ from fabric.store.value import (
     parse_id,
     partition_count,
     read_outages,
+    whole_number,
 )
 
 
@@ -251,7 +253,10 @@ class MemoryStore:
         names = self.namespace.partition(partition).session(session)
         handed = self.data.hash(names.incarnations)
         record = (self.data.peek(names.agents, "hash") or {}).get(agent.encode(), b"{}")
-        incarnation = max(int(handed.get(agent.encode(), b"0")), _present(record)) + 1
+        last, present = whole_number(handed.get(agent.encode())) or 0, _present(record)
+        if not present <= last <= present + INCARNATIONS_SKIPPED_MAX:
+            last = present
+        incarnation = last + 1
         handed[agent.encode()] = b"%d" % incarnation
         return incarnation
 

@@ -78,10 +78,11 @@ def test_a_repeat_is_recognised_after_a_restart_of_the_orchestrator(
 
 
 def test_a_number_from_the_past_is_a_repeat(server: RunningServer, orchestrator: Daemon) -> None:
-    say(server, "PROGRESS", "A", 5, 1, percent=50)
-    say(server, "PROGRESS", "A", 4, 1, percent=40)
+    say(server, "PROGRESS", "A", 1, 1, percent=30)
+    say(server, "PROGRESS", "A", 2, 1, percent=50)
+    say(server, "PROGRESS", "A", 1, 1, percent=40)
     settle(server, orchestrator)
-    assert story(server, DEMO) == ["1-0 PROGRESS A"]
+    assert story(server, DEMO) == ["1-0 PROGRESS A", "2-0 PROGRESS A"]
     assert records(server, DEMO.agents)["A"]["percent"] == 50
 
 
@@ -92,7 +93,8 @@ def test_another_agent_or_incarnation_has_its_own_numbers(
     say(server, "PROGRESS", "B", 1, 1)
     say(server, "PROGRESS", "A", 1, 2)
     settle(server, orchestrator)
-    assert story(server, DEMO) == ["1-0 PROGRESS A", "2-0 PROGRESS B", "3-0 PROGRESS A"]
+    told = "3-1 NOTICE → A (of 3-0)"  # the first one has been replaced
+    assert story(server, DEMO) == ["1-0 PROGRESS A", "2-0 PROGRESS B", "3-0 PROGRESS A", told]
 
 
 @pytest.mark.parametrize("kind", ["PROGRESS", "STARTED", "COMPLETED"])

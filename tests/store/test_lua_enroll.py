@@ -10,7 +10,7 @@ AGENTS = "fabric:{0}:s:agents"
 
 
 async def enroll(real: RedisBackend, agent: str = "A") -> object:
-    return await evaluate(real, "enroll", [HANDED, AGENTS], agent)
+    return await evaluate(real, "enroll", [HANDED, AGENTS], agent, 1_000)
 
 
 async def test_incarnations_rise(real: RedisBackend) -> None:
@@ -29,7 +29,16 @@ async def test_incarnations_rise(real: RedisBackend) -> None:
         ("9", '{"incarnation":{}}', 10),
         ("9", "null", 10),
         (None, '{"incarnation":1767123000000}', 1_767_123_000_001),
-        ("9007199254740990", None, 9_007_199_254_740_991),
+        # Numbers that somebody has written into the hash, and that no signal may carry.
+        ("1000", None, 1_001),
+        ("1001", None, 1),
+        ("9007199254740991", None, 1),
+        ("9007199254740991", '{"incarnation":7}', 8),
+        ("-5", '{"incarnation":7}', 8),
+        ("8.5", '{"incarnation":7}', 8),
+        ("word", '{"incarnation":7}', 8),
+        ("nan", '{"incarnation":7}', 8),
+        ("inf", '{"incarnation":7}', 8),
     ],
 )
 async def test_it_is_above_the_last_one_handed_out_and_the_current_one(

@@ -2,16 +2,22 @@
 --
 -- KEYS[1]  incarnations handed out (hash)    KEYS[2]  agents of the session (hash of JSON)
 -- ARGV[1]  agent
+-- ARGV[2]  most incarnations that may be skipped between two that are heard
 --
--- Returns the incarnation: above any handed out before, and above the agent's current one.
+-- Returns the incarnation: above any handed out before, and above the agent's current one. Anybody may
+-- write into the hash, so a number in it that no signal could carry does not count.
 
-local handed = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+local handed = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') or 0
+local present = 0
 local record = redis.call('HGET', KEYS[2], ARGV[1])
 if record then
   local read, agent = pcall(cjson.decode, record)
   if read and type(agent) == 'table' then
-    handed = math.max(handed, tonumber(agent.incarnation) or 0)
+    present = tonumber(agent.incarnation) or 0
   end
+end
+if not (handed >= present and handed <= present + ARGV[2] and handed % 1 == 0) then
+  handed = present
 end
 local incarnation = string.format('%.0f', handed + 1)
 redis.call('HSET', KEYS[1], ARGV[1], incarnation)
