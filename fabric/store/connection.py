@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -286,7 +287,8 @@ class ConfirmedChannel(Channel):
         try:
             reply = await connection.read_response(disable_decoding=True)
         except exceptions.ResponseError:
-            await self._confirmations(connection)
+            with suppress(exceptions.NoPermissionError):
+                await self._confirmations(connection)
             raise
         count = await self._confirmations(connection)
         if reply[:1] == [b"emitted"] and (count is None or count < self._replicas):
@@ -301,6 +303,8 @@ class ConfirmedChannel(Channel):
         """Return how many replicas confirm; None when the server stopped being a primary."""
         try:
             return int(await connection.read_response(disable_decoding=True))
+        except exceptions.NoPermissionError:
+            raise  # it would be refused each time
         except exceptions.ResponseError:
             return None
 
@@ -314,10 +318,13 @@ class NoScriptError(ServerError):
 class DeniedError(NotAllowedError):
     """The server's user lacks the permission for `what`, which the ACL rules `rules` give.
 
-    `line`: of the script that met it, 0 if none did. `is_key`: for a key, not for a command.
+    `line`: of the script that met it; 0 if it does not say, None if no script did. `is_key`: for a
+    key, not for a command.
     """
 
-    def __init__(self, what: str, rules: str, *, line: int = 0, is_key: bool = False) -> None:
+    def __init__(
+        self, what: str, rules: str, *, line: int | None = None, is_key: bool = False
+    ) -> None:
         self.line = line
         self.is_key = is_key
         advice = f": allow it with ACL SETUSER … {rules}" if rules else " (ACL LOG names it)"
@@ -359,7 +366,8 @@ def _denied(text: str) -> DeniedError | None:
     if found[2] or found[3]:
         return DeniedError("a key of the fabric", "~fabric:*", is_key=True)
     at = _LINE.search(text)
-    line = int(at[1]) if at else 0
+    is_unplaced = "failure in script:" in text or "executing the script" in text
+    line = int(at[1]) if at else 0 if is_unplaced else None
     if found[1]:
         return DeniedError(f"the command {found[1].upper()}", f"+{found[1].lower()}", line=line)
     return DeniedError("a command of a script", "", line=line)

@@ -76,7 +76,7 @@ async def run(channel: Caller, verb: str, keys: Sequence[str], arguments: Sequen
     except DeniedError as error:
         if error.is_key:
             await _deny_key(channel, keys)
-        if denied := _at(verb, error.line):
+        if error.line is not None and (denied := _at(verb, error.line)):
             raise DeniedError(with_callers(denied), f"+{denied}") from None
         raise
 

@@ -252,6 +252,24 @@ async def test_a_command_that_an_agents_script_lacks_is_named(
             await doing
 
 
+async def test_a_user_that_may_not_run_scripts_hears_just_that(real: RedisBackend) -> None:
+    async with user(real, "~*", "+@all", "-evalsha") as store:
+        with pytest.raises(DeniedError, match=r"for the command EVALSHA.*\+evalsha$"):
+            await store.emit(0, [[b"a", b"1"]], 10)
+
+
+async def test_a_user_that_may_not_wait_for_replicas_hears_so(real: RedisBackend) -> None:
+    """It is no outage: without WAIT every try would fail."""
+    async with user(real, "~*", "+@all", "-wait") as store:
+        waiting = RedisStore(real.url.replace("://", "://w:pw@", 1), wait_replicas=1)
+        try:
+            with pytest.raises(DeniedError, match=r"WAIT.*\+wait"):
+                await waiting.emit(0, [[b"a", b"1"]], 10)
+        finally:
+            await waiting.close()
+        assert await store.length(NAMES.signals) == 1
+
+
 async def test_a_key_that_the_user_may_not_use_is_named(real: RedisBackend) -> None:
     async with user(real, "+@all", "~fabric:*:signals", "~fabric:*:lease", "~fabric:meta") as store:
         lease = await hold(store)
