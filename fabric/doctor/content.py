@@ -34,7 +34,7 @@ from fabric.store.keys import (
 from fabric.store.redis import SCHEMA, RedisStore
 from fabric.store.state import check_numbers
 from fabric.store.synthesis import DECODERS
-from fabric.store.value import is_last, parse_id, whole_number
+from fabric.store.value import NUMBER_LIMIT, is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
@@ -265,11 +265,19 @@ def known(namespace: Namespace, key: str) -> Known | None:
 
 async def partitions(store: RedisStore, default: int) -> int:
     """Return how many partitions a namespace says it has; the default when it does not say."""
+    number = await _number_in(store, store.namespace.meta, "partitions", PARTITIONS_MAX + 1)
+    return number or default
+
+
+async def _number_in(
+    store: RedisStore, key: str, field: str, limit: int = NUMBER_LIMIT
+) -> int | None:
+    """Return a number in a hash; 0 when it is none, None when the key is of another type."""
     try:
-        (stored,) = await store.fields(store.namespace.meta, ["partitions"])
+        (stored,) = await store.fields(key, [field])
     except TamperedError:
-        return default
-    return whole_number(stored, PARTITIONS_MAX + 1) or default
+        return None
+    return whole_number(stored, limit) or 0
 
 
 async def keys(store: RedisStore, count: int) -> list[Finding]:
@@ -391,7 +399,7 @@ async def _stream_fault(store: RedisStore, key: str, found: Known) -> tuple[str,
         used = f"takes no new entries: somebody has used the id {last.decode()}, one of the last"
         return used, repair
     if kind.counted and found.session is not None:
-        count = await _signal_count(store, found.session.meta)
+        count = await _number_in(store, found.session.meta, "log")
         if count is not None and parse_id(last)[0] > count:
             return (
                 f"has come to id {last.decode()}, but the session counts {count} signals "
@@ -406,15 +414,6 @@ async def _stream_fault(store: RedisStore, key: str, found: Known) -> tuple[str,
                 advice = f"redis-cli XDEL {word} {entry_id.decode()}, if nobody needs it"
                 return f"entry {entry_id.decode()} lacks {missing}", advice
     return None
-
-
-async def _signal_count(store: RedisStore, meta: str) -> int | None:
-    """Return a session's number of signals; None when its key is of another type."""
-    try:
-        (stored,) = await store.fields(meta, ["log"])
-    except TamperedError:
-        return None
-    return whole_number(stored) or 0
 
 
 async def _pairs(store: RedisStore, key: str, kind: str) -> AsyncIterator[tuple[bytes, bytes]]:

@@ -155,15 +155,8 @@ class Channel:
                 sent = False
                 try:
                     async with asyncio.timeout((REPLY_MS_MAX + block_ms) / 1000):
-                        connection, server = self._connection, self._server
                         if redirection is None:
-                            if (
-                                connection is None
-                                or server is None
-                                or server.generation != self._generation
-                                or not connection.is_connected
-                            ):
-                                connection = await self._reconnect()
+                            connection = await self._connected()
                         elif isinstance(redirection, exceptions.MovedError):
                             connection = await self._connect()
                         else:
@@ -206,10 +199,14 @@ class Channel:
         await connection.send_packed_command([hiredis.pack_command(command)], check_health=False)
         return await connection.read_response(disable_decoding=True)
 
-    async def _reconnect(self) -> AbstractConnection:
-        was_connected = self._connection is not None
+    async def _connected(self) -> AbstractConnection:
+        connection, server = self._connection, self._server
+        if connection is None or server is None:
+            return await self._connect()
+        if connection.is_connected and server.generation == self._generation:
+            return connection
         connection = await self._connect()
-        if was_connected and self._raises_on_reconnect:
+        if self._raises_on_reconnect:
             raise UnavailableError("server: reconnected, another one may have taken its place")
         return connection
 

@@ -205,9 +205,7 @@ class RedisStore(Channels):
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:
         keys = self._lease_keys(lease.partition, lease.group)
-        forms: list[Any] = []
-        for form in batch.forms:
-            forms += (len(form), *form)
+        forms = [item for form in batch.forms for item in (len(form), *form)]
         pairs = zip(batch.firsts, batch.types, strict=True)
         expected = " ".join(first or kind for first, kind in pairs)
         arguments = (
@@ -274,10 +272,7 @@ class RedisStore(Channels):
     ) -> list[bytes]:
         key = self.namespace.partition(partition).source(group)
         value.check_entries(entries)
-        arguments: list[Any] = [ingress_max]
-        for entry in entries:
-            arguments.append(len(entry))
-            arguments += entry
+        arguments = (ingress_max, *(item for entry in entries for item in (len(entry), *entry)))
         sending = scripts.run(self._channel(EMITS, at=key), "emit", (key,), arguments)
         try:
             reply = await self._typed("stream", [key], sending)
