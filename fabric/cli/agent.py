@@ -16,9 +16,9 @@ from fabric.cli.connect import Target, connected, json_option, on_target, since_
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.message import Message
 from fabric.core.record import AgentStatus
-from fabric.errors import ConfigError, FabricError, HeldError
+from fabric.errors import ConfigError, FabricError, HeldError, NotAllowedError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
-from fabric.ops.script import Inbox, ScriptAgent, until_ended
+from fabric.ops.script import Inbox, ScriptAgent, describe_end, until_ended
 from fabric.ops.sent_signal import SentSignal
 from fabric.view.text import plain
 
@@ -42,10 +42,13 @@ async def inbox(
 
     Messages are directives of the orchestrator and signals of other agents, to this agent or to
     everyone, in the order of the log. With --since, nothing is marked as read.
+
+    --follow ends when the agent has ended: nothing more comes until it starts again. Exit code 4:
+    it was declared dead. 3: the session is gone.
     """
     session, agent = target.need("session"), target.need("agent")
     line = message_json if as_json else message_line
-    async with connected(target) as connection:
+    async with connected(target, waits=follow) as connection:
         reader = Inbox(connection.store, connection.keys(session)[1], agent)
         place = [since, since] if since is not None else await reader.place()
         async for messages, reached in reader.pages(place, follow=follow, limit=count):
@@ -53,6 +56,11 @@ async def inbox(
             sys.stdout.flush()
             if not peek and since is None:
                 await reader.remember(reached)
+    if reader.ended is not None:
+        said = f"{describe_end(agent, reader.ended)}; nothing more comes until it starts again"
+        if reader.ended.status is AgentStatus.DEAD:
+            raise NotAllowedError(said)
+        note(said)
 
 
 def message_line(message: Message) -> str:
@@ -99,7 +107,12 @@ async def wait(
 
     Exit code 7: the timeout passed first; the message says which agent you waited for. 5: the
     agents would wait for each other forever, and this wait was cancelled to prevent it. 1: the
-    agent was told to stop. A wait for a dependency that ends without an answer is withdrawn.
+    agent was told to stop, or all producers have failed, or a person has ended the wait. 4: no
+    answer can come any more, because your agent has ended, was declared dead, has started again or
+    has withdrawn the wait. 3: the session is gone.
+
+    A wait that ends without an answer is withdrawn, however the command is stopped: Ctrl-C, a
+    signal, a closed output, the end of its parent process (unless it runs under nohup).
     """
     named = context.get_parameter_source("agent") is ParameterSource.COMMANDLINE
     if everyone and (dependency or named):
@@ -112,7 +125,7 @@ async def wait(
     session, awaited = target.need("session"), None if everyone else target.agent
     if awaited == "":
         raise ConfigError("no agent: name the one to wait for (--agent)")
-    async with connected(target) as connection:
+    async with connected(target, waits=True) as connection:
         keys = connection.keys(session)[1]
         agents = await until_ended(connection.store, keys, awaited, timeout_s=timeout, note=note)
     for name, agent in agents.items():
@@ -120,9 +133,9 @@ async def wait(
             click.echo(json_line({"agent": name, "status": agent.status, "error": agent.error}))
         elif everyone:
             click.echo(plain(f"{name} {agent.status.value}"))
-    failed = {name: agent for name, agent in agents.items() if agent.status is AgentStatus.FAILED}
-    for name, agent in failed.items():
-        note(f"{name} has failed: {agent.error or 'no reason given'}")
+    failed = [one for one in agents.items() if one[1].status is not AgentStatus.COMPLETED]
+    for name, agent in failed:
+        note(describe_end(name, agent))
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -131,19 +144,24 @@ async def _wait_for(
     target: Target, dependency: str, reason: str | None, timeout_s: float | None, *, as_json: bool
 ) -> None:
     session, agent = target.need("session"), target.need("agent")
-    async with connected(target, founding=True) as connection:
+    async with connected(target, founding=True, waits=True) as connection:
         partition, keys = connection.keys(session)
         emitter = connection.emitter(partition.number)
         sent = SentSignal(connection.store, partition, emitter, keys.inbox(agent))
         reader = connection.session(session)
         script = ScriptAgent(reader, sent, agent, target.stream, target.heartbeat_ms, note)
         answer = await script.wait_for(dependency, reason=reason, timeout_s=timeout_s)
-    if as_json:
-        found = {"dependency": dependency, "by": answer.by, "location": answer.location}
-        more = {"token": answer.token, "decision": answer.decision}
-        click.echo(json_line({**found, **{k: v for k, v in more.items() if v is not None}}))
-    elif (said := answer.location if answer.decision is None else answer.decision) is not None:
-        click.echo(said)
+        try:
+            if as_json:
+                found = {"dependency": dependency, "by": answer.by, "location": answer.location}
+                more = {"token": answer.token, "decision": answer.decision}
+                click.echo(json_line(found | {k: v for k, v in more.items() if v is not None}))
+            elif said := answer.location if answer.decision is None else answer.decision:
+                click.echo(said)
+        except BrokenPipeError:  # nobody knows that the resource is the agent's now
+            if answer.token is not None:
+                await script.withdraw(dependency)
+            raise
     if answer.token is not None:
         note(
             f"{dependency} is yours, under token {answer.token}, "

@@ -6,9 +6,13 @@ Does not import the driver until it is needed: `--help` and errors come sooner.
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import wraps
 from inspect import iscoroutine
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fabric.cli import BROKEN_PIPE, INTERRUPTED
 from fabric.config.settings import Settings, flag, load, printable, variable
 from fabric.core.declaration import Field, Text, fields
 
@@ -27,8 +32,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Exit code after SIGTERM, as shells have it: 128 + 15.
-TERMINATED = 143
+#: Signals that stop a command as Ctrl-C does. Batch systems send the last two before a job's end.
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+#: Seconds between two looks whether anybody still waits for a command.
+ATTENDANCE_S = 0.5
+
+#: Stops the command that runs; takes the exit code.
+_stop: ContextVar[Callable[[int], None]] = ContextVar("_stop")
 
 #: Settings of a command: the server, and the session, agent and stream it is for.
 Target = Settings
@@ -94,11 +105,13 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(target: Target, *, founding: bool = False) -> AsyncIterator[Connection]:
+async def connected(
+    target: Target, *, founding: bool = False, waits: bool = False
+) -> AsyncIterator[Connection]:
     """Connect for as long as the block runs.
 
     `founding`: fix the number of partitions if the namespace is new. Commands that only read leave
-    a new namespace untouched.
+    a new namespace untouched. `waits`: stop the command when nobody attends to it any more.
     """
     store = open_store(target)
     try:
@@ -107,24 +120,74 @@ async def connected(target: Target, *, founding: bool = False) -> AsyncIterator[
             partitions = await store.partitions(target.partitions)
         else:
             partitions = target.partitions or await store.partitions_default()
-        yield Connection(target, store, partitions)
+        with _attended() if waits else nullcontext():
+            yield Connection(target, store, partitions)
     finally:
         await store.close()
 
 
+@contextmanager
+def _attended() -> Iterator[None]:
+    """Inside, stop the command when the reader of its output or its parent process has gone.
+
+    An orphan would wait on, and its heartbeats would keep an agent alive that is no more. As with
+    SIGHUP, `nohup` lets a command outlive its parent.
+    """
+    loop, stop = asyncio.get_running_loop(), _stop.get()
+    parent = os.getppid()
+    is_bound = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    timer: asyncio.TimerHandle | None = None
+
+    def look() -> None:
+        nonlocal timer
+        if _is_reader_gone():
+            stop(BROKEN_PIPE)
+        elif is_bound and os.getppid() != parent:
+            stop(128 + signal.SIGHUP)
+        else:
+            timer = loop.call_later(ATTENDANCE_S, look)
+
+    look()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _is_reader_gone() -> bool:
+    try:
+        output = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # closed from the start, or none of the system's
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work. SIGTERM ends it as Ctrl-C does: a wait is withdrawn first."""
+    """Run a command's work. Each of STOPS ends it as Ctrl-C does: a wait is withdrawn first."""
+    stopped: list[int] = []
 
     async def guarded() -> T:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def stop(code: int) -> None:
+            if not stopped:
+                stopped.append(code)
+                task.cancel()
+
+        _stop.set(stop)
+        for number in STOPS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                asyncio.get_running_loop().add_signal_handler(number, stop, 128 + number)
         return await work
 
     try:
         return asyncio.run(guarded())
     except asyncio.CancelledError:
-        raise click.exceptions.Exit(TERMINATED) from None
+        raise click.exceptions.Exit(stopped[0] if stopped else INTERRUPTED) from None
 
 
 def setting_option(field: Field) -> Callable[[Function], Function]:

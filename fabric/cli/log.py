@@ -58,7 +58,7 @@ async def tail(
     pauses, places in a queue, grants for which nobody has to wait): --all prints them.
     """
     name, after = target.need("session"), since or BEGINNING
-    async with connected(target) as connection:
+    async with connected(target, waits=follow) as connection:
         session = connection.session(name)
         store, keys = connection.store, session.keys
         if not follow:

@@ -53,7 +53,7 @@ async def escalations(
     is_named = flag or context.params["name"]
     page = _Page(None if is_named else target.session, everything, as_json)
     session = target.need("session") if forever else target.session
-    async with connected(target) as connection:
+    async with connected(target, waits=forever) as connection:
         if session and forever:
             async for found in follow(connection.store, connection.keys(session)[1]):
                 page.print(found)

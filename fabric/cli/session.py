@@ -138,7 +138,7 @@ async def synthesis(target: Target, follow: bool, revision: int | None, form: Fo
     there is no such session, or no revision N yet.
     """
     name, form = target.need("session"), form or "markdown"
-    async with connected(target) as connection:
+    async with connected(target, waits=follow) as connection:
         session = connection.session(name)
         if not follow:
             await session.must_exist()

@@ -38,7 +38,7 @@ async def watch(target: Target, name: str | None, once: bool, as_lines: bool, st
     """
     name = name or target.session
     is_terminal = sys.stdout.isatty()
-    async with connected(target) as connection:
+    async with connected(target, waits=not once) as connection:
         if name is None:
             found = await sessions(connection.store, connection.partitions)
             if not found:

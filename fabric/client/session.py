@@ -179,9 +179,10 @@ class Session:
 
         With `follow` also new ones, through outages, until one is final and none follows it. A
         session can continue after that: iterate again from there. Raises NotFoundError if somebody
-        has trimmed a revision away.
+        has trimmed a revision away, or the session is gone.
         """
         is_final = False
+        opened = await retry(partial(still_open, self._store, self.keys, None)) if follow else None
         while True:
             place = {self.keys.revisions: b"%d-0" % after}
             block_ms = BLOCK_MS if follow and not is_final else 0
@@ -191,14 +192,17 @@ class Session:
             for revision in decoded(self.keys, page, after):
                 after, is_final = revision.number, revision.is_final
                 yield revision
-            if not page and (is_final or not follow):
+            if page:
+                continue
+            if is_final or not follow:
                 return
+            opened = await retry(partial(still_open, self._store, self.keys, opened))
 
     async def until_final(self, *, timeout: float | None = None) -> Synthesis:
         """Wait, through outages, until all known agents have ended; return the final synthesis.
 
         `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
-        ended.
+        ended; NotFoundError if the session is gone.
         """
         known = Synthesis({})
         try:
@@ -245,6 +249,18 @@ def _left(known: Synthesis) -> str:
         return f"{listed(active)} {verb} not ended (revision {known.revision})"
     sweeps = known.complete.sweeps
     return f"the results of {sweeps} {AGENTS} are being merged anew (revision {known.revision})"
+
+
+async def still_open(store: ClientStore, keys: SessionKeys, opened: bytes | None) -> bytes | None:
+    """Return when a session was opened; None before that. `opened` is the last such answer.
+
+    For whoever waits: raises NotFoundError if that session is gone, as after FLUSHALL, even if
+    another one of the same name has come since.
+    """
+    (now,) = await store.fields(keys.meta, ["opened_ms"])
+    if opened is not None and now != opened:
+        raise NotFoundError(f"session {keys.name} is gone: its keys were deleted (FLUSHALL?)")
+    return now
 
 
 async def read_record(store: ClientStore, key: str, name: str, kind: type[R]) -> R | None:

@@ -211,13 +211,14 @@ class SyncSession(_Twin[Session]):
 
     With `follow` also new ones, through outages, until one is final and none follows it. A session
     can continue after that: iterate again from there. Raises NotFoundError if somebody has trimmed
-    a revision away.
+    a revision away, or the session is gone.
     """
 
     until_final = _awaited(Session.until_final)
     """Wait, through outages, until all known agents have ended; return the final synthesis.
 
-    `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not ended.
+    `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not ended;
+    NotFoundError if the session is gone.
     """
 
     describe_producers = _awaited(Session.describe_producers)

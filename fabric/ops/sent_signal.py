@@ -151,7 +151,9 @@ class SentSignal:
         """Say why nothing came of the signal: `handled`, if an orchestrator has read it."""
         try:
             async with asyncio.timeout(EXPLAIN_S):
-                return await handled() if await self.is_handled() else unhandled
+                if not self.id or not await self.is_over():
+                    return unhandled
+                return await handled() if await self.is_handled() else "the server has lost it"
         except (ServerError, TimeoutError):
             return "the server cannot be reached to find out why"
 

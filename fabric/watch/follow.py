@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from fabric.client.session import Session, pages
+from fabric.client.session import Session, pages, still_open
 from fabric.errors import NotFoundError, UnavailableError, UnreachableError
 from fabric.ops.questions import questions
 from fabric.store.keys import SessionKeys
@@ -38,6 +38,7 @@ class Follower:
         self._keys = keys
         self._session = Session(store, keys)
         self._place: bytes | None = None
+        self._opened: bytes | None = None
         #: New rows, until a reading has succeeded as a whole.
         self._rows: list[Row] = []
         #: When something new came last, and when the session opened, by our own clock, s.
@@ -45,7 +46,11 @@ class Follower:
         self._opened_s = float("inf")
 
     async def read(self) -> list[Row]:
-        """Bring the board up to date; return the new rows. After an error, read again."""
+        """Bring the board up to date; return the new rows. After an error, read again.
+
+        Raises NotFoundError if the session is gone.
+        """
+        self._opened = await still_open(self._store, self._keys, self._opened)
         if self._place is None:
             self._place = await self._begin()
             self._rows += self.board.rows

@@ -94,7 +94,16 @@ def test_an_agent_that_may_not_wait(producer: Shell) -> None:
     assert "B may not wait: B has completed as incarnation 1" in done.err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
+        (signal.SIGQUIT, 131),
+        (signal.SIGUSR1, 138),
+    ],
+)
 def test_an_interrupted_wait_is_withdrawn(
     producer: Shell, number: signal.Signals, code: int
 ) -> None:
