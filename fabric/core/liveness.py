@@ -220,7 +220,10 @@ def _survey(session: SessionState, rules: Rules, until_ms: int) -> _Survey:
         if agent.status in ENDED:
             continue
         at_work += 1
-        silent_ms = 2 * (session.clock_ms - silent_since_ms(agent))
+        # The end of a wait excuses an agent that sent nothing; not one that sent heartbeats.
+        heartbeats = agent.idle_since_ms > 0
+        last_ms = max(agent.seen_ms, agent.quiet_until_ms)
+        silent_ms = 2 * (session.clock_ms - (last_ms if heartbeats else silent_since_ms(agent)))
         if silent_ms >= rules.silence_ms_min and silent_ms >= _usual_ms(agent, rules):
             silent.append(name)
         elif agent.seen_ms > since_ms:

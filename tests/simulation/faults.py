@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
 from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
+from tests.simulation.judge.judge import Violation
 from tests.simulation.network import at_once
 from tests.simulation.node import Node
 from tests.simulation.plan import Line
@@ -69,6 +70,66 @@ def _cut(world: World, node: Node, line: Line) -> None:
 def _cut_all(world: World, line: Line) -> None:
     """Break all connections; new ones work at once."""
     world.counts["cut connections"] += sum(node.link.break_all() for node in world.nodes())
+
+
+def _cut_fleet(world: World, line: Line) -> None:
+    """Cut off every agent for some seconds, but no worker: nobody at work may count as dead."""
+    last_s = float(line.subject)
+    nodes = {name: actor.node for name, actor in world.actors.items() if actor.is_alive}
+    for node in nodes.values():
+        if node is not None:
+            _cut(world, node, line)
+    if world.plan.is_quiet(line.at_s, line.at_s + last_s):
+        fleets = _fleets(world, nodes)
+        world.timeline.after(last_s - 0.01, partial(_check_fleets, world, nodes, fleets))
+
+
+def _fleets(world: World, nodes: dict[str, Node | None]) -> dict[str, dict[str, int]]:
+    """Return the incarnations of each session's agents that were to be heard, if three or more."""
+    found: dict[str, dict[str, int]] = {}
+    for session, agents in _at_work(world).items():
+        fleet = {
+            name: one["incarnation"]
+            for name, one in agents.items()
+            if name in nodes
+            and (one.get("idle_since_ms") or one["status"] == "active")
+            and len(one.get("intervals", ())) >= 3
+            and not one.get("quiet_until_ms")
+        }
+        if len(fleet) >= 3:
+            found[session] = fleet
+    return found
+
+
+def _check_fleets(
+    world: World, nodes: dict[str, Node | None], fleets: dict[str, dict[str, int]]
+) -> None:
+    now = _at_work(world)
+    fresh = {
+        actor.session
+        for name, actor in world.actors.items()
+        if actor.is_alive and actor.node is not nodes.get(name)
+    }
+    for session, fleet in fleets.items():
+        if world.is_forgetful or session in fresh:
+            continue  # an agent that has started since is not cut off
+        world.counts["fleets cut off"] += 1
+        for name, incarnation in fleet.items():
+            is_there = now[session].get(name, {}).get("incarnation") == incarnation
+            if world.actors[name].is_alive and not is_there:
+                raise Violation("nobody at work is called dead", f"{session}: {name} was cut off")
+
+
+def _at_work(world: World) -> dict[str, dict[str, Any]]:
+    """Return the records of each session's agents that have not ended."""
+    found = {}
+    for session in sorted({actor.session for actor in world.actors.values()}):
+        keys = world.namespace.partition(partition_of(session, world.partitions)).session(session)
+        (stored,) = at_once(world.store.hashes([keys.agents]))
+        agents = {name.decode(): msgspec.json.decode(value) for name, value in stored.items()}
+        living = ("active", "blocked", "paused")
+        found[session] = {name: one for name, one in agents.items() if one["status"] in living}
+    return found
 
 
 def _restart(world: World, line: Line) -> None:
@@ -177,6 +238,8 @@ def decide(world: World, line: Line | None = None) -> int:
             if question["state"] != "open":
                 continue
             options = question.get("options") or ["one"]
+            if line is None and question.get("subject") == "mass_silence":
+                options = ["give up"]  # all faults are over: whoever is silent is dead
             payload = {"escalation": name.decode(), "decision": world.chance.choice(options)}
             entry = [
                 b"session", session.encode(), b"type", b"DECIDED", b"emitter", b"alice",
@@ -199,7 +262,7 @@ SERVER: dict[str, Callable[[World, Line], None]] = {
     name: _counted(verb, name)
     for name, verb in {
         "cut": _cut_all, "restart": _restart, "forget": _forget, "refuse": _refuse,
-        "clock": _clock, "group": _group, "epoch": _epoch,
+        "clock": _clock, "group": _group, "epoch": _epoch, "fleet": _cut_fleet,
     }.items()
 }  # fmt: skip
 

@@ -25,6 +25,7 @@ TROUBLES = {
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
     "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
+    "build": 2,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -61,6 +62,8 @@ def generate(seed: int) -> Plan:
         lines += _trouble(chance, settings, agents, at_s, pace_s)
     for _ in range(chance.randint(0, 6)):
         lines.append(Line(_ms(chance.uniform(0, end_s)), "operator", "decide"))
+    if settings["heartbeat_ms"] == 10_000 and chance.random() < 0.2:
+        lines += _cut_off(chance, agents, end_s + 10)
     return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
 
 
@@ -123,6 +126,15 @@ def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
     return ()
 
 
+def _cut_off(chance: random.Random, agents: tuple[str, ...], at_s: float) -> list[Line]:
+    """All agents do no more than live; then all are cut off together, for longer than a silence."""
+    return [
+        *(_start(chance, name, at_s) for name in agents),
+        Line(_ms(at_s + 60), "server", "fleet", ("150",)),
+        Line(_ms(at_s + 220), "operator", "decide"),
+    ]
+
+
 def _absence(
     chance: random.Random, kind: str, workers: list[str], agents: tuple[str, ...], at_s: float
 ) -> list[Line]:
@@ -176,6 +188,8 @@ def _trouble(
             return [line(agent, "kill"), _start(chance, agent, back_s)]
         case "ghost":
             return _ghost(chance, agent, at_s)
+        case "build":
+            return [line(agent, "announce", "240"), Line(_ms(at_s + 1), agent, "freeze", ("230",))]
         case "freeze agent":
             return [line(agent, "freeze", last)]
         case "kill worker":

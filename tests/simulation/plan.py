@@ -73,6 +73,11 @@ class Plan:
         """Return the time of the last line."""
         return self.lines[-1].at_s if self.lines else 0.0
 
+    def is_quiet(self, begin_s: float, end_s: float) -> bool:
+        """Whether nobody but agents and workers says anything between two times."""
+        others = (line.at_s for line in self.lines if line.who in ("intruder", "operator"))
+        return not any(begin_s <= at_s <= end_s for at_s in others)
+
     def of(self, lines: Iterable[Line]) -> Plan:
         """Return the same plan with other lines."""
         return Plan(self.settings, tuple(lines))

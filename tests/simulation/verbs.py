@@ -26,6 +26,11 @@ async def progress(actor: Actor, agent: Agent, line: Line) -> None:
     await agent.progress(float(line.subject), checkpoint=checkpoint)
 
 
+async def announce(actor: Actor, agent: Agent, line: Line) -> None:
+    """`announce 240`: nothing will be heard for so many seconds."""
+    await agent.heartbeat(expect_ms=int(line.subject) * 1000)
+
+
 async def partial(actor: Actor, agent: Agent, line: Line) -> None:
     """`partial key value`: a finding; `partial /place value`: a place of the document."""
     key, value = line.words[:2]
@@ -118,7 +123,7 @@ async def fail(actor: Actor, agent: Agent, line: Line) -> None:
 VERBS: dict[str, Verb] = {
     verb.__name__: verb
     for verb in (
-        *(progress, partial, write, wait, resolve, checkpoint, ready, integrate),
+        *(progress, announce, partial, write, wait, resolve, checkpoint, ready, integrate),
         *(ask, ahead, burst, idle, complete, fail),
     )
 }

@@ -8,9 +8,10 @@ barrier opens once a generation, never without its members. `notices.py`: an age
 is told in the same commit. `deadlocks.py`: every deadlock is reported, and only deadlocks.
 `rules.py`: records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis
 is the fold of its inputs, and its patches build it from an empty document. `bounds.py`: every queue
-is bounded. `silence.py`: an agent that has sent something, or could not be heard, is not declared
-dead. `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log
-alone gives everything that the server holds, and after the faults everything drains.
+is bounded. `silence.py`: an agent that has sent something, could not be heard, or has announced its
+silence, is not declared dead. `delivery.py`: every message arrives at least once, in order.
+`ending.py`: at the end the log alone gives everything that the server holds, and after the faults
+everything drains.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ could commit for longer than a lease is no silence either.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from fabric.store.keys import ORCHESTRATORS
@@ -32,7 +34,7 @@ class Silence(Judge):
         for session, changes in commit.hashes("agents"):
             for name, value in changes.items():
                 agent = msgspec.json.decode(value) if value is not None else {}
-                if agent.get("status") == "dead":
+                if _is_silent_death(agent):
                     self._look(commit, session, name, agent["incarnation"], _decided_ms(commit))
 
     def _look(
@@ -92,12 +94,21 @@ class Outages(Judge):
         for key, _, fields in commit.appended:
             if key.endswith(":log") and fields[b"kind"] == b"signal":
                 session = key.removeprefix(f"{prefix}:").removesuffix(":log")
-                self._heard_ms[session, fields[b"emitter"].decode()] = int(fields[b"ms"])
+                self._hear(session, fields)
         for session, changes in commit.hashes("agents"):
             for name, value in changes.items():
                 agent = msgspec.json.decode(value) if value is not None else {}
-                if agent.get("status") == "dead":
+                if _is_silent_death(agent):
                     self._look(partition, session, name, _decided_ms(commit))
+
+    def _hear(self, session: str, fields: dict[bytes, bytes]) -> None:
+        """Note a signal, and what it announces; only a HEARTBEAT leaves that in force."""
+        name = session, fields[b"emitter"].decode()
+        said = msgspec.json.decode(fields.get(b"payload") or b"{}")
+        heard_ms = int(fields[b"ms"]) + (said.get("expect_ms") or 0)
+        if fields[b"type"] == b"HEARTBEAT":
+            heard_ms = max(heard_ms, self._heard_ms.get(name, 0))
+        self._heard_ms[name] = heard_ms
 
     def _look(self, partition: int, session: str, name: str, decided_ms: int) -> None:
         heard_ms = self._heard_ms.get((session, name))
@@ -113,6 +124,11 @@ class Outages(Judge):
                 "an outage is no silence",
                 f"{session}: {name} was silent for {silent_ms} ms, and unheard for {away_ms} more",
             )
+
+
+def _is_silent_death(agent: dict[str, Any]) -> bool:
+    """Whether an agent was declared dead by a timer: a person may give up any agent."""
+    return agent.get("status") == "dead" and str(agent.get("error")).startswith("silent for")
 
 
 def _decided_ms(commit: Commit) -> int:
