@@ -70,7 +70,7 @@ def working(module: str, *flags: str) -> Iterator[Worker]:
 def environment() -> dict[str, str]:
     """Return this process's environment without the user's fabric settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FABRIC_")}
-    return kept | {"FABRIC_CONFIG": os.devnull}
+    return kept | {"FABRIC_CONFIG": str(ROOT / "benchmarks" / "fabric.toml")}
 
 
 def processor_seconds(pid: int) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fabric.core import barriers, lifecycle, liveness
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
-from fabric.core.event import REPEATED, Event, SignalEvent
+from fabric.core.event import REPEATED, Decision, Event, Outcome, SignalEvent
 from fabric.core.limits import (
     INCARNATIONS_SKIPPED_MAX,
     NOTICE_PAUSE_MS,
@@ -13,7 +13,8 @@ from fabric.core.limits import (
     SEQUENCE_SKIPPED_MAX,
     SKIPPED_RANGES_MAX,
 )
-from fabric.core.record import ENDED, AgentRecord, AgentStatus
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, BarrierState
+from fabric.core.session import SessionState
 from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
@@ -33,6 +34,11 @@ PARTING = frozenset(
 )
 
 
+#: The first signals of an agent do not count in its rate, where the rules allow as many a second.
+#: It may begin with a burst, say of a thousand dependencies, and few agents need a count at all.
+UNCOUNTED_MAX = 1_000
+
+
 def admit(event: SignalEvent, now_ms: int) -> bool:
     """Say whether a signal may take effect; if not, the event's decision tells why.
 
@@ -48,6 +54,8 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
         # Before the clock moves: what is not written must leave no trace in memory either.
         event.decision = REPEATED
         return False
+    if agent is not None and _is_storm(event, agent, now_ms):
+        return False
     session.tick(now_ms)
     if signal.hops >= event.rules.hops_max and signal.type not in PARTING:
         reason = (
@@ -62,10 +70,8 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             return True
         if far := _leap(name, signal, 0, 0):
             return _refuse(event, "LEAP", far)
-        if len(session.agents) >= event.rules.agents_max:
-            count = len(session.agents) + 1
-            reason = f"session {session.name} would have {count} agents"
-            return _refuse(event, "LIMIT", f"{reason}; the limit is {event.rules.agents_max}")
+        if len(session.agents) >= event.rules.agents_max and not _make_room(event):
+            return _refuse_newcomer(event)
         agent = _register(event)
         before = agent.incarnation
     else:
@@ -180,15 +186,98 @@ def _tell_skipped(event: SignalEvent, agent: AgentRecord, incarnation: int) -> N
     event.direct(name, skipped)
 
 
+def _is_storm(event: SignalEvent, agent: AgentRecord, now_ms: int) -> bool:
+    """Drop a signal of an agent that was refused for its rate in this second already.
+
+    Only `dead` keeps it: the log and the records stay as they are, so that a storm costs little.
+    """
+    signal, limit = event.signal, event.rules.signals_per_second_max
+    if not (agent.second_signals > limit > 0) or signal.type in PARTING:
+        return False
+    if max(now_ms, event.session.clock_ms) // 1000 != agent.second or agent.status in ENDED:
+        return False
+    if signal.incarnation not in (0, agent.incarnation) or not agent.is_storming:
+        return False
+    if signal.seq > agent.seq + SEQUENCE_SKIPPED_MAX // 2:
+        return False  # refused with a trace now and then: the next second goes on from its number
+    reason = f"{event.name} sends more than {limit} signals a second"
+    event.decision = Decision(Outcome.DROPPED, code="RATE", reason=reason)
+    return True
+
+
+def _make_room(event: SignalEvent) -> bool:
+    """Let agents go that have ended, or have sent one signal and left nothing; oldest first.
+
+    Names cost nothing, so a sender of thousands could keep all others out. A HEARTBEAT makes no
+    room: an agent begins by saying something. Several go at once, so that few look for them.
+    """
+    session = event.session
+    if event.signal.type is SignalType.HEARTBEAT or session.full_log == session.log:
+        return False
+    records = session.agents.records
+    idle = [name for name, agent in records.items() if _is_idle(agent)]
+    idle.sort(key=lambda name: (records[name].status not in ENDED, records[name].seen_ms, name))
+    # Those that nobody has named either: a question, a barrier or a wait may need the record.
+    needed = _needed(session) if idle else set()
+    gone = [name for name in idle if name not in needed]
+    for name in gone[: max(1, event.rules.agents_max // 100)]:
+        agent = records[name]
+        if agent.status not in ENDED:
+            lifecycle.end(event, name, agent)
+            agent.error = "it made room for other agents"
+            event.dismiss(name, agent)
+            event.set_timer(f"{liveness.TIMER}:{name}", None)
+        session.agents.drop(name)
+    if not gone:
+        session.full_log = session.log
+    return bool(gone)
+
+
+def _refuse_newcomer(event: SignalEvent) -> bool:
+    """Refuse an agent too many; if no other can make room, that still holds after the refusal."""
+    session, limit = event.session, event.rules.agents_max
+    is_known_full = session.full_log == session.log
+    reason = f"session {session.name} would have {len(session.agents) + 1} agents"
+    _refuse(event, "LIMIT", f"{reason}; the limit is {limit}")
+    session.full_log = session.log if is_known_full else -1
+    return False
+
+
+def _is_idle(agent: AgentRecord) -> bool:
+    """Whether nothing is lost with an agent's record."""
+    if agent.breaker or agent.claims or agent.asks or agent.waits_for or agent.offers:
+        return False
+    if agent.status in ENDED:
+        return True
+    declared = agent.task or agent.produces or agent.reads or agent.writes or agent.parallel_group
+    return agent.signals <= 1 and not declared
+
+
+def _needed(session: SessionState) -> set[str]:
+    """Name the agents that barriers and open questions name."""
+    found: set[str] = set()
+    for barrier in session.barriers.records.values():
+        if barrier.state is not BarrierState.OVER:
+            found.update((barrier.leader, *barrier.held, *barrier.arrived))
+    for asked in session.escalations.records.values():
+        if asked.is_open:
+            found.update((asked.asker, asked.to, asked.about, *asked.waiting))
+    return found
+
+
 def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
     """Count the agent's signals of this second; refuse those over its limit."""
+    if agent.signals < UNCOUNTED_MAX <= event.rules.signals_per_second_max:
+        return True
     second = event.session.clock_ms // 1000
     agent.second_signals = agent.second_signals + 1 if agent.second == second else 1
     agent.second = second
     event.session.agents.put(event.name, agent)
     limit = event.rules.signals_per_second_max
-    if agent.second_signals <= limit:
+    agent.is_storming = agent.second_signals > limit
+    if not agent.is_storming:
         return True
+    agent.seq = max(agent.seq, event.signal.seq)
     return _refuse(event, "RATE", f"{event.name} sends more than {limit} signals a second")
 
 

@@ -24,7 +24,13 @@ from fabric.core.agent_status import in_force, is_waiting, missing, update_statu
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, ask, close_own, new_question, settle
 from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
-from fabric.core.limits import FIELD_BYTES_MAX, SESSION_BARRIERS_MAX, SIGNAL_STEPS_MAX, listed
+from fabric.core.limits import (
+    AGENT_BARRIERS_MAX,
+    FIELD_BYTES_MAX,
+    SESSION_BARRIERS_MAX,
+    SIGNAL_STEPS_MAX,
+    listed,
+)
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
 from fabric.core.resource import CostlyError, Meter, matches, normalise, overlap
 from fabric.core.rules import BarrierPolicy, Trigger
@@ -44,7 +50,7 @@ TRIGGER_LEVEL = 3
 def required(event: SignalEvent, payload: IntegrationRequired) -> None:
     """INTEGRATION_REQUIRED: its emitter leads; all active agents run to their next checkpoint."""
     name = payload.name or UNNAMED
-    fault = _fault(event.session, name)
+    fault = _fault(event.session, name, event.name)
     if fault:
         raise RefusedError("BARRIER", fault, Cancel(fault, "BARRIER", barrier=name))
     event.forward(EVERYONE)
@@ -85,7 +91,7 @@ def trigger(event: Event, tags: list[str], location: str | None) -> None:
     for one in event.rules.triggers:
         if not _is_met(one, tags, location, meter):
             continue
-        fault = _fault(event.session, one.name)
+        fault = _fault(event.session, one.name, one.leader)
         if fault:
             event.direct("", Notice("BARRIER", fault))
             continue
@@ -216,11 +222,15 @@ def _is_met(one: Trigger, tags: list[str], location: str | None, meter: Meter) -
         return False
 
 
-def _fault(session: SessionState, name: str) -> str:
+def _fault(session: SessionState, name: str, leader: str) -> str:
     """Say why a barrier cannot be called now; "" when it can."""
     known = session.barriers.get(name)
     if known is not None and known.state is not BarrierState.OVER:
         return f"{known.leader or 'the rule file'} has already called {name}; it is {known.state}"
+    if known is None and leader and session.barriers.owned[leader] >= AGENT_BARRIERS_MAX:
+        return (
+            f"{leader} has called {AGENT_BARRIERS_MAX} barriers, the most allowed: use a name again"
+        )
     if known is None and len(session.barriers) >= SESSION_BARRIERS_MAX:
         return f"session {session.name} has {SESSION_BARRIERS_MAX} barriers, the most allowed"
     return ""

@@ -158,17 +158,18 @@ def _check_limits(event: SignalEvent, ask: Ask) -> None:
     session, name = event.session, event.name
     reason = ""
     more = len(ask.writes) + len(ask.reads) + len(ask.observes)
-    mine = sum(len(one.wanted) + len(one.observes) for one in session.claims_of(event.agent))
-    if mine + more > AGENT_RESOURCES_MAX:
-        reason = f"{name} would have claims on {mine + more} resources"
-        reason = f"{reason}; the limit is {AGENT_RESOURCES_MAX}: release some"
-    elif len(session.order) + more > SESSION_RESOURCES_MAX:
-        reason = f"session {session.name} would have claims on over {SESSION_RESOURCES_MAX}"
-        reason = f"{reason} resources, the most allowed"
-    elif len(session.claims) >= SESSION_CLAIMS_MAX:
+    if len(session.claims) >= SESSION_CLAIMS_MAX:
         reason = f"session {session.name} has {SESSION_CLAIMS_MAX} claims, the most allowed"
     elif len(event.agent.claims) >= AGENT_WAITS_MAX:
         reason = f"{name} has {AGENT_WAITS_MAX} claims, the most allowed: release some"
+    elif len(session.order) + more > SESSION_RESOURCES_MAX:
+        reason = f"session {session.name} would have claims on over {SESSION_RESOURCES_MAX}"
+        reason = f"{reason} resources, the most allowed"
+    else:
+        mine = sum(len(one.wanted) + len(one.observes) for one in session.claims_of(event.agent))
+        if mine + more > AGENT_RESOURCES_MAX:
+            reason = f"{name} would have claims on {mine + more} resources"
+            reason = f"{reason}; the limit is {AGENT_RESOURCES_MAX}: release some"
     if reason:
         told = Cancel(reason, "LIMIT", resources=[*ask.writes, *ask.reads])
         raise RefusedError("LIMIT", reason, told)

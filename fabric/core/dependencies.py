@@ -37,7 +37,7 @@ from fabric.core.record import (
     EscalationRecord,
 )
 from fabric.core.resource import normalise
-from fabric.core.session import SessionState
+from fabric.core.session import SHARE_MIN, SessionState
 from fabric.core.signal import Blocked, DependencyResolved, Escalate, Failed, Release
 
 #: The timer's key is `undeclared:<dependency>`.
@@ -162,11 +162,21 @@ def fail_all(event: Event, name: str, agent: AgentRecord, error: Failed) -> Iter
 
 
 def check_limit(event: SignalEvent, names: list[str]) -> None:
-    """Refuse what would take the session over its number of dependencies."""
+    """Refuse what would take the session over its number of dependencies, or one agent its share.
+
+    When there are too many, those go that no agent waits for, makes or has made.
+    """
     known, limit = event.session.dependencies, event.rules.dependencies_max
-    if len(known) + len(names) <= limit:
+    share = known.fault(event.name, len(names), limit)
+    if len(known) + len(names) <= limit and not share:
         return
-    total = len(known) + sum(name not in known for name in names)
+    new = sum(name not in known for name in names)
+    if new and (share := known.fault(event.name, new, limit)):
+        raise RefusedError("LIMIT", f"too many dependencies: {share}")
+    if len(known) + new > limit >= SHARE_MIN:
+        for name in known.unowned():
+            known.drop(name)
+    total = len(known) + new
     if total > limit:
         reason = f"session {event.session.name} would have {total} dependencies"
         raise RefusedError("LIMIT", f"{reason}; the limit is {limit}")

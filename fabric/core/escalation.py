@@ -54,7 +54,10 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
         reason = f"{known.asker} has asked a question with the id {question_id}: choose another id"
         raise _refusal(question_id, "TAKEN", reason)
     if known is None or not known.is_open:  # a decided one is asked anew
-        if len(session.escalations) >= SESSION_ESCALATIONS_MAX:
+        share = session.escalations.fault(name, 1, SESSION_ESCALATIONS_MAX)
+        if share:
+            raise _refusal(question_id, "LIMIT", f"too many open questions: {share}")
+        if not _has_room(session):
             most = SESSION_ESCALATIONS_MAX
             reason = f"session {session.name} has {most} questions, the most allowed"
             raise _refusal(question_id, "LIMIT", reason)
@@ -184,6 +187,24 @@ def move_deadlines(event: Event, outage_ms: int, since_ms: int) -> None:
             event.set_timer(f"{TIMER}:{question_id}", asked.deadline_ms)
 
 
+def _has_room(session: SessionState) -> bool:
+    """Whether another question can be kept; decided ones go, oldest first, when it must be.
+
+    Those about silence stay: they keep an agent out.
+    """
+    asked = session.escalations
+    if len(asked) < SESSION_ESCALATIONS_MAX:
+        return True
+    decided = [
+        (known.decided_ms, name)
+        for name, known in asked.records.items()
+        if not known.is_open and known.subject not in (SILENCE, MASS_SILENCE)
+    ]
+    for _, name in sorted(decided)[: SESSION_ESCALATIONS_MAX // 100]:
+        asked.drop(name)
+    return len(asked) < SESSION_ESCALATIONS_MAX
+
+
 def withdraw(session: SessionState, name: str, agent: AgentRecord, named: list[str]) -> None:
     """End an agent's waits for these answers. The questions stay open."""
     for question_id in named:
@@ -237,7 +258,7 @@ def keep(event: Event, question_id: str, question: EscalationRecord) -> None:
     """Keep a question of the fabric's own. Beyond the limit it is in the log only."""
     is_mass_silence = question.subject == MASS_SILENCE
     # Nobody is given up while that question is open: it must not get lost among others.
-    if is_mass_silence or len(event.session.escalations) < SESSION_ESCALATIONS_MAX:
+    if is_mass_silence or _has_room(event.session):
         event.session.escalations.put(question_id, question)
         if is_mass_silence:
             event.session.mass_silence = question_id

@@ -46,6 +46,8 @@ class Outcome(StrEnum):
     REPEATED = "repeated"
     #: Against the rules: it goes to the dead-letter stream with the reason.
     REFUSED = "refused"
+    #: Refused like others of its sender in this second: only the dead-letter stream has it.
+    DROPPED = "dropped"
     #: A timer that only sets itself again: not an event, nothing is logged.
     POSTPONED = "postponed"
 
@@ -73,8 +75,9 @@ class Decision(Struct, gc=False):
 
     `to_results`: the signal also goes to the results stream, for the synthesizer; `result`, if any,
     replaces its payload there. `fallen` names an agent that was declared dead in this event: the
-    synthesizer treats it as failed. `timers`: key → due time in ms, None to cancel; the
-    partition's deadlines keep them. `code` and `reason` say why a signal was refused.
+    synthesizer treats it as failed, and so are those `dismissed`, which made room. `timers`: key →
+    due time in ms, None to cancel; the partition's deadlines keep them. `code` and `reason` say why
+    a signal was refused.
     """
 
     outcome: Outcome = Outcome.ACCEPTED
@@ -85,6 +88,7 @@ class Decision(Struct, gc=False):
     reason: str = ""
     result: bytes = b""
     fallen: str = ""
+    dismissed: dict[str, AgentRecord] = {}
 
 
 #: Shared by all signals that have no effect beyond the log and the state. Never changed.
@@ -155,6 +159,10 @@ class Event(Struct, gc=False):
     def report_death(self, name: str) -> None:
         """Name an agent that is declared dead: the synthesizer hears of it as of a failure."""
         self._own().fallen = name
+
+    def dismiss(self, name: str, agent: AgentRecord) -> None:
+        """Name an agent that is no longer kept, with its last record."""
+        self._own().dismissed[name] = agent
 
     def _own(self) -> Decision:
         """Return a decision of this event's own, which may be changed."""

@@ -91,6 +91,9 @@ EVENT_GRANTS_MAX = 5_000
 #: Questions in one session, open and decided.
 SESSION_ESCALATIONS_MAX = 10_000
 
+#: Barriers by name that one agent may have called; it may call one of them again.
+AGENT_BARRIERS_MAX = 100
+
 #: Barriers by name in one session.
 SESSION_BARRIERS_MAX = 1_000
 

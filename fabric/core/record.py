@@ -98,6 +98,8 @@ class AgentRecord(Struct, omit_defaults=True):
     second_signals: int = 0
     #: Ranges of numbers, first and last, that were skipped: too late for a signal with one of them.
     skipped: list[tuple[int, int]] = []
+    #: It was refused for its rate in that second; what it sends until its end is only dropped.
+    is_storming: bool = False
     #: When it was last told of a refused signal, ms.
     told_ms: int = 0
     #: How many more tasks it could take, as it has said.

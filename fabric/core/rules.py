@@ -331,8 +331,9 @@ class Rules(Struct, frozen=True):
         int,
         Number("signals a second", 0, SIGNALS_PER_SECOND_MAX, "no limit"),
         Declared("storms.signals_per_second_max"),
-        "Signals a second that one agent may send.",
-    ] = 0
+        "Signals a second that one agent may send; its first thousand do not count, unless fewer "
+        "than that are allowed.",
+    ] = 1_000
     hook: Annotated[
         tuple[Annotated[str, Text.ARGUMENT], ...],
         Items(0, ARGUMENTS_MAX, program=True),

@@ -6,6 +6,8 @@ writes them in the commit that also holds the batch's messages.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -15,12 +17,23 @@ from fabric.core.order import Order
 R = TypeVar("R")
 
 
+#: One agent's share of a table is this part of it, and at least so many records.
+SHARE = 10
+SHARE_MIN = 1_000
+
+
 @dataclass(slots=True, eq=False)
 class Table(Generic[R]):
-    """Records of one kind by name, remembering which were changed or dropped."""
+    """Records of one kind by name, remembering which were changed or dropped.
+
+    `owner` names the agent that a record is there for, "" for none; `owned` counts them.
+    """
 
     records: dict[str, R] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
+    owner: Callable[[R], str] | None = None
+    owned: Counter[str] = field(default_factory=Counter)
+    _owners: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -36,11 +49,44 @@ class Table(Generic[R]):
         """Keep a new or a changed record."""
         self.records[name] = value
         self.changed.add(name)
+        if self.owner is not None:
+            self._own(name, self.owner(value))
 
     def drop(self, name: str) -> None:
         """Forget a record."""
         self.records.pop(name, None)
         self.changed.add(name)
+        self._own(name, "")
+
+    def count_by(self, owner: Callable[[R], str]) -> None:
+        """Count the records by their owners from here on."""
+        self.owner = owner
+        for name, value in self.records.items():
+            self._own(name, owner(value))
+
+    def unowned(self) -> list[str]:
+        """Name the records that are there for no agent, in their order."""
+        return sorted(self.records.keys() - self._owners.keys())
+
+    def fault(self, name: str, more: int, most: int) -> str:
+        """Say that an agent's share of the table is used up; "" when it has room for more."""
+        share = max(most // SHARE, SHARE_MIN)
+        if self.owned[name] + more <= min(share, most):
+            return ""
+        return (
+            f"{name} would have {self.owned[name] + more} of them, and one agent may have {share}"
+        )
+
+    def _own(self, name: str, owner: str) -> None:
+        before = self._owners.get(name, "")
+        if owner == before:
+            return
+        if before:
+            self.owned[before] -= 1
+            del self._owners[name]
+        if owner:
+            self.owned[owner] += 1
+            self._owners[name] = owner
 
     def take_changes(self) -> dict[str, R | None]:
         """Return what has changed since the last call, None for what was dropped."""
@@ -76,10 +122,17 @@ class SessionState:
     escalations: Table[record.EscalationRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     deadlocks: set[str] = field(init=False)
+    #: Log number after which no agent could make room, so that nobody looks again before the next
+    #: event of another kind. It follows from the records, and is kept nowhere.
+    full_log: int = -1
     mass_silence: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.order = Order(self.claims.records)
+        self.tasks.count_by(lambda task: task.agent)
+        self.dependencies.count_by(_owner_of_dependency)
+        self.barriers.count_by(lambda barrier: barrier.leader)
+        self.escalations.count_by(lambda asked: asked.asker if asked.is_open else "")
         self.deadlocks = {
             name
             for name, question in self.escalations.records.items()
@@ -114,3 +167,10 @@ class SessionState:
         self.tick(now_ms)
         self.log += 1
         self.rules = digest
+
+
+def _owner_of_dependency(dependency: record.DependencyRecord) -> str:
+    """Name the agent that an output is there for: it made it, is to make it, or waits for it."""
+    if dependency.resolved_by:
+        return dependency.resolved_by
+    return next(iter(dependency.producers or dependency.waiters), "")

@@ -36,6 +36,8 @@ _decode = msgspec.json.Decoder().decode
 def check_limit(event: SignalEvent, name: str) -> None:
     """Refuse a new task in a session that has as many as it may have."""
     tasks, limit = event.session.tasks, event.rules.tasks_max
+    if name and name not in tasks and (share := tasks.fault(event.name, 1, limit)):
+        raise RefusedError("LIMIT", f"too many tasks: {share}")
     if name and name not in tasks and len(tasks) >= limit:
         reason = f"session {event.session.name} would have {len(tasks) + 1} tasks"
         raise RefusedError("LIMIT", f"{reason}; the limit is {limit}")

@@ -97,7 +97,7 @@ def test_the_rules_in_force_are_a_rule_file(lone: Shell) -> None:
     document = lone.good("rules", "show", "--json").json
     copied = lone.good("rules", "show", "copy.toml", "--json").json
     assert copied["rules"] == document["rules"]
-    assert document["rules"]["storms"] == {"hops_max": 5, "signals_per_second_max": 0}
+    assert document["rules"]["storms"] == {"hops_max": 5, "signals_per_second_max": 1_000}
     assert document["file"].endswith("fabric.toml")
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from fabric.core.rules import Rules
 from fabric.ops.replay import Replay
 from fabric.wire.record import UNREADABLE_TYPE
 from tests.support.waiting import eventually
@@ -51,3 +52,24 @@ async def test_nobody_unknown_is_told() -> None:
     store = await after("[", emitter="NOBODY")
     assert await store.length(PARTITION.dead) == 1
     assert store.rows(KEYS.inbox("NOBODY")) == []
+
+
+async def test_a_storm_of_signals_is_counted_and_others_are_heard() -> None:
+    store = TroubledStore()
+    for _ in range(1_000):
+        await store.say("s", "A", "PROGRESS")
+    await store.say("other", "B", "STARTED")
+    async with working(store, rules=Rules(signals_per_second_max=5)):
+        await eventually(store.is_settled, "all are through")
+    assert store.log("other")[-1] == "2-0 STARTED"
+    letters = store.rows(PARTITION.dead)
+    assert {letter["code"] for letter in letters} == {"RATE"}
+    words = [letter["reason"].partition("; ")[2].split() for letter in letters]
+    more = sum(int(said[0]) for said in words if said)
+    heard = [row for row in store.rows(KEYS.log) if row["kind"] == "signal"]
+    assert len(heard) + len(letters) + more == 1_000
+    assert more > len(letters)
+    replay = Replay(KEYS)
+    for entry in await store.entries(KEYS.log, b"0-0", b"+", 10_000):
+        replay.take(entry)
+    replay.finish()
