@@ -64,7 +64,7 @@ async def tail(
         if not follow:
             await session.must_exist()
         if as_json:
-            async for page in pages(store, keys.log, after, follow=follow):
+            async for page in pages(store, keys, after, follow=follow):
                 print_lines(json_line(entry_document(entry)) for entry in page)
             return
         (opened,) = await store.fields(keys.meta, ["opened_ms"])
@@ -75,7 +75,7 @@ async def tail(
             [_line("Time", "Signal", "Stream", "Action"), _line(*map("─".__mul__, _WIDTHS))]
         )
         merger = RowMerger()
-        async for page in pages(store, keys.log, after, follow=follow):
+        async for page in pages(store, keys, after, follow=follow):
             rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
             if rows and opened_ms is None:
                 opened_ms = rows[0].ms

@@ -99,8 +99,11 @@ class Session:
             raise NotFoundError(f"no session {self.name}: nothing was logged under {self.keys.log}")
 
     async def log(self, after: bytes = BEGINNING, *, follow: bool = False) -> AsyncIterator[Entry]:
-        """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
-        async for page in pages(self._store, self.keys.log, after, follow=follow):
+        """Yield log entries after an id, in order; with `follow` also new ones, through outages.
+
+        Raises NotFoundError if the session is gone meanwhile.
+        """
+        async for page in pages(self._store, self.keys, after, follow=follow):
             for entry in page:
                 yield entry
 
@@ -271,22 +274,25 @@ async def read_record(store: ClientStore, key: str, name: str, kind: type[R]) ->
 
 
 async def pages(
-    store: ClientStore, stream: str, after: bytes, *, follow: bool = False
+    store: ClientStore, keys: SessionKeys, after: bytes, *, follow: bool = False
 ) -> AsyncIterator[list[Entry]]:
-    """Yield a stream's entries after an id, page by page.
+    """Yield a session's log entries after an id, page by page.
 
-    Ends at the present end of the stream; with `follow` it goes on with new entries, through
-    outages.
+    Ends at the present end of the log; with `follow` it goes on with new entries, through outages,
+    and raises NotFoundError if the session is gone.
     """
-    place = {stream: after}
+    place, still = {keys.log: after}, partial(still_open, store, keys)
+    opened = await retry(partial(still, None)) if follow else None
     while True:
         reading = partial(store.read_streams, place, PAGE, BLOCK_MS if follow else 0)
-        entries = (await (retry(reading) if follow else reading())).get(stream, [])
+        entries = (await (retry(reading) if follow else reading())).get(keys.log, [])
         if entries:
-            place[stream] = entries[-1][0]
+            place[keys.log] = entries[-1][0]
             yield entries
         elif not follow:
             return
+        else:
+            opened = await retry(partial(still, opened))
 
 
 async def last_id(store: ClientStore, stream: str) -> bytes:

@@ -198,7 +198,10 @@ class SyncSession(_Twin[Session]):
     """Raise NotFoundError if no signal of this session was ever accepted."""
 
     log = _faced(Session.log, _iterate, "Generator[Entry, None, None]")
-    """Yield log entries after an id, in order; with `follow` also new ones, through outages."""
+    """Yield log entries after an id, in order; with `follow` also new ones, through outages.
+
+    Raises NotFoundError if the session is gone meanwhile.
+    """
 
     synthesis = _awaited(Session.synthesis)
     """Return the synthesis as it is now, or as it was at a revision; revision 0 is empty.

@@ -89,7 +89,7 @@ class Comparison:
     async def _follow(self) -> None:
         """Replay the log up to its present end."""
         session = self._replay.session
-        async for page in pages(self._store, self._keys.log, self._place):
+        async for page in pages(self._store, self._keys, self._place):
             for entry in page:
                 self._replay.take(entry)
             self._place = page[-1][0]

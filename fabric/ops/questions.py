@@ -91,7 +91,7 @@ async def follow(store: ClientStore, keys: SessionKeys) -> AsyncIterator[list[Qu
     known: dict[str, tuple[EscalationState, str]] = {}
     changed = await retry(lambda: questions(session))
     yield changed
-    async for page in pages(store, keys.log, place, follow=True):
+    async for page in pages(store, keys, place, follow=True):
         # An asker may use the id of a decided question again: then its cause is another.
         known |= {q.id: (q.record.state, q.record.cause) for q in changed}
         changed = []

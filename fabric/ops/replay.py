@@ -230,7 +230,7 @@ async def rebuild(
     """
     replay = Replay(keys, stop)
     found = False
-    async for page in pages(store, keys.log, BEGINNING):
+    async for page in pages(store, keys, BEGINNING):
         found = True
         for entry in page:
             if not replay.take(entry):

@@ -54,7 +54,7 @@ class Follower:
         if self._place is None:
             self._place = await self._begin()
             self._rows += self.board.rows
-        async for page in pages(self._store, self._keys.log, self._place):
+        async for page in pages(self._store, self._keys, self._place):
             self._rows += self.board.take_log(page)
             self._place = page[-1][0]
             # The entry that was seen soonest after its time tells best when the session opened.

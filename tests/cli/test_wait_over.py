@@ -139,6 +139,8 @@ def forget(server: RunningServer, session: str) -> None:
         ("wait", "--all"),
         ("inbox", "-f"),
         ("synthesis", "-f"),
+        ("tail", "-f"),
+        ("escalations", "-f"),
         ("watch", "--plain"),
     ],
 )
