@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from io import StringIO
 from itertools import chain
@@ -106,7 +107,8 @@ class Program(click.Group):
             try:
                 return super().invoke(ctx)
             finally:
-                sys.stdout.flush()
+                with suppress(AttributeError):  # stdout was closed from the start
+                    sys.stdout.flush()
         except BrokenPipeError:
             # The interpreter flushes its buffers at its end: give them somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

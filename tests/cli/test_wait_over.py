@@ -186,6 +186,22 @@ def test_a_wait_ends_with_the_reader_of_its_output(shell: Shell) -> None:
     until(lambda: withdrawn(shell))
 
 
+def test_a_wait_without_an_output(shell: Shell) -> None:
+    argv = [sys.executable, "-m", "fabric.cli", "wait", "x", "--timeout", "0.5"]
+    line = 'exec "$@" >&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *argv],
+        env=shell.environment(**B),
+        cwd=shell.home,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert done.stderr.startswith("fabric: B waited 0.5 s for x")
+
+
 #: Starts a command and stays until it is killed. The test run itself may ignore SIGHUP.
 PARENT = """
 import signal, subprocess, sys, time
