@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Protocol
 
 from fabric.backoff import Backoff, Outage
 from fabric.client.emitter import handled_hops
+from fabric.client.history import ReadHistory
 from fabric.client.message import Message, read
 from fabric.client.request import Requests
 from fabric.client.session import last_id
 from fabric.errors import NotAllowedError, ServerError
-from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.port import BEGINNING, Entry
 from fabric.store.value import parse_id
 
 logger = logging.getLogger("fabric.agent")
@@ -36,10 +36,6 @@ RETRY_LONGEST_MS = 1_000
 #: messages: a server that has become a replica can lose them without breaking the connection. It
 #: takes about half a minute.
 QUIET_READS_MAX = 15
-
-#: Messages remembered of each stream: more than one agent is sent in the seconds that a failover
-#: can lose.
-HISTORY_MAX: Final = 256
 
 
 class Listener(Protocol):
@@ -136,7 +132,7 @@ class Mailbox:
             try:
                 if not self._requests.open:
                     await self._room.wait()
-                if self._quiet >= QUIET_READS_MAX:
+                if self._quiet >= QUIET_READS_MAX or any(one.is_odd for one in self._histories):
                     await self._check_for_loss()
                 after = dict(zip(self._streams, self._place, strict=True))
                 wanted, letters_after = dict(after), self._requests.place
@@ -243,55 +239,3 @@ class Mailbox:
             await self._store.set_cursor(self._keys.cursors, self._agent, b" ".join(place))
         except ServerError as error:
             logger.warning("%s: place in the inbox not stored: %s", self._agent, error)
-
-
-class ReadHistory:
-    """Ids of the messages last read from a stream, each with a checksum of its content.
-
-    After a failover, or a restart from an append-only file that was behind, a stream may hold other
-    messages under ids that were read before. A reader that goes on from its place would skip them.
-    """
-
-    def __init__(self) -> None:
-        #: The last message that is no longer remembered.
-        self._start = BEGINNING
-        self._marks: deque[tuple[bytes, int]] = deque()
-
-    @classmethod
-    async def at(cls, store: ClientStore, stream: str, place: bytes) -> ReadHistory:
-        """Return the history of a reader that goes on from a place: it knows the message there."""
-        history = cls()
-        for entry in await store.entries(stream, place, place, 1):
-            history.note(entry)
-        return history
-
-    def note(self, entry: Entry) -> None:
-        """Remember a message that was read."""
-        if len(self._marks) == HISTORY_MAX:
-            self._start, _ = self._marks.popleft()
-        self._marks.append(_mark(entry))
-
-    async def last_kept(self, store: ClientStore, stream: str) -> bytes | None:
-        """Return the last message that the stream still holds as it was read; forget later ones.
-
-        None if that is the last message read, so that nothing was lost. Raises ServerError.
-        """
-        if not self._marks:
-            return None
-        (oldest, _), (newest, _) = self._marks[0], self._marks[-1]
-        if self._marks[-1] in map(_mark, await store.entries(stream, newest, newest, 1)):
-            return None
-        there = set(map(_mark, await store.entries(stream, oldest, newest, HISTORY_MAX)))
-        while self._marks:
-            if self._marks[-1] in there:
-                return self._marks[-1][0]
-            self._marks.pop()
-        if self._start != BEGINNING:
-            found = await store.entries(stream, self._start, self._start, 1)
-            # If that is lost too, nothing is known of the rest: read everything again.
-            self._start = self._start if found else BEGINNING
-        return self._start
-
-
-def _mark(entry: Entry) -> tuple[bytes, int]:
-    return entry[0], zlib.crc32(b"\0".join(entry[1]))

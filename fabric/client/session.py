@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fabric.backoff import retry
+from fabric.client.history import ReadHistory
 from fabric.client.synthesis import Revision, apply, decoded, missing, redo
 from fabric.core import record
 from fabric.core.limits import listed
@@ -192,6 +193,11 @@ class Session:
             read = partial(self._store.read_streams, place, REVISIONS_PAGE, block_ms)
             found = await (retry(read) if follow else read())
             page = found.get(self.keys.revisions, [])
+            if page and _number(page[-1]) != after + len(page):
+                # What is beyond the fabric's own is by hand, and a worker will remove it.
+                last = await retry(self._revision)
+                page = [entry for entry in page if _number(entry) <= last]
+                await asyncio.sleep(0 if page else block_ms / 1000)
             for revision in decoded(self.keys, page, after):
                 after, is_final = revision.number, revision.is_final
                 yield revision
@@ -243,6 +249,11 @@ class Session:
         return "to be produced by " + "; ".join(parts)
 
 
+def _number(entry: Entry) -> int:
+    """Return the first part of an entry's id."""
+    return int(entry[0].partition(b"-")[0])
+
+
 def _left(known: Synthesis) -> str:
     if not known.revision:
         return "there is no revision yet; has an agent started, and is a synthesizer running?"
@@ -279,20 +290,28 @@ async def pages(
     """Yield a session's log entries after an id, page by page.
 
     Ends at the present end of the log; with `follow` it goes on with new entries, through outages,
-    and raises NotFoundError if the session is gone.
+    and raises NotFoundError if the session is gone. If entries are gone that it has yielded, it
+    goes on after the last one that is still there.
     """
-    place, still = {keys.log: after}, partial(still_open, store, keys)
-    opened = await retry(partial(still, None)) if follow else None
+    place, still, history = after, partial(still_open, store, keys), ReadHistory()
+    if follow:
+        opened = await retry(partial(still, None))
+        history = await retry(partial(ReadHistory.at, store, keys.log, after))
     while True:
-        reading = partial(store.read_streams, place, PAGE, BLOCK_MS if follow else 0)
+        block_ms = BLOCK_MS if follow else 0
+        reading = partial(store.read_streams, {keys.log: place}, PAGE, block_ms)
         entries = (await (retry(reading) if follow else reading())).get(keys.log, [])
         if entries:
-            place[keys.log] = entries[-1][0]
+            place = entries[-1][0]
+            for entry in entries if follow else ():
+                history.note(entry)
             yield entries
         elif not follow:
             return
         else:
             opened = await retry(partial(still, opened))
+            last_kept = await retry(partial(history.last_kept, store, keys.log))
+            place = last_kept or place
 
 
 async def last_id(store: ClientStore, stream: str) -> bytes:

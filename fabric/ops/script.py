@@ -17,6 +17,7 @@ import msgspec
 
 from fabric.backoff import retry
 from fabric.client.emitter import prepare
+from fabric.client.history import ReadHistory
 from fabric.client.mailbox import COUNT, merge, parse_cursor
 from fabric.client.message import Message, read
 from fabric.client.session import BLOCK_MS, Session, last_id, read_record, still_open
@@ -37,7 +38,8 @@ from fabric.errors import (
 )
 from fabric.ops.sent_signal import EXPLAIN_S, LOOK_MS, PAGE, SentSignal
 from fabric.store.keys import SessionKeys
-from fabric.store.port import ClientStore, Entry
+from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.value import parse_id
 from fabric.wire.stored import checked_reading, fields_of
 
 #: A place in the messages: the last id read in the inbox, and in the broadcast stream.
@@ -57,11 +59,16 @@ class Inbox:
         self._streams = (keys.inbox(agent), keys.broadcast)
         #: The agent, once it was found to have ended: nothing comes before it starts again.
         self.ended: AgentRecord | None = None
+        self._histories = (ReadHistory(), ReadHistory())
 
     async def place(self) -> Place:
         """Return the stored place: later messages are unread."""
         (stored,) = await self._store.fields(self._keys.cursors, [self._agent])
-        return parse_cursor(stored)
+        place = parse_cursor(stored)
+        for number, stream in enumerate(self._streams):
+            if parse_id(await last_id(self._store, stream)) < parse_id(place[number]):
+                place[number] = BEGINNING  # what was read is gone: all of it is new
+        return place
 
     async def remember(self, place: Place) -> None:
         """Store a place."""
@@ -100,8 +107,14 @@ class Inbox:
             found = await self._store.read_streams(after, COUNT, 0)
         merged, _ = merge([found.get(stream, []) for stream in self._streams], COUNT)
         reached, messages = list(place), []
+        if follow and not merged:
+            for number, stream in enumerate(self._streams):
+                history = self._histories[number]
+                last_kept = await retry(partial(history.last_kept, self._store, stream))
+                reached[number] = last_kept or reached[number]
         for number, entry in merged[:count]:
             reached[number] = entry[0]
+            self._histories[number].note(entry)
             messages.append(read(entry, to_everyone=number == 1))
         return messages, reached
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from fabric.client.history import ReadHistory
 from fabric.client.session import Session, pages, still_open
 from fabric.errors import NotFoundError, UnavailableError, UnreachableError
 from fabric.ops.questions import questions
@@ -39,6 +40,7 @@ class Follower:
         self._session = Session(store, keys)
         self._place: bytes | None = None
         self._opened: bytes | None = None
+        self._history = ReadHistory()
         #: New rows, until a reading has succeeded as a whole.
         self._rows: list[Row] = []
         #: When something new came last, and when the session opened, by our own clock, s.
@@ -54,7 +56,11 @@ class Follower:
         if self._place is None:
             self._place = await self._begin()
             self._rows += self.board.rows
+        # Somebody may have added an entry far ahead of the log, which a worker has removed since.
+        self._place = await self._history.last_kept(self._store, self._keys.log) or self._place
         async for page in pages(self._store, self._keys, self._place):
+            for entry in page:
+                self._history.note(entry)
             self._rows += self.board.take_log(page)
             self._place = page[-1][0]
             # The entry that was seen soonest after its time tells best when the session opened.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabric.client.mailbox import HISTORY_MAX, ReadHistory
+from fabric.client.history import HISTORY_MAX, ReadHistory
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING
 from fabric.testing.store import MemoryStore

@@ -101,6 +101,23 @@ async def test_an_agent_goes_on_through_an_ingress_without_ids(
 
 
 @pytest.mark.parametrize("by_hand", ["50-0", LAST])
+async def test_an_agent_hears_what_comes_after_an_entry_that_is_removed(
+    server: RunningServer, daemon: StartDaemon, by_hand: str
+) -> None:
+    daemon(server.url)
+    async with (
+        Fabric.connect(server.url) as fabric,
+        fabric.agent("A", session="s", produces=["x"]) as maker,
+        fabric.agent("B", session="s") as waiter,
+    ):
+        await waiter.ready()
+        put(server, S.inbox("B"), by_hand, {"by": "hand"})
+        await eventually(lambda: waiter._mailbox._place[0] == by_hand.encode(), "B has read it")
+        await maker.resolve("x", location="there", consumers=["B"])
+        assert await waiter.wait_for("x", timeout=25) == "there"
+
+
+@pytest.mark.parametrize("by_hand", ["50-0", LAST])
 @pytest.mark.parametrize("key", [S.log, S.inbox("B"), S.broadcast, RESULTS, DEAD])
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["there", "deleted"])
 def test_a_stream_that_the_worker_writes_heals(
