@@ -20,7 +20,8 @@ from fabric.store.connection import DeniedError, NoScriptError
 WORKERS: Final = (
     *("EVAL return 0", "EVALSHA of-none 0"),
     *("TIME", "TYPE <key>", "EXISTS <key>", "PEXPIRE <key> x", "RENAME <key> <key>"),
-    "UNLINK <key>:none",
+    # A key that is not there, in the same slot of a cluster.
+    "UNLINK <key>:none:{<key>}",
     *("HGET <key> f", "HMGET <key> f", "HGETALL <key>", "HEXISTS <key> f"),
     *("HSET <key> f v odd", "HDEL <key> f", "ZADD <key> NX XX 1 m", "ZREM <key> m"),
     *("ZRANGE <key> 0 0", "ZRANGEBYSCORE <key> 0 0 LIMIT 0 1", "ZREMRANGEBYSCORE <key> x x"),

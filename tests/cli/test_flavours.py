@@ -31,6 +31,7 @@ def test_two_agents(lone: Shell, started_server: RunningServer) -> None:
     assert said == [
         *("STARTED", "BLOCKED(schema-change)", "(nudge)", "PROGRESS(25%)"),
         *("DEPENDENCY_RESOLVED", "(auto-resume)", "COMPLETED", "COMPLETED", "(refused)"),
+        "(notice)",
     ]
     lone.good("dead", "discard", "--all")
     for words in (
