@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 
 import click
@@ -15,20 +17,18 @@ import click
 import fabric
 from fabric import Fabric, devserver
 from fabric.cli.connect import Target, json_option, on_target, run, url_of
-from fabric.cli.inspection import all_keys
 from fabric.cli.output import note, print_json
 from fabric.config import rulebook
 from fabric.config.settings import Secret
 from fabric.demo import fleet
 from fabric.demo.report import Document, faults, gather, render
 from fabric.demo.tree import Tree, take_snapshot
-from fabric.demo.workshop import Workshop
 from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
 from fabric.watch.display import PlainDisplay, has_rich, live_display
 from workers.supervisor import Supervisor
 
-#: Bytes of the workers' log that are shown when the demo fails.
+#: Bytes of the output of workers and agents that are shown when the demo fails.
 LOG_BYTES_MAX = 4_000
 
 
@@ -37,9 +37,7 @@ LOG_BYTES_MAX = 4_000
 @on_target("session")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the report there too.")
 @click.option(
-    "--fixed",
-    type=click.Path(file_okay=False),
-    help="Put the fixed copies into this folder, which must be empty or new.",
+    "--fixed", type=click.Path(file_okay=False), help="Put the fixed copies into this new folder."
 )
 @click.option(
     "--keep/--no-keep",
@@ -61,10 +59,10 @@ def demo(
       fabric demo src                     review the folder src
       fabric demo src -o report.md        and write the report into a file
 
-    Six run analysers (ruff, bandit, vulture) and report progress, checkpoints and findings. One of
-    them builds an index; two others are blocked until it is there. Three more agents fix a scratch
-    copy of some files with ruff: two want to edit the same file, priority settles the conflict, and
-    one stops all agents at a barrier to check the edits. PATH itself is only read.
+    Six run analysers (ruff, bandit, vulture) and report progress, checkpoints and findings; two of
+    them are blocked until another one has made an index. Three more fix a scratch copy of some
+    files with ruff: two want to edit the same file, priority settles the conflict, and one stops
+    all agents at a barrier to check the edits. PATH itself is only read.
 
     On a terminal you watch the fleet; elsewhere each signal is a line on stderr. The report, in
     Markdown, goes to stdout. PATH defaults to this package's own source. Exit code 1: an agent
@@ -79,14 +77,11 @@ def demo(
         raise CallerError(f"{plain(fixed)} is not empty: name a new folder for the fixed files")
     # An orchestrator that cannot read its rules would be restarted for ever.
     rulebook.load()
-    session = target.session or datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S")
-    target = replace(target, session=session)
-    with ExitStack() as ending:
+    if target.session is None:
+        target = replace(target, session=datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S"))
+    with _os_errors(), ExitStack() as ending:
         scratch = Path(ending.enter_context(TemporaryDirectory(prefix="fabric-demo-")))
-        try:
-            tree = take_snapshot(path, scratch)
-        except OSError as error:
-            raise CallerError(f"{plain(path)} cannot be read: {error.strerror or error}") from None
+        tree = take_snapshot(path, scratch)
         if not tree.files:
             raise CallerError(f"there are no Python files under {plain(path)}")
         if target.redis_url is None:
@@ -94,12 +89,12 @@ def demo(
             is_kept = sys.stdout.isatty() if keep is None else keep
             ending.callback(mine.leave if is_kept else mine.release)
             target = replace(target, redis_url=Secret(mine.url))
-        report = run(_review(target, session, path, tree, scratch))
+        report = run(_review(target, path, tree, scratch))
         if fixed is not None:
-            Workshop(scratch / fleet.COPY_FOLDER).hand_over(Path(fixed))
-    text = render(report)
-    if output:
-        Path(output).write_text(text)
+            copytree(scratch / fleet.COPY_FOLDER / "fixed", fixed, dirs_exist_ok=True)
+        text = render(report)
+        if output is not None:
+            Path(output).write_text(text)
     if as_json:
         print_json(report)
     elif sys.stdout.isatty() and has_rich():
@@ -115,25 +110,35 @@ def demo(
         click.get_current_context().exit(1)
 
 
-async def _review(target: Target, session: str, path: str, tree: Tree, scratch: Path) -> Document:
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Tell in one line which path cannot be read or written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise CallerError(plain(str(error))) from None
+
+
+async def _review(target: Target, path: str, tree: Tree, scratch: Path) -> Document:
     """Run workers and fleet, shown live on a terminal, as lines elsewhere; return the report."""
-    url, log = url_of(target), scratch / "workers.log"
+    url, session, log = url_of(target), target.need("session"), scratch / "output.log"
     where = {"FABRIC_NAMESPACE": target.namespace, "FABRIC_SESSION": session}
     lines = PlainDisplay(lambda line: click.echo(plain(line), err=True))
     is_live = sys.stderr.isatty() and has_rich()
     show = live_display(stderr=True) if is_live else nullcontext(lines)
-    kinds = ["orchestrator", "synthesizer"]
-    with log.open("wb") as output:
-        workers = Supervisor(kinds, url, environment=where, say=note, output=output.fileno())
+    failures: list[str] | None = None
+    with log.open("wb") as file:
+        output = file.fileno()
+        kinds = "orchestrator", "synthesizer"
+        workers = Supervisor(kinds, url, environment=where, say=note, output=output)
         try:
             async with workers, Fabric.connect(url, namespace=target.namespace) as fabric:
                 with show as shown:
                     where |= {"FABRIC_REDIS_URL": url}
-                    growth, failures = await fleet.run(fabric, where, path, scratch, shown)
-                report = await gather(fabric.session(session), growth, tree, scratch, path)
-        except BaseException:
-            sys.stderr.write(log.read_text("utf-8", "replace")[-LOG_BYTES_MAX:])
-            raise
-    for failure in failures:
-        note(failure)
-    return {**report, "commands": [key.command for key in await all_keys(target, session)]}
+                    growth, failures = await fleet.run(fabric, where, path, scratch, shown, output)
+                return await gather(fabric.session(session), growth, tree, scratch, path)
+        finally:
+            if failures is None or failures:  # it has failed, or agents have
+                end = log.read_bytes()[-LOG_BYTES_MAX:].decode("utf-8", "replace")
+                for line in [*end.splitlines(), *(failures or ())]:
+                    note(line)

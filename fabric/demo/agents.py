@@ -22,10 +22,11 @@ import msgspec
 from fabric import Agent, BarrierError, Fabric, FabricError, WaitTimeoutError
 from fabric.core.record import ENDED, BarrierState
 from fabric.demo import analysers, fleet
-from fabric.demo.analysers import Finding, Severity
+from fabric.demo.analysers import SEVERITIES, Finding, unreadable
 from fabric.demo.fleet import VOTE
-from fabric.demo.tree import Module, Tree, build_index, cycles, open_snapshot, read_index
+from fabric.demo.tree import Tree, open_snapshot
 from fabric.demo.workshop import Workshop, choose, resource
+from fabric.wire.document import Source, sources
 
 #: The checkpoints of a review, in order.
 FILES_READ, ISSUES_FOUND, DRAFTED = "files_read", "issues_found", "recommendations_drafted"
@@ -66,7 +67,6 @@ def main() -> None:
                 stream=member.stream,
                 priority=member.priority,
                 task=member.task.format(work=name.lower().replace("_", " "), path=path),
-                task_type="Code Review" if member.is_reviewer else None,
                 parallel_group="review" if member.is_reviewer else "fix",
                 produces=member.produces,
             ) as agent,
@@ -88,10 +88,8 @@ async def _remark(agent: Agent, text: str) -> None:
 
 async def _until_all(
     agent: Agent, names: Iterable[str], seen: AsyncIterator[set[str]], limit_s: float, late: str
-) -> set[str]:
-    """Wait until `seen` has yielded all of `names`; at the limit go on, with a remark on the rest,
-    which is returned.
-    """
+) -> None:
+    """Wait until `seen` has yielded all of `names`; at the limit go on, with a remark."""
     missing = set(names)
     try:
         async with asyncio.timeout(limit_s):
@@ -101,23 +99,18 @@ async def _until_all(
                     break
     except TimeoutError:
         await _remark(agent, f"{', '.join(sorted(missing))} {late}")
-    return missing
 
 
 async def review(agent: Agent, scratch: Path) -> dict[str, int]:
     """Review the snapshot in `scratch` as one of the fleet. Raises FabricError, OSError."""
     tree = open_snapshot(scratch)
     await agent.progress(10, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
-    index = None
-    if agent.name in ("DEAD_CODE", "IMPORTS"):
-        location = await agent.wait_for(fleet.INDEX_DEPENDENCY, timeout=REVIEW_S_MAX)
-        index = read_index(Path(location or ""))
     findings: list[Finding] = []
     safe = asyncio.Lock()
     # An analyser that reads a snapshot may go on while others integrate: only what this agent says
     # has to wait. So a barrier need not wait for the end of a long review.
     pausing = asyncio.create_task(_pause_for_barriers(agent, safe))
-    async for done, found in _found(agent, tree, index, scratch):
+    async for done, found in _found(agent, tree, scratch / "index.json"):
         findings += found
         async with safe:
             for start in range(0, len(found), FINDINGS_MAX):
@@ -129,7 +122,7 @@ async def review(agent: Agent, scratch: Path) -> dict[str, int]:
     async with safe:
         pausing.cancel()
     await agent.checkpoint(ISSUES_FOUND)
-    recommendations = {"recommendations": {agent.name: analysers.draft(findings)}}
+    recommendations = {fleet.RECOMMENDATIONS: {agent.name: analysers.draft(findings)}}
     await agent.partial_result(recommendations, checkpoint=DRAFTED)
     await agent.progress(100, checkpoint=DRAFTED)
     return {"files": len(tree.files), "findings": len(findings)}
@@ -145,24 +138,28 @@ async def _pause_for_barriers(agent: Agent, safe: asyncio.Lock) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def _found(
-    agent: Agent, tree: Tree, index: list[Module] | None, scratch: Path
-) -> AsyncIterator[tuple[int, list[Finding]]]:
+async def _found(agent: Agent, tree: Tree, file: Path) -> AsyncIterator[tuple[int, list[Finding]]]:
     """Yield how many files are done, and what was found in them."""
     files: Sequence[str] = tree.files
-    if agent.name not in analysers.ANALYSERS:
-        index = await asyncio.to_thread(build_index, tree)
-        file = scratch / "index.json"
-        file.write_bytes(msgspec.json.encode(index))
+    if agent.name == "INDEXER":
+        found = await asyncio.to_thread(_write_index, tree, file)
         await agent.resolve(fleet.INDEX_DEPENDENCY, location=str(file))
-        yield len(files), [analysers.broken(tree, one) for one in index if one.problem]
+        yield len(files), analysers.completed(tree, found, agent.name)
         return
-    if index is not None:
-        files = [module.path for module in index if not module.problem]
-        if agent.name == "IMPORTS":
-            yield 0, [analysers.import_cycle(tree, one) for one in cycles(index)]
-    async for done, found in analysers.examine(analysers.ANALYSERS[agent.name], tree, files):
+    if agent.name in ("DEAD_CODE", "IMPORTS"):
+        index = Path(await agent.wait_for(fleet.INDEX_DEPENDENCY, timeout=REVIEW_S_MAX) or "")
+        files = msgspec.json.decode(await asyncio.to_thread(index.read_bytes), type=list[str])
+    if agent.name == "IMPORTS":
+        yield 0, await analysers.ANALYSERS["CYCLES"].run(tree, files)
+    async for done, found in analysers.ANALYSERS[agent.name].examine(tree, files):
         yield done, found
+
+
+def _write_index(tree: Tree, file: Path) -> list[Finding]:
+    """Write the list of the files that analysers can read; return a finding for each other one."""
+    found = {path: unreadable(tree, path) for path in tree.files}
+    file.write_bytes(msgspec.json.encode([path for path, one in found.items() if one is None]))
+    return [one for one in found.values() if one is not None]
 
 
 async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
@@ -172,35 +169,32 @@ async def _agree(agent: Agent, findings: Sequence[Finding]) -> None:
     decides. The reviewer stays until every other one has voted or ended, so that all who contradict
     each other can hear of it.
     """
-    mine = analysers.vote(findings)
-    if mine is None:
+    vote = analysers.vote(findings)
+    if vote is None:
         return
-    await agent.partial_result({"findings": [mine]})
-    votes: dict[str, tuple[str, int]] = {}
+    await agent.partial_result({"findings": [vote]})
+    votes: dict[str, Source] = {}
     names = [member.name for member in fleet.REVIEWERS]
     await _until_all(agent, names, _voted(agent, votes), REVIEW_S_MAX, "did not vote in time.")
-    path, rank = votes.get(agent.name, ("", 0))
-    if any(other != path and worse < rank for other, worse in votes.values()):
+
+    def rank(one: Source) -> int:
+        return SEVERITIES.index(one.evidence["severity"])
+
+    mine = votes.get(agent.name)
+    if mine and any(one.value != mine.value and rank(one) < rank(mine) for one in votes.values()):
         await agent.partial_result({"findings": [{"key": VOTE, "withdrawn": True}]})
 
 
-async def _voted(agent: Agent, votes: dict[str, tuple[str, int]]) -> AsyncIterator[set[str]]:
-    """Follow the synthesis: collect the file and the rank in each vote, and yield the reviewers
-    that have voted or ended.
-    """
+async def _voted(agent: Agent, votes: dict[str, Source]) -> AsyncIterator[set[str]]:
+    """Follow the synthesis: collect the votes, and yield who has voted or ended."""
+    ended: set[str] = set()
     async for revision in agent.session.revisions():
-        ended = set()
         for operation in revision.patch:
-            path, value = str(operation["path"]), operation.get("value") or {}
-            agents = value["agents"] if path == "" else {}
-            if path.startswith("/agents/"):
-                agents = {path.removeprefix("/agents/"): value}
-            ended |= {name for name, one in agents.items() if one["status"] in ENDED}
-            if path == f"/findings/{VOTE}":
-                for name, said in value.get("said", {}).items():
-                    # The first statement comes last. A value that all share is said once for all.
-                    rank = Severity(said[-1]["evidence"]["severity"]).rank
-                    votes[name] = said[-1].get("value", value.get("value")), rank
+            path, value = str(operation["path"]), operation.get("value")
+            if value and path.startswith("/agents/") and value["status"] in ENDED:
+                ended.add(path.removeprefix("/agents/"))
+            elif value and path == f"/findings/{VOTE}":
+                votes |= {one.agent: one for one in sources(value) if one.value is not None}
         yield ended | votes.keys()
 
 
@@ -212,15 +206,12 @@ async def integrate(agent: Agent, scratch: Path) -> dict[str, int]:
     folder = scratch / fleet.COPY_FOLDER
     async with agent.writing(resource("**"), timeout=WAIT_S_MAX):
         tree = open_snapshot(scratch)
-        workshop = Workshop.make(tree, await choose(tree), folder)
+        workshop = Workshop.make(tree, choose(tree), folder)
         await agent.resolve(fleet.COPY_DEPENDENCY, location=str(folder))
         # All files are kept until both fixers want the first, so that their priorities decide.
         await _until_asked(agent, _FIXERS, workshop)
     await agent.progress(50)
-    if workshop.files:
-        await _check(agent, workshop)
-    else:
-        await _remark(agent, "There is no file that can be edited safely.")
+    await _check(agent, workshop)
     await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=sorted(_FIXERS))
     return {"files": len(workshop.files)}
 
@@ -265,16 +256,16 @@ async def _check(agent: Agent, workshop: Workshop) -> None:
     """Wait for the fixers to be past the first file, meet all at a barrier, and report which edits
     are in which file then.
     """
+    if not workshop.files:
+        return await _remark(agent, "There is no file that can be edited safely.")
     first = f"file 1 of {len(workshop.files)}"
     passed = ({m.sender} async for m in agent.messages() if m.payload.get("checkpoint") == first)
     late = f"did not get to {first} in time."
-    missing = await _until_all(agent, _FIXERS, passed, OTHERS_S_MAX, late)
+    await _until_all(agent, _FIXERS, passed, OTHERS_S_MAX, late)
     try:
         async with agent.integrating("fixes", timeout=WAIT_S_MAX):
             made = workshop.made()
             lost = [path for path, edits in made.items() if edits is None]
-            if not lost and not _FIXERS - missing <= set(made[workshop.files[0]] or ()):
-                lost = workshop.files[:1]
             if lost:
                 raise ValueError(f"an edit was overwritten in {', '.join(lost)}")
             await agent.partial_result({"edits at the barrier": made})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,14 +19,10 @@ from fabric import Fabric
 from fabric.store.keys import SYNTHESIZERS
 from fabric.watch.board import Board, Growth
 from fabric.watch.follow import Follower, Show
-from fabric.wire.stored import printable
 
 #: Longest time for a whole review: the largest tree that is taken needs some minutes; and for an
 #: agent to end after SIGTERM; s.
 REVIEW_S_MAX, END_S_MAX = 1_800, 5
-
-#: Bytes of the agents' error output that are shown when one has failed.
-ERROR_BYTES_MAX = 2_000
 
 #: Longest wait for a synthesizer to be at work, s, and the time between two looks.
 SERVED_S_MAX, LOOK_S = 15, 0.02
@@ -42,8 +38,8 @@ INDEX_DEPENDENCY, COPY_DEPENDENCY, CHECK_DEPENDENCY = "index", "copy", "check-of
 #: Within the folder that the fleet shares: the copy that is fixed.
 COPY_FOLDER = "copy"
 
-#: The field of a partial result that holds an agent's remarks: `{"remarks": {NAME: [text]}}`.
-REMARKS = "remarks"
+#: Fields of a partial result that hold what an agent has to say: `{"remarks": {NAME: [text]}}`.
+REMARKS, RECOMMENDATIONS = "remarks", "recommendations"
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -78,59 +74,46 @@ FLEET: tuple[Member, ...] = (*REVIEWERS, INTEGRATOR, *FIXERS)
 
 
 async def run(
-    fabric: Fabric, where: Mapping[str, str], path: str, scratch: Path, show: Show
+    fabric: Fabric, where: Mapping[str, str], path: str, scratch: Path, show: Show, log: int
 ) -> tuple[Growth, list[str]]:
     """Let the fleet review the snapshot in `scratch`; return how the synthesis grew, and failures.
 
     `show` is called whenever something has changed. `where` is added to the agents' environment: it
-    names server, namespace and session, and the URL may hold a password. Agents are ended when this
-    is cancelled.
+    names server, namespace and session, and the URL may hold a password. Their error output goes to
+    the file descriptor `log`. Agents are ended when this is cancelled.
     """
-    session = where["FABRIC_SESSION"]
-    board = Board(session, ignored=[VOTE], in_full=True)
-    partition, keys = fabric.keys(session)
+    board = Board(where["FABRIC_SESSION"], ignored=[VOTE], in_full=True)
+    partition, keys = fabric.keys(board.session)
     # A synthesizer should publish findings while the fleet is still at work.
     lease = fabric.store.namespace.partition(partition).lease(SYNTHESIZERS)
     for _ in range(round(SERVED_S_MAX / LOOK_S)):
         if (await fabric.store.fields(lease, ["owner"]))[0]:
             break
         await asyncio.sleep(LOOK_S)
-    with (scratch / "agents.log").open("w+b") as log:
 
-        async def ended(member: Member) -> int:
-            process = await asyncio.create_subprocess_exec(
-                # -P: the present folder may be the one under review; import nothing from it.
-                *(sys.executable, "-P", "-m", "fabric.demo.agents"),
-                *(member.name, str(scratch), path),
-                env={**os.environ, **where},
-                stderr=log,
-            )
-            try:
-                return await process.wait()
-            finally:
-                for stop in (process.terminate, process.kill):
-                    with suppress(ProcessLookupError, TimeoutError):
-                        async with asyncio.timeout(END_S_MAX):
-                            stop()
-                            await process.wait()
+    async def ended(member: Member) -> int:
+        process = await asyncio.create_subprocess_exec(
+            # -P: the present folder may be the one under review; import nothing from it.
+            *(sys.executable, "-P", "-m", "fabric.demo.agents", member.name, str(scratch), path),
+            env={**os.environ, **where},
+            stderr=log,
+        )
+        try:
+            return await process.wait()
+        finally:
+            for stop in (process.terminate, process.kill):
+                with suppress(ProcessLookupError, TimeoutError):
+                    async with asyncio.timeout(END_S_MAX):
+                        stop()
+                        await process.wait()
 
-        async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
-            following = group.create_task(Follower(fabric.store, keys, board).until_ended(show))
-            codes = await asyncio.gather(*map(ended, FLEET))
-            if any(codes):
-                # The log will never tell the end of an agent that died without a word.
-                await asyncio.wait([following], timeout=END_S_MAX)
-                following.cancel()
-        log.seek(0)
-        return board.growth, failures(codes, log.read())
-
-
-def failures(codes: Sequence[int], log: bytes) -> list[str]:
-    """Return what failed agents wrote, and how each of them ended; nothing when all ended well."""
-    ends = [
-        f"{member.name} ended with exit code {code}"
-        for member, code in zip(FLEET, codes, strict=True)
-        if code
-    ]
-    lines = log[-ERROR_BYTES_MAX:].decode("utf-8", "replace").splitlines() if ends else []
-    return [*map(printable, lines), *ends]
+    async with asyncio.timeout(REVIEW_S_MAX), asyncio.TaskGroup() as group:
+        following = group.create_task(Follower(fabric.store, keys, board).until_ended(show))
+        codes = await asyncio.gather(*map(ended, FLEET))
+        if any(codes):
+            # The log will never tell the end of an agent that died without a word.
+            await asyncio.wait([following], timeout=END_S_MAX)
+            following.cancel()
+    ends = zip(FLEET, codes, strict=True)
+    failures = [f"{member.name} ended with exit code {code}" for member, code in ends if code]
+    return board.growth, failures

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-import msgspec
-
 from fabric.core.resource import is_glob, normalise
 from fabric.demo import fleet
-from fabric.demo.analysers import AnalyserError, ruff, run_tool
-from fabric.demo.tree import Tree, build_index
-from fabric.errors import CallerError
+from fabric.demo.analysers import AnalyserError, run_tool, unreadable
+from fabric.demo.tree import Tree
 
 #: Files of the copy, enough to see the fixers meet; bytes of one; files that are considered.
 FILES_MAX, FILE_BYTES_MAX, CANDIDATES_MAX = 3, 32_000, 100
@@ -22,13 +18,10 @@ FILES_MAX, FILE_BYTES_MAX, CANDIDATES_MAX = 3, 32_000, 100
 #: Time for one run of ruff, s.
 RUFF_S_MAX = 30
 
-#: What ruff mends, besides the order of imports. RUF100 would take comments away that belong to
-#: rules which are not in use here.
-FIXES, FIXES_IGNORED = "E,W,F,B,C4,COM,FURB,I,PIE,RET,RUF,SIM,UP", "RUF100"
-
-#: Fixer → its command of ruff.
+#: Fixer → its command of ruff. RUF100 would take comments away that belong to rules not used here.
 _RUFF = {
-    fleet.FIXER.name: f"check --fix --exit-zero --select {FIXES} --ignore {FIXES_IGNORED}",
+    fleet.FIXER.name: "check --fix --exit-zero --select E,W,F,B,C4,COM,FURB,I,PIE,RET,RUF,SIM,UP "
+    "--ignore RUF100",
     fleet.FORMATTER.name: "format",
 }
 
@@ -42,33 +35,19 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        #: Paths in the order in which they are to be fixed, and options for ruff.
+        #: Paths in the order in which they are to be fixed; where what is imported may lie.
         self.files: list[str]
-        self.files, self._options = json.loads((folder / "copy.json").read_bytes())
+        self.files, self._root = json.loads((folder / "copy.json").read_bytes())
 
     @staticmethod
     def make(tree: Tree, files: Sequence[str], folder: Path) -> Workshop:
         """Copy some files of a snapshot into `folder`, a new one."""
-        folder.mkdir()
+        (folder / "fixed").mkdir(parents=True)
         for path in files:
             for part in ("before", "fixed", "edits"):
                 _put(folder / part / path, b"" if part == "edits" else tree.read(path))
-        own = {tree.package.partition(".")[0] or path.partition("/")[0] for path in tree.files}
-        names = json.dumps(sorted(name for name in own if name.isidentifier()))
-        options = ["--config", f"lint.isort.known-first-party={names}"]
-        if tree.line_length:
-            options += ["--config", f"line-length={tree.line_length}"]
-        (folder / "copy.json").write_text(json.dumps([files, options]))
+        _put(folder / "copy.json", json.dumps([files, tree.root]).encode())
         return Workshop(folder)
-
-    def hand_over(self, target: Path) -> None:
-        """Put the files as they are into a folder that may not be there. Raises CallerError."""
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for path in self.files:
-                _put(target / path, self.read(path))
-        except OSError as error:
-            raise CallerError(f"{target} cannot be written: {error.strerror or error}") from None
 
     def read(self, path: str, part: str = "fixed") -> bytes:
         """Return a file as it is, or as it was `before`."""
@@ -78,7 +57,11 @@ class Workshop:
         """Return what an agent makes of a file: the same when ruff fails on it."""
         desk = self._folder / agent
         _put(desk / path, data)
-        how = [*_RUFF[agent].split(), "--isolated", "--no-cache", "--quiet", *self._options]
+        # Lines may be as long as the longest now: the project's own limit is not known.
+        longest = max(map(len, data.decode("utf-8", "replace").splitlines()), default=0)
+        options = f"line-length={min(max(longest, 88), 320)}", f"src=[{json.dumps(self._root)}]"
+        how = [*_RUFF[agent].split(), "--isolated", "--no-cache", "--quiet"]
+        how += [word for option in options for word in ("--config", option)]
         try:
             code, _, _ = await run_tool(["ruff", *how, f"./{path}"], str(desk), RUFF_S_MAX)
         except (AnalyserError, OSError):
@@ -121,16 +104,13 @@ def resource(path: str) -> str:
     return f"fixed/{path}"
 
 
-async def choose(tree: Tree) -> list[str]:
-    """Return small files that parse, those with the most to fix first."""
-    some = build_index(msgspec.structs.replace(tree, files=tree.files[:CANDIDATES_MAX]))
+def choose(tree: Tree) -> list[str]:
+    """Return the largest of the files that are small enough and can be read."""
     fit = [
         path
-        for path in (module.path for module in some if not module.problem)
+        for path in tree.files[:CANDIDATES_MAX]
         # The path must be the name of one resource.
-        if len(tree.read(path)) <= FILE_BYTES_MAX and not is_glob(path) and normalise(path) == path
+        if not is_glob(path) and normalise(path) == path
+        if len(tree.read(path)) <= FILE_BYTES_MAX and unreadable(tree, path) is None
     ]
-    found = await ruff(FIXES, {}, FIXES_IGNORED).run(tree, fit) if fit else []
-    broken = {one.path for one in found if one.rule in ("not-reviewed", "io-error")}
-    counts = Counter(one.path for one in found if not one.recommendation.startswith("See "))
-    return sorted(set(fit) - broken, key=lambda path: (-counts[path], fit.index(path)))[:FILES_MAX]
+    return sorted(fit, key=lambda path: -len(tree.read(path)))[:FILES_MAX]

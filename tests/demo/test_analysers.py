@@ -9,15 +9,15 @@ import pytest
 from fabric.demo import analysers
 from fabric.demo.analysers import (
     ANALYSERS,
+    HIGH,
+    MEDIUM,
     AnalyserError,
     Finding,
-    Severity,
-    examine,
     excerpt,
-    masked,
     run_tool,
+    unreadable,
 )
-from fabric.demo.tree import Tree
+from fabric.demo.tree import Tree, take_snapshot
 from tests.demo.plant import ABORTS_RUFF, TOO_DEEP, plant
 
 WRONG = (
@@ -35,7 +35,7 @@ def run(name: str, tree: Tree) -> list[Finding]:
     """All that a reviewer's analyser finds in a tree, batch by batch."""
 
     async def collected() -> list[Finding]:
-        batches = examine(ANALYSERS[name], tree, tree.files)
+        batches = ANALYSERS[name].examine(tree, tree.files)
         return [one async for _, found in batches for one in found]
 
     return asyncio.run(collected())
@@ -53,10 +53,10 @@ def test_ruff_finds_style_complexity_and_imports(tmp_path: Path) -> None:
         ("a.py", 5, "undefined-name"),
     }
     severities = {one.rule: one.severity for one in style}
-    assert severities["undefined-name"] is Severity.HIGH
-    assert severities["mutable-argument-default"] is Severity.MEDIUM
+    assert severities["undefined-name"] == HIGH
+    assert severities["mutable-argument-default"] == MEDIUM
     (complex_,) = [one for one in run("COMPLEXITY", tree) if one.rule == "complex-structure"]
-    assert (complex_.path, complex_.measure, complex_.severity) == ("pkg/b.py", 13, "medium")
+    assert (complex_.path, complex_.line, complex_.severity) == ("pkg/b.py", 1, "medium")
     assert complex_.evidence == "def paths(a):"
     assert rules(run("IMPORTS", tree)) == {
         ("a.py", 1, "unused-import"),
@@ -67,7 +67,7 @@ def test_ruff_finds_style_complexity_and_imports(tmp_path: Path) -> None:
 def test_bandit_finds_what_is_unsafe_and_its_secrets_are_hidden(tmp_path: Path) -> None:
     found = run("SAFETY", plant(tmp_path, {"a.py": WRONG}))
     by_rule = {one.rule: one for one in found}
-    assert by_rule["eval"].severity is Severity.MEDIUM
+    assert by_rule["eval"].severity == MEDIUM
     assert by_rule["hardcoded_password_string"].evidence == "password = '***'"
     assert "hunter2" not in str(found)
     assert all(one.recommendation.startswith("See `https://") for one in found)
@@ -87,8 +87,14 @@ def test_a_file_that_an_analyser_fails_on_is_a_finding_and_spoils_no_other(
     files = {f"{n}.py": WRONG for n in "abcd"} | {"bad.py": ABORTS_RUFF, "c.py": "def (:\n"}
     found = run(name, plant(tmp_path, files))
     (bad,) = [one for one in found if one.path == "bad.py"]
-    assert (bad.line, bad.rule, bad.severity) == (0, "not-reviewed", Severity.MEDIUM)
+    assert (bad.line, bad.rule, bad.severity) == (0, "not-reviewed", MEDIUM)
     assert {one.path for one in found} == {"a.py", "b.py", "bad.py", "d.py"}
+
+
+def test_two_analysers_that_fail_on_a_file_do_not_contradict_each_other(tmp_path: Path) -> None:
+    tree = plant(tmp_path, {"bad.py": ABORTS_RUFF})
+    keys = [one.key for name in ("STYLE", "COMPLEXITY", "SAFETY") for one in run(name, tree)]
+    assert len(keys) == len(set(keys)) == 3
 
 
 def test_an_analyser_that_needs_all_files_says_when_it_fails(tmp_path: Path) -> None:
@@ -150,9 +156,9 @@ def test_an_excerpt_is_one_printable_line_of_bounded_length() -> None:
 
 
 def test_strings_beside_secrets_are_hidden() -> None:
-    assert masked("api_key = 'abc' + \"d\"") == "api_key = '***' + \"***\""
-    assert masked("name = 'abc'") == "name = 'abc'"
-    assert masked("found 'abc'", "password = 'abc'") == "found '***'"
+    assert excerpt("api_key = 'abc' + \"d\"") == "api_key = '***' + \"***\""
+    assert excerpt("name = 'abc'") == "name = 'abc'"
+    assert excerpt("found 'abc'", "password = 'abc'") == "found '***'"
 
 
 def test_thousands_of_findings_in_one_large_file_take_seconds(tmp_path: Path) -> None:
@@ -161,3 +167,51 @@ def test_thousands_of_findings_in_one_large_file_take_seconds(tmp_path: Path) ->
     found = run("STYLE", tree)
     assert time.monotonic() - begun < 60
     assert any(one.message.startswith("and 9,950 more of") for one in found)
+
+
+SHOP = {
+    "shop/__init__.py": "",
+    "shop/basket.py": "import os\nfrom shop.price import total\nfrom . import tax\n",
+    "shop/price.py": "from shop import basket\n",
+    "shop/tax.py": "import typing\nif typing.TYPE_CHECKING:\n    from . import basket\n",
+    "shop/self.py": "from . import self\n",
+}
+
+
+def test_cycles_of_imports_are_found_without_those_for_types_alone(tmp_path: Path) -> None:
+    (found,) = run("CYCLES", plant(tmp_path, SHOP))
+    assert (
+        found.message == "files import each other: shop/basket.py → shop/price.py → shop/basket.py"
+    )
+    assert found.key == "shop/basket.py:0:import-cycle"
+
+
+def test_each_of_several_cycles_is_found(tmp_path: Path) -> None:
+    tree = plant(tmp_path, SHOP | {"a.py": "import b\nimport c\n", "b.py": "import a\n"})
+    assert {one.path for one in run("CYCLES", tree)} == {"a.py", "shop/basket.py"}
+
+
+def test_a_package_that_is_reviewed_by_itself_is_known_by_its_name(tmp_path: Path) -> None:
+    plant(tmp_path, SHOP)
+    (tmp_path / "own").mkdir()
+    (found,) = run("CYCLES", take_snapshot(str(tmp_path / "code/shop"), tmp_path / "own"))
+    assert found.message == "files import each other: basket.py → price.py → basket.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("def (:\n", "syntax-error"),
+        ("\0", "syntax-error"),
+        ("# coding: nothing\n", "syntax-error"),
+        ("# coding: unicode_escape\nx = '\\\\ud800'\n", None),
+        ("(" * 5_000, "syntax-error"),
+        (ABORTS_RUFF, "too-deep"),
+        (TOO_DEEP, "too-deep"),
+    ],
+)
+def test_what_analysers_cannot_read_is_a_finding(
+    tmp_path: Path, text: str, rule: str | None
+) -> None:
+    found = unreadable(plant(tmp_path, {"a.py": text}), "a.py")
+    assert (found and found.rule) == rule

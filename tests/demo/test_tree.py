@@ -138,11 +138,14 @@ def test_names_that_do_not_print_are_escaped_and_still_open(tmp_path: Path) -> N
     assert taken.read(path) == b"x = 1\n"
 
 
-def test_the_package_around_the_root_is_named(tmp_path: Path) -> None:
+def test_the_packages_around_the_root_are_named(tmp_path: Path) -> None:
     write(tmp_path, "src/outer/__init__.py", "src/outer/inner/__init__.py", "src/outer/inner/a.py")
-    assert find(tmp_path / "src").package == ""
-    assert find(tmp_path / "src/outer/inner").package == "outer.inner"
-    assert find(tmp_path / "src/outer/inner/a.py").package == "outer.inner"
+    found = find(tmp_path / "src")
+    assert found.folder == found.root
+    for path in ("src/outer/inner", "src/outer/inner/a.py"):
+        found = find(tmp_path / path)
+        assert Path(found.folder).relative_to(found.root) == Path("outer/inner")
+        assert found.read("a.py").startswith(b"# src/outer/inner/a.py")
 
 
 def test_two_names_that_look_the_same_are_not_mixed_up(tmp_path: Path) -> None:
@@ -151,18 +154,3 @@ def test_two_names_that_look_the_same_are_not_mixed_up(tmp_path: Path) -> None:
     found = find(tmp_path)
     assert len(found.files) == 1
     assert "another file" in found.skipped[0].reason
-
-
-def test_the_line_length_of_the_project_is_taken_over(tmp_path: Path) -> None:
-    write(tmp_path, "src/a.py")
-    assert find(tmp_path / "src").line_length == 0
-    settings = tmp_path / "pyproject.toml"
-    for text, length in [
-        ("[tool.ruff]\nline-length = 99", 99),
-        ("[tool.ruff]\nline-length = 9999", 0),
-        ("[tool.ruff]\nline-length = 'x'", 0),
-        ("tool = 5", 0),
-        ("[" * 10_000, 0),
-    ]:
-        settings.write_text(text)
-        assert find(tmp_path / "src").line_length == length
