@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         DeadlockError,
         DependencyFailedError,
         DivergedError,
+        EndedError,
         ExhaustedError,
         FabricError,
         FencedError,
@@ -51,12 +52,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent", "BarrierError", "BusyError", "CallerError", "ConfigError", "DeadlockError",
-    "DependencyFailedError", "DivergedError", "ExhaustedError", "Fabric", "FabricError",
-    "FencedError", "Grant", "HeldError", "Message", "NotAllowedError", "NotFoundError",
-    "OverloadedError", "PeerError", "ResumePoint", "Revision", "ServerError", "Session", "Settings",
-    "SignalError", "SignalType", "SyncAgent", "SyncFabric", "SyncSession", "Synthesis",
-    "TamperedError", "UnavailableError", "UnreachableError", "UnseededError",
-    "UnsupportedServerError", "WaitTimeoutError", "WhenFull",
+    "DependencyFailedError", "DivergedError", "EndedError", "ExhaustedError", "Fabric",
+    "FabricError", "FencedError", "Grant", "HeldError", "Message", "NotAllowedError",
+    "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision", "ServerError",
+    "Session", "Settings", "SignalError", "SignalType", "SyncAgent", "SyncFabric",
+    "SyncSession", "Synthesis", "TamperedError", "UnavailableError", "UnreachableError",
+    "UnseededError", "UnsupportedServerError", "WaitTimeoutError", "WhenFull",
 ]  # fmt: skip
 
 #: Where each public name is defined; errors, which are not listed, in `fabric.errors`.

@@ -62,6 +62,15 @@ class NotAllowedError(CallerError):
     exit_code = 4
 
 
+class EndedError(NotAllowedError):
+    """The agent's incarnation is over: it was declared dead or replaced, and is not heard any more.
+
+    What it held and waited for is released. Start the agent again, and ask again.
+    """
+
+    code = "ENDED"
+
+
 class PeerError(FabricError):
     """Another agent prevents it."""
 

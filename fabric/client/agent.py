@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,12 +21,15 @@ from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.signal import SignalType
-from fabric.errors import FabricError
+from fabric.errors import EndedError, FabricError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 
 logger = logging.getLogger("fabric.agent")
 
 T = TypeVar("T")
+
+#: Codes that say, of an incarnation, that it is over: CANCEL has the first, NOTICE the others.
+_OVER = frozenset({"DEAD", "REPLACED", "ENDED", "STALE_INCARNATION"})
 
 #: Characters of an exception's text that FAILED carries.
 ERROR_CHARS_MAX = 500
@@ -120,9 +123,9 @@ class Agent(AgentFacts):
 
     def _prepare(self, number: int) -> None:
         """Make the state of an incarnation; nothing of the one before is in force."""
-        requests = Requests(self._session, self._sender, self._in_background)
+        self._requests = requests = Requests(self._session, self._sender, self._in_background)
         self._pauses = pauses = Pauses(requests)
-        self._notices = _Notices(self._name)
+        self._notices = _Notices(self._name, number, self._lose)
         self._grants = Grants(requests, pauses, is_successor=number > 1)
         self._waits = Waits(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
@@ -154,7 +157,7 @@ class Agent(AgentFacts):
         self._prepare(incarnation)
         await emitter.retry(self._mailbox.restore)
         self._sender.begin(incarnation)
-        await self.emit(SignalType.STARTED, self._declared)
+        await self.emit(SignalType.STARTED, {**self._declared, "confirm": True})
         self._in_background(self._mailbox.run())
         self._in_background(self._sender.send_heartbeats(self._settings.heartbeat_ms / 1000))
         return self
@@ -336,9 +339,23 @@ class Agent(AgentFacts):
         await self._report(SignalType.EARLY_COMPLETION, ahead_ms=ahead_ms, capacity=capacity)
 
     async def complete(self, result: Any = None) -> None:
-        """End with the full result. After that the agent sends nothing more."""
-        await self._report(SignalType.COMPLETED, result=result)
-        self._sender.has_ended = True
+        """End with the full result; return when the fabric has accepted it.
+
+        After that the agent sends nothing more. Raises EndedError or NotAllowedError if the end is
+        refused, and WaitTimeoutError if no orchestrator has decided it in `confirm_ms`.
+        """
+        requests, limit_s = self._requests, self._settings.confirm_ms / 1000
+        async with requests.opened(requests.confirmation, reads_dead=False) as request:
+            await request.send(SignalType.COMPLETED, {**given(result=result), "confirm": True})
+            self._sender.has_ended = True
+            try:
+                async with asyncio.timeout(limit_s):
+                    await request.answer() if limit_s else None
+            except TimeoutError:
+                raise WaitTimeoutError(
+                    f"{self._name}: COMPLETED was sent, and not decided in {limit_s:g} s; is an "
+                    "orchestrator running? (fabric status) It counts as soon as one has decided it"
+                ) from None
 
     async def fail(self, error: str, *, retryable: bool = False) -> None:
         """End with an error. After that the agent sends nothing more."""
@@ -348,6 +365,13 @@ class Agent(AgentFacts):
     async def _report(self, kind: SignalType, **fields: Any) -> None:
         """Send a signal with the fields that were given."""
         await self.emit(kind, given(**fields))
+
+    def _lose(self, reason: str) -> None:
+        """Take note that this incarnation is over, though its process lives."""
+        error = self._sender.over = EndedError(f"{self._name}: {reason}")
+        self._grants.lose_all()
+        self._pauses.end_all()
+        self._requests.fail_all(error)
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -364,22 +388,31 @@ class Agent(AgentFacts):
 class _Notices:
     """What the orchestrator has told one incarnation about itself."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, incarnation: int, on_over: Callable[[str], None]) -> None:
+        """`on_over` is called with the reason when the incarnation is over."""
         self.cancelled: str | None = None
         self.resumed: ResumePoint | None = None
         self._name = name
+        self._incarnation = incarnation
+        self._on_over = on_over
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
-        """Note a CANCEL and a RESUME of the agent itself; log questions addressed to it."""
+        """Note what concerns the agent itself; log refusals, and questions addressed to it."""
         payload = message.payload
         if not is_new or message.to_everyone or message.sender != ORCHESTRATOR:
             return
+        reason = str(payload.get("reason") or "no reason given")
         if message.type == SignalType.ESCALATE:
             logger.warning("%s: %s", self._name, payload.get("question"))
         elif not message.is_about_agent:
             return
+        elif payload.get("code") in _OVER and payload.get("incarnation") == self._incarnation:
+            self.cancelled = reason
+            self._on_over(reason)
         elif message.type == DirectiveType.CANCEL:
-            self.cancelled = str(payload.get("reason") or "no reason given")
+            self.cancelled = reason
+        elif message.type == DirectiveType.NOTICE and payload.get("refused"):
+            logger.warning("%s: %s was refused: %s", self._name, payload["refused"], reason)
         elif message.type == DirectiveType.RESUME:
             percent = payload.get("percent")
             self.resumed = ResumePoint(

@@ -79,6 +79,11 @@ class Pauses:
         if hold := self._holds.pop(barrier, None):
             hold.over.set()
 
+    def end_all(self) -> None:
+        """Take note that no barrier holds the agent any more: its incarnation is over."""
+        for barrier in list(self._holds):
+            self._end(barrier)
+
     def _held(self) -> list[_Hold]:
         """Return the barriers that keep the agent from going on."""
         return [hold for hold in self._holds.values() if hold.holds]
@@ -86,6 +91,8 @@ class Pauses:
     async def _until_free(self) -> None:
         while held := self._held():
             await held[0].over.wait()
+        if over := self._requests.sender.over:
+            raise over
 
     @asynccontextmanager
     async def bounded(self, timeout_s: float | None, what: str, why: Why) -> AsyncIterator[None]:

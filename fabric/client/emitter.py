@@ -178,19 +178,21 @@ class Sender:
     def __init__(self, emitter: Emitter, session: str, name: str, stream: str) -> None:
         self.incarnation = 0
         self.has_ended = True
+        #: Why this incarnation is over, though it has not ended itself.
+        self.over: errors.EndedError | None = None
         self.on_sent: Callable[[SignalType, dict[str, Any]], None] = lambda kind, payload: None
         self.emitter = emitter
         self._session = session
         self.name = name
         self._stream = stream
-        self._seq = 0
+        self.seq = 0
         self._turn = asyncio.Lock()
         self._sent_at = 0.0
 
     def begin(self, incarnation: int) -> None:
         """Send as this incarnation from now on, beginning with number 1."""
         self.incarnation = incarnation
-        self._seq, self.has_ended = 0, False
+        self.seq, self.has_ended, self.over = 0, False, None
 
     async def send(
         self,
@@ -225,12 +227,14 @@ class Sender:
             raise errors.NotAllowedError(
                 f"{self.name} has ended or not started: use it inside its `async with` block"
             )
+        if self.over is not None:
+            raise errors.EndedError(f"{kind.value} was not sent: {self.over}")
         document = {
             "session": self._session,
             "type": kind.value,
             "emitter": self.name,
             "stream": self._stream,
-            "seq": self._seq + 1,
+            "seq": self.seq + 1,
             "incarnation": self.incarnation,
             "payload": payload,
         }
@@ -239,9 +243,9 @@ class Sender:
             document["hops"] = hops
         entry = checked(encode(document))
         # The number is spent even if sending fails: the signal may have arrived all the same.
-        self._seq += 1
+        self.seq += 1
         if on_number is not None:
-            on_number(self._seq)
+            on_number(self.seq)
         (entry_id,) = await self.emitter.send([entry])
         self._sent_at = asyncio.get_running_loop().time()
         self.on_sent(kind, payload)

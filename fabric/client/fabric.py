@@ -55,6 +55,7 @@ class Connector:
         block_ms: int | None = None,
         ingress_max: int | None = None,
         emit_limit_ms: int | None = None,
+        confirm_ms: int | None = None,
         wait_replicas: int | None = None,
         heartbeat_ms: int | None = None,
     ) -> Self:
@@ -74,6 +75,7 @@ class Connector:
             block_ms=block_ms,
             ingress_max=ingress_max,
             emit_limit_ms=emit_limit_ms,
+            confirm_ms=confirm_ms,
             wait_replicas=wait_replicas,
             heartbeat_ms=heartbeat_ms,
         )

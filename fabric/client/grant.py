@@ -32,10 +32,10 @@ CONFLICT = "conflict"
 class Grant:
     """What an agent may write, until its block ends.
 
-    The rules may allow it to be taken away: by a more urgent agent at a checkpoint, or after the
-    longest time that anything may be held. Then `lost` is set and `is_current` is False: stop
-    writing. When it is the agent's turn again, both change back, with a new `token`. A task can
-    wait for `lost`; synchronous code looks at `is_current`.
+    It is taken away when the agent is declared dead, and the rules may allow more: by a more urgent
+    agent at a checkpoint, or after the longest time that anything may be held. Then `lost` is set
+    and `is_current` is False: stop writing. When it is the agent's turn again, both change back,
+    with a new `token`. A task can wait for `lost`; synchronous code looks at `is_current`.
     """
 
     def __init__(self, asked: frozenset[str], resources: Sequence[str], token: int) -> None:
@@ -147,6 +147,11 @@ class Grants:
             for grant in self.live:
                 if not set(grant.resources).isdisjoint(named):
                     grant._lose()
+
+    def lose_all(self) -> None:
+        """Take note that the agent holds nothing any more."""
+        for grant in self.live:
+            grant._lose()
 
     async def is_answer(
         self, token: Callable[[], int], names: frozenset[str], request: Request

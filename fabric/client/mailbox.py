@@ -193,6 +193,8 @@ class Mailbox:
                 listener.on_message(message, is_new=is_new)
             if is_new:
                 self._requests.on_message(message)
+        if message.is_confirmation:
+            return  # what it answers knows it, and nobody else needs it
         self._unread.append(message)
         if not self._iterated:
             while len(self._unread) > UNREAD_MAX:

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.directive import DirectiveType
+from fabric.core.directive import CONFIRMED, DirectiveType
+from fabric.core.event import ORCHESTRATOR
 from fabric.errors import (
     DeadlockError,
     DependencyFailedError,
@@ -42,6 +43,12 @@ class Message:
     payload: dict[str, Any]
     to_everyone: bool = False
     hops: int = 0
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether it only says that a signal was accepted, for which the sender had asked."""
+        is_notice = self.type == DirectiveType.NOTICE and self.sender == ORCHESTRATOR
+        return is_notice and self.payload.get("code") == CONFIRMED
 
     @property
     def is_about_agent(self) -> bool:

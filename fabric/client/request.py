@@ -15,6 +15,7 @@ from typing import Any
 from fabric.client.emitter import Sender
 from fabric.client.message import Message
 from fabric.client.session import Session, last_id
+from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError, NotAllowedError
 from fabric.store.port import Entry
@@ -87,13 +88,16 @@ class Requests:
         self.open: list[Request] = []
 
     @asynccontextmanager
-    async def opened(self, match: Match) -> AsyncIterator[Request]:
-        """Give a request to be sent; until the block ends it sees every message."""
+    async def opened(self, match: Match, *, reads_dead: bool = True) -> AsyncIterator[Request]:
+        """Give a request to be sent; until the block ends it sees every message.
+
+        Without `reads_dead`, a refusal has to come as a message.
+        """
         request = Request(self.sender, match)
         self.open.append(request)
         self.on_open()
         try:
-            if self.place is None:
+            if self.place is None and reads_dead:
                 last = await self.sender.emitter.retry(lambda: last_id(self.store, self.dead))
                 if self.place is None:
                     self.place = last
@@ -117,8 +121,24 @@ class Requests:
 
     def on_message(self, message: Message) -> None:
         """Show a message to all open requests."""
+        payload = message.payload
+        is_refusal = message.type == DirectiveType.NOTICE and payload.get("refused")
+        if is_refusal and payload.get("incarnation") == self.sender.incarnation:
+            self._refuse(payload.get("seq"), f"{payload.get('reason')}")
         for request in list(self.open):
             request.on_message(message)
+
+    def confirmation(self, message: Message) -> bool | None:
+        """Match the NOTICE that confirms the agent's last signal."""
+        said = message.payload
+        is_confirmation = message.is_confirmation and said.get("seq") == self.sender.seq
+        return (is_confirmation and said.get("incarnation") == self.sender.incarnation) or None
+
+    def fail_all(self, error: FabricError) -> None:
+        """Fail every request that was sent: no answer can come to any."""
+        for request in list(self.open):
+            if request.number:
+                request.answers.put_nowait(error)
 
     def read_dead_letters(self, letters: list[Entry]) -> None:
         """Fail the requests whose signals are among the dead letters that were read."""
@@ -130,11 +150,13 @@ class Requests:
             sent = fields_of(sent_fields(flat) if len(flat) % 2 == 0 else [])
             origin = map(sent.get, (b"session", b"emitter", b"incarnation"))
             if list(origin) == [part.encode() for part in mine]:
-                self._refuse(sent.get(b"seq", b""), fields_of(flat))
+                letter, seq = fields_of(flat), sent.get(b"seq", b"")
+                reason = letter.get(b"reason", b"no reason given").decode("utf-8", "replace")
+                if letter.get(b"code") in _SILENCED:
+                    self.fail_all(NotAllowedError(f"{self.name} was refused: {reason}"))
+                self._refuse(int(seq) if seq.isdigit() else 0, reason)
 
-    def _refuse(self, number: bytes, letter: dict[bytes, bytes]) -> None:
-        is_silenced = letter.get(b"code") in _SILENCED
-        reason = letter.get(b"reason", b"no reason given").decode("utf-8", "replace")
+    def _refuse(self, number: Any, reason: str) -> None:
         for request in list(self.open):
-            if request.number and (is_silenced or number == str(request.number).encode()):
+            if request.number and request.number == number:
                 request.answers.put_nowait(NotAllowedError(f"{self.name} was refused: {reason}"))

@@ -357,7 +357,11 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
 
     complete = _awaited(Agent.complete)
-    """End with the full result. After that the agent sends nothing more."""
+    """End with the full result; return when the fabric has accepted it.
+
+    After that the agent sends nothing more. Raises EndedError or NotAllowedError if the end is
+    refused, and WaitTimeoutError if no orchestrator has decided it in `confirm_ms`.
+    """
 
     fail = _awaited(Agent.fail)
     """End with an error. After that the agent sends nothing more."""

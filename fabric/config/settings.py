@@ -106,6 +106,11 @@ class Settings:
         Number("ms", 0),
         "How long sending a signal is tried, over reconnects and back-pressure.",
     ] = 30_000
+    confirm_ms: Annotated[
+        int,
+        Number("ms", 0),
+        "How long an agent that ends waits until its COMPLETED was accepted; 0: not at all.",
+    ] = 30_000
     # One costs a round trip between the servers. More than there are would stop all emitters.
     wait_replicas: Annotated[
         int,

@@ -121,6 +121,10 @@ class Answer(Struct, frozen=True):
     by: str
 
 
+#: Code of the NOTICE that confirms a signal.
+CONFIRMED = "ACCEPTED"
+
+
 class Notice(Struct, frozen=True, omit_defaults=True):
     """A breach of the rules, or one that may follow; `code` says which.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from fabric.core import barriers, claims, deadlock, dependencies, escalation, task
 from fabric.core import signal as payloads
 from fabric.core.agent_status import in_force
-from fabric.core.directive import Cancel, Notice, Resume
+from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
 from fabric.core.escalation import GROUP
 from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
@@ -44,13 +44,13 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
     task.begin(event.session, event.name, agent)
     agent.offers = [offered for offered in agent.offers if offered != agent.task]
-    if not produces and not agent.produces:
-        return
-    retracted = set(agent.produces) - set(produces)
-    agent.produces = produces
-    for waiter in dependencies.retract(event, retracted):
-        deadlock.check(event, waiter)
-    dependencies.declare(event)
+    if produces or agent.produces:
+        retracted = set(agent.produces) - set(produces)
+        agent.produces = produces
+        for waiter in dependencies.retract(event, retracted):
+            deadlock.check(event, waiter)
+        dependencies.declare(event)
+    _confirm(event, payload)
 
 
 def progress(event: SignalEvent, payload: payloads.Progress) -> None:
@@ -107,6 +107,7 @@ def completed(event: SignalEvent, payload: payloads.Completed) -> None:
     tags = [*dependencies.unresolved(session, agent), *([agent.task] if agent.task else [])]
     end(event, event.name, agent)
     barriers.trigger(event, tags, None)
+    _confirm(event, payload)
 
 
 def failed(event: SignalEvent, payload: Failed) -> None:
@@ -117,6 +118,15 @@ def failed(event: SignalEvent, payload: Failed) -> None:
     agent.silent_deaths = 0
     event.give_to_results()
     end(event, event.name, agent, payload)
+
+
+def _confirm(event: SignalEvent, payload: payloads.Started | payloads.Completed) -> None:
+    """Tell the agent that its start or end was accepted, if it wants to know."""
+    if payload.confirm:
+        signal = event.signal
+        reason = f"{signal.type} was accepted"
+        notice = Notice(CONFIRMED, reason, seq=signal.seq, incarnation=event.agent.incarnation)
+        event.direct(event.name, notice)
 
 
 def end(

@@ -116,7 +116,10 @@ EXTENSIONS = frozenset(dropwhile(lambda word: word is not SignalType.HEARTBEAT, 
 
 
 class Started(Struct, frozen=True):
-    """Work has begun; declares what the agent will read, write and produce."""
+    """Work has begun; declares what the agent will read, write and produce.
+
+    With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted.
+    """
 
     task: Name | None = None
     task_type: Name | None = None
@@ -125,6 +128,7 @@ class Started(Struct, frozen=True):
     reads: Names = []
     writes: Names = []
     produces: Names = []
+    confirm: bool = False
 
 
 class Progress(Struct, frozen=True):
@@ -155,6 +159,7 @@ class Completed(Struct, frozen=True):
     """Full results are ready."""
 
     result: Raw | UnsetType = UNSET
+    confirm: bool = False
 
 
 class Failed(Struct, frozen=True):

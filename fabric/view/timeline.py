@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fabric.core.contradiction import FINDING, SYNTHESIZER
+from fabric.core.directive import CONFIRMED
 from fabric.core.event import EVERYONE, Kind
 from fabric.view.text import cell, joined
 from fabric.wire.record import OUTAGE_TYPE, RULES_KIND
@@ -96,6 +97,8 @@ class Timeline:
         if forwarded or (word in _SILENT and kind != Kind.REFUSED):
             return None
         payload = read_object(fields.get("payload", "")) or {}
+        if word == "NOTICE" and payload.get("code") == CONFIRMED:
+            return None
         signal, agent, action = _sentence(kind, word, sender, payload, fields)
         if kind == Kind.DIRECTIVE and word == "RESUME":
             self._resumed.add(agent)

@@ -25,15 +25,16 @@ QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200}
 
 @asynccontextmanager
 async def connected(url: str | None = None, **flags: Any) -> AsyncIterator[Fabric]:
-    """Connect a client whose agents work in session `s`."""
-    async with Fabric.connect(url, **{"session": "s", **QUIET, **flags}) as fabric:
+    """Connect a client whose agents work in session `s`, and that no orchestrator need answer."""
+    chosen = {"session": "s", "confirm_ms": 0, **QUIET, **flags}
+    async with Fabric.connect(url, **chosen) as fabric:
         yield fabric
 
 
 @asynccontextmanager
 async def fleet(url: str, *, rules: Rules | None = None, **flags: Any) -> AsyncIterator[Fabric]:
     """Connect a client, with an orchestrator that answers."""
-    async with serving(url, rules=rules), connected(url, **flags) as fabric:
+    async with serving(url, rules=rules), connected(url, confirm_ms=30_000, **flags) as fabric:
         yield fabric
 
 

@@ -9,7 +9,7 @@ from fabric.client.agent import ERROR_CHARS_MAX
 from fabric.client.fabric import Fabric
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.signal import SignalType
-from fabric.errors import ConfigError, NotAllowedError, SignalError
+from fabric.errors import ConfigError, EndedError, NotAllowedError, SignalError
 from fabric.store.keys import Namespace
 from tests.client.fleet import S, connected, fleet, logged, said
 from tests.support.keyspace import DEAD, RESULTS, SIGNALS, records, rows
@@ -40,7 +40,7 @@ async def test_every_verb_is_a_signal(server: RunningServer) -> None:
             "STARTED",
             {
                 "task": "review", "task_type": "Code Review", "priority": 5, "parallel_group": "g",
-                "reads": ["a.py"], "writes": ["b.py"], "produces": ["x", "y"],
+                "reads": ["a.py"], "writes": ["b.py"], "produces": ["x", "y"], "confirm": True,
             },
         ),
         (
@@ -60,7 +60,7 @@ async def test_every_verb_is_a_signal(server: RunningServer) -> None:
         ("DEPENDENCY_RESOLVED", {"dependency_id": "z", "consumers": []}),
         ("EARLY_COMPLETION", {"ahead_ms": 1_000, "capacity": 2}),
         ("ESCALATE", {"question": "Which?", "options": ["a"]}),
-        ("COMPLETED", {"result": {"done": True}}),
+        ("COMPLETED", {"result": {"done": True}, "confirm": True}),
     ]  # fmt: skip
     assert {(row["emitter"], row["stream"], row["incarnation"]) for row in signals} == {
         ("A", "B", "1")
@@ -147,11 +147,14 @@ async def test_each_start_is_a_new_incarnation(server: RunningServer) -> None:
 
 
 async def test_a_replaced_incarnation_is_refused(server: RunningServer) -> None:
-    async with fleet(server.url) as fabric, fabric.agent("A") as old:
+    async with fleet(server.url) as fabric:
+        old = await fabric.agent("A").__aenter__()
         async with fabric.agent("A") as new:
             await old.progress(10)
             await new.progress(20)
         await logged(server, 4)
+        with pytest.raises(EndedError, match="replaced by incarnation 2"):
+            await old.__aexit__(None, None, None)
     (letter, *_) = rows(server, DEAD)
     assert letter["code"] == "STALE_INCARNATION"
     assert records(server, S.agents)["A"]["incarnation"] == 2

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from fabric.core.rules import Domain, Rules
-from fabric.errors import NotAllowedError
+from fabric.errors import EndedError, NotAllowedError
 from tests.client.fleet import in_process, is_blocked
 from tests.client.test_writing import nobody_claims
 
@@ -48,10 +48,14 @@ async def test_a_lost_grant_says_so() -> None:
 
 
 async def test_a_refused_intent_does_not_hang() -> None:
-    async with in_process() as fabric, fabric.agent("A") as old, fabric.agent("A"):
-        with pytest.raises(NotAllowedError, match="replaced by incarnation 2"):
-            async with old.writing("x"):
-                pytest.fail("it is heard no more")
+    async with in_process() as fabric:
+        old = await fabric.agent("A").__aenter__()
+        async with fabric.agent("A"):
+            with pytest.raises(NotAllowedError, match="replaced by incarnation 2"):
+                async with old.writing("x"):
+                    pytest.fail("it is heard no more")
+        with pytest.raises(EndedError, match="COMPLETED was not sent"):
+            await old.__aexit__(None, None, None)
 
 
 async def test_a_waiting_agent_learns_that_it_was_replaced() -> None:
@@ -59,9 +63,9 @@ async def test_a_waiting_agent_learns_that_it_was_replaced() -> None:
     async with (
         in_process(heartbeat_ms=100) as fabric,
         fabric.agent("H") as holder,
-        fabric.agent("A") as old,
         holder.writing("x", timeout=20),
     ):
+        old = await fabric.agent("A").__aenter__()
         waiting = asyncio.create_task(old.writing("x").__aenter__())
         await fabric.settle()
         assert await is_blocked(old)
@@ -69,3 +73,5 @@ async def test_a_waiting_agent_learns_that_it_was_replaced() -> None:
             await fabric.advance(0.2)
             with pytest.raises(NotAllowedError, match="replaced by incarnation 2"):
                 await waiting
+        with pytest.raises(EndedError):
+            await old.__aexit__(None, None, None)

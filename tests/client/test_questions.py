@@ -8,7 +8,7 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.rules import FailFast, Rules
 from fabric.core.signal import SignalType
-from fabric.errors import DependencyFailedError, NotAllowedError, WaitTimeoutError
+from fabric.errors import DependencyFailedError, EndedError, NotAllowedError, WaitTimeoutError
 from fabric.ops.questions import questions
 from fabric.testing import InProcessFabric
 from tests.client.fleet import S, after, in_process
@@ -137,7 +137,7 @@ async def test_a_group_that_fails_fast_is_told_to_stop() -> None:
 
 
 async def test_a_successor_learns_where_the_last_one_was() -> None:
-    async with in_process() as fabric, Fabric(fabric.store, fabric.settings) as elsewhere:
+    async def be_replaced() -> None:
         async with fabric.agent("A", task="t") as old, old.writing("x", timeout=20):
             await old.progress(40, checkpoint="c")
             async with elsewhere.agent("A") as new:
@@ -146,7 +146,10 @@ async def test_a_successor_learns_where_the_last_one_was() -> None:
                 assert found is not None
                 assert (found.task, found.checkpoint, found.percent) == ("t", "c", 40)
                 assert found.held == ("x",)
-                await new.complete()
+
+    async with in_process() as fabric, Fabric(fabric.store, fabric.settings) as elsewhere:
+        with pytest.raises(EndedError):
+            await be_replaced()
         async with fabric.agent("A") as last:
             await last.ready(timeout=20)
             assert last.resumed is None

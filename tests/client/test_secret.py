@@ -41,7 +41,7 @@ async def test_a_password_is_used_and_not_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     between = proxy(locked)
-    async with Fabric.connect(url(between), session="s", emit_limit_ms=100) as fabric:
+    async with Fabric.connect(url(between), session="s", emit_limit_ms=100, confirm_ms=0) as fabric:
         store = fabric.store
         async with fabric.agent("A") as agent:
             await agent.progress(1)

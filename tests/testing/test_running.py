@@ -35,10 +35,11 @@ async def test_it_is_a_fabric_with_agents_log_and_synthesis() -> None:
         assert found.is_final
         assert found.findings["port"].value == 1
         log = await fabric.log()
-        assert [(one["id"], one["type"]) for one in log if one["kind"] == "signal"][:3] == [
+        signals = [one for one in log if one["kind"] == "signal"]
+        assert [(one["id"], one["type"]) for one in signals][:3] == [
             ("1-0", "STARTED"), ("2-0", "PARTIAL_RESULT"), ("3-0", "PROGRESS"),
         ]  # fmt: skip
-        assert log[2]["payload"] == {"percent": 50}
+        assert signals[2]["payload"] == {"percent": 50}
         assert await fabric.dead_letters() == []
 
 
