@@ -32,7 +32,9 @@ def orchestrator(server: RunningServer, daemon: StartDaemon) -> Daemon:
 
 @pytest.fixture
 def fabric(server: RunningServer, orchestrator: Daemon) -> Iterator[SyncFabric]:
-    with SyncFabric.connect(server.url, session="s", heartbeat_ms=600_000) as connected:
+    with SyncFabric.connect(
+        server.url, session="s", heartbeat_ms=600_000, confirm_ms=0
+    ) as connected:
         yield connected
 
 
