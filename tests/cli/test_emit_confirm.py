@@ -92,10 +92,11 @@ def test_a_number_that_another_signal_has_used(shell: Shell) -> None:
     shell.good("emit", "PROGRESS(25%)", "--seq", "5", "--confirm")
     done = shell.run("emit", "COMPLETED", "--seq", "5", "--confirm")
     assert (done.code, done.out) == (4, "")
-    assert "COMPLETED of A was dropped as a repeat: the last number of A is 5" in done.err
+    assert "COMPLETED of A was dropped as a repeat: the last of A is 5" in done.err
     assert "1-0 has it" in done.err
     done = shell.run("emit", "COMPLETED", "--seq", "4", "--confirm")
-    assert "the log has no such signal" in done.err
+    assert done.code == 4
+    assert "refused (SKIPPED)" in done.err
 
 
 def test_equal_signals_at_the_same_time_have_ids_of_their_own(shell: Shell) -> None:
@@ -136,6 +137,23 @@ def test_a_signal_that_the_server_has_lost(quiet: Shell, server: RunningServer) 
     done = end(process)
     assert (done.code, done.out) == (6, "")
     assert "STARTED of A is gone" in done.err
+
+
+def test_a_signal_of_a_storm(quiet: Shell, server: RunningServer) -> None:
+    """Of a storm, only the first signals leave dead letters: those of its sender say why."""
+    prefix = f"{quiet.variables['FABRIC_NAMESPACE']}:{{0}}"
+    process = quiet.start("emit", "PROGRESS(5%)", "--confirm", "--json")
+    until(lambda: server.cli("XLEN", f"{prefix}:signals") == 1)
+    ((entry_id, _),) = server.cli("XRANGE", f"{prefix}:signals", "-", "+")
+    for agent in ("B", "A"):
+        sender = ("raw.session", "s", "raw.emitter", agent)
+        why = ("code", "RATE", "reason", f"{agent} sends too much")
+        server.cli("XADD", f"{prefix}:dead", "*", *why, *sender, "id", "1-1")
+    server.cli("HSET", f"{prefix}:lease", "committed", entry_id)
+    done = end(process)
+    assert done.code == 4
+    assert done.err == "fabric: refused (RATE): A sends too much\n"
+    assert done.json["outcome"] == "refused"
 
 
 def test_a_log_that_begins_anew_meanwhile(quiet: Shell, server: RunningServer) -> None:
