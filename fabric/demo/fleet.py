@@ -31,8 +31,8 @@ SERVED_S_MAX, LOOK_S = 15, 0.02
 #: other.
 VOTE = "where-to-begin"
 
-#: Dependencies. INDEXER resolves the index, at a file (see fabric.demo.tree). INTEGRATOR resolves
-#: the copy, at a folder, and the check when it has checked the fixes: fixers stay until then.
+#: Dependencies. INDEXER resolves the index, at a file that lists the files analysers can read;
+#: INTEGRATOR the copy, at a folder, and the check of the fixes: fixers stay until then.
 INDEX_DEPENDENCY, COPY_DEPENDENCY, CHECK_DEPENDENCY = "index", "copy", "check-of-fixes"
 
 #: Within the folder that the fleet shares: the copy that is fixed.
