@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from fabric.client.message import read
 from fabric.store.keys import SessionKeys, partition_of
 from fabric.wire.stored import fields_of
 from tests.simulation import faults
@@ -197,7 +198,9 @@ async def _check_delivery(world: World, actor: Actor) -> None:
         sent: list[Shown] = []
         for entry_id, flat in await world.store.entries(key, b"-", b"+", 10**9):
             fields = fields_of(flat)
-            sent.append((entry_id, fields[b"cause"], fields[b"type"]))
+            # A confirmation goes to the verb that waits for it, and nowhere else.
+            if not read((entry_id, flat), to_everyone=bool(number)).is_confirmation:
+                sent.append((entry_id, fields[b"cause"], fields[b"type"]))
         lives = [(life.began[number], life.shown[number]) for life in actor.lives]
         who = f"{actor.name} {key}"
         if world.is_forgetful:
