@@ -138,8 +138,8 @@ class Handler(ABC):
         self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
     ) -> None:
         letter = record.dead_letter(fields, code, reason, self._source, entry_id)
-        batch.write("XADD", self._names.dead, ("*", *letter))
-        batch.size_bytes += sum(map(len, fields))
+        batch.append(self._names.dead, "*", *letter)
+        batch.size_bytes += len(b"".join(fields))
 
 
 class Pace:

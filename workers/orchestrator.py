@@ -28,11 +28,6 @@ from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Ha
 logger = logging.getLogger("fabric.orchestrator")
 
 
-#: Dead letters that one agent's storm gets in one batch. Each costs as much as a signal, and others
-#: wait behind the storm.
-STORM_LETTERS_MAX = 20
-
-
 class _Timer(DueTimer):
     """A timer that is due. `is_notified` is set for a question that the hook must hear of."""
 
@@ -64,8 +59,6 @@ class Orchestrator(Handler):
         #: Sessions in memory, the least recently used first; those that this batch changes.
         self._sessions: dict[str, StoredSession] = {}
         self._touched: dict[str, StoredSession] = {}
-        #: Session and agent → what was dropped in this batch because the agent sends too often.
-        self._storms: dict[tuple[str, str], list[tuple[bytes, list[bytes], Decision]]] = {}
 
     async def prepare(self, entries: list[Entry]) -> list[Any]:
         inputs: list[_Input] = []
@@ -107,7 +100,6 @@ class Orchestrator(Handler):
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         batch = Batch()
         touched = self._touched = {}
-        self._storms = {}
         taken = 0
         item: _Input
         for item in inputs:
@@ -118,7 +110,6 @@ class Orchestrator(Handler):
                 self._take_signal(batch, now_ms, *item)
             if batch.size_bytes > COMMIT_BYTES_MAX:
                 break
-        self._keep_storms(batch)
         if touched:
             scores: list[str | bytes | int] = []
             for name, stored in touched.items():
@@ -159,8 +150,7 @@ class Orchestrator(Handler):
         if decision.outcome is Outcome.REPEATED:
             return
         if decision.outcome is Outcome.DROPPED:
-            storm = self._storms.setdefault((session.name, signal.emitter), [])
-            storm.append((entry_id, fields, decision))
+            self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
             return
         self._touched[signal.session] = stored
         cause, ms = f"{session.log}-0", session.clock_ms
@@ -181,16 +171,6 @@ class Orchestrator(Handler):
         if decision.messages or decision.timers:
             self._defects.check_size(entry_id, decision)
             self._follow(batch, stored, decision)
-
-    def _keep_storms(self, batch: Batch) -> None:
-        """Write the first dead letters of each storm; the last of them counts all others."""
-        for storm in self._storms.values():
-            more = len(storm) - STORM_LETTERS_MAX
-            for number, (entry_id, fields, decision) in enumerate(storm[:STORM_LETTERS_MAX], 1):
-                is_last = number == STORM_LETTERS_MAX and more > 0
-                others = f"; {more} more signals of this storm are not kept" if is_last else ""
-                reason = f"{decision.reason}{others}"
-                self._dead_letter(batch, entry_id, fields, decision.code, reason)
 
     def _turn_away(
         self,

@@ -187,9 +187,9 @@ def _tell_skipped(event: SignalEvent, agent: AgentRecord, incarnation: int) -> N
 
 
 def _is_storm(event: SignalEvent, agent: AgentRecord, now_ms: int) -> bool:
-    """Drop a signal of an agent that was refused for its rate in this second already.
+    """Refuse a signal of an agent that was refused for its rate in this second already.
 
-    Only `dead` keeps it: the log and the records stay as they are, so that a storm costs little.
+    Only `dead` has it: the log and the records stay as they are, so that a storm costs little.
     """
     signal, limit = event.signal, event.rules.signals_per_second_max
     if not (agent.second_signals > limit > 0) or signal.type in PARTING:

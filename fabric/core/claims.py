@@ -94,7 +94,11 @@ def check_cost(event: SignalEvent, asked: list[ClaimRecord]) -> None:
 def covering(session: SessionState, agent: AgentRecord, ask: Ask) -> ClaimRecord | None:
     """Return a claim of the agent that already is for all that it asks for; a held one first."""
     found = None
+    # Few claims have this one: an agent may have a thousand, and ask a thousand times.
+    first = next(iter((*ask.writes, *ask.reads, *ask.observes)))
     for claim in session.claims_of(agent):
+        if first not in claim.writes and first not in claim.reads and first not in claim.observes:
+            continue
         if (
             set(ask.writes) <= set(claim.writes)
             and set(ask.reads) <= {*claim.writes, *claim.reads}

@@ -166,7 +166,10 @@ def _check_limits(event: SignalEvent, ask: Ask) -> None:
         reason = f"session {session.name} would have claims on over {SESSION_RESOURCES_MAX}"
         reason = f"{reason} resources, the most allowed"
     else:
-        mine = sum(len(one.wanted) + len(one.observes) for one in session.claims_of(event.agent))
+        mine = sum(
+            len(claim.writes) + len(claim.reads) + len(claim.observes)
+            for claim in session.claims_of(event.agent)
+        )
         if mine + more > AGENT_RESOURCES_MAX:
             reason = f"{name} would have claims on {mine + more} resources"
             reason = f"{reason}; the limit is {AGENT_RESOURCES_MAX}: release some"

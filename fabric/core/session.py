@@ -144,7 +144,7 @@ class SessionState:
 
     def claims_of(self, agent: record.AgentRecord) -> list[record.ClaimRecord]:
         """Return an agent's claims, held and waiting, oldest first."""
-        return [self.claims.records[claim_id] for claim_id in agent.claims]
+        return list(map(self.claims.records.__getitem__, agent.claims))
 
     def waiting_claims(self, agent: record.AgentRecord) -> list[record.ClaimRecord]:
         """Return the claims that an agent waits for, oldest first."""

@@ -234,8 +234,6 @@ class ScriptAgent:
             why = describe_end(self.name, agent)
         elif self.incarnation and agent.incarnation > self.incarnation:
             why = f"{self.name} has started again, as incarnation {agent.incarnation}"
-        elif self.sent.storm is not None:
-            why = self.sent.storm.reason
         else:
             why = f"it was withdrawn (RELEASE, or a new start of {self.name})"
         return NotAllowedError(f"the wait of {self.name} for {dependency} is over: {why}")

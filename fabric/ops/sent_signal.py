@@ -1,8 +1,7 @@
 """One signal that a command sends, and what becomes of it: accepted, refused, or a repeat.
 
 An ingress entry leaves a log entry with the same fields, a dead letter with its id, both if the
-rules refused it, or nothing if it was a repeat. Of a storm, which is dropped for its sender's rate,
-only the first entries leave dead letters. All of that is written by the commit that notes its
+rules refused it, or nothing if it was a repeat. All of that is written by the commit that notes its
 id as committed. So once the partition's committed id has passed the entry, the streams have said
 all that they will say. They are read from the places noted before sending: a log may be long.
 """
@@ -44,9 +43,8 @@ LOOK_MS = 200
 #: repeated soon, when its sender does not know whether it has arrived.
 REPEAT_ENTRIES_MAX = 5_000
 
-#: Fields that say why an entry was refused, in the log and in a dead letter; and who sent it.
+#: Fields that say why an entry was refused, in the log and in a dead letter.
 _WHY = (b"code", b"reason")
-_SENDER = (b"session", b"emitter")
 
 _SIGNAL_KINDS = (Kind.SIGNAL.value.encode(), Kind.REFUSED.value.encode())
 
@@ -88,20 +86,16 @@ class SentSignal:
     stream: str
     #: Why the signal was refused, as soon as that is known.
     refusal: Refusal | None = None
-    #: What other signals of the same sender were dropped for: this one may have been among them.
-    storm: Refusal | None = None
     #: The last reading has left nothing behind.
     is_at_end: bool = False
     id: bytes = b""
     _mark: bytes | None = None
-    _sender: list[bytes | None] = field(default_factory=list)
     _after: dict[str, bytes] = field(default_factory=dict)
 
     async def send(self, entry: list[bytes], *, numbered: bool = True) -> None:
         """Send a checked entry; see Emitter.send for `numbered`. Raises what that does."""
         for key in (self.stream, self.partition.dead):
             self._after[key] = await self.emitter.retry(partial(last_id, self.store, key))
-        self._sender = [fields_of(entry).get(name) for name in _SENDER]
         (self.id,) = await self.emitter.send([entry], numbered=numbered)
 
     async def send_marked(self, entry: list[bytes], *, numbered: bool) -> list[bytes]:
@@ -122,11 +116,8 @@ class SentSignal:
         self._after.update((key, entries[-1][0]) for key, entries in found.items() if entries)
         for _, flat in found.get(self.partition.dead, []):
             letter = fields_of(flat)
-            code, reason = (letter.get(name, b"").decode("utf-8", "replace") for name in _WHY)
             if self._is_mine(letter):
-                self.refusal = Refusal(code, reason)
-            elif code == "RATE" and [letter.get(RAW_PREFIX + n) for n in _SENDER] == self._sender:
-                self.storm = Refusal(code, reason)
+                self.refusal = _refusal(letter)
         return found.get(self.stream, [])
 
     def _is_mine(self, letter: dict[bytes, bytes]) -> bool:
@@ -222,8 +213,6 @@ async def _repeat(sent: SentSignal, keys: SessionKeys, signal: Signal) -> Confir
     store, sender = sent.store, signal.emitter
     agent = await retry(partial(read_record, store, keys.agents, sender, AgentRecord))
     if not signal.seq or agent is None or agent.seq < signal.seq:
-        if sent.storm is not None:
-            return Confirmed(Outcome.REFUSED, sent.id.decode(), None, sent.storm)
         raise ServerError(
             f"{_named(signal)} is gone: it is neither among the signals that wait nor in the log; "
             f"the server has lost it (FLUSHALL, a failover, XDEL). Send it again"
@@ -239,10 +228,15 @@ async def _repeat(sent: SentSignal, keys: SessionKeys, signal: Signal) -> Confir
     entry_id = sent.id.decode()
     if _outcome(fields) is Outcome.ACCEPTED:
         return Confirmed(Outcome.REPEATED, entry_id, log_id)
-    code, reason = (fields.get(name, b"").decode("utf-8", "replace") for name in _WHY)
+    code, reason = _refusal(fields)
     return Confirmed(
         Outcome.REFUSED, entry_id, log_id, Refusal(code, f"{reason} (a repeat of {log_id})")
     )
+
+
+def _refusal(fields: dict[bytes, bytes]) -> Refusal:
+    """Return why a signal was refused, from its log entry or its dead letter."""
+    return Refusal(*(fields.get(name, b"").decode("utf-8", "replace") for name in _WHY))
 
 
 async def _find(

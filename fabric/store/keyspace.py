@@ -141,14 +141,12 @@ class Keyspace:
                 self.stream(key).append(entry_id, [item for pair in pairs for item in pair], now_ms)
             else:
                 stop = position + 3 + int(operations[position + 2])
-                self._write(str(what), key, [*map(_bytes, operations[position + 3 : stop])], now_ms)
+                self._write(str(what), key, [*map(_bytes, operations[position + 3 : stop])])
             position = stop
         self.wake()
 
-    def _write(self, verb: str, key: str, arguments: list[bytes], now_ms: int) -> None:
-        if verb == "XADD":
-            self.stream(key).append(arguments[0], arguments[1:], now_ms)
-        elif verb == "HSET":
+    def _write(self, verb: str, key: str, arguments: list[bytes]) -> None:
+        if verb == "HSET":
             self.hash(key).update(pairs_of(arguments))
         elif verb == "ZADD":
             scores = {member: _score(score) for score, member in pairs_of(arguments)}

@@ -33,7 +33,6 @@ ASIDE_MS: Final = 86_400_000
 
 #: Verb → the type of the key that it writes.
 TYPES: Final = {
-    "XADD": "stream",
     "HSET": "hash",
     "HDEL": "hash",
     "ZADD": "zset",
@@ -131,13 +130,11 @@ class Batch:
         self._entries += (number, index, entry_id, *values)
 
     def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
-        """Add any other write: HSET, HDEL, ZADD or ZREM; or an XADD without a form."""
+        """Add any other write: HSET, HDEL, ZADD or ZREM."""
         index = self._keys.get(key)
         if index is None:
-            first = str(arguments[0]) if verb == "XADD" else ""
-            index = self._index(key, TYPES[verb], first)
-        writes = self._entries if verb == "XADD" else self._others
-        writes += (verb, index, len(arguments), *arguments)
+            index = self._index(key, TYPES[verb], "")
+        self._others += (verb, index, len(arguments), *arguments)
 
     def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add a write of any number of arguments, as several that a script can pass on."""

@@ -47,6 +47,8 @@ DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
 FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
 MESSAGE = ("type", "from", "stream", "cause", "payload")
 ANSWERABLE = (*MESSAGE, "hops")
+#: Of a dead letter; the fields of the refused entry follow.
+LETTER = ("code", "reason", "source", "id")
 RESULT = (
     "session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload", "percent",
 )  # fmt: skip
@@ -143,15 +145,15 @@ def revision(patch: bytes, causes: Sequence[int], ms: int, *, final: bool) -> tu
 
 def dead_letter(
     fields: list[bytes], code: str, reason: str, source: str, entry_id: bytes
-) -> tuple[bytes | str, ...]:
+) -> tuple[Form, Values]:
     """Return the dead letter of a refused entry: the reason, its origin, and all its fields."""
-    kept: list[bytes | str] = ["code", code, "reason", reason, "source", source, "id", entry_id]
+    why = (code, reason, source, entry_id)
     if len(fields) > 2 * ENTRY_FIELDS_MAX:
         # Too many for a script to pass one by one: kept in one piece.
-        return (*kept, RAW_PACKED, msgspec.msgpack.encode(fields))
-    for field, value in pairs_of(fields):
-        kept += (RAW_PREFIX + field, value)
-    return tuple(kept)
+        return (*LETTER, RAW_PACKED), (*why, msgspec.msgpack.encode(fields))
+    values = fields[1::2]
+    names = [RAW_PREFIX + field for field in fields[: 2 * len(values) : 2]]
+    return (*LETTER, *names), (*why, *values)
 
 
 def sent_fields(letter: list[bytes]) -> list[bytes]:

@@ -140,19 +140,19 @@ def test_a_signal_that_the_server_has_lost(quiet: Shell, server: RunningServer) 
 
 
 def test_a_signal_of_a_storm(quiet: Shell, server: RunningServer) -> None:
-    """Of a storm, only the first signals leave dead letters: those of its sender say why."""
+    """What is refused for its sender's rate has a dead letter of its own, and no log entry."""
     prefix = f"{quiet.variables['FABRIC_NAMESPACE']}:{{0}}"
     process = quiet.start("emit", "PROGRESS(5%)", "--confirm", "--json")
     until(lambda: server.cli("XLEN", f"{prefix}:signals") == 1)
     ((entry_id, _),) = server.cli("XRANGE", f"{prefix}:signals", "-", "+")
-    for agent in ("B", "A"):
-        sender = ("raw.session", "s", "raw.emitter", agent)
-        why = ("code", "RATE", "reason", f"{agent} sends too much")
-        server.cli("XADD", f"{prefix}:dead", "*", *why, *sender, "id", "1-1")
+    for refused in ("1-1", entry_id):
+        why = ("code", "RATE", "reason", f"{refused} is too much")
+        origin = ("source", f"{prefix}:signals", "id", refused)
+        server.cli("XADD", f"{prefix}:dead", "*", *why, *origin)
     server.cli("HSET", f"{prefix}:lease", "committed", entry_id)
     done = end(process)
     assert done.code == 4
-    assert done.err == "fabric: refused (RATE): A sends too much\n"
+    assert done.err == f"fabric: refused (RATE): {entry_id} is too much\n"
     assert done.json["outcome"] == "refused"
 
 

@@ -20,7 +20,7 @@ from fabric.wire import record
 from fabric.wire.entry import decode
 from fabric.wire.spelling import ENVELOPE, canonical, encode
 from tests.support.effort import examples
-from tests.support.entry import checked
+from tests.support.entry import checked, dead_letter
 
 PAYLOAD_FIELDS = sorted(
     {field.name for struct in PAYLOADS.values() for field in msgspec.structs.fields(struct)}
@@ -74,8 +74,7 @@ def outcome(entry: list[bytes]) -> Signal | None:
     try:
         signal = decode(list(entry))
     except SignalError as error:
-        letter = record.dead_letter(entry, *record.reason_of(checked(error)), "signals", b"1-0")
-        bury([part if isinstance(part, bytes) else part.encode() for part in letter], entry)
+        bury(dead_letter(entry, *record.reason_of(checked(error))), entry)
         return None
     session = SessionState(name=signal.session)
     step(session, signal, Rules(), 1_000)

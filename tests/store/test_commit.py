@@ -247,7 +247,7 @@ async def test_an_entry_made_by_hand_beyond_ours_refuses_the_whole_commit(
     batch.append(KEYS.log, "3-0", ("number",), (3,))
     batch.append(KEYS.inbox("A"), "3-1", ("number",), (3,))
     batch.write("HSET", KEYS.agents, ("A", "{}"))
-    batch.write("XADD", NAMES.dead, ("*", "code", "X"))
+    batch.append(NAMES.dead, "*", ("code",), ("X",))
     before = await backend.dump()
     if by_hand != LAST and (which == "dead" or (which, by_hand) == ("inbox", "3-0")):
         await commit(store, lease, batch)

@@ -44,7 +44,7 @@ async def test_a_dead_letter_holds_thousands_of_fields(backend: Backend) -> None
     fields = [part for n in range(5_000) for part in (b"field %d" % n, b"\xff%d" % n)]
     letter = record.dead_letter(fields, "LIMIT", "too many fields", NAMES.signals, b"5-0")
     batch = Batch()
-    batch.write("XADD", NAMES.dead, ("*", *letter))
+    batch.append(NAMES.dead, "*", *letter)
     await commit(store, lease, batch)
     ((_, kept),) = await store.entries(NAMES.dead, b"-", b"+", 10)
     assert record.sent_fields(kept) == fields
@@ -60,7 +60,7 @@ async def test_a_dead_letter_may_have_as_many_fields_as_a_signal(backend: Backen
         fields = [part for n in range(number) for part in (b"f%d" % n, b"\x00")]
         letters.append(fields)
         letter = record.dead_letter(fields, "LIMIT", "reason", NAMES.signals, b"5-0")
-        batch.write("XADD", NAMES.dead, ("*", *letter))
+        batch.append(NAMES.dead, "*", *letter)
     await commit(store, lease, batch)
     found = await store.entries(NAMES.dead, b"-", b"+", 10)
     assert [record.sent_fields(kept) for _, kept in found] == letters

@@ -180,7 +180,7 @@ async def test_a_batch_is_undone_when_ids_were_used_and_deleted(
     before = await real.dump()
     reply = await commit(
         real, epoch,
-        *(0, 0, "5-0", "1", 0, 0, "5-1", "2", "XADD", 1, 3, "*", "n", "3", 0, 2, "5-0", "4"),
+        *(0, 0, "5-0", "1", 0, 0, "5-1", "2", 0, 1, "*", "3", 0, 2, "5-0", "4"),
         *("HSET", 3, 2, "A", "one"),
         keys=("other", "letters", LOG, AGENTS), types="5-0 * 5-0 hash", forms=(1, 1, "n"),
         upto="9-0", floor="9-1",
@@ -194,8 +194,8 @@ async def test_the_last_ids_end_in_the_middle_of_a_batch(real: RedisBackend) -> 
     _, epoch, *_ = await take(real)
     await real.call("XADD", "letters", f"{TOP}-{TOP - 2}", "by", "hand")
     await real.call("XDEL", "letters", f"{TOP}-{TOP - 2}")
-    writes = [part for _ in range(3) for part in ("XADD", 0, 3, "*", "n", "1")]
-    reply = await commit(real, epoch, *writes, keys=("letters",), types="*")
+    writes = [part for _ in range(3) for part in (0, 0, "*", "1")]
+    reply = await commit(real, epoch, *writes, keys=("letters",), types="*", forms=(1, 1, "n"))
     assert reply == [b"exhausted", b"letters"]
     assert await real.call("XLEN", "letters") == 0
     assert await field(real, "version") == b"0"

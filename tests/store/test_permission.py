@@ -174,7 +174,7 @@ def every_write(number: int) -> Batch:
     batch.write("ZADD", NAMES.deadlines, (number, "s:x"))
     batch.write("ZREM", NAMES.deadlines, ("s:y",))
     batch.append(KEYS.log, f"{number}-0", ("a",), (1,))
-    batch.write("XADD", NAMES.dead, ("*", "f", "v"))
+    batch.append(NAMES.dead, "*", ("f",), ("v",))
     return batch
 
 

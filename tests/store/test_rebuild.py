@@ -163,6 +163,6 @@ async def test_dead_letters_are_all_kept(backend: Backend) -> None:
     assert await rebuild(store, lease, NAMES.dead) == 3
     assert await content(store, NAMES.dead) == before
     batch = Batch()
-    batch.write("XADD", NAMES.dead, ("*", "code", "X"))
+    batch.append(NAMES.dead, "*", ("code",), ("X",))
     await commit(store, lease, batch)
     assert (await content(store, NAMES.dead))[3:] == [[b"code", b"X"]]

@@ -8,6 +8,7 @@ import pytest
 
 from fabric.core.signal import Signal
 from fabric.errors import SignalError
+from fabric.wire import record
 from fabric.wire.entry import decode
 from fabric.wire.spelling import canonical, encode
 
@@ -34,6 +35,19 @@ def read(**fields: Any) -> Signal:
 def heard(document: dict[str, Any]) -> Signal:
     """Decode a JSON document that a program sends as a signal."""
     return decode(encode({"session": "s", "emitter": "A", **canonical(document)}))
+
+
+def dead_letter(
+    fields: list[bytes],
+    code: str = "CODE",
+    reason: str = "reason",
+    source: str = "fabric:{0}:signals",
+    entry_id: bytes = b"5-0",
+) -> list[bytes]:
+    """Return an entry's dead letter as the server returns it."""
+    names, values = record.dead_letter(fields, code, reason, source, entry_id)
+    flat = [part for pair in zip(names, values, strict=True) for part in pair]
+    return [part if isinstance(part, bytes) else str(part).encode() for part in flat]
 
 
 def payload(signal: Signal) -> dict[str, Any]:

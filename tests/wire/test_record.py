@@ -14,20 +14,11 @@ from fabric.errors import SignalError
 from fabric.wire import record
 from fabric.wire.stored import fields_of
 from tests.support.effort import examples
-from tests.support.entry import read, refusal
+from tests.support.entry import dead_letter, read, refusal
 
 entries = st.lists(st.binary(max_size=20), max_size=40).map(
     lambda parts: parts[: len(parts) // 2 * 2]
 )
-
-
-def bytes_of(letter: tuple[bytes | str, ...]) -> list[bytes]:
-    """A dead letter as the server returns it."""
-    return [part if isinstance(part, bytes) else part.encode() for part in letter]
-
-
-def dead_letter(fields: list[bytes]) -> list[bytes]:
-    return bytes_of(record.dead_letter(fields, "CODE", "reason", "fabric:{0}:signals", b"5-0"))
 
 
 @examples(300)

@@ -41,7 +41,7 @@ async def take(store: RedisStore, owner: str, nonce: str, ttl_ms: int = LONG_MS)
 
 def one_entry() -> Batch:
     batch = Batch()
-    batch.write("XADD", "fabric:{0}:results", ("*", "written", "yes"))
+    batch.append("fabric:{0}:results", "*", ("written",), ("yes",))
     return batch
 
 

@@ -54,7 +54,7 @@ async def test_nobody_unknown_is_told() -> None:
     assert store.rows(KEYS.inbox("NOBODY")) == []
 
 
-async def test_a_storm_of_signals_is_counted_and_others_are_heard() -> None:
+async def test_a_storm_of_signals_is_kept_and_others_are_heard() -> None:
     store = TroubledStore()
     for _ in range(1_000):
         await store.say("s", "A", "PROGRESS")
@@ -64,11 +64,10 @@ async def test_a_storm_of_signals_is_counted_and_others_are_heard() -> None:
     assert store.log("other")[-1] == "2-0 STARTED"
     letters = store.rows(PARTITION.dead)
     assert {letter["code"] for letter in letters} == {"RATE"}
-    words = [letter["reason"].partition("; ")[2].split() for letter in letters]
-    more = sum(int(said[0]) for said in words if said)
+    assert len({letter["id"] for letter in letters}) == len(letters)
     heard = [row for row in store.rows(KEYS.log) if row["kind"] == "signal"]
-    assert len(heard) + len(letters) + more == 1_000
-    assert more > len(letters)
+    assert len(heard) + len(letters) == 1_000
+    assert len(store.rows(KEYS.log)) < 100
     replay = Replay(KEYS)
     for entry in await store.entries(KEYS.log, b"0-0", b"+", 10_000):
         replay.take(entry)

@@ -102,18 +102,14 @@ while position < last do
     upto = position + names + 2
   else
     upto = position + 2 + ARGV[position + 2]
-    if ARGV[position] == 'XADD' then
-      id = redis.pcall('XADD', key, unpack(ARGV, position + 3, upto))
-    else
-      redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
-    end
+    redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
   end
   if id and id.err then
     -- Undo: what we have appended so far is the newest of each stream.
     while first < position do
       local written = KEYS[ARGV[first + 1] + 3]
       redis.call('XDEL', written, redis.call('XREVRANGE', written, '+', '-', 'COUNT', 1)[1][1])
-      first = first + 3 + (forms[ARGV[first]] and forms[ARGV[first]][1] or ARGV[first + 2])
+      first = first + 3 + forms[ARGV[first]][1]
     end
     if string.find(id.err, 'equal or smaller') or string.find(id.err, 'exhausted') then
       return {'exhausted', key}

@@ -18,6 +18,7 @@ from fabric.wire import record
 from fabric.wire.entry import decode
 from tests.fuzz.entry_bytes import entries, packed
 from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
+from tests.support.entry import dead_letter
 from tests.support.invariant import check
 from tests.support.random_history import EAGER, NARROW, RULES, START_MS, Play, written
 
@@ -77,11 +78,8 @@ def _happen(play: Play, flat: list[bytes]) -> None:
     try:
         signal = decode(list(flat))
     except SignalError as error:
-        letter = record.dead_letter(flat, *record.reason_of(error), "signals", b"1-0")
         assert str(error).isprintable(), "a refusal is one line"
-        assert (
-            record.sent_fields([p if isinstance(p, bytes) else p.encode() for p in letter]) == flat
-        )
+        assert record.sent_fields(dead_letter(flat, *record.reason_of(error))) == flat
         return
     play.say(signal)
     assert record.logged_signal(signal, play.now_ms)

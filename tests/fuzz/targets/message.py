@@ -14,10 +14,10 @@ from fabric.errors import NotAllowedError, TamperedError
 from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.script import Inbox
 from fabric.testing.store import MemoryStore
-from fabric.wire import record
 from tests.fuzz.entry_bytes import entries, packed
 from tests.fuzz.targets.worker import KEYS, PARTITION
 from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES
+from tests.support.entry import dead_letter
 from tests.support.immediate import collect_now, run_now
 
 ANSWERS: tuple[type[Exception], ...] = ()
@@ -32,8 +32,7 @@ def seeds() -> list[bytes]:
     refused = [b"type", b"NONSENSE", b"session", b"s", b"payload", b"{}"]
     many = [b"x", b"1"] * 70
     letters = [
-        record.dead_letter(fields, "TYPE", "why not", PARTITION.signals, b"5-0")
-        for fields in (refused, [], many)
+        dead_letter(fields, "TYPE", "why not", PARTITION.signals) for fields in (refused, [], many)
     ]
     return [
         packed([["type", "RESUME", "from", "", "stream", "", "cause", "3-0", "payload", "{}"]]),
