@@ -41,6 +41,9 @@ class MemoryStore:
     `clock_ms` is the server's time. Stores that share `data` are clients of one server.
     """
 
+    #: Entries that one step of `rebuild` copies.
+    rebuild_entries_max = REBUILD_ENTRIES_MAX
+
     def __init__(
         self, clock_ms: Callable[[], int], namespace: str = "fabric", data: Keyspace | None = None
     ) -> None:
@@ -198,12 +201,12 @@ class MemoryStore:
         old, copy = self.data.peek(key, "stream") or Stream(), self.data.stream(names.copy(key))
         last = b"+" if reader or not field else bound
         wanted = old.between(b"(" + after, last)
-        for after, fields in wanted[:REBUILD_ENTRIES_MAX]:
+        for after, fields in wanted[: self.rebuild_entries_max]:
             is_ahead = last == b"+" and parse_id(after)[0] > now
             copy.append(b"*" if is_ahead else after, fields, now)
         held[b"expires"] = b"%d" % (now + ttl_ms)
-        copied = int(count) + len(wanted[:REBUILD_ENTRIES_MAX])
-        if len(wanted) >= REBUILD_ENTRIES_MAX:
+        copied = int(count) + len(wanted[: self.rebuild_entries_max])
+        if len(wanted) >= self.rebuild_entries_max:
             return Rebuilt(now, copied, b"%s %d %s" % (after, copied, bound))
         if key in self.data.keys:
             self.data.keys[names.aside(key)] = self.data.keys.pop(key)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fabric.errors import ExhaustedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
+from fabric.store.value import SEQUENCE_MAX
 from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
 from tests.simulation.judge.judge import Violation
@@ -204,6 +207,9 @@ def _intrude(world: World, line: Line) -> None:
     """Write an entry into the ingress by hand."""
     if world.server.is_down or world.server.refusal:
         return
+    if line.verb == "exhaust":
+        _exhaust(world, line)
+        return
     name = line.subject
     session = world.actors[name].session if name in world.actors else "demo"
     partition = partition_of(session, world.partitions)
@@ -215,7 +221,27 @@ def _intrude(world: World, line: Line) -> None:
     if entry is None:
         entry = intruder.intrude(line.verb, name, session, world.chance)
     world.counts["intrusions"] += 1
-    at_once(world.store.emit(partition, [entry], 10**9))
+    with suppress(ExhaustedError):
+        at_once(world.store.emit(partition, [entry], 10**9))
+
+
+def _exhaust(world: World, line: Line) -> None:
+    """Write an entry by hand under one of the last ids of a stream."""
+    session = world.actors[line.subject].session if line.subject in world.actors else "demo"
+    names = world.namespace.partition(partition_of(session, world.partitions))
+    key = world.chance.choice((names.signals, names.signals, names.results, names.dead))
+    kinds = ("garbage", "blocked", "resolve", "stale")
+    *before, entry = (
+        intruder.intrude(world.chance.choice(kinds), line.subject, session, world.chance)
+        for _ in range(6)
+    )
+    entry_id = b"%d-%d" % (SEQUENCE_MAX, SEQUENCE_MAX - world.chance.randrange(3))
+    with suppress(ExhaustedError):  # somebody did that just now
+        for one in before:
+            world.server.stream(key).append(b"*", one, world.server.clock_ms())
+        world.server.stream(key).append(entry_id, entry, world.server.clock_ms())
+    world.counts["exhausted streams"] += 1
+    world.server.wake()
 
 
 def _sent(fields: list[bytes]) -> list[bytes]:
@@ -245,8 +271,9 @@ def decide(world: World, line: Line | None = None) -> int:
                 b"session", session.encode(), b"type", b"DECIDED", b"emitter", b"alice",
                 b"payload", msgspec.json.encode(payload),
             ]  # fmt: skip
-            at_once(world.store.emit(partition, [entry], 10**9))
-            answered += 1
+            with suppress(ExhaustedError):  # a person tries again later
+                at_once(world.store.emit(partition, [entry], 10**9))
+                answered += 1
     world.counts["decisions"] += answered
     return answered
 

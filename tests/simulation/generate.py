@@ -25,6 +25,7 @@ TROUBLES = {
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
     "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
+    "exhaust": 3,
     "build": 2,
 }  # fmt: skip
 
@@ -163,6 +164,23 @@ def _ghost(chance: random.Random, name: str, at_s: float) -> list[Line]:
     ]
 
 
+def _exhaust(
+    chance: random.Random, settings: dict[str, int], agent: str, at_s: float, last_s: float
+) -> list[Line]:
+    """The ids of a stream are used up; who replaces it is slow, and is stopped or killed."""
+    lines = [Line(_ms(at_s), "intruder", "exhaust", (agent,))]
+    if chance.random() < 0.6:
+        for number in range(1, settings["orchestrators"] + 1):
+            worker, stop_s = f"orchestrator-{number}", at_s + chance.uniform(0.0, 4.0)
+            lines.append(Line(_ms(at_s), worker, "slow", ("5", "by=0.7")))
+            if chance.random() < 0.5:
+                lines.append(Line(_ms(stop_s), worker, "freeze", (f"{last_s:g}",)))
+            else:
+                lines.append(Line(_ms(stop_s), worker, "kill"))
+                lines.append(Line(_ms(stop_s + last_s), worker, "join"))
+    return lines
+
+
 def _trouble(
     chance: random.Random,
     settings: dict[str, int],
@@ -190,6 +208,8 @@ def _trouble(
             return _ghost(chance, agent, at_s)
         case "build":
             return [line(agent, "announce", "240"), Line(_ms(at_s + 1), agent, "freeze", ("230",))]
+        case "exhaust":
+            return _exhaust(chance, settings, agent, at_s, last_s)
         case "freeze agent":
             return [line(agent, "freeze", last)]
         case "kill worker":
@@ -230,7 +250,7 @@ def _trouble(
 #: What a person with redis-cli, or a broken program, sends in the name of an agent.
 INTRUSIONS = (
     "garbage", "stale", "again", "release", "resolve", "integrated", "unknown", "blocked",
-    "ended", "decided", "hops",
+    "ended", "decided", "hops", "leap",
 )  # fmt: skip
 
 

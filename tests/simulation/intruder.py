@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fabric.core.limits import COUNTER_MAX
 from fabric.store.port import Entry
 
 _encode = msgspec.json.encode
@@ -36,6 +37,9 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
             signal |= {"type": chance.choice(("COMPLETED", "FAILED")), "payload": {}}
         case "decided":
             signal |= {"type": "DECIDED", "payload": {"escalation": "none", "decision": "one"}}
+        case "leap":
+            signal |= {"type": chance.choice(("HEARTBEAT", "STARTED")), "payload": {}}
+            signal |= {"incarnation": chance.choice((1, 2, COUNTER_MAX)), "seq": COUNTER_MAX}
         case "hops":
             signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}
     flat: list[bytes] = []

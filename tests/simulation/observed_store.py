@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.keyspace import Stream
-from fabric.store.port import BEGINNING, Batch, Held, Lease
+from fabric.store.port import BEGINNING, Batch, Held, Lease, Rebuilt
 from fabric.store.value import parse_id
 from fabric.testing.store import MemoryStore
 from tests.simulation.judge import Commit, Judge
@@ -15,6 +15,9 @@ from tests.simulation.server import SimulatedServer
 
 class ObservedStore(MemoryStore):
     """MemoryStore with judges: they see results, not how they came about."""
+
+    #: Many steps to replace a stream: workers are killed between them.
+    rebuild_entries_max = 2
 
     def __init__(self, server: SimulatedServer, judges: Sequence[Judge]) -> None:
         super().__init__(server.clock_ms, data=server)
@@ -95,6 +98,21 @@ class ObservedStore(MemoryStore):
         for judge in self.judges:
             judge.committed(commit)
         return now_ms
+
+    async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:
+        """See MemoryStore."""
+        names = self.namespace.partition(lease.partition)
+        bound, field = names.bound(key)
+        held = self.data.peek(bound, "hash") or {}
+        first = b"(" + held.get(field.encode(), BEGINNING) if names.reader(key) else b"-"
+        last = held.get(field.encode(), b"0") if field and not names.reader(key) else b"+"
+        counted = [fields for _, fields in self._stream(key).between(first, last)]
+        step = await super().rebuild(lease, key, place, ttl_ms)
+        for judge in self.judges:
+            judge.renewed(lease, step.now_ms + ttl_ms, step.now_ms)
+            if step.place is None:
+                judge.replaced(key, counted, self._stream(key).fields)
+        return step
 
     def _stream(self, key: str) -> Stream:
         stream: Stream | None = self.data.peek(key, "stream")

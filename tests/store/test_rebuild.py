@@ -7,7 +7,7 @@ from fabric.store import redis as redis_store
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.store.port import BEGINNING, Batch, Lease
 from fabric.store.value import SEQUENCE_MAX, parse_id
-from fabric.testing import store as memory_store
+from fabric.testing.store import MemoryStore
 from tests.store.backend import LONG_MS, Backend, Store, commit, hold, lapse, plain
 
 NAMES = Namespace().partition(0)
@@ -19,7 +19,7 @@ LAST = f"{SEQUENCE_MAX}-{SEQUENCE_MAX}"
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step copies ten entries."""
     monkeypatch.setattr(redis_store, "REBUILD_ENTRIES_MAX", 10)
-    monkeypatch.setattr(memory_store, "REBUILD_ENTRIES_MAX", 10)
+    monkeypatch.setattr(MemoryStore, "rebuild_entries_max", 10)
 
 
 async def rebuild(store: Store, lease: Lease, key: str, steps: int = 1_000) -> int:

@@ -97,6 +97,9 @@ class Judge:
     def committed(self, commit: Commit) -> None:
         """Check a commit."""
 
+    def replaced(self, key: str, counted: list[list[bytes]], found: list[list[bytes]]) -> None:
+        """Check a stream that a worker has replaced: what counted in it, and what it has now."""
+
     def went_back(self) -> None:
         """Note that the server went back to an earlier state."""
 

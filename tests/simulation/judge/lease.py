@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import Held, Lease
-from tests.simulation.judge.judge import Commit, Judge, Violation
+from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: Leases for which a dead replica may count as alive, and extra seconds: its own lease, three for
 #: each time that the clock is put back, and the pauses of the replicas that look.
@@ -79,6 +80,12 @@ class Leases(Judge):
         """See Judge."""
         held = self._check("renewed", lease)
         held.expires_ms = expires_ms
+
+    def replaced(self, key: str, counted: list[list[bytes]], found: list[list[bytes]]) -> None:
+        """See Judge. The orchestrator frees the lease of those who read `results`."""
+        for (partition, group), held in self._held.items():
+            if group == SYNTHESIZERS and key == NAMESPACE.partition(partition).results:
+                held.nonce, held.expires_ms = "", 0
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""

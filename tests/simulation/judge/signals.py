@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fabric.core.limits import INCARNATIONS_SKIPPED_MAX, SEQUENCE_SKIPPED_MAX
 from fabric.core.signal import Signal
 from fabric.errors import SignalError
 from fabric.store.keys import ORCHESTRATORS
@@ -60,6 +61,12 @@ class Signals(Judge):
         self._account(commit, Counter(buried), logged)
         self._compare_messages(commit)
 
+    def replaced(self, key: str, counted: list[list[bytes]], found: list[list[bytes]]) -> None:
+        """See Judge."""
+        if counted != found:
+            detail = f"{key}: {len(counted)} entries counted, it has {len(found)}"
+            raise Violation("a stream that is replaced keeps what counts, in order", detail)
+
     def _follow(self, key: str, entry_id: bytes) -> None:
         """Check that a log has no gaps."""
         number, _, part = entry_id.decode().partition("-")
@@ -82,6 +89,14 @@ class Signals(Judge):
         if (incarnation, seq) <= last:
             raise Violation(
                 "a signal takes effect once, in order",
+                f"{who}: number {seq} of incarnation {incarnation} after {last}",
+            )
+        before = last[1] if incarnation == last[0] else 0
+        if seq > before + SEQUENCE_SKIPPED_MAX + 1 or (
+            incarnation > last[0] + INCARNATIONS_SKIPPED_MAX + 1
+        ):
+            raise Violation(
+                "no number shuts out its agent",
                 f"{who}: number {seq} of incarnation {incarnation} after {last}",
             )
         self._last[who] = incarnation, seq
@@ -124,8 +139,9 @@ class Signals(Judge):
         incarnation = signal.incarnation or last[0]
         who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
         known = self._known.get(who)
-        if known is None or self._is_twice_handed:
+        if self._is_twice_handed:
             return (incarnation, signal.seq) <= last
+        # A number that was skipped is none that was heard: nothing can repeat it.
         # Of two different signals with one number, one would be lost as a repeat. Refused signals
         # are known too.
         return known == _mark(dict(zip(signal.names, signal.values, strict=True)))
