@@ -50,6 +50,6 @@ def test_two_agents_that_answer_each_other_are_stopped(
     assert (letter["code"], letter["raw.hops"]) == ("HOPS", str(HOPS_MAX))
     assert "answer each other in a loop" in letter["reason"]
     (notice,) = inbox(server, letter["raw.emitter"], "NOTICE")
-    assert notice == {"code": "HOPS", "reason": letter["reason"]}
+    assert notice == {"code": "HOPS", "reason": letter["reason"], "refused": "ESCALATE"}
     (refused,) = rows(server, DEMO.log, kind="refused")
     assert refused["code"] == "HOPS"

@@ -78,7 +78,10 @@ def test_the_end_of_an_old_incarnation_changes_nothing(
     say(server, "COMPLETED", "A", incarnation=1, result={"late": True})
     settle(server, orchestrator)
 
-    assert [records(server, key) for key in hashes] == before
+    after = [records(server, key) for key in hashes]
+    # But that A was told of the refusal.
+    assert after[0]["A"].pop("told_ms") > 0
+    assert after == before
     assert statuses(server) == {"A": "active", "W": "blocked"}
     assert [row["type"] for row in rows(server, RESULTS)] == ["STARTED", "BLOCKED", "STARTED"]
     assert values(server, DEMO.lock(RESOURCE))["holder"] == "A"

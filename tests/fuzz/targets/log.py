@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 
 from fabric.cli.log import entry_document, row_line
 from fabric.cli.output import json_line
-from fabric.errors import DivergedError, NotFoundError
+from fabric.errors import DivergedError, ExhaustedError, NotFoundError
 from fabric.ops.replay import rebuild
 from fabric.ops.why.explanation import explanation_lines, why
 from fabric.ops.why.snapshot import LogIndex
@@ -69,7 +70,8 @@ def run(data: bytes) -> None:
         entry_id = b"%d-0" % number
         if flat[0] == b"id" and len(flat) > 2 and worker.is_id(flat[1]):
             entry_id, flat = flat[1], flat[2:]
-        stream.append(entry_id, flat, 1)
+        with suppress(ExhaustedError):  # not after the last one: a server refuses it, too
+            stream.append(entry_id, flat, 1)
     log = run_now(store.entries(KEYS.log, b"-", b"+", 1_000))
     _show(log)
     for name in _ASKED:
