@@ -27,6 +27,8 @@ from tests.support.servers import ROOT
 DEPLOYMENTS = ("standalone", "sentinel", "cluster")
 #: Guarantees for an acknowledged signal, from weak to strong.
 DURABILITIES = tuple(SENTINEL_DURABILITIES)
+#: Shortest outage, s: agents and workers notice it for sure, and no lease of 5 s lasts as long.
+OUTAGE_S_MIN = 10
 #: Anomalies of one kind that are printed; the kept directory has all of them.
 SHOWN_MAX = 10
 
@@ -48,11 +50,16 @@ def parse() -> argparse.Namespace:
     add("--rate", type=float, default=1_000, help="signals a second of the crowds (1000)")
     add("--beside", metavar="REV", help="every second process runs another commit's source")
     add("--upgrade", metavar="REV", help="replace workers of a commit by this one's, and back")
+    add("--outage", type=float, metavar="S", help="only outages, of so many seconds")
     add("--out", type=Path, help="file for the figures, as JSON")
     add("--keep", type=Path, help="directory that keeps the evidence")
     options = parser.parse_args()
     if options.deployment == "cluster" and options.durability == "min-replicas":
         parser.error("with one replica each, a primary that takes over would take nothing")
+    if options.outage is not None and options.outage < OUTAGE_S_MIN:
+        parser.error(f"--outage: at least {OUTAGE_S_MIN}; a shorter one may end within a lease")
+    if options.outage is not None and options.deployment != "standalone":
+        parser.error("--outage: only of a standalone server")
     return options
 
 
@@ -83,8 +90,9 @@ def main() -> int:
     other = options.upgrade or options.beside
     trees = (ROOT,) if other is None else (tree(other), ROOT)
     wishes = Wishes(
-        *(options.seed, options.minutes, options.rate, options.fsync, trees),
+        *(options.seed, options.minutes, options.rate, options.fsync, options.flavour, trees),
         is_upgrade=options.upgrade is not None,
+        outage_s=options.outage,
     )
     deployment = deploy(options)
     outcome = Runner(deployment, directory, wishes).run()

@@ -18,11 +18,13 @@ from tests.chaos.process import (
     Fleet,
     Slot,
 )
-from tests.chaos.roster import BULK_SESSIONS, PARTITIONS, TEAM_AGENTS, TEAMS
+from tests.chaos.roster import BULK_SESSIONS, OUTAGE_SESSIONS, PARTITIONS, TEAM_AGENTS, TEAMS
 from tests.support.servers import ROOT
 
 #: Number of workers of each kind.
 WORKERS = {ORCHESTRATOR: 3, SYNTHESIZER: 2}
+#: The same in a stage whose workers have default settings: enough for one to replace another.
+DEFAULT_WORKERS = {ORCHESTRATOR: 2, SYNTHESIZER: 1}
 #: Processes of agents; the agents of each team are spread over all of them.
 HOSTS = 4
 #: Number of bulk senders.
@@ -65,15 +67,21 @@ class Participants:
         self._said = directory / "said"
         self._said.mkdir(parents=True, exist_ok=True)
 
-    def workers(self) -> None:
-        """Add the orchestrators and the synthesizers."""
+    def workers(self, *, has_defaults: bool = False) -> None:
+        """Add the orchestrators and the synthesizers; `has_defaults`: with no rules of our own."""
         rules = self._directory / "fabric.toml"
-        rules.write_text(RULES)
-        for kind, count in WORKERS.items():
+        rules.write_text("" if has_defaults else RULES)
+        lease = () if has_defaults else ("--lease-ms", str(LEASE_MS))
+        for kind, count in (DEFAULT_WORKERS if has_defaults else WORKERS).items():
             for number in range(count):
                 name = f"{kind}-{number}"
-                argv = _worker(kind, name, self._deployment.worker_url)
+                argv = _worker(kind, name, "--redis-url", self._deployment.worker_url, *lease)
                 self._add(kind, name, number, argv, {"FABRIC_CONFIG": str(rules)})
+
+    def survivors(self, outage_s: float) -> None:
+        """Add the agents that an outage finds at work."""
+        argv = self._program("survivor", outage_s, *OUTAGE_SESSIONS)
+        self._add(HOST, "survivors", 0, argv)
 
     def teams(self) -> None:
         """Add the teams of agents, and the person who answers their questions."""
@@ -123,10 +131,10 @@ class Participants:
         return lambda life: (f"tests.chaos.{name}", *place, *map(str, arguments))
 
 
-def _worker(kind: str, name: str, url: str) -> Callable[[int], Sequence[str]]:
+def _worker(kind: str, name: str, *flags: str) -> Callable[[int], Sequence[str]]:
     def argv(life: int) -> Sequence[str]:
         return (
-            *("workers", kind, "--redis-url", url, "--lease-ms", str(LEASE_MS)),
+            *("workers", kind, *flags),
             # A restarted worker is a new replica: the leases of its predecessor expire first.
             *("--name", f"{name}.{life}", "--partitions", str(PARTITIONS)),
         )

@@ -23,6 +23,7 @@ def summary(
         "connections_cut": tally.cut,
         "server_restarts": tally.restarts,
         "failovers": tally.failovers,
+        "agents_in_outages": outcome.survivors,
         "anomalies": {name: len(found) for name, found in anomalies.items()},
         "losses": {name: len(found) for name, found in losses.items()},
         "lost_by_failover": {
@@ -48,7 +49,8 @@ def table(figures: dict[str, Any]) -> str:
     rows = [f"{'faults':{NAME_CHARS}} times"]
     rows += [f"  {name:{NAME_CHARS - 2}} {times:5}" for name, times in figures["faults"].items()]
     rows.append("")
-    for name in ("kills", "freezes", "connections_cut", "server_restarts", "failovers", "signals"):
+    counts = "kills", "freezes", "connections_cut", "server_restarts", "failovers"
+    for name in (*counts, "agents_in_outages", "signals"):
         rows.append(f"{name.replace('_', ' '):{NAME_CHARS}} {figures[name]:,}")
     head = "times  answer: median  worst  backlog: median  worst"
     rows += ["", f"{'recovery, ms':{NAME_CHARS}} {head}"]

@@ -28,6 +28,9 @@ BULK_SESSIONS = tuple(session_in(number, "crowd") for number in range(PARTITIONS
 RAW_SESSION = session_in(0, "hands")
 #: Session of the misbehaving client.
 ROGUE_SESSION = session_in(1, "rogues")
+#: Sessions of the agents that an outage finds at work, and these agents.
+OUTAGE_SESSIONS = tuple(session_in(number, "outage") for number in range(PARTITIONS))
+SURVIVORS = ("ada", "bob", "cyd", "dan", "eve", "fay")
 #: Sessions of the runner's probes, one in each partition.
 PROBE_SESSIONS = tuple(session_in(number, "probe") for number in range(PARTITIONS))
 

@@ -3,23 +3,32 @@
 main       every kind of fault, for the requested time
 founding   FLUSHALL: all data is lost, and the fabric starts anew (standalone)
 clocks     the server's clock jumps, on a server that can start with a faked clock (standalone)
+outages    nothing is decided for 90 s, agents at default limits: in long runs or alone (standalone)
 """
 
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import clock, plan
 from tests.chaos.collect import collect
 from tests.chaos.deployment import Deployment, Standalone
+from tests.chaos.faults.outage import OUTAGES
 from tests.chaos.journal import now_ms
 from tests.chaos.participants import Participants
 from tests.chaos.process import BULK_SENDER, HOST, PERSON, RAW_SENDER, SENDERS, WORKERS, Fleet
+from tests.chaos.roster import OUTAGE_SESSIONS, SURVIVORS
 from tests.chaos.stage import Outcome, Stage, StartError
 
 #: A server that can start with a faked clock: it uses the C library's allocator.
 CLOCK_FLAVOUR = "redis-6.2"
 #: Share of the run's time for each further stage.
 SHARE = 0.05
+#: Length of the outages, s: longer than an agent may be silent by default, which is 60 s.
+OUTAGE_S = 90.0
+#: Shorter runs leave the outages out: they take two minutes and more.
+OUTAGE_MINUTES_MIN = 10
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,13 @@ class Wishes:
     minutes: float
     rate: float
     fsync: str
+    flavour: str
     #: Source trees of the versions; agents run them by turns.
     trees: tuple[Path, ...]
     #: Whether all workers start with the first tree, and are replaced by the other's, and back.
     is_upgrade: bool = False
+    #: Length of the outages, s, if they are the only stage.
+    outage_s: float | None = None
 
 
 class Runner:
@@ -48,6 +60,15 @@ class Runner:
     def run(self) -> Outcome:
         """Run all stages; leave the evidence in the directory, and no process behind."""
         began = now_ms()
+        if self._wishes.outage_s is None:
+            self._all()
+        else:
+            self._deployment.close()  # each outage has servers of its own
+            self._outages(self._wishes.outage_s)
+        self._outcome.seconds = (now_ms() - began) / 1000
+        return self._outcome
+
+    def _all(self) -> None:
         fleet = Fleet()
         try:
             self._deployment.start()
@@ -59,8 +80,8 @@ class Runner:
             self._deployment.close()
         if self._has_all_stages() and clock.can_be_faked(CLOCK_FLAVOUR):
             self._clocks()
-        self._outcome.seconds = (now_ms() - began) / 1000
-        return self._outcome
+        if self._has_all_stages() and self._wishes.minutes >= OUTAGE_MINUTES_MIN:
+            self._outages(OUTAGE_S)
 
     def _has_all_stages(self) -> bool:
         return isinstance(self._deployment, Standalone) and not self._wishes.is_upgrade
@@ -78,8 +99,10 @@ class Runner:
         )
         return stage, participants
 
-    def _begin(self, stage: Stage, participants: Participants) -> None:
-        participants.workers()
+    def _begin(
+        self, stage: Stage, participants: Participants, *, has_defaults: bool = False
+    ) -> None:
+        participants.workers(has_defaults=has_defaults)
         if self._wishes.is_upgrade:
             for slot in stage.fleet.of(*WORKERS):
                 slot.tree = self._wishes.trees[0]
@@ -144,3 +167,41 @@ class Runner:
         finally:
             fleet.close()
             deployment.close()
+
+    def _outages(self, outage_s: float) -> None:
+        """One outage of each kind at the same time, each on a server of its own.
+
+        They begin together and end one after the other, so that each recovery is measured alone.
+        """
+        with ExitStack() as stack:
+            stages = [self._before_outage(stack, kind, outage_s) for kind in OUTAGES]
+            for stage in stages:
+                stage.await_barriers(OUTAGE_SESSIONS)
+                self._outcome.survivors += len(OUTAGE_SESSIONS) * len(SURVIVORS)
+            ends = [stack.enter_context(ExitStack()) for _ in stages]
+            for kind, stage, end in zip(OUTAGES, stages, ends, strict=True):
+                assert isinstance(stage.deployment, Standalone)
+                stage.journal.note("outage", kind=kind)
+                self._outcome.tally.faults[f"outage: {kind}"] += 1
+                end.enter_context(OUTAGES[kind](stage.deployment, stage.fleet))
+            time.sleep(outage_s)
+            for kind, stage, end in zip(OUTAGES, stages, ends, strict=True):
+                end.close()
+                stage.measure(f"{kind} for {outage_s:g} s")
+            for stage in stages:
+                stage.drain()
+                collect(stage.deployment, stage.directory)
+                stage.end_workers()
+
+    def _before_outage(self, stack: ExitStack, kind: str, outage_s: float) -> Stage:
+        """Start a server, and workers and agents with default settings."""
+        deployment, fleet = Standalone(self._wishes.flavour, self._wishes.fsync), Fleet()
+        stack.callback(deployment.close)
+        stack.callback(fleet.close)
+        deployment.start()
+        name = f"outage-{kind.replace(' ', '-')}"
+        stage, participants = self._stage(name, deployment, fleet)
+        self._begin(stage, participants, has_defaults=True)
+        participants.survivors(outage_s)
+        stage.start(HOST)
+        return stage

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from fabric.store.keys import Namespace, partition_of
 from tests.chaos import plan
 from tests.chaos.collect import is_empty
 from tests.chaos.context import Context, Tally
@@ -15,11 +17,17 @@ from tests.chaos.deployment import UNREACHABLE, Deployment
 from tests.chaos.journal import Journal, now_ms
 from tests.chaos.probe import NotRecoveredError, Probe, Recovery
 from tests.chaos.process import PERSON, SENDERS, WORKERS, Fleet
+from tests.chaos.roster import PARTITIONS
+from tests.support.waiting import until
 
 #: Pause between two faults of one deck, s.
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 1.5
 #: Time after the faults for everything to finish, s.
 FINISH_S_MAX = 120.0
+#: Time for agents to take their places before an outage, s.
+PLACES_S_MAX = 60.0
+
+NAMESPACE = Namespace()
 
 
 class StartError(Exception):
@@ -37,6 +45,8 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     #: Kind of failover → signals lost by each.
     lost: dict[str, list[int]] = field(default_factory=dict)
+    #: Agents that were at work when an outage of the outages' stage began.
+    survivors: int = 0
     #: Directories of the stages, each with its own evidence.
     stages: list[Path] = field(default_factory=list)
     seconds: float = 0.0
@@ -119,6 +129,13 @@ class Stage:
         times = {"answer_ms": recovery.answer_ms, "backlog_ms": recovery.backlog_ms}
         self.journal.note("recovered", point=point, **times)
         self.outcome.recoveries.setdefault(point, []).append(recovery)
+
+    def await_barriers(self, sessions: Sequence[str]) -> None:
+        """Wait until a barrier was called in each session: then its agents are in their places."""
+        for session in sessions:
+            key = NAMESPACE.partition(partition_of(session, PARTITIONS)).session(session).barriers
+            is_called = partial(self.deployment.ask, key, "EXISTS", key)
+            until(is_called, f"{key} exists", PLACES_S_MAX)
 
     def drain(self) -> None:
         """Let everything finish after the faults; nothing may be left waiting."""

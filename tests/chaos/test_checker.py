@@ -100,6 +100,27 @@ def trim_too_early(history: SampleRun) -> None:
     history.committed = "13-0"
 
 
+def have_an_outage(history: SampleRun) -> None:
+    history.faults.append({"what": "outage", "at": 1.0})
+    history.streams["log"]["8-1"] = {"kind": "derived", "type": "OUTAGE", "outage_ms": "90000"}
+
+
+def do_not_notice_the_outage(history: SampleRun) -> None:
+    have_an_outage(history)
+    del history.streams["log"]["8-1"]
+
+
+def give_up_a_survivor(history: SampleRun) -> None:
+    have_an_outage(history)
+    history.streams["log"]["9-2"] = {"kind": "derived", "type": "FAILED", "to": "", "from": ADA}
+
+
+def ask_about_an_outage(history: SampleRun) -> None:
+    have_an_outage(history)
+    asked = {"state": "decided", "subject": "mass_silence", "question": "Wait for them?"}
+    history.hashes["escalations"]["9-2"] = asked
+
+
 SPOILT: list[tuple[str, Spoil]] = [
     ("lost", lose),
     ("twice", repeat),
@@ -115,6 +136,9 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("vanished", lose_what_was_read),
     ("left waiting", wait_for_ever),
     ("left waiting", leave_a_claim),
+    ("given up", do_not_notice_the_outage),
+    ("given up", give_up_a_survivor),
+    ("given up", ask_about_an_outage),
     ("replayed", diverge),
     ("synthesis", miss_a_finding),
     ("synthesis", count_a_result_twice),
@@ -130,6 +154,12 @@ def found(history: SampleRun) -> dict[str, list[str]]:
 
 def test_nothing_is_found_in_a_history_that_is_right(tmp_path: Path) -> None:
     assert found(SampleRun(tmp_path)) == {}
+
+
+def test_nothing_is_found_in_an_outage_that_all_outlive(tmp_path: Path) -> None:
+    history = SampleRun(tmp_path)
+    have_an_outage(history)
+    assert found(history) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,18 @@
 """Faults of a single server: killed, restarted, frozen, full, read-only, emptied."""
 
-import os
 import resource
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.chaos.context import Context
 from tests.chaos.deployment import Standalone
+from tests.chaos.faults.outage import down, frozen, out_of_memory, read_only
 from tests.chaos.roster import PARTITIONS
 from tests.support.waiting import until
 
 #: Room left on the full disk, bytes.
 ROOM_BYTES = 65_536
-#: A port on which no server listens.
-NO_PORT = 1
 
 NAMESPACE = Namespace()
 
@@ -27,11 +24,9 @@ def _of(context: Context) -> Standalone:
 
 def kill(context: Context) -> Iterator[str]:
     """SIGKILL, then a start from the append-only file."""
-    server = _of(context).server
-    server.kill()
-    context.tally.kills += 1
-    context.last(0, 1)
-    server.start()
+    with down(_of(context), context.fleet):
+        context.tally.kills += 1
+        context.last(0, 1)
     context.tally.restarts += 1
     yield "server killed"
 
@@ -48,13 +43,9 @@ def restart(context: Context) -> Iterator[str]:
 
 def freeze(context: Context) -> Iterator[str]:
     """SIGSTOP for some seconds: some clients time out."""
-    server = _of(context).server
-    os.kill(server.pid, signal.SIGSTOP)
     context.tally.freezes += 1
-    try:
+    with frozen(_of(context), context.fleet):
         context.last(0.5, 7)
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     yield "server frozen"
 
 
@@ -85,26 +76,18 @@ def flush_all(context: Context) -> Iterator[str]:
 
 
 def fill_memory(context: Context) -> Iterator[str]:
-    """`maxmemory` below the memory in use: the server refuses every write."""
-    ask = context.deployment.ask
-    ask("", "CONFIG", "SET", "maxmemory", "1mb")
-    try:
+    """See out_of_memory."""
+    with out_of_memory(_of(context), context.fleet):
         context.last(0.5, 3)
-    finally:
-        ask("", "CONFIG", "SET", "maxmemory", "0")
     yield "out of memory"
 
 
 def demote(context: Context) -> Iterator[str]:
-    """REPLICAOF a missing primary: READONLY for writes, sometimes MASTERDOWN for reads."""
-    ask = context.deployment.ask
+    """As read_only, sometimes with MASTERDOWN for reads."""
     serves = context.chance.choice(("yes", "no"))
-    ask("", "CONFIG", "SET", "replica-serve-stale-data", serves)
-    ask("", "REPLICAOF", "127.0.0.1", NO_PORT)
-    try:
+    context.deployment.ask("", "CONFIG", "SET", "replica-serve-stale-data", serves)
+    with read_only(_of(context), context.fleet):
         context.last(0.5, 3)
-    finally:
-        ask("", "REPLICAOF", "NO", "ONE")
     yield "read-only replica"
 
 
