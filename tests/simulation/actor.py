@@ -11,11 +11,17 @@ from fabric.client.grant import CONFLICT, Grant
 from fabric.client.message import Message
 from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
-from fabric.errors import FabricError
+from fabric.errors import EndedError, FabricError
 from fabric.store.port import BEGINNING
 from tests.simulation.node import Node
 from tests.simulation.plan import Line
 from tests.simulation.verbs import VERBS
+
+#: Codes of the CANCEL or NOTICE that tells an incarnation that it is over.
+OVER = ("DEAD", "REPLACED", "ENDED", "STALE_INCARNATION")
+
+#: Incarnations that one process lives after it was told that the one before is over.
+INCARNATIONS_MAX = 5
 
 #: A message: its id, cause and type. After a failover another message may have the same id.
 Shown = tuple[bytes, bytes, bytes]
@@ -30,6 +36,8 @@ class Received:
     shown: tuple[list[Shown], list[Shown]] = field(default_factory=lambda: ([], []))
     #: When it ended by its own signal, s; 0 while it has not.
     ended_s: float = 0.0
+    #: Whether it has read that it is over, though its process lives.
+    is_over: bool = False
 
 
 class Actor:
@@ -46,8 +54,10 @@ class Actor:
         self.since_s = 0.0
         #: Grants that it believes it has.
         self.grants: list[Grant] = []
-        #: Grants that it kept although it had read that they were taken away.
-        self.kept: list[str] = []
+        #: What its library has done wrong: invariant and detail.
+        self.wrong: list[tuple[str, str]] = []
+        #: Incarnations whose COMPLETED has returned without an error.
+        self.completed: list[int] = []
         #: How often each verb has ended in each way.
         self.outcomes: dict[str, int] = {}
         self._lines: asyncio.Queue[Line] = asyncio.Queue()
@@ -71,40 +81,55 @@ class Actor:
             self._lines.put_nowait(line)
 
     async def _live(self, node: Node, start: Line, heard: Received) -> None:
-        options = start.named()
-        produces = [part for part in options.get("produces", "").split(",") if part]
         self._begin(node, start)
         try:
             async with Fabric(node.store, self.settings) as fabric:
-                agent = fabric.agent(
-                    self.name,
-                    session=self.session,
-                    stream=options.get("stream", ""),
-                    priority=int(options.get("priority", "0")),
-                    task=options.get("task"),
-                    task_type=options.get("type", "").replace("_", " ") or None,
-                    parallel_group=options.get("group"),
-                    produces=produces,
-                )
-                async with agent:
-                    heard.began = (agent._mailbox._place[0], agent._mailbox._place[1])
-                    listening = asyncio.create_task(self._listen(agent, heard))
-                    try:
-                        await self._work(node, agent)
-                        heard.ended_s = node.loop.time()
-                    finally:
-                        listening.cancel()
-                        await asyncio.gather(listening, return_exceptions=True)
+                for _ in range(INCARNATIONS_MAX):
+                    if not await self._incarnate(node, fabric, start, heard):
+                        break
+                    # It was told that it is over, and begins anew, as a supervisor would have it.
+                    self._begin(node, start)
+                    heard = Received()
+                    self.lives.append(heard)
         except FabricError as error:
             self._count(f"life {error.code}")
         finally:
             self.doing = None
+
+    async def _incarnate(self, node: Node, fabric: Fabric, start: Line, heard: Received) -> bool:
+        """Live one incarnation; return whether its work is to go on in another one."""
+        options = start.named()
+        agent = fabric.agent(
+            self.name,
+            session=self.session,
+            stream=options.get("stream", ""),
+            priority=int(options.get("priority", "0")),
+            task=options.get("task"),
+            task_type=options.get("type", "").replace("_", " ") or None,
+            parallel_group=options.get("group"),
+            produces=[part for part in options.get("produces", "").split(",") if part],
+        )
+        try:
+            async with agent:
+                heard.began = (agent._mailbox._place[0], agent._mailbox._place[1])
+                listening = asyncio.create_task(self._listen(agent, heard))
+                try:
+                    await self._work(node, agent, heard)
+                    heard.ended_s = node.loop.time()
+                finally:
+                    listening.cancel()
+                    await asyncio.gather(listening, return_exceptions=True)
+        except EndedError as error:
+            self._count(f"life {error.code}")
+            return self.doing is None or self.doing.verb not in ("complete", "fail")
+        return False
 
     async def _listen(self, agent: Agent, heard: Received) -> None:
         #: Token → the message that granted it.
         granted: dict[int, str] = {}
         async for message in agent.messages():
             self._look_at_grants(message, granted)
+            self._look_at_end(message, agent, heard)
             seen = message.id.encode(), message.cause.encode(), message.type.encode()
             heard.shown[int(message.to_everyone)].append(seen)
 
@@ -118,19 +143,37 @@ class Actor:
         for grant in self.grants:
             is_named = not set(grant.resources).isdisjoint(payload.get("resources", ()))
             if grant.is_current and is_named and grant.token in granted:
-                self.kept.append(f"{self.name}: token {grant.token} after {message.id}")
+                detail = f"{self.name}: token {grant.token} after {message.id}"
+                self.wrong.append(("what was taken away is held no more", detail))
 
-    async def _work(self, node: Node, agent: Agent) -> None:
+    def _look_at_end(self, message: Message, agent: Agent, heard: Received) -> None:
+        """Note that the incarnation is over; then its library believes in no grant any more."""
+        payload = message.payload
+        if payload.get("code") in OVER and payload.get("incarnation") == agent.incarnation:
+            heard.is_over = True
+            kept = [grant.token for grant in self.grants if grant.is_current]
+            if kept:
+                detail = f"{self.name}: tokens {kept} after {message.id}"
+                self.wrong.append(("who is over holds nothing", detail))
+
+    async def _work(self, node: Node, agent: Agent, heard: Received) -> None:
         while True:
             self.doing = None
             line = await self._lines.get()
             self._begin(node, line)
+            was_over, outcome = heard.is_over, line.verb
             try:
                 await VERBS[line.verb](self, agent, line)
-            except FabricError as error:
+            except EndedError as error:
                 self._count(f"{line.verb} {error.code}")
-            else:
-                self._count(line.verb)
+                raise
+            except FabricError as error:
+                outcome = f"{line.verb} {error.code}"
+            self._count(outcome)
+            if was_over and line.verb != "idle":
+                self.wrong.append(("who is over sends nothing more", f"{self.name}: {outcome}"))
+            if outcome == "complete":
+                self.completed.append(agent.incarnation)
             if line.verb in ("complete", "fail"):
                 return
 

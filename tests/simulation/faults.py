@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fabric.errors import ExhaustedError
+from fabric.errors import ExhaustedError, OverloadedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
 from fabric.store.value import SEQUENCE_MAX
 from fabric.wire.stored import pairs_of
@@ -218,11 +218,19 @@ def _intrude(world: World, line: Line) -> None:
         log = world.namespace.partition(partition).session(session).log
         seen = at_once(world.store.entries(log, b"-", b"+", SEEN_MAX, newest_first=True))
         entry = intruder.again([(i, _sent(f)) for i, f in seen if f[1] == b"signal"], world.chance)
-    if entry is None:
-        entry = intruder.intrude(line.verb, name, session, world.chance)
-    world.counts["intrusions"] += 1
-    with suppress(ExhaustedError):
-        at_once(world.store.emit(partition, [entry], 10**9))
+    for _ in range(int(line.option("times", 1))):
+        sent = entry or intruder.intrude(line.verb, name, session, world.chance)
+        world.counts["intrusions"] += 1
+        # A storm heeds the limit of the ingress: it comes from a program, not from a person.
+        _put(world, partition, sent, world.settings.ingress_max if line.words[1:] else 10**9)
+
+
+def _put(world: World, partition: int, entry: list[bytes], ingress_max: int = 10**9) -> bool:
+    """Add an entry to the ingress, unless that is full or takes none; return whether it is in."""
+    with suppress(OverloadedError, ExhaustedError):
+        at_once(world.store.emit(partition, [entry], ingress_max))
+        return True
+    return False
 
 
 def _exhaust(world: World, line: Line) -> None:
@@ -271,9 +279,7 @@ def decide(world: World, line: Line | None = None) -> int:
                 b"session", session.encode(), b"type", b"DECIDED", b"emitter", b"alice",
                 b"payload", msgspec.json.encode(payload),
             ]  # fmt: skip
-            with suppress(ExhaustedError):  # a person tries again later
-                at_once(world.store.emit(partition, [entry], 10**9))
-                answered += 1
+            answered += _put(world, partition, entry)
     world.counts["decisions"] += answered
     return answered
 

@@ -25,8 +25,7 @@ TROUBLES = {
     "lost replies": 8, "late requests": 6, "repeats": 4, "slow": 4, "cut": 4, "cut all": 2,
     "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
-    "exhaust": 3,
-    "build": 2,
+    "exhaust": 3, "build": 2, "flood": 2, "unreadable": 1, "swoon": 2,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -109,7 +108,7 @@ def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
             then = (f"then={chance.choice(PATHS)}",) if chance.random() < 0.3 else ()
             return (paths, hold, timeout, *then)
         case "wait":
-            return chance.choice((*THINGS, "a.py")), timeout
+            return chance.choice((*THINGS, "a.py", "q1")), timeout
         case "resolve":
             consumers = (chance.choice(AGENTS),) if chance.random() < 0.3 else ()
             return (chance.choice(THINGS), *consumers)
@@ -119,7 +118,12 @@ def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
             return chance.choice(("release", "fixes")), hold, timeout
         case "ask":
             to = (f"to={chance.choice(AGENTS)}",) if chance.random() < 0.3 else ()
-            return (*to, timeout)
+            named = ("id=q1",) if chance.random() < 0.3 else ()
+            deadline: tuple[str, ...] = ()
+            if chance.random() < 0.4:
+                deadline = (f"deadline={chance.choice((5, 30, 200))}",)
+                deadline += ("default=one",) if chance.random() < 0.5 else ()
+            return (*to, *named, *deadline, timeout)
         case "burst":
             return (str(chance.randint(10, 150)),)
         case "idle":
@@ -206,6 +210,11 @@ def _trouble(
             return [line(agent, "kill"), _start(chance, agent, back_s)]
         case "ghost":
             return _ghost(chance, agent, at_s)
+        case "flood" | "unreadable":
+            return [line("intruder", kind, agent, f"times={chance.randint(20, 150)}")]
+        case "swoon":
+            # Longer than any silence that is allowed: the agent wakes up and goes on.
+            return [line(agent, "freeze", "700")]
         case "build":
             return [line(agent, "announce", "240"), Line(_ms(at_s + 1), agent, "freeze", ("230",))]
         case "exhaust":
@@ -250,7 +259,7 @@ def _trouble(
 #: What a person with redis-cli, or a broken program, sends in the name of an agent.
 INTRUSIONS = (
     "garbage", "stale", "again", "release", "resolve", "integrated", "unknown", "blocked",
-    "ended", "decided", "hops", "leap",
+    "ended", "decided", "hops", "leap", "jump", "bomb",
 )  # fmt: skip
 
 

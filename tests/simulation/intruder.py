@@ -40,12 +40,32 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
         case "leap":
             signal |= {"type": chance.choice(("HEARTBEAT", "STARTED")), "payload": {}}
             signal |= {"incarnation": chance.choice((1, 2, COUNTER_MAX)), "seq": COUNTER_MAX}
+        case "jump":
+            # A number that may be: what the agent says itself comes too late then.
+            signal |= chance.choice(
+                (
+                    {"type": "HEARTBEAT", "seq": chance.randint(20, 200)},
+                    {"type": "STARTED", "incarnation": chance.randint(2, 6)},
+                )
+            )
+            signal["payload"] = {}
+        case "bomb":
+            globs = [f"{BOMB}{n}/" + "**/*a" * 90 for n in range(30)]
+            signal |= {"type": chance.choice(("INTENT", "STARTED")), "payload": {"writes": globs}}
+        case "flood":
+            signal |= {"type": "PROGRESS", "payload": {"percent": chance.randint(0, 100)}}
+        case "unreadable":
+            signal |= {"type": "PROGRESS", "payload": {"percent": "x"}}
         case "hops":
             signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}
     flat: list[bytes] = []
     for name, value in signal.items():
         flat += (name.encode(), _encode(value) if isinstance(value, dict) else str(value).encode())
     return flat
+
+
+#: Begins every glob of a bomb.
+BOMB = "bomb"
 
 
 def again(entries: Sequence[Entry], chance: random.Random) -> list[bytes] | None:

@@ -34,6 +34,7 @@ RULESETS: tuple[Rules, ...] = (
         silence_ms_max=90_000,
         silent_deaths_max=2,
         hops_max=4,
+        signals_per_second_max=20,
         hold_ms_max=20_000,
     ),
 )

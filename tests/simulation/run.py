@@ -20,6 +20,7 @@ from tests.simulation.actor import Actor, Shown
 from tests.simulation.judge.delivery import check_all_shown, check_heard
 from tests.simulation.judge.ending import check_nothing_is_held, check_replay, unsettled
 from tests.simulation.judge.judge import Violation
+from tests.simulation.judge.questions import check_questions
 from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.network import Weather, at_once
@@ -81,6 +82,8 @@ def _drain(world: World) -> None:
     timeline = world.timeline
     # Servers come back by themselves; clocks stay as they are.
     timeline.run(timeline.now_s + CALM_S)
+    while world.server.is_down or world.server.refusal:
+        timeline.run(timeline.now_s + CALM_S)
     for node in world.nodes():
         node.loop.thaw()
         node.link.weather = Weather()
@@ -91,6 +94,7 @@ def _drain(world: World) -> None:
             world.join(f"{kind}-1")
     timeline.run(timeline.now_s + CALM_S)
     _check_waits(world)
+    _check_questions(world)
     for name in sorted(world.actors):
         world.actors[name].give(Line(timeline.now_s, name, "complete"))
     deadline_s = timeline.now_s + DRAIN_S_MAX
@@ -151,6 +155,13 @@ def _check_waits(world: World) -> None:
             )
 
 
+def _check_questions(world: World) -> None:
+    """Check that deadlines have been kept, and that endless waits are named."""
+    for session in sorted({actor.session for actor in world.actors.values()}):
+        now_ms, grace_ms = world.server.clock_ms(), world.rules.undeclared_grace_ms
+        at_once(check_questions(world.store, _keys(world, session), now_ms, grace_ms))
+
+
 def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:
     """Check that agents hold what they believe they hold: they have read what was taken away."""
     (found,) = at_once(world.store.hashes([keys.claims]))
@@ -185,9 +196,26 @@ async def _judge(world: World) -> None:
         await check_nothing_is_held(world.store, keys)
         await check_replay(world.store, keys)
     for actor in world.actors.values():
-        if actor.kept and not world.is_forgetful:
-            raise Violation("what was taken away is held no more", actor.kept[0])
+        if not world.is_forgetful:
+            if actor.wrong:
+                raise Violation(*actor.wrong[0])
+            await _check_completed(world, actor)
         await _check_delivery(world, actor)
+
+
+async def _check_completed(world: World, actor: Actor) -> None:
+    """Check that the log has each COMPLETED that has returned without an error."""
+    log = await world.store.entries(_keys(world, actor.session).log, b"-", b"+", 10**9)
+    accepted = set()
+    for _, flat in log:
+        fields = fields_of(flat)
+        if fields[b"kind"] == b"signal" and fields[b"type"] == b"COMPLETED":
+            accepted.add((fields[b"emitter"].decode(), int(fields.get(b"incarnation", b"0"))))
+    for incarnation in actor.completed:
+        if (actor.name, incarnation) not in accepted:
+            raise Violation(
+                "an end that was confirmed is in the log", f"{actor.name}, {incarnation}"
+            )
 
 
 async def _check_delivery(world: World, actor: Actor) -> None:

@@ -85,11 +85,15 @@ async def integrate(actor: Actor, agent: Agent, line: Line) -> None:
 
 
 async def ask(actor: Actor, agent: Agent, line: Line) -> None:
-    """`ask timeout=60`, or `ask to=B`: another agent, which does not answer."""
+    """`ask timeout=60`, or `ask to=B id=q1 deadline=30 default=one`: B does not answer."""
+    named = line.named()
     await agent.escalate(
         "Which one?",
         options=["one", "two"],
-        to=line.named().get("to"),
+        to=named.get("to"),
+        id=named.get("id"),
+        deadline_ms=int(line.option("deadline", 0)) * 1000 or None,
+        default=named.get("default"),
         timeout=line.option("timeout", TIMEOUT_S),
     )
 

@@ -2,7 +2,7 @@
 
 from fabric.core import deadlock, escalation
 from fabric.core import event as shared
-from fabric.core.agent_status import is_held, is_waiting
+from fabric.core.agent_status import is_at_work, is_held, is_waiting
 from fabric.core.dependencies import producer
 from fabric.core.event import Decision, Outcome
 from fabric.core.order import Order
@@ -112,8 +112,13 @@ def check_barriers(session: SessionState) -> None:
 
 
 def check_unmet(session: SessionState) -> None:
-    """Check that a question about an output is open only while agents wait and none makes it."""
+    """Check that a question about an output is open only while agents wait and none makes it.
+
+    And that no open question waits for an agent that is not there.
+    """
     for question_id, question in session.escalations.records.items():
+        if question.is_open and question.to:
+            assert is_at_work(session, question.to)
         if question.subject == escalation.DEPENDENCY and question.is_open:
             assert session.dependencies.records[question.about].question == question_id
     for dependency in session.dependencies.records.values():

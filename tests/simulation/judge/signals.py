@@ -10,6 +10,7 @@ from fabric.errors import SignalError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.wire.entry import decode, sender_of
 from fabric.wire.record import UNREADABLE_TYPE
+from tests.simulation.intruder import BOMB
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: What identifies a logged signal: all fields that its sender gave.
@@ -28,6 +29,9 @@ class Signals(Judge):
         self._logs: dict[str, int] = {}
         #: Signals that took effect or were refused, by session, agent, incarnation and number.
         self._known: dict[tuple[bytes, bytes, int, int], _Mark] = {}
+        #: Numbers that somebody else has used in an agent's name: what it says itself under one of
+        #: them counts as a repeat.
+        self._forged: set[tuple[bytes, bytes, int]] = set()
         self.accepted = self.refused = self.repeated = 0
         #: A server that went back may grant an incarnation twice while signals of the first grant
         #: wait: of two signals with one number the second is then a repeat.
@@ -79,9 +83,14 @@ class Signals(Judge):
         """Check that a signal takes effect once, and in its agent's order."""
         seq = int(fields.get(b"seq", b"0") or 0)
         incarnation = int(fields.get(b"incarnation", b"0") or 0)
+        is_bomb = fields[b"type"] == b"INTENT" and BOMB.encode() in fields[b"payload"]
+        if is_bomb and not is_refused:
+            raise Violation("costly work is refused", f"{fields}")
+        who = fields[b"session"], fields[b"emitter"]
+        if seq and not incarnation and not is_refused:
+            self._forged.add((*who, seq))
         if not seq or not incarnation:
             return
-        who = fields[b"session"], fields[b"emitter"]
         self._known[*who, incarnation, seq] = _mark(fields)
         if is_refused:
             return
@@ -139,8 +148,10 @@ class Signals(Judge):
         incarnation = signal.incarnation or last[0]
         who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
         known = self._known.get(who)
-        if self._is_twice_handed:
-            return (incarnation, signal.seq) <= last
+        if self._is_twice_handed or not signal.incarnation:
+            return (incarnation, signal.seq) <= last or (*who[:2], signal.seq) in self._forged
+        if (*who[:2], signal.seq) in self._forged:
+            return True
         # A number that was skipped is none that was heard: nothing can repeat it.
         # Of two different signals with one number, one would be lost as a repeat. Refused signals
         # are known too.
