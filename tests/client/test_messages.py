@@ -153,8 +153,8 @@ async def test_a_crash_before_the_first_was_asked_for_loses_nothing(
         await agent.__aenter__()
         for percent in (1, 2):
             await agent.progress(percent)
-        await eventually(lambda: len(rows(server, S.log)) == 3, "three events")
-        for number in (1, 2, 3):
+        await eventually(lambda: len(rows(server, S.log, kind="signal")) == 3, "three events")
+        for number in (2, 3):  # the start was confirmed in 1-1
             nudge(server, number)
         add(
             server, session="s", type="DEPENDENCY_RESOLVED", emitter="A",
@@ -163,9 +163,9 @@ async def test_a_crash_before_the_first_was_asked_for_loses_nothing(
         assert await agent.wait_for("x", timeout=20) is None
         await abandon(agent)
         async with fabric.agent("B") as again:
-            found = await take(again, 4)
-    assert len(ids(found)) == 4
-    assert set(ids(found)) >= {"1-1", "2-1", "3-1"}
+            found = await take(again, 3)
+    assert len(ids(found)) == 3
+    assert set(ids(found)) >= {"2-1", "3-1"}
 
 
 async def test_an_agent_that_never_asks_has_read_all_when_it_ends_without_an_error(
@@ -186,10 +186,10 @@ async def test_an_agent_that_asks_late_gets_all_messages(
     """More have come than are kept before the agent asks; they are read again."""
     monkeypatch.setattr(mailbox, "UNREAD_MAX", 3)
     async with fleet(server.url) as fabric, fabric.agent("B") as agent:
-        for number in range(1, 11):
+        for number in range(11, 21):
             nudge(server, number)
         await eventually(lambda: agent._mailbox._overflowed, "more than fits has come")
-        assert ids(await take(agent, 10)) == [f"{number}-1" for number in range(1, 11)]
+        assert ids(await take(agent, 10)) == [f"{number}-1" for number in range(11, 21)]
 
 
 async def test_a_slow_reader_is_not_flooded(
