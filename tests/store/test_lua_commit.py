@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fabric.errors import UnavailableError
 from tests.store.backend import RedisBackend
 from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
 
@@ -54,6 +55,20 @@ async def test_committed(real: RedisBackend) -> None:
         [b"a", b"", b"b", b"2"],
     ]
     assert await real.call("HGETALL", AGENTS) == [b"A", b"one"]
+
+
+async def test_out_of_memory(real: RedisBackend) -> None:
+    """Else timers would take effect, and the lease would last, while no agent can be heard."""
+    _, epoch, *_ = await take(real)
+    await real.call("HSET", AGENTS, "A", "one")
+    before = await real.dump()
+    await real.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(UnavailableError, match="out of memory"):
+            await commit(real, epoch, "HDEL", 0, 1, "A", keys=(AGENTS,), types="hash")
+    finally:
+        await real.call("CONFIG", "SET", "maxmemory", "0")
+    assert await real.dump() == before
 
 
 async def test_a_version_of_many_digits_keeps_counting(real: RedisBackend) -> None:

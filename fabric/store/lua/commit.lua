@@ -68,13 +68,14 @@ for expected in string.gmatch(ARGV[9], '%S+') do
 end
 
 -- What the user may run can have changed since the lease was taken. So every command of a batch comes
--- here first, without an effect; only XADD is the first of the writes anyway.
+-- here first, without an effect; only XADD is the first of the writes anyway. HSET leads: a server that
+-- is out of memory refuses it, and after any other write would refuse nothing more.
+redis.call('HSET', KEYS[1], 'expires', lease[3])
 redis.call('HDEL', KEYS[1], '')
 if sorted then
   redis.call('ZADD', KEYS[sorted], 'XX', 0, '')
   redis.call('ZREM', KEYS[sorted], '')
 end
-redis.call('HSET', KEYS[1], 'expires', lease[3])
 
 local forms, position, last = {}, 11, #ARGV
 for number = 1, ARGV[10] do
