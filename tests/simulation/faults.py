@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 #: Seconds that a restarted server takes to load its data.
 LOADING_S = 0.2
 
+#: For how long an agent has made no progress, and another one has waited for it, when a person must
+#: have been asked: the rules that the plan has chosen need half of it, ms.
+HANG_MS = 250_000
+
 #: Entries that an intruder reads to send one of them again.
 SEEN_MAX = 50
 
@@ -121,6 +125,32 @@ def _check_fleets(
             is_there = now[session].get(name, {}).get("incarnation") == incarnation
             if world.actors[name].is_alive and not is_there:
                 raise Violation("nobody at work is called dead", f"{session}: {name} was cut off")
+
+
+def _check_hang(world: World, line: Line) -> None:
+    """Check that a person was asked about an agent that hangs, and that another one waits for."""
+    holder, waiter, resource = line.words
+    if world.is_forgetful or holder not in world.actors:
+        return
+    session = world.actors[holder].session
+    keys = world.namespace.partition(partition_of(session, world.partitions)).session(session)
+    agents, claims, questions = (
+        {name.decode(): msgspec.json.decode(value) for name, value in found.items()}
+        for found in at_once(world.store.hashes([keys.agents, keys.claims, keys.escalations]))
+    )
+    began_ms = world.server.clock_ms() - HANG_MS
+    log = at_once(world.store.entries(keys.log, b"-", b"+", 10**9))
+    is_outage = any(b"OUTAGE" in f and int(f[-1]) > began_ms for _, f in log)
+    held = [one for one in claims.values() if one["agent"] == holder and one.get("granted_ms")]
+    waits = [one for one in claims.values() if one["agent"] == waiter and not one.get("granted_ms")]
+    is_held = any(resource in one["writes"] and one["granted_ms"] < began_ms for one in held)
+    is_waiting = any(resource in one["writes"] and one["asked_ms"] < began_ms for one in waits)
+    if is_outage or not is_held or not is_waiting or agents[holder]["status"] != "active":
+        return
+    world.counts["agents that hang"] += 1
+    asked = [one for one in questions.values() if one.get("subject") == "wedged"]
+    if not any(one["about"] == holder and one["asked_ms"] > began_ms for one in asked):
+        raise Violation("who hangs is asked about", f"{session}: {holder} {agents[holder]}")
 
 
 def _at_work(world: World) -> dict[str, dict[str, Any]]:
@@ -296,6 +326,7 @@ SERVER: dict[str, Callable[[World, Line], None]] = {
     for name, verb in {
         "cut": _cut_all, "restart": _restart, "forget": _forget, "refuse": _refuse,
         "clock": _clock, "group": _group, "epoch": _epoch, "fleet": _cut_fleet,
+        "hang": _check_hang,
     }.items()
 }  # fmt: skip
 

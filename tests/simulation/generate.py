@@ -64,6 +64,10 @@ def generate(seed: int) -> Plan:
         lines.append(Line(_ms(chance.uniform(0, end_s)), "operator", "decide"))
     if settings["heartbeat_ms"] == 10_000 and chance.random() < 0.2:
         lines += _cut_off(chance, agents, end_s + 10)
+    elif settings["heartbeat_ms"] == 10_000 and settings["rules"] in (0, 2):
+        scene = _cut_off_in_part if settings["rules"] == 0 else _hang
+        if len(agents) >= 4 and chance.random() < 0.4:
+            lines += scene(chance, end_s + 10)
     return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
 
 
@@ -140,13 +144,41 @@ def _cut_off(chance: random.Random, agents: tuple[str, ...], at_s: float) -> lis
     ]
 
 
+def _cut_off_in_part(chance: random.Random, at_s: float) -> list[Line]:
+    """Three agents are cut off that another one needs: they are given up, at a pace."""
+    lines = _anew(chance, AGENTS[:4], at_s)
+    for name in AGENTS[:3]:
+        own = f"only-{name}"
+        lines.append(Line(_ms(at_s + 3), name, "write", (own, "hold=900", "timeout=60")))
+        lines.append(Line(_ms(at_s + 60), name, "cut", ("600",)))
+    named = ",".join(f"only-{name}" for name in AGENTS[:3])
+    return [*lines, Line(_ms(at_s + 20), AGENTS[3], "write", (named, "hold=1", "timeout=800"))]
+
+
+def _hang(chance: random.Random, at_s: float) -> list[Line]:
+    """An agent lives without progress, and another one waits for it: a person is asked."""
+    return [
+        *_anew(chance, AGENTS[:2], at_s),
+        Line(_ms(at_s + 3), "A", "write", ("only-A", "hold=500", "timeout=60")),
+        Line(_ms(at_s + 20), "B", "write", ("only-A", "hold=1", "timeout=480")),
+        Line(_ms(at_s + 320), "server", "hang", ("A", "B", "only-A")),
+    ]
+
+
+def _anew(chance: random.Random, agents: tuple[str, ...], at_s: float) -> list[Line]:
+    """Agents start again, so that nothing is left for them to do."""
+    killed = [Line(_ms(at_s), name, "kill") for name in agents]
+    return [*killed, *(_start(chance, name, at_s + 1) for name in agents)]
+
+
 def _absence(
     chance: random.Random, kind: str, workers: list[str], agents: tuple[str, ...], at_s: float
 ) -> list[Line]:
     """Nobody can be heard for a while, longer than any silence that is allowed."""
     away_s = chance.choice((60.0, 300.0, 900.0))
     if kind == "no writes":
-        return [Line(_ms(at_s), "server", "refuse", (f"{away_s / 2:g}", "OOM"))]
+        reply = chance.choice(("OOM", "READONLY"))
+        return [Line(_ms(at_s), "server", "refuse", (f"{away_s / 2:g}", reply))]
     if kind == "asleep":
         # A laptop is closed: every agent and every worker stops, and goes on later.
         return [Line(_ms(at_s), who, "freeze", (f"{away_s / 2:g}",)) for who in (*agents, *workers)]

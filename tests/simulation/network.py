@@ -70,9 +70,9 @@ class Link:
     def __post_init__(self) -> None:
         self.server.on_down.append(self.break_all)
 
-    async def call(self, operation: Operation) -> Any:
+    async def call(self, operation: Operation, *, is_write: bool = True) -> Any:
         """Send a request and return the server's reply. Raises as `Channel.call` does."""
-        return await self._send(0, lambda pending: self._arrive(pending, operation))
+        return await self._send(0, partial(self._arrive, operation=operation, is_write=is_write))
 
     async def read(
         self, after: dict[str, bytes], count: int, block_ms: int
@@ -110,9 +110,9 @@ class Link:
         finally:
             self._pending.discard(pending)
 
-    def _arrive(self, pending: Pending, operation: Operation) -> None:
+    def _arrive(self, pending: Pending, operation: Operation, *, is_write: bool) -> None:
         try:
-            self.server.check()
+            self.server.check(is_write=is_write)
             result = at_once(operation())
         except FabricError as error:
             self._reply(partial(self._fail, pending, error), pending)
@@ -123,7 +123,7 @@ class Link:
         self, pending: Pending, after: dict[str, bytes], count: int, block_ms: int
     ) -> None:
         try:
-            self.server.check()
+            self.server.check(is_write=False)
             found = self.server.found(after, count)
         except FabricError as error:
             self._reply(partial(self._fail, pending, error), pending)

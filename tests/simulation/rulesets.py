@@ -25,6 +25,7 @@ RULESETS: tuple[Rules, ...] = (
         barrier_policy=BarrierPolicy.FAIL,
         fail_fast=FailFast.ESCALATE,
         undeclared_grace_ms=10_000,
+        wedged_ms_max=20_000,
         routes={"PROGRESS": ("B",)},
     ),
     Rules(

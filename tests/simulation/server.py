@@ -16,6 +16,9 @@ from tests.simulation.timeline import Timeline
 #: The server's time at the start of a run, ms: 2025-12-30T19:30:00Z.
 START_MS = 1_767_123_000_000
 
+#: Error replies of a server that can be read.
+UNWRITABLE = ("READONLY", "OOM", "NOREPLICAS")
+
 
 @dataclass(eq=False)
 class Reader:
@@ -34,7 +37,7 @@ class SimulatedServer(Keyspace):
         super().__init__()
         self.skew_ms = 0
         self.is_down = False
-        #: The error reply with which it refuses everything, or "".
+        #: The error reply with which it refuses everything, or all that writes; "" for none.
         self.refusal = ""
         self._timeline = timeline
         self._readers: list[Reader] = []
@@ -49,11 +52,11 @@ class SimulatedServer(Keyspace):
         """Return the real time, whatever its clock says, s."""
         return self._timeline.now_s
 
-    def check(self) -> None:
+    def check(self, *, is_write: bool) -> None:
         """Raise the error that a request gets now, if any."""
         if self.is_down:
             raise UnreachableError("server: connection failed (simulated)")
-        if self.refusal:
+        if self.refusal and (is_write or self.refusal not in UNWRITABLE):
             raise UnavailableError(f"server: {self.refusal} (simulated)")
 
     def block(self, reader: Reader) -> None:

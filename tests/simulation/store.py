@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
@@ -70,18 +71,20 @@ class RemoteStore:
         """See WorkerStore. As on a real server, each hash is read by its own request."""
         found: list[dict[bytes, bytes]] = []
         for key in keys:
-            found += await self._link.call(lambda key=key: self._behind.hashes([key]))  # type: ignore[misc] # the default binds the loop's variable
+            found += await self._link.call(partial(self._behind.hashes, [key]), is_write=False)
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """See WorkerStore."""
-        found: list[bytes | None] = await self._link.call(lambda: self._behind.fields(key, names))
+        found: list[bytes | None] = await self._link.call(
+            lambda: self._behind.fields(key, names), is_write=False
+        )
         return found
 
     async def members(self, key: str, prefix: str, after: str, count: int) -> list[str]:
         """See WorkerStore."""
         found: list[str] = await self._link.call(
-            lambda: self._behind.members(key, prefix, after, count)
+            lambda: self._behind.members(key, prefix, after, count), is_write=False
         )
         return found
 
@@ -90,7 +93,7 @@ class RemoteStore:
     ) -> list[tuple[bytes, int]]:
         """See WorkerStore."""
         found: list[tuple[bytes, int]] = await self._link.call(
-            lambda: self._behind.due(partition, group, now_ms, count)
+            lambda: self._behind.due(partition, group, now_ms, count), is_write=False
         )
         return found
 
@@ -105,7 +108,9 @@ class RemoteStore:
 
     async def exhausted(self, partition: int) -> str | None:
         """See WorkerStore."""
-        key: str | None = await self._link.call(lambda: self._behind.exhausted(partition))
+        key: str | None = await self._link.call(
+            lambda: self._behind.exhausted(partition), is_write=False
+        )
         return key
 
     async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:
@@ -148,7 +153,8 @@ class RemoteStore:
     ) -> list[Entry]:
         """See ClientStore."""
         found: list[Entry] = await self._link.call(
-            lambda: self._behind.entries(key, first, last, count, newest_first=newest_first)
+            lambda: self._behind.entries(key, first, last, count, newest_first=newest_first),
+            is_write=False,
         )
         return found
 
@@ -160,7 +166,7 @@ class RemoteStore:
             async def following() -> dict[bytes, bytes] | None:
                 return await anext(pages, None)
 
-            page: Any = await self._link.call(following)
+            page: Any = await self._link.call(following, is_write=False)
             if page is None:
                 return
             yield page
@@ -171,12 +177,14 @@ class RemoteStore:
 
     async def scores(self, key: str) -> list[tuple[bytes, int]]:
         """See ClientStore."""
-        found: list[tuple[bytes, int]] = await self._link.call(lambda: self._behind.scores(key))
+        found: list[tuple[bytes, int]] = await self._link.call(
+            lambda: self._behind.scores(key), is_write=False
+        )
         return found
 
     async def length(self, key: str) -> int:
         """See ClientStore."""
-        number: int = await self._link.call(lambda: self._behind.length(key))
+        number: int = await self._link.call(lambda: self._behind.length(key), is_write=False)
         return number
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:

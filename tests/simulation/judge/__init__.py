@@ -29,7 +29,7 @@ from tests.simulation.judge.notices import Notices
 from tests.simulation.judge.questions import Questions
 from tests.simulation.judge.refusals import Deaths, Refusals
 from tests.simulation.judge.signals import Signals
-from tests.simulation.judge.silence import Outages, Silence
+from tests.simulation.judge.silence import Outages, Pace, Silence
 from tests.simulation.judge.synthesis import Syntheses
 from tests.simulation.plan import Plan
 from tests.simulation.rulesets import RULESETS
@@ -39,7 +39,8 @@ __all__ = ["Commit", "Judge", "Violation", "all_judges"]
 
 def all_judges(plan: Plan) -> list[Judge]:
     """Return one of each judge that checks commits."""
-    # The age of a signal is unknown after the server's clock was set.
+    # The age of a signal and the length of an outage are unknown when the server's clock was set.
+    rules = RULESETS[plan.settings["rules"]]
     is_told_time = not any(line.verb == "clock" for line in plan.lines)
     return [
         Leases(),
@@ -54,5 +55,6 @@ def all_judges(plan: Plan) -> list[Judge]:
         Syntheses(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
-        Outages(plan.settings["lease_ms"], RULESETS[plan.settings["rules"]].silence_ms_min),
+        Outages(plan.settings["lease_ms"], rules.silence_ms_min, is_told_time=is_told_time),
+        Pace(rules.silence_ms_min),
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fabric.store.keys import SYNTHESIZERS
 from fabric.store.port import Held, Lease
+from fabric.store.value import parse_id
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: Leases for which a dead replica may count as alive, and extra seconds: its own lease, three for
@@ -28,6 +29,8 @@ class Leases(Judge):
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], _Held] = {}
         self._lost: set[tuple[int, str]] = set()
+        #: Id of the last input that was decided.
+        self._upto: dict[tuple[int, str], tuple[int, int]] = {}
         #: Group and replica → when another last counted it as alive, and for how long others have
         #: since its last report, s.
         self._silent_s: dict[tuple[str, str], tuple[float, float]] = {}
@@ -84,6 +87,8 @@ class Leases(Judge):
     def replaced(self, key: str, counted: list[list[bytes]], found: list[list[bytes]]) -> None:
         """See Judge. The orchestrator frees the lease of those who read `results`."""
         for (partition, group), held in self._held.items():
+            if key == NAMESPACE.partition(partition).source(group):
+                self._upto.pop((partition, group), None)
             if group == SYNTHESIZERS and key == NAMESPACE.partition(partition).results:
                 held.nonce, held.expires_ms = "", 0
 
@@ -100,6 +105,11 @@ class Leases(Judge):
                 "versions have no gap",
                 f"{commit.partition}: built on {commit.version}, {held.version} is there",
             )
+        if commit.upto:
+            upto, last = parse_id(commit.upto), self._upto.get(commit.partition, (0, 0))
+            if upto < last or (commit.consumed and upto == last):
+                raise Violation("nothing is decided twice", f"{commit.partition}: {upto}, {last}")
+            self._upto[commit.partition] = upto
         held.version += 1
         held.expires_ms = commit.expires_ms
 

@@ -13,6 +13,7 @@ import msgspec
 
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Lease
+from fabric.wire.record import OUTAGE_TYPE
 from fabric.wire.stored import fields_of
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
@@ -55,13 +56,16 @@ class Silence(Judge):
 class Outages(Judge):
     """Counts the silence of an agent that is declared dead, less the outages meanwhile."""
 
-    def __init__(self, lease_ms: int, silence_ms_min: int) -> None:
+    def __init__(self, lease_ms: int, silence_ms_min: int, *, is_told_time: bool) -> None:
         self._lease_ms = lease_ms
+        self._is_told_time = is_told_time
         self._silence_ms_min = silence_ms_min
         #: Partition → when its lease was last taken, renewed, given up, or used for a commit.
         self._served_ms: dict[int, int] = {}
         #: Partition → start and end of each time in which nobody did so for longer than a lease.
         self._outages: dict[int, list[tuple[int, int]]] = {}
+        #: Session → time of the last event in its log.
+        self._logged_ms: dict[str, int] = {}
         #: Session and agent → time of its last signal in the log.
         self._heard_ms: dict[tuple[str, str], int] = {}
 
@@ -92,14 +96,29 @@ class Outages(Judge):
         self._served_ms[partition] = commit.now_ms
         prefix = NAMESPACE.partition(partition).prefix
         for key, _, fields in commit.appended:
-            if key.endswith(":log") and fields[b"kind"] == b"signal":
-                session = key.removeprefix(f"{prefix}:").removesuffix(":log")
+            if not key.endswith(":log"):
+                continue
+            session = key.removeprefix(f"{prefix}:").removesuffix(":log")
+            if fields[b"type"] == OUTAGE_TYPE.encode() and self._is_told_time:
+                self._count(partition, session, int(fields[b"outage_ms"]))
+            self._logged_ms[session] = int(fields[b"ms"])
+            if fields[b"kind"] == b"signal":
                 self._hear(session, fields)
         for session, changes in commit.hashes("agents"):
             for name, value in changes.items():
                 agent = msgspec.json.decode(value) if value is not None else {}
                 if _is_silent_death(agent):
                     self._look(partition, session, name, _decided_ms(commit))
+
+    def _count(self, partition: int, session: str, outage_ms: int) -> None:
+        """Check that a session takes up each outage once: those since its last event."""
+        last_ms = self._logged_ms.get(session, 0)
+        since = [(max(start, last_ms), end) for start, end in self._outages.get(partition, ())]
+        away_ms = sum(max(0, end_ms - start_ms) for start_ms, end_ms in since)
+        if outage_ms > away_ms:
+            raise Violation(
+                "an outage counts once", f"{session}: {outage_ms} ms, nobody decided for {away_ms}"
+            )
 
     def _hear(self, session: str, fields: dict[bytes, bytes]) -> None:
         """Note a signal, and what it announces; only a HEARTBEAT leaves that in force."""
@@ -134,3 +153,41 @@ def _is_silent_death(agent: dict[str, Any]) -> bool:
 def _decided_ms(commit: Commit) -> int:
     """Return the latest time in the commit's log entries."""
     return max(int(fields[b"ms"]) for key, _, fields in commit.appended if key.endswith(":log"))
+
+
+class Pace(Judge):
+    """Counts those that are declared dead for their silence while the question about many is open.
+
+    Then only one is given up at a time, and the next one some time later.
+    """
+
+    def __init__(self, silence_ms_min: int) -> None:
+        self._pause_ms = silence_ms_min
+        #: Session → ids of its open questions about many silent agents.
+        self._open: dict[str, set[str]] = {}
+        #: Session → when the last one was given up while such a question was open.
+        self._last_ms: dict[str, int] = {}
+
+    def committed(self, commit: Commit) -> None:
+        """See Judge."""
+        if commit.lease.group != ORCHESTRATORS:
+            return
+        before = {session: set(names) for session, names in self._open.items()}
+        for session, changes in commit.hashes("escalations"):
+            for name, value in changes.items():
+                asked = msgspec.json.decode(value) if value is not None else {}
+                is_open = asked.get("subject") == "mass_silence" and asked["state"] == "open"
+                known = self._open.setdefault(session, set())
+                (known.add if is_open else known.discard)(name)
+        for session, changes in commit.hashes("agents"):
+            agents = [msgspec.json.decode(value) for value in changes.values() if value is not None]
+            deaths = sum(map(_is_silent_death, agents))
+            if not deaths or not before.get(session) or self._open[session] != before[session]:
+                continue
+            # A timer decides at the time of its event, which is that of its log entries.
+            now_ms, last_ms = _decided_ms(commit), self._last_ms.get(session)
+            self._last_ms[session] = now_ms
+            if deaths > 1 or (last_ms is not None and now_ms - last_ms < self._pause_ms):
+                raise Violation(
+                    "many are given up one by one", f"{session}: {deaths}, {now_ms} after {last_ms}"
+                )
