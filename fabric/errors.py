@@ -128,6 +128,8 @@ class ServerError(FabricError):
 
     code = "SERVER"
     exit_code = 6
+    #: It is certain that the request did not take effect.
+    never_sent = False
 
 
 class UnreachableError(ServerError):

@@ -31,6 +31,9 @@ T = TypeVar("T")
 #: Codes that say, of an incarnation, that it is over: CANCEL has the first, NOTICE the others.
 _OVER = frozenset({"DEAD", "REPLACED", "ENDED", "STALE_INCARNATION"})
 
+#: Code of the NOTICE that the fabric has heard a number without those before it.
+SKIPPED = "SKIPPED"
+
 #: Characters of an exception's text that FAILED carries.
 ERROR_CHARS_MAX = 500
 
@@ -125,7 +128,7 @@ class Agent(AgentFacts):
         """Make the state of an incarnation; nothing of the one before is in force."""
         self._requests = requests = Requests(self._session, self._sender, self._in_background)
         self._pauses = pauses = Pauses(requests)
-        self._notices = _Notices(self._name, number, self._lose)
+        self._notices = _Notices(self._name, number, self._lose, self._overtake)
         self._grants = Grants(requests, pauses, is_successor=number > 1)
         self._waits = Waits(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
@@ -373,6 +376,18 @@ class Agent(AgentFacts):
         self._pauses.end_all()
         self._requests.fail_all(error)
 
+    def _overtake(self, seq: int, after: int) -> None:
+        """Go on above a number that another process has sent in this agent's name, if possible."""
+        sender = self._sender
+        if seq <= sender.seq:
+            return  # a number of our own: we gave up the signals before it
+        what = f"another process has sent number {seq} in its name"
+        if sender.seq > after:
+            self._lose(f"{what}, so its own from {after + 1} to {sender.seq} do not count")
+            return
+        logger.warning("%s: %s; going on above it", self._name, what)
+        sender.seq = seq
+
     def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -388,13 +403,23 @@ class Agent(AgentFacts):
 class _Notices:
     """What the orchestrator has told one incarnation about itself."""
 
-    def __init__(self, name: str, incarnation: int, on_over: Callable[[str], None]) -> None:
-        """`on_over` is called with the reason when the incarnation is over."""
+    def __init__(
+        self,
+        name: str,
+        incarnation: int,
+        on_over: Callable[[str], None],
+        on_skipped: Callable[[int, int], None],
+    ) -> None:
+        """`on_over` is called with the reason when the incarnation is over.
+
+        `on_skipped` is called with a number that was heard, and with the last one before it.
+        """
         self.cancelled: str | None = None
         self.resumed: ResumePoint | None = None
         self._name = name
         self._incarnation = incarnation
         self._on_over = on_over
+        self._on_skipped = on_skipped
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
         """Note what concerns the agent itself; log refusals, and questions addressed to it."""
@@ -411,6 +436,11 @@ class _Notices:
             self._on_over(reason)
         elif message.type == DirectiveType.CANCEL:
             self.cancelled = reason
+        elif payload.get("code") == SKIPPED and not payload.get("refused"):
+            seq, after = payload.get("seq", 0), payload.get("after", 0)
+            is_own = payload.get("incarnation") == self._incarnation
+            if is_own and isinstance(seq, int) and isinstance(after, int):
+                self._on_skipped(seq, after)
         elif message.type == DirectiveType.NOTICE and payload.get("refused"):
             logger.warning("%s: %s was refused: %s", self._name, payload["refused"], reason)
         elif message.type == DirectiveType.RESUME:

@@ -147,8 +147,10 @@ class Emitter:
     async def retry(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Make a call until it succeeds; after the time limit raise its last error.
 
-        A call that is not `repeatable` is not made again if it may have taken effect.
+        A call that is not `repeatable` is not made again if it may have taken effect. The error's
+        `never_sent` says that none of the calls has.
         """
+        unsure = False
         backoff = Backoff(RETRY_FIRST_MS, RETRY_LONGEST_MS)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.limit_ms / 1000
@@ -156,16 +158,18 @@ class Emitter:
             pause_s = backoff.next_s()
             try:
                 return await call()
-            except errors.OverloadedError:
-                if self.when_full is WhenFull.RAISE or loop.time() + pause_s > deadline:
-                    raise
+            except errors.OverloadedError as error:
+                failure: errors.ServerError = error
+                is_final = self.when_full is WhenFull.RAISE
             except errors.UnreachableError as error:
-                if not (repeatable or error.never_sent) or loop.time() + pause_s > deadline:
-                    raise
+                failure, unsure = error, unsure or not error.never_sent
+                is_final = not (repeatable or error.never_sent)
             except errors.UnavailableError as error:
+                failure, unsure = error, unsure or error.took_effect
                 is_final = error.took_effect and not repeatable
-                if is_final or loop.time() + pause_s > deadline:
-                    raise
+            if is_final or loop.time() + pause_s > deadline:
+                failure.never_sent = not unsure
+                raise failure
             await asyncio.sleep(pause_s)
 
 
@@ -242,11 +246,15 @@ class Sender:
         if hops and kind not in _NO_ANSWERS:
             document["hops"] = hops
         entry = checked(encode(document))
-        # The number is spent even if sending fails: the signal may have arrived all the same.
+        # The number is spent if sending fails, unless it is certain that the signal is not there.
         self.seq += 1
         if on_number is not None:
             on_number(self.seq)
-        (entry_id,) = await self.emitter.send([entry])
+        try:
+            (entry_id,) = await self.emitter.send([entry])
+        except errors.ServerError as error:
+            self.seq -= error.never_sent
+            raise
         self._sent_at = asyncio.get_running_loop().time()
         self.on_sent(kind, payload)
         return entry_id.decode()
