@@ -33,6 +33,7 @@ from fabric.core.limits import (
     SESSION_RESOURCES_MAX,
     SIGNAL_STEPS_MAX,
 )
+from fabric.core.order import Order
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import CostlyError, Meter, normalise, overlap
 from fabric.core.session import SessionState
@@ -183,8 +184,9 @@ def _arbitrate(event: SignalEvent, concerned: list[ClaimRecord], contested: list
     order = event.session.order
     unnamed = {holder.id: holder for claim in concerned for holder in order.blockers(claim)}
     involved = {claim.id: claim for claim in concerned} | unnamed
+    touched = _touched(order, contested)
     for claim in involved.values():
-        _pause(event, claim, contested)
+        _pause(event, claim, touched)
     granted = claims.grant_next(event, contested, is_first=True)
     for claim_id, claim in involved.items():
         if claim.state is ClaimState.HELD and claim_id not in granted:
@@ -214,9 +216,10 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
         if coordinator not in found.agents:
             event.derive(coordinator, found)
     newly = [holder for holder in holders if not holder.contended]
+    touched = _touched(order, contested)
     for holder in newly:
-        _pause(event, holder, contested)
-    _pause(event, claim, contested)
+        _pause(event, holder, touched)
+    _pause(event, claim, touched)
     for holder in newly:
         claims.send_proceed(event, holder)
     claims.send_wait(event, claim)
@@ -231,15 +234,18 @@ def _is_contested(session: SessionState, resource: str, claim: ClaimRecord) -> b
     )
 
 
-def _pause(event: Event, claim: ClaimRecord, contested: list[str]) -> None:
+def _touched(order: Order, contested: list[str]) -> set[str]:
+    """Return the resources in use that overlap those that several want."""
+    return {other for resource in contested for other in order.overlapping(resource)}
+
+
+def _pause(event: Event, claim: ClaimRecord, touched: set[str]) -> None:
     """Tell an agent once per claim that others want the same."""
     if claim.contended:
         return
     claim.contended = True
     # The claim's own record is written with whatever else has changed in this event.
     event.session.claims.changed.add(claim.id)
-    overlapping = event.session.order.overlapping
-    touched = {other for resource in contested for other in overlapping(resource)}
     mine = (resource for resource in claim.wanted if resource in touched)
     event.direct(claim.agent, Pause("conflict", list(islice(mine, NAMES_SHOWN_MAX))))
 

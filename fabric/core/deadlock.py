@@ -30,7 +30,7 @@ from fabric.core import barriers, claims, dependencies, escalation, record
 from fabric.core.agent_status import in_force, is_at_work, update_status
 from fabric.core.directive import Cancel
 from fabric.core.event import ORCHESTRATOR, Event
-from fabric.core.limits import listed
+from fabric.core.limits import CYCLES_MAX, EDGES_MAX, listed
 from fabric.core.order import Place
 from fabric.core.session import SessionState
 from fabric.core.signal import Escalate
@@ -39,14 +39,6 @@ DEPENDENCY = "dependency"
 LOCK = "lock"
 QUESTION = "question"
 BARRIER = "barrier"
-
-#: Cycles broken in one event. Each takes a claim from an agent; more than a few at once mean that
-#: an agent asked for very much, and the rest is found when the next wait begins.
-CYCLES_MAX = 100
-
-#: Edges that one search follows, some 0.1 s. The agents beyond count as free: in a larger graph a
-#: deadlock may be missed, but none is made up. 5,000 agents with 20 waits each have so many.
-EDGES_MAX = 100_000
 
 #: Open questions about deadlocks: each is looked at after every event. More follow as these end.
 QUESTIONS_MAX = 100
@@ -64,6 +56,9 @@ class Wait(NamedTuple):
 #: Agents, and the waits of each.
 Graph = dict[str, list[Wait]]
 
+#: Resource → how far a search has looked through its queue, and what counts there (`_lock_waits`).
+Queues = dict[str, tuple[int, list[Place]]]
+
 
 class Need(NamedTuple):
     """What other agents need from one: the kind of their wait, on what, and the agents."""
@@ -80,11 +75,13 @@ class Link(NamedTuple):
     wait: Wait
 
 
-def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait]:
+def waits(
+    session: SessionState, name: str, *, brief: bool = False, queues: Queues | None = None
+) -> list[Wait]:
     """Return an agent's waits, and the agents at work that can end each.
 
     `brief`: only the nearest of those before it in a queue. These need the others themselves, so
-    the same agents can be reached, and the same are stuck.
+    the same agents can be reached, and the same are stuck. `queues` is kept for one search.
     """
     agent = session.agents.get(name)
     if agent is None or agent.status in record.ENDED:
@@ -94,7 +91,7 @@ def waits(session: SessionState, name: str, *, brief: bool = False) -> list[Wait
         producers = session.dependencies.records[on].producers
         found.append(Wait(DEPENDENCY, on, _at_work(session, producers)))
     for claim in session.waiting_claims(agent):
-        found += _lock_waits(session, claim, brief=brief)
+        found += _lock_waits(session, claim, {} if queues is None else queues, brief=brief)
     for question_id in agent.asks:
         question = session.escalations.get(question_id)
         if question is not None and question.is_open and question.to:
@@ -153,10 +150,11 @@ def is_still_there(
     """Whether a cycle that was found earlier is one now; `stuck`: agents known to be stuck."""
     if stuck is None:
         stuck = _stuck(_reachable(session, [name for name, _, _ in cycle], brief=True))
+    queues: Queues = {}
     for (name, kind, on), following in zip(cycle, [*cycle[1:], *cycle[:1]], strict=True):
         if not any(
             (wait.kind, wait.on) == (kind, on) and following[0] in wait.agents
-            for wait in waits(session, name)
+            for wait in waits(session, name, queues=queues)
             if stuck.issuperset(wait.agents)
         ):
             return False
@@ -216,13 +214,14 @@ def _at_work(session: SessionState, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if is_at_work(session, name))
 
 
-def _lock_waits(session: SessionState, claim: record.ClaimRecord, *, brief: bool) -> list[Wait]:
+def _lock_waits(
+    session: SessionState, claim: record.ClaimRecord, queues: Queues, *, brief: bool
+) -> list[Wait]:
     """Return what a waiting claim needs: its holders, and the agents before it in other queues.
 
     An agent before it that waits for the same single thing, and for nothing else, needs just those
-    holders, so it adds nothing: a queue of a thousand is looked through, not searched. But when
-    the claim's own agent has a part of that thing, or asked for one before, the two need each
-    other.
+    holders, so it adds nothing: a search looks through a queue of thousands once. But when the
+    claim's own agent has a part of that thing, or asked for one before, the two need each other.
     """
     found: dict[str, None] = {holder.agent: None for holder in session.order.blockers(claim)}
     can_skip = (
@@ -231,10 +230,17 @@ def _lock_waits(session: SessionState, claim: record.ClaimRecord, *, brief: bool
         and not session.order.overlaps_any(claim, session.agents.records[claim.agent].claims)
     )
 
-    def skips(place: Place) -> bool:
-        return can_skip and _is_simple(session, place, claim.wanted)
+    def counted(resource: str, queue: list[Place], upto: int) -> list[Place]:
+        if not can_skip or resource != claim.wanted[0]:
+            return queue
+        known, places = queues.get(resource, (0, []))
+        if upto > known:
+            more = queue[known:upto]
+            places += [place for place in more if not _is_simple(session, place, claim.wanted)]
+            queues[resource] = upto, places
+        return places
 
-    before = session.order.ahead(claim, skips, is_nearest_only=brief)
+    before = session.order.ahead(claim, counted, is_nearest_only=brief)
     found.update((place.agent, None) for place in before)
     on = ", ".join(claim.wanted)
     return [Wait(LOCK, on, (name,), claim.id) for name in found]
@@ -273,11 +279,12 @@ def _reachable(session: SessionState, starts: Iterable[str], *, brief: bool = Fa
     graph: Graph = {}
     left = list(starts)
     edges = 0
+    queues: Queues = {}
     while left:
         name = left.pop()
         if name in graph:
             continue
-        graph[name] = waits(session, name, brief=brief) if edges < EDGES_MAX else []
+        graph[name] = waits(session, name, brief=brief, queues=queues) if edges < EDGES_MAX else []
         edges += sum(len(wait.agents) for wait in graph[name])
         left += [other for wait in graph[name] for other in wait.agents if other not in graph]
     return graph
@@ -481,9 +488,10 @@ def _add_affected(
     event: Event, question_id: str, known: record.EscalationRecord, affected: list[str]
 ) -> None:
     """Tell those that have come to be stuck behind a deadlock that was reported before."""
-    for name in affected:
-        if name not in known.waiting:
-            known.waiting = [*known.waiting, name]
-            event.session.escalations.put(question_id, known)
-            text = f"{name} is stuck behind this deadlock. {known.question}"
-            event.derive(name, Escalate(text, id=question_id))
+    new = sorted(set(affected).difference(known.waiting))
+    if new:
+        known.waiting = [*known.waiting, *new]
+        event.session.escalations.put(question_id, known)
+    for name in new:
+        text = f"{name} is stuck behind this deadlock. {known.question}"
+        event.derive(name, Escalate(text, id=question_id))

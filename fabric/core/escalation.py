@@ -19,7 +19,7 @@ from msgspec import UNSET
 from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.directive import Answer, Cancel
 from fabric.core.event import ORCHESTRATOR, Event, RefusedError, SignalEvent
-from fabric.core.limits import CONTEXT_BYTES_MAX, SESSION_ESCALATIONS_MAX
+from fabric.core.limits import CONTEXT_BYTES_MAX, NAMES_SHOWN_MAX, SESSION_ESCALATIONS_MAX
 from fabric.core.record import AgentRecord, EscalationRecord, EscalationState
 from fabric.core.session import SessionState
 from fabric.core.signal import Decided, Escalate
@@ -248,7 +248,8 @@ def ask(event: Event, question: EscalationRecord, *, told: list[str]) -> str:
     question_id = f"{event.session.log}-{len(event.decision.messages)}"
     question.cause = question_id
     keep(event, question_id, question)
-    short = Escalate(question.question, question.options, id=question_id)
+    # Not all options: each of thousands of agents would get thousands. The question has them.
+    short = Escalate(question.question, question.options[:NAMES_SHOWN_MAX], id=question_id)
     for name in told:
         event.derive(name, short)
     return question_id

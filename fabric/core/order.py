@@ -184,19 +184,23 @@ class Order:
     def ahead(
         self,
         claim: ClaimRecord,
-        skips: Callable[[Place], bool] = lambda _: False,
+        counted: Callable[[str, list[Place], int], list[Place]] = lambda _, queue, __: queue,
         *,
         is_nearest_only: bool = False,
     ) -> Iterator[Place]:
         """Yield the claims that wait before a claim for something that conflicts, nearest first.
 
-        The same claim can come several times, once for each resource it shares. With
-        `is_nearest_only`, a queue ends at its nearest writer, which waits for all before it; unless
-        that writer has the resource already, and is in the queue for something else.
+        The same claim can come several times, once for each resource it shares. `counted` returns
+        those of a resource's queue that count, at least up to a number. With `is_nearest_only`, a
+        queue ends at its nearest writer, which waits for all before it; unless that writer has the
+        resource already, and is in the queue for something else.
         """
         for other, queue, at, is_write in self._stands(claim):
-            for place in reversed(queue[:at]):
-                if place.agent == claim.agent or not (is_write or place.is_write) or skips(place):
+            places = counted(other, queue, at)
+            first = at if places is queue else bisect_left(places, _place_of(claim, is_write))
+            for number in reversed(range(first)):
+                place = places[number]
+                if place.agent == claim.agent or not (is_write or place.is_write):
                     continue
                 yield place
                 if is_nearest_only and place.is_write and not self._writes(place.agent, other):

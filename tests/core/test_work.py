@@ -120,6 +120,33 @@ def test_what_very_many_wait_for_is_granted_in_several_events() -> None:
     assert states == {ClaimState.HELD}
 
 
+def test_holders_that_wait_in_one_queue_do_not_cost_their_square() -> None:
+    play = Play(rules=Rules(signals_per_second_max=0))
+    names = [f"agent {number}" for number in range(1_000)]
+    for name in names:
+        assert intent(play, name, [f"lib/{name}.py"]).code == ""
+    for name in ("X", *names):
+        assert intent(play, name, ["x.py"]).code == ""
+    closing = signal(SignalType.INTENT, "X", {"writes": [f"lib/{name}.py" for name in names]})
+    assert lines_of(play, closing) < LINES_MAX / 4
+    assert len(play.session.claims) == 2_001  # it was refused: it closes cycles
+
+
+def test_a_deadlock_of_thousands_is_told_in_few_bytes() -> None:
+    """Each of thousands is told of it: not all the names of thousands."""
+    play = Play(rules=Rules(signals_per_second_max=0))
+    for number in range(3_000):
+        play.say(signal(SignalType.STARTED, f"agent {number}", {"produces": [f"d{number}"]}))
+    for number in range(3_000):
+        on = f"d{(number + 1) % 3_000}"
+        closing = play.say(signal(SignalType.BLOCKED, f"agent {number}", {"on": on}))
+    told = {message.to for message in closing.messages if message.type == "ESCALATE"}
+    assert len(told) == 3_001
+    assert sum(len(message.payload) for message in closing.messages) < 2_000_000
+    (question,) = play.session.escalations.records.values()
+    assert len(question.options) == 3_000
+
+
 def test_a_domain_of_the_rules_is_compared_under_the_same_bound() -> None:
     play = Play(rules=Rules(domains=tuple(Domain(bomb("D", n), exclusive=True) for n in range(10))))
     writes = [bomb("A", number) for number in range(30)]
