@@ -329,11 +329,12 @@ class Agent(AgentFacts):
         return await self._waits.wait_for(dependency, reason, timeout)
 
     def messages(self) -> AsyncGenerator[Message, None]:
-        """Yield what arrives for this agent, from where it last stopped; never ends by itself.
+        """Yield what arrives for this agent, from where it last stopped.
 
-        A message counts as read when the next one is asked for. Messages that a crash left unread
-        come again in the next incarnation, with the same ids. Signals that the same task sends
-        meanwhile count as answers to the message, so that endless answers to answers are stopped.
+        Never ends by itself; raises EndedError when the incarnation is over. A message counts as
+        read when the next one is asked for. Messages that a crash left unread come again in the
+        next incarnation, with the same ids. Signals that the same task sends meanwhile count as
+        answers to the message, so that endless answers to answers are stopped.
         """
         return self._mailbox.messages()
 
@@ -375,6 +376,7 @@ class Agent(AgentFacts):
         self._grants.lose_all()
         self._pauses.end_all()
         self._requests.fail_all(error)
+        self._mailbox.end(error)
 
     def _overtake(self, seq: int, after: int) -> None:
         """Go on above a number that another process has sent in this agent's name, if possible."""

@@ -15,7 +15,7 @@ from fabric.client.history import ReadHistory
 from fabric.client.message import Message, read
 from fabric.client.request import Requests
 from fabric.client.session import last_id
-from fabric.errors import NotAllowedError, ServerError
+from fabric.errors import FabricError, NotAllowedError, ServerError
 from fabric.store.port import BEGINNING, Entry
 from fabric.store.value import parse_id
 
@@ -103,6 +103,8 @@ class Mailbox:
         #: Reads since the mailbox last knew that the server still holds what was read; over the
         #: limit after a failure, too.
         self._quiet = 0
+        #: Why nothing comes any more, once the incarnation is over.
+        self._over: FabricError | None = None
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -207,7 +209,8 @@ class Mailbox:
     async def messages(self) -> AsyncGenerator[Message, None]:
         """Yield messages as they come. One counts as read when the next one is asked for.
 
-        Until then, whatever this task sends is an answer to it, and carries its hops.
+        Until then, whatever this task sends is an answer to it, and carries its hops. Raises
+        EndedError behind the last message when the incarnation is over.
         """
         self._iterated = True
         if self._overflowed:
@@ -216,6 +219,8 @@ class Mailbox:
             self._place = list(self._taken)
         while True:
             while not self._unread:
+                if self._over is not None:
+                    raise self._over
                 self._arrived.clear()
                 await self._arrived.wait()
             message = self._unread[0]
@@ -230,6 +235,11 @@ class Mailbox:
             self._room.set()
             self._taken[1 if message.to_everyone else 0] = message.id.encode()
             await self._store_place(self._taken)
+
+    def end(self, error: FabricError) -> None:
+        """Let `messages()` end with an error behind what has come, as the incarnation is over."""
+        self._over = error
+        self._arrived.set()
 
     async def leave(self) -> None:
         """Store the place of an agent that ends without an error and never asked for messages."""

@@ -339,11 +339,12 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     """
 
     def messages(self) -> Generator[Message, None, None]:
-        """Yield what arrives for this agent, from where it last stopped; never ends by itself.
+        """Yield what arrives for this agent, from where it last stopped.
 
-        A message counts as read when the next one is asked for. Messages that a crash left unread
-        come again in the next incarnation, with the same ids. Signals that the same task sends
-        meanwhile count as answers to the message, so that endless answers to answers are stopped.
+        Never ends by itself; raises EndedError when the incarnation is over. A message counts as
+        read when the next one is asked for. Messages that a crash left unread come again in the
+        next incarnation, with the same ids. Signals that the same task sends meanwhile count as
+        answers to the message, so that endless answers to answers are stopped.
         """
         for message in _iterate(self._original.messages(), self._thread):
             # Each call into the loop starts with the context of this thread.

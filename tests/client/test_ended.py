@@ -46,6 +46,26 @@ async def test_the_block_of_an_agent_that_was_declared_dead_raises() -> None:
                 await declared_dead(fabric)
 
 
+async def test_messages_end_behind_the_one_that_says_so() -> None:
+    async with in_process() as fabric:
+        agent = await fabric.agent("A").__aenter__()
+        heard = []
+
+        async def hear() -> None:
+            async for message in agent.messages():
+                heard.append(message)
+
+        hearing = asyncio.create_task(hear())
+        await declared_dead(fabric)
+        await fabric.settle()
+        assert hearing.done()
+        with pytest.raises(EndedError, match="A was declared dead"):
+            await hearing
+        assert heard[0].payload["code"] == "DEAD"
+        with pytest.raises(EndedError):
+            await agent.__aexit__(None, None, None)
+
+
 @pytest.mark.parametrize(
     "wait",
     [
