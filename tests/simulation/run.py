@@ -158,8 +158,7 @@ def _check_waits(world: World) -> None:
 def _check_questions(world: World) -> None:
     """Check that deadlines have been kept, and that endless waits are named."""
     for session in sorted({actor.session for actor in world.actors.values()}):
-        now_ms, grace_ms = world.server.clock_ms(), world.rules.undeclared_grace_ms
-        at_once(check_questions(world.store, _keys(world, session), now_ms, grace_ms))
+        at_once(check_questions(world.store, _keys(world, session), world.server.clock_ms()))
 
 
 def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:
