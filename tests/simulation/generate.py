@@ -66,7 +66,7 @@ def generate(seed: int) -> Plan:
         lines += _cut_off(chance, agents, end_s + 10)
     elif settings["heartbeat_ms"] == 10_000 and settings["rules"] in (0, 2):
         scene = _cut_off_in_part if settings["rules"] == 0 else _hang
-        if len(agents) >= 4 and chance.random() < 0.4:
+        if len(agents) >= 4 and chance.random() < 0.7:
             lines += scene(chance, end_s + 10)
     return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
 
@@ -152,7 +152,8 @@ def _cut_off_in_part(chance: random.Random, at_s: float) -> list[Line]:
         lines.append(Line(_ms(at_s + 3), name, "write", (own, "hold=900", "timeout=60")))
         lines.append(Line(_ms(at_s + 60), name, "cut", ("600",)))
     named = ",".join(f"only-{name}" for name in AGENTS[:3])
-    return [*lines, Line(_ms(at_s + 20), AGENTS[3], "write", (named, "hold=1", "timeout=800"))]
+    lines.append(Line(_ms(at_s + 20), AGENTS[3], "write", (named, "hold=1", "timeout=800")))
+    return [*lines, Line(_ms(at_s + 640), "operator", "decide")]
 
 
 def _hang(chance: random.Random, at_s: float) -> list[Line]:
