@@ -328,8 +328,10 @@ class DeniedError(NotAllowedError):
         super().__init__(f"server: the user has no permission for {what}{advice}")
 
 
-#: What Redis 6.2 puts before an error that a script has met.
-_MET_IN_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_script: ?\d+: )*-?")
+#: What Redis 6.2 puts before an error that a script has met; less before one that it returns.
+_MET_IN_SCRIPT = re.compile(
+    r"^(?:Error running script \(call to \w+\): )?(?:@user_script: ?\d+: )*-?"
+)
 
 #: Where a script has met an error: its line.
 _LINE = re.compile(r"@user_script: ?(\d+)")
