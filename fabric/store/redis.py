@@ -313,6 +313,8 @@ class RedisStore(Channels):
     async def entries(
         self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
     ) -> list[Entry]:
+        if first == b"(" + value.LAST_ID:
+            return []  # the server would refuse to look behind the last id
         bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
         found: list[Entry] = await self._ask("stream", key, *bounds, "COUNT", count)
         return found

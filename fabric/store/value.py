@@ -14,6 +14,8 @@ Id = tuple[int, int]
 
 #: Highest sequence number within a millisecond, and highest time.
 SEQUENCE_MAX: Final = 2**64 - 1
+#: The last id that there is.
+LAST_ID: Final = b"%d-%d" % (SEQUENCE_MAX, SEQUENCE_MAX)
 
 #: Bytes of an id: two numbers of 64 bits, and possibly leading zeros.
 _ID_MAX = 60

@@ -121,6 +121,34 @@ async def test_results_that_are_read_meanwhile_do_not_come_back(backend: Backend
     assert (again.committed, again.outages) == (BEGINNING, ())
 
 
+async def test_results_that_were_read_up_to_the_last_id(backend: Backend) -> None:
+    """Nothing lies behind it, and a server refuses even to look there."""
+    store = backend.open()
+    lease = await hold(store)
+    reader = await store.acquire(0, SYNTHESIZERS, "reader", "n", LONG_MS)
+    assert isinstance(reader, Lease)
+    await backend.append(NAMES.results, LAST, b"by", b"hand")
+    await store.commit(reader, 0, Batch(), LAST.encode(), LONG_MS, drained=False)
+    assert await store.entries(NAMES.results, b"(" + LAST.encode(), b"+", 1) == []
+    assert await rebuild(store, lease, NAMES.results) == 0
+    (new,) = await store.emit(0, numbers(0, 1), 10, SYNTHESIZERS)
+    assert await content(store, NAMES.results) == numbers(0, 1)
+    again = await store.acquire(0, SYNTHESIZERS, "another", "n2", LONG_MS)
+    assert isinstance(again, Lease)
+    await store.commit(again, 1, Batch(), new, LONG_MS, drained=False)
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_the_last_id_ends_a_step(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    for number in range(9):
+        await backend.append(NAMES.dead, "*", b"n", b"%d" % number)
+    await backend.append(NAMES.dead, LAST, b"n", b"9")
+    assert await rebuild(store, lease, NAMES.dead) == 10
+    assert await content(store, NAMES.dead) == numbers(0, 10)
+
+
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("by_hand", ["26-0", "900-5", LAST])
 async def test_a_log_keeps_what_the_fabric_has_written(backend: Backend, by_hand: str) -> None:

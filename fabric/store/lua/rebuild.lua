@@ -20,6 +20,7 @@
 -- Nobody appends to the stream meanwhile, except under its last free ids: the last step copies these
 -- too. A worker that is killed leaves a part of a copy, which the next one discards.
 
+local LAST = '18446744073709551615-18446744073709551615'
 local lease = redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'expires', 'owner')
 if not lease[2] then
   return {'unseeded'}
@@ -50,7 +51,9 @@ local last = (is_input or ARGV[4] == '') and '+' or bound
 local upto, size, is_complete = count + ARGV[6], 0, false
 local most = tonumber(ARGV[7])
 while not is_complete and count < upto and size < most do
-  local entries = redis.call('XRANGE', KEYS[2], string.format('(%s', after), last, 'COUNT', 10)
+  -- Nothing lies behind the last id, and XRANGE refuses to look there.
+  local entries = after == LAST and {}
+    or redis.call('XRANGE', KEYS[2], string.format('(%s', after), last, 'COUNT', 10)
   is_complete = #entries < 10
   for i = 1, #entries do
     local id, fields = entries[i][1], entries[i][2]
