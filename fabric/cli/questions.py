@@ -86,7 +86,7 @@ class _Page:
         for one in wanted:
             lines += [""] if self.has_printed else []
             lines += question_lines(
-                one.session, one.id, one.record, home=self.home, is_awaited=one.is_awaited
+                one.session, one.id, one.record, home=self.home, waiting=one.waiting
             )
             self.has_printed = True
         print_lines(lines)
@@ -144,8 +144,10 @@ async def decide(
         question = {"session": decided.session, "id": decided.id, **what, "told": told}
         click.echo(json_line(question))
     else:
-        agents = ", ".join(told) or "no agent waits for it"
-        click.echo(plain(f"{decided.id}: {decided.record.decision} (told: {agents})"))
+        # Whom the fabric tells of an answer to a question of its own depends on the answer.
+        nobody = "" if decided.record.subject else "no agent waits for it"
+        agents = f" (told: {', '.join(told) or nobody})" if told or nobody else ""
+        click.echo(plain(f"{decided.id}: {decided.record.decision}{agents}"))
 
 
 def _name(given: str | None) -> str:

@@ -28,13 +28,19 @@ _CHANGES = frozenset({SignalType.ESCALATE.value.encode(), SignalType.DECIDED.val
 class Question(NamedTuple):
     """An escalation and its session, in which its id is unique.
 
-    `is_awaited` is false for an agent's question whose answer no agent waits for any more.
+    `waiting` are the agents that wait for the answer now; a question of the fabric's own names
+    those that it concerns.
     """
 
     session: str
     id: str
     record: EscalationRecord
-    is_awaited: bool = True
+    waiting: tuple[str, ...] = ()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether some agent waits for the answer, or the fabric itself."""
+        return bool(self.record.subject or self.waiting)
 
     @property
     def is_open(self) -> bool:
@@ -46,11 +52,12 @@ async def questions(session: Session) -> list[Question]:
     """Return a session's questions, open and decided, the oldest first."""
     records = await session.escalations()
     agents = await session.agents() if any(one.is_open for one in records.values()) else {}
-    awaited = {id_ for agent in agents.values() for id_ in agent.asks}
-    found = [
-        Question(session.name, id_, record, bool(record.subject) or id_ in awaited)
-        for id_, record in records.items()
-    ]
+    asks = {(id_, name) for name, agent in agents.items() for id_ in agent.asks}
+    found = []
+    for id_, record in records.items():
+        named = dict.fromkeys(filter(None, [record.asker, *record.waiting]))
+        waiting = [name for name in named if record.subject or (id_, name) in asks]
+        found.append(Question(session.name, id_, record, tuple(waiting)))
     return sorted(found, key=_age)
 
 

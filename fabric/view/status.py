@@ -202,12 +202,12 @@ def question_lines(
     question: record.EscalationRecord,
     *,
     home: str | None,
-    is_awaited: bool = True,
+    waiting: Sequence[str],
 ) -> list[str]:
     """Return a question: who asks, what, who waits, and the command that answers it.
 
     `home` is the session that `fabric decide` uses by default: the command need not name it.
-    `is_awaited`: some agent still waits for the answer.
+    `waiting`: the agents that wait for the answer.
     """
     asked = f"asked {ago(question.asked_ms)} ago by {question.asker or ORCHESTRATOR}"
     subject = ": ".join(filter(None, (question.subject, question.about)))
@@ -223,9 +223,8 @@ def question_lines(
         parts["decided"] = _cut(question.decision)
         parts[""] = [plain(f"{by}{rfc3339(question.decided_ms)}")]
     else:
-        waiting = [name for name in dict.fromkeys([question.asker, *question.waiting]) if name]
-        awaited = ", ".join(waiting) if is_awaited else "no agent (any more)"
-        parts["waiting"] = _cut(plain(awaited))
+        nobody = "" if question.subject else "no agent (any more)"
+        parts["waiting"] = _cut(plain(", ".join(waiting) or nobody))
         if question.deadline_ms:
             then = f", then {plain(question.default)}" if question.default else ""
             parts["deadline"] = _cut(rfc3339(question.deadline_ms) + then)

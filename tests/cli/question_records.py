@@ -1,7 +1,7 @@
 """Writes question records as the orchestrator does, for tests that run without one."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabric.wire.stored import fields_of
@@ -18,6 +18,8 @@ class QuestionRecords:
 
     server: RunningServer
     namespace: str
+    #: Session and agent → the questions whose answers it waits for.
+    asks: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def put(self, session: str, id_: str, **record: Any) -> None:
         """Write a question's record, and the log entry of what has changed it."""
@@ -28,7 +30,8 @@ class QuestionRecords:
         self.server.cli("ZADD", f"{self.namespace}:{{0}}:sessions", ASKED_MS, session)
         self.server.cli("HSET", f"{key}:escalations", id_, json.dumps(document))
         for name in [document["asker"], *document.get("waiting", [])]:
-            agent = {"status": "blocked", "incarnation": 1, "asks": [id_]}
+            self.asks.setdefault((session, name), []).append(id_)
+            agent = {"status": "blocked", "incarnation": 1, "asks": self.asks[session, name]}
             self.server.cli("HSET", f"{key}:agents", name, json.dumps(agent))
         kind = "ESCALATE" if document["state"] == "open" else "DECIDED"
         self.server.cli("XADD", f"{key}:log", "*", "kind", "signal", "type", kind)

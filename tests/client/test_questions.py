@@ -192,6 +192,13 @@ async def test_a_question_without_a_default_ends_its_wait_at_its_deadline() -> N
         assert records(fabric, S.escalations)["q"]["state"] == "open"
         (question,) = await questions(fabric.session("s"))
         assert not question.is_awaited
+        async with fabric.agent("B") as waiter:
+            waiting = asyncio.create_task(waiter.wait_for("q"))
+            await fabric.settle()
+            (question,) = await questions(fabric.session("s"))
+            assert question.waiting == ("B",)  # A has asked, and does not wait any more
+            decide(fabric, "q", "late")
+            assert await waiting == "late"
 
 
 async def test_a_person_ends_the_waits_for_what_nobody_produces() -> None:
