@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from fabric.errors import FabricError, UnreachableError
 from fabric.store import permission
-from fabric.store.connection import Caller
+from fabric.store.connection import Caller, DeniedError
 from fabric.store.redis import RedisStore
 
 #: Share of maxmemory in use above which it is time to act: emitters are refused at 1.
@@ -159,6 +159,11 @@ async def commands(store: RedisStore) -> Finding:
     refused = needed | other
     if not refused:
         return Finding("commands", Level.OK, "every command that the fabric sends works")
+    if any(isinstance(error, DeniedError) and error.is_key for error in refused.values()):
+        # What each command may do cannot be seen before.
+        pattern = f"~{store.namespace.name}:*"
+        found = f"the user has no permission for keys such as {key}"
+        return Finding("commands", Level.FAIL, found, f"ACL SETUSER … {pattern}")
     rules = " ".join(f"+{name}" for name in refused)
     advice = f"ACL SETUSER … {rules}, or use Redis 6.2 or newer, or Valkey 8 or newer"
     if refused.keys() <= {"eval", "evalsha"}:

@@ -207,6 +207,14 @@ def test_a_missing_permission_is_named_with_its_rule(server: RunningServer) -> N
     assert server.cli("DBSIZE") == 0
 
 
+def test_a_user_without_the_keys_is_told_their_pattern(server: RunningServer) -> None:
+    server.cli("ACL", "SETUSER", "guest", "reset", "on", ">x", "~other:*", "+@all")
+    found = only(examine(server, url=server.url.replace("unix://", "unix://guest:x@")), "commands")
+    assert found.level is Level.FAIL
+    assert "no permission for keys such as fabric:doctor:" in found.found
+    assert found.advice == "ACL SETUSER … ~fabric:*"
+
+
 def test_a_server_without_lua_is_reported(start: Callable[..., RunningServer]) -> None:
     renamed = [word for verb in ("EVAL", "EVALSHA") for word in ("--rename-command", verb, "")]
     found = only(examine(start("redis-7.0", *renamed)), "commands")
