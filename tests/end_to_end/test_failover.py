@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +44,8 @@ async def aside(work: Callable[[], object]) -> None:
 
 
 def workers(daemon: StartDaemon, url: str) -> list[Daemon]:
-    return [daemon(url), daemon(url), daemon(url, worker="synthesizer")]
+    start = partial(daemon, url, rules=Path(__file__).with_name("unlimited.toml"))
+    return [start(), start(), start(worker="synthesizer")]
 
 
 def check(running: list[Daemon]) -> None:
