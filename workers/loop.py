@@ -131,7 +131,8 @@ class Loop:
                     full = len(entries) >= self._count
                     after = entries[-1][0] if entries else self._decided_upto
                     self._adapt(entries)
-                    reading = asyncio.create_task(self._read(after))
+                    # After a full batch at once: no timer fires until we know what is behind it.
+                    reading = asyncio.create_task(self._read(after, 1 if full else None))
                     # Let the request go out before we decide this batch.
                     await asyncio.sleep(0)
                     await self._decide(entries, full)
