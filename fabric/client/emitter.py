@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
@@ -29,6 +30,10 @@ T = TypeVar("T")
 #: Ceilings of the first and of the longest pause before a signal is sent again, ms.
 RETRY_FIRST_MS = 20
 RETRY_LONGEST_MS = 1_000
+
+#: Heartbeats kept to be sent again. There is one for each connection that broke over a heartbeat;
+#: if even more were given up, the agent is told of a gap.
+UNSURE_HEARTBEATS_MAX = 100
 
 #: Hops of the message that is being handled, in this task and in the tasks that it starts.
 handled_hops: ContextVar[int] = ContextVar("handled_hops", default=0)
@@ -190,6 +195,9 @@ class Sender:
         self.name = name
         self._stream = stream
         self.seq = 0
+        #: Heartbeats that were given up and may have arrived. They go before the next signal, so
+        #: that no number is missing for a signal that says nothing.
+        self._unsure: deque[list[bytes]] = deque(maxlen=UNSURE_HEARTBEATS_MAX)
         self._turn = asyncio.Lock()
         self._sent_at = 0.0
 
@@ -197,6 +205,7 @@ class Sender:
         """Send as this incarnation from now on, beginning with number 1."""
         self.incarnation = incarnation
         self.seq, self.has_ended, self.over = 0, False, None
+        self._unsure.clear()
 
     async def send(
         self,
@@ -251,10 +260,13 @@ class Sender:
         if on_number is not None:
             on_number(self.seq)
         try:
-            (entry_id,) = await self.emitter.send([entry])
+            *_, entry_id = await self.emitter.send([*self._unsure, entry])
         except errors.ServerError as error:
             self.seq -= error.never_sent
+            if kind is SignalType.HEARTBEAT and not error.never_sent:
+                self._unsure.append(entry)
             raise
+        self._unsure.clear()
         self._sent_at = asyncio.get_running_loop().time()
         self.on_sent(kind, payload)
         return entry_id.decode()

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
 from tests.client.fleet import S, connected, fleet, in_process
 from tests.support.keyspace import SIGNALS, Row, records, rows
 from tests.support.proxy import Proxy
@@ -71,6 +73,26 @@ async def test_heartbeats_continue_after_an_outage(server: RunningServer) -> Non
         await eventually(
             lambda: len(rows(server, S.log, type="HEARTBEAT")) > before + 1, "they go on"
         )
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT_REQUEST, Fault.CUT_REPLY])
+async def test_no_number_is_missing_after_heartbeats_that_were_given_up(
+    server: RunningServer, proxy: Callable[[RunningServer], Proxy], fault: Fault
+) -> None:
+    between = proxy(server)
+    async with (
+        fleet(server.url),
+        connected(between.url, heartbeat_ms=HEARTBEAT_MS, emit_limit_ms=0) as fabric,
+        fabric.agent("A") as agent,
+    ):
+        cut = between.fault(fault, carrying(b"HEARTBEAT"), times=3)
+        await eventually(lambda: cut.struck == 3, "three are given up")
+        await agent.progress(50)
+        await eventually(lambda: rows(server, S.log, type="PROGRESS"), "it is decided")
+        sent = rows(server, S.log, kind="signal")
+        assert [row["seq"] for row in sent] == [str(n + 1) for n in range(len(sent))]
+        told = [row.payload["code"] for row in rows(server, S.log, type="NOTICE")]
+        assert "SKIPPED" not in told
 
 
 async def test_heartbeats_end_with_the_agent() -> None:
