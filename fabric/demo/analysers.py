@@ -210,24 +210,38 @@ async def run_tool(arguments: Sequence[str], folder: str, limit_s: float) -> tup
     )
     try:
         async with asyncio.timeout(limit_s):
-            out, err = await asyncio.gather(*map(_read, (process.stdout, process.stderr)))
+            out, err = await asyncio.gather(
+                _read(process, process.stdout), _read(process, process.stderr)
+            )
             code = await process.wait()
     except TimeoutError:
         raise AnalyserError(f"no answer within {limit_s:.0f} s") from None
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        _kill(process)
+        await process.communicate()
+    if max(len(out), len(err)) > OUTPUT_BYTES_MAX:
+        raise AnalyserError(f"more than {OUTPUT_BYTES_MAX:,} bytes of output")
     return code, out, excerpt(err.decode("utf-8", "replace").strip().rpartition("\n")[2])
 
 
-async def _read(stream: asyncio.StreamReader | None) -> bytes:
+async def _read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None) -> bytes:
+    """Return what the process writes; kill it when that is more than OUTPUT_BYTES_MAX.
+
+    All is read to its end even then: asyncio's wait() ends only when the pipes have ended.
+    """
     assert stream is not None
     try:
-        await stream.readexactly(OUTPUT_BYTES_MAX + 1)
+        start = await stream.readexactly(OUTPUT_BYTES_MAX + 1)
     except asyncio.IncompleteReadError as end:
         return end.partial
-    raise AnalyserError(f"more than {OUTPUT_BYTES_MAX:,} bytes of output")
+    _kill(process)
+    await stream.read()
+    return start
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def excerpt(text: str, beside: str = "") -> str:
