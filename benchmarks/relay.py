@@ -14,6 +14,7 @@ from benchmarks.latency import Delays, delays
 from benchmarks.measurement import Sample, measure
 from benchmarks.process import progress, wait_for_quiet
 from benchmarks.server import Server, running
+from benchmarks.workload import SESSIONS
 from benchmarks.written_keys import WrittenKey, compare
 
 #: Share of one processor that other programs may use before a measurement counts as disturbed.
@@ -126,10 +127,13 @@ def _contenders(server: Server, name: str, start_ms: int) -> Iterator[Contender]
 
 def _check(name: str, signals: int, held: dict[str, WrittenKey]) -> None:
     """Check that our orchestrator has written everything that the workload demands."""
-    logged = sum(one.length for key, one in held.items() if key.endswith(":log"))
+    logs = [one for key, one in held.items() if key.endswith(":log")]
+    logged, rules = sum(one.length for one in logs), sum(one.first == "RULES" for one in logs)
     told = sum(one.length for key, one in held.items() if ":inbox:" in key)
-    if logged != signals + told or (name == "resolved" and told != signals):
-        raise BenchmarkError(f"ours: {signals} signals, {logged} log and {told} inbox entries")
+    is_complete = logged == signals + told + rules and rules == SESSIONS
+    if not is_complete or (name == "resolved" and told != signals):
+        what = f"{logged} log entries ({rules} of them rules) and {told} inbox entries"
+        raise BenchmarkError(f"ours: {signals} signals, {what}")
 
 
 def _show(name: str, held: dict[str, WrittenKey]) -> None:

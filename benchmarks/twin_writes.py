@@ -10,7 +10,9 @@ from benchmarks import workload
 from benchmarks.connection import Argument
 from benchmarks.workload import AGENTS, DEPENDENCY_AT, KEYS, PERCENT_AT, SESSIONS
 from fabric.core.limits import PERCENT_STEP
+from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS
+from fabric.wire.record import rules_digest, rules_document
 
 #: An input entry as the server returns it: id, flat fields.
 Entry = tuple[bytes, list[bytes]]
@@ -19,6 +21,12 @@ Entry = tuple[bytes, list[bytes]]
 _EXPIRES = b"9999999999999"
 
 _CLOCK = b"1700000000000"
+
+#: The rules of benchmarks/fabric.toml: each session's log begins with them, as they are not the
+#: defaults.
+_RULES = rules_document(Rules(signals_per_second_max=0))
+_DIGEST = rules_digest(_RULES)
+
 _FINDING = "src/file-00000000.py: an import that nothing in the file uses"
 
 
@@ -111,6 +119,10 @@ class Writes:
         for entry_id, fields in entries:
             place, kind, ms = places[fields[5]], fields[3], entry_id[:13]
             session = place.session
+            if not logged[session]:
+                logged[session] = 1
+                streams += (session, 9, b"1-0", b"kind", b"rules", b"type", b"RULES")
+                streams += (b"payload", _RULES, b"ms", ms)
             logged[session] += 1
             cause = b"%d-0" % logged[session]
             streams += (session, 19, cause, b"kind", b"signal", *fields, b"ms", ms)
@@ -139,7 +151,7 @@ class Writes:
             if agents[session]:
                 arguments += (b"HSET", SESSIONS + session, 10, b"log", logged[session])
                 arguments += (b"clock_ms", _CLOCK, b"opened_ms", _CLOCK)
-                arguments += (b"token", b"0", b"rules", b"")
+                arguments += (b"token", b"0", b"rules", _DIGEST)
                 clocks += (_CLOCK, workload.session_of(session))
             for order, changed in enumerate((agents, dependencies, tasks), 2):
                 if changed[session]:

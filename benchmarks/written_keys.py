@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.connection import BenchmarkError, Connection
+from fabric.wire.stored import fields_of
 
 #: Share by which two contenders' bytes in a key may differ: numbers in records have varying length,
 #: and the twin writes constants.
@@ -20,12 +21,16 @@ _LENGTH = {b"stream": "XLEN", b"hash": "HLEN", b"zset": "ZCARD", b"string": "STR
 
 @dataclass(frozen=True)
 class WrittenKey:
-    """A key's type, number of entries, bytes, and the field names of its last entry."""
+    """A key's type, number of entries and bytes; of a stream, the field names of its last entry.
+
+    `first` is the type of a stream's first entry: a log with rules of its own begins with RULES.
+    """
 
     kind: str
     length: int
     size_bytes: int
     fields: tuple[str, ...] = ()
+    first: str = ""
 
 
 def written_keys(connection: Connection) -> dict[str, WrittenKey]:
@@ -44,14 +49,17 @@ def written_keys(connection: Connection) -> dict[str, WrittenKey]:
 def _holding(connection: Connection, key: bytes) -> WrittenKey:
     kind = connection.call("TYPE", key)
     fields: list[Any] = []
+    first: list[Any] = []
     if kind == b"stream":
         last = connection.call("XREVRANGE", key, "+", "-", "COUNT", 1)
         fields = last[0][1][::2] if last else []
+        first = connection.call("XRANGE", key, "-", "+", "COUNT", 1)
     return WrittenKey(
         kind.decode(),
         connection.call(_LENGTH[kind], key),
         connection.call("MEMORY", "USAGE", key),
         tuple(field.decode() for field in fields),
+        fields_of(first[0][1]).get(b"type", b"").decode() if first else "",
     )
 
 
@@ -62,7 +70,7 @@ def compare(label: str, mine: dict[str, WrittenKey], theirs: dict[str, WrittenKe
         one, other = mine.get(key), theirs.get(key)
         if one is None or other is None:
             wrong.append(f"{key}: only {'the other' if one is None else 'ours'} has it")
-        elif (one.kind, one.length, one.fields) != (other.kind, other.length, other.fields):
+        elif replace(one, size_bytes=0) != replace(other, size_bytes=0):
             wrong.append(f"{key}: {one} against {other}")
         elif abs(one.size_bytes - other.size_bytes) > _allowed(one.size_bytes):
             wrong.append(f"{key}: {one.size_bytes} against {other.size_bytes} bytes")
