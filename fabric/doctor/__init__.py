@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Awaitable
 from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple
 from fabric import devserver
 from fabric.devserver.server import PrivateServer
 from fabric.doctor import content, partition, server
-from fabric.doctor.server import Finding, Level, each
+from fabric.doctor.server import REFUSED, Finding, Level, each
 from fabric.errors import FabricError, ServerError, UnsupportedServerError
 from fabric.store.redis import RedisStore
 
@@ -82,7 +83,19 @@ async def admit(store: RedisStore) -> str:
 async def _check(
     findings: list[Finding], store: RedisStore, where: str, default: int | None, *, reseed: bool
 ) -> None:
-    """Add one finding after the other: if the server goes away half-way, those so far count."""
+    """Add one finding after the other: if the server goes away half-way, those so far count.
+
+    What the user may not look at is "not known", with the permission that is missing.
+    """
+
+    async def look(check: str, looking: Awaitable[Finding | list[Finding]]) -> None:
+        found: Finding | list[Finding]
+        try:
+            found = await looking
+        except REFUSED as error:
+            found = Finding(check, Level.UNKNOWN, f"not known: {error}")
+        findings.extend(found if isinstance(found, list) else [found])
+
     known = await server.ask(store)
     findings.append(Finding("reachable", Level.OK, where))
     findings += each(known, lambda facts: Finding("server", Level.OK, facts.version))
@@ -94,14 +107,15 @@ async def _check(
     for judge in (server.eviction, server.memory, persistence, server.replication):
         findings += each(known, judge)
     for name, caller in (await store.servers()).items():
-        findings.append(await server.clock(caller, name))
+        await look("clock", server.clock(caller, name))
     partitions = await content.partitions(store, default or await store.partitions_default())
     findings += each(known, partial(server.clients, partitions=partitions))
     if reseed:
         findings += await partition.reseed(store, partitions)
-    findings += await content.keys(store, partitions)
-    findings += await partition.leases(store, partitions)
-    findings.append(await partition.dead_letters(store, partitions))
+    await look("keys", content.keys(store, partitions))
+    for group in partition.GROUPS:
+        await look(group, partition.leases(store, group, partitions))
+    await look("dead letters", partition.dead_letters(store, partitions))
 
 
 def _access_advice(error: FabricError, where: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final, NamedTuple
@@ -21,7 +22,7 @@ from fabric.config.settings import PARTITIONS_MAX
 from fabric.core import record
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import Complete
-from fabric.doctor.server import Finding, Level
+from fabric.doctor.server import REFUSED, Finding, Level
 from fabric.errors import FabricError, TamperedError, UnreachableError
 from fabric.store.keys import (
     ORCHESTRATORS,
@@ -265,7 +266,10 @@ def known(namespace: Namespace, key: str) -> Known | None:
 
 async def partitions(store: RedisStore, default: int) -> int:
     """Return how many partitions a namespace says it has; the default when it does not say."""
-    number = await _number_in(store, store.namespace.meta, "partitions", PARTITIONS_MAX + 1)
+    try:
+        number = await _number_in(store, store.namespace.meta, "partitions", PARTITIONS_MAX + 1)
+    except REFUSED:  # the check of the leases reports it
+        number = None
     return number or default
 
 
@@ -288,17 +292,21 @@ async def keys(store: RedisStore, count: int) -> list[Finding]:
         raise
     except FabricError as error:
         return [Finding("keys", Level.UNKNOWN, f"not known: {error}")]
-    odd = [finding async for finding in _odd(store, names, count)]
+    refused: Counter[str] = Counter()
+    odd = [finding async for finding in _odd(store, names, count, refused)]
     more = "" if is_all else "; there are more, which were not looked at"
-    if not odd:
-        found = f"{len(names)} looked at, all of the type and shape that the fabric writes{more}"
-        return [Finding("keys", Level.OK, found)]
-    odd.sort(key=lambda finding: (finding.level is not Level.FAIL, finding.found))
-    found = f"{len(names)} looked at, {len(odd)} of them odd{more}"
-    return [
-        *odd[:ODD_NAMED_MAX],
-        Finding("keys", odd[0].level, found, "see docs/protocol.md, Keys"),
+    unknown = [
+        Finding("keys", Level.UNKNOWN, f"{number} not looked at: {reason}")
+        for reason, number in refused.items()
     ]
+    looked = f"{len(names) - refused.total()} looked at"
+    if not odd:
+        found = f"{looked}, all of the type and shape that the fabric writes{more}"
+        return [Finding("keys", Level.OK, found), *unknown]
+    odd.sort(key=lambda finding: (finding.level is not Level.FAIL, finding.found))
+    found = f"{looked}, {len(odd)} of them odd{more}"
+    advice = "see docs/protocol.md, Keys"
+    return [*odd[:ODD_NAMED_MAX], Finding("keys", odd[0].level, found, advice), *unknown]
 
 
 async def _names(store: RedisStore) -> tuple[list[bytes], bool]:
@@ -318,7 +326,10 @@ async def _names(store: RedisStore) -> tuple[list[bytes], bool]:
     return sorted(names)[:KEYS_EXAMINED_MAX], is_all
 
 
-async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterator[Finding]:
+async def _odd(
+    store: RedisStore, names: list[bytes], count: int, refused: Counter[str]
+) -> AsyncIterator[Finding]:
+    """Yield a finding for each odd key; count those that we may not look at, by the reason."""
     highest = -1
     for name in names:
         try:
@@ -340,10 +351,15 @@ async def _odd(store: RedisStore, names: list[bytes], count: int) -> AsyncIterat
             fault = _misplaced(found, count) or await _fault(store, name.decode(), found)
         except TamperedError:  # it became another type while we looked
             fault = f"is no {found.kind.type}", "it was changed while we looked: run this again"
+        except REFUSED as error:
+            refused[str(error)] += 1
+            continue
         if fault:
             yield Finding("key", Level.FAIL, f"{key}: {fault[0]}", fault[1])
     meta = store.namespace.meta
-    if highest >= 0 and not await store.call("EXISTS", meta, at=meta):
+    # Of too many keys it may be one that is not among the names.
+    is_named = meta.encode() in names
+    if highest >= 0 and not is_named and not await store.call("EXISTS", meta, at=meta):
         advice = (
             f"before a worker starts: redis-cli HSET {meta} schema {SCHEMA} partitions N, where N "
             f"is the number that you had set, or else 1; it is above {highest}"

@@ -10,7 +10,7 @@ from typing import Final
 
 from fabric.core.limits import listed
 from fabric.doctor.content import is_epoch
-from fabric.doctor.server import Finding, Level
+from fabric.doctor.server import REFUSED, Finding, Level
 from fabric.errors import TamperedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.port import BEGINNING
@@ -21,7 +21,7 @@ from fabric.store.value import whole_number
 NAMED_MAX: Final = 8
 
 #: Group of workers → what it works on, and the command that starts one.
-_GROUPS: Final = {
+GROUPS: Final = {
     ORCHESTRATORS: ("signals", "`fabric up` or `fabric orchestrator`"),
     SYNTHESIZERS: ("results", "`fabric up` or `fabric synthesizer`"),
 }
@@ -34,40 +34,45 @@ class _State(Enum):
     UNSEEDED = "its epoch is lost"
 
 
-async def leases(store: RedisStore, partitions: int) -> list[Finding]:
+async def leases(store: RedisStore, group: str, partitions: int) -> list[Finding]:
     """Say which partitions are held, which wait for a worker, and which cannot be held."""
     findings = []
-    for group, (work, starting) in _GROUPS.items():
-        states = [one async for one in _states(store, group, partitions)]
-        holders = Counter(owner for _, state, owner, _ in states if state is _State.HELD)
-        waiting = [number for number, state, _, _ in states if state is _State.WAITING]
-        unseeded = [number for number, state, _, _ in states if state is _State.UNSEEDED]
-        if unseeded:
-            lost = "the lease has lost its epoch, so no worker takes it"
-            found = f"partition {_listed(unseeded)}: {lost}"
-            advice = "`fabric doctor --reseed` sets one above any epoch handed out before"
-            findings.append(Finding(group, Level.FAIL, found, advice))
-        alive = await _alive(store, group)
-        if waiting:
-            entries = sum(count for _, _, _, count in states)
-            found = f"partition {_listed(waiting)}: nobody works on it, and {entries} {work} wait"
-            advice = f"start one with {starting}"
-            if alive:
-                found += f"; {alive} {group} are alive"
-                advice = "they may be about to take it: run this again, then see their logs"
-            findings.append(Finding(group, Level.WARN, found, advice))
-        elif not unseeded:
-            found = f"none holds a partition, {alive} alive, and nothing waits"
-            if holders:
-                found = f"{holders.total()} of {partitions} partitions held, by {_listed(holders)}"
-            findings.append(Finding(group, Level.OK, found))
+    work, starting = GROUPS[group]
+    states = [one async for one in _states(store, group, partitions)]
+    holders = Counter(owner for _, state, owner, _ in states if state is _State.HELD)
+    waiting = [number for number, state, _, _ in states if state is _State.WAITING]
+    unseeded = [number for number, state, _, _ in states if state is _State.UNSEEDED]
+    if unseeded:
+        lost = "the lease has lost its epoch, so no worker takes it"
+        found = f"partition {_listed(unseeded)}: {lost}"
+        advice = "`fabric doctor --reseed` sets one above any epoch handed out before"
+        findings.append(Finding(group, Level.FAIL, found, advice))
+    is_idle = not waiting and not unseeded and not holders
+    alive, unknown = await _alive(store, group) if waiting or is_idle else (0, "")
+    if waiting:
+        entries = sum(count for _, _, _, count in states)
+        found = f"partition {_listed(waiting)}: nobody works on it, and {entries} {work} wait"
+        advice = f"start one with {starting}"
+        found += unknown
+        if alive:
+            found += f"; {alive} {group} are alive"
+            advice = "they may be about to take it: run this again, then see their logs"
+        findings.append(Finding(group, Level.WARN, found, advice))
+    elif is_idle:
+        level = Level.UNKNOWN if unknown else Level.OK
+        is_any = "" if unknown else f" {alive} alive,"
+        found = f"none holds a partition,{is_any} and nothing waits{unknown}"
+        findings.append(Finding(group, level, found))
+    elif not unseeded:
+        found = f"{holders.total()} of {partitions} partitions held, by {_listed(holders)}"
+        findings.append(Finding(group, Level.OK, found))
     return findings
 
 
 async def reseed(store: RedisStore, partitions: int) -> list[Finding]:
     """Give every partition that lost its epoch a new one, above any handed out before."""
     findings = []
-    for group in _GROUPS:
+    for group in GROUPS:
         async for partition, state, _, _ in _states(store, group, partitions):
             if state is not _State.UNSEEDED:
                 continue
@@ -126,14 +131,16 @@ async def _states(
             continue  # the check of the keys reports it
 
 
-async def _alive(store: RedisStore, group: str) -> int:
-    """Return how many workers of a group have sent a recent heartbeat."""
+async def _alive(store: RedisStore, group: str) -> tuple[int, str]:
+    """Return how many workers of a group have sent a recent heartbeat; or that we may not ask."""
     key = store.namespace.replicas(group)
     seconds, _ = await store.call("TIME", at=key)
     try:
-        return int(await store.call("ZCOUNT", key, int(seconds) * 1000, "+inf", at=key))
+        return int(await store.call("ZCOUNT", key, int(seconds) * 1000, "+inf", at=key)), ""
     except TamperedError:
-        return 0  # the check of the keys reports it
+        return 0, ""  # the check of the keys reports it
+    except REFUSED as error:
+        return 0, f"; how many {group} are alive is not known: {error}"
 
 
 async def _waiting(store: RedisStore, source: str, committed: bytes) -> int:

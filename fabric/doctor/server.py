@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
-from fabric.errors import FabricError, UnreachableError
+from fabric.errors import FabricError, UnreachableError, UnsupportedServerError
 from fabric.store import permission
 from fabric.store.connection import Caller, DeniedError
 from fabric.store.redis import RedisStore
@@ -47,6 +47,10 @@ CLOCK_SAMPLES: Final = 5
 
 #: Commands newer than 6.2 that some servers have. None is needed.
 NEWER: Final = ("WAITAOF", "XACKDEL", "XDELEX", "XNACK")
+
+#: The user may not run a command, or the server has none of that name: what needs no such command
+#: can be checked all the same.
+REFUSED: Final = (DeniedError, UnsupportedServerError)
 
 _NOT_KNOWN: Final = "not known: neither INFO nor CONFIG tells"
 _NO_INFO: Final = "not known: INFO is not permitted"
