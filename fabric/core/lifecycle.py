@@ -10,7 +10,7 @@ says whether they are also cancelled, or a person is asked whether they go on.
 
 from __future__ import annotations
 
-from fabric.core import barriers, claims, deadlock, dependencies, escalation, task
+from fabric.core import barriers, board, claims, deadlock, dependencies, escalation
 from fabric.core import signal as payloads
 from fabric.core.agent_status import in_force
 from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
@@ -34,7 +34,7 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     agent, rules = event.agent, event.rules
     produces = list(dict.fromkeys(payload.produces))
     dependencies.check_limit(event, produces)
-    task.check_limit(event, payload.task or event.signal.task)
+    board.check_limit(event, payload.task or event.signal.task)
     agent.task = payload.task or event.signal.task
     agent.task_type = payload.task_type or ""
     agent.priority = payload.priority or rules.priorities.get(event.name, 0)
@@ -42,7 +42,7 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     agent.reads = payload.reads
     agent.writes = payload.writes
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    task.begin(event.session, event.name, agent)
+    board.begin(event.session, event.name, agent)
     agent.offers = [offered for offered in agent.offers if offered != agent.task]
     if produces or agent.produces:
         retracted = set(agent.produces) - set(produces)
@@ -155,9 +155,9 @@ def end(
         escalation.ask_person_instead(event, name)
     held = claims.drop_all(event, agent)
     barriers.leave(event, name, is_failure=error is not None)
-    task.offer_declined(event, name, agent)
+    board.offer_declined(event, name, agent)
     if error is not None and error.retryable:
-        task.offer_orphaned(event, name, agent)
+        board.offer_orphaned(event, name, agent)
     return held, waited
 
 

@@ -53,6 +53,17 @@ SESSION_TASKS_MAX = 50_000
 #: Dependencies that one agent may wait for at a time.
 AGENT_WAITS_MAX = 1_000
 
+#: Tasks that one signal may add. A larger list takes several signals: `fabric tasks load` sends them.
+SIGNAL_TASKS_MAX = 1_000
+
+#: Characters of a task's `content` and `description`: the session's state has every task in memory,
+#: so a longer text belongs in a file that the task names.
+TASK_CONTENT_CHARS_MAX = 1_000
+TASK_DESCRIPTION_CHARS_MAX = 4_000
+
+#: Highest number of a terminal, as todo lists count them.
+TERMINAL_MAX = 10
+
 #: Findings that a task keeps as one-line summaries (`partial_findings`).
 TASK_FINDINGS_MAX = 20
 
@@ -143,6 +154,8 @@ Name = Annotated[
     str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])")
 ]
 Names = Annotated[list[Name], Meta(max_length=LIST_ITEMS_MAX)]
+#: A name that may be left out, as "".
+Label = Annotated[str, Meta(max_length=NAME_CHARS_MAX, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])")]
 Percent = Annotated[int, Meta(ge=0, le=100)] | Annotated[float, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]

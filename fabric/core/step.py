@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from fabric.core import (
     barriers,
+    board,
     claims,
     conflicts,
     contradiction,
@@ -29,7 +30,6 @@ from fabric.core import (
     escalation,
     lifecycle,
     liveness,
-    task,
 )
 from fabric.core import signal as payloads
 from fabric.core.admission import admit, refusal_notice, tell_refusal
@@ -99,7 +99,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.Release, dependencies.released),
         _on(payloads.CheckpointReached, lifecycle.reached),
         _on(payloads.IntegrationRequired, barriers.required),
-        _on(payloads.EarlyCompletion, task.offer_pending),
+        _on(payloads.EarlyCompletion, board.offer_pending),
         _on(payloads.ConflictDetected, conflicts.detected),
         _on(payloads.Escalate, escalation.escalate),
         _on(payloads.Intent, conflicts.intent),
@@ -178,7 +178,7 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     if not event.is_outsider:
         name, agent = event.name, event.agent
         if agent.task and is_accepted:
-            task.update(session, agent, signal)
+            board.update(session, agent, signal)
         session.agents.put(name, agent)
         if agent.status in HELD_UP:
             barriers.arrive_waiting(event, name)

@@ -1,144 +1,161 @@
-"""Tasks, as a todo list shows them, and what happens to a task that has lost its agent.
+"""What a task is, and which lists of tasks make sense: every id once, none unknown, no cycle.
 
-A task is offered again when its agent was declared dead, or has failed and said that trying
-again may help. The offer is an ASSIGN to an agent with capacity. No agent is made to take it: an
-agent that takes it sends STARTED with the task.
+A task list comes from a file, a todo list or a signal. `can_merge_after` names the tasks that must
+be complete before a task, `blocks` the tasks that wait for it: both say the same, from the two ends
+(TODO_PARALLEL_SCHEMA). The rules of the board that tasks come onto are in `board.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Container, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, NamedTuple
 
-import msgspec
+from msgspec import Meta, Struct
 
-from fabric.core.directive import Assign
-from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.limits import TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
-from fabric.core.record import AgentRecord, AgentStatus, TaskRecord
-from fabric.core.session import SessionState
-from fabric.core.signal import EarlyCompletion, Signal, SignalType
-
-#: Agent status → the word that todo lists use.
-_TODO_STATUS = dict.fromkeys(AgentStatus, "in_progress") | {
-    AgentStatus.COMPLETED: "completed",
-    AgentStatus.FAILED: "failed",
-    AgentStatus.DEAD: "failed",
-}
-
-#: Status of a task that waits for an agent to take it.
-PENDING = "pending"
-#: Status of a task that was offered to an agent, which has not taken it up yet.
-OFFERED = "offered"
-
-_decode = msgspec.json.Decoder().decode
+from fabric.core.limits import (
+    TASK_CONTENT_CHARS_MAX,
+    TASK_DESCRIPTION_CHARS_MAX,
+    TASK_FINDING_CHARS_MAX,
+    TASK_FINDINGS_MAX,
+    TERMINAL_MAX,
+    Count,
+    Label,
+    Milliseconds,
+    Name,
+    Names,
+    Percent,
+)
 
 
-def check_limit(event: SignalEvent, name: str) -> None:
-    """Refuse a new task in a session that has as many as it may have."""
-    tasks, limit = event.session.tasks, event.rules.tasks_max
-    if name and name not in tasks and (share := tasks.fault(event.name, 1, limit)):
-        raise RefusedError("LIMIT", f"too many tasks: {share}")
-    if name and name not in tasks and len(tasks) >= limit:
-        reason = f"session {event.session.name} would have {len(tasks) + 1} tasks"
-        raise RefusedError("LIMIT", f"{reason}; the limit is {limit}")
+class TaskStatus(StrEnum):
+    """The status of a task. A todo list has `pending`, `in_progress` and `completed`."""
+
+    PENDING = "pending"
+    #: Offered to an agent, which has not taken it up yet.
+    OFFERED = "offered"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    #: Not done, and not offered any more: somebody has to say `retry`.
+    FAILED = "failed"
 
 
-def begin(session: SessionState, name: str, agent: AgentRecord) -> None:
-    """Note that the agent works on its task, when it named one.
+class TaskSpec(Struct, frozen=True, omit_defaults=True):
+    """A task as somebody lists it. Times are in ms; "" and 0 stand for what is not given.
 
-    What it has done in this incarnation stands; an agent that takes a task up anew begins at 0.
+    `terminal` is 1 to 10. A list of a run under way also has `attempts`, `progress_percent`,
+    `last_signal` and `partial_findings`, as a todo list shows them.
     """
-    if not agent.task:
-        return
-    known = session.tasks.get(agent.task)
-    if known is not None and (known.agent, known.incarnation) == (name, agent.incarnation):
-        return
-    status = _TODO_STATUS[agent.status]
-    task = TaskRecord(agent.task, status, agent=name, incarnation=agent.incarnation)
-    session.tasks.put(agent.task, task)
+
+    id: Name
+    content: Annotated[str, Meta(max_length=TASK_CONTENT_CHARS_MAX)] = ""
+    description: Annotated[str, Meta(max_length=TASK_DESCRIPTION_CHARS_MAX)] = ""
+    active_form: Annotated[str, Meta(max_length=TASK_CONTENT_CHARS_MAX)] = ""
+    status: TaskStatus = TaskStatus.PENDING
+    type: Label = ""
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    stream: Label = ""
+    terminal: Annotated[int, Meta(ge=0, le=TERMINAL_MAX)] = 0
+    owner: Label = ""
+    parallel_group: Label = ""
+    can_merge_after: Names = []
+    blocks: Names = []
+    reads: Names = []
+    writes: Names = []
+    estimate_ms: Milliseconds = 0
+    attempts: Count = 0
+    progress_percent: Percent = 0
+    last_signal: Label = ""
+    partial_findings: Annotated[
+        list[Annotated[str, Meta(max_length=TASK_FINDING_CHARS_MAX)]],
+        Meta(max_length=TASK_FINDINGS_MAX),
+    ] = []
 
 
-def update(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
-    """Bring the agent's task up to what the agent has just said."""
-    task = session.tasks.get(agent.task)
-    if task is None or task.agent != signal.emitter or signal.type is SignalType.HEARTBEAT:
-        return
-    if signal.type is not SignalType.FAILED or task.status not in (PENDING, OFFERED):
-        task.status = _TODO_STATUS[agent.status]
-    task.stream = agent.stream
-    task.last_signal = signal.type.value
-    task.progress_percent = agent.percent or 0
-    task.checkpoint = agent.checkpoint
-    if signal.type is SignalType.PARTIAL_RESULT:
-        partial = _decode(signal.raw).get("partial")
-        task.partial_findings = (task.partial_findings + _summarise(partial))[-TASK_FINDINGS_MAX:]
-    session.tasks.put(agent.task, task)
+class TaskFault(NamedTuple):
+    """What is wrong with a list of tasks. `code`: DOUBLE, UNKNOWN or CYCLE; `reason` names ids."""
+
+    code: str
+    reason: str
 
 
-def offer_pending(event: SignalEvent, payload: EarlyCompletion) -> None:
-    """EARLY_COMPLETION: offer the agent the pending tasks, up to its capacity."""
-    agent, tasks = event.agent, event.session.tasks
-    agent.capacity = 1 if payload.capacity is None else payload.capacity
-    for name in sorted(tasks.records):
-        if agent.capacity <= 0:
-            break
-        if tasks.records[name].status == PENDING:
-            _offer(event, name, event.name, agent)
+def prerequisites(tasks: Sequence[TaskSpec]) -> dict[str, list[str]]:
+    """Return task → the tasks that must be complete before it, from either end's words.
+
+    A task that only `blocks` names, and the list does not have, is there too.
+    """
+    found = {task.id: list(dict.fromkeys(task.can_merge_after)) for task in tasks}
+    for task in tasks:
+        for later in task.blocks:
+            before = found.setdefault(later, [])
+            if task.id not in before:
+                before.append(task.id)
+    return found
 
 
-def offer_orphaned(event: Event, name: str, agent: AgentRecord) -> None:
-    """Offer the task that an agent has left undone to the first agent with capacity."""
-    task = event.session.tasks.get(agent.task)
-    if task is not None and task.agent == name:
-        _offer_around(event, agent.task, name)
+def fault(tasks: Sequence[TaskSpec], known: Container[str] = ()) -> TaskFault | None:
+    """Return what is wrong with a list, None if nothing is; `known` are tasks that exist already.
+
+    For a list that extends `known`, a cycle through known tasks is the caller's to look for.
+    """
+    ids: set[str] = set()
+    for task in tasks:
+        if task.id in ids:
+            return TaskFault("DOUBLE", f"{task.id} is listed twice")
+        if task.id in known:
+            return TaskFault("DOUBLE", f"{task.id} is on the board already")
+        ids.add(task.id)
+    for task in tasks:
+        for field, named in (("can_merge_after", task.can_merge_after), ("blocks", task.blocks)):
+            for other in named:
+                if other not in ids and other not in known:
+                    return TaskFault("UNKNOWN", f"{field} of {task.id} names {other}: no such task")
+    found = cycle(prerequisites(tasks))
+    if found:
+        return TaskFault("CYCLE", f"{' → '.join([*found, found[0]])}: each waits for the next")
+    return None
 
 
-def offer_declined(event: Event, name: str, agent: AgentRecord) -> None:
-    """Offer what an agent was offered, and did not take up before it ended, to the next."""
-    offers, agent.offers = agent.offers, []
-    for offered in offers:
-        task = event.session.tasks.get(offered)
-        if task is not None and task.status == OFFERED:
-            _offer_around(event, offered, name)
+def cycle(before: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a cycle of tasks, each of which waits for the next; [] when there is none."""
+    done: set[str] = set()
+    for start in before:
+        if start in done:
+            continue
+        #: The way from the start, and beside each task those before it that are not looked at yet.
+        way = {start: iter(before[start])}
+        while way:
+            task, left = next(reversed(way.items()))
+            following = next((other for other in left if other not in done), None)
+            if following is None:
+                done.add(task)
+                del way[task]
+            elif following in way:
+                names = list(way)
+                return names[names.index(following) :]
+            else:
+                way[following] = iter(before.get(following, ()))
+    return []
 
 
-def _offer_around(event: Event, task_name: str, left_by: str) -> None:
-    session = event.session
-    task = session.tasks.records[task_name]
-    task.status = PENDING
-    session.tasks.put(task_name, task)
-    for other in sorted(session.agents.records):
-        candidate = session.agents.records[other]
-        if candidate.capacity > 0 and candidate.status is AgentStatus.ACTIVE and other != left_by:
-            _offer(event, task_name, other, candidate)
-            return
+def in_order(tasks: Sequence[TaskSpec]) -> list[TaskSpec]:
+    """Return the tasks so that each comes after those it waits for; else in the list's order.
 
-
-def _offer(event: Event, task_name: str, name: str, agent: AgentRecord) -> None:
-    session = event.session
-    task = session.tasks.records[task_name]
-    agent.capacity -= 1
-    agent.offers = [*agent.offers, task_name]
-    session.agents.put(name, agent)
-    task.status = OFFERED
-    session.tasks.put(task_name, task)
-    left = f"{task.agent} has not finished it" if task.agent else ""
-    event.direct(name, Assign(task_name, task.stream, left or None))
-
-
-def _summarise(partial: dict[str, Any]) -> list[str]:
-    """Say each finding in a line: `2 security issues`, or `key: value`."""
-    lines = []
-    for key, value in partial.items():
-        if key == "findings" and isinstance(value, list):
-            found = ((one["key"], one.get("value", "withdrawn")) for one in value)
-            lines += [f"{name}: {_plain(what)}" for name, what in found]
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            lines.append(f"{value} {key.replace('_', ' ')}")
-        else:
-            lines.append(f"{key}: {_plain(value)}")
-    return [line[:TASK_FINDING_CHARS_MAX] for line in lines[-TASK_FINDINGS_MAX:]]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    The list must have no cycle.
+    """
+    by_id = {task.id: task for task in tasks}
+    before = prerequisites(tasks)
+    placed: dict[str, TaskSpec] = {}
+    for first in tasks:
+        way = [(first.id, iter(before[first.id]))]
+        while way:
+            name, left = way[-1]
+            following = next(
+                (other for other in left if other in by_id and other not in placed), ""
+            )
+            if following:
+                way.append((following, iter(before[following])))
+            else:
+                way.pop()
+                placed.setdefault(name, by_id[name])
+    return list(placed.values())
