@@ -25,9 +25,9 @@ REASON_CHARS_MIN = 10
 NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc", "model", "models"})
 
 #: Modules of `fabric/core/`, and imports of one by another. Lower them when the core shrinks; a
-#: number that must grow says that a feature is being cut into pieces, or that two are entangled. The
-#: task board added one: what a task is (`task`), which the loader and the plan read too, and the
-#: rules of the board (`board`).
+#: number that must grow says that a feature is being cut into pieces, or that two are entangled.
+#: The task board added one: `task` says what a task is, for loader and plan too; `board` has the
+#: rules.
 CORE_MODULES_MAX = 31
 CORE_IMPORTS_MAX = 182
 

@@ -53,7 +53,7 @@ SESSION_TASKS_MAX = 50_000
 #: Dependencies that one agent may wait for at a time.
 AGENT_WAITS_MAX = 1_000
 
-#: Tasks that one signal may add. A larger list takes several signals: `fabric tasks load` sends them.
+#: Tasks that one signal may add; `fabric tasks load` sends a larger list in several signals.
 SIGNAL_TASKS_MAX = 1_000
 
 #: Characters of a task's `content` and `description`: the session's state has every task in memory,
