@@ -111,7 +111,7 @@ def check_silence(event: Event, name: str) -> bool:
     if due_ms > now_ms:
         is_event = _check_progress(event, name, agent)
         look_ms = min(due_ms, look_ms, _progress_due_ms(agent, rules, now_ms) or look_ms)
-    elif _is_spared(session, agent, rules):
+    elif is_spared(session, agent, rules):
         is_event = False
     elif _is_given_up(session, agent, rules) or not _ask_about_mass(event):
         _declare_silent(event, name, agent)
@@ -220,15 +220,20 @@ def _survey(session: SessionState, rules: Rules, until_ms: int) -> _Survey:
         if agent.status in ENDED:
             continue
         at_work += 1
-        # The end of a wait excuses an agent that sent nothing; not one that sent heartbeats.
-        heartbeats = agent.idle_since_ms > 0
-        last_ms = max(agent.seen_ms, agent.quiet_until_ms)
-        silent_ms = 2 * (session.clock_ms - (last_ms if heartbeats else silent_since_ms(agent)))
-        if silent_ms >= rules.silence_ms_min and silent_ms >= _usual_ms(agent, rules):
+        if is_silent(agent, rules, session.clock_ms):
             silent.append(name)
         elif agent.seen_ms > since_ms:
             heard += 1
     return _Survey(silent, heard, at_work)
+
+
+def is_silent(agent: AgentRecord, rules: Rules, now_ms: int) -> bool:
+    """Whether an agent at work has been silent for over half of what is usual for it."""
+    # The end of a wait excuses an agent that sent nothing; not one that sent heartbeats.
+    heartbeats = agent.idle_since_ms > 0
+    last_ms = max(agent.seen_ms, agent.quiet_until_ms)
+    silent_ms = 2 * (now_ms - (last_ms if heartbeats else silent_since_ms(agent)))
+    return silent_ms >= rules.silence_ms_min and silent_ms >= _usual_ms(agent, rules)
 
 
 def _usual_ms(agent: AgentRecord, rules: Rules) -> int:
@@ -272,7 +277,7 @@ def _ask_about_mass(event: Event) -> bool:
     return True
 
 
-def _is_spared(session: SessionState, agent: AgentRecord, rules: Rules) -> bool:
+def is_spared(session: SessionState, agent: AgentRecord, rules: Rules) -> bool:
     """Whether the question about many keeps a silent agent from being declared dead."""
     asked = session.escalations.get(session.mass_silence)
     if asked is None or asked.is_open:
@@ -307,7 +312,7 @@ def _most_needed(session: SessionState, rules: Rules, silent: list[str]) -> str 
     return min(found)[2] if found else None
 
 
-def _idle_from_ms(agent: AgentRecord) -> int:
+def idle_from_ms(agent: AgentRecord) -> int:
     """Return the time from which an agent has been at work without progress, ms."""
     last_ms = agent.idle_since_ms or agent.seen_ms
     return max(last_ms, agent.resumed_ms, agent.quiet_until_ms)
@@ -315,7 +320,7 @@ def _idle_from_ms(agent: AgentRecord) -> int:
 
 def _progress_due_ms(agent: AgentRecord, rules: Rules, now_ms: int) -> int | None:
     """Return when an agent could next be nudged, or a person be asked; None if not later."""
-    due_ms = (agent.nudged_ms or _idle_from_ms(agent)) + rules.wedged_ms_max
+    due_ms = (agent.nudged_ms or idle_from_ms(agent)) + rules.wedged_ms_max
     return due_ms if rules.wedged_ms_max and due_ms > now_ms else None
 
 
@@ -323,7 +328,7 @@ def _check_progress(event: Event, name: str, agent: AgentRecord) -> bool:
     """Nudge an agent that is wedged, and ask about it later. Returns whether it did anything."""
     session, most_ms = event.session, event.rules.wedged_ms_max
     is_idle = most_ms and agent.idle_since_ms and agent.status is AgentStatus.ACTIVE
-    is_long = is_idle and _idle_from_ms(agent) + most_ms <= session.clock_ms
+    is_long = is_idle and idle_from_ms(agent) + most_ms <= session.clock_ms
     needs = deadlock.needs(session, name) if is_long else []
     if not needs:
         was_nudged = bool(agent.nudged_ms)
@@ -349,7 +354,7 @@ def _check_progress(event: Event, name: str, agent: AgentRecord) -> bool:
 
 
 def _idle(session: SessionState, agent: AgentRecord) -> str:
-    idle_s = (session.clock_ms - _idle_from_ms(agent)) / 1000
+    idle_s = (session.clock_ms - idle_from_ms(agent)) / 1000
     return f"it has sent nothing but heartbeats for {idle_s:.0f} s"
 
 

@@ -105,6 +105,11 @@ class AgentRecord(Struct, omit_defaults=True):
     #: How many more tasks it could take, as it has said.
     capacity: int = 0
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it sends nothing but HEARTBEAT, and was told that others wait for it."""
+        return bool(self.nudged_ms) and self.status not in ENDED
+
 
 class DependencyRecord(Struct, omit_defaults=True):
     """One output that agents wait for: its producers, its waiters, its location."""

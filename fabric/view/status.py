@@ -10,6 +10,7 @@ import msgspec
 
 from fabric.core import record
 from fabric.core.agent_status import missing
+from fabric.core.escalation import MASS_SILENCE
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import AgentRecord, BarrierRecord, BarrierState, ClaimRecord, ClaimState
@@ -79,6 +80,8 @@ def session_lines(
                 trouble, heard = waiting[who] or one.error, f"{ago(one.seen_ms)} ago"
                 if one.quiet_until_ms > one.seen_ms and one.status not in record.ENDED:
                     heard += f", silence announced until {rfc3339(one.quiet_until_ms)}"
+                if one.is_stuck:
+                    heard += f", only heartbeats for {ago(one.idle_since_ms)}"
                 done = _percent(one.percent)
                 rows.append((who, one.status, done, one.checkpoint, one.task, trouble, heard))
         lines += _section(f"Stream {plain(stream)}" if stream else "No stream", _AGENTS, rows)
@@ -99,9 +102,10 @@ def session_lines(
             arrived = f"{len(barrier.arrived)} of {len(barrier.members)}"
             rows.append((key, barrier.state, barrier.leader, arrived, listed(missing(barrier))))
     lines += _section("Barriers", _BARRIERS, rows)
-    asked = sum(one.state is record.EscalationState.OPEN for one in questions.values())
+    asked = [one for one in questions.values() if one.is_open]
+    lines += [plain(one.question) for one in asked if one.subject == MASS_SILENCE]
     if asked:
-        lines += [f"{counted(asked, 'open question')}: fabric escalations {plain(name)}", ""]
+        lines += [f"{counted(len(asked), 'open question')}: fabric escalations {plain(name)}", ""]
     return lines[:-1]
 
 

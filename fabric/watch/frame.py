@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from fabric.core.escalation import MASS_SILENCE
 from fabric.core.record import HELD_UP, AgentRecord, AgentStatus
 from fabric.view.text import clock, counted
 from fabric.watch.board import Board, Growth
@@ -141,6 +142,8 @@ def _columns(
         detail = agent.error, "red"
     elif board.waits.get(name):
         detail = ", ".join(board.waits[name]), "yellow"
+    elif agent.is_stuck:
+        detail = f"only heartbeats since {clock(agent.idle_since_ms, board.opened_ms)}", "yellow"
     return [
         (agent.stream if is_first else "", "bold"),
         (name, ""),
@@ -154,7 +157,8 @@ def _columns(
 
 def _urgency(named: tuple[str, AgentRecord]) -> tuple[bool, bool, int]:
     status = named[1].status
-    return status not in HELD_UP, status is not AgentStatus.ACTIVE, -named[1].seen_ms
+    is_held_up = status in HELD_UP or named[1].is_stuck
+    return not is_held_up, status is not AgentStatus.ACTIVE, -named[1].seen_ms
 
 
 def _growth(growth: Growth, width: int) -> list[Line]:
@@ -195,7 +199,9 @@ def _questions(board: Board, width: int) -> list[Line]:
     if not board.questions:
         return []
     lines = [_row(width, (f"Open questions ({len(board.questions):,})", 0, "bold yellow"))]
-    for one in board.questions[:_QUESTIONS_MAX]:
+    # The one about many silent agents first: until it is decided, all that wait for them wait.
+    urgent = sorted(board.questions, key=lambda one: one.record.subject != MASS_SILENCE)
+    for one in urgent[:_QUESTIONS_MAX]:
         asked = f"  {one.record.asker or 'the fabric'}: {one.record.question}"
         command = shlex.join(["fabric", "decide", one.id, "ANSWER", "--session", one.session])
         lines += [_row(width, (asked, 0, "")), _row(width, (f"    {command}", 0, "dim"))]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabric.core.escalation import MASS_SILENCE
 from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord, EscalationState
 from fabric.ops.questions import Question
 from fabric.view.timeline import Row
@@ -72,6 +73,27 @@ def test_questions_come_with_the_command_that_answers_them() -> None:
     assert "Open questions (1)" in lines
     assert "  A: which port?" in lines
     assert "    fabric decide 7:A ANSWER --session s" in lines
+
+
+def test_an_agent_that_sends_only_heartbeats_while_others_wait_stands_out() -> None:
+    idle = agent(checkpoint="files_read", idle_since_ms=60_000)
+    stuck = agent(checkpoint="files_read", idle_since_ms=60_000, nudged_ms=90_000)
+    board = board_of({"A": idle, "B": stuck})
+    lines = drawn(board)
+    assert lines[3].endswith("files_read")
+    assert lines[4].endswith("only heartbeats since 1:00")
+    crowd = {f"A{n:02}": agent() for n in range(50)} | {"Z": agent(nudged_ms=1)}
+    assert any(line.lstrip().startswith("Z") for line in drawn(board_of(crowd)))
+
+
+def test_the_question_about_many_silent_agents_comes_first() -> None:
+    asked = [EscalationRecord(EscalationState.OPEN, f"question {n}?", "A") for n in range(9)]
+    asked.append(EscalationRecord(EscalationState.OPEN, "are they gone?", "", subject=MASS_SILENCE))
+    questions = [Question("s", f"{n}-0", one) for n, one in enumerate(asked)]
+    lines = drawn(board_of({"A": agent()}, questions))
+    place = lines.index("Open questions (10)")
+    assert lines[place + 1] == "  the fabric: are they gone?"
+    assert lines[place + 3] == "  A: question 0?"
 
 
 def test_the_chart_shows_findings_over_time() -> None:

@@ -80,6 +80,7 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
         causes.append(_ended(snapshot, name, agent))
     elif not causes:
         causes.append(_working(snapshot, name, agent))
+    causes += map(snapshot.unanswered, snapshot.doubts(name))
     for more in (_kept_out, _holds, _awaited):
         causes += more(snapshot, name, agent)
     text = snapshot.status(name, name)
@@ -124,6 +125,8 @@ def _working(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     """Explain an agent that waits for nothing: what it was last told, and why."""
     told = snapshot.log_index.last_told(name)
     text = f"{name} waits for nothing: it is working, as far as it has reported"
+    if stuck := snapshot.stuck(name):
+        text = f"{name} waits for nothing; it has sent {stuck}"
     cause = Cause("told", text, name, frees=f"if it stays silent, it {snapshot.death_of(name)}")
     if told is None:
         cause.children = [Cause("note", "it has been told nothing so far")]

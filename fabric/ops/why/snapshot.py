@@ -19,7 +19,7 @@ from msgspec import Struct
 from fabric.client.mailbox import parse_cursor
 from fabric.core.directive import DIRECTIVES
 from fabric.core.event import EVERYONE, Kind
-from fabric.core.liveness import limit_ms, silent_since_ms
+from fabric.core.liveness import idle_from_ms, is_silent, is_spared, limit_ms, silent_since_ms
 from fabric.core.record import ENDED, ClaimRecord, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -64,6 +64,7 @@ _TIMERS = {
     "hold": "{} held it for too long",
     "silence": "nothing was heard of {} for too long",
     "answer": "nobody had answered {} by its deadline",
+    "mass_silence": "many are still silent (question {})",
 }
 
 
@@ -320,15 +321,41 @@ class Snapshot:
             text += f", at {agent.percent:g} %"
         if agent.checkpoint and agent.status not in ENDED:
             text += f", past the checkpoint {agent.checkpoint}"
-        return line(f"{text}, last heard of {self.ago(agent.seen_ms)}")
+        text += f", last heard of {self.ago(agent.seen_ms)}"
+        return line(f"{text}, with {stuck}" if (stuck := self.stuck(name)) else text)
+
+    def stuck(self, name: str) -> str:
+        """Return since when an agent has sent only heartbeats, if others were told to wait."""
+        agent = self.session.agents.get(name)
+        if agent is None or not agent.is_stuck:
+            return ""
+        return f"nothing but heartbeats since {self.when(idle_from_ms(agent))}"
+
+    def doubts(self, name: str) -> list[str]:
+        """Return the open questions whether to wait on for an agent that is stuck or silent."""
+        agent = self.session.agents.get(name)
+        if agent is None or agent.status in ENDED:
+            return []
+        silent = is_silent(agent, self.rules, self.now_ms)
+        found = [agent.wedged, self.session.mass_silence if silent else ""]
+        return [*filter(self.is_open, found)]
 
     def death_of(self, name: str) -> str:
         """Return when silence would end an agent: `is declared dead (after 10 min of …)`."""
         agent = self.session.agents.get(name)
         if agent is None or agent.status in ENDED:
             return ""
+        many = self.session.mass_silence
+        if many in self.doubts(name):
+            why = f"if question {many} is decided so, or before that if others need it"
+            return f"is declared dead {why}"
         allowed_ms = limit_ms(agent, self.rules)
         due_ms = silent_since_ms(agent) + allowed_ms
+        asked = self.session.escalations.get(many)
+        if asked is not None and not asked.is_open and is_spared(self.session, agent, self.rules):
+            due_ms = max(due_ms, asked.decided_ms + self.rules.silence_ms_max)
+            waiting = f"{asked.by} has decided to wait until then"
+            return f"is declared dead (at {self.when(due_ms)}: {waiting})"
         if due_ms < self.now_ms:
             return f"is declared dead (its silence has been too long since {self.when(due_ms)})"
         announced = ""
@@ -381,6 +408,15 @@ class Snapshot:
         text = f'{by} has asked a person, at {asked}: "{question.question}"'
         frees = f"to decide: {self.decide_command(question_id)}"
         return Cause("person", text, "", question.cause, question.asked_ms, frees)
+
+    def asked(self, question_id: str) -> list[Cause]:
+        """Return the cause that a person has not decided a question, or what was decided."""
+        question = self.session.escalations.get(question_id)
+        if question is None or question.is_open:
+            return [self.unanswered(question_id)] if question is not None else []
+        at = self.when(question.decided_ms)
+        text = f"{question.by} decided at {at}: {question.decision}"
+        return [Cause("note", text, at_ms=question.decided_ms)]
 
 
 def names(several: Sequence[str]) -> str:

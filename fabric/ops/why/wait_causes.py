@@ -89,7 +89,8 @@ class WaitCauses:
             elif len(path) >= DEPTH_MAX or len(self._agents) >= AGENTS_MAX:
                 cause.text += f" (continue with: fabric why {other})"
             else:
-                cause.children = self.waits(other, path)
+                doubts = map(self._snapshot.unanswered, self._snapshot.doubts(other))
+                cause.children = [*doubts, *self.waits(other, path)]
         return shortened(found, len(others))
 
     def _dependency(self, name: str, on: str, path: tuple[str, ...]) -> Cause:
@@ -138,6 +139,7 @@ class WaitCauses:
         log, at_ms = (end.entry.id, end.entry.ms) if end else ("", 0)
         cause.frees = f"continues when {producer}, or any agent sends DEPENDENCY_RESOLVED for {on}"
         cause.children = [Cause("nobody", text, dependency.failed_by, log, at_ms)]
+        cause.children += snapshot.asked(dependency.question)
         records = self._session.dependencies.records
         others = [other for other, one in records.items() if one.producers and other != on]
         for near in get_close_matches(on, others, n=1):
@@ -363,6 +365,9 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
         for on in agent.waits_for:
             if on not in answered:
                 found[f"an agent that produces {on}: none has declared that it does"] = None
+                dependency = session.dependencies.get(on)
+                if dependency is not None and snapshot.is_open(dependency.question):
+                    ask(dependency.question)
         for question_id in filter(snapshot.is_open, agent.asks):
             if question_id not in answered:
                 ask(question_id)
@@ -374,7 +379,11 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
             waits or agent.waits_for or agent.asks
         ):
             heard = f"last heard of {snapshot.ago(agent.seen_ms)}"
-            found[f"{one}, which is working as far as it has reported, {heard}"] = None
+            stuck = snapshot.stuck(one)
+            how = f"has sent {stuck}" if stuck else "is working as far as it has reported"
+            found[f"{one}, which {how}, {heard}"] = None
+            for question_id in snapshot.doubts(one):
+                ask(question_id)
     called, barrier = in_force(session)
     if barrier is not None and seen.intersection([barrier.leader, *barrier.members]):
         for question_id, question in session.escalations.records.items():
