@@ -1,5 +1,7 @@
 """Fixtures that the whole suite shares: real servers, started once for each process of pytest."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.support.servers import (
     FLAVOUR_DEFAULT,
     RunningServer,
     flavours,
+    short_directory,
 )
 
 # The same examples each time, so that a failure comes from the change at hand;
@@ -35,6 +38,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the default suite leaves to the rest what is slow, and all servers but one; "
         "the store's own tests run on every one",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home() -> Iterator[None]:
+    """No test sees the state of the projects of the person who runs it, nor leaves any there."""
+    folder = short_directory()
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setitem(os.environ, "XDG_STATE_HOME", str(folder))
+        yield
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

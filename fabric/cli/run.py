@@ -15,7 +15,7 @@ from fabric import devserver, doctor
 from fabric.cli.connect import Target, json_option, on_target, open_store, setting_option, url_of
 from fabric.cli.output import json_line, note, print_lines
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
-from fabric.devserver.project import project_root
+from fabric.devserver.project import Project, locate
 from fabric.devserver.server import PrivateServer
 from fabric.errors import HeldError, NotFoundError
 from fabric.store.address import redacted
@@ -41,7 +41,8 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
       fabric up                                      with a private Redis server for this project
       FABRIC_REDIS_URL=redis://… fabric up           with your own server
 
-    The private server keeps its data in .fabric/; if it already runs, it is shared. Ctrl-C or
+    The private server keeps its data outside of the project, in $XDG_STATE_HOME/fabric or
+    ~/.local/state/fabric; all worktrees share it, and so do two `fabric up`. Ctrl-C or
     SIGTERM drains the workers, then stops the private server unless another process uses it; a
     second Ctrl-C stops at once. A worker that dies is restarted.
     """
@@ -95,6 +96,7 @@ async def _serve(
         "private": private is not None,
         "server_pid": private.pid if private else None,
         "project": str(private.root) if private else None,
+        "data": str(Project(private.root).state) if private else None,
         "namespace": target.namespace,
         "workers": {},
     }
@@ -114,6 +116,8 @@ def _announce(started: dict[str, Any]) -> None:
     click.echo(started["url"])
     where = f", private to {started['project']} (pid {started['server_pid']})"
     _say(started["server"] + (where if started["private"] else ""))
+    if started["private"]:
+        _say(f"its data: {started['data']}")
     running = ", ".join(f"{name} (pid {pid})" for name, pid in started["workers"].items())
     namespace = started["namespace"]
     _say(f"namespace {namespace}: {running}; Ctrl-C stops")
@@ -140,7 +144,7 @@ def down(target: Target, as_json: bool) -> None:
       fabric down       in the project's folder or below it
 
     A `fabric up` or `fabric demo` that runs here uses it: each is told to stop first, and drains
-    its workers. The data in .fabric/ stays for the next `fabric up`. A server named by
+    its workers. The data stays for the next `fabric up`. A server named by
     FABRIC_REDIS_URL is never stopped.
     """
     found = devserver.find()
@@ -162,7 +166,7 @@ def down(target: Target, as_json: bool) -> None:
         users = ", ".join(map(str, report.remaining))
         raise HeldError(f"the server still runs: processes {users} use it and did not stop")
     if stopped is None and not report.left:
-        raise NotFoundError(f"no private server runs for {project_root()}")
+        raise NotFoundError(f"no private server runs for {locate().root}")
 
 
 def _worker(worker: str, task: str) -> click.Command:

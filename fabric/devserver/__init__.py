@@ -13,8 +13,9 @@ it lives, because the kernel drops a lock when its holder dies:
 The append-only files stay, so the next start has the data. `find` takes less than a millisecond and
 imports no driver, because the command line calls it every time.
 
-`project.py` has the folder and its files, `lock.py` the locks, `server.py` the life of the server
-and its protocol, `launch.py` the choice of a program and its options.
+`project.py` says which project a folder is in, and has the files of its server; `repository.py`
+reads git's files; `takeover.py` moves data out of a checkout. `lock.py` has the locks, `server.py`
+the life of the server and its protocol, `launch.py` the choice of a program and its options.
 """
 
 from __future__ import annotations
@@ -26,16 +27,13 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from fabric.devserver import lock, server
 from fabric.devserver.lock import UserLock
-from fabric.devserver.project import Project, project_root
+from fabric.devserver.project import Project, locate, nearest, served_below, serving
 from fabric.devserver.server import Connection, PrivateServer
 from fabric.errors import ConfigError, NotAllowedError, ServerError
-
-if TYPE_CHECKING:
-    from fabric.config.settings import Settings
 
 #: Seconds that `stop` gives the users to drain and leave. Workers finish a batch within a few.
 LEAVE_SECONDS_MAX = 30.0
@@ -58,7 +56,23 @@ class StopReport(NamedTuple):
     remaining: tuple[int, ...]
 
 
-def server_url(settings: Settings) -> str | None:
+class _Url(Protocol):
+    """A URL that is not shown."""
+
+    @property
+    def value(self) -> str:
+        """The URL."""
+
+
+class NamesServer(Protocol):
+    """Settings, which may name a server."""
+
+    @property
+    def redis_url(self) -> _Url | None:
+        """The server's URL."""
+
+
+def server_url(settings: NamesServer) -> str | None:
     """Return the URL in the settings, else that of the project's private server if it runs."""
     if settings.redis_url is not None:
         return settings.redis_url.value
@@ -66,14 +80,29 @@ def server_url(settings: Settings) -> str | None:
     return found.url if found is not None else None
 
 
-def require_server_url(settings: Settings) -> str:
+def require_server_url(settings: NamesServer) -> str:
     """Return the same URL. Raises ConfigError when there is none."""
     url = server_url(settings)
     if url is None:
-        raise ConfigError(
-            "no server: set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
-        )
+        raise ConfigError(f"no server: {advice()}")
     return url
+
+
+def advice() -> str:
+    """Return what to do without a server: never to start one beside another."""
+    try:
+        place = serving()
+        if place is not None:
+            return (
+                f"the private server of {place.root} runs, but does not answer; wait, or end it "
+                "with `fabric down`"
+            )
+        below = served_below(nearest().top)
+    except OSError:  # the working directory is gone
+        below = []
+    if below:
+        return f"a private server runs for {below[0]}: work in that folder, or set FABRIC_REDIS_URL"
+    return "set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
 
 
 def binary() -> tuple[Path, str]:
@@ -89,18 +118,20 @@ def binary() -> tuple[Path, str]:
 def find(start: Path | None = None) -> PrivateServer | None:
     """Return the running server of the project around `start` (default: the working directory).
 
-    None when no server answers, or when other users can enter its folder. Never raises, starts or
-    changes anything.
+    A server that runs for a folder above, or for the main worktree, is the project's too. None when
+    no server answers, or when other users can enter its folder. Never raises, starts or changes
+    anything.
     """
     try:
-        return server.running(Project(project_root(start)))
+        place = serving(start)
+        return None if place is None else server.running(Project(place.root))
     except OSError:  # the working directory is gone, or there is no temp folder
         return None
 
 
 def users(root: Path | None = None) -> list[int]:
     """Return the pids of the live processes that use the project's server, ascending."""
-    project = Project(root)
+    project = Project(root or locate().root)
     if not project.is_private():
         return []
     return sorted({user.pid for user in lock.live_users(project.users)})
@@ -110,13 +141,17 @@ def acquire(root: Path | None = None) -> ServerUse:
     """Start the private server of the project at `root`, or join it, and count as its user.
 
     `root` defaults to the project around the working directory. Blocks until the server takes
-    commands. Raises NotAllowedError when the state folder cannot be made or is not private,
-    ServerError when there is no server to start or it does not get ready, HeldError when another
-    process has been starting or stopping it for longer than `LOCK_SECONDS_MAX`.
+    commands. Raises NotAllowedError when the state folder cannot be made or is not private, or when
+    the checkout has data that nobody should load (`takeover.py`); ServerError when there is no
+    server to start or it does not get ready; HeldError when another process has been starting or
+    stopping it for longer than `LOCK_SECONDS_MAX`.
     """
-    project = Project(root)
+    project = Project(root or locate().root)
     project.prepare()
+    from fabric.devserver.takeover import take_over  # costs more to import than a whole `find`
+
     with _locked(project):
+        take_over(project)
         user_lock = UserLock(project.users)
         try:
             found, is_child = server.ensure(project)
@@ -212,7 +247,7 @@ def stop(root: Path | None = None) -> StopReport:
     ServerError when it does not end, HeldError as `acquire` does, NotAllowedError when the folder
     is not private.
     """
-    project = Project(root)
+    project = Project(root or locate().root)
     if not project.state.exists():
         return StopReport(server=None, left=(), remaining=())
     project.prepare()

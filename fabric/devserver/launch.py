@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,8 +90,10 @@ def check_data(program: Path, state: Path) -> None:
         )
 
 
-def launch(program: Path, state: Path, socket: Path, lock: int) -> subprocess.Popen[bytes]:
-    """Start the server and return immediately.
+def launch(
+    program: Path, state: Path, socket: Path, lock: int | None, more: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Start the server, with `more` options, and return immediately.
 
     It inherits the descriptor `lock`, and so holds that lock until it ends. It gets a session of
     its own, because a Ctrl-C at the terminal must not reach it before the workers have drained.
@@ -101,9 +103,9 @@ def launch(program: Path, state: Path, socket: Path, lock: int) -> subprocess.Po
     try:
         with (state / "redis.log").open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - a server binary, options of ours
-                [program, *_OPTIONS, "--unixsocket", listening],
+                [program, *_OPTIONS, "--unixsocket", listening, *more],
                 cwd=state,
-                pass_fds=(lock,),
+                pass_fds=() if lock is None else (lock,),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fabric import devserver
+from fabric.devserver.project import Project
 from tests.cli.up_process import project, up
 from tests.support.project_member import is_gone
 from tests.support.servers import RunningServer
@@ -58,8 +59,9 @@ def test_it_prints_the_server_and_commands_to_try(here: Shell) -> None:
     found = devserver.find(here.home)
     assert found is not None
     assert url == found.url
-    said = [process.stderr.readline().strip() for _ in range(6)]
+    said = [process.stderr.readline().strip() for _ in range(7)]
     assert said[0] == f"fabric: {found.version}, private to {here.home} (pid {found.pid})"
+    assert said[1] == f"fabric: its data: {Project(here.home).state}"
     tries = [line for line in said if line.startswith("fabric ")]
     assert len(tries) == 3
     # What it tells one to try works.

