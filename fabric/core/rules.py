@@ -139,12 +139,13 @@ class Trigger(Struct, frozen=True):
         str,
         Text.NAME,
         Declared(write=f"the barrier's name of {Text.FREE.value}, in double quotes"),
-        "The barrier's name. A completed task of this name pulls the trigger.",
+        "The barrier's name.",
     ]
     tags: Annotated[
         Globs,
         Declared(write='a list of globs, none twice: ["schema-*"]'),
-        "Globs: an output that is resolved under a matching id pulls the trigger.",
+        "Globs: an output that is resolved under a matching id, or a completed task with a "
+        "matching one, pulls the trigger.",
     ] = ()
     paths: Annotated[
         Globs,
@@ -415,6 +416,23 @@ class Rules(Struct, frozen=True):
         "How long an agent may send nothing but HEARTBEAT while others wait for it. Then it gets a "
         "NUDGE; after as long again a person is asked.",
     ] = 600_000
+
+    parallel_max: Annotated[
+        int,
+        Number("tasks", 0, SESSION_MAX, "no limit"),
+        Declared("tasks.parallel_max"),
+        "Tasks that may run at the same time, by the plan (`fabric plan`).",
+    ] = 0
+    coordinator_tasks_max: Annotated[
+        dict[AgentName, Annotated[int, Number("tasks", 1, SESSION_MAX)]],
+        Declared(
+            "tasks.coordinators",
+            write="in [tasks.coordinators], a coordinator's name = how many tasks, at least 1",
+            example={"ARCHITECT": 2},
+        ),
+        "Tasks that may run at the same time, by the plan, in all domains of one coordinator. A "
+        "task runs in the domains that it writes in.",
+    ] = {}
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

@@ -59,6 +59,8 @@ ODD = Rules(
     expect_ms_max=17,
     mass_silence_percent=18,
     wedged_ms_max=19,
+    parallel_max=20,
+    coordinator_tasks_max={"ARCHITECT": 21, "B x": 1},
 )
 
 
