@@ -89,7 +89,7 @@ def trigger(event: Event, tags: list[str], location: str | None) -> None:
     if len(location or "") > FIELD_BYTES_MAX:
         location = None  # no path is that long
     for one in event.rules.triggers:
-        if not _is_met(one, tags, location, meter):
+        if not is_met(one, tags, location, meter):
             continue
         fault = _fault(event.session, one.name, one.leader)
         if fault:
@@ -209,7 +209,7 @@ def apply_answer(event: Event, asked: EscalationRecord) -> None:
         _apply_policy(event, asked.about, barrier, asked.decision, reason)
 
 
-def _is_met(one: Trigger, tags: list[str], location: str | None, meter: Meter) -> bool:
+def is_met(one: Trigger, tags: list[str], location: str | None, meter: Meter) -> bool:
     """Whether a trigger is pulled; not when that would be too much work to tell."""
     try:
         if any(matches(pattern, tag, meter) for pattern in one.tags for tag in tags):
