@@ -48,6 +48,12 @@ class ConfigError(CallerError):
     code = "CONFIG"
 
 
+class TaskFileError(CallerError):
+    """A list of tasks cannot be used: the message names the task, the field and what is wrong."""
+
+    code = "TASKS"
+
+
 class NotFoundError(CallerError):
     """There is no session, agent or entry of that name."""
 

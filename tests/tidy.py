@@ -27,9 +27,10 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: Modules of `fabric/core/`, and imports of one by another. Lower them when the core shrinks; a
 #: number that must grow says that a feature is being cut into pieces, or that two are entangled.
 #: The task board added one: `task` says what a task is, for loader and plan too; `board` has the
-#: rules.
-CORE_MODULES_MAX = 31
-CORE_IMPORTS_MAX = 182
+#: rules. The plan added two: what is parallel and why (`plan`), and list scheduling (`schedule`);
+#: with eleven imports, since it asks the rules of a run instead of copying them.
+CORE_MODULES_MAX = 33
+CORE_IMPORTS_MAX = 193
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(
