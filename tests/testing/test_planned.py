@@ -31,10 +31,10 @@ class Run:
         self.tasks = [task for task in tasks if task.id in self.before]
         self.rules = rules
         self.done = {name: asyncio.Event() for name in self.before}
-        self.starts = {slot.task: slot.start_ms for slot in made.schedule} if made else {}
-        for slot in made.schedule if made else ():
-            ended = {one.task for one in made.schedule if made and one.end_ms <= slot.start_ms}
-            self.before[slot.task] |= ended
+        slots = made.schedule if made else []
+        self.starts = {slot.task: slot.start_ms for slot in slots}
+        for slot in slots:
+            self.before[slot.task] |= {one.task for one in slots if one.end_ms <= slot.start_ms}
 
     async def log(self) -> list[dict[str, Any]]:
         """Run all tasks to their ends; return the session's log."""
