@@ -118,11 +118,13 @@ class Event(Struct, gc=False):
     """The session, the rules, and the decision so far.
 
     The decision is one that all events share until something is added: most signals cause nothing.
+    `searched` counts the steps of its searches for deadlocks.
     """
 
     session: SessionState
     rules: Rules
     decision: Decision
+    searched: int = 0
 
     def direct(self, to: str, directive: Directive) -> None:
         """Send a directive to an agent or EVERYONE; one without a recipient is only logged."""
@@ -171,7 +173,7 @@ class Event(Struct, gc=False):
         return self.decision
 
 
-class SignalEvent(Event, gc=False):
+class SignalEvent(Event, gc=False, kw_only=True):
     """A signal: `name` is its emitter, and `agent` is that agent's record.
 
     An outsider is a person or a detector that is no agent of the session: `agent` is not set then.

@@ -47,8 +47,7 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     if produces or agent.produces:
         retracted = set(agent.produces) - set(produces)
         agent.produces = produces
-        for waiter in dependencies.retract(event, retracted):
-            deadlock.check(event, waiter)
+        deadlock.check_all(event, dependencies.retract(event, retracted))
         dependencies.declare(event)
     _confirm(event, payload)
 
@@ -146,8 +145,7 @@ def end(
     dependencies.withdraw(event, name, agent, agent.waits_for)
     escalation.withdraw(session, name, agent, agent.asks)
     if error is not None:
-        for waiter in dependencies.fail_all(event, name, agent, error):
-            deadlock.check(event, waiter)
+        deadlock.check_all(event, dependencies.fail_all(event, name, agent, error))
         _fail_group(event, name, agent, error)
     elif agent.status is AgentStatus.COMPLETED:
         dependencies.resolve_all(event, name, agent)

@@ -99,13 +99,12 @@ STEPS_PER_SIGNAL = 200
 #: Resources granted in one event; the rest follows in events of their own. Each is a lock to write.
 EVENT_GRANTS_MAX = 5_000
 
-#: Deadlocks broken in one event. Each takes a claim from an agent; more than a few at once mean
-#: that an agent asked for very much, and the rest is found when the next wait begins.
+#: Deadlocks broken in one event: each takes a claim from an agent. A timer looks for the rest.
 CYCLES_MAX = 100
 
-#: Edges that one search for deadlocks follows, some 0.1 s. The agents beyond count as free: in a
-#: larger graph one may be missed, but none is made up. 5,000 agents with 20 waits each have these.
-EDGES_MAX = 100_000
+#: Steps of the searches for deadlocks in one event: edges of the wait-for graph, and places in
+#: queues; some 0.1 s. A timer looks for the rest. A wait whose search alone takes more is refused.
+SEARCH_STEPS_MAX = 100_000
 
 #: Questions in one session, open and decided.
 SESSION_ESCALATIONS_MAX = 10_000

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fabric.core import deadlock
+from fabric.core import wait_graph
 from fabric.core.directive import Cancel, Nudge
 from fabric.core.escalation import (
     MASS_SILENCE,
@@ -58,7 +58,7 @@ START, KEEP_OUT = "start", "keep out"
 WAIT, GIVE_UP = "wait", "give up"
 
 #: What to free first, if agents that others need are given up one by one: what one may wait for.
-_URGENCY = (deadlock.LOCK, deadlock.DEPENDENCY, deadlock.BARRIER, deadlock.QUESTION)
+_URGENCY = (wait_graph.LOCK, wait_graph.DEPENDENCY, wait_graph.BARRIER, wait_graph.QUESTION)
 
 
 def watch(event: Event, name: str, agent: AgentRecord) -> None:
@@ -305,7 +305,7 @@ def _most_needed(session: SessionState, rules: Rules, silent: list[str]) -> str 
         agent = session.agents.records[name]
         if silent_since_ms(agent) + limit_ms(agent, rules) > session.clock_ms:
             continue
-        for need in deadlock.needs(session, name):
+        for need in wait_graph.needs(session, name):
             waiting = sum(one not in lost for one in need.waiting)
             if waiting:
                 found.append((_URGENCY.index(need.kind), -waiting, name))
@@ -329,7 +329,7 @@ def _check_progress(event: Event, name: str, agent: AgentRecord) -> bool:
     session, most_ms = event.session, event.rules.wedged_ms_max
     is_idle = most_ms and agent.idle_since_ms and agent.status is AgentStatus.ACTIVE
     is_long = is_idle and idle_from_ms(agent) + most_ms <= session.clock_ms
-    needs = deadlock.needs(session, name) if is_long else []
+    needs = wait_graph.needs(session, name) if is_long else []
     if not needs:
         was_nudged = bool(agent.nudged_ms)
         if was_nudged:

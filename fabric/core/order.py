@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import ClaimRecord, ClaimState
-from fabric.core.resource import Index, overlap
+from fabric.core.resource import Index, Meter, overlap
 
 #: Steps that each claim counts for that a new one meets: it is looked at several times.
 STEPS_PER_MEETING = 2
@@ -159,6 +159,20 @@ class Order:
             self._observed.stop_measuring()
 
     @property
+    def meter(self) -> Meter:
+        """Counts the steps of looking for what overlaps, and through queues."""
+        return self._index.meter
+
+    def measure(self, steps_max: int) -> None:
+        """Allow so many steps from here on, whatever was looked up before."""
+        self._index.measure(steps_max)
+
+    def stop_measuring(self) -> int:
+        """Allow any number of steps again; return how many there were."""
+        self._index.stop_measuring()
+        return self._index.meter.steps
+
+    @property
     def has_observers(self) -> bool:
         """Whether any agent reads anything without waiting."""
         return bool(self._observers)
@@ -173,7 +187,9 @@ class Order:
         seen: set[str] = set()
         for resource, is_write in resources(claim):
             for other in self.overlapping(resource):
-                for holder_id in self._held.get(other, ()):
+                held = self._held.get(other, ())
+                self.meter.spend(1 + len(held))
+                for holder_id in held:
                     holder = self._claims[holder_id]
                     if holder_id in seen or holder.agent == claim.agent:
                         continue
@@ -198,6 +214,7 @@ class Order:
         for other, queue, at, is_write in self._stands(claim):
             places = counted(other, queue, at)
             first = at if places is queue else bisect_left(places, _place_of(claim, is_write))
+            number = first
             for number in reversed(range(first)):
                 place = places[number]
                 if place.agent == claim.agent or not (is_write or place.is_write):
@@ -205,6 +222,7 @@ class Order:
                 yield place
                 if is_nearest_only and place.is_write and not self._writes(place.agent, other):
                     break
+            self.meter.spend(1 + first - number)
 
     def _stands(self, claim: ClaimRecord) -> Iterator[tuple[str, list[Place], int, bool]]:
         """Yield a claim's queues: the resource, the places, its own position, whether it writes."""
@@ -236,7 +254,7 @@ class Order:
     def overlaps_any(self, claim: ClaimRecord, others: Iterable[str]) -> bool:
         """Whether any of these other claims, held or waiting, overlaps a claim."""
         return any(
-            overlap(mine, theirs)
+            overlap(mine, theirs, self.meter)
             for other in others
             if other != claim.id
             for theirs in self._claims[other].wanted
@@ -268,6 +286,7 @@ class Order:
             for other in self.overlapping(resource):
                 queue = self._queues.get(other, ())
                 after = 0 if claim.state is ClaimState.HELD else bisect_left(queue, mine)
+                self.meter.spend(1)
                 if any(place.agent != claim.agent for place in islice(queue, after, None)):
                     return True
         return False

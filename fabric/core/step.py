@@ -140,6 +140,7 @@ TIMERS: dict[str, Alarm] = {
     liveness.TIMER: liveness.check_silence,
     escalation.TIMER: escalation.answer_due,
     liveness.MASS_TIMER: liveness.check_mass_silence,
+    deadlock.TIMER: deadlock.check_later,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
@@ -161,7 +162,7 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     `now_ms` is the server time at which the signal entered the ingress, in ms since the epoch.
     An accepted signal gets the next log number; a repeated one changes nothing at all.
     """
-    event = SignalEvent(session, rules, ACCEPTED, signal, signal.emitter)
+    event = SignalEvent(session, rules, ACCEPTED, signal=signal, name=signal.emitter)
     if not admit(event, now_ms):
         return event.decision
     is_accepted = True
@@ -270,8 +271,7 @@ def _begin_waits(event: SignalEvent) -> None:
     for name in event.waiting:
         update_status(session, name)
         barriers.arrive_waiting(event, name)
-    for name in event.waiting:
-        deadlock.check(event, name)
+    deadlock.check_all(event, event.waiting)
 
 
 def _look_over(event: Event) -> None:

@@ -20,7 +20,8 @@ def test_every_question_of_the_fabric_has_an_answer() -> None:
 
 def test_timer_keys_begin_with_the_name_of_their_alarm() -> None:
     silence = {"silence", "mass_silence"}
-    assert set(TIMERS) == {"undeclared", "barrier", "hold", "grant", "answer"} | silence
+    others = {"undeclared", "barrier", "hold", "grant", "answer", "deadlock"}
+    assert set(TIMERS) == others | silence
 
 
 @pytest.mark.parametrize(

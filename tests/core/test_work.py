@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from fabric.core import claims
+from fabric.core import claims, deadlock
+from fabric.core.directive import Cancel
 from fabric.core.event import Decision, Outcome
 from fabric.core.limits import AGENT_RESOURCES_MAX, EVENT_GRANTS_MAX, SIGNAL_STEPS_MAX
-from fabric.core.record import ClaimState
+from fabric.core.record import AgentStatus, ClaimState
 from fabric.core.resource import CostlyError, Meter, matches, overlap, reading_steps
 from fabric.core.rules import Domain, Rules, Trigger
-from fabric.core.signal import SignalType
+from fabric.core.signal import Signal, SignalType
+from fabric.core.step import fire
+from fabric.core.wait_graph import WaitGraph
 from tests.core.cost import lines_of
 from tests.support.random_history import Play, signal
 
@@ -130,6 +134,97 @@ def test_holders_that_wait_in_one_queue_do_not_cost_their_square() -> None:
     closing = signal(SignalType.INTENT, "X", {"writes": [f"lib/{name}.py" for name in names]})
     assert lines_of(play, closing) < LINES_MAX / 4
     assert len(play.session.claims) == 2_001  # it was refused: it closes cycles
+
+
+def crossed(play: Play, agents: int) -> Signal:
+    """Let agents that each hold a file wait for X's; return X's INTENT, which wants all theirs."""
+    play.say(signal(SignalType.STARTED, "X", {"priority": 9}))
+    intent(play, "X", ["x.py"])
+    names = [f"agent {number}" for number in range(agents)]
+    for name in names:
+        intent(play, name, [f"lib/{name}.py"])
+    for name in names:
+        intent(play, name, ["x.py"])
+    return signal(SignalType.INTENT, "X", {"writes": [f"lib/{name}.py" for name in names]})
+
+
+def cancelled(decision: Decision) -> list[str]:
+    return [message.to for message in decision.messages if message.type == "CANCEL"]
+
+
+def test_a_signal_that_closes_a_thousand_cycles_of_locks_leaves_most_to_a_timer() -> None:
+    play = Play(rules=Rules(signals_per_second_max=0))
+    closing = crossed(play, 1_000)
+    assert lines_of(play, closing) < LINES_MAX / 3
+    assert play.timers["deadlock:X"] == play.session.clock_ms
+
+
+def test_no_event_searches_for_longer_than_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 2_000
+    monkeypatch.setattr(deadlock, "SEARCH_STEPS_MAX", most)
+    play = Play(rules=Rules(signals_per_second_max=0))
+    decision = play.say(crossed(play, 60))
+    events = 0
+    while any(timer.startswith("deadlock:") for timer in play.timers):
+        assert 0 < len(cancelled(decision)) < 10
+        del play.timers["deadlock:X"]
+        found = fire(play.session, "deadlock:X", play.rules, play.now_ms)
+        if found is None:
+            break
+        decision = found
+        play.timers.update({key: due for key, due in found.timers.items() if due is not None})
+        events += 1
+    assert events > 5
+    # X outranks them: each of them has lost its wait, and X has not.
+    waiting = [c for c in play.session.claims.records.values() if c.state is ClaimState.WAITING]
+    assert [claim.agent for claim in waiting] == ["X"]
+    assert not any(WaitGraph(play.session).find_cycle(one) for one in play.session.agents.records)
+
+
+@pytest.mark.parametrize("kind", ["locks", "outputs"])
+def test_a_wait_that_is_too_much_to_look_at_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty agents that each wait for all before them: their last wait would close a cycle."""
+    play = Play(rules=Rules(signals_per_second_max=0))
+    names = [f"a{number:02}" for number in range(60)]
+    word, field = (SignalType.INTENT, "writes") if kind == "locks" else (SignalType.BLOCKED, "on")
+    for name in names:
+        play.say(signal(SignalType.STARTED, name, {"produces": [f"of {name}"]}))
+        if kind == "locks":
+            intent(play, name, [f"of {name}"])
+    for number, name in enumerate(names):
+        for other in names[:number]:
+            on = f"of {other}"
+            play.say(signal(word, name, {field: [on] if kind == "locks" else on}))
+    monkeypatch.setattr(deadlock, "SEARCH_STEPS_MAX", 2_000)
+    on = f"of {names[-1]}"
+    refused = play.say(signal(word, names[0], {field: [on] if kind == "locks" else on}))
+    last = refused.messages[-1]
+    assert (last.type, last.to) == ("CANCEL", names[0])
+    told = msgspec.json.decode(last.payload, type=Cancel)
+    assert told.code == "LIMIT"
+    assert told.resources == [on] if kind == "locks" else told.dependency == on
+    agent = play.session.agents.records[names[0]]
+    assert (agent.status, agent.waits_for) == (AgentStatus.ACTIVE, [])
+    assert not play.session.waiting_claims(agent)
+    assert not WaitGraph(play.session).find_cycle(names[-1])
+    # An agent that waits for none of them is not concerned.
+    intent(play, "B", ["b.py"])
+    assert intent(play, "C", ["b.py"]).messages[-1].type == "WAIT"
+
+
+def test_an_open_question_about_a_dense_deadlock_costs_other_signals_little() -> None:
+    play = Play(rules=Rules(signals_per_second_max=0))
+    names = [f"agent {number}" for number in range(60)]
+    for name in names:
+        play.say(signal(SignalType.STARTED, name, {"produces": [name]}))
+    for number, name in enumerate(names):
+        for other in names[:number]:
+            play.say(signal(SignalType.BLOCKED, name, {"on": other}))
+    play.say(signal(SignalType.BLOCKED, names[0], {"on": names[-1]}))
+    assert play.session.deadlocks
+    assert lines_of(play, signal(SignalType.STARTED, "bystander", {})) < 3_000
 
 
 def test_a_deadlock_of_thousands_is_told_in_few_bytes() -> None:

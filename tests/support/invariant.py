@@ -1,6 +1,6 @@
 """Invariants of a session's state: they hold after every event, whatever the agents send."""
 
-from fabric.core import deadlock, escalation
+from fabric.core import escalation
 from fabric.core import event as shared
 from fabric.core.agent_status import is_at_work, is_held, is_waiting
 from fabric.core.dependencies import producer
@@ -16,6 +16,7 @@ from fabric.core.record import (
 )
 from fabric.core.resource import overlap
 from fabric.core.session import SessionState
+from fabric.core.wait_graph import WaitGraph
 
 
 def check(session: SessionState) -> None:
@@ -131,10 +132,11 @@ def check_unmet(session: SessionState) -> None:
 
 def check_deadlocks(session: SessionState) -> None:
     """Check that open questions name exactly the agents that are deadlocked."""
+    graph = WaitGraph(session)
     questions = [session.escalations.records[i] for i in session.deadlocks]
     named = {name for question in questions for name in question.waiting}
     for name in session.agents.records:
-        if deadlock.find_cycle(session, name) is not None:
+        if graph.find_cycle(name) is not None:
             assert name in named, "stuck, and nobody was told"
     for question in questions:
-        assert deadlock.is_still_there(session, question.cycle)
+        assert graph.is_still_there(question.cycle)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from fabric.core import deadlock, record
+from fabric.core import record, wait_graph
 from fabric.core.agent_status import in_force, is_at_work, missing
 from fabric.core.escalation import BARRIER
 from fabric.core.limits import NAMES_SHOWN_MAX
@@ -33,10 +33,10 @@ _POLICIES = {
 
 #: Kind of a wait → the words before what is waited for.
 _WAITS = {
-    deadlock.DEPENDENCY: "for",
-    deadlock.LOCK: "for",
-    deadlock.QUESTION: "for the answer to question",
-    deadlock.BARRIER: "at the barrier",
+    wait_graph.DEPENDENCY: "for",
+    wait_graph.LOCK: "for",
+    wait_graph.QUESTION: "for the answer to question",
+    wait_graph.BARRIER: "at the barrier",
 }
 
 
@@ -78,7 +78,7 @@ class WaitCauses:
             found.append(cause)
             if other in path:
                 cycle = " → ".join([*path[path.index(other) :], other])
-                is_deadlock = deadlock.find_cycle(self._session, other) is not None
+                is_deadlock = wait_graph.WaitGraph(self._session).find_cycle(other) is not None
                 way_out = "" if is_deadlock else "; other agents can break it"
                 cause.kind = "cycle"
                 cause.text = line(f"{said}. This closes a cycle: {cycle}{way_out}")
@@ -321,7 +321,8 @@ class WaitCauses:
 def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
     """Return the deadlock that an agent is part of or stuck behind, if there is one."""
     session = snapshot.session
-    cycle = deadlock.find_cycle(session, name)
+    graph = wait_graph.WaitGraph(session)
+    cycle = graph.find_cycle(name)
     if cycle is None:
         return []
     members = [link.agent for link in cycle]
@@ -335,13 +336,13 @@ def deadlock_of(snapshot: Snapshot, name: str) -> list[Cause]:
             asked.frees += "; the agent that gives way gets CANCEL, and its wait ends"
             cause.log, cause.at_ms = question.cause, question.asked_ms
             cause.children = [asked]
-    if affected := [one for one in deadlock.stuck_behind(session, cycle) if one != name]:
+    if affected := [one for one in graph.stuck_behind(cycle) if one != name]:
         verb = "is" if len(affected) == 1 else "are"
         cause.children.append(Cause("note", f"{names(affected)} {verb} stuck behind it"))
     return [cause]
 
 
-def _described(cycle: list[deadlock.Link]) -> str:
+def _described(cycle: list[wait_graph.Link]) -> str:
     steps = [f"{agent} waits {_WAITS[wait.kind]} {wait.on}" for agent, wait in cycle]
     more = len(steps) - NAMES_SHOWN_MAX
     shown = ", ".join(steps[:NAMES_SHOWN_MAX]) + (f", and {more} more" if more > 0 else "")
@@ -352,6 +353,7 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
     """Follow all waits to their ends; return what would unblock the agent: agents, questions …"""
     session = snapshot.session
     found: dict[str, None] = {}
+    graph = wait_graph.WaitGraph(session)
 
     def ask(question_id: str) -> None:
         found[f"a person: {snapshot.decide_command(question_id)}"] = None
@@ -360,7 +362,7 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
     while left and len(seen) <= REACH_MAX:
         one = left.popleft()
         agent = session.agents.records[one]
-        waits = deadlock.waits(session, one)
+        waits = graph.waits(one)
         answered = {wait.on for wait in waits}
         for on in agent.waits_for:
             if on not in answered:
