@@ -30,6 +30,9 @@ BROKEN_PIPE = 141
 #: The commands in the order of the help: title of a group → name → the command's module in
 #: `fabric.cli`, which names it as users do, and its line in the help.
 GROUPS = {
+    "Plan the work": {
+        "plan": ("plan", "Say which tasks run in parallel, which cannot and why, and how long."),
+    },
     "Work as an agent": {
         "emit": ("emit", "Send a signal, or many from standard input."),
         "inbox": ("agent", "Read the messages that have come for an agent."),

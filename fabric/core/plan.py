@@ -50,7 +50,7 @@ DOMAIN, ORDER, INTEGRATION = "domain", "order", "integration"
 ALL_OTHERS = "*"
 
 
-class Pair(Struct, frozen=True, omit_defaults=True):
+class Pair(Struct, frozen=True):
     """Two tasks that do not run at the same time.
 
     `kind` is `order` (the first comes first), `read-write` (the first writes), `write-write`,
@@ -191,6 +191,7 @@ class _Domains:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._index = Index()
+        self._index.measure(PLAN_STEPS_MAX)
         self._known: dict[frozenset[str], Rules] = {}
         self._exclusive = {normalise(one.pattern) for one in rules.domains if one.exclusive}
         for one in rules.domains:

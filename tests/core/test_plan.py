@@ -1,14 +1,18 @@
 """A plan says what is parallel and what is not, and its schedule keeps to that."""
 
+import sys
 from itertools import combinations, pairwise
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabric.core import plan as plan_module
 from fabric.core.plan import ALL_OTHERS, Pair, Plan, plan
+from fabric.core.resource import CostlyError
 from fabric.core.rules import Domain, Rules, Trigger
 from fabric.core.task import TaskSpec, TaskStatus
 from tests.core.task_list import (
@@ -155,6 +159,64 @@ def test_a_group_that_cannot_run_at_once_is_named() -> None:
 def test_an_empty_list_has_an_empty_plan() -> None:
     made = plan([], Rules(), 3)
     assert (made.agents, made.expected_ms, made.waves, made.schedule) == (3, 0, [], [])
+
+
+def test_a_search_among_very_many_globs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "PLAN_STEPS_MAX", 1_000)
+    globs = [f"**/*{number}/**" for number in range(50)]
+    with pytest.raises(CostlyError):
+        plan([TaskSpec("a", writes=globs)], Rules())
+    domains = tuple(Domain(glob) for glob in globs)
+    with pytest.raises(CostlyError):
+        plan(
+            [TaskSpec("a", writes=[f"x/{number}/y" for number in range(50)])],
+            Rules(domains=domains),
+        )
+
+
+def test_many_that_want_one_file_are_listed_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "PAIRS_MAX", 3)
+    tasks = [spec(name, "x") for name in "abcd"]
+    made = plan(tasks, Rules())
+    assert (len(made.pairs), made.has_more_pairs, len(made.waves)) == (3, True, 4)
+    assert not plan(tasks[:3], Rules()).has_more_pairs
+
+
+def lines_run(tasks: list[TaskSpec], rules: Rules) -> int:
+    """Count the lines of Python that run for a plan."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        plan(tasks, rules, 8)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("wanted", ["a file each", "one file", "one file, in a chain"])
+def test_the_work_grows_with_the_list_not_with_its_square(wanted: str) -> None:
+    rules = Rules(domains=(DB, *(Domain(f"d{number}/**", "X") for number in range(50))))
+
+    def tasks(count: int) -> list[TaskSpec]:
+        return [
+            spec(
+                f"t{number}",
+                f"d{number % 90}/f{number}.py" if wanted == "a file each" else "x.py",
+                after=f"t{number - 1}" if "chain" in wanted and number else "",
+            )
+            for number in range(count)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "PAIRS_MAX", 100)  # those are listed one by one
+        assert lines_run(tasks(400), rules) < 5 * lines_run(tasks(100), rules)
 
 
 together = st.fixed_dictionaries({}, optional={"LEAD": st.just(1), "DBA": st.just(1)})
