@@ -49,6 +49,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plan", help="carry out one plan, from a file")
     parser.add_argument("--mutations", nargs="*", metavar="NAME",
                         help="take guards out, see each found by seed B (1000)")  # fmt: skip
+    parser.add_argument("--record", action="store_true",
+                        help="write into the list of mutations which seeds found them")  # fmt: skip
     return parser.parse_args()
 
 
@@ -120,17 +122,20 @@ def _replay(path: Path) -> int:
 
 
 def _mutations(given: argparse.Namespace) -> int:
-    chosen = [
-        one for one in mutation.mutations() if not given.mutations or one.name in given.mutations
-    ]
-    missed = 0
+    listed = {one.name: one for one in mutation.mutations()}
+    chosen = [listed[name] for name in given.mutations or listed]
+    found: list[mutation.Found] = []
     seeds_max = int(given.seeds.partition("..")[2] or MUTATION_SEEDS_MAX)
-    for found in mutation.try_all(chosen, seeds_max, given.processes):
-        missed += not found.by
-        cost = "" if found.mutation.script else f"{found.seeds:>5} seeds  "
-        seen = f"{cost}{found.by}" if found.by else "NOT FOUND"
-        sys.stdout.write(f"{found.mutation.name:<44}  {seen}\n")
+    for one in mutation.try_all(chosen, seeds_max, given.processes):
+        found.append(one)
+        is_new = one.seed != one.mutation.seed
+        seed = f"{'new ' if is_new else ''}seed {one.seed}  " if one.seed else ""
+        seen = f"{seed}{one.by}" if one.by else "NOT FOUND"
+        sys.stdout.write(f"{one.mutation.name:<70}  {seen}\n")
         sys.stdout.flush()
+    if given.record:
+        mutation.record(found)
+    missed = sum(not one.by for one in found)
     sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} found\n")
     return 1 if missed else 0
 

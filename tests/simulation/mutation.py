@@ -1,36 +1,41 @@
 """Mutation testing: remove a safety check on purpose, and see that something notices.
 
 Two files list the checks: a file of the source, the text of the check, and the text that replaces
-it. The simulation must find every check of `mutations.toml`, and we count how many seeds that
-takes; the store's tests on a real server must find every check of a Lua script. Each mutation is
-tried in a copy of the source, in processes of its own; nothing here is changed.
+it. The simulation must find every check of `mutations.toml`; the store's tests on a real server
+must find every check of a Lua script. Each mutation is tried in memory, in a process of its own
+that is a copy of this one, so that imports are paid for once; no file is changed.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
+import io
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
+import time
 import tomllib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from multiprocessing import connection, get_context
 from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LISTS = ("tests/simulation/mutations.toml", "tests/store/lua_mutations.toml")
 
-#: What a copy contains, and what it links to: the real servers of the tests.
-FOLDERS = ("fabric", "workers", "tests")
-SERVERS = ".servers"
+#: Packages that a process imports again for a mutation of Python.
+PACKAGES = ("fabric", "workers", "tests")
 
 #: The store's tests that run for a mutation of a script, after those of the script itself.
-STORE_TESTS = ("test_lease.py", "test_commit.py", "test_conformance.py", "test_permission.py")
+STORE_TESTS = (
+    *("test_lease.py", "test_commit.py", "test_rebuild.py", "test_conformance.py"),
+    "test_permission.py",
+)
 
 #: Seconds for one mutation. One that makes runs endless is stopped, and counts as not found.
 SECONDS_MAX = 900
@@ -44,6 +49,8 @@ class Mutation:
     file: str
     guard: str
     without: str
+    #: The seed whose run has found it last: it is tried first. 0 if none is known.
+    seed: int = 0
 
     @property
     def script(self) -> str | None:
@@ -51,27 +58,26 @@ class Mutation:
         path = Path(self.file)
         return path.stem if path.suffix == ".lua" else None
 
-    def apply(self, folder: Path) -> None:
-        """Remove the check from a copy. Raises LookupError unless it stands there exactly once."""
-        path = folder / self.file
-        text = path.read_text(encoding="utf-8")
+    def text(self) -> str:
+        """Return the file without the check. Raises LookupError unless it stands there once."""
+        text = (ROOT / self.file).read_text(encoding="utf-8")
         if text.count(self.guard) != 1:
             raise LookupError(
-                f"{self.name}: its guard stands {text.count(self.guard)} times in {path}"
+                f"{self.name}: its guard stands {text.count(self.guard)} times in {self.file}"
             )
-        path.write_text(text.replace(self.guard, self.without), encoding="utf-8")
+        return text.replace(self.guard, self.without)
 
 
 @dataclass(frozen=True)
 class Found:
     """The result for a mutation: the invariant or the test that found it, "" if nothing did.
 
-    `seeds` is how many the simulation tried; 0 for a script.
+    `seed` is that of the run that found it; 0 for a script.
     """
 
     mutation: Mutation
     by: str
-    seeds: int
+    seed: int = 0
 
 
 def mutations() -> list[Mutation]:
@@ -83,82 +89,141 @@ def mutations() -> list[Mutation]:
     ]
 
 
-def try_all(chosen: list[Mutation], seeds_max: int, processes: int) -> Iterator[Found]:
-    """Try each mutation; yield each result as it comes."""
-    with ThreadPoolExecutor(processes) as pool:
-        for done in as_completed([pool.submit(look, one, seeds_max) for one in chosen]):
-            yield done.result()
-
-
 def look(mutation: Mutation, seeds_max: int) -> Found:
     """Remove one check and see what notices."""
-    with _mutated(mutation) as folder:
-        if mutation.script is not None:
-            return Found(mutation, _failing_test(mutation, folder), 0)
-        said = _run(
-            [
-                *(sys.executable, "-m", "tests.simulation", "--seeds", f"1..{seeds_max}"),
-                *("--processes", "1", "--first", "--json"),
-            ],
-            folder,
-        )
-    if said is None:
-        return Found(mutation, "", seeds_max)
-    if not said.stdout.strip():
-        # It does not even start: a mutation that is no program finds nothing.
-        raise LookupError(f"{mutation.name}: {said.stderr[-2000:]}")
-    summary = json.loads(said.stdout)
-    failed = summary["violations"]
-    return Found(mutation, failed[0]["invariant"] if failed else "", summary["seeds"])
+    return next(try_all([mutation], seeds_max, 1))
 
 
-@contextmanager
-def _mutated(mutation: Mutation) -> Iterator[Path]:
-    """Copy the source without the check."""
-    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
-        folder = Path(name)
-        for part in FOLDERS:
-            shutil.copytree(
-                ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        shutil.copy(ROOT / "pyproject.toml", folder)
-        (folder / SERVERS).symlink_to(ROOT / SERVERS)
-        mutation.apply(folder)
-        yield folder
-
-
-def _failing_test(mutation: Mutation, folder: Path) -> str:
-    """Return the first test of the store that fails on a real server; "" if all pass."""
-    tests = [f"tests/store/{name}" for name in (f"test_lua_{mutation.script}.py", *STORE_TESTS)]
-    said = _run(
-        [
-            *(sys.executable, "-m", "pytest", "-x", "-rfE", "--tb=no", "-m", "server"),
-            *("-p", "no:xdist", "-p", "no:cacheprovider", *tests),
-        ],
-        folder,
-    )
-    if said is None or said.returncode == 0:
-        return ""
-    found = re.search(r"^FAILED (\S+)", said.stdout, re.MULTILINE)
-    if found is None:
-        raise LookupError(f"{mutation.name}: {said.stdout[-2000:]}{said.stderr[-2000:]}")
-    return found[1]
-
-
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str] | None:
-    """Run a program on a copy; None when it took too long."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "FABRIC_TEST_SERVERS") if name in os.environ
-    }
+def try_all(chosen: Sequence[Mutation], seeds_max: int, processes: int) -> Iterator[Found]:
+    """Try each mutation; yield each result as it comes. Raises LookupError if one cannot run."""
+    if any(one.script for one in chosen):
+        # Imports what the tests need.
+        _run_tests(["--collect-only", _test("test_lua_commit.py"), *map(_test, STORE_TESTS)])
+    context, left = get_context("fork"), list(reversed(chosen))
+    running: dict[Any, tuple[Mutation, Any, float]] = {}
     try:
-        return subprocess.run(
-            command,
-            cwd=folder,
-            env={"PYTHONPATH": str(folder), **kept},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS_MAX,
-        )
-    except subprocess.TimeoutExpired:
-        return None
+        while left or running:
+            while left and len(running) < processes:
+                here, there = context.Pipe(duplex=False)
+                mutation = left.pop()
+                child = context.Process(target=_try, args=(mutation, seeds_max, there))
+                child.start()
+                there.close()
+                running[here] = mutation, child, time.monotonic() + SECONDS_MAX
+            first = min(stop for _, _, stop in running.values())
+            ready = connection.wait(list(running), max(0.0, first - time.monotonic()))
+            for answer in ready or [min(running, key=lambda one: running[one][2])]:
+                mutation, child, _ = running.pop(answer)
+                yield _result(mutation, answer if ready else None)
+                child.kill()
+                child.join()
+    finally:
+        for _, child, _ in running.values():
+            child.kill()
+
+
+def record(found: Sequence[Found]) -> None:
+    """Write into the list which seeds have found mutations, so that they are tried first."""
+    path = ROOT / LISTS[0]
+    text = path.read_text(encoding="utf-8")
+    for one in found:
+        if one.seed:
+            name = re.escape(f'name = "{one.mutation.name}"\n')
+            text = re.sub(rf"({name})(seed = \d+\n)?", rf"\g<1>seed = {one.seed}\n", text)
+    path.write_text(text, encoding="utf-8")
+
+
+def _result(mutation: Mutation, answer: Any) -> Found:
+    if answer is None:
+        return Found(mutation, "")
+    try:
+        by, seed, error = answer.recv()
+    except EOFError:
+        by, seed, error = "", 0, "its process has ended without a result"
+    if error:
+        # It does not even start: a mutation that is no program finds nothing.
+        raise LookupError(f"{mutation.name}: {error}")
+    return Found(mutation, by, seed)
+
+
+def _try(mutation: Mutation, seeds_max: int, answer: Any) -> None:
+    """Try a mutation in this process, and send what has found it."""
+    os.setsid()  # an interrupt is for the process that waits
+    try:
+        by, seed = _failing_test(mutation) if mutation.script else _violated(mutation, seeds_max)
+    except BaseException as error:
+        answer.send(("", 0, repr(error)))
+    else:
+        answer.send((by, seed, ""))
+
+
+def _violated(mutation: Mutation, seeds_max: int) -> tuple[str, int]:
+    """Return the invariant that breaks first without the check, and in which seed."""
+    _import_without(mutation)
+    generate = importlib.import_module("tests.simulation.generate").generate
+    run = importlib.import_module("tests.simulation.run").run
+    sys.unraisablehook = lambda unraisable: None
+    for seed in (*([mutation.seed] if mutation.seed else ()), *range(1, seeds_max + 1)):
+        result = run(generate(seed))
+        if result.violation:
+            return result.violation, seed
+    return "", 0
+
+
+def _import_without(mutation: Mutation) -> None:
+    """Let this process import everything again, one file without its check."""
+    changed, path = mutation.text(), str(ROOT / mutation.file)
+
+    class Loader(SourceFileLoader):
+        def get_code(self, fullname: str) -> CodeType:
+            return compile(changed, path, "exec", dont_inherit=True)
+
+    class Finder(MetaPathFinder):
+        def find_spec(
+            self, fullname: str, where: Sequence[str] | None, target: ModuleType | None = None
+        ) -> ModuleSpec | None:
+            spec = PathFinder.find_spec(fullname, where)
+            if spec is None or spec.origin != path:
+                return None
+            spec.loader = Loader(fullname, path)
+            return spec
+
+    for name in [one for one in sys.modules if one.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder())
+
+
+def _failing_test(mutation: Mutation) -> tuple[str, int]:
+    """Return the first test of the store that fails on a real server; "" if all pass."""
+    scripts: Any = importlib.import_module("fabric.store.scripts")
+    source, changed = scripts.source, mutation.text()
+    scripts.source = lambda verb: changed if verb == mutation.script else source(verb)
+    scripts.digest.cache_clear()
+    scripts.commands.cache_clear()
+    status, failed = _run_tests(
+        ["-x", *map(_test, (f"test_lua_{mutation.script}.py", *STORE_TESTS))]
+    )
+    if status and not failed:
+        raise LookupError(f"the tests did not run: {status!r}")
+    return (failed[0] if failed else ""), 0
+
+
+def _run_tests(arguments: Sequence[str]) -> tuple[int, list[str]]:
+    """Run tests that need a server in this process; return the status, and those that failed."""
+    import pytest
+
+    failed: list[str] = []
+
+    class Ear:
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed:
+                failed.append(report.nodeid)
+
+    options = ("-m", "server", "-p", "no:xdist", "-p", "no:cacheprovider")
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        status = pytest.main([*options, *arguments], plugins=[Ear()])
+    return status, failed
+
+
+def _test(name: str) -> str:
+    return str(ROOT / "tests" / "store" / name)
