@@ -26,6 +26,7 @@ TROUBLES = {
     "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
     "exhaust": 3, "build": 2, "flood": 2, "unreadable": 1, "swoon": 2,
+    "overtake": 3,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -34,7 +35,8 @@ REFUSALS = ("READONLY", "LOADING", "OOM", "NOREPLICAS", "MASTERDOWN", "CLUSTERDO
 
 def generate(seed: int) -> Plan:
     """Return the plan of a seed; it depends on the seed and this module only."""
-    chance = random.Random(seed)
+    # Each part has random numbers of its own: one that changes leaves the others as they are.
+    chance = random.Random(f"{seed}/settings")
     # Busy runs for events close together, slow ones for long waits.
     pace_s = chance.choice((0.5, 5.0, 60.0, 180.0))
     settings = {
@@ -55,20 +57,33 @@ def generate(seed: int) -> Plan:
     days = chance.randint(12, 40)
     lines: list[Line] = []
     for name in agents:
-        lines += _day(chance, name, pace_s, days)
+        lines += _day(random.Random(f"{seed}/{name}"), name, pace_s, days)
     end_s = max(line.at_s for line in lines)
+    scene = _scene(random.Random(f"{seed}/scene"), settings, agents, end_s + 10)
+    if scene:
+        # Most of it is waiting, and workers do much for a short lease while they wait.
+        settings["lease_ms"] = max(settings["lease_ms"], 5_000)
+        lines += scene
+    chance = random.Random(f"{seed}/troubles")
     for _ in range(chance.randint(0, 24)):
         at_s = chance.uniform(0, end_s)
         lines += _trouble(chance, settings, agents, at_s, pace_s)
     for _ in range(chance.randint(0, 6)):
         lines.append(Line(_ms(chance.uniform(0, end_s)), "operator", "decide"))
-    if settings["heartbeat_ms"] == 10_000 and chance.random() < 0.2:
-        lines += _cut_off(chance, agents, end_s + 10)
-    elif settings["heartbeat_ms"] == 10_000 and settings["rules"] in (0, 2):
-        scene = _cut_off_in_part if settings["rules"] == 0 else _hang
-        if len(agents) >= 4 and chance.random() < 0.7:
-            lines += scene(chance, end_s + 10)
     return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
+
+
+def _scene(
+    chance: random.Random, settings: dict[str, int], agents: tuple[str, ...], at_s: float
+) -> list[Line]:
+    """Return what happens at the end of some plans, when nothing else does."""
+    if settings["heartbeat_ms"] != 10_000:
+        return []
+    if chance.random() < 0.2:
+        return _cut_off(chance, agents, at_s)
+    if settings["rules"] not in (0, 2) or len(agents) < 4 or chance.random() > 0.7:
+        return []
+    return (_cut_off_in_part if settings["rules"] == 0 else _hang)(chance, at_s)
 
 
 def _day(chance: random.Random, name: str, pace_s: float, tasks: int) -> list[Line]:
@@ -201,6 +216,16 @@ def _ghost(chance: random.Random, name: str, at_s: float) -> list[Line]:
     ]
 
 
+def _overtake(chance: random.Random, name: str, at_s: float) -> list[Line]:
+    """Signals of an agent are on their way when somebody else skips their numbers in its name."""
+    return [
+        *_anew(chance, (name,), at_s),
+        Line(_ms(at_s + 3), name, "slow", ("2", "by=1")),
+        *(Line(_ms(at_s + 3 + 0.1 * n), name, "progress", (str(n),)) for n in range(1, 4)),
+        Line(_ms(at_s + 3.2), "intruder", "skip", (name,)),
+    ]
+
+
 def _exhaust(
     chance: random.Random, settings: dict[str, int], agent: str, at_s: float, last_s: float
 ) -> list[Line]:
@@ -241,8 +266,8 @@ def _trouble(
     match kind:
         case "kill agent":
             return [line(agent, "kill"), _start(chance, agent, back_s)]
-        case "ghost":
-            return _ghost(chance, agent, at_s)
+        case "ghost" | "overtake":
+            return (_ghost if kind == "ghost" else _overtake)(chance, agent, at_s)
         case "flood" | "unreadable":
             return [line("intruder", kind, agent, f"times={chance.randint(20, 150)}")]
         case "swoon":

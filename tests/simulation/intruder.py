@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fabric.core.limits import COUNTER_MAX
+from fabric.core.limits import COUNTER_MAX, SEQUENCE_SKIPPED_MAX
 from fabric.store.port import Entry
 
 _encode = msgspec.json.encode
@@ -39,7 +39,11 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
             signal |= {"type": "DECIDED", "payload": {"escalation": "none", "decision": "one"}}
         case "leap":
             signal |= {"type": chance.choice(("HEARTBEAT", "STARTED")), "payload": {}}
-            signal |= {"incarnation": chance.choice((1, 2, COUNTER_MAX)), "seq": COUNTER_MAX}
+            # The last number that may be, and the last one that an agent may come to by skipping.
+            signal["seq"] = chance.choice((COUNTER_MAX, SEQUENCE_SKIPPED_MAX))
+            signal["incarnation"] = chance.choice((1, 2, COUNTER_MAX))
+        case "skip":
+            signal |= {"type": "HEARTBEAT", "seq": chance.randint(20, 200), "payload": {}}
         case "jump":
             # A number that may be: what the agent says itself comes too late then.
             signal |= chance.choice(
