@@ -65,7 +65,8 @@ class Link:
     chance: random.Random
     counts: dict[str, int]
     weather: Weather = field(default_factory=Weather)
-    _pending: set[Pending] = field(default_factory=set)
+    #: In the order in which they were sent, so that a broken connection fails them in that order.
+    _pending: dict[Pending, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.server.on_down.append(self.break_all)
@@ -87,7 +88,7 @@ class Link:
         timeline, weather = self.timeline, self.weather
         limit_s = timeline.now_s + (REPLY_MS_MAX + block_ms) / 1000
         pending = Pending(self.node.create_future(), limit_s)
-        self._pending.add(pending)
+        self._pending[pending] = None
         if weather.is_cut or self.server.is_down:
             error = UnreachableError("server: connection failed (simulated)")
             error.never_sent = True
@@ -108,7 +109,7 @@ class Link:
         try:
             return await pending.future
         finally:
-            self._pending.discard(pending)
+            self._pending.pop(pending, None)
 
     def _arrive(self, pending: Pending, operation: Operation, *, is_write: bool) -> None:
         try:
