@@ -44,15 +44,18 @@ class Refusals(Judge):
         }
         for session, entry_id, fields in _logged(commit):
             who = session, fields.get(b"emitter", b"").decode()
-            if fields[b"kind"] == b"refused" and who in self._known:
+            if fields[b"kind"] == b"refused":
                 is_told = (session, entry_id, who[1]) in answered
-                self._look(who, fields, is_told=is_told)
+                # An agent that registers in this commit may be told already; it need not be.
+                self._look(who, fields, is_told=is_told, is_known=who in self._known)
         self._look_at_letters(commit)
         for session, changes in commit.hashes("agents"):
             for name, value in changes.items():
                 (self._known.discard if value is None else self._known.add)((session, name))
 
-    def _look(self, who: _Who, fields: dict[bytes, bytes], *, is_told: bool) -> None:
+    def _look(
+        self, who: _Who, fields: dict[bytes, bytes], *, is_told: bool, is_known: bool
+    ) -> None:
         """Check that a refusal is told, unless another was in the second before."""
         now_ms = int(fields[b"ms"])
         code = "UNREADABLE" if fields[b"type"].decode() == UNREADABLE_TYPE else _text(fields)
@@ -63,7 +66,7 @@ class Refusals(Judge):
                 "refusals are told once a second at most",
                 f"{who}: {code} after {now_ms - last_ms} ms",
             )
-        if not is_told and not (is_soon and code in PACED):
+        if is_known and not is_told and not (is_soon and code in PACED):
             raise Violation("who is refused is told", f"{who}: {code} {fields}")
         if is_told and code in PACED:
             self._told_ms[who] = now_ms
