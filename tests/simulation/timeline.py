@@ -34,6 +34,7 @@ class Timeline:
         self._later: list[tuple[float, int, NodeLoop | None, Any]] = []
         self._count = 0
         self._instant = 0
+        self._running: NodeLoop | None = None
 
     def soon(self, node: NodeLoop, handle: asyncio.Handle) -> None:
         """Run a node's callback now, after those that already wait."""
@@ -56,20 +57,23 @@ class Timeline:
     def run(self, until_s: float) -> None:
         """Run everything up to a time. Raises SpinError, and errors of events."""
         soon, later = self._soon, self._later
-        while True:
-            while soon:
-                node, handle = soon.popleft()
-                self._run(node, handle)
-            if not later or later[0][0] > until_s:
-                break
-            when_s, _, owner, what = heappop(later)
-            if when_s > self.now_s:
-                self.now_s, self._instant = when_s, 0
-            if owner is None:
-                self.steps += 1
-                what()
-            else:
-                self._run(owner, what)
+        try:
+            while True:
+                while soon:
+                    self._run(*soon.popleft())
+                if not later or later[0][0] > until_s:
+                    break
+                when_s, _, owner, what = heappop(later)
+                if when_s > self.now_s:
+                    self.now_s, self._instant = when_s, 0
+                if owner is None:
+                    self.steps += 1
+                    self._enter(None)
+                    what()
+                else:
+                    self._run(owner, what)
+        finally:
+            self._enter(None)
         self.now_s = until_s
 
     def _run(self, node: NodeLoop, handle: asyncio.Handle) -> None:
@@ -79,8 +83,11 @@ class Timeline:
         self._instant += 1
         if self._instant > INSTANT_CALLS_MAX:
             raise SpinError(f"{node.name} goes round in a circle at {self.now_s:.3f} s: {handle!r}")
-        asyncio._set_running_loop(node)
-        try:
-            handle._run()
-        finally:
-            asyncio._set_running_loop(None)
+        self._enter(node)
+        handle._run()
+
+    def _enter(self, node: NodeLoop | None) -> None:
+        """Let asyncio take a node's loop, or none, for the one that runs."""
+        if node is not self._running:
+            self._running = node
+            asyncio._set_running_loop(node)

@@ -45,6 +45,9 @@ class Commit:
     #: Other writes: verb, key, arguments.
     written: list[tuple[str, str, list[bytes]]] = field(default_factory=list)
 
+    #: Changes of hashes by the last part of their key. See `hashes`.
+    _changes: dict[str, list[tuple[str, dict[str, bytes | None]]]] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         for verb, key, arguments in _writes(self.batch):
             if verb == "XADD":
@@ -52,28 +55,28 @@ class Commit:
                 self.appended.append((key, arguments[0], dict(pairs)))
             else:
                 self.written.append((verb, key, arguments))
+        prefix = f"{NAMESPACE.partition(self.lease.partition).prefix}:"
+        for verb, key, arguments in self.written:
+            if verb in ("HSET", "HDEL"):
+                session, _, name = key.removeprefix(prefix).partition(":")
+                changes: dict[str, bytes | None] = (
+                    {field.decode(): value for field, value in pairs_of(arguments)}
+                    if verb == "HSET"
+                    else {field.decode(): None for field in arguments}
+                )
+                self._changes.setdefault(name, []).append((session, changes))
 
     @property
     def partition(self) -> tuple[int, str]:
         """Return the partition and the group of workers."""
         return self.lease.partition, self.lease.group
 
-    def hashes(self, suffix: str) -> Iterator[tuple[str, dict[str, bytes | None]]]:
-        """Yield the changes of each session's hash of one name: session, field → value or None.
+    def hashes(self, suffix: str) -> Sequence[tuple[str, dict[str, bytes | None]]]:
+        """Return the changes of each session's hash of one name: session, field → value or None.
 
         Fields come in the order in which they are written.
         """
-        prefix = NAMESPACE.partition(self.lease.partition).prefix
-        for verb, key, arguments in self.written:
-            session, _, name = key.removeprefix(f"{prefix}:").partition(":")
-            if name != suffix or verb not in ("HSET", "HDEL"):
-                continue
-            changes: dict[str, bytes | None] = (
-                {field.decode(): value for field, value in pairs_of(arguments)}
-                if verb == "HSET"
-                else {name.decode(): None for name in arguments}
-            )
-            yield session, changes
+        return self._changes.get(suffix, ())
 
 
 class Judge:
