@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from fabric.config.settings import Settings
 from fabric.errors import ExhaustedError, TamperedError
@@ -22,8 +22,14 @@ from workers.lease import HeldLease
 
 logger = logging.getLogger("fabric.loop")
 
+T = TypeVar("T")
+
 #: First number of signals to read, before their size is known; doubled while they prove small.
 COUNT_FIRST = 32
+
+#: So few signals are committed before the next read goes out: they are waited for, and the read
+#: would cost them a tenth of a millisecond. More are a backlog, which the read is ahead of.
+FEW = 4
 
 #: Timers fired at a time, so that many of them do not hold up the signals.
 TIMERS_MAX = 100
@@ -46,11 +52,14 @@ class Loop:
         self._settings = settings
         self._count = min(COUNT_FIRST, settings.batch_signals_max)
         self._committing: asyncio.Task[int] | None = None
+        self._reading: asyncio.Task[list[Entry]]
         self._decided_upto = held.committed
         self._drained = True
         #: The last read has left nothing behind: timers go by the time now, not by the backlog's.
         self._caught_up = False
         self._due_ms: int | None = None
+        #: Set when there is something to do.
+        self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, then drain. Raises ServerError on any doubt; then reload."""
@@ -110,39 +119,59 @@ class Loop:
         await self._check_ids()
         await self._look_at_timers()
         # Without waiting for entries: no timer fires before we know whether there is a backlog.
-        reading = asyncio.create_task(self._read(self._decided_upto, block_ms=1))
-        stopping = asyncio.create_task(stop.wait())
-        lost = asyncio.create_task(self._held.lost.wait())
+        self._reading = self._start(self._read(self._decided_upto, block_ms=1))
+        stopping, losing = self._start(stop.wait()), self._start(self._held.lost.wait())
         try:
             while not stop.is_set() and not self._held.lost.is_set():
-                committing = (self._committing,) if self._committing is not None else ()
-                await asyncio.wait(
-                    (reading, stopping, lost, *committing),
-                    timeout=self._pause_s(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                await self._sleep()
                 if self._committing is not None and self._committing.done():
                     # Raise its error now, not when the next signal comes.
                     await self._settle()
-                if reading.done():
-                    entries = reading.result()
-                    if not entries or is_last(entries[-1][0]):
-                        await self._check_ids()
-                    full = len(entries) >= self._count
-                    after = entries[-1][0] if entries else self._decided_upto
-                    self._adapt(entries)
-                    # After a full batch at once: no timer fires until we know what is behind it.
-                    reading = asyncio.create_task(self._read(after, 1 if full else None))
-                    # Let the request go out before we decide this batch.
-                    await asyncio.sleep(0)
-                    await self._decide(entries, full)
+                if self._reading.done():
+                    await self._take(self._reading.result())
                 if self._due_ms is not None and self._due_ms <= self._horizon_ms():
                     await self._fire_timers()
             await self._settle()
         finally:
-            for task in (reading, stopping, lost):
+            ending = (self._reading, stopping, losing)
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(reading, stopping, lost, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._wake.set())
+        return task
+
+    async def _sleep(self) -> None:
+        """Wait until a task of ours ends or a timer is due."""
+        # asyncio.wait() would do, but adds and removes a callback on each task for each batch.
+        pause_s = self._pause_s()
+        alarm = pause_s is not None and asyncio.get_running_loop().call_later(
+            pause_s, self._wake.set
+        )
+        try:
+            await self._wake.wait()
+        finally:
+            if alarm:
+                alarm.cancel()
+        self._wake.clear()
+
+    async def _take(self, entries: list[Entry]) -> None:
+        """Decide what was read, and read on."""
+        if not entries or is_last(entries[-1][0]):
+            await self._check_ids()
+        full = len(entries) >= self._count
+        after = entries[-1][0] if entries else self._decided_upto
+        self._adapt(entries)
+        if is_few := 0 < len(entries) <= FEW:
+            await self._decide(entries, full)
+        # After a full batch at once: no timer fires until we know what is behind it.
+        self._reading = self._start(self._read(after, 1 if full else None))
+        if not is_few:
+            # Let the request go out before we decide this batch.
+            await asyncio.sleep(0)
+            await self._decide(entries, full)
 
     async def _read(self, after: bytes, block_ms: int | None = None) -> list[Entry]:
         held = self._held
@@ -215,7 +244,7 @@ class Loop:
         """Send a batch after the previous commit's answer; do not wait for its own answer."""
         await self._settle()
         held = self._held
-        self._committing = asyncio.create_task(
+        self._committing = self._start(
             held.store.commit(
                 held.lease, held.version, decided.batch, upto, held.ttl_ms, drained=drained
             )

@@ -329,7 +329,8 @@ class RedisStore(Channels):
         A cursor is valid only on the server that gave it, until that restarts.
         """
         await self._router.detect()
-        channel, cursor = Channel(self._router.routing, key, follows_redirects=False), b"0"
+        routing, cursor = self._router.routing, b"0"
+        channel = Channel(routing, key, follows_redirects=False, raises_on_reconnect=True)
         try:
             while True:
                 asking = channel.call("HSCAN", key, cursor, "COUNT", count)

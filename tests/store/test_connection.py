@@ -1,12 +1,18 @@
-"""A channel after its server was replaced: some readers need to know."""
+"""A channel: what its requests see when replies are late, and connections or servers end."""
+
+import asyncio
+from contextlib import suppress
 
 import pytest
 from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import RedisError
 
-from fabric.errors import UnavailableError
-from fabric.store import address
+from fabric.errors import UnavailableError, UnreachableError
+from fabric.store import address, connection
 from fabric.store.connection import Channel, Server
+from fabric.store.exchange import Exchange
 from tests.support.servers import RunningServer
+from tests.support.waiting import eventually
 
 
 def way(server: RunningServer) -> Server:
@@ -33,3 +39,81 @@ async def test_any_other_channel_reconnects_silently(server: RunningServer) -> N
     assert await channel.call("PING") == b"PONG"
     await channel.drop()
     await served.pool.disconnect()
+
+
+async def test_a_connection_that_the_server_closed_is_opened_again(server: RunningServer) -> None:
+    """An idle connection that the server closes is no trouble, and no request fails for it."""
+    served = way(server)
+    channel, other = Channel(served), Channel(served)
+    own = await channel.call("CLIENT", "ID")
+    await other.call("CLIENT", "KILL", "ID", own)
+    await eventually(lambda: not channel.is_connected)
+    assert await channel.call("CLIENT", "ID") != own
+    await channel.drop()
+    await other.drop()
+    await served.pool.disconnect()
+
+
+async def test_a_late_reply_is_never_taken_for_another(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = way(server)
+    channel = Channel(served)
+    assert await channel.call("PING") == b"PONG"
+    monkeypatch.setattr(connection, "REPLY_MS_MAX", 50)
+    with pytest.raises(UnreachableError, match="no reply within 50 ms"):
+        await channel.call("BLPOP", "no-such-list", 0.2)
+    monkeypatch.undo()
+    assert await channel.call("PING") == b"PONG"
+
+    waiting = asyncio.create_task(channel.call("BLPOP", "no-such-list", 0.2, block_ms=200))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await channel.call("PING") == b"PONG"
+    await channel.drop()
+    await served.pool.disconnect()
+
+
+async def test_a_shorter_limit_is_kept_after_a_longer_one(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One watchdog serves all requests: that of a blocking read must not delay the next one's."""
+    served = way(server)
+    channel = Channel(served)
+    await channel.call("PING", block_ms=3_600_000)
+    monkeypatch.setattr(connection, "REPLY_MS_MAX", 50)
+    with pytest.raises(UnreachableError):
+        await channel.call("BLPOP", "no-such-list", 0)
+    await served.pool.disconnect()
+
+
+async def test_a_released_connection_serves_the_driver_again(server: RunningServer) -> None:
+    served = way(server)
+    channel = Channel(served)
+    own = await channel.call("CLIENT", "ID")
+    await channel.release()
+    again = await served.connect()
+    await again.send_command("CLIENT", "ID")
+    assert await again.read_response() == own
+    await served.pool.release(again)
+    assert await channel.call("CLIENT", "ID") == own
+    await channel.drop()
+    await served.pool.disconnect()
+
+
+async def test_an_unexpected_reply_ends_the_connection(server: RunningServer) -> None:
+    served = way(server)
+    channel = Channel(served)
+    link = await served.connect()
+    exchange = Exchange(link)
+    assert await exchange.request(b"PING\r\n", 5) == [b"PONG"]
+    assert await exchange.request(b"PING\r\nECHO a\r\n", 5, 2) == [b"PONG", b"a"]
+    with suppress(RedisError):  # both replies may come together
+        await exchange.request(b"PING\r\nPING\r\n", 5)
+    await eventually(lambda: not exchange.is_open)
+    with pytest.raises(RedisError, match="closed"):
+        await exchange.request(b"PING\r\n", 5)
+    await served.pool.disconnect()
+    await channel.drop()
