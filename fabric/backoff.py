@@ -123,3 +123,26 @@ async def retry(read: Callable[[], Awaitable[T]]) -> T:
         else:
             outage.worked()
             return found
+
+
+async def reach(
+    connect: Callable[[], Awaitable[T]], limit_ms: int, tell: Callable[[str], object]
+) -> T:
+    """Return what `connect` returns, as soon as the server can be reached and takes commands.
+
+    It may run many times; after `limit_ms` its last error is raised. `tell` gets one sentence if it
+    is tried again. Raises every error other than UnreachableError and UnavailableError at once.
+    """
+    backoff, loop = Backoff(longest_ms=_READ_LONGEST_MS), asyncio.get_running_loop()
+    deadline, is_told = loop.time() + limit_ms / 1000, False
+    while True:
+        pause_s = backoff.next_s()
+        try:
+            return await connect()
+        except (UnreachableError, UnavailableError) as error:
+            if loop.time() + pause_s > deadline:
+                raise
+            if not is_told:
+                tell(f"{error}; trying again for up to {limit_ms / 1000:g} s")
+            is_told = True
+        await asyncio.sleep(pause_s)

@@ -48,7 +48,7 @@ async def inbox(
     """
     session, agent = target.need("session"), target.need("agent")
     line = message_json if as_json else message_line
-    async with connected(target, waits=follow) as connection:
+    async with connected(target, waits=follow, patience_s=None) as connection:
         reader = Inbox(connection.store, connection.keys(session)[1], agent)
         place = [since, since] if since is not None else await reader.place()
         async for messages, reached in reader.pages(place, follow=follow, limit=count):
@@ -125,7 +125,7 @@ async def wait(
     session, awaited = target.need("session"), None if everyone else target.agent
     if awaited == "":
         raise ConfigError("no agent: name the one to wait for (--agent)")
-    async with connected(target, waits=True) as connection:
+    async with connected(target, waits=True, patience_s=timeout) as connection:
         keys = connection.keys(session)[1]
         agents = await until_ended(connection.store, keys, awaited, timeout_s=timeout, note=note)
     for name, agent in agents.items():
@@ -144,7 +144,7 @@ async def _wait_for(
     target: Target, dependency: str, reason: str | None, timeout_s: float | None, *, as_json: bool
 ) -> None:
     session, agent = target.need("session"), target.need("agent")
-    async with connected(target, founding=True, waits=True) as connection:
+    async with connected(target, founding=True, waits=True, patience_s=timeout_s) as connection:
         partition, keys = connection.keys(session)
         emitter = connection.emitter(partition.number)
         sent = SentSignal(connection.store, partition, emitter, keys.inbox(agent))

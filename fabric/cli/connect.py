@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fabric.backoff import reach
 from fabric.cli import BROKEN_PIPE, INTERRUPTED
+from fabric.cli.output import note
 from fabric.config.settings import Settings, flag, load, printable, variable
 from fabric.core.declaration import Field, Text, fields
 
@@ -76,6 +78,8 @@ class Connection:
     target: Target
     store: RedisStore
     partitions: int
+    #: What is left of `emit_limit_ms` after connecting, ms.
+    limit_ms: int
 
     def keys(self, session: str) -> tuple[Partition, SessionKeys]:
         """Return the keys of a session's partition, and its own."""
@@ -99,29 +103,41 @@ class Connection:
             self.store,
             partition,
             ingress_max=self.target.ingress_max,
-            limit_ms=self.target.emit_limit_ms,
+            limit_ms=self.limit_ms,
             when_full=when_full or WhenFull.WAIT,
         )
 
 
 @asynccontextmanager
 async def connected(
-    target: Target, *, founding: bool = False, waits: bool = False
+    target: Target,
+    *,
+    founding: bool = False,
+    waits: bool = False,
+    patience_s: float | None = 0,
 ) -> AsyncIterator[Connection]:
     """Connect for as long as the block runs.
 
     `founding`: fix the number of partitions if the namespace is new. Commands that only read leave
     a new namespace untouched. `waits`: stop the command when nobody attends to it any more.
+    `patience_s`: how long a server that cannot be reached is tried, at most `emit_limit_ms`; None
+    for all of that.
     """
-    store = open_store(target)
-    try:
+    store, loop = open_store(target), asyncio.get_running_loop()
+    began_at, limit_ms = loop.time(), target.emit_limit_ms
+
+    async def partitions() -> int:
         known = await store.fields(store.namespace.meta, ["partitions"])
         if founding or known != [None]:
-            partitions = await store.partitions(target.partitions)
-        else:
-            partitions = target.partitions or await store.partitions_default()
+            return await store.partitions(target.partitions)
+        return target.partitions or await store.partitions_default()
+
+    try:
+        patience_ms = limit_ms if patience_s is None else min(limit_ms, int(patience_s * 1000))
+        count = await reach(partitions, patience_ms, note)
+        left_ms = max(0, limit_ms - int((loop.time() - began_at) * 1000))
         with _attended() if waits else nullcontext():
-            yield Connection(target, store, partitions)
+            yield Connection(target, store, count, left_ms)
     finally:
         await store.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -114,7 +114,7 @@ async def emit(
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
     if is_confirmed is None:
         is_confirmed = sys.stdout.isatty()
-    async with connected(target, founding=True) as connection:
+    async with connected(target, founding=True, patience_s=None) as connection:
         if is_confirmed:
             found = await _confirm(connection, entry, WhenFull(when_full), timeout)
         else:
@@ -161,7 +161,7 @@ async def _submit(
         connection.partitions,
         entries,
         ingress_max=connection.target.ingress_max,
-        limit_ms=connection.target.emit_limit_ms,
+        limit_ms=connection.limit_ms,
         when_full=when_full,
     )
 
@@ -208,7 +208,9 @@ class _Feed:
 
     async def send_all(self) -> bool:
         """Send lines until the input ends; return whether all of them were good."""
-        async with connected(self.target, founding=True) as connection:
+        async with connected(self.target, founding=True, patience_s=None) as made:
+            # Each line has the whole limit to itself.
+            connection = replace(made, limit_ms=self.target.emit_limit_ms)
             async for lines in follow(sys.stdin.fileno()):
                 good = self._check(lines)
                 if self.confirm_s is not None:

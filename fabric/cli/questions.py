@@ -130,7 +130,7 @@ async def decide(
     orchestrator handled the answer before the timeout.
     """
     name, session = _name(by), target.session
-    async with connected(target) as connection:
+    async with connected(target, patience_s=timeout) as connection:
         if not session:
             session = await session_of(connection.store, connection.partitions, id_)
         partition, keys = connection.keys(session)

@@ -154,13 +154,15 @@ class Agent(AgentFacts):
     async def __aenter__(self) -> Agent:
         """Start a new incarnation: send STARTED, with what was declared."""
         emitter, session = self._emitter, self._session.name
+        deadline = emitter.deadline()
         incarnation = await emitter.retry(
-            lambda: emitter.store.enroll(emitter.partition, session, self._name)
+            lambda: emitter.store.enroll(emitter.partition, session, self._name), deadline=deadline
         )
         self._prepare(incarnation)
-        await emitter.retry(self._mailbox.restore)
+        await emitter.retry(self._mailbox.restore, deadline=deadline)
         self._sender.begin(incarnation)
-        await self.emit(SignalType.STARTED, {**self._declared, "confirm": True})
+        declared = {**self._declared, "confirm": True}
+        await self._sender.send(SignalType.STARTED, declared, deadline=deadline)
         self._in_background(self._mailbox.run())
         self._in_background(self._sender.send_heartbeats(self._settings.heartbeat_ms / 1000))
         return self

@@ -101,6 +101,7 @@ async def submit(
     ready = list(entries)
     signals = [decode(entry) for entry in ready]
     parts: dict[int, list[int]] = {}
+    deadline = asyncio.get_running_loop().time() + limit_ms / 1000
     for number, signal in enumerate(signals):
         parts.setdefault(partition_of(signal.session, partitions), []).append(number)
     ids: dict[int, bytes] = {}
@@ -111,6 +112,7 @@ async def submit(
         sent = await emitter.send(
             [ready[number] for number in numbers],
             numbered=all(signals[number].seq for number in numbers),
+            deadline=deadline,
         )
         ids |= zip(numbers, sent, strict=True)
     return [ids[number].decode() for number in sorted(ids)]
@@ -120,7 +122,8 @@ async def submit(
 class Emitter:
     """Appends entries to the ingress of one partition, in the order of the calls.
 
-    `limit_ms` bounds how long one call is retried, through reconnects and back-pressure.
+    `limit_ms` bounds how long one call is retried, through reconnects and back-pressure. What makes
+    several calls gives them one `deadline`, a time of the event loop's clock.
     """
 
     store: ClientStore
@@ -130,12 +133,17 @@ class Emitter:
     limit_ms: int
     when_full: WhenFull = WhenFull.WAIT
 
+    def deadline(self) -> float:
+        """Return when what begins now is given up."""
+        return asyncio.get_running_loop().time() + self.limit_ms / 1000
+
     async def send(
         self,
         entries: Sequence[Sequence[bytes]],
         *,
         numbered: bool = True,
         group: str = ORCHESTRATORS,
+        deadline: float | None = None,
     ) -> list[bytes]:
         """Append entries to the stream that a group of workers reads, and return their ids.
 
@@ -147,9 +155,16 @@ class Emitter:
         return await self.retry(
             lambda: self.store.emit(self.partition, entries, self.ingress_max, group),
             repeatable=numbered,
+            deadline=deadline,
         )
 
-    async def retry(self, call: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+    async def retry(
+        self,
+        call: Callable[[], Awaitable[T]],
+        *,
+        repeatable: bool = True,
+        deadline: float | None = None,
+    ) -> T:
         """Make a call until it succeeds; after the time limit raise its last error.
 
         A call that is not `repeatable` is not made again if it may have taken effect. The error's
@@ -158,7 +173,7 @@ class Emitter:
         unsure = False
         backoff = Backoff(RETRY_FIRST_MS, RETRY_LONGEST_MS)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.limit_ms / 1000
+        deadline = self.deadline() if deadline is None else deadline
         while True:
             pause_s = backoff.next_s()
             try:
@@ -213,27 +228,32 @@ class Sender:
         payload: dict[str, Any],
         *,
         on_number: Callable[[int], None] | None = None,
+        deadline: float | None = None,
     ) -> str:
         """Send a signal after those that were asked for before it; return its ingress id.
 
-        `on_number` is called with the signal's number before it is sent. Raises SignalError before
-        anything is sent, NotAllowedError if the agent has ended.
+        `on_number` is called with the signal's number before it is sent. The time for its turn
+        counts too; at its turn it is tried once at least. Raises SignalError before anything is
+        sent, NotAllowedError if the agent has ended.
         """
+        deadline = self.emitter.deadline() if deadline is None else deadline
         async with self._turn:
-            return await self._send(kind, payload, on_number)
+            return await self._send(kind, payload, on_number, deadline)
 
     async def release(self, choose: Callable[[], list[str]]) -> None:
         """Send RELEASE for what `choose` returns at its turn; nothing if the agent has ended."""
+        deadline = self.emitter.deadline()
         async with self._turn:
             names = choose()
             if names and not self.has_ended:
-                await self._send(SignalType.RELEASE, {"resources": names})
+                await self._send(SignalType.RELEASE, {"resources": names}, None, deadline)
 
     async def _send(
         self,
         kind: SignalType,
         payload: dict[str, Any],
         on_number: Callable[[int], None] | None = None,
+        deadline: float | None = None,
     ) -> str:
         """Send a signal now. The caller holds the turn, so numbers grow in the order of sending."""
         if self.has_ended:
@@ -260,7 +280,7 @@ class Sender:
         if on_number is not None:
             on_number(self.seq)
         try:
-            *_, entry_id = await self.emitter.send([*self._unsure, entry])
+            *_, entry_id = await self.emitter.send([*self._unsure, entry], deadline=deadline)
         except errors.ServerError as error:
             self.seq -= error.never_sent
             if kind is SignalType.HEARTBEAT and not error.never_sent:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
+from fabric.backoff import reach
 from fabric.client.agent import Agent
 from fabric.client.emitter import Emitter, WhenFull, prepare, submit
 from fabric.client.session import Session
@@ -17,6 +19,8 @@ from fabric.store.port import ClientStore
 from fabric.store.redis import RedisStore
 from fabric.wire.entry import name as check_name
 from fabric.wire.entry import session_name
+
+logger = logging.getLogger("fabric.agent")
 
 
 class Connector:
@@ -107,8 +111,11 @@ class Fabric(Connector):
         return f"<Fabric {self._settings.namespace!r}: {state}>"
 
     async def __aenter__(self) -> Self:
-        """Connect."""
-        self._partitions = await self._store.partitions(self._settings.partitions)
+        """Connect; while the server cannot be reached, try again for `emit_limit_ms`."""
+        chosen = self._settings
+        self._partitions = await reach(
+            lambda: self._store.partitions(chosen.partitions), chosen.emit_limit_ms, logger.warning
+        )
         return self
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

@@ -376,7 +376,7 @@ class SyncFabric(_Twin[Fabric], Connector):
         return cls(Fabric(store, settings))
 
     def __enter__(self) -> Self:
-        """Connect."""
+        """Connect; while the server cannot be reached, try again for `emit_limit_ms`."""
         self._started = LoopThread()
         try:
             self._started.run(self._original.__aenter__())

@@ -104,7 +104,7 @@ class Settings:
     emit_limit_ms: Annotated[
         int,
         Number("ms", 0),
-        "How long sending a signal is tried, over reconnects and back-pressure.",
+        "How long connecting or sending a signal is tried, over reconnects and back-pressure.",
     ] = 30_000
     confirm_ms: Annotated[
         int,

@@ -157,8 +157,9 @@ class ScriptAgent:
         wait = Wait(self.name, dependency)
         payload = {"on": dependency} | ({} if reason is None else {"reason": reason})
         entry = self._entry(SignalType.BLOCKED, payload=payload)
-        self._opened = await still_open(self.sent.store, self.session.keys, None)
-        agent = await _agent(self.sent.store, self.session.keys, self.name)
+        emitter, known = self.sent.emitter, (self.sent.store, self.session.keys)
+        self._opened = await emitter.retry(partial(still_open, *known, None))
+        agent = await emitter.retry(partial(_agent, *known, self.name))
         if agent is not None and agent.status not in ENDED:
             self.incarnation = agent.incarnation
         # Sent twice it means the same as once. It ends before the wait is withdrawn.

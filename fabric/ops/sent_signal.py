@@ -94,9 +94,11 @@ class SentSignal:
 
     async def send(self, entry: list[bytes], *, numbered: bool = True) -> None:
         """Send a checked entry; see Emitter.send for `numbered`. Raises what that does."""
+        deadline = self.emitter.deadline()
         for key in (self.stream, self.partition.dead):
-            self._after[key] = await self.emitter.retry(partial(last_id, self.store, key))
-        (self.id,) = await self.emitter.send([entry], numbered=numbered)
+            reading = partial(last_id, self.store, key)
+            self._after[key] = await self.emitter.retry(reading, deadline=deadline)
+        (self.id,) = await self.emitter.send([entry], numbered=numbered, deadline=deadline)
 
     async def send_marked(self, entry: list[bytes], *, numbered: bool) -> list[bytes]:
         """Send an entry with a trace of its own unless it has one, and return it.

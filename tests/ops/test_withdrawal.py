@@ -29,6 +29,7 @@ class HeldEmitter(Emitter):
         *,
         numbered: bool = True,
         group: str = ORCHESTRATORS,
+        deadline: float | None = None,
     ) -> list[bytes]:
         kinds = [decode(list(entry)).type.value for entry in entries]
         self.asked += kinds
