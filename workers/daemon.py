@@ -45,12 +45,15 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     form = "%(asctime)s %(name)s %(message)s"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
-    found = rulebook.find()
+    found = rulebook.in_force()
     logger.info("rules: %s", found.path or "the defaults; no configuration file has rules")
+    if found.withheld:
+        logger.warning("%s", found.withheld)
     if worker == "orchestrator":
         make: MakeHandler = orchestrator.factory(found.rules, settings)
     else:
-        reducers, refiners = extension.reducers(found.rules), extension.refiners(found.rules)
+        reducers = {} if found.withheld else extension.reducers(found.rules)
+        refiners = extension.refiners(found.rules)
         make = synthesizer.factory(found.rules, settings, reducers, refiners)
     try:
         return asyncio.run(_serve(worker, settings, name, make))

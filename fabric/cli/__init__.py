@@ -63,6 +63,7 @@ GROUPS = {
         "replay": ("log", "Check a session against its log, or show an earlier state."),
         "keys": ("inspection", "Print a redis-cli command for every key."),
         "rules": ("rules", "Check the rule file, or print the rules in force."),
+        "trust": ("trust", "Show what the project's fabric.toml would run, and allow it."),
         "schema": ("inspection", "Print the JSON Schema of signals."),
     },
 }

@@ -76,7 +76,8 @@ def demo(
     if fixed is not None and Path(fixed).is_dir() and any(Path(fixed).iterdir()):
         raise CallerError(f"{plain(fixed)} is not empty: name a new folder for the fixed files")
     # An orchestrator that cannot read its rules would be restarted for ever.
-    rulebook.load()
+    if withheld := rulebook.in_force().withheld:
+        note(withheld)
     if target.session is None:
         target = replace(target, session=datetime.now(UTC).strftime("demo-%Y%m%d-%H%M%S"))
     with _os_errors(), ExitStack() as ending:

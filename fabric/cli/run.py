@@ -51,7 +51,8 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
     # SIGTERM must do what Ctrl-C does from the start, not only once everything runs.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # An orchestrator that cannot read its rules would be restarted forever.
-    rulebook.load()
+    if withheld := rulebook.in_force().withheld:
+        note(withheld)
     workers = ["orchestrator"] * orchestrators + ["synthesizer"]
     with ExitStack() as ending:
         private = None

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from msgspec import structs
 from pydantic import ValidationError
 
 from fabric.config import check as checks
 from fabric.config.fault import of_pydantic, stray
 from fabric.config.settings import config_files, sources
 from fabric.config.toml_file import Document, Fault, FaultError, Keys, line_of, parse, read
+from fabric.config.trust import request
 from fabric.core.rules import Rules
 from fabric.errors import ConfigError
 
@@ -30,6 +32,10 @@ class Found(NamedTuple):
     rules: Rules
     path: Path | None = None
     lines: Mapping[Keys, int] = MappingProxyType({})
+    #: All that the file says.
+    values: Mapping[str, Any] = MappingProxyType({})
+    #: What was taken out of the rules: programs that the user has not allowed.
+    withheld: str = ""
 
 
 def check(text: str) -> tuple[Rules | None, list[Fault]]:
@@ -67,13 +73,33 @@ def find(path: Path | None = None) -> Found:
     return Found(Rules())
 
 
+def in_force() -> Found:
+    """Return the rules that a worker runs with. Raises ConfigError as `load` does.
+
+    A project's file names programs: without the user's consent, the hook and the refiners are taken
+    out, and no reducer of a package may be loaded. `withheld` says so.
+    """
+    found = find()
+    asked = None if found.path is None else request(found.path, found.values)
+    if asked is None or not asked.rules or asked.is_allowed():
+        return found
+    rules = structs.replace(found.rules, hook=(), refiners=())
+    return found._replace(
+        rules=rules,
+        withheld=(
+            f"{found.path} names programs that you have not allowed ({', '.join(asked.rules)}): "
+            "running without them; `fabric trust` shows and allows them, for the next start"
+        ),
+    )
+
+
 def misfits(path: Path) -> list[Fault]:
     """Return what does not fit together in a sound file: heartbeats, silence, lease and patience.
 
     Settings that the file leaves out are those of the environment, or the defaults: workers and
     agents may get others by flags, so this stops nobody. Raises ConfigError.
     """
-    (rules, _, lines), _ = _sound(path)
+    (rules, _, lines, *_), _ = _sound(path)
     settings = checks.settings_of(sources({}, [path]))
     silence_ms, heartbeat_ms = rules.silence_ms_min, settings.heartbeat_ms
     lease_ms, patience_ms = settings.lease_ms, settings.emit_limit_ms
@@ -107,7 +133,7 @@ def _sound(path: Path) -> tuple[Found, bool]:
         more = len(faults) - 1
         others = f" ({more} more: `fabric rules check` shows all)" if more else ""
         raise ConfigError(f"{path}:{faults[0].line}: {faults[0]}{others}")
-    return Found(rules, path, document.lines), bool(_tables(document))
+    return Found(rules, path, document.lines, document.values), bool(_tables(document))
 
 
 def _tables(document: Document) -> dict[str, object]:

@@ -130,6 +130,9 @@ class Settings:
         return printable(what, str(value))
 
 
+#: Settings that send agents elsewhere: of a project's file they need consent (trust.py).
+GUARDED = ("redis_url",)
+
 #: Settings that are texts: with nothing else given, there is nothing that pydantic must check.
 TEXTS = ("redis_url", "namespace", "session", "agent", "stream")
 
@@ -165,7 +168,28 @@ def load(**flags: Any) -> Settings:
 
     from fabric.config.check import settings_of
 
-    return settings_of(sources(given, files))
+    found = sources(given, files)
+    _check_trust(found)
+    return settings_of(found)
+
+
+def _check_trust(found: list[Source]) -> None:
+    """Refuse a project's file that sends agents to another server without the user's consent."""
+    known: set[str] = set()
+    for source in found:
+        new = [name for name in GUARDED if source.values.get(name) and name not in known]
+        known.update(name for name in GUARDED if name in source.values)
+        if source.path is None or not new:
+            continue
+
+        from fabric.config.trust import request
+
+        asked = request(source.path, source.values)
+        if asked is not None and not asked.is_allowed():
+            raise ConfigError(
+                f"{source.place(new[0])} sets {new[0]}: a project's file may name the server only "
+                f"after `fabric trust`, which shows it; or set {variable(new[0])}"
+            )
 
 
 def sources(flags: Mapping[str, Any], files: list[Path]) -> list[Source]:
@@ -220,17 +244,22 @@ def printable(what: str, name: str) -> str:
 
 def config_files() -> list[Path]:
     """Return the configuration files, the project's before the user's."""
+    from fabric.devserver.project import places
+
     named = os.environ.get("FABRIC_CONFIG")
     if named:
         return [Path(named)]
     project = None
-    with suppress(FileNotFoundError):  # the working directory may be gone
-        here = Path.cwd()
-        folders = (here, *here.parents)
-        project = next((path for f in folders if (path := f / CONFIG_NAME).is_file()), None)
+    with suppress(OSError):  # the working directory may be gone
+        # Above a worktree is the main one, whose file need not be in git.
+        project = next((p for at in places() if (p := at.folder / CONFIG_NAME).is_file()), None)
+    return [path for path in (project, user_file()) if path is not None and path.is_file()]
+
+
+def user_file() -> Path:
+    """Return where the user's own file is."""
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    user = Path(home, "fabric", CONFIG_NAME)
-    return [path for path in (project, user) if path is not None and path.is_file()]
+    return Path(home, "fabric", CONFIG_NAME)
 
 
 def _environment() -> dict[str, str]:

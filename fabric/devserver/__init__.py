@@ -88,6 +88,10 @@ def require_server_url(settings: NamesServer) -> str:
     return url
 
 
+#: The advice where no server is near.
+START = "set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
+
+
 def advice() -> str:
     """Return what to do without a server: never to start one beside another."""
     try:
@@ -102,7 +106,7 @@ def advice() -> str:
         below = []
     if below:
         return f"a private server runs for {below[0]}: work in that folder, or set FABRIC_REDIS_URL"
-    return "set FABRIC_REDIS_URL, or start the project's own with `fabric up`"
+    return START
 
 
 def binary() -> tuple[Path, str]:

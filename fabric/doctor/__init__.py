@@ -120,7 +120,7 @@ async def _check(
 
 def _access_advice(error: FabricError, where: str) -> str:
     if not where:
-        return "`fabric up` starts one, or set FABRIC_REDIS_URL"
+        return devserver.advice()
     if isinstance(error, ServerError):
         return f"does the server at {where} run, and can it be reached from here?"
     return ""  # the error says it
@@ -162,6 +162,8 @@ def private_server(*, is_configured: bool) -> Finding:
         level, said, advice = _users(found)
     elif is_configured:
         said = "none runs for this project; FABRIC_REDIS_URL names another server"
+    elif (near := devserver.advice()) != devserver.START:
+        level, said, advice = Level.WARN, "none that can be used here", near
     else:
         try:
             path, origin = devserver.binary()

@@ -10,13 +10,13 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fabric.client.session import Session
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, normalise
+from fabric.devserver.project import locate
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 from fabric.view.text import rfc3339
 
@@ -157,26 +157,28 @@ def repository_root(folder: Path) -> Path:
 
 
 def staged_paths(folder: Path) -> list[str]:
-    """Return the paths that a commit would touch, relative to the root. Raises ConfigError.
+    """Return the paths that a commit would touch, from the project's top. Raises ConfigError.
 
-    A renamed file counts under both names. Bytes that are not UTF-8 are decoded by `os.fsdecode`.
+    In a submodule that is the top of the worktree around it. A renamed file counts under both
+    names. Bytes that are not UTF-8 are decoded by `os.fsdecode`.
     """
     # From the root: with diff.relative, git leaves out what is not below the present folder.
-    staged = _git(repository_root(folder), *_STAGED.split())
-    return [os.fsdecode(path) for path in staged.split(b"\0") if path]
+    root = repository_root(folder)
+    staged = _git(root, *_STAGED.split())
+    top = locate(folder).top
+    within = root.relative_to(top) if root.is_relative_to(top) else Path()
+    return [str(within / os.fsdecode(path)) for path in staged.split(b"\0") if path]
 
 
 def resource_name(path: str) -> str:
     """Return the name by which agents claim a path: from the root of the project.
 
-    An absolute path is taken from the root of the repository, or else from the present folder.
+    An absolute path is taken from the top of the project's copy here, or else from the present
+    folder.
     """
     if not Path(path).is_absolute():
         return path
-    here = Path.cwd()
-    bases = [here]
-    with suppress(ConfigError):  # a project need not be a repository
-        bases.insert(0, repository_root(here))
+    bases = [locate().top, Path.cwd()]
     # As given, and with the links on the way resolved; the last part may be a link that is meant.
     forms = (Path(path), Path(path).parent.resolve() / Path(path).name)
     for base in bases:
@@ -228,7 +230,8 @@ def _git(folder: Path, *words: str) -> bytes:
     # Pass the environment on: inside a hook it names the index of this commit.
     try:
         done = subprocess.run(  # noqa: S603 - an argument vector of our own words
-            ["git", *words],  # noqa: S607 - git from PATH, as the user has it
+            # The hook of fsmonitor is a program that the checkout's own settings name.
+            ["git", "-c", "core.fsmonitor=false", *words],  # noqa: S607 - git from PATH, as the user has it
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
