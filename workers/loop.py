@@ -16,6 +16,7 @@ from fabric.config.settings import Settings
 from fabric.errors import ExhaustedError, TamperedError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import BEGINNING, Batch, Entry
+from fabric.store.read_size import ReadSize
 from fabric.store.value import is_last
 from workers.handler import Decided, DefectError, Handler
 from workers.lease import HeldLease
@@ -24,15 +25,17 @@ logger = logging.getLogger("fabric.loop")
 
 T = TypeVar("T")
 
-#: First number of signals to read, before their size is known; doubled while they prove small.
-COUNT_FIRST = 32
-
 #: So few signals are committed before the next read goes out: they are waited for, and the read
 #: would cost them a tenth of a millisecond. More are a backlog, which the read is ahead of.
 FEW = 4
 
 #: Timers fired at a time, so that many of them do not hold up the signals.
 TIMERS_MAX = 100
+
+
+def read_size(settings: Settings) -> ReadSize:
+    """Return how many signals a loop reads at first."""
+    return ReadSize(settings.batch_signals_max, settings.batch_bytes_max)
 
 
 class Loop:
@@ -44,13 +47,17 @@ class Loop:
         handler: Handler,
         settings: Settings,
         worked: Callable[[], None] = lambda: None,
+        size: ReadSize | None = None,
     ) -> None:
-        """`worked` is called after each commit that succeeded, and each read that found nothing."""
+        """`worked` is called after each commit that succeeded, and each read that found nothing.
+
+        `size` outlasts the lease: a read that was too large for the link is followed by a smaller.
+        """
         self._worked = worked
         self._held = held
         self._handler = handler
         self._settings = settings
-        self._count = min(COUNT_FIRST, settings.batch_signals_max)
+        self._size = size or read_size(settings)
         self._committing: asyncio.Task[int] | None = None
         self._reading: asyncio.Task[list[Entry]]
         self._decided_upto = held.committed
@@ -161,9 +168,9 @@ class Loop:
         """Decide what was read, and read on."""
         if not entries or is_last(entries[-1][0]):
             await self._check_ids()
-        full = len(entries) >= self._count
+        full = len(entries) >= self._size.count
         after = entries[-1][0] if entries else self._decided_upto
-        self._adapt(entries)
+        self._size.note(entries)
         if is_few := 0 < len(entries) <= FEW:
             await self._decide(entries, full)
         # After a full batch at once: no timer fires until we know what is behind it.
@@ -177,7 +184,8 @@ class Loop:
         held = self._held
         wait_ms = self._settings.block_ms if block_ms is None else block_ms
         partition, group = held.lease.partition, held.lease.group
-        return await held.store.read(partition, group, after, self._count, wait_ms)
+        with self._size.watched():
+            return await held.store.read(partition, group, after, self._size.count, wait_ms)
 
     def _horizon_ms(self) -> int:
         """Return the time up to which everything that was sent has been decided.
@@ -266,14 +274,6 @@ class Loop:
         self._worked()
         self._held.version += 1
         self._held.committed = upto
-
-    def _adapt(self, entries: list[Entry]) -> None:
-        """Read as many signals at a time as fit into the byte limit, at their size so far."""
-        if not entries:
-            return
-        size = sum(len(b"".join(fields)) for _, fields in entries)
-        fitting = self._settings.batch_bytes_max * len(entries) // max(size, 1)
-        self._count = max(1, min(fitting, self._count * 2, self._settings.batch_signals_max))
 
     def _pause_s(self) -> float | None:
         if self._due_ms is None or not self._caught_up:

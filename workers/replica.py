@@ -20,9 +20,10 @@ from fabric.errors import FencedError, NotAllowedError, ServerError, Unreachable
 from fabric.store.connection import DeniedError
 from fabric.store.keys import Partition
 from fabric.store.port import Held, WorkerStore
+from fabric.store.read_size import ReadSize
 from workers.handler import Handler
 from workers.lease import HeldLease
-from workers.loop import Loop
+from workers.loop import Loop, read_size
 
 logger = logging.getLogger("fabric.replica")
 
@@ -123,15 +124,16 @@ class Replica:
         """Hold one partition whenever its lease is free, whatever goes wrong meanwhile."""
         outage = Outage(f"{self._group} {self.name} partition {partition}")
         handler = self._make(self._store, self._store.namespace.partition(partition))
+        size = read_size(self._settings)
         try:
             while not stop.is_set():
                 handler.forget()
-                await self._hold(partition, handler, stop, outage)
+                await self._hold(partition, handler, stop, outage, size)
         finally:
             await handler.close()
 
     async def _hold(
-        self, partition: int, handler: Handler, stop: asyncio.Event, outage: Outage
+        self, partition: int, handler: Handler, stop: asyncio.Event, outage: Outage, size: ReadSize
     ) -> None:
         """Try once to take the lease, and work for as long as it holds."""
         is_taken = False
@@ -150,7 +152,7 @@ class Replica:
             )  # fmt: skip
             handler.outages = taken.outages
             held = HeldLease(self._store, taken, self._settings.lease_ms)
-            await self._work(held, handler, stop, outage)
+            await self._work(held, handler, stop, outage, size)
         except FencedError as error:
             logger.warning("partition %d: %s", partition, error)
         except (ServerError, NotAllowedError) as error:
@@ -165,11 +167,16 @@ class Replica:
             await _wait(stop, self._settings.lease_ms)
 
     async def _work(
-        self, held: HeldLease, handler: Handler, stop: asyncio.Event, outage: Outage
+        self,
+        held: HeldLease,
+        handler: Handler,
+        stop: asyncio.Event,
+        outage: Outage,
+        size: ReadSize,
     ) -> None:
         keeping = asyncio.create_task(held.keep())
         try:
-            await Loop(held, handler, self._settings, outage.worked).run(stop)
+            await Loop(held, handler, self._settings, outage.worked, size).run(stop)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

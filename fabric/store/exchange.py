@@ -38,7 +38,9 @@ class Exchange(asyncio.Protocol):
         self._waiter: asyncio.Future[list[Any]] | None = None
         self._replies: list[Any] = []
         self._expected = 0
-        self._deadline = 0.0
+        self._limit_s = self._deadline = 0.0
+        #: Bytes of the request that the system had not taken yet when we looked last.
+        self._unsent = 0
         self._watchdog: asyncio.TimerHandle | None = None
         #: Whether requests can be sent. False at once when the server closes the connection.
         self.is_open = not self._transport.is_closing()
@@ -47,16 +49,18 @@ class Exchange(asyncio.Protocol):
     async def request(self, packed: bytes, limit_s: float, replies: int = 1) -> list[Any]:
         """Send packed commands and return their replies; an error is a reply like others.
 
-        Raises TimeoutError when they are not there in time, and the driver's ConnectionError when
-        the connection breaks. The connection must be dropped then, as after a cancellation.
+        Raises TimeoutError when nothing has moved on the connection for `limit_s`, and the driver's
+        ConnectionError when it breaks. Drop the connection then, as after a cancellation.
         """
         if not self.is_open:
             raise BrokenError("the server has closed the connection")
         self._waiter, self._replies, self._expected = self._loop.create_future(), [], replies
-        self._deadline = self._loop.time() + limit_s
+        self._limit_s = limit_s
+        self._extend()
         if self._watchdog is None or self._watchdog.when() > self._deadline:
             self._watch()
         self._transport.write(packed)
+        self._unsent = self._transport.get_write_buffer_size()
         try:
             return await self._waiter
         finally:
@@ -71,6 +75,7 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the server sends; wake the caller with the last reply."""
+        self._extend()
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets(False)) is not _INCOMPLETE:
@@ -95,6 +100,10 @@ class Exchange(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
+    def _extend(self) -> None:
+        """Begin the time limit anew: a large request or reply may take its time on a slow link."""
+        self._deadline = self._loop.time() + self._limit_s
+
     def _watch(self) -> None:
         self._unwatch()
         self._watchdog = self._loop.call_at(self._deadline, self._look)
@@ -109,6 +118,9 @@ class Exchange(asyncio.Protocol):
         self._watchdog = None
         if self._waiter is None or self._waiter.done():
             return
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        if self._unsent < before:
+            self._extend()
         if self._loop.time() < self._deadline:
             self._watch()
         else:

@@ -28,6 +28,7 @@ from fabric.store.port import (
     Lease,
     Rebuilt,
 )
+from fabric.store.read_size import ReadSize
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Layout of the keys. A namespace written by another layout is not touched.
@@ -36,6 +37,12 @@ SCHEMA = "1"
 #: Most times that a partition can change hands between two epochs that `meta` remembers: the first,
 #: or one set by `reseed`. Each change raises the epoch by one, in the lease alone.
 TAKE_OVERS_MAX = 1_000_000_000
+
+
+#: Entries and bytes of one reply when a client reads streams. The server closes a connection for
+#: which more is waiting (client-output-buffer-limit), and a slow link takes its time.
+READ_COUNT_MAX = 500
+READ_BYTES_MAX = 8_388_608
 
 
 class RedisStore(Channels):
@@ -48,6 +55,7 @@ class RedisStore(Channels):
         super().__init__(*arguments, **options)
         #: Keys on which a group's commands were tried: nothing was refused since.
         self._tried: set[str] = set()
+        self._size = ReadSize(READ_COUNT_MAX, READ_BYTES_MAX)
 
     async def partitions(self, default: int | None = None) -> int:
         key = self.namespace.meta
@@ -300,7 +308,14 @@ class RedisStore(Channels):
         # One connection for all reads that start with the same stream, whatever else they read.
         first = next(iter(after))
         channel = self._channel(FOLLOWS, first, at=first)
-        found = await self._read(channel, after, count, block_ms)
+        wanted = min(count, self._size.count)
+        with self._size.watched():
+            found = await self._read(channel, after, wanted, block_ms)
+        self._size.note(entry for _, entries in found for entry in entries)
+        for key, entries in found:
+            if len(entries) == wanted:
+                behind = b"(" + entries[-1][0]
+                entries += await self._page(channel, key.decode(), behind, b"+", count - wanted)
         return {key.decode(): entries for key, entries in found}
 
     async def _read(
@@ -313,10 +328,37 @@ class RedisStore(Channels):
     async def entries(
         self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
     ) -> list[Entry]:
-        if first == b"(" + value.LAST_ID:
-            return []  # the server would refuse to look behind the last id
-        bounds = ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
-        found: list[Entry] = await self._ask("stream", key, *bounds, "COUNT", count)
+        channel = self._channel(at=key)
+        return await self._page(channel, key, first, last, count, newest_first=newest_first)
+
+    async def _page(
+        self,
+        channel: Caller,
+        key: str,
+        first: bytes,
+        last: bytes,
+        count: int,
+        *,
+        newest_first: bool = False,
+    ) -> list[Entry]:
+        """Read so many entries, as many at a time as their size allows."""
+        found: list[Entry] = []
+        while len(found) < count and first != b"(" + value.LAST_ID:  # which servers refuse
+            wanted = min(count - len(found), self._size.count)
+            bounds = (
+                ("XREVRANGE", key, last, first) if newest_first else ("XRANGE", key, first, last)
+            )
+            with self._size.watched():
+                asking = channel.call(*bounds, "COUNT", wanted)
+                page: list[Entry] = await self._typed("stream", [key], asking)
+            found += page
+            self._size.note(page)
+            if len(page) < wanted:
+                break
+            if newest_first:
+                last = b"(" + page[-1][0]
+            else:
+                first = b"(" + page[-1][0]
         return found
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:

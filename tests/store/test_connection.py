@@ -89,6 +89,18 @@ async def test_a_shorter_limit_is_kept_after_a_longer_one(
     await served.pool.disconnect()
 
 
+async def test_a_reply_that_comes_slowly_is_waited_for(server: RunningServer) -> None:
+    """The limit is for a connection on which nothing moves: a slow link takes its time."""
+    served = way(server)
+    exchange = Exchange(await served.connect())
+    waiting = asyncio.create_task(exchange.request(b"BLPOP no-such-list 0\r\n", 0.4))
+    for piece in (b"*2\r\n", b"$1\r\n", b"a\r\n", b"$2\r\n", b"bc\r\n"):
+        await asyncio.sleep(0.2)  # the link, not a synchronisation
+        exchange.data_received(piece)
+    assert await waiting == [[b"a", b"bc"]]
+    await served.pool.disconnect()
+
+
 async def test_a_released_connection_serves_the_driver_again(server: RunningServer) -> None:
     served = way(server)
     channel = Channel(served)

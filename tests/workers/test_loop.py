@@ -5,10 +5,10 @@ import asyncio
 from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import Batch
+from fabric.store.read_size import COUNT_FIRST
 from tests.support.waiting import eventually
 from tests.workers.troubled import PARTITION, TroubledStore, now_ms, working
 from workers.handler import COMMIT_BYTES_MAX
-from workers.loop import COUNT_FIRST
 
 
 async def progress(
