@@ -56,6 +56,11 @@ _AGENTS_OWN = frozenset({"activeForm", "subject", "taskId"})
 #: Priorities of older todo lists.
 _PRIORITIES = {"high": 10, "medium": 0, "low": -10}
 
+#: Parts of one TOML key. The parser's time grows with their square, and no task needs three.
+KEY_PARTS_MAX = 16
+_PART = r"""(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\w-]++)"""
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}[ \t]*+\.[ \t]*+){{{KEY_PARTS_MAX}}}")
+
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|min|h|d)")
 _UNITS_MS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -101,7 +106,10 @@ def _json(data: bytes) -> object:
 
 def _toml(data: bytes) -> object:
     try:
-        return tomllib.loads(data.decode())
+        text = data.decode()
+        if _LONG_KEY.search(text):
+            raise TaskFileError(f"over {KEY_PARTS_MAX} words joined by dots: no key is that long")
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise TaskFileError(f"no TOML: {error}") from None
 

@@ -192,6 +192,10 @@ def test_a_text_of_another_language_is_named() -> None:
         (b"[" * 100_000, "list.json", "list.json: no JSON: "),
         (b"{}}", "list.toml", "list.toml: no TOML: "),
         (b"a = " + b"[" * 100_000, "list.toml", "list.toml: no TOML: "),
+        (b"a." * 500_000, "list.toml", "list.toml: over 16 words joined by dots"),
+        (b"x = {" + b"'a' . " * 500_000, "list.toml", "list.toml: over 16 words joined by dots"),
+        (rb'"\"". ' * 500_000, "list.toml", "list.toml: over 16 words joined by dots"),
+        (b"a" * 1_000_000, "list.toml", "list.toml: no TOML: "),
         (b"\xff", "list.toml", "list.toml: no TOML: "),
     ):
         with pytest.raises(TaskFileError) as caught:
