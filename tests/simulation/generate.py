@@ -62,10 +62,10 @@ def generate(seed: int) -> Plan:
         lines += _day(random.Random(f"{seed}/{name}"), name, pace_s, days)
     end_s = max(line.at_s for line in lines)
     scene = _scene(random.Random(f"{seed}/scene"), settings, agents, end_s + 10)
-    if scene:
-        # Most of it is waiting, and workers do much for a short lease while they wait.
+    if scene or pace_s > 1:
+        # Workers do much for a short lease while all others wait: it is for busy runs only.
         settings["lease_ms"] = max(settings["lease_ms"], 5_000)
-        lines += scene
+    lines += scene
     chance = random.Random(f"{seed}/troubles")
     for _ in range(chance.randint(0, 24)):
         at_s = chance.uniform(0, end_s)
