@@ -32,6 +32,7 @@ BROKEN_PIPE = 141
 GROUPS = {
     "Plan the work": {
         "plan": ("plan", "Say which tasks run in parallel, which cannot and why, and how long."),
+        "tasks": ("tasks", "Show the task board; load, add, close and reopen tasks."),
     },
     "Work as an agent": {
         "emit": ("emit", "Send a signal, or many from standard input."),

@@ -129,7 +129,7 @@ async def decide(
     answer counts. Exit code 4: somebody else has already decided; the message says what. 7: no
     orchestrator handled the answer before the timeout.
     """
-    name, session = _name(by), target.session
+    name, session = person(by), target.session
     async with connected(target, patience_s=timeout) as connection:
         if not session:
             session = await session_of(connection.store, connection.partitions, id_)
@@ -150,7 +150,7 @@ async def decide(
         click.echo(plain(f"{decided.id}: {decided.record.decision}{agents}"))
 
 
-def _name(given: str | None) -> str:
+def person(given: str | None) -> str:
     """Return the person's name as a signal can carry it."""
     try:
         text = getpass.getuser() if given is None else given

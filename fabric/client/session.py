@@ -17,6 +17,7 @@ from fabric.core import record
 from fabric.core.limits import listed
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import AGENTS, SECTIONS, Complete
+from fabric.core.task import TaskRecord
 from fabric.errors import NotFoundError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
@@ -64,9 +65,9 @@ class Session:
         """Return every agent's record, by name."""
         return await self._records(self.keys.agents, record.AgentRecord)
 
-    async def tasks(self) -> dict[str, record.TaskRecord]:
+    async def tasks(self) -> dict[str, TaskRecord]:
         """Return every task's record, by id."""
-        return await self._records(self.keys.tasks, record.TaskRecord)
+        return await self._records(self.keys.tasks, TaskRecord)
 
     async def dependencies(self) -> dict[str, record.DependencyRecord]:
         """Return every dependency's record, by id."""

@@ -19,7 +19,15 @@ from fabric.core.signal import Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
 OUTSIDERS = frozenset(
-    {SignalType.DECIDED, SignalType.CONFLICT_DETECTED, SignalType.SYNTHESIZED, SignalType.REFINED}
+    {
+        SignalType.DECIDED,
+        SignalType.CONFLICT_DETECTED,
+        SignalType.SYNTHESIZED,
+        SignalType.REFINED,
+        SignalType.TASKS_ADDED,
+        SignalType.TASK_DONE,
+        SignalType.TASK_RETRY,
+    }
 )
 
 #: These end something or say that it goes on: no limit on messages stops them.

@@ -1,8 +1,27 @@
-"""Tasks, as a todo list shows them, and what happens to a task that has lost its agent.
+"""The task board: how tasks come into a session, who has one, and when it is done.
 
-A task is offered again when its agent was declared dead, or has failed and said that trying
-again may help. The offer is an ASSIGN to an agent with capacity. No agent is made to take it: an
-agent that takes it sends STARTED with the task.
+A task is claimed as a file is: the first STARTED that names it has it, under a fencing token.
+
+    event                        pending, failed   offered           in progress       completed
+    TASKS_ADDED names the id     refused: DOUBLE   DOUBLE            DOUBLE            DOUBLE
+    ASSIGN, when it is ready     offered           -                 -                 -
+    the time of the offer ends   -                 pending; next     -                 -
+    STARTED by its agent         in progress       in progress       stays             refused: DONE
+    STARTED by another           in progress       in progress       refused: TAKEN    refused: DONE
+    its agent COMPLETED          -                 -                 completed         -
+    its agent FAILED for good    -                 -                 failed            -
+    its agent ends otherwise,
+      or starts another task     -                 -                 pending           -
+    its agent makes no progress  -                 -                 pending           -
+    TASK_DONE                    completed         completed         completed         stays
+    TASK_RETRY                   pending           stays             refused: TAKEN    pending
+
+A task is *ready* when it is pending and everything before it is complete. A ready task is offered,
+by ASSIGN, to an agent that has said that it has room; no agent is made to take it. After
+`attempts_max` starts a task that comes back fails instead, and a person decides whether it is tried
+again; so it is when a task fails for good that others wait for.
+
+While an agent lives, the task in its record is the one that it has in progress, or "".
 """
 
 from __future__ import annotations
@@ -11,119 +30,385 @@ from typing import Any
 
 import msgspec
 
-from fabric.core.directive import Assign
+from fabric.core import assignment, barriers, escalation
+from fabric.core.directive import Cancel, Notice
 from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.limits import TASK_FINDING_CHARS_MAX, TASK_FINDINGS_MAX
-from fabric.core.record import AgentRecord, AgentStatus, TaskRecord
+from fabric.core.limits import (
+    RHYTHM_INTERVALS,
+    RHYTHM_INTERVALS_MIN,
+    SIGNAL_STEPS_MAX,
+    TASK_FINDING_CHARS_MAX,
+    TASK_FINDINGS_MAX,
+    listed,
+)
+from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord
+from fabric.core.rules import Rules, TaskMode
 from fabric.core.session import SessionState
-from fabric.core.signal import EarlyCompletion, Signal, SignalType
+from fabric.core.signal import SignalType, TaskDone, TaskRetry, TasksAdded
+from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, cycle, fault, prerequisites
 
-#: Agent status → the word that todo lists use.
-_TODO_STATUS = dict.fromkeys(AgentStatus, "in_progress") | {
-    AgentStatus.COMPLETED: "completed",
-    AgentStatus.FAILED: "failed",
-    AgentStatus.DEAD: "failed",
-}
+#: The timer of a task in progress is `progress:<task>`.
+TIMER = "progress"
 
-#: Status of a task that waits for an agent to take it.
-PENDING = "pending"
-#: Status of a task that was offered to an agent, which has not taken it up yet.
-OFFERED = "offered"
+#: Answers to the question whether a task is tried again.
+RETRY, GIVE_UP = "retry", "give up"
+
+#: A task of this status can be started, and another can be put before it.
+_NOT_BEGUN = frozenset({TaskStatus.PENDING, TaskStatus.OFFERED, TaskStatus.FAILED})
 
 _decode = msgspec.json.Decoder().decode
 
 
-def check_limit(event: SignalEvent, name: str) -> None:
-    """Refuse a new task in a session that has as many as it may have."""
+def add(event: SignalEvent, payload: TasksAdded) -> None:
+    """TASKS_ADDED: put tasks onto the board. A fault in one refuses them all, and names it."""
+    session, tasks = event.session, payload.tasks
+    found = fault(tasks, session.tasks)
+    if found is not None:
+        raise RefusedError(*found)
+    _check_room(event, len(tasks))
+    before = prerequisites(tasks)
+    own = {spec.id for spec in tasks}
+    behind = {name: session.tasks.records[name] for name in before if name not in own}
+    for name, task in behind.items():
+        if task.status not in _NOT_BEGUN:
+            reason = f"{before[name][0]} blocks {name}, which is {task.status}"
+            has = f": {task.agent} has begun it" if task.agent else ""
+            raise RefusedError("TAKEN", reason + has)
+    steps = sum(map(len, before.values()))
+    if behind:  # only through them can the board and the list close a cycle
+        known = session.tasks.records.items()
+        before = {
+            **{name: task.can_merge_after for name, task in known},
+            **before,
+            **{name: [*task.can_merge_after, *before[name]] for name, task in behind.items()},
+        }
+        steps += len(known)
+        if circle := cycle(before):
+            way = " → ".join([*circle, circle[0]])
+            raise RefusedError("CYCLE", f"{way}: each waits for the next")
+    if steps > SIGNAL_STEPS_MAX:
+        reason = f"the tasks name {steps} others, and one signal may name {SIGNAL_STEPS_MAX}"
+        raise RefusedError("LIMIT", f"{reason}: send them in several signals")
+    event.spend(steps)
+    added_by = "" if event.is_outsider else event.name
+    for place, spec in enumerate(tasks):
+        session.keep_task(spec.id, _record(spec, before[spec.id], session.log, place, added_by))
+    for name, task in behind.items():
+        assignment.withdraw(session, name, task)
+        task.can_merge_after = list(dict.fromkeys(before[name]))
+        session.keep_task(name, task)
+
+
+def _record(spec: TaskSpec, before: list[str], added: int, place: int, added_by: str) -> TaskRecord:
+    """Return the record of a listed task. One that was in progress elsewhere has to be claimed."""
+    is_over = spec.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)
+    return TaskRecord(
+        spec.content or spec.id,
+        spec.status if is_over else TaskStatus.PENDING,
+        stream=spec.stream,
+        progress_percent=spec.progress_percent,
+        last_signal=spec.last_signal,
+        partial_findings=spec.partial_findings,
+        description=spec.description,
+        active_form=spec.active_form,
+        type=spec.type,
+        priority=spec.priority,
+        terminal=spec.terminal,
+        owner=spec.owner,
+        parallel_group=spec.parallel_group,
+        can_merge_after=before,
+        reads=spec.reads,
+        writes=spec.writes,
+        estimate_ms=spec.estimate_ms,
+        added_by=added_by,
+        added=added,
+        place=place,
+        attempts=spec.attempts,
+    )
+
+
+def _check_room(event: SignalEvent, more: int) -> None:
+    """Refuse tasks beyond what a session may have, or beyond the share of an agent."""
     tasks, limit = event.session.tasks, event.rules.tasks_max
-    if name and name not in tasks and (share := tasks.fault(event.name, 1, limit)):
+    share = "" if event.is_outsider else tasks.fault(event.name, more, limit)
+    if share:
         raise RefusedError("LIMIT", f"too many tasks: {share}")
-    if name and name not in tasks and len(tasks) >= limit:
-        reason = f"session {event.session.name} would have {len(tasks) + 1} tasks"
+    if len(tasks) + more > limit:
+        reason = f"session {event.session.name} would have {len(tasks) + more} tasks"
         raise RefusedError("LIMIT", f"{reason}; the limit is {limit}")
 
 
-def begin(session: SessionState, name: str, agent: AgentRecord) -> None:
-    """Note that the agent works on its task, when it named one.
+def check(event: SignalEvent, name: str) -> None:
+    """Refuse a STARTED with a task that its sender cannot have now."""
+    session = event.session
+    task = session.tasks.get(name)
+    if task is None:
+        if name:
+            _check_room(event, 1)
+    elif task.status is TaskStatus.IN_PROGRESS:
+        if task.agent != event.name:
+            raise _refusal(name, "TAKEN", f"{task.agent} has {name}, under token {task.token}")
+    elif task.status is TaskStatus.COMPLETED:
+        by = f" by {task.agent}" if task.agent else ""
+        reason = f"{name} was completed{by}, and stays so until somebody says `retry`"
+        raise _refusal(name, "DONE", reason)
+    elif task.question:
+        asked = session.escalations.get(task.question)
+        is_open = asked is not None and asked.is_open
+        until = f"decide question {task.question}" if is_open else "somebody has to say `retry`"
+        raise _refusal(name, "ATTEMPTS", f"{_trouble(name, task)}: {until} first")
+    elif event.rules.task_mode is TaskMode.ENFORCE and session.backlog.missing(name):
+        raise _refusal(name, "NOT_READY", _missing(session, name))
 
-    What it has done in this incarnation stands; an agent that takes a task up anew begins at 0.
+
+def take(event: SignalEvent, name: str) -> None:
+    """STARTED: give the agent the task that it names, which `check` has allowed; or none."""
+    session, agent = event.session, event.agent
+    if agent.task and agent.task != name:
+        leave(event, event.name, agent, "its agent has started something else")
+        _idle(agent)
+    if not name or agent.task == name:
+        return
+    task = session.tasks.get(name)
+    if task is None:
+        task = TaskRecord(name, TaskStatus.PENDING, added_by=event.name, added=session.log)
+    elif session.backlog.missing(name):
+        event.direct(event.name, Notice("NOT_READY", _missing(session, name)))
+    assignment.withdraw(session, name, task, taker=event.name)
+    session.token += 1
+    agent.task = name
+    task.status = TaskStatus.IN_PROGRESS
+    task.agent, task.incarnation, task.token = event.name, agent.incarnation, session.token
+    task.attempts += 1
+    task.started_ms = task.progressed_ms = session.clock_ms
+    _begin_anew(task)
+    session.keep_task(name, task)
+    _watch(event, name, task)
+
+
+def task_of(session: SessionState, name: str, agent: AgentRecord) -> TaskRecord | None:
+    """Return the task that this incarnation of an agent has in progress."""
+    task = session.tasks.get(agent.task) if agent.task else None
+    if task is None or task.status is not TaskStatus.IN_PROGRESS:
+        return None
+    return task if (task.agent, task.incarnation) == (name, agent.incarnation) else None
+
+
+def leave(event: Event, name: str, agent: AgentRecord, why: str, *, may_help: bool = True) -> None:
+    """Take an agent's task from it, if it has one: it is completed if that is the agent's status.
+
+    `why` it is not completed, and whether trying again may help.
     """
-    if not agent.task:
-        return
-    known = session.tasks.get(agent.task)
-    if known is not None and (known.agent, known.incarnation) == (name, agent.incarnation):
-        return
-    status = _TODO_STATUS[agent.status]
-    task = TaskRecord(agent.task, status, agent=name, incarnation=agent.incarnation)
-    session.tasks.put(agent.task, task)
+    task = task_of(event.session, name, agent)
+    if task is not None and agent.status is AgentStatus.COMPLETED:
+        _complete(event, agent.task, task)
+    elif task is not None:
+        _give_back(event, agent.task, task, why, may_help=may_help)
 
 
-def update(session: SessionState, agent: AgentRecord, signal: Signal) -> None:
-    """Bring the agent's task up to what the agent has just said."""
+def taken_meanwhile(session: SessionState, name: str, agent: AgentRecord) -> str:
+    """Say why an agent that was cut off cannot go on with its task; "" when it can."""
     task = session.tasks.get(agent.task)
-    if task is None or task.agent != signal.emitter or signal.type is SignalType.HEARTBEAT:
+    if task is None or task.status in (TaskStatus.PENDING, TaskStatus.OFFERED):
+        return ""
+    if task.status is TaskStatus.FAILED:
+        return _trouble(agent.task, task)
+    verb = "has completed" if task.status is TaskStatus.COMPLETED else "has taken over"
+    return f"{task.agent} {verb} {agent.task}" if task.agent != name else f"{agent.task} is done"
+
+
+def time_out(event: Event, name: str, task: TaskRecord, reason: str) -> None:
+    """Take a task from an agent that lives without making progress, and tell it."""
+    _take_away(event, name, task, reason, "TIMEOUT")
+    _give_back(event, name, task, reason, may_help=True)
+
+
+def done(event: SignalEvent, payload: TaskDone) -> None:
+    """TASK_DONE: complete a task: the sender's own, one that nobody has, or by a person any."""
+    session, name = event.session, payload.task or event.signal.task
+    task = _known(session, name)
+    if payload.token not in (0, task.token):
+        reason = f"{name} was started again since token {payload.token}: the last is {task.token}"
+        raise RefusedError("TAKEN", reason, Cancel(reason, "TAKEN", task=name))
+    if task.status is TaskStatus.COMPLETED:
         return
-    if signal.type is not SignalType.FAILED or task.status not in (PENDING, OFFERED):
-        task.status = _TODO_STATUS[agent.status]
+    is_own = task.status is TaskStatus.IN_PROGRESS and task.agent == event.name
+    if is_own and not event.is_outsider:
+        _idle(event.agent)
+    elif task.status is TaskStatus.IN_PROGRESS:
+        if not event.is_outsider:
+            raise _refusal(name, "TAKEN", f"{task.agent} has {name}, under token {task.token}")
+        _take_away(
+            event, name, task, f"{payload.by or event.name} says that {name} is done", "DONE"
+        )
+    else:
+        task.agent = payload.by or event.name
+    assignment.withdraw(session, name, task)
+    task.last_signal = SignalType.TASK_DONE.value
+    _complete(event, name, task)
+    barriers.trigger(event, [name], None)
+
+
+def retry(event: SignalEvent, payload: TaskRetry) -> None:
+    """TASK_RETRY: have a task done again that is completed, or that nobody tries any more."""
+    name = payload.task or event.signal.task
+    task = _known(event.session, name)
+    if task.status is TaskStatus.IN_PROGRESS:
+        raise RefusedError("TAKEN", f"{task.agent} has {name}, under token {task.token}")
+    escalation.close_own(event, task.question, f"{payload.by or event.name} has said `retry`")
+    _reopen(event.session, name, task)
+
+
+def apply_answer(event: Event, asked: EscalationRecord) -> None:
+    """Try a task again, if a person has decided that."""
+    task = event.session.tasks.get(asked.about)
+    if task is not None and task.status is TaskStatus.FAILED and asked.decision == RETRY:
+        _reopen(event.session, asked.about, task)
+
+
+def update(event: SignalEvent) -> None:
+    """Bring the sender's task up to what it has just said, as a todo list shows it."""
+    session, agent, signal = event.session, event.agent, event.signal
+    task = session.tasks.get(agent.task)
+    if task is None or signal.type is SignalType.HEARTBEAT:
+        return
+    is_end = signal.type in (SignalType.COMPLETED, SignalType.FAILED)
+    is_own = (task.agent, task.incarnation) == (event.name, agent.incarnation)
+    if not is_own or (task.status is not TaskStatus.IN_PROGRESS and not is_end):
+        return
+    percent, checkpoint = agent.percent or 0, agent.checkpoint
+    is_progress = percent > task.progress_percent or checkpoint != task.checkpoint
+    if (is_progress or signal.type is SignalType.PARTIAL_RESULT) and not is_end:
+        _note_progress(event, task)
     task.stream = agent.stream
     task.last_signal = signal.type.value
-    task.progress_percent = agent.percent or 0
-    task.checkpoint = agent.checkpoint
+    task.progress_percent, task.checkpoint = percent, checkpoint
     if signal.type is SignalType.PARTIAL_RESULT:
         partial = _decode(signal.raw).get("partial")
         task.partial_findings = (task.partial_findings + _summarise(partial))[-TASK_FINDINGS_MAX:]
     session.tasks.put(agent.task, task)
 
 
-def offer_pending(event: SignalEvent, payload: EarlyCompletion) -> None:
-    """EARLY_COMPLETION: offer the agent the pending tasks, up to its capacity."""
-    agent, tasks = event.agent, event.session.tasks
-    agent.capacity = 1 if payload.capacity is None else payload.capacity
-    for name in sorted(tasks.records):
-        if agent.capacity <= 0:
-            break
-        if tasks.records[name].status == PENDING:
-            _offer(event, name, event.name, agent)
-
-
-def offer_orphaned(event: Event, name: str, agent: AgentRecord) -> None:
-    """Offer the task that an agent has left undone to the first agent with capacity."""
-    task = event.session.tasks.get(agent.task)
-    if task is not None and task.agent == name:
-        _offer_around(event, agent.task, name)
-
-
-def offer_declined(event: Event, name: str, agent: AgentRecord) -> None:
-    """Offer what an agent was offered, and did not take up before it ended, to the next."""
-    offers, agent.offers = agent.offers, []
-    for offered in offers:
-        task = event.session.tasks.get(offered)
-        if task is not None and task.status == OFFERED:
-            _offer_around(event, offered, name)
-
-
-def _offer_around(event: Event, task_name: str, left_by: str) -> None:
+def move_limits(event: Event, outage_ms: int) -> None:
+    """Move the times of offers and of progress by the length of an outage."""
     session = event.session
-    task = session.tasks.records[task_name]
-    task.status = PENDING
-    session.tasks.put(task_name, task)
-    for other in sorted(session.agents.records):
-        candidate = session.agents.records[other]
-        if candidate.capacity > 0 and candidate.status is AgentStatus.ACTIVE and other != left_by:
-            _offer(event, task_name, other, candidate)
-            return
+    for name, task in session.tasks.records.items():
+        if task.status is TaskStatus.OFFERED and task.offered_until_ms:
+            task.offered_until_ms += outage_ms
+            event.set_timer(f"{assignment.TIMER}:{name}", task.offered_until_ms)
+        elif task.status is TaskStatus.IN_PROGRESS:
+            task.progressed_ms = min(task.progressed_ms + outage_ms, session.clock_ms)
+        else:
+            continue
+        session.tasks.put(name, task)
 
 
-def _offer(event: Event, task_name: str, name: str, agent: AgentRecord) -> None:
-    session = event.session
-    task = session.tasks.records[task_name]
-    agent.capacity -= 1
-    agent.offers = [*agent.offers, task_name]
-    session.agents.put(name, agent)
-    task.status = OFFERED
-    session.tasks.put(task_name, task)
-    left = f"{task.agent} has not finished it" if task.agent else ""
-    event.direct(name, Assign(task_name, task.stream, left or None))
+def progress_limit_ms(task: TaskRecord, rules: Rules) -> int | None:
+    """Return how long a task may be without progress, by its own pace or else its estimate.
+
+    None: it has neither, and the rules set no limit for that.
+    """
+    expected_ms = task.estimate_ms
+    if len(task.paces) >= RHYTHM_INTERVALS_MIN:
+        expected_ms = sorted(task.paces)[len(task.paces) // 2]
+    elif not expected_ms:
+        return rules.progress_ms_max or None
+    limit_ms = max(rules.progress_ms_min, rules.progress_factor * expected_ms)
+    return min(limit_ms, rules.progress_ms_max or limit_ms)
+
+
+def _note_progress(event: SignalEvent, task: TaskRecord) -> None:
+    """Count the time since the last progress, without waits and pauses, in the task's pace."""
+    since_ms = max(task.progressed_ms, event.agent.resumed_ms)
+    task.progressed_ms = event.session.clock_ms
+    task.paces = [*task.paces[1 - RHYTHM_INTERVALS :], task.progressed_ms - since_ms]
+    if len(task.paces) == RHYTHM_INTERVALS_MIN:
+        _watch(event, event.agent.task, task)
+
+
+def _watch(event: Event, name: str, task: TaskRecord) -> None:
+    """Look for progress of a task that has a limit, when it could first have passed it."""
+    if progress_limit_ms(task, event.rules) is not None:
+        first_ms = event.session.clock_ms + event.rules.progress_ms_min
+        event.set_timer(f"{TIMER}:{name}", first_ms)
+
+
+def _begin_anew(task: TaskRecord) -> None:
+    task.progress_percent = 0
+    task.checkpoint = task.last_signal = ""
+    task.partial_findings = []
+    task.paces = []
+
+
+def _idle(agent: AgentRecord) -> None:
+    """Let an agent go on without a task; what it reported was about the task."""
+    agent.task = agent.checkpoint = agent.next_checkpoint = ""
+    agent.percent = agent.eta_ms = None
+
+
+def _complete(event: Event, name: str, task: TaskRecord) -> None:
+    task.status = TaskStatus.COMPLETED
+    task.progress_percent = 100
+    escalation.close_own(event, task.question, f"{name} is completed")
+    task.question = ""
+    event.session.keep_task(name, task)
+
+
+def _give_back(event: Event, name: str, task: TaskRecord, why: str, *, may_help: bool) -> None:
+    """Make a task pending again; or failed, when it was tried too often or that cannot help."""
+    session, most = event.session, event.rules.attempts_max
+    is_last = 0 < most <= task.attempts
+    task.status = TaskStatus.PENDING if may_help and not is_last else TaskStatus.FAILED
+    waiting = [] if may_help else session.backlog.followers(name)
+    if is_last or waiting:
+        text = f"{_trouble(name, task)}; last by {task.agent}: {why or 'no reason given'}."
+        text += f" {listed(waiting)} cannot begin before." if waiting else ""
+        question = escalation.new_question(
+            session, escalation.TASK, f"{text} Is it tried again?", [RETRY, GIVE_UP], about=name
+        )
+        task.question = escalation.ask(event, question, told=[])
+    session.keep_task(name, task)
+
+
+def _reopen(session: SessionState, name: str, task: TaskRecord) -> None:
+    """Make a task pending that is completed or failed; one that was offered stays so."""
+    if task.status is not TaskStatus.OFFERED:
+        task.status = TaskStatus.PENDING
+    task.attempts = 0
+    task.question = ""
+    _begin_anew(task)
+    session.keep_task(name, task)
+
+
+def _take_away(event: Event, name: str, task: TaskRecord, reason: str, code: str) -> None:
+    """Tell an agent that it no longer has its task."""
+    agent = event.session.agents.records[task.agent]
+    _idle(agent)
+    event.session.agents.put(task.agent, agent)
+    event.direct(task.agent, Cancel(reason, code, task=name))
+
+
+def _known(session: SessionState, name: str) -> TaskRecord:
+    task = session.tasks.get(name)
+    if task is None:
+        named = f"task {name}" if name else "task without a name"
+        raise RefusedError("UNKNOWN", f"there is no {named} in session {session.name}")
+    return task
+
+
+def _refusal(name: str, code: str, reason: str) -> RefusedError:
+    return RefusedError(code, reason, Cancel(reason, code, task=name))
+
+
+def _trouble(name: str, task: TaskRecord) -> str:
+    times = "once" if task.attempts == 1 else f"{task.attempts} times"
+    return f"{name} was begun {times} and is not done"
+
+
+def _missing(session: SessionState, name: str) -> str:
+    records = session.tasks.records
+    waits = [f"{other} ({records[other].status})" for other in session.backlog.missing(name)]
+    return f"{name} comes after {listed(waits)}"
 
 
 def _summarise(partial: dict[str, Any]) -> list[str]:

@@ -130,7 +130,8 @@ class Notice(Struct, frozen=True, omit_defaults=True):
 
     For a signal that was refused: its type (`refused`), number and incarnation, as far as known.
     SKIPPED: the signal with the number `seq` came `after` that one, the last one heard before it.
-    REPLACED: the `incarnation` is over, since a higher one has begun.
+    REPLACED: the `incarnation` is over, since a higher one has begun. A STARTED that was accepted
+    with a task is told the fencing token of that start.
     """
 
     code: str
@@ -139,6 +140,7 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     seq: int = 0
     incarnation: int = 0
     after: int = 0
+    token: int = 0
 
 
 Directive = Pause | Resume | Proceed | Wait | Nudge | Assign | Cancel | Answer | Notice

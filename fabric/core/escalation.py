@@ -6,8 +6,8 @@ is the asker's default; without a default the waits for the answer end, and the 
 
 The fabric asks as well: about a deadlock that only somebody can break, a barrier past its deadline,
 an agent that keeps dying, a group in which one agent has failed, two values that contradict each
-other, an output that no agent is to produce. The subject decides what follows from the answer:
-`ANSWERS` in `step.py`.
+other, an output that no agent is to produce, a task that is not done. The subject decides what
+follows from the answer: `ANSWERS` in `step.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ TIMER = "answer"
 #: the agents missing at a barrier, whether an agent that keeps dying may start again, whether a
 #: group goes on in which one agent has failed, which of several different values holds, whether
 #: agents go on waiting for an output that no agent is to produce, whether agents that all fell
-#: silent together are given up, or one that lives without any progress.
+#: silent together are given up, or one that lives without any progress; whether a task is tried
+#: again.
 DEADLOCK = "deadlock"
 BARRIER = "barrier"
 SILENCE = "silence"
@@ -43,6 +44,7 @@ WEDGED = "wedged"
 GROUP = "group"
 CONTRADICTION = "contradiction"
 DEPENDENCY = "dependency"
+TASK = "task"
 
 
 def escalate(event: SignalEvent, payload: Escalate) -> None:

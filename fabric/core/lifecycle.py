@@ -10,7 +10,7 @@ says whether they are also cancelled, or a person is asked whether they go on.
 
 from __future__ import annotations
 
-from fabric.core import barriers, board, claims, deadlock, dependencies, escalation
+from fabric.core import assignment, barriers, board, claims, deadlock, dependencies, escalation
 from fabric.core import signal as payloads
 from fabric.core.agent_status import in_force
 from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
@@ -34,16 +34,14 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     agent, rules = event.agent, event.rules
     produces = list(dict.fromkeys(payload.produces))
     dependencies.check_limit(event, produces)
-    board.check_limit(event, payload.task or event.signal.task)
-    agent.task = payload.task or event.signal.task
+    board.check(event, payload.task or event.signal.task)
+    board.take(event, payload.task or event.signal.task)
     agent.task_type = payload.task_type or ""
     agent.priority = payload.priority or rules.priorities.get(event.name, 0)
     agent.parallel_group = payload.parallel_group or ""
     agent.reads = payload.reads
     agent.writes = payload.writes
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, agent.checkpoint)
-    board.begin(event.session, event.name, agent)
-    agent.offers = [offered for offered in agent.offers if offered != agent.task]
     if produces or agent.produces:
         retracted = set(agent.produces) - set(produces)
         agent.produces = produces
@@ -64,7 +62,7 @@ def progress(event: SignalEvent, payload: payloads.Progress) -> None:
         before = agent.percent or 0
         to_results = to_results or payload.percent // PERCENT_STEP > before // PERCENT_STEP
         agent.percent = payload.percent
-        agent.eta_ms = _expected_end(agent, event.session.clock_ms)
+        agent.eta_ms = _expected_end(event)
     if payload.next_checkpoint is not None:
         agent.next_checkpoint = payload.next_checkpoint
     if payload.expect_ms is not None:
@@ -103,7 +101,8 @@ def completed(event: SignalEvent, payload: payloads.Completed) -> None:
     agent.next_checkpoint = ""
     event.give_to_results()
     # What it resolved before has set off its triggers then.
-    tags = [*dependencies.unresolved(session, agent), *([agent.task] if agent.task else [])]
+    has_task = board.task_of(session, event.name, agent) is not None
+    tags = [*dependencies.unresolved(session, agent), *([agent.task] if has_task else [])]
     end(event, event.name, agent)
     barriers.trigger(event, tags, None)
     _confirm(event, payload)
@@ -124,7 +123,9 @@ def _confirm(event: SignalEvent, payload: payloads.Started | payloads.Completed)
     if payload.confirm:
         signal = event.signal
         reason = f"{signal.type} was accepted"
-        notice = Notice(CONFIRMED, reason, seq=signal.seq, incarnation=event.agent.incarnation)
+        task = board.task_of(event.session, event.name, event.agent)
+        number, token = event.agent.incarnation, task.token if task is not None else 0
+        notice = Notice(CONFIRMED, reason, seq=signal.seq, incarnation=number, token=token)
         event.direct(event.name, notice)
 
 
@@ -138,7 +139,6 @@ def end(
     session = event.session
     waited = [*agent.waits_for, *agent.asks]
     agent.eta_ms = None
-    agent.capacity = 0
     if agent.wedged:
         escalation.close_own(event, agent.wedged, f"{name} has ended")
         agent.wedged = ""
@@ -153,9 +153,9 @@ def end(
         escalation.ask_person_instead(event, name)
     held = claims.drop_all(event, agent)
     barriers.leave(event, name, is_failure=error is not None)
-    board.offer_declined(event, name, agent)
-    if error is not None and error.retryable:
-        board.offer_orphaned(event, name, agent)
+    assignment.end(session, name, agent)
+    why = error.error or "" if error is not None else f"incarnation {agent.incarnation} has ended"
+    board.leave(event, name, agent, why, may_help=error is None or error.retryable)
     return held, waited
 
 
@@ -174,14 +174,18 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     held, waited = end(event, event.name, agent)
     lost = held or agent.lost
     if is_cut_off and (agent.task or agent.checkpoint or lost or waited):
-        told = Resume(
-            f"started again as incarnation {incarnation}",
-            task=agent.task,
-            checkpoint=agent.checkpoint,
-            percent=agent.percent,
-            held=lost,
-            waited=waited,
-        )
+        reason = f"started again as incarnation {incarnation}"
+        if taken := board.taken_meanwhile(event.session, event.name, agent):
+            told = Resume(f"{reason}; {taken}", held=lost, waited=waited)
+        else:
+            told = Resume(
+                reason,
+                task=agent.task,
+                checkpoint=agent.checkpoint,
+                percent=agent.percent,
+                held=lost,
+                waited=waited,
+            )
         event.direct(event.name, told)
     agent.status = AgentStatus.ACTIVE
     agent.incarnation = incarnation
@@ -189,7 +193,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.seq = 0
     agent.skipped = []
     agent.percent = None
-    agent.checkpoint = agent.next_checkpoint = agent.error = ""
+    agent.task = agent.checkpoint = agent.next_checkpoint = agent.error = ""
     agent.lost = []
     agent.cancelled = False
     agent.intervals = []
@@ -262,9 +266,11 @@ def _ignored_pause(session: SessionState, name: str, agent: AgentRecord, checkpo
     return ""
 
 
-def _expected_end(agent: AgentRecord, now_ms: int) -> int | None:
-    """Extrapolate the end from the share done and the time taken."""
-    taken_ms = now_ms - agent.started_ms
+def _expected_end(event: SignalEvent) -> int | None:
+    """Extrapolate the end from the share done and the time taken for the task, or else in all."""
+    agent, now_ms = event.agent, event.session.clock_ms
+    task = board.task_of(event.session, event.name, agent)
+    taken_ms = now_ms - (task.started_ms if task is not None else agent.started_ms)
     if not taken_ms or not agent.percent or agent.percent >= 100:
         return None
     left_ms = taken_ms * (100 - agent.percent) / agent.percent

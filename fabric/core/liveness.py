@@ -6,10 +6,9 @@ anything, and one that has sent little has no rhythm yet: for them only the uppe
 timer per agent looks again when silence could first have lasted too long, so a signal costs no
 timer of its own.
 
-Many that fall silent together are probably cut off, by the network or with their host. They are
-counted in their session, and again together with those of the partition's other sessions: many
-sessions of one agent each can be on one host. Kubernetes slows its evictions in that case; so does
-this module ("Rate limits on eviction", its docs on nodes):
+Many that fall silent together are probably cut off, by the network or with their host. Kubernetes
+slows its evictions in that case; so does this module ("Rate limits on eviction", its docs on
+nodes):
 
     an agent is silent for too long        as many are silent              else
     no question is open                    ask a person; nobody dies       it is declared dead
@@ -18,20 +17,15 @@ this module ("Rate limits on eviction", its docs on nodes):
     answer "give up"                       those silent then are declared dead, as their limit ends
     answer "wait"                          for silence_ms_max nobody dies who was silent then
 
-Each session asks its own question, and gives up at its own pace: what its agents need is in it.
-Other sessions are not part of its log. So the worker counts their agents for a timer that needs
-that (`peers_needed`), and writes the counts into the timer's log entry.
-
 An agent that sends HEARTBEAT and nothing else, while others wait for it, is *wedged*: it gets a
 NUDGE, and after as long again a person is asked whether to give it up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from fabric.core import wait_graph
+from fabric.core import board, wait_graph
 from fabric.core.directive import Cancel, Nudge
 from fabric.core.escalation import (
     MASS_SILENCE,
@@ -41,13 +35,14 @@ from fabric.core.escalation import (
     close_own,
     new_question,
 )
-from fabric.core.event import Event, Peers, TimerEvent
+from fabric.core.event import Event
 from fabric.core.lifecycle import end
 from fabric.core.limits import NAMES_SHOWN_MAX, RHYTHM_INTERVALS_MIN, listed
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Failed
+from fabric.core.task import TaskStatus
 
 #: The timer's key is `silence:<agent>`; while many are silent there is `mass_silence:<question>`.
 TIMER = "silence"
@@ -104,7 +99,7 @@ def excuse(session: SessionState, outage_ms: int) -> None:
         session.agents.put(name, agent)
 
 
-def check_silence(event: TimerEvent, name: str) -> bool:
+def check_silence(event: Event, name: str) -> bool:
     """Declare an agent dead that has been silent for too long; look again later at any other."""
     session, rules = event.session, event.rules
     agent = session.agents.get(name)
@@ -130,16 +125,43 @@ def check_silence(event: TimerEvent, name: str) -> bool:
     return True
 
 
-def check_mass_silence(event: TimerEvent, question_id: str) -> bool:
+def check_task(event: Event, name: str) -> bool:
+    """Take a task from an agent that lives, and has made no progress for longer than usual.
+
+    An agent that waits, or has announced a silence, need not make any.
+    """
+    session, rules = event.session, event.rules
+    task = session.tasks.get(name)
+    if task is None or task.status is not TaskStatus.IN_PROGRESS:
+        return False
+    agent, most_ms = session.agents.records[task.agent], board.progress_limit_ms(task, rules)
+    if most_ms is None:
+        return False
+    now_ms, timer = session.clock_ms, f"{board.TIMER}:{name}"
+    if agent.status is not AgentStatus.ACTIVE:
+        return event.postpone(timer, now_ms + rules.progress_ms_min)
+    since_ms = max(task.progressed_ms, agent.resumed_ms, agent.quiet_until_ms)
+    if since_ms + most_ms > now_ms:
+        # By then its pace may be another.
+        return event.postpone(timer, min(since_ms + most_ms, now_ms + rules.progress_ms_min))
+    idle_s, silent_s = (now_ms - since_ms) / 1000, (now_ms - agent.seen_ms) / 1000
+    reason = (
+        f"{task.agent} has made no progress on {name} for {idle_s:.0f} s, and the limit is "
+        f"{most_ms / 1000:.0f} s; it was heard {silent_s:.0f} s ago, and the limit of its silence "
+        f"is {limit_ms(agent, rules) / 1000:.0f} s"
+    )
+    board.time_out(event, name, task, reason)
+    return True
+
+
+def check_mass_silence(event: Event, question_id: str) -> bool:
     """While many are silent, give up one that others need; close the question once few are."""
     session, rules = event.session, event.rules
     asked = session.escalations.get(question_id)
     if asked is None or not asked.is_open:
         return False
     found = _survey(session, rules, asked.asked_ms)
-    # Without a least number once peers were silent too: they may have been given up meanwhile.
-    least = 1 if asked.peers else MASS_AGENTS_MIN
-    if not _is_mass(found, asked.given_up, rules, event.peers, least):
+    if not _is_mass(found, asked.given_up, rules):
         close_own(event, question_id, "enough agents are heard again")
         for name in found.silent:
             # The others may be about to come back too.
@@ -207,65 +229,6 @@ def allow_start(event: Event, asked: EscalationRecord) -> None:
         event.session.agents.put(asked.about, agent)
 
 
-class Sighting(NamedTuple):
-    """What an agent tells about the network: when it was last heard, and if that is long ago."""
-
-    session: str
-    seen_ms: int
-    is_silent: bool
-
-
-class Since(NamedTuple):
-    """From when on agents of other sessions count: as silent, by their last signal; as heard."""
-
-    silent_ms: int
-    heard_ms: int
-
-
-def peers_needed(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Since | None:
-    """Say which agents of other sessions count for a timer; None if it gives nobody up.
-
-    Agents that were lost long before, and that nobody has given up since, are no part of what is
-    going on now.
-    """
-    kind, _, subject = timer.partition(":")
-    if kind == TIMER:
-        agent = session.agents.get(subject)
-        if agent is None or agent.status in ENDED:
-            return None
-        if silent_since_ms(agent) + limit_ms(agent, rules) > now_ms:
-            return None
-        silent_ms, until_ms = agent.seen_ms - rules.silence_ms_max, now_ms
-    elif kind == MASS_TIMER:
-        asked = session.escalations.get(subject)
-        if asked is None or not asked.is_open:
-            return None
-        silent_ms, until_ms = asked.asked_ms - 2 * rules.silence_ms_max, asked.asked_ms
-    else:
-        return None
-    return Since(silent_ms, until_ms - rules.silence_ms_min // 2)
-
-
-def sight(session: str, agent: AgentRecord, rules: Rules, now_ms: int) -> Sighting | None:
-    """Look at an agent as at a peer; None if it tells nothing.
-
-    It has ended; or its session still goes by the time before the server's clock was put back.
-    """
-    if agent.status in ENDED or agent.seen_ms > now_ms:
-        return None
-    return Sighting(session, agent.seen_ms, is_silent(agent, rules, now_ms))
-
-
-def count_peers(sightings: Iterable[Sighting], session: str, since: Since) -> Peers:
-    """Count the agents of other sessions."""
-    silent = heard = 0
-    for seen in sightings:
-        if seen.session != session:
-            silent += seen.is_silent and seen.seen_ms >= since.silent_ms
-            heard += not seen.is_silent and seen.seen_ms > since.heard_ms
-    return Peers(silent, heard)
-
-
 class _Survey(NamedTuple):
     """The agents of a session that are silent, how many were heard, and how many are at work."""
 
@@ -321,32 +284,25 @@ def _by_rhythm_ms(agent: AgentRecord, rules: Rules, intervals_min: int) -> int:
     return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
 
 
-def _is_mass(found: _Survey, given_up: int, rules: Rules, peers: Peers, least: int) -> bool:
+def _is_mass(found: _Survey, given_up: int, rules: Rules) -> bool:
     """Whether so many are silent that the network or their host is the likely cause."""
     count, share = len(found.silent) + given_up, rules.mass_silence_percent
-    is_alone = count >= MASS_AGENTS_MIN and 100 * count >= share * (count + found.heard)
-    both = count + peers.silent
-    all_known = both + found.heard + peers.heard
-    is_together = both >= least and 100 * both >= share * all_known
-    return bool(share and found.silent) and (is_alone or is_together)
+    is_share = 100 * count >= share * (count + found.heard)
+    return bool(share and found.silent) and count >= MASS_AGENTS_MIN and is_share
 
 
-def _ask_about_mass(event: TimerEvent) -> bool:
+def _ask_about_mass(event: Event) -> bool:
     """Ask a person if many have fallen silent together; False if they have not."""
-    session, rules, peers = event.session, event.rules, event.peers
+    session, rules = event.session, event.rules
     found = _survey(session, rules, session.clock_ms)
-    if not _is_mass(found, 0, rules, peers, MASS_AGENTS_MIN):
+    if not _is_mass(found, 0, rules):
         return False
     text = (
         f"{len(found.silent)} of {found.at_work} agents at work have been silent for about as "
-        f"long: {listed(sorted(found.silent))}. "
+        f"long: {listed(sorted(found.silent))}. The network or their host may be down. Wait for "
+        f"them, or give them up?"
     )
-    if peers.silent:
-        text += f"In other sessions about {peers.silent} are silent too and {peers.heard} heard. "
-    text += "The network or their host may be down. Wait for them, or give them up?"
-    question = new_question(session, MASS_SILENCE, text, [WAIT, GIVE_UP])
-    question.peers = peers.silent
-    question_id = ask(event, question, told=[])
+    question_id = ask(event, new_question(session, MASS_SILENCE, text, [WAIT, GIVE_UP]), told=[])
     event.set_timer(f"{MASS_TIMER}:{question_id}", session.clock_ms + rules.silence_ms_min)
     return True
 

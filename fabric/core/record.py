@@ -1,6 +1,7 @@
 """The records of a session: each is the JSON of one hash field, as `redis-cli` shows it.
 
-Field names are a public contract (docs/protocol.md). Times are server time, ms since the epoch.
+Field names are a public contract (docs/protocol.md). Times are server time, ms since the epoch. A
+task's record is in `task.py`, beside the task as it is listed.
 """
 
 from __future__ import annotations
@@ -133,20 +134,6 @@ class DependencyRecord(Struct, omit_defaults=True):
     retryable: bool = False
 
 
-class TaskRecord(Struct, omit_defaults=True):
-    """A unit of work, with the fields that a todo list shows."""
-
-    content: str
-    status: str
-    agent: str = ""
-    stream: str = ""
-    incarnation: int = 0
-    progress_percent: int | float = 0
-    checkpoint: str = ""
-    last_signal: str = ""
-    partial_findings: list[str] = []
-
-
 class ClaimState(StrEnum):
     """A claim is granted as a whole or not at all."""
 
@@ -260,7 +247,7 @@ class EscalationRecord(Struct, omit_defaults=True):
     deadline_ms: int = 0
     default: str = ""
     #: Subject of the fabric's own question: `deadlock`, `silence`, `mass_silence`, `wedged`,
-    #: `barrier`, `group`, `contradiction` or `dependency`; "" for an agent's question.
+    #: `barrier`, `group`, `contradiction`, `dependency` or `task`; "" for an agent's question.
     subject: str = ""
     #: Of a deadlock, in order: agent, kind of wait, what it waits for.
     cycle: list[tuple[str, str, str]] = []
@@ -271,8 +258,6 @@ class EscalationRecord(Struct, omit_defaults=True):
     decided_ms: int = 0
     #: Of a mass silence: agents that were given up one by one while the question was open.
     given_up: int = 0
-    #: Of a mass silence: agents of other sessions that were silent as well when it was asked.
-    peers: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -32,6 +32,8 @@ SIGNALS_PER_SECOND_MAX = 1_000_000
 FACTOR_MAX = 1_000
 #: After this many deaths in a row there is no reason to wait for still more.
 DEATHS_MAX = 1_000
+#: After this many starts there is no reason to try still more.
+ATTEMPTS_MAX = 1_000
 #: Arguments of the escalation hook.
 ARGUMENTS_MAX = 64
 #: Refiners of a synthesis: each is a process that starts again and again, for each session.
@@ -71,6 +73,15 @@ class FailFast(StrEnum):
     OFF = "off"
     CANCEL = "cancel"
     ESCALATE = "escalate"
+
+
+class TaskMode(StrEnum):
+    """What happens when an agent starts a task before those that come before it are complete."""
+
+    #: The agent is told.
+    OBSERVE = "observe"
+    #: It is refused.
+    ENFORCE = "enforce"
 
 
 class RestartPolicy(StrEnum):
@@ -405,9 +416,9 @@ class Rules(Struct, frozen=True):
         int,
         Number("percent", 0, 100, "off"),
         Declared("liveness.mass_silence_percent"),
-        "When at least this share of the agents of a session or of its partition, and at least "
-        "three, fall silent together, the network or their host is the likely cause: a person is "
-        "asked instead, and they are given up one at a time, only those that others wait for.",
+        "When at least this share of a session's agents, and at least three, fall silent together, "
+        "the network or their host is the likely cause: a person is asked instead, and they are "
+        "given up one at a time, only those that others wait for.",
     ] = 50
     wedged_ms_max: Annotated[
         int,
@@ -433,6 +444,45 @@ class Rules(Struct, frozen=True):
         "Tasks that may run at the same time, by the plan, in all domains of one coordinator. A "
         "task runs in the domains that it writes in.",
     ] = {}
+    task_mode: Annotated[
+        TaskMode,
+        Declared("tasks.mode"),
+        "What happens when an agent starts a task before those that come before it are complete: "
+        '"observe" tells it, "enforce" refuses it.',
+    ] = TaskMode.ENFORCE
+    attempts_max: Annotated[
+        int,
+        Number("starts", 0, ATTEMPTS_MAX, "no limit"),
+        Declared("tasks.attempts_max"),
+        "How often a task is started. If it is not done then, a person decides whether it is tried "
+        "again.",
+    ] = 3
+    offer_ms: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "as long as the agent lives"),
+        Declared("tasks.offer_ms"),
+        "How long an agent may take to start a task that it was offered, before the next is asked.",
+    ] = 60_000
+    progress_factor: Annotated[
+        int,
+        Number("intervals", 2, FACTOR_MAX),
+        Declared("tasks.progress_factor"),
+        "A task is taken from its agent when it has made no progress for this many times its own "
+        "median interval between two steps, or its estimate while it has no pace of its own; never "
+        "before progress_ms_min. Signs of life are no progress.",
+    ] = 5
+    progress_ms_min: Annotated[
+        Time,
+        Declared("tasks.progress_ms_min"),
+        "Shortest time without progress after which a task is taken from its agent.",
+    ] = 600_000
+    progress_ms_max: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "no limit"),
+        Declared("tasks.progress_ms_max"),
+        "Time without progress after which a task is always taken from its agent, also one with "
+        "neither a pace nor an estimate.",
+    ] = 0
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

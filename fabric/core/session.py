@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from fabric.core import record
 from fabric.core.order import Order
+from fabric.core.task import Backlog, TaskRecord
 
 R = TypeVar("R")
 
@@ -38,7 +39,7 @@ class Table(Generic[R]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self.records
 
     def get(self, name: str) -> R | None:
@@ -99,8 +100,9 @@ class Table(Generic[R]):
 class SessionState:
     """Everything the rules know about one session.
 
-    `order` has the holders and the queue of each resource; it follows from the claims. `deadlocks`
-    names the open questions about deadlocks, `mass_silence` the last question about such a silence.
+    `order` has the holders and the queue of each resource; it follows from the claims. `backlog`
+    says which tasks are ready; it follows from the tasks. `deadlocks` names the open questions
+    about deadlocks, `mass_silence` the last question about such a silence.
     """
 
     name: str
@@ -115,12 +117,15 @@ class SessionState:
     #: Digest of the rules in force, by the log; "" for the defaults.
     rules: str = ""
     agents: Table[record.AgentRecord] = field(default_factory=Table)
-    tasks: Table[record.TaskRecord] = field(default_factory=Table)
+    tasks: Table[TaskRecord] = field(default_factory=Table)
     dependencies: Table[record.DependencyRecord] = field(default_factory=Table)
     claims: Table[record.ClaimRecord] = field(default_factory=Table)
     barriers: Table[record.BarrierRecord] = field(default_factory=Table)
     escalations: Table[record.EscalationRecord] = field(default_factory=Table)
     order: Order = field(init=False)
+    backlog: Backlog = field(init=False)
+    #: Agents that have room for another task, as they have said.
+    spare: set[str] = field(init=False)
     deadlocks: set[str] = field(init=False)
     #: Log number after which no agent could make room, so that nobody looks again before the next
     #: event of another kind. It follows from the records, and is kept nowhere.
@@ -129,7 +134,10 @@ class SessionState:
 
     def __post_init__(self) -> None:
         self.order = Order(self.claims.records)
-        self.tasks.count_by(lambda task: task.agent)
+        self.backlog = Backlog(self.tasks.records)
+        known_agents = self.agents.records.items()
+        self.spare = {name for name, agent in known_agents if agent.capacity > 0}
+        self.tasks.count_by(lambda task: task.added_by)
         self.dependencies.count_by(_owner_of_dependency)
         self.barriers.count_by(lambda barrier: barrier.leader)
         self.escalations.count_by(lambda asked: asked.asker if asked.is_open else "")
@@ -150,6 +158,11 @@ class SessionState:
         """Return the claims that an agent waits for, oldest first."""
         waiting = record.ClaimState.WAITING
         return [claim for claim in self.claims_of(agent) if claim.state is waiting]
+
+    def keep_task(self, name: str, task: TaskRecord) -> None:
+        """Keep a task that is new, or whose status or place in the order has changed."""
+        self.tasks.put(name, task)
+        self.backlog.note(name)
 
     def tick(self, now_ms: int) -> None:
         """Move the clock on; a time before the last one is ignored."""

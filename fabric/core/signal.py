@@ -13,7 +13,18 @@ from typing import Annotated, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from fabric.core.limits import Count, Deadline, Milliseconds, Name, Names, Percent, Share, Whole
+from fabric.core.limits import (
+    SIGNAL_TASKS_MAX,
+    Count,
+    Deadline,
+    Milliseconds,
+    Name,
+    Names,
+    Percent,
+    Share,
+    Whole,
+)
+from fabric.core.task import TaskSpec
 
 
 class Finding(Struct, frozen=True):
@@ -109,6 +120,9 @@ class SignalType(StrEnum):
     DECIDED = "DECIDED"
     SYNTHESIZED = "SYNTHESIZED"
     REFINED = "REFINED"
+    TASKS_ADDED = "TASKS_ADDED"
+    TASK_DONE = "TASK_DONE"
+    TASK_RETRY = "TASK_RETRY"
 
 
 #: The types that this implementation adds to the original protocol.
@@ -270,6 +284,30 @@ class Decided(Struct, frozen=True):
     by: Name | None = None
 
 
+class TasksAdded(Struct, frozen=True):
+    """These tasks come onto the board: all of them, or none if one is refused."""
+
+    tasks: Annotated[list[TaskSpec], Meta(min_length=1, max_length=SIGNAL_TASKS_MAX)]
+
+
+class TaskDone(Struct, frozen=True):
+    """A task is complete; its agent, if this is the sender, goes on without one.
+
+    With `token` it counts only for that start of the task. `by` names a person.
+    """
+
+    task: Name | None = None
+    token: Count = 0
+    by: Name | None = None
+
+
+class TaskRetry(Struct, frozen=True):
+    """A completed or failed task is to be done again, from the beginning. `by` as in TASK_DONE."""
+
+    task: Name | None = None
+    by: Name | None = None
+
+
 Payload = (
     Started
     | Progress
@@ -290,6 +328,9 @@ Payload = (
     | Decided
     | Synthesized
     | Refined
+    | TasksAdded
+    | TaskDone
+    | TaskRetry
 )
 
 #: Signal type → payload struct: the word is the struct's name in capitals. To add a type: add

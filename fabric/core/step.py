@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from fabric.core import (
+    assignment,
     barriers,
     board,
     claims,
@@ -38,14 +39,11 @@ from fabric.core.directive import Notice
 from fabric.core.event import (
     ACCEPTED,
     EVERYONE,
-    NO_PEERS,
     Decision,
     Event,
     Outcome,
-    Peers,
     RefusedError,
     SignalEvent,
-    TimerEvent,
 )
 from fabric.core.record import ENDED, HELD_UP, EscalationRecord
 from fabric.core.rules import Rules
@@ -102,7 +100,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.Release, dependencies.released),
         _on(payloads.CheckpointReached, lifecycle.reached),
         _on(payloads.IntegrationRequired, barriers.required),
-        _on(payloads.EarlyCompletion, board.offer_pending),
+        _on(payloads.EarlyCompletion, assignment.has_room),
         _on(payloads.ConflictDetected, conflicts.detected),
         _on(payloads.Escalate, escalation.escalate),
         _on(payloads.Intent, conflicts.intent),
@@ -110,6 +108,9 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.Decided, _decided),
         _on(payloads.Synthesized, _record),
         _on(payloads.Refined, _refined),
+        _on(payloads.TasksAdded, board.add),
+        _on(payloads.TaskDone, board.done),
+        _on(payloads.TaskRetry, board.retry),
     )
 )
 
@@ -132,7 +133,7 @@ QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HE
 
 #: Takes the event and the part of the timer's key after its first colon. Returns False when the
 #: timer is moot or was only postponed: then nothing is recorded.
-Alarm = Callable[[TimerEvent, str], bool]
+Alarm = Callable[[Event, str], bool]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
@@ -144,6 +145,8 @@ TIMERS: dict[str, Alarm] = {
     escalation.TIMER: escalation.answer_due,
     liveness.MASS_TIMER: liveness.check_mass_silence,
     deadlock.TIMER: deadlock.check_later,
+    assignment.TIMER: assignment.offer_due,
+    board.TIMER: liveness.check_task,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
@@ -156,6 +159,7 @@ ANSWERS: dict[str, Callable[[Event, EscalationRecord], None]] = {
     escalation.BARRIER: barriers.apply_answer,
     escalation.CONTRADICTION: contradiction.send_decision,
     escalation.DEPENDENCY: dependencies.apply_answer,
+    escalation.TASK: board.apply_answer,
 }
 
 
@@ -182,7 +186,7 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     if not event.is_outsider:
         name, agent = event.name, event.agent
         if agent.task and is_accepted:
-            board.update(session, agent, signal)
+            board.update(event)
         session.agents.put(name, agent)
         if agent.status in HELD_UP:
             barriers.arrive_waiting(event, name)
@@ -193,21 +197,19 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     is_quiet = signal.type in QUIET and not event.is_beginning
     if (session.barriers.records or session.deadlocks) and not is_quiet:
         _look_over(event)
+    assignment.offer(event)
     if event.is_beginning:
         # The synthesizer learns whom to expect from an agent's first signal, of whatever type.
         event.give_to_results()
     return event.decision
 
 
-def fire(
-    session: SessionState, timer: str, rules: Rules, now_ms: int, peers: Peers = NO_PEERS
-) -> Decision | None:
+def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decision | None:
     """Apply a timer that is due; None when it has become moot, and nothing is to be recorded.
 
-    `timer` is the key under which a decision set it; `peers` counts agents of other sessions, if
-    `liveness.peers_needed` says that the timer needs them. A timer that takes effect is an event of
-    the session like a signal, with a log number of its own. A decision that is POSTPONED only sets
-    the timer again: it is no event.
+    `timer` is the key under which a decision set it. A timer that takes effect is an event of the
+    session like a signal, with a log number of its own. A decision that is POSTPONED only sets the
+    timer again: it is no event.
     """
     kind, _, subject = timer.partition(":")
     alarm = TIMERS.get(kind)
@@ -217,7 +219,7 @@ def fire(
     session.tick(now_ms)
     # Before the alarm: the records that it changes may name the event, as after a signal.
     session.log += 1
-    event = TimerEvent(session, rules, ACCEPTED, peers=peers)
+    event = Event(session, rules, ACCEPTED)
     if not alarm(event, subject):
         session.log -= 1
         # Nothing is written, so nothing may have changed in memory either.
@@ -228,6 +230,7 @@ def fire(
         deadlock.check(event, subject.partition(":")[2])
     if session.barriers.records or session.deadlocks:
         _look_over(event)
+    assignment.offer(event)
     return event.decision
 
 
@@ -250,6 +253,7 @@ def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> De
     claims.move_expiries(event, outage_ms)
     dependencies.move_graces(event, outage_ms, since_ms)
     escalation.move_deadlines(event, outage_ms, since_ms)
+    board.move_limits(event, outage_ms)
     return event.decision
 
 

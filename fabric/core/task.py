@@ -1,4 +1,4 @@
-"""What a task is, and which lists of tasks make sense: every id once, none unknown, no cycle.
+"""What a task is, which lists of tasks make sense, and which tasks are ready.
 
 A task list comes from a file, a todo list or a signal. `can_merge_after` names the tasks that must
 be complete before a task, `blocks` the tasks that wait for it: both say the same, from the two ends
@@ -7,7 +7,8 @@ be complete before a task, `blocks` the tasks that wait for it: both say the sam
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Container, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -72,6 +73,53 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     ] = []
 
 
+class TaskRecord(Struct, omit_defaults=True):
+    """A task on a session's board: the JSON of one hash field. Times are server time, ms.
+
+    `can_merge_after` has what other tasks' `blocks` say too.
+    """
+
+    content: str
+    status: TaskStatus
+    #: The agent that has it, had it last, or said that it is done; and that agent's incarnation.
+    agent: str = ""
+    stream: str = ""
+    incarnation: int = 0
+    progress_percent: int | float = 0
+    checkpoint: str = ""
+    last_signal: str = ""
+    partial_findings: list[str] = []
+    description: str = ""
+    active_form: str = ""
+    type: str = ""
+    priority: int = 0
+    terminal: int = 0
+    owner: str = ""
+    parallel_group: str = ""
+    can_merge_after: list[str] = []
+    reads: list[str] = []
+    writes: list[str] = []
+    estimate_ms: int = 0
+    #: The agent that brought it in; "" for a person.
+    added_by: str = ""
+    #: Log number of the event that added it, and its place there: the order of the board.
+    added: int = 0
+    place: int = 0
+    #: How often an agent has begun it since it was added, or since somebody said `retry`.
+    attempts: int = 0
+    #: Fencing token of the last start; larger than any earlier one of the session.
+    token: int = 0
+    started_ms: int = 0
+    #: When its agent last made progress, and the last intervals between two such times: its pace.
+    progressed_ms: int = 0
+    paces: list[int] = []
+    #: The agent that it is offered to, and until when; 0: for as long as that agent lives.
+    offered_to: str = ""
+    offered_until_ms: int = 0
+    #: The question whether it is tried again.
+    question: str = ""
+
+
 class TaskFault(NamedTuple):
     """What is wrong with a list of tasks. `code`: DOUBLE, UNKNOWN or CYCLE; `reason` names ids."""
 
@@ -93,7 +141,7 @@ def prerequisites(tasks: Sequence[TaskSpec]) -> dict[str, list[str]]:
     return found
 
 
-def fault(tasks: Sequence[TaskSpec], known: Container[str] = ()) -> TaskFault | None:
+def fault(tasks: Sequence[TaskSpec], known: Container[object] = ()) -> TaskFault | None:
     """Return what is wrong with a list, None if nothing is; `known` are tasks that exist already.
 
     For a list that extends `known`, a cycle through known tasks is the caller's to look for.
@@ -159,3 +207,63 @@ def in_order(tasks: Sequence[TaskSpec]) -> list[TaskSpec]:
                 way.pop()
                 placed.setdefault(name, by_id[name])
     return list(placed.values())
+
+
+class Backlog:
+    """Which tasks of a board are ready: pending, with everything before them complete.
+
+    It follows from the records, and is kept nowhere. Whoever changes a record's status, or what it
+    waits for, says so with `note`.
+    """
+
+    def __init__(self, records: Mapping[str, TaskRecord]) -> None:
+        self._records = records
+        #: Task → the tasks that wait for it.
+        self._followers: dict[str, dict[str, None]] = {}
+        #: Task → how many of those before it are not complete.
+        self._open: dict[str, int] = {}
+        self._completed: set[str] = set()
+        self._ready: list[tuple[int, int, int, str]] = []
+        self._ranks: dict[str, tuple[int, int, int, str]] = {}
+        for name, task in records.items():
+            if task.status is TaskStatus.COMPLETED:
+                self._completed.add(name)
+        for name in records:
+            self.note(name)
+
+    def note(self, name: str) -> None:
+        """Take up a record that is new, or whose status or `can_merge_after` has changed."""
+        task = self._records[name]
+        for other in task.can_merge_after:
+            self._followers.setdefault(other, {})[name] = None
+        is_completed = task.status is TaskStatus.COMPLETED
+        if is_completed is not (name in self._completed):
+            (self._completed.add if is_completed else self._completed.remove)(name)
+            for follower in self._followers.get(name, ()):
+                self._open[follower] += -1 if is_completed else 1
+                self._rank(follower)
+        self._open[name] = len(self.missing(name))
+        self._rank(name)
+
+    def _rank(self, name: str) -> None:
+        task, known = self._records[name], self._ranks.get(name)
+        is_ready = task.status is TaskStatus.PENDING and not self._open[name]
+        if is_ready and known is None:
+            rank = self._ranks[name] = (-task.priority, task.added, task.place, name)
+            insort(self._ready, rank)
+        elif known is not None and not is_ready:
+            del self._ready[bisect_left(self._ready, known)]
+            del self._ranks[name]
+
+    def ready(self) -> Iterator[str]:
+        """Name the tasks that can begin: the higher priority first, then as they were added."""
+        return (rank[-1] for rank in self._ready)
+
+    def missing(self, name: str) -> list[str]:
+        """Name the tasks before this one that are not complete."""
+        before = self._records[name].can_merge_after
+        return [other for other in before if other not in self._completed]
+
+    def followers(self, name: str) -> list[str]:
+        """Name the tasks that wait for this one, done or not."""
+        return list(self._followers.get(name, ()))

@@ -22,6 +22,7 @@ from fabric.config.settings import PARTITIONS_MAX
 from fabric.core import record
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import Complete
+from fabric.core.task import TaskRecord
 from fabric.doctor.server import REFUSED, Finding, Level
 from fabric.errors import FabricError, TamperedError, UnreachableError
 from fabric.store.keys import (
@@ -217,7 +218,7 @@ SESSION_KINDS: Final = {
     _s.inbox(""): Kind("stream", fields=_MESSAGE, counted=True),
     _s.meta: Kind("hash", _counters),
     _s.agents: Kind("hash", _record(record.AgentRecord)),
-    _s.tasks: Kind("hash", _record(record.TaskRecord)),
+    _s.tasks: Kind("hash", _record(TaskRecord)),
     _s.dependencies: Kind("hash", _record(record.DependencyRecord)),
     _s.claims: Kind("hash", _record(record.ClaimRecord)),
     _s.lock(""): Kind("hash", _lock),

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from fabric.core import record
 from fabric.core.session import SessionState, Table
+from fabric.core.task import TaskRecord
 from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Argument, Batch
@@ -25,7 +26,7 @@ from fabric.wire.stored import checked_reading
 #: Table of a session's state, and name of its key → type of its records.
 _TABLES: Final[dict[str, type[Struct]]] = {
     "agents": record.AgentRecord,
-    "tasks": record.TaskRecord,
+    "tasks": TaskRecord,
     "dependencies": record.DependencyRecord,
     "claims": record.ClaimRecord,
     "barriers": record.BarrierRecord,
@@ -62,11 +63,6 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
     for (table, kind), records in zip(_TABLES.items(), stored_tables, strict=True):
         fields[table] = Table(_records(getattr(keys, table), records, kind))
     return StoredSession(keys, SessionState(name=keys.name, **fields), is_written=True)
-
-
-def agents(key: str, stored: dict[bytes, bytes]) -> dict[str, record.AgentRecord]:
-    """Return some agents' records by name. Raises TamperedError, naming the key."""
-    return _records(key, stored, record.AgentRecord)
 
 
 class StoredSession:

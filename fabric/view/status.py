@@ -15,6 +15,7 @@ from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
 from fabric.core.record import AgentRecord, BarrierRecord, BarrierState, ClaimRecord, ClaimState
 from fabric.core.session import SessionState
+from fabric.core.task import TaskRecord
 from fabric.view.text import ago, clock, counted, plain, rfc3339, table
 
 #: Kinds of records in the order in which a rebuilt session shows them → their columns.
@@ -64,7 +65,7 @@ def session_lines(
     name: str,
     agents: Mapping[str, AgentRecord],
     dependencies: Mapping[str, record.DependencyRecord],
-    tasks: Mapping[str, record.TaskRecord],
+    tasks: Mapping[str, TaskRecord],
     claims: Mapping[str, ClaimRecord],
     barriers: Mapping[str, BarrierRecord],
     questions: Mapping[str, record.EscalationRecord],
@@ -179,12 +180,12 @@ def _percent(percent: float | None) -> str:
     return "" if percent is None else f"{percent:g} %"
 
 
-def todo(task: record.TaskRecord) -> dict[str, Any]:
+def todo(task: TaskRecord) -> dict[str, Any]:
     """Return a task with the fields of a todo entry."""
     return {
         "content": task.content,
         "status": task.status,
-        "activeForm": active_form(task.content),
+        "activeForm": task.active_form or active_form(task.content),
         "progress_percent": task.progress_percent,
         "last_signal": task.last_signal,
         "partial_findings": task.partial_findings,

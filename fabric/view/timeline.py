@@ -197,6 +197,9 @@ def _sentence(
         return "(outage)", "", f"no signal could be decided for {length}; all timers move by that"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
+    if word == "TASKS_ADDED" and isinstance(tasks := payload.get("tasks"), list):
+        named = [task.get("id") for task in tasks if isinstance(task, dict)]
+        payload = {**payload, "tasks": named}
     to = fields.get("to", "")
     if kind == Kind.DIRECTIVE:
         said = _said(_DIRECTIVES.get(word, (f"{{a}} is told {word}",)), to, payload)
@@ -297,6 +300,9 @@ _SIGNALS = {
     "DECIDED": ("{a} decides {escalation}[: {decision}]",),
     "closed": ("{escalation} is closed[: {decision}]",),
     "SYNTHESIZED": ("the synthesis is final: revision {revision}",),
+    "TASKS_ADDED": ("{a} adds {tasks} to the board",),
+    "TASK_DONE": ("{a} has done {task}", "{a} has done a task"),
+    "TASK_RETRY": ("{a} has {task} done again", "{a} has a task done again"),
     "REFINED": ("{refiner} has refined revision {revision}",),
 }
 

@@ -53,6 +53,8 @@ ARGUMENT: dict[SignalType, str] = {
     SignalType.INTENT: "writes",
     SignalType.RELEASE: "resources",
     SignalType.INTEGRATED: "name",
+    SignalType.TASK_DONE: "task",
+    SignalType.TASK_RETRY: "task",
 }
 
 

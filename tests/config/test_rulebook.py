@@ -19,6 +19,7 @@ from fabric.core.rules import (
     Merge,
     RestartPolicy,
     Rules,
+    TaskMode,
     Trigger,
 )
 
@@ -61,6 +62,12 @@ ODD = Rules(
     wedged_ms_max=19,
     parallel_max=20,
     coordinator_tasks_max={"ARCHITECT": 21, "B x": 1},
+    task_mode=TaskMode.OBSERVE,
+    attempts_max=22,
+    offer_ms=23,
+    progress_factor=24,
+    progress_ms_min=25,
+    progress_ms_max=26,
 )
 
 

@@ -10,8 +10,7 @@
     show agents
 
 `(time)` fires all timers that are due; `(timer)  barrier:1:release` fires one that was cancelled
-too late; `(outage)  60` ends an outage of 60 s. `peers 5 1`: from here on, timers that need it are
-told of five silent and one heard agent in other sessions.
+too late; `(outage)  60` ends an outage of 60 s.
 
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
 incarnation 2, or `B@UI` on stream UI (otherwise its stream has its own name), or `B #5` for its
@@ -26,10 +25,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fabric.core.event import EVERYONE, NO_PEERS, Decision, Kind, Message, Outcome, Peers
+from fabric.core.event import EVERYONE, Decision, Kind, Message, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState, Table
 from fabric.core.step import fire, skip, step
+from fabric.core.task import TaskRecord
 from fabric.errors import SignalError
 from fabric.wire.entry import decode
 
@@ -82,8 +82,8 @@ class Stage:
         self.session = SessionState(name="demo")
         self.rules = Rules()
         self.timers: dict[str, int] = {}
-        self.peers = NO_PEERS
-        #: Every agent has a timer for its silence: only a scenario about silence shows them.
+        #: Agents have timers for their silence, and tasks for their progress: only a scenario about
+        #: one of the two shows them.
         self.is_about_silence = False
 
     def perform(self, text: str) -> Iterator[str]:
@@ -91,8 +91,6 @@ class Stage:
         word, _, rest = text.partition(" ")
         if word == "rules":
             self._set_rules(rest)
-        elif word == "peers":
-            self.peers = Peers(*map(int, rest.split()))
         elif word == "show":
             yield from self._show(*rest.split())
         else:
@@ -103,7 +101,7 @@ class Stage:
         for name, value in given.items():
             if value[:1] in "{[":
                 given[name] = msgspec.json.decode(value)
-        self.is_about_silence = self.is_about_silence or "silence" in text
+        self.is_about_silence = self.is_about_silence or "silence" in text or "progress" in text
         self.rules = msgspec.convert(
             {**msgspec.to_builtins(self.rules), **given}, Rules, strict=False
         )
@@ -127,15 +125,15 @@ class Stage:
             yield from self._say(now_ms, speaker, signal, payload)
 
     def _look_at_the_silent(self, now_ms: int) -> None:
-        """Skip the looks at agents that only set the next timer: they are no events."""
+        """Skip the looks at agents and tasks that only set the next timer: they are no events."""
         while due := sorted(
             (at, timer)
             for timer, at in self.timers.items()
-            if at <= now_ms and timer.startswith("silence:")
+            if at <= now_ms and timer.startswith(("silence:", "progress:"))
         ):
             at, timer = due[0]
             del self.timers[timer]
-            decision = fire(self.session, timer, self.rules, at, self.peers)
+            decision = fire(self.session, timer, self.rules, at)
             if decision is not None and decision.outcome is not Outcome.POSTPONED:
                 raise ScenarioError(f"{timer} takes effect before that: add a (time) line")
             for name, due_ms in decision.timers.items() if decision is not None else ():
@@ -171,7 +169,7 @@ class Stage:
             yield from self._ring(timer, now_ms)
 
     def _ring(self, timer: str, now_ms: int) -> Iterator[str]:
-        decision = fire(self.session, timer, self.rules, now_ms, self.peers)
+        decision = fire(self.session, timer, self.rules, now_ms)
         if decision is None:
             yield f"{timer}: nothing to report"
         elif decision.outcome is Outcome.POSTPONED:
@@ -208,7 +206,7 @@ class Stage:
         if decision.fallen:
             yield f"the end of {decision.fallen} to the results"
         for timer, due_ms in decision.timers.items():
-            if timer.startswith("silence:") and not self.is_about_silence:
+            if timer.startswith(("silence:", "progress:")) and not self.is_about_silence:
                 continue
             if due_ms is None:
                 self.timers.pop(timer, None)
@@ -267,13 +265,16 @@ def show_record(record: msgspec.Struct, *, rhythm: bool) -> str:
     if not rhythm:
         known.pop("intervals", None)
         known.pop("resumed_ms", None)
+    if isinstance(record, TaskRecord):
+        for field in ("added", "place", *(() if rhythm else ("paces", "progressed_ms"))):
+            known.pop(field, None)
     return "  ".join(
         f"{field.removesuffix('_ms')}={show_value(field, value)}" for field, value in known.items()
     )
 
 
 def show_value(field: str, value: Any) -> str:
-    if field == "limit_ms":
+    if field in ("limit_ms", "estimate_ms"):
         return f"{value / 1000:g} s"
     if field == "arrived":
         value = {name: show_time(ms) for name, ms in value.items()}

@@ -4,7 +4,12 @@ import pytest
 
 from fabric.core.admission import UNCOUNTED_MAX
 from fabric.core.event import Decision, Outcome
-from fabric.core.limits import AGENT_BARRIERS_MAX, SEQUENCE_SKIPPED_MAX, SESSION_ESCALATIONS_MAX
+from fabric.core.limits import (
+    AGENT_BARRIERS_MAX,
+    SEQUENCE_SKIPPED_MAX,
+    SESSION_ESCALATIONS_MAX,
+    SIGNAL_TASKS_MAX,
+)
 from fabric.core.rules import Rules
 from fabric.core.session import SHARE, SHARE_MIN, SessionState, Table
 from fabric.core.signal import Signal, SignalType
@@ -128,6 +133,24 @@ def test_dependencies_and_tasks_of_one_agent_have_a_share() -> None:
     assert started(play, "C", task="more", produces=["more"]) == ""
 
 
+def test_tasks_count_in_the_share_of_the_agent_that_added_them_and_of_no_person() -> None:
+    play = plain(tasks_max=20_000)
+    say(play, SignalType.HEARTBEAT, "A")
+    share = 20_000 // SHARE
+
+    def add(name: str, first: int) -> str:
+        tasks = [{"id": f"t{number}"} for number in range(first, first + SIGNAL_TASKS_MAX)]
+        return say(play, SignalType.TASKS_ADDED, name, tasks=tasks).code
+
+    codes = [add("A", first) for first in range(0, share + 1, SIGNAL_TASKS_MAX)]
+    assert codes == [""] * (share // SIGNAL_TASKS_MAX) + ["LIMIT"]
+    # Others work on them: that is no part of their share, nor is what A works on of its own.
+    assert started(play, "B", task="t0") == ""
+    codes = [add("PERSON", first) for first in range(share, 20_001, SIGNAL_TASKS_MAX)]
+    assert codes == [""] * (len(codes) - 1) + ["LIMIT"]
+    assert len(play.session.tasks) == 20_000
+
+
 def test_dependencies_that_nobody_waits_for_any_more_make_room() -> None:
     play = plain(dependencies_max=SHARE_MIN)
     for number in range(SHARE_MIN):
@@ -161,4 +184,4 @@ def test_the_shares_follow_from_the_records() -> None:
     SessionState(name="s", **copies)  # type: ignore[arg-type]  # tables, and no other field
     for name in tables:
         assert +copies[name].owned == +kept[name].owned, name
-    assert session.tasks.owned["B"] == 1
+    assert session.tasks.owned["A"] == 1

@@ -15,13 +15,14 @@ def test_every_signal_type_has_a_handler() -> None:
 
 def test_every_question_of_the_fabric_has_an_answer() -> None:
     subjects = {"deadlock", "barrier", "silence", "mass_silence", "wedged", "group"}
-    assert set(ANSWERS) == subjects | {"contradiction", "dependency"}
+    assert set(ANSWERS) == subjects | {"contradiction", "dependency", "task"}
 
 
 def test_timer_keys_begin_with_the_name_of_their_alarm() -> None:
     silence = {"silence", "mass_silence"}
+    tasks = {"offer", "progress"}
     others = {"undeclared", "barrier", "hold", "grant", "answer", "deadlock"}
-    assert set(TIMERS) == others | silence
+    assert set(TIMERS) == others | silence | tasks
 
 
 @pytest.mark.parametrize(
@@ -29,10 +30,13 @@ def test_timer_keys_begin_with_the_name_of_their_alarm() -> None:
     [
         (SignalType.INTEGRATED, {}, "BARRIER"),
         (SignalType.DECIDED, {"escalation": "9-9", "decision": "yes"}, "UNKNOWN"),
+        (SignalType.TASKS_ADDED, {"tasks": [{"id": "u"}, {"id": "t"}]}, "DOUBLE"),
+        (SignalType.TASK_DONE, {"task": "u"}, "UNKNOWN"),
+        (SignalType.TASK_RETRY, {}, "UNKNOWN"),
     ],
 )
 def test_a_refused_signal_changes_no_record_but_the_agents_own(
-    kind: SignalType, payload: dict[str, str], code: str
+    kind: SignalType, payload: dict[str, object], code: str
 ) -> None:
     play = Play()
     play.say(signal(SignalType.STARTED, "A", {"task": "t"}))

@@ -29,7 +29,7 @@ def test_an_agent_that_is_dead(died: LoggedSession) -> None:
         "A was declared dead at 0:30 (7-1): silent for 30 s",
         "→ can come back with STARTED and a higher incarnation",
         "it held a.py: released",
-        "then, in 7-3: B gets a.py (token 2)",
+        "then, in 7-3: B gets a.py (token 3)",
         "its task t is not done: pending to any agent with capacity",
     )
     died.says("B", "because of 7-0: nothing was heard of A for too long")

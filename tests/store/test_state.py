@@ -17,9 +17,9 @@ from fabric.core.record import (
     DependencyStatus,
     EscalationRecord,
     EscalationState,
-    TaskRecord,
 )
 from fabric.core.session import SessionState, Table
+from fabric.core.task import TaskRecord, TaskStatus
 from fabric.errors import TamperedError
 from fabric.store import state
 from fabric.store.keys import Namespace
@@ -63,7 +63,7 @@ def full() -> SessionState:
     )
     session.agents.put("whole", AgentRecord(AgentStatus.ACTIVE, 1, percent=50))
     session.tasks.put(
-        "t", TaskRecord("t", "in_progress", progress_percent=75, partial_findings=["2 a"])
+        "t", TaskRecord("t", TaskStatus.IN_PROGRESS, progress_percent=75, partial_findings=["2 a"])
     )
     session.dependencies.put(
         "x", DependencyRecord(waiters={"\u00e9": "4-0", "a": "5-0"}, location=None)

@@ -16,6 +16,7 @@ from fabric.core.record import (
 )
 from fabric.core.resource import overlap
 from fabric.core.session import SessionState
+from fabric.core.task import Backlog, TaskStatus
 from fabric.core.wait_graph import WaitGraph
 
 
@@ -25,6 +26,7 @@ def check(session: SessionState) -> None:
     check_barriers(session)
     check_deadlocks(session)
     check_unmet(session)
+    check_tasks(session)
     for name, agent in session.agents.records.items():
         waits = is_waiting(session, agent)
         if agent.status in ENDED:
@@ -65,6 +67,38 @@ def check(session: SessionState) -> None:
     assert Decision() == shared.ACCEPTED
     assert Decision(to_results=True) == shared.ACCEPTED_TO_RESULTS
     assert Decision(Outcome.REPEATED) == shared.REPEATED
+
+
+def check_tasks(session: SessionState) -> None:
+    """Check that a task has one agent at most, that the index is right, and nothing is lost."""
+    tasks, agents = session.tasks.records, session.agents.records
+    for name, agent in agents.items():
+        held = [one for one in tasks if (mine := tasks[one]).status is TaskStatus.IN_PROGRESS
+                and mine.agent == name]  # fmt: skip
+        if agent.status in ENDED:
+            assert not held
+            assert not agent.offers
+            assert not agent.capacity
+        else:
+            assert held == ([agent.task] if agent.task else [])
+        assert (name in session.spare) is (agent.capacity > 0)
+        for offered in agent.offers:
+            assert (tasks[offered].status, tasks[offered].offered_to) == ("offered", name)
+    for name, task in tasks.items():
+        assert task.token <= session.token
+        if task.status is TaskStatus.IN_PROGRESS:
+            assert agents[task.agent].incarnation == task.incarnation
+        if task.status is TaskStatus.OFFERED:
+            assert name in agents[task.offered_to].offers
+        else:
+            assert not task.offered_to
+        asked = session.escalations.get(task.question)
+        if asked is not None and asked.is_open:
+            assert task.status is TaskStatus.FAILED
+    fresh = Backlog(tasks)
+    assert list(fresh.ready()) == list(session.backlog.ready())
+    assert all(fresh.missing(name) == session.backlog.missing(name) for name in tasks)
+    assert all(set(fresh.followers(name)) == set(session.backlog.followers(name)) for name in tasks)
 
 
 def check_claims(session: SessionState) -> None:

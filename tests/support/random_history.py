@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from fabric.core.dependencies import TIMER, producer
 from fabric.core.directive import DirectiveType
 from fabric.core.event import EVERYONE, Decision, Outcome
-from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
+from fabric.core.rules import (
+    BarrierPolicy,
+    CheckpointMode,
+    Domain,
+    FailFast,
+    Rules,
+    TaskMode,
+    Trigger,
+)
 from fabric.core.session import SessionState
 from fabric.core.signal import Blocked, Failed, Signal, SignalType
 from fabric.core.step import fire, step
@@ -19,7 +27,7 @@ from fabric.wire.entry import decode
 #: Few names, so that agents get in each other's way often.
 AGENTS = ("A", "B", "C", "D")
 THINGS = ("x", "y", "z")
-TASKS = ("t", "u")
+TASKS = ("t", "u", "v", "w")
 PATHS = ("a.py", "./b.py", "src/**", "src/c.py", "*.py", "q", "x")
 
 RULES = Rules(undeclared_grace_ms=5_000)
@@ -45,6 +53,12 @@ EAGER = Rules(
     signals_per_second_max=4,
     hook=("tell",),
     routes={"PROGRESS": ("D",)},
+    task_mode=TaskMode.OBSERVE,
+    attempts_max=2,
+    offer_ms=2_000,
+    progress_factor=2,
+    progress_ms_min=1_000,
+    progress_ms_max=5_000,
 )
 
 #: Server time at which a history begins, ms.
@@ -53,6 +67,17 @@ START_MS = 1_767_123_000_000
 _things = st.lists(st.sampled_from(THINGS), max_size=3)
 _paths = st.lists(st.sampled_from(PATHS), max_size=2)
 _task = st.none() | st.sampled_from(TASKS)
+_before = st.lists(st.sampled_from(TASKS), max_size=2)
+_spec = st.fixed_dictionaries(
+    {"id": st.sampled_from(TASKS)},
+    optional={
+        "can_merge_after": _before,
+        "blocks": _before,
+        "priority": st.integers(0, 2),
+        "estimate_ms": st.integers(0, 3_000),
+        "status": st.sampled_from(("pending", "completed", "failed", "in_progress")),
+    },
+)
 _checkpoint = st.none() | st.sampled_from(("files_read", "issues_found", "coffee"))
 _percent = st.none() | st.integers(0, 100) | st.floats(0, 100)
 _partial = st.dictionaries(
@@ -105,6 +130,12 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
             "decision": st.text() | st.sampled_from((*AGENTS, "release", "fail", "start")),
         }
     ),
+    SignalType.EARLY_COMPLETION: st.fixed_dictionaries({"capacity": st.integers(-1, 3)}),
+    SignalType.TASKS_ADDED: st.fixed_dictionaries(
+        {"tasks": st.lists(_spec, min_size=1, max_size=3)}
+    ),
+    SignalType.TASK_DONE: st.fixed_dictionaries({"task": _task}),
+    SignalType.TASK_RETRY: st.fixed_dictionaries({"task": _task}),
     SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }
 
@@ -114,6 +145,7 @@ _words = st.sampled_from(
     + 3 * [SignalType.STARTED, SignalType.DEPENDENCY_RESOLVED, SignalType.FAILED]
     + 3 * [SignalType.PROGRESS, SignalType.RELEASE, SignalType.CHECKPOINT_REACHED]
     + 2 * [SignalType.INTEGRATION_REQUIRED, SignalType.INTEGRATED, SignalType.ESCALATE]
+    + 2 * [SignalType.TASKS_ADDED, SignalType.EARLY_COMPLETION]
     + 8 * [SignalType.BLOCKED, SignalType.INTENT]
 )
 

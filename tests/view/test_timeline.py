@@ -238,6 +238,12 @@ def test_every_signal_and_directive_has_words() -> None:
         assert "is told " + told.value not in found.action
 
 
+def test_tasks_are_named_when_they_are_added() -> None:
+    found = row(signal("TASKS_ADDED", {"tasks": [{"id": "T1"}, {"id": "T2"}, "T3"]}))
+    assert found is not None
+    assert found.action == "ARCHITECT adds T1, T2 to the board"
+
+
 def test_a_cell_is_one_bounded_line() -> None:
     found = row(signal("FAILED", {"error": "a\x1b[31m\nb" + "x" * 500}))
     assert found is not None

@@ -26,6 +26,7 @@ LEAST: dict[SignalType, str] = {
     SignalType.ESCALATE: '{"question":"?"}',
     SignalType.DECIDED: '{"escalation":"3-0","decision":"v1"}',
     SignalType.REFINED: '{"refiner":"summary","value":"all is well"}',
+    SignalType.TASKS_ADDED: '{"tasks":[{"id":"T1"}]}',
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from fabric.core.record import TaskRecord
+from fabric.core.task import TaskRecord, TaskStatus
 from fabric.ops.why.snapshot import line
 from fabric.view import markdown
 from fabric.view.status import todo
@@ -64,4 +64,4 @@ def _look(text: str) -> None:
     assert not any(one.startswith(fence) for one in inside)
     assert last == fence
     assert len(markdown.code(text)) <= 10 * len(text) * 2 + 4
-    assert todo(TaskRecord(text, "pending"))["content"] == text
+    assert todo(TaskRecord(text, TaskStatus.PENDING))["content"] == text

@@ -1,0 +1,112 @@
+"""What people and scripts do to a session's task board: add tasks, complete them, retry them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from fabric.client.emitter import Emitter, prepare
+from fabric.client.session import Session
+from fabric.core.limits import (
+    LIST_ITEMS_MAX,
+    PAYLOAD_BYTES_MAX,
+    SIGNAL_STEPS_MAX,
+    SIGNAL_TASKS_MAX,
+)
+from fabric.core.signal import SignalType
+from fabric.core.task import TaskSpec, fault, in_order, prerequisites
+from fabric.errors import CallerError, NotAllowedError
+from fabric.ops.sent_signal import SentSignal, confirm
+from fabric.store.keys import Partition
+from fabric.store.port import ClientStore
+
+#: Bytes of the tasks of one signal: half of a payload, because names may be escaped in it.
+_BYTES_MAX = PAYLOAD_BYTES_MAX // 2
+
+
+class Board:
+    """Changes a session's board as `by`: an agent, or the name of a person.
+
+    Every method returns when the orchestrator has accepted it. They raise NotAllowedError with the
+    reason if it refuses, and WaitTimeoutError after `timeout_s` if none has decided it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        store: ClientStore,
+        partition: Partition,
+        emitter: Emitter,
+        *,
+        by: str,
+        timeout_s: float,
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._partition = partition
+        self._emitter = emitter
+        self._by = by
+        self._timeout_s = timeout_s
+
+    async def add(self, tasks: Sequence[TaskSpec]) -> None:
+        """Put tasks onto the board, in several signals if they are many.
+
+        Raises CallerError for a list that makes no sense. If a later signal is refused, what the
+        earlier ones have added stays: the error says how many.
+        """
+        known = await self._session.tasks()
+        found = fault(tasks, known)
+        if found is not None:
+            raise CallerError(found.reason)
+        added = 0
+        for part in batches(tasks):
+            try:
+                await self._send(SignalType.TASKS_ADDED, {"tasks": part})
+            except NotAllowedError as error:
+                kept = f"; {added} of {len(tasks)} were added before" if added else ""
+                raise NotAllowedError(f"{error}{kept}") from None
+            added += len(part)
+
+    async def done(self, task: str) -> None:
+        """Say that a task is complete."""
+        await self._send(SignalType.TASK_DONE, {"task": task})
+
+    async def retry(self, task: str) -> None:
+        """Have a completed or failed task done again."""
+        await self._send(SignalType.TASK_RETRY, {"task": task})
+
+    async def _send(self, kind: SignalType, payload: dict[str, Any]) -> None:
+        keys = self._session.keys
+        document = {"type": kind.value, "payload": payload}
+        entry = prepare(document, {"session": self._session.name, "emitter": self._by})
+        sent = SentSignal(self._store, self._partition, self._emitter, keys.log)
+        became = await confirm(sent, keys, entry, timeout_s=self._timeout_s)
+        if became.refusal is not None:
+            raise NotAllowedError(str(became.refusal))
+
+
+def batches(tasks: Sequence[TaskSpec]) -> Iterator[list[TaskSpec]]:
+    """Cut a list into parts that fit a signal each, so that every part names only earlier tasks.
+
+    Raises CallerError if one task waits for more than a signal can name.
+    """
+    before, own = prerequisites(tasks), {task.id for task in tasks}
+    part: list[TaskSpec] = []
+    steps = size = 0
+    for task in in_order(tasks):
+        if len(before[task.id]) > LIST_ITEMS_MAX:
+            waits = f"{task.id} comes after {len(before[task.id])} tasks"
+            raise CallerError(f"{waits}, and may name {LIST_ITEMS_MAX}: put a task between")
+        later = [other for other in task.blocks if other not in own]
+        one = msgspec.structs.replace(task, can_merge_after=before[task.id], blocks=later)
+        more, bytes_ = len(before[task.id]) + len(later), len(msgspec.json.encode(one))
+        is_full = len(part) >= SIGNAL_TASKS_MAX or size + bytes_ > _BYTES_MAX
+        if part and (is_full or steps + more > SIGNAL_STEPS_MAX):
+            yield part
+            part, steps, size = [], 0, 0
+        part.append(one)
+        steps, size = steps + more, size + bytes_
+    if part:
+        yield part
