@@ -80,6 +80,8 @@ def show(file: Path | None, with_settings: bool, as_example: bool, as_json: bool
     found = rulebook.find(file)
     if not as_json:
         note(f"rules: {found.path or 'the defaults; no configuration file has rules'}")
+        if file is None and (withheld := rulebook.in_force().withheld):
+            note(withheld)
     where = None if found.path is None else str(found.path)
     said = {"file": where, "rules": document(found.rules), "records": rule_records(found)}
     print_either(as_json, said, map(plain, explained(found)))

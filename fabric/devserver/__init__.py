@@ -10,7 +10,7 @@ it lives, because the kernel drops a lock when its holder dies:
   running: the next `acquire` joins it, and it ends when that user leaves, or with `stop`.
 - We signal a pid only while the lock of that process is seen to be held.
 
-The append-only files stay, so the next start has the data. `find` takes less than a millisecond and
+The append-only files stay, so the next start has the data. `find` takes a few milliseconds and
 imports no driver, because the command line calls it every time.
 
 `project.py` says which project a folder is in, and has the files of its server; `repository.py`

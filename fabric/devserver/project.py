@@ -88,7 +88,7 @@ def _way_up(start: Path, seen: set[Path]) -> Iterator[Place]:
 
 def _marked(folders: list[Path], tree: repository.Worktree | None) -> Iterator[Place]:
     for folder in folders:
-        is_marked = any(os.path.lexists(folder / marker) for marker in MARKERS)
+        is_marked = any(os.path.lexists(f"{folder}/{marker}") for marker in MARKERS)
         if tree is None:
             yield Place(folder, folder, folder, is_marked)
         else:
@@ -124,6 +124,10 @@ def served_below(folder: Path) -> list[Path]:
 
 def is_served(root: Path) -> bool:
     """Return whether the private server of the project at `root` lives."""
+    # Each command asks for each folder on its way up: most have nothing of ours.
+    kept = f"{state_home()}/{_state_name(root)}", f"{root}/.fabric/project.json"
+    if not any(map(os.path.lexists, kept)):
+        return False
     project = Project(root)
     try:
         return project.is_private() and lock.is_held(project.server_lock)

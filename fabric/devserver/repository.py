@@ -40,9 +40,9 @@ def at(folder: Path) -> Worktree | None:
     repository is a repository of its own: its `.git` may have come with an archive, so the
     repository must name the folder as well.
     """
-    mark = folder / ".git"
-    if not os.path.lexists(mark):
+    if not os.path.lexists(f"{folder}/.git"):
         return None
+    mark = folder / ".git"
     git = (mark if _is(mark, stat.S_IFDIR) else _target(mark, "gitdir: ")).resolve()
     around = [one for one in (git, *git.parents) if is_git_folder(one)]
     if not around:

@@ -157,6 +157,7 @@ def test_what_the_file_says_is_shown_allowed_or_not(clone: Shell) -> None:
     shown = clone.run("rules", "show", "--json")
     assert shown.json["rules"]["escalations"]["hook"][0] == "sh"
     assert shown.json["file"] == str(clone.home / "fabric.toml")
+    assert "that you have not allowed (escalations.hook)" in clone.run("rules", "show").err
 
 
 def test_the_guard_names_files_from_the_top_of_the_copy(clone: Shell) -> None:

@@ -64,7 +64,11 @@ def written_by_a_server(checkout: Path) -> Path:
 
 
 @pytest.mark.server
-def test_what_is_ours_is_moved_once(checkout: Path) -> None:
+@pytest.mark.parametrize("state", ["short", "long" * 30])
+def test_what_is_ours_is_moved_once(
+    checkout: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(checkout.parent / state))
     old = written_by_a_server(checkout)
     for _ in range(2):
         with devserver.acquire(checkout) as mine, client(mine.url) as asking:
