@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from fabric.core import barriers, lifecycle, liveness
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
@@ -15,7 +17,7 @@ from fabric.core.limits import (
 )
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, BarrierState
 from fabric.core.session import SessionState
-from fabric.core.signal import Signal, SignalType
+from fabric.core.signal import PAYLOADS, Signal, SignalType
 
 #: A person or an outside detector may send these without being an agent of the session.
 OUTSIDERS = frozenset(
@@ -42,6 +44,9 @@ PARTING = frozenset(
 )
 
 
+#: Payload → where the checksum of a signal of its type begins: a HEARTBEAT is no COMPLETED.
+_MARK_SEEDS = {payload: crc32(word.value.encode()) for word, payload in PAYLOADS.items()}
+
 #: The first signals of an agent do not count in its rate, where the rules allow as many a second.
 #: It may begin with a burst, say of a thousand dependencies, and few agents need a count at all.
 UNCOUNTED_MAX = 1_000
@@ -58,7 +63,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     # An agent may have the synthesizer's name; the synthesizer's signals are not that agent's.
     outside = signal.type in OUTSIDERS and is_from_synthesizer(signal)
     agent = None if outside else session.agents.get(name)
-    if agent is not None and _is_repeated(agent, signal) and not _is_skipped(agent, signal):
+    if agent is not None and _is_repeated(agent, signal) and not _why_no_repeat(agent, signal):
         # Before the clock moves: what is not written must leave no trace in memory either.
         event.decision = REPEATED
         return False
@@ -111,7 +116,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
         if agent.quiet_until_ms <= session.clock_ms:
             agent.quiet_until_ms = 0
     agent.seen_ms = session.clock_ms
-    agent.seq = signal.seq or agent.seq
+    _note_number(agent, signal)
     agent.stream = signal.stream or agent.stream
     return True
 
@@ -136,8 +141,7 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
     """Refuse numbers out of order, an ended agent, and one that sends too often."""
     signal, name = event.signal, event.name
     if _is_repeated(agent, signal):
-        reason = f"signal {signal.seq} of {name} comes too late: {agent.seq} was heard before it"
-        return _refuse(event, "SKIPPED", reason)
+        return _refuse(event, *_why_no_repeat(agent, signal))
     incarnation = signal.incarnation
     if incarnation and incarnation < agent.incarnation:
         return _refuse(
@@ -285,7 +289,8 @@ def _is_in_rate(event: SignalEvent, agent: AgentRecord) -> bool:
     agent.is_storming = agent.second_signals > limit
     if not agent.is_storming:
         return True
-    agent.seq = max(agent.seq, event.signal.seq)
+    if event.signal.seq > agent.seq:
+        _note_number(agent, event.signal)
     return _refuse(event, "RATE", f"{event.name} sends more than {limit} signals a second")
 
 
@@ -296,9 +301,26 @@ def _is_repeated(agent: AgentRecord, signal: Signal) -> bool:
     return signal.incarnation in (0, agent.incarnation)
 
 
-def _is_skipped(agent: AgentRecord, signal: Signal) -> bool:
-    """Whether a signal has a number that was skipped, so that it is no repeat."""
-    return any(first <= signal.seq <= last for first, last in agent.skipped)
+def _why_no_repeat(agent: AgentRecord, signal: Signal) -> tuple[str, str] | None:
+    """Return code and reason when a signal has a number of the past and is no repeat."""
+    seq, name = signal.seq, signal.emitter
+    if any(first <= seq <= last for first, last in agent.skipped):
+        return "SKIPPED", f"signal {seq} of {name} comes too late: {agent.seq} was heard before it"
+    if seq == agent.seq and agent.mark and agent.mark != _mark(signal):
+        reason = f"signal {seq} of {name} was heard before with other content: someone else may"
+        return "REUSED", f"{reason} speak in its name, or two processes share it"
+    return None
+
+
+def _mark(signal: Signal) -> int:
+    """Return a checksum of what a signal says: two different ones hardly ever share it."""
+    return crc32(signal.raw, _MARK_SEEDS[type(signal.payload)])
+
+
+def _note_number(agent: AgentRecord, signal: Signal) -> None:
+    """Keep the number of a signal, and what it stands for."""
+    if signal.seq:
+        agent.seq, agent.mark = signal.seq, _mark(signal)
 
 
 def _is_restart(agent: AgentRecord, signal: Signal) -> bool:

@@ -190,7 +190,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.status = AgentStatus.ACTIVE
     agent.incarnation = incarnation
     agent.started_ms = agent.seen_ms = event.session.clock_ms
-    agent.seq = 0
+    agent.seq = agent.mark = 0
     agent.skipped = []
     agent.percent = None
     agent.task = agent.checkpoint = agent.next_checkpoint = agent.error = ""

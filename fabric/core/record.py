@@ -50,6 +50,8 @@ class AgentRecord(Struct, omit_defaults=True):
     stream: str = ""
     priority: int = 0
     seq: int = 0
+    #: Checksum of the signal with that number, to tell a repeat from another signal; 0: not known.
+    mark: int = 0
     signals: int = 0
     last_signal: str = ""
     started_ms: int = 0

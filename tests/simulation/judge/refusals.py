@@ -16,7 +16,8 @@ from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: Codes of refusals of which an agent hears once in a while only; it hears of all others.
 PACED = frozenset(
-    {"HOPS", "LEAP", "SKIPPED", "STALE_INCARNATION", "BREAKER", "ENDED", "RATE", "UNREADABLE"}
+    {"HOPS", "LEAP", "SKIPPED", "STALE_INCARNATION", "BREAKER", "ENDED", "RATE", "REUSED"}
+    | {"UNREADABLE"}
 )
 
 AT_WORK = ("active", "blocked", "paused")

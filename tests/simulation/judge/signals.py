@@ -91,9 +91,10 @@ class Signals(Judge):
             self._forged.add((*who, seq))
         if not seq or not incarnation:
             return
-        self._known[*who, incarnation, seq] = _mark(fields)
         if is_refused:
+            self._known.setdefault((*who, incarnation, seq), _mark(fields))
             return
+        self._known[*who, incarnation, seq] = _mark(fields)
         last = self._last.get(who, (0, 0))
         if (incarnation, seq) <= last:
             raise Violation(
