@@ -140,8 +140,8 @@ def _register(event: SignalEvent) -> AgentRecord:
 def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
     """Refuse numbers out of order, an ended agent, and one that sends too often."""
     signal, name = event.signal, event.name
-    if _is_repeated(agent, signal):
-        return _refuse(event, *_why_no_repeat(agent, signal))
+    if _is_repeated(agent, signal) and (why := _why_no_repeat(agent, signal)):
+        return _refuse(event, *why)
     incarnation = signal.incarnation
     if incarnation and incarnation < agent.incarnation:
         return _refuse(
@@ -228,7 +228,7 @@ def _make_room(event: SignalEvent) -> bool:
         return False
     records = session.agents.records
     idle = [name for name, agent in records.items() if _is_idle(agent)]
-    idle.sort(key=lambda name: (records[name].status not in ENDED, records[name].seen_ms, name))
+    idle.sort(key=lambda name: (_worth(records[name]), records[name].seen_ms, name))
     # Those that nobody has named either: a question, a barrier or a wait may need the record.
     needed = _needed(session) if idle else set()
     gone = [name for name in idle if name not in needed]
@@ -255,6 +255,11 @@ def _refuse_newcomer(event: SignalEvent) -> bool:
     return False
 
 
+def _worth(agent: AgentRecord) -> int:
+    """Rank an idle agent: first those go that have ended, last those that have said more."""
+    return 0 if agent.status in ENDED else min(agent.signals, 2)
+
+
 def _is_idle(agent: AgentRecord) -> bool:
     """Whether nothing is lost with an agent's record."""
     if agent.breaker or agent.claims or agent.asks or agent.waits_for or agent.offers:
@@ -262,7 +267,7 @@ def _is_idle(agent: AgentRecord) -> bool:
     if agent.status in ENDED:
         return True
     declared = agent.task or agent.produces or agent.reads or agent.writes or agent.parallel_group
-    return agent.signals <= 1 and not declared
+    return not declared
 
 
 def _needed(session: SessionState) -> set[str]:
@@ -273,7 +278,8 @@ def _needed(session: SessionState) -> set[str]:
             found.update((barrier.leader, *barrier.held, *barrier.arrived))
     for asked in session.escalations.records.values():
         if asked.is_open:
-            found.update((asked.asker, asked.to, asked.about, *asked.waiting))
+            # Not its asker: one that waits for the answer is not idle.
+            found.update((asked.to, asked.about, *asked.waiting))
     return found
 
 

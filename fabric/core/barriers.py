@@ -34,7 +34,7 @@ from fabric.core.limits import (
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
 from fabric.core.resource import CostlyError, Meter, matches, normalise, overlap
 from fabric.core.rules import BarrierPolicy, Trigger
-from fabric.core.session import SessionState
+from fabric.core.session import SessionState, is_reserved, reserved
 from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired
 
 #: The deadline's timer is `barrier:<generation>:<name>`.
@@ -224,16 +224,32 @@ def is_met(one: Trigger, tags: list[str], location: str | None, meter: Meter) ->
 
 def _fault(session: SessionState, name: str, leader: str) -> str:
     """Say why a barrier cannot be called now; "" when it can."""
-    known = session.barriers.get(name)
+    known, most = session.barriers.get(name), SESSION_BARRIERS_MAX
     if known is not None and known.state is not BarrierState.OVER:
         return f"{known.leader or 'the rule file'} has already called {name}; it is {known.state}"
     if known is None and leader and session.barriers.owned[leader] >= AGENT_BARRIERS_MAX:
         return (
             f"{leader} has called {AGENT_BARRIERS_MAX} barriers, the most allowed: use a name again"
         )
-    if known is None and len(session.barriers) >= SESSION_BARRIERS_MAX:
+    total = len(session.barriers) + 1
+    if known is None and is_reserved(session.barriers.owned[leader] + 1, total, most):
+        _forget_oldest(session)
+        total = len(session.barriers) + 1
+        if is_reserved(session.barriers.owned[leader] + 1, total, most):
+            return f"{leader} has called many barriers, and {reserved(most)}"
+    if known is None and total > most and not _forget_oldest(session):
         return f"session {session.name} has {SESSION_BARRIERS_MAX} barriers, the most allowed"
     return ""
+
+
+def _forget_oldest(session: SessionState) -> bool:
+    """Let the barriers go that have been over for longest; False when none is over."""
+    known = session.barriers.records
+    over = [name for name, barrier in known.items() if barrier.state is BarrierState.OVER]
+    over.sort(key=lambda name: (known[name].called, name))
+    for name in over[: SESSION_BARRIERS_MAX // 10]:
+        session.barriers.drop(name)
+    return bool(over)
 
 
 def _call(event: Event, name: str, leader: str, deadline_ms: int | None, level: int | None) -> None:

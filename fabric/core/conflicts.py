@@ -36,7 +36,7 @@ from fabric.core.limits import (
 from fabric.core.order import Order
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import CostlyError, Meter, normalise, overlap
-from fabric.core.session import SessionState
+from fabric.core.session import SHARE_MIN, SessionState, is_reserved, reserved
 from fabric.core.signal import ConflictDetected, Intent
 
 WRITE_WRITE = "write-write"
@@ -73,8 +73,10 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     named = payload.agents or _in_domain(session, ask)
     domain = [name for name in dict.fromkeys(named) if is_at_work(session, name)]
     is_conflict = len(domain) >= 2
-    if is_conflict and len(session.claims) + len(domain) > SESSION_CLAIMS_MAX:
-        reason = f"session {session.name} would have over {SESSION_CLAIMS_MAX} claims"
+    total = len(session.claims) + len(domain)
+    # Whoever sends this need not be one of them: no share of theirs bounds it.
+    if is_conflict and is_reserved(SHARE_MIN, total, SESSION_CLAIMS_MAX):
+        reason = f"{total} claims, and {reserved(SESSION_CLAIMS_MAX)}"
         raise RefusedError("LIMIT", reason)
     if is_conflict and len(domain) * len(ask.writes) > EVENT_GRANTS_MAX:
         raise claims.too_costly(ask.writes)
@@ -163,6 +165,9 @@ def _check_limits(event: SignalEvent, ask: Ask) -> None:
         reason = f"session {session.name} has {SESSION_CLAIMS_MAX} claims, the most allowed"
     elif len(event.agent.claims) >= AGENT_WAITS_MAX:
         reason = f"{name} has {AGENT_WAITS_MAX} claims, the most allowed: release some"
+    elif is_reserved(len(event.agent.claims) + 1, len(session.claims) + 1, SESSION_CLAIMS_MAX):
+        reason = f"{name} would have {len(event.agent.claims) + 1} claims, and "
+        reason += reserved(SESSION_CLAIMS_MAX)
     elif len(session.order) + more > SESSION_RESOURCES_MAX:
         reason = f"session {session.name} would have claims on over {SESSION_RESOURCES_MAX}"
         reason = f"{reason} resources, the most allowed"
@@ -171,7 +176,10 @@ def _check_limits(event: SignalEvent, ask: Ask) -> None:
             len(claim.writes) + len(claim.reads) + len(claim.observes)
             for claim in session.claims_of(event.agent)
         )
-        if mine + more > AGENT_RESOURCES_MAX:
+        if is_reserved(mine + more, len(session.order) + more, SESSION_RESOURCES_MAX):
+            reason = f"{name} would have claims on {mine + more} resources, and "
+            reason += reserved(SESSION_RESOURCES_MAX)
+        elif mine + more > AGENT_RESOURCES_MAX:
             reason = f"{name} would have claims on {mine + more} resources"
             reason = f"{reason}; the limit is {AGENT_RESOURCES_MAX}: release some"
     if reason:

@@ -37,7 +37,7 @@ from fabric.core.record import (
     EscalationRecord,
 )
 from fabric.core.resource import normalise
-from fabric.core.session import SHARE_MIN, SessionState
+from fabric.core.session import SHARE_MIN, SessionState, is_reserved
 from fabric.core.signal import Blocked, DependencyResolved, Escalate, Failed, Release
 
 #: The timer's key is `undeclared:<dependency>`.
@@ -171,11 +171,11 @@ def check_limit(event: SignalEvent, names: list[str]) -> None:
     if len(known) + len(names) <= limit and not share:
         return
     new = sum(name not in known for name in names)
-    if new and (share := known.fault(event.name, new, limit)):
-        raise RefusedError("LIMIT", f"too many dependencies: {share}")
-    if len(known) + new > limit >= SHARE_MIN:
+    if new and is_reserved(SHARE_MIN, len(known) + new, limit):
         for name in known.unowned():
             known.drop(name)
+    if new and (share := known.fault(event.name, new, limit)):
+        raise RefusedError("LIMIT", f"too many dependencies: {share}")
     total = len(known) + new
     if total > limit:
         reason = f"session {event.session.name} would have {total} dependencies"

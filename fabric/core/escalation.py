@@ -17,11 +17,16 @@ from collections.abc import Iterable
 from msgspec import UNSET
 
 from fabric.core.agent_status import is_at_work, update_status
-from fabric.core.directive import Answer, Cancel
+from fabric.core.directive import Answer, Cancel, Notice
 from fabric.core.event import ORCHESTRATOR, Event, RefusedError, SignalEvent
-from fabric.core.limits import CONTEXT_BYTES_MAX, NAMES_SHOWN_MAX, SESSION_ESCALATIONS_MAX
-from fabric.core.record import AgentRecord, EscalationRecord, EscalationState
-from fabric.core.session import SessionState
+from fabric.core.limits import (
+    CONTEXT_BYTES_MAX,
+    NAMES_SHOWN_MAX,
+    SESSION_ESCALATIONS_MAX,
+    listed,
+)
+from fabric.core.record import ENDED, AgentRecord, EscalationRecord, EscalationState
+from fabric.core.session import SHARE_MIN, SessionState, is_reserved
 from fabric.core.signal import Decided, Escalate
 
 #: The timer that has the hook told of a new question is `hook:<id>`; the worker acts on it.
@@ -56,10 +61,11 @@ def escalate(event: SignalEvent, payload: Escalate) -> None:
         reason = f"{known.asker} has asked a question with the id {question_id}: choose another id"
         raise _refusal(question_id, "TAKEN", reason)
     if known is None or not known.is_open:  # a decided one is asked anew
+        has_room = _has_room(event)
         share = session.escalations.fault(name, 1, SESSION_ESCALATIONS_MAX)
         if share:
             raise _refusal(question_id, "LIMIT", f"too many open questions: {share}")
-        if not _has_room(session):
+        if not has_room:
             most = SESSION_ESCALATIONS_MAX
             reason = f"session {session.name} has {most} questions, the most allowed"
             raise _refusal(question_id, "LIMIT", reason)
@@ -189,22 +195,57 @@ def move_deadlines(event: Event, outage_ms: int, since_ms: int) -> None:
             event.set_timer(f"{TIMER}:{question_id}", asked.deadline_ms)
 
 
-def _has_room(session: SessionState) -> bool:
-    """Whether another question can be kept; decided ones go, oldest first, when it must be.
+def _has_room(event: Event) -> bool:
+    """Whether another question can be kept; some go, oldest first, when it must be.
 
-    Those about silence stay: they keep an agent out.
+    First decided ones, then those of agents that do not wait for the answer, and have declared
+    nothing or are gone. Those about silence stay: they keep an agent out.
     """
-    asked = session.escalations
-    if len(asked) < SESSION_ESCALATIONS_MAX:
+    session = event.session
+    asked, most = session.escalations, SESSION_ESCALATIONS_MAX
+    if not is_reserved(SHARE_MIN, len(asked) + 2, most):
         return True
+    known = asked.records
     decided = [
-        (known.decided_ms, name)
-        for name, known in asked.records.items()
-        if not known.is_open and known.subject not in (SILENCE, MASS_SILENCE)
+        (known[name].decided_ms, name)
+        for name in asked.unowned()
+        if not known[name].is_open and known[name].subject not in (SILENCE, MASS_SILENCE)
     ]
-    for _, name in sorted(decided)[: SESSION_ESCALATIONS_MAX // 100]:
+    for _, name in sorted(decided)[: most // 100]:
         asked.drop(name)
-    return len(asked) < SESSION_ESCALATIONS_MAX
+    # Looking through all of them takes milliseconds: not for each question.
+    if not decided and (len(asked) >= most or (len(asked) + 1) % (most // 100) == 0):
+        _drop_abandoned(event)
+    return len(asked) < most
+
+
+def _drop_abandoned(event: Event) -> None:
+    """Let the oldest questions go that nobody waits for and no agent stands behind."""
+    session, asked = event.session, event.session.escalations
+    abandoned = [
+        (known.asked_ms, len(name), name)
+        for name, known in asked.records.items()
+        if not (known.subject or known.waiting or _stands_behind(session, known.asker, name))
+    ]
+    gone: dict[str, list[str]] = {}
+    for _, _, name in sorted(abandoned)[: SESSION_ESCALATIONS_MAX // 100]:
+        known = asked.records[name]
+        gone.setdefault(known.asker, []).append(name)
+        asked.drop(name)
+        if known.deadline_ms:
+            event.set_timer(f"{TIMER}:{name}", None)
+    for asker, names in gone.items():
+        reason = f"these questions, which nobody waits for, made room for others: {listed(names)}"
+        event.direct(asker if asker in session.agents else "", Notice("LIMIT", reason))
+
+
+def _stands_behind(session: SessionState, asker: str, question_id: str) -> bool:
+    """Whether a question's asker is at work and waits for the answer, or has declared anything."""
+    agent = session.agents.get(asker)
+    if agent is None or agent.status in ENDED:
+        return False
+    declared = agent.task or agent.produces or agent.reads or agent.writes or agent.parallel_group
+    return bool(declared or agent.claims or question_id in agent.asks)
 
 
 def withdraw(session: SessionState, name: str, agent: AgentRecord, named: list[str]) -> None:
@@ -261,7 +302,7 @@ def keep(event: Event, question_id: str, question: EscalationRecord) -> None:
     """Keep a question of the fabric's own. Beyond the limit it is in the log only."""
     is_mass_silence = question.subject == MASS_SILENCE
     # Nobody is given up while that question is open: it must not get lost among others.
-    if is_mass_silence or _has_room(event.session):
+    if is_mass_silence or _has_room(event):
         event.session.escalations.put(question_id, question)
         if is_mass_silence:
             event.session.mass_silence = question_id

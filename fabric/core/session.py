@@ -22,6 +22,24 @@ R = TypeVar("R")
 SHARE = 10
 SHARE_MIN = 1_000
 
+#: The last part of a table, a fifth, is for agents that have at most so many records in it: ten
+#: names with a whole share each do not keep all others out. Small tables have no such part.
+RESERVE = 5
+RESERVED_EACH = 5
+
+
+def is_reserved(mine: int, total: int, most: int) -> bool:
+    """Whether a table with `total` records keeps its rest from an agent that would have `mine`."""
+    return most >= SHARE_MIN and mine > RESERVED_EACH and total > most - most // RESERVE
+
+
+def reserved(most: int) -> str:
+    """Say for whom the last part of a table is kept."""
+    return (
+        f"the last {most // RESERVE} of the session's {most} are kept for agents that have "
+        f"{RESERVED_EACH} or fewer"
+    )
+
 
 @dataclass(slots=True, eq=False)
 class Table(Generic[R]):
@@ -72,11 +90,12 @@ class Table(Generic[R]):
     def fault(self, name: str, more: int, most: int) -> str:
         """Say that an agent's share of the table is used up; "" when it has room for more."""
         share = max(most // SHARE, SHARE_MIN)
-        if self.owned[name] + more <= min(share, most):
-            return ""
-        return (
-            f"{name} would have {self.owned[name] + more} of them, and one agent may have {share}"
-        )
+        mine = self.owned[name] + more
+        if mine > min(share, most):
+            return f"{name} would have {mine} of them, and one agent may have {share}"
+        if most > SHARE_MIN and is_reserved(mine, len(self) + more, most):
+            return f"{name} would have {mine} of them, and {reserved(most)}"
+        return ""
 
     def _own(self, name: str, owner: str) -> None:
         before = self._owners.get(name, "")

@@ -245,6 +245,10 @@ class Escalate(Struct, frozen=True, omit_defaults=True):
     deadline_ms: Deadline | None = None
     default: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.default is not None and self.deadline_ms is None:
+            raise ValueError("`deadline_ms` beside `default`, which is the answer at the deadline")
+
 
 class Heartbeat(Struct, frozen=True):
     """The agent is alive; sent only when it has sent nothing else.

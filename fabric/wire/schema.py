@@ -2,8 +2,8 @@
 
 A document schema accepts a signal in any of its spellings: payload fields may be beside the
 envelope's fields or under `payload`, and a shorthand may give one of them. The fabric also checks
-two things that a schema cannot express: that names are printable, and that two spellings of one
-field in one document agree.
+some things that the schema leaves out: that names are printable, that two spellings of one field
+in one document agree, and that the `default` of a question comes with its `deadline_ms`.
 """
 
 from __future__ import annotations

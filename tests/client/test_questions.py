@@ -8,7 +8,13 @@ from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
 from fabric.core.rules import FailFast, Rules
 from fabric.core.signal import SignalType
-from fabric.errors import DependencyFailedError, EndedError, NotAllowedError, WaitTimeoutError
+from fabric.errors import (
+    DependencyFailedError,
+    EndedError,
+    NotAllowedError,
+    SignalError,
+    WaitTimeoutError,
+)
 from fabric.ops.questions import questions
 from fabric.testing import InProcessFabric
 from tests.client.fleet import S, after, in_process
@@ -183,6 +189,13 @@ async def test_a_question_answers_itself_at_its_deadline() -> None:
     async with in_process() as fabric, fabric.agent("A") as agent:
         asking = agent.escalate("Go on?", options=["yes", "no"], deadline_ms=5_000, default="no")
         assert await after(fabric, 6, asking) == "no"
+
+
+async def test_a_default_without_a_deadline_is_refused_before_it_is_sent() -> None:
+    async with in_process() as fabric, fabric.agent("A") as agent:
+        with pytest.raises(SignalError, match="`deadline_ms` beside `default`"):
+            await agent.escalate("Go on?", default="no")
+        assert not records(fabric, S.escalations)
 
 
 async def test_a_question_without_a_default_ends_its_wait_at_its_deadline() -> None:

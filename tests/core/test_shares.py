@@ -2,6 +2,7 @@
 
 import pytest
 
+from fabric.core import conflicts
 from fabric.core.admission import UNCOUNTED_MAX
 from fabric.core.event import Decision, Outcome
 from fabric.core.limits import (
@@ -11,7 +12,14 @@ from fabric.core.limits import (
     SIGNAL_TASKS_MAX,
 )
 from fabric.core.rules import Rules
-from fabric.core.session import SHARE, SHARE_MIN, SessionState, Table
+from fabric.core.session import (
+    RESERVE,
+    RESERVED_EACH,
+    SHARE,
+    SHARE_MIN,
+    SessionState,
+    Table,
+)
 from fabric.core.signal import Signal, SignalType
 from tests.support.random_history import Play, signal
 
@@ -109,6 +117,111 @@ def test_open_questions_of_one_agent_have_a_share() -> None:
     ]
     assert codes == [""] * share + ["LIMIT"] * (1_500 - share)
     assert say(play, SignalType.ESCALATE, "B", question="?").code == ""
+
+
+def test_a_hundred_names_with_a_hundred_questions_each_keep_nobody_out() -> None:
+    play = plain()
+    assert started(play, "MAKER", task="t") == ""
+    assert say(play, SignalType.ESCALATE, "MAKER", question="?", id="real", wait=False).code == ""
+    assert say(play, SignalType.ESCALATE, "WAITS", question="?", id="waited").code == ""
+    made_room = []
+    for number in range(SESSION_ESCALATIONS_MAX + 100):
+        asked = say(play, SignalType.ESCALATE, f"n{number % 100}", question="?", wait=False)
+        assert asked.code == ""
+        made_room += [message for message in asked.messages if message.type == "NOTICE"]
+    # The oldest ones that nobody stands behind went, and their askers were told.
+    assert len(play.session.escalations) <= SESSION_ESCALATIONS_MAX
+    assert {message.to for message in made_room} == {f"n{number}" for number in range(100)}
+    assert b"made room for others: 4-0" in made_room[0].payload
+    assert {"real", "waited"} <= set(play.session.escalations.records)
+    honest = [say(play, SignalType.ESCALATE, "HONEST", question="?").code for _ in range(50)]
+    assert honest == [""] * 50
+
+
+def test_the_rest_of_a_full_table_is_for_those_with_few_questions() -> None:
+    play = plain()
+    most = SESSION_ESCALATIONS_MAX
+    kept = most - most // RESERVE
+    codes = []
+    for name in range(11):
+        started(play, f"n{name}", task=f"t{name}")
+        for _ in range(most // SHARE):
+            asked = say(play, SignalType.ESCALATE, f"n{name}", question="?", wait=False)
+            codes.append(asked.code)
+    assert codes.count("") == kept + 3 * RESERVED_EACH
+    assert say(play, SignalType.ESCALATE, "HONEST", question="?").code == ""
+    assert say(play, SignalType.ESCALATE, "n0", question="?").code == "LIMIT"
+
+
+def test_ten_names_with_a_whole_share_of_dependencies_or_tasks_keep_nobody_out() -> None:
+    play = plain(dependencies_max=10_000, tasks_max=10_000)
+    for name in range(11):
+        for lot in range(10):
+            produces = [f"d{name}.{lot}.{number}" for number in range(100)]
+            say(play, SignalType.STARTED, f"n{name}", produces=produces)
+            for on in produces:
+                say(play, SignalType.DEPENDENCY_RESOLVED, f"n{name}", dependency_id=on)
+        for number in range(1_000):
+            started(play, f"n{name}", task=f"t{name}.{number}")
+    assert len(play.session.dependencies) >= 10_000 - 10_000 // RESERVE - 100
+    assert len(play.session.tasks) >= 10_000 - 10_000 // RESERVE
+    assert started(play, "HONEST", task="mine", produces=["a", "b"]) == ""
+    assert say(play, SignalType.BLOCKED, "OTHER", on="a thing").code == ""
+    assert started(play, "n0", task="one more") == "LIMIT"
+
+
+def test_names_with_all_their_claims_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conflicts, "SESSION_CLAIMS_MAX", SHARE_MIN)
+    play = plain()
+    for number in range(SHARE_MIN):
+        say(play, SignalType.INTENT, f"n{number % 10}", writes=[f"f{number}"])
+    kept = SHARE_MIN - SHARE_MIN // RESERVE
+    assert len(play.session.claims) == kept
+    more = say(play, SignalType.INTENT, "n0", writes=["more"])
+    assert more.code == "LIMIT"
+    assert f"kept for agents that have {RESERVED_EACH} or fewer" in more.reason
+    named = {"resources": ["x"], "agents": ["n1", "n2"]}
+    assert say(play, SignalType.CONFLICT_DETECTED, "X", **named).code == "LIMIT"
+    assert say(play, SignalType.INTENT, "HONEST", writes=["mine"]).messages[0].type == "PROCEED"
+
+
+def test_names_with_claims_on_all_resources_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conflicts, "SESSION_RESOURCES_MAX", SHARE_MIN)
+    play = plain()
+    for number in range(20):
+        writes = [f"{number}/{file}" for file in range(50)]
+        say(play, SignalType.INTENT, f"n{number}", writes=writes)
+    assert len(play.session.order) == SHARE_MIN - SHARE_MIN // RESERVE
+    assert say(play, SignalType.INTENT, "HONEST", writes=["mine"]).code == ""
+
+
+def test_barriers_that_are_over_make_room() -> None:
+    play = plain()
+    for leader in range(11):
+        for number in range(AGENT_BARRIERS_MAX):
+            name = f"b{leader}.{number}"
+            called = say(play, SignalType.INTEGRATION_REQUIRED, f"n{leader}", name=name)
+            assert called.code == ""
+            say(play, SignalType.INTEGRATED, f"n{leader}", name=name, ok=False)
+    assert "b0.0" not in play.session.barriers
+    assert say(play, SignalType.INTEGRATION_REQUIRED, "HONEST", name="mine").code == ""
+
+
+def test_names_that_have_said_more_than_one_thing_make_room_last() -> None:
+    play = plain(agents_max=4)
+    started(play, "BUSY", task="t")
+    for name in ("TWO", "ONE"):
+        say(play, SignalType.PROGRESS, name, percent=1)
+    say(play, SignalType.ESCALATE, "ASKS", question="?", wait=False)
+    say(play, SignalType.PROGRESS, "TWO", percent=2)
+    for gone, newcomer in (("ASKS", "C"), ("ONE", "D"), ("TWO", "E")):
+        assert gone in play.session.agents
+        assert started(play, newcomer, task=newcomer) == ""
+        assert gone not in play.session.agents
+    assert started(play, "F", task="f") == "LIMIT"
+    assert "BUSY" in play.session.agents
 
 
 def test_decided_questions_make_room() -> None:

@@ -47,6 +47,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"type": "PARTIAL_RESULT", "payload": '{"partial": ["a"]}'},
         "partial: got ['a']; allowed: a JSON object",
     ),
+    (
+        {"type": "ESCALATE", "payload": '{"question": "?", "default": "a"}'},
+        "payload: got {'question': '?', 'default': 'a'}; allowed: "
+        "`deadline_ms` beside `default`, which is the answer at the deadline",
+    ),
     ({"type": "PROGRESS", "payload": "5"}, "payload: got 5; allowed: a JSON object"),
     (
         {"type": "PROGRESS", "payload": "{'percent': 5}"},
