@@ -97,6 +97,8 @@ class Schedule:
             while self._running and self._running[0][0] == now_ms:
                 self._end(heappop(self._running)[1])
             self._begin_all(now_ms)
+        assert not self._ready, "no free agent is left idle"
+        assert not any(self._waiting.values()), "what is free is given on"
         return self._placed
 
     def _place(self, number: int) -> _Place:

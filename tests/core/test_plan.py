@@ -68,6 +68,12 @@ CASES = {
         Pair("a", "b", 1, "domain", ["alembic/**"], is_conflict=True),
         Rules(domains=(DB,)),
     ),
+    "a domain that brings in another, and that a third": Case(
+        spec("a", "db/y.sql"),
+        spec("b", "old/z.py"),
+        Pair("a", "b", 1, "domain", ["**/x.sql", "old/**"], is_conflict=True),
+        Rules(domains=tuple(Domain(glob, "", True) for glob in ("db/**", "**/x.sql", "old/**"))),
+    ),
     "an order": Case(spec("a"), spec("b", after="a"), Pair("a", "b", 2, "order")),
     "an order from the other end": Case(
         TaskSpec("a", blocks=["b"]), spec("b"), Pair("a", "b", 2, "order")
