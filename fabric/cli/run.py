@@ -15,7 +15,7 @@ from fabric import devserver, doctor
 from fabric.cli.connect import Target, json_option, on_target, open_store, setting_option, url_of
 from fabric.cli.output import json_line, note, print_lines
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
-from fabric.devserver.project import Project, locate
+from fabric.devserver.project import Project, locate, served_below
 from fabric.devserver.server import PrivateServer
 from fabric.errors import HeldError, NotFoundError
 from fabric.store.address import redacted
@@ -59,6 +59,8 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
         if target.redis_url is None:
             mine = ending.enter_context(devserver.acquire())
             private, target = mine.server, replace(target, redis_url=Secret(mine.url))
+            for other in served_below(private.root):
+                note(f"agents in {other} use the private server that runs there")
         is_clean = asyncio.run(_serve(target, private, workers, as_json=as_json))
     if not is_clean:
         raise click.exceptions.Exit(1)

@@ -150,6 +150,16 @@ def test_a_server_named_by_url_is_used_and_left_alone(here: Shell, server: Runni
     assert server.alive
     assert devserver.find(here.home) is None
     assert not (here.home / ".fabric").exists()
+    assert not Project(here.home).state.exists()
+
+
+def test_it_names_a_server_that_runs_below(here: Shell) -> None:
+    below = here.home / "part"
+    below.mkdir()
+    (below / "fabric.toml").touch()
+    with devserver.acquire(below), up(here) as running:
+        assert running.told["project"] == str(here.home)
+        assert f"agents in {below} use the private server that runs there" in running.stop().err
 
 
 def test_a_server_that_may_evict_is_refused(here: Shell, server: RunningServer) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fabric.devserver.project import Project
 from tests.demo.plant import ABORTS_RUFF, TOO_DEEP
 
 #: A tree with one finding for each reviewer.
@@ -89,7 +90,8 @@ def test_the_fleet_reviews_a_tree_and_reports(reviewed: tuple[Path, dict[str, An
     text = (project / "report.md").read_text()
     assert "| At | Signal | Stream | Action |" in text
     assert "fabric replay demo-" in text
-    assert not (project / ".fabric" / "redis.sock").exists()
+    assert Project(project).log.exists()
+    assert not Project(project).socket().exists()
 
 
 def test_the_report_is_the_synthesis_which_began_while_all_were_at_work(
