@@ -114,6 +114,10 @@ def _foreign(old: Path) -> str:
     """Say why the data in a folder may be somebody else's; "" when there is no sign of that."""
     if old.is_symlink():
         return "is a link"
+    tree = repository.around(old.parent)
+    is_tracked = tree is not None and repository.tracks(tree, old)
+    if is_tracked is not False:
+        return "git tracks it" if is_tracked else "it cannot be told whether git tracks it"
     mode = old.lstat().st_mode
     if mode & 0o077:
         return f"other users can enter it (mode {mode & 0o777:o}), so no fabric has made it"
@@ -125,11 +129,7 @@ def _foreign(old: Path) -> str:
             return f"{path.name} is a link"
         if path.name == ".git":
             return "it is a repository of git"
-    tree = repository.around(old.parent)
-    is_tracked = tree is not None and repository.tracks(tree, old)
-    if is_tracked is None:
-        return "it cannot be told whether git tracks it"
-    return "git tracks it" if is_tracked else ""
+    return ""
 
 
 def _all(folder: Path) -> Iterator[Path]:

@@ -135,11 +135,16 @@ def test_what_a_clone_brings_is_refused_whatever_the_mode(checkout: Path) -> Non
     git(checkout, "commit", "-q", "-m", "trap")
     clone = checkout.parent / "clone"
     git(checkout.parent, "clone", "-q", str(checkout), str(clone))
-    (clone / ".fabric").chmod(0o755)
-    refused(clone, "other users can enter it")
-    (clone / ".fabric").chmod(0o700)
-    refused(clone, "git tracks it")
+    for mode in (0o755, 0o700):
+        (clone / ".fabric").chmod(mode)
+        refused(clone, "git tracks it")
     assert folder.exists()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_what_others_can_enter_is_refused(checkout: Path, mode: int) -> None:
+    plant(checkout, mode=mode)
+    refused(checkout, f"other users can enter it \\(mode {mode:o}\\)")
 
 
 def test_what_is_linked_is_refused(checkout: Path) -> None:
