@@ -25,7 +25,7 @@ from typing import IO, Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from fabric.core.contradiction import SYNTHESIZER
+from fabric.core.event import SYNTHESIZER
 from fabric.core.rules import Rules
 from fabric.core.signal import Refined, SignalType
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from fabric.config.settings import Settings
-from fabric.core.contradiction import SYNTHESIZER, is_part
+from fabric.core.contradiction import is_part
+from fabric.core.event import SYNTHESIZER
 from fabric.core.limits import SWEEP_PARTS
 from fabric.core.rules import Rules
 from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touched

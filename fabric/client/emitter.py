@@ -20,7 +20,7 @@ from fabric.backoff import Backoff
 from fabric.core.signal import SignalType
 from fabric.store.keys import ORCHESTRATORS, partition_of
 from fabric.store.port import ClientStore
-from fabric.wire.entry import decode
+from fabric.wire.entry import decode, refuse_reserved
 from fabric.wire.spelling import canonical, encode
 
 logger = logging.getLogger("fabric.agent")
@@ -75,6 +75,7 @@ def checked(entry: list[bytes]) -> list[bytes]:
     Raises SignalError for what the orchestrator or the synthesizer would refuse.
     """
     signal = decode(entry)
+    refuse_reserved(signal.emitter.encode())
     if any(mark in signal.raw for mark in _RESULT_MARKS):
         # Takes longer to import than a signal takes to send, and most signals hold no result.
         from fabric.wire.result import check

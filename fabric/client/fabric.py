@@ -18,7 +18,7 @@ from fabric.store.keys import SessionKeys, partition_of
 from fabric.store.port import ClientStore
 from fabric.store.redis import RedisStore
 from fabric.wire.entry import name as check_name
-from fabric.wire.entry import session_name
+from fabric.wire.entry import refuse_reserved, session_name
 
 logger = logging.getLogger("fabric.agent")
 
@@ -160,6 +160,7 @@ class Fabric(Connector):
         partition, keys = self.keys(self._default(session, "session"))
         stream = stream or self._settings.stream or ""
         check_name(b"emitter", _bytes(name))
+        refuse_reserved(_bytes(name))
         if stream:
             check_name(b"stream", _bytes(stream))
         declared = {

@@ -60,7 +60,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     registers it.
     """
     session, signal, name = event.session, event.signal, event.name
-    # An agent may have the synthesizer's name; the synthesizer's signals are not that agent's.
+    # A session from before may have an agent of the synthesizer's name, which no agent gets now.
     outside = signal.type in OUTSIDERS and is_from_synthesizer(signal)
     agent = None if outside else session.agents.get(name)
     if agent is not None and _is_repeated(agent, signal) and not _why_no_repeat(agent, signal):

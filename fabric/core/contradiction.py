@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core import limits
 from fabric.core.agent_status import is_at_work
 from fabric.core.escalation import CONTRADICTION, as_signal, close, keep, new_question
-from fabric.core.event import Event, SignalEvent
+from fabric.core.event import SYNTHESIZER, Event, SignalEvent
 from fabric.core.limits import listed
 from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.session import SessionState
@@ -25,9 +25,6 @@ from fabric.core.signal import ConflictDetected, Decided, Rival, Signal
 
 #: Kind of a conflict between statements; other conflicts are between writes (`conflicts.py`).
 FINDING = "finding"
-
-#: The synthesizer's name as a sender. It is no agent and never counts as one.
-SYNTHESIZER = "SYNTHESIZER"
 
 #: Sections of a synthesis that hold its parts. A part's name is `<section>:<its name there>`.
 FINDINGS = "findings"

@@ -28,6 +28,9 @@ EVERYONE = "*"
 #: Sender of directives.
 ORCHESTRATOR = "ORCHESTRATOR"
 
+#: The synthesizer's name as a sender. Neither name can be an agent's (`fabric/wire/entry.py`).
+SYNTHESIZER = "SYNTHESIZER"
+
 
 class Kind(StrEnum):
     """The kind of a log entry."""

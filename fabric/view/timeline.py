@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from fabric.core.contradiction import FINDING, SYNTHESIZER
+from fabric.core.contradiction import FINDING
 from fabric.core.directive import CONFIRMED
-from fabric.core.event import EVERYONE, Kind
+from fabric.core.event import EVERYONE, SYNTHESIZER, Kind
 from fabric.view.text import cell, joined
 from fabric.wire.record import OUTAGE_TYPE, RULES_KIND
 from fabric.wire.stored import read_object, text_fields_of

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fabric.core.event import EVERYONE
+from fabric.core.event import EVERYONE, ORCHESTRATOR, SYNTHESIZER
 from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX, FIELD_BYTES_MAX, NAME_CHARS_MAX
 from fabric.core.signal import PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError
@@ -59,7 +59,13 @@ class Shape(msgspec.Struct, frozen=True):
 _SHAPES_MAX = 1_000
 _shapes: dict[tuple[bytes, ...], Shape] = {}
 
-_EVERYONE = EVERYONE.encode()
+#: Names that no agent may have: what agents receive from the fabric itself carries two of them.
+_RESERVED = frozenset(name.encode() for name in (EVERYONE, ORCHESTRATOR, SYNTHESIZER))
+
+#: What the synthesizer sends, without numbers.
+_SYNTHESIZERS = frozenset(
+    {SignalType.CONFLICT_DETECTED, SignalType.DECIDED, SignalType.REFINED, SignalType.SYNTHESIZED}
+)
 
 #: Envelope fields that are kept and never used.
 _RARE = frozenset({b"at", b"trace", b"sig"})
@@ -108,8 +114,8 @@ def _signal(
         _decode_any(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise signal_error.payload_error(kind, raw, error) from None
-    if values[shape.emitter] == _EVERYONE:
-        raise SignalError("NAME", "emitter", "'*'", "the name of one agent; * stands for all")
+    if values[shape.emitter] in _RESERVED and not _is_synthesizers(shape, values, kind):
+        refuse_reserved(values[shape.emitter])
     session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]
     seq, incarnation, task = values[shape.seq], values[shape.incarnation], values[shape.task]
     hops = values[shape.hops]
@@ -131,6 +137,21 @@ def _signal(
     )
     values.pop()
     return signal
+
+
+def _is_synthesizers(shape: Shape, values: list[bytes], kind: SignalType) -> bool:
+    """Whether a signal can be the synthesizer's own."""
+    is_named = values[shape.emitter] == SYNTHESIZER.encode()
+    is_numbered = values[shape.seq] or values[shape.incarnation]
+    return is_named and kind in _SYNTHESIZERS and not is_numbered
+
+
+def refuse_reserved(emitter: bytes) -> None:
+    """Raise SignalError for a name that no agent may have."""
+    if emitter in _RESERVED:
+        is_star = emitter == EVERYONE.encode()
+        why = "* stands for all" if is_star else "the fabric itself sends under this one"
+        raise signal_error.wrong("NAME", "emitter", emitter, f"the name of one agent; {why}")
 
 
 def session_name(value: bytes) -> str:

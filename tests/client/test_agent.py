@@ -219,6 +219,16 @@ async def test_a_payload_nested_too_deep(server: RunningServer) -> None:
             await agent.partial_result({"deep": deep})
 
 
+@pytest.mark.parametrize("name", ["*", "ORCHESTRATOR", "SYNTHESIZER"])
+async def test_a_reserved_name_is_refused_before_anything_is_sent(
+    server: RunningServer, name: str
+) -> None:
+    async with connected(server.url) as fabric:
+        with pytest.raises(SignalError, match="the name of one agent"):
+            fabric.agent(name)
+    assert server.cli("KEYS", "*") == [Namespace().meta]
+
+
 @pytest.mark.parametrize("name", ["", "a\x1b[2J", "\ud800", "x" * 513, " a"])
 async def test_names_are_checked(server: RunningServer, name: str) -> None:
     async with connected(server.url) as fabric:

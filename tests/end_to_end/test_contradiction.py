@@ -9,7 +9,7 @@ from tests.end_to_end.crowd import DEMO, inbox, say
 from tests.end_to_end.reporters import StartReporter, reporter
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.keyspace import DEAD, SIGNALS, add, records, rows
+from tests.support.keyspace import DEAD, records, rows
 from tests.support.servers import RunningServer
 from tests.support.shell import Done, Shell
 from tests.support.waiting import until
@@ -231,44 +231,14 @@ def test_an_agent_that_has_ended_is_not_told(server: RunningServer, workers: lis
     assert question(server)["state"] == "open"
 
 
-def test_the_synthesizer_is_not_mistaken_for_an_agent_of_its_name(
-    server: RunningServer, workers: list[Daemon]
+@pytest.mark.parametrize("name", ["ORCHESTRATOR", "SYNTHESIZER"])
+def test_no_agent_has_a_name_under_which_the_fabric_sends(
+    server: RunningServer, workers: list[Daemon], name: str
 ) -> None:
-    """Such an agent works like any other, and is kept apart from the synthesizer."""
-    say(server, "STARTED", "A", "SYNTHESIZER")
-    find(server, "SYNTHESIZER", 6379)
-    say(server, "COMPLETED", "SYNTHESIZER")
+    say(server, "STARTED", "A")
+    say(server, "STARTED", name)
+    find(server, name, 6379)
     find(server, "A", 6380)
     settle(server, workers)
-    assert rows(server, DEMO.inbox("SYNTHESIZER")) == []
-    (told,) = inbox(server, "A", "CONFLICT_DETECTED")
-    assert values(told) == {"A": 6380, "SYNTHESIZER": 6379}
-    ended = records(server, DEMO.agents)["SYNTHESIZER"]
-    assert (ended["status"], ended["signals"]) == ("completed", 3)
-
-    say(server, "STARTED", "SYNTHESIZER", incarnation=2)
-    find(server, "SYNTHESIZER", 6380)
-    settle(server, workers)
-    (answer,) = inbox(server, "A", "DECISION")
-    assert (answer["decision"], answer["by"]) == ("agreed", "SYNTHESIZER")
-    assert records(server, DEMO.agents)["SYNTHESIZER"]["status"] == "active"
-    assert rows(server, DEAD) == []
-    check_revisions(server, DEMO)
-
-
-def test_an_agent_of_the_synthesizers_name_may_answer_a_question(
-    server: RunningServer, workers: list[Daemon]
-) -> None:
-    say(server, "STARTED", "A", "SYNTHESIZER")
-    say(
-        server, "ESCALATE", "A", id="which", question="Which?", options=["x", "y"], to="SYNTHESIZER"
-    )
-    settle(server, workers)
-    assert [asked["id"] for asked in inbox(server, "SYNTHESIZER", "ESCALATE")] == ["which"]
-    add(
-        server, SIGNALS, session="demo", type="DECIDED", emitter="SYNTHESIZER", incarnation=1,
-        seq=1, payload='{"escalation": "which", "decision": "x"}',
-    )  # fmt: skip
-    settle(server, workers)
-    (answer,) = inbox(server, "A", "DECISION")
-    assert answer == {"escalation": "which", "decision": "x", "by": "SYNTHESIZER"}
+    assert [*records(server, DEMO.agents)] == ["A"]
+    assert [dead["code"] for dead in rows(server, DEAD)] == ["NAME", "NAME"]
