@@ -128,13 +128,13 @@ def _mutations(given: argparse.Namespace) -> int:
     seeds_max = int(given.seeds.partition("..")[2] or MUTATION_SEEDS_MAX)
     for one in mutation.try_all(chosen, seeds_max, given.processes):
         found.append(one)
+        if given.record and one.seed:
+            mutation.record(one)
         is_new = one.seed != one.mutation.seed
         seed = f"{'new ' if is_new else ''}seed {one.seed}  " if one.seed else ""
         seen = f"{seed}{one.by}" if one.by else "NOT FOUND"
         sys.stdout.write(f"{one.mutation.name:<70}  {seen}\n")
         sys.stdout.flush()
-    if given.record:
-        mutation.record(found)
     missed = sum(not one.by for one in found)
     sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} found\n")
     return 1 if missed else 0

@@ -122,15 +122,12 @@ def try_all(chosen: Sequence[Mutation], seeds_max: int, processes: int) -> Itera
             child.kill()
 
 
-def record(found: Sequence[Found]) -> None:
-    """Write into the list which seeds have found mutations, so that they are tried first."""
-    path = ROOT / LISTS[0]
+def record(found: Found) -> None:
+    """Write into the list which seed has found a mutation, so that it is tried first."""
+    path, name = ROOT / LISTS[0], re.escape(f'name = "{found.mutation.name}"\n')
     text = path.read_text(encoding="utf-8")
-    for one in found:
-        if one.seed:
-            name = re.escape(f'name = "{one.mutation.name}"\n')
-            text = re.sub(rf"({name})(seed = \d+\n)?", rf"\g<1>seed = {one.seed}\n", text)
-    path.write_text(text, encoding="utf-8")
+    row = rf"\g<1>seed = {found.seed}\n"
+    path.write_text(re.sub(rf"({name})(seed = \d+\n)?", row, text), encoding="utf-8")
 
 
 def _result(mutation: Mutation, answer: Any) -> Found:
