@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fabric.core import barriers, conflicts, escalation
+from fabric.core import barriers, conflicts, escalation, quota
 from fabric.core.agent_status import is_at_work, resume, update_status
 from fabric.core.directive import Cancel, Nudge, Resume
 from fabric.core.event import Event, RefusedError, SignalEvent
@@ -48,8 +48,12 @@ KEEP_WAITING, GIVE_UP = "keep waiting", "give up"
 
 
 def blocked(event: SignalEvent, payload: Blocked) -> None:
-    """Wait for an open question, a resource that another agent holds, or else a dependency."""
+    """Wait for a quota, an open question, a resource of another agent, or else a dependency."""
     on = payload.on
+    if on.startswith(quota.PREFIX):
+        check_limit(event, [on])
+        quota.reported(event, payload)
+        return
     if escalation.wait_on(event, on):
         return
     if not _is_dependency(event.session, on) and conflicts.wait_on(event, on):

@@ -41,9 +41,10 @@ class Resume(Struct, frozen=True, omit_defaults=True):
 
 
 class Pause(Struct, frozen=True, omit_defaults=True):
-    """Stop: at once for a conflict, at your next checkpoint for a barrier.
+    """Stop: at once for a conflict or a quota, at your next checkpoint for a barrier.
 
-    `members` are the agents that are to arrive; an arrival repeats `generation`.
+    A quota is a `dependency`, and ends at `until_ms` or later. `members` are the agents that are to
+    arrive; an arrival repeats `generation`.
     """
 
     reason: str
@@ -52,6 +53,8 @@ class Pause(Struct, frozen=True, omit_defaults=True):
     generation: int | None = None
     members: list[str] = []
     deadline_ms: int | None = None
+    dependency: str | None = None
+    until_ms: int | None = None
 
 
 class Proceed(Struct, frozen=True, omit_defaults=True):

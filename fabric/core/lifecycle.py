@@ -10,7 +10,16 @@ says whether they are also cancelled, or a person is asked whether they go on.
 
 from __future__ import annotations
 
-from fabric.core import assignment, barriers, board, claims, deadlock, dependencies, escalation
+from fabric.core import (
+    assignment,
+    barriers,
+    board,
+    claims,
+    deadlock,
+    dependencies,
+    escalation,
+    quota,
+)
 from fabric.core import signal as payloads
 from fabric.core.agent_status import in_force
 from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
@@ -47,6 +56,8 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
         agent.produces = produces
         deadlock.check_all(event, dependencies.retract(event, retracted))
         dependencies.declare(event)
+    if payload.quotas or agent.quotas:
+        quota.join(event, payload.quotas)
     _confirm(event, payload)
 
 

@@ -61,6 +61,9 @@ SIGNAL_TASKS_MAX = 1_000
 TASK_CONTENT_CHARS_MAX = 1_000
 TASK_DESCRIPTION_CHARS_MAX = 4_000
 
+#: Length of the pause for a quota whose report gives none, ms: many limits are per minute.
+QUOTA_PAUSE_MS = 60_000
+
 #: Tasks that one agent is offered at a time: more it could not look at before the offers end.
 AGENT_OFFERS_MAX = 100
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fabric.core import board, wait_graph
+from fabric.core import board, quota, wait_graph
 from fabric.core.directive import Cancel, Nudge
 from fabric.core.escalation import (
     MASS_SILENCE,
@@ -75,9 +75,9 @@ def limit_ms(agent: AgentRecord, rules: Rules) -> int:
     return _by_rhythm_ms(agent, rules, RHYTHM_INTERVALS_MIN)
 
 
-def silent_since_ms(agent: AgentRecord) -> int:
+def silent_since_ms(session: SessionState, agent: AgentRecord) -> int:
     """Return the time from which an agent's silence counts, ms."""
-    return max(agent.seen_ms, agent.resumed_ms, agent.quiet_until_ms)
+    return max(agent.seen_ms, agent.resumed_ms, agent.quiet_until_ms, quota.end_ms(session, agent))
 
 
 def excuse(session: SessionState, outage_ms: int) -> None:
@@ -106,7 +106,7 @@ def check_silence(event: Event, name: str) -> bool:
     if agent is None or agent.status in ENDED:
         return False
     now_ms = session.clock_ms
-    due_ms = silent_since_ms(agent) + limit_ms(agent, rules)
+    due_ms = silent_since_ms(session, agent) + limit_ms(agent, rules)
     # By then it may have a rhythm, or wait no more: its limit can only have become shorter.
     look_ms = now_ms + rules.silence_ms_min
     if due_ms > now_ms:
@@ -250,19 +250,19 @@ def _survey(session: SessionState, rules: Rules, until_ms: int) -> _Survey:
         if agent.status in ENDED:
             continue
         at_work += 1
-        if is_silent(agent, rules, session.clock_ms):
+        if is_silent(session, agent, rules, session.clock_ms):
             silent.append(name)
         elif agent.seen_ms > since_ms:
             heard += 1
     return _Survey(silent, heard, at_work)
 
 
-def is_silent(agent: AgentRecord, rules: Rules, now_ms: int) -> bool:
+def is_silent(session: SessionState, agent: AgentRecord, rules: Rules, now_ms: int) -> bool:
     """Whether an agent at work has been silent for over half of what is usual for it."""
     # The end of a wait excuses an agent that sent nothing; not one that sent heartbeats.
     heartbeats = agent.idle_since_ms > 0
-    last_ms = max(agent.seen_ms, agent.quiet_until_ms)
-    silent_ms = 2 * (now_ms - (last_ms if heartbeats else silent_since_ms(agent)))
+    last_ms = max(agent.seen_ms, agent.quiet_until_ms, quota.end_ms(session, agent))
+    silent_ms = 2 * (now_ms - (last_ms if heartbeats else silent_since_ms(session, agent)))
     return silent_ms >= rules.silence_ms_min and silent_ms >= _usual_ms(agent, rules)
 
 
@@ -313,18 +313,22 @@ def is_spared(session: SessionState, agent: AgentRecord, rules: Rules) -> bool:
     if asked is None or asked.is_open:
         return asked is not None
     is_over = session.clock_ms >= asked.decided_ms + rules.silence_ms_max
-    return asked.decision == WAIT and _is_meant(asked, agent, rules) and not is_over
+    return asked.decision == WAIT and _is_meant(session, asked, agent, rules) and not is_over
 
 
 def _is_given_up(session: SessionState, agent: AgentRecord, rules: Rules) -> bool:
     """Whether a person has decided to give up the agents that were silent, and it was."""
     asked = session.escalations.get(session.mass_silence)
-    return asked is not None and asked.decision == GIVE_UP and _is_meant(asked, agent, rules)
+    return (
+        asked is not None and asked.decision == GIVE_UP and _is_meant(session, asked, agent, rules)
+    )
 
 
-def _is_meant(asked: EscalationRecord, agent: AgentRecord, rules: Rules) -> bool:
+def _is_meant(
+    session: SessionState, asked: EscalationRecord, agent: AgentRecord, rules: Rules
+) -> bool:
     """Whether an agent was silent when a question about many was decided."""
-    return silent_since_ms(agent) + rules.silence_ms_min // 2 <= asked.decided_ms
+    return silent_since_ms(session, agent) + rules.silence_ms_min // 2 <= asked.decided_ms
 
 
 def _most_needed(session: SessionState, rules: Rules, silent: list[str]) -> str | None:
@@ -333,7 +337,7 @@ def _most_needed(session: SessionState, rules: Rules, silent: list[str]) -> str 
     lost = set(silent)
     for name in silent:
         agent = session.agents.records[name]
-        if silent_since_ms(agent) + limit_ms(agent, rules) > session.clock_ms:
+        if silent_since_ms(session, agent) + limit_ms(agent, rules) > session.clock_ms:
             continue
         for need in wait_graph.needs(session, name):
             waiting = sum(one not in lost for one in need.waiting)

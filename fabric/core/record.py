@@ -68,6 +68,7 @@ class AgentRecord(Struct, omit_defaults=True):
     reads: list[str] = []
     writes: list[str] = []
     produces: list[str] = []
+    quotas: list[str] = []
     #: Dependencies it is blocked on, oldest first.
     waits_for: list[str] = []
     #: Its claims on resources, by id: held and waiting, oldest first.
@@ -128,6 +129,8 @@ class DependencyRecord(Struct, omit_defaults=True):
     report_ms: int = 0
     #: The question about agents that wait for it, while no agent is to produce it.
     question: str = ""
+    #: Of a quota: when it ends, ms.
+    until_ms: int = 0
     location: str | None = None
     resolved_by: str = ""
     failed_by: str = ""

@@ -130,7 +130,7 @@ EXTENSIONS = frozenset(dropwhile(lambda word: word is not SignalType.HEARTBEAT, 
 
 
 class Started(Struct, frozen=True):
-    """Work has begun; declares what the agent will read, write and produce.
+    """Work has begun; declares what the agent will read, write and produce, and its quotas.
 
     With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted.
     """
@@ -142,6 +142,7 @@ class Started(Struct, frozen=True):
     reads: Names = []
     writes: Names = []
     produces: Names = []
+    quotas: Names = []
     confirm: bool = False
 
 
@@ -163,10 +164,14 @@ class PartialResult(Struct, frozen=True):
 
 
 class Blocked(Struct, frozen=True):
-    """The agent cannot go on without a dependency, a resource or an answer."""
+    """The agent cannot go on without a dependency, a resource, an answer, or a quota.
+
+    `for_ms` says how long a quota is used up: all agents that share it pause.
+    """
 
     on: Name
     reason: str | None = None
+    for_ms: Deadline | None = None
 
 
 class Completed(Struct, frozen=True):

@@ -31,6 +31,7 @@ from fabric.core import (
     escalation,
     lifecycle,
     liveness,
+    quota,
 )
 from fabric.core import signal as payloads
 from fabric.core.admission import admit, refusal_notice, tell_refusal
@@ -147,6 +148,7 @@ TIMERS: dict[str, Alarm] = {
     deadlock.TIMER: deadlock.check_later,
     assignment.TIMER: assignment.offer_due,
     board.TIMER: liveness.check_task,
+    quota.TIMER: quota.expired,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.

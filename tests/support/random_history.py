@@ -92,6 +92,7 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
             "reads": _things,
             "priority": st.integers(0, 9),
             "parallel_group": st.just("g"),
+            "quotas": st.just(["m"]),
         },
     ),
     SignalType.PROGRESS: st.fixed_dictionaries(
@@ -100,7 +101,10 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.PARTIAL_RESULT: st.fixed_dictionaries(
         {"partial": _partial, "checkpoint": _checkpoint}
     ),
-    SignalType.BLOCKED: st.fixed_dictionaries({"on": st.sampled_from((*THINGS, "a.py", "q"))}),
+    SignalType.BLOCKED: st.fixed_dictionaries(
+        {"on": st.sampled_from((*THINGS, "a.py", "q", "quota:m"))},
+        optional={"for_ms": st.integers(1, 4_000)},
+    ),
     SignalType.FAILED: st.fixed_dictionaries({"error": st.text(), "retryable": st.booleans()}),
     SignalType.CHECKPOINT_REACHED: st.fixed_dictionaries({"checkpoint": _checkpoint}),
     SignalType.DEPENDENCY_RESOLVED: st.fixed_dictionaries(
@@ -281,7 +285,9 @@ class Notifications:
         for _, on in waits - self.told:
             dependency = session.dependencies.get(on)
             assert dependency is not None
-            assert producer(session, dependency) or f"{TIMER}:{on}" in self.play.timers
+            # Time ends the wait for a quota.
+            due = on if dependency.until_ms else f"{TIMER}:{on}"
+            assert producer(session, dependency) or due in self.play.timers
 
 
 def resumed(decision: Decision) -> list[str]:

@@ -336,7 +336,7 @@ class Snapshot:
         agent = self.session.agents.get(name)
         if agent is None or agent.status in ENDED:
             return []
-        silent = is_silent(agent, self.rules, self.now_ms)
+        silent = is_silent(self.session, agent, self.rules, self.now_ms)
         found = [agent.wedged, self.session.mass_silence if silent else ""]
         return [*filter(self.is_open, found)]
 
@@ -350,7 +350,7 @@ class Snapshot:
             why = f"if question {many} is decided so, or before that if others need it"
             return f"is declared dead {why}"
         allowed_ms = limit_ms(agent, self.rules)
-        due_ms = silent_since_ms(agent) + allowed_ms
+        due_ms = silent_since_ms(self.session, agent) + allowed_ms
         asked = self.session.escalations.get(many)
         if asked is not None and not asked.is_open and is_spared(self.session, agent, self.rules):
             due_ms = max(due_ms, asked.decided_ms + self.rules.silence_ms_max)

@@ -101,6 +101,9 @@ class WaitCauses:
         since = began if began_ms is None else snapshot.when(began_ms, began)
         text = f"{name} has waited for {on} since {since}"
         cause = Cause("dependency", text, name, began, began_ms or 0)
+        if dependency.until_ms:
+            cause.frees = f"continues at {snapshot.when(dependency.until_ms)}, when the quota ends"
+            return cause
         producers = [one for one in dependency.producers if is_at_work(self._session, one)]
         if not producers:
             self._without_producer(on, dependency, cause)
