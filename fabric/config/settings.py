@@ -258,7 +258,9 @@ def config_files() -> list[Path]:
 
 def user_file() -> Path:
     """Return where the user's own file is."""
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    from fabric.devserver.project import user_home
+
+    home = os.environ.get("XDG_CONFIG_HOME") or str(user_home() / ".config")
     return Path(home, "fabric", CONFIG_NAME)
 
 

@@ -139,8 +139,16 @@ def state_home() -> Path:
     """Return the folder of all projects' state."""
     named = os.environ.get("XDG_STATE_HOME", "")
     # "All paths must be absolute; a relative one is to be ignored" (XDG base directories).
-    home = Path(named) if named.startswith("/") else Path.home() / ".local" / "state"
+    home = Path(named) if named.startswith("/") else user_home() / ".local" / "state"
     return home / "fabric"
+
+
+def user_home() -> Path:
+    """Return the user's home folder; `/` if there is none, as for a container's unknown user."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 class Record(NamedTuple):

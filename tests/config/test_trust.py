@@ -229,3 +229,16 @@ def test_consent_that_cannot_be_kept_is_refused(
     with pytest.raises(NotAllowedError, match="XDG_STATE_HOME"):
         asked(project).allow("shown")
     assert not asked(project).is_allowed()
+
+
+def test_a_name_that_is_not_absolute_is_that_of_any_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = project.parent / "unpacked"  # from an archive, without git
+    unpacked.mkdir()
+    (unpacked / "fabric.toml").write_text(PROGRAMS)
+    monkeypatch.chdir(unpacked)
+    monkeypatch.setenv("FABRIC_CONFIG", "fabric.toml")
+    assert rulebook.in_force().rules.hook == ()
+    monkeypatch.setenv("FABRIC_CONFIG", str(unpacked / "fabric.toml"))
+    assert rulebook.in_force().rules.hook

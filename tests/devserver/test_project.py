@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
+from fabric.config.settings import load
 from fabric.devserver import launch, lock
 from fabric.devserver.project import (
     SOCKET_BYTES_MAX,
@@ -151,6 +152,19 @@ def test_a_state_home_that_is_not_absolute_is_not_used(
     monkeypatch.setenv("XDG_STATE_HOME", named)
     monkeypatch.setenv("HOME", "/home/me")
     assert state_home() == Path("/home/me/.local/state/fabric")
+
+
+def test_a_user_without_a_home_has_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+    assert state_home() == Path("/.local/state/fabric")
+    assert devserver.find(tmp_path) is None
+    assert load().namespace == "fabric"
 
 
 def test_a_project_that_cannot_be_written_to_has_a_server(tmp_path: Path) -> None:
