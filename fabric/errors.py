@@ -200,6 +200,15 @@ class FencedError(ServerError):
     code = "FENCED"
 
 
+class MissingInputError(ServerError):
+    """Somebody has deleted entries of a stream after a worker read them: it reads them again."""
+
+    code = "MISSING_INPUT"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"somebody has deleted entries of {key} that were about to be committed")
+
+
 class UnseededError(ServerError):
     """A partition's epoch is missing on the server: the partition is stopped until re-seeded."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fabric.config.settings import Settings
-from fabric.errors import ExhaustedError, TamperedError
+from fabric.errors import ExhaustedError, MissingInputError, TamperedError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import BEGINNING, Batch, Entry
 from fabric.store.read_size import ReadSize
@@ -87,6 +87,10 @@ class Loop:
                 except ExhaustedError as error:
                     await self._settle()
                     await self._rebuild(error)
+                except MissingInputError as error:
+                    # That batch wrote nothing. What is left of its input is decided again.
+                    await self._settle()
+                    logger.warning("partition %d: %s", self._held.lease.partition, error)
                 # Go on without the session or the input that failed.
                 self._handler.forget()
         finally:

@@ -127,6 +127,7 @@ class Orchestrator(Handler):
         fields: list[bytes],
         signal: Signal | SignalError,
     ) -> None:
+        batch.take(entry_id)
         if isinstance(signal, SignalError):
             self._turn_away(batch, now_ms, entry_id, fields, *record.reason_of(signal))
             return
@@ -147,30 +148,31 @@ class Orchestrator(Handler):
         except Exception as error:
             self._defects.note(entry_id, error)
             raise DefectError(f"{signal.type} of {signal.emitter}, entry {entry_id!r}") from error
+        batch.size_bytes += len(signal.raw)
         if decision.outcome is Outcome.REPEATED:
             return
         if decision.outcome is Outcome.DROPPED:
             self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
             return
         self._touched[signal.session] = stored
-        cause, ms = f"{session.log}-0", session.clock_ms
-        batch.size_bytes += 2 * len(signal.raw)
+        cause, ms, copies = f"{session.log}-0", session.clock_ms, record.copies_of(signal)
+        batch.size_bytes += len(signal.raw)
         if decision.outcome is Outcome.REFUSED:
             self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
-            refusal = record.logged_refusal(signal, decision.code, decision.reason, ms)
+            refusal = record.logged_refusal(signal, decision.code, decision.reason, ms, copies)
             batch.append(keys.log, cause, *refusal)
         else:
-            batch.append(keys.log, cause, *record.logged_signal(signal, ms))
+            batch.append(keys.log, cause, *record.logged_signal(signal, ms, copies))
         if decision.to_results:
             agent = session.agents.get(signal.emitter)
-            result = record.result(signal, agent, decision.result, cause, ms)
+            result = record.result(signal, agent, decision.result, cause, ms, copies)
             batch.append(self._names.results, "*", *result)
         for name, gone in decision.dismissed.items():
             death = record.death(session.name, name, gone, cause, ms)
             batch.append(self._names.results, "*", *death)
         if decision.messages or decision.timers:
             self._defects.check_size(entry_id, decision)
-            self._follow(batch, stored, decision)
+            self._follow(batch, stored, decision, copies)
 
     def _turn_away(
         self,
@@ -247,7 +249,13 @@ class Orchestrator(Handler):
         self._touched[session.name] = stored
         self._follow(batch, stored, decision)
 
-    def _follow(self, batch: Batch, stored: StoredSession, decision: Decision) -> None:
+    def _follow(
+        self,
+        batch: Batch,
+        stored: StoredSession,
+        decision: Decision,
+        copies: record.Copies | None = None,
+    ) -> None:
         """Deliver what follows from an event, and set and cancel its timers."""
         if decision.fallen:
             # Tell the synthesizer of an agent that was declared dead.
@@ -255,7 +263,7 @@ class Orchestrator(Handler):
             cause, agent = f"{session.log}-0", session.agents.records[name]
             death = record.death(session.name, name, agent, cause, session.clock_ms)
             batch.append(self._names.results, "*", *death)
-        deliver(batch, stored.keys, stored.state, decision)
+        deliver(batch, stored.keys, stored.state, decision, copies)
         for name, due_ms in decision.timers.items():
             member = f"{stored.state.name}:{name}"
             if due_ms is None:
@@ -272,16 +280,22 @@ class Orchestrator(Handler):
         await self._hook.close()
 
 
-def deliver(batch: Batch, keys: SessionKeys, session: SessionState, decision: Decision) -> None:
+def deliver(
+    batch: Batch,
+    keys: SessionKeys,
+    session: SessionState,
+    decision: Decision,
+    copies: record.Copies | None = None,
+) -> None:
     """Log every message of a decision, and deliver it under the same id."""
     cause = f"{session.log}-0"
     for number, message in enumerate(decision.messages, 1):
         entry_id = f"{session.log}-{number}"
-        logged = record.logged_message(message, cause, session.clock_ms)
+        logged = record.logged_message(message, cause, session.clock_ms, copies)
         batch.append(keys.log, entry_id, *logged)
         if message.to:
             key = keys.broadcast if message.to == EVERYONE else keys.inbox(message.to)
-            batch.append(key, entry_id, *record.inbox(message, cause))
+            batch.append(key, entry_id, *record.inbox(message, cause, copies))
         batch.size_bytes += 2 * len(message.payload)
 
 

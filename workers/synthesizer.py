@@ -182,6 +182,7 @@ class Synthesizer(Handler):
         result: Result | SignalError,
     ) -> int:
         """Fold a result, or refuse the entry; return its size in the commit in bytes, roughly."""
+        batch.take(entry_id)
         synthesis = self._cache.get(name)
         if isinstance(result, SignalError):
             refused = record.reason_of(result)

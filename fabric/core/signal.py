@@ -355,7 +355,8 @@ class Signal(Struct, gc=False):
 
     `raw` is the payload's JSON as the emitter wrote it; `names` and `values` are the ingress fields
     that the log repeats. `seq` and `incarnation` are 0 when the emitter does not number signals.
-    `hops` counts the messages in the chain of replies that led to it.
+    `hops` counts the messages in the chain of replies that led to it. `is_verbatim`: the ingress
+    entry itself has these names and values, `raw` among them, so that a commit can copy them.
     """
 
     type: SignalType
@@ -370,3 +371,4 @@ class Signal(Struct, gc=False):
     incarnation: int = 0
     task: str = ""
     hops: int = 0
+    is_verbatim: bool = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from fabric.errors import ExhaustedError, ServerError, TamperedError
-from fabric.store.port import Batch, Entry
+from fabric.errors import ExhaustedError, MissingInputError, ServerError, TamperedError
+from fabric.store.port import Argument, Batch, Entry
 from fabric.store.value import SEQUENCE_MAX, Id, is_last, parse_id, successor
+from fabric.wire.record import GIVEN, CopyingForm
 from fabric.wire.stored import pairs_of
 
 
@@ -115,34 +117,32 @@ class Keyspace:
         """Return a sorted set; create it if there is none."""
         return cast(dict[bytes, int], self._value(key, "zset"))
 
-    def check_batch(self, batch: Batch) -> None:
-        """Check that a batch can be applied, as `commit.lua` does.
+    def check_batch(self, batch: Batch, source: str) -> list[Entry]:
+        """Check that a batch can be applied, as `commit.lua` does; return what it copies from.
 
-        Raises TamperedError, ExhaustedError.
+        `source` is the input stream. Raises TamperedError, ExhaustedError, MissingInputError.
         """
+        stream = self.peek(source, "stream") or Stream()
         for key, kind, first in zip(batch.keys, batch.types, batch.firsts, strict=True):
             value = self.peek(key, kind)
             if first and value is not None:
                 last = b"%d-%d" % value.last
                 if is_last(last) if first == "*" else value.last >= parse_id(first.encode()):
                     raise ExhaustedError(key)
+        inputs: list[Entry] = []
+        if ids := batch.copied:
+            inputs = stream.between(ids[0], ids[-1])[: len(ids)]
+            if [entry_id for entry_id, _ in inputs] != ids:
+                raise MissingInputError(source)
+        return inputs
 
-    def apply(self, batch: Batch, now_ms: int) -> None:
+    def apply(self, batch: Batch, now_ms: int, inputs: Sequence[Entry] = ()) -> None:
         """Carry out the writes of a batch, as `commit.lua` does."""
-        operations, position = batch.operations, 0
-        while position < len(operations):
-            what, index = operations[position : position + 2]
-            key = batch.keys[int(index)]
-            if isinstance(what, int):
-                names = batch.forms[what]
-                stop = position + 3 + len(names)
-                entry_id, *values = map(_bytes, operations[position + 2 : stop])
-                pairs = zip(map(_bytes, names), values, strict=True)
-                self.stream(key).append(entry_id, [item for pair in pairs for item in pair], now_ms)
+        for verb, key, arguments in writes(batch, inputs):
+            if verb == "XADD":
+                self.stream(key).append(arguments[0], arguments[1:], now_ms)
             else:
-                stop = position + 3 + int(operations[position + 2])
-                self._write(str(what), key, [*map(_bytes, operations[position + 3 : stop])])
-            position = stop
+                self._write(verb, key, arguments)
         self.wake()
 
     def _write(self, verb: str, key: str, arguments: list[bytes]) -> None:
@@ -166,6 +166,38 @@ class Keyspace:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_ms / 1000):
                 await self._changed.wait()
+
+
+def writes(batch: Batch, inputs: Sequence[Entry] = ()) -> Iterator[tuple[str, str, list[bytes]]]:
+    """Yield the writes of a batch as commands: verb, key, arguments, an entry's id first.
+
+    `inputs` are the entries that `batch.copied` names.
+    """
+    operations, position = batch.operations, 0
+    while position < len(operations):
+        what, index, first = operations[position : position + 3]
+        position += 3
+        if isinstance(what, int):
+            names = batch.forms[what]
+            values: list[Argument] = []
+            if isinstance(names, CopyingForm):
+                fields = inputs[int(operations[position])][1]
+                position += 1
+                given = iter(operations[position : position + names.places.count(GIVEN)])
+                position += names.places.count(GIVEN)
+                values += (
+                    next(given) if at == GIVEN else fields[2 * at + 1] for at in names.places
+                )
+            else:
+                values += operations[position : position + len(names)]
+                position += len(names)
+            pairs = zip(names, values, strict=True)
+            arguments = [first, *(item for pair in pairs for item in pair)]
+            yield "XADD", batch.keys[int(index)], [*map(_bytes, arguments)]
+        else:
+            stop = position + int(first)
+            yield str(what), batch.keys[int(index)], [*map(_bytes, operations[position:stop])]
+            position = stop
 
 
 def _bytes(item: str | bytes | int) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.wire.record import CopyingForm
 
 #: One stream entry: id, and its fields as a flat list.
 Entry = tuple[bytes, list[bytes]]
@@ -97,12 +98,18 @@ class Batch:
 
     An entry form is the field names of an entry. A batch with many such entries states them once,
     which halves the arguments that client and server have to handle.
+
+    By reference: after `take`, an entry of a copying form has the index of the input entry in
+    `inputs` behind its id, and then only the values that the form does not copy from there. The
+    commit reads the input entries again, and writes nothing unless it finds just these.
     """
 
     keys: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
     firsts: list[str] = field(default_factory=list)
     forms: list[Sequence[str | bytes]] = field(default_factory=list)
+    #: Ids of the input entries that were decided, without a gap.
+    inputs: list[bytes] = field(default_factory=list)
     #: Bytes of the arguments so far, roughly: bounds a commit.
     size_bytes: int = 0
     #: Entries of streams, which a commit can undo if one of them is refused; and all other writes.
@@ -116,10 +123,24 @@ class Batch:
         """All writes."""
         return self._entries + self._others
 
+    @property
+    def copied(self) -> list[bytes]:
+        """The input entries that the commit has to read again: none if nothing is copied."""
+        return self.inputs if any(isinstance(form, CopyingForm) for form in self.forms) else []
+
+    def take(self, entry_id: bytes) -> None:
+        """Name the next input entry, which the copying forms of what follows refer to."""
+        self.inputs.append(entry_id)
+
     def append(
         self, key: str, entry_id: str, form: Sequence[str | bytes], values: Sequence[Argument]
     ) -> None:
-        """Append an entry to a stream, under an id of ours or `*`. `form` must be hashable."""
+        """Append an entry to a stream, under an id of ours or `*`. `form` must be hashable.
+
+        `values` are all of the entry, also those that are copied from the input entry taken last.
+        """
+        if not self.inputs and isinstance(form, CopyingForm):
+            form = tuple(form)
         index = self._keys.get(key)
         if index is None:
             index = self._index(key, "stream", entry_id)
@@ -127,7 +148,11 @@ class Batch:
         if number is None:
             number = self._forms[form] = len(self.forms)
             self.forms.append(form)
-        self._entries += (number, index, entry_id, *values)
+        if isinstance(form, CopyingForm):
+            source = len(self.inputs) - 1
+            self._entries += (number, index, entry_id, source, *form.given(values))
+        else:
+            self._entries += (number, index, entry_id, *values)
 
     def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add any other write: HSET, HDEL, ZADD or ZREM."""
@@ -229,8 +254,8 @@ class WorkerStore(_Store, Protocol):
 
         `version` is the version that the commit builds on; the next one builds on `version + 1`.
         `drained`: no more input is waiting, so trim to the entry. Returns the server's time. Raises
-        FencedError (nothing was written, and nothing more can be under this lease), TamperedError
-        or ExhaustedError (nothing was written), UnreachableError (unknown).
+        FencedError (nothing was written, and nothing more can be under this lease), TamperedError,
+        ExhaustedError or MissingInputError (nothing was written), UnreachableError (unknown).
         """
 
     async def exhausted(self, partition: int) -> str | None:

@@ -29,6 +29,7 @@ from fabric.store.port import (
     Rebuilt,
 )
 from fabric.store.read_size import ReadSize
+from fabric.wire.record import CopyingForm
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Layout of the keys. A namespace written by another layout is not touched.
@@ -213,13 +214,14 @@ class RedisStore(Channels):
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:
         keys = self._lease_keys(lease.partition, lease.group)
-        forms = [item for form in batch.forms for item in (len(form), *form)]
+        forms = [item for form in batch.forms for item in (len(form), *form, _places(form))]
+        copied = batch.copied
         pairs = zip(batch.firsts, batch.types, strict=True)
         expected = " ".join(first or kind for first, kind in pairs)
         arguments = (
             lease.nonce, lease.epoch, version, ttl_ms, lease.group,
             upto, value.successor(upto) if upto else b"", "=" if drained else "~",
-            expected, len(batch.forms), *forms, *batch.operations,
+            expected, len(copied), b" ".join(copied), len(batch.forms), *forms, *batch.operations,
         )  # fmt: skip
         channel = self._channel("commits", (lease.partition, lease.group), at=keys[0])
         try:
@@ -395,3 +397,8 @@ class RedisStore(Channels):
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         return int(await self._channel(at=key).call("XDEL", key, *ids))
+
+
+def _places(form: Sequence[str | bytes]) -> str:
+    """Say for commit.lua which values of an entry form are copied; "" for none."""
+    return " ".join(map(str, form.places)) if isinstance(form, CopyingForm) else ""

@@ -13,6 +13,7 @@ from fabric.errors import (
     ExhaustedError,
     FabricError,
     FencedError,
+    MissingInputError,
     ServerError,
     TamperedError,
     UnseededError,
@@ -113,6 +114,8 @@ def refusal(verb: str, lease: Lease, reply: list[Any]) -> FabricError:
             return tampered(*what)
         case [b"exhausted", key]:
             return ExhaustedError(key.decode("utf-8", "replace"))
+        case [b"missing", key]:
+            return MissingInputError(key.decode("utf-8", "replace"))
     return unexpected(verb, reply)
 
 

@@ -169,9 +169,8 @@ class MemoryStore:
                 f"another commit came first (version {int(held[b'version'])})"
             )
         key = self.namespace.partition(lease.partition).source(lease.group)
-        self.data.peek(key, "stream")
-        self.data.check_batch(batch)
-        self.data.apply(batch, self._clock_ms())
+        inputs = self.data.check_batch(batch, key)
+        self.data.apply(batch, self._clock_ms(), inputs)
         if upto:
             source = self.data.stream(key)
             source.groups[lease.group] = upto

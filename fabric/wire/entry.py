@@ -78,13 +78,15 @@ def decode(fields: list[bytes]) -> Signal:
     """Return the signal in an entry's flat fields, in any spelling. Raises only SignalError."""
     names, values = tuple(fields[::2]), fields[1::2]
     shape = _shapes.get(names) or _shape_of(names)
+    is_canonical = True
     if shape is None or values[shape.type] not in _DECODERS:
+        is_canonical = False
         if len(fields) > 2 * ENTRY_FIELDS_MAX:
             raise signal_error.too_large("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
         fields = rewrite(fields)
         shape, values = _shape_of(tuple(fields[::2])), fields[1::2]
         assert shape is not None, "a rewritten entry is canonical"
-    return _signal(shape, values, *_DECODERS[values[shape.type]])
+    return _signal(shape, values, *_DECODERS[values[shape.type]], is_canonical=is_canonical)
 
 
 def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
@@ -103,7 +105,12 @@ def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
 
 
 def _signal(
-    shape: Shape, values: list[bytes], kind: SignalType, decoder: Callable[[bytes], Any]
+    shape: Shape,
+    values: list[bytes],
+    kind: SignalType,
+    decoder: Callable[[bytes], Any],
+    *,
+    is_canonical: bool,
 ) -> Signal:
     # Every field that the entry lacks has the index of this last value.
     values.append(b"")
@@ -134,6 +141,7 @@ def _signal(
         counter(b"incarnation", incarnation) if incarnation else 0,
         name(b"task", task) if task else "",
         counter(b"hops", hops, HOPS_MAX) if hops else 0,
+        is_canonical and raw is values[shape.payload],
     )
     values.pop()
     return signal

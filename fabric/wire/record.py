@@ -1,14 +1,18 @@
 """Encodes decisions as stream entries: the log, inboxes, results, revisions, and dead letters.
 
 Field names are public: `redis-cli XRANGE` shows them, and docs/protocol.md lists them.
+
+Each function returns a form and all its values. Many of them are those of the input entry: then the
+form can say which (`CopyingForm`), and the commit copies them on the server.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final
 
 import msgspec
 
@@ -57,12 +61,68 @@ DEATH = (*RESULT, "silent")
 OWN_SIGNAL = ("session", "type", "emitter", "payload")
 REVISION = ("patch", "causes", "ms", "final")
 
-#: Log entries' forms remembered: an emitter that shuffles its fields must not fill the memory.
+#: Forms remembered: an emitter that shuffles its fields must not fill the memory.
 _FORMS_MAX = 1_000
 
 #: An entry of a stream: its field names, and their values.
 Form = tuple[str | bytes, ...]
 Values = Sequence[str | bytes | int]
+
+#: Place of a value that the input entry does not have.
+GIVEN: Final = -1
+
+#: Our names for what a signal's own fields say. Its log entry repeats their names as bytes.
+_OWN_FIELDS: Final = {
+    "session": b"session", "type": b"type", "emitter": b"emitter", "from": b"emitter",
+    "stream": b"stream", "payload": b"payload",
+}  # fmt: skip
+
+
+class CopyingForm(tuple[str | bytes, ...]):
+    """A form of which some values are those of an input entry with known field names.
+
+    `places`: for each name the index of the input entry's field with its value, or GIVEN. `given`
+    picks the other values, of which there are at least two.
+    """
+
+    places: tuple[int, ...]
+    given: itemgetter[Any]
+
+    __hash__ = tuple.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        is_same = isinstance(other, CopyingForm) and self.places == other.places
+        return is_same and super().__eq__(other)
+
+
+def _copying(form: Form, places: Iterable[int]) -> CopyingForm:
+    made = CopyingForm(form)
+    made.places = tuple(places)
+    made.given = itemgetter(*(at for at, place in enumerate(made.places) if place == GIVEN))
+    return made
+
+
+class Copies:
+    """The forms that copy from the input entries of signals with these field names."""
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        own = range(len(names))
+        self.signal = _copying(signal_form(names), (GIVEN, *own, GIVEN))
+        refused = signal_form(names, "code", "reason")
+        self.refusal = _copying(refused, (GIVEN, *own, GIVEN, GIVEN, GIVEN))
+        at = {own: names.index(field) for own, field in _OWN_FIELDS.items() if field in names}
+        self.result, self.forwarded, self.answerable = (
+            _copying(form, (at.get(name, GIVEN) for name in form))
+            for form in (RESULT, FORWARDED, ANSWERABLE)
+        )
+
+
+_copies = lru_cache(_FORMS_MAX)(Copies)
+
+
+def copies_of(signal: Signal) -> Copies | None:
+    """Return the forms that copy from a signal's entry; None if its fields were rewritten."""
+    return _copies(signal.names) if signal.is_verbatim else None
 
 
 @lru_cache(_FORMS_MAX)
@@ -71,14 +131,17 @@ def signal_form(names: tuple[bytes, ...], *why: str) -> Form:
     return ("kind", *names, *why, "ms")
 
 
-def logged_signal(signal: Signal, now_ms: int) -> tuple[Form, Values]:
+def logged_signal(signal: Signal, now_ms: int, copies: Copies | None = None) -> tuple[Form, Values]:
     """Return the log entry of an accepted signal, with its own values."""
-    return signal_form(signal.names), (Kind.SIGNAL, *signal.values, now_ms)
+    form = copies.signal if copies is not None else signal_form(signal.names)
+    return form, (Kind.SIGNAL, *signal.values, now_ms)
 
 
-def logged_refusal(signal: Signal, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
+def logged_refusal(
+    signal: Signal, code: str, reason: str, now_ms: int, copies: Copies | None = None
+) -> tuple[Form, Values]:
     """Return the log entry of a refused signal, complete: it may have changed the session."""
-    form = signal_form(signal.names, "code", "reason")
+    form = copies.refusal if copies is not None else signal_form(signal.names, "code", "reason")
     return form, (Kind.REFUSED, *signal.values, code, reason, now_ms)
 
 
@@ -102,28 +165,40 @@ def logged_unreadable(name: str, code: str, reason: str, now_ms: int) -> tuple[F
     return UNREADABLE, (Kind.REFUSED, UNREADABLE_TYPE, name, code, reason, now_ms)
 
 
-def logged_message(message: Message, cause: str, now_ms: int) -> tuple[Form, Values]:
+def logged_message(
+    message: Message, cause: str, now_ms: int, copies: Copies | None = None
+) -> tuple[Form, Values]:
     """Return the log entry of a consequence. A forwarded signal has its payload in its cause."""
     kind, to, sender, stream = message.kind, message.to, message.sender, message.stream
     if message.forwarded:
-        return FORWARDED, (kind, message.type, to, sender, stream, cause, now_ms)
+        form = copies.forwarded if copies is not None else FORWARDED
+        return form, (kind, message.type, to, sender, stream, cause, now_ms)
     return DERIVED, (kind, message.type, to, sender, stream, cause, message.payload, now_ms)
 
 
-def inbox(message: Message, cause: str) -> tuple[Form, Values]:
+def inbox(message: Message, cause: str, copies: Copies | None = None) -> tuple[Form, Values]:
     """Return a message's inbox or broadcast entry, with `hops` if an answer can be passed on."""
     values: Values = (message.type, message.sender, message.stream, cause, message.payload)
-    return (ANSWERABLE, (*values, message.hops)) if message.hops else (MESSAGE, values)
+    if not message.hops:
+        return MESSAGE, values
+    form = copies.answerable if copies is not None and message.forwarded else ANSWERABLE
+    return form, (*values, message.hops)
 
 
 def result(
-    signal: Signal, agent: AgentRecord | None, payload: bytes, cause: str, now_ms: int
+    signal: Signal,
+    agent: AgentRecord | None,
+    payload: bytes,
+    cause: str,
+    now_ms: int,
+    copies: Copies | None = None,
 ) -> tuple[Form, Values]:
     """Return the results entry of a signal: agent, incarnation, progress, and the result."""
     incarnation = agent.incarnation if agent is not None else signal.incarnation
     percent = agent.percent if agent is not None and agent.percent is not None else ""
     sender = (signal.session, signal.type, signal.emitter, signal.stream, incarnation)
-    return RESULT, (*sender, cause, now_ms, payload or signal.raw, str(percent))
+    form = copies.result if copies is not None and not payload else RESULT
+    return form, (*sender, cause, now_ms, payload or signal.raw, str(percent))
 
 
 def death(session: str, name: str, agent: AgentRecord, cause: str, ms: int) -> tuple[Form, Values]:
@@ -153,7 +228,8 @@ def dead_letter(
         return (*LETTER, RAW_PACKED), (*why, msgspec.msgpack.encode(fields))
     values = fields[1::2]
     names = [RAW_PREFIX + field for field in fields[: 2 * len(values) : 2]]
-    return (*LETTER, *names), (*why, *values)
+    form = _copying((*LETTER, *names), (*(GIVEN for _ in LETTER), *range(len(names))))
+    return form, (*why, *values)
 
 
 def sent_fields(letter: list[bytes]) -> list[bytes]:

@@ -87,14 +87,14 @@ class ObservedStore(MemoryStore):
             if parse_id(entry_id) <= end
         ]
         left = _beyond(source, end)
-        # Entries that the batch itself adds to its input were not there before.
-        added = sum(key == names.source(lease.group) for key in _appended_keys(batch))
         now_ms = await super().commit(lease, version, batch, upto, ttl_ms, drained=drained)
         self.commits += 1
         commit = Commit(
             lease, version, batch, upto, now_ms, now_ms + ttl_ms, consumed, left,
-            _beyond(source, end) - added, source.after(before, len(source)) if not upto else [],
+            _beyond(source, end), source.after(before, len(source)) if not upto else [],
         )  # fmt: skip
+        # Entries that the batch itself adds to its input were not there before.
+        commit.left_after -= sum(key == names.source(lease.group) for key, *_ in commit.appended)
         for judge in self.judges:
             judge.committed(commit)
         return now_ms
@@ -121,14 +121,3 @@ class ObservedStore(MemoryStore):
 
 def _beyond(stream: Stream, place: tuple[int, int]) -> int:
     return sum(entry_id > place for entry_id in reversed(stream.ids))
-
-
-def _appended_keys(batch: Batch) -> list[str]:
-    keys, operations, position = [], batch.operations, 0
-    while position < len(operations):
-        what, key = operations[position], batch.keys[int(operations[position + 1])]
-        if isinstance(what, int) or what == "XADD":
-            keys.append(key)
-        size = len(batch.forms[what]) if isinstance(what, int) else int(operations[position + 2])
-        position += 3 + size
-    return keys

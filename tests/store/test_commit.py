@@ -1,5 +1,6 @@
 """Commits, on every store: all or nothing, and only by the holder of the lease."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -9,11 +10,15 @@ from fabric.errors import (
     ExhaustedError,
     FabricError,
     FencedError,
+    MissingInputError,
+    SignalError,
     TamperedError,
     UnseededError,
 )
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING, Batch, Lease
+from fabric.wire import record
+from fabric.wire.entry import decode
 from tests.store.backend import (
     ORCHESTRATORS,
     Backend,
@@ -75,6 +80,81 @@ async def test_a_second_batch_builds_on_the_first(backend: Backend) -> None:
     assert dump[KEYS.agents] == ("hash", [(b"A", b"two")])
     assert dump[KEYS.log][1][-1] == (b"3-0", [b"c", b"4"])
     assert NAMES.deadlines not in dump
+
+
+SENT = [
+    [b"session", b"s", b"type", b"PROGRESS", b"emitter", b"A", b"payload", b'{"percent": 5}'],
+    [b"payload", b"{", b"\xff", b"\x00", b"session", b"s"],
+    [b"emitter", b"A", b"payload", b'{"x": "\xc3\xa9"}', b"type", b"PROGRESS", b"session", b"s"],
+]
+
+
+def copying(ids: list[bytes], flats: list[list[bytes]]) -> Batch:
+    """Log what can be decoded, put the rest into `dead`: everything copied from the input."""
+    batch = Batch()
+    for number, (entry_id, flat) in enumerate(zip(ids, flats, strict=True), 1):
+        batch.take(entry_id)
+        try:
+            signal = decode(flat)
+        except SignalError:
+            letter = record.dead_letter(flat, "JSON", "why", NAMES.signals, entry_id)
+            batch.append(NAMES.dead, "*", *letter)
+            continue
+        copies = record.copies_of(signal)
+        batch.append(KEYS.log, f"{number}-0", *record.logged_signal(signal, 7, copies))
+        result = record.result(signal, None, b"", f"{number}-0", 7, copies)
+        batch.append(NAMES.results, "*", *result)
+    batch.write("HSET", KEYS.agents, ("A", "one"))
+    return batch
+
+
+async def test_values_are_copied_from_the_input(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, SENT, 10)
+    batch = copying(ids, SENT)
+    assert not {b'{"percent": 5}', b"{"} & {*batch.operations}, "they are not sent again"
+    await commit(store, lease, batch, upto=ids[-1])
+    dump = await backend.dump()
+    assert dump[KEYS.log][1] == [
+        (b"1-0", [b"kind", b"signal", *SENT[0], b"ms", b"7"]),
+        (b"3-0", [b"kind", b"signal", *SENT[2], b"ms", b"7"]),
+    ]
+    assert [fields[-4:] for _, fields in dump[NAMES.results][1]] == [
+        [b"payload", b'{"percent": 5}', b"percent", b""],
+        [b"payload", b'{"x": "\xc3\xa9"}', b"percent", b""],
+    ]
+    assert record.sent_fields(dump[NAMES.dead][1][0][1]) == SENT[1]
+
+
+@pytest.mark.parametrize("gone", [[0], [1], [2], [0, 1, 2]])
+async def test_input_that_is_gone_refuses_the_whole_commit(
+    backend: Backend, gone: list[int]
+) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, [*SENT, SENT[0]], 10)
+    assert await store.delete_entries(NAMES.signals, [ids[number] for number in gone]) == len(gone)
+    before = await backend.dump()
+    with pytest.raises(MissingInputError, match=re.escape(NAMES.signals)):
+        await commit(store, lease, copying(ids[:3], SENT), upto=ids[2])
+    assert await backend.dump() == before
+    # What is left is decided again, under the same lease and version.
+    left = [number for number in range(3) if number not in gone]
+    again = copying([ids[number] for number in left], [SENT[number] for number in left])
+    await commit(store, lease, again, upto=ids[2])
+
+
+async def test_input_is_not_read_again_when_nothing_is_copied(backend: Backend) -> None:
+    store = backend.open()
+    lease = await hold(store)
+    ids = await store.emit(0, SENT, 10)
+    batch = every_write()
+    for entry_id in ids:
+        batch.take(entry_id)
+    await store.delete_entries(NAMES.signals, ids)
+    await commit(store, lease, batch, upto=ids[-1])
+    assert KEYS.log in await backend.dump()
 
 
 async def test_a_commit_must_build_on_the_last_one(backend: Backend) -> None:

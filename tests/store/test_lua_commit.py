@@ -28,10 +28,12 @@ async def commit(
     upto: str = "",
     floor: str = "",
     trim: str = "=",
+    copied: tuple[str, ...] = (),
 ) -> Any:
     return await evaluate(
         real, "commit", [LEASE, SIGNALS, *keys],
-        nonce, epoch, version, TTL_MS, GROUP, upto, floor, trim, types, *forms, *writes,
+        nonce, epoch, version, TTL_MS, GROUP, upto, floor, trim, types,
+        len(copied), " ".join(copied), *forms, *writes,
     )  # fmt: skip
 
 
@@ -42,7 +44,7 @@ async def test_committed(real: RedisBackend) -> None:
         real, epoch,
         *(0, 0, "1-0", "x", "y"), *("HSET", 1, 2, "A", "one"),
         *(1, 0, "*", "z"), *(0, 0, "*", "", "2"),
-        keys=(LOG, AGENTS), types="1-0 hash", forms=(2, 2, "a", "b", 1, "c"),
+        keys=(LOG, AGENTS), types="1-0 hash", forms=(2, 2, "a", "b", "", 1, "c", ""),
     )  # fmt: skip
     assert word == b"committed"
     assert before_ms <= now <= await real.now_ms()
@@ -55,6 +57,88 @@ async def test_committed(real: RedisBackend) -> None:
         [b"a", b"", b"b", b"2"],
     ]
     assert await real.call("HGETALL", AGENTS) == [b"A", b"one"]
+
+
+#: Forms that copy: all fields of an entry with two, between one before and one behind them; and one
+#: that copies in another order, one field twice; and one that copies nothing.
+FORMS = (
+    *(3, 4, "kind", "a", "b", "ms", "-1 0 1 -1"),
+    *(3, "y", "x", "y2", "1 0 1"),
+    *(1, "n", ""),
+)
+
+
+async def fill(real: RedisBackend, count: int) -> tuple[str, ...]:
+    """Add entries to the input; return their ids."""
+    ids = tuple(f"{number}-1" for number in range(1, count + 1))
+    for number, entry_id in enumerate(ids, 1):
+        await real.call("XADD", SIGNALS, entry_id, "a", f"x{number}", "b", b"\xff\x00%d" % number)
+    return ids
+
+
+async def test_values_are_copied_from_the_input(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    ids = await fill(real, 3)
+    word, _ = await commit(
+        real, epoch,
+        *(0, 0, "1-0", 0, "signal", 7), *(2, 1, "*", "by value"), *(1, 0, "1-1", 0),
+        *(0, 0, "2-0", 2, "refused", ""), *("HSET", 2, 2, "A", "one"),
+        keys=(LOG, "letters", AGENTS), types="1-0 * hash", forms=FORMS, copied=ids,
+        upto=ids[-1], floor=ids[-1],
+    )  # fmt: skip
+    assert word == b"committed"
+    assert [fields for _, fields in await real.call("XRANGE", LOG, "-", "+")] == [
+        [b"kind", b"signal", b"a", b"x1", b"b", b"\xff\x001", b"ms", b"7"],
+        [b"y", b"\xff\x001", b"x", b"x1", b"y2", b"\xff\x001"],
+        [b"kind", b"refused", b"a", b"x3", b"b", b"\xff\x003", b"ms", b""],
+    ]
+    assert (await real.call("XRANGE", "letters", "-", "+"))[0][1] == [b"n", b"by value"]
+    assert await real.call("HGETALL", AGENTS) == [b"A", b"one"]
+
+
+@pytest.mark.parametrize("gone", [["1-1"], ["2-1"], ["3-1"], ["1-1", "2-1", "3-1"]])
+async def test_nothing_is_written_when_an_entry_to_copy_from_is_gone(
+    real: RedisBackend, gone: list[str]
+) -> None:
+    """Only the second one is copied from: all that were decided must be there."""
+    _, epoch, *_ = await take(real)
+    *ids, _ = await fill(real, 4)
+    await real.call("XDEL", SIGNALS, *gone)
+    before = await real.dump()
+    write: dict[str, Any] = {"keys": (LOG,), "types": "1-0", "forms": FORMS, "copied": tuple(ids)}
+    reply = await commit(real, epoch, 0, 0, "1-0", 1, "signal", 7, upto=ids[-1], **write)
+    assert reply == [b"missing", SIGNALS.encode()]
+    assert await real.dump() == before
+
+
+async def test_nothing_is_written_when_an_entry_more_is_there(real: RedisBackend) -> None:
+    """As after somebody has made the stream anew, under ids that they chose."""
+    _, epoch, *_ = await take(real)
+    first, _, last = await fill(real, 3)
+    before = await real.dump()
+    write: dict[str, Any] = {"keys": (LOG,), "types": "1-0", "forms": FORMS}
+    reply = await commit(
+        real, epoch, 0, 0, "1-0", 1, "signal", 7, copied=(first, last), upto=last, **write
+    )
+    assert reply == [b"missing", SIGNALS.encode()]
+    assert await real.dump() == before
+
+
+async def test_a_batch_that_copies_is_undone_too(real: RedisBackend) -> None:
+    _, epoch, *_ = await take(real)
+    ids = await fill(real, 2)
+    await real.call("XADD", LOG, "7-0", "n", "0")
+    await real.call("XDEL", LOG, "7-0")
+    before = await real.dump()
+    reply = await commit(
+        real, epoch,
+        *(0, 0, "5-0", 0, "signal", 1), *(1, 0, "5-1", 1), *(2, 0, "5-2", "x"),
+        *(0, 1, "5-0", 0, "signal", 1),
+        keys=("other", LOG), types="5-0 5-0", forms=FORMS, copied=ids,
+    )  # fmt: skip
+    assert reply == [b"exhausted", LOG.encode()]
+    assert await real.call("XLEN", "other") == 0
+    assert {key: value for key, value in (await real.dump()).items() if key != "other"} == before
 
 
 async def test_out_of_memory(real: RedisBackend) -> None:
@@ -121,7 +205,7 @@ async def test_the_last_of_many_keys_is_checked_before_the_first_is_written(
     before = await real.dump()
     writes = [part for number in range(300) for part in (0, number, "1-0", "x")]
     reply = await commit(
-        real, epoch, *writes, keys=keys, types=" ".join(["1-0"] * 300), forms=(1, 1, "a")
+        real, epoch, *writes, keys=keys, types=" ".join(["1-0"] * 300), forms=(1, 1, "a", "")
     )
     assert reply == [b"tampered", keys[-1].encode(), b"string", b"stream"]
     assert await real.dump() == before
@@ -176,7 +260,7 @@ async def test_a_stream_with_an_entry_beyond_ours_is_found_before_anything_is_wr
     before = await real.dump()
     writes = (0, 0, "5-0", "1", 0, 1, "5-0", "2")
     reply = await commit(
-        real, epoch, *writes, keys=("other", LOG), types="5-0 5-0", forms=(1, 1, "n")
+        real, epoch, *writes, keys=("other", LOG), types="5-0 5-0", forms=(1, 1, "n", "")
     )
     assert reply == [b"exhausted", LOG.encode()]
     assert await real.dump() == before
@@ -197,7 +281,7 @@ async def test_a_batch_is_undone_when_ids_were_used_and_deleted(
         real, epoch,
         *(0, 0, "5-0", "1", 0, 0, "5-1", "2", 0, 1, "*", "3", 0, 2, "5-0", "4"),
         *("HSET", 3, 2, "A", "one"),
-        keys=("other", "letters", LOG, AGENTS), types="5-0 * 5-0 hash", forms=(1, 1, "n"),
+        keys=("other", "letters", LOG, AGENTS), types="5-0 * 5-0 hash", forms=(1, 1, "n", ""),
         upto="9-0", floor="9-1",
     )  # fmt: skip
     assert reply == [b"exhausted", LOG.encode()]
@@ -210,7 +294,7 @@ async def test_the_last_ids_end_in_the_middle_of_a_batch(real: RedisBackend) -> 
     await real.call("XADD", "letters", f"{TOP}-{TOP - 2}", "by", "hand")
     await real.call("XDEL", "letters", f"{TOP}-{TOP - 2}")
     writes = [part for _ in range(3) for part in (0, 0, "*", "1")]
-    reply = await commit(real, epoch, *writes, keys=("letters",), types="*", forms=(1, 1, "n"))
+    reply = await commit(real, epoch, *writes, keys=("letters",), types="*", forms=(1, 1, "n", ""))
     assert reply == [b"exhausted", b"letters"]
     assert await real.call("XLEN", "letters") == 0
     assert await field(real, "version") == b"0"

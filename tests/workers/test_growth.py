@@ -72,7 +72,8 @@ class Work:
     def _decide(self, inputs: list[Any]) -> None:
         while inputs:
             decided = self.handler.decide(inputs, self.now_ms)
-            self.store.data.apply(decided.batch, self.now_ms)
+            entries = [item[:2] for item in inputs if isinstance(item, tuple)]
+            self.store.data.apply(decided.batch, self.now_ms, entries)
             inputs = inputs[decided.taken :]
 
 

@@ -10,10 +10,13 @@
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
 -- ARGV[9]  for each of KEYS[3…], separated by spaces: its type, or for a stream the id of the first
 --          entry to append
--- ARGV[10] number of entry forms, then for each form: number of names, names …
--- then the writes, entries of streams first, each in one of two forms (indexes start at 0):
---   form, key, entry id, one value for each name of the form     appends an entry to a stream
---   verb, key, number of arguments, arguments …                  any other write
+-- ARGV[10] number of input entries to copy from, 0 for none     ARGV[11]  their ids, with spaces between
+-- ARGV[12] number of entry forms, then for each form: number of names, names …, and its places: '' or
+--          for each name the index of the input entry's field whose value it copies, -1 for a given one
+-- then the writes, entries of streams first, each in one of three forms (indexes start at 0):
+--   form, key, entry id, one value for each name                        appends an entry to a stream
+--   form with places, key, entry id, input entry, each given value      the same, the rest is copied
+--   verb, key, number of arguments, arguments …                         any other write
 --
 -- Returns {'committed', server time in ms}; or, with nothing written:
 --   {'unseeded'}                    the lease has no epoch: the script fails closed
@@ -22,6 +25,7 @@
 --   {'superseded', version}         another commit came first
 --   {'tampered', key, type found, type expected}
 --   {'exhausted', key}              somebody has used the stream's ids: it must be rebuilt
+--   {'missing', input stream}       an input entry to copy from is gone: decide again what is there
 -- Everything that can go wrong is checked before the first write, because Lua does not roll back. Only
 -- ids that somebody has used and deleted again show when an entry is refused: then we undo.
 
@@ -67,6 +71,20 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   at = at + 1
 end
 
+-- Entries never change, and only what is committed is trimmed. But somebody may have deleted one.
+local inputs = {}
+if ARGV[10] ~= '0' then
+  local upto = string.match(ARGV[11], '%S+$')
+  inputs = redis.call('XRANGE', KEYS[2], string.match(ARGV[11], '%S+'), upto, 'COUNT', ARGV[10])
+  local ids = {}
+  for i = 1, #inputs do
+    ids[i] = inputs[i][1]
+  end
+  if table.concat(ids, ' ') ~= ARGV[11] then
+    return {'missing', KEYS[2]}
+  end
+end
+
 -- What the user may run can have changed since the lease was taken. So every command of a batch comes
 -- here first, without an effect; only XADD is the first of the writes anyway. HSET leads: a server that
 -- is out of memory refuses it, and after any other write would refuse nothing more.
@@ -77,15 +95,35 @@ if sorted then
   redis.call('ZREM', KEYS[sorted], '')
 end
 
-local forms, position, last = {}, 11, #ARGV
-for number = 1, ARGV[10] do
+local forms, position, last = {}, 13, #ARGV
+for number = 1, ARGV[12] do
   local names = tonumber(ARGV[position])
-  local entry = {}
+  -- In the arguments of XADD: where given values go; where copied ones go, and from which field.
+  local entry, given, copied, from = {}, {}, {}, {}
   for i = 1, names do
     entry[1 + 2 * i] = ARGV[position + i]
+    given[i] = 2 + 2 * i
   end
-  forms[tostring(number - 1)] = {names, entry}
   position = position + names + 1
+  local copies = ARGV[position] ~= ''
+  if copies then
+    given = {}
+    local at = 4
+    for place in string.gmatch(ARGV[position], '%S+') do
+      if place == '-1' then
+        given[#given + 1] = at
+      else
+        copied[#copied + 1] = at
+        from[#from + 1] = 2 + 2 * place
+      end
+      at = at + 2
+    end
+  end
+  forms[tostring(number - 1)] = {
+    entry = entry, length = 2 + 2 * names, given = given, copies = copies, copied = copied, from = from,
+    arguments = 3 + #given + (copies and 1 or 0),
+  }
+  position = position + 1
 end
 
 local first = position
@@ -94,13 +132,21 @@ while position < last do
   local key = KEYS[ARGV[position + 1] + 3]
   local upto, id
   if form then
-    local names, entry = form[1], form[2]
-    entry[1], entry[2] = key, ARGV[position + 2]
-    for i = 1, names do
-      entry[2 + 2 * i] = ARGV[position + 2 + i]
+    local entry, given, copied, from = form.entry, form.given, form.copied, form.from
+    local at = position + 2
+    entry[1], entry[2] = key, ARGV[at]
+    if form.copies then
+      at = at + 1
+      local fields = inputs[ARGV[at] + 1][2]
+      for i = 1, #copied do
+        entry[copied[i]] = fields[from[i]]
+      end
     end
-    id = redis.pcall('XADD', unpack(entry))
-    upto = position + names + 2
+    for i = 1, #given do
+      entry[given[i]] = ARGV[at + i]
+    end
+    id = redis.pcall('XADD', unpack(entry, 1, form.length))
+    upto = position + form.arguments - 1
   else
     upto = position + 2 + ARGV[position + 2]
     redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
@@ -110,7 +156,7 @@ while position < last do
     while first < position do
       local written = KEYS[ARGV[first + 1] + 3]
       redis.call('XDEL', written, redis.call('XREVRANGE', written, '+', '-', 'COUNT', 1)[1][1])
-      first = first + 3 + forms[ARGV[first]][1]
+      first = first + forms[ARGV[first]].arguments
     end
     if string.find(id.err, 'equal or smaller') or string.find(id.err, 'exhausted') then
       return {'exhausted', key}

@@ -95,6 +95,6 @@ class _Work:
                 assert self.is_spoilt, error.__cause__
                 self.synthesizer.forget()
             else:
-                self.store.data.apply(decided.batch, self.now_ms)
+                self.store.data.apply(decided.batch, self.now_ms, results)
                 return
         raise AssertionError("what is left out is met again and again")

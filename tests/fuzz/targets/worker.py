@@ -134,6 +134,6 @@ class Work:
                 assert self.is_spoilt, error.__cause__
                 self.orchestrator.forget()
             else:
-                self.store.data.apply(decided.batch, self.now_ms)
+                self.store.data.apply(decided.batch, self.now_ms, signals)
                 return
         raise AssertionError("what is left out is met again and again")

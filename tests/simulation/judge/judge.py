@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fabric.store.keys import Namespace
+from fabric.store.keyspace import writes
 from fabric.store.port import Batch, Entry, Held, Lease
 from fabric.wire.stored import pairs_of
 
@@ -49,7 +49,7 @@ class Commit:
     _changes: dict[str, list[tuple[str, dict[str, bytes | None]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for verb, key, arguments in _writes(self.batch):
+        for verb, key, arguments in writes(self.batch, self.consumed):
             if verb == "XADD":
                 pairs = zip(arguments[1::2], arguments[2::2], strict=True)
                 self.appended.append((key, arguments[0], dict(pairs)))
@@ -111,24 +111,3 @@ class Judge:
 
     def reseeded(self, partition: int, group: str) -> None:
         """Note that a partition has an epoch again."""
-
-
-def _writes(batch: Batch) -> Iterator[tuple[str, str, list[bytes]]]:
-    operations, position = batch.operations, 0
-    while position < len(operations):
-        what, index = operations[position], int(operations[position + 1])
-        key = batch.keys[index]
-        if isinstance(what, int):
-            names: Any = batch.forms[what]
-            stop = position + 3 + len(names)
-            entry_id, *values = map(_bytes, operations[position + 2 : stop])
-            pairs = zip(map(_bytes, names), values, strict=True)
-            yield "XADD", key, [entry_id, *(part for pair in pairs for part in pair)]
-        else:
-            stop = position + 3 + int(operations[position + 2])
-            yield str(what), key, list(map(_bytes, operations[position + 3 : stop]))
-        position = stop
-
-
-def _bytes(item: str | bytes | int) -> bytes:
-    return item if isinstance(item, bytes) else str(item).encode()
