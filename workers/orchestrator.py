@@ -98,7 +98,7 @@ class Orchestrator(Handler):
             del self._sessions[next(iter(self._sessions))]
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        batch = Batch()
+        batch = self._begin(inputs)
         touched = self._touched = {}
         taken = 0
         item: _Input
@@ -155,7 +155,8 @@ class Orchestrator(Handler):
             self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
             return
         self._touched[signal.session] = stored
-        cause, ms, copies = f"{session.log}-0", session.clock_ms, record.copies_of(signal)
+        cause, ms = f"{session.log}-0", session.clock_ms
+        copies = record.copies_of(signal) if batch.is_copying else None
         batch.size_bytes += len(signal.raw)
         if decision.outcome is Outcome.REFUSED:
             self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)

@@ -136,7 +136,7 @@ class Synthesizer(Handler):
             await self._cache.load(synthesis, wanted)
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        batch = Batch()
+        batch = self._begin(inputs)
         self._folded = {}
         taken = size = 0
         item: _Input

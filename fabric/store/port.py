@@ -99,15 +99,17 @@ class Batch:
     An entry form is the field names of an entry. A batch with many such entries states them once,
     which halves the arguments that client and server have to handle.
 
-    By reference: after `take`, an entry of a copying form has the index of the input entry in
-    `inputs` behind its id, and then only the values that the form does not copy from there. The
-    commit reads the input entries again, and writes nothing unless it finds just these.
+    By reference, in a batch that `is_copying`: an entry of a copying form has the index of its
+    input entry in `inputs` behind its id, and then only the values that the form does not copy
+    from there. The commit reads the input again, and writes nothing unless it finds just these
+    entries.
     """
 
     keys: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
     firsts: list[str] = field(default_factory=list)
     forms: list[Sequence[str | bytes]] = field(default_factory=list)
+    is_copying: bool = False
     #: Ids of the input entries that were decided, without a gap.
     inputs: list[bytes] = field(default_factory=list)
     #: Bytes of the arguments so far, roughly: bounds a commit.
@@ -129,7 +131,7 @@ class Batch:
         return self.inputs if any(isinstance(form, CopyingForm) for form in self.forms) else []
 
     def take(self, entry_id: bytes) -> None:
-        """Name the next input entry, which the copying forms of what follows refer to."""
+        """Name the next input entry: the one from which what follows can copy."""
         self.inputs.append(entry_id)
 
     def append(
@@ -139,7 +141,7 @@ class Batch:
 
         `values` are all of the entry, also those that are copied from the input entry taken last.
         """
-        if not self.inputs and isinstance(form, CopyingForm):
+        if not self.is_copying and isinstance(form, CopyingForm):
             form = tuple(form)
         index = self._keys.get(key)
         if index is None:

@@ -11,7 +11,7 @@ import msgspec
 
 from fabric.errors import ExhaustedError, OverloadedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
-from fabric.store.value import SEQUENCE_MAX
+from fabric.store.value import SEQUENCE_MAX, parse_id
 from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
 from tests.simulation.judge.judge import Violation
@@ -237,8 +237,8 @@ def _intrude(world: World, line: Line) -> None:
     """Write an entry into the ingress by hand."""
     if world.server.is_down or world.server.refusal:
         return
-    if line.verb == "exhaust":
-        _exhaust(world, line)
+    if line.verb in ("exhaust", "delete"):
+        (_exhaust if line.verb == "exhaust" else _delete)(world, line)
         return
     name = line.subject
     session = world.actors[name].session if name in world.actors else "demo"
@@ -261,6 +261,33 @@ def _put(world: World, partition: int, entry: list[bytes], ingress_max: int = 10
         at_once(world.store.emit(partition, [entry], ingress_max))
         return True
     return False
+
+
+def _delete(world: World, line: Line) -> None:
+    """Write entries by hand, and delete one of them while a worker is at it."""
+    session = world.actors[line.subject].session if line.subject in world.actors else "demo"
+    names = world.namespace.partition(partition_of(session, world.partitions))
+    key = world.chance.choice((names.signals, names.signals, names.results))
+    stream = world.server.stream(key)
+    kinds = ("garbage", "flood", "resolve", "flood", "unreadable")
+    with suppress(ExhaustedError):
+        ids = [
+            stream.append(
+                b"*",
+                intruder.intrude(world.chance.choice(kinds), line.subject, session, world.chance),
+                world.server.clock_ms(),
+            )
+            for _ in range(4)
+        ]
+        entry_id = parse_id(world.chance.choice(ids))
+        world.server.wake()
+
+        def delete() -> None:
+            if not world.server.is_down:
+                gone = world.server.stream(key).delete({entry_id})
+                world.counts["entries deleted before their commit"] += gone
+
+        world.timeline.after(world.chance.uniform(0.0, 0.01), delete)
 
 
 def _exhaust(world: World, line: Line) -> None:

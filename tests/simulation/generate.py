@@ -26,7 +26,7 @@ TROUBLES = {
     "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
     "exhaust": 3, "build": 2, "flood": 2, "unreadable": 1, "swoon": 2,
-    "overtake": 3,
+    "overtake": 3, "delete": 3,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -268,6 +268,8 @@ def _trouble(
             return [line(agent, "kill"), _start(chance, agent, back_s)]
         case "ghost" | "overtake":
             return (_ghost if kind == "ghost" else _overtake)(chance, agent, at_s)
+        case "delete":
+            return [line("intruder", kind, agent) for _ in range(4)]
         case "flood" | "unreadable":
             return [line("intruder", kind, agent, f"times={chance.randint(20, 150)}")]
         case "swoon":

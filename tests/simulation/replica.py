@@ -81,13 +81,18 @@ class Worker:
     def _factory(
         self, group: str, rules: Rules, settings: Settings
     ) -> Callable[[WorkerStore, Partition], Handler]:
-        if group == SYNTHESIZERS:
-            return synthesizer.factory(rules, settings, {})
-        assert group == ORCHESTRATORS
+        fold = synthesizer.factory(rules, settings, {})
 
         def watched(store: WorkerStore, partition: Partition) -> Handler:
-            handler, number = Watched(store, partition, rules, settings), partition.number
-            handler.watch(self._checked, lambda: self._holder(number, group) == self.node.name)
+            number, name = partition.number, self.node.name
+            if group == SYNTHESIZERS:
+                handler: Handler = fold(store, partition)
+            else:
+                assert group == ORCHESTRATORS
+                handler = Watched(store, partition, rules, settings)
+                handler.watch(self._checked, lambda: self._holder(number, group) == name)
+            if not name.endswith("2"):
+                handler.copied_bytes_min = 0  # for some workers, all entries are large
             return handler
 
         return watched

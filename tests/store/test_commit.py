@@ -91,7 +91,7 @@ SENT = [
 
 def copying(ids: list[bytes], flats: list[list[bytes]]) -> Batch:
     """Log what can be decoded, put the rest into `dead`: everything copied from the input."""
-    batch = Batch()
+    batch = Batch(is_copying=True)
     for number, (entry_id, flat) in enumerate(zip(ids, flats, strict=True), 1):
         batch.take(entry_id)
         try:
@@ -150,8 +150,7 @@ async def test_input_is_not_read_again_when_nothing_is_copied(backend: Backend) 
     lease = await hold(store)
     ids = await store.emit(0, SENT, 10)
     batch = every_write()
-    for entry_id in ids:
-        batch.take(entry_id)
+    batch.is_copying, batch.inputs = True, ids
     await store.delete_entries(NAMES.signals, ids)
     await commit(store, lease, batch, upto=ids[-1])
     assert KEYS.log in await backend.dump()

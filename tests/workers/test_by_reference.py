@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 from tests.workers import hostile
 from tests.workers.folding import folding, put
 from tests.workers.troubled import PARTITION, TroubledStore, working
-from workers.handler import Handler
+from workers.handler import COPIED_BYTES_MIN, Handler
 from workers.orchestrator import Orchestrator
 from workers.synthesizer import Synthesizer
 
@@ -63,10 +63,15 @@ class NotingBatch(Batch):
         super().append(key, entry_id, form, values)
 
 
+@pytest.fixture(autouse=True)
+def copying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy whatever the size of the entries."""
+    monkeypatch.setattr(Handler, "copied_bytes_min", 0)
+
+
 @pytest.fixture
 def noting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("workers.orchestrator", "workers.synthesizer"):
-        monkeypatch.setattr(f"{module}.Batch", NotingBatch)
+    monkeypatch.setattr("workers.handler.Batch", NotingBatch)
 
 
 def _check(handler: Handler, flats: Iterator[list[bytes]]) -> dict[str, int]:
@@ -107,6 +112,20 @@ def test_a_synthesizer_copies_what_it_would_send() -> None:
 
 async def _result(store: TroubledStore, number: int) -> None:
     await store.say("s", "A", "PARTIAL_RESULT", f'{{"partial": {{"n": {number}}}}}')
+
+
+async def test_only_large_entries_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "copied_bytes_min", COPIED_BYTES_MIN)
+    handler = Orchestrator(
+        MemoryStore(lambda: START_MS), PARTITION, Rules(), settings("redis://unused")
+    )
+    fields = [b"session", b"s", b"type", b"PARTIAL_RESULT", b"emitter", b"A", b"payload"]
+    for number, size in enumerate((COPIED_BYTES_MIN - 200, COPIED_BYTES_MIN), 1):
+        payload = b'{"partial": {"x": "%s"}}' % (b"x" * size)
+        entries: list[Entry] = [(b"%d-%d" % (START_MS, number), [*fields, payload])]
+        batch = handler.decide(await handler.prepare(entries), START_MS).batch
+        assert bool(batch.copied) is (size == COPIED_BYTES_MIN)
+        assert (payload in batch.operations) is not bool(batch.copied)
 
 
 async def test_an_entry_that_is_deleted_between_read_and_commit_was_never_sent() -> None:
