@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         FabricError,
         FencedError,
         HeldError,
+        MissingInputError,
         NotAllowedError,
         NotFoundError,
         OverloadedError,
@@ -53,8 +54,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Agent", "BarrierError", "BusyError", "CallerError", "ConfigError", "DeadlockError",
     "DependencyFailedError", "DivergedError", "EndedError", "ExhaustedError", "Fabric",
-    "FabricError", "FencedError", "Grant", "HeldError", "Message", "NotAllowedError",
-    "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision", "ServerError",
+    "FabricError", "FencedError", "Grant", "HeldError", "Message", "MissingInputError",
+    "NotAllowedError", "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision", "ServerError",
     "Session", "Settings", "SignalError", "SignalType", "SyncAgent", "SyncFabric",
     "SyncSession", "Synthesis", "TamperedError", "UnavailableError", "UnreachableError",
     "UnseededError", "UnsupportedServerError", "WaitTimeoutError", "WhenFull",

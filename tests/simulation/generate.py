@@ -26,7 +26,7 @@ TROUBLES = {
     "restart": 2, "refuse": 2, "clock": 3, "group": 1, "epoch": 1, "intruder": 10, "lose": 3,
     "outage": 2, "no writes": 2, "asleep": 1, "ghost": 4,
     "exhaust": 3, "build": 2, "flood": 2, "unreadable": 1, "swoon": 2,
-    "overtake": 3, "delete": 3,
+    "overtake": 3,
 }  # fmt: skip
 
 #: Error replies of a server that cannot serve for some time.
@@ -70,6 +70,9 @@ def generate(seed: int) -> Plan:
         lines += _trouble(chance, settings, agents, at_s, pace_s)
     for _ in range(chance.randint(0, 6)):
         lines.append(Line(_ms(chance.uniform(0, end_s)), "operator", "decide"))
+    if seed % 4 == 0:
+        # From a source of chance of its own, so that all other plans stay what they are.
+        lines += _deletions(random.Random(-seed), agents, end_s)
     return Plan(settings, tuple(sorted(lines, key=lambda line: line.at_s)))
 
 
@@ -148,6 +151,14 @@ def _words(chance: random.Random, verb: str, pace_s: float) -> tuple[str, ...]:
         case "idle":
             return (f"{min(chance.expovariate(1 / pace_s), 300):.1f}",)
     return ()
+
+
+def _deletions(chance: random.Random, agents: tuple[str, ...], end_s: float) -> list[Line]:
+    """Somebody writes entries by hand, and deletes some of them again."""
+    return [
+        Line(_ms(chance.uniform(0, end_s)), "intruder", "delete", (chance.choice(agents),))
+        for _ in range(chance.randint(4, 16))
+    ]
 
 
 def _cut_off(chance: random.Random, agents: tuple[str, ...], at_s: float) -> list[Line]:
@@ -268,8 +279,6 @@ def _trouble(
             return [line(agent, "kill"), _start(chance, agent, back_s)]
         case "ghost" | "overtake":
             return (_ghost if kind == "ghost" else _overtake)(chance, agent, at_s)
-        case "delete":
-            return [line("intruder", kind, agent) for _ in range(4)]
         case "flood" | "unreadable":
             return [line("intruder", kind, agent, f"times={chance.randint(20, 150)}")]
         case "swoon":

@@ -98,31 +98,28 @@ end
 local forms, position, last = {}, 13, #ARGV
 for number = 1, ARGV[12] do
   local names = tonumber(ARGV[position])
-  -- In the arguments of XADD: where given values go; where copied ones go, and from which field.
-  local entry, given, copied, from = {}, {}, {}, {}
+  -- The arguments of XADD behind the key.
+  local form = {entry = {}, names = names, arguments = 3 + names}
   for i = 1, names do
-    entry[1 + 2 * i] = ARGV[position + i]
-    given[i] = 2 + 2 * i
+    form.entry[2 * i] = ARGV[position + i]
   end
   position = position + names + 1
-  local copies = ARGV[position] ~= ''
-  if copies then
-    given = {}
-    local at = 4
+  if ARGV[position] ~= '' then
+    -- Where in them given values go; and where copied ones go, and from which field.
+    form.given, form.copied, form.from = {}, {}, {}
+    local slot = 3
     for place in string.gmatch(ARGV[position], '%S+') do
       if place == '-1' then
-        given[#given + 1] = at
+        table.insert(form.given, slot)
       else
-        copied[#copied + 1] = at
-        from[#from + 1] = 2 + 2 * place
+        table.insert(form.copied, slot)
+        table.insert(form.from, 2 + 2 * place)
       end
-      at = at + 2
+      slot = slot + 2
     end
+    form.arguments = 4 + #form.given
   end
-  forms[tostring(number - 1)] = {
-    entry = entry, length = 2 + 2 * names, given = given, copies = copies, copied = copied, from = from,
-    arguments = 3 + #given + (copies and 1 or 0),
-  }
+  forms[tostring(number - 1)] = form
   position = position + 1
 end
 
@@ -132,20 +129,22 @@ while position < last do
   local key = KEYS[ARGV[position + 1] + 3]
   local upto, id
   if form then
-    local entry, given, copied, from = form.entry, form.given, form.copied, form.from
-    local at = position + 2
-    entry[1], entry[2] = key, ARGV[at]
-    if form.copies then
-      at = at + 1
-      local fields = inputs[ARGV[at] + 1][2]
+    local entry, names, copied = form.entry, form.names, form.copied
+    entry[1] = ARGV[position + 2]
+    if copied then
+      local fields, given, from = inputs[ARGV[position + 3] + 1][2], form.given, form.from
+      for i = 1, #given do
+        entry[given[i]] = ARGV[position + 3 + i]
+      end
       for i = 1, #copied do
         entry[copied[i]] = fields[from[i]]
       end
+    else
+      for i = 1, names do
+        entry[1 + 2 * i] = ARGV[position + 2 + i]
+      end
     end
-    for i = 1, #given do
-      entry[given[i]] = ARGV[at + i]
-    end
-    id = redis.pcall('XADD', unpack(entry, 1, form.length))
+    id = redis.pcall('XADD', key, unpack(entry, 1, 1 + 2 * names))
     upto = position + form.arguments - 1
   else
     upto = position + 2 + ARGV[position + 2]

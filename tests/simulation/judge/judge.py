@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fabric.store.keys import Namespace
@@ -49,6 +49,9 @@ class Commit:
     _changes: dict[str, list[tuple[str, dict[str, bytes | None]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        copied = self.batch.copied
+        if copied and copied != [entry_id for entry_id, _ in self.consumed]:
+            raise Violation("a commit copies what was decided", f"{self.lease.partition}: {copied}")
         for verb, key, arguments in writes(self.batch, self.consumed):
             if verb == "XADD":
                 pairs = zip(arguments[1::2], arguments[2::2], strict=True)
