@@ -55,8 +55,8 @@ __all__ = [
     "Agent", "BarrierError", "BusyError", "CallerError", "ConfigError", "DeadlockError",
     "DependencyFailedError", "DivergedError", "EndedError", "ExhaustedError", "Fabric",
     "FabricError", "FencedError", "Grant", "HeldError", "Message", "MissingInputError",
-    "NotAllowedError", "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision", "ServerError",
-    "Session", "Settings", "SignalError", "SignalType", "SyncAgent", "SyncFabric",
+    "NotAllowedError", "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision",
+    "ServerError", "Session", "Settings", "SignalError", "SignalType", "SyncAgent", "SyncFabric",
     "SyncSession", "Synthesis", "TamperedError", "UnavailableError", "UnreachableError",
     "UnseededError", "UnsupportedServerError", "WaitTimeoutError", "WhenFull",
 ]  # fmt: skip
