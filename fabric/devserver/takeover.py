@@ -80,9 +80,9 @@ def _prove(folder: Path, old: Path) -> None:
 
     Raises NotAllowedError, with the end of its log, when it does not load them.
     """
-    program, _ = launch.binary()
-    launch.check_data(program, folder)
-    is_new = (launch.version_of(program) or launch.VERSION_MIN) >= (7, 0)
+    program, _ = launch.binary(folder)
+    build = launch.build_of(program)
+    is_new = build is not None and build.line >= (7, 0)
     withheld = [*_WITHHELD, *(_WITHHELD_7 if is_new else ())]
     options = [word for name in withheld for word in ("--rename-command", name, "")]
     path = folder / "s"

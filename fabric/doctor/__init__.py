@@ -1,9 +1,9 @@
 """The checks of `fabric doctor`, in order: installation, server, keys, leases, dead letters.
 
-Nothing is concluded from a version: we try what the fabric needs on a scratch key of the namespace
-and delete that key at the end (it expires by itself if that fails). `server.py` checks the servers
-and their settings, `content.py` the keys and their content, `partition.py` leases, backlogs and
-dead letters.
+Only known holes are concluded from a version. Everything else that the fabric needs we try on a
+scratch key of the namespace, and delete that key at the end (it expires by itself if that fails).
+`server.py` checks the servers and their settings, `content.py` the keys and their content,
+`partition.py` leases, backlogs and dead letters.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ async def _check(
     known = await server.ask(store)
     findings.append(Finding("reachable", Level.OK, where))
     findings += each(known, lambda facts: Finding("server", Level.OK, facts.version))
+    findings += each(known, server.known_holes)
     if await store.is_cluster():
         findings.append(server.coverage(known))
     findings.append(await server.commands(store))

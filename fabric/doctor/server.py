@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
+from fabric.devserver.build import HOLES, open_holes, parse
 from fabric.errors import FabricError, UnreachableError, UnsupportedServerError
 from fabric.store import permission
 from fabric.store.connection import Caller, DeniedError
@@ -231,6 +232,22 @@ def coverage(known: Mapping[str, Facts]) -> Finding:
         found += f"; {', '.join(lonely)} has no replica: {then}"
         return Finding("cluster", Level.WARN, found, "give each primary a replica")
     return Finding("cluster", Level.OK, f"{found}, each with a replica; all slots are served")
+
+
+def known_holes(known: Facts) -> Finding:
+    """Whether the server's version has a hole through which a client runs code of its own in it."""
+    check = "known holes"
+    build = parse(known.version)
+    if build is None:
+        return Finding(check, Level.UNKNOWN, "not known: INFO does not name redis or valkey")
+    if holes := open_holes(build):
+        found = f"{build} has {', '.join(holes)}, by its number"
+        advice = (
+            "upgrade it, unless its distribution or vendor has mended that number: through these, "
+            "an agent that may run scripts can take over the server"
+        )
+        return Finding(check, Level.WARN, found, advice)
+    return Finding(check, Level.OK, f"{build} has none of {', '.join(HOLES)}")
 
 
 def eviction(known: Facts) -> Finding:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
-from fabric.devserver import lock
+from fabric.devserver import launch, lock
 from fabric.devserver import server as life
 from fabric.devserver.project import Project
 from tests.support.project_member import MEMBER, Member
@@ -18,7 +18,7 @@ from tests.support.servers import ServerMissingError, binary, flavours, short_di
 
 @pytest.fixture(params=flavours(), autouse=True)
 def flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Puts one flavour of server first on PATH."""
+    """Puts one flavour of server first on PATH, and hides the packages that carry another."""
     try:
         program = binary(request.param)
     except ServerMissingError as error:
@@ -27,6 +27,11 @@ def flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "redis-server").write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
     (folder / "redis-server").chmod(0o700)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    for package in launch.PACKAGES:  # empty ones come first, in the processes that we start
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(launch, "PACKAGES", {})
     yield request.param
     shutil.rmtree(folder)
 

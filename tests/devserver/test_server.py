@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from fabric import devserver
+from fabric.devserver import launch
 from fabric.devserver.project import Project
+from fabric.errors import ServerError
 from tests.support.project_member import PARENT, Member, client, is_gone, until
+from tests.support.servers import binary
 
 pytestmark = pytest.mark.server
 
@@ -153,3 +156,31 @@ def test_stop_ends_the_server_of_a_user_that_does_not_leave(
     assert report.remaining == (deaf.process.pid,)
     assert deaf.process.poll() is None
     until(lambda: is_gone(pid))
+
+
+def test_data_moves_to_a_newer_server_and_never_back(
+    root: Path, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with devserver.acquire(root) as mine, client(mine.url) as asking:
+        asking.xadd("fabric:{0}:signals", {"type": "STARTED"}, id="7-0")
+    state = Project(root).state
+    newer = "valkey-9.1" if flavour != "redis-8.2" else flavour
+
+    def put_on_path(name: str) -> None:
+        (root.parent / "redis-server").unlink(missing_ok=True)
+        (root.parent / "redis-server").symlink_to(binary(name).resolve())
+
+    monkeypatch.setenv("PATH", str(root.parent))
+    put_on_path(newer)
+    with devserver.acquire(root) as mine, client(mine.url) as asking:
+        assert asking.xlen("fabric:{0}:signals") == 1
+        asking.xadd("fabric:{0}:signals", {"type": "STARTED"}, id="8-0")
+    assert (state / launch.WRITTEN_BY).read_text().startswith(newer.replace("-", " "))
+    before = {path: path.read_bytes() for path in state.glob("appendonlydir/*")}
+    put_on_path("redis-6.2")
+    with pytest.raises(ServerError, match=r"is redis 6\.2\.14, which cannot read the data that"):
+        devserver.acquire(root)
+    assert {path: path.read_bytes() for path in state.glob("appendonlydir/*")} == before
+    put_on_path(newer)
+    with devserver.acquire(root) as mine, client(mine.url) as asking:
+        assert asking.xlen("fabric:{0}:signals") == 2

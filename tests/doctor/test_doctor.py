@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fabric import doctor
+from fabric.devserver.build import open_holes, parse
 from fabric.doctor import server as checks
 from fabric.doctor.server import Facts, Level
 from fabric.errors import NotAllowedError, UnreachableError, UnsupportedServerError
@@ -54,6 +55,38 @@ def test_an_empty_server_is_fine(server: RunningServer) -> None:
         only(report, "orchestrators").found == "none holds a partition, 0 alive, and nothing waits"
     )
     assert server.cli("DBSIZE") == 0
+
+
+def test_known_holes_are_named(server: RunningServer) -> None:
+    found = only(examine(server), "known holes")
+    if server.flavour == "valkey-9.1":
+        assert found.level is Level.OK
+        assert "CVE-2025-49844 (RediShell)" in found.found
+        return
+    assert found.level is Level.WARN
+    assert "CVE-2026-25243, by its number" in found.found
+    assert ("RediShell" in found.found) == (server.flavour != "redis-8.2")
+
+
+@pytest.mark.parametrize("info", [{}, {"redis_version": "managed"}])
+def test_holes_of_a_version_that_is_not_told_are_not_known(info: dict[str, str]) -> None:
+    assert checks.known_holes(Facts(info, {})).level is Level.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("version", "open_count"),
+    [
+        *(("redis 6.2.14", 4), ("redis 6.2.16", 3), ("redis 6.2.20", 1), ("redis 6.2.22", 0)),
+        *(("redis 7.0.15", 4), ("redis 7.2.11", 1), ("redis 7.4.2", 2), ("redis 8.0.4", 1)),
+        *(("redis 8.2.1", 2), ("redis 8.2.3", 1), ("redis 8.2.6", 0), ("redis 8.8.0", 0)),
+        *(("valkey 7.2.6", 4), ("valkey 8.0.1", 3), ("valkey 8.1.4", 1), ("valkey 8.1.7", 0)),
+        *(("valkey 9.0.0", 1), ("valkey 9.0.4", 0), ("valkey 9.1.2", 0)),
+    ],
+)
+def test_a_version_has_the_holes_that_were_mended_later(version: str, open_count: int) -> None:
+    build = parse(version)
+    assert build is not None
+    assert len(open_holes(build)) == open_count
 
 
 def test_a_lease_without_an_epoch_is_found_and_re_seeded(worked: RunningServer) -> None:

@@ -52,9 +52,10 @@ class Member:
     """A process that uses the server."""
 
     def __init__(self, root: Path, *arguments: str, program: str = MEMBER) -> None:
+        kept = filter(None, [os.environ.get("PYTHONPATH")])
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, str(root), *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), *kept))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -22,7 +22,7 @@ from redis.retry import Retry
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Flavours that every test of the store runs on; FABRIC_TEST_SERVERS can name more.
-FLAVOURS_REQUIRED = ("redis-6.2", "redis-7.0", "valkey-8.0")
+FLAVOURS_REQUIRED = ("redis-6.2", "redis-7.0", "redis-8.2", "valkey-8.0", "valkey-9.1")
 #: The flavour that the default suite runs on.
 FLAVOUR_DEFAULT = "redis-7.0"
 #: Seconds from a server's start to its first PONG; a slow machine needs about one.
