@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fabric.client.synthesis import Revision
     from fabric.config.settings import Settings
     from fabric.core.signal import SignalType
+    from fabric.core.task import TaskSpec
     from fabric.errors import (
         BarrierError,
         BusyError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         ServerError,
         SignalError,
         TamperedError,
+        TaskFileError,
         UnavailableError,
         UnreachableError,
         UnseededError,
@@ -57,8 +59,9 @@ __all__ = [
     "FabricError", "FencedError", "Grant", "HeldError", "Message", "MissingInputError",
     "NotAllowedError", "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision",
     "ServerError", "Session", "Settings", "SignalError", "SignalType", "SyncAgent", "SyncFabric",
-    "SyncSession", "Synthesis", "TamperedError", "UnavailableError", "UnreachableError",
-    "UnseededError", "UnsupportedServerError", "WaitTimeoutError", "WhenFull",
+    "SyncSession", "Synthesis", "TamperedError", "TaskFileError", "TaskSpec",
+    "UnavailableError", "UnreachableError", "UnseededError", "UnsupportedServerError",
+    "WaitTimeoutError", "WhenFull",
 ]  # fmt: skip
 
 #: Where each public name is defined; errors, which are not listed, in `fabric.errors`.
@@ -75,6 +78,7 @@ _HOMES = {
     "SyncAgent": "fabric.client.sync",
     "SyncFabric": "fabric.client.sync",
     "SyncSession": "fabric.client.sync",
+    "TaskSpec": "fabric.core.task",
     "Synthesis": "fabric.view.synthesis",
     "WhenFull": "fabric.client.emitter",
 }

@@ -16,11 +16,13 @@ from fabric.client.mailbox import Mailbox
 from fabric.client.message import Message, given, strings
 from fabric.client.request import Requests
 from fabric.client.session import Session
+from fabric.client.task import Taken
 from fabric.client.wait import Waits
 from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.signal import SignalType
+from fabric.core.task import TaskSpec
 from fabric.errors import EndedError, FabricError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 
@@ -132,6 +134,7 @@ class Agent(AgentFacts):
         self._grants = Grants(requests, pauses, is_successor=number > 1)
         self._waits = Waits(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
+        self._tasks_taken = Taken(requests, self._notices, self._declared.get("task"))
         # Each sees every message in turn, pauses first: what then takes an answer knows whether a
         # pause was in force before it.
         listeners = (pauses, self._grants, self._waits, self._integrations, self._notices)
@@ -344,6 +347,27 @@ class Agent(AgentFacts):
         """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
         await self._report(SignalType.EARLY_COMPLETION, ahead_ms=ahead_ms, capacity=capacity)
 
+    async def begin(self, task: str, *, timeout: float | None = None) -> int:
+        """Take a task of the board, as a new STARTED does; return its fencing token.
+
+        A task that the agent has not completed goes back to the board. Raises HeldError, which
+        names the agent, if another has it; NotAllowedError if it is completed already, comes after
+        another, or was begun too often.
+        """
+        return await self._tasks_taken.begin(task, {**self._declared, "task": task}, timeout)
+
+    async def done(self, task: str | None = None) -> None:
+        """Say that a task is complete, by default the one begun last; go on without one."""
+        await self._tasks_taken.done(task)
+
+    async def retry(self, task: str) -> None:
+        """Have a completed or failed task done again."""
+        await self._report(SignalType.TASK_RETRY, task=task)
+
+    async def add_tasks(self, *tasks: TaskSpec) -> None:
+        """Put tasks onto the board, at most 1,000: all of them, or none if one is refused."""
+        await self._report(SignalType.TASKS_ADDED, tasks=list(tasks))
+
     async def complete(self, result: Any = None) -> None:
         """End with the full result; return when the fabric has accepted it.
 
@@ -419,6 +443,8 @@ class _Notices:
         `on_skipped` is called with a number that was heard, and with the last one before it.
         """
         self.cancelled: str | None = None
+        #: The task that the agent is to stop, or cannot have; "" if it is to stop altogether.
+        self.cancelled_task = ""
         self.resumed: ResumePoint | None = None
         self._name = name
         self._incarnation = incarnation
@@ -439,7 +465,8 @@ class _Notices:
             self.cancelled = reason
             self._on_over(reason)
         elif message.type == DirectiveType.CANCEL:
-            self.cancelled = reason
+            if self.cancelled is None or self.cancelled_task:
+                self.cancelled, self.cancelled_task = reason, str(payload.get("task") or "")
         elif payload.get("code") == SKIPPED and not payload.get("refused"):
             seq, after = payload.get("seq", 0), payload.get("after", 0)
             is_own = payload.get("incarnation") == self._incarnation

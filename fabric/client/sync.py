@@ -357,6 +357,23 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     ahead = _awaited(Agent.ahead)
     """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
 
+    begin = _awaited(Agent.begin)
+    """Take a task of the board, as a new STARTED does; return its fencing token.
+
+    A task that the agent has not completed goes back to the board. Raises HeldError, which names
+    the agent, if another has it; NotAllowedError if it is completed already, comes after another,
+    or was begun too often.
+    """
+
+    done = _awaited(Agent.done)
+    """Say that a task is complete, by default the one begun last; go on without one."""
+
+    retry = _awaited(Agent.retry)
+    """Have a completed or failed task done again."""
+
+    add_tasks = _awaited(Agent.add_tasks)
+    """Put tasks onto the board, at most 1,000: all of them, or none if one is refused."""
+
     complete = _awaited(Agent.complete)
     """End with the full result; return when the fabric has accepted it.
 

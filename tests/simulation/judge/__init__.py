@@ -11,10 +11,10 @@ is the fold of its inputs, and its patches build it from an empty document. `bou
 is bounded. `refusals.py`: an agent that is refused, displaced or declared dead is told, and what
 was taken from it; a storm of refusals makes no storm of notices. `questions.py`: deadlines of
 questions are kept, and an asker is told that nobody is there; waits that nobody will end are asked
-about. `silence.py`: an agent that has sent something, could not be heard, or has announced its
-silence, is not declared dead. `delivery.py`: every message arrives at least once, in order.
-`ending.py`: at the end the log alone gives everything that the server holds, and after the faults
-everything drains.
+about. `tasks.py`: a task has one agent, and what is done stays done. `silence.py`: an agent that
+has sent something, could not be heard, or has announced its silence, is not declared dead.
+`delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
+gives everything that the server holds, and after the faults everything drains.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.simulation.judge.refusals import Deaths, Refusals
 from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.silence import Outages, Pace, Silence
 from tests.simulation.judge.synthesis import Syntheses
+from tests.simulation.judge.tasks import Tasks
 from tests.simulation.plan import Plan
 from tests.simulation.rulesets import RULESETS
 
@@ -52,6 +53,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Refusals(),
         Deaths(),
         Questions(),
+        Tasks(rules.attempts_max),
         Syntheses(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
