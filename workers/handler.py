@@ -83,6 +83,8 @@ class Handler(ABC):
         self._quarantined = Quarantine()
         self._defects = Defects()
         self.pace = Pace()
+        #: Bytes of an average entry of the input read last.
+        self.entry_bytes = 0
         self._due_ms: int | None = None
         #: Outages of the partition as its lease names them: start and end of each, ms.
         self.outages: tuple[tuple[int, int], ...] = ()
@@ -142,15 +144,15 @@ class Handler(ABC):
         """Set a timer again that cannot be handled now, because its session is in quarantine."""
         self._set_timer(batch, member, now_ms + QUARANTINE_MS)
 
-    def _begin(self, inputs: list[Any]) -> Batch:
-        """Return the batch for some inputs: it copies from them if they are large enough."""
-        sizes = [len(b"".join(item[1])) for item in inputs if isinstance(item, tuple)]
-        return Batch(is_copying=bool(sizes) and sum(sizes) >= self.copied_bytes_min * len(sizes))
+    def _begin(self) -> Batch:
+        """Return a new batch: it copies from the input if that is large enough."""
+        return Batch(is_copying=self.entry_bytes >= self.copied_bytes_min)
 
     def _dead_letter(
         self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
     ) -> None:
-        letter = record.dead_letter(fields, code, reason, self._source, entry_id)
+        copies = batch.is_copying
+        letter = record.dead_letter(fields, code, reason, self._source, entry_id, copies=copies)
         batch.append(self._names.dead, "*", *letter)
         batch.size_bytes += len(b"".join(fields))
 

@@ -175,6 +175,7 @@ class Loop:
         full = len(entries) >= self._size.count
         after = entries[-1][0] if entries else self._decided_upto
         self._size.note(entries)
+        self._handler.entry_bytes = self._size.entry_bytes
         if is_few := 0 < len(entries) <= FEW:
             await self._decide(entries, full)
         # After a full batch at once: no timer fires until we know what is behind it.

@@ -98,7 +98,7 @@ class Orchestrator(Handler):
             del self._sessions[next(iter(self._sessions))]
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        batch = self._begin(inputs)
+        batch = self._begin()
         touched = self._touched = {}
         taken = 0
         item: _Input
@@ -127,7 +127,8 @@ class Orchestrator(Handler):
         fields: list[bytes],
         signal: Signal | SignalError,
     ) -> None:
-        batch.take(entry_id)
+        if batch.is_copying:
+            batch.take(entry_id)
         if isinstance(signal, SignalError):
             self._turn_away(batch, now_ms, entry_id, fields, *record.reason_of(signal))
             return

@@ -136,7 +136,7 @@ class Synthesizer(Handler):
             await self._cache.load(synthesis, wanted)
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
-        batch = self._begin(inputs)
+        batch = self._begin()
         self._folded = {}
         taken = size = 0
         item: _Input
@@ -182,7 +182,8 @@ class Synthesizer(Handler):
         result: Result | SignalError,
     ) -> int:
         """Fold a result, or refuse the entry; return its size in the commit in bytes, roughly."""
-        batch.take(entry_id)
+        if batch.is_copying:
+            batch.take(entry_id)
         synthesis = self._cache.get(name)
         if isinstance(result, SignalError):
             refused = record.reason_of(result)

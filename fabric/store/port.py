@@ -99,9 +99,9 @@ class Batch:
     An entry form is the field names of an entry. A batch with many such entries states them once,
     which halves the arguments that client and server have to handle.
 
-    By reference, in a batch that `is_copying`: an entry of a copying form has the index of its
-    input entry in `inputs` behind its id, and then only the values that the form does not copy
-    from there. The commit reads the input again, and writes nothing unless it finds just these
+    By reference, which is for a batch that `is_copying`: an entry of a copying form has the index
+    of its input entry in `inputs` behind its id, and then only the values that the form does not
+    copy from there. The commit reads the input again, and writes nothing unless it finds just these
     entries.
     """
 
@@ -141,8 +141,8 @@ class Batch:
 
         `values` are all of the entry, also those that are copied from the input entry taken last.
         """
-        if not self.is_copying and isinstance(form, CopyingForm):
-            form = tuple(form)
+        if isinstance(form, CopyingForm):
+            values = (len(self.inputs) - 1, *form.given(values))
         index = self._keys.get(key)
         if index is None:
             index = self._index(key, "stream", entry_id)
@@ -150,11 +150,7 @@ class Batch:
         if number is None:
             number = self._forms[form] = len(self.forms)
             self.forms.append(form)
-        if isinstance(form, CopyingForm):
-            source = len(self.inputs) - 1
-            self._entries += (number, index, entry_id, source, *form.given(values))
-        else:
-            self._entries += (number, index, entry_id, *values)
+        self._entries += (number, index, entry_id, *values)
 
     def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add any other write: HSET, HDEL, ZADD or ZREM."""

@@ -19,11 +19,14 @@ class ReadSize:
         self._count_max = count_max
         self._bytes_max = bytes_max
         self.count = min(COUNT_FIRST, count_max)
+        #: Bytes of an average entry of those that came last.
+        self.entry_bytes = 0
 
     def note(self, entries: Iterable[Entry]) -> None:
         """Follow the size of what came."""
         sizes = [len(b"".join(fields)) for _, fields in entries]
         if sizes:
+            self.entry_bytes = sum(sizes) // len(sizes)
             fitting = self._bytes_max * len(sizes) // max(sum(sizes), 1)
             self.count = max(1, min(fitting, self.count * 2, self._count_max))
 

@@ -219,7 +219,13 @@ def revision(patch: bytes, causes: Sequence[int], ms: int, *, final: bool) -> tu
 
 
 def dead_letter(
-    fields: list[bytes], code: str, reason: str, source: str, entry_id: bytes
+    fields: list[bytes],
+    code: str,
+    reason: str,
+    source: str,
+    entry_id: bytes,
+    *,
+    copies: bool = False,
 ) -> tuple[Form, Values]:
     """Return the dead letter of a refused entry: the reason, its origin, and all its fields."""
     why = (code, reason, source, entry_id)
@@ -228,7 +234,9 @@ def dead_letter(
         return (*LETTER, RAW_PACKED), (*why, msgspec.msgpack.encode(fields))
     values = fields[1::2]
     names = [RAW_PREFIX + field for field in fields[: 2 * len(values) : 2]]
-    form = _copying((*LETTER, *names), (*(GIVEN for _ in LETTER), *range(len(names))))
+    form: Form = (*LETTER, *names)
+    if copies:
+        form = _copying(form, (*(GIVEN for _ in LETTER), *range(len(names))))
     return form, (*why, *values)
 
 

@@ -97,7 +97,7 @@ def copying(ids: list[bytes], flats: list[list[bytes]]) -> Batch:
         try:
             signal = decode(flat)
         except SignalError:
-            letter = record.dead_letter(flat, "JSON", "why", NAMES.signals, entry_id)
+            letter = record.dead_letter(flat, "JSON", "why", NAMES.signals, entry_id, copies=True)
             batch.append(NAMES.dead, "*", *letter)
             continue
         copies = record.copies_of(signal)

@@ -123,6 +123,7 @@ async def test_only_large_entries_are_copied(monkeypatch: pytest.MonkeyPatch) ->
     for number, size in enumerate((COPIED_BYTES_MIN - 200, COPIED_BYTES_MIN), 1):
         payload = b'{"partial": {"x": "%s"}}' % (b"x" * size)
         entries: list[Entry] = [(b"%d-%d" % (START_MS, number), [*fields, payload])]
+        handler.entry_bytes = sum(map(len, entries[0][1]))
         batch = handler.decide(await handler.prepare(entries), START_MS).batch
         assert bool(batch.copied) is (size == COPIED_BYTES_MIN)
         assert (payload in batch.operations) is not bool(batch.copied)
