@@ -4,17 +4,20 @@ This module imports only the standard library, click and the errors, and imports
 when that command runs: `fabric --help` costs no more than click.
 
 Data goes to stdout, notes to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found,
-4 not allowed, 5 held by another, 6 server unreachable, 7 timed out; 130 after Ctrl-C.
+4 not allowed, 5 held by another, 6 server unreachable, 7 timed out; 74 output cannot be written,
+130 after Ctrl-C, 141 the reader of the output is gone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from io import StringIO
 from itertools import chain
+from typing import Any
 
 import click
 
@@ -25,6 +28,8 @@ from fabric.errors import FabricError
 INTERRUPTED = 130
 #: Exit code when the reader of our output is gone, as shells have it: 128 + SIGPIPE.
 BROKEN_PIPE = 141
+#: Exit code when our output cannot be written (a full disk, say): EX_IOERR of sysexits.h.
+OUTPUT_FAILED = 74
 
 
 #: The commands in the order of the help: title of a group → name → the command's module in
@@ -106,18 +111,36 @@ class Program(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), one[1]) for name, one in commands.items()])
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse the arguments; this prints the help."""
+        with _output():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command and return what it returns; end silently if the reader has gone."""
+        """Run the command and return what it returns."""
+        with _output():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Inside, end silently if the reader has gone, and with a reason if we cannot write."""
+    try:
         try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                with suppress(AttributeError):  # stdout was closed from the start
-                    sys.stdout.flush()
-        except BrokenPipeError:
-            # The interpreter flushes its buffers at its end: give them somewhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(BROKEN_PIPE)
+            yield
+        finally:
+            with suppress(AttributeError):  # stdout was closed from the start
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of what we print
+            raise
+        # The interpreter flushes its buffers at its end: give them somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        with suppress(OSError):  # stderr may be the one that is full
+            click.echo(f"fabric: output cannot be written: {error.strerror or error}", err=True)
+        raise click.exceptions.Exit(OUTPUT_FAILED) from None
 
 
 program = Program(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from fabric.cli.connect import Target, connected, json_option, on_target, since_option
-from fabric.cli.output import json_line, note, print_lines
+from fabric.cli.output import hand_over, json_line, note, print_lines
 from fabric.client.message import Message
 from fabric.core.record import AgentStatus
 from fabric.errors import ConfigError, FabricError, HeldError, NotAllowedError
@@ -41,7 +40,8 @@ async def inbox(
       fabric inbox -a QA -f         unread messages, then each new one
 
     Messages are directives of the orchestrator and signals of other agents, to this agent or to
-    everyone, in the order of the log. With --since, nothing is marked as read.
+    everyone, in the order of the log. A message counts as read when it was written out and, through
+    a pipe, taken: `| head -1` leaves the others unread. With --since, nothing is marked as read.
 
     --follow ends when the agent has ended: nothing more comes until it starts again. Exit code 4:
     it was declared dead. 3: the session is gone.
@@ -52,10 +52,15 @@ async def inbox(
         reader = Inbox(connection.store, connection.keys(session)[1], agent)
         place = [since, since] if since is not None else await reader.place()
         async for messages, reached in reader.pages(place, follow=follow, limit=count):
-            print_lines(map(line, messages))
-            sys.stdout.flush()
-            if not peek and since is None:
-                await reader.remember(reached)
+            is_any = False
+            try:
+                for message in messages:
+                    await hand_over(line(message))
+                    place[message.to_everyone], is_any = message.id.encode(), True
+                place = reached
+            finally:
+                if is_any and not peek and since is None:
+                    await reader.remember(place)
     if reader.ended is not None:
         said = f"{describe_end(agent, reader.ended)}; nothing more comes until it starts again"
         if reader.ended.status is AgentStatus.DEAD:
@@ -158,7 +163,7 @@ async def _wait_for(
                 click.echo(json_line(found | {k: v for k, v in more.items() if v is not None}))
             elif said := answer.location if answer.decision is None else answer.decision:
                 click.echo(said)
-        except BrokenPipeError:  # nobody knows that the resource is the agent's now
+        except OSError:  # nobody knows that the resource is the agent's now
             if answer.token is not None:
                 await script.withdraw(dependency)
             raise

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -22,7 +20,7 @@ import click
 
 from fabric.backoff import reach
 from fabric.cli import BROKEN_PIPE, INTERRUPTED
-from fabric.cli.output import note
+from fabric.cli.output import is_reader_gone, note
 from fabric.config.settings import Settings, flag, load, printable, variable
 from fabric.core.declaration import Field, Text, fields
 
@@ -156,7 +154,7 @@ def _attended() -> Iterator[None]:
 
     def look() -> None:
         nonlocal timer
-        if _is_reader_gone():
+        if is_reader_gone():
             stop(BROKEN_PIPE)
         elif is_bound and os.getppid() != parent:
             stop(128 + signal.SIGHUP)
@@ -169,16 +167,6 @@ def _attended() -> Iterator[None]:
     finally:
         if timer is not None:
             timer.cancel()
-
-
-def _is_reader_gone() -> bool:
-    try:
-        output = sys.stdout.fileno()
-    except (AttributeError, OSError, ValueError):  # closed from the start, or none of the system's
-        return False
-    poll = select.poll()
-    poll.register(output, 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import fcntl
 import json
 import re
+import select
+import stat
+import sys
+import termios
 from collections.abc import Iterable
+from os import fstat
 from typing import Any
 
 import click
@@ -13,6 +21,11 @@ import msgspec
 from fabric.view.text import plain
 
 _encode = msgspec.json.Encoder().encode
+
+#: Longest wait for the reader of a pipe to take a line, s: some read only when we have ended.
+HAND_OVER_S = 0.2
+#: Pause between two looks whether it was taken, s.
+_LOOK_S = 0.000_5
 
 #: Characters that JSON allows and that a terminal obeys, or that hide or turn the text beside
 #: them: DEL and C1, direction marks, line separators, tags.
@@ -50,6 +63,42 @@ def print_lines(lines: Iterable[str]) -> None:
     text = "\n".join(lines)
     if text:
         click.echo(text)
+
+
+async def hand_over(line: str) -> None:
+    """Print a line, and return when its reader has it. Raises BrokenPipeError if the reader goes.
+
+    A pipe keeps what its reader has not taken, and loses it with the reader. So on a pipe we wait
+    until the line is taken; but not for a reader that takes nothing for `HAND_OVER_S`.
+    """
+    click.echo(line)
+    try:
+        output = sys.stdout.fileno()
+        is_pipe = stat.S_ISFIFO(fstat(output).st_mode)
+    except (AttributeError, OSError, ValueError):  # closed from the start, or none of the system's
+        return
+    left, loop = array.array("i", [0]), asyncio.get_running_loop()
+    deadline = loop.time() + HAND_OVER_S
+    while True:
+        is_gone = is_reader_gone()
+        if is_pipe:
+            fcntl.ioctl(output, termios.FIONREAD, left)
+        if is_gone and (left[0] or not is_pipe):
+            raise BrokenPipeError
+        if not left[0] or loop.time() > deadline:
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def is_reader_gone() -> bool:
+    """Whether nobody can read what we print any more."""
+    try:
+        output = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # closed from the start, or none of the system's
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def note(text: str) -> None:

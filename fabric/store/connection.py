@@ -293,14 +293,19 @@ class ConfirmedChannel(Channel):
         packed = hiredis.pack_command(command) + self._wait
         reply, count = await exchange.request(packed, limit_s, 2)
         _checked(reply)
-        if isinstance(count, exceptions.NoPermissionError):
-            raise count  # it would be refused each time
-        # Another error means that the server stopped being a primary.
-        confirmed = count if isinstance(count, int) else None
-        if reply[:1] == [b"emitted"] and (confirmed is None or confirmed < self._replicas):
-            known = "nobody knows on how many" if confirmed is None else f"on {confirmed}"
+        refusal = translate(count) if isinstance(count, exceptions.RedisError) else None
+        if isinstance(refusal, DeniedError):  # each time
+            raise DeniedError("the command WAIT, which the setting wait_replicas needs", "+wait")
+        if isinstance(refusal, errors.UnsupportedServerError):
+            raise errors.UnsupportedServerError(
+                "server lacks the command WAIT, which the setting wait_replicas needs: set it to 0"
+            )
+        # Another error may mean that the server stopped being a primary.
+        if reply[:1] == [b"emitted"] and (refusal is not None or count < self._replicas):
+            known = f"on {count}" if refusal is None else "nobody knows on how many"
+            why = "" if refusal is None else f": WAIT was refused ({refusal})"
             raise UnavailableError(
-                f"in the ingress, but {known} of {self._replicas} replicas (wait_replicas)",
+                f"in the ingress, but {known} of {self._replicas} replicas (wait_replicas){why}",
                 took_effect=True,
             )
         return reply

@@ -1,6 +1,9 @@
 """`fabric inbox`: messages in order, each once, or again with --peek."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +68,37 @@ def test_in_words(told: Shell) -> None:
 def test_peeking_leaves_messages_unread(told: Shell) -> None:
     assert ids(told, "--peek") == ids(told, "--peek") == IDS
     assert ids(told) == IDS
+
+
+def test_what_the_reader_of_a_pipe_does_not_take_stays_unread(told: Shell) -> None:
+    process = told.start("inbox", "--json")
+    taken = subprocess.run(
+        ["/usr/bin/head", "-1"], stdin=process.stdout, capture_output=True, check=True, timeout=60
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert json.loads(taken.stdout)["id"] == IDS[0]
+    assert process.wait(60) in {0, 141}
+    assert ids(told) == IDS[1:]
+
+
+def test_what_cannot_be_written_stays_unread(told: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fabric.cli", "inbox"], stdout=full, stderr=subprocess.PIPE,
+            env=told.environment(), cwd=told.home, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 74
+    assert done.stderr == b"fabric: output cannot be written: No space left on device\n"
+    assert ids(told) == IDS
+
+
+def test_a_reader_that_takes_its_time_loses_nothing(told: Shell) -> None:
+    """It reads only when the command has ended: so the command does not wait for it."""
+    process = told.start("inbox", "--json")
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    assert [json.loads(line)["id"] for line in process.stdout] == IDS
 
 
 def test_a_count_is_a_page(told: Shell) -> None:

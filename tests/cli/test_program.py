@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +179,26 @@ def test_a_closed_pipe_ends_silently(lone: Shell) -> None:
     process.stdout = None
     _, err = process.communicate()
     assert (process.returncode, err) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"], ["--version"], ["schema"], ["rules", "show"], ["emit", "STARTED"],
+        ["emit", "-"], ["status", "--sessions"], ["doctor", "--json"], ["wait", "x", "--help"],
+    ],
+)  # fmt: skip
+def test_output_that_cannot_be_written_is_one_line(quiet: Shell, words: list[str]) -> None:
+    given = b"STARTED\n" if words == ["emit", "-"] else None
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fabric.cli", *words], stdout=full, stderr=subprocess.PIPE,
+            env=quiet.environment(), cwd=quiet.home, input=given, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 74
+    *_, said = done.stderr.decode().splitlines()
+    assert said == "fabric: output cannot be written: No space left on device"
+    assert "Traceback" not in done.stderr.decode()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

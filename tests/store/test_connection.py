@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
-from fabric.errors import UnavailableError, UnreachableError
+from fabric.errors import UnavailableError, UnreachableError, UnsupportedServerError
 from fabric.store import address, connection
-from fabric.store.connection import Channel, Server
+from fabric.store.connection import Channel, ConfirmedChannel, Server
 from fabric.store.exchange import Exchange
 from tests.support.servers import RunningServer
 from tests.support.waiting import eventually
@@ -51,6 +51,20 @@ async def test_a_connection_that_the_server_closed_is_opened_again(server: Runni
     assert await channel.call("CLIENT", "ID") != own
     await channel.drop()
     await other.drop()
+    await served.pool.disconnect()
+
+
+async def test_a_server_that_refuses_wait_is_named_with_the_setting(server: RunningServer) -> None:
+    served = way(server)
+    channel = ConfirmedChannel(served, "", 1)
+    emitting = ("EVAL", "return {'emitted', '1-0'}", 0)
+    channel._wait = b"NO-SUCH-WAIT 1\r\n"
+    with pytest.raises(UnsupportedServerError, match="which the setting wait_replicas needs"):
+        await channel.call(*emitting)
+    channel._wait = b"WAIT many 1\r\n"
+    with pytest.raises(UnavailableError, match=r"of 1 replicas .*WAIT was refused \(.*integer"):
+        await channel.call(*emitting)
+    await channel.drop()
     await served.pool.disconnect()
 
 

@@ -263,7 +263,7 @@ async def test_a_user_that_may_not_wait_for_replicas_hears_so(real: RedisBackend
     async with user(real, "~*", "+@all", "-wait") as store:
         waiting = RedisStore(real.url.replace("://", "://w:pw@", 1), wait_replicas=1)
         try:
-            with pytest.raises(DeniedError, match=r"WAIT.*\+wait"):
+            with pytest.raises(DeniedError, match=r"WAIT, which .* wait_replicas needs.*\+wait$"):
                 await waiting.emit(0, [[b"a", b"1"]], 10)
         finally:
             await waiting.close()
