@@ -56,14 +56,15 @@ async def escalations(
     async with connected(target, waits=forever) as connection:
         if session and forever:
             async for found in follow(connection.store, connection.keys(session)[1]):
-                page.print(found)
+                page.print(found, await connection.store.now_ms())
         if not session:
             found = await all_questions(connection.store, connection.partitions)
         else:
             reader = connection.session(session)
             await reader.must_exist()
             found = await questions(reader)
-    if not page.print(found):
+        now_ms = await connection.store.now_ms()
+    if not page.print(found, now_ms):
         note("no questions" if everything else "no open questions")
 
 
@@ -76,7 +77,7 @@ class _Page:
     as_json: bool
     has_printed: bool = False
 
-    def print(self, found: list[Question]) -> bool:
+    def print(self, found: list[Question], now_ms: int) -> bool:
         """Print the wanted ones of some questions; return whether there was one."""
         wanted = [one for one in found if self.everything or one.is_open]
         if self.as_json:
@@ -86,7 +87,12 @@ class _Page:
         for one in wanted:
             lines += [""] if self.has_printed else []
             lines += question_lines(
-                one.session, one.id, one.record, home=self.home, waiting=one.waiting
+                one.session,
+                one.id,
+                one.record,
+                now_ms=now_ms,
+                home=self.home,
+                waiting=one.waiting,
             )
             self.has_printed = True
         print_lines(lines)

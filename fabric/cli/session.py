@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, Literal
@@ -15,10 +14,10 @@ from fabric.cli.connect import Connection, Target, connected, json_option, on_se
 from fabric.cli.output import json_line, print_either, print_json, print_lines
 from fabric.client.session import Session
 from fabric.client.synthesis import Revision, apply
-from fabric.ops.overview import GROUPS, Holder, PartitionSummary, partition, sessions
+from fabric.ops.overview import GROUPS, PartitionSummary, partition, sessions
 from fabric.view.status import session_lines, todo
 from fabric.view.synthesis import Synthesis, changes, progress, report
-from fabric.view.text import ago, table
+from fabric.view.text import span, table
 
 #: Sessions listed by default: a screenful.
 SESSIONS_SHOWN = 40
@@ -67,7 +66,9 @@ async def status(target: Target, every: bool, count: int, as_todo: bool, as_json
             "barriers": await reader.barriers(),
             "escalations": await reader.escalations(),
         }
-    print_either(as_json, {"session": session, **found}, session_lines(session, *found.values()))
+        now_ms = await connection.store.now_ms(reader.keys.log)
+    lines = session_lines(session, now_ms, *found.values())
+    print_either(as_json, {"session": session, **found}, lines)
 
 
 async def _print_overview(connection: Connection, count: int, *, as_json: bool) -> None:
@@ -81,7 +82,10 @@ async def _print_overview(connection: Connection, count: int, *, as_json: bool) 
         print_json({"sessions": shown, "sessions_total": len(found), "partitions": served})
         return
     if found:
-        rows = [[one.name, f"{ago(one.active_ms)} ago", str(one.partition)] for one in listed]
+        now_ms = await store.now_ms()
+        rows = [
+            [one.name, f"{span(now_ms - one.active_ms)} ago", str(one.partition)] for one in listed
+        ]
         print_lines([*table(("SESSION", "LAST ACTIVE", "PARTITION"), rows), ""])
     else:
         click.echo("no sessions yet", err=True)
@@ -92,18 +96,13 @@ async def _print_overview(connection: Connection, count: int, *, as_json: bool) 
 
 
 def _row(summary: PartitionSummary) -> list[str]:
-    held = {holder.group: holder.owner for holder in summary.holders if _is_held(holder)}
+    held = {holder.group: holder.owner for holder in summary.holders if holder.held}
     counts = (summary.number, summary.backlog, summary.results, summary.dead)
     return [*map(str, counts), *(held.get(group, "nobody") for group in GROUPS)]
 
 
 def _document(summary: PartitionSummary) -> dict[str, Any]:
-    holders = [{**holder._asdict(), "held": _is_held(holder)} for holder in summary.holders]
-    return {**summary._asdict(), "holders": holders}
-
-
-def _is_held(holder: Holder) -> bool:
-    return bool(holder.owner) and holder.expires_ms > time.time() * 1000
+    return {**summary._asdict(), "holders": [holder._asdict() for holder in summary.holders]}
 
 
 def _form(form: Form, words: str) -> Callable[[Any], Any]:

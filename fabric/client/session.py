@@ -237,7 +237,7 @@ class Session:
         if known is None or not known.producers:
             return "nobody has declared to produce it"
         agents = await self.agents()
-        now_ms = self._store.now_ms()
+        now_ms = await self._store.now_ms(self.keys.log)
         parts = []
         for name in known.producers:
             agent = agents.get(name)

@@ -9,7 +9,6 @@ scratch key of the namespace, and delete that key at the end (it expires by itse
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Awaitable
 from functools import partial
 from importlib.metadata import packages_distributions
@@ -104,8 +103,7 @@ async def _check(
         findings.append(server.coverage(known))
     findings.append(await server.commands(store))
     findings.append(await server.newer_commands(store))
-    persistence = partial(server.persistence, now_s=int(time.time()))
-    for judge in (server.eviction, server.memory, persistence, server.replication):
+    for judge in (server.eviction, server.memory, server.persistence, server.replication):
         findings += each(known, judge)
     for name, caller in (await store.servers()).items():
         await look("clock", server.clock(caller, name))

@@ -111,7 +111,7 @@ async def _states(
         names = store.namespace.partition(number)
         try:
             # The time first: so a lease that is renewed in between does not look expired.
-            seconds, micros = await store.call("TIME", at=names.lease(group))
+            now_ms = await store.now_ms(names.lease(group))
             owner, epoch, expires, committed = await store.fields(
                 names.lease(group), ("owner", "epoch", "expires", "committed")
             )
@@ -121,7 +121,6 @@ async def _states(
             ):
                 yield number, _State.UNSEEDED, "", 0
                 continue
-            now_ms = int(seconds) * 1000 + int(micros) // 1000
             if owner and (whole_number(expires) or 0) > now_ms:
                 yield number, _State.HELD, owner.decode(errors="replace"), 0
                 continue
@@ -134,9 +133,9 @@ async def _states(
 async def _alive(store: RedisStore, group: str) -> tuple[int, str]:
     """Return how many workers of a group have sent a recent heartbeat; or that we may not ask."""
     key = store.namespace.replicas(group)
-    seconds, _ = await store.call("TIME", at=key)
+    now_ms = await store.now_ms(key)
     try:
-        return int(await store.call("ZCOUNT", key, int(seconds) * 1000, "+inf", at=key)), ""
+        return int(await store.call("ZCOUNT", key, now_ms, "+inf", at=key)), ""
     except TamperedError:
         return 0, ""  # the check of the keys reports it
     except REFUSED as error:

@@ -278,7 +278,7 @@ def memory(known: Facts) -> Finding:
     return Finding("memory", Level.WARN, found, advice)
 
 
-def persistence(known: Facts, now_s: int) -> Finding:
+def persistence(known: Facts) -> Finding:
     """What would be lost if the server ended now (redis.io, "Redis persistence")."""
     said, sync = known.get("appendonly") or known.get("aof_enabled"), known.get("appendfsync")
     is_appended = said in ("yes", "1")
@@ -302,6 +302,7 @@ def persistence(known: Facts, now_s: int) -> Finding:
         found = f"NONE: whenever the server ends, {lost}"
     else:
         unknown = "no append-only file, and whether it snapshots is not known"
+        now_s = int(known.get("server_time_usec") or 0) // 1_000_000
         age = max(0, now_s - int(known.get("rdb_last_save_time") or now_s))
         lost = f"everything since the last snapshot ({age} s ago) is lost"
         found = f"{'snapshots only' if save else unknown}: if the server ends now, {lost}"

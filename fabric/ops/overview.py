@@ -30,12 +30,13 @@ class SessionSummary(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """The present or last holder of a partition's lease, and when that expires, ms."""
+    """The present or last holder of a partition's lease: when that expires, ms; if it is held."""
 
     group: str
     owner: str
     epoch: int
     expires_ms: int
+    held: bool
 
 
 class PartitionSummary(NamedTuple):
@@ -67,10 +68,14 @@ async def partition(store: ClientStore, number: int) -> PartitionSummary:
     names = store.namespace.partition(number)
     holders = []
     for group in GROUPS:
+        # The time first: so a lease that is renewed in between does not look expired.
+        now_ms = await store.now_ms(names.lease(group))
         lease = await store.fields(names.lease(group), ["owner", "epoch", "expires"])
         if (owner := lease[0]) is not None:
             epoch, expires_ms = (whole_number(field) or 0 for field in lease[1:])
-            holders.append(Holder(group, owner.decode("utf-8", "replace"), epoch, expires_ms))
+            held = bool(owner) and expires_ms > now_ms
+            shown = owner.decode("utf-8", "replace")
+            holders.append(Holder(group, shown, epoch, expires_ms, held))
     backlog, results = await store.length(names.signals), await store.length(names.results)
     return PartitionSummary(number, backlog, results, await store.length(names.dead), holders)
 

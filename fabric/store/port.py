@@ -273,10 +273,10 @@ class WorkerStore(_Store, Protocol):
 class ClientStore(_Store, Protocol):
     """What agents and the command line need."""
 
-    def now_ms(self) -> int:
-        """Return about what the server's clock shows, ms, without asking it.
+    async def now_ms(self, at: str | None = None) -> int:
+        """Ask what the clock of the server shows that has the key `at`, by default `meta`; ms.
 
-        Only for durations shown to people: a server on another host may have another time.
+        What the fabric stores is by that clock: nobody's own may be compared with it.
         """
 
     async def emit(

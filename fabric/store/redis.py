@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -270,8 +269,9 @@ class RedisStore(Channels):
         names = self.namespace.partition(partition)
         return names.lease(group), names.source(group)
 
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
+    async def now_ms(self, at: str | None = None) -> int:
+        seconds, micros = await self.call("TIME", at=at)
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def emit(
         self,

@@ -223,7 +223,7 @@ class MemoryStore:
         self.data.wake()
         return Rebuilt(now, copied, None)
 
-    def now_ms(self) -> int:
+    async def now_ms(self, at: str | None = None) -> int:
         return self._clock_ms()
 
     async def emit(

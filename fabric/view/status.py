@@ -16,7 +16,7 @@ from fabric.core.limits import listed
 from fabric.core.record import AgentRecord, BarrierRecord, BarrierState, ClaimRecord, ClaimState
 from fabric.core.session import SessionState
 from fabric.core.task import TaskRecord
-from fabric.view.text import ago, clock, counted, plain, rfc3339, table
+from fabric.view.text import clock, counted, plain, rfc3339, span, table
 
 #: Kinds of records in the order in which a rebuilt session shows them → their columns.
 REBUILT = {
@@ -63,6 +63,7 @@ Row = tuple[Any, ...]
 
 def session_lines(
     name: str,
+    now_ms: int,
     agents: Mapping[str, AgentRecord],
     dependencies: Mapping[str, record.DependencyRecord],
     tasks: Mapping[str, TaskRecord],
@@ -70,7 +71,10 @@ def session_lines(
     barriers: Mapping[str, BarrierRecord],
     questions: Mapping[str, record.EscalationRecord],
 ) -> list[str]:
-    """Return a session's present state: agents by stream, then whatever else there is."""
+    """Return a session's present state: agents by stream, then whatever else there is.
+
+    `now_ms`: by the server's clock.
+    """
     waiting = waits(agents, claims, barriers)
     lines: list[str] = []
     rows: list[Row]
@@ -78,11 +82,11 @@ def session_lines(
         rows = []
         for who, one in agents.items():
             if one.stream == stream:
-                trouble, heard = waiting[who] or one.error, f"{ago(one.seen_ms)} ago"
+                trouble, heard = waiting[who] or one.error, f"{span(now_ms - one.seen_ms)} ago"
                 if one.quiet_until_ms > one.seen_ms and one.status not in record.ENDED:
                     heard += f", silence announced until {rfc3339(one.quiet_until_ms)}"
                 if one.is_stuck:
-                    heard += f", only heartbeats for {ago(one.idle_since_ms)}"
+                    heard += f", only heartbeats for {span(now_ms - one.idle_since_ms)}"
                 done = _percent(one.percent)
                 rows.append((who, one.status, done, one.checkpoint, one.task, trouble, heard))
         lines += _section(f"Stream {plain(stream)}" if stream else "No stream", _AGENTS, rows)
@@ -206,15 +210,16 @@ def question_lines(
     id_: str,
     question: record.EscalationRecord,
     *,
+    now_ms: int,
     home: str | None,
     waiting: Sequence[str],
 ) -> list[str]:
     """Return a question: who asks, what, who waits, and the command that answers it.
 
     `home` is the session that `fabric decide` uses by default: the command need not name it.
-    `waiting`: the agents that wait for the answer.
+    `waiting`: the agents that wait for the answer. `now_ms`: by the server's clock.
     """
-    asked = f"asked {ago(question.asked_ms)} ago by {question.asker or ORCHESTRATOR}"
+    asked = f"asked {span(now_ms - question.asked_ms)} ago by {question.asker or ORCHESTRATOR}"
     subject = ": ".join(filter(None, (question.subject, question.about)))
     lines = [plain(f"{id_}  in {session}, {asked}" + (f" ({subject})" if subject else ""))]
     lines += [f"  {line}" for line in _cut(question.question)]

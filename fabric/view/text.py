@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -33,11 +32,6 @@ def span(ms: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def ago(ms: int) -> str:
-    """Return the time since a moment in ms since the epoch: `12 s`, `5 min`, `3 h`, `2 d`."""
-    return span(time.time() * 1000 - ms)
 
 
 def plain(text: str) -> str:

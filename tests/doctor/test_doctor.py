@@ -328,7 +328,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
         ({"aof_enabled": "1"}, {}, Level.OK, "appendfsync not known"),
         ({}, {"appendonly": "yes", "appendfsync": "no"}, Level.WARN, "some 30 seconds"),
         (
-            {"rdb_last_save_time": "40"},
+            {"rdb_last_save_time": "40", "server_time_usec": "100000000"},
             {"appendonly": "no", "save": "60 1"},
             Level.WARN,
             "60 s ago",
@@ -342,7 +342,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_persistence_says_what_would_be_lost(
     info: dict[str, str], config: dict[str, str], level: Level, said: str
 ) -> None:
-    found = checks.persistence(Facts(info, config), now_s=100)
+    found = checks.persistence(Facts(info, config))
     assert found.level is level
     assert said in found.found
 

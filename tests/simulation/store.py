@@ -120,9 +120,10 @@ class RemoteStore:
         )
         return step
 
-    def now_ms(self) -> int:
-        """See ClientStore. No request."""
-        return self._behind.now_ms()
+    async def now_ms(self, at: str | None = None) -> int:
+        """See ClientStore."""
+        shown: int = await self._link.call(lambda: self._behind.now_ms(at))
+        return shown
 
     async def emit(
         self,

@@ -1,23 +1,23 @@
 """`fabric status`: what holds a session up stands in its tables, or below them."""
 
-import time
-
 from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord, EscalationState
 from fabric.view.status import session_lines
+
+#: What the server's clock shows.
+NOW_MS = 1_700_000_000_000
 
 
 def lines_of(
     agents: dict[str, AgentRecord], questions: dict[str, EscalationRecord] | None = None
 ) -> list[str]:
-    return session_lines("s", agents, {}, {}, {}, {}, questions or {})
+    return session_lines("s", NOW_MS, agents, {}, {}, {}, {}, questions or {})
 
 
 def test_an_agent_that_sends_only_heartbeats_while_others_wait() -> None:
-    now_ms = int(time.time() * 1000)
-    agent = AgentRecord(AgentStatus.ACTIVE, 1, seen_ms=now_ms - 5_000)
-    agent.idle_since_ms = now_ms - 20 * 60_000
+    agent = AgentRecord(AgentStatus.ACTIVE, 1, seen_ms=NOW_MS - 5_000)
+    agent.idle_since_ms = NOW_MS - 20 * 60_000
     assert lines_of({"A": agent})[-1].endswith("5 s ago")
-    agent.nudged_ms = now_ms - 60_000
+    agent.nudged_ms = NOW_MS - 60_000
     assert lines_of({"A": agent})[-1].endswith("5 s ago, only heartbeats for 20 min")
     agent.status = AgentStatus.COMPLETED
     assert lines_of({"A": agent})[-1].endswith("5 s ago")

@@ -54,7 +54,7 @@ async def why(
     cursors: dict[str, bytes] = {}
     now_ms = session.clock_ms
     if stop is None:
-        now_ms = max(now_ms, store.now_ms())
+        now_ms = max(now_ms, await store.now_ms(keys.log))
         (stored,) = await store.hashes([keys.cursors])
         cursors = {name.decode("utf-8", "replace"): place for name, place in stored.items()}
     return explain(Snapshot(session, replay.rules, log_index, now_ms, cursors), agent)
