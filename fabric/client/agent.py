@@ -21,6 +21,7 @@ from fabric.client.wait import Waits
 from fabric.config.settings import Settings
 from fabric.core.directive import DirectiveType
 from fabric.core.event import ORCHESTRATOR
+from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.signal import SignalType
 from fabric.core.task import TaskSpec
 from fabric.errors import EndedError, FabricError, WaitTimeoutError
@@ -332,6 +333,15 @@ class Agent(AgentFacts):
         a cancellation the wait is withdrawn.
         """
         return await self._waits.wait_for(dependency, reason, timeout)
+
+    async def rate_limited(
+        self, quota: str, for_ms: int, *, reason: str | None = None, timeout: float | None = None
+    ) -> None:
+        """Report that a quota is used up for so long, and wait until it is available again.
+
+        All agents that have declared it (`quotas`) pause meanwhile, at their next checkpoint.
+        """
+        await self._waits.wait_for(f"{QUOTA}{quota}", reason, timeout, for_ms)
 
     def messages(self) -> AsyncGenerator[Message, None]:
         """Yield what arrives for this agent, from where it last stopped.

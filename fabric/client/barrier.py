@@ -28,6 +28,7 @@ from fabric.client.request import Request, Requests
 from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
 from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.record import IN_FORCE, BarrierRecord
 from fabric.core.signal import SignalType
 from fabric.errors import FabricError, NotAllowedError, ServerError
@@ -62,6 +63,9 @@ class Pauses:
         """Note a PAUSE for a barrier, and a barrier's end."""
         barrier = message.payload.get("barrier")
         if not isinstance(barrier, str):
+            quota = message.payload.get("dependency")
+            if isinstance(quota, str) and quota.startswith(QUOTA):
+                self._note_quota(quota, message)
             return
         if message.type == DirectiveType.PAUSE:
             if not message.to_everyone or self._name in strings(message.payload.get("members")):
@@ -74,6 +78,12 @@ class Pauses:
             message.type == DirectiveType.CANCEL and message.payload.get("code") == "DEADLOCK"
         ):
             self._end(barrier)
+
+    def _note_quota(self, quota: str, message: Message) -> None:
+        """Hold the agent at its next checkpoint while a quota that it shares is used up."""
+        self._end(quota)
+        if message.type == DirectiveType.PAUSE:
+            self._holds[quota] = _Hold(quota, None, holds=True)
 
     def _end(self, barrier: str) -> None:
         if hold := self._holds.pop(barrier, None):
@@ -151,6 +161,8 @@ class Pauses:
         if not (held := self._held()):
             return None
         name, barrier = held[0].barrier, None
+        if name.startswith(QUOTA):
+            return f"{name} is used up"
         with suppress(ServerError):
             barrier = await self._look_up(name)
         who = f": {barrier.leader or 'nobody'} leads, {_missing(barrier)}" if barrier else ""

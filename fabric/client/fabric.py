@@ -150,6 +150,7 @@ class Fabric(Connector):
         reads: Sequence[str] = (),
         writes: Sequence[str] = (),
         produces: Sequence[str] = (),
+        quotas: Sequence[str] = (),
         when_full: WhenFull | str = WhenFull.WAIT,
     ) -> Agent:
         """Return an agent, to be entered with `async with`. STARTED carries what is declared here.
@@ -171,6 +172,7 @@ class Fabric(Connector):
             "reads": list(reads),
             "writes": list(writes),
             "produces": list(produces),
+            "quotas": list(quotas),
         }
         emitter = Emitter(
             self._store,

@@ -354,6 +354,12 @@ class SyncAgent(_Twin[Agent], AgentFacts):
             finally:
                 handled_hops.set(0)
 
+    rate_limited = _awaited(Agent.rate_limited)
+    """Report that a quota is used up for so long, and wait until it is available again.
+
+    All agents that have declared it (`quotas`) pause meanwhile, at their next checkpoint.
+    """
+
     ahead = _awaited(Agent.ahead)
     """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""
 

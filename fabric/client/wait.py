@@ -9,6 +9,7 @@ from fabric.client.grant import Grants
 from fabric.client.message import Message, given, is_grant, place_in_line, refusal, strings
 from fabric.client.request import Requests
 from fabric.core.directive import DirectiveType
+from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.resource import normalise
 from fabric.core.signal import SignalType
 from fabric.errors import DependencyFailedError, ServerError
@@ -50,6 +51,8 @@ class Wait:
         if message.type == DirectiveType.DECISION and payload.get("escalation") == self._on:
             decision = str(payload.get("decision") or "")
             return Resolved(str(payload.get("by") or message.sender), decision=decision)
+        if message.type == DirectiveType.RESUME and self._is_quota(payload):
+            return Resolved(message.sender)
         named = strings(payload.get("resources"))
         if message.type == DirectiveType.CANCEL and (
             self._on in (payload.get("dependency"), payload.get("escalation"))
@@ -61,6 +64,10 @@ class Wait:
         if message.type == DirectiveType.WAIT:
             self._wait = payload
         return Resolved(message.sender, token=payload["token"]) if is_grant(message) else None
+
+    def _is_quota(self, payload: dict[str, Any]) -> bool:
+        """Whether a RESUME says that the quota waited for is available: no agent resolves it."""
+        return self._on.startswith(QUOTA) and payload.get("dependency") == self._on
 
     def _produced(self, message: Message) -> Resolved | None:
         if message.type == SignalType.FAILED:
@@ -90,24 +97,32 @@ class Waits:
         """Note where a dependency is; once resolved, it stays so."""
         dependency = message.payload.get("dependency_id")
         is_mine = not message.to_everyone and isinstance(dependency, str)
+        if is_mine and str(dependency).startswith(QUOTA):
+            return  # it may be used up again
         if is_mine and message.type == SignalType.DEPENDENCY_RESOLVED:
             self._locations[str(dependency)] = message.payload.get("output_location")
 
-    async def wait_for(self, on: str, reason: str | None, timeout_s: float | None) -> str | None:
+    async def wait_for(
+        self, on: str, reason: str | None, timeout_s: float | None, for_ms: int | None = None
+    ) -> str | None:
         """Wait; see Agent.wait_for."""
         grants, wait = self._grants, Wait(self._requests.name, on)
         names = [] if on in self._locations else [on]
         why = partial(self._describe, on, wait)
         async with grants.waiting(names, timeout_s, f"for {on}", why):
             answer = (
-                await self._answer(on, reason, wait) if names else Resolved("", self._locations[on])
+                await self._answer(on, reason, for_ms, wait)
+                if names
+                else Resolved("", self._locations[on])
             )
         if answer.token is None:
             # The fabric has ended this wait too: there is nothing to release.
             grants.in_use.remove(names)
         return answer.decision if answer.decision is not None else answer.location
 
-    async def _answer(self, on: str, reason: str | None, wait: Wait) -> Resolved:
+    async def _answer(
+        self, on: str, reason: str | None, for_ms: int | None, wait: Wait
+    ) -> Resolved:
         grants = self._grants
         resource = frozenset([normalise(on)])
 
@@ -119,7 +134,7 @@ class Waits:
         async with self._requests.opened(match) as request:
             if on in self._locations:  # it has come meanwhile
                 return Resolved("", self._locations[on])
-            await request.send(SignalType.BLOCKED, given(on=on, reason=reason))
+            await request.send(SignalType.BLOCKED, given(on=on, reason=reason, for_ms=for_ms))
             while True:
                 answer: Resolved = await request.answer()
                 token = answer.token
