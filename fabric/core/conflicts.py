@@ -75,7 +75,8 @@ def detected(event: SignalEvent, payload: ConflictDetected) -> None:
     is_conflict = len(domain) >= 2
     total = len(session.claims) + len(domain)
     # Whoever sends this need not be one of them: no share of theirs bounds it.
-    if is_conflict and is_reserved(SHARE_MIN, total, SESSION_CLAIMS_MAX):
+    is_full = total > SESSION_CLAIMS_MAX or is_reserved(SHARE_MIN, total, SESSION_CLAIMS_MAX)
+    if is_conflict and is_full:
         reason = f"{total} claims, and {reserved(SESSION_CLAIMS_MAX)}"
         raise RefusedError("LIMIT", reason)
     if is_conflict and len(domain) * len(ask.writes) > EVENT_GRANTS_MAX:

@@ -34,6 +34,7 @@ _TABLES: Final[dict[str, type[Struct]]] = {
 }
 
 LOCK_FIELDS: Final = ("holder", "token", "since", "expires")
+BARRIER_FIELDS: Final = ("generation", "leader", "members", "deadline", "state")
 
 #: A number that may be too large to be ours; or a text.
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
@@ -117,7 +118,11 @@ class StoredSession:
             self._save_members(batch, self.keys.queue(resource), self._queue(resource))
         order.changed.clear()
         for name in sorted(barriers.changed):
-            barrier = barriers.records[name]
+            barrier = barriers.get(name)
+            if barrier is None:  # it has made room for another
+                batch.write("HDEL", self.keys.barrier(name), BARRIER_FIELDS)
+                self._save_members(batch, self.keys.arrived(name), {})
+                continue
             batch.write(
                 "HSET",
                 self.keys.barrier(name),

@@ -183,3 +183,17 @@ def test_a_long_number_from_an_agent_is_kept() -> None:
     found = state.restore(KEYS, stored).state
     assert msgspec.json.encode(found.escalations.records["q"]) == question
     assert msgspec.json.encode(found.tasks.records["t"]) == task
+
+
+def test_the_keys_of_a_barrier_that_made_room_go_too() -> None:
+    keys = KEYS
+    stored = state.StoredSession(keys, SessionState(name="s"))
+    barrier = BarrierRecord(BarrierState.OVER, 1, "A", members=["B"], arrived={"B": 5})
+    stored.state.barriers.put("release", barrier)
+    stored.save(Batch())
+    stored.state.barriers.drop("release")
+    batch = Batch()
+    stored.save(batch)
+    removed = {keys.barrier("release"), keys.arrived("release"), keys.barriers}
+    assert removed <= set(batch.keys)
+    assert not stored.shown
