@@ -193,14 +193,14 @@ def _check_trust(found: list[Source]) -> None:
 
 
 def sources(flags: Mapping[str, Any], files: list[Path]) -> list[Source]:
-    """Return what gives settings, the strongest first. Raises ConfigError for a file with a fault.
+    """Return what gives settings, the strongest first.
 
-    Files that do not exist give nothing.
+    Raises ConfigError for a file with a fault, and for one that is not there.
     """
     from fabric.config.toml_file import FaultError, read
 
     found = [Source(flags), Source(_environment(), is_environment=True)]
-    for path in filter(Path.is_file, files):
+    for path in files:
         try:
             document = read(path)
         except FaultError as error:

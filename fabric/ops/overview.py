@@ -21,6 +21,15 @@ GROUPS = (ORCHESTRATORS, SYNTHESIZERS)
 _READ = {"stream": "XRANGE {} - +", "hash": "HGETALL {}", "zset": "ZRANGE {} 0 -1 WITHSCORES"}
 
 
+#: Option of a URL → the flag of redis-cli.
+_TLS_FLAGS = {
+    "ssl_ca_certs": "--cacert",
+    "ssl_ca_path": "--cacertdir",
+    "ssl_certfile": "--cert",
+    "ssl_keyfile": "--key",
+}
+
+
 class SessionSummary(NamedTuple):
     """A session, and the time of its last activity, ms since the epoch."""
 
@@ -184,4 +193,9 @@ def redis_cli(
         words += ["-u", f"{server}/{number}" if number else server]
     if user:
         words += ["--user", user]
+    for option, flag in _TLS_FLAGS.items():
+        if option in options:
+            words += [flag, options[option][0]]
+    if options.get("ssl_cert_reqs") == ["none"]:
+        words.append("--insecure")
     return shlex.join(words), bool(password)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -43,6 +47,9 @@ _URL_OPTIONS: Final = frozenset(
     | {"ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname"}
     | {"ssl_ciphers", "ssl_min_version", "sentinel_username", "sentinel_password"}
 )
+
+#: Those of them that name a file or a folder.
+_PATH_OPTIONS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 Host = tuple[str, int]
 
@@ -83,6 +90,8 @@ def parse(url: str, name: str) -> Address:
     """
     base, kind, login, listed, path, query = split(url)
     try:
+        if base == "unix" and (listed or not path):
+            raise ValueError("a socket's path begins behind the third slash")
         if not kind:
             return Address(_options(url, name))
         is_sentinel = kind == "sentinel"
@@ -112,7 +121,7 @@ def url_error(*, has_options: bool = False) -> ConfigError:
         )
     return ConfigError(
         "the server's URL cannot be read: write redis://[user:password@]host[:port][/db], "
-        "rediss://…, unix://…/redis.sock, redis+sentinel://host[:port],…/service[/db] or "
+        "rediss://…, unix:///…/redis.sock, redis+sentinel://host[:port],…/service[/db] or "
         "redis+cluster://host[:port],…; in a password, %-encode everything but letters and digits"
     )
 
@@ -137,6 +146,9 @@ def _of_sentinels(
 def _options(url: str, name: str) -> dict[str, Any]:
     if parse_qs(urlsplit(url).query).keys() - _URL_OPTIONS:
         raise url_error(has_options=True)
+    given = parse_url(url)
+    if given.get("connection_class") is SSLConnection:  # no other takes them
+        _check_paths(given)
     return {
         "redis_connect_func": partial(introduce, name),
         "protocol": 2,
@@ -147,8 +159,34 @@ def _options(url: str, name: str) -> dict[str, Any]:
         "max_connections": CONNECTIONS_MAX,
         "health_check_interval": 0,
         "decode_responses": False,
-        **parse_url(url),
+        **given,
     }
+
+
+def _check_paths(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a file that cannot be read: the driver's error would not name it."""
+    for option in _PATH_OPTIONS:
+        path = given.get(option)
+        if path is None:
+            continue
+        try:
+            if option == "ssl_ca_path":
+                os.scandir(path).close()
+            else:
+                Path(path).open("rb").close()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"the server's URL: {option}={path}: {why}") from None
+
+
+def check_tls(connection: AbstractConnection, options: Mapping[str, Any]) -> None:
+    """Load what a connection needs for TLS. Raises ConfigError, naming the files."""
+    if isinstance(connection, SSLConnection):
+        try:
+            connection.ssl_context.get()
+        except (ssl.SSLError, ValueError) as error:
+            files = ", ".join(f"{one}={options[one]}" for one in _PATH_OPTIONS if one in options)
+            raise ConfigError(f"the server's URL: TLS is not possible: {error} ({files})") from None
 
 
 def _hosts(listed: str, port: int) -> tuple[Host, ...]:

@@ -163,7 +163,8 @@ class Router:
             else:
                 self.routing = server = Server(ConnectionPool(**self._options))
             # Connects to nothing yet, but reports at once options that no connection takes.
-            server.pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
+            connection = server.pool.make_connection()  # type: ignore[no-untyped-call] # the driver's is untyped
+            address.check_tls(connection, self._options)
         except (TypeError, ValueError, RedisError):
             raise address.url_error(has_options=True) from None
 

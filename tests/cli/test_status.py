@@ -184,6 +184,16 @@ def test_keys_for_programs(example: Shell, session: str) -> None:
         ("redis://:s3cret@h:1/2", "redis-cli -u redis://h:1/2", True),
         ("rediss://me:s3@cret@h:1", "redis-cli -u rediss://h:1 --user me", True),
         ("redis://h?db=3&username=me&password=x", "redis-cli -u redis://h/3 --user me", True),
+        (
+            "rediss://h/1?ssl_ca_certs=/a%20b/ca.pem&ssl_certfile=/c&ssl_keyfile=/k",
+            "redis-cli -u rediss://h/1 --cacert '/a b/ca.pem' --cert /c --key /k",
+            False,
+        ),
+        (
+            "rediss://h?ssl_ca_path=/certs&ssl_cert_reqs=none",
+            "redis-cli -u rediss://h --cacertdir /certs --insecure",
+            False,
+        ),
         ("unix:///a%20b/r.sock?db=0", "redis-cli -s '/a b/r.sock'", False),
         ("unix://me:s3cret@/r.sock?db=2", "redis-cli -s /r.sock -n 2 --user me", True),
     ],

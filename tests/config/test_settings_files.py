@@ -31,6 +31,10 @@ def test_it_is_named(
     assert "fabric.toml" in str(caught.value)
 
 
-def test_one_that_is_missing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FABRIC_CONFIG", str(tmp_path / "fabric.toml"))
+def test_one_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fabric.toml"
+    monkeypatch.setenv("FABRIC_CONFIG", str(path))
+    with pytest.raises(ConfigError, match=f"{path} cannot be read: No such file"):
+        load()
+    monkeypatch.setenv("FABRIC_CONFIG", "/dev/null")
     assert load().partitions is None

@@ -1,5 +1,7 @@
 """Server URLs: what each is parsed into, and errors that never repeat a part of the URL."""
 
+from pathlib import Path
+
 import pytest
 from redis.asyncio.connection import SSLConnection
 
@@ -20,15 +22,15 @@ def test_sentinels() -> None:
     assert found.sentinel_options == {"client_name": "x"}
 
 
-def test_sentinels_have_passwords_and_tls_of_their_own() -> None:
-    found = parse(
-        "rediss+sentinel://:a@b@one/s?sentinel_username=u&sentinel_password=p&ssl_ca_certs=/ca.pem",
-        "x",
-    )
+def test_sentinels_have_passwords_and_tls_of_their_own(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    own = f"sentinel_username=u&sentinel_password=p&ssl_ca_certs={ca}"
+    found = parse(f"rediss+sentinel://:a@b@one/s?{own}", "x")
     assert found.options["password"] == "a@b"
     assert found.options["connection_class"] is SSLConnection
     assert found.sentinel_options == {
-        "client_name": "x", "username": "u", "password": "p", "ssl": True, "ssl_ca_certs": "/ca.pem"
+        "client_name": "x", "username": "u", "password": "p", "ssl": True, "ssl_ca_certs": str(ca)
     }  # fmt: skip
     assert not any(option.startswith("sentinel_") for option in found.options)
 
@@ -93,7 +95,7 @@ def test_a_url_as_it_may_be_shown() -> None:
     [
         "redis://me:s3cret@host:6379/2",
         "redis://host?db=2&username=me&password=s3cret",
-        "rediss://host?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=no",
+        "rediss://host?ssl_check_hostname=no",
         "unix://me:s3cret@/run/redis.sock?db=1",
     ],
 )
@@ -119,6 +121,30 @@ def test_an_option_that_no_connection_takes_is_refused_before_connecting(options
     """The driver would fail on it later, with errors that we do not handle."""
     with pytest.raises(ConfigError, match=r"cannot be read|has an option") as caught:
         Router(f"redis://host?{options}", "test")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster", "rediss+sentinel"])
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_that_is_not_there_is_named(scheme: str, option: str, tmp_path: Path) -> None:
+    path = tmp_path / "nope.pem"
+    with pytest.raises(ConfigError, match=f"{option}={path}: No such file") as caught:
+        Router(f"{scheme}://:s3cret@host/x?ssl_password=s3cret&{option}={path}", "test")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+def test_a_file_that_holds_no_certificate_is_named(option: str, tmp_path: Path) -> None:
+    path = tmp_path / "empty.pem"
+    path.write_text("no certificate")
+    with pytest.raises(ConfigError, match=f"TLS is not possible: .*{option}={path}"):
+        Router(f"rediss://:s3cret@host?{option}={path}", "test")
+
+
+@pytest.mark.parametrize("url", ["unix://", "unix://run/redis.sock", "unix://me:s3cret@"])
+def test_a_socket_without_a_path_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="unix:///") as caught:
+        Router(url, "test")
     assert "s3cret" not in str(caught.value)
 
 
