@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         NotFoundError,
         OverloadedError,
         PeerError,
+        ReconnectedError,
         ServerError,
         SignalError,
         TamperedError,
@@ -57,10 +58,10 @@ __all__ = [
     "Agent", "BarrierError", "BusyError", "CallerError", "ConfigError", "DeadlockError",
     "DependencyFailedError", "DivergedError", "EndedError", "ExhaustedError", "Fabric",
     "FabricError", "FencedError", "Grant", "HeldError", "Message", "MissingInputError",
-    "NotAllowedError", "NotFoundError", "OverloadedError", "PeerError", "ResumePoint", "Revision",
-    "ServerError", "Session", "Settings", "SignalError", "SignalType", "SyncAgent", "SyncFabric",
-    "SyncSession", "Synthesis", "TamperedError", "TaskFileError", "TaskSpec",
-    "UnavailableError", "UnreachableError", "UnseededError", "UnsupportedServerError",
+    "NotAllowedError", "NotFoundError", "OverloadedError", "PeerError", "ReconnectedError",
+    "ResumePoint", "Revision", "ServerError", "Session", "Settings", "SignalError", "SignalType",
+    "SyncAgent", "SyncFabric", "SyncSession", "Synthesis", "TamperedError", "TaskFileError",
+    "TaskSpec", "UnavailableError", "UnreachableError", "UnseededError", "UnsupportedServerError",
     "WaitTimeoutError", "WhenFull",
 ]  # fmt: skip
 

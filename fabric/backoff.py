@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from fabric.errors import FabricError, UnavailableError, UnreachableError
+from fabric.errors import FabricError, ReconnectedError, UnavailableError, UnreachableError
 
 T = TypeVar("T")
 
@@ -79,14 +79,7 @@ class Outage:
 
     async def failed(self, error: FabricError, stop: asyncio.Event | None = None) -> None:
         """Report the failure if a report is due; wait before the next try, or until `stop`."""
-        self._failures += 1
-        now_ms = int(asyncio.get_running_loop().time() * 1000)
-        reported_ms = self._reported_ms.get(error.code)
-        if reported_ms is None or now_ms - reported_ms >= REMIND_MS:
-            self._reported_ms[error.code] = now_ms
-            level = logging.ERROR if self._is_alarm else logging.WARNING
-            what = f"ALARM {self._subject}: {error.code}" if self._is_alarm else self._subject
-            self._logger.log(level, "%s: %s; trying again", what, error)
+        self.report(error)
         pause_s = self._backoff.next_s()
         if stop is None:
             await asyncio.sleep(pause_s)
@@ -94,6 +87,19 @@ class Outage:
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await stop.wait()
+
+    def report(self, error: FabricError) -> None:
+        """Report the failure if a report is due; of a new connection alone none is."""
+        self._failures += 1
+        if isinstance(error, ReconnectedError):  # a server may close what is idle
+            return
+        now_ms = int(asyncio.get_running_loop().time() * 1000)
+        reported_ms = self._reported_ms.get(error.code)
+        if reported_ms is None or now_ms - reported_ms >= REMIND_MS:
+            self._reported_ms[error.code] = now_ms
+            level = logging.ERROR if self._is_alarm else logging.WARNING
+            what = f"ALARM {self._subject}: {error.code}" if self._is_alarm else self._subject
+            self._logger.log(level, "%s: %s; trying again", what, error)
 
     def answered(self) -> None:
         """Note that the server answers again: the next pause is short, the alarm stands."""

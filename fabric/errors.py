@@ -165,6 +165,15 @@ class UnavailableError(ServerError):
         self.took_effect = took_effect
 
 
+class ReconnectedError(UnavailableError):
+    """The connection has ended, perhaps only because it was idle: check what was read, read on.
+
+    The new connection may lead to another server, which need not have all that was read.
+    """
+
+    code = "RECONNECTED"
+
+
 class ExhaustedError(UnavailableError):
     """A stream takes no new entries, because somebody has used up its ids.
 

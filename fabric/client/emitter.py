@@ -7,7 +7,6 @@ longer to import than a signal takes to send.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -16,14 +15,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from fabric import errors
-from fabric.backoff import Backoff
+from fabric.backoff import Backoff, Outage
 from fabric.core.signal import SignalType
 from fabric.store.keys import ORCHESTRATORS, partition_of
 from fabric.store.port import ClientStore
 from fabric.wire.entry import decode, refuse_reserved
 from fabric.wire.spelling import canonical, encode
-
-logger = logging.getLogger("fabric.agent")
 
 T = TypeVar("T")
 
@@ -294,7 +291,7 @@ class Sender:
 
     async def send_heartbeats(self, pause_s: float) -> None:
         """Send HEARTBEAT after every `pause_s` without another signal, until the agent ends."""
-        loop = asyncio.get_running_loop()
+        loop, outage = asyncio.get_running_loop(), Outage(f"{self.name}: heartbeat", is_alarm=False)
         while not self.has_ended:
             silent_s = loop.time() - self._sent_at
             if silent_s < pause_s:
@@ -305,8 +302,9 @@ class Sender:
                     # Another signal may have been sent while this one waited for its turn.
                     if loop.time() - self._sent_at >= pause_s:
                         await self._send(SignalType.HEARTBEAT, {})
+                outage.worked()
             except errors.NotAllowedError:
                 return
             except errors.ServerError as error:
-                logger.warning("%s: heartbeat: %s", self.name, error)
+                outage.report(error)
                 await asyncio.sleep(pause_s)

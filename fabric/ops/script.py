@@ -33,6 +33,7 @@ from fabric.errors import (
     NotAllowedError,
     NotFoundError,
     PeerError,
+    ReconnectedError,
     ServerError,
     WaitTimeoutError,
 )
@@ -104,7 +105,11 @@ class Inbox:
         if follow:
             found = await retry(lambda: self._store.read_streams(after, COUNT, BLOCK_MS))
         else:
-            found = await self._store.read_streams(after, COUNT, 0)
+            read_once = partial(self._store.read_streams, after, COUNT, 0)
+            try:
+                found = await read_once()
+            except ReconnectedError:  # between two pages a server may close what is idle
+                found = await read_once()
         merged, _ = merge([found.get(stream, []) for stream in self._streams], COUNT)
         reached, messages = list(place), []
         if follow and not merged:

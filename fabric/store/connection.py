@@ -208,7 +208,7 @@ class Channel:
         return exchange if server.generation == self._generation else None
 
     async def _open(self, *, is_first: bool = False) -> Exchange:
-        """Connect. Raises UnavailableError instead, when a reader must hear of a new connection."""
+        """Connect. Raises ReconnectedError instead, when a reader must hear of it."""
         is_first = is_first or self._connection is None
         await self.drop()
         async with asyncio.timeout(REPLY_MS_MAX / 1000):
@@ -218,7 +218,9 @@ class Channel:
         self._generation = server.generation
         self._exchange = Exchange(connection)
         if self._raises_on_reconnect and not is_first:
-            raise UnavailableError("server: reconnected, another one may have taken its place")
+            raise errors.ReconnectedError(
+                "server: reconnected, another one may have taken its place"
+            )
         return self._exchange
 
     def _redirect(self, redirection: exceptions.AskError) -> str:

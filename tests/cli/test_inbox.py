@@ -1,5 +1,6 @@
 """`fabric inbox`: messages in order, each once, or again with --peek."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from fabric.ops import script as paging
+from fabric.store.port import BEGINNING
+from fabric.store.redis import RedisStore
 from tests.cli.inbox_pages import all_pages
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end, is_following
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 @pytest.fixture
@@ -99,6 +102,24 @@ def test_a_reader_that_takes_its_time_loses_nothing(told: Shell) -> None:
     assert process.wait(60) == 0
     assert process.stdout is not None
     assert [json.loads(line)["id"] for line in process.stdout] == IDS
+
+
+def test_a_connection_that_is_closed_between_two_pages(
+    told: Shell, session: str, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "COUNT", 2)
+
+    async def read() -> list[str]:
+        store, found = RedisStore(server.url), []
+        inbox = paging.Inbox(store, store.namespace.partition(0).session(session), "A")
+        async for messages, _ in inbox.pages([BEGINNING, BEGINNING]):
+            found += [message.id for message in messages]
+            server.cli("CLIENT", "KILL", "TYPE", "normal")
+            await eventually(lambda: not any(one.is_connected for one in store._channels.values()))
+        await store.close()
+        return found
+
+    assert asyncio.run(read()) == IDS
 
 
 def test_a_count_is_a_page(told: Shell) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
 from fabric import backoff
 from fabric.backoff import Backoff, Outage
-from fabric.errors import FabricError, UnavailableError, UnreachableError
+from fabric.client.emitter import Sender
+from fabric.errors import FabricError, ReconnectedError, UnavailableError, UnreachableError
+from tests.support.waiting import eventually
 
 ERROR = UnreachableError("the server is away")
 
@@ -86,6 +89,33 @@ async def test_another_kind_of_error_is_reported_at_once(caplog: pytest.LogCaptu
         "ALARM x: UNREACHABLE: the server is away; trying again",
         "ALARM x: UNAVAILABLE: the server is loading; trying again",
     ]
+
+
+async def test_a_connection_that_was_closed_when_idle_is_no_trouble(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    subject = Outage("x")
+    await fail(subject, 2, ReconnectedError())
+    subject.worked()
+    assert logged(caplog) == []
+
+
+async def test_heartbeats_report_an_outage_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Down:
+        tries = 0
+
+        async def send(self, *_: Any, **__: Any) -> list[bytes]:
+            self.tries += 1
+            raise UnreachableError("down", never_sent=True)
+
+    emitter: Any = Down()
+    sender = Sender(emitter, "s", "A", "")
+    sender.begin(1)
+    beating = asyncio.create_task(sender.send_heartbeats(0.001))
+    await eventually(lambda: emitter.tries > 20)
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    assert logged(caplog) == ["A: heartbeat: down; trying again"]
 
 
 async def test_an_agent_warns_and_raises_no_alarm(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,12 @@ import pytest
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
-from fabric.errors import UnavailableError, UnreachableError, UnsupportedServerError
+from fabric.errors import (
+    ReconnectedError,
+    UnavailableError,
+    UnreachableError,
+    UnsupportedServerError,
+)
 from fabric.store import address, connection
 from fabric.store.connection import Channel, ConfirmedChannel, Server
 from fabric.store.exchange import Exchange
@@ -24,7 +29,7 @@ async def test_a_channel_that_raises_on_reconnect_does_so_once(server: RunningSe
     channel = Channel(served, raises_on_reconnect=True)
     assert await channel.call("PING") == b"PONG"
     served.generation += 1
-    with pytest.raises(UnavailableError, match="another one"):
+    with pytest.raises(ReconnectedError, match="another one"):
         await channel.call("PING")
     assert await channel.call("PING") == b"PONG"
     await channel.drop()
