@@ -329,7 +329,7 @@ def probe(path: Path) -> Health | None:
     except OSError:
         return None
     code = str(ping).partition(" ")[0] if isinstance(ping, ReplyError) else ""
-    if ping != "PONG" and code not in ("BUSY", "LOADING"):
+    if ping != "PONG" and not code:  # any error is a server's too: MISCONF when the disk is full
         return None
     rows = info.splitlines() if isinstance(info, str) else []
     facts = dict(row.split(":", 1) for row in rows if ":" in row)

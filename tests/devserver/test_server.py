@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from fabric import devserver
 from fabric.devserver import launch
@@ -38,6 +39,21 @@ def test_it_is_private_persistent_and_never_evicts(root: Path, flavour: str) -> 
         name = flavour.partition("-")[0]
         assert mine.server.version == f"{name} {asking.info('server')[f'{name}_version']}"
         assert mine.server.started_ms > 1_700_000_000_000
+
+
+def test_one_that_cannot_write_to_the_disk_runs(root: Path) -> None:
+    """Then even PING is answered with an error, MISCONF."""
+    with devserver.acquire(root) as mine, client(mine.url) as asking:
+        in_the_way = Project(root).state / "dump.rdb"
+        in_the_way.mkdir()
+        asking.config_set("save", "3600 1")
+        asking.bgsave()
+        until(lambda: asking.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(redis.ResponseError, match="MISCONF"):
+            asking.ping()
+        assert devserver.find(root) == mine.server
+        in_the_way.rmdir()
+        asking.config_set("save", "")
 
 
 def test_others_find_it_and_the_last_user_ends_it(root: Path) -> None:
