@@ -283,9 +283,14 @@ def _delete(world: World, line: Line) -> None:
         world.server.wake()
 
         def delete() -> None:
-            if not world.server.is_down:
-                gone = world.server.stream(key).delete({entry_id})
-                world.counts["entries deleted before their commit"] += gone
+            if world.server.is_down:
+                return
+            found = world.server.stream(key).between(b"%d-%d" % entry_id, b"%d-%d" % entry_id)
+            for _, fields in found:
+                world.server.stream(key).delete({entry_id})
+                world.counts["entries deleted before their commit"] += 1
+                for judge in world.store.judges:
+                    judge.deleted(fields)
 
         world.timeline.after(world.chance.uniform(0.0, 0.01), delete)
 

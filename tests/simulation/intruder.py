@@ -43,12 +43,12 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
             signal["seq"] = chance.choice((COUNTER_MAX, SEQUENCE_SKIPPED_MAX))
             signal["incarnation"] = chance.choice((1, 2, COUNTER_MAX))
         case "skip":
-            signal |= {"type": "HEARTBEAT", "seq": chance.randint(20, 200), "payload": {}}
+            signal |= {"type": "HEARTBEAT", "seq": _number(chance), "payload": {}}
         case "jump":
             # A number that may be: what the agent says itself comes too late then.
             signal |= chance.choice(
                 (
-                    {"type": "HEARTBEAT", "seq": chance.randint(20, 200)},
+                    {"type": "HEARTBEAT", "seq": _number(chance)},
                     {"type": "STARTED", "incarnation": chance.randint(2, 6)},
                 )
             )
@@ -66,6 +66,12 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
     for name, value in signal.items():
         flat += (name.encode(), _encode(value) if isinstance(value, dict) else str(value).encode())
     return flat
+
+
+def _number(chance: random.Random) -> int:
+    """Return a number that an agent comes to: soon, or only after many signals."""
+    number = chance.randint(20, 200)
+    return number if number % 2 else number // 10
 
 
 #: Begins every glob of a bomb.

@@ -100,6 +100,9 @@ class Judge:
     def emitted(self, key: str, ids: Sequence[bytes], length: int) -> None:
         """Check new entries of a stream that workers read."""
 
+    def deleted(self, fields: list[bytes]) -> None:
+        """Somebody has deleted an input entry: it is decided only if a worker has read it."""
+
     def committed(self, commit: Commit) -> None:
         """Check a commit."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX, SEQUENCE_SKIPPED_MAX
 from fabric.core.signal import Signal
@@ -29,9 +30,14 @@ class Signals(Judge):
         self._logs: dict[str, int] = {}
         #: Signals that took effect or were refused, by session, agent, incarnation and number.
         self._known: dict[tuple[bytes, bytes, int, int], _Mark] = {}
-        #: Numbers that somebody else has used in an agent's name: what it says itself under one of
-        #: them counts as a repeat.
+        #: Session and agent → number, type and payload of the last numbered signal that took
+        #: effect, whoever sent it in the agent's name.
+        self._heard: dict[tuple[bytes, bytes], tuple[int, bytes, bytes]] = {}
+        #: Numbers that somebody else has used in an agent's name. What it says itself under one of
+        #: them counts as a repeat, if others came between.
         self._forged: set[tuple[bytes, bytes, int]] = set()
+        #: Signals that were deleted from the input, perhaps while a worker was deciding them.
+        self._deleted: Counter[_Mark] = Counter()
         self.accepted = self.refused = self.repeated = 0
         #: A server that went back may grant an incarnation twice while signals of the first grant
         #: wait: of two signals with one number the second is then a repeat.
@@ -40,6 +46,13 @@ class Signals(Judge):
     def went_back(self) -> None:
         """See Judge."""
         self._is_twice_handed = True
+
+    def deleted(self, fields: list[bytes]) -> None:
+        """See Judge."""
+        with suppress(SignalError):
+            self._deleted[_mark_of(decode(fields))] += 1
+        if (origin := sender_of(fields)) is not None:
+            self._deleted[origin[1].encode(), UNREADABLE_TYPE.encode()] += 1
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
@@ -87,8 +100,10 @@ class Signals(Judge):
         if is_bomb and not is_refused:
             raise Violation("costly work is refused", f"{fields}")
         who = fields[b"session"], fields[b"emitter"]
-        if seq and not incarnation and not is_refused:
-            self._forged.add((*who, seq))
+        if seq and not is_refused:
+            self._heard[who] = seq, fields[b"type"], fields[b"payload"]
+            if not incarnation:
+                self._forged.add((*who, seq))
         if not seq or not incarnation:
             return
         if is_refused:
@@ -127,7 +142,7 @@ class Signals(Judge):
                     told = origin[1].encode(), UNREADABLE_TYPE.encode()
                     logged[told] -= logged[told] > 0
                 continue
-            mark = _mark(dict(zip(signal.names, signal.values, strict=True)))
+            mark = _mark_of(signal)
             if logged[mark]:
                 logged[mark] -= 1
                 self.accepted += not is_buried
@@ -138,7 +153,7 @@ class Signals(Judge):
                 self.repeated += 1
             else:
                 raise Violation("nothing is lost", f"{entry_id!r}: {mark}")
-        invented = [mark for mark, count in logged.items() if count > 0]
+        invented = [mark for mark, count in logged.items() if count > self._deleted[mark]]
         if invented:
             raise Violation("nothing is invented", f"{invented[0]}")
 
@@ -149,14 +164,19 @@ class Signals(Judge):
         incarnation = signal.incarnation or last[0]
         who = signal.session.encode(), signal.emitter.encode(), incarnation, signal.seq
         known = self._known.get(who)
+        fields = dict(zip(signal.names, signal.values, strict=True))
         if self._is_twice_handed or not signal.incarnation:
             return (incarnation, signal.seq) <= last or (*who[:2], signal.seq) in self._forged
+        heard = self._heard[who[:2]]
+        if incarnation == last[0] and signal.seq == heard[0]:
+            # Another signal under the number of the last one is no repeat of it.
+            return heard[1:] == (fields[b"type"], fields[b"payload"])
         if (*who[:2], signal.seq) in self._forged:
             return True
         # A number that was skipped is none that was heard: nothing can repeat it.
         # Of two different signals with one number, one would be lost as a repeat. Refused signals
         # are known too.
-        return known == _mark(dict(zip(signal.names, signal.values, strict=True)))
+        return known == _mark(fields)
 
     def _compare_messages(self, commit: Commit) -> None:
         """Check that every message of an inbox is in the log, with the same id and cause."""
@@ -174,6 +194,10 @@ class Signals(Judge):
             entry = logs.get((session, entry_id))
             if entry is None or entry[b"cause"] != fields[b"cause"]:
                 raise Violation("messages are what the log says", f"{key} {entry_id!r}: {fields}")
+
+
+def _mark_of(signal: Signal) -> _Mark:
+    return _mark(dict(zip(signal.names, signal.values, strict=True)))
 
 
 def _mark(fields: dict[bytes, bytes]) -> _Mark:
