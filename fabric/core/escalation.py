@@ -203,23 +203,24 @@ def _has_room(event: Event) -> bool:
     """
     session = event.session
     asked, most = session.escalations, SESSION_ESCALATIONS_MAX
-    if not is_reserved(SHARE_MIN, len(asked) + 2, most):
+    if len(asked) < most and not is_reserved(SHARE_MIN, len(asked) + 2, most):
         return True
+    some = max(1, most // 100)
     known = asked.records
     decided = [
         (known[name].decided_ms, name)
         for name in asked.unowned()
         if not known[name].is_open and known[name].subject not in (SILENCE, MASS_SILENCE)
     ]
-    for _, name in sorted(decided)[: most // 100]:
+    for _, name in sorted(decided)[:some]:
         asked.drop(name)
     # Looking through all of them takes milliseconds: not for each question.
-    if not decided and (len(asked) >= most or (len(asked) + 1) % (most // 100) == 0):
-        _drop_abandoned(event)
+    if not decided and (len(asked) >= most or (len(asked) + 1) % some == 0):
+        _drop_abandoned(event, some)
     return len(asked) < most
 
 
-def _drop_abandoned(event: Event) -> None:
+def _drop_abandoned(event: Event, count: int) -> None:
     """Let the oldest questions go that nobody waits for and no agent stands behind."""
     session, asked = event.session, event.session.escalations
     abandoned = [
@@ -228,7 +229,7 @@ def _drop_abandoned(event: Event) -> None:
         if not (known.subject or known.waiting or _stands_behind(session, known.asker, name))
     ]
     gone: dict[str, list[str]] = {}
-    for _, _, name in sorted(abandoned)[: SESSION_ESCALATIONS_MAX // 100]:
+    for _, _, name in sorted(abandoned)[:count]:
         known = asked.records[name]
         gone.setdefault(known.asker, []).append(name)
         asked.drop(name)
