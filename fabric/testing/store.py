@@ -85,8 +85,10 @@ class MemoryStore:
                     remaining = ttl
                     lease[b"expires"] = b"%d" % (now + ttl)
                 return Held(holder, int(lease[b"epoch"]), remaining)
-            served = int(lease.get(b"expires", b"0")) - int(lease.get(b"ttl", b"0"))
-            served = max(served if b"ttl" in lease else 0, int(lease.get(b"served", b"0")))
+            renewed = int(lease.get(b"expires", b"0")) - int(lease.get(b"ttl", b"0"))
+            times = (renewed if b"ttl" in lease else 0, int(lease.get(b"served", b"0")))
+            # A time ahead of now is from before the clock was put back.
+            served = max((at for at in times if at <= now), default=0)
             if served > 0 and now - served > ttl_ms:
                 known = [*lease.get(b"outages", b"").split(), b"%d:%d" % (served, now)]
                 lease[b"outages"] = b" ".join(known[-OUTAGES_MAX:])

@@ -181,6 +181,22 @@ async def test_an_outage_counts_from_the_moment_a_holder_gave_up(real: RedisBack
     assert outages.split() == [b"%d:%d" % (released, now)]
 
 
+async def test_a_clock_that_was_put_back_hides_no_outage(real: RedisBackend) -> None:
+    *_, now, _ = await take(real)
+    hour_ms = 3_600_000
+    # Somebody gave it up before the clock was put back; the last holder renewed it after that.
+    renewed = now - 5 * TTL_MS
+    await real.call("HSET", LEASE, "expires", renewed + TTL_MS, "served", now + hour_ms)
+    *_, again, outages = await take(real, owner="two", nonce="n2")
+    assert outages.split() == [b"%d:%d" % (renewed, again)]
+    # The other way round: its expiry is from before, and it was given up after that.
+    given_up = again - 2 * TTL_MS
+    await real.call("HDEL", LEASE, "outages")
+    await real.call("HSET", LEASE, "owner", "", "expires", again + hour_ms, "served", given_up)
+    *_, now, outages = await take(real, owner="three", nonce="n3")
+    assert outages.split() == [b"%d:%d" % (given_up, now)]
+
+
 async def test_the_sixteen_newest_outages_are_kept(real: RedisBackend) -> None:
     await take(real)
     known = " ".join(f"{n}:{n + 1}" for n in range(1, 17))

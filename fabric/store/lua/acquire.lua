@@ -32,7 +32,11 @@ if lease[2] then
     return {'held', lease[1], lease[2], expires - now}
   end
   -- The last commit or renewal, or the moment at which the last holder gave the lease up.
-  local served = math.max(expires - (tonumber(lease[6]) or expires), tonumber(lease[7]) or 0)
+  -- A time ahead of now is from before the clock was put back: it must not hide an outage.
+  local served, given_up = expires - (tonumber(lease[6]) or expires), tonumber(lease[7]) or 0
+  if given_up <= now and (given_up > served or served > now) then
+    served = given_up
+  end
   if served > 0 and now - served > tonumber(ARGV[3]) then
     outages = string.format('%s %.0f:%.0f', outages, served, now)
     -- Sixteen: a session meets them at its next event, which its agents' timers bring soon.
