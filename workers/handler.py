@@ -94,7 +94,7 @@ class Handler(ABC):
         """Decode entries and load the state that they need. Raises TamperedError, ServerError."""
 
     @abstractmethod
-    async def prepare_timers(self, members: list[bytes]) -> list[Any]:
+    async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
         """Turn timers that are due into inputs, with their state: see `prepare`."""
 
     @abstractmethod

@@ -238,7 +238,7 @@ class Loop:
         lease = self._held.lease
         now_ms = self._horizon_ms()
         due = await self._held.store.due(lease.partition, lease.group, now_ms, TIMERS_MAX)
-        inputs = await self._handler.prepare_timers([key for key, _ in due])
+        inputs = await self._handler.prepare_timers([key for key, _ in due], now_ms)
         while inputs:
             decided = self._decide_some(inputs, now_ms)
             await self._commit(decided, b"", drained=True)

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.core.event import EVERYONE, Decision, Outcome
+from fabric.core import liveness
+from fabric.core.event import EVERYONE, NO_PEERS, Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal
@@ -22,6 +23,7 @@ from fabric.store.state import StoredSession
 from fabric.wire import record
 from fabric.wire.entry import decode, sender_of
 from workers import hook
+from workers.census import Census
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler
 
@@ -32,6 +34,7 @@ class _Timer(DueTimer):
     """A timer that is due. `is_notified` is set for a question that the hook must hear of."""
 
     is_notified: bool | None = None
+    peers = NO_PEERS
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
@@ -56,6 +59,7 @@ class Orchestrator(Handler):
         self._rules_document = record.rules_document(rules)
         self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
+        self._census = Census(store, partition, rules)
         #: Sessions in memory, the least recently used first; those that this batch changes.
         self._sessions: dict[str, StoredSession] = {}
         self._touched: dict[str, StoredSession] = {}
@@ -77,13 +81,17 @@ class Orchestrator(Handler):
         await self._load(needed)
         return inputs
 
-    async def prepare_timers(self, members: list[bytes]) -> list[Any]:
+    async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
         inputs = [_Timer(member) for member in members]
         await self._load({timer.session: None for timer in inputs})
         for timer in inputs:
             stored = self._sessions.get(timer.session)
-            if stored is not None and timer.name.startswith(hook.PREFIX):
+            if stored is None:
+                continue
+            if timer.name.startswith(hook.PREFIX):
                 timer.is_notified = self._hook.is_notified(stored.state, timer.name, timer.member)
+            elif since := liveness.peers_needed(stored.state, timer.name, self._rules, now_ms):
+                timer.peers = await self._census.peers(timer.session, since, now_ms)
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
@@ -214,7 +222,7 @@ class Orchestrator(Handler):
         session = stored.state
         self._bring_up_to_date(batch, stored, now_ms)
         try:
-            decision = fire(session, timer.name, self._rules, now_ms)
+            decision = fire(session, timer.name, self._rules, now_ms, timer.peers)
         except Exception as error:
             self._defects.note(timer.member, error)
             raise DefectError(f"timer {timer.member!r}") from error
@@ -223,7 +231,7 @@ class Orchestrator(Handler):
         if decision.outcome is not Outcome.POSTPONED:
             self._defects.check_size(timer.member, decision)
             self._touched[timer.session] = stored
-            logged = record.logged_timer(timer.name, session.clock_ms)
+            logged = record.logged_timer(timer.name, session.clock_ms, timer.peers)
             batch.append(stored.keys.log, f"{session.log}-0", *logged)
         self._follow(batch, stored, decision)
 

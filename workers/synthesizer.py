@@ -103,7 +103,7 @@ class Synthesizer(Handler):
                 await self._cache.load(synthesis, wanted)
         return inputs
 
-    async def prepare_timers(self, members: list[bytes]) -> list[Any]:
+    async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
         inputs: list[_Input] = []
         for member in members:
             refinement = self._refinements.start(member)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 from msgspec import Struct
@@ -174,6 +174,27 @@ class Event(Struct, gc=False):
         if self.decision is ACCEPTED or self.decision is ACCEPTED_TO_RESULTS:
             self.decision = Decision(to_results=self.decision.to_results)
         return self.decision
+
+
+class Peers(NamedTuple):
+    """What is known, when a timer is due, of the agents in the partition's other sessions.
+
+    How many of them fell silent at about the same time, and how many were heard meanwhile. The
+    worker counts them; the timer's log entry has the numbers, so that replay decides by the same.
+    """
+
+    silent: int = 0
+    heard: int = 0
+
+
+#: Nothing is known of other sessions, or there are none.
+NO_PEERS = Peers()
+
+
+class TimerEvent(Event, gc=False, kw_only=True):
+    """A timer that is due."""
+
+    peers: Peers = NO_PEERS
 
 
 class SignalEvent(Event, gc=False, kw_only=True):

@@ -6,9 +6,10 @@ anything, and one that has sent little has no rhythm yet: for them only the uppe
 timer per agent looks again when silence could first have lasted too long, so a signal costs no
 timer of its own.
 
-Many that fall silent together are probably cut off, by the network or with their host. Kubernetes
-slows its evictions in that case; so does this module ("Rate limits on eviction", its docs on
-nodes):
+Many that fall silent together are probably cut off, by the network or with their host. They are
+counted in their session, and again together with those of the partition's other sessions: many
+sessions of one agent each can be on one host. Kubernetes slows its evictions in that case; so does
+this module ("Rate limits on eviction", its docs on nodes):
 
     an agent is silent for too long        as many are silent              else
     no question is open                    ask a person; nobody dies       it is declared dead
@@ -16,6 +17,10 @@ nodes):
                                            that others need, at a pace     their whole limit again
     answer "give up"                       those silent then are declared dead, as their limit ends
     answer "wait"                          for silence_ms_max nobody dies who was silent then
+
+Each session asks its own question, and gives up at its own pace: what its agents need is in it.
+Other sessions are not part of its log. So the worker counts their agents for a timer that needs
+that (`peers_needed`), and writes the counts into the timer's log entry.
 
 An agent that sends HEARTBEAT and nothing else, while others wait for it, is *wedged*: it gets a
 NUDGE, and after as long again a person is asked whether to give it up.
@@ -35,7 +40,7 @@ from fabric.core.escalation import (
     close_own,
     new_question,
 )
-from fabric.core.event import Event
+from fabric.core.event import Event, Peers, TimerEvent
 from fabric.core.lifecycle import end
 from fabric.core.limits import NAMES_SHOWN_MAX, RHYTHM_INTERVALS_MIN, listed
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord
@@ -75,7 +80,7 @@ def limit_ms(agent: AgentRecord, rules: Rules) -> int:
     return _by_rhythm_ms(agent, rules, RHYTHM_INTERVALS_MIN)
 
 
-def silent_since_ms(session: SessionState, agent: AgentRecord) -> int:
+def silent_since_ms(session: SessionState | None, agent: AgentRecord) -> int:
     """Return the time from which an agent's silence counts, ms."""
     return max(agent.seen_ms, agent.resumed_ms, agent.quiet_until_ms, quota.end_ms(session, agent))
 
@@ -99,7 +104,7 @@ def excuse(session: SessionState, outage_ms: int) -> None:
         session.agents.put(name, agent)
 
 
-def check_silence(event: Event, name: str) -> bool:
+def check_silence(event: TimerEvent, name: str) -> bool:
     """Declare an agent dead that has been silent for too long; look again later at any other."""
     session, rules = event.session, event.rules
     agent = session.agents.get(name)
@@ -154,14 +159,16 @@ def check_task(event: Event, name: str) -> bool:
     return True
 
 
-def check_mass_silence(event: Event, question_id: str) -> bool:
+def check_mass_silence(event: TimerEvent, question_id: str) -> bool:
     """While many are silent, give up one that others need; close the question once few are."""
     session, rules = event.session, event.rules
     asked = session.escalations.get(question_id)
     if asked is None or not asked.is_open:
         return False
     found = _survey(session, rules, asked.asked_ms)
-    if not _is_mass(found, asked.given_up, rules):
+    # Without a least number once peers were silent too: they may have been given up meanwhile.
+    least = 1 if asked.peers else MASS_AGENTS_MIN
+    if not _is_mass(found, asked.given_up, rules, event.peers, least):
         close_own(event, question_id, "enough agents are heard again")
         for name in found.silent:
             # The others may be about to come back too.
@@ -229,6 +236,37 @@ def allow_start(event: Event, asked: EscalationRecord) -> None:
         event.session.agents.put(asked.about, agent)
 
 
+class Since(NamedTuple):
+    """From when on agents of other sessions count: as silent, by their last signal; as heard."""
+
+    silent_ms: int
+    heard_ms: int
+
+
+def peers_needed(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Since | None:
+    """Say which agents of other sessions count for a timer; None if it gives nobody up.
+
+    Agents that were lost long before, and that nobody has given up since, are no part of what is
+    going on now.
+    """
+    kind, _, subject = timer.partition(":")
+    if kind == TIMER:
+        agent = session.agents.get(subject)
+        if agent is None or agent.status in ENDED:
+            return None
+        if silent_since_ms(session, agent) + limit_ms(agent, rules) > now_ms:
+            return None
+        silent_ms, until_ms = agent.seen_ms - rules.silence_ms_max, now_ms
+    elif kind == MASS_TIMER:
+        asked = session.escalations.get(subject)
+        if asked is None or not asked.is_open:
+            return None
+        silent_ms, until_ms = asked.asked_ms - 2 * rules.silence_ms_max, asked.asked_ms
+    else:
+        return None
+    return Since(silent_ms, until_ms - rules.silence_ms_min // 2)
+
+
 class _Survey(NamedTuple):
     """The agents of a session that are silent, how many were heard, and how many are at work."""
 
@@ -257,7 +295,7 @@ def _survey(session: SessionState, rules: Rules, until_ms: int) -> _Survey:
     return _Survey(silent, heard, at_work)
 
 
-def is_silent(session: SessionState, agent: AgentRecord, rules: Rules, now_ms: int) -> bool:
+def is_silent(session: SessionState | None, agent: AgentRecord, rules: Rules, now_ms: int) -> bool:
     """Whether an agent at work has been silent for over half of what is usual for it."""
     # The end of a wait excuses an agent that sent nothing; not one that sent heartbeats.
     heartbeats = agent.idle_since_ms > 0
@@ -284,25 +322,32 @@ def _by_rhythm_ms(agent: AgentRecord, rules: Rules, intervals_min: int) -> int:
     return max(rules.silence_ms_min, min(expected_ms, rules.silence_ms_max))
 
 
-def _is_mass(found: _Survey, given_up: int, rules: Rules) -> bool:
+def _is_mass(found: _Survey, given_up: int, rules: Rules, peers: Peers, least: int) -> bool:
     """Whether so many are silent that the network or their host is the likely cause."""
     count, share = len(found.silent) + given_up, rules.mass_silence_percent
-    is_share = 100 * count >= share * (count + found.heard)
-    return bool(share and found.silent) and count >= MASS_AGENTS_MIN and is_share
+    is_alone = count >= MASS_AGENTS_MIN and 100 * count >= share * (count + found.heard)
+    both = count + peers.silent
+    all_known = both + found.heard + peers.heard
+    is_together = both >= least and 100 * both >= share * all_known
+    return bool(share and found.silent) and (is_alone or is_together)
 
 
-def _ask_about_mass(event: Event) -> bool:
+def _ask_about_mass(event: TimerEvent) -> bool:
     """Ask a person if many have fallen silent together; False if they have not."""
-    session, rules = event.session, event.rules
+    session, rules, peers = event.session, event.rules, event.peers
     found = _survey(session, rules, session.clock_ms)
-    if not _is_mass(found, 0, rules):
+    if not _is_mass(found, 0, rules, peers, MASS_AGENTS_MIN):
         return False
     text = (
         f"{len(found.silent)} of {found.at_work} agents at work have been silent for about as "
-        f"long: {listed(sorted(found.silent))}. The network or their host may be down. Wait for "
-        f"them, or give them up?"
+        f"long: {listed(sorted(found.silent))}. "
     )
-    question_id = ask(event, new_question(session, MASS_SILENCE, text, [WAIT, GIVE_UP]), told=[])
+    if peers.silent:
+        text += f"In other sessions about {peers.silent} are silent too and {peers.heard} heard. "
+    text += "The network or their host may be down. Wait for them, or give them up?"
+    question = new_question(session, MASS_SILENCE, text, [WAIT, GIVE_UP])
+    question.peers = peers.silent
+    question_id = ask(event, question, told=[])
     event.set_timer(f"{MASS_TIMER}:{question_id}", session.clock_ms + rules.silence_ms_min)
     return True
 

@@ -79,8 +79,13 @@ def expired(event: Event, name: str) -> bool:
     return True
 
 
-def end_ms(session: SessionState, agent: AgentRecord) -> int:
-    """Return when the last of the quotas ends that an agent waits for, ms; 0 without one."""
+def end_ms(session: SessionState | None, agent: AgentRecord) -> int:
+    """Return when the last of the quotas ends that an agent waits for, ms; 0 without one.
+
+    `session` is None for an agent of another session, whose quotas are not known here.
+    """
+    if session is None:
+        return 0
     known = (session.dependencies.get(on) for on in agent.waits_for if on.startswith(PREFIX))
     return max((one.until_ms for one in known if one is not None), default=0)
 

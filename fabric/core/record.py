@@ -263,6 +263,8 @@ class EscalationRecord(Struct, omit_defaults=True):
     decided_ms: int = 0
     #: Of a mass silence: agents that were given up one by one while the question was open.
     given_up: int = 0
+    #: Of a mass silence: agents of other sessions that were silent as well when it was asked.
+    peers: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -416,9 +416,9 @@ class Rules(Struct, frozen=True):
         int,
         Number("percent", 0, 100, "off"),
         Declared("liveness.mass_silence_percent"),
-        "When at least this share of a session's agents, and at least three, fall silent together, "
-        "the network or their host is the likely cause: a person is asked instead, and they are "
-        "given up one at a time, only those that others wait for.",
+        "When at least this share of the agents of a session or of its partition, and at least "
+        "three, fall silent together, the network or their host is the likely cause: a person is "
+        "asked instead, and they are given up one at a time, only those that others wait for.",
     ] = 50
     wedged_ms_max: Annotated[
         int,

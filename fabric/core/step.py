@@ -40,11 +40,14 @@ from fabric.core.directive import Notice
 from fabric.core.event import (
     ACCEPTED,
     EVERYONE,
+    NO_PEERS,
     Decision,
     Event,
     Outcome,
+    Peers,
     RefusedError,
     SignalEvent,
+    TimerEvent,
 )
 from fabric.core.record import ENDED, HELD_UP, EscalationRecord
 from fabric.core.rules import Rules
@@ -134,7 +137,7 @@ QUIET = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.HE
 
 #: Takes the event and the part of the timer's key after its first colon. Returns False when the
 #: timer is moot or was only postponed: then nothing is recorded.
-Alarm = Callable[[Event, str], bool]
+Alarm = Callable[[TimerEvent, str], bool]
 
 #: Timer key, up to its first colon → what happens when it is due.
 TIMERS: dict[str, Alarm] = {
@@ -206,12 +209,15 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
     return event.decision
 
 
-def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decision | None:
+def fire(
+    session: SessionState, timer: str, rules: Rules, now_ms: int, peers: Peers = NO_PEERS
+) -> Decision | None:
     """Apply a timer that is due; None when it has become moot, and nothing is to be recorded.
 
-    `timer` is the key under which a decision set it. A timer that takes effect is an event of the
-    session like a signal, with a log number of its own. A decision that is POSTPONED only sets the
-    timer again: it is no event.
+    `timer` is the key under which a decision set it; `peers` counts agents of other sessions, if
+    `liveness.peers_needed` says that the timer needs them. A timer that takes effect is an event of
+    the session like a signal, with a log number of its own. A decision that is POSTPONED only sets
+    the timer again: it is no event.
     """
     kind, _, subject = timer.partition(":")
     alarm = TIMERS.get(kind)
@@ -221,7 +227,7 @@ def fire(session: SessionState, timer: str, rules: Rules, now_ms: int) -> Decisi
     session.tick(now_ms)
     # Before the alarm: the records that it changes may name the event, as after a signal.
     session.log += 1
-    event = Event(session, rules, ACCEPTED)
+    event = TimerEvent(session, rules, ACCEPTED, peers=peers)
     if not alarm(event, subject):
         session.log -= 1
         # Nothing is written, so nothing may have changed in memory either.

@@ -18,7 +18,7 @@ from itertools import chain
 import msgspec
 
 from fabric.client.session import pages
-from fabric.core.event import EVERYONE, Decision, Kind, Outcome
+from fabric.core.event import EVERYONE, Decision, Kind, Outcome, Peers
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.step import fire, skip, step, turn_away
@@ -32,6 +32,9 @@ from fabric.wire.stored import fields_of, pairs_of, shortened
 
 #: Characters of a value that a difference shows.
 SHOWN_CHARS_MAX = 300
+
+#: Digits of a number of agents in a log entry: far more than a partition can have.
+COUNT_DIGITS_MAX = 9
 
 #: Kind of a log entry → its fields that the sender did not send.
 _OURS = {
@@ -182,10 +185,14 @@ class Replay:
 
     def _timer(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
         timer = logged.get(b"timer", b"").decode("utf-8", "replace")
-        decision = fire(self.session, timer, self.rules, ms)
+        counts = [logged.get(name, b"0") for name in (b"peers_silent", b"peers_heard")]
+        if not all(count.isdigit() and len(count) <= COUNT_DIGITS_MAX for count in counts):
+            raise self._diverged(entry_id, "numbers of agents that were counted", repr(counts))
+        peers = Peers(*map(int, counts))
+        decision = fire(self.session, timer, self.rules, ms, peers)
         if decision is None or decision.outcome is Outcome.POSTPONED:
             raise self._diverged(entry_id, f"{_NOTHING}: the timer is moot", f"timer {timer!r}")
-        return decision, _flat(*record.logged_timer(timer, self.session.clock_ms))
+        return decision, _flat(*record.logged_timer(timer, self.session.clock_ms, peers))
 
     def _outage(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
         length = logged.get(b"outage_ms", b"")

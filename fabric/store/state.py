@@ -66,6 +66,11 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
     return StoredSession(keys, SessionState(name=keys.name, **fields), is_written=True)
 
 
+def agents(key: str, stored: dict[bytes, bytes]) -> dict[str, record.AgentRecord]:
+    """Return some agents' records by name. Raises TamperedError, naming the key."""
+    return _records(key, stored, record.AgentRecord)
+
+
 class StoredSession:
     """A session's state, its keys, and what the keys that follow from it show at present.
 

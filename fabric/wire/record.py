@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fabric.core.event import Kind, Message
+from fabric.core.event import NO_PEERS, Kind, Message, Peers
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
@@ -45,6 +45,7 @@ UNREADABLE_TYPE = "UNREADABLE"
 #: Field names of each kind of entry, in order; the functions below return the values.
 RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
+PEERS_TIMER = ("kind", "type", "timer", "peers_silent", "peers_heard", "ms")
 OUTAGE = ("kind", "type", "outage_ms", "ms")
 UNREADABLE = ("kind", "type", "emitter", "code", "reason", "ms")
 DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
@@ -150,8 +151,10 @@ def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
     return RULES, (RULES_KIND, RULES_KIND.upper(), document, now_ms)
 
 
-def logged_timer(timer: str, now_ms: int) -> tuple[Form, Values]:
-    """Return the log entry of a timer that took effect."""
+def logged_timer(timer: str, now_ms: int, peers: Peers = NO_PEERS) -> tuple[Form, Values]:
+    """Return the log entry of a timer that took effect, with the agents counted elsewhere."""
+    if peers != NO_PEERS:
+        return PEERS_TIMER, (Kind.DERIVED, TIMER_TYPE, timer, *peers, now_ms)
     return TIMER, (Kind.DERIVED, TIMER_TYPE, timer, now_ms)
 
 

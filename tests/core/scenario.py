@@ -10,7 +10,8 @@
     show agents
 
 `(time)` fires all timers that are due; `(timer)  barrier:1:release` fires one that was cancelled
-too late; `(outage)  60` ends an outage of 60 s.
+too late; `(outage)  60` ends an outage of 60 s. `peers 5 1`: from here on, timers that need it are
+told of five silent and one heard agent in other sessions.
 
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
 incarnation 2, or `B@UI` on stream UI (otherwise its stream has its own name), or `B #5` for its
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fabric.core.event import EVERYONE, Decision, Kind, Message, Outcome
+from fabric.core.event import EVERYONE, NO_PEERS, Decision, Kind, Message, Outcome, Peers
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState, Table
 from fabric.core.step import fire, skip, step
@@ -82,6 +83,7 @@ class Stage:
         self.session = SessionState(name="demo")
         self.rules = Rules()
         self.timers: dict[str, int] = {}
+        self.peers = NO_PEERS
         #: Agents have timers for their silence, and tasks for their progress: only a scenario about
         #: one of the two shows them.
         self.is_about_silence = False
@@ -91,6 +93,8 @@ class Stage:
         word, _, rest = text.partition(" ")
         if word == "rules":
             self._set_rules(rest)
+        elif word == "peers":
+            self.peers = Peers(*map(int, rest.split()))
         elif word == "show":
             yield from self._show(*rest.split())
         else:
@@ -133,7 +137,7 @@ class Stage:
         ):
             at, timer = due[0]
             del self.timers[timer]
-            decision = fire(self.session, timer, self.rules, at)
+            decision = fire(self.session, timer, self.rules, at, self.peers)
             if decision is not None and decision.outcome is not Outcome.POSTPONED:
                 raise ScenarioError(f"{timer} takes effect before that: add a (time) line")
             for name, due_ms in decision.timers.items() if decision is not None else ():
@@ -169,7 +173,7 @@ class Stage:
             yield from self._ring(timer, now_ms)
 
     def _ring(self, timer: str, now_ms: int) -> Iterator[str]:
-        decision = fire(self.session, timer, self.rules, now_ms)
+        decision = fire(self.session, timer, self.rules, now_ms, self.peers)
         if decision is None:
             yield f"{timer}: nothing to report"
         elif decision.outcome is Outcome.POSTPONED:

@@ -12,13 +12,18 @@ DEMO = session("demo")
 
 
 def say(
-    server: RunningServer, kind: str, *emitters: str, incarnation: int = 0, **payload: object
+    server: RunningServer,
+    kind: str,
+    *emitters: str,
+    incarnation: int = 0,
+    in_session: str = "demo",
+    **payload: object,
 ) -> None:
     """XADD the same signal for each agent, in order."""
     extra = {"incarnation": incarnation} if incarnation else {}
     with client(server) as asking, asking.pipeline(transaction=False) as pipeline:
         for emitter in emitters:
-            fields = {"session": "demo", "type": kind, "emitter": emitter, **extra}
+            fields = {"session": in_session, "type": kind, "emitter": emitter, **extra}
             if payload:
                 fields["payload"] = json.dumps(payload)
             pipeline.execute_command(

@@ -7,7 +7,7 @@ import pytest
 from tests.end_to_end.crowd import DEMO, inbox, say, settle, statuses, timer
 from tests.end_to_end.member import RESOURCE, StartMember
 from tests.support.daemon import Daemon, StartDaemon
-from tests.support.keyspace import DEAD, RESULTS, Row, records, rows, values
+from tests.support.keyspace import DEAD, RESULTS, Row, records, rows, session, values
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell
 from tests.support.waiting import until
@@ -122,3 +122,34 @@ def test_a_fleet_that_falls_silent_together_is_asked_about(
     assert set(statuses(server).values()) == {"active", "blocked"}
     assert not rows(server, DEAD)
     assert "every key is as the log says" in shell.good("replay", "demo").out
+
+
+def test_small_sessions_that_fall_silent_together_are_asked_about(
+    server: RunningServer, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rules = tmp_path / "fabric.toml"
+    rules.write_text(RULES)
+    orchestrator = daemon(server.url, rules=rules)
+    names = ("one", "three", "two")
+    for name in names:
+        say(server, "STARTED", "A", incarnation=1, in_session=name)
+    shell = Shell(tmp_path, {"FABRIC_REDIS_URL": server.url})
+
+    until(
+        lambda: all(records(server, session(name).escalations) for name in names), orchestrator.said
+    )
+    found = shell.good("escalations", "--json").json_lines
+    assert sorted(one["session"] for one in found) == list(names)
+    assert {one["subject"] for one in found} == {"mass_silence"}
+    for one in found:
+        assert "In other sessions about 2 are silent too" in one["question"]
+        assert records(server, session(one["session"]).agents)["A"]["status"] == "active"
+        shell.good("decide", "-s", one["session"], one["id"], "give up")
+
+    def are_dead() -> bool:
+        agents = [records(server, session(name).agents)["A"] for name in names]
+        return {one["status"] for one in agents} == {"dead"}
+
+    until(are_dead, orchestrator.said)
+    for name in names:
+        assert "every key is as the log says" in shell.good("replay", name).out

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fabric.core import liveness
+from fabric.core.record import AgentRecord
 from fabric.errors import ExhaustedError, OverloadedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
 from fabric.store.value import SEQUENCE_MAX, parse_id
 from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
 from tests.simulation.judge.judge import Violation
+from tests.simulation.judge.silence import UNDER_WAY_MS
 from tests.simulation.network import at_once
 from tests.simulation.node import Node
 from tests.simulation.plan import Line
@@ -91,40 +94,65 @@ def _cut_fleet(world: World, line: Line) -> None:
         world.timeline.after(last_s - 0.01, partial(_check_fleets, world, nodes, fleets))
 
 
-def _fleets(world: World, nodes: dict[str, Node | None]) -> dict[str, dict[str, int]]:
-    """Return the incarnations of each session's agents that were to be heard, if three or more."""
-    found: dict[str, dict[str, int]] = {}
+def _fleets(world: World, nodes: dict[str, Node | None]) -> dict[int, dict[str, int]]:
+    """Return the incarnations of each partition's agents that were to be heard, if many were."""
+    found: dict[int, dict[str, int]] = {}
     for session, agents in _at_work(world).items():
-        fleet = {
+        fleet = found.setdefault(partition_of(session, world.partitions), {})
+        fleet |= {
             name: one["incarnation"]
             for name, one in agents.items()
             if name in nodes
             and (one.get("idle_since_ms") or one["status"] == "active")
             and len(one.get("intervals", ())) >= 3
             and not one.get("quiet_until_ms")
+            # Not frozen before, and the clock has not been put back since.
+            and 0 <= world.server.clock_ms() - one["seen_ms"] <= 2 * world.settings.heartbeat_ms
         }
-        if len(fleet) >= 3:
-            found[session] = fleet
-    return found
+    return {partition: fleet for partition, fleet in found.items() if len(fleet) >= 3}
 
 
 def _check_fleets(
-    world: World, nodes: dict[str, Node | None], fleets: dict[str, dict[str, int]]
+    world: World, nodes: dict[str, Node | None], fleets: dict[int, dict[str, int]]
 ) -> None:
     now = _at_work(world)
     fresh = {
-        actor.session
+        partition_of(actor.session, world.partitions)
         for name, actor in world.actors.items()
         if actor.is_alive and actor.node is not nodes.get(name)
     }
-    for session, fleet in fleets.items():
-        if world.is_forgetful or session in fresh:
+    for partition, fleet in fleets.items():
+        if world.is_forgetful or partition in fresh:
             continue  # an agent that has started since is not cut off
         world.counts["fleets cut off"] += 1
         for name, incarnation in fleet.items():
-            is_there = now[session].get(name, {}).get("incarnation") == incarnation
-            if world.actors[name].is_alive and not is_there:
-                raise Violation("nobody at work is called dead", f"{session}: {name} was cut off")
+            actor = world.actors[name]
+            is_there = now[actor.session].get(name, {}).get("incarnation") == incarnation
+            if actor.is_alive and not is_there:
+                detail = f"{actor.session}: {name} was cut off"
+                raise Violation("nobody at work is called dead", detail)
+            world.counts["cut off in a small session"] += actor.session.startswith("small-")
+            _check_asked(world, partition, name, now[actor.session].get(name))
+
+
+def _check_asked(world: World, partition: int, name: str, stored: dict[str, Any] | None) -> None:
+    """Check that a person was asked about an agent that is past its limit and was not given up."""
+    session, clock_ms = world.actors[name].session, world.server.clock_ms()
+    names = world.namespace.partition(partition)
+    lease, found = at_once(
+        world.store.hashes([names.lease(ORCHESTRATORS), names.session(session).escalations])
+    )
+    if stored is None or int(lease.get(b"expires", b"0")) < clock_ms:
+        return  # nobody serves the partition now
+    agent = msgspec.convert(stored, AgentRecord)
+    due_ms = liveness.silent_since_ms(None, agent) + liveness.limit_ms(agent, world.rules)
+    if due_ms + world.settings.lease_ms + UNDER_WAY_MS > clock_ms:
+        return
+    world.counts["cut off for too long"] += 1
+    asked = [msgspec.json.decode(value) for value in found.values()]
+    questions = [one for one in asked if one.get("subject") == "mass_silence"]
+    if not any(one["state"] == "open" or one["decision"] == "wait" for one in questions):
+        raise Violation("a person is asked about many", f"{session}: {name} {agent}")
 
 
 def _check_hang(world: World, line: Line) -> None:

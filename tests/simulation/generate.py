@@ -8,6 +8,8 @@ from tests.simulation.plan import Line, Plan
 from tests.simulation.rulesets import RULESETS
 
 AGENTS = ("A", "B", "C", "D", "E", "F")
+#: Agents that have a session each: they come only to be cut off.
+SMALL = ("S1", "S2", "S3", "S4", "S5")
 THINGS = ("d1", "d2", "d3")
 PATHS = ("a.py", "b.py", "src/c.py", "src/**", "*.py", "doc")
 CHECKPOINTS = ("files_read", "issues_found", "recommendations_drafted")
@@ -83,7 +85,7 @@ def _scene(
     if settings["heartbeat_ms"] != 10_000:
         return []
     if chance.random() < 0.2:
-        return _cut_off(chance, agents, at_s)
+        return _cut_off(chance, settings, agents, at_s)
     if settings["rules"] not in (0, 2) or len(agents) < 4 or chance.random() > 0.7:
         return []
     return (_cut_off_in_part if settings["rules"] == 0 else _hang)(chance, at_s)
@@ -161,10 +163,22 @@ def _deletions(chance: random.Random, agents: tuple[str, ...], end_s: float) -> 
     ]
 
 
-def _cut_off(chance: random.Random, agents: tuple[str, ...], at_s: float) -> list[Line]:
-    """All agents do no more than live; then all are cut off together, for longer than a silence."""
+def _cut_off(
+    chance: random.Random, settings: dict[str, int], agents: tuple[str, ...], at_s: float
+) -> list[Line]:
+    """All agents do no more than live; then all are cut off together, for longer than a silence.
+
+    So are those of many small sessions, and the worker that decides about them can be a new one.
+    """
+    lines = [*(_start(chance, name, at_s) for name in agents)]
+    if chance.random() < 0.7:
+        lines += [_start(chance, name, at_s + chance.uniform(0, 5)) for name in SMALL]
+        if chance.random() < 0.5:
+            for number in range(1, settings["orchestrators"] + 1):
+                kill_s, worker = at_s + 60 + chance.uniform(0, 60), f"orchestrator-{number}"
+                lines += [Line(_ms(kill_s), worker, "kill"), Line(_ms(kill_s + 1), worker, "join")]
     return [
-        *(_start(chance, name, at_s) for name in agents),
+        *lines,
         Line(_ms(at_s + 60), "server", "fleet", ("150",)),
         Line(_ms(at_s + 220), "operator", "decide"),
     ]

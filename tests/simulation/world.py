@@ -12,6 +12,7 @@ from fabric.config.settings import Settings
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.simulation import faults
 from tests.simulation.actor import Actor
+from tests.simulation.generate import SMALL
 from tests.simulation.judge import all_judges
 from tests.simulation.judge.judge import Violation
 from tests.simulation.node import Node
@@ -22,7 +23,8 @@ from tests.simulation.rulesets import RULESETS
 from tests.simulation.server import SimulatedServer
 from tests.simulation.timeline import Timeline
 
-#: Sessions of a run; agents with names late in the alphabet work in the second one.
+#: Sessions of a run; agents with names late in the alphabet work in the second one, and those of
+#: SMALL in one of their own each.
 SESSIONS = ("demo", "other")
 
 #: Seconds from the last fault of a plan to the first look at whether everything works.
@@ -106,7 +108,7 @@ class World:
         """Start an agent, unless it runs."""
         actor = self.actors.get(line.who)
         if actor is None:
-            session = SESSIONS[line.who in ("E", "F")]
+            session = f"small-{line.who}" if line.who in SMALL else SESSIONS[line.who in ("E", "F")]
             actor = self.actors[line.who] = Actor(line.who, session, self.settings)
         if not actor.is_alive:
             if actor.node is not None:

@@ -65,7 +65,7 @@ class Work:
         self._decide(run_now(self.handler.prepare(entries)))
         due = self.store.data.sorted_set(self._timers)
         members = sorted(member for member, at in due.items() if at <= self.now_ms)[:BATCH]
-        self._decide(run_now(self.handler.prepare_timers(members)))
+        self._decide(run_now(self.handler.prepare_timers(members, self.now_ms)))
         for key in [key for key, (kind, _) in self.store.data.keys.items() if kind == "stream"]:
             del self.store.data.keys[key]
 

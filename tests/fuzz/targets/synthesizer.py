@@ -83,7 +83,7 @@ class _Work:
         for _ in range(3):
             try:
                 inputs = run_now(self.synthesizer.prepare(results))
-                inputs += run_now(self.synthesizer.prepare_timers(timers))
+                inputs += run_now(self.synthesizer.prepare_timers(timers, self.now_ms))
                 if not inputs:
                     return
                 decided = self.synthesizer.decide(inputs, self.now_ms)

@@ -122,7 +122,7 @@ class Work:
         for _ in range(3):
             try:
                 inputs = run_now(self.orchestrator.prepare(signals))
-                inputs += run_now(self.orchestrator.prepare_timers(timers))
+                inputs += run_now(self.orchestrator.prepare_timers(timers, self.now_ms))
                 if not inputs:
                     return
                 decided = self.orchestrator.decide(inputs, self.now_ms)
