@@ -167,6 +167,16 @@ class Pace(Judge):
         self._open: dict[str, set[str]] = {}
         #: Session → when the last one was given up while such a question was open.
         self._last_ms: dict[str, int] = {}
+        #: Session, agent and incarnation of the dead: a record can change after the death.
+        self._dead: set[tuple[str, str, int]] = set()
+
+    def _has_died(self, session: str, name: str, value: bytes | None) -> bool:
+        agent = msgspec.json.decode(value) if value is not None else {}
+        who = session, name, agent.get("incarnation", 0)
+        if not _is_silent_death(agent) or who in self._dead:
+            return False
+        self._dead.add(who)
+        return True
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
@@ -180,8 +190,7 @@ class Pace(Judge):
                 known = self._open.setdefault(session, set())
                 (known.add if is_open else known.discard)(name)
         for session, changes in commit.hashes("agents"):
-            agents = [msgspec.json.decode(value) for value in changes.values() if value is not None]
-            deaths = sum(map(_is_silent_death, agents))
+            deaths = sum(self._has_died(session, *change) for change in changes.items())
             if not deaths or not before.get(session) or self._open[session] != before[session]:
                 continue
             # A timer decides at the time of its event, which is that of its log entries.
