@@ -80,7 +80,8 @@ def test_a_repeat_has_the_answer_of_the_first(shell: Shell) -> None:
 
 
 def test_a_repeat_of_a_refused_signal_is_refused(shell: Shell) -> None:
-    words = ("emit", "ESCALATE", "question=?", "default=c", 'options=["a"]', "--seq", "5")
+    asked = ("question=?", "default=c", 'options=["a"]', "deadline_ms=60000")
+    words = ("emit", "ESCALATE", *asked, "--seq", "5")
     assert "refused (OPTION)" in shell.run(*words, "--confirm").err
     done = shell.run(*words, "--confirm")
     assert (done.code, done.out) == (4, "")
@@ -92,7 +93,11 @@ def test_a_number_that_another_signal_has_used(shell: Shell) -> None:
     shell.good("emit", "PROGRESS(25%)", "--seq", "5", "--confirm")
     done = shell.run("emit", "COMPLETED", "--seq", "5", "--confirm")
     assert (done.code, done.out) == (4, "")
-    assert "COMPLETED of A was dropped as a repeat: the last of A is 5" in done.err
+    assert "refused (REUSED)" in done.err
+    shell.good("emit", "PROGRESS(50%)", "--seq", "6", "--confirm")
+    done = shell.run("emit", "PROGRESS(75%)", "--seq", "5", "--confirm")
+    assert (done.code, done.out) == (4, "")
+    assert "PROGRESS of A was dropped as a repeat: the last of A is 6" in done.err
     assert "1-0 has it" in done.err
     done = shell.run("emit", "COMPLETED", "--seq", "4", "--confirm")
     assert done.code == 4
