@@ -94,11 +94,12 @@ def test_a_number_that_another_signal_has_used(shell: Shell) -> None:
     done = shell.run("emit", "COMPLETED", "--seq", "5", "--confirm")
     assert (done.code, done.out) == (4, "")
     assert "refused (REUSED)" in done.err
-    shell.good("emit", "PROGRESS(50%)", "--seq", "6", "--confirm")
-    done = shell.run("emit", "PROGRESS(75%)", "--seq", "5", "--confirm")
+    for seq, percent in (("6", "50%"), ("7", "60%")):
+        shell.good("emit", f"PROGRESS({percent})", "--seq", seq, "--confirm")
+    done = shell.run("emit", "PROGRESS(75%)", "--seq", "6", "--confirm")
     assert (done.code, done.out) == (4, "")
-    assert "PROGRESS of A was dropped as a repeat: the last of A is 6" in done.err
-    assert "1-0 has it" in done.err
+    assert "PROGRESS of A was dropped as a repeat: the last of A is 7" in done.err
+    assert "3-0 has it" in done.err
     done = shell.run("emit", "COMPLETED", "--seq", "4", "--confirm")
     assert done.code == 4
     assert "refused (SKIPPED)" in done.err
