@@ -21,7 +21,7 @@ from fabric.core.task import TaskRecord, TaskStatus
 TIMER = "offer"
 
 
-def has_room(event: SignalEvent, payload: EarlyCompletion) -> None:
+def note_room(event: SignalEvent, payload: EarlyCompletion) -> None:
     """EARLY_COMPLETION: the agent could take so many more tasks."""
     room = 1 if payload.capacity is None else payload.capacity
     _set_room(event.session, event.name, event.agent, min(room, AGENT_OFFERS_MAX))

@@ -104,7 +104,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.Release, dependencies.released),
         _on(payloads.CheckpointReached, lifecycle.reached),
         _on(payloads.IntegrationRequired, barriers.required),
-        _on(payloads.EarlyCompletion, assignment.has_room),
+        _on(payloads.EarlyCompletion, assignment.note_room),
         _on(payloads.ConflictDetected, conflicts.detected),
         _on(payloads.Escalate, escalation.escalate),
         _on(payloads.Intent, conflicts.intent),
