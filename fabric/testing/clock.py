@@ -119,22 +119,32 @@ class Clock:
         self._steps += 1
         for _ in range(_TURNS_MAX):
             await asyncio.sleep(0)
-            # While this runs, the loop's list of callbacks holds everything else that can run now,
-            # but for timers, cancelled or not, that it has still to take up.
-            ready = self._loop._ready  # type: ignore[attr-defined] # no public way
-            timers = _timers(self._loop)
-            if not ready and not (timers and timers[0].when() <= self._now_s):
+            if self._is_at_rest():
                 return
         raise RuntimeError("something in this event loop never comes to rest")
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing but the caller can run now."""
+        # While this runs, the loop's list of callbacks holds everything else that can run now,
+        # but for timers, cancelled or not, that it has still to take up.
+        ready = self._loop._ready  # type: ignore[attr-defined] # no public way
+        timers = _timers(self._loop)
+        return not ready and not (timers and timers[0].when() <= self._now_s)
 
     def _watch(self) -> None:
         """In a thread, as the loop's own time stands still: see that somebody moves it."""
         steps = -1
         while not self._stopped.wait(self._patience_s):
             if steps == self._steps:
-                self._loop.call_soon_threadsafe(self._on_standstill)
-                return
+                # One turn later the loop has read what woke it up.
+                self._loop.call_soon_threadsafe(self._loop.call_soon, self._look, steps)
             steps = self._steps
+
+    def _look(self, steps: int) -> None:
+        """Report a standstill, unless the loop was only slow and has still something to run."""
+        if steps == self._steps and self._is_at_rest() and not self._stopped.is_set():
+            self._stopped.set()
+            self._on_standstill()
 
 
 def _timers(loop: asyncio.BaseEventLoop) -> list[asyncio.TimerHandle]:

@@ -194,6 +194,13 @@ async def test_a_test_that_waits_for_time_is_told_so() -> None:
     await asyncio.sleep(0.01)
 
 
+async def test_a_slow_test_does_not_stand_still() -> None:
+    async with running(patience=0.01):
+        for _ in range(10):
+            time.sleep(0.01)  # noqa: ASYNC251 - as on a busy machine, the loop has something to run
+            await asyncio.sleep(0)
+
+
 async def test_an_error_of_the_test_ends_it_at_once() -> None:
     with pytest.raises(ZeroDivisionError):
         async with running() as fabric, fabric.agent("A"):
