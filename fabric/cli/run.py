@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import signal
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,13 @@ from fabric import devserver, doctor
 from fabric.cli.connect import Target, json_option, on_target, open_store, setting_option, url_of
 from fabric.cli.output import json_line, note, print_lines
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
+from fabric.devserver import ServerUse
 from fabric.devserver.project import Project, locate, served_below
-from fabric.devserver.server import PrivateServer
-from fabric.errors import HeldError, NotFoundError
+from fabric.errors import FabricError, HeldError, NotFoundError
 from fabric.store.address import redacted
+
+#: Seconds between two looks whether the private server lives. A look opens one file.
+KEEP_S = 0.5
 
 #: Orchestrators on one machine. One serves a partition; the others stand by.
 ORCHESTRATORS_MAX = 64
@@ -44,7 +48,7 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
     The private server keeps its data outside of the project, in $XDG_STATE_HOME/fabric or
     ~/.local/state/fabric; all worktrees share it, and so do two `fabric up`. Ctrl-C or
     SIGTERM drains the workers, then stops the private server unless another process uses it; a
-    second Ctrl-C stops at once. A worker that dies is restarted.
+    second Ctrl-C stops at once. A worker that dies is restarted, and so is the private server.
     """
     from fabric.config import rulebook
 
@@ -57,9 +61,9 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
     with ExitStack() as ending:
         private = None
         if target.redis_url is None:
-            mine = ending.enter_context(devserver.acquire())
-            private, target = mine.server, replace(target, redis_url=Secret(mine.url))
-            for other in served_below(private.root):
+            private = ending.enter_context(devserver.acquire())
+            target = replace(target, redis_url=Secret(private.url))
+            for other in served_below(private.server.root):
                 note(f"agents in {other} use the private server that runs there")
         is_clean = asyncio.run(_serve(target, private, workers, as_json=as_json))
     if not is_clean:
@@ -67,7 +71,7 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
 
 
 async def _serve(
-    target: Target, private: PrivateServer | None, workers: list[str], *, as_json: bool
+    target: Target, private: ServerUse | None, workers: list[str], *, as_json: bool
 ) -> bool:
     """Run the workers until a signal; return whether all of them drained."""
     from workers.supervisor import Supervisor
@@ -93,13 +97,14 @@ async def _serve(
         # A signal that our parent ignores (nohup) stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    own = private.server if private else None
     started: dict[str, Any] = {
         "url": redacted(url_of(target)),
         "server": version,
-        "private": private is not None,
-        "server_pid": private.pid if private else None,
-        "project": str(private.root) if private else None,
-        "data": str(Project(private.root).state) if private else None,
+        "private": own is not None,
+        "server_pid": own.pid if own else None,
+        "project": str(own.root) if own else None,
+        "data": str(Project(own.root).state) if own else None,
         "namespace": target.namespace,
         "workers": {},
     }
@@ -109,10 +114,37 @@ async def _serve(
             click.echo(json_line(started))
         else:
             _announce(started)
-        await stop.wait()
+        if private is None:
+            await stop.wait()
+        else:
+            await _keep(private, stop)
     for name in supervisor.killed:
         _say(f"{name} did not drain and was killed")
     return not supervisor.killed
+
+
+async def _keep(private: ServerUse, stop: asyncio.Event) -> None:
+    """Start the private server again whenever it ends, until told to stop."""
+    from workers.supervisor import RESTART_LONGEST_S, STEADY_S
+
+    # A server that dies at once must not take the machine with it: pauses grow as a worker's do.
+    pause_s, began_s = KEEP_S, time.monotonic()
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause_s)
+            return
+        try:
+            found = await asyncio.to_thread(private.keep)
+        except FabricError as error:
+            _say(str(error))
+        else:
+            if found is None:
+                if time.monotonic() - began_s >= STEADY_S:
+                    pause_s = KEEP_S
+                continue
+            log = Project(found.root).log
+            _say(f"the private server ended; it runs again (pid {found.pid}). Its log: {log}")
+        pause_s, began_s = min(2 * pause_s, RESTART_LONGEST_S), time.monotonic()
 
 
 def _announce(started: dict[str, Any]) -> None:

@@ -176,17 +176,20 @@ class ServerUse(AbstractContextManager["ServerUse"]):
     def __init__(
         self, project: Project, user_lock: UserLock, found: PrivateServer, *, is_child: bool
     ) -> None:
-        self.server = found
         self._project = project
         self._user_lock = user_lock
-        self._is_child = is_child
         self._owner = os.getpid()
         self._is_released = False
-        self._server_lock = project.server_lock.stat()
+        self._adopt(found, is_child=is_child)
+        _uses.add(self)
+
+    def _adopt(self, found: PrivateServer, *, is_child: bool) -> None:
+        self.server = found
+        self._is_child = is_child
+        self._server_lock = self._project.server_lock.stat()
         # Kept open: if the folder is deleted, this connection is the only way to the server.
         self._connection = Connection(found.socket)
         self._connection.ask(f"CLIENT SETNAME {CLIENT_NAME}{self._owner}")
-        _uses.add(self)
 
     @property
     def url(self) -> str:
@@ -195,6 +198,28 @@ class ServerUse(AbstractContextManager["ServerUse"]):
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def keep(self) -> PrivateServer | None:
+        """Start the server again if it has ended, or use the one that another user has started.
+
+        Return that server; None when ours runs on, or when its folder was deleted. Blocks and
+        raises as `acquire` does.
+        """
+        if self._is_released or self._is_orphaned() or not self._has_ended():
+            return None
+        with _locked(self._project):
+            found, is_child = server.ensure(self._project)
+        if self._is_child:
+            self._reap(os.WNOHANG)
+        self._connection.close()
+        self._adopt(found, is_child=is_child)
+        return found
+
+    def _has_ended(self) -> bool:
+        if not lock.is_held(self._project.server_lock):
+            return True
+        record = self._project.read()
+        return bool(record and record.run_id and record.run_id != self.server.run_id)
 
     def release(self) -> bool:
         """Stop using the server; shut it down and return True when nobody else uses it.
@@ -216,9 +241,12 @@ class ServerUse(AbstractContextManager["ServerUse"]):
         finally:
             self._close()
         if self._is_child:
-            with suppress(ChildProcessError):
-                os.waitpid(self.server.pid, 0 if has_ended else os.WNOHANG)
+            self._reap(0 if has_ended else os.WNOHANG)
         return has_ended
+
+    def _reap(self, options: int) -> None:
+        with suppress(ChildProcessError):
+            os.waitpid(self.server.pid, options)
 
     def leave(self) -> None:
         """Stop using the server but leave it running for inspection; `stop` ends it."""

@@ -133,6 +133,32 @@ def test_two_up_commands_of_a_project_share_the_server(here: Shell) -> None:
         assert is_gone(second.server_pid)
 
 
+@pytest.mark.slow
+def test_a_server_that_was_killed_is_started_again_by_one_of_two(here: Shell) -> None:
+    def kill(pid: int) -> int:
+        """Kill the server; return the pid of the one that takes its place."""
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: (found := devserver.find(here.home)) and found.pid != pid, "it is back")
+        found = devserver.find(here.home)
+        assert found is not None
+        return found.pid
+
+    with up(here) as first, up(here) as second:
+        assert first.handle() == 1
+        before = kill(first.server_pid)
+        assert second.handle() == 2
+        before = kill(before)
+        assert second.handle() == 3
+        done = second.stop()
+        assert done.code == 0
+        assert not is_gone(before)
+        assert done.err.count("fabric: the private server ended; it runs again (pid ") >= 1
+        done = first.stop()
+        assert done.code == 0
+        assert f"it runs again (pid {before}). Its log: " in done.err
+        until(lambda: is_gone(before), "the last user ends it")
+
+
 def test_a_server_named_by_url_is_used_and_left_alone(here: Shell, server: RunningServer) -> None:
     server.flush()
     server.cli("ACL", "SETUSER", "me", "on", ">topsecret", "~*", "&*", "+@all")

@@ -115,6 +115,31 @@ def test_a_crashed_server_is_started_again(root: Path) -> None:
     assert second.release()
 
 
+def test_one_of_its_users_starts_it_again_and_the_other_joins(root: Path) -> None:
+    one, two = devserver.acquire(root), devserver.acquire(root)
+    assert one.keep() is None
+    first = one.server.pid
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)  # a zombie holds no lock
+    found = two.keep()
+    assert found is not None
+    assert found.pid == two.server.pid != first
+    assert two.keep() is None
+    assert one.keep() == found
+    assert one.keep() is None
+    assert not two.release()
+    assert two.keep() is None
+    assert not is_gone(found.pid)
+    assert one.release()
+    assert devserver.find(root) is None
+
+
+def test_a_server_whose_folder_was_deleted_is_not_started_again(root: Path) -> None:
+    with devserver.acquire(root) as mine:
+        shutil.rmtree(Project(root).state)
+        assert mine.keep() is None
+
+
 @pytest.mark.slow
 def test_no_second_server_starts_beside_one_that_hangs(
     root: Path, patience: None, innocent: "subprocess.Popen[bytes]"
