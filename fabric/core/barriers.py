@@ -31,9 +31,10 @@ from fabric.core.limits import (
     SIGNAL_STEPS_MAX,
     listed,
 )
+from fabric.core.policy import BarrierPolicy
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
 from fabric.core.resource import CostlyError, Meter, matches, normalise, overlap
-from fabric.core.rules import BarrierPolicy, Trigger
+from fabric.core.rules import Trigger
 from fabric.core.session import SessionState, is_reserved, reserved
 from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired
 

@@ -41,8 +41,9 @@ from fabric.core.limits import (
     TASK_FINDINGS_MAX,
     listed,
 )
+from fabric.core.policy import TaskMode
 from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord
-from fabric.core.rules import Rules, TaskMode
+from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import SignalType, TaskDone, TaskRetry, TasksAdded
 from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, cycle, fault, prerequisites

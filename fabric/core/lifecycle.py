@@ -26,8 +26,9 @@ from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
 from fabric.core.escalation import GROUP
 from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
 from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
+from fabric.core.policy import CheckpointMode, FailFast
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord
-from fabric.core.rules import CheckpointMode, FailFast, Rules
+from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Failed
 

@@ -6,7 +6,6 @@ file's tables and fields, docs/rules.md and `fabric rules show` follow from the 
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Struct, field
@@ -18,6 +17,7 @@ from fabric.core.limits import (
     SESSION_DEPENDENCIES_MAX,
     SESSION_TASKS_MAX,
 )
+from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast, RestartPolicy, TaskMode
 
 #: The most of one kind that a session may hold. Its state is read and written as a whole when it
 #: moves: above this, several sessions do better.
@@ -45,53 +45,6 @@ TASK_TYPES: dict[str, tuple[str, ...]] = {
     "Test Writing": ("coverage_analyzed", "tests_generated", "tests_validated"),
     "Exploration": ("files_searched", "patterns_found", "synthesis_complete"),
 }
-
-
-class CheckpointMode(StrEnum):
-    """What happens when a checkpoint comes out of order."""
-
-    #: It is logged.
-    OBSERVE = "observe"
-    #: It is refused.
-    ENFORCE = "enforce"
-
-
-class BarrierPolicy(StrEnum):
-    """What happens at a barrier's deadline while members are missing."""
-
-    #: Name the missing, and go on waiting for them.
-    WAIT = "wait"
-    #: Name the missing, and go on without them.
-    RELEASE = "release"
-    #: Name the missing, and call the integration off.
-    FAIL = "fail"
-
-
-class FailFast(StrEnum):
-    """What one agent's failure means for the rest of its parallel group."""
-
-    OFF = "off"
-    CANCEL = "cancel"
-    ESCALATE = "escalate"
-
-
-class TaskMode(StrEnum):
-    """What happens when an agent starts a task before those that come before it are complete."""
-
-    #: The agent is told.
-    OBSERVE = "observe"
-    #: It is refused.
-    ENFORCE = "enforce"
-
-
-class RestartPolicy(StrEnum):
-    """What happens to the results of an incarnation that died before it completed its work."""
-
-    #: The next incarnation sends them again; what it does not send is dropped.
-    REPLACE = "replace"
-    #: They stay until the agent replaces them.
-    KEEP = "keep"
-
 
 Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
 Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]

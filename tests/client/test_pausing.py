@@ -7,7 +7,8 @@ import pytest
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
-from fabric.core.rules import BarrierPolicy, CheckpointMode, Rules
+from fabric.core.policy import BarrierPolicy, CheckpointMode
+from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.errors import (
     BarrierError,

@@ -6,7 +6,8 @@ import pytest
 
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
-from fabric.core.rules import FailFast, Rules
+from fabric.core.policy import FailFast
+from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.errors import (
     DependencyFailedError,

@@ -10,18 +10,8 @@ import pytest
 from fabric.config.rulebook import Found, check
 from fabric.config.show import document, explained
 from fabric.config.toml_file import places
-from fabric.core.rules import (
-    TASK_TYPES,
-    BarrierPolicy,
-    CheckpointMode,
-    Domain,
-    FailFast,
-    Merge,
-    RestartPolicy,
-    Rules,
-    TaskMode,
-    Trigger,
-)
+from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast, RestartPolicy, TaskMode
+from fabric.core.rules import TASK_TYPES, Domain, Merge, Rules, Trigger
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "fabric.example.toml"
 

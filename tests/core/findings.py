@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from fabric.core.rules import Merge, RestartPolicy
+from fabric.core.policy import RestartPolicy
+from fabric.core.rules import Merge
 from fabric.core.synthesis.merge import Reducer
 from tests.support.folding import entry, mark
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from fabric.core.rules import RestartPolicy
+from fabric.core.policy import RestartPolicy
 from tests.core.findings import REDUCERS, Event, Rules
 
 #: An agent's word: its value, its incarnation and log number, and the keys that it supersedes.

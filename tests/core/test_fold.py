@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fabric.core.rules import RestartPolicy
+from fabric.core.policy import RestartPolicy
 from tests.support.folding import Folding, entry
 
 EVERY_POLICY = list(RestartPolicy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fabric.core.rules import RestartPolicy
+from fabric.core.policy import RestartPolicy
 from fabric.core.signal import SignalType
 from fabric.core.synthesis.fold import Result, fold, needs
 from fabric.core.synthesis.merge import Strategies

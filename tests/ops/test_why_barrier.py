@@ -1,6 +1,7 @@
 """`fabric why` at a barrier: the missing agents, the leader, and the deadline."""
 
-from fabric.core.rules import BarrierPolicy, Rules, Trigger
+from fabric.core.policy import BarrierPolicy
+from fabric.core.rules import Rules, Trigger
 from tests.ops.logged_session import LoggedSession
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fabric.core.rules import BarrierPolicy, CheckpointMode, Domain, FailFast, Rules, Trigger
+from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast
+from fabric.core.rules import Domain, Rules, Trigger
 
 #: By the plan's setting `rules`. Permitted silence is longer than the pauses of a plan's agents.
 RULESETS: tuple[Rules, ...] = (

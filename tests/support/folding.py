@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Raw
 
 from fabric.core.contradiction import digest
-from fabric.core.rules import Merge, RestartPolicy
+from fabric.core.policy import RestartPolicy
+from fabric.core.rules import Merge
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
 from fabric.core.synthesis.merge import Reducer, Strategies
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision

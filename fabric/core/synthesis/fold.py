@@ -18,8 +18,8 @@ from msgspec import Struct, structs
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import SESSION_PARTS_MAX
+from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
-from fabric.core.rules import RestartPolicy
 from fabric.core.signal import SignalType
 from fabric.core.synthesis import state
 from fabric.core.synthesis.partial import Origin, Refusal, places_above, prefixes_inside

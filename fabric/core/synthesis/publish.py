@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from fabric.core import contradiction
 from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_SENT_MAX
-from fabric.core.rules import RestartPolicy
+from fabric.core.policy import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import merge, state
 from fabric.core.synthesis.fold import touch

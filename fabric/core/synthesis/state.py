@@ -22,8 +22,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
+from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
-from fabric.core.rules import RestartPolicy
 
 #: Sections of the document that hold no parts.
 AGENTS: Final = "agents"

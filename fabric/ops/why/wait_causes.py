@@ -14,7 +14,7 @@ from fabric.core import record, wait_graph
 from fabric.core.agent_status import in_force, is_at_work, missing
 from fabric.core.escalation import BARRIER
 from fabric.core.limits import NAMES_SHOWN_MAX
-from fabric.core.rules import BarrierPolicy
+from fabric.core.policy import BarrierPolicy
 from fabric.ops.why.snapshot import WIDTH_MAX, Cause, Snapshot, line, names, shortened
 
 #: Agents explained below one another, and in all.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from fabric.core.rules import Merge, RestartPolicy
+from fabric.core.policy import RestartPolicy
+from fabric.core.rules import Merge
 from fabric.core.synthesis.merge import NUMBERS
 from fabric.errors import SignalError
 from fabric.view.synthesis import Synthesis, changes, report

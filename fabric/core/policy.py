@@ -1,0 +1,51 @@
+"""The choices that a rule may offer: what happens in a case that users decide differently."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class CheckpointMode(StrEnum):
+    """What happens when a checkpoint comes out of order."""
+
+    #: It is logged.
+    OBSERVE = "observe"
+    #: It is refused.
+    ENFORCE = "enforce"
+
+
+class BarrierPolicy(StrEnum):
+    """What happens at a barrier's deadline while members are missing."""
+
+    #: Name the missing, and go on waiting for them.
+    WAIT = "wait"
+    #: Name the missing, and go on without them.
+    RELEASE = "release"
+    #: Name the missing, and call the integration off.
+    FAIL = "fail"
+
+
+class FailFast(StrEnum):
+    """What one agent's failure means for the rest of its parallel group."""
+
+    OFF = "off"
+    CANCEL = "cancel"
+    ESCALATE = "escalate"
+
+
+class TaskMode(StrEnum):
+    """What happens when an agent starts a task before those that come before it are complete."""
+
+    #: The agent is told.
+    OBSERVE = "observe"
+    #: It is refused.
+    ENFORCE = "enforce"
+
+
+class RestartPolicy(StrEnum):
+    """What happens to the results of an incarnation that died before it completed its work."""
+
+    #: The next incarnation sends them again; what it does not send is dropped.
+    REPLACE = "replace"
+    #: They stay until the agent replaces them.
+    KEEP = "keep"
