@@ -1,4 +1,4 @@
-"""A proxy in front of a server that drops, delays or repeats requests and replies on demand.
+"""A proxy in front of a server that drops, delays, repeats or slows requests and replies on demand.
 
 It parses just enough of the protocol to tell requests and replies apart: a rule can say "this
 request goes through, its reply does not".
@@ -23,6 +23,9 @@ BREATHS = 10
 #: Bytes read from a socket at a time.
 CHUNK_BYTES = 1 << 18
 
+#: Pieces a second in which a slow link passes on what the server answers.
+PIECES_A_SECOND = 50
+
 T = TypeVar("T")
 
 
@@ -38,6 +41,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server] = []
         self._is_refusing = False
+        #: Bytes of replies a second on each connection; None: as fast as it goes.
+        self.bytes_a_second: int | None = None
         self.port = 0
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -121,7 +126,7 @@ class Proxy:
             writer.transport.abort()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
             return
-        line = _Line(self._rules, (reader, writer), far)
+        line = _Line(self._rules, (reader, writer), far, self.bytes_a_second)
         self._lines.add(line)
         if self._is_refusing:
             line.cut()
@@ -142,8 +147,10 @@ class _Line:
         rules: list[Rule],
         near: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         far: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        bytes_a_second: int | None,
     ) -> None:
         self._rules = rules
+        self._bytes_a_second = bytes_a_second
         self._from_client, self._to_client = near
         self._from_server, self._to_server = far
         #: Requests that the server has not answered yet, each with its fault.
@@ -208,7 +215,7 @@ class _Line:
                 parser.feed(chunk)
                 kept += chunk
                 if not any(self._unanswered):
-                    self._to_client.write(kept)
+                    await self._answer(kept)
                     kept = b""
                 while (reply := parser.gets()) is not _NOTHING:
                     rule = self._unanswered.popleft()
@@ -220,6 +227,16 @@ class _Line:
             pass
         self._server_ended.set()
         self.cut()
+
+    async def _answer(self, said: bytes) -> None:
+        if self._bytes_a_second is None:
+            self._to_client.write(said)
+            return
+        piece = max(1, self._bytes_a_second // PIECES_A_SECOND)
+        for begin in range(0, len(said), piece):
+            self._to_client.write(said[begin : begin + piece])
+            await self._to_client.drain()
+            await asyncio.sleep(1 / PIECES_A_SECOND)
 
     async def _befall(self, rule: Rule, reply: Any, kept: bytes) -> None:
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
