@@ -1,4 +1,4 @@
-"""`python -m benchmarks relay|startup|synthesis`: measure, and print a table or JSON."""
+"""`python -m benchmarks relay|startup|synthesis|cost`: measure, and print a table or JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import relay, report, results_workload, server, startup, synthesis, workload
+from benchmarks import (
+    cost,
+    hot_path,
+    relay,
+    report,
+    results_workload,
+    server,
+    startup,
+    synthesis,
+    workload,
+)
 from benchmarks.connection import BenchmarkError
 from benchmarks.relay import Plan
 
@@ -38,6 +48,8 @@ def main() -> int:
             _relay(flags)
         elif flags.benchmark == "synthesis":
             _synthesis(flags)
+        elif flags.benchmark == "cost":
+            return _cost(flags)
         else:
             _startup(flags)
     except BenchmarkError as error:
@@ -77,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     folding.add_argument("--quick", action="store_true", help="short runs, to see it work")
     folding.add_argument("--no-kills", action="store_true", help="only what is left alone")
     folding.add_argument("--no-latency", action="store_true", help="throughput only")
+    costing = which.add_parser("cost", parents=[common], help=cost.__doc__)
+    costing.add_argument("--workload", choices=(*hot_path.NAMES, "all"), default="all")
+    costing.add_argument("--no-callgrind", action="store_true", help="only what Python counts")
+    costing.add_argument("--profile", action="store_true", help="by function, too")
+    costing.add_argument("--check", action="store_true", help="fail when a figure has grown")
+    costing.add_argument("--record", action="store_true", help="write the figures on record")
     return parser
 
 
@@ -128,6 +146,26 @@ def _synthesis(flags: argparse.Namespace) -> None:
         print(json.dumps(synthesis.document(findings), indent=2))
     else:
         print(synthesis.table(findings))
+
+
+def _cost(flags: argparse.Namespace) -> int:
+    names = hot_path.NAMES if flags.workload == "all" else (flags.workload,)
+    wants = not (flags.no_callgrind or flags.check or flags.record)
+    if wants and not cost.has_valgrind():
+        sys.stderr.write("no valgrind here: instructions are not counted, the rest is\n")
+    found = cost.run(names, callgrind=wants and cost.has_valgrind())
+    if flags.record:
+        cost.keep(found)
+    if flags.json:
+        print(json.dumps(cost.document(found), indent=2))
+    else:
+        print(cost.table(found, profile=flags.profile))
+    grown, notes = cost.check(found) if flags.check else ([], [])
+    for words in notes:
+        sys.stderr.write(f"benchmarks: {words}\n")
+    for words in grown:
+        sys.stderr.write(f"benchmarks: the hot path costs more: {words}\n")
+    return int(bool(grown))
 
 
 def _startup(flags: argparse.Namespace) -> None:
