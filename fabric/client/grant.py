@@ -20,8 +20,9 @@ from fabric.client.message import Message, given, is_grant, place_in_line, refus
 from fabric.client.request import Request, Requests
 from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
+from fabric.core.limits import LIST_ITEMS_MAX
 from fabric.core.record import AgentRecord, ClaimState
-from fabric.core.resource import normalise
+from fabric.core.resource_name import ManyNamesError, folder_names, names_of
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, FabricError
 
@@ -75,17 +76,19 @@ class NamesInUse:
 
     def add(self, names: Iterable[str]) -> None:
         """Count one more use of each name."""
-        self._uses.update(normalise(name) for name in names)
+        self._uses.update(one for name in names for one in names_of([name]))
 
     def remove(self, names: Iterable[str]) -> list[str]:
         """Count one use less of each name; return the names that are not used any more."""
         unused = []
         for name in names:
-            known = normalise(name)
-            self._uses[known] -= 1
-            if self._uses[known] <= 0:
-                del self._uses[known]
-                unused.append(name)
+            known_as = names_of([name])
+            for known in known_as:
+                self._uses[known] -= 1
+                if self._uses[known] <= 0:
+                    del self._uses[known]
+                    # An output's name must be given as it is; a list's items may be used elsewhere.
+                    unused.append(name if len(known_as) == 1 else known)
         return unused
 
     def granted(self, token: int, names: Iterable[str]) -> None:
@@ -106,7 +109,10 @@ class NamesInUse:
             self._end([str(payload.get("dependency_id"))])
 
     def _end(self, names: list[str]) -> None:
-        released = {normalise(name) for name in names}
+        try:
+            released = {one for name in names_of(names) for one in folder_names(name)}
+        except ManyNamesError:  # the fabric refuses it
+            return
         for token, kept in list(self._tokens.items()):
             kept -= released if names else set(kept)
             if not kept:
@@ -115,7 +121,7 @@ class NamesInUse:
 
     def abandon(self, names: Iterable[str]) -> None:
         """Note that a claim was given up before its answer came: a grant may be under way."""
-        self._abandoned.update(normalise(name) for name in names)
+        self._abandoned.update(names_of(names))
 
     def may_be_abandoned(self, names: Iterable[str]) -> bool:
         """Return whether a grant of these names may answer a claim that was given up."""
@@ -225,8 +231,11 @@ class Writing(AbstractAsyncContextManager[Grant]):
         self._agent = grants.requests.name
         self._payload = given(writes=list(writes), reads=list(reads) or None)
         self._timeout_s = timeout_s
-        self._wanted = frozenset(map(normalise, writes))
-        self._names = list(dict.fromkeys(map(normalise, [*writes, *reads])))
+        try:
+            self._wanted = frozenset(names_of(writes))
+            self._names = names_of([*writes, *reads])
+        except ManyNamesError:
+            raise CallerError(f"these name over {LIST_ITEMS_MAX} resources: name fewer") from None
         self._wait: dict[str, Any] | None = None
         self._grant: Grant | None = None
 

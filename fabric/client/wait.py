@@ -10,7 +10,7 @@ from fabric.client.message import Message, given, is_grant, place_in_line, refus
 from fabric.client.request import Requests
 from fabric.core.directive import DirectiveType
 from fabric.core.quota import PREFIX as QUOTA
-from fabric.core.resource import normalise
+from fabric.core.resource_name import names_of
 from fabric.core.signal import SignalType
 from fabric.errors import DependencyFailedError, ServerError
 
@@ -34,7 +34,7 @@ class Wait:
     def __init__(self, agent: str, on: str) -> None:
         self._agent = agent
         self._on = on
-        self._resource = normalise(on)
+        self._resources = frozenset(names_of([on]))
         self._wait: dict[str, Any] | None = None
 
     def match(self, message: Message) -> Resolved | None:
@@ -56,10 +56,10 @@ class Wait:
         named = strings(payload.get("resources"))
         if message.type == DirectiveType.CANCEL and (
             self._on in (payload.get("dependency"), payload.get("escalation"))
-            or self._resource in named
+            or self._resources.issubset(named)
         ):
             raise refusal(self._agent, message)
-        if self._resource not in named:
+        if not self._resources.issubset(named):
             return None
         if message.type == DirectiveType.WAIT:
             self._wait = payload
@@ -124,7 +124,7 @@ class Waits:
         self, on: str, reason: str | None, for_ms: int | None, wait: Wait
     ) -> Resolved:
         grants = self._grants
-        resource = frozenset([normalise(on)])
+        resource = frozenset(names_of([on]))
 
         def match(message: Message) -> Resolved | None:
             answer = wait.match(message)

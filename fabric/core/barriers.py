@@ -33,7 +33,8 @@ from fabric.core.limits import (
 )
 from fabric.core.policy import BarrierPolicy
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
-from fabric.core.resource import CostlyError, Meter, matches, normalise, overlap
+from fabric.core.resource import CostlyError, Meter, matches, overlap
+from fabric.core.resource_name import normalise
 from fabric.core.rules import Trigger
 from fabric.core.session import SessionState, is_reserved, reserved
 from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired

@@ -15,9 +15,10 @@ from typing import NamedTuple
 from fabric.core.agent_status import resume, update_status
 from fabric.core.directive import Cancel, Pause, Proceed, Resume, Wait
 from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.limits import EVENT_GRANTS_MAX, NAMES_SHOWN_MAX, SIGNAL_STEPS_MAX
+from fabric.core.limits import EVENT_GRANTS_MAX, LIST_ITEMS_MAX, NAMES_SHOWN_MAX, SIGNAL_STEPS_MAX
 from fabric.core.record import AgentRecord, ClaimRecord, ClaimState
-from fabric.core.resource import CostlyError, Meter, normalise, overlap, reading_steps
+from fabric.core.resource import CostlyError, Meter, overlap, reading_steps
+from fabric.core.resource_name import ManyNamesError, names_of, normalise
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import ConflictDetected
@@ -46,11 +47,12 @@ class Ask(NamedTuple):
 def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
     """Return what is asked for, normalised, with the exclusive domains that it touches.
 
-    Raises RefusedError when its globs are too much work.
+    Raises RefusedError when it names too much, or its globs are too much work.
     """
     meter = Meter()
     meter.steps_max = SIGNAL_STEPS_MAX
-    wanted = dict.fromkeys(map(normalise, writes))
+    wanted = dict.fromkeys(named(writes))
+    reads = named(reads)
     added: list[str] = []
     try:
         meter.spend(sum(map(reading_steps, (*wanted, *reads))))
@@ -61,10 +63,20 @@ def ask_of(writes: Iterable[str], reads: Iterable[str], rules: Rules) -> Ask:
                 wanted[pattern] = None
     except CostlyError:
         raise too_costly([*wanted, *reads]) from None
-    read = [resource for resource in dict.fromkeys(map(normalise, reads)) if resource not in wanted]
+    read = [resource for resource in reads if resource not in wanted]
     if rules.serialize_reads:
         return Ask(list(wanted), read, [], added)
     return Ask(list(wanted), [], read, added)
+
+
+def named(texts: Iterable[str]) -> list[str]:
+    """Return the resources that texts of a signal name. Raises RefusedError for too many."""
+    given = list(texts)
+    try:
+        return names_of(given)
+    except ManyNamesError:
+        reason = f"its lists and braces name over {LIST_ITEMS_MAX} resources: name fewer, or a glob"
+        raise RefusedError("LIMIT", reason, Cancel(reason, "LIMIT", resources=given)) from None
 
 
 def too_costly(named: list[str]) -> RefusedError:

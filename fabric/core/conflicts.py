@@ -35,7 +35,8 @@ from fabric.core.limits import (
 )
 from fabric.core.order import Order
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
-from fabric.core.resource import CostlyError, Meter, normalise, overlap
+from fabric.core.resource import CostlyError, Meter, overlap
+from fabric.core.resource_name import folder_names, normalise
 from fabric.core.session import SHARE_MIN, SessionState, is_reserved, reserved
 from fabric.core.signal import ConflictDetected, Intent
 
@@ -133,7 +134,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
 def give_back(event: SignalEvent, named: list[str]) -> None:
     """End the agent's claims on what it names, or all of them when it names nothing."""
     session, agent = event.session, event.agent
-    given = {normalise(resource) for resource in named}
+    given = {one for name in claims.named(named) for one in folder_names(name)}
     freed: list[str] = []
     for claim in session.claims_of(agent):
         if named and given.isdisjoint([*claim.writes, *claim.reads, *claim.observes]):
@@ -275,7 +276,7 @@ def _in_domain(session: SessionState, ask: Ask) -> list[str]:
         for name, agent in session.agents.records.items():
             if agent.status not in ENDED and any(
                 overlap(mine, theirs, meter)
-                for theirs in map(normalise, agent.writes)
+                for theirs in claims.named(agent.writes)
                 for mine in ask.writes
             ):
                 found.add(name)

@@ -36,7 +36,7 @@ from fabric.core.record import (
     DependencyStatus,
     EscalationRecord,
 )
-from fabric.core.resource import normalise
+from fabric.core.resource_name import normalise
 from fabric.core.session import SHARE_MIN, SessionState, is_reserved
 from fabric.core.signal import Blocked, DependencyResolved, Escalate, Failed, Release
 
@@ -311,7 +311,8 @@ def _is_dependency(session: SessionState, on: str) -> bool:
         known.status is DependencyStatus.RESOLVED or producer(session, known) is not None
     ):
         return True
-    return not (session.order.holders(normalise(on)) or "/" in on or "." in on)
+    resource = normalise(on)
+    return not (session.order.holders(resource) or "/" in resource or "." in on)
 
 
 def _watch(event: Event, on: str, dependency: DependencyRecord) -> None:

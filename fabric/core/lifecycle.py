@@ -43,6 +43,7 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     """
     agent, rules = event.agent, event.rules
     produces = list(dict.fromkeys(payload.produces))
+    claims.named([*payload.reads, *payload.writes])
     dependencies.check_limit(event, produces)
     board.check(event, payload.task or event.signal.task)
     board.take(event, payload.task or event.signal.task)

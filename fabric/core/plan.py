@@ -26,10 +26,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fabric.core.barriers import is_met
-from fabric.core.claims import ask_of, coordinators
+from fabric.core.claims import ask_of, coordinators, named
 from fabric.core.conflicts import READ_WRITE, WRITE_WRITE
 from fabric.core.limits import SIGNAL_STEPS_MAX
-from fabric.core.resource import Index, Meter, normalise
+from fabric.core.resource import Index, Meter
+from fabric.core.resource_name import normalise
 from fabric.core.rules import Rules
 from fabric.core.schedule import Schedule, Work, orders_of
 from fabric.core.task import TaskSpec, TaskStatus
@@ -178,11 +179,11 @@ def _work(tasks: list[TaskSpec], rules: Rules, assumed_ms: int) -> Work:
     integrations = {
         number: name for number, task in enumerate(tasks) if (name := _trigger(task, rules))
     }
-    named = [
+    coordinating = [
         coordinators(ask.writes, one) if one.domains else []
         for ask, one in zip(asks, near_rules, strict=True)
     ]
-    return Work(tasks, before, after, order, asks, lengths, tails, named, integrations, near)
+    return Work(tasks, before, after, order, asks, lengths, tails, coordinating, integrations, near)
 
 
 class _Domains:
@@ -200,7 +201,7 @@ class _Domains:
     def near(self, writes: list[str]) -> Rules:
         """Return the rules for what a task writes; one exclusive domain may bring in another."""
         found: set[str] = set()
-        todo = [normalise(one) for one in writes] if len(self._index) else []
+        todo = named(writes) if len(self._index) else []
         while todo:
             new = set(self._index.overlapping(todo.pop())) - found
             found |= new
@@ -240,8 +241,8 @@ def _critical_path(work: Work) -> list[str]:
 
 def _capacities(work: Work, rules: Rules) -> list[Capacity]:
     found = [Capacity("", rules.parallel_max, len(work.tasks), sum(work.lengths_ms))]
-    named = {name: None for names in work.coordinators for name in names}
-    for name in named:
+    found_names = {name: None for names in work.coordinators for name in names}
+    for name in found_names:
         mine = [at for at, names in enumerate(work.coordinators) if name in names]
         length_ms = sum(work.lengths_ms[at] for at in mine)
         found.append(Capacity(name, rules.coordinator_tasks_max.get(name, 0), len(mine), length_ms))

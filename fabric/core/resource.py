@@ -6,8 +6,12 @@ a wait, and the other answer could cost an overwritten file.
 
 - `*`, `?`, `[a-z]` and `[!x]` stay inside a part and take a leading dot too; `**` as a whole part
   takes any number of parts, none included. So `src/**` is the folder with all that is below it,
-  and `src` itself: an agent that moves or deletes the folder touches all of it. The file `src` and
-  the file `src/a.py` are two things.
+  and `src` itself: an agent that moves or deletes the folder touches all of it.
+- A path without wildcards is all that is below it too, because it may be a folder: `src` overlaps
+  `src/a.py` and `src/*.py`. A glob is only what it matches: `src/*` does not overlap `src/a/b.py`.
+- A name in brackets, as in `app/[id]/page.tsx`, is both that name and a class of characters: the
+  folder `[id]` overlaps `i`, to be safe. Two such names are compared as names: `[id]` and
+  `[userId]` are two folders.
 - `**` at the front also takes a leading `/` and `..`. Otherwise `/x`, `x` and `../x` are three
   things: the fabric does not know the folder that relative paths start from.
 - URLs and paths never meet. In a URL globs work the same way, part by part.
@@ -23,12 +27,12 @@ A meter counts the steps, because a signal may name many globs where many others
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
-from unicodedata import normalize
 
 from msgspec import Struct
+
+from fabric.core.resource_name import is_bracketed, is_url
 
 T = TypeVar("T")
 
@@ -44,9 +48,6 @@ CLASS_RANGES_MAX = 16
 
 #: Searches whose outcome an index keeps: those of some signals that name very much.
 FOUND_MAX = 10_000
-
-#: As RFC 3986 spells a scheme; it is matched at the front only.
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class CostlyError(Exception):
@@ -69,41 +70,6 @@ class Meter:
             raise CostlyError
 
 
-def normalise(text: str) -> str:
-    """Return the one spelling of a resource; normalising again changes nothing. Raises nothing.
-
-    Text is in Unicode's NFC; `.` parts, doubled `/` and `x/..` go, `..` at the front of a relative
-    path stays. What ends in `/`, `.` or `..` is a folder, with all that is below it: `src/` is
-    `src/**`, `.` is `**`. A URL is left as it is, and so is a backslash.
-
-    `..` after `*` takes back exactly the one part that `*` stands for: `a/*/../b` is `a/b`. After
-    `**` it may take back a part of it, or the part before when `**` stands for none: `a/**/../b`
-    is `b`, `a/b`, `a/x/b` and so on. `**/b` is the narrowest glob that has them all.
-    """
-    if (
-        text.isascii()
-        and "/." not in text
-        and "//" not in text
-        and "**/**" not in text
-        and not text.startswith(".")
-        and not text.endswith("/")
-    ):
-        return text
-    if _is_url(text):
-        return text
-    parts = normalize("NFC", text).split("/")
-    root = [""] if parts[0] == "" and len(parts) > 1 else []
-    kept = root.copy()
-    for part in parts:
-        if part == "..":
-            _climb(kept, rooted=bool(root))
-        elif part not in ("", ".") and not (part == "**" and kept[-1:] == ["**"]):
-            kept.append(part)
-    if parts[-1] in ("", ".", "..") and kept[-1:] != ["**"]:
-        kept.append("**")
-    return "/".join(kept)
-
-
 def overlap(a: str, b: str, meter: Meter | None = None) -> bool:
     """Whether two normalised resources can name the same thing.
 
@@ -116,9 +82,13 @@ def overlap(a: str, b: str, meter: Meter | None = None) -> bool:
         return True
     if meter is not None:
         meter.spend(reading_steps(a) + reading_steps(b))
-    if _is_url(a) != _is_url(b) or not (is_glob(a) or is_glob(b)):
+    if is_url(a) != is_url(b):
         return False
-    return read_glob(a, meter).accepts(read_glob(b, meter).items)
+    if not (is_glob(a) or is_glob(b)):
+        return a.startswith(f"{b}/") or b.startswith(f"{a}/")
+    one, other = read_glob(a, meter), read_glob(b, meter)
+    pairs = ((one.items, other.items), (other.items, one.items))
+    return one.accepts(other.items) or any(_covers(*pair) for pair in pairs)
 
 
 def matches(pattern: str, name: str, meter: Meter) -> bool:
@@ -129,7 +99,7 @@ def matches(pattern: str, name: str, meter: Meter) -> bool:
     meter.spend(1)
     if pattern == name or not is_glob(pattern):
         return pattern == name
-    return _is_url(pattern) == _is_url(name) and read_glob(pattern, meter).accepts(name.split("/"))
+    return is_url(pattern) == is_url(name) and read_glob(pattern, meter).accepts(name.split("/"))
 
 
 def reading_steps(resource: str) -> int:
@@ -140,18 +110,24 @@ def reading_steps(resource: str) -> int:
 class Pattern(Generic[T]):
     """A sequence of literals (str), other items (T) and stars (None), ready to be walked.
 
+    `name` is the part of a path itself if it is a name in brackets, else "".
+
     `meets` says whether two items can take the same element. Bit i of a row is the position before
     item i; `end` is the one after the last.
     """
 
-    __slots__ = ("end", "items", "literals", "meets", "meter", "others", "stars", "start", "tail")
+    __slots__ = (
+        "end", "items", "literals", "meets", "meter", "name", "others", "stars", "start", "tail",
+    )  # fmt: skip
 
     def __init__(
         self,
         items: Iterable[str | T | None],
         meets: Callable[[str | T, str | T], bool],
         meter: Meter,
+        name: str = "",
     ) -> None:
+        self.name = name
         self.items: list[str | T | None] = []
         self.meets = meets
         self.meter = meter
@@ -242,9 +218,11 @@ class Node(Struct):
     """A folder or a file in the index: its children, and the resources in use here.
 
     `exact` is the path or name itself, when it is in use; `globs`: whose literal front ends here.
+    `bracketed`: the children whose names are in brackets, and what these stand for as classes.
     """
 
     children: dict[str, Node] = {}
+    bracketed: dict[str, Part] = {}
     exact: str | None = None
     globs: dict[str, Path] = {}
 
@@ -252,9 +230,9 @@ class Node(Struct):
 class Index:
     """Normalised resources in use; a search for overlaps looks at the near ones, not at all.
 
-    A path meets the globs filed at its own ancestors. A glob meets those at its ancestors too, and
-    below its literal front the branches that it can reach. What was found is kept until a resource
-    comes or goes: one signal asks for the same several times.
+    A path meets what is filed at its own ancestors and below it; a glob what is at its ancestors,
+    and below its literal front the branches that it can reach. What was found is kept until a
+    resource comes or goes: one signal asks for the same several times.
     """
 
     __slots__ = ("_found", "_held", "_paths", "_urls", "meter")
@@ -279,9 +257,15 @@ class Index:
         self._held.add(resource)
         self._found.clear()
         node = self._top(resource)
-        for part in _front(resource):
+        parts = resource.split("/")
+        front = _front(parts)
+        for part in front:
+            if "[" in part and part not in node.bracketed and part not in node.children:
+                read = _part(part, self.meter)
+                if isinstance(read, Pattern):
+                    node.bracketed[part] = read
             node = node.children.setdefault(part, Node())
-        if is_glob(resource):
+        if len(front) < len(parts):
             node.globs[resource] = read_glob(resource, self.meter)
         else:
             node.exact = resource
@@ -292,7 +276,7 @@ class Index:
             return
         self._held.remove(resource)
         self._found.clear()
-        front = _front(resource)
+        front = _front(resource.split("/"))
         way = [self._top(resource)]
         for part in front:
             way.append(way[-1].children[part])
@@ -300,7 +284,8 @@ class Index:
             way[-1].exact = None
         while front and not (way[-1].children or way[-1].globs or way[-1].exact is not None):
             way.pop()
-            del way[-1].children[front.pop()]
+            del way[-1].children[front[-1]]
+            way[-1].bracketed.pop(front.pop(), None)
 
     def overlapping(self, resource: str) -> list[str]:
         """Return all in use that overlap a resource, itself included if it is there; sorted."""
@@ -324,29 +309,53 @@ class Index:
         self.meter.steps_max = None
 
     def _near_exact(self, resource: str) -> list[str]:
-        found = [resource] if resource in self._held else []
+        found: list[str] = []
         parts = resource.split("/")
-        node: Node | None = self._top(resource)
-        depth = 0
-        while node is not None:
+        todo = [(self._top(resource), 0)]
+        while todo:
+            node, depth = todo.pop()
             self.meter.spend(1 + len(node.globs))
+            if depth == len(parts):
+                self._collect(node, found)
+                continue
+            if node.exact is not None:
+                found.append(node.exact)
             for glob, path in node.globs.items():
                 if path.accepts(parts, depth, path.closed(1 << depth)):
                     found.append(glob)
-            if depth == len(parts):
-                break
-            node = node.children.get(parts[depth])
-            depth += 1
+            below = node.children.get(parts[depth])
+            if below is not None:
+                todo.append((below, depth + 1))
+            for name, part in node.bracketed.items():
+                if _parts_meet(part, parts[depth]):
+                    todo.append((node.children[name], depth + 1))
         return found
+
+    def _collect(self, top: Node, found: list[str]) -> None:
+        """Add all that is filed at a node and below it."""
+        todo = [top]
+        while todo:
+            node = todo.pop()
+            self.meter.spend(1 + len(node.globs))
+            if node.exact is not None:
+                found.append(node.exact)
+            found += node.globs
+            todo += node.children.values()
 
     def _near_glob(self, resource: str) -> list[str]:
         found: list[str] = []
         path = read_glob(resource, self.meter)
+        front = len(_literal_front(path.items))
+        is_path = front == len(path.items)
         todo = [(self._top(resource), 0, path.start)]
         while todo:
             node, depth, row = todo.pop()
             self.meter.spend(1 + len(node.globs))
-            if node.exact is not None and row & path.end:
+            if is_path and depth == front:
+                self._collect(node, found)
+                continue
+            # A path in use is all below it, so it also takes what begins with its parts.
+            if node.exact is not None and (row & path.end or depth <= front):
                 found.append(node.exact)
             for glob, other in node.globs.items():
                 if path.accepts(other.items, depth, row):
@@ -355,46 +364,42 @@ class Index:
                 continue
             only = path.items[row.bit_length() - 1] if row & (row - 1) == 0 else None
             if isinstance(only, str):
-                # Only one literal part can come next: skip its siblings.
-                below = node.children.get(only)
-                if below is not None:
-                    todo.append((below, depth + 1, path.step(row, only)))
-                continue
-            for part, below in node.children.items():
-                reached = path.step(row, part)
-                if reached:
-                    todo.append((below, depth + 1, reached))
+                # Only one literal part can come next: skip its siblings, but for classes.
+                names = [only, *node.bracketed] if node.bracketed else [only]
+            else:
+                names = list(node.children)
+            for name in names:
+                reached = path.step(row, node.bracketed.get(name, name))
+                if reached and name in node.children:
+                    todo.append((node.children[name], depth + 1, reached))
         return found
 
     def _top(self, resource: str) -> Node:
-        return self._urls if _is_url(resource) else self._paths
+        return self._urls if is_url(resource) else self._paths
 
 
-def _is_url(text: str) -> bool:
-    return "://" in text and SCHEME.match(text) is not None
-
-
-def _climb(kept: list[str], rooted: bool) -> None:
-    """Apply `..` to the parts so far; see `normalise` for `**`."""
-    if kept[-1:] == ["**"]:
-        kept.pop()
-        if len(kept) > rooted and kept[-1] != "..":
-            kept.pop()
-        if kept[-1:] != ["**"]:
-            kept.append("**")
-    elif len(kept) > rooted and kept[-1] != "..":
-        kept.pop()
-    elif not rooted:
-        kept.append("..")
-
-
-def _front(resource: str) -> list[str]:
+def _front(parts: list[str]) -> list[str]:
     """Return the parts before the first with a wildcard: a resource is filed there."""
-    parts = resource.split("/")
     for depth, part in enumerate(parts):
-        if is_glob(part):
+        if is_glob(part) and not is_bracketed(part):
             return parts[:depth]
     return parts
+
+
+def _literal_front(items: Sequence[str | Part | None]) -> list[str | Part]:
+    """Return the items before the first with a wildcard, as `_front` does."""
+    front: list[str | Part] = []
+    for item in items:
+        if item is None or (isinstance(item, Pattern) and not item.name):
+            break
+        front.append(item)
+    return front
+
+
+def _covers(path: Sequence[str | Part | None], other: Sequence[str | Part | None]) -> bool:
+    """Whether the first is a path, and the second begins with its parts."""
+    whole, front = _literal_front(path), _literal_front(other)
+    return len(path) == len(whole) <= len(front) and all(map(_parts_meet, whole, front))
 
 
 def _part(text: str, meter: Meter) -> str | Part | None:
@@ -416,7 +421,7 @@ def _part(text: str, meter: Meter) -> str | Part | None:
             items.append(ranges)
         else:
             items.append(char)
-    return Pattern(items, _characters_meet, meter)
+    return Pattern(items, _characters_meet, meter, text if is_bracketed(text) else "")
 
 
 def _class(text: str, opening: int) -> tuple[Ranges, int] | None:
@@ -481,4 +486,10 @@ def _parts_meet(a: str | Part, b: str | Part) -> bool:
     if isinstance(a, str):
         # The root is an empty part, and no `*`: that names a file or a folder.
         return a == b if isinstance(b, str) else a != "" and b.accepts(a)
-    return b != "" and a.accepts(b if isinstance(b, str) else b.items)
+    if isinstance(b, str):
+        return b != "" and a.accepts(b)
+    if a.name and b.name:
+        return a.name == b.name
+    return a.accepts(b.items) or (
+        a.accepts(b.name) if b.name else bool(a.name) and b.accepts(a.name)
+    )

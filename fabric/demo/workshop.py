@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from fabric.core.resource import is_glob, normalise
+from fabric.core.resource import is_glob
+from fabric.core.resource_name import normalise
 from fabric.demo import fleet
 from fabric.demo.analysers import AnalyserError, run_tool, unreadable
 from fabric.demo.tree import Tree

@@ -7,23 +7,21 @@ holds for this moment only: ask right before the write.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fabric.client.session import Session
 from fabric.core.record import ClaimRecord, ClaimState
-from fabric.core.resource import Index, normalise
+from fabric.core.resource import Index
+from fabric.core.resource_name import ManyNamesError, literal, names_of, normalise
 from fabric.devserver.project import locate
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 from fabric.view.text import rfc3339
 
 _ASK_AGAIN = "ask again with INTENT, and write after PROCEED"
-
-#: Characters that make a name a glob. In brackets of its own, each stands for itself.
-_WILD = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +86,15 @@ class Held:
     def on(self, path: str) -> list[Holding]:
         """Return the claims on a path by token, each with the first resource that covers the path.
 
-        The path is one file or folder: an `[id]` in its name is also taken literally.
+        The path is one file or folder: an `[x]` in its name is also taken literally.
         """
         spelling = normalise(path)
         found: dict[tuple[int, str], Holding] = {}
-        for name in (spelling, _WILD.sub(r"[\g<0>]", spelling)):
+        # Its commas and braces may be a list to those who claimed it.
+        names = [spelling, literal(spelling)]
+        with suppress(ManyNamesError):
+            names += names_of([spelling])
+        for name in dict.fromkeys(names):
             for resource in self._index.overlapping(name):
                 for claim in self._claims[resource]:
                     holding = Holding(resource, claim.agent, claim.token, claim.granted_ms)

@@ -25,7 +25,7 @@ from fabric.client.wait import Resolved, Wait
 from fabric.core.directive import DirectiveType
 from fabric.core.event import Kind
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimRecord, ClaimState
-from fabric.core.resource import normalise
+from fabric.core.resource_name import names_of
 from fabric.core.signal import SignalType
 from fabric.errors import (
     CallerError,
@@ -251,8 +251,8 @@ class ScriptAgent:
         stored = await store.fields(key, agent.claims) if agent.claims else []
         with checked_reading(key, "hash"):
             claims = [msgspec.json.decode(one, type=ClaimRecord) for one in stored if one]
-        resource = normalise(dependency)
-        return any(c.state is ClaimState.WAITING and resource in c.wanted for c in claims)
+        resources = set(names_of([dependency]))
+        return any(c.state is ClaimState.WAITING and resources <= set(c.wanted) for c in claims)
 
     async def _beat(self) -> None:
         """Send heartbeats: nothing else speaks for the agent while its script waits."""

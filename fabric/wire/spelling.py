@@ -58,6 +58,10 @@ ARGUMENT: dict[SignalType, str] = {
 }
 
 
+#: Lists of names: a text names several with commas.
+_LISTED = frozenset({"reads", "writes", "resources", "produces", "quotas", "consumers", "agents"})
+
+
 def _accepts(field_type: Any) -> set[type]:
     info = inspect.type_info(field_type)
     choices = info.types if isinstance(info, inspect.UnionType) else (info,)
@@ -174,7 +178,7 @@ def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
         listed = [name.strip("[] ") for name in consumers if name.strip("[] ")]
         return {field: first, **({"consumers": listed} if listed else {})}
     if field in ("resources", "writes"):
-        return {field: [part.strip() for part in argument.split(",")]}
+        return {field: _items(argument)}
     return {field: argument}
 
 
@@ -187,7 +191,18 @@ def _flat_value(kind: SignalType, field: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except _UNREADABLE:
-        return [text] if expected and inspect.ListType in expected else text
+        if not expected or inspect.ListType not in expected:
+            return text
+        return _items(text) if field in _LISTED else [text]
+
+
+def _items(text: str) -> list[str]:
+    """Read a list without JSON's quotes: `a,b` or `[a, b]`. Commas in braces are the core's."""
+    if text.startswith("[") and text.endswith("]") and "," in text:
+        text = text[1:-1]
+    if "{" in text:
+        return [text]
+    return [item.strip() for item in text.split(",") if item.strip()] or [text]
 
 
 def _number(text: str) -> Any:

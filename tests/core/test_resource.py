@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fabric.core.resource import Index, Pattern, is_glob, normalise, overlap
+from fabric.core.resource import Index, Meter, Pattern, is_glob, matches, overlap
+from fabric.core.resource_name import ManyNamesError, literal, names_of, normalise
 
 SPELLINGS = [
     ("a.py", "a.py"),
@@ -28,7 +29,15 @@ SPELLINGS = [
     ("/", "/**"),
     ("/../x", "/x"),
     ("", ""),
-    ("a\\b\\..\\c", "a\\b\\..\\c"),
+    ("src\\a.py", "src/a.py"),
+    (".\\a\\b\\..\\c", "a/c"),
+    ("src\\", "src/**"),
+    ("a[\\]b", "a[\\]b"),  # the character itself, as in any glob
+    ("file:///repo/a.py", "/repo/a.py"),
+    ("FILE://localhost/repo/./a.py", "/repo/a.py"),
+    ("file:///repo/a%20b.py", "/repo/a b.py"),
+    ("file:///repo/caf%C3%A9%2A", "/repo/caf\u00e9[*]"),
+    ("file://elsewhere/a.py", "file://elsewhere/a.py"),
     ("port-8080", "port-8080"),
     ("db:main", "db:main"),
     ("s3://bucket//a/../b/", "s3://bucket//a/../b/"),
@@ -55,6 +64,69 @@ SPELLINGS = [
 @pytest.mark.parametrize(("text", "spelling"), SPELLINGS)
 def test_a_thing_has_one_spelling(text: str, spelling: str) -> None:
     assert normalise(text) == spelling
+
+
+LISTS = [
+    ("src/a.py", ["src/a.py"]),
+    ("src/a.py,src/b.py", ["src/a.py", "src/b.py"]),
+    (" src/a.py , ./src/b.py,", ["src/a.py", "src/b.py"]),
+    ("src/{a,b}.py", ["src/a.py", "src/b.py"]),
+    ("{src,lib}/{a,b}.py", ["src/a.py", "src/b.py", "lib/a.py", "lib/b.py"]),
+    ("src/{a,{b,c}d}.py", ["src/a.py", "src/bd.py", "src/cd.py"]),
+    ("src/{a,b}.py,lib\\c.py", ["src/a.py", "src/b.py", "lib/c.py"]),
+    ("src/a{,_test}.py", ["src/a.py", "src/a_test.py"]),
+    ("part{1..3}", ["part1", "part2", "part3"]),
+    ("part{c..a}", ["partc", "partb", "parta"]),
+    ("a,a,./a", ["a"]),
+    ("{src/,lib/}", ["src/**", "lib/**"]),
+    # Braces without a choice are characters.
+    ("app/{id}/x", ["app/{id}/x"]),
+    ("app/{}/x", ["app/{}/x"]),
+    ("{1..b}", ["{1..b}"]),
+    ("a{b", ["a{b"]),
+    ("a}b", ["a}b"]),
+    ("{{a,b}", ["{a", "{b"]),
+    ("a[,]b[{]c[}]d", ["a[,]b[{]c[}]d"]),
+    ("x{a[,]b,c}", ["xa[,]b", "xc"]),
+    # A URL may have commas of its own.
+    ("https://x.org/?a=1,2", ["https://x.org/?a=1,2"]),
+    ("s3://b/x,s3://b/y", ["s3://b/x", "s3://b/y"]),
+    ("a.py,s3://b/x", ["a.py", "s3://b/x"]),
+    ("s3://b/{x,y}", ["s3://b/x", "s3://b/y"]),
+    (",", [","]),
+    ("{,}", []),
+]
+
+
+@pytest.mark.parametrize(("text", "names"), LISTS)
+def test_a_text_may_name_several_things(text: str, names: list[str]) -> None:
+    assert names_of([text]) == names
+    assert names_of(names) == names
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["{a,b}" * 100],
+        ["{a,a}" * 10],
+        ["{1..100000}"],
+        ["{1..900}", "x{1..900}"],
+        [f"{number}{{a,b}}" for number in range(600)],
+        ["{" * 200 + "a,b" + "}" * 200 + "{c,d}" * 10],
+        ["{" * 200 + "a,b" + "}" * 200] * 100,  # few names, and too much to read
+    ],
+)
+def test_a_text_that_names_very_much_is_refused(texts: list[str]) -> None:
+    with pytest.raises(ManyNamesError):
+        names_of(texts)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a*b?", "{a,b}", "a\\b", "[id", "[a]", "x[y]z"])
+def test_a_name_is_taken_literally(name: str) -> None:
+    (resource,) = names_of([literal(name)])
+    assert resource == literal(name)
+    assert matches(resource, name, Meter())
+    assert not matches(resource, name + "x", Meter())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +158,11 @@ OVERLAPS = [
     # path and path
     ("a.py", "a.py", True),
     ("a.py", "b.py", False),
-    ("src", "src/a.py", False),
+    ("src", "src/a.py", True),
+    ("src", "src/lib/a.py", True),
+    ("src", "srcs/a.py", False),
+    ("/src", "/src/a.py", True),
+    ("/src", "src/a.py", False),
     ("/a.py", "a.py", False),
     ("../a.py", "a.py", False),
     # path and glob
@@ -120,12 +196,40 @@ OVERLAPS = [
     ("a**b", "ax/yb", False),
     ("notes[1", "notes[1", True),
     ("notes[*", "notes[1", True),
+    # a path is all below it; a glob is what it matches
+    ("src", "src/*.py", True),
+    ("src/a.py", "src/*/b.py", False),
+    ("src", "**/a.py", False),
+    ("src", "*/a.py", False),
+    ("src/*", "src/lib/a.py", False),
+    # names in brackets, as web frameworks have them
+    ("app/[id]/page.tsx", "app/[id]/page.tsx", True),
+    ("app/[id]/page.tsx", "app/[userId]/page.tsx", False),
+    ("app/[id]", "app/[id]/page.tsx", True),
+    ("app/[id]", "app/[id]/*.tsx", True),
+    ("app/[id]", "app/[userId]/page.tsx", False),
+    ("app", "app/[id]/page.tsx", True),
+    ("app/[id]/**", "app/[id]/page.tsx", True),
+    ("app/[id]/**", "app/[userId]/page.tsx", False),
+    ("app/**", "app/[userId]/page.tsx", True),
+    ("app/*/page.tsx", "app/[id]/page.tsx", True),
+    ("/app/[id]", "/app/[id]/page.tsx", True),
+    ("[...slug].tsx", "[...rest].tsx", False),
+    ("[[lang]]/a", "[[locale]]/a", False),
+    ("[post-slug]/a", "[item-type]/a", False),
+    ("[item-slug]/a", "[item-type]/a", False),
+    ("users-[id]", "users-[group]", False),
+    ("src/[ab].py", "src/a.py", True),  # it may be meant as a class
+    ("app/i/page.tsx", "app/[id]/page.tsx", True),
+    ("app/i", "app/[id]/page.tsx", True),
+    ("app/[a-i]/x", "app/[id]/x", True),
     # glob and glob
     ("*.py", "test_*", True),
     ("*.py", "*.rs", False),
     ("a*", "*b", True),
-    ("[ab]", "[bc]", True),
-    ("[ab]", "[cd]", False),
+    ("[a-b]", "[b-c]", True),
+    ("[a-b]", "[c-d]", False),
+    ("[a-b]", "[bc]", True),
     ("[!a]", "[a]", False),
     ("[.-0]", "[!.0]", False),  # only `/` is left
     ("src/**", "**/a.py", True),
@@ -138,6 +242,7 @@ OVERLAPS = [
     ("s3://bucket/x", "s3://bucket/y", False),
     ("s3://bucket/*", "s3://bucket/x", True),
     ("s3://bucket/*", "s3://bucket/x/y", False),
+    ("s3://bucket", "s3://bucket/x", True),
     ("s3://bucket/**", "s3://bucket/x/y", True),
     ("s3://**", "gs://bucket/x", False),
     ("**", "s3://bucket/x", False),
@@ -192,6 +297,7 @@ def test_a_lookup_costs_what_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
+        ("[id]" * 120, "[id]" * 119 + "x", False),
         ("*a" * 250 + "b", "a*" * 250 + "c", False),
         ("*a" * 250, "a*" * 250, True),
         ("*a" * 250 + "b", "a" * 510, False),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.core.record import ClaimRecord, ClaimState
-from fabric.core.resource import Index, is_glob, normalise, overlap
+from fabric.core.resource import Index, is_glob, overlap
+from fabric.core.resource_name import ManyNamesError, names_of, normalise
 from fabric.ops.guard import Held
 from tests.fuzz.tokens import HOSTILE
 
@@ -24,6 +27,14 @@ WORDS = [
         b"s3://",
         b"\n",
         b"a/",
+        b"{",
+        b"}",
+        b",",
+        b"[id]",
+        b"\\",
+        b"1..3",
+        b"file:///",
+        b"%2C",
     ),
     *(b"**/", b"/**", b"/../", b"[]]", b"[z-a]", "é".encode(), "e\u0301".encode(), *HOSTILE),
 ]
@@ -46,6 +57,9 @@ def run(data: bytes) -> None:
     """Read lines as resources; compare each pair, directly and in an index."""
     lines = data.decode("utf-8", "replace").split("\n")[:RESOURCES_MAX]
     names = [normalise(line[:NAME_CHARS_MAX]) for line in lines]
+    with suppress(ManyNamesError):
+        known = names_of(line[:NAME_CHARS_MAX] for line in lines)
+        assert names_of(known) == known
     index = Index()
     for name in names:
         assert normalise(name) == name
