@@ -33,9 +33,10 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: `quota` is a kind of wait of its own: for a time, by many, and without a producer.
 #: `policy` has the choices that rules offer, so that `rules` stays readable in one sitting.
 #: `wait_graph` searches, for `why` and liveness too; `deadlock` acts on what it finds.
+#: `delta` says what changes a value means, for readers of documents too.
 #: `resource_name` is the one spelling of a resource, which senders use without the comparisons.
-CORE_MODULES_MAX = 38
-CORE_IMPORTS_MAX = 225
+CORE_MODULES_MAX = 39
+CORE_IMPORTS_MAX = 230
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(

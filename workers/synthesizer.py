@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,9 +14,10 @@ from fabric.config.settings import Settings
 from fabric.core.contradiction import is_part
 from fabric.core.event import SYNTHESIZER
 from fabric.core.limits import SWEEP_PARTS
+from fabric.core.policy import RestartPolicy
 from fabric.core.rules import Rules
 from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touched
-from fabric.core.synthesis.merge import Reducer, Strategies
+from fabric.core.synthesis.merge import MergeRules, Reducer, Strategies
 from fabric.core.synthesis.publish import Publisher, Revision
 from fabric.core.synthesis.state import AGENTS, Sweep, SynthesisState
 from fabric.errors import SignalError, TamperedError
@@ -42,6 +43,38 @@ CACHED_BYTES_MAX = 16_777_216
 
 #: Fields asked for in one request.
 FIELDS_MAX = 1_000
+
+#: Ways of merging in memory, one for each set of rules that sessions began with; emptied when full.
+WAYS_MAX = 64
+
+
+class _Way(NamedTuple):
+    """How a session is merged, by the rules that it began with."""
+
+    policy: RestartPolicy
+    strategies: Strategies
+    publisher: Publisher
+
+
+class _Ways:
+    """The ways in which sessions are merged, by the rules that they are stored with."""
+
+    def __init__(self, rules: Rules, reducers: Mapping[str, Reducer]) -> None:
+        self._rules = rules
+        self._reducers = reducers
+        self._made: dict[bytes, _Way] = {}
+
+    def of(self, stored_rules: bytes) -> _Way:
+        """Return the way of a session; the rules are empty if it began before they were kept."""
+        way = self._made.get(stored_rules)
+        if way is None:
+            if len(self._made) >= WAYS_MAX:
+                self._made.clear()
+            rules = stored.merge_rules(stored_rules, self._rules)
+            strategies = Strategies(rules.merges, rules.version)
+            publisher = Publisher(rules.restarts, strategies, self._reducers)
+            way = self._made[stored_rules] = _Way(rules.restarts, strategies, publisher)
+        return way
 
 
 class _SweepTimer(DueTimer):
@@ -73,11 +106,10 @@ class Synthesizer(Handler):
     ) -> None:
         super().__init__(store, partition, SYNTHESIZERS)
         self._refinements = Refinements(store, partition, refiners, rules, turns)
-        self._policy = rules.restart_policy
-        self._strategies = Strategies(rules.merges)
-        self._publisher = Publisher(self._policy, self._strategies, reducers)
+        self._ways = _Ways(rules, reducers)
         sessions_max = settings.sessions_cached_max
-        self._cache = SynthesisCache(store, partition, sessions_max, self._quarantined)
+        in_force = _encode(MergeRules.of(rules))
+        self._cache = SynthesisCache(store, partition, sessions_max, self._quarantined, in_force)
         #: Sessions that the batch under way changes.
         self._folded: dict[str, SynthesisState] = {}
 
@@ -85,16 +117,18 @@ class Synthesizer(Handler):
         inputs: list[_Input] = []
         results: dict[str, list[Result]] = {}
         self._end_quarantines(entries)
+        self._cache.make_room()
         for entry_id, fields in entries:
             try:
                 session = session_of(fields)
-                result = decode(fields, self._strategies.of)
+                known = await self._cache.session(session)
+                way = self._ways.of(known.rules if known is not None else b"")
+                result = decode(fields, way.strategies.of)
             except SignalError as error:
                 inputs.append((entry_id, fields, "", error))
                 continue
             results.setdefault(session, []).append(result)
             inputs.append((entry_id, fields, session, result))
-        self._cache.make_room()
         for session, given in results.items():
             synthesis = await self._cache.session(session)
             if synthesis is None:
@@ -162,7 +196,7 @@ class Synthesizer(Handler):
     ) -> Revision | None:
         """Publish what a batch has brought. Raises DefectError, with the session's inputs noted."""
         try:
-            return self._publisher.publish(synthesis)
+            return self._ways.of(synthesis.rules).publisher.publish(synthesis)
         except Exception as error:
             for item in inputs:
                 if isinstance(item, tuple):
@@ -194,7 +228,7 @@ class Synthesizer(Handler):
         else:
             self._folded[name] = synthesis
             try:
-                refusal = fold(synthesis, result, self._policy)
+                refusal = fold(synthesis, result, self._ways.of(synthesis.rules).policy)
             except Exception as error:
                 self._defects.note(entry_id, error)
                 raise DefectError(f"result {entry_id!r} of {result.origin.agent}") from error
@@ -243,8 +277,14 @@ class SynthesisCache:
     """Reads the parts of syntheses that are needed, and drops parts when they are too many."""
 
     def __init__(
-        self, store: WorkerStore, partition: Partition, sessions_max: int, quarantined: Quarantine
+        self,
+        store: WorkerStore,
+        partition: Partition,
+        sessions_max: int,
+        quarantined: Quarantine,
+        rules: bytes,
     ) -> None:
+        """`rules` are those in force: a new session begins with them."""
         self._store = store
         self._names = partition
         self._sessions_max = sessions_max
@@ -255,6 +295,7 @@ class SynthesisCache:
         #: Session → records written since room was made last.
         self._written: dict[str, set[str]] = {}
         self._quarantined = quarantined
+        self._rules = rules
 
     def get(self, name: str) -> SynthesisState | None:
         """Return a session's synthesis that is in memory."""
@@ -265,8 +306,8 @@ class SynthesisCache:
         synthesis = self._sessions.pop(name, None)
         if synthesis is None and name not in self._quarantined:
             keys = self._names.session(name)
-            revision, complete = await self._store.fields(keys.synthesis, stored.HEAD)
-            synthesis = stored.restore(keys, revision, complete)
+            head = await self._store.fields(keys.synthesis, stored.HEAD)
+            synthesis = stored.restore(keys, head, self._rules)
         if synthesis is not None:
             self._sessions[name] = synthesis
         return synthesis

@@ -21,7 +21,7 @@ from fabric.core.task import TaskRecord
 from fabric.errors import NotFoundError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.synthesis import DECODERS, HEAD, is_published
+from fabric.store.synthesis import DECODERS, is_published
 from fabric.view.synthesis import Synthesis
 from fabric.wire.stored import checked_reading
 
@@ -143,7 +143,7 @@ class Session:
 
     async def _revision(self) -> int:
         """Return the number of the present revision, 0 while there is none."""
-        number, _ = await self._store.fields(self.keys.synthesis, HEAD)
+        (number,) = await self._store.fields(self.keys.synthesis, [REVISION])
         with checked_reading(self.keys.synthesis, "hash"):
             return int(number or 0)
 

@@ -172,6 +172,7 @@ _TEXTS: dict[Text, Callable[[str], str]] = {
     Text.NAME: _if(_is_name),
     Text.AGENT: _if(lambda value: value != "*" and _is_name(value)),
     Text.AGENT_OR_NONE: _if(lambda value: value != "*" and (not value or _is_name(value))),
+    Text.NAME_OR_NONE: _if(lambda value: not value or _is_name(value)),
     Text.NAMESPACE: _if(lambda value: namespace_fault(value) is None),
     Text.ARGUMENT: _if(lambda value: len(value) <= ARGUMENT_CHARS_MAX and value.isprintable()),
     Text.POINTER: _if(_is_pointer),

@@ -33,6 +33,8 @@ class Text(Enum):
     #: `*` means everybody where agents are addressed.
     AGENT = f"1 to {NAME_CHARS_MAX} printable characters, no outer spaces, not *"
     AGENT_OR_NONE = 'an agent\'s name, or ""'
+    #: A name that may be left out.
+    NAME_OR_NONE = f'a name of up to {NAME_CHARS_MAX} characters, or ""'
     NAMESPACE = f"1 to {NAMESPACE_CHARS_MAX} characters, no braces, colons, spaces or control ones"
     POINTER = "a JSON Pointer, or a glob of several"
     REDUCER = "the name of a reducer"

@@ -77,9 +77,15 @@ class Merge(Struct, frozen=True):
         str,
         Text.REDUCER,
         'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are '
-        'a contradiction), "last", "sum", "mean", "max", "min"; for lists "union" or "append"; or '
-        "a name that an installed package has in fabric.reducers.",
+        'a contradiction), "last", "sum", "mean", "max", "min"; for lists "list" (in each agent\'s '
+        'own order), "union" (item by item, for lists that many agents add to), "append" or "rows" '
+        "(tables, with `key`); or a name that an installed package has in fabric.reducers.",
     ]
+    key: Annotated[
+        str,
+        Text.NAME_OR_NONE,
+        'For "rows": the member that tells the rows of a table apart.',
+    ] = ""
 
 
 class Domain(Struct, frozen=True):
@@ -332,8 +338,8 @@ class Rules(Struct, frozen=True):
         Items(0, LIST_ITEMS_MAX, distinct="path"),
         Declared("synthesis.merges", example=(Merge("/metrics/*/latency", "mean"),)),
         "How the values that several agents give at one place of the document become one. The "
-        "first path that matches counts; where none does, numbers are added up, lists are united, "
-        "and everything else is kept by source. One table for each.",
+        "first path that matches counts; where none does, numbers must agree, lists keep their "
+        "order, and everything else is kept by source. One table for each.",
     ] = ()
     refiners: Annotated[
         tuple[Name, ...],

@@ -20,7 +20,8 @@ import msgspec
 
 from fabric.config.settings import PARTITIONS_MAX
 from fabric.core import record
-from fabric.core.synthesis.publish import COMPLETE, REVISION
+from fabric.core.synthesis.merge import MergeRules
+from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES
 from fabric.core.synthesis.state import Complete
 from fabric.core.task import TaskRecord
 from fabric.doctor.server import REFUSED, Finding, Level
@@ -166,6 +167,7 @@ _synthesis: Final = _fields(
     {
         REVISION.encode(): _number,
         COMPLETE.encode(): lambda _, value: msgspec.json.decode(value, type=Complete),
+        RULES.encode(): lambda _, value: msgspec.json.decode(value, type=MergeRules),
     },
     _part,
 )

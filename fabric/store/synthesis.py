@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
+from fabric.core.rules import Rules
 from fabric.core.synthesis import state
 from fabric.core.synthesis.fold import SWEEP
-from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision
+from fabric.core.synthesis.merge import ADDED_UP, MergeRules
+from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Revision
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
 from fabric.wire import record
 from fabric.wire.document import patch
 from fabric.wire.stored import checked_reading
 
-#: The fields that belong to no part: the revision, and how complete the synthesis is.
-HEAD: Final = (REVISION, COMPLETE)
+#: The fields that belong to no part: the revision, how complete the synthesis is, and the rules
+#: that it is merged by.
+HEAD: Final = (REVISION, COMPLETE, RULES)
 
 _decode_part = msgspec.json.Decoder(state.Part).decode
 _decode_complete = msgspec.json.Decoder(state.Complete).decode
+_decode_rules = msgspec.json.Decoder(MergeRules).decode
 
 #: Section of a field (before its first colon) → decoder of its value.
 DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
@@ -36,17 +40,28 @@ DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
 
 
 def restore(
-    keys: SessionKeys, revision: bytes | None, complete: bytes | None
+    keys: SessionKeys,
+    head: Sequence[bytes | None],
+    rules_in_force: bytes,
 ) -> state.SynthesisState:
-    """Return the synthesis with this head; a new one when there is none.
+    """Return the synthesis with this head; a new one, by the rules in force, when there is none.
 
     Raises TamperedError when the fabric did not write it.
     """
+    revision, complete, rules = head
     if revision is None:
-        return state.SynthesisState(keys.name)
+        return state.SynthesisState(keys.name, rules=rules_in_force)
     with checked_reading(keys.synthesis, "hash"):
         known = _decode_complete(complete or b"{}")
-        return state.SynthesisState(keys.name, int(revision), known, state.encode(known))
+        if rules is not None:
+            _decode_rules(rules)
+        number, encoded = int(revision), state.encode(known)
+        return state.SynthesisState(keys.name, number, rules or b"", known, encoded)
+
+
+def merge_rules(stored: bytes, rules: Rules) -> MergeRules:
+    """Return the rules that a synthesis is merged by; `stored` is empty if it began without."""
+    return _decode_rules(stored) if stored else MergeRules.of(rules, ADDED_UP)
 
 
 def load(
@@ -65,6 +80,8 @@ def save(
     """Add a revision to a batch: its fields, its index, and its patch."""
     if revision.fields:
         head = {COMPLETE: revision.complete, REVISION: b"%d" % synthesis.revision}
+        if synthesis.revision <= 1 and synthesis.rules:
+            head[RULES] = synthesis.rules
         batch.write_fields(keys.synthesis, (revision.fields | head).items())
     for agent, names in revision.index.items():
         members = [item for name in names for item in (0, name)]

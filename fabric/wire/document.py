@@ -13,7 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core.contradiction import question_id_of
-from fabric.core.synthesis.partial import escape, list_of, unescape
+from fabric.core.synthesis import delta
+from fabric.core.synthesis.delta import Delta, applied
+from fabric.core.synthesis.merge import merge_deltas
+from fabric.core.synthesis.partial import ITEM_MARK, escape, list_of, unescape
 from fabric.core.synthesis.publish import Operation
 from fabric.core.synthesis.state import SAID, SECTIONS, Edge, Standing, State
 
@@ -150,7 +153,11 @@ class _Place(Struct):
     """A place of the merged document: its own value, the items of its list, the places in it."""
 
     value: Any = _NOTHING
-    items: list[tuple[int, str, Any]] = []
+    items: list[tuple[tuple[int, int, str], Any]] = []
+    #: What changes the agents' own values, one of their parts, and those values.
+    deltas: list[Delta] = []
+    part: Mapping[str, Any] = {}
+    given: Mapping[str, Any] = {}
     inner: dict[str, _Place] = {}
 
 
@@ -168,9 +175,17 @@ def nested(places: Mapping[str, Any], items: Mapping[str, Any]) -> Any:
         if value is not _NOTHING:
             _find(root, pointer).value = value
     for name, part in items.items():
-        if State(part["state"]) not in _GONE:
-            item = (part["first"]["log"], name, part["value"])
-            _find(root, list_of(name)).items.append(item)
+        if State(part["state"]) in _GONE:
+            continue
+        first, place = part["first"], _find(root, pointer := list_of(name))
+        item = name.partition(ITEM_MARK)[2]
+        if operator := delta.operator_of(item):
+            place.part = part
+            place.given = _given(places[pointer]) if pointer in places else {}
+            index = delta.index_of(item)
+            place.deltas.append(Delta(first["log"], index, first["agent"], operator, part["value"]))
+        else:
+            place.items.append(((first["log"], first.get("at", 0), name), part["value"]))
     made = _made(root)
     return {} if made is _NOTHING else made
 
@@ -188,13 +203,21 @@ def _value(part: Mapping[str, Any]) -> Any:
         return _NOTHING
     if state in _SINGLE:
         return part["value"]
-    given = {}
+    given = _given(part)
+    return {} if all(value == {} for value in given.values()) else given
+
+
+def _given(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each agent's present value."""
+    given: dict[str, Any] = {}
     for agent in sorted(part["said"]):
         for one in part["said"][agent]:
             if one.get("standing", Standing.HOLDS) in SAID and not one.get("withdrawn"):
-                given[agent] = one.get("value", part.get("value"))
+                value = one.get("value", part.get("value"))
+                if value is not None:
+                    given[agent] = value
                 break
-    return {} if all(value == {} for value in given.values()) else given
+    return given
 
 
 def _made(place: _Place) -> Any:
@@ -202,8 +225,10 @@ def _made(place: _Place) -> Any:
     inner = {name: _made(one) for name, one in sorted(place.inner.items())}
     inner = {name: value for name, value in inner.items() if value is not _NOTHING}
     value = place.value
+    if place.deltas:
+        value = merge_deltas(place.part, applied(place.given, place.deltas))
     if place.items:
-        listed = [item for _, _, item in sorted(place.items, key=lambda item: item[:2])]
+        listed = [item for _, item in sorted(place.items, key=lambda item: item[0])]
         value = listed if value is _NOTHING or value in ([], {}) else [*listed, value]
     if not inner:
         return value

@@ -103,7 +103,7 @@ def test_following_shows_what_comes_until_it_is_final(
     done = end(following)
     assert (done.code, done.err) == (0, "")
     if form == "--markdown":
-        assert done.lines[0] == "- 1 · document `/n`: `1`, reduced · A"
+        assert done.lines[0] == "- 1 · document `/n`: `1`, agreed · A"
         assert "- 3 · contradiction over `findings:port`: **closed**" in done.lines
         assert done.lines[-1] == "- 4 · **final**"
     elif form == "--json":

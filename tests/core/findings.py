@@ -31,14 +31,36 @@ MEMBERS = ["m", "m", "m", "n", "n", "a/b", "~1", "=", "", "nul\0", " ", "é:", "
 #: Values of a place, other than maps.
 LEAVES: list[Any] = [None, None, 0, 1, 1.0, -2.5, 0.1, 10**18, 1e300, True, "", "text", {}]
 
+#: Deltas and totals; and a map that only looks like one.
+DELTAS: list[Any] = [
+    {"$add": 1}, {"$add": 0.5}, {"$add": -3}, {"$total": 12}, {"$total": 1.5}, {"$text": "ab"},
+    {"$append": [1, "x"]}, {"$append": [{"x": 1, "y": 2}]}, {"$remove": [1.0]}, {"$remove": ["x"]},
+    {"$append": [True], "$remove": ["x", {"x": [1]}]}, {"$add": 1, "m": 2}, {"$else": 1},
+]  # fmt: skip
+
 #: Items of lists: some are long, some are equal.
-ITEMS: list[Any] = [1, 1.0, "1", "a=b", "~2", None, {"x": [1]}, ["y"], "long" * 100, ""]
+ITEMS: list[Any] = [
+    1, 1.0, True, "1", "x", "a=b", "~2", None, {"x": [1]}, {"x": [1.0], "y": 2}, {"x": 1, "y": 3},
+    ["y"], "long" * 100, "",
+]  # fmt: skip
 
 #: Members that hold only lists: a list and a map do not replace each other.
 LISTS = ["list", "l=~2"]
 
 #: Reducers: the built-in ones, and installed ones that work or fail.
-NAMES = ["sum", "mean", "max", "min", "agree", "last", "union", "append", "by_source"]
+NAMES = [
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "agree",
+    "last",
+    "union",
+    "append",
+    "by_source",
+    "list",
+    "rows",
+]
 PATHS = ["/n", "/m/*", "/*", "/list", "/m/list", "/*/*"]
 
 
@@ -127,9 +149,9 @@ def _finding(draw: DrawFn) -> dict[str, Any]:
     return found
 
 
-_lists = st.lists(st.sampled_from(ITEMS), max_size=4) | st.sampled_from(LEAVES)
+_lists = st.lists(st.sampled_from(ITEMS), max_size=4) | st.sampled_from([*LEAVES, *DELTAS])
 _inner: SearchStrategy[Any] = st.recursive(
-    st.sampled_from(LEAVES),
+    st.sampled_from([*LEAVES, *LEAVES, *DELTAS]),
     lambda inner: st.builds(
         lambda members, lists: {**members, **lists},
         st.dictionaries(st.sampled_from(MEMBERS), inner, min_size=1, max_size=3),
@@ -208,7 +230,12 @@ rules = st.builds(
     Rules,
     st.sampled_from(RestartPolicy),
     st.lists(
-        st.builds(Merge, st.sampled_from(PATHS), st.sampled_from([*NAMES, *REDUCERS, "missing"])),
+        st.builds(
+            Merge,
+            st.sampled_from(PATHS),
+            st.sampled_from([*NAMES, *REDUCERS, "missing"]),
+            st.sampled_from(["", "x"]),
+        ),
         max_size=3,
     ),
 )

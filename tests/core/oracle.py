@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from fabric.core.policy import RestartPolicy
+from fabric.core.rules import Merge
 from tests.core.findings import REDUCERS, Event, Rules
 
 #: An agent's word: its value, its incarnation and log number, and the keys that it supersedes.
@@ -44,21 +45,52 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def reducer_of(pointer: str, value: Any, rules: Rules) -> str:
+#: What each operator takes.
+OPERATORS: dict[str, Any] = {
+    "$add": (int, float), "$total": (int, float), "$append": list, "$remove": list, "$text": str
+}  # fmt: skip
+
+
+def is_delta(value: Any) -> bool:
+    """Whether a map changes what was said, or is a total."""
+    names = set(value) if isinstance(value, dict) else set()
+    return (len(names) == 1 and names <= set(OPERATORS)) or names == {"$append", "$remove"}
+
+
+def merge_of(pointer: str, rules: Rules) -> Merge | None:
     for merge in rules.merges:
         wanted, tokens = merge.path.split("/"), pointer.split("/")
         if len(wanted) == len(tokens) and all(
             one == other or (one == "*" and other)
             for one, other in zip(wanted, tokens, strict=True)
         ):
-            return merge.reducer
+            return merge
+    return None
+
+
+def reducer_of(pointer: str, value: Any, rules: Rules) -> str:
+    named = merge_of(pointer, rules)
+    if named is not None:
+        return named.reducer
     if isinstance(value, list):
-        return "union"
-    return "sum" if is_number(value) else "by_source"
+        return "list"
+    if is_delta(value):
+        return "sum"
+    return "agree" if is_number(value) else "by_source"
+
+
+#: Said of an item that its agent takes from a list that many add to.
+GONE: Any = object()
 
 
 def leaves(pointer: str, value: Any, log: int, rules: Rules) -> Iterator[tuple[str, Any]]:
-    """Yield what a document says, by part: places, and items of lists."""
+    """Yield what a document says, by part: places, items of lists, and deltas."""
+    if is_delta(value) and "$total" not in value:
+        yield from deltas(pointer, value, log, rules)
+        return
+    if is_delta(value):
+        yield f"document:{pointer}", value
+        return
     if isinstance(value, dict) and value:
         for name, item in value.items():
             token = name.replace("~", "~0").replace("/", "~1")
@@ -66,15 +98,41 @@ def leaves(pointer: str, value: Any, log: int, rules: Rules) -> Iterator[tuple[s
         return
     merged = reducer_of(pointer, value, rules)
     if isinstance(value, list) and value and merged in ("union", "append"):
-        for index, item in enumerate(value):
-            shown = text(item)
-            if len(shown) > 200:
-                shown = hashlib.blake2b(shown.encode(), digest_size=8).hexdigest()
-            if merged == "append":
-                shown = f"{log:016d}.{index:06d}"
-            yield f"items:{pointer.replace('=', '~2')}={shown}", item
+        yield from items(pointer, value, log, merged)
         return
     yield f"document:{pointer}", value
+
+
+def items(pointer: str, value: list[Any], log: int, merged: str) -> Iterator[tuple[str, Any]]:
+    for index, item in enumerate(value):
+        shown = text(item)
+        if len(shown) > 200:
+            shown = hashlib.blake2b(shown.encode(), digest_size=8).hexdigest()
+        if merged == "append":
+            shown = f"{log:016d}.{index:06d}"
+        yield f"items:{pointer.replace('=', '~2')}={shown}", item
+
+
+def deltas(pointer: str, value: Any, log: int, rules: Rules) -> Iterator[tuple[str, Any]]:
+    index, merged = 0, reducer_of(pointer, [], rules)
+    for operator in sorted(value, reverse=True):
+        given = value[operator]
+        if isinstance(given, list) and merged == "union":
+            for name, item in items(pointer, given, log, merged):
+                yield name, GONE if operator == "$remove" else item
+        elif operator == "$append" and merged == "append":
+            yield from items(pointer, given, log, merged)
+        else:
+            for item in given if isinstance(given, list) else [given]:
+                name = f"{operator}:{log:016d}.{index:06d}"
+                yield f"items:{pointer.replace('=', '~2')}={name}", item
+                index += 1
+
+
+def operator_in(part: str) -> str:
+    """Return the operator of a part that is a delta, else ""."""
+    name = part.partition("=")[2] if part.startswith("items:") else ""
+    return name.partition(":")[0] if name.startswith("$") else ""
 
 
 def is_plain(found: Any) -> bool:
@@ -97,7 +155,9 @@ def said_in(event: Event, rules: Rules) -> dict[str, tuple[Any, list[str], bool]
     for name, value in body.items():
         token = name.replace("~", "~0").replace("/", "~1")
         for part, item in leaves(f"/{token}", value, event.log, rules):
-            said[part] = (item, [], False)
+            if part.startswith("items:") and part in said:
+                continue
+            said[part] = (None if item is GONE else item, [], item is GONE)
     return said
 
 
@@ -111,6 +171,8 @@ def excludes(part: str, other: str) -> bool:
     """Whether an agent that says the one no longer says the other: map or list, or a value."""
     if "findings" in (part.partition(":")[0], other.partition(":")[0]) or part == other:
         return False
+    if operator_in(part) and other == f"document:{place(part)}":
+        return False  # a delta changes the value at its place
     for above, inner in ((part, other), (other, part)):
         if above.startswith("document:"):
             here = place(inner) == place(above) and inner.startswith("items:")
@@ -164,8 +226,112 @@ def compared(words: dict[str, Word], verdict: Event | None) -> tuple[str, Any, l
     return ("contradicted" if is_news else "decided"), None if is_news else chosen, who
 
 
+def joined(lists: list[list[Any]]) -> list[Any]:
+    """Return one list of several: each item as often as the list has it that has it most often."""
+    made: list[Any] = []
+    for one in lists:
+        had = [text(item) for item in made]
+        for item in one:
+            if text(item) in had:
+                had.remove(text(item))
+            else:
+                made.append(item)
+    return made
+
+
+def table(given: dict[str, list[Any]], key: str) -> list[Any]:
+    """Return one table of several: rows with the same key are one."""
+    keys: list[Any] = []
+    others: list[list[Any]] = []
+    for agent in sorted(given):
+        rows = [row for row in given[agent] if isinstance(row, dict) and key in row]
+        keys += [row[key] for row in rows if text(row[key]) not in map(text, keys)]
+        others.append([item for item in given[agent] if item not in rows])
+    made = []
+    for one in keys:
+        said = {
+            agent: row
+            for agent in sorted(given)
+            for row in given[agent]
+            if isinstance(row, dict) and key in row and text(row[key]) == text(one)
+        }
+        row = {key: one}
+        for name in dict.fromkeys(name for row in said.values() for name in row if name != key):
+            values = {agent: row[name] for agent, row in said.items() if name in row}
+            is_one = len({text(value) for value in values.values()}) == 1
+            row[name] = next(iter(values.values())) if is_one else values
+        made.append(row)
+    return [*made, *joined(others)]
+
+
+def changed(words: dict[str, Word], own: dict[str, list[tuple[int, int, str, Any]]]) -> Any:
+    """Return what each agent says at a place with deltas."""
+    found = {agent: amount(word[0]) for agent, word in words.items()}
+    for agent, said in own.items():
+        value = found.get(agent)
+        for _, _, operator, given in sorted(said, key=lambda one: one[:2]):
+            if operator == "$add":
+                value = (value if isinstance(value, Fraction) else exact(value)) + Fraction(given)
+            elif operator == "$text":
+                value = (value if isinstance(value, str) else "") + given
+            elif operator == "$append":
+                value = [*(value if isinstance(value, list) else []), given]
+            else:
+                kept = value if isinstance(value, list) else []
+                value = [item for item in kept if text(item) != text(given)]
+        if isinstance(value, Fraction):
+            value = int(value) if value.denominator == 1 and abs(value) < 2**63 else float(value)
+        found[agent] = value
+    return found
+
+
+def with_deltas(history: list[Event], rules: Rules) -> dict[str, Any]:
+    """Return the whole value of each place that has deltas and nothing else: pointer → value."""
+    said = spoken(history, rules)
+    living = [part for part, words in said.items() if words and not part.startswith("findings:")]
+    found = {}
+    for pointer in {place(part) for part in living if operator_in(part)}:
+        inside = [part for part in living if place(part).startswith(f"{pointer}/")]
+        others = [
+            part
+            for part in living
+            if place(part) == pointer and part.startswith("items:") and not operator_in(part)
+        ]
+        if inside or others:
+            continue
+        own: dict[str, list[tuple[int, int, str, Any]]] = {}
+        for part in living:
+            if place(part) == pointer and (operator := operator_in(part)):
+                ((agent, word),) = said[part].items()
+                order = (word[2], int(part.rpartition(".")[2]))
+                own.setdefault(agent, []).append((*order, operator, word[0]))
+        merge = merge_of(pointer, rules)
+        values = changed(said.get(f"document:{pointer}", {}), own)
+        if all(isinstance(value, list) for value in values.values()):
+            is_table = merge is not None and merge.reducer == "rows" and merge.key
+            key = merge.key if merge is not None else ""
+            lists = [values[agent] for agent in sorted(values)]
+            found[pointer] = table(values, key) if is_table else joined(lists)
+        elif all(map(is_number, values.values())):
+            name = merge.reducer if merge is not None else "sum"
+            name = name if name in ("mean", "max", "min") else "sum"
+            found[pointer] = reduced(name, list(values.values()))[1]
+        else:
+            found[pointer] = values
+    return found
+
+
+def amount(value: Any) -> Any:
+    return value["$total"] if is_delta(value) else value
+
+
+def exact(value: Any) -> Fraction:
+    return Fraction(value) if is_number(value) else Fraction(0)
+
+
 def reduced(name: str, values: list[Any]) -> tuple[str, Any]:
     """Return state and value of what becomes of several values."""
+    values = [amount(value) for value in values]
     if name in ("sum", "mean", "max", "min"):
         if not all(map(is_number, values)):
             return "by_source", None
@@ -241,7 +407,17 @@ def _place(
         return "withdrawn", None, []
     given = [words[agent][0] for agent in sorted(words)]
     named = {reducer_of(name, value, rules) for value in given}
+    if named == {"agree", "sum"}:
+        named = {"sum"}
     reducer = named.pop() if len(named) == 1 else "by_source"
+    if reducer in ("list", "rows"):
+        if not all(isinstance(value, list) for value in given):
+            return "by_source", None, []
+        merge = merge_of(name, rules)
+        if reducer == "rows" and merge is not None and merge.key:
+            lists = {agent: word[0] for agent, word in words.items()}
+            return "reduced", table(lists, merge.key), []
+        return "reduced", joined(given), []
     if reducer == "agree":
         return compared(words, verdict)
     if reducer in ("last", "union", "append"):

@@ -96,7 +96,7 @@ def test_a_restart_replaces_what_was_not_confirmed(folding: Folding) -> None:
     folding.say("A", {"findings": [{"key": "port", "value": 6379}], "n": 5, "list": ["x"]})
     folding.say("A", kind="STARTED", incarnation=2)
     assert folding.says("findings:port") == folding.says("document:/n") == {}
-    assert folding.says('items:/list="x"') == {}
+    assert folding.says("document:/list") == {}
     assert folding.part("findings:port")["said"]["A"][0]["standing"] == "stale"
 
 
@@ -156,9 +156,9 @@ def test_a_result_at_the_end_counts_as_all_others_do(folding: Folding) -> None:
     [
         ("done", "document:/result"),
         (7, "document:/result"),
-        (["x"], 'items:/result="x"'),
+        (["x"], "document:/result"),
         ({"findings": "our own"}, "document:/findings"),
-        ({"findings": [{"mine": 1}]}, 'items:/findings={"mine":1}'),
+        ({"findings": [{"mine": 1}]}, "document:/findings"),
     ],
 )
 def test_a_result_of_any_kind_has_its_place(folding: Folding, result: object, part: str) -> None:

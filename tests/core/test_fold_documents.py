@@ -15,9 +15,18 @@ from tests.support.folding import Folding, entry
 LARGEST = 1.7976931348623157e308
 
 
+#: A rule for lists that many agents add to.
+UNION = [Merge("/list", "union"), Merge("/m", "union"), Merge("/a~1b/=", "union")]
+
+
 @pytest.fixture
 def folding() -> Folding:
     return Folding()
+
+
+@pytest.fixture
+def uniting() -> Folding:
+    return Folding(merges=UNION)
 
 
 def merged(reducer: str, *values: Any) -> dict[str, Any]:
@@ -60,15 +69,15 @@ def test_an_agent_s_later_value_replaces_its_own_at_that_place_alone(folding: Fo
     assert folding.says("document:/n") == {"A": 1}
 
 
-def test_null_takes_back_what_the_agent_has_said_there_and_no_other(folding: Folding) -> None:
-    folding.say("A", {"n": 1, "m": {"x": 1}, "list": ["a"]})
-    folding.say("B", {"n": 2, "m": {"x": 2}, "list": ["a", "b"]})
-    folding.say("A", {"n": None, "m": None, "list": None})
-    assert folding.part("document:/n")["value"] == 2
-    assert folding.says("document:/m/x") == {"B": 2}
-    assert folding.says('items:/list="a"') == {"B": "a"}
-    folding.say("B", {"n": None})
-    assert folding.part("document:/n")["state"] == "withdrawn"
+def test_null_takes_back_what_the_agent_has_said_there_and_no_other(uniting: Folding) -> None:
+    uniting.say("A", {"n": 1, "m": {"x": 1}, "list": ["a"]})
+    uniting.say("B", {"n": 2, "m": {"x": 2}, "list": ["a", "b"]})
+    uniting.say("A", {"n": None, "m": None, "list": None})
+    assert uniting.part("document:/n")["value"] == 2
+    assert uniting.says("document:/m/x") == {"B": 2}
+    assert uniting.says('items:/list="a"') == {"B": "a"}
+    uniting.say("B", {"n": None})
+    assert uniting.part("document:/n")["state"] == "withdrawn"
 
 
 @pytest.mark.parametrize("is_late", [False, True])
@@ -108,26 +117,26 @@ def test_a_map_of_one_agent_and_a_value_of_another_stand_beside_each_other(
     assert folding.part("document:/m")["inner"] is True
 
 
-def test_lists_are_sets(folding: Folding) -> None:
-    folding.say("A", {"list": ["a", "b", "a", 1, 1.0]})
-    folding.say("B", {"list": ["b", "c"]})
-    assert items(folding) == ["a", "b", "c", 1]
-    assert folding.says('items:/list="b"') == {"A": "b", "B": "b"}
+def test_lists_that_many_agents_add_to_are_sets(uniting: Folding) -> None:
+    uniting.say("A", {"list": ["a", "b", "a", 1, 1.0]})
+    uniting.say("B", {"list": ["b", "c"]})
+    assert items(uniting) == ["a", "b", "c", 1]
+    assert uniting.says('items:/list="b"') == {"A": "b", "B": "b"}
 
 
-def test_an_empty_list_takes_back_the_agent_s_items(folding: Folding) -> None:
-    folding.say("A", {"list": ["a"]})
-    folding.say("A", {"list": []})
-    assert items(folding) == []
-    assert folding.part("document:/list")["value"] == []
+def test_an_empty_list_takes_back_the_agent_s_items(uniting: Folding) -> None:
+    uniting.say("A", {"list": ["a"]})
+    uniting.say("A", {"list": []})
+    assert items(uniting) == []
+    assert uniting.part("document:/list")["value"] == []
 
 
-def test_a_list_stays_beside_a_map_until_it_is_taken_back(folding: Folding) -> None:
-    folding.say("A", {"m": ["a"]})
-    folding.say("A", {"m": {"x": 1}})
-    assert items(folding, "/m") == ["a"]
-    folding.say("A", {"m": None})
-    assert items(folding, "/m") == []
+def test_a_list_stays_beside_a_map_until_it_is_taken_back(uniting: Folding) -> None:
+    uniting.say("A", {"m": ["a"]})
+    uniting.say("A", {"m": {"x": 1}})
+    assert items(uniting, "/m") == ["a"]
+    uniting.say("A", {"m": None})
+    assert items(uniting, "/m") == []
 
 
 def test_a_list_may_be_appended_to_instead() -> None:
@@ -137,26 +146,30 @@ def test_a_list_may_be_appended_to_instead() -> None:
     assert items(folding, "/log") == ["start", "end", "start"]
 
 
-def test_a_long_item_goes_by_its_digest(folding: Folding) -> None:
-    folding.say("A", {"list": ["x" * 10_000]})
-    (name,) = folding.document()["items"]
+def test_a_long_item_goes_by_its_digest(uniting: Folding) -> None:
+    uniting.say("A", {"list": ["x" * 10_000]})
+    (name,) = uniting.document()["items"]
     assert len(name) == len("/list=") + 16
-    assert items(folding) == ["x" * 10_000]
+    assert items(uniting) == ["x" * 10_000]
 
 
-def test_members_with_marks_in_their_names_are_not_mistaken(folding: Folding) -> None:
-    folding.say("A", {"a/b": {"~": 1, "=": ["x"], "": 2, "nul\0": 3, "é: ": "t"}})
-    document = folding.document()
+def test_members_with_marks_in_their_names_are_not_mistaken(uniting: Folding) -> None:
+    uniting.say("A", {"a/b": {"~": 1, "=": ["x"], "": 2, "nul\0": 3, "é: ": "t"}})
+    document = uniting.document()
     assert set(document["document"]) >= {"/a~1b/~0", "/a~1b/", "/a~1b/nul\0", "/a~1b/é: "}
     assert set(document["items"]) == {'/a~1b/~2="x"'}
-    assert folding.patched() == document
+    assert uniting.patched() == document
 
 
-def test_numbers_are_added_up(folding: Folding) -> None:
-    folding.say("A", {"files": 3})
-    folding.say("B", {"files": 4})
-    folding.say("A", {"files": 5})
-    assert folding.part("document:/files")["value"] == 9
+def test_numbers_that_differ_are_a_contradiction(folding: Folding) -> None:
+    folding.say("A", {"coverage": 87.5, "port": 8080})
+    folding.say("B", {"coverage": 91, "port": 8080})
+    assert folding.part("document:/coverage")["state"] == "contradicted"
+    assert folding.says("document:/coverage") == {"A": 87.5, "B": 91}
+    assert folding.part("document:/port")["value"] == 8080
+    assert list(folding.document()["contradictions"]) == ["document:/coverage"]
+    folding.decide("document:/coverage", 91, 87.5)
+    assert folding.part("document:/coverage")["value"] == 91
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fabric.core.synthesis.partial import unescape
+from fabric.wire.document import nested
 from tests.core import oracle
 from tests.core.findings import REDUCERS, Event, Rules, rules, shuffled
 from tests.support.effort import examples
@@ -59,6 +61,18 @@ def test_a_synthesis_says_what_all_results_at_once_say(case: Case, rules: Rules)
         return
     assert_agrees(document, history, rules)
     assert_complete(document, history, rules)
+    assert_whole(document, history, rules)
+
+
+def assert_whole(document: dict[str, Any], history: list[Event], rules: Rules) -> None:
+    """Places that deltas change have the value that the oracle finds."""
+    plain = nested(document["document"], document["items"])
+    for pointer, wanted in oracle.with_deltas(history, rules).items():
+        found = plain
+        for token in pointer.split("/")[1:]:
+            found = found[unescape(token)]
+        is_close = oracle.is_close(found, wanted)
+        assert is_close or oracle.text(found) == oracle.text(wanted), pointer
 
 
 def assert_agrees(document: dict[str, Any], history: list[Event], rules: Rules) -> None:

@@ -19,7 +19,7 @@ def folding() -> Folding:
 def test_many_results_in_one_batch_make_one_revision_with_all_of_them_as_causes(
     folding: Folding,
 ) -> None:
-    folding.take([entry(f"A{n}", n, {"n": n}) for n in range(1, 51)])
+    folding.take([entry(f"A{n}", n, {"n": {"$total": n}}) for n in range(1, 51)])
     assert len(folding.revisions) == 1
     assert folding.causes == [list(range(1, 51))]
     assert folding.part("document:/n")["value"] == sum(range(1, 51))

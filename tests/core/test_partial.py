@@ -82,7 +82,7 @@ def test_each_value_of_a_document_is_a_part_by_its_pointer() -> None:
 
 
 def test_each_item_of_a_list_is_a_part_by_its_json() -> None:
-    assert parts({"a": {"list": ["x", 1, {"b": 1, "a": 2}]}}) == {
+    assert parts({"a": {"list": ["x", 1, {"b": 1, "a": 2}]}}, Merge("/a/list", "union")) == {
         'items:/a/list="x"': "x",
         "items:/a/list=1": 1,
         'items:/a/list={"a":2,"b":1}': {"a": 2, "b": 1},
@@ -120,7 +120,7 @@ def test_above_and_beneath_are_each_others_opposite(one: Any, other: Any) -> Non
 
 
 def test_a_list_is_known_by_its_items_names() -> None:
-    (item,) = parts({"a=b": {"~2/": ["=x="]}})
+    (item,) = parts({"a=b": {"~2/": ["=x="]}}, Merge("/**", "union"))
     assert list_of(item.partition(":")[2]) == "/a=b/~02~1"
     assert places_above(item) == ["document:/a=b/~02~1", "document:/a=b"]
 
@@ -133,9 +133,9 @@ def test_as_many_values_as_a_commit_holds_are_taken() -> None:
     "value",
     [
         {str(n): n for n in range(PARTIAL_PARTS_MAX + 1)},
-        {"list": list(range(PARTIAL_PARTS_MAX + 1))},
+        {"list": {"$append": list(range(PARTIAL_PARTS_MAX + 1))}},
         {"findings": [{"key": str(n), "value": n} for n in range(PARTIAL_PARTS_MAX + 1)]},
-        {"a": list(range(1_500)), "b": {str(n): n for n in range(1_500)}},
+        {"a": {"$append": list(range(1_500))}, "b": {str(n): n for n in range(1_500)}},
     ],
 )
 def test_more_are_refused_and_a_way_out_is_named(value: Any) -> None:
@@ -157,6 +157,11 @@ def test_more_are_refused_and_a_way_out_is_named(value: Any) -> None:
         b'{"findings":[{"key":"k","value":1,"confidence":2}]}',
         b'{"n":1e999}',
         b'{"n":-1e999}',
+        b'{"n":{"$add":"3"}}',
+        b'{"n":{"$total":true}}',
+        b'{"n":{"$append":"x"}}',
+        b'{"n":{"$append":[],"$remove":5}}',
+        b'{"n":{"$text":["x"]}}',
     ],
 )
 def test_what_cannot_be_read_is_refused(raw: bytes) -> None:

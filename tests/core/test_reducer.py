@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fabric.core.rules import Merge
 from fabric.core.synthesis import merge
-from fabric.core.synthesis.merge import KNOWN, NUMBERS, SPECIAL, Strategies, is_number
+from fabric.core.synthesis.delta import is_number
+from fabric.core.synthesis.merge import KNOWN, NUMBERS, SPECIAL, Strategies
 from fabric.core.synthesis.state import canonical
 from tests.support.effort import examples
 
@@ -84,7 +85,8 @@ def test_the_mean_of_the_largest_numbers_is_no_overflow() -> None:
 
 def test_names_that_a_rule_file_may_use() -> None:
     assert sorted(KNOWN) == [
-        *("agree", "append", "by_source", "last", "max", "mean", "min", "sum", "union")
+        *("agree", "append", "by_source", "last", "list", "max", "mean", "min"),
+        *("rows", "sum", "union"),
     ]
     assert not NUMBERS.keys() & SPECIAL
 
@@ -92,8 +94,10 @@ def test_names_that_a_rule_file_may_use() -> None:
 @pytest.mark.parametrize(
     ("value", "name"),
     [
-        *((1, "sum"), (1.5, "sum"), (True, "by_source"), ("1", "by_source"), (None, "by_source")),
-        *(([], "union"), (["x"], "union"), ({}, "by_source")),
+        *((1, "agree"), (1.5, "agree"), (True, "by_source"), ("1", "by_source")),
+        *((None, "by_source"), ([], "list"), (["x"], "list"), ({}, "by_source")),
+        *(({"$total": 3}, "sum"), ({"$add": 3}, "delta"), ({"$append": []}, "delta")),
+        *(({"$add": 3, "n": 1}, "by_source"), ({"$ref": "#"}, "by_source")),
     ],
 )
 def test_without_rules_it_is_by_what_is_there(value: Any, name: str) -> None:
@@ -135,5 +139,5 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     strategies = Strategies([Merge("/n*", "max")])
     for number in range(100):
         assert strategies.of(f"/n{number}", 1) == "max"
-        assert strategies.of(f"/m{number}", 1) == "sum"
+        assert strategies.of(f"/m{number}", 1) == "agree"
         assert len(strategies._remembered) <= 10

@@ -11,10 +11,10 @@ from msgspec import Raw
 
 from fabric.core.contradiction import digest
 from fabric.core.policy import RestartPolicy
-from fabric.core.rules import Merge
+from fabric.core.rules import Merge, Rules
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
-from fabric.core.synthesis.merge import Reducer, Strategies
-from fabric.core.synthesis.publish import COMPLETE, REVISION, Publisher, Revision
+from fabric.core.synthesis.merge import CURRENT, MergeRules, Reducer, Strategies
+from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Publisher, Revision
 from fabric.core.synthesis.state import (
     AGENTS,
     SAID,
@@ -75,10 +75,11 @@ class Folding:
         merges: Sequence[Merge] = (),
         reducers: Mapping[str, Reducer] | None = None,
         sweep_parts: int = 3,
+        version: int = CURRENT,
     ) -> None:
-        self.policy = policy
-        self.strategies = Strategies(merges)
-        self.publisher = Publisher(policy, self.strategies, reducers or {})
+        self.rules = MergeRules(version, policy, tuple(merges))
+        self.reducers = reducers or {}
+        self._follow(self.rules)
         self.sweep_parts = sweep_parts
         self.hash: dict[str, bytes] = {}
         self.said: dict[str, set[str]] = {}
@@ -89,6 +90,12 @@ class Folding:
         self.log = 0
         #: Fields read and written so far, and their bytes, including patches.
         self.fields_read = self.fields_written = self.bytes_read = self.bytes_written = 0
+
+    def _follow(self, rules: MergeRules) -> None:
+        self.policy = rules.restarts
+        self.strategies = Strategies(rules.merges, rules.version)
+        self.publisher = Publisher(rules.restarts, self.strategies, self.reducers)
+        self._followed = rules
 
     def say(self, agent: str, partial: Any = None, **options: Any) -> int:
         """Fold one result in a batch of its own; return its log number."""
@@ -134,8 +141,8 @@ class Folding:
 
     def take(self, entries: Iterable[list[bytes]]) -> None:
         """Fold one batch, and run the sweeps that it starts."""
-        results = [decode(fields, self.strategies.of) for fields in entries]
         synthesis = self._restored()
+        results = [decode(fields, self.strategies.of) for fields in entries]
         while wanted := set().union(*(needs(synthesis, result) for result in results)):
             self._load(synthesis, wanted)
         for result in results:
@@ -164,8 +171,13 @@ class Folding:
         self._keep(synthesis, self.publisher.publish(synthesis))
 
     def _restored(self) -> SynthesisState:
-        revision = self.hash.get(REVISION)
-        return stored.restore(KEYS, revision, self.hash.get(COMPLETE))
+        head = [self.hash.get(field) for field in stored.HEAD]
+        synthesis = stored.restore(KEYS, head, msgspec.json.encode(self.rules))
+        in_force = Rules(restart_policy=self.rules.restarts, merges=self.rules.merges)
+        rules = stored.merge_rules(synthesis.rules, in_force)
+        if rules != self._followed:
+            self._follow(rules)
+        return synthesis
 
     def _load(self, synthesis: SynthesisState, fields: Iterable[str]) -> None:
         for field in fields:
@@ -188,6 +200,8 @@ class Folding:
         if revision.fields:
             self.hash[COMPLETE] = revision.complete
             self.hash[REVISION] = b"%d" % synthesis.revision
+            if synthesis.rules:
+                self.hash[RULES] = synthesis.rules
         for agent, names in revision.index.items():
             self.said.setdefault(agent, set()).update(names)
         self.signals += [(kind.value, payload) for kind, payload in revision.signals]
@@ -210,7 +224,7 @@ class Folding:
             **{section: {} for section in SECTIONS},
         }
         for field, value in self.hash.items():
-            if field not in (REVISION, COMPLETE) and stored.is_published(field, value):
+            if field not in stored.HEAD and stored.is_published(field, value):
                 section, _, name = field.partition(":")
                 found[section][name] = msgspec.json.decode(value)
         return found
@@ -228,7 +242,7 @@ class Folding:
         return {
             field: value
             for field, value in self.hash.items()
-            if field not in (REVISION, COMPLETE) and value != EMPTY
+            if field not in stored.HEAD and value != EMPTY
         }
 
     def patched(self) -> Any:

@@ -31,15 +31,15 @@ def finding(key: str, value: Any, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("partials", "merged"),
     [
-        ([("A", {"n": 1}), ("B", {"n": 2})], {"n": 3}),
+        ([("A", {"n": 1}), ("B", {"n": 2})], {"n": {"A": 1, "B": 2}}),
         ([("A", {"t": "a"}), ("B", {"t": "b"})], {"t": {"A": "a", "B": "b"}}),
         ([("A", {"m": {"x": 1}}), ("B", {"m": {"y": 2}})], {"m": {"x": 1, "y": 2}}),
-        ([("B", {"l": ["z", "b"]}), ("A", {"l": ["a", "b"]})], {"l": ["b", "z", "a"]}),
+        ([("B", {"l": ["z", "b"]}), ("A", {"l": ["a", "b"]})], {"l": ["a", "b", "z"]}),
         ([("A", {"l": []})], {"l": []}),
         ([("A", {"m": {}})], {"m": {}}),
         ([("A", {"m": {}}), ("B", {"m": {"x": 1}})], {"m": {"x": 1}}),
         ([("A", {"m": "t"}), ("B", {"m": {"x": 1}})], {"m": {"": {"A": "t"}, "x": 1}}),
-        ([("A", {"m": "t"}), ("B", {"m": ["x"]})], {"m": ["x", {"A": "t"}]}),
+        ([("A", {"m": "t"}), ("B", {"m": ["x"]})], {"m": {"A": "t", "B": ["x"]}}),
         ([("A", {"n": 1, "t": "a"}), ("A", {"n": None, "t": None})], {}),
         ([("A", {"a/b": {"c~d": {"": 1}}, "e=f": ["g=h"]})],
          {"a/b": {"c~d": {"": 1}}, "e=f": ["g=h"]}),
@@ -205,10 +205,10 @@ def test_each_change_is_one_line() -> None:
         for line in changes(number, msgspec.json.decode(patch), is_final=number == 4)
     ]
     assert shown == [
-        "- 1 · document `/n`: `1`, reduced · A",
+        '- 1 · document `/l`: `["x"]`, reduced · A',
+        "- 1 · document `/n`: `1`, agreed · A",
         '- 1 · document `/t`: by source · A `"a"`',
         "- 1 · findings `port`: `1`, agreed · A",
-        '- 1 · item of `/l`: `"x"`, agreed · A',
         "- 1 · A is active, 0 %",
         "- 2 · contradiction over `findings:port`: **open**, `1` (A) or `2` (B)",
         "- 2 · findings `port`: contradicted · A, B",

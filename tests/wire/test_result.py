@@ -167,7 +167,7 @@ def test_one_that_is_too_deep_is_refused() -> None:
 
 def test_of_a_result_with_too_many_values_the_rest_still_counts() -> None:
     """An agent whose last result is too large has ended all the same."""
-    values = list(range(PARTIAL_PARTS_MAX + 1))
+    values = {"$append": list(range(PARTIAL_PARTS_MAX + 1))}
     payload = msgspec.json.encode({"result": {"list": values}})
     result = read(fields_of(type="COMPLETED", payload=payload))
     assert result.statements == {}

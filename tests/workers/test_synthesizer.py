@@ -33,12 +33,12 @@ def finding(key: str, value: Any, **more: Any) -> dict[str, Any]:
 STORY = [
     entry("A", 1, finding("port", 80), percent=10),
     entry("B", 2, finding("port", 81), percent=20),
-    entry("A", 3, {"files": ["a.py", "b.py"], "seen": {"lines": 5}}),
-    entry("B", 4, {"files": ["b.py", "c.py"], "seen": {"lines": 7}}),
+    entry("A", 3, {"files": ["a.py", "b.py"], "seen": {"lines": {"$total": 5}}}),
+    entry("B", 4, {"files": ["b.py", "c.py"], "seen": {"lines": {"$total": 7}}}),
     entry("A", 5, finding("host", "h", supersedes="port")),
     entry("B", 6, {"findings": [{"key": "port", "withdrawn": True}]}),
     entry("B", 7, finding("host", "h")),
-    entry("C", 8, {"seen": {"lines": 1}, "files": ["d/e~f.py"]}),
+    entry("C", 8, {"seen": {"lines": {"$total": 1}}, "files": ["d/e~f.py"]}),
     entry("C", 9, kind="STARTED", incarnation=2),
     entry("C", 10, finding("host", "i"), incarnation=2),
     entry("A", 11, kind="COMPLETED"),
@@ -190,7 +190,7 @@ async def test_sessions_beyond_the_limit_are_dropped(monkeypatch: pytest.MonkeyP
                 await folded(store)
     for name in ("a", "b", "c"):
         assert (await outcome(store, name)).causes == [[1], [2], [3]]
-        assert await part(store, "items:/n=3", name)
+        assert (await part(store, "document:/n", name))["value"] == [3]
 
 
 async def test_a_session_with_a_commit_under_way_is_not_dropped() -> None:

@@ -22,7 +22,14 @@ from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
 from fabric.core.signal import SignalType
 from fabric.core.synthesis import state
-from fabric.core.synthesis.partial import Origin, Refusal, places_above, prefixes_inside
+from fabric.core.synthesis.partial import (
+    Origin,
+    Refusal,
+    list_of,
+    operator_of,
+    places_above,
+    prefixes_inside,
+)
 from fabric.core.synthesis.state import Part, Statement, SynthesisState, Verdict
 
 #: Section of the hash that keeps, for each agent, how far the sweep over its parts has come.
@@ -231,8 +238,10 @@ def _reconcile(synthesis: SynthesisState, name: str, part: Part, agent: str) -> 
     """Of an agent's statements about a place and about places inside it, the later one counts.
 
     A map that takes the place of a value withdraws the value, and a value withdraws the map,
-    whichever arrived first.
+    whichever arrived first. A delta goes with the value at its own place: only a later value
+    withdraws it.
     """
+    changed = f"{DOCUMENT}:{list_of(name.partition(':')[2])}" if operator_of(name) else ""
     for place in places_above(name):
         above = synthesis.known_part(place)
         theirs = above.said.get(agent) if above is not None else None
@@ -242,7 +251,7 @@ def _reconcile(synthesis: SynthesisState, name: str, part: Part, agent: str) -> 
         above = touch(synthesis, place, agent)
         for value in state.last_values(theirs).values():
             state.add(part, agent, _withdrawal(value))
-        for value in mine.values():
+        for value in mine.values() if place != changed else ():
             state.add(above, agent, _withdrawal(value))
 
 

@@ -21,11 +21,14 @@ from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from fabric.core import resource
 from fabric.core.contradiction import digest
-from fabric.core.rules import Merge
+from fabric.core.policy import RestartPolicy
+from fabric.core.rules import Merge, Rules
+from fabric.core.synthesis import delta
+from fabric.core.synthesis.delta import TOTAL, is_number, join_lists, join_rows, total_of
 from fabric.core.synthesis.state import Edge, Part, Standing, State, Statement, canonical, current
 
 #: Takes values, at least one; returns one, which must be JSON.
@@ -46,16 +49,24 @@ UNION: Final = "union"
 APPEND: Final = "append"
 #: The sum of all numbers.
 SUM: Final = "sum"
+#: Each agent's list in its own order; what several agents give is there once.
+LIST: Final = "list"
+#: Lists of maps, as tables: rows with the same key are one row.
+ROWS: Final = "rows"
+#: No reducer: a delta, which changes what its agent has said (`delta.py`).
+DELTA: Final = "delta"
+#: No reducer: a map is merged member by member, whatever the names of its members.
+MAP: Final = "map"
 
 #: These keep each item of a list as a part of its own, so that a long list is never rewritten.
 OF_ITEMS: Final = frozenset({UNION, APPEND})
 #: These need more than the values.
-SPECIAL: Final = frozenset({BY_SOURCE, AGREE, LAST, UNION, APPEND})
+SPECIAL: Final = frozenset({BY_SOURCE, AGREE, LAST, UNION, APPEND, LIST, ROWS})
 
-#: The largest number that JSON readers can hold.
-_LARGEST = 1.7976931348623157e308
-_LARGEST_WHOLE = int(_LARGEST)
-_WHOLE_MAX = 2**63 - 1
+#: Versions of what holds where no rule does. A session goes on by the version that it began with.
+#: In the first one numbers are added up, lists are united item by item, and there are no deltas.
+ADDED_UP: Final = 1
+CURRENT: Final = 2
 
 #: Places whose reducer is remembered. Emptied when full.
 _REMEMBERED_MAX = 50_000
@@ -107,10 +118,17 @@ def place_values(part: Part) -> dict[str, Any]:
 
 
 def merge_place(
-    part: Part, given: Mapping[str, Any], name: str, reducers: Mapping[str, Reducer]
+    part: Part,
+    given: Mapping[str, Any],
+    name: str,
+    reducers: Mapping[str, Reducer],
+    key: str = "",
 ) -> None:
-    """Make one value of those that agents give at a place, with the reducer of this name."""
-    part.value, part.error, part.reducer = UNSET, "", name
+    """Make one value of those that agents give at a place, with the reducer of this name.
+
+    `key` is the column by which a table's rows are told apart.
+    """
+    part.value, part.error, part.reducer, part.key = UNSET, "", name, key
     if name == AGREE:
         merge_finding(part, "")
     elif not given:
@@ -120,12 +138,40 @@ def merge_place(
         part.value = max(current(part).values(), key=lambda statement: statement.log).value
     elif name == BY_SOURCE:
         part.state = State.BY_SOURCE
+    elif name in (LIST, ROWS):
+        joined = join(name, given, key)
+        part.state = State.BY_SOURCE if joined is None else State.REDUCED
+        part.value = UNSET if joined is None else Raw(canonical(joined))
     else:
-        _reduce(part, list(given.values()), name, reducers)
+        _reduce(part, [total_of(value) for value in given.values()], name, reducers)
+
+
+def join(name: str, given: Mapping[str, Any], key: str) -> list[Any] | None:
+    """Return one list of those that agents give; None if one of them gives no list."""
+    if not all(isinstance(value, list) for value in given.values()):
+        return None
+    return join_rows(given, key) if name == ROWS and key else join_lists(given)
+
+
+def merge_deltas(part: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """Return one value of what agents say at a place that has deltas, as documents show it.
+
+    `part` has the `reducer` and the `key` of the place. Numbers are added up unless a rule says
+    otherwise; what cannot become one value is kept by source.
+    """
+    name, values = part.get("reducer", ""), list(given.values())
+    if not values:
+        return delta.NOTHING
+    joined = join(name, given, part.get("key", ""))
+    if joined is not None:
+        return joined
+    if all(map(is_number, values)):
+        return NUMBERS.get(name, _sum)(values)
+    return dict(given)
 
 
 def merge_item(part: Part) -> None:
-    """Find out whether an item of a list is there: it is while an agent says so."""
+    """Find out whether an item of a list, or a delta, is there: it is while an agent says so."""
     if part.value is UNSET:
         given = (one for said in part.said.values() for one in said if not one.withdrawn)
         part.value = next(given).value
@@ -177,59 +223,83 @@ def _reduce(part: Part, given: Sequence[Any], name: str, reducers: Mapping[str, 
         part.error = f"{name} failed: {type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
 
 
+class MergeRules(Struct, frozen=True):
+    """What decides how a session's results are merged. The session keeps those it began with."""
+
+    version: int
+    restarts: RestartPolicy
+    merges: tuple[Merge, ...] = ()
+
+    @classmethod
+    def of(cls, rules: Rules, version: int = CURRENT) -> MergeRules:
+        """Return what the rules in force say."""
+        return cls(version, rules.restart_policy, rules.merges)
+
+
 class Strategies:
     """The reducer of each place: by the rules, or else by the kind of value."""
 
-    def __init__(self, merges: Iterable[Merge] = ()) -> None:
-        self._merges = [(resource.read_glob(merge.path), merge.reducer) for merge in merges]
-        self._remembered: dict[str, str] = {}
+    def __init__(self, merges: Iterable[Merge] = (), version: int = CURRENT) -> None:
+        self._merges = [(resource.read_glob(merge.path), merge) for merge in merges]
+        self._remembered: dict[str, Merge | None] = {}
+        self._is_current = version >= CURRENT
 
     def of(self, pointer: str, value: Any) -> str:
-        """Return the name of a place's reducer, given one of its values."""
-        if self._merges:
-            named = self._remembered.get(pointer)
-            if named is None:
-                named = self._find(pointer)
-            if named:
-                return named
+        """Return the name of a place's reducer, given one of its values; DELTA for a delta.
+
+        Raises ValueError if the value is a delta that cannot be.
+        """
+        operators: list[tuple[str, Any]] = []
+        if isinstance(value, dict) and value:
+            if not self._is_current:
+                return MAP
+            operators = delta.operators(value)
+            if operators and operators[0][0] != TOTAL:
+                return DELTA
+        if self._merges and (named := self._named(pointer)) is not None:
+            return named.reducer
+        if self._is_current:
+            if operators:
+                return SUM
+            if isinstance(value, list):
+                return LIST
+            return AGREE if is_number(value) else BY_SOURCE
         if isinstance(value, list):
             return UNION
         return SUM if is_number(value) else BY_SOURCE
 
-    def _find(self, pointer: str) -> str:
+    def key(self, pointer: str) -> str:
+        """Return the column by which a table's rows are told apart; "" if no rule names one."""
+        named = self._named(pointer) if self._merges else None
+        return named.key if named is not None else ""
+
+    def _named(self, pointer: str) -> Merge | None:
+        try:
+            return self._remembered[pointer]
+        except KeyError:
+            pass
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         tokens = pointer.split("/")
-        named = next((name for path, name in self._merges if path.accepts(tokens)), "")
+        named = next((merge for path, merge in self._merges if path.accepts(tokens)), None)
         self._remembered[pointer] = named
         return named
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a number; JSON's true and false are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _sum(values: Sequence[Any]) -> Any:
+    total = _exact_sum(values)
     if all(isinstance(value, int) for value in values):
-        total = sum(values)
-        if abs(total) <= _WHOLE_MAX:
-            return total
-    return _float(_exact_sum(values))
+        return delta.number(total)
+    return delta.rounded(total)
 
 
 def _mean(values: Sequence[Any]) -> float:
-    return _float(_exact_sum(values) / len(values))
+    return delta.rounded(_exact_sum(values) / len(values))
 
 
 def _exact_sum(values: Sequence[Any]) -> Fraction:
     """Add without rounding, so that the order of the values leaves no trace."""
     return sum(map(Fraction, values), Fraction())
-
-
-def _float(number: Fraction) -> float:
-    """Return the nearest finite float: the only rounding there is."""
-    return float(max(Fraction(-_LARGEST_WHOLE), min(number, Fraction(_LARGEST_WHOLE))))
 
 
 #: Reducers of numbers. If one of the values is no number, all of them are kept by source.

@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS, digest
 from fabric.core.limits import PARTIAL_PARTS_MAX
 from fabric.core.signal import Finding
-from fabric.core.synthesis import merge
+from fabric.core.synthesis import delta, merge
 from fabric.core.synthesis.merge import Strategy
 from fabric.core.synthesis.state import Statement, canonical, canonical_raw
 
@@ -81,6 +81,8 @@ def statements(
                 found = {f"{FINDINGS}:{one.key}": _finding(one, origin) for one in findings}
         for name, value in members.items():
             for part, statement in _places("/" + escape(name), _decode(value), origin, strategy):
+                if part in found and part.startswith(ITEMS):
+                    continue  # an item stands where it comes first
                 found[part] = statement
                 if len(found) > PARTIAL_PARTS_MAX:
                     break
@@ -122,7 +124,7 @@ def places_above(part: str) -> list[str]:
 def prefixes_inside(place: str) -> list[str]:
     """Return the prefixes of the names of all places and items that lie in a place."""
     pointer = place.partition(":")[2]
-    items = pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
+    items = _escaped(pointer)
     return [f"{DOCUMENT}:{pointer}/", f"{ITEMS}:{items}{ITEM_MARK}", f"{ITEMS}:{items}/"]
 
 
@@ -151,30 +153,87 @@ def _finding(finding: Finding, origin: Origin) -> Statement:
 def _places(
     pointer: str, value: Any, origin: Origin, strategy: Strategy
 ) -> Iterator[tuple[str, Statement]]:
-    """Yield the statements about a place of a document and all places in it."""
+    """Yield the statements about a place of a document and all places in it.
+
+    Raises ValueError if a delta is given what it cannot take.
+    """
     if isinstance(value, Mapping) and value:
+        if (
+            next(iter(value)).startswith("$")
+            and strategy(pointer, value) != merge.MAP
+            and delta.operators(value)
+        ):
+            yield from _deltas(pointer, value, origin, strategy)
+            return
         for name, item in value.items():
             yield from _places(f"{pointer}/{escape(name)}", item, origin, strategy)
         return
     if isinstance(value, list) and value:
         merged = strategy(pointer, value)
         if merged in merge.OF_ITEMS:
-            for index, item in enumerate(value):
-                raw = Raw(canonical(item))
-                name = _item(pointer, raw, origin, index if merged == merge.APPEND else None)
-                yield name, Statement(origin.log, origin.ms, origin.incarnation, value=raw)
+            yield from _items(pointer, value, origin, is_appended=merged == merge.APPEND)
             return
     raw = Raw(canonical(value))
     yield f"{DOCUMENT}:{pointer}", Statement(origin.log, origin.ms, origin.incarnation, value=raw)
 
 
+def _items(
+    pointer: str, items: list[Any], origin: Origin, *, is_appended: bool, is_withdrawn: bool = False
+) -> Iterator[tuple[str, Statement]]:
+    """Yield a statement for each item of a list that is merged item by item."""
+    for index, item in enumerate(items):
+        raw = Raw(canonical(item))
+        said = Statement(origin.log, origin.ms, origin.incarnation)
+        if is_withdrawn:
+            said.withdrawn = True
+        else:
+            said.value, said.at = raw, 0 if is_appended else index
+        yield _item(pointer, raw, origin, index if is_appended else None), said
+
+
+def _deltas(
+    pointer: str, value: Mapping[str, Any], origin: Origin, strategy: Strategy
+) -> Iterator[tuple[str, Statement]]:
+    """Yield the statements of a delta, one for each item; a total is a value like others."""
+    index = 0
+    for operator, given in delta.operators(value):
+        if operator == delta.TOTAL:
+            said = Statement(origin.log, origin.ms, origin.incarnation)
+            said.value = Raw(canonical(value))
+            yield f"{DOCUMENT}:{pointer}", said
+            return
+        merged = strategy(pointer, []) if isinstance(given, list) else ""
+        if merged in merge.OF_ITEMS and not (operator == delta.REMOVE and merged == merge.APPEND):
+            is_appended, is_withdrawn = merged == merge.APPEND, operator == delta.REMOVE
+            yield from _items(
+                pointer, given, origin, is_appended=is_appended, is_withdrawn=is_withdrawn
+            )
+            continue
+        for item in given if isinstance(given, list) else [given]:
+            said = Statement(origin.log, origin.ms, origin.incarnation)
+            said.value = Raw(canonical(item))
+            name = delta.item_name(operator, origin.log, index)
+            yield f"{ITEMS}:{_escaped(pointer)}{ITEM_MARK}{name}", said
+            index += 1
+
+
 def _item(pointer: str, raw: Raw, origin: Origin, index: int | None) -> str:
-    place = pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
+    place = _escaped(pointer)
     if index is not None:
         return f"{ITEMS}:{place}{ITEM_MARK}{origin.log:016d}.{index:06d}"
     text = bytes(raw).decode()
     shown = text if len(text) <= ITEM_CHARS_MAX else digest(raw)
     return f"{ITEMS}:{place}{ITEM_MARK}{shown}"
+
+
+def _escaped(pointer: str) -> str:
+    return pointer.replace(ITEM_MARK, ITEM_MARK_ESCAPED)
+
+
+def operator_of(part: str) -> str:
+    """Return the operator of a delta, given the name of its part; "" for every other part."""
+    section, _, name = part.partition(":")
+    return delta.operator_of(name.partition(ITEM_MARK)[2]) if section == ITEMS else ""
 
 
 def _is_there(raw: Raw | UnsetType) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw, Struct
 
@@ -18,17 +18,28 @@ from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_SENT_MAX
 from fabric.core.policy import RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
-from fabric.core.synthesis import merge, state
+from fabric.core.synthesis import delta, merge, state
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import Reducer, Strategies
+from fabric.core.synthesis.partial import list_of, operator_of
 from fabric.core.synthesis.state import Part, Standing, State, SynthesisState
 
 #: Fields of the hash that belong to no section.
 REVISION = "revision"
 COMPLETE = "complete"
+#: The rules that the session is merged by: those in force when it began.
+RULES = "rules"
 
 #: How the synthesizer answers the question about a contradiction that has ended by itself.
 SUPERSEDED, WITHDRAWN, AGREED = "superseded", "withdrawn", "agreed"
+
+#: For each operator of a delta, a value such as it makes: that has the place's reducer.
+SAMPLES: Final[Mapping[str, Any]] = {
+    delta.ADD: {delta.TOTAL: 0},
+    delta.APPEND: [],
+    delta.REMOVE: [],
+    delta.TEXT: "",
+}
 
 #: Findings in these states are counted.
 _COUNTED = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
@@ -111,9 +122,12 @@ class Publisher:
             merge.merge_finding(part, place)
         elif section == DOCUMENT:
             given = merge.place_values(part)
-            merge.merge_place(part, given, self._reducer(place, given), self._reducers)
+            named = self._reducer(place, given)
+            key = self._strategies.key(place) if named == merge.ROWS else ""
+            merge.merge_place(part, given, named, self._reducers, key)
         else:
             merge.merge_item(part)
+            self._describe_delta(name, place, part)
         before = synthesis.before[name]
         _publish_contradiction(synthesis, name, part, before, revision)
         if section == FINDINGS:
@@ -126,9 +140,21 @@ class Publisher:
         if part.said:
             revision.operations.append(Operation(section, place, record))
 
+    def _describe_delta(self, name: str, item: str, part: Part) -> None:
+        """Have a delta name the reducer of its place, for readers that put the place together."""
+        operator = operator_of(name)
+        if not operator or part.reducer:
+            return
+        sample = SAMPLES[operator]
+        pointer = list_of(item)
+        part.reducer = self._strategies.of(pointer, sample)
+        part.key = self._strategies.key(pointer) if part.reducer == merge.ROWS else ""
+
     def _reducer(self, place: str, given: Mapping[str, Any]) -> str:
         """Return a place's reducer; values of different kinds have one only if a rule names it."""
         named = {self._strategies.of(place, value) for value in given.values()}
+        if named == {merge.AGREE, merge.SUM}:
+            return merge.SUM  # one of them says that its number is to be added up
         name = named.pop() if len(named) == 1 else merge.BY_SOURCE
         # A list whose items are merged is stored in its items: what is left here is empty.
         return merge.LAST if name in merge.OF_ITEMS else name

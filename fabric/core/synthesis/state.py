@@ -114,6 +114,8 @@ class Statement(Struct, omit_defaults=True, gc=False):
     confidence: float | UnsetType = UNSET
     supersedes: list[str] = []
     withdrawn: bool = False
+    #: Index of an item in the agent's list.
+    at: int = 0
 
 
 class Edge(Struct, frozen=True, order=True, gc=False):
@@ -136,12 +138,16 @@ class Verdict(Struct, omit_defaults=True):
     value: Raw | UnsetType = UNSET
 
 
-class FirstStatement(Struct, frozen=True, order=True, gc=False):
-    """The first statement about a part, by log number: when, and by which agent."""
+class FirstStatement(Struct, frozen=True, order=True, omit_defaults=True, gc=False):
+    """The first statement about a part, by log number: when, and by which agent.
+
+    For an item of a list, `at` is its index there.
+    """
 
     log: int
     ms: int
     agent: str
+    at: int = 0
 
 
 class Part(Struct, omit_defaults=True, gc=False):
@@ -155,6 +161,8 @@ class Part(Struct, omit_defaults=True, gc=False):
     verdict: Verdict | None = None
     reducer: str = ""
     error: str = ""
+    #: The column by which the rows of a table are told apart.
+    key: str = ""
     #: For a place in a document: there are statements about places inside it.
     inner: bool = False
 
@@ -167,7 +175,7 @@ def add(part: Part, agent: str, statement: Statement) -> bool:
     """Add a statement to a part; return whether anything changed."""
     is_first = False
     if not statement.withdrawn:
-        first = FirstStatement(statement.log, statement.ms, agent)
+        first = FirstStatement(statement.log, statement.ms, agent, statement.at)
         is_first = part.first is None or first < part.first
         if is_first:
             part.first = first
@@ -414,6 +422,8 @@ class SynthesisState:
 
     name: str
     revision: int = 0
+    #: The rules that it is merged by, as stored; empty if it began before they were.
+    rules: bytes = b""
     complete: Complete = field(default_factory=Complete)
     #: `complete` as the last revision has it, encoded; empty before the first one.
     published_complete: bytes = b""

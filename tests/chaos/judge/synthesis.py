@@ -16,7 +16,7 @@ from tests.chaos.evidence import Evidence
 #: Fields of the hash that stand at the document's top.
 HEAD = ("revision", "complete")
 #: Sections that the fabric keeps for itself.
-NOTES = ("sweep",)
+NOTES = ("sweep", "rules")
 #: Signal types that are results.
 GIVING = ("PARTIAL_RESULT", "COMPLETED", "FAILED", "REFINED")
 
