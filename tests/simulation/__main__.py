@@ -123,9 +123,14 @@ def _replay(path: Path) -> int:
 
 def _mutations(given: argparse.Namespace) -> int:
     listed = {one.name: one for one in mutation.mutations()}
-    chosen = [listed[name] for name in given.mutations or listed]
+    # First those that are found at once: by their tests, or by the seed that is written down.
+    chosen = sorted(
+        (listed[name] for name in given.mutations or listed),
+        key=lambda one: not (one.script or one.seed),
+    )
     found: list[mutation.Found] = []
     seeds_max = int(given.seeds.partition("..")[2] or MUTATION_SEEDS_MAX)
+    began = time.monotonic()
     for one in mutation.try_all(chosen, seeds_max, given.processes):
         found.append(one)
         if given.record and one.seed:
@@ -133,25 +138,31 @@ def _mutations(given: argparse.Namespace) -> int:
         is_new = one.seed != one.mutation.seed
         seed = f"{'new ' if is_new else ''}seed {one.seed}  " if one.seed else ""
         seen = f"{seed}{one.by}" if one.by else "NOT FOUND"
+        _show_progress("")
         sys.stdout.write(f"{one.mutation.name:<70}  {seen}\n")
         sys.stdout.flush()
-    missed = sum(not one.by for one in found)
-    sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} found\n")
-    return 1 if missed else 0
+        missed = sum(not one.by for one in found)
+        seconds = time.monotonic() - began
+        _show_progress(f"{len(found)} of {len(chosen)}, {missed} not found, {seconds:.0f} s")
+    _show_progress("")
+    sys.stdout.write(mutation.table(found, time.monotonic() - began))
+    return 0 if all(one.by for one in found) else 1
 
 
 def _progress(tally: Totals | None, seconds: float) -> None:
-    """Update a progress line, on a terminal only."""
-    if not sys.stderr.isatty():
-        return
-    line = (
+    _show_progress(
         f"{tally.seeds} seeds, {tally.simulated_s / 3600:.1f} h simulated in {seconds:.0f} s, "
         f"{len(tally.broken)} violations"
         if tally is not None
         else ""
     )
-    sys.stderr.write(f"\r\x1b[K{line}")
-    sys.stderr.flush()
+
+
+def _show_progress(line: str) -> None:
+    """Replace the progress line, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import msgspec
 from fabric.core import liveness
 from fabric.core.record import AgentRecord
 from fabric.errors import ExhaustedError, OverloadedError
-from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, partition_of
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, SessionKeys, partition_of
 from fabric.store.value import SEQUENCE_MAX, parse_id
 from fabric.wire.stored import pairs_of
 from tests.simulation import intruder
@@ -273,14 +273,22 @@ def _intrude(world: World, line: Line) -> None:
     partition = partition_of(session, world.partitions)
     entry = None
     if line.verb == "again":
-        log = world.namespace.partition(partition).session(session).log
+        log = _keys(world, session).log
         seen = at_once(world.store.entries(log, b"-", b"+", SEEN_MAX, newest_first=True))
         entry = intruder.again([(i, _sent(f)) for i, f in seen if f[1] == b"signal"], world.chance)
+    if line.verb == "next":
+        (stored,) = at_once(world.store.fields(_keys(world, session).agents, [name]))
+        last = msgspec.json.decode(stored or b"{}").get("seq", 0)
+        entry = intruder.following(name, session, last)
     for _ in range(int(line.option("times", 1))):
         sent = entry or intruder.intrude(line.verb, name, session, world.chance)
         world.counts["intrusions"] += 1
         # A storm heeds the limit of the ingress: it comes from a program, not from a person.
         _put(world, partition, sent, world.settings.ingress_max if line.words[1:] else 10**9)
+
+
+def _keys(world: World, session: str) -> SessionKeys:
+    return world.namespace.partition(partition_of(session, world.partitions)).session(session)
 
 
 def _put(world: World, partition: int, entry: list[bytes], ingress_max: int = 10**9) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 
+from tests.simulation import scenes
 from tests.simulation.plan import Line, Plan
 from tests.simulation.rulesets import RULESETS
+from tests.simulation.scenes import SCENES
 
 AGENTS = ("A", "B", "C", "D", "E", "F")
 #: Agents that have a session each: they come only to be cut off.
@@ -86,9 +88,10 @@ def _scene(
         return []
     if chance.random() < 0.2:
         return _cut_off(chance, settings, agents, at_s)
-    if settings["rules"] not in (0, 2) or len(agents) < 4 or chance.random() > 0.7:
+    fitting = [name for name in SCENES if scenes.fits(name, settings)]
+    if not fitting or chance.random() < 0.3:
         return []
-    return (_cut_off_in_part if settings["rules"] == 0 else _hang)(chance, at_s)
+    return scenes.lines(chance.choice(fitting), at_s, chance)
 
 
 def _day(chance: random.Random, name: str, pace_s: float, tasks: int) -> list[Line]:
@@ -181,28 +184,6 @@ def _cut_off(
         *lines,
         Line(_ms(at_s + 60), "server", "fleet", ("150",)),
         Line(_ms(at_s + 220), "operator", "decide"),
-    ]
-
-
-def _cut_off_in_part(chance: random.Random, at_s: float) -> list[Line]:
-    """Three agents are cut off that another one needs: they are given up, at a pace."""
-    lines = _anew(chance, AGENTS[:4], at_s)
-    for name in AGENTS[:3]:
-        own = f"only-{name}"
-        lines.append(Line(_ms(at_s + 3), name, "write", (own, "hold=900", "timeout=60")))
-        lines.append(Line(_ms(at_s + 60), name, "cut", ("600",)))
-    named = ",".join(f"only-{name}" for name in AGENTS[:3])
-    lines.append(Line(_ms(at_s + 20), AGENTS[3], "write", (named, "hold=1", "timeout=800")))
-    return [*lines, Line(_ms(at_s + 640), "operator", "decide")]
-
-
-def _hang(chance: random.Random, at_s: float) -> list[Line]:
-    """An agent lives without progress, and another one waits for it: a person is asked."""
-    return [
-        *_anew(chance, AGENTS[:2], at_s),
-        Line(_ms(at_s + 3), "A", "write", ("only-A", "hold=500", "timeout=60")),
-        Line(_ms(at_s + 20), "B", "write", ("only-A", "hold=1", "timeout=480")),
-        Line(_ms(at_s + 320), "server", "hang", ("A", "B", "only-A")),
     ]
 
 

@@ -62,6 +62,16 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
             signal |= {"type": "PROGRESS", "payload": {"percent": "x"}}
         case "hops":
             signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}
+    return _entry(signal)
+
+
+def following(agent: str, session: str, last: int) -> list[bytes]:
+    """Return a signal under the number that the agent itself is about to use."""
+    said: dict[str, object] = {"session": session, "emitter": agent, "seq": last + 1}
+    return _entry(said | {"type": "PROGRESS", "payload": {"percent": 99}})
+
+
+def _entry(signal: dict[str, object]) -> list[bytes]:
     flat: list[bytes] = []
     for name, value in signal.items():
         flat += (name.encode(), _encode(value) if isinstance(value, dict) else str(value).encode())

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from multiprocessing import connection, get_context
@@ -41,6 +42,10 @@ STORE_TESTS = (
 SECONDS_MAX = 900
 
 
+#: Errors of a mutation that cannot run: they tell nothing of the check.
+NO_PROGRAM = ("NameError(", "ImportError(", "AttributeError(")
+
+
 @dataclass(frozen=True)
 class Mutation:
     """One check: the file that has it, its text, and the text without it."""
@@ -49,6 +54,8 @@ class Mutation:
     file: str
     guard: str
     without: str
+    #: The scene in which it is to be found; "" for whole random plans.
+    scene: str = ""
     #: The seed whose run has found it last: it is tried first. 0 if none is known.
     seed: int = 0
 
@@ -122,12 +129,26 @@ def try_all(chosen: Sequence[Mutation], seeds_max: int, processes: int) -> Itera
             child.kill()
 
 
+def table(found: Sequence[Found], seconds: float) -> str:
+    """Return the totals: how many were looked for, how many found, and by which seeds."""
+    simulated = [one for one in found if not one.mutation.script]
+    tested = [one for one in found if one.mutation.script]
+    seeds = sorted(one.seed for one in simulated if one.by)
+    lines = [f"{'':<24}{'checks':>8}{'found':>8}{'not found':>11}"]
+    for name, some in (("simulation", simulated), ("scripts, by tests", tested), ("all", found)):
+        count = sum(bool(one.by) for one in some)
+        lines.append(f"{name:<24}{len(some):>8}{count:>8}{len(some) - count:>11}")
+    if seeds:
+        lines.append(f"seeds: half by {seeds[len(seeds) // 2]}, the last by {seeds[-1]}")
+    return "\n".join(["", *lines, f"{seconds:.0f} s", ""])
+
+
 def record(found: Found) -> None:
     """Write into the list which seed has found a mutation, so that it is tried first."""
     path, name = ROOT / LISTS[0], re.escape(f'name = "{found.mutation.name}"\n')
     text = path.read_text(encoding="utf-8")
-    row = rf"\g<1>seed = {found.seed}\n"
-    path.write_text(re.sub(rf"({name})(seed = \d+\n)?", row, text), encoding="utf-8")
+    row = rf"\g<1>\g<2>seed = {found.seed}\n"
+    path.write_text(re.sub(rf"({name})(scene = .*\n)?(seed = \d+\n)?", row, text), encoding="utf-8")
 
 
 def _result(mutation: Mutation, answer: Any) -> Found:
@@ -158,10 +179,14 @@ def _violated(mutation: Mutation, seeds_max: int) -> tuple[str, int]:
     """Return the invariant that breaks first without the check, and in which seed."""
     _import_without(mutation)
     generate = importlib.import_module("tests.simulation.generate").generate
+    if mutation.scene:
+        generate = partial(importlib.import_module("tests.simulation.scenes").plan, mutation.scene)
     run = importlib.import_module("tests.simulation.run").run
     sys.unraisablehook = lambda unraisable: None
     for seed in (*([mutation.seed] if mutation.seed else ()), *range(1, seeds_max + 1)):
         result = run(generate(seed))
+        if any(error in result.detail for error in NO_PROGRAM):
+            raise LookupError(f"it is no program without the check: {result.detail}")
         if result.violation:
             return result.violation, seed
     return "", 0

@@ -7,11 +7,16 @@ import pytest
 
 from tests.simulation import mutation as listed
 from tests.simulation.mutation import LISTS, ROOT, Found, Mutation, mutations
+from tests.simulation.scenes import SCENES
 
 
 @pytest.mark.parametrize("mutation", mutations(), ids=lambda mutation: mutation.name)
 def test_a_listed_guard_is_in_the_code_once(mutation: Mutation) -> None:
     assert mutation.text() != (ROOT / mutation.file).read_text(encoding="utf-8")
+
+
+def test_a_listed_scene_is_there() -> None:
+    assert {one.scene for one in mutations()} <= {"", *SCENES}
 
 
 def test_a_seed_is_written_into_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

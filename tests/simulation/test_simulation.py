@@ -10,6 +10,8 @@ from tests.simulation import mutation
 from tests.simulation.generate import generate
 from tests.simulation.plan import read
 from tests.simulation.run import run
+from tests.simulation.scenes import SCENES
+from tests.simulation.scenes import plan as plan_of
 from tests.simulation.shrink import replay_text, shrink
 from tests.support.effort import EFFORT
 from tests.support.servers import ROOT
@@ -35,6 +37,12 @@ def test_every_invariant_holds(seed: int) -> None:
     assert not result.violation, result.detail
     assert result.commits
     assert result.signals
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_scene_breaks_nothing(name: str) -> None:
+    result = run(plan_of(name, 1))
+    assert not result.violation, result.detail
 
 
 @pytest.mark.slow

@@ -40,6 +40,12 @@ async def partial(actor: Actor, agent: Agent, line: Line) -> None:
         await agent.partial_result({"findings": [{"key": key, "value": value}]})
 
 
+async def findings(actor: Actor, agent: Agent, line: Line) -> None:
+    """`findings 40`: this many findings about a few things, as fast as possible."""
+    for number in range(int(line.subject)):
+        await agent.partial_result({"findings": [{"key": f"k{number % 3}", "value": number}]})
+
+
 async def write(actor: Actor, agent: Agent, line: Line) -> None:
     """`write a.py,b.py hold=3 timeout=60 then=c.py`: claim these, and then one more."""
     timeout_s, hold_s = line.option("timeout", TIMEOUT_S), line.option("hold", 1.0)
@@ -127,7 +133,18 @@ async def fail(actor: Actor, agent: Agent, line: Line) -> None:
 VERBS: dict[str, Verb] = {
     verb.__name__: verb
     for verb in (
-        *(progress, announce, partial, write, wait, resolve, checkpoint, ready, integrate),
+        *(
+            progress,
+            announce,
+            partial,
+            findings,
+            write,
+            wait,
+            resolve,
+            checkpoint,
+            ready,
+            integrate,
+        ),
         *(ask, ahead, burst, idle, complete, fail),
     )
 }

@@ -22,6 +22,7 @@ from tests.simulation.replica import Worker
 from tests.simulation.rulesets import RULESETS
 from tests.simulation.server import SimulatedServer
 from tests.simulation.timeline import Timeline
+from workers import synthesizer
 
 #: Sessions of a run; agents with names late in the alphabet work in the second one, and those of
 #: SMALL in one of their own each.
@@ -58,6 +59,10 @@ class World:
         self.forgot_s = 0.0
         # Pages as small as the plan says, so that there are several; see `close`.
         self._page_max, mailbox.COUNT = mailbox.COUNT, plan.settings.get("page_max", mailbox.COUNT)
+        # A cache of one session keeps no record either: each batch reads what it needs again.
+        self._cached_bytes_max = synthesizer.CACHED_BYTES_MAX
+        if plan.settings["cached_max"] == 1:
+            synthesizer.CACHED_BYTES_MAX = 1
         self._set_up()
 
     def _set_up(self) -> None:
@@ -93,6 +98,7 @@ class World:
         for node in self._begun:
             node.kill()
         mailbox.COUNT = self._page_max
+        synthesizer.CACHED_BYTES_MAX = self._cached_bytes_max
 
     def join(self, name: str) -> None:
         """Start a worker, unless it runs."""

@@ -107,6 +107,9 @@ class Signals(Judge):
         if not seq or not incarnation:
             return
         if is_refused:
+            is_alone = (*who, seq) not in self._forged and not self._is_twice_handed
+            if fields[b"code"] == b"REUSED" and is_alone:
+                raise Violation("no number is used twice", f"{who}: {fields}")
             self._known.setdefault((*who, incarnation, seq), _mark(fields))
             return
         self._known[*who, incarnation, seq] = _mark(fields)
