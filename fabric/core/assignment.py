@@ -1,18 +1,22 @@
-"""Which agent is offered which task.
+"""Which agent is offered which task, and whether a task may be started now.
 
-An agent says how many more tasks it could take (EARLY_COMPLETION). Each ready task is offered to
-one such agent, by ASSIGN. An offer ends when its agent starts the task, or ends; when another agent
-starts it first; and after `offer_ms`: then the next agent with room is asked.
+An agent says how many more tasks it could take (EARLY_COMPLETION). Each ready task that nothing is
+in the way of is offered to one such agent, by ASSIGN; `balance.py` says which. Idle agents are
+served first, each with one task, then those that are at work: first with tasks of their own stream
+or of none, then, unless the rules keep agents to their streams, with those of others. An offer ends
+when its agent starts the task, or ends; when another agent starts it first; and after `offer_ms`:
+then the next agent with room is asked.
 """
 
 from __future__ import annotations
 
-from itertools import islice
-
+from fabric.core.balance import Balance, Choice
 from fabric.core.directive import Assign
 from fabric.core.event import Event, SignalEvent
 from fabric.core.limits import AGENT_OFFERS_MAX
+from fabric.core.policy import BalanceMode
 from fabric.core.record import AgentRecord, AgentStatus
+from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import EarlyCompletion
 from fabric.core.task import TaskRecord, TaskStatus
@@ -32,18 +36,53 @@ def offer(event: Event) -> None:
     session = event.session
     if not session.spare or next(session.backlog.ready(), None) is None:
         return
+    balance = balance_of(session, event.rules)
+    if balance.is_idle:
+        return
     records = session.agents.records
-    free = [name for name in sorted(session.spare) if records[name].status is AgentStatus.ACTIVE]
-    room = sum(records[name].capacity for name in free)
-    for task_name in list(islice(session.backlog.ready(), room + AGENT_OFFERS_MAX)):
-        task = session.tasks.records[task_name]
-        left = (task.agent, task.incarnation)
+    free = [name for name in session.spare if records[name].status is AgentStatus.ACTIVE]
+    free.sort(key=lambda name: (bool(records[name].task), len(records[name].offers), name))
+    _offer_round(event, balance, free, is_near=True)
+    if event.rules.balance is BalanceMode.ALL:
+        _offer_round(event, balance, free, is_near=False)
+
+
+def _offer_round(event: Event, balance: Balance, free: list[str], *, is_near: bool) -> None:
+    """Offer each agent one task after the other, until nobody gets one more."""
+    session, records = event.session, event.session.agents.records
+    while free and not balance.is_idle:
+        served: list[str] = []
         for name in free:
-            if left != (name, records[name].incarnation):
-                _offer(event, task_name, task, name)
-                if name not in session.spare:
-                    free.remove(name)
-                break
+            agent = records[name]
+            if name not in session.spare or balance.is_idle:
+                continue
+            if is_near and not balance.has_near(agent.stream):
+                continue
+            choice = balance.best(agent.stream, (name, agent.incarnation), is_near=is_near)
+            if choice is not None:
+                _offer(event, balance, choice, name)
+                balance.update()
+                served.append(name)
+        free = served
+
+
+def balance_of(session: SessionState, rules: Rules) -> Balance:
+    """Return the session's balance of load by these rules, up to date."""
+    balance = session.balance
+    if isinstance(balance, Balance) and (balance.rules is rules or balance.rules == rules):
+        balance.update()
+        return balance
+    session.balance = balance = Balance(session.tasks.records, session.backlog, rules)
+    return balance
+
+
+def obstacle(event: SignalEvent, name: str) -> str:
+    """Say what is in the way of a task that the sender is about to start; "" if nothing is."""
+    session, agent = event.session, event.agent
+    balance = balance_of(session, event.rules)
+    found = balance.obstacle(name, agent.task)
+    reason = balance.reason(name, found, agent.task) if found is not None else ""
+    return f"{name} cannot begin now: {reason}" if reason else ""
 
 
 def offer_due(event: Event, name: str) -> bool:
@@ -87,9 +126,10 @@ def end(session: SessionState, name: str, agent: AgentRecord) -> None:
     _set_room(session, name, agent, 0)
 
 
-def _offer(event: Event, task_name: str, task: TaskRecord, name: str) -> None:
-    session = event.session
-    agent = session.agents.records[name]
+def _offer(event: Event, balance: Balance, choice: Choice, name: str) -> None:
+    session, task_name = event.session, choice.rank.name
+    agent, task = session.agents.records[name], session.tasks.records[task_name]
+    why = _why(balance, agent, task)
     agent.offers = [*agent.offers, task_name]
     _set_room(session, name, agent, agent.capacity - 1)
     task.status, task.offered_to = TaskStatus.OFFERED, name
@@ -97,8 +137,18 @@ def _offer(event: Event, task_name: str, task: TaskRecord, name: str) -> None:
         task.offered_until_ms = session.clock_ms + event.rules.offer_ms
         event.set_timer(f"{TIMER}:{task_name}", task.offered_until_ms)
     session.keep_task(task_name, task)
-    left = f"{task.agent} has not finished it" if task.agent else None
-    event.direct(name, Assign(task_name, task.stream, left))
+    event.direct(name, Assign(task_name, task.stream, why))
+
+
+def _why(balance: Balance, agent: AgentRecord, task: TaskRecord) -> str | None:
+    """Say why a task goes to this agent; None if it is simply the next one."""
+    if task.agent:
+        return f"{task.agent} has not finished it"
+    if task.stream in ("", agent.stream):
+        return None
+    to_go, workers = balance.to_go_ms(task.stream), balance.workers(task.stream)
+    at_work = {0: "nobody is", 1: "1 agent is"}.get(workers, f"{workers} agents are")
+    return f"{at_work} at work in stream {task.stream}, which has {to_go / 1000:.0f} s to go"
 
 
 def _set_room(session: SessionState, name: str, agent: AgentRecord, room: int) -> None:

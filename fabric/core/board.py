@@ -125,6 +125,7 @@ def _record(spec: TaskSpec, before: list[str], added: int, place: int, added_by:
         added=added,
         place=place,
         attempts=spec.attempts,
+        is_listed=True,
     )
 
 
@@ -158,8 +159,8 @@ def check(event: SignalEvent, name: str) -> None:
         is_open = asked is not None and asked.is_open
         until = f"decide question {task.question}" if is_open else "somebody has to say `retry`"
         raise _refusal(name, "ATTEMPTS", f"{_trouble(name, task)}: {until} first")
-    elif event.rules.task_mode is TaskMode.ENFORCE and session.backlog.missing(name):
-        raise _refusal(name, "NOT_READY", _missing(session, name))
+    elif event.rules.task_mode is TaskMode.ENFORCE and (reason := _obstacle(event, name)):
+        raise _refusal(name, "NOT_READY", reason)
 
 
 def take(event: SignalEvent, name: str) -> None:
@@ -173,8 +174,8 @@ def take(event: SignalEvent, name: str) -> None:
     task = session.tasks.get(name)
     if task is None:
         task = TaskRecord(name, TaskStatus.PENDING, added_by=event.name, added=session.log)
-    elif session.backlog.missing(name):
-        event.direct(event.name, Notice("NOT_READY", _missing(session, name)))
+    elif event.rules.task_mode is TaskMode.OBSERVE and (reason := _obstacle(event, name)):
+        event.direct(event.name, Notice("NOT_READY", reason))
     assignment.withdraw(session, name, task, taker=event.name)
     session.token += 1
     agent.task = name
@@ -288,6 +289,7 @@ def update(event: SignalEvent) -> None:
         partial = _decode(signal.raw).get("partial")
         task.partial_findings = (task.partial_findings + _summarise(partial))[-TASK_FINDINGS_MAX:]
     session.tasks.put(agent.task, task)
+    session.backlog.touched.add(agent.task)
 
 
 def move_limits(event: Event, outage_ms: int) -> None:
@@ -404,6 +406,12 @@ def _refusal(name: str, code: str, reason: str) -> RefusedError:
 def _trouble(name: str, task: TaskRecord) -> str:
     times = "once" if task.attempts == 1 else f"{task.attempts} times"
     return f"{name} was begun {times} and is not done"
+
+
+def _obstacle(event: SignalEvent, name: str) -> str:
+    """Say why a task cannot begin now; "" if it can."""
+    is_late = bool(event.session.backlog.missing(name))
+    return _missing(event.session, name) if is_late else assignment.obstacle(event, name)
 
 
 def _missing(session: SessionState, name: str) -> str:

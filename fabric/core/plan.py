@@ -8,7 +8,7 @@ Two tasks do not run at the same time for one of these reasons:
     level 3  integration: one of them pulls a trigger of the rule file, so all streams meet there
 
 All else is parallel: other domains, other files, and reads of the same. What a task claims is what
-the run would claim for it (`claims.ask_of`), and overlaps are those of `resource.py`, so plan and
+the run would claim for it (`need.py`), and overlaps are those of `resource.py`, so plan and
 run agree. A pair of level 1 or 2 without an order is a conflict to come: the run will find it and
 let one of the two wait. A task that is complete counts no more.
 
@@ -23,20 +23,13 @@ from itertools import product
 from statistics import median_low
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from fabric.core.barriers import is_met
-from fabric.core.claims import ask_of, coordinators, named
 from fabric.core.conflicts import READ_WRITE, WRITE_WRITE
-from fabric.core.limits import SIGNAL_STEPS_MAX
-from fabric.core.resource import Index, Meter
-from fabric.core.resource_name import normalise
+from fabric.core.need import Needs
+from fabric.core.resource import Index
 from fabric.core.rules import Rules
 from fabric.core.schedule import Schedule, Work, orders_of
-from fabric.core.task import TaskSpec, TaskStatus
-
-#: Time that a task is taken for when no task of the list has an estimate, ms.
-ESTIMATE_MS_DEFAULT = 600_000
+from fabric.core.task import ESTIMATE_MS_DEFAULT, TaskSpec, TaskStatus
 
 #: Pairs that a plan lists. Ten thousand tasks that all write one file are fifty million.
 PAIRS_MAX = 100_000
@@ -165,67 +158,23 @@ def _work(tasks: list[TaskSpec], rules: Rules, assumed_ms: int) -> Work:
     tails = lengths.copy()
     for number in reversed(order):
         tails[number] += max((tails[one] for one in after[number]), default=0)
-    domains = _Domains(rules)
-    near_rules = [domains.near(task.writes) for task in tasks]
-    asks = [
-        ask_of(task.writes, task.reads, one) for task, one in zip(tasks, near_rules, strict=True)
-    ]
+    needs = Needs(rules, PLAN_STEPS_MAX)
+    found = [needs.of(task.id, task.writes, task.reads) for task in tasks]
+    asks = [need.ask for need in found]
     index = Index()
     index.measure(PLAN_STEPS_MAX)
     used = dict.fromkeys(one for ask in asks for part in ask[:3] for one in part)
     for resource in used:
         index.add(resource)
     near = {resource: index.overlapping(resource) for resource in used}
-    integrations = {
-        number: name for number, task in enumerate(tasks) if (name := _trigger(task, rules))
-    }
-    coordinating = [
-        coordinators(ask.writes, one) if one.domains else []
-        for ask, one in zip(asks, near_rules, strict=True)
-    ]
-    return Work(tasks, before, after, order, asks, lengths, tails, coordinating, integrations, near)
-
-
-class _Domains:
-    """The rules with those domains alone that can matter to a task: a fleet may have hundreds."""
-
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
-        self._index = Index()
-        self._index.measure(PLAN_STEPS_MAX)
-        self._known: dict[frozenset[str], Rules] = {}
-        self._exclusive = {normalise(one.pattern) for one in rules.domains if one.exclusive}
-        for one in rules.domains:
-            self._index.add(normalise(one.pattern))
-
-    def near(self, writes: list[str]) -> Rules:
-        """Return the rules for what a task writes; one exclusive domain may bring in another."""
-        found: set[str] = set()
-        todo = named(writes) if len(self._index) else []
-        while todo:
-            new = set(self._index.overlapping(todo.pop())) - found
-            found |= new
-            todo += new & self._exclusive
-        key = frozenset(found)
-        if key not in self._known:
-            domains = (one for one in self._rules.domains if normalise(one.pattern) in found)
-            self._known[key] = replace(self._rules, domains=tuple(domains))
-        return self._known[key]
+    integrations = {number: need.trigger for number, need in enumerate(found) if need.trigger}
+    named = [need.coordinators for need in found]
+    return Work(tasks, before, after, order, asks, lengths, tails, named, integrations, near)
 
 
 def _length_ms(task: TaskSpec, assumed_ms: int) -> int:
     """Return the time that is left of a task: what is done of it needs no more."""
     return round((task.estimate_ms or assumed_ms) * (100 - task.progress_percent) / 100)
-
-
-def _trigger(task: TaskSpec, rules: Rules) -> str:
-    """Name the trigger that a task pulls by its id, or by what it writes; "" if none."""
-    meter = Meter()
-    meter.steps_max = SIGNAL_STEPS_MAX
-    for one in rules.triggers:
-        if any(is_met(one, [task.id], place, meter) for place in (None, *task.writes)):
-            return one.name
-    return ""
 
 
 def _critical_path(work: Work) -> list[str]:

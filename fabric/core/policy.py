@@ -34,12 +34,33 @@ class FailFast(StrEnum):
 
 
 class TaskMode(StrEnum):
-    """What happens when an agent starts a task before those that come before it are complete."""
+    """What happens when an agent starts a task that cannot begin now."""
 
     #: The agent is told.
     OBSERVE = "observe"
     #: It is refused.
     ENFORCE = "enforce"
+
+
+class BalanceMode(StrEnum):
+    """Which tasks an agent with room is offered."""
+
+    #: Those of its own stream first, then those of the stream that has most to go.
+    ALL = "all"
+    #: Those of its own stream, or of none.
+    STREAM = "stream"
+
+
+class StragglerPolicy(StrEnum):
+    """What happens when a task is far slower than others of its group."""
+
+    OFF = "off"
+    #: Its agent is told.
+    NUDGE = "nudge"
+    #: Another agent with room gets it.
+    SECOND = "second"
+    #: A person is asked.
+    ESCALATE = "escalate"
 
 
 class RestartPolicy(StrEnum):

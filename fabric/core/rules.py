@@ -17,7 +17,14 @@ from fabric.core.limits import (
     SESSION_DEPENDENCIES_MAX,
     SESSION_TASKS_MAX,
 )
-from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast, RestartPolicy, TaskMode
+from fabric.core.policy import (
+    BalanceMode,
+    BarrierPolicy,
+    CheckpointMode,
+    FailFast,
+    RestartPolicy,
+    TaskMode,
+)
 
 #: The most of one kind that a session may hold. Its state is read and written as a whole when it
 #: moves: above this, several sessions do better.
@@ -391,7 +398,7 @@ class Rules(Struct, frozen=True):
         int,
         Number("tasks", 0, SESSION_MAX, "no limit"),
         Declared("tasks.parallel_max"),
-        "Tasks that may run at the same time, by the plan (`fabric plan`).",
+        "Tasks that may run at the same time, in the plan and in the run.",
     ] = 0
     coordinator_tasks_max: Annotated[
         dict[AgentName, Annotated[int, Number("tasks", 1, SESSION_MAX)]],
@@ -400,13 +407,14 @@ class Rules(Struct, frozen=True):
             write="in [tasks.coordinators], a coordinator's name = how many tasks, at least 1",
             example={"ARCHITECT": 2},
         ),
-        "Tasks that may run at the same time, by the plan, in all domains of one coordinator. A "
-        "task runs in the domains that it writes in.",
+        "Tasks that may run at the same time in all domains of one coordinator. A task runs in the "
+        "domains that it writes in.",
     ] = {}
     task_mode: Annotated[
         TaskMode,
         Declared("tasks.mode"),
-        "What happens when an agent starts a task before those that come before it are complete: "
+        "What happens when an agent starts a task that cannot begin now, because others come "
+        "before it, or are at work in what it needs, or as many run as may: "
         '"observe" tells it, "enforce" refuses it.',
     ] = TaskMode.ENFORCE
     attempts_max: Annotated[
@@ -442,6 +450,13 @@ class Rules(Struct, frozen=True):
         "Time without progress after which a task is always taken from its agent, also one with "
         "neither a pace nor an estimate.",
     ] = 0
+
+    balance: Annotated[
+        BalanceMode,
+        Declared("tasks.balance"),
+        'Which tasks an agent with room is offered: "all", those of its own stream first and then '
+        'those of the stream that has most to go; or "stream", those of its own stream or of none.',
+    ] = BalanceMode.ALL
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

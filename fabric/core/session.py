@@ -143,6 +143,8 @@ class SessionState:
     escalations: Table[record.EscalationRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     backlog: Backlog = field(init=False)
+    #: The Balance of `balance.py`, which stands above this module; None until it is first needed.
+    balance: object = field(init=False, default=None)
     #: Agents that have room for another task, as they have said.
     spare: set[str] = field(init=False)
     deadlocks: set[str] = field(init=False)

@@ -41,6 +41,10 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
 
 
+#: Time that a task is taken for when nothing is known of it, ms.
+ESTIMATE_MS_DEFAULT = 600_000
+
+
 class TaskSpec(Struct, frozen=True, omit_defaults=True):
     """A task as somebody lists it. Times are in ms; "" and 0 stand for what is not given.
 
@@ -118,6 +122,15 @@ class TaskRecord(Struct, omit_defaults=True):
     offered_until_ms: int = 0
     #: The question whether it is tried again.
     question: str = ""
+    #: It came in a list of tasks, not by an agent's STARTED.
+    is_listed: bool = False
+    #: When it was found to be far slower than others of its group, in this attempt.
+    straggled_ms: int = 0
+
+    @property
+    def length_ms(self) -> int:
+        """How long it is expected to take."""
+        return self.estimate_ms or ESTIMATE_MS_DEFAULT
 
 
 class TaskFault(NamedTuple):
@@ -209,11 +222,36 @@ def in_order(tasks: Sequence[TaskSpec]) -> list[TaskSpec]:
     return list(placed.values())
 
 
+def path_class(length_ms: int) -> int:
+    """Return a number that grows with a length; lengths within an eighth may have the same one."""
+    bits = length_ms.bit_length()
+    return (bits << 3) + ((length_ms >> (bits - 4)) & 7) if bits >= 4 else length_ms
+
+
+class Rank(NamedTuple):
+    """A ready task's place in the order in which tasks are offered: the lowest is first.
+
+    First the longest path behind it, by its class; then the higher priority; then as it was added.
+    """
+
+    path: int
+    priority: int
+    added: int
+    place: int
+    name: str
+
+    @property
+    def level(self) -> tuple[int, int]:
+        """What has to be equal for two tasks to be as urgent as each other."""
+        return self[:2]
+
+
 class Backlog:
     """Which tasks of a board are ready: pending, with everything before them complete.
 
     It follows from the records, and is kept nowhere. Whoever changes a record's status, or what it
-    waits for, says so with `note`.
+    waits for, says so with `note`. Beside each task is the longest path from its start to the end
+    of all that waits for it and is not complete, by the estimates.
     """
 
     def __init__(self, records: Mapping[str, TaskRecord]) -> None:
@@ -223,8 +261,14 @@ class Backlog:
         #: Task → how many of those before it are not complete.
         self._open: dict[str, int] = {}
         self._completed: set[str] = set()
-        self._ready: list[tuple[int, int, int, str]] = []
-        self._ranks: dict[str, tuple[int, int, int, str]] = {}
+        self._ready: list[Rank] = []
+        self._ranks: dict[str, Rank] = {}
+        self._paths_ms: dict[str, int] = {}
+        #: Tasks whose path or rank has to be looked at again, before anybody asks for one.
+        self._grown: set[str] = set()
+        self._unranked: set[str] = set()
+        #: Tasks noted since the balance of load has looked (`balance.py`).
+        self.touched: set[str] = set()
         for name, task in records.items():
             if task.status is TaskStatus.COMPLETED:
                 self._completed.add(name)
@@ -235,29 +279,37 @@ class Backlog:
         """Take up a record that is new, or whose status or `can_merge_after` has changed."""
         task = self._records[name]
         for other in task.can_merge_after:
-            self._followers.setdefault(other, {})[name] = None
+            followers = self._followers.setdefault(other, {})
+            if name not in followers:
+                followers[name] = None
+                self._grown.add(other)
         is_completed = task.status is TaskStatus.COMPLETED
         if is_completed is not (name in self._completed):
             (self._completed.add if is_completed else self._completed.remove)(name)
             for follower in self._followers.get(name, ()):
                 self._open[follower] += -1 if is_completed else 1
-                self._rank(follower)
+                self._unranked.add(follower)
+            self._grown.update((name, *self.missing(name)))
+        if name not in self._open:
+            self._grown.add(name)
         self._open[name] = len(self.missing(name))
-        self._rank(name)
-
-    def _rank(self, name: str) -> None:
-        task, known = self._records[name], self._ranks.get(name)
-        is_ready = task.status is TaskStatus.PENDING and not self._open[name]
-        if is_ready and known is None:
-            rank = self._ranks[name] = (-task.priority, task.added, task.place, name)
-            insort(self._ready, rank)
-        elif known is not None and not is_ready:
-            del self._ready[bisect_left(self._ready, known)]
-            del self._ranks[name]
+        self._unranked.add(name)
+        self.touched.add(name)
 
     def ready(self) -> Iterator[str]:
-        """Name the tasks that can begin: the higher priority first, then as they were added."""
-        return (rank[-1] for rank in self._ready)
+        """Name the tasks that can begin: the longest path behind them first; see Rank."""
+        self._settle()
+        return (rank.name for rank in self._ready)
+
+    def rank(self, name: str) -> Rank | None:
+        """Return a task's rank; None when it is not ready."""
+        self._settle()
+        return self._ranks.get(name)
+
+    def path_ms(self, name: str) -> int:
+        """Return the longest path from a task's start to the end of all that waits for it."""
+        self._settle()
+        return self._paths_ms[name]
 
     def missing(self, name: str) -> list[str]:
         """Name the tasks before this one that are not complete."""
@@ -267,3 +319,53 @@ class Backlog:
     def followers(self, name: str) -> list[str]:
         """Name the tasks that wait for this one, done or not."""
         return list(self._followers.get(name, ()))
+
+    def _settle(self) -> None:
+        if self._grown:
+            self._measure()
+        if self._unranked:
+            self.touched |= self._unranked
+            for name in self._unranked:
+                self._rank(name)
+            self._unranked.clear()
+
+    def _measure(self) -> None:
+        """Measure the paths again that may have changed: those of the grown, and of all before."""
+        affected: set[str] = set()
+        todo = [name for name in self._grown if name in self._records]
+        self._grown.clear()
+        while todo:
+            name = todo.pop()
+            if name not in affected:
+                affected.add(name)
+                todo += (other for other in self.missing(name) if other in self._records)
+        left = {
+            name: sum(one in affected for one in self._followers.get(name, ())) for name in affected
+        }
+        todo = [name for name, count in left.items() if not count]
+        while todo:
+            name = todo.pop()
+            behind = (one for one in self._followers.get(name, ()) if one not in self._completed)
+            longest_ms = max((self._paths_ms[one] for one in behind), default=0)
+            self._paths_ms[name] = self._records[name].length_ms + longest_ms
+            for other in dict.fromkeys(self._records[name].can_merge_after):
+                if other in affected:
+                    left[other] -= 1
+                    if not left[other]:
+                        todo.append(other)
+        self._unranked |= affected
+
+    def _rank(self, name: str) -> None:
+        task, known = self._records[name], self._ranks.get(name)
+        rank = None
+        if task.status is TaskStatus.PENDING and not self._open[name]:
+            path = -path_class(self._paths_ms[name])
+            rank = Rank(path, -task.priority, task.added, task.place, name)
+        if rank == known:
+            return
+        if known is not None:
+            del self._ready[bisect_left(self._ready, known)]
+            del self._ranks[name]
+        if rank is not None:
+            self._ranks[name] = rank
+            insort(self._ready, rank)

@@ -10,7 +10,14 @@ import pytest
 from fabric.config.rulebook import Found, check
 from fabric.config.show import document, explained
 from fabric.config.toml_file import places
-from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast, RestartPolicy, TaskMode
+from fabric.core.policy import (
+    BalanceMode,
+    BarrierPolicy,
+    CheckpointMode,
+    FailFast,
+    RestartPolicy,
+    TaskMode,
+)
 from fabric.core.rules import TASK_TYPES, Domain, Merge, Rules, Trigger
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "fabric.example.toml"
@@ -58,6 +65,7 @@ ODD = Rules(
     progress_factor=24,
     progress_ms_min=25,
     progress_ms_max=26,
+    balance=BalanceMode.STREAM,
 )
 
 

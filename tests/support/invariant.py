@@ -3,6 +3,7 @@
 from fabric.core import escalation
 from fabric.core import event as shared
 from fabric.core.agent_status import is_at_work, is_held, is_waiting
+from fabric.core.balance import Balance
 from fabric.core.dependencies import producer
 from fabric.core.event import Decision, Outcome
 from fabric.core.order import Order
@@ -99,6 +100,22 @@ def check_tasks(session: SessionState) -> None:
     assert list(fresh.ready()) == list(session.backlog.ready())
     assert all(fresh.missing(name) == session.backlog.missing(name) for name in tasks)
     assert all(set(fresh.followers(name)) == set(session.backlog.followers(name)) for name in tasks)
+    if isinstance(session.balance, Balance):
+        check_balance(session, session.balance)
+
+
+def check_balance(session: SessionState, kept: Balance) -> None:
+    """Check that what is known of the load follows from the records, whatever was known before."""
+    kept.update()
+    fresh = Balance(session.tasks.records, Backlog(session.tasks.records), kept.rules)
+    for name, agent in session.agents.records.items():
+        key = name, agent.incarnation
+        for is_near in (True, False):
+            best = [one.best(agent.stream, key, is_near=is_near) for one in (kept, fresh)]
+            assert best[0] == best[1]
+    for name, task in session.tasks.records.items():
+        assert kept.to_go_ms(task.stream) == fresh.to_go_ms(task.stream)
+        assert kept.obstacle(name) == fresh.obstacle(name)
 
 
 def check_claims(session: SessionState) -> None:

@@ -148,11 +148,17 @@ _words = st.sampled_from(
 
 
 def signal(
-    kind: SignalType, emitter: str, payload: dict[str, Any], seq: int = 0, incarnation: int = 0
+    kind: SignalType,
+    emitter: str,
+    payload: dict[str, Any],
+    seq: int = 0,
+    incarnation: int = 0,
+    stream: str = "",
 ) -> Signal:
     """Return a signal as it is decoded."""
     numbers = {b"seq": seq, b"incarnation": incarnation}
     fields = [b"session", b"s", b"type", kind.value.encode(), b"emitter", emitter.encode()]
+    fields += [b"stream", stream.encode()] if stream else []
     fields += [b"payload", msgspec.json.encode(payload)]
     for name, number in numbers.items():
         if number:
