@@ -37,7 +37,7 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: `delta` says what changes a value means, for readers of documents too.
 #: `resource_name` is the one spelling of a resource, which senders use without the comparisons.
 CORE_MODULES_MAX = 41
-CORE_IMPORTS_MAX = 250
+CORE_IMPORTS_MAX = 245
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(
