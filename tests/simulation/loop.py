@@ -19,7 +19,7 @@ Report = Callable[[str, BaseException | None], None]
 #: Shortest pause, s.
 SHORTEST_S = 1e-6
 
-#: How often to close a coroutine that awaits something while it is being closed.
+#: How often to end a coroutine that awaits something while it ends.
 CLOSES_MAX = 20
 
 
@@ -125,10 +125,18 @@ class NodeLoop(asyncio.BaseEventLoop):
         """Do nothing: callbacks that a killed process still schedules never run."""
 
 
+class KilledError(BaseException):
+    """Ends a coroutine of a killed process.
+
+    Unlike the GeneratorExit of `close`, it starts in the innermost coroutine, so that none is left
+    behind that awaits something while it is being closed.
+    """
+
+
 def _close(work: Any) -> None:
     for _ in range(CLOSES_MAX):
         try:
-            work.close()
-        except RuntimeError:  # it awaits something while closing: close it again
-            continue
-        return
+            work.throw(KilledError())  # returns if it awaits something while it ends
+        except BaseException:  # its own exception, or another one that it has raised instead
+            return
+    work.close()
