@@ -64,9 +64,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = config.getoption("--suite")
     if wanted == "all":
         return
-    left = [item for item in items if _is_extra(item) != (wanted == "rest")]
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        (kept if _is_extra(item) == (wanted == "rest") else left).append(item)
     config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in set(left)]
+    items[:] = kept
 
 
 def _is_extra(item: pytest.Item) -> bool:

@@ -2,11 +2,11 @@
 
 import getpass
 import json
-import subprocess
 
 import pytest
 
 from tests.cli.question_records import QuestionRecords, question_records
+from tests.support.forked import Forked
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
 from tests.support.waiting import until
@@ -30,7 +30,7 @@ def sent(asked: QuestionRecords, count: int = 1) -> None:
     until(lambda: len(asked.sent()) == count, "the answers are in the ingress")
 
 
-def decide(shell: Shell, asked: QuestionRecords, *words: str) -> "subprocess.Popen[str]":
+def decide(shell: Shell, asked: QuestionRecords, *words: str) -> Forked:
     """Start the command; return when its answer is in the ingress."""
     before = len(asked.sent())
     process = shell.start("decide", *words)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -228,7 +229,7 @@ def test_from_a_file(quiet: Shell, server: RunningServer) -> None:
     path.write_text("HEARTBEAT\n" * 3)
     with path.open() as given:
         done = subprocess.run(
-            quiet._argv(("emit", "-"), None),
+            [sys.executable, "-m", "fabric.cli", "emit", "-"],
             stdin=given,
             env=quiet.environment(),
             cwd=quiet.home,

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 
 import pytest
 
@@ -190,7 +191,7 @@ def test_a_person_at_a_terminal_learns_the_decision(
     shell: Shell, words: tuple[str, ...], is_confirmed: bool
 ) -> None:
     ours, theirs = pty.openpty()
-    argv = shell._argv(("emit", "STARTED", *words), None)
+    argv = [sys.executable, "-m", "fabric.cli", "emit", "STARTED", *words]
     subprocess.run(
         argv, stdout=theirs, env=shell.environment(), cwd=shell.home, check=True, timeout=60
     )

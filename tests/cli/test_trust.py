@@ -48,7 +48,7 @@ def clone(lone: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
 def ask(shell: Shell, question: str) -> None:
     """Ask a person something, and wait until the question stands."""
     shell.good("emit", "ESCALATE", f"question={question}", "--agent", "A")
-    shown = lambda: question in shell.good("escalations", "--json").out  # noqa: E731 - a condition
+    shown = lambda: question in shell.run("escalations", "--json").out  # noqa: E731 - a condition
     until(shown, "the question stands")
 
 
@@ -136,6 +136,7 @@ def test_a_worktree_shares_the_server(clone: Shell, where: str) -> None:
     git(clone.home, "worktree", "add", "-q", str(path))
     (path / "deep").mkdir()
     with up(clone) as running:
+        assert running.handle() == 1, "the workers serve"
         for folder in (path, path / "deep"):
             there = Shell(folder, clone.variables)
             assert there.run("status", "--json", FABRIC_SESSION="").code == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.servers import RunningServer
 from tests.support.shell import Done, Shell, end, is_following
 from tests.support.waiting import until
@@ -31,7 +32,7 @@ def agent(shell: Shell, name: str = "B") -> dict[str, Any]:
     return dict(shell.records("agents").get(name, {}))
 
 
-def waiting(shell: Shell, *words: str, **more: str) -> "subprocess.Popen[str]":
+def waiting(shell: Shell, *words: str, **more: str) -> Forked:
     """Start a wait of B for x; return when B waits."""
     process = shell.start("wait", "x", *words, **B, **more)
     until(lambda: agent(shell).get("waits_for") == ["x"])

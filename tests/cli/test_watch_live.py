@@ -15,6 +15,7 @@ from fcntl import ioctl
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
 from tests.support.waiting import until
@@ -80,7 +81,7 @@ def finish(shell: Shell) -> None:
     shell.good("emit", "COMPLETED", "--agent", "B")
 
 
-def read_lines(process: "subprocess.Popen[str]", count: int) -> list[str]:
+def read_lines(process: Forked, count: int) -> list[str]:
     """Read so many lines of a command that goes on."""
     assert process.stdout is not None
     fd, seen = process.stdout.fileno(), b""

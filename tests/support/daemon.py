@@ -1,15 +1,15 @@
-"""Worker processes, as an operator runs them: `python -m workers …`."""
+"""Worker processes: `python -m workers …`, forked (`tests/support/forkserver.py`)."""
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.servers import ROOT
 from tests.support.waiting import CONDITION_SECONDS_MAX, until
 
@@ -36,14 +36,11 @@ class Daemon:
         rules: Path | None = None,
     ) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "workers", worker),
-                *("--redis-url", url, "--lease-ms", str(lease_ms), *flags),
-            ],
+        self.process = Forked(
+            *("workers", (worker, "--redis-url", url, "--lease-ms", str(lease_ms), *flags)),
             cwd=tempfile.gettempdir(),
             env=environment() | ({"FABRIC_CONFIG": str(rules)} if rules else {}),
-            stdin=subprocess.DEVNULL,
+            stdin=DEVNULL,
             stderr=self._said,
         )
 

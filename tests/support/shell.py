@@ -1,4 +1,8 @@
-"""The command line as users run it: a separate process, its output and its exit code."""
+"""The command line as users run it: a separate process, its output and its exit code.
+
+It is forked from a process that has imported everything (`tests/support/forkserver.py`), unless a
+test gives a program of its own or settings of the interpreter.
+"""
 
 import json
 import os
@@ -6,10 +10,12 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
 
 import redis
 
+from tests.support.forked import Forked
 from tests.support.servers import RunningServer
 
 #: Seconds for a command that ends by itself; only a failure takes that long.
@@ -45,7 +51,7 @@ class Shell:
 
     home: Path
     variables: dict[str, str] = field(default_factory=dict)
-    started: "list[subprocess.Popen[str]]" = field(default_factory=list)
+    started: list[Forked] = field(default_factory=list)
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
@@ -57,17 +63,31 @@ class Shell:
         self, *words: str, given: str | bytes | None = None, program: str | None = None, **more: str
     ) -> Done:
         """Run one command to its end; `more` is added to its environment."""
-        done = subprocess.run(
-            self._argv(words, program),
+        environment = self.environment(**more)
+        input_ = given.encode() if isinstance(given, str) else given
+        if program is not None or any(name.startswith("PYTHON") for name in environment):
+            start = ["-m", "fabric.cli"] if program is None else ["-c", program]
+            done = subprocess.run(
+                [sys.executable, *start, *words],
+                cwd=self.home,
+                env=environment,
+                input=input_,
+                stdin=DEVNULL if given is None else None,
+                capture_output=True,
+                timeout=COMMAND_SECONDS_MAX,
+                check=False,
+            )
+            return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        process = Forked(
+            *("fabric.cli", words),
             cwd=self.home,
-            env=self.environment(**more),
-            input=given.encode() if isinstance(given, str) else given,
-            stdin=subprocess.DEVNULL if given is None else None,
-            capture_output=True,
-            timeout=COMMAND_SECONDS_MAX,
-            check=False,
+            env=environment,
+            stdin=DEVNULL if given is None else PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            newline="",
         )
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return end(process, input_ or b"")
 
     def good(self, *words: str, given: str | None = None, **more: str) -> Done:
         """Run one command; it must exit with 0 and print nothing to stderr."""
@@ -75,16 +95,15 @@ class Shell:
         assert (done.code, done.err) == (0, ""), done
         return done
 
-    def start(self, *words: str, **more: str) -> "subprocess.Popen[str]":
+    def start(self, *words: str, **more: str) -> Forked:
         """Start a command and leave it running; `close` kills it if it still runs."""
-        process = subprocess.Popen(
-            self._argv(words, None),
+        process = Forked(
+            *("fabric.cli", words),
             cwd=self.home,
             env=self.environment(**more),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
         )
         self.started.append(process)
         return process
@@ -103,12 +122,6 @@ class Shell:
             with process:
                 pass  # closes its pipes and waits for its end
 
-    @staticmethod
-    def _argv(words: tuple[str, ...], program: str | None) -> list[str]:
-        if program is None:
-            return [sys.executable, "-m", "fabric.cli", *words]
-        return [sys.executable, "-c", program, *words]
-
 
 def is_following(server: RunningServer) -> bool:
     """Return whether a command waits in a blocking read."""
@@ -116,11 +129,11 @@ def is_following(server: RunningServer) -> bool:
     return any(" name=fabric-cli " in line and " cmd=xread " in line for line in clients)
 
 
-def end(process: "subprocess.Popen[str]") -> Done:
-    """Wait until a started command has ended; return what is left of its output."""
+def end(process: Forked, given: bytes = b"") -> Done:
+    """Give a command the rest of its input; return what is left of its output at its end."""
     try:
-        out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+        out, err = process.communicate(given, COMMAND_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return Done(process.returncode, out, err)
+    return Done(process.wait(), out, err)
