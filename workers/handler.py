@@ -51,6 +51,8 @@ class Decided:
 
     batch: Batch
     taken: int
+    #: What is prepared next has to read what this batch writes: it must be committed by then.
+    is_barrier: bool = False
 
 
 class DefectError(Exception):
@@ -91,7 +93,10 @@ class Handler(ABC):
 
     @abstractmethod
     async def prepare(self, entries: list[Entry]) -> list[Any]:
-        """Decode entries and load the state that they need. Raises TamperedError, ServerError."""
+        """Decode entries and load the state that they need. Raises TamperedError, ServerError.
+
+        Returns an input for each, or fewer: the rest is prepared when those are committed.
+        """
 
     @abstractmethod
     async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:

@@ -212,14 +212,18 @@ class Loop:
             if not self._drained:
                 await self._commit(Decided(Batch(), 0), self._decided_upto, drained=True)
             return
-        inputs = await self._handler.prepare(entries)
-        position = 0
-        while position < len(inputs):
-            left = inputs[position:] if position else inputs
-            decided = self._decide_some(left, self._held.now_ms())
-            position += decided.taken
-            upto = entries[position - 1][0]
-            await self._commit(decided, upto, drained=not full and position == len(inputs))
+        while entries:
+            inputs = await self._handler.prepare(entries)
+            position = 0
+            while position < len(inputs):
+                left = inputs[position:] if position else inputs
+                decided = self._decide_some(left, self._held.now_ms())
+                position += decided.taken
+                upto = entries[position - 1][0]
+                await self._commit(decided, upto, drained=not full and position == len(entries))
+                if decided.is_barrier:
+                    await self._settle()
+            entries = entries[len(inputs) :]
 
     def _decide_some(self, inputs: list[Any], now_ms: int) -> Decided:
         """Let the handler decide as many inputs as its pace allows. Raises DefectError."""

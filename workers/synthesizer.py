@@ -16,6 +16,7 @@ from fabric.core.event import SYNTHESIZER
 from fabric.core.limits import SWEEP_PARTS
 from fabric.core.policy import RestartPolicy
 from fabric.core.rules import Rules
+from fabric.core.signal import SignalType
 from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touched
 from fabric.core.synthesis.merge import MergeRules, Reducer, Strategies
 from fabric.core.synthesis.publish import Publisher, Revision
@@ -40,6 +41,9 @@ _encode = msgspec.json.Encoder().encode
 
 #: Bytes of records kept in memory, as JSON; in memory they take some eight times as much.
 CACHED_BYTES_MAX = 16_777_216
+
+#: Indexes that go when a new run begins: one for each agent of the run before.
+OBSOLETE_MAX = 100_000
 
 #: Fields asked for in one request.
 FIELDS_MAX = 1_000
@@ -108,8 +112,11 @@ class Synthesizer(Handler):
         self._refinements = Refinements(store, partition, refiners, rules, turns)
         self._ways = _Ways(rules, reducers)
         sessions_max = settings.sessions_cached_max
-        in_force = _encode(MergeRules.of(rules))
+        self._in_force = in_force = _encode(MergeRules.of(rules))
         self._cache = SynthesisCache(store, partition, sessions_max, self._quarantined, in_force)
+        #: The session of which the last input begins a new run, and its keys that are deleted then.
+        self._beginning: list[tuple[str, Result]] = []
+        self._obsolete: list[str] = []
         #: Sessions that the batch under way changes.
         self._folded: dict[str, SynthesisState] = {}
 
@@ -129,6 +136,12 @@ class Synthesizer(Handler):
                 continue
             results.setdefault(session, []).append(result)
             inputs.append((entry_id, fields, session, result))
+            if result.type is SignalType.RUN_OPENED:
+                # What comes after it must not be folded into what is there now.
+                prefix = self._names.session(session).said("")
+                number = self._names.number
+                self._obsolete = await self._store.named(number, prefix, OBSOLETE_MAX)
+                break
         for session, given in results.items():
             synthesis = await self._cache.session(session)
             if synthesis is None:
@@ -171,7 +184,7 @@ class Synthesizer(Handler):
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         batch = self._begin()
-        self._folded = {}
+        self._folded, self._beginning = {}, []
         taken = size = 0
         item: _Input
         for item in inputs:
@@ -188,8 +201,22 @@ class Synthesizer(Handler):
             revision = self._publish(name, synthesis, inputs[:taken])
             if revision is not None:
                 self._write(batch, name, synthesis, revision, now_ms)
+        for name, opened in self._beginning:
+            self._begin_run(batch, name, opened, now_ms)
         self._quarantined.end(now_ms)
-        return Decided(batch, taken)
+        return Decided(batch, taken, is_barrier=bool(self._beginning))
+
+    def _begin_run(self, batch: Batch, name: str, opened: Result, now_ms: int) -> None:
+        """Empty a synthesis, because a new run of its session begins."""
+        synthesis, origin = self._cache.get(name), opened.origin
+        assert synthesis is not None
+        publisher = self._ways.of(synthesis.rules).publisher
+        synthesis.rules = self._in_force
+        revision = publisher.begin_run(synthesis, origin.log, origin.ms)
+        if revision is not None:
+            self._write(batch, name, synthesis, revision, now_ms)
+        for key in self._obsolete:
+            batch.delete(key, "zset")
 
     def _publish(
         self, name: str, synthesis: SynthesisState, inputs: list[_Input]
@@ -225,6 +252,9 @@ class Synthesizer(Handler):
             refused = self._defects[entry_id]
         elif synthesis is None:
             refused = "TAMPERED", self._quarantined.reason(name)
+        elif result.type is SignalType.RUN_OPENED:
+            self._beginning = [(name, result)]
+            return 0
         else:
             self._folded[name] = synthesis
             try:

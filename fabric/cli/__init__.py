@@ -52,6 +52,10 @@ GROUPS = {
         "synthesis": ("session", "Print the combined result of all agents so far."),
         "why": ("log", "Explain what an agent waits for and what would unblock it."),
     },
+    "Begin and end a run": {
+        "open": ("lifecycle", "Begin the next run of a session that was closed."),
+        "close": ("lifecycle", "End a run; its agents are told, the synthesis becomes final."),
+    },
     "Answer questions": {
         "escalations": ("questions", "List the questions that need a person's answer."),
         "decide": ("questions", "Answer one of them."),
@@ -87,7 +91,8 @@ class Program(click.Group):
         for commands in GROUPS.values():
             if cmd_name in commands:
                 module = import_module(f"fabric.cli.{commands[cmd_name][0]}")
-                command: click.Command = getattr(module, cmd_name)
+                known = getattr(module, "COMMANDS", {})  # where a name is Python's own
+                command: click.Command = known.get(cmd_name) or getattr(module, cmd_name)
                 return command
         return None
 

@@ -31,8 +31,8 @@ logger = logging.getLogger("fabric.agent")
 
 T = TypeVar("T")
 
-#: Codes that say, of an incarnation, that it is over: CANCEL has the first, NOTICE the others.
-_OVER = frozenset({"DEAD", "REPLACED", "ENDED", "STALE_INCARNATION"})
+#: Codes that say, of an incarnation, that it is over: CANCEL has the first two, NOTICE the others.
+_OVER = frozenset({"CLOSED", "DEAD", "REPLACED", "ENDED", "STALE_INCARNATION"})
 
 #: Code of the NOTICE that the fabric has heard a number without those before it.
 SKIPPED = "SKIPPED"

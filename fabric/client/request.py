@@ -29,7 +29,7 @@ Background = Callable[[Coroutine[Any, Any, FabricError | None]], asyncio.Task[Fa
 Match = Callable[[Message], Any]
 
 #: Refused with one of these, an agent is not heard any more: no answer can come to any request.
-_SILENCED = frozenset({b"ENDED", b"STALE_INCARNATION"})
+_SILENCED = frozenset({b"CLOSED", b"ENDED", b"STALE_INCARNATION"})
 
 
 class Request:

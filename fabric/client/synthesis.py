@@ -131,7 +131,8 @@ def _patch(number: int, raw: bytes) -> list[dict[str, Any]]:
         if path != f"/{REVISION}" and not isinstance(value, dict):
             raise ValueError(f"not a record: {path}")
         if path == "" and not (
-            number == 1 and all(isinstance(value.get(name, {}), dict) for name in SECTIONS)
+            value.get(REVISION) == number
+            and all(isinstance(value.get(name, {}), dict) for name in SECTIONS)
         ):
-            raise ValueError("a whole document with an unknown shape, or after the first revision")
+            raise ValueError("a whole document with an unknown shape, or of another revision")
     return patch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from fabric.core import barriers, lifecycle, liveness
+from fabric.core import barriers, lifecycle, liveness, run
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
 from fabric.core.event import REPEATED, Decision, Event, Outcome, SignalEvent
@@ -15,7 +15,7 @@ from fabric.core.limits import (
     SEQUENCE_SKIPPED_MAX,
     SKIPPED_RANGES_MAX,
 )
-from fabric.core.record import ENDED, AgentRecord, AgentStatus, BarrierState
+from fabric.core.record import ENDED, AgentRecord, AgentStatus, BarrierState, RetiredRecord
 from fabric.core.session import SessionState
 from fabric.core.signal import PAYLOADS, Signal, SignalType
 
@@ -29,6 +29,7 @@ OUTSIDERS = frozenset(
         SignalType.TASKS_ADDED,
         SignalType.TASK_DONE,
         SignalType.TASK_RETRY,
+        *run.OF_RUNS,
     }
 )
 
@@ -61,7 +62,8 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     """
     session, signal, name = event.session, event.signal, event.name
     # A session from before may have an agent of the synthesizer's name, which no agent gets now.
-    outside = signal.type in OUTSIDERS and is_from_synthesizer(signal)
+    is_synthesizers = signal.type in OUTSIDERS and is_from_synthesizer(signal)
+    outside = is_synthesizers or signal.type in run.OF_RUNS
     agent = None if outside else session.agents.get(name)
     if agent is not None and _is_repeated(agent, signal) and not _why_no_repeat(agent, signal):
         # Before the clock moves: what is not written must leave no trace in memory either.
@@ -76,16 +78,27 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             f"{signal.emitter} and others answer each other in a loop"
         )
         return _refuse(event, "HOPS", reason)
+    if (closed := run.refusal(event)) and not is_synthesizers:
+        _refuse(event, run.CLOSED, closed)
+        if signal.type not in (SignalType.HEARTBEAT, *OUTSIDERS):
+            run.tell(event, name, refusal_notice(signal, run.CLOSED, closed))
+        return False
     if agent is None:
         if signal.type in OUTSIDERS:
             session.log += 1
             event.is_outsider = True
             return True
-        if far := _leap(name, signal, 0, 0):
+        retired = session.retired.get(name)
+        last = retired.incarnation if retired is not None else 0
+        if retired is not None and (why := _why_stale(signal, retired)):
+            _refuse(event, *why)
+            run.tell(event, name, refusal_notice(signal, *why))
+            return False
+        if far := _leap(name, signal, last, 0):
             return _refuse(event, "LEAP", far)
         if len(session.agents) >= event.rules.agents_max and not _make_room(event):
             return _refuse_newcomer(event)
-        agent = _register(event)
+        agent = _register(event, last)
         before = agent.incarnation
     else:
         if not _may_speak(event, agent):
@@ -105,6 +118,13 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
         barriers.join(event, name)
     if signal.seq > agent.seq + 1 or agent.incarnation > before + 1:
         _tell_skipped(event, agent, before)
+    _note_signal(event, agent)
+    return True
+
+
+def _note_signal(event: SignalEvent, agent: AgentRecord) -> None:
+    """Count an accepted signal, and note when and with what its agent was heard."""
+    session, signal = event.session, event.signal
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
         agent.last_signal = signal.type.value
@@ -118,14 +138,30 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     agent.seen_ms = session.clock_ms
     _note_number(agent, signal)
     agent.stream = signal.stream or agent.stream
-    return True
 
 
-def _register(event: SignalEvent) -> AgentRecord:
+def _why_stale(signal: Signal, retired: RetiredRecord) -> tuple[str, str] | None:
+    """Return code and reason when a signal is of an incarnation whose record is gone."""
+    name, last = signal.emitter, f"incarnation {retired.incarnation}"
+    if signal.incarnation > retired.incarnation:
+        return None
+    if signal.incarnation:
+        reason = f"incarnation {signal.incarnation} of {name} is over: the last one was {last}"
+        return "STALE_INCARNATION", f"{reason}, and it ended before log id {retired.log}-0"
+    if signal.type is SignalType.STARTED:
+        return None
+    reason = f"{name} has ended as {last}: it must send STARTED before anything else"
+    return "ENDED", reason
+
+
+def _register(event: SignalEvent, last: int) -> AgentRecord:
+    """Return the record of a new agent, or of a name whose `last` incarnation is retired."""
     session, signal = event.session, event.signal
+    if last:
+        session.retired.drop(event.name)
     agent = AgentRecord(
         AgentStatus.ACTIVE,
-        signal.incarnation or 1,
+        signal.incarnation or last + 1,
         started_ms=session.clock_ms,
         seen_ms=session.clock_ms,
         stream=signal.stream,
@@ -239,6 +275,8 @@ def _make_room(event: SignalEvent) -> bool:
             agent.error = "it made room for other agents"
             event.dismiss(name, agent)
             event.set_timer(f"{liveness.TIMER}:{name}", None)
+        else:
+            run.retire(session, name, agent.incarnation)
         session.agents.drop(name)
     if not gone:
         session.full_log = session.log

@@ -341,9 +341,7 @@ def close_own(event: Event, question_id: str, answer: str) -> None:
 
 def settle(session: SessionState, question: EscalationRecord, answer: str, by: str) -> None:
     """Note the answer in a question's record."""
-    question.state = EscalationState.DECIDED
-    question.decision, question.by = answer, by
-    question.decided_ms = session.clock_ms
+    question.settle(answer, by, session.clock_ms)
 
 
 def _tell_hook(event: Event, question_id: str) -> None:

@@ -112,6 +112,9 @@ CYCLES_MAX = 100
 #: queues; some 0.1 s. A timer looks for the rest. A wait whose search alone takes more is refused.
 SEARCH_STEPS_MAX = 100_000
 
+#: Retired agents that a session remembers, to refuse those that come back: as many as may work.
+SESSION_RETIRED_MAX = SESSION_AGENTS_MAX
+
 #: Questions in one session, open and decided.
 SESSION_ESCALATIONS_MAX = 10_000
 

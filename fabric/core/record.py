@@ -115,6 +115,13 @@ class AgentRecord(Struct, omit_defaults=True):
         return bool(self.nudged_ms) and self.status not in ENDED
 
 
+class RetiredRecord(Struct):
+    """The last incarnation of an agent that is no longer kept; the log number at which it went."""
+
+    incarnation: int
+    log: int
+
+
 class DependencyRecord(Struct, omit_defaults=True):
     """One output that agents wait for: its producers, its waiters, its location."""
 
@@ -270,3 +277,8 @@ class EscalationRecord(Struct, omit_defaults=True):
     def is_open(self) -> bool:
         """Whether it still waits for its answer."""
         return self.state is EscalationState.OPEN
+
+    def settle(self, answer: str, by: str, now_ms: int) -> None:
+        """Note the answer."""
+        self.state = EscalationState.DECIDED
+        self.decision, self.by, self.decided_ms = answer, by, now_ms

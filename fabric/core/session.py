@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fabric.core import record
 from fabric.core.order import Order
@@ -135,12 +135,18 @@ class SessionState:
     token: int = 0
     #: Digest of the rules in force, by the log; "" for the defaults.
     rules: str = ""
+    #: The number of the run, and when and by whom it was closed; 0 and "" while it is open.
+    run: int = 1
+    closed_ms: int = 0
+    closed_by: str = ""
     agents: Table[record.AgentRecord] = field(default_factory=Table)
     tasks: Table[TaskRecord] = field(default_factory=Table)
     dependencies: Table[record.DependencyRecord] = field(default_factory=Table)
     claims: Table[record.ClaimRecord] = field(default_factory=Table)
     barriers: Table[record.BarrierRecord] = field(default_factory=Table)
     escalations: Table[record.EscalationRecord] = field(default_factory=Table)
+    #: Agents that are no longer kept: a name that comes back must not be an old incarnation.
+    retired: Table[record.RetiredRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     backlog: Backlog = field(init=False)
     #: The Balance of `balance.py`, which stands above this module; None until it is first needed.
@@ -191,6 +197,19 @@ class SessionState:
             self.clock_ms = now_ms
         if not self.opened_ms:
             self.opened_ms = self.clock_ms
+
+    def begin_run(self) -> None:
+        """Empty the records for the next run; the log, the tokens and the retired agents stay."""
+        self.run += 1
+        self.closed_ms, self.closed_by = 0, ""
+        tables: list[Table[Any]] = [self.agents, self.tasks, self.dependencies]
+        for table in [*tables, self.claims, self.barriers, self.escalations]:
+            for name in list(table.records):
+                table.drop(name)
+        self.backlog = Backlog(self.tasks.records)
+        self.spare.clear()
+        self.deadlocks.clear()
+        self.mass_silence, self.full_log = "", -1
 
     def adopt(self, digest: str, now_ms: int) -> None:
         """Put the rules of a digest in force; "" names the defaults. Takes a log number of its own.

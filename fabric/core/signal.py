@@ -80,6 +80,19 @@ class Rival(Struct, frozen=True, omit_defaults=True):
     evidence: Raw | UnsetType = UNSET
 
 
+class RunClosed(Struct, frozen=True):
+    """The run of the session is over; `by` names a person, `reason` says why."""
+
+    reason: str | None = None
+    by: Name | None = None
+
+
+class RunOpened(Struct, frozen=True):
+    """A new run of the session begins, with nothing of an earlier one in force."""
+
+    by: Name | None = None
+
+
 class Synthesized(Struct, frozen=True):
     """The synthesis is final: every known agent has ended, and all their results are in it."""
 
@@ -123,6 +136,8 @@ class SignalType(StrEnum):
     TASKS_ADDED = "TASKS_ADDED"
     TASK_DONE = "TASK_DONE"
     TASK_RETRY = "TASK_RETRY"
+    RUN_CLOSED = "RUN_CLOSED"
+    RUN_OPENED = "RUN_OPENED"
 
 
 #: The types that this implementation adds to the original protocol.
@@ -340,6 +355,8 @@ Payload = (
     | TasksAdded
     | TaskDone
     | TaskRetry
+    | RunClosed
+    | RunOpened
 )
 
 #: Signal type → payload struct: the word is the struct's name in capitals. To add a type: add

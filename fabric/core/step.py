@@ -32,6 +32,7 @@ from fabric.core import (
     lifecycle,
     liveness,
     quota,
+    run,
 )
 from fabric.core import signal as payloads
 from fabric.core.admission import admit, refusal_notice, tell_refusal
@@ -115,6 +116,8 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.TasksAdded, board.add),
         _on(payloads.TaskDone, board.done),
         _on(payloads.TaskRetry, board.retry),
+        _on(payloads.RunClosed, run.close),
+        _on(payloads.RunOpened, run.begin),
     )
 )
 
@@ -221,7 +224,7 @@ def fire(
     """
     kind, _, subject = timer.partition(":")
     alarm = TIMERS.get(kind)
-    if alarm is None:
+    if alarm is None or session.closed_ms:
         return None
     before = session.clock_ms, session.opened_ms
     session.tick(now_ms)

@@ -124,7 +124,8 @@ class SessionKeys:
 
     __slots__ = (
         *("agents", "barriers", "broadcast", "claims", "cursors", "dependencies", "escalations"),
-        *("incarnations", "log", "meta", "name", "prefix", "revisions", "synthesis", "tasks"),
+        *("incarnations", "log", "meta", "name", "prefix", "retired", "revisions", "synthesis"),
+        "tasks",
     )
 
     def __init__(self, prefix: str, name: str) -> None:
@@ -150,6 +151,8 @@ class SessionKeys:
         self.escalations: Final = f"{prefix}:escalations"
         #: Hash: agent → id of the last message it has read.
         self.cursors: Final = f"{prefix}:cursors"
+        #: Hash: agent that is no longer kept → JSON: its last incarnation.
+        self.retired: Final = f"{prefix}:retired"
         #: Hash: agent → last incarnation handed out.
         self.incarnations: Final = f"{prefix}:incarnations"
         #: Hash: the current synthesis in parts: `<section>:<name>` → JSON.

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from fabric.errors import ExhaustedError, MissingInputError, ServerError, TamperedError
-from fabric.store.port import Argument, Batch, Entry
+from fabric.store.port import ANY, UNLINK, Argument, Batch, Entry
 from fabric.store.value import SEQUENCE_MAX, Id, is_last, parse_id, successor
 from fabric.wire.record import GIVEN, CopyingForm
 from fabric.wire.stored import pairs_of
@@ -124,7 +124,7 @@ class Keyspace:
         """
         stream = self.peek(source, "stream") or Stream()
         for key, kind, first in zip(batch.keys, batch.types, batch.firsts, strict=True):
-            value = self.peek(key, kind)
+            value = self.peek(key, kind) if kind != ANY else None
             if first and value is not None:
                 last = b"%d-%d" % value.last
                 if is_last(last) if first == "*" else value.last >= parse_id(first.encode()):
@@ -148,6 +148,8 @@ class Keyspace:
     def _write(self, verb: str, key: str, arguments: list[bytes]) -> None:
         if verb == "HSET":
             self.hash(key).update(pairs_of(arguments))
+        elif verb == UNLINK:
+            self.keys.pop(key, None)
         elif verb == "ZADD":
             scores = {member: _score(score) for score, member in pairs_of(arguments)}
             self.sorted_set(key).update(scores)

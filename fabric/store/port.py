@@ -40,6 +40,15 @@ TYPES: Final = {
     "ZREM": "zset",
 }
 
+#: Deletes a key of any type, in constant time: the server frees large values beside its work.
+UNLINK: Final = "UNLINK"
+
+#: Type of a key that is deleted, whatever it holds.
+ANY: Final = "any"
+
+#: Keys looked at in one step of walking through the key space: well below a millisecond.
+SCAN_COUNT: Final = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -159,6 +168,13 @@ class Batch:
             index = self._index(key, TYPES[verb], "")
         self._others += (verb, index, len(arguments), *arguments)
 
+    def delete(self, key: str, kind: str = ANY) -> None:
+        """Delete a key: of this type, or of any."""
+        index = self._keys.get(key)
+        if index is None:
+            index = self._index(key, kind, "")
+        self._others += (UNLINK, index, 0)
+
     def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add a write of any number of arguments, as several that a script can pass on."""
         for start in range(0, len(arguments), ARGUMENTS_MAX):
@@ -238,6 +254,12 @@ class WorkerStore(_Store, Protocol):
         """Return members of a sorted set whose scores are all 0, in the order of their bytes.
 
         Those with a prefix that come after a name; "" starts with the first.
+        """
+
+    async def named(self, partition: int, prefix: str, count: int) -> list[str]:
+        """Return keys of a partition that begin with a prefix: `count` or a few more, or all.
+
+        It walks through the key space of the server, in short steps.
         """
 
     async def due(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from fabric.store.port import (
     ASIDE_MS,
     REBUILD_BYTES_MAX,
     REBUILD_ENTRIES_MAX,
+    SCAN_COUNT,
     Batch,
     Entry,
     Held,
@@ -198,6 +200,18 @@ class RedisStore(Channels):
         found = await self._ask("zset", key, "ZRANGEBYLEX", key, *within, "LIMIT", 0, count)
         return value.member_names(key, found)
 
+    async def named(self, partition: int, prefix: str, count: int) -> list[str]:
+        channel = self._channel(at=self.namespace.partition(partition).sessions)
+        pattern = re.sub(r"([*?\[\]^\\])", r"\\\1", prefix) + "*"
+        found: dict[str, None] = {}
+        cursor = b"0"
+        while True:
+            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+            cursor, keys = await channel.call(*scan)
+            found.update((key.decode(), None) for key in keys)
+            if cursor == b"0" or len(found) >= count:
+                return list(found)
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:
@@ -299,7 +313,7 @@ class RedisStore(Channels):
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         names = self.namespace.partition(partition).session(session)
-        keys = (names.incarnations, names.agents)
+        keys = (names.incarnations, names.agents, names.retired)
         arguments = (agent, INCARNATIONS_SKIPPED_MAX)
         enrolling = scripts.run(self._channel(at=keys[0]), "enroll", keys, arguments)
         return int(await self._typed("hash", keys, enrolling))

@@ -31,6 +31,7 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "claims": record.ClaimRecord,
     "barriers": record.BarrierRecord,
     "escalations": record.EscalationRecord,
+    "retired": record.RetiredRecord,
 }
 
 LOCK_FIELDS: Final = ("holder", "token", "since", "expires")
@@ -61,6 +62,13 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
         if number is None:
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
         fields[field] = number
+    for name in ("run", "closed_ms"):
+        # Sessions of earlier versions, and first runs, do not have them.
+        if (number := whole_number(meta.get(name.encode(), b"0"))) is None:
+            raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
+        if number:
+            fields[name] = number
+    fields["closed_by"] = meta.get(b"closed_by", b"").decode("utf-8", "replace")
     for (table, kind), records in zip(_TABLES.items(), stored_tables, strict=True):
         fields[table] = Table(_records(getattr(keys, table), records, kind))
     return StoredSession(keys, SessionState(name=keys.name, **fields), is_written=True)
@@ -107,6 +115,12 @@ class StoredSession:
                 "rules", state.rules,
             ),
         )  # fmt: skip
+        if state.closed_ms:
+            closed = ("run", state.run, "closed_ms", state.closed_ms, "closed_by", state.closed_by)
+            batch.write("HSET", keys.meta, closed)
+        elif state.run > 1:
+            batch.write("HSET", keys.meta, ("run", state.run))
+            batch.write("HDEL", keys.meta, ("closed_ms", "closed_by"))
         # Before the tables, because it needs their changes.
         self._save_shown(batch)
         for name in _TABLES:

@@ -78,6 +78,12 @@ def save(
     batch: Batch, keys: SessionKeys, synthesis: state.SynthesisState, revision: Revision
 ) -> None:
     """Add a revision to a batch: its fields, its index, and its patch."""
+    if revision.is_beginning:
+        head = {COMPLETE: revision.complete, REVISION: b"%d" % synthesis.revision}
+        if synthesis.rules:
+            head[RULES] = synthesis.rules
+        batch.delete(keys.synthesis, "hash")
+        batch.write_fields(keys.synthesis, head.items())
     if revision.fields:
         head = {COMPLETE: revision.complete, REVISION: b"%d" % synthesis.revision}
         if synthesis.revision <= 1 and synthesis.rules:
@@ -87,7 +93,13 @@ def save(
         members = [item for name in names for item in (0, name)]
         batch.write_parts("ZADD", keys.said(agent), members)
     if revision.number:
-        made = patch(synthesis.name, revision.number, revision.complete, revision.operations)
+        made = patch(
+            synthesis.name,
+            revision.number,
+            revision.complete,
+            revision.operations,
+            is_beginning=revision.is_beginning,
+        )
         batch.size_bytes += len(made)
         entry = record.revision(made, revision.causes, revision.ms, final=revision.is_final)
         batch.append(keys.revisions, f"{revision.number}-0", *entry)

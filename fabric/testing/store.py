@@ -154,6 +154,9 @@ class MemoryStore:
         found = [name for name in members if name > first and name.startswith(beginning)]
         return member_names(key, found[:count])
 
+    async def named(self, partition: int, prefix: str, count: int) -> list[str]:
+        return [key for key in sorted(self.data.keys) if key.startswith(prefix)][:count]
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:
@@ -256,8 +259,9 @@ class MemoryStore:
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         names = self.namespace.partition(partition).session(session)
         handed = self.data.hash(names.incarnations)
-        record = (self.data.peek(names.agents, "hash") or {}).get(agent.encode(), b"{}")
-        last, present = whole_number(handed.get(agent.encode())) or 0, _present(record)
+        tables = (self.data.peek(key, "hash") or {} for key in (names.agents, names.retired))
+        present = max(_present(table.get(agent.encode(), b"{}")) for table in tables)
+        last = whole_number(handed.get(agent.encode())) or 0
         if not present <= last <= present + INCARNATIONS_SKIPPED_MAX:
             last = present
         incarnation = last + 1

@@ -303,6 +303,8 @@ _SIGNALS = {
     "TASKS_ADDED": ("{a} adds {tasks} to the board",),
     "TASK_DONE": ("{a} has done {task}", "{a} has done a task"),
     "TASK_RETRY": ("{a} has {task} done again", "{a} has a task done again"),
+    "RUN_CLOSED": ("{a} closes the run[: {reason}]",),
+    "RUN_OPENED": ("{a} opens a new run",),
     "REFINED": ("{refiner} has refined revision {revision}",),
 }
 

@@ -122,17 +122,25 @@ def contradiction(part: str, record: Mapping[str, Any]) -> Contradiction:
     return Contradiction(part, question_id_of(part), values)
 
 
-def patch(session: str, number: int, complete: bytes, operations: Sequence[Operation]) -> bytes:
+def patch(
+    session: str,
+    number: int,
+    complete: bytes,
+    operations: Sequence[Operation],
+    *,
+    is_beginning: bool = False,
+) -> bytes:
     """Return the JSON Patch (RFC 6902) from the previous revision to this one.
 
-    The first patch applies to `{}`. Every member is added, whether new or not: adding a member
+    The first patch applies to `{}`; one that `is_beginning` replaces the whole document.
+    Every member is added, whether new or not: adding a member
     that exists replaces it (RFC 6902, section 4.1).
     """
     items: list[bytes] = []
-    if number == 1:
+    if number == 1 or is_beginning:
         sections = b",".join(b'"%s":{}' % section.encode() for section in SECTIONS)
-        whole = b'{"session":%s,"revision":1,"complete":%s,%s}'
-        items.append(_add(b'""', whole % (_encode(session), complete, sections)))
+        whole = b'{"session":%s,"revision":%d,"complete":%s,%s}'
+        items.append(_add(b'""', whole % (_encode(session), number, complete, sections)))
     else:
         items.append(_add(b'"/revision"', b"%d" % number))
         items.append(_add(b'"/complete"', complete))

@@ -88,6 +88,13 @@ class RemoteStore:
         )
         return found
 
+    async def named(self, partition: int, prefix: str, count: int) -> list[str]:
+        """See WorkerStore."""
+        found: list[str] = await self._link.call(
+            lambda: self._behind.named(partition, prefix, count), is_write=False
+        )
+        return found
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:

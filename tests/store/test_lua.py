@@ -96,7 +96,7 @@ async def test_a_script_touches_only_the_keys_it_is_given(real: RedisBackend) ->
     names = Namespace().partition(0)
     keys = names.session("s")
     allowed = [names.lease("orchestrators"), names.signals, keys.log, keys.incarnations]
-    allowed += [keys.agents, Namespace().replicas("orchestrators"), "scratch"]
+    allowed += [keys.agents, keys.retired, Namespace().replicas("orchestrators"), "scratch"]
     await real.call("ACL", "SETUSER", "one", "on", ">pw", "+@all", *(f"~{key}" for key in allowed))
     url = f"unix://one:pw@{real.server.socket}"
     try:

@@ -7,16 +7,22 @@ from tests.store.lua import evaluate
 
 HANDED = "fabric:{0}:s:incarnations"
 AGENTS = "fabric:{0}:s:agents"
+RETIRED = "fabric:{0}:s:retired"
 
 
 async def enroll(real: RedisBackend, agent: str = "A") -> object:
-    return await evaluate(real, "enroll", [HANDED, AGENTS], agent, 1_000)
+    return await evaluate(real, "enroll", [HANDED, AGENTS, RETIRED], agent, 1_000)
 
 
 async def test_incarnations_rise(real: RedisBackend) -> None:
     assert [await enroll(real) for _ in range(3)] == [1, 2, 3]
     assert await enroll(real, "B") == 1
     assert await real.call("HGETALL", HANDED) == [b"A", b"3", b"B", b"1"]
+
+
+async def test_it_is_above_that_of_an_agent_that_is_no_longer_kept(real: RedisBackend) -> None:
+    await real.call("HSET", RETIRED, "A", '{"incarnation":7,"log":3}')
+    assert await enroll(real) == 8
 
 
 @pytest.mark.parametrize(

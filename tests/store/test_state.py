@@ -27,7 +27,7 @@ from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 
 KEYS = Namespace().partition(0).session("s")
-NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}, {}, {}]
+NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}, {}, {}, {}]
 
 
 def full() -> SessionState:
@@ -158,6 +158,8 @@ def test_no_records_are_a_new_session() -> None:
         (4, b"5:A", b'{"agent":"A","state":"held"}'),
         (5, b"b", b'{"state":"open","generation":1,"leader":""}'),
         (6, b"q", b'{"state":"open"}'),
+        (7, b"A", b"3"),
+        (0, b"run", b"two"),
         (0, b"log", b"-1"),
         (0, b"log", b"9" * 19),
         (0, b"clock_ms", b"9" * 5_000),

@@ -133,6 +133,8 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     ),
     SignalType.TASK_DONE: st.fixed_dictionaries({"task": _task}),
     SignalType.TASK_RETRY: st.fixed_dictionaries({"task": _task}),
+    SignalType.RUN_CLOSED: st.fixed_dictionaries({}),
+    SignalType.RUN_OPENED: st.fixed_dictionaries({}),
     SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }
 

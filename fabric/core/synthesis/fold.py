@@ -63,6 +63,8 @@ def needs(synthesis: SynthesisState, result: Result) -> set[str]:
 
     Load them and ask again, as their values can lead to others, until the set is empty.
     """
+    if result.type is SignalType.RUN_OPENED:
+        return set()
     if result.verdict is not None:
         return _missing(synthesis, (result.verdict[0],))
     if result.refined is not None:

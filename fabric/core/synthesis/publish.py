@@ -70,6 +70,8 @@ class Revision(Struct):
     index: dict[str, list[str]] = {}
     sweeps: list[str] = []
     signals: list[tuple[SignalType, ConflictDetected | Decided | Synthesized]] = []
+    #: The document begins anew: the patch replaces all of it.
+    is_beginning: bool = False
 
 
 class Publisher:
@@ -98,6 +100,20 @@ class Publisher:
         revision.sweeps = list(synthesis.sweeps)
         synthesis.end_batch()
         return revision if revision.fields or revision.sweeps else None
+
+    def begin_run(self, synthesis: SynthesisState, log: int, ms: int) -> Revision | None:
+        """Empty a synthesis for the next run of its session; None if there is none yet.
+
+        The revision that says so goes on from the last one, so that readers meet no number twice.
+        """
+        synthesis.begin_run()
+        if not synthesis.revision:
+            return None
+        synthesis.revision += 1
+        synthesis.published_complete = complete = state.encode(synthesis.complete)
+        revision = Revision(synthesis.revision, [], {}, complete, [log], ms)
+        revision.is_beginning = True
+        return revision
 
     def _update_statements(self, synthesis: SynthesisState, name: str) -> None:
         """Find each agent's current statement, and carry its edges to the parts they lead to."""

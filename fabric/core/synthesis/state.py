@@ -467,6 +467,13 @@ class SynthesisState:
             kept.clear()
         self.causes.clear()
 
+    def begin_run(self) -> None:
+        """Forget everything of the run before, but the number of its last revision."""
+        self.records.clear()
+        self.complete = Complete()
+        self.end_batch()
+        self.ms = 0
+
     def agent(self, name: str) -> Contributor:
         """Return an agent's record that is to change; a new one if there is none."""
         key = f"{AGENTS}:{name}"

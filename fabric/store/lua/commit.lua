@@ -8,8 +8,8 @@
 -- ARGV[6]  id of the last input entry in the batch, '' if the batch acknowledges none
 -- ARGV[7]  id to trim below, '' not to trim the input
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
--- ARGV[9]  for each of KEYS[3…], separated by spaces: its type, or for a stream the id of the first
---          entry to append
+-- ARGV[9]  for each of KEYS[3…], separated by spaces: its type, 'any' if it is only deleted, or for a
+--          stream the id of the first entry to append
 -- ARGV[10] number of input entries to copy from, 0 for none     ARGV[11]  their ids, with spaces between
 -- ARGV[12] number of entry forms, then for each form: number of names, names …, and its places: '' or
 --          for each name the index of the input entry's field whose value it copies, -1 for a given one
@@ -56,7 +56,7 @@ for expected in string.gmatch(ARGV[9], '%S+') do
   if first then
     expected = 'stream'
   end
-  if found ~= expected and found ~= 'none' then
+  if found ~= expected and found ~= 'none' and expected ~= 'any' then
     return {'tampered', KEYS[at], found, expected}
   end
   if first == '*' then
@@ -86,7 +86,8 @@ if ARGV[10] ~= '0' then
 end
 
 -- What the user may run can have changed since the lease was taken. So every command of a batch comes
--- here first, without an effect; only XADD is the first of the writes anyway. HSET leads: a server that
+-- here first, without an effect; only XADD is the first of the writes anyway, and UNLINK has no form
+-- without an effect. HSET leads: a server that
 -- is out of memory refuses it, and after any other write would refuse nothing more.
 redis.call('HSET', KEYS[1], 'expires', lease[3])
 redis.call('HDEL', KEYS[1], '')

@@ -1,6 +1,7 @@
 -- enroll: hand out the next incarnation of an agent.
 --
 -- KEYS[1]  incarnations handed out (hash)    KEYS[2]  agents of the session (hash of JSON)
+-- KEYS[3]  agents that are no longer kept (hash of JSON)
 -- ARGV[1]  agent
 -- ARGV[2]  most incarnations that may be skipped between two that are heard
 --
@@ -9,11 +10,13 @@
 
 local handed = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') or 0
 local present = 0
-local record = redis.call('HGET', KEYS[2], ARGV[1])
-if record then
-  local read, agent = pcall(cjson.decode, record)
-  if read and type(agent) == 'table' then
-    present = tonumber(agent.incarnation) or 0
+for i = 2, 3 do
+  local record = redis.call('HGET', KEYS[i], ARGV[1])
+  if record then
+    local read, agent = pcall(cjson.decode, record)
+    if read and type(agent) == 'table' then
+      present = math.max(present, tonumber(agent.incarnation) or 0)
+    end
   end
 end
 if not (handed >= present and handed <= present + ARGV[2] and handed % 1 == 0) then
