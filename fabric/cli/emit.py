@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,11 +11,19 @@ import click
 
 from fabric.cli.connect import Connection, Target, connected, json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
-from fabric.client.emitter import WhenFull, checked, prepare, submit
+from fabric.client.emitter import (
+    RESOURCE_TYPES,
+    WhenFull,
+    checked,
+    prepare,
+    submit,
+    with_names,
+)
 from fabric.errors import FabricError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
+from fabric.wire.stored import pairs_of
 
 if TYPE_CHECKING:
     from fabric.ops.sent_signal import Confirmed
@@ -139,7 +148,13 @@ def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[b
         who.append(("stream", target.stream))
     flat = [("type", signal), *who, *fields]
     parts = [part.encode("utf-8", "surrogateescape") for pair in flat for part in pair]
-    return checked(rewrite(parts))
+    entry = dict(pairs_of(rewrite(parts)))
+    kind = entry[b"type"].decode()
+    if kind in RESOURCE_TYPES and b"payload" in entry:
+        payload = json.loads(entry[b"payload"])
+        if payload != (known := with_names(kind, payload)):
+            entry[b"payload"] = json_line(known).encode()
+    return checked([part for pair in entry.items() for part in pair])
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -35,6 +35,9 @@ UNSURE_HEARTBEATS_MAX = 100
 #: Hops of the message that is being handled, in this task and in the tasks that it starts.
 handled_hops: ContextVar[int] = ContextVar("handled_hops", default=0)
 
+#: Types of signals that name files.
+RESOURCE_TYPES = frozenset({"STARTED", "INTENT", "RELEASE", "CONFLICT_DETECTED", "TASKS_ADDED"})
+
 #: Signals that never count as answers. If one were refused for its hops, something would stay held
 #: forever, or an agent would seem to work forever.
 _NO_ANSWERS = frozenset(
@@ -63,7 +66,19 @@ def prepare(document: Mapping[str, Any], defaults: Mapping[str, str | None]) -> 
     for field, value in defaults.items():
         if not fields.get(field):
             fields[field] = value
+    if fields["type"] in RESOURCE_TYPES and isinstance(fields.get("payload"), dict):
+        fields["payload"] = with_names(fields["type"], fields["payload"])
     return checked(encode(fields))
+
+
+def with_names(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Return a payload with files as they are called in claims, by what is there (`path.py`)."""
+    if kind not in RESOURCE_TYPES:
+        return payload
+    # Imported late: most signals name no files.
+    from fabric.devserver.path import named
+
+    return named(kind, payload)
 
 
 def checked(entry: list[bytes]) -> list[bytes]:
@@ -260,6 +275,7 @@ class Sender:
             )
         if self.over is not None:
             raise errors.EndedError(f"{kind.value} was not sent: {self.over}")
+        payload = with_names(kind.value, payload)
         document = {
             "session": self._session,
             "type": kind.value,

@@ -24,6 +24,7 @@ from fabric.core.limits import LIST_ITEMS_MAX
 from fabric.core.record import AgentRecord, ClaimState
 from fabric.core.resource_name import ManyNamesError, folder_names, names_of
 from fabric.core.signal import SignalType
+from fabric.devserver.path import files_here
 from fabric.errors import CallerError, FabricError
 
 #: Reason of the PAUSE that tells a holder that others want the same; the holder goes on.
@@ -232,8 +233,8 @@ class Writing(AbstractAsyncContextManager[Grant]):
         self._payload = given(writes=list(writes), reads=list(reads) or None)
         self._timeout_s = timeout_s
         try:
-            self._wanted = frozenset(names_of(writes))
-            self._names = names_of([*writes, *reads])
+            self._wanted = frozenset(files_here().names(writes))
+            self._names = files_here().names([*writes, *reads])
         except ManyNamesError:
             raise CallerError(f"these name over {LIST_ITEMS_MAX} resources: name fewer") from None
         self._wait: dict[str, Any] | None = None

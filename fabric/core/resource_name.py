@@ -3,7 +3,7 @@
 Agents write the same file in many ways: `./src/a.py`, `src\\a.py`, `file:///repo/a.py`,
 `src/{a,b}.py`, or a list in one text, `src/a.py,src/b.py`. `names_of` gives the spelling that
 everything else compares. What only the file system can tell (links, the folder that relative paths
-start from, whether letters count) the senders add: `fabric/client/path.py`.
+start from, whether letters count) the senders add: `fabric/devserver/path.py`.
 
 `[,]`, `[{]`, `[}]`, `[\\]`, `[*]`, `[?]` and `[[]` stand for the character itself, as in any glob.
 """
@@ -67,12 +67,19 @@ def names_of(texts: Iterable[str]) -> list[str]:
 
     Lists and braces are taken apart. Raises ManyNamesError above LIST_ITEMS_MAX.
     """
-    names: dict[str, None] = {}
+    names = dict.fromkeys(normalise(item) for item in expand(texts))
+    if len(names) > LIST_ITEMS_MAX:
+        raise ManyNamesError
+    return [name for name in names if name]
+
+
+def expand(texts: Iterable[str]) -> Iterator[str]:
+    """Yield each resource that texts name, as it is spelled there. Raises ManyNamesError."""
     taken_apart = 0
     budget = _Budget()
     for text in texts:
         if "," not in text and "{" not in text:
-            names[normalise(text)] = None
+            yield text
             continue
         for item in _split(text, budget):
             for name in _braces(item, budget):
@@ -80,10 +87,7 @@ def names_of(texts: Iterable[str]) -> list[str]:
                 taken_apart += 1
                 if taken_apart > LIST_ITEMS_MAX:
                     raise ManyNamesError
-                names[normalise(name)] = None
-    if len(names) > LIST_ITEMS_MAX:
-        raise ManyNamesError
-    return [name for name in names if name]
+                yield name
 
 
 def folder_names(name: str) -> tuple[str, ...]:
@@ -104,6 +108,13 @@ def is_url(text: str) -> bool:
 def is_bracketed(part: str) -> bool:
     """Whether what a part of a path has in brackets are names: no wildcards, unless as a class."""
     return _BRACKETED.fullmatch(part) is not None
+
+
+def with_slashes(text: str) -> str:
+    """Return a path with each backslash, but for `[\\]`, as a slash."""
+    if "\\" not in text:
+        return text
+    return "".join("/" if atom == "\\" else atom for atom in _ATOM.findall(text))
 
 
 def normalise(text: str) -> str:
@@ -133,9 +144,7 @@ def normalise(text: str) -> str:
         if local is None:
             return text
         text = _PERCENT.sub(_decoded, text[local.end() :])
-    if "\\" in text:
-        text = "".join("/" if atom == "\\" else atom for atom in _ATOM.findall(text))
-    parts = normalize("NFC", text).split("/")
+    parts = normalize("NFC", with_slashes(text)).split("/")
     root = [""] if parts[0] == "" and len(parts) > 1 else []
     kept = root.copy()
     for part in parts:

@@ -17,6 +17,7 @@ from fabric.client.session import Session
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index
 from fabric.core.resource_name import ManyNamesError, literal, names_of, normalise
+from fabric.devserver.path import Files, files_here
 from fabric.devserver.project import locate
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 from fabric.view.text import rfc3339
@@ -159,7 +160,7 @@ def repository_root(folder: Path) -> Path:
 
 
 def staged_paths(folder: Path) -> list[str]:
-    """Return the paths that a commit would touch, from the project's top. Raises ConfigError.
+    """Return the names of what a commit would touch, as in claims. Raises ConfigError.
 
     In a submodule that is the top of the worktree around it. A renamed file counts under both
     names. Bytes that are not UTF-8 are decoded by `os.fsdecode`.
@@ -169,25 +170,14 @@ def staged_paths(folder: Path) -> list[str]:
     staged = _git(root, *_STAGED.split())
     top = locate(folder).top
     within = root.relative_to(top) if root.is_relative_to(top) else Path()
-    return [str(within / os.fsdecode(path)) for path in staged.split(b"\0") if path]
+    files = Files(top)
+    paths = [str(within / os.fsdecode(path)) for path in staged.split(b"\0") if path]
+    return list(dict.fromkeys(name for path in paths for name in files.staged(path)))
 
 
 def resource_name(path: str) -> str:
-    """Return the name by which agents claim a path: from the root of the project.
-
-    An absolute path is taken from the top of the project's copy here, or else from the present
-    folder.
-    """
-    if not Path(path).is_absolute():
-        return path
-    bases = [locate().top, Path.cwd()]
-    # As given, and with the links on the way resolved; the last part may be a link that is meant.
-    forms = (Path(path), Path(path).parent.resolve() / Path(path).name)
-    for base in bases:
-        for form in forms:
-            if form.is_relative_to(base):
-                return str(form.relative_to(base))
-    return path
+    """Return the name by which agents claim a path: from the top of the project's copy here."""
+    return files_here().name(path)
 
 
 def install_hook(folder: Path) -> tuple[Path, bool]:

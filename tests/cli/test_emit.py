@@ -254,3 +254,17 @@ def test_a_full_ingress_holds_back_or_raises(quiet: Shell, server: RunningServer
     server.cli("XTRIM", key, "MAXLEN", "0")
     assert end(process).code == 0
     assert len(ingress(server, quiet)) == 1
+
+
+@pytest.mark.parametrize("by", ["words", "argument", "line"])
+def test_files_are_named_by_what_is_there(quiet: Shell, server: RunningServer, by: str) -> None:
+    (quiet.home / "src").mkdir()
+    (quiet.home / "link.py").symlink_to("src/a.py")
+    texts = ["link.py,src", f"{quiet.home}/b.py"]
+    if by == "words":
+        quiet.good("emit", "INTENT", "writes=" + ",".join(texts))
+    else:
+        document = json.dumps({"type": "INTENT", "writes": texts})
+        given = document if by == "line" else ""
+        quiet.good("emit", document if by == "argument" else "-", given=given)
+    assert sent(server, quiet)["payload"] == {"writes": ["src/a.py", "src/**", "b.py"]}
