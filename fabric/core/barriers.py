@@ -86,6 +86,8 @@ def integrated(event: SignalEvent, payload: Integrated) -> None:
 
 def trigger(event: Event, tags: list[str], location: str | None) -> None:
     """Call the barriers that the rule file wants at these ids or tasks, or at this location."""
+    if not event.rules.triggers:
+        return
     meter = Meter()
     meter.steps_max = SIGNAL_STEPS_MAX
     if len(location or "") > FIELD_BYTES_MAX:

@@ -151,6 +151,8 @@ def give_back(event: SignalEvent, named: list[str]) -> None:
 
 def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
     """Whether an agent holds a resource by just this name."""
+    if not agent.claims:
+        return False
     wanted = normalise(resource)
     return any(
         claim.state is ClaimState.HELD and wanted in claim.wanted

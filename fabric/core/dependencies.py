@@ -171,6 +171,8 @@ def check_limit(event: SignalEvent, names: list[str]) -> None:
     When there are too many, those go that no agent waits for, makes or has made.
     """
     known, limit = event.session.dependencies, event.rules.dependencies_max
+    if known.records.keys() >= set(names) and len(known) <= limit:
+        return
     share = known.fault(event.name, len(names), limit)
     if len(known) + len(names) <= limit and not share:
         return

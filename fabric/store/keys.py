@@ -28,12 +28,13 @@ def partition_of(session: str, partitions: int) -> int:
 class Namespace:
     """Names of keys that belong to no partition."""
 
-    __slots__ = ("meta", "name")
+    __slots__ = ("_partitions", "meta", "name")
 
     def __init__(self, name: str = "fabric") -> None:
         self.name: Final = name
         #: Hash: number of partitions, version of the layout, which epochs were ever seeded.
         self.meta: Final = f"{name}:meta"
+        self._partitions: dict[int, Partition] = {}
 
     def replicas(self, group: str) -> str:
         """Sorted set: live replicas of a group of workers, by expiry in ms."""
@@ -41,7 +42,10 @@ class Namespace:
 
     def partition(self, number: int) -> Partition:
         """Return the names within a partition."""
-        return Partition(f"{self.name}:{{{number}}}", number)
+        found = self._partitions.get(number)
+        if found is None:
+            found = self._partitions[number] = Partition(f"{self.name}:{{{number}}}", number)
+        return found
 
 
 class Partition:

@@ -30,6 +30,8 @@ _decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).
 #: Names seen recently, decoded and checked: most entries repeat them. Emptied when full.
 _NAMES_MAX = 50_000
 _names: dict[bytes, str] = {}
+#: The same for numbers: agents begin at 1, and many are about as far.
+_numbers: dict[bytes, int] = {}
 _sessions: dict[bytes, str] = {}
 
 #: The largest `hops` a signal may have. The rules end a chain of messages long before.
@@ -137,8 +139,8 @@ def _signal(
         raw,
         shape.names,
         values,
-        counter(b"seq", seq) if seq else 0,
-        counter(b"incarnation", incarnation) if incarnation else 0,
+        (_numbers.get(seq) or counter(b"seq", seq)) if seq else 0,
+        (_numbers.get(incarnation) or counter(b"incarnation", incarnation)) if incarnation else 0,
         name(b"task", task) if task else "",
         counter(b"hops", hops, HOPS_MAX) if hops else 0,
         is_canonical and raw is values[shape.payload],
@@ -209,6 +211,10 @@ def counter(field: bytes, value: bytes, most: int = COUNTER_MAX) -> int:
     if value.isdigit() and len(value) <= 19:
         number = int(value)
         if number <= most:
+            if most == COUNTER_MAX:
+                if len(_numbers) >= _NAMES_MAX:
+                    _numbers.clear()
+                _numbers[value] = number
             return number
     raise signal_error.wrong("NUMBER", field.decode(), value, f"a whole number, 0 to {most}")
 
