@@ -10,11 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fabric.client.agent import Agent, ResumePoint
+    from fabric.client.agent import Agent
     from fabric.client.emitter import WhenFull
     from fabric.client.fabric import Fabric
     from fabric.client.grant import Grant
     from fabric.client.message import Message
+    from fabric.client.notice import ResumePoint
     from fabric.client.session import Session
     from fabric.client.sync import SyncAgent, SyncFabric, SyncSession
     from fabric.client.synthesis import Revision
@@ -71,7 +72,7 @@ _HOMES = {
     "Fabric": "fabric.client.fabric",
     "Grant": "fabric.client.grant",
     "Message": "fabric.client.message",
-    "ResumePoint": "fabric.client.agent",
+    "ResumePoint": "fabric.client.notice",
     "Revision": "fabric.client.synthesis",
     "Session": "fabric.client.session",
     "Settings": "fabric.config.settings",

@@ -33,10 +33,11 @@ def tasks() -> None:
       fabric tasks load tasks.toml           put a list of tasks onto the board
       fabric tasks add T9 "Write the docs" --after T1 --after T2
       fabric tasks list                      status, agent, and what each one waits for
+      fabric tasks next                      ask for a task, and begin it
       fabric tasks done T9                   say that it is complete
       fabric tasks retry T9                  have it done again
 
-    An agent takes a task with STARTED: fabric emit 'STARTED(T9)'. It is named by --agent or
+    An agent also takes a task with STARTED: fabric emit 'STARTED(T9)'. It is named by --agent or
     FABRIC_AGENT; without one, you act as a person.
     """
 
@@ -52,7 +53,15 @@ async def _board(target: Target, by: str | None) -> AsyncIterator[Board]:
             raise CallerError(f"{name} is an agent of {session_name}: name yourself with --by")
         partition, _ = connection.keys(session_name)
         emitter = connection.emitter(partition.number)
-        yield Board(session, connection.store, partition, emitter, by=name, timeout_s=TIMEOUT_S)
+        yield Board(
+            session,
+            connection.store,
+            partition,
+            emitter,
+            by=name,
+            timeout_s=TIMEOUT_S,
+            stream=target.stream,
+        )
 
 
 @tasks.command()
@@ -119,6 +128,25 @@ async def list_(target: Target, ready: bool, as_json: bool) -> None:
     print_either(as_json, documents(found, shown), board_lines(found, shown))
     if not shown and not as_json:
         note("no task is ready" if found else "no tasks")
+
+
+@tasks.command(name="next")
+@on_target("session", "agent", "stream")
+@json_option
+async def next_(target: Target, as_json: bool) -> None:
+    """Ask for a task as an agent, by the same rules as all others, and begin it; print its id.
+
+    \b
+      while task=$(fabric tasks next); do work on "$task" && fabric tasks done "$task"; done
+
+    With --json all of it is printed. Exit code 7: no task is ready for this agent now that nothing
+    is in the way of.
+    """
+    target.need("agent")
+    async with _board(target, None) as board:
+        name, task = await board.begin_next()
+        known = await board.session.tasks() if as_json else {name: task}
+    print_either(as_json, documents(known, {name: known[name]})[0], [name])
 
 
 @tasks.command()

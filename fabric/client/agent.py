@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fabric.client.barrier import Integrations, Pauses
 from fabric.client.emitter import Emitter, Sender
 from fabric.client.grant import Grant, Grants, Writing
 from fabric.client.mailbox import Mailbox
-from fabric.client.message import Message, given, strings
+from fabric.client.message import Message, given
+from fabric.client.notice import Notices, ResumePoint
 from fabric.client.request import Requests
 from fabric.client.session import Session
-from fabric.client.task import Taken
+from fabric.client.task import NextTask, Taken
 from fabric.client.wait import Waits
 from fabric.config.settings import Settings
-from fabric.core.directive import DirectiveType
-from fabric.core.event import ORCHESTRATOR
 from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.signal import SignalType
 from fabric.core.task import TaskSpec
@@ -31,28 +29,8 @@ logger = logging.getLogger("fabric.agent")
 
 T = TypeVar("T")
 
-#: Codes that say, of an incarnation, that it is over: CANCEL has the first two, NOTICE the others.
-_OVER = frozenset({"CLOSED", "DEAD", "REPLACED", "ENDED", "STALE_INCARNATION"})
-
-#: Code of the NOTICE that the fabric has heard a number without those before it.
-SKIPPED = "SKIPPED"
-
 #: Characters of an exception's text that FAILED carries.
 ERROR_CHARS_MAX = 500
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePoint:
-    """Where an incarnation was when it was cut off.
-
-    What it `held` and what it `waited` for is released: ask for it again.
-    """
-
-    task: str
-    checkpoint: str
-    percent: float | None
-    held: tuple[str, ...]
-    waited: tuple[str, ...]
 
 
 class AgentFacts:
@@ -131,7 +109,7 @@ class Agent(AgentFacts):
         """Make the state of an incarnation; nothing of the one before is in force."""
         self._requests = requests = Requests(self._session, self._sender, self._in_background)
         self._pauses = pauses = Pauses(requests)
-        self._notices = _Notices(self._name, number, self._lose, self._overtake)
+        self._notices = Notices(self._name, number, self._lose, self._overtake)
         self._grants = Grants(requests, pauses, is_successor=number > 1)
         self._waits = Waits(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
@@ -366,6 +344,13 @@ class Agent(AgentFacts):
         """
         return await self._tasks_taken.begin(task, {**self._declared, "task": task}, timeout)
 
+    async def next_task(self, *, timeout: float | None = None) -> NextTask:
+        """Ask for a task, by the same rules as all others, and begin it; wait until there is one.
+
+        After a timeout the agent is offered nothing more before it asks again.
+        """
+        return await self._tasks_taken.next_task(self.begin, timeout)
+
     async def done(self, task: str | None = None) -> None:
         """Say that a task is complete, by default the one begun last; go on without one."""
         await self._tasks_taken.done(task)
@@ -436,60 +421,3 @@ class Agent(AgentFacts):
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s: internal error", self._name, exc_info=task.exception())
-
-
-class _Notices:
-    """What the orchestrator has told one incarnation about itself."""
-
-    def __init__(
-        self,
-        name: str,
-        incarnation: int,
-        on_over: Callable[[str], None],
-        on_skipped: Callable[[int, int], None],
-    ) -> None:
-        """`on_over` is called with the reason when the incarnation is over.
-
-        `on_skipped` is called with a number that was heard, and with the last one before it.
-        """
-        self.cancelled: str | None = None
-        #: The task that the agent is to stop, or cannot have; "" if it is to stop altogether.
-        self.cancelled_task = ""
-        self.resumed: ResumePoint | None = None
-        self._name = name
-        self._incarnation = incarnation
-        self._on_over = on_over
-        self._on_skipped = on_skipped
-
-    def on_message(self, message: Message, *, is_new: bool) -> None:
-        """Note what concerns the agent itself; log refusals, and questions addressed to it."""
-        payload = message.payload
-        if not is_new or message.to_everyone or message.sender != ORCHESTRATOR:
-            return
-        reason = str(payload.get("reason") or "no reason given")
-        if message.type == SignalType.ESCALATE:
-            logger.warning("%s: %s", self._name, payload.get("question"))
-        elif not message.is_about_agent:
-            return
-        elif payload.get("code") in _OVER and payload.get("incarnation") == self._incarnation:
-            self.cancelled = reason
-            self._on_over(reason)
-        elif message.type == DirectiveType.CANCEL:
-            if self.cancelled is None or self.cancelled_task:
-                self.cancelled, self.cancelled_task = reason, str(payload.get("task") or "")
-        elif payload.get("code") == SKIPPED and not payload.get("refused"):
-            seq, after = payload.get("seq", 0), payload.get("after", 0)
-            is_own = payload.get("incarnation") == self._incarnation
-            if is_own and isinstance(seq, int) and isinstance(after, int):
-                self._on_skipped(seq, after)
-        elif message.type == DirectiveType.NOTICE and payload.get("refused"):
-            logger.warning("%s: %s was refused: %s", self._name, payload["refused"], reason)
-        elif message.type == DirectiveType.RESUME:
-            percent = payload.get("percent")
-            self.resumed = ResumePoint(
-                str(payload.get("task") or ""),
-                str(payload.get("checkpoint") or ""),
-                percent if isinstance(percent, int | float) else None,
-                tuple(strings(payload.get("held"))),
-                tuple(strings(payload.get("waited"))),
-            )

@@ -371,6 +371,12 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     or was begun too often.
     """
 
+    next_task = _awaited(Agent.next_task)
+    """Ask for a task, by the same rules as all others, and begin it; wait until there is one.
+
+    After a timeout the agent is offered nothing more before it asks again.
+    """
+
     done = _awaited(Agent.done)
     """Say that a task is complete, by default the one begun last; go on without one."""
 

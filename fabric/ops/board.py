@@ -15,15 +15,20 @@ from fabric.core.limits import (
     SIGNAL_STEPS_MAX,
     SIGNAL_TASKS_MAX,
 )
+from fabric.core.record import AgentRecord
 from fabric.core.signal import SignalType
-from fabric.core.task import TaskSpec, fault, in_order, prerequisites
-from fabric.errors import CallerError, NotAllowedError
+from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, fault, in_order, prerequisites
+from fabric.errors import CallerError, NotAllowedError, WaitTimeoutError
 from fabric.ops.sent_signal import SentSignal, confirm
 from fabric.store.keys import Partition
 from fabric.store.port import ClientStore
 
 #: Bytes of the tasks of one signal: half of a payload, because names may be escaped in it.
 _BYTES_MAX = PAYLOAD_BYTES_MAX // 2
+
+
+#: Offers that one `begin_next` tries to take, if others are quicker each time.
+NEXT_TRIES_MAX = 10
 
 
 class Board:
@@ -42,13 +47,15 @@ class Board:
         *,
         by: str,
         timeout_s: float,
+        stream: str | None = None,
     ) -> None:
-        self._session = session
+        self.session = session
         self._store = store
         self._partition = partition
         self._emitter = emitter
         self._by = by
         self._timeout_s = timeout_s
+        self._defaults = {"session": session.name, "emitter": by, "stream": stream}
 
     async def add(self, tasks: Sequence[TaskSpec]) -> None:
         """Put tasks onto the board, in several signals if they are many.
@@ -56,7 +63,7 @@ class Board:
         Raises CallerError for a list that makes no sense. If a later signal is refused, what the
         earlier ones have added stays: the error says how many.
         """
-        known = await self._session.tasks()
+        known = await self.session.tasks()
         found = fault(tasks, known)
         if found is not None:
             raise CallerError(found.reason)
@@ -77,10 +84,40 @@ class Board:
         """Have a completed or failed task done again."""
         await self._send(SignalType.TASK_RETRY, {"task": task})
 
+    async def begin_next(self) -> tuple[str, TaskRecord]:
+        """Ask for a task as the agent `by`, and begin it; return its id and its record.
+
+        Raises WaitTimeoutError if there is none for it now.
+        """
+        keys = self.session.keys
+        for _ in range(NEXT_TRIES_MAX):
+            await self._send(SignalType.EARLY_COMPLETION, {"capacity": 1})
+            (stored,) = await self._store.fields(keys.agents, [self._by])
+            agent = msgspec.json.decode(stored, type=AgentRecord) if stored else None
+            for task in agent.offers if agent is not None else []:
+                record = (await self._task(task)) or TaskRecord(task, TaskStatus.PENDING)
+                named = {"reads": record.reads, "writes": record.writes, "task_type": record.type}
+                declared = {name: value for name, value in named.items() if value}
+                try:
+                    await self._send(SignalType.STARTED, {"task": task, **declared})
+                except NotAllowedError:
+                    continue  # something has come before it: ask for the next one
+                return task, (await self._task(task)) or record
+            if agent is None or not agent.offers:
+                break
+        await self._send(SignalType.EARLY_COMPLETION, {"capacity": 0})
+        raise WaitTimeoutError(
+            f"no task is ready for {self._by} that nothing is in the way of (fabric tasks list)"
+        )
+
+    async def _task(self, name: str) -> TaskRecord | None:
+        (stored,) = await self._store.fields(self.session.keys.tasks, [name])
+        return msgspec.json.decode(stored, type=TaskRecord) if stored else None
+
     async def _send(self, kind: SignalType, payload: dict[str, Any]) -> None:
-        keys = self._session.keys
+        keys = self.session.keys
         document = {"type": kind.value, "payload": payload}
-        entry = prepare(document, {"session": self._session.name, "emitter": self._by})
+        entry = prepare(document, self._defaults)
         sent = SentSignal(self._store, self._partition, self._emitter, keys.log)
         became = await confirm(sent, keys, entry, timeout_s=self._timeout_s)
         if became.refusal is not None:

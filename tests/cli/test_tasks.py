@@ -98,3 +98,20 @@ def test_what_is_wrong_with_a_list_or_a_word_is_named(
     assert person.run("emit", "STARTED", "emitter=anna", "--confirm").code == 0
     named = person.run("tasks", "done", "x", "--by", "anna")
     assert (named.code, "name yourself with --by" in named.err) == (2, True)
+
+
+def test_agents_ask_for_the_next_task(person: Shell, listed: Callable[[str], str]) -> None:
+    person.run("tasks", "load", listed(LISTED))
+    assert person.run("tasks", "next").code == 2
+    first = person.run("tasks", "next", FABRIC_AGENT="A")
+    assert first == (0, "auth\n", "")
+    second = person.run("tasks", "next", "--json", FABRIC_AGENT="B", FABRIC_STREAM="S").json
+    assert (second["id"], second["status"], second["token"]) == ("db", "in_progress", 2)
+    third = person.run("tasks", "next", FABRIC_AGENT="C")
+    assert (third.code, third.out) == (7, "")
+    assert third.err.startswith("fabric: no task is ready for C that nothing is in the way of")
+    person.run("tasks", "done", "db", FABRIC_AGENT="B")
+    # C has said that it takes nothing more.
+    assert board(person)["merge"]["status"] == "pending"
+    person.run("tasks", "done", "auth", FABRIC_AGENT="A")
+    assert person.run("tasks", "next", FABRIC_AGENT="C").out == "merge\n"

@@ -3,8 +3,8 @@
 import pytest
 
 from fabric.core.task import TaskSpec, TaskStatus
-from fabric.errors import HeldError, NotAllowedError
-from tests.client.fleet import in_process
+from fabric.errors import HeldError, NotAllowedError, WaitTimeoutError
+from tests.client.fleet import after, in_process
 
 
 async def test_tasks_are_taken_one_after_the_other() -> None:
@@ -49,3 +49,27 @@ async def test_an_agent_that_starts_with_a_task_of_another_is_told_to_stop() -> 
         async with fabric.agent("B", task="T1") as second:
             await fabric.settle()
             assert second.cancelled == "A has T1, under token 1"
+
+
+async def test_agents_ask_for_the_next_task_until_there_is_none() -> None:
+    async with (
+        in_process() as fabric,
+        fabric.agent("A", stream="A") as a,
+        fabric.agent("B", stream="B") as b,
+    ):
+        await a.add_tasks(
+            TaskSpec("T1", stream="A", writes=["x.py"]),
+            TaskSpec("T2", stream="A", writes=["x.py"], estimate_ms=60_000),
+            TaskSpec("T3", stream="A", can_merge_after=["T1"]),
+        )
+        first = await a.next_task(timeout=20)
+        assert (first.id, first.from_stream, first.reason) == ("T1", "A", "")
+        # T2 writes what T1 writes, and T3 waits for it.
+        with pytest.raises(WaitTimeoutError, match="B waited 5 s for a task"):
+            await after(fabric, 6, b.next_task(timeout=5))
+        await a.done()
+        second = await a.next_task(timeout=20)
+        third = await b.next_task(timeout=20)
+        assert (second.id, third.id) == ("T3", "T2")
+        assert third.token > second.token > first.token
+        assert third.reason == "1 agent is at work in stream A, which has 660 s to go"
