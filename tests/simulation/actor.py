@@ -108,6 +108,7 @@ class Actor:
             task_type=options.get("type", "").replace("_", " ") or None,
             parallel_group=options.get("group"),
             produces=[part for part in options.get("produces", "").split(",") if part],
+            quotas=[part for part in options.get("quotas", "").split(",") if part],
         )
         try:
             async with agent:

@@ -32,6 +32,9 @@ LOADING_S = 0.2
 #: have been asked: the rules that the plan has chosen need half of it, ms.
 HANG_MS = 250_000
 
+#: Longest time that a timer may be overdue when a plan has them checked, and nothing else happens.
+OVERDUE_MS = 5_000
+
 #: Entries that an intruder reads to send one of them again.
 SEEN_MAX = 50
 
@@ -179,6 +182,17 @@ def _check_hang(world: World, line: Line) -> None:
     asked = [one for one in questions.values() if one.get("subject") == "wedged"]
     if not any(one["about"] == holder and one["asked_ms"] > began_ms for one in asked):
         raise Violation("who hangs is asked about", f"{session}: {holder} {agents[holder]}")
+
+
+def _check_timers(world: World, line: Line) -> None:
+    """Check that no timer is long overdue where somebody serves the partition."""
+    clock_ms = world.server.clock_ms()
+    for partition in range(world.partitions):
+        names = world.namespace.partition(partition)
+        (lease,) = at_once(world.store.hashes([names.lease(ORCHESTRATORS)]))
+        due = at_once(world.store.due(partition, ORCHESTRATORS, clock_ms - OVERDUE_MS, 1))
+        if due and int(lease.get(b"expires", b"0")) > clock_ms:
+            raise Violation("timers are fired in time", f"{partition}: {due} at {clock_ms}")
 
 
 def _at_work(world: World) -> dict[str, dict[str, Any]]:
@@ -394,7 +408,7 @@ SERVER: dict[str, Callable[[World, Line], None]] = {
     for name, verb in {
         "cut": _cut_all, "restart": _restart, "forget": _forget, "refuse": _refuse,
         "clock": _clock, "group": _group, "epoch": _epoch, "fleet": _cut_fleet,
-        "hang": _check_hang,
+        "hang": _check_hang, "timers": _check_timers,
     }.items()
 }  # fmt: skip
 

@@ -115,6 +115,12 @@ async def burst(actor: Actor, agent: Agent, line: Line) -> None:
         await agent.emit(SignalType.PROGRESS, {"percent": number % 100})
 
 
+async def limited(actor: Actor, agent: Agent, line: Line) -> None:
+    """`limited api 20`: a quota is used up for so many seconds."""
+    for_ms = int(line.words[1]) * 1000
+    await agent.rate_limited(line.subject, for_ms, timeout=line.option("timeout", TIMEOUT_S))
+
+
 async def idle(actor: Actor, agent: Agent, line: Line) -> None:
     """`idle 30`: busy without any signal."""
     await asyncio.sleep(float(line.subject))
@@ -145,6 +151,6 @@ VERBS: dict[str, Verb] = {
             ready,
             integrate,
         ),
-        *(ask, ahead, burst, idle, complete, fail),
+        *(ask, ahead, burst, limited, idle, complete, fail),
     )
 }

@@ -21,6 +21,7 @@ PACED = frozenset(
 )
 
 AT_WORK = ("active", "blocked", "paused")
+ENDED = ("completed", "failed", "dead")
 
 #: Session and agent.
 _Who = tuple[str, str]
@@ -31,6 +32,8 @@ class Refusals(Judge):
 
     def __init__(self) -> None:
         self._known: set[_Who] = set()
+        #: Agents that have ended, and the incarnation that did.
+        self._ended: dict[_Who, int] = {}
         #: When an agent was last told of a refusal, in its session's log time, ms.
         self._told_ms: dict[_Who, int] = {}
 
@@ -50,9 +53,15 @@ class Refusals(Judge):
                 # An agent that registers in this commit may be told already; it need not be.
                 self._look(who, fields, is_told=is_told, is_known=who in self._known)
         self._look_at_letters(commit)
+        self._look_at_ended(commit)
         for session, changes in commit.hashes("agents"):
             for name, value in changes.items():
                 (self._known.discard if value is None else self._known.add)((session, name))
+                record = msgspec.json.decode(value or b'{"status":""}')
+                if record["status"] in ENDED:
+                    self._ended[session, name] = record["incarnation"]
+                else:
+                    self._ended.pop((session, name), None)
 
     def _look(
         self, who: _Who, fields: dict[bytes, bytes], *, is_told: bool, is_known: bool
@@ -71,6 +80,19 @@ class Refusals(Judge):
             raise Violation("who is refused is told", f"{who}: {code} {fields}")
         if is_told and code in PACED:
             self._told_ms[who] = now_ms
+
+    def _look_at_ended(self, commit: Commit) -> None:
+        """Check that an agent that has ended is heard again only when it begins anew."""
+        begun: set[_Who] = set()
+        for session, _, fields in _logged(commit):
+            who = session, fields.get(b"emitter", b"").decode()
+            if fields[b"kind"] != b"signal" or who not in self._ended:
+                continue
+            number = int(fields.get(b"incarnation", b"0") or 0)
+            if fields[b"type"] == b"STARTED" or number > self._ended[who]:
+                begun.add(who)
+            elif who not in begun:
+                raise Violation("who has ended is not heard", f"{who}: {fields}")
 
     def _look_at_letters(self, commit: Commit) -> None:
         """Check the same for entries that only the dead letters have."""
