@@ -100,6 +100,8 @@ def refusal(agent: str, message: Message) -> FabricError:
 def place_in_line(agent: str, wait: Mapping[str, Any]) -> str:
     """Say who holds what the agent waits for, from the payload of the WAIT that told it."""
     holder = wait.get("holder") or "nobody"
+    if barrier := wait.get("barrier"):
+        return f"{holder} integrates {barrier}, and nobody else is granted anything until then"
     return f"{holder} has it; {agent} was number {wait.get('position')} in line"
 
 

@@ -8,6 +8,8 @@ told to resume with all the others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fabric.core import record
 from fabric.core.directive import Resume
 from fabric.core.event import Event
@@ -61,6 +63,17 @@ def in_force(session: SessionState) -> tuple[str, record.BarrierRecord | None]:
         if barrier.state in record.IN_FORCE:
             return name, barrier
     return "", None
+
+
+def integration(barriers: Mapping[str, record.BarrierRecord]) -> tuple[str, str]:
+    """Return the barrier whose leader integrates now, and the leader; "" and "" if there is none.
+
+    All agents are to be still meanwhile, so nobody but the leader is granted anything.
+    """
+    for name, barrier in barriers.items():
+        if barrier.state is record.BarrierState.INTEGRATING:
+            return name, barrier.leader
+    return "", ""
 
 
 def is_held(session: SessionState, name: str) -> bool:

@@ -20,6 +20,7 @@ completed. Such a barrier without a leader is over as soon as all have arrived.
 
 from __future__ import annotations
 
+from fabric.core import claims
 from fabric.core.agent_status import in_force, is_waiting, missing, update_status
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, ask, close_own, new_question, settle
@@ -335,12 +336,15 @@ def _end(event: Event, name: str, barrier: BarrierRecord, reason: str) -> None:
     session = event.session
     if barrier.deadline_ms:
         event.set_timer(f"{TIMER}:{barrier.generation}:{name}", None)
+    was_integrating = barrier.state is BarrierState.INTEGRATING
     barrier.state = BarrierState.OVER
     _close_question(event, barrier, "the barrier is over")
     session.barriers.put(name, barrier)
     event.direct(EVERYONE, Resume(reason, barrier=name))
     for member in [*barrier.arrived, *barrier.held, barrier.leader]:
         update_status(session, member)
+    if was_integrating:
+        claims.grant_rest(event)
     known = session.barriers.records
     queued = [other for other in known if known[other].state is BarrierState.QUEUED]
     if queued:

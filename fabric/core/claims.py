@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from fabric.core.agent_status import resume, update_status
+from fabric.core.agent_status import integration, resume, update_status
 from fabric.core.directive import Cancel, Pause, Proceed, Resume, Wait
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import EVENT_GRANTS_MAX, LIST_ITEMS_MAX, NAMES_SHOWN_MAX, SIGNAL_STEPS_MAX
@@ -138,6 +138,8 @@ def enqueue(event: Event, name: str, agent: AgentRecord, ask: Ask, place: int = 
 
 def try_grant(event: Event, claim: ClaimRecord) -> bool:
     """Grant a new claim at once if it is free."""
+    if is_kept_back(event.session, claim):
+        return False
     if not event.session.order.is_free(claim):
         return False
     _grant(event, claim)
@@ -234,8 +236,11 @@ def hold_expired(event: Event, claim_id: str) -> bool:
     return True
 
 
-def grant_rest(event: Event, _: str) -> bool:
-    """Grant what one event before this had freed and was too much for it; moot if there is none."""
+def grant_rest(event: Event, _: str = "") -> bool:
+    """Grant what one event before this had freed and was too much for it; moot if there is none.
+
+    The end of an integration frees all that had to wait for it.
+    """
     waiting = (
         claim
         for claim in event.session.claims.records.values()
@@ -245,6 +250,11 @@ def grant_rest(event: Event, _: str) -> bool:
     return bool(_grant_all(event, [claim.id for claim in ranked], is_first=False))
 
 
+def is_kept_back(session: SessionState, claim: ClaimRecord) -> bool:
+    """Whether a claim must wait for the end of an integration, free or not."""
+    return integration(session.barriers.records)[1] not in ("", claim.agent)
+
+
 def send_wait(event: Event, claim: ClaimRecord) -> None:
     """Send WAIT: the holder, the position, and the agents ahead."""
     session = event.session
@@ -252,7 +262,10 @@ def send_wait(event: Event, claim: ClaimRecord) -> None:
     holder = next(session.order.blockers(claim), None)
     ahead = list(dict.fromkeys(place.agent for place in first))
     has = holder.agent if holder is not None else ""
-    event.direct(claim.agent, Wait(claim.wanted, before + 1, has, ahead))
+    barrier = None
+    if holder is None and is_kept_back(session, claim):
+        barrier, has = integration(session.barriers.records)
+    event.direct(claim.agent, Wait(claim.wanted, before + 1, has, ahead, barrier))
 
 
 def send_proceed(event: Event, claim: ClaimRecord) -> None:
@@ -280,6 +293,7 @@ def _waiting_of(session: SessionState, name: str) -> list[str]:
 def _grant_all(event: Event, candidates: list[str], *, is_first: bool) -> set[str]:
     """Grant those that are free, and what becomes free with that; the rest by a timer, if many."""
     session = event.session
+    _, leader = integration(session.barriers.records)
     granted: set[str] = set()
     left = EVENT_GRANTS_MAX
     while candidates:
@@ -291,6 +305,8 @@ def _grant_all(event: Event, candidates: list[str], *, is_first: bool) -> set[st
             if left <= 0:
                 event.set_timer(REST_TIMER, session.clock_ms)
                 return granted
+            if leader not in ("", claim.agent):
+                continue
             if session.order.is_free(claim):
                 agent = session.agents.records[claim.agent]
                 _grant(event, claim, None if is_first else agent)

@@ -7,6 +7,8 @@ most urgent proceeds, and the others wait in order and go on one after the other
 
     INTENT, it is free        PROCEED
     INTENT, another has it    CONFLICT_DETECTED; PAUSE both; PROCEED to the holder, WAIT
+    INTENT, a leader          WAIT until it has integrated
+      integrates
     CONFLICT_DETECTED         PAUSE all; PROCEED to the most urgent, WAIT to the others
     BLOCKED on a resource     NUDGE to the holder, WAIT
     RELEASE, or the end       RESUME and PROCEED to the next agent
@@ -61,7 +63,12 @@ def intent(event: SignalEvent, payload: Intent) -> None:
     claim = claims.enqueue(event, event.name, event.agent, ask)
     claims.check_cost(event, [claim])
     if not claims.try_grant(event, claim):
-        _serialise(event, claim)
+        if event.session.order.is_free(claim):
+            # Only an integration is in its way.
+            claims.send_wait(event, claim)
+            update_status(event.session, event.name)
+        else:
+            _serialise(event, claim)
 
 
 def detected(event: SignalEvent, payload: ConflictDetected) -> None:

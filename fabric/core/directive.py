@@ -69,13 +69,17 @@ class Proceed(Struct, frozen=True, omit_defaults=True):
     barrier: str | None = None
 
 
-class Wait(Struct, frozen=True):
-    """Not yet: the holder, your position in the queue, and the first agents ahead."""
+class Wait(Struct, frozen=True, omit_defaults=True):
+    """Not yet: the holder, your position in the queue, and the first agents ahead.
+
+    With `barrier`, its leader, who integrates now, counts as the holder.
+    """
 
     resources: list[str]
     position: int
     holder: str
     ahead: list[str]
+    barrier: str | None = None
 
 
 class Nudge(Struct, frozen=True):

@@ -265,6 +265,9 @@ class WaitGraph:
         is_leader = name == barrier.leader
         is_queued = not is_leader and name in self._leads_later
         is_in = name in barrier.arrived or name in self._held or is_queued
+        if barrier.state is record.BarrierState.INTEGRATING and not is_in and not is_leader:
+            # While the leader integrates, nobody else is granted anything.
+            is_in = bool(self.session.waiting_claims(self.session.agents.records[name]))
         if not is_in and not (is_leader and barrier.state is record.BarrierState.GATHERING):
             return []
         needed = [] if is_leader else [barrier.leader]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabric.client.session import Session
+from fabric.core.agent_status import integration
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index
 from fabric.core.resource_name import ManyNamesError, literal, names_of, normalise
@@ -22,6 +23,7 @@ from fabric.devserver.project import locate
 from fabric.errors import ConfigError, HeldError, NotAllowedError
 from fabric.view.text import rfc3339
 
+_AFTER_IT = "write after its RESUME"
 _ASK_AGAIN = "ask again with INTENT, and write after PROCEED"
 
 
@@ -69,7 +71,18 @@ async def check_all(
 ) -> list[Permission]:
     """Return the same for several paths, all at one moment. Raises ServerError."""
     held = Held((await session.claims()).values())
-    return [judge(path, held.on(path), token=token, agent=agent) for path in paths]
+    barrier, leader = integration(await session.barriers())
+    found = []
+    for path in paths:
+        verdict = judge(path, held.on(path), token=token, agent=agent)
+        caller = agent
+        if token is not None:
+            caller = next((one.agent for one in verdict.holdings if one.token == token), None)
+        if barrier and caller != leader and verdict.allowed:
+            reason = f"{path} must not change now: {leader} integrates ({barrier}): {_AFTER_IT}"
+            verdict = Permission(path, verdict.holdings, reason)
+        found.append(verdict)
+    return found
 
 
 class Held:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fabric.client.session import Session
-from fabric.core.record import ClaimRecord, ClaimState
+from fabric.core.record import BarrierRecord, BarrierState, ClaimRecord, ClaimState
 from fabric.errors import HeldError, TamperedError
 from fabric.ops.guard import Permission, check, check_all
 from fabric.store.redis import RedisStore
@@ -145,6 +145,30 @@ async def test_several_paths_are_judged_at_one_moment(claims: Held) -> None:
     session = Session(claims.store, S)
     verdicts = await check_all(session, ["a.py", "b.py"], token=None, agent="A")
     assert [(one.path, one.allowed) for one in verdicts] == [("a.py", True), ("b.py", False)]
+
+
+@pytest.mark.parametrize(
+    ("state", "agent", "token", "expected"),
+    [
+        ("integrating", "A", None, False),
+        ("integrating", "A", 7, False),
+        ("integrating", None, None, False),
+        ("integrating", "L", None, True),
+        ("gathering", "A", None, True),
+        ("over", "A", None, True),
+    ],
+)
+async def test_nothing_may_change_while_a_leader_integrates(
+    claims: Held, state: str, agent: str | None, token: int | None, expected: bool
+) -> None:
+    barrier = BarrierRecord(BarrierState(state), 1, "L")
+    claims.store.data.hash(S.barriers)[b"I3"] = msgspec.json.encode(barrier)
+    if token is not None:
+        claims.put(held("A", token, "a.py"))
+    verdict = await claims.ask("a.py", token=token, agent=agent)
+    assert verdict.allowed is expected
+    if not expected:
+        assert "L integrates (I3): write after its RESUME" in verdict.refusal
 
 
 async def test_a_time_that_no_calendar_has(claims: Held) -> None:

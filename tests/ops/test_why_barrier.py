@@ -115,3 +115,15 @@ def test_a_leader_that_calls_the_next_barrier() -> None:
         "L is told: next begins when release is over",
         "L integrates release",
     )
+
+
+def test_a_free_resource_while_the_leader_integrates() -> None:
+    told = gathering()
+    told.say("C", "CHECKPOINT_REACHED", {"checkpoint": "done"})
+    told.at(15)
+    told.say("A", "INTENT", {"writes": ["a.py"]})
+    told.says(
+        "A",
+        "L integrates release: nobody else is granted anything until then",
+        "→ continues when L has integrated release (INTEGRATED)",
+    )

@@ -4,6 +4,7 @@ from fabric.core import escalation
 from fabric.core import event as shared
 from fabric.core.agent_status import is_at_work, is_held, is_waiting
 from fabric.core.balance import Balance
+from fabric.core.claims import is_kept_back
 from fabric.core.dependencies import producer
 from fabric.core.event import Decision, Outcome
 from fabric.core.order import Order
@@ -127,7 +128,8 @@ def check_claims(session: SessionState) -> None:
         assert claim.token <= session.token
         assert bool(claim.token) == (claim.state is ClaimState.HELD)
         if claim.state is ClaimState.WAITING:
-            assert not session.order.is_free(claim), "free, and nobody has told it"
+            is_free = session.order.is_free(claim) and not is_kept_back(session, claim)
+            assert not is_free, "free, and nobody has told it"
     for name, agent in session.agents.records.items():
         assert all(records[claim_id].agent == name for claim_id in agent.claims)
         assert len(set(agent.claims)) == len(agent.claims)

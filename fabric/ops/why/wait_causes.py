@@ -11,7 +11,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from fabric.core import record, wait_graph
-from fabric.core.agent_status import in_force, is_at_work, missing
+from fabric.core.agent_status import in_force, integration, is_at_work, missing
 from fabric.core.escalation import BARRIER
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.policy import BarrierPolicy
@@ -172,7 +172,14 @@ class WaitCauses:
         if holders:
             # An agent that is only in the same line is named above; it would add nothing here.
             others = [one for one in others if one in holders or self._waits_elsewhere(one, wanted)]
-        cause.frees = line(self._end_of_lock(holders, names(others), is_first=not before))
+        barrier, leader = integration(self._session.barriers.records)
+        if leader not in ("", name):
+            text = f"{leader} integrates {barrier}: nobody else is granted anything until then"
+            cause.children.append(Cause("note", text))
+        if holders or others:
+            cause.frees = line(self._end_of_lock(holders, names(others), is_first=not before))
+        elif barrier:
+            cause.frees = line(f"continues when {leader} has integrated {barrier} (INTEGRATED)")
 
         def relation(other: str) -> str:
             holder = holders.get(other)
@@ -182,7 +189,7 @@ class WaitCauses:
             told = snapshot.aware(other, ("NUDGE", "PAUSE"), wanted)
             return f"{other} has held {has} since {snapshot.granted(holder)}. {told}"
 
-        cause.children = self._needed(others, path, relation)
+        cause.children += self._needed(others, path, relation)
         return cause
 
     def _end_of_lock(

@@ -1,4 +1,4 @@
-"""One holder a resource; fencing tokens always rise, and each is granted once."""
+"""One holder a resource; tokens rise, each is granted once, and none while a leader integrates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ class Claims(Judge):
     def __init__(self) -> None:
         self._claims: dict[str, dict[str, dict[str, Any]]] = {}
         self._last_token: dict[str, int] = {}
+        #: Session → its barriers that integrate: name → generation and leader.
+        self._integrating: dict[str, dict[str, tuple[int, str]]] = {}
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
         before = dict(self._last_token)
+        integrating = self._follow_barriers(commit)
         touched: dict[str, None] = {}
         for session, changes in commit.hashes("claims"):
             touched[session] = None
@@ -32,8 +35,33 @@ class Claims(Judge):
                 claims[claim_id] = now
                 if now.get("token", 0) and now["token"] != known.get("token", 0):
                     self._granted(session, now, before.get(session, 0))
+                    for name, leader in integrating.get(session, {}).items():
+                        if now["agent"] != leader:
+                            raise Violation(
+                                "nothing is granted while a leader integrates",
+                                f"{session}: {now} while {leader} integrates {name}",
+                            )
         for session in touched:
             self._look_over(session, self._claims[session])
+
+    def _follow_barriers(self, commit: Commit) -> dict[str, dict[str, str]]:
+        """Return the barriers that integrate all through a commit: session → name → leader."""
+        before = {session: dict(names) for session, names in self._integrating.items()}
+        for session, changes in commit.hashes("barriers"):
+            known = self._integrating.setdefault(session, {})
+            for name, value in changes.items():
+                known.pop(name, None)
+                now = {} if value is None else msgspec.json.decode(value)
+                if now.get("state") == "integrating":
+                    known[name] = now["generation"], now["leader"]
+        return {
+            session: {
+                name: found[1]
+                for name, found in names.items()
+                if before.get(session, {}).get(name) == found
+            }
+            for session, names in self._integrating.items()
+        }
 
     def _granted(self, session: str, claim: dict[str, Any], last: int) -> None:
         # Tokens of one commit have no order: each must be above all of the earlier commits.

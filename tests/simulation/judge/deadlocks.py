@@ -129,6 +129,11 @@ class _View:
             )
         }
 
+    def _asks(self, name: str) -> bool:
+        """Whether an agent waits for a grant."""
+        mine = self.agents[name].get("claims", []) if name in self.agents else []
+        return any(self.claims[claim_id]["state"] == "waiting" for claim_id in mine)
+
     def _keeps(self, name: str) -> set[str]:
         """Return the agents for which an agent waits at a barrier."""
         for barrier in self.barriers.values():
@@ -140,6 +145,8 @@ class _View:
             )
             is_kept = name in arrived or name in barrier.get("held", []) or queued
             is_gathering = barrier["state"] == "gathering"
+            # While the leader integrates, nobody else is granted anything.
+            is_kept = is_kept or (not is_gathering and self._asks(name))
             if not (leads and is_gathering) and not (is_kept and not leads):
                 continue
             missing = set(barrier.get("members", [])) - set(arrived) if is_gathering else set()
