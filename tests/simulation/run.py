@@ -23,6 +23,7 @@ from tests.simulation.judge.judge import Violation
 from tests.simulation.judge.questions import check_questions
 from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.synthesis import Syntheses
+from tests.simulation.judge.tasks import check_offers
 from tests.simulation.network import Weather, at_once
 from tests.simulation.plan import Line, Plan
 from tests.simulation.timeline import SpinError
@@ -94,7 +95,7 @@ def _drain(world: World) -> None:
             world.join(f"{kind}-1")
     timeline.run(timeline.now_s + CALM_S)
     _check_waits(world)
-    _check_questions(world)
+    _check_times(world)
     for name in sorted(world.actors):
         world.actors[name].give(Line(timeline.now_s, name, "complete"))
     deadline_s = timeline.now_s + DRAIN_S_MAX
@@ -155,10 +156,12 @@ def _check_waits(world: World) -> None:
             )
 
 
-def _check_questions(world: World) -> None:
-    """Check that deadlines have been kept, and that endless waits are named."""
+def _check_times(world: World) -> None:
+    """Check that deadlines have been kept, endless waits are named, and offers have ended."""
     for session in sorted({actor.session for actor in world.actors.values()}):
-        at_once(check_questions(world.store, _keys(world, session), world.server.clock_ms()))
+        keys, now_ms = _keys(world, session), world.server.clock_ms()
+        at_once(check_questions(world.store, keys, now_ms))
+        at_once(check_offers(world.store, keys, now_ms))
 
 
 def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:

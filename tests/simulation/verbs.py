@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fabric.client.agent import Agent
 from fabric.core.signal import SignalType
+from fabric.core.task import TaskSpec
 from tests.simulation.plan import Line
 
 if TYPE_CHECKING:
@@ -121,6 +122,30 @@ async def limited(actor: Actor, agent: Agent, line: Line) -> None:
     await agent.rate_limited(line.subject, for_ms, timeout=line.option("timeout", TIMEOUT_S))
 
 
+async def add(actor: Actor, agent: Agent, line: Line) -> None:
+    """`add t5 t6:t5`: two tasks for the board, one after the other."""
+    parts = (word.partition(":") for word in line.words)
+    tasks = [
+        TaskSpec(name, can_merge_after=[before] if before else []) for name, _, before in parts
+    ]
+    await agent.add_tasks(*tasks)
+
+
+async def begin(actor: Actor, agent: Agent, line: Line) -> None:
+    """`begin t5 timeout=60`: take a task of the board."""
+    await agent.begin(line.subject, timeout=line.option("timeout", TIMEOUT_S))
+
+
+async def take(actor: Actor, agent: Agent, line: Line) -> None:
+    """`take timeout=60`: ask for a task."""
+    await agent.next_task(timeout=line.option("timeout", TIMEOUT_S))
+
+
+async def done(actor: Actor, agent: Agent, line: Line) -> None:
+    """`done`: the task begun last is complete."""
+    await agent.done()
+
+
 async def idle(actor: Actor, agent: Agent, line: Line) -> None:
     """`idle 30`: busy without any signal."""
     await asyncio.sleep(float(line.subject))
@@ -151,6 +176,6 @@ VERBS: dict[str, Verb] = {
             ready,
             integrate,
         ),
-        *(ask, ahead, burst, limited, idle, complete, fail),
+        *(ask, ahead, burst, limited, add, begin, take, done, idle, complete, fail),
     )
 }

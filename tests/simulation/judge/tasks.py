@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from fabric.store.keys import ORCHESTRATORS
+from fabric.store.keys import ORCHESTRATORS, SessionKeys
+from fabric.testing.store import MemoryStore
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
+from tests.simulation.judge.questions import LATE_MS
 
 AT_WORK = ("active", "blocked", "paused")
 
@@ -41,12 +43,15 @@ class Tasks(Judge):
             _note(known, changes)
             touched.add(session)
             log = NAMESPACE.partition(commit.lease.partition).session(session).log
+            # A task of this commit may have been completed before the one after it began.
+            done = {name for name, one in known.items() if one["status"] == "completed"}
             is_open = any(
                 key == log and fields.get(b"type") in REOPENING
                 for key, _, fields in commit.appended
             )
             for name, was in before.items():
                 self._look_at_change(f"{session}: {name}", was, known[name], is_open=is_open)
+                self._look_at_begin(f"{session}: {name}", was, known[name], done)
         for session in touched:
             self._look_at_holders(session)
 
@@ -56,6 +61,11 @@ class Tasks(Judge):
             raise Violation("what is done stays done", f"{where}: {now}")
         if 0 < self._attempts_max < now.get("attempts", 0):
             raise Violation("a task is not tried without end", f"{where}: {now}")
+
+    def _look_at_begin(self, where: str, was: _Record, now: _Record, done: set[str]) -> None:
+        has_begun = was.get("status") != "in_progress" and now["status"] == "in_progress"
+        if has_begun and not done.issuperset(now.get("can_merge_after", ())):
+            raise Violation("a task begins after those before it", f"{where}: {now}")
 
     def _look_at_holders(self, session: str) -> None:
         tasks, agents = self._tasks.get(session, {}), self._agents.get(session, {})
@@ -78,3 +88,12 @@ def _note(known: dict[str, _Record], changes: dict[str, bytes | None]) -> None:
         known.pop(name, None)
         if value is not None:
             known[name] = msgspec.json.decode(value)
+
+
+async def check_offers(store: MemoryStore, keys: SessionKeys, now_ms: int) -> None:
+    """Check, some time after all faults, that no offer stands beyond its time."""
+    (found,) = await store.hashes([keys.tasks])
+    for name, value in found.items():
+        task = msgspec.json.decode(value)
+        if task["status"] == "offered" and 0 < task.get("offered_until_ms", 0) < now_ms - LATE_MS:
+            raise Violation("an offer has an end", f"{keys.name}: {name!r} {task}")
