@@ -34,12 +34,13 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: `need` is what plan and balancer share: a task's claims and triggers; `balance` chooses.
 #: `policy` has the choices that rules offer, so that `rules` stays readable in one sitting.
 #: `wait_graph` searches, for `why` and liveness too; `deadlock` acts on what it finds.
-#: `delta` says what changes a value means, for readers of documents too.
+#: `delta` says what changes a value means, for readers of documents too; `typed` reads the fields
+#: of findings.
 #: `resource_name` is the one spelling of a resource, which senders use without the comparisons.
 #: `run` closes a run and opens the next: it ends what all other modules keep.
-CORE_MODULES_MAX = 42
+CORE_MODULES_MAX = 43
 #: The end of a barrier grants what had to wait for it.
-CORE_IMPORTS_MAX = 253
+CORE_IMPORTS_MAX = 259
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(

@@ -41,6 +41,8 @@ GROUPS = {
     },
     "Work as an agent": {
         "emit": ("emit", "Send a signal, or many from standard input."),
+        "finding": ("finding", "Report one finding."),
+        "add": ("finding", "Count on: add numbers to those of all agents."),
         "inbox": ("agent", "Read the messages that have come for an agent."),
         "wait": ("agent", "Block until a dependency is there or agents have ended."),
         "guard": ("agent", "Check whether you may write a file now."),

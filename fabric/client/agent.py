@@ -14,6 +14,7 @@ from fabric.client.grant import Grant, Grants, Writing
 from fabric.client.mailbox import Mailbox
 from fabric.client.message import Message, given
 from fabric.client.notice import Notices, ResumePoint
+from fabric.client.report import Reporting
 from fabric.client.request import Requests
 from fabric.client.session import Session
 from fabric.client.task import NextTask, Taken
@@ -70,7 +71,7 @@ class AgentFacts:
         return self._original._notices.resumed
 
 
-class Agent(AgentFacts):
+class Agent(AgentFacts, Reporting):
     """A running agent: `async with` sends STARTED, then COMPLETED, or FAILED on an exception.
 
     Signals are numbered within the incarnation that the server assigns at the start, so a signal
@@ -187,7 +188,7 @@ class Agent(AgentFacts):
             SignalType.PROGRESS,
             percent=percent,
             checkpoint=checkpoint,
-            partial=partial,
+            partial=await self._hand_over(partial),
             next_checkpoint=next_checkpoint,
             expect_ms=expect_ms,
         )
@@ -200,12 +201,6 @@ class Agent(AgentFacts):
         next signal of another kind. The rules bound it (`liveness.expect_ms_max`).
         """
         await self._report(SignalType.HEARTBEAT, expect_ms=expect_ms)
-
-    async def partial_result(
-        self, partial: dict[str, Any], *, checkpoint: str | None = None
-    ) -> None:
-        """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
-        await self._report(SignalType.PARTIAL_RESULT, partial=partial, checkpoint=checkpoint)
 
     async def ready(self, *, timeout: float | None = None) -> None:
         """Return when the start has been handled, and no integration under way holds the agent.
@@ -370,6 +365,7 @@ class Agent(AgentFacts):
         refused, and WaitTimeoutError if no orchestrator has decided it in `confirm_ms`.
         """
         requests, limit_s = self._requests, self._settings.confirm_ms / 1000
+        result = await self._hand_over(result)
         async with requests.opened(requests.confirmation, reads_dead=False) as request:
             await request.send(SignalType.COMPLETED, {**given(result=result), "confirm": True})
             self._sender.has_ended = True

@@ -33,7 +33,7 @@ from fabric.store.port import ClientStore
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
-Original = TypeVar("Original")
+Original = TypeVar("Original", covariant=True)
 
 _END = object()
 
@@ -274,7 +274,21 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     """
 
     partial_result = _awaited(Agent.partial_result)
-    """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`."""
+    """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`.
+
+    More findings than one signal takes are sent in several signals.
+    """
+
+    finding = _awaited(Agent.finding)
+    """Hand over one finding: `finding("a.py", 42, rule="sql-injection", severity="high")`.
+
+    `severity` is critical, high, medium, low or info. Other fields: `title`, `end_line`,
+    `suggestion`, `url`, `source`, `value`, `evidence`, `supersedes`; any other is kept in `data`.
+    Without a `key` it follows from path, line and rule.
+    """
+
+    add = _awaited(Agent.add)
+    """Count on: `add(tests=3)` adds 3 to what all agents have counted under that name."""
 
     ready = _awaited(Agent.ready)
     """Return when the start has been handled, and no integration under way holds the agent.

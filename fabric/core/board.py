@@ -422,16 +422,25 @@ def _missing(session: SessionState, name: str) -> str:
 
 def _summarise(partial: dict[str, Any]) -> list[str]:
     """Say each finding in a line: `2 security issues`, or `key: value`."""
-    lines = []
+    lines: list[str] = []
     for key, value in partial.items():
         if key == "findings" and isinstance(value, list):
-            found = ((one["key"], one.get("value", "withdrawn")) for one in value)
-            lines += [f"{name}: {_plain(what)}" for name, what in found]
+            lines += map(_finding, value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             lines.append(f"{value} {key.replace('_', ' ')}")
         else:
             lines.append(f"{key}: {_plain(value)}")
     return [line[:TASK_FINDING_CHARS_MAX] for line in lines[-TASK_FINDINGS_MAX:]]
+
+
+def _finding(one: dict[str, Any]) -> str:
+    """Say a finding in a line: its key or its place, and its value or its message."""
+    place = [one[name] for name in ("path", "line", "rule") if one.get(name)]
+    name = one.get("key") or ":".join(map(_plain, place))
+    what = next((one[part] for part in ("value", "message", "title") if part in one), "")
+    if one.get("withdrawn"):
+        what = "withdrawn"
+    return f"{name}: {_plain(what)}" if name and what != "" else name or _plain(what)
 
 
 def _plain(value: Any) -> str:

@@ -32,27 +32,50 @@ class Finding(Struct, frozen=True):
 
     It replaces the findings whose keys `supersedes` names, its own key among them or not. With
     `withdrawn` the agent takes back what it has said about the key, and there is no value.
+
+    The fields from `path` on are those of typed findings, of which one needs neither a key nor a
+    value (`synthesis/typed.py`). Whatever an agent says there is kept, so any JSON is taken.
     """
 
-    key: Name
+    key: Name | UnsetType = UNSET
     value: Raw | UnsetType = UNSET
     evidence: Raw | UnsetType = UNSET
     confidence: Share | UnsetType = UNSET
     supersedes: Name | Names | UnsetType | None = UNSET
     withdrawn: bool = False
+    path: Raw | UnsetType = UNSET
+    line: Raw | UnsetType = UNSET
+    end_line: Raw | UnsetType = UNSET
+    rule: Raw | UnsetType = UNSET
+    severity: Raw | UnsetType = UNSET
+    title: Raw | UnsetType = UNSET
+    message: Raw | UnsetType = UNSET
+    suggestion: Raw | UnsetType = UNSET
+    url: Raw | UnsetType = UNSET
+    source: Raw | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        if (self.value is UNSET) is not self.withdrawn:
+        given = [self.path, self.rule, self.title, self.message]
+        is_typed = any(one is not UNSET for one in given)
+        if self.key is UNSET and not is_typed:
+            raise ValueError("a `key`, or one of `path`, `rule`, `title` and `message`")
+        if self.withdrawn is (self.value is not UNSET) and (self.withdrawn or not is_typed):
             raise ValueError("a `value`, or `withdrawn` as true: one of the two")
 
+
+#: Members of which a finding needs one if it has no key, or no value.
+_TYPED = [{"required": [name]} for name in ("path", "rule", "title", "message")]
 
 #: What `__post_init__` checks, in the JSON Schema too.
 _OneFinding = Annotated[
     Finding,
     Meta(
         extra_json_schema={
+            "anyOf": [{"required": ["key"]}, *_TYPED],
             "oneOf": [
-                {"required": ["value"], "properties": {"withdrawn": {"const": False}}},
+                {"anyOf": [{"required": ["value"]}, *_TYPED],
+                 "properties": {"withdrawn": {"const": False}}},
                 {"required": ["withdrawn"], "properties": {"withdrawn": {"const": True}},
                  "not": {"required": ["value"]}},
             ]

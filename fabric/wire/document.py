@@ -46,6 +46,7 @@ class Source(Struct, frozen=True):
     evidence: Any = None
     confidence: float | None = None
     supersedes: list[str] = []
+    fields: dict[str, Any] = {}
 
 
 class Verdict(Struct, frozen=True):
@@ -70,6 +71,8 @@ class Finding(Struct, frozen=True):
     first_ms: int
     superseded_by: list[Edge] = []
     verdict: Verdict | None = None
+    #: Of a typed finding: path, line, rule, severity, message and so on, merged over its agents.
+    fields: dict[str, Any] = {}
 
 
 class Contradiction(Struct, frozen=True):
@@ -101,7 +104,14 @@ def finding(key: str, part: Mapping[str, Any]) -> Finding:
     """Return a finding, given its part of the document."""
     first_ms = part.get("first", {}).get("ms", 0)
     own = {"key": key, "sources": sources(part), "first_ms": first_ms}
-    return msgspec.convert({"value": None, **part, **own}, Finding)
+    found = msgspec.convert({"value": None, **part, **own}, Finding)
+    if not found.fields:
+        holding = [one.fields for one in found.sources if one.standing is Standing.HOLDS]
+        # What no longer holds keeps the place that it was about.
+        given = holding or [one.fields for one in found.sources[::-1]]
+        first = next((fields for fields in given if fields), {})
+        found = msgspec.structs.replace(found, fields=first)
+    return found
 
 
 def sources(part: Mapping[str, Any]) -> list[Source]:

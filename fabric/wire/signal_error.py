@@ -6,7 +6,9 @@ Also checks the limits of a payload, before a parser touches it.
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -71,6 +73,9 @@ def unknown_type(given: object) -> SignalError:
 def payload_error(kind: SignalType, raw: bytes, error: Exception) -> SignalError:
     """Turn a decoder's error into one that names the field, its value, and what is allowed."""
     if not isinstance(error, msgspec.ValidationError):
+        named = _NOT_FINITE.search(STRINGS.sub(b'""', raw))
+        if named is not None:
+            return SignalError("JSON", "payload", named[0].decode(), "a number that JSON has")
         return wrong("JSON", "payload", raw, f"a JSON object ({error})")
     text = str(error)
     found = _PATH.search(text)
@@ -173,6 +178,24 @@ def decode_text(field: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise wrong("VALUE", shown_name(field), value, "UTF-8 text") from None
+
+
+#: Numbers that many languages write and JSON does not have.
+_NOT_FINITE = re.compile(rb"(?<![\w.])-?(?:NaN|Infinity|nan|inf(?:inity)?)(?![\w.])")
+
+
+def not_finite(value: Any, path: str = "") -> tuple[str, str] | None:
+    """Return where in a value there is NaN or an infinity, and which; None if there is none."""
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return None
+        return path, "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((f"{path}.{name}".lstrip("."), one) for name, one in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{path}[{index}]", one) for index, one in enumerate(value))
+    return next((found for at, one in inner if (found := not_finite(one, at)) is not None), None)
 
 
 def _depth(raw: bytes) -> int:

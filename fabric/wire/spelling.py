@@ -223,7 +223,20 @@ def _payload(text: str) -> Any:
 def _encode(payload: Any) -> bytes:
     """Encode a program's payload, which may hold values that JSON cannot represent."""
     try:
-        return msgspec.json.encode(payload)
+        encoded = msgspec.json.encode(payload)
+        # The encoder writes null for these.
+        found = signal_error.not_finite(payload) if b"null" in encoded else None
     except (*_UNREADABLE, TypeError, ValueError, OverflowError) as error:
         allowed = f"what JSON can say ({error})"
         raise signal_error.wrong("VALUE", "payload", payload, allowed) from None
+    if found is not None:
+        raise SignalError("VALUE", found[0] or "payload", found[1], "a number that JSON has")
+    return encoded
+
+
+def size_of(value: Any) -> int:
+    """Return how many bytes a value takes in a payload; 0 if it cannot be written at all."""
+    try:
+        return len(msgspec.json.encode(value))
+    except (*_UNREADABLE, TypeError, ValueError, OverflowError):
+        return 0

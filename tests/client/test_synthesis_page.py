@@ -54,7 +54,7 @@ async def test_a_part_after_a_decision() -> None:
 async def test_the_python_example() -> None:
     async with running(session="demo") as fabric:
         await send_first_example(fabric)
-        first, rest = block("python").split("\n", 1)
+        first, rest = block("python", "Fabric.connect").split("\n", 1)
         assert first == "async with Fabric.connect() as fabric:"
         names: dict[str, Any] = {}
         code = f"async def example(fabric):\n{rest}"

@@ -134,12 +134,32 @@ class Rules(NamedTuple):
     merges: list[Merge]
 
 
+#: Fields of typed findings; some do not fit, and one is nobody's.
+_typed = st.fixed_dictionaries(
+    {},
+    optional={
+        "path": st.sampled_from(["a.py", "a.py", "./src//b.py"]),
+        "line": st.sampled_from([1, 1.0, "2", "many", -1]),
+        "rule": st.sampled_from(["sqli", "xss"]),
+        "severity": st.sampled_from(["high", "HIGH", "warning", "info", "ghastly", 5]),
+        "message": st.sampled_from(["bad", "worse"]),
+        "data": st.sampled_from([{"x": 1.0}, {"y": {"z": []}}, "text"]),
+        "owner": st.sampled_from(["ann", None]),
+    },
+)
+
+
 @st.composite
 def _finding(draw: DrawFn) -> dict[str, Any]:
     found: dict[str, Any] = {"key": draw(st.sampled_from(KEYS))}
+    if draw(st.integers(0, 2)) == 0:
+        found |= draw(_typed)
+        if "path" in found and draw(st.booleans()):
+            del found["key"]
     if draw(st.integers(0, 5)) == 0:
         return {**found, "withdrawn": True}
-    found["value"] = draw(st.sampled_from(VALUES))
+    if not {"path", "rule"} & found.keys() or draw(st.booleans()):
+        found["value"] = draw(st.sampled_from(VALUES))
     if draw(st.booleans()):
         found["evidence"] = draw(st.sampled_from(["app.py:3", {"b": 1.0, "a": None}]))
         found["confidence"] = draw(st.sampled_from([0, 0.5, 1]))

@@ -135,6 +135,41 @@ def operator_in(part: str) -> str:
     return name.partition(":")[0] if name.startswith("$") else ""
 
 
+#: The value of a typed finding that gives none.
+SILENT = "\0silent"
+
+PATHS = {"a.py": "a.py", "./src//b.py": "src/b.py"}
+SEVERITIES = {"high": "high", "HIGH": "high", "warning": "medium", "info": "info"}
+ORDER = ["critical", "high", "medium", "low", "info"]
+
+
+def typed(finding: dict[str, Any]) -> dict[str, Any]:
+    """Return the typed fields of a finding, in one spelling; the others in `data`."""
+    fields: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    for name, value in finding.items():
+        if name in ("key", "value", "evidence", "confidence", "supersedes", "withdrawn"):
+            continue
+        if value is None:
+            continue
+        fitting: Any = None
+        if name == "path":
+            fitting = PATHS[value]
+        elif name == "line":
+            fitting = {1: 1, "2": 2}.get(value)
+        elif name == "severity":
+            fitting = SEVERITIES.get(value)
+        elif name in ("rule", "message") or (name == "data" and isinstance(value, dict)):
+            fitting = value
+        if fitting is None:
+            data[name] = value
+        else:
+            fields[name] = fitting
+    if data:
+        fields["data"] = {**fields.get("data", {}), **data}
+    return fields
+
+
 def is_plain(found: Any) -> bool:
     """Whether `findings` of a result are its author's own, and none of the fabric's."""
     return not isinstance(found, list) or any(not isinstance(one, dict) for one in found)
@@ -151,7 +186,18 @@ def said_in(event: Event, rules: Rules) -> dict[str, tuple[Any, list[str], bool]
         for one in body.pop("findings", []):
             keys = one.get("supersedes", [])
             keys = [keys] if isinstance(keys, str) else keys
-            said[f"findings:{one['key']}"] = (one.get("value"), keys, one.get("withdrawn", False))
+            fields = typed(one)
+            is_withdrawn = one.get("withdrawn", False)
+            value = one.get("value")
+            if value is None and fields and not is_withdrawn:
+                value = SILENT
+            key = one.get("key") or ":".join(
+                str(fields[name]) for name in ("path", "line", "rule") if name in fields
+            )
+            if "rule" not in fields and "key" not in one and "message" in fields:
+                mark = hashlib.blake2b(fields["message"].encode(), digest_size=8).hexdigest()
+                key = f"{key}:#{mark}".lstrip(":")
+            said[f"findings:{key}"] = (value, [] if is_withdrawn else keys, is_withdrawn)
     for name, value in body.items():
         token = name.replace("~", "~0").replace("/", "~1")
         for part, item in leaves(f"/{token}", value, event.log, rules):
@@ -214,10 +260,12 @@ def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
 
 def compared(words: dict[str, Word], verdict: Event | None) -> tuple[str, Any, list[str]]:
     """Return state and value of what these agents say, and whose word a person has rejected."""
-    given = {agent: text(word[0]) for agent, word in words.items()}
+    given = {agent: text(word[0]) for agent, word in words.items() if word[0] != SILENT}
+    if not given and words and verdict is None:
+        return "agreed", None, []
     if verdict is None or verdict.verdict is None:
         if len(set(given.values())) == 1:
-            return "agreed", next(iter(words.values()))[0], []
+            return "agreed", words[next(iter(given))][0], []
         return "contradicted", None, []
     _, chosen, others = verdict.verdict
     rejected = {text(value) for value in others}
@@ -264,69 +312,8 @@ def table(given: dict[str, list[Any]], key: str) -> list[Any]:
     return [*made, *joined(others)]
 
 
-def changed(words: dict[str, Word], own: dict[str, list[tuple[int, int, str, Any]]]) -> Any:
-    """Return what each agent says at a place with deltas."""
-    found = {agent: amount(word[0]) for agent, word in words.items()}
-    for agent, said in own.items():
-        value = found.get(agent)
-        for _, _, operator, given in sorted(said, key=lambda one: one[:2]):
-            if operator == "$add":
-                value = (value if isinstance(value, Fraction) else exact(value)) + Fraction(given)
-            elif operator == "$text":
-                value = (value if isinstance(value, str) else "") + given
-            elif operator == "$append":
-                value = [*(value if isinstance(value, list) else []), given]
-            else:
-                kept = value if isinstance(value, list) else []
-                value = [item for item in kept if text(item) != text(given)]
-        if isinstance(value, Fraction):
-            value = int(value) if value.denominator == 1 and abs(value) < 2**63 else float(value)
-        found[agent] = value
-    return found
-
-
-def with_deltas(history: list[Event], rules: Rules) -> dict[str, Any]:
-    """Return the whole value of each place that has deltas and nothing else: pointer → value."""
-    said = spoken(history, rules)
-    living = [part for part, words in said.items() if words and not part.startswith("findings:")]
-    found = {}
-    for pointer in {place(part) for part in living if operator_in(part)}:
-        inside = [part for part in living if place(part).startswith(f"{pointer}/")]
-        others = [
-            part
-            for part in living
-            if place(part) == pointer and part.startswith("items:") and not operator_in(part)
-        ]
-        if inside or others:
-            continue
-        own: dict[str, list[tuple[int, int, str, Any]]] = {}
-        for part in living:
-            if place(part) == pointer and (operator := operator_in(part)):
-                ((agent, word),) = said[part].items()
-                order = (word[2], int(part.rpartition(".")[2]))
-                own.setdefault(agent, []).append((*order, operator, word[0]))
-        merge = merge_of(pointer, rules)
-        values = changed(said.get(f"document:{pointer}", {}), own)
-        if all(isinstance(value, list) for value in values.values()):
-            is_table = merge is not None and merge.reducer == "rows" and merge.key
-            key = merge.key if merge is not None else ""
-            lists = [values[agent] for agent in sorted(values)]
-            found[pointer] = table(values, key) if is_table else joined(lists)
-        elif all(map(is_number, values.values())):
-            name = merge.reducer if merge is not None else "sum"
-            name = name if name in ("mean", "max", "min") else "sum"
-            found[pointer] = reduced(name, list(values.values()))[1]
-        else:
-            found[pointer] = values
-    return found
-
-
 def amount(value: Any) -> Any:
     return value["$total"] if is_delta(value) else value
-
-
-def exact(value: Any) -> Fraction:
-    return Fraction(value) if is_number(value) else Fraction(0)
 
 
 def reduced(name: str, values: list[Any]) -> tuple[str, Any]:
@@ -395,7 +382,10 @@ def judged(history: list[Event], rules: Rules) -> Parts:
         parts[part] = {
             "state": state,
             "value": None if section == "items" else whole(value),
-            "says": {agent: (text(words[agent][0]), standing[agent]) for agent in words},
+            "says": {
+                agent: ("null" if word[0] == SILENT else text(word[0]), standing[agent])
+                for agent, word in words.items()
+            },
         }
     return parts
 

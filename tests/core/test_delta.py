@@ -101,6 +101,7 @@ def test_an_item_of_a_list_that_many_add_to_is_taken_back_by_its_agent() -> None
     said = [("A", {"l": ["x", "y"]}), ("B", {"l": ["x"]}), ("A", {"l": {"$remove": ["x", "y"]}})]
     assert plain(*said, merges=union) == {"l": ["x"]}
     assert plain(("A", {"l": STEPS}), merges=union) == {"l": STEPS}
+    assert plain(("A", {"l": {"$remove": ["never given"]}}), merges=union) == {}
 
 
 def older() -> Folding:

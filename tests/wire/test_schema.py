@@ -61,6 +61,8 @@ GOOD: list[dict[str, Any]] = [
     {"type": "ESCALATE(Which schema?)", "options": ["v1", "v2"]},
     {"type": "DECIDED", "escalation": "7-0", "decision": "v1"},
     {"type": "PARTIAL_RESULT", "partial": {"findings": [{"key": "k", "withdrawn": True}]}},
+    {"type": "PARTIAL_RESULT", "partial": {"findings": [{"path": "a.py", "line": "4", "x": 1}]}},
+    {"type": "PARTIAL_RESULT", "partial": {"findings": [{"rule": "r", "withdrawn": True}]}},
 ]
 
 BAD: list[dict[str, Any]] = [

@@ -34,7 +34,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"type": "PARTIAL_RESULT", "payload": '{"partial": {"findings": [{"value": 1}]}}'},
-        f"partial.findings[0].key: got nothing; allowed: {NAME} (PARTIAL_RESULT needs it)",
+        "partial.findings[0]: got {'value': 1}; "
+        "allowed: a `key`, or one of `path`, `rule`, `title` and `message`",
     ),
     (
         {

@@ -21,15 +21,24 @@ from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core import resource
 from fabric.core.contradiction import digest
 from fabric.core.policy import RestartPolicy
 from fabric.core.rules import Merge, Rules
-from fabric.core.synthesis import delta
+from fabric.core.synthesis import delta, typed
 from fabric.core.synthesis.delta import TOTAL, is_number, join_lists, join_rows, total_of
-from fabric.core.synthesis.state import Edge, Part, Standing, State, Statement, canonical, current
+from fabric.core.synthesis.state import (
+    Edge,
+    Part,
+    Standing,
+    State,
+    Statement,
+    canonical,
+    current,
+    is_silent,
+)
 
 #: Takes values, at least one; returns one, which must be JSON.
 Reducer = Callable[[Sequence[Any]], Any]
@@ -97,11 +106,29 @@ def merge_finding(part: Part, key: str) -> None:
         _apply_verdict(part, holding)
     elif holding:
         values = {bytes(one.value) for one in holding.values() if one.value is not UNSET}
+        if len(values) > 1 and any(is_silent(one) for one in holding.values()):
+            # A typed finding without a value contradicts none.
+            said = [one.value for one in holding.values() if not is_silent(one)]
+            values = {bytes(one) for one in said if isinstance(one, Raw)}
         part.state = State.AGREED if len(values) == 1 else State.CONTRADICTED
         if part.state is State.AGREED:
             part.value = Raw(values.pop())
     else:
         part.state = State.SUPERSEDED if is_superseded else State.WITHDRAWN
+    part.fields = _merged_fields(holding) if len(holding) > 1 else UNSET
+
+
+def _merged_fields(holding: Mapping[str, Statement]) -> dict[str, Any] | UnsetType:
+    """Return the fields of a typed finding; none where they are those of each statement."""
+    said = [
+        (agent, typed.confidence_of(one.confidence), one.fields)
+        for agent, one in holding.items()
+        if isinstance(one.fields, dict) and one.standing is Standing.HOLDS
+    ]
+    if len(said) < 2:
+        return UNSET
+    merged: dict[str, Any] = typed.merge(said)
+    return UNSET if all(fields == merged for _, _, fields in said) else merged
 
 
 def place_values(part: Part) -> dict[str, Any]:
@@ -173,8 +200,9 @@ def merge_deltas(part: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
 def merge_item(part: Part) -> None:
     """Find out whether an item of a list, or a delta, is there: it is while an agent says so."""
     if part.value is UNSET:
+        # None if agents have only taken it from their lists, and none has given it.
         given = (one for said in part.said.values() for one in said if not one.withdrawn)
-        part.value = next(given).value
+        part.value = next((one.value for one in given), UNSET)
     part.state = State.AGREED if current(part) else State.WITHDRAWN
 
 
@@ -190,6 +218,8 @@ def _apply_verdict(part: Part, holding: Mapping[str, Statement]) -> None:
     verdict, is_new = part.verdict, False
     assert verdict is not None
     for statement in holding.values():
+        if is_silent(statement):
+            continue
         assert statement.value is not UNSET
         name = digest(statement.value)
         if name in verdict.rejected:

@@ -52,6 +52,7 @@ WHOLE_MAX = 2**53
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
+_NULL = Raw(b"null")
 
 #: Encodes a record: the same bytes for the same record, however it came about.
 encode = msgspec.json.Encoder(order="deterministic").encode
@@ -116,6 +117,8 @@ class Statement(Struct, omit_defaults=True, gc=False):
     withdrawn: bool = False
     #: Index of an item in the agent's list.
     at: int = 0
+    #: The fields of a typed finding.
+    fields: dict[str, Any] | UnsetType = UNSET
 
 
 class Edge(Struct, frozen=True, order=True, gc=False):
@@ -161,6 +164,8 @@ class Part(Struct, omit_defaults=True, gc=False):
     verdict: Verdict | None = None
     reducer: str = ""
     error: str = ""
+    #: Of a typed finding: the fields, merged, where they are not simply those of one statement.
+    fields: dict[str, Any] | UnsetType = UNSET
     #: The column by which the rows of a table are told apart.
     key: str = ""
     #: For a place in a document: there are statements about places inside it.
@@ -241,6 +246,11 @@ def current(part: Part) -> dict[str, Statement]:
                 found[agent] = one
                 break
     return found
+
+
+def is_silent(statement: Statement) -> bool:
+    """Whether a typed finding has no value: it says what and where, and contradicts none."""
+    return statement.fields is not UNSET and statement.value == _NULL
 
 
 def edges(part: Part) -> dict[tuple[str, str], int]:
@@ -391,7 +401,7 @@ def contradiction_of(part: Part) -> ContradictionRecord:
     """Return the values of a contradicted part."""
     values: dict[bytes, list[RivalStatement]] = {}
     for agent, one in current(part).items():
-        if one.standing is Standing.HOLDS and isinstance(one.value, Raw):
+        if one.standing is Standing.HOLDS and isinstance(one.value, Raw) and not is_silent(one):
             rival = RivalStatement(agent, one.log, one.value, one.confidence, one.evidence)
             values.setdefault(bytes(one.value), []).append(rival)
     for rivals in values.values():

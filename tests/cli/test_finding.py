@@ -1,0 +1,49 @@
+"""`fabric finding` and `fabric add`: what an agent reports, as one signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cli.test_emit import sent
+from tests.support.servers import RunningServer
+from tests.support.shell import Shell
+
+
+@pytest.mark.parametrize(
+    ("words", "partial"),
+    [
+        (
+            ["finding", "a.py", "42", "--rule", "sqli", "--severity", "high", "-m", "bad"],
+            {"findings": [
+                {"path": "a.py", "line": 42, "rule": "sqli", "severity": "high", "message": "bad"}
+            ]},
+        ),
+        (
+            ["finding", "--key", "port", "--value", "5432", "--evidence", "config.py:7"],
+            {"findings": [{"key": "port", "value": 5432, "evidence": "config.py:7"}]},
+        ),
+        (
+            ["add", "tests=3", "seconds=0.5"],
+            {"tests": {"$add": 3}, "seconds": {"$add": 0.5}},
+        ),
+    ],
+)  # fmt: skip
+def test_words_become_a_partial_result(
+    quiet: Shell, server: RunningServer, words: list[str], partial: dict[str, Any]
+) -> None:
+    quiet.good(*words)
+    signal = sent(server, quiet)
+    assert (signal["type"], signal["payload"]) == ("PARTIAL_RESULT", {"partial": partial})
+
+
+@pytest.mark.parametrize("words", [["finding"], ["add", "tests=many"], ["add", "3"]])
+def test_what_says_nothing_is_refused(quiet: Shell, words: list[str]) -> None:
+    assert quiet.run(*words).code == 2
+
+
+def test_nan_is_named(quiet: Shell) -> None:
+    done = quiet.run("emit", "PARTIAL_RESULT", "--payload", '{"partial": {"x": NaN}}')
+    assert done.code == 2
+    assert "NaN" in done.err

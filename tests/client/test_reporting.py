@@ -1,0 +1,70 @@
+"""What an agent reports: findings and counts in one call, long results in pieces."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from fabric.client.emitter import prepare
+from fabric.client.report import PIECE_BYTES_MAX, pieces
+from fabric.errors import SignalError
+from fabric.testing import running
+
+
+async def test_findings_and_counts_arrive() -> None:
+    async with (
+        running(session="demo") as fabric,
+        fabric.agent("A") as a,
+        fabric.agent("B") as b,
+    ):
+        await a.finding("./a.py", 42, rule="sqli", severity="error", owner="ann")
+        await b.finding("a.py", 42, rule="sqli", confidence=0.9)
+        await a.add(tests=3, failures=1)
+        await b.add(tests=4)
+        await fabric.settle()
+        synthesis = await fabric.session().synthesis()
+    (finding,) = synthesis.findings.values()
+    assert finding.key == "a.py:42:sqli"
+    assert finding.fields["severity"] == "high"
+    assert finding.fields["data"] == {"owner": "ann"}
+    assert synthesis.plain == {"tests": 7, "failures": 1}
+
+
+async def test_more_findings_than_one_signal_takes_are_sent_in_several() -> None:
+    findings = [{"key": str(number), "value": number} for number in range(2_500)]
+    async with running(session="demo") as fabric:
+        async with fabric.agent("A") as agent:
+            await agent.partial_result({"findings": findings, "summary": "many"})
+            await agent.complete({"findings": [{**one, "value": -1} for one in findings]})
+        await fabric.settle()
+        synthesis = await fabric.session().synthesis()
+    assert synthesis.complete.findings == 2_500
+    assert {one.value for one in synthesis.findings.values()} == {-1}
+    assert synthesis.plain == {"summary": {"A": "many"}}
+
+
+def test_pieces_have_everything_once_and_fit() -> None:
+    findings: list[Any] = [{"key": str(number), "value": "x" * 100_000} for number in range(60)]
+    made = list(pieces({"findings": findings, "n": 1}))
+    assert [one for piece in made for one in piece["findings"]] == findings
+    assert ["n" in piece for piece in made] == [False] * (len(made) - 1) + [True]
+    for piece in made:
+        assert sum(len(one["value"]) for one in piece["findings"]) < PIECE_BYTES_MAX
+
+
+@pytest.mark.parametrize("result", [None, 5, [], {}, {"findings": "ours"}, {"findings": [1] * 99}])
+def test_what_is_no_list_of_findings_stays_whole(result: Any) -> None:
+    assert list(pieces(result)) == [result]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
+)
+def test_numbers_that_json_does_not_have_are_refused_by_name(value: float, name: str) -> None:
+    payload = {"partial": {"coverage": [1, {"x": value}], "none": None}}
+    document = {"type": "PARTIAL_RESULT", "session": "s", "emitter": "A", "payload": payload}
+    with pytest.raises(SignalError) as caught:
+        prepare(document, {})
+    assert (caught.value.field, caught.value.given) == ("partial.coverage[1].x", name)
