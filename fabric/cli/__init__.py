@@ -56,6 +56,7 @@ GROUPS = {
     },
     "Begin and end a run": {
         "open": ("lifecycle", "Begin the next run of a session that was closed."),
+        "handoff": ("handoff", "Write a session's handoff; begin the next session from one."),
         "close": ("lifecycle", "End a run; its agents are told, the synthesis becomes final."),
     },
     "Answer questions": {

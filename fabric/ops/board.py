@@ -53,7 +53,7 @@ class Board:
         self._store = store
         self._partition = partition
         self._emitter = emitter
-        self._by = by
+        self.by = by
         self._timeout_s = timeout_s
         self._defaults = {"session": session.name, "emitter": by, "stream": stream}
 
@@ -70,7 +70,7 @@ class Board:
         added = 0
         for part in batches(tasks):
             try:
-                await self._send(SignalType.TASKS_ADDED, {"tasks": part})
+                await self.send(SignalType.TASKS_ADDED, {"tasks": part})
             except NotAllowedError as error:
                 kept = f"; {added} of {len(tasks)} were added before" if added else ""
                 raise NotAllowedError(f"{error}{kept}") from None
@@ -78,11 +78,11 @@ class Board:
 
     async def done(self, task: str) -> None:
         """Say that a task is complete."""
-        await self._send(SignalType.TASK_DONE, {"task": task})
+        await self.send(SignalType.TASK_DONE, {"task": task})
 
     async def retry(self, task: str) -> None:
         """Have a completed or failed task done again."""
-        await self._send(SignalType.TASK_RETRY, {"task": task})
+        await self.send(SignalType.TASK_RETRY, {"task": task})
 
     async def begin_next(self) -> tuple[str, TaskRecord]:
         """Ask for a task as the agent `by`, and begin it; return its id and its record.
@@ -91,30 +91,31 @@ class Board:
         """
         keys = self.session.keys
         for _ in range(NEXT_TRIES_MAX):
-            await self._send(SignalType.EARLY_COMPLETION, {"capacity": 1})
-            (stored,) = await self._store.fields(keys.agents, [self._by])
+            await self.send(SignalType.EARLY_COMPLETION, {"capacity": 1})
+            (stored,) = await self._store.fields(keys.agents, [self.by])
             agent = msgspec.json.decode(stored, type=AgentRecord) if stored else None
             for task in agent.offers if agent is not None else []:
                 record = (await self._task(task)) or TaskRecord(task, TaskStatus.PENDING)
                 named = {"reads": record.reads, "writes": record.writes, "task_type": record.type}
                 declared = {name: value for name, value in named.items() if value}
                 try:
-                    await self._send(SignalType.STARTED, {"task": task, **declared})
+                    await self.send(SignalType.STARTED, {"task": task, **declared})
                 except NotAllowedError:
                     continue  # something has come before it: ask for the next one
                 return task, (await self._task(task)) or record
             if agent is None or not agent.offers:
                 break
-        await self._send(SignalType.EARLY_COMPLETION, {"capacity": 0})
+        await self.send(SignalType.EARLY_COMPLETION, {"capacity": 0})
         raise WaitTimeoutError(
-            f"no task is ready for {self._by} that nothing is in the way of (fabric tasks list)"
+            f"no task is ready for {self.by} that nothing is in the way of (fabric tasks list)"
         )
 
     async def _task(self, name: str) -> TaskRecord | None:
         (stored,) = await self._store.fields(self.session.keys.tasks, [name])
         return msgspec.json.decode(stored, type=TaskRecord) if stored else None
 
-    async def _send(self, kind: SignalType, payload: dict[str, Any]) -> None:
+    async def send(self, kind: SignalType, payload: dict[str, Any]) -> None:
+        """Send a signal as `by`, and return when it is accepted."""
         keys = self.session.keys
         document = {"type": kind.value, "payload": payload}
         entry = prepare(document, self._defaults)
