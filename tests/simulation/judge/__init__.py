@@ -9,12 +9,12 @@ is told in the same commit. `deadlocks.py`: every deadlock is reported, and only
 `rules.py`: records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis
 is the fold of its inputs, and its patches build it from an empty document. `bounds.py`: every queue
 is bounded. `limits.py`: nobody is heard too often, or while kept out. `quotas.py`: agents that
-share a quota wait while it is used up. `refusals.py`: an agent that is refused, displaced or
-declared dead is told, and what was taken from it; a storm of refusals makes no storm of notices.
-`questions.py`: deadlines of questions are kept, and an asker is told that nobody is there; waits
-that nobody will end are asked about. `tasks.py`: a task has one agent, and what is done stays done.
-`silence.py`: an agent that has sent something, could not be heard, or has announced its silence, is
-not declared dead.
+share a quota wait while it is used up. `runs.py`: nobody is heard in a closed run. `refusals.py`:
+an agent that is refused, displaced or ended by others is told, and what was taken from it; a storm
+of refusals makes no storm of notices. `questions.py`: deadlines of questions are kept, and an asker
+is told that nobody is there; waits that nobody will end are asked about. `tasks.py`: a task has one
+agent, and what is done stays done. `silence.py`: an agent that has sent something, could not be
+heard, or has announced its silence, is not declared dead.
 `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
 gives everything that the server holds, and after the faults everything drains.
 """
@@ -32,6 +32,7 @@ from tests.simulation.judge.notices import Notices
 from tests.simulation.judge.questions import Questions
 from tests.simulation.judge.quotas import Quotas
 from tests.simulation.judge.refusals import Deaths, Refusals
+from tests.simulation.judge.runs import Runs
 from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.silence import Outages, Pace, Silence
 from tests.simulation.judge.synthesis import Syntheses
@@ -61,6 +62,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Syntheses(),
         Limits(rules),
         Quotas(),
+        Runs(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
         Outages(plan.settings["lease_ms"], rules.silence_ms_min, is_told_time=is_told_time),

@@ -162,6 +162,8 @@ class Deaths(Judge):
         about = [(kind, one) for kind, one in told if one.get("incarnation") == number]
         deaths = [one for kind, one in about if kind == "CANCEL" and one["code"] == "DEAD"]
         if now["incarnation"] == number:
+            if now["status"] in ("completed", "failed") and all(k != "CANCEL" for k, _ in about):
+                raise Violation("who is ended is told", f"{who}: {now} and {told}")
             if now["status"] != "dead":
                 return
             if not deaths:

@@ -30,8 +30,12 @@ class Syntheses(Judge):
         buried = {fields[b"id"] for key, _, fields in commit.appended if key == dead}
         for entry_id, flat in commit.consumed:
             if entry_id not in buried:
-                session = fields_of(flat)[b"session"]
-                self.folded.setdefault((commit.lease.partition, session), []).append(flat)
+                fields = fields_of(flat)
+                folded = self.folded.setdefault((commit.lease.partition, fields[b"session"]), [])
+                if fields[b"type"] == b"RUN_OPENED":
+                    folded.clear()  # what was found before belongs to an earlier run
+                else:
+                    folded.append(flat)
 
     async def compare(self, store: MemoryStore, chance: random.Random) -> None:
         """Fold all results again, in another order and one batch: the records must be the same."""

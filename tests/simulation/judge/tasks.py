@@ -50,6 +50,8 @@ class Tasks(Judge):
                 for key, _, fields in commit.appended
             )
             for name, was in before.items():
+                if name not in known:
+                    continue  # a new run has begun
                 self._look_at_change(f"{session}: {name}", was, known[name], is_open=is_open)
                 self._look_at_begin(f"{session}: {name}", was, known[name], done)
         for session in touched:
