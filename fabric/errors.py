@@ -231,6 +231,12 @@ class TamperedError(ServerError):
 
     def __init__(self, key: str, found: str, expected: str) -> None:
         self.key, self.found, self.expected = key, found, expected
+        if found.startswith("none"):
+            super().__init__(
+                f"key {key} is gone: somebody has deleted it. What is left of the session is no "
+                f"whole one: `fabric purge` deletes it; its signals wait in `dead`"
+            )
+            return
         super().__init__(
             f"key {key} is a {found}, the fabric keeps a {expected} there: "
             f"move it away (RENAME {key} …) or delete it; the session's signals wait in `dead`"

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric.core.event import Decision
+from fabric.errors import TamperedError
 from fabric.store.keys import Partition
+from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 
@@ -83,6 +85,8 @@ class Handler(ABC):
         self._source = partition.source(group)
         self._timers = partition.timers(group)
         self._quarantined = Quarantine()
+        #: Sessions of which somebody has deleted a key.
+        self._suspects: set[str] = set()
         self._defects = Defects()
         self.pace = Pace()
         #: Bytes of an average entry of the input read last.
@@ -111,12 +115,18 @@ class Handler(ABC):
         due_ms, self._due_ms = self._due_ms, None
         return due_ms
 
-    def quarantine(self, key: str, reason: str) -> bool:
-        """Leave out the session that a spoilt key belongs to; False when it is no session's key."""
-        name = self._names.session_of(key)
+    def quarantine(self, error: TamperedError) -> bool:
+        """Leave out the session that a spoilt key belongs to; False when it is no session's key.
+
+        If a key is gone, look again: when somebody has deleted the whole session, it begins anew.
+        """
+        name = self._names.session_of(error.key)
         if name is None:
             return False
-        self._quarantined.add(name, reason)
+        if error.found == NOTHING:
+            self._suspects.add(name)
+        else:
+            self._quarantined.add(name, str(error))
         return True
 
     def leave_out(self, item: Any, reason: str) -> None:
@@ -213,6 +223,10 @@ class Quarantine:
         if len(self._sessions) >= QUARANTINED_MAX:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[session] = (reason, 0)
+
+    def drop(self, session: str) -> None:
+        """Let a session in again."""
+        self._sessions.pop(session, None)
 
     def reason(self, session: str) -> str:
         """Say why a session is left out."""

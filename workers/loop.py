@@ -81,7 +81,7 @@ class Loop:
                 except TamperedError as error:
                     # The batch that met the spoilt key wrote nothing; those before it stand.
                     await self._settle()
-                    if not self._handler.quarantine(error.key, str(error)):
+                    if not self._handler.quarantine(error):
                         raise
                     logger.error("partition %d: %s", self._held.lease.partition, error)
                 except ExhaustedError as error:

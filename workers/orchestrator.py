@@ -9,20 +9,22 @@ from functools import partial
 from typing import Any
 
 from fabric.config.settings import Settings
-from fabric.core import liveness
+from fabric.core import liveness, run
+from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.event import EVERYONE, NO_PEERS, Decision, Outcome
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
-from fabric.core.signal import Signal
+from fabric.core.signal import Signal, SignalType
 from fabric.core.step import fire, skip, step, turn_away
-from fabric.errors import SignalError
+from fabric.errors import SignalError, TamperedError
 from fabric.store import state
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
 from fabric.wire import record
 from fabric.wire.entry import decode, sender_of
-from workers import hook
+from workers import hook, purge
 from workers.census import Census
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler
@@ -38,7 +40,7 @@ class _Timer(DueTimer):
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
-_Input = tuple[bytes, list[bytes], Signal | SignalError] | _Timer
+_Input = tuple[bytes, list[bytes], Signal | SignalError] | _Timer | purge.PurgeTimer
 
 
 class Orchestrator(Handler):
@@ -82,9 +84,17 @@ class Orchestrator(Handler):
         return inputs
 
     async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
-        inputs = [_Timer(member) for member in members]
+        inputs: list[_Timer | purge.PurgeTimer] = []
+        for member in members:
+            if purge.is_purge(member):
+                sliced = await purge.prepare(self._store, self._names, ORCHESTRATORS, member)
+                inputs.append(sliced)
+            else:
+                inputs.append(_Timer(member))
         await self._load({timer.session: None for timer in inputs})
         for timer in inputs:
+            if not isinstance(timer, _Timer):
+                continue
             stored = self._sessions.get(timer.session)
             if stored is None:
                 continue
@@ -100,10 +110,23 @@ class Orchestrator(Handler):
             if stored is None and name not in self._quarantined:
                 keys = self._names.session(name)
                 stored = state.restore(keys, await self._store.hashes(state.hashes(keys)))
+                if name in self._suspects and not await self._is_whole(stored):
+                    stored = None
             if stored is not None:
                 self._sessions[name] = stored
         while len(self._sessions) > max(self._cached_max, len(needed)):
             del self._sessions[next(iter(self._sessions))]
+
+    async def _is_whole(self, stored: StoredSession) -> bool:
+        """Whether a session of which somebody has deleted a key is there, or is gone, whole."""
+        name, keys = stored.state.name, stored.keys
+        self._suspects.discard(name)
+        if not stored.is_stored or keys.log in await self._store.named(
+            self._names.number, keys.log, purge.SLICE_KEYS
+        ):
+            return True
+        self._quarantined.add(name, str(TamperedError(keys.log, NOTHING, "stream")))
+        return False
 
     def decide(self, inputs: list[Any], now_ms: int) -> Decided:
         batch = self._begin()
@@ -112,7 +135,9 @@ class Orchestrator(Handler):
         item: _Input
         for item in inputs:
             taken += 1
-            if isinstance(item, _Timer):
+            if isinstance(item, purge.PurgeTimer):
+                self._take_slice(batch, item, now_ms)
+            elif isinstance(item, _Timer):
                 self._take_timer(batch, item, now_ms)
             else:
                 self._take_signal(batch, now_ms, *item)
@@ -144,6 +169,13 @@ class Orchestrator(Handler):
             self._turn_away(batch, now_ms, entry_id, fields, *self._defects[entry_id])
             return
         stored = self._sessions.get(signal.session)
+        is_purge = signal.type is SignalType.RUN_PURGED and not self._is_open(stored)
+        if is_purge and self._take_purge(batch, signal, now_ms):
+            return
+        if stored is not None and stored.state.is_purging:
+            reason = f"everything of session {signal.session} is being deleted"
+            self._dead_letter(batch, entry_id, fields, run.CLOSED, reason)
+            return
         if stored is None:
             reason = self._quarantined.reason(signal.session)
             self._dead_letter(batch, entry_id, fields, "TAMPERED", reason)
@@ -184,6 +216,40 @@ class Orchestrator(Handler):
             self._defects.check_size(entry_id, decision)
             self._follow(batch, stored, decision, copies)
 
+    @staticmethod
+    def _is_open(stored: StoredSession | None) -> bool:
+        """Whether a session can be decided on: it is neither spoilt nor being deleted."""
+        return stored is not None and not stored.state.is_purging
+
+    def _take_purge(self, batch: Batch, signal: Signal, now_ms: int) -> bool:
+        """Go on with deleting a session; begin, if its keys are spoilt. False: for the rules."""
+        member = f"{signal.session}:{purge.TIMER}"
+        if is_from_synthesizer(signal):
+            self._set_timer(batch, member, now_ms)
+            return True
+        if signal.session in self._sessions:
+            return False
+        keys = self._names.session(signal.session)
+        batch.delete(keys.meta)  # whatever somebody has put there
+        batch.write("HSET", keys.meta, (state.PURGING, "1"))
+        result = record.result(signal, None, b"", "0-0", now_ms)
+        batch.append(self._names.results, "*", *result)
+        self._quarantined.drop(signal.session)
+        return True
+
+    def _take_slice(self, batch: Batch, timer: purge.PurgeTimer, now_ms: int) -> None:
+        """Delete a slice of a session, and forget it: under its name another one may begin."""
+        stored = self._sessions.get(timer.session)
+        if stored is not None and not stored.state.is_purging:
+            batch.write("ZREM", self._timers, (timer.member,))  # a new session has begun
+            return
+        purge.delete(batch, self._names, ORCHESTRATORS, timer)
+        if timer.is_over:
+            self._sessions.pop(timer.session, None)
+            self._touched.pop(timer.session, None)
+        else:
+            self._set_timer(batch, timer.member, now_ms)
+
     def _turn_away(
         self,
         batch: Batch,
@@ -197,7 +263,7 @@ class Orchestrator(Handler):
         self._dead_letter(batch, entry_id, fields, code, reason)
         session, name = sender_of(fields) or ("", "")
         stored = self._sessions.get(session)
-        if stored is None or name not in stored.state.agents:
+        if stored is None or name not in stored.state.agents or stored.state.is_purging:
             return
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
         self._bring_up_to_date(batch, stored, entered_ms)
@@ -220,6 +286,8 @@ class Orchestrator(Handler):
         if timer.is_notified or timer.member in self._defects:
             return
         session = stored.state
+        if session.is_purging:
+            return
         self._bring_up_to_date(batch, stored, now_ms)
         try:
             decision = fire(session, timer.name, self._rules, now_ms, timer.peers)

@@ -196,6 +196,15 @@ class Refinements:
         """
         return now_ms + self._pause_ms - (now_ms - zlib.crc32(member)) % self._pause_ms
 
+    def drop(self, session: str) -> None:
+        """Kill what runs for a session that is deleted, and discard what is in memory of it."""
+        mine = f"{session}:".encode()
+        for member in [one for one in self._runs if one.startswith(mine)]:
+            run = self._runs.pop(member)
+            if run.task is not None:
+                run.task.cancel()
+        self._set = {member for member in self._set if not member.startswith(mine)}
+
     def forget(self) -> None:
         """Kill what runs, and discard what is in memory; the timers stand."""
         for run in self._runs.values():

@@ -28,6 +28,7 @@ from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.result import decode, session_of
 from fabric.wire.stored import tampered
+from workers import purge
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler, Quarantine
 from workers.refinement import Refinements, RefinementTimer
@@ -92,7 +93,12 @@ class _SweepTimer(DueTimer):
 
 
 #: What `decide` takes: an entry with its session and result, or with the reason why it is none.
-_Input = tuple[bytes, list[bytes], str, Result | SignalError] | _SweepTimer | RefinementTimer
+_Input = (
+    tuple[bytes, list[bytes], str, Result | SignalError]
+    | _SweepTimer
+    | RefinementTimer
+    | purge.PurgeTimer
+)
 
 
 class Synthesizer(Handler):
@@ -157,6 +163,9 @@ class Synthesizer(Handler):
             if refinement is not None:
                 inputs.append(refinement)
                 continue
+            if purge.is_purge(member):
+                inputs.append(await purge.prepare(self._store, self._names, SYNTHESIZERS, member))
+                continue
             timer = _SweepTimer(member)
             inputs.append(timer)
             synthesis = await self._cache.session(timer.session)
@@ -189,12 +198,14 @@ class Synthesizer(Handler):
         item: _Input
         for item in inputs:
             taken += 1
-            if isinstance(item, _SweepTimer):
+            if isinstance(item, purge.PurgeTimer):
+                self._take_slice(batch, item, now_ms)
+            elif isinstance(item, _SweepTimer):
                 size += self._take_timer(batch, item, now_ms)
             elif isinstance(item, RefinementTimer):
                 self._wake_at(self._refinements.finish(batch, item, now_ms))
             else:
-                size += self._take_result(batch, *item)
+                size += self._take_result(batch, now_ms, *item)
             if size + batch.size_bytes > COMMIT_BYTES_MAX:
                 break
         for name, synthesis in self._folded.items():
@@ -237,6 +248,7 @@ class Synthesizer(Handler):
     def _take_result(
         self,
         batch: Batch,
+        now_ms: int,
         entry_id: bytes,
         fields: list[bytes],
         name: str,
@@ -250,6 +262,9 @@ class Synthesizer(Handler):
             refused = record.reason_of(result)
         elif entry_id in self._defects:
             refused = self._defects[entry_id]
+        elif result.type is SignalType.RUN_PURGED:
+            self._set_timer(batch, f"{name}:{purge.TIMER}", now_ms)
+            return 0
         elif synthesis is None:
             refused = "TAMPERED", self._quarantined.reason(name)
         elif result.type is SignalType.RUN_OPENED:
@@ -268,6 +283,18 @@ class Synthesizer(Handler):
             refused = record.reason_of(SignalError(code, "partial", given, allowed))
         self._dead_letter(batch, entry_id, fields, *refused)
         return sum(map(len, fields))
+
+    def _take_slice(self, batch: Batch, timer: purge.PurgeTimer, now_ms: int) -> None:
+        """Delete a slice of a synthesis; after the last one it is the orchestrator's turn."""
+        self._cache.drop(timer.session)
+        self._refinements.drop(timer.session)
+        purge.delete(batch, self._names, SYNTHESIZERS, timer)
+        if timer.is_over:
+            kind, nothing = SignalType.RUN_PURGED, b"{}"
+            done = record.own_signal(timer.session, kind, SYNTHESIZER, nothing)
+            batch.append(self._names.signals, "*", *done)
+        else:
+            self._set_timer(batch, timer.member, now_ms)
 
     def _take_timer(self, batch: Batch, timer: _SweepTimer, now_ms: int) -> int:
         synthesis = self._cache.get(timer.session)
@@ -341,6 +368,10 @@ class SynthesisCache:
         if synthesis is not None:
             self._sessions[name] = synthesis
         return synthesis
+
+    def drop(self, name: str) -> None:
+        """Discard a session's synthesis."""
+        self._sessions.pop(name, None)
 
     async def load(self, synthesis: SynthesisState, fields: Iterable[str]) -> None:
         """Bring fields of a synthesis into memory. Raises TamperedError."""

@@ -58,6 +58,7 @@ GROUPS = {
         "open": ("lifecycle", "Begin the next run of a session that was closed."),
         "handoff": ("handoff", "Write a session's handoff; begin the next session from one."),
         "close": ("lifecycle", "End a run; its agents are told, the synthesis becomes final."),
+        "purge": ("lifecycle", "Delete everything of sessions that have ended."),
     },
     "Answer questions": {
         "escalations": ("questions", "List the questions that need a person's answer."),

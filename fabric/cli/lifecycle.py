@@ -1,4 +1,4 @@
-"""`fabric open` and `fabric close`: where the runs of a session begin and end."""
+"""`fabric open`, `close` and `purge`: where the runs of a session begin and end."""
 
 from __future__ import annotations
 
@@ -7,14 +7,32 @@ from contextlib import asynccontextmanager
 
 import click
 
-from fabric.cli.connect import Target, connected, json_option, on_session
-from fabric.cli.output import print_either
+from fabric.cli.connect import Target, connected, json_option, on_session, on_target
+from fabric.cli.output import note, print_either
 from fabric.cli.questions import person
 from fabric.core.limits import listed
-from fabric.ops.run import Runs
+from fabric.ops.run import Candidate, Runs, candidates
+from fabric.view.text import span, table
 
 #: Seconds that closing and opening may take; the orchestrator needs a few ms.
 TIMEOUT_S = 10.0
+
+#: Seconds that deleting a session may take for each of its events, besides.
+PURGE_S_PER_EVENT = 0.001
+
+#: Unit of an age → ms.
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def age_ms(context: click.Context, parameter: click.Parameter, value: str | None) -> int:
+    """Read an age: a whole number and its unit. Raises BadParameter."""
+    if value is None:
+        return 0
+    number, unit = value[:-1], value[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdigit() and len(number) <= 9):
+        raise click.BadParameter(f"'{value}' is not an age: 7d, 12h, 30m, 45s")
+    return int(number) * _UNITS[unit]
+
 
 by_option = click.option("--by", metavar="NAME", help="Your name (default: your login name).")
 
@@ -69,6 +87,69 @@ async def open_(target: Target, by: str | None, as_json: bool) -> None:
         number = await runs.open()
     found = {"session": target.session, "run": number}
     print_either(as_json, found, [f"run {number} of {target.session} is open"])
+
+
+@click.command()
+@click.argument("names", metavar="[SESSION]...", nargs=-1)
+@on_target()
+@click.option("--ended", is_flag=True, help="All sessions in which no agent is at work.")
+@click.option(
+    "--older-than",
+    "older_ms",
+    metavar="AGE",
+    callback=age_ms,
+    help="With --ended: idle for so long, as 7d.",
+)
+@click.option("--yes", is_flag=True, help="Delete; without it, only say what would go.")
+@by_option
+@json_option
+async def purge(
+    target: Target,
+    names: tuple[str, ...],
+    ended: bool,
+    older_ms: int,
+    yes: bool,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Delete everything of a session: keys, timers, workers' memory. Without --yes, list it.
+
+    \b
+      fabric purge demo                           what would go
+      fabric purge demo --yes
+      fabric purge --ended --older-than 7d --yes  all that have ended and were idle for a week
+
+    The workers delete it under their leases, in slices, so the server stays quick and no other
+    session is touched. A name that is used again begins anew. Exit code 4: agents are at work in
+    it; `fabric close` it first. 7: no worker has done it yet.
+    """
+    if bool(names) == ended:
+        raise click.UsageError("give either names or --ended")
+    who = person(by)
+    async with connected(target, patience_s=TIMEOUT_S) as connection:
+        store = connection.store
+        found = await candidates(store, connection.partitions, names, older_ms)
+        now_ms = await store.now_ms()
+        for one in found if yes else ():
+            partition, _ = connection.keys(one.name)
+            emitter, session = connection.emitter(partition.number), connection.session(one.name)
+            limit = TIMEOUT_S + one.events * PURGE_S_PER_EVENT
+            runs = Runs(session, store, partition, emitter, by=who, timeout_s=limit)
+            await runs.purge()
+    rows = [
+        [one.name, str(one.events), f"{span(now_ms - one.active_ms)} ago", _state(one)]
+        for one in found
+    ]
+    lines = table(("SESSION", "EVENTS", "LAST ACTIVE", "STATE"), rows) if rows else []
+    print_either(as_json, {"purged": yes, "sessions": [one._asdict() for one in found]}, lines)
+    if not yes and found:
+        note("nothing is deleted yet: --yes deletes these")
+
+
+def _state(one: Candidate) -> str:
+    if one.at_work:
+        return f"at work: {listed(one.at_work)}"
+    return "closed" if one.is_closed else "ended"
 
 
 #: Names of commands that are names of Python's.

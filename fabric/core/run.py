@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fabric.core.directive import Cancel, Notice
 from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.limits import SESSION_RETIRED_MAX
+from fabric.core.limits import SESSION_RETIRED_MAX, listed
 from fabric.core.record import (
     ENDED,
     AgentRecord,
@@ -25,14 +25,17 @@ from fabric.core.record import (
     RetiredRecord,
 )
 from fabric.core.session import SessionState
-from fabric.core.signal import RunClosed, RunOpened, SignalType
+from fabric.core.signal import RunClosed, RunOpened, RunPurged, SignalType
 from fabric.core.task import TaskStatus
 
 #: Code of a CANCEL, and of a refusal, that says that the run is over.
 CLOSED = "CLOSED"
 
 #: A person sends these, whatever the name: they count as no agent's sign of life.
-OF_RUNS = frozenset({SignalType.RUN_CLOSED, SignalType.RUN_OPENED})
+OF_RUNS = frozenset({SignalType.RUN_CLOSED, SignalType.RUN_OPENED, SignalType.RUN_PURGED})
+
+#: These are what can still come when the run is closed.
+_AFTER_CLOSING = frozenset({SignalType.RUN_OPENED, SignalType.RUN_PURGED})
 
 
 def close(event: SignalEvent, payload: RunClosed) -> None:
@@ -100,6 +103,19 @@ def begin(event: SignalEvent, payload: RunOpened) -> None:
     event.give_to_results()
 
 
+def purge(event: SignalEvent, payload: RunPurged) -> None:
+    """RUN_PURGED: have everything of the session deleted, unless agents are at work in it."""
+    session = event.session
+    at_work = sorted(
+        name for name, agent in session.agents.records.items() if agent.status not in ENDED
+    )
+    if at_work:
+        reason = f"{listed(at_work)} still work in {session.name}: close it first"
+        raise RefusedError("OPEN", reason)
+    session.is_purging = True
+    event.give_to_results()
+
+
 def retire(session: SessionState, name: str, incarnation: int) -> None:
     """Remember the last incarnation of a name whose record goes: it must not speak again."""
     known = session.retired.get(name)
@@ -115,7 +131,7 @@ def retire(session: SessionState, name: str, incarnation: int) -> None:
 def refusal(event: SignalEvent) -> str:
     """Say why a signal comes too late: its run is closed. "" while it is open."""
     session = event.session
-    if not session.closed_ms or event.signal.type is SignalType.RUN_OPENED:
+    if not session.closed_ms or event.signal.type in _AFTER_CLOSING:
         return ""
     return (
         f"{session.closed_by} has closed run {session.run} of {session.name}; "

@@ -139,6 +139,8 @@ class SessionState:
     run: int = 1
     closed_ms: int = 0
     closed_by: str = ""
+    #: Everything of it is being deleted: nothing is decided any more.
+    is_purging: bool = False
     agents: Table[record.AgentRecord] = field(default_factory=Table)
     tasks: Table[TaskRecord] = field(default_factory=Table)
     dependencies: Table[record.DependencyRecord] = field(default_factory=Table)

@@ -116,6 +116,12 @@ class RunOpened(Struct, frozen=True):
     by: Name | None = None
 
 
+class RunPurged(Struct, frozen=True):
+    """Everything of the session is to be deleted; from the synthesizer: its part is."""
+
+    by: Name | None = None
+
+
 class Synthesized(Struct, frozen=True):
     """The synthesis is final: every known agent has ended, and all their results are in it."""
 
@@ -161,6 +167,7 @@ class SignalType(StrEnum):
     TASK_RETRY = "TASK_RETRY"
     RUN_CLOSED = "RUN_CLOSED"
     RUN_OPENED = "RUN_OPENED"
+    RUN_PURGED = "RUN_PURGED"
 
 
 #: The types that this implementation adds to the original protocol.
@@ -380,6 +387,7 @@ Payload = (
     | TaskRetry
     | RunClosed
     | RunOpened
+    | RunPurged
 )
 
 #: Signal type → payload struct: the word is the struct's name in capitals. To add a type: add

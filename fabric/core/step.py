@@ -118,6 +118,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.TaskRetry, board.retry),
         _on(payloads.RunClosed, run.close),
         _on(payloads.RunOpened, run.begin),
+        _on(payloads.RunPurged, run.purge),
     )
 )
 

@@ -15,7 +15,7 @@ from fabric.ops.replay import Replay, as_bytes, first_difference, shown
 from fabric.store import state
 from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
-from fabric.store.port import BEGINNING, Batch, ClientStore
+from fabric.store.port import BEGINNING, EXISTING, Batch, ClientStore
 from fabric.store.value import parse_id
 from fabric.wire.stored import fields_of, read_object
 
@@ -100,7 +100,8 @@ class Comparison:
                 self._written[self._keys.queue(resource)] = "zset"
             batch = Batch()
             self._stored.save(batch)
-            self._written.update(zip(batch.keys, batch.types, strict=True))
+            kinds = [kind.removesuffix(EXISTING) for kind in batch.types]
+            self._written.update(zip(batch.keys, kinds, strict=True))
             if self._note is not None:
                 self._note(session.log)
         self._replay.finish()

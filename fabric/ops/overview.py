@@ -30,6 +30,10 @@ _TLS_FLAGS = {
 }
 
 
+#: Marks the keys of a partition among those of one session.
+SHARED = "the partition's, of all its sessions, never to be deleted"
+
+
 class SessionSummary(NamedTuple):
     """A session, and the time of its last activity, ms since the epoch."""
 
@@ -153,9 +157,10 @@ async def _of_session(session: Session, partition: Partition, keys: SessionKeys)
         *(Key(keys.inbox(agent), "stream", f"messages to {agent}") for agent in agents),
         Key(keys.cursors, "hash", "agent → last messages it has read: inbox, broadcast"),
         Key(keys.incarnations, "hash", "agent → incarnation last handed out"),
+        Key(keys.retired, "hash", "agent that is no longer kept → its last incarnation"),
         Key(keys.meta, "hash", "number of events, clock, time opened, last fencing token"),
-        Key(partition.signals, "stream", "ingress: signals not handled yet"),
-        Key(partition.dead, "stream", "refused signals, of this session and others"),
+        Key(partition.signals, "stream", f"{SHARED}: signals not handled yet"),
+        Key(partition.dead, "stream", f"{SHARED}: refused signals"),
     ]
     found += [Key(keys.lock(name), "hash", f"holder and token of {name}") for name in resources]
     line = "agents in line for {}, the next one first"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
+from fabric.backoff import retry
 from fabric.client.emitter import Emitter, prepare
 from fabric.client.session import Session
+from fabric.core.limits import listed
 from fabric.core.record import ENDED
 from fabric.core.signal import SignalType
-from fabric.errors import NotAllowedError
-from fabric.ops.sent_signal import SentSignal, confirm
+from fabric.errors import NotAllowedError, NotFoundError, WaitTimeoutError
+from fabric.ops.overview import sessions
+from fabric.ops.sent_signal import LOOK_MS, SentSignal, confirm
 from fabric.store.keys import Partition
 from fabric.store.port import ClientStore
 from fabric.store.value import whole_number
@@ -56,6 +62,46 @@ class Runs:
         await self._send(SignalType.RUN_OPENED, {"by": self._by})
         return await self._number()
 
+    async def purge(self) -> None:
+        """Delete everything of the session; return when it is gone.
+
+        Raises NotFoundError if there is no such session, and NotAllowedError while agents work in
+        it.
+        """
+        keys, begun = self._session.keys, await self._begun()
+        if begun is None:
+            await self._session.must_exist()
+        document = {"type": SignalType.RUN_PURGED.value, "payload": {"by": self._by}}
+        entry = prepare(document, {"session": self._session.name, "emitter": self._by})
+        sent = SentSignal(self._store, self._partition, self._emitter, keys.log)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await sent.send(entry)
+                # The log is deleted with the rest: it is done when `meta` is gone.
+                while not await retry(partial(self._is_gone, begun)):
+                    await sent.read(LOOK_MS)
+                    if sent.refusal is not None:
+                        raise NotAllowedError(str(sent.refusal))
+        except TimeoutError:
+            name = self._session.name
+            raise WaitTimeoutError(
+                f"{name} is to be deleted, and not gone after {self._timeout_s:g} s: it takes an "
+                f"orchestrator and a synthesizer; do both run? (fabric status)"
+            ) from None
+
+    async def _begun(self) -> bytes | None:
+        """Return when the session was opened, which tells it from the next one of its name."""
+        (opened,) = await self._store.fields(self._session.keys.meta, ["opened_ms"])
+        return opened
+
+    async def _is_gone(self, begun: bytes | None) -> bool:
+        opened, purging = await self._store.fields(
+            self._session.keys.meta, ["opened_ms", "purging"]
+        )
+        if begun is not None and opened is not None:
+            return opened != begun
+        return not purging and not await self._session.exists()
+
     async def _number(self) -> int:
         (number,) = await self._store.fields(self._session.keys.meta, ["run"])
         return whole_number(number or b"1") or 1
@@ -67,3 +113,42 @@ class Runs:
         became = await confirm(sent, self._session.keys, entry, timeout_s=self._timeout_s)
         if became.refusal is not None:
             raise NotAllowedError(str(became.refusal))
+
+
+class Candidate(NamedTuple):
+    """A session that can be deleted: when it was last active, ms; its agents that are at work."""
+
+    name: str
+    partition: int
+    active_ms: int
+    events: int
+    at_work: list[str]
+    is_closed: bool
+
+
+async def candidates(
+    store: ClientStore, partitions: int, names: Sequence[str], older_ms: int
+) -> list[Candidate]:
+    """Return the named sessions, or without names all that have ended and are old enough.
+
+    Raises NotFoundError for a name that no session has.
+    """
+    known = {one.name: one for one in await sessions(store, partitions)}
+    if unknown := [name for name in names if name not in known]:
+        raise NotFoundError(f"no session {listed(unknown)} (fabric status --sessions)")
+    now_ms = await store.now_ms()
+    found = []
+    for one in [known[name] for name in names] or [*known.values()]:
+        keys = store.namespace.partition(one.partition).session(one.name)
+        if not names and now_ms - one.active_ms < older_ms:
+            continue
+        agents = await Session(store, keys).agents()
+        at_work = sorted(name for name, agent in agents.items() if agent.status not in ENDED)
+        events, closed = await store.fields(keys.meta, ["log", "closed_ms"])
+        if names or not at_work:
+            number = whole_number(events or b"0") or 0
+            is_closed = closed is not None
+            found.append(
+                Candidate(one.name, one.partition, one.active_ms, number, at_work, is_closed)
+            )
+    return found

@@ -9,10 +9,13 @@ from contextlib import suppress
 from typing import Any, cast
 
 from fabric.errors import ExhaustedError, MissingInputError, ServerError, TamperedError
-from fabric.store.port import ANY, UNLINK, Argument, Batch, Entry
+from fabric.store.port import ANY, EXISTING, UNLINK, Argument, Batch, Entry
 from fabric.store.value import SEQUENCE_MAX, Id, is_last, parse_id, successor
 from fabric.wire.record import GIVEN, CopyingForm
 from fabric.wire.stored import pairs_of
+
+#: What TYPE says of a key that is not there.
+NOTHING = "none"
 
 
 class Stream:
@@ -124,6 +127,9 @@ class Keyspace:
         """
         stream = self.peek(source, "stream") or Stream()
         for key, kind, first in zip(batch.keys, batch.types, batch.firsts, strict=True):
+            must_exist, kind = kind.endswith(EXISTING), kind.removesuffix(EXISTING)
+            if must_exist and self.kind(key) is None:
+                raise TamperedError(key, NOTHING, kind)
             value = self.peek(key, kind) if kind != ANY else None
             if first and value is not None:
                 last = b"%d-%d" % value.last

@@ -28,7 +28,7 @@ WORKERS: Final = (
     *("XADD <key> 0-0 f v", "XREAD COUNT 1 STREAMS <key> $", "XRANGE <key> 1 1"),
     *("XREVRANGE <key> 1 1", "XDEL <key> 0-0", "XTRIM <key> MAXLEN -1", "XINFO STREAM <key>"),
     *("XGROUP CREATE <key> g x", "XGROUP SETID <key> g x", "XPENDING <key> g odd"),
-    *("XACK <key> g x", "SCAN 0 COUNT 1"),
+    *("XACK <key> g x", "SCAN 0 COUNT 1", "ZSCAN <key> 0"),
 )
 
 #: What synthesizers send as well.
@@ -42,7 +42,7 @@ NEEDED: Final = (*WORKERS, *SYNTHESIZERS, *AGENTS)
 
 #: What only `fabric doctor` sends; and WAIT, for those who set `wait_replicas`.
 OTHERS: Final = (
-    *("ZSCAN <key> 0", "ZCOUNT <key> 0 0", "XINFO GROUPS <key>"),
+    *("ZCOUNT <key> 0 0", "XINFO GROUPS <key>"),
     "WAIT 0 1",
 )
 

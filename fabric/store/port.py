@@ -46,6 +46,9 @@ UNLINK: Final = "UNLINK"
 #: Type of a key that is deleted, whatever it holds.
 ANY: Final = "any"
 
+#: Behind the type of a key that must exist: without it, somebody has deleted it.
+EXISTING: Final = "!"
+
 #: Keys looked at in one step of walking through the key space: well below a millisecond.
 SCAN_COUNT: Final = 1_000
 
@@ -168,6 +171,12 @@ class Batch:
             index = self._index(key, TYPES[verb], "")
         self._others += (verb, index, len(arguments), *arguments)
 
+    def expect(self, key: str) -> None:
+        """Refuse the whole batch if it writes to this key, and that is not there any more."""
+        index = self._keys.get(key)
+        if index is not None and not self.types[index].endswith(EXISTING):
+            self.types[index] += EXISTING
+
     def delete(self, key: str, kind: str = ANY) -> None:
         """Delete a key: of this type, or of any."""
         index = self._keys.get(key)
@@ -261,6 +270,9 @@ class WorkerStore(_Store, Protocol):
 
         It walks through the key space of the server, in short steps.
         """
+
+    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+        """Return all of a group's timers of one session, in no order."""
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int

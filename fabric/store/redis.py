@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from fabric.store.connection import Caller, Channel, DeniedError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
     ASIDE_MS,
+    EXISTING,
     REBUILD_BYTES_MAX,
     REBUILD_ENTRIES_MAX,
     SCAN_COUNT,
@@ -202,14 +202,24 @@ class RedisStore(Channels):
 
     async def named(self, partition: int, prefix: str, count: int) -> list[str]:
         channel = self._channel(at=self.namespace.partition(partition).sessions)
-        pattern = re.sub(r"([*?\[\]^\\])", r"\\\1", prefix) + "*"
         found: dict[str, None] = {}
         cursor = b"0"
         while True:
-            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+            scan = ("SCAN", cursor, "MATCH", value.glob(prefix), "COUNT", SCAN_COUNT)
             cursor, keys = await channel.call(*scan)
             found.update((key.decode(), None) for key in keys)
             if cursor == b"0" or len(found) >= count:
+                return list(found)
+
+    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+        key = self.namespace.partition(partition).timers(group)
+        found: dict[bytes, None] = {}
+        cursor = b"0"
+        while True:
+            scan = ("ZSCAN", key, cursor, "MATCH", value.glob(f"{session}:"), "COUNT", SCAN_COUNT)
+            cursor, flat = await self._ask("zset", key, *scan)
+            found.update((member, None) for member, _ in pairs_of(flat))
+            if cursor == b"0":
                 return list(found)
 
     async def due(
@@ -230,7 +240,7 @@ class RedisStore(Channels):
         forms = [item for form in batch.forms for item in (len(form), *form, _places(form))]
         copied = batch.copied
         pairs = zip(batch.firsts, batch.types, strict=True)
-        expected = " ".join(first or kind for first, kind in pairs)
+        expected = " ".join(_expected(first, kind) for first, kind in pairs)
         arguments = (
             lease.nonce, lease.epoch, version, ttl_ms, lease.group,
             upto, value.successor(upto) if upto else b"", "=" if drained else "~",
@@ -416,3 +426,8 @@ class RedisStore(Channels):
 def _places(form: Sequence[str | bytes]) -> str:
     """Say for commit.lua which values of an entry form are copied; "" for none."""
     return " ".join(map(str, form.places)) if isinstance(form, CopyingForm) else ""
+
+
+def _expected(first: str, kind: str) -> str:
+    """Say for commit.lua what a key must be: its type, or the first id; and whether it exists."""
+    return first + EXISTING if first and kind.endswith(EXISTING) else first or kind

@@ -34,6 +34,9 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "retired": record.RetiredRecord,
 }
 
+#: Field of `meta` that says that the session is being deleted.
+PURGING: Final = b"purging"
+
 LOCK_FIELDS: Final = ("holder", "token", "since", "expires")
 BARRIER_FIELDS: Final = ("generation", "leader", "members", "deadline", "state")
 
@@ -56,6 +59,9 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
     Raises TamperedError, naming the key, when the fabric did not write a field.
     """
     meta, *stored_tables = stored
+    if PURGING in meta:
+        # What is left of the rest need not be whole.
+        return StoredSession(keys, SessionState(name=keys.name, is_purging=True))
     fields: dict[str, Any] = {"rules": meta.get(b"rules", b"").decode("ascii", "replace")}
     for field in ("log", "clock_ms", "opened_ms", "token"):
         number = whole_number(meta.get(field.encode(), b"0"))
@@ -71,6 +77,8 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
     fields["closed_by"] = meta.get(b"closed_by", b"").decode("utf-8", "replace")
     for (table, kind), records in zip(_TABLES.items(), stored_tables, strict=True):
         fields[table] = Table(_records(getattr(keys, table), records, kind))
+    if not meta and any(stored_tables):
+        raise TamperedError(keys.meta, "none, beside other keys of the session", "hash")
     return StoredSession(keys, SessionState(name=keys.name, **fields), is_written=True)
 
 
@@ -85,11 +93,13 @@ class StoredSession:
     `is_written`: the state was read from the server, and so are the keys that follow from it.
     """
 
-    __slots__ = ("keys", "shown", "state")
+    __slots__ = ("is_stored", "keys", "shown", "state")
 
     def __init__(self, keys: SessionKeys, state: SessionState, *, is_written: bool = False) -> None:
         self.keys = keys
         self.state = state
+        #: A commit has written it: then its keys must be there.
+        self.is_stored = is_written and state.log > 0
         #: Key → members and scores of a sorted set; {} for a lock.
         self.shown: dict[str, dict[str, int]] = {}
         if is_written:
@@ -115,12 +125,18 @@ class StoredSession:
                 "rules", state.rules,
             ),
         )  # fmt: skip
+        if state.is_purging:
+            batch.write("HSET", keys.meta, (PURGING, "1"))
         if state.closed_ms:
             closed = ("run", state.run, "closed_ms", state.closed_ms, "closed_by", state.closed_by)
             batch.write("HSET", keys.meta, closed)
         elif state.run > 1:
             batch.write("HSET", keys.meta, ("run", state.run))
             batch.write("HDEL", keys.meta, ("closed_ms", "closed_by"))
+        if self.is_stored:
+            batch.expect(keys.meta)
+            batch.expect(keys.log)
+        self.is_stored = True
         # Before the tables, because it needs their changes.
         self._save_shown(batch)
         for name in _TABLES:

@@ -89,6 +89,8 @@ def save(
         if synthesis.revision <= 1 and synthesis.rules:
             head[RULES] = synthesis.rules
         batch.write_fields(keys.synthesis, (revision.fields | head).items())
+        if synthesis.revision > 1 and not revision.is_beginning:
+            batch.expect(keys.synthesis)
     for agent, names in revision.index.items():
         members = [item for name in names for item in (0, name)]
         batch.write_parts("ZADD", keys.said(agent), members)

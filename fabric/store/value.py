@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -29,6 +30,11 @@ _DIGITS_MAX = 40
 
 #: Bytes of a wrong value that an error shows.
 _SHOWN_BYTES_MAX = 40
+
+
+def glob(prefix: str) -> str:
+    """Return the pattern of SCAN for names that begin with a prefix, whatever is in it."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", prefix) + "*"
 
 
 def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:

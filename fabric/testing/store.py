@@ -157,6 +157,10 @@ class MemoryStore:
     async def named(self, partition: int, prefix: str, count: int) -> list[str]:
         return [key for key in sorted(self.data.keys) if key.startswith(prefix)][:count]
 
+    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+        timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}
+        return [member for member in timers if member.startswith(f"{session}:".encode())]
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:

@@ -66,7 +66,8 @@ _RESERVED = frozenset(name.encode() for name in (EVERYONE, ORCHESTRATOR, SYNTHES
 
 #: What the synthesizer sends, without numbers.
 _SYNTHESIZERS = frozenset(
-    {SignalType.CONFLICT_DETECTED, SignalType.DECIDED, SignalType.REFINED, SignalType.SYNTHESIZED}
+    {SignalType.CONFLICT_DETECTED, SignalType.DECIDED, SignalType.REFINED}
+    | {SignalType.RUN_PURGED, SignalType.SYNTHESIZED}
 )
 
 #: Envelope fields that are kept and never used.

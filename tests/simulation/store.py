@@ -95,6 +95,13 @@ class RemoteStore:
         )
         return found
 
+    async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
+        """See WorkerStore."""
+        found: list[bytes] = await self._link.call(
+            lambda: self._behind.timers_of(partition, group, session), is_write=False
+        )
+        return found
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:

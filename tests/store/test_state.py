@@ -181,7 +181,7 @@ def test_a_long_number_from_an_agent_is_kept() -> None:
     question = b'{"state":"open","question":"9%030d","asker":"A","context":{"id":9%030d}}' % (0, 0)
     task = b'{"content":"9%030d","status":"pending"}' % 0
     stored = [dict(part) for part in NOTHING]
-    stored[2][b"t"], stored[6][b"q"] = task, question
+    stored[0][b"log"], stored[2][b"t"], stored[6][b"q"] = b"1", task, question
     found = state.restore(KEYS, stored).state
     assert msgspec.json.encode(found.escalations.records["q"]) == question
     assert msgspec.json.encode(found.tasks.records["t"]) == task

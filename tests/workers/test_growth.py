@@ -157,7 +157,7 @@ def test_spoilt_sessions_are_left_out_up_to_a_number(monkeypatch: pytest.MonkeyP
         signal = [b"session", name.encode(), b"emitter", b"A", b"type", b"HEARTBEAT"]
         with pytest.raises(TamperedError) as caught:
             run_now(handler.prepare([(b"1-0", signal)]))
-        assert handler.quarantine(caught.value.key, str(caught.value))
+        assert handler.quarantine(caught.value)
         handler.forget()
         assert name in handler._quarantined
         assert len(handler._quarantined) <= 5

@@ -63,7 +63,7 @@ def needs(synthesis: SynthesisState, result: Result) -> set[str]:
 
     Load them and ask again, as their values can lead to others, until the set is empty.
     """
-    if result.type is SignalType.RUN_OPENED:
+    if result.type in (SignalType.RUN_OPENED, SignalType.RUN_PURGED):
         return set()
     if result.verdict is not None:
         return _missing(synthesis, (result.verdict[0],))

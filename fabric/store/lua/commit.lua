@@ -8,8 +8,8 @@
 -- ARGV[6]  id of the last input entry in the batch, '' if the batch acknowledges none
 -- ARGV[7]  id to trim below, '' not to trim the input
 -- ARGV[8]  '=' to trim to the entry, '~' to trim whole nodes only (cheaper while more is waiting)
--- ARGV[9]  for each of KEYS[3…], separated by spaces: its type, 'any' if it is only deleted, or for a
---          stream the id of the first entry to append
+-- ARGV[9]  for each of KEYS[3…], separated by spaces: its type ('any' if it is only deleted),
+--          or for a stream the id of the first entry to append; behind it '!' if the key must exist
 -- ARGV[10] number of input entries to copy from, 0 for none     ARGV[11]  their ids, with spaces between
 -- ARGV[12] number of entry forms, then for each form: number of names, names …, and its places: '' or
 --          for each name the index of the input entry's field whose value it copies, -1 for a given one
@@ -52,9 +52,14 @@ end
 local at, sorted = 3, nil
 for expected in string.gmatch(ARGV[9], '%S+') do
   found = redis.call('TYPE', KEYS[at]).ok
+  local exists = string.match(expected, '(.*)!$')
+  expected = exists or expected
   local first = string.match(expected, '^[%d*].*')
   if first then
     expected = 'stream'
+  end
+  if exists and found == 'none' then
+    return {'tampered', KEYS[at], found, expected}
   end
   if found ~= expected and found ~= 'none' and expected ~= 'any' then
     return {'tampered', KEYS[at], found, expected}

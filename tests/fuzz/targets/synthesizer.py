@@ -89,7 +89,7 @@ class _Work:
                 decided = self.synthesizer.decide(inputs, self.now_ms)
             except TamperedError as error:
                 assert self.is_spoilt, error
-                assert self.synthesizer.quarantine(error.key, str(error))
+                assert self.synthesizer.quarantine(error)
                 self.synthesizer.forget()
             except DefectError as error:
                 assert self.is_spoilt, error.__cause__

@@ -128,7 +128,7 @@ class Work:
                 decided = self.orchestrator.decide(inputs, self.now_ms)
             except TamperedError as error:
                 assert self.is_spoilt, error
-                assert self.orchestrator.quarantine(error.key, str(error))
+                assert self.orchestrator.quarantine(error)
                 self.orchestrator.forget()
             except DefectError as error:
                 assert self.is_spoilt, error.__cause__

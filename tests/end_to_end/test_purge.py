@@ -1,0 +1,87 @@
+"""`fabric purge` on real servers: all of one session goes, nothing of another, and workers live."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.crowd import DEMO, say
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.keyspace import rows
+from tests.support.servers import RunningServer
+from tests.support.shell import Shell
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def workers(server: RunningServer, daemon: StartDaemon) -> list[Daemon]:
+    """Start both workers as processes."""
+    return [daemon(server.url, worker=name) for name in ("orchestrator", "synthesizer")]
+
+
+@pytest.fixture
+def shell(server: RunningServer, tmp_path: Path) -> Shell:
+    return Shell(tmp_path, {"FABRIC_REDIS_URL": server.url, "FABRIC_CONFIG": "/dev/null"})
+
+
+def keys_of(server: RunningServer, session: str) -> list[str]:
+    found: list[str] = server.cli("KEYS", f"fabric:*0*:{session}:*")
+    return sorted(found)
+
+
+def test_all_of_a_session_goes_and_its_name_begins_anew(
+    server: RunningServer, workers: list[Daemon], shell: Shell
+) -> None:
+    finding = {"findings": [{"key": "port", "value": 1}]}
+    say(server, "STARTED", "A", "B", writes=["a.py"])
+    say(server, "PARTIAL_RESULT", "A", partial=finding)
+    shell.good("emit", "INTENT(a.py)", "emitter=A", "session=other", "--confirm")
+    other = keys_of(server, "other")
+    shown = shell.run("purge", "demo", "--by", "eva")
+    assert shown.code == 0
+    assert "at work: A, B" in shown.out
+    assert "nothing is deleted yet" in shown.err
+    refused = shell.run("purge", "demo", "--yes", "--by", "eva")
+    assert refused.code == 4
+    assert "A, B still work in demo: close it first" in refused.err
+    shell.good("close", "demo", "--by", "eva")
+    until(lambda: rows(server, DEMO.revisions) and rows(server, DEMO.revisions)[-1]["final"] == "1")
+    assert shell.run("purge", "--ended", "--by", "eva", "--json").json["sessions"][0]["is_closed"]
+    gone = shell.run("purge", "--ended", "--older-than", "0s", "--yes", "--by", "eva")
+    assert (gone.code, gone.err) == (0, "")
+    assert keys_of(server, "demo") == []
+    assert set(other) <= set(keys_of(server, "other"))
+    say(server, "STARTED", "A")
+    until(lambda: rows(server, DEMO.log))
+    assert shell.good("replay", "demo").out.startswith("same: 1 events")
+    assert all(worker.is_alive for worker in workers)
+
+
+def test_a_session_that_somebody_deletes_begins_anew(
+    server: RunningServer, workers: list[Daemon], shell: Shell
+) -> None:
+    say(server, "STARTED", "A", "B")
+    until(lambda: len(rows(server, DEMO.log)) >= 2)
+    server.cli("DEL", *keys_of(server, "demo"))
+    say(server, "STARTED", "A")
+    until(lambda: rows(server, DEMO.log), lambda: "\n".join(one.said() for one in workers))
+    assert rows(server, DEMO.log)[0].id == "1-0"
+    assert shell.good("replay", "demo").out.startswith("same: 1 events")
+
+
+@pytest.mark.parametrize("key", [DEMO.meta, DEMO.log])
+def test_half_of_a_session_is_named_and_goes_whole(
+    server: RunningServer, workers: list[Daemon], shell: Shell, key: str, tampering: None
+) -> None:
+    say(server, "STARTED", "A")
+    say(server, "COMPLETED", "A")
+    until(lambda: len(rows(server, DEMO.log)) >= 2)
+    server.cli("DEL", key)
+    refused = shell.run("emit", "STARTED", "emitter=B", "session=demo", "--confirm")
+    assert refused.code == 4
+    assert f"key {key} is gone: somebody has deleted it" in refused.err
+    assert "`fabric purge` deletes it" in refused.err
+    assert server.cli("EXISTS", key) in (0, "0")
+    shell.good("purge", "demo", "--yes", "--by", "eva")
+    assert keys_of(server, "demo") == []
+    shell.good("emit", "STARTED", "emitter=B", "session=demo", "--confirm")
+    assert shell.good("replay", "demo").out.startswith("same: 1 events")

@@ -1,0 +1,76 @@
+"""Deleting a session, with both workers: what is gone is gone whole, and its name begins anew."""
+
+from typing import Any
+
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
+from fabric.testing import InProcessFabric, running
+
+
+async def say(fabric: InProcessFabric, kind: str, by: str = "eva", **payload: Any) -> None:
+    await fabric.emit([{"type": kind, "emitter": by, "payload": payload}])
+    await fabric.settle()
+
+
+async def work(fabric: InProcessFabric, session: str = "test", agents: int = 3) -> None:
+    for number in range(agents):
+        async with fabric.agent(f"A{number}", session=session, produces=["x"]) as agent:
+            await agent.partial_result({"findings": [{"key": f"k{number}", "value": 1}]})
+            await agent.resolve("x", location="x.py")
+    await fabric.settle()
+
+
+def left(fabric: InProcessFabric, session: str = "test") -> list[str]:
+    data = fabric.store.data  # type: ignore[attr-defined]  # the store in memory
+    return sorted(key for key in data.keys if key.startswith(f"fabric:{{0}}:{session}:"))
+
+
+async def test_nothing_is_left_and_nothing_else_is_touched() -> None:
+    async with running() as fabric:
+        await work(fabric)
+        await work(fabric, "test2")
+        other = left(fabric, "test2")
+        await say(fabric, "RUN_PURGED")
+        assert left(fabric) == []
+        assert left(fabric, "test2") == other
+        partition = fabric.store.namespace.partition(0)
+        listed = [name for name, _ in await fabric.store.scores(partition.sessions)]
+        assert listed == [b"test2"]
+        for group in (ORCHESTRATORS, SYNTHESIZERS):
+            timers = await fabric.store.scores(partition.timers(group))
+            assert not [timer for timer, _ in timers if timer.startswith(b"test:")]
+
+        await work(fabric)
+        log = await fabric.log()
+        assert (log[0]["id"], log[0]["type"]) == ("1-0", "STARTED")
+        found = await fabric.session().synthesis()
+        assert (found.revision > 0, sorted(found.findings)) == (True, ["k0", "k1", "k2"])
+
+
+async def test_more_keys_than_one_slice_has_go_too(monkeypatch: Any) -> None:
+    monkeypatch.setattr("workers.purge.SLICE_KEYS", 2)
+    async with running() as fabric:
+        await work(fabric)
+        await say(fabric, "RUN_PURGED")
+        assert left(fabric) == []
+
+
+async def test_a_session_at_work_is_not_deleted() -> None:
+    async with running() as fabric, fabric.agent("A"):
+        await fabric.settle()
+        before = left(fabric)
+        await say(fabric, "RUN_PURGED")
+        assert set(before) <= set(left(fabric))
+        (letter,) = await fabric.dead_letters()
+        assert letter.code == "OPEN"
+        assert "A still work in test: close it first" in letter.reason
+
+
+async def test_what_comes_for_it_meanwhile_is_refused() -> None:
+    async with running() as fabric:
+        await work(fabric)
+        late = {"type": "STARTED", "emitter": "B"}
+        await fabric.emit([{"type": "RUN_PURGED", "emitter": "eva"}, late])
+        await fabric.settle()
+        assert left(fabric) == []
+        (letter,) = await fabric.dead_letters()
+        assert letter.code == "CLOSED"
