@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fabric.store.keys import SessionKeys
+from tests.end_to_end.replayed import check_sessions
 from tests.end_to_end.synthesized import check_revisions, document, is_folded
 from tests.support.daemon import Daemon
 from tests.support.fixtures import start_or_fail
@@ -25,12 +26,15 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Start a server and both workers that must survive everything a module does to them."""
     server = start_or_fail(request.param)
     workers = [Daemon(server.url, worker=name) for name in ("orchestrator", "synthesizer")]
-    yield server, workers[0], workers[1]
-    are_alive = [one.is_alive for one in workers]
-    said = workers[1].said()
-    for one in workers:
-        one.close()
-    server.remove()
+    try:
+        yield server, workers[0], workers[1]
+        check_sessions(server, again=True)
+    finally:
+        are_alive = [one.is_alive for one in workers]
+        said = workers[1].said()
+        for one in workers:
+            one.close()
+        server.remove()
     assert are_alive == [True, True], "a worker has ended"
     assert "Traceback" not in said, said
 
