@@ -100,7 +100,7 @@ def test_a_terminal_shows_the_session_until_ctrl_c(shell: Shell, session: str) -
         work(shell)
         until(terminal.shows("2 agents: 1 active, 1 blocked"), "both agents")
         assert "█████·····  50 % active" in terminal.text
-        assert "B needs schema" in terminal.text
+        until(terminal.shows("B needs schema"), "the end of that picture")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 130
         assert "Traceback" not in terminal.text

@@ -5,9 +5,10 @@ from typing import Any
 
 import jsonpatch
 
+from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES
 from fabric.core.synthesis.state import SECTIONS
 from fabric.store.keys import SYNTHESIZERS, Namespace, SessionKeys
-from fabric.store.synthesis import HEAD, is_published
+from fabric.store.synthesis import is_published
 from tests.support.keyspace import RESULTS, Row, client, is_settled, rows, values
 from tests.support.servers import RunningServer
 
@@ -24,9 +25,10 @@ def document(server: RunningServer, keys: SessionKeys) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {
         "session": keys.name,
-        **{name: json.loads(fields.pop(name)) for name in HEAD},
+        **{name: json.loads(fields.pop(name)) for name in (REVISION, COMPLETE)},
         **{section: {} for section in SECTIONS},
     }
+    fields.pop(RULES, None)  # a note of the fabric's, in no patch
     for field, value in fields.items():
         if is_published(field, value):
             section, _, name = field.partition(":")
