@@ -253,13 +253,16 @@ class Sender:
         async with self._turn:
             return await self._send(kind, payload, on_number, deadline)
 
-    async def release(self, choose: Callable[[], list[str]]) -> None:
+    async def release(
+        self, choose: Callable[[], list[str]], *, is_unfinished: bool = False
+    ) -> None:
         """Send RELEASE for what `choose` returns at its turn; nothing if the agent has ended."""
         deadline = self.emitter.deadline()
         async with self._turn:
             names = choose()
             if names and not self.has_ended:
-                await self._send(SignalType.RELEASE, {"resources": names}, None, deadline)
+                payload = {"resources": names, **({"unfinished": True} if is_unfinished else {})}
+                await self._send(SignalType.RELEASE, payload, None, deadline)
 
     async def _send(
         self,

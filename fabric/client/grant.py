@@ -40,8 +40,17 @@ class Grant:
     with a new `token`. A task can wait for `lost`; synchronous code looks at `is_current`.
     """
 
-    def __init__(self, asked: frozenset[str], resources: Sequence[str], token: int) -> None:
+    def __init__(
+        self,
+        asked: frozenset[str],
+        resources: Sequence[str],
+        token: int,
+        after: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self._asked = asked
+        #: Which of the resources may be half written: `resource`, the `agent` that left it, `how`
+        #: (failed, dead or replaced) and `since_ms`.
+        self.after = tuple(after)
         #: All resources granted, in normal form: the ones asked for, and exclusive domains.
         self.resources = tuple(resources)
         #: Fencing token: larger than any before it in the session. `fabric guard` checks it.
@@ -190,7 +199,7 @@ class Grants:
             for claim in claims.values()
         )
 
-    async def release(self, names: Sequence[str]) -> None:
+    async def release(self, names: Sequence[str], *, is_unfinished: bool = False) -> None:
         """Release the names that nothing else of the agent uses."""
         unused: list[str] = []
 
@@ -199,7 +208,7 @@ class Grants:
             return unused
 
         try:
-            await self.requests.sender.release(choose)
+            await self.requests.sender.release(choose, is_unfinished=is_unfinished)
         except FabricError:
             self.in_use.abandon(unused)
             raise
@@ -284,7 +293,8 @@ class Writing(AbstractAsyncContextManager[Grant]):
         if self._grants.in_use.is_over(token):
             return None
         # Keep it now: the next message may take it away again.
-        self._grant = Grant(self._wanted, named, token)
+        after = message.payload.get("after")
+        self._grant = Grant(self._wanted, named, token, after if isinstance(after, list) else ())
         self._grants.live.append(self._grant)
         return self._grant
 
@@ -298,12 +308,16 @@ class Writing(AbstractAsyncContextManager[Grant]):
         return UNHANDLED if self._wait is None else place_in_line(self._agent, self._wait)
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Release everything. A cancellation does not keep RELEASE from being sent."""
+        """Release everything. A cancellation does not keep RELEASE from being sent.
+
+        After an error the next agent is told that the files may be half written.
+        """
         grant = self._grant
         self._forget()
         if grant is not None:
             grant._lose()
-        release = partial(self._grants.release, self._names)
+        is_unfinished = error is not None
+        release = partial(self._grants.release, self._names, is_unfinished=is_unfinished)
         failed = await asyncio.shield(self._grants.requests.attempt(release))
         # An error that ended the block matters more than one in releasing.
         if failed and error is None:

@@ -16,7 +16,7 @@ from fabric.core.agent_status import integration, resume, update_status
 from fabric.core.directive import Cancel, Pause, Proceed, Resume, Wait
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import EVENT_GRANTS_MAX, LIST_ITEMS_MAX, NAMES_SHOWN_MAX, SIGNAL_STEPS_MAX
-from fabric.core.record import AgentRecord, ClaimRecord, ClaimState
+from fabric.core.record import AgentRecord, AgentStatus, ClaimRecord, ClaimState
 from fabric.core.resource import CostlyError, Meter, overlap, reading_steps
 from fabric.core.resource_name import ManyNamesError, names_of, normalise
 from fabric.core.rules import Rules
@@ -168,14 +168,23 @@ def drop(session: SessionState, claim: ClaimRecord, agent: AgentRecord) -> list[
     return claim.wanted
 
 
-def drop_all(event: Event, agent: AgentRecord) -> list[str]:
-    """End every claim of an agent and grant what that frees; return what it had held."""
+def drop_all(event: Event, name: str, agent: AgentRecord) -> list[str]:
+    """End every claim of an agent that has ended and grant what that frees.
+
+    Returns what it had held.
+    """
     held: list[str] = []
+    written: list[str] = []
     freed: list[str] = []
     for claim in event.session.claims_of(agent):
         if claim.state is ClaimState.HELD:
             held += claim.wanted
+            written += claim.writes
         freed += drop(event.session, claim, agent)
+    if written and agent.status is AgentStatus.COMPLETED:
+        event.session.leftovers.settle(written)
+    elif written:
+        event.session.leftovers.leave(name, agent, written, event.session.clock_ms)
     if freed:
         grant_next(event, freed)
     return held
@@ -271,7 +280,9 @@ def send_wait(event: Event, claim: ClaimRecord) -> None:
 def send_proceed(event: Event, claim: ClaimRecord) -> None:
     """Send PROCEED: the resources, the token, and how many agents wait."""
     granted = [*claim.writes, *claim.reads, *claim.observes]
-    event.direct(claim.agent, Proceed(granted, claim.token, event.session.order.waiting(claim)))
+    after = event.session.leftovers.near(claim.wanted)
+    waiting = event.session.order.waiting(claim)
+    event.direct(claim.agent, Proceed(granted, claim.token, waiting, after=after))
 
 
 def coordinators(contested: list[str], rules: Rules) -> list[str]:

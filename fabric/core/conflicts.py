@@ -26,6 +26,7 @@ from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.claims import Ask
 from fabric.core.directive import Cancel, Nudge, Pause
 from fabric.core.event import Event, RefusedError, SignalEvent
+from fabric.core.handover import UNFINISHED
 from fabric.core.limits import (
     AGENT_RESOURCES_MAX,
     AGENT_WAITS_MAX,
@@ -138,20 +139,27 @@ def wait_on(event: SignalEvent, on: str) -> bool:
     return True
 
 
-def give_back(event: SignalEvent, named: list[str]) -> None:
+def give_back(event: SignalEvent, named: list[str], *, is_unfinished: bool = False) -> None:
     """End the agent's claims on what it names, or all of them when it names nothing."""
     session, agent = event.session, event.agent
     given = {one for name in claims.named(named) for one in folder_names(name)}
+    given_back: list[str] = []
     freed: list[str] = []
     for claim in session.claims_of(agent):
         if named and given.isdisjoint([*claim.writes, *claim.reads, *claim.observes]):
             continue
         # What it reads without waiting, and an exclusive domain, end with the last it asked for.
         asked = [one for one in claim.wanted if one not in claim.domains]
+        if claim.state is ClaimState.HELD:
+            given_back += [one for one in claim.writes if not named or one in given]
         if named and not given.issuperset(asked or claim.observes):
             freed += claims.shrink(session, claim, given)
         else:
             freed += claims.drop(session, claim, agent)
+    if is_unfinished and given_back:
+        session.leftovers.leave(event.name, agent, given_back, session.clock_ms, UNFINISHED)
+    else:
+        session.leftovers.settle(given_back)  # before the next agent is told
     if freed:
         claims.grant_next(event, freed, of=event.name)
 

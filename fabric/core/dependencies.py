@@ -66,7 +66,7 @@ def released(event: SignalEvent, payload: Release) -> None:
     session, name, agent = event.session, event.name, event.agent
     withdraw(event, name, agent, payload.resources or agent.waits_for)
     escalation.withdraw(session, name, agent, payload.resources or agent.asks)
-    conflicts.give_back(event, payload.resources)
+    conflicts.give_back(event, payload.resources, is_unfinished=payload.unfinished)
     update_status(session, name)
 
 

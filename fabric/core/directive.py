@@ -57,16 +57,27 @@ class Pause(Struct, frozen=True, omit_defaults=True):
     until_ms: int | None = None
 
 
+class Unfinished(Struct, frozen=True):
+    """A resource that an agent held when it failed, died or was replaced: how, and when, ms."""
+
+    resource: str
+    agent: str
+    how: str
+    since_ms: int
+
+
 class Proceed(Struct, frozen=True, omit_defaults=True):
     """The resources are yours, under a fencing token; or the integration, for its leader.
 
-    `waiting` counts the agents that the grant keeps waiting.
+    `waiting` counts the agents that the grant keeps waiting. `after` says which of the resources
+    may be half written.
     """
 
     resources: list[str]
     token: int | None = None
     waiting: int = 0
     barrier: str | None = None
+    after: list[Unfinished] = []
 
 
 class Wait(Struct, frozen=True, omit_defaults=True):

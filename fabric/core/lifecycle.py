@@ -164,7 +164,7 @@ def end(
         dependencies.resolve_all(event, name, agent)
     if agent.status in ENDED:
         escalation.ask_person_instead(event, name)
-    held = claims.drop_all(event, agent)
+    held = claims.drop_all(event, name, agent)
     barriers.leave(event, name, is_failure=error is not None)
     assignment.end(session, name, agent)
     why = error.error or "" if error is not None else f"incarnation {agent.incarnation} has ended"

@@ -42,6 +42,13 @@ class DependencyStatus(StrEnum):
     FAILED = "failed"
 
 
+class LeftRecord(Struct):
+    """How and when an agent left a resource: failed, dead, replaced or unfinished; ms."""
+
+    how: str
+    since_ms: int
+
+
 class AgentRecord(Struct, omit_defaults=True):
     """One agent, in its present incarnation. Times are server time, ms since the epoch."""
 
@@ -93,6 +100,8 @@ class AgentRecord(Struct, omit_defaults=True):
     cancelled: bool = False
     #: What it held when it was declared dead: its next incarnation is told.
     lost: list[str] = []
+    #: What its incarnations held for writing when they ended badly, until it is given back well.
+    left: dict[str, LeftRecord] = {}
     #: Incarnations in a row that ended in silence.
     silent_deaths: int = 0
     #: The question whether it may start again, while that is open.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from fabric.core import record
+from fabric.core.handover import Leftovers
 from fabric.core.order import Order
 from fabric.core.task import Backlog, TaskRecord
 
@@ -150,6 +151,8 @@ class SessionState:
     #: Agents that are no longer kept: a name that comes back must not be an old incarnation.
     retired: Table[record.RetiredRecord] = field(default_factory=Table)
     order: Order = field(init=False)
+    #: What agents left unfinished: it follows from their records.
+    leftovers: Leftovers = field(init=False)
     backlog: Backlog = field(init=False)
     #: The Balance of `balance.py`, which stands above this module; None until it is first needed.
     balance: object = field(init=False, default=None)
@@ -163,6 +166,7 @@ class SessionState:
 
     def __post_init__(self) -> None:
         self.order = Order(self.claims.records)
+        self.leftovers = Leftovers(self.agents.records, self.agents.put)
         self.backlog = Backlog(self.tasks.records)
         known_agents = self.agents.records.items()
         self.spare = {name for name, agent in known_agents if agent.capacity > 0}
@@ -208,6 +212,7 @@ class SessionState:
         for table in [*tables, self.claims, self.barriers, self.escalations]:
             for name in list(table.records):
                 table.drop(name)
+        self.leftovers = Leftovers(self.agents.records, self.agents.put)
         self.backlog = Backlog(self.tasks.records)
         self.spare.clear()
         self.deadlocks.clear()

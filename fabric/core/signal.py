@@ -318,9 +318,13 @@ class Intent(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """Gives back resources and ends waits, by name; all of them when it names none."""
+    """Gives back resources and ends waits, by name; all of them when it names none.
+
+    With `unfinished`, what it held for writing may be half written.
+    """
 
     resources: Names = []
+    unfinished: bool = False
 
 
 class Integrated(Struct, frozen=True):

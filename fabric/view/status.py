@@ -33,6 +33,7 @@ _AGENTS = ("AGENT", "STATUS", "DONE", "CHECKPOINT", "TASK", "WAITS FOR / ERROR",
 _DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
 _TASKS = ("TASK", "STATUS", "DONE", "AGENT", "CHECKPOINT")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
+_UNFINISHED = ("RESOURCE", "LEFT BY", "WHICH", "SINCE")
 _BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
 
 #: Lines shown of a question and of its context, and characters of each; `--json` prints all.
@@ -101,6 +102,12 @@ def session_lines(
     ]
     lines += _section("Tasks", _TASKS, rows)
     lines += _section("Resources", _RESOURCES, _resources(claims))
+    rows = [
+        (resource, who, left.how, f"{span(now_ms - left.since_ms)} ago")
+        for who, one in agents.items()
+        for resource, left in one.left.items()
+    ]
+    lines += _section("Unfinished", _UNFINISHED, rows)
     rows = []
     for key, barrier in barriers.items():
         if barrier.state is not BarrierState.OVER:

@@ -121,6 +121,9 @@ def check_balance(session: SessionState, kept: Balance) -> None:
 
 def check_claims(session: SessionState) -> None:
     """Check that a resource has one holder, no claim is lost, and the index matches the claims."""
+    left = [(one, name) for name, agent in session.agents.records.items() for one in agent.left]
+    told = session.leftovers.near(dict.fromkeys(one for one, _ in left))
+    assert len(left) > len(told) or {(one.resource, one.agent) for one in told} == set(left)
     records = session.claims.records
     for claim_id, claim in records.items():
         assert claim_id == claim.id

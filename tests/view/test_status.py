@@ -1,6 +1,12 @@
 """`fabric status`: what holds a session up stands in its tables, or below them."""
 
-from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord, EscalationState
+from fabric.core.record import (
+    AgentRecord,
+    AgentStatus,
+    EscalationRecord,
+    EscalationState,
+    LeftRecord,
+)
 from fabric.view.status import session_lines
 
 #: What the server's clock shows.
@@ -33,3 +39,11 @@ def test_a_question_about_many_silent_agents_is_told_in_full() -> None:
     ]
     many.state = EscalationState.DECIDED
     assert lines_of({}, {"9-1": many, "3-0": other}) == ["1 open question: fabric escalations s"]
+
+
+def test_what_agents_left_unfinished() -> None:
+    agent = AgentRecord(AgentStatus.FAILED, 1, left={"a.py": LeftRecord("failed", 60_000)})
+    lines = session_lines("s", 90_000, {"A": agent}, {}, {}, {}, {}, {})
+    at = next(number for number, line in enumerate(lines) if line == "Unfinished")
+    assert lines[at + 1].split() == ["RESOURCE", "LEFT", "BY", "WHICH", "SINCE"]
+    assert lines[at + 2].split() == ["a.py", "A", "failed", "30", "s", "ago"]
