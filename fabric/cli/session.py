@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 import click
 
+from fabric import __version__
 from fabric.backoff import retry
 from fabric.cli.connect import Connection, Target, connected, json_option, on_session
 from fabric.cli.output import json_line, print_either, print_json, print_lines
 from fabric.client.session import Session
 from fabric.client.synthesis import Revision, apply
 from fabric.ops.overview import GROUPS, PartitionSummary, partition, sessions
+from fabric.view.interchange import junit, page, rdjsonl, sarif
+from fabric.view.pull_request import CHARS_MAX, CHARS_MIN, command_of, comment
+from fabric.view.selection import LEVELS, UNRATED, Group, select
 from fabric.view.status import session_lines, todo
 from fabric.view.synthesis import Synthesis, changes, progress, report
 from fabric.view.text import span, table
@@ -23,7 +27,12 @@ from fabric.view.text import span, table
 SESSIONS_SHOWN = 40
 
 #: Format of a synthesis.
-Form = Literal["markdown", "json", "patches"]
+Form = Literal["markdown", "json", "patches", "pr", "sarif", "rdjsonl", "junit", "html"]
+
+#: Formats that show findings one by one: filters are for these.
+_SELECTING = ("pr", "sarif", "rdjsonl", "junit", "html")
+
+_FORMATS = ("markdown", "json", "patches", *_SELECTING)
 
 #: Clears a terminal's line from the cursor on.
 _ERASE = "\x1b[K"
@@ -116,7 +125,22 @@ def _form(form: Form, words: str) -> Callable[[Any], Any]:
 @_form("markdown", "A report for people, or one line a change (default).")
 @_form("json", "The whole document; with --follow one a line.")
 @_form("patches", "Revisions with their JSON Patches (RFC 6902), one a line.")
-async def synthesis(target: Target, follow: bool, revision: int | None, form: Form | None) -> None:
+@click.option("--format", "named", type=click.Choice(_FORMATS), help="The same, by name; and more.")
+@click.option("--min-severity", type=click.Choice(LEVELS), help="Findings as bad, or worse.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Findings as sure, or surer.")
+@click.option("--since", type=click.IntRange(min=0), metavar="N", help="Changed since revision N.")
+@click.option("--group", type=click.Choice([*Group]), help="pr, html: by file, severity or agent.")
+@click.option(
+    "--max-chars", type=click.IntRange(min=CHARS_MIN), help=f"pr: its length (default {CHARS_MAX})."
+)
+async def synthesis(
+    target: Target,
+    follow: bool,
+    revision: int | None,
+    form: Form | None,
+    named: Form | None,
+    **wanted: Any,
+) -> None:
     """Print the combined result of a session's agents: findings, contradictions, documents.
 
     \b
@@ -133,17 +157,62 @@ async def synthesis(target: Target, follow: bool, revision: int | None, form: Fo
       --follow --patches        each revision, from the first
       --follow --revision N     only revisions after N; with --json the document of N first
 
-    A session can go on after a final revision: continue with --follow --revision N. Exit code 3:
-    there is no such session, or no revision N yet.
+    A session can go on after a final revision: continue with --follow --revision N.
+
+    \b
+      --format pr          for a comment on a pull request: bounded, folded by file
+      --format sarif       SARIF 2.1.0, for code scanning
+      --format rdjsonl     for reviewdog, one finding a line
+      --format junit       JUnit XML; --format html: one page
+
+    Exit code 3: there is no such session, or no revision N yet.
     """
-    name, form = target.need("session"), form or "markdown"
+    name, form = target.need("session"), named or form or "markdown"
+    filters = {key: value for key, value in wanted.items() if value is not None}
+    if form in _SELECTING and follow:
+        raise click.UsageError(f"--follow has no format {form}")
+    if filters and form not in _SELECTING:
+        raise click.UsageError(f"filters are for --format {', '.join(_SELECTING)}")
     async with connected(target, waits=follow) as connection:
         session = connection.session(name)
         if not follow:
             await session.must_exist()
-            await _print(session, revision, form)
+            if form in _SELECTING:
+                await _print_findings(session, revision, form, filters)
+            else:
+                await _print(session, revision, form)
         else:
             await _follow(session, revision, form)
+
+
+async def _print_findings(
+    session: Session, number: int | None, form: Form, filters: dict[str, Any]
+) -> None:
+    synthesis = await session.synthesis(revision=number)
+    since = filters.get("since")
+    earlier = None if since is None else (await session.synthesis(revision=since)).document
+    severity = filters.get("min_severity", UNRATED)
+    items = select(
+        synthesis,
+        severity=severity,
+        confidence=filters.get("min_confidence", 0),
+        before=earlier,
+    )
+    by = Group(filters.get("group", Group.FILE))
+    if form == "pr":
+        chars_max = filters.get("max_chars", CHARS_MAX)
+        command = command_of(session.name)
+        click.echo(comment(synthesis, items, by=by, chars_max=chars_max, command=command))
+    elif form == "sarif":
+        click.echo(sarif(items, __version__))
+    elif form == "junit":
+        click.echo(junit(items, session.name))
+    elif form == "html":
+        click.echo(page(items, session.name, progress(synthesis), by))
+    else:
+        print_lines(rdjsonl(items))
+        if left_out := sum(not one.path for one in items):
+            click.echo(f"{left_out} findings without a path are left out", err=True)
 
 
 async def _print(session: Session, number: int | None, form: Form) -> None:

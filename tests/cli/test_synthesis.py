@@ -157,3 +157,30 @@ def test_keys_reads_all_that_a_synthesis_is_made_of(quiet: Shell, server: Runnin
     lines = quiet.good("keys", "demo").lines
     for of, verb in (("synthesis", "HGETALL"), ("revisions", "XRANGE"), ("said:A", "ZRANGE")):
         assert any(verb in line and key(quiet, of) in line for line in lines), of
+
+
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [
+        ("pr", "<!-- signal-fabric: demo -->"),
+        ("sarif", "{"),
+        ("junit", "<?xml"),
+        ("html", "<!doctype html>"),
+        ("rdjsonl", '{"message":"bad"'),
+    ],
+)
+def test_reports_in_the_formats_of_other_tools(
+    quiet: Shell, server: RunningServer, form: str, start: str
+) -> None:
+    folding = Folding()
+    found = {"path": "a.py", "line": 1, "rule": "r", "severity": "high", "message": "bad"}
+    folding.take([entry("A", 1, {"findings": [found]})])
+    write(quiet, server, folding)
+    assert quiet.good("synthesis", "demo", "--format", form).out.startswith(start)
+    severe = quiet.good("synthesis", "demo", "--format", form, "--min-severity", "critical").out
+    assert "a.py" not in severe
+
+
+def test_filters_are_for_the_formats_that_show_findings(quiet: Shell) -> None:
+    for words in (["--json", "--min-severity", "high"], ["--format", "pr", "--follow"]):
+        assert quiet.run("synthesis", "demo", *words).code == 2

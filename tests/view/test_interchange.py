@@ -1,0 +1,161 @@
+"""Reports in the formats of other tools, and for a pull request: complete, bounded, harmless."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from fabric.view.interchange import junit, page, rdjsonl, sarif
+from fabric.view.pull_request import CHARS_MIN, command_of, comment
+from fabric.view.selection import Group, Item, natural, select
+from fabric.view.synthesis import Synthesis
+from tests.support.folding import Folding
+
+FINDINGS: list[tuple[str, dict[str, Any]]] = [
+    ("A", {"path": "src/a10.py", "line": 3, "rule": "r1", "severity": "high", "message": "bad"}),
+    ("A", {"path": "src/a2.py", "line": 12, "rule": "r1", "severity": "low", "message": "so so"}),
+    ("B", {"path": "src/a2.py", "line": 2, "end_line": 4, "rule": "r 2", "severity": "critical",
+           "message": "two\nlines", "suggestion": "x = 1\n", "confidence": 0.9, "url": "https://x"}),
+    ("B", {"path": "src/a10.py", "line": 3, "rule": "r1", "confidence": 0.4}),
+    ("C", {"key": "port", "value": "no path"}),
+]  # fmt: skip
+
+
+def synthesis(*said: tuple[str, dict[str, Any]]) -> Synthesis:
+    folding = Folding()
+    for agent, finding in said:
+        folding.say(agent, {"findings": [finding]})
+    folding.say("D", kind="FAILED", payload={"error": "out of *luck*"})
+    return Synthesis(folding.document())
+
+
+def shown(**filters: Any) -> list[Item]:
+    return select(synthesis(*FINDINGS), **filters)
+
+
+def test_findings_come_by_path_and_line_as_people_count() -> None:
+    assert [one.place for one in shown()] == ["port", "src/a2.py:2", "src/a2.py:12", "src/a10.py:3"]
+    assert natural("a10") > natural("a2")
+
+
+@pytest.mark.parametrize(
+    ("filters", "keys"),
+    [
+        ({"severity": "high"}, ["src/a2.py:2:r 2", "src/a10.py:3:r1"]),
+        ({"severity": "critical"}, ["src/a2.py:2:r 2"]),
+        ({"confidence": 0.5}, ["port", "src/a2.py:2:r 2", "src/a2.py:12:r1"]),
+    ],
+)
+def test_filters(filters: dict[str, Any], keys: list[str]) -> None:
+    assert [one.finding.key for one in shown(**filters)] == keys
+
+
+def test_only_what_has_changed_since_a_revision() -> None:
+    folding = Folding()
+    folding.say("A", {"findings": [{"key": "old", "value": 1}, {"key": "changed", "value": 1}]})
+    before = folding.document()
+    folding.say("A", {"findings": [{"key": "changed", "value": 2}, {"key": "new", "value": 1}]})
+    found = select(Synthesis(folding.document()), before=before)
+    assert [one.finding.key for one in found] == ["changed", "new"]
+
+
+def test_sarif_has_every_finding_once_with_level_place_and_fingerprint() -> None:
+    log = json.loads(sarif(shown(), "1.0"))
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["r 2", "r1"]
+    results = run["results"]
+    assert [one["level"] for one in results] == ["note", "error", "note", "error"]
+    assert "locations" not in results[0]
+    place = results[1]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "src/a2.py"
+    assert place["region"] == {"startLine": 2, "endLine": 4}
+    (change,) = results[1]["fixes"][0]["artifactChanges"]
+    assert change["replacements"][0]["insertedContent"] == {"text": "x = 1\n"}
+    marks = [one["partialFingerprints"]["signalFabricKey/v1"] for one in results]
+    assert len(set(marks)) == len(results)
+
+
+def test_sarif_is_read_by_a_reader_of_sarif() -> None:
+    reader = pytest.importorskip("sarif_pydantic")
+    log = reader.Sarif.model_validate_json(sarif(shown(), "1.0"))
+    assert len(log.runs[0].results) == 4
+
+
+def test_rdjsonl_has_a_line_for_each_finding_with_a_path() -> None:
+    lines = [json.loads(line) for line in rdjsonl(shown())]
+    assert [line["severity"] for line in lines] == ["ERROR", "INFO", "ERROR"]
+    assert lines[0]["location"] == {
+        "path": "src/a2.py",
+        "range": {"start": {"line": 2}, "end": {"line": 4}},
+    }
+    assert lines[0]["code"] == {"value": "r 2", "url": "https://x"}
+    assert lines[0]["suggestions"][0]["text"] == "x = 1\n"
+
+
+def test_junit_has_a_suite_for_each_file() -> None:
+    root = ElementTree.fromstring(junit(shown(), "demo"))  # noqa: S314 - we have just written this XML ourselves
+    assert root.get("failures") == "4"
+    suites = {suite.get("name"): len(suite) for suite in root}
+    assert suites == {"no file": 1, "src/a2.py": 2, "src/a10.py": 1}
+
+
+def pull_request(found: Synthesis, chars_max: int = 60_000, by: Group = Group.FILE) -> str:
+    command = command_of(found.session)
+    return comment(found, select(found), by=by, chars_max=chars_max, command=command)
+
+
+def test_a_comment_counts_by_severity_and_folds_by_file() -> None:
+    text = pull_request(synthesis(*FINDINGS))
+    lines = text.split("\n")
+    assert lines[0] == "<!-- signal-fabric: demo -->"
+    assert "| critical | 1 |" in lines
+    assert r"- **D** failed · out of \*luck\*" in lines
+    assert "<details><summary>src/a2.py: 2 findings</summary>" in lines
+    assert "- **critical** `src/a2.py:2` `r 2`: two<br>lines · B (90% sure)" in lines
+    assert "  x = 1" in lines
+    assert text.count("<details>") == text.count("</details>") == 3
+
+
+def test_a_comment_with_5000_findings_is_bounded_and_says_how_many_are_left_out() -> None:
+    folding = Folding()
+    found = [
+        {"path": f"f{number % 50}.py", "line": number, "rule": "r", "message": "wrong " * 5}
+        for number in range(1, 5_001)
+    ]
+    for start in range(0, 5_000, 1_000):
+        folding.say("A", {"findings": found[start : start + 1_000]})
+    text = pull_request(Synthesis(folding.document()))
+    assert 50_000 < len(text) <= 60_000
+    more = re.search(r"… ([\d,]+) more: `fabric synthesis demo`$", text)
+    assert more is not None
+    left_out = int(more[1].replace(",", ""))
+    assert text.count("\n- **info**") + left_out == 5_000
+    assert text.count("<details>") == text.count("</details>")
+
+
+HOSTILE = ["</details><script>", "--> <b>", "```\n# x", "a|b", "\x00\x1b[31m", "é\u202e", "\\n"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_agents_write_is_never_markup(text: str) -> None:
+    given = {"path": f"p{text}", "rule": text, "message": text, "suggestion": text, "line": 1}
+    found = synthesis(("A", {**given, "key": "k"}))
+    items = select(found)
+    ElementTree.fromstring(junit(items, "demo"))  # noqa: S314 - we have just written this XML ourselves
+    assert json.loads(sarif(items, "1.0"))["runs"][0]["results"][0]["message"]["text"] == text
+    assert "<script>" not in page(items, "demo", "", Group.FILE)
+    shown = pull_request(found)
+    assert "<script>" not in re.sub(r"```.*?```", "", re.sub(r"`[^`]*`", "", shown), flags=re.S)
+    assert shown.count("</details>") - shown.count("`</details>") >= 1
+    assert len(pull_request(found, CHARS_MIN)) <= CHARS_MIN
+
+
+@pytest.mark.parametrize("by", Group)
+def test_a_page_has_every_finding_in_its_group(by: Group) -> None:
+    text = page(shown(), "demo", "all of it", by)
+    assert text.count("<tr>") == (5 if by is Group.AGENT else 4)
