@@ -58,6 +58,7 @@ GROUPS = {
         "open": ("lifecycle", "Begin the next run of a session that was closed."),
         "handoff": ("handoff", "Write a session's handoff; begin the next session from one."),
         "close": ("lifecycle", "End a run; its agents are told, the synthesis becomes final."),
+        "export": ("lifecycle", "Write everything of a session to a file."),
         "purge": ("lifecycle", "Delete everything of sessions that have ended."),
     },
     "Answer questions": {

@@ -1,9 +1,13 @@
-"""`fabric open`, `close` and `purge`: where the runs of a session begin and end."""
+"""`fabric open`, `close`, `export` and `purge`: where the runs of a session begin and end."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
 
 import click
 
@@ -11,8 +15,9 @@ from fabric.cli.connect import Target, connected, json_option, on_session, on_ta
 from fabric.cli.output import note, print_either
 from fabric.cli.questions import person
 from fabric.core.limits import listed
+from fabric.ops.export import export_session
 from fabric.ops.run import Candidate, Runs, candidates
-from fabric.view.text import span, table
+from fabric.view.text import counted, span, table
 
 #: Seconds that closing and opening may take; the orchestrator needs a few ms.
 TIMEOUT_S = 10.0
@@ -100,6 +105,7 @@ async def open_(target: Target, by: str | None, as_json: bool) -> None:
     callback=age_ms,
     help="With --ended: idle for so long, as 7d.",
 )
+@click.option("--export", "folder", metavar="DIR", help="Write each to DIR/NAME.ndjson.gz first.")
 @click.option("--yes", is_flag=True, help="Delete; without it, only say what would go.")
 @by_option
 @json_option
@@ -108,6 +114,7 @@ async def purge(
     names: tuple[str, ...],
     ended: bool,
     older_ms: int,
+    folder: str | None,
     yes: bool,
     by: str | None,
     as_json: bool,
@@ -131,7 +138,10 @@ async def purge(
         found = await candidates(store, connection.partitions, names, older_ms)
         now_ms = await store.now_ms()
         for one in found if yes else ():
-            partition, _ = connection.keys(one.name)
+            partition, keys = connection.keys(one.name)
+            if folder is not None and not one.at_work:
+                file = Path(folder, f"{quote(one.name, safe=' ')}.ndjson.gz")
+                await export_session(store, partition, keys, file)
             emitter, session = connection.emitter(partition.number), connection.session(one.name)
             limit = TIMEOUT_S + one.events * PURGE_S_PER_EVENT
             runs = Runs(session, store, partition, emitter, by=who, timeout_s=limit)
@@ -150,6 +160,32 @@ def _state(one: Candidate) -> str:
     if one.at_work:
         return f"at work: {listed(one.at_work)}"
     return "closed" if one.is_closed else "ended"
+
+
+@click.command("export")
+@on_session
+@click.option("--out", metavar="FILE", help="Where to; *.gz is compressed. Without it: stdout.")
+async def export(target: Target, out: str | None) -> None:
+    """Write everything of a session to a file: a JSON document a line.
+
+    \b
+      fabric export demo --out demo.ndjson.gz
+      fabric replay demo.ndjson.gz             check it against its log
+      fabric why QA --file demo.ndjson.gz      explain an agent's state from it
+
+    The file has every key: log, inboxes, records, synthesis and its revisions. It appears when
+    it is complete. A session that is at work may change meanwhile; a note then says so.
+    """
+    name = target.need("session")
+    async with connected(target) as connection:
+        partition, keys = connection.keys(name)
+        to: Path | IO[bytes]
+        to = Path(out) if out is not None else sys.stdout.buffer
+        count, is_whole = await export_session(connection.store, partition, keys, to)
+    if not is_whole:
+        note(f"{name} changed while it was written: its keys may differ from its log")
+    if out is not None:
+        note(f"{counted(count, 'line')} written to {out}")
 
 
 #: Names of commands that are names of Python's.

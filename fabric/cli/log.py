@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,8 +20,9 @@ from fabric.ops.comparison import Comparison
 from fabric.ops.replay import rebuild, until
 from fabric.ops.why.explanation import explanation_lines
 from fabric.ops.why.explanation import why as explained
+from fabric.store.file import FileStore
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.port import BEGINNING, ClientStore, Entry, Readable
 from fabric.store.value import whole_number
 from fabric.view.status import REBUILT, rebuilt_lines
 from fabric.view.text import clock, counted, plain, table
@@ -119,22 +121,30 @@ def entry_document(entry: Entry) -> dict[str, Any]:
 @click.argument("agent")
 @on_target("session")
 @_until_option
+@click.option("--file", "path", metavar="FILE", help="A file that `fabric export` has written.")
 @json_option
-async def why(target: Target, agent: str, stop: str | None, as_json: bool) -> None:
+async def why(
+    target: Target, agent: str, stop: str | None, path: str | None, as_json: bool
+) -> None:
     """Explain why an agent waits, is paused, has ended or is working.
 
     \b
       fabric why QA                    now
       fabric why QA --until 1:05       as it was 65 s after the session opened
+      fabric why QA --file demo.ndjson in a session that `fabric export` has written
 
     Each cause is printed below its effect, from agent to agent, down to the agent or person that
     can act. A line with an arrow says what would end the wait. Times count from the opening of the
     session, as in `fabric tail`; ids in brackets are log entries.
     """
     place = until(stop) if stop is not None else None
-    session = target.need("session")
-    async with connected(target) as connection:
-        answer = await explained(connection.store, connection.keys(session)[1], agent, place)
+    if path is not None:
+        read = FileStore(Path(path))
+        answer = await explained(read, read.keys, agent, place)
+    else:
+        session = target.need("session")
+        async with connected(target) as connection:
+            answer = await explained(connection.store, connection.keys(session)[1], agent, place)
     print_either(as_json, answer, map(plain, explanation_lines(answer)))
 
 
@@ -148,6 +158,7 @@ async def replay(target: Target, stop: str | None, as_json: bool) -> None:
     \b
       fabric replay demo                  compare every key; exit code 1 if any differs
       fabric replay demo --until 12-0     print the session as it was after log entry 12-0
+      fabric replay demo.ndjson.gz        the same for a file that `fabric export` has written
 
     Each difference names the key, the field, the value by the log and the value in Redis. With
     --until nothing is compared: agents, tasks, dependencies, claims, barriers and questions are
@@ -155,8 +166,14 @@ async def replay(target: Target, stop: str | None, as_json: bool) -> None:
     """
     session = target.need("session")
     place = until(stop) if stop is not None else None
-    async with connected(target) as connection:
-        store, keys = connection.store, connection.keys(session)[1]
+    async with AsyncExitStack() as stack:
+        store: Readable
+        if (read := _file(session)) is not None:
+            store = read
+            keys, session = read.keys, read.keys.name
+        else:
+            connection = await stack.enter_async_context(connected(target))
+            store, keys = connection.store, connection.keys(session)[1]
         with _progress() as count:
             if place is not None:
                 rebuilt = (await rebuild(store, keys, place, count)).session
@@ -175,6 +192,12 @@ async def replay(target: Target, stop: str | None, as_json: bool) -> None:
         places = counted(len(report.differences), "place")
         note(f"Redis differs from what the log of {session} says in {places}")
         raise click.exceptions.Exit(1)
+
+
+def _file(name: str) -> FileStore | None:
+    """Return the file of a session that is named instead of one; None if it is a session."""
+    path = Path(name)
+    return FileStore(path) if ".ndjson" in path.name and path.is_file() else None
 
 
 def _rebuilt_document(session: SessionState) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import zlib
 from collections import deque
 from typing import Final
 
-from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.port import BEGINNING, Entry, Readable
 from fabric.wire.stored import fields_of
 
 #: Messages remembered of each stream: more than one agent is sent in the seconds that a failover
@@ -30,7 +30,7 @@ class ReadHistory:
         self.is_odd = False
 
     @classmethod
-    async def at(cls, store: ClientStore, stream: str, place: bytes) -> ReadHistory:
+    async def at(cls, store: Readable, stream: str, place: bytes) -> ReadHistory:
         """Return the history of a reader that goes on from a place: it knows the message there."""
         history = cls()
         for entry in await store.entries(stream, place, place, 1):
@@ -44,7 +44,7 @@ class ReadHistory:
         self._marks.append(_mark(entry))
         self.is_odd = not _is_ours(entry)
 
-    async def last_kept(self, store: ClientStore, stream: str) -> bytes | None:
+    async def last_kept(self, store: Readable, stream: str) -> bytes | None:
         """Return the last message that the stream still holds as it was read; forget later ones.
 
         None if that is the last message read, so that nothing was lost. Raises ServerError.

@@ -20,7 +20,7 @@ from fabric.core.synthesis.state import AGENTS, SECTIONS, Complete
 from fabric.core.task import TaskRecord
 from fabric.errors import NotFoundError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.port import BEGINNING, ClientStore, Entry, Readable
 from fabric.store.synthesis import DECODERS, is_published
 from fabric.view.synthesis import Synthesis
 from fabric.wire.stored import checked_reading
@@ -266,7 +266,7 @@ def _left(known: Synthesis) -> str:
     return f"the results of {sweeps} {AGENTS} are being merged anew (revision {known.revision})"
 
 
-async def still_open(store: ClientStore, keys: SessionKeys, opened: bytes | None) -> bytes | None:
+async def still_open(store: Readable, keys: SessionKeys, opened: bytes | None) -> bytes | None:
     """Return when a session was opened; None before that. `opened` is the last such answer.
 
     For whoever waits: raises NotFoundError if that session is gone, as after FLUSHALL, even if
@@ -286,7 +286,7 @@ async def read_record(store: ClientStore, key: str, name: str, kind: type[R]) ->
 
 
 async def pages(
-    store: ClientStore, keys: SessionKeys, after: bytes, *, follow: bool = False
+    store: Readable, keys: SessionKeys, after: bytes, *, follow: bool = False
 ) -> AsyncIterator[list[Entry]]:
     """Yield a session's log entries after an id, page by page.
 
@@ -315,7 +315,7 @@ async def pages(
             place = last_kept or place
 
 
-async def last_id(store: ClientStore, stream: str) -> bytes:
+async def last_id(store: Readable, stream: str) -> bytes:
     """Return the id of a stream's last entry, BEGINNING if it has none."""
     newest = await store.entries(stream, b"-", b"+", 1, newest_first=True)
     return newest[0][0] if newest else BEGINNING

@@ -15,7 +15,7 @@ from fabric.ops.replay import Replay, as_bytes, first_difference, shown
 from fabric.store import state
 from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
-from fabric.store.port import BEGINNING, EXISTING, Batch, ClientStore
+from fabric.store.port import BEGINNING, EXISTING, Batch, Readable
 from fabric.store.value import parse_id
 from fabric.wire.stored import fields_of, read_object
 
@@ -49,7 +49,7 @@ class Comparison:
     """
 
     def __init__(
-        self, store: ClientStore, keys: SessionKeys, note: Callable[[int], None] | None = None
+        self, store: Readable, keys: SessionKeys, note: Callable[[int], None] | None = None
     ) -> None:
         self._store = store
         self._keys = keys

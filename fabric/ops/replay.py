@@ -24,7 +24,7 @@ from fabric.core.session import SessionState
 from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
 from fabric.store.keys import SessionKeys
-from fabric.store.port import BEGINNING, ClientStore, Entry
+from fabric.store.port import BEGINNING, Entry, Readable
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
@@ -224,7 +224,7 @@ class Replay:
 
 
 async def rebuild(
-    store: ClientStore,
+    store: Readable,
     keys: SessionKeys,
     stop: Until | None = None,
     note: Callable[[int], None] | None = None,

@@ -304,6 +304,35 @@ class WorkerStore(_Store, Protocol):
         """
 
 
+class Readable(Protocol):
+    """What replay and explanations need: a server, or a file that a session was written to.
+
+    `ClientStore` describes the methods.
+    """
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """Return whole hashes."""
+
+    async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
+        """Return some fields of a hash."""
+
+    async def now_ms(self, at: str | None = None) -> int:
+        """Return the server's time; of a file, the time at which it was written."""
+
+    async def read_streams(
+        self, after: dict[str, bytes], count: int, block_ms: int
+    ) -> dict[str, list[Entry]]:
+        """Return entries after the given ids."""
+
+    async def entries(
+        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """Return a range of a stream."""
+
+    async def scores(self, key: str) -> list[tuple[bytes, int]]:
+        """Return a sorted set."""
+
+
 class ClientStore(_Store, Protocol):
     """What agents and the command line need."""
 

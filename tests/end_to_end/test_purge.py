@@ -1,5 +1,6 @@
 """`fabric purge` on real servers: all of one session goes, nothing of another, and workers live."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,28 @@ def test_half_of_a_session_is_named_and_goes_whole(
     assert keys_of(server, "demo") == []
     shell.good("emit", "STARTED", "emitter=B", "session=demo", "--confirm")
     assert shell.good("replay", "demo").out.startswith("same: 1 events")
+
+
+def test_a_session_is_written_to_a_file_and_checked_there(
+    server: RunningServer, workers: list[Daemon], shell: Shell
+) -> None:
+    say(server, "STARTED", "A", "B", writes=["a.py"])
+    say(server, "PARTIAL_RESULT", "A", partial={"findings": [{"key": "port", "value": 1}]})
+    say(server, "BLOCKED", "B", on="schema")
+    until(lambda: len(rows(server, DEMO.log, kind="signal")) == 4)
+    shell.good("close", "demo", "--by", "eva")
+    until(lambda: rows(server, DEMO.revisions) and rows(server, DEMO.revisions)[-1]["final"] == "1")
+    live = shell.good("replay", "demo").out
+    written = shell.run("export", "demo", "--out", "demo.ndjson.gz")
+    assert (written.code, "lines written to demo.ndjson.gz" in written.err) == (0, True)
+    gone = shell.run("purge", "demo", "--yes", "--export", ".", "--by", "eva")
+    assert (gone.code, gone.err) == (0, "")
+    assert shell.good("replay", "demo.ndjson.gz").out == live
+    assert "closed run 1 of demo" in shell.good("why", "B", "--file", "demo.ndjson.gz").out
+    # One byte of a message that was changed is found, and so is a file that was cut off.
+    text = gzip.decompress((shell.home / "demo.ndjson.gz").read_bytes())
+    (shell.home / "other.ndjson").write_bytes(text.replace(b'"CANCEL"', b'"CANCELS"', 1))
+    assert shell.run("replay", "other.ndjson").code == 1
+    (shell.home / "cut.ndjson").write_bytes(text[: len(text) // 2])
+    cut = shell.run("replay", "cut.ndjson")
+    assert (cut.code, "cut.ndjson:" in cut.err) == (2, True)

@@ -19,7 +19,7 @@ from fabric.ops.replay import Until, rebuild
 from fabric.ops.why.snapshot import Cause, LogIndex, Snapshot, line, logged, names, shortened
 from fabric.ops.why.wait_causes import WaitCauses, deadlock_of, unblockers
 from fabric.store.keys import SessionKeys
-from fabric.store.port import ClientStore
+from fabric.store.port import Readable
 from fabric.view.text import clock
 
 
@@ -41,7 +41,7 @@ class Explanation(Struct):
 
 
 async def why(
-    store: ClientStore, keys: SessionKeys, agent: str, stop: Until | None = None
+    store: Readable, keys: SessionKeys, agent: str, stop: Until | None = None
 ) -> Explanation:
     """Explain an agent's state now, or at `stop`.
 

@@ -1,0 +1,85 @@
+"""A session written to a file of JSON lines: all keys of it, with nothing left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import IO
+
+from fabric.client.session import FIELDS_PAGE, Session
+from fabric.store import file
+from fabric.store.keys import Partition, SessionKeys
+from fabric.store.redis import RedisStore
+
+#: Attempts to write a session that changes meanwhile.
+ROUNDS_MAX = 3
+
+#: Entries read at a time; the store takes fewer where they are large.
+PAGE = 500
+
+#: Keys of one session: more than any has.
+KEYS_MAX = 10_000_000
+
+
+async def export_session(
+    store: RedisStore, partition: Partition, keys: SessionKeys, to: Path | IO[bytes]
+) -> tuple[int, bool]:
+    """Write a session; return the number of lines, and whether nothing changed meanwhile.
+
+    A file appears under its name when it is complete. It is written again, a few times, if the
+    session has changed. Raises NotFoundError if there is no such session.
+    """
+    await Session(store, keys).must_exist()
+    if not isinstance(to, Path):
+        return await _write(store, partition, keys, to), True
+    temporary = to.with_name(f".{os.getpid()}.{to.name}")
+    try:
+        for _ in range(ROUNDS_MAX):
+            before = await store.fields(keys.meta, ["log"])
+            with file.opened(temporary, "wb") as output:
+                count = await _write(store, partition, keys, output)
+            is_whole = await store.fields(keys.meta, ["log"]) == before
+            if is_whole:
+                break
+        temporary.replace(to)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+    return count, is_whole
+
+
+async def _write(
+    store: RedisStore, partition: Partition, keys: SessionKeys, output: IO[bytes]
+) -> int:
+    output.write(file.header(keys, await store.now_ms(keys.log), is_whole=True))
+    found = await store.named(partition.number, f"{keys.prefix}:", KEYS_MAX)
+    # The log last: it then has all that the other keys show.
+    count = 0
+    for key in sorted(found, key=lambda key: (key == keys.log, key)):
+        async with aclosing(_lines(store, keys, key)) as lines:
+            async for line in lines:
+                output.write(line)
+                count += 1
+    output.write(file.last_line(count))
+    return count
+
+
+async def _lines(store: RedisStore, keys: SessionKeys, key: str) -> AsyncGenerator[bytes, None]:
+    name = key.removeprefix(f"{keys.prefix}:")
+    kind = file.kind_of(name)
+    if kind == "hash":
+        async with aclosing(store.scan(key, FIELDS_PAGE)) as pages:
+            async for page in pages:
+                for field, value in page.items():
+                    yield file.field_line(name, field, value)
+    elif kind == "zset":
+        for member, score in await store.scores(key):
+            yield file.member_line(name, member, score)
+    else:
+        after = b"-"
+        while page_of := await store.entries(key, after, b"+", PAGE):
+            for entry in page_of:
+                yield file.entry_line(name, entry)
+            after = b"(" + page_of[-1][0]
