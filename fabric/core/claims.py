@@ -261,7 +261,8 @@ def grant_rest(event: Event, _: str = "") -> bool:
 
 def is_kept_back(session: SessionState, claim: ClaimRecord) -> bool:
     """Whether a claim must wait for the end of an integration, free or not."""
-    return integration(session.barriers.records)[1] not in ("", claim.agent)
+    known = session.barriers.records
+    return bool(known) and integration(known)[1] not in ("", claim.agent)
 
 
 def send_wait(event: Event, claim: ClaimRecord) -> None:

@@ -311,25 +311,28 @@ class Index:
     def _near_exact(self, resource: str) -> list[str]:
         found: list[str] = []
         parts = resource.split("/")
-        todo = [(self._top(resource), 0)]
-        while todo:
-            node, depth = todo.pop()
-            self.meter.spend(1 + len(node.globs))
-            if depth == len(parts):
-                self._collect(node, found)
-                continue
-            if node.exact is not None:
-                found.append(node.exact)
-            for glob, path in node.globs.items():
-                if path.accepts(parts, depth, path.closed(1 << depth)):
-                    found.append(glob)
-            below = node.children.get(parts[depth])
-            if below is not None:
-                todo.append((below, depth + 1))
-            for name, part in node.bracketed.items():
-                if _parts_meet(part, parts[depth]):
-                    todo.append((node.children[name], depth + 1))
-        return found
+        node: Node | None = self._top(resource)
+        depth = 0
+        branches: list[tuple[Node, int]] = []
+        while True:
+            while node is not None:
+                if depth == len(parts):
+                    self._collect(node, found)
+                    break
+                self.meter.spend(1 + len(node.globs))
+                if node.exact is not None:
+                    found.append(node.exact)
+                for glob, path in node.globs.items():
+                    if path.accepts(parts, depth, path.closed(1 << depth)):
+                        found.append(glob)
+                for name, part in node.bracketed.items():
+                    if _parts_meet(part, parts[depth]):
+                        branches.append((node.children[name], depth + 1))
+                node = node.children.get(parts[depth])
+                depth += 1
+            if not branches:
+                return found
+            node, depth = branches.pop()
 
     def _collect(self, top: Node, found: list[str]) -> None:
         """Add all that is filed at a node and below it."""

@@ -67,10 +67,16 @@ def names_of(texts: Iterable[str]) -> list[str]:
 
     Lists and braces are taken apart. Raises ManyNamesError above LIST_ITEMS_MAX.
     """
-    names = dict.fromkeys(normalise(item) for item in expand(texts))
+    given = list(texts)
+    if not given:
+        return given
+    whole = "".join(given)  # most name one thing each: look at all at once
+    is_plain = "," not in whole and "{" not in whole
+    names = dict.fromkeys(map(normalise, given if is_plain else expand(given)))
     if len(names) > LIST_ITEMS_MAX:
         raise ManyNamesError
-    return [name for name in names if name]
+    names.pop("", None)
+    return list(names)
 
 
 def expand(texts: Iterable[str]) -> Iterator[str]:
