@@ -1,18 +1,21 @@
-"""`python -m benchmarks relay|startup|synthesis|cost`: measure, and print a table or JSON."""
+"""`python -m benchmarks relay|peers|scale|cost|synthesis|startup`: measure and print a table."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import (
     cost,
     hot_path,
+    peers,
     relay,
     report,
     results_workload,
+    scale,
     server,
     startup,
     synthesis,
@@ -34,6 +37,9 @@ SIGNALS_MIN = 10_000
 RESULTS = 100_000
 RESULTS_QUICK = 30_000
 
+#: Where tables and plots are written.
+RESULTS_FOLDER = Path(__file__).parent / "results"
+
 ROUNDS = 3
 STARTUP_RUNS = 10
 LATENCY_SECONDS = 3.0
@@ -50,6 +56,11 @@ def main() -> int:
             _synthesis(flags)
         elif flags.benchmark == "cost":
             return _cost(flags)
+        elif flags.benchmark == "peers":
+            _peers(flags)
+        elif flags.benchmark == "scale":
+            found = scale.run(flags.server)
+            print(json.dumps([asdict(one) for one in found]) if flags.json else scale.table(found))
         else:
             _startup(flags)
     except BenchmarkError as error:
@@ -77,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     relaying.add_argument(
         "--aof", choices=("no", "everysec", "always"), default="no", help="append-only file"
     )
+    relaying.add_argument(
+        "--minutes", type=float, default=30.0, help="begin no round that would end later"
+    )
     relaying.add_argument("--unix", action="store_true", help="a unix socket, not TCP loopback")
     relaying.add_argument("--quick", action="store_true", help="one short round, to see it work")
     relaying.add_argument("--no-latency", action="store_true", help="throughput only")
@@ -89,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     folding.add_argument("--quick", action="store_true", help="short runs, to see it work")
     folding.add_argument("--no-kills", action="store_true", help="only what is left alone")
     folding.add_argument("--no-latency", action="store_true", help="throughput only")
+    which.add_parser("scale", parents=[common], help=scale.__doc__)
+    comparing = which.add_parser("peers", parents=[common], help=peers.__doc__)
+    comparing.add_argument("--rounds", type=int, default=ROUNDS, help="%(default)s")
+    comparing.add_argument("--minutes", type=float, default=30.0, help="begin no round after these")
+    comparing.add_argument("--only", nargs="*", choices=[one.name for one in peers.PEERS])
     costing = which.add_parser("cost", parents=[common], help=cost.__doc__)
     costing.add_argument("--workload", choices=(*hot_path.NAMES, "all"), default="all")
     costing.add_argument("--no-callgrind", action="store_true", help="only what Python counts")
@@ -118,12 +137,18 @@ def _relay(flags: argparse.Namespace) -> None:
             latency_seconds=0 if flags.no_latency else latency_s,
             verbose=flags.verbose,
             patient=not flags.quick,
+            seconds_max=flags.minutes * 60,
         )
     )
     if flags.json:
         print(json.dumps(report.document(findings), indent=2))
     else:
         print(report.table(findings))
+    if not flags.quick:
+        noise = report.noise(findings) or "No measurement was disturbed by other programs."
+        text = f"`{' '.join(sys.argv[1:])}`\n\n```\n{report.table(findings)}\n```\n\n{noise}\n"
+        RESULTS_FOLDER.mkdir(exist_ok=True)
+        (RESULTS_FOLDER / f"relay-aof-{flags.aof}.md").write_text(text)
     sys.stderr.write(f"{report.NOTE}\n")
     disturbed = report.noise(findings)
     if disturbed is not None:
@@ -146,6 +171,19 @@ def _synthesis(flags: argparse.Namespace) -> None:
         print(json.dumps(synthesis.document(findings), indent=2))
     else:
         print(synthesis.table(findings))
+
+
+def _peers(flags: argparse.Namespace) -> None:
+    chosen = tuple(flags.only or ())
+    findings = peers.run(flags.server, flags.rounds, chosen, flags.minutes * 60)
+    if flags.json:
+        print(json.dumps(peers.document(findings), indent=2))
+        return
+    print(peers.table(findings))
+    if not chosen:
+        RESULTS_FOLDER.mkdir(exist_ok=True)
+        (RESULTS_FOLDER / "peers.md").write_text(peers.table(findings) + "\n")
+        peers.plot(findings, RESULTS_FOLDER / "peers.png")
 
 
 def _cost(flags: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def measure(
     with working(contender.module, *contender.flags) as worker:
         first, last = _watch(server, connection, contender, worker, signals)
         commits = contender.commits(connection)
-        slowest_ms, p99_ms = _scripts(connection, commits)
+        slowest_ms, p99_ms = scripts(connection, commits)
         held: dict[str, WrittenKey] = {}
         if contender.fabric:
             drained(connection, contender.source, DRAIN_SECONDS_MAX)
@@ -141,7 +141,7 @@ def _spent(first: float | None, last: float | None) -> float | None:
     return None if first is None or last is None else last - first
 
 
-def _scripts(connection: Connection, commits: int) -> tuple[float | None, float | None]:
+def scripts(connection: Connection, commits: int) -> tuple[float | None, float | None]:
     """Return the longest script time, and the one that 1 % of the commits exceed, ms."""
     slow = connection.call("SLOWLOG", "GET", 1_000_000)
     times = sorted(

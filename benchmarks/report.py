@@ -14,12 +14,14 @@ from benchmarks.measurement import Sample
 from benchmarks.relay import FOREIGN_SHARE_MAX, Findings
 
 OURS, TWIN, GROUP, FASTSTREAM = "ours", "twin xread", "twin group", "FastStream"
+REFERENCE = "twin reference"
 
 #: What each row does for a signal: FastStream's does much less.
 _DOES = {
     OURS: "ours: decide, log, inbox, state, ack",
     TWIN: "raw twin: the same writes",
     GROUP: "raw twin, XREADGROUP and XACK",
+    REFERENCE: "raw twin that copies from the input",
     FASTSTREAM: "FastStream: one message in, one out",
 }
 
@@ -48,7 +50,7 @@ def table(findings: Findings) -> str:
     way = "unix socket" if plan.unix else "TCP loopback"
     lines = [
         f"Redis {findings.version}, {way}, append-only {plan.aof}, {plan.signals:,} signals, "
-        f"medians of {plan.rounds}"
+        f"medians of at most {plan.rounds}"
     ]
     for name, samples in findings.samples.items():
         lines += ["", *_workload(name, samples)]

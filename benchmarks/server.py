@@ -62,7 +62,7 @@ def running(binary: Path, *, unix: bool = False, aof: str = "no") -> Iterator[Se
         url = f"unix://{path}"
         options += ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
     else:
-        port = _free_port()
+        port = free_port()
         url = f"redis://127.0.0.1:{port}"
         options += ["--bind", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([str(binary), *options], stdin=subprocess.DEVNULL)
@@ -84,7 +84,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody uses now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
 

@@ -3,7 +3,8 @@ orchestrator and does nothing else.
 
 Loops: `sync` on blocking sockets, `asyncio` on an event loop. Both request the next batch before
 they prepare this one, and read a commit's reply one batch later: without that they reach 60 % of
-the rate. Readers: `xread`, as ours, and `group`, XREADGROUP and XACK, the usual way.
+the rate. Readers: `xread`, as ours; `group`, XREADGROUP and XACK, the usual way; `reference`, as
+`xread`, but the script copies log and inbox entries from the input instead of receiving them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.workload import KEYS, NAMES
 from fabric.store.keys import ORCHESTRATORS
 
 SHAPES = ("sync", "asyncio")
-READERS = ("xread", "group")
+READERS = ("xread", "group", "reference")
 
 #: Entries that are read and committed at a time: as many as ours.
 BATCH = 256
@@ -39,7 +40,7 @@ class Twin:
 
     def __init__(self, connection: Connection, name: str, reader: str) -> None:
         self._writes = Writes(name)
-        self._acknowledge = reader == "group"
+        self._acknowledge, self._copy = reader == "group", reader == "reference"
         self._version = 0
         self._after = b"0-0"
         self._digest = connection.call("SCRIPT", "LOAD", SCRIPT.read_text()).decode()
@@ -68,7 +69,7 @@ class Twin:
         self._version += 1
         command = self._writes.command(
             self._digest, self._version, entries,
-            acknowledge=self._acknowledge, drained=len(entries) < BATCH,
+            acknowledge=self._acknowledge, copy=self._copy, drained=len(entries) < BATCH,
         )  # fmt: skip
         packed: bytes = pack(command)
         return packed

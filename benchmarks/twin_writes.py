@@ -108,7 +108,7 @@ class Writes:
         #: Agents without a signal so far: their first one goes to the results stream.
         self._beginners = {place.name for place in self._places.values()}
 
-    def arguments(self, entries: list[Entry], *, acknowledge: bool) -> list[Argument]:
+    def arguments(self, entries: list[Entry], *, acknowledge: bool, copy: bool) -> list[Argument]:
         """Return the variable arguments: counts, input ids, all writes."""
         streams: list[Argument] = []
         agents: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
@@ -116,7 +116,7 @@ class Writes:
         dependencies: list[dict[bytes, bytes]] = [{} for _ in range(SESSIONS)]
         logged, places, mixed = self._logged, self._places, self._mixed
         results, beginners = 5 * SESSIONS, self._beginners
-        for entry_id, fields in entries:
+        for number, (entry_id, fields) in enumerate(entries, 1):
             place, kind, ms = places[fields[5]], fields[3], entry_id[:13]
             session = place.session
             if not logged[session]:
@@ -125,13 +125,20 @@ class Writes:
                 streams += (b"payload", _RULES, b"ms", ms)
             logged[session] += 1
             cause = b"%d-0" % logged[session]
-            streams += (session, 19, cause, b"kind", b"signal", *fields, b"ms", ms)
+            if copy:
+                streams += (session, b"log", cause, number, ms)
+            else:
+                streams += (session, 19, cause, b"kind", b"signal", *fields, b"ms", ms)
             agents[session][place.name] = place.record
             if kind == b"DEPENDENCY_RESOLVED":
                 follows, raw = b"%d-1" % logged[session], fields[13]
                 streams += (session, 15, follows, *place.message, cause, b"ms", ms)
-                streams += (place.inbox, 13, follows, b"type", kind, *place.sender, cause)
-                streams += (b"payload", raw, b"hops", b"1")
+                if copy:
+                    sender, stream = place.sender[1], place.sender[3]
+                    streams += (place.inbox, b"inbox", follows, number, kind, sender, stream, cause)
+                else:
+                    streams += (place.inbox, 13, follows, b"type", kind, *place.sender, cause)
+                    streams += (b"payload", raw, b"hops", b"1")
                 dependencies[session][raw[DEPENDENCY_AT]] = place.dependency
             is_told = kind == b"PARTIAL_RESULT" or place.name in beginners
             if kind == b"PROGRESS":
@@ -145,7 +152,8 @@ class Writes:
             if mixed and kind != b"DEPENDENCY_RESOLVED":
                 tasks[session][place.task] = place.task_record
         ids = [entry_id for entry_id, _ in entries] if acknowledge else []
-        arguments: list[Argument] = [len(ids), len(streams), *ids, *streams]
+        first = entries[0][0] if copy else b""
+        arguments: list[Argument] = [len(ids), len(streams), first, *ids, *streams]
         clocks: list[Argument] = []
         for session in range(SESSIONS):
             if agents[session]:
@@ -167,6 +175,7 @@ class Writes:
         entries: list[Entry],
         *,
         acknowledge: bool,
+        copy: bool,
         drained: bool,
     ) -> tuple[Argument, ...]:
         """Return the whole EVALSHA that commits a batch."""
@@ -175,5 +184,5 @@ class Writes:
             "EVALSHA", digest, len(self.keys) + 2,
             KEYS.lease(ORCHESTRATORS), KEYS.signals, *self.keys,
             ORCHESTRATORS, last, last[:-1] + b"1", "=" if drained else "~", version, _EXPIRES,
-            *self.arguments(entries, acknowledge=acknowledge),
+            *self.arguments(entries, acknowledge=acknowledge, copy=copy),
         )  # fmt: skip
