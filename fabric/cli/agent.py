@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fabric.errors import ConfigError, FabricError, HeldError, NotAllowedError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
 from fabric.ops.script import Inbox, ScriptAgent, describe_end, until_ended
 from fabric.ops.sent_signal import SentSignal
+from fabric.ops.unread import orders
 from fabric.view.text import plain
 
 
@@ -241,6 +242,13 @@ async def _permissions(target: Target, paths: Sequence[str], token: int | None) 
         if all(one.allowed and not one.holdings for one in found) and not await session.claims():
             # In a misspelt session everything would be free.
             await session.must_exist()
+        if target.agent:
+            unread = await orders(connection.store, session.keys, target.agent)
+            for order in unread:
+                note(str(order))
+            if any(order.is_stop for order in unread):
+                why = f"{target.agent} was told to stop, and has not read that: fabric inbox"
+                found = [one if one.refusal else replace(one, refusal=why) for one in found]
         return found
 
 

@@ -1,8 +1,11 @@
 """`fabric guard PATH`: its output and its exit code."""
 
+import msgspec
 import pytest
 
+from fabric.core.record import AgentRecord, AgentStatus
 from tests.cli.git_repository import NOWHERE, SINCE_MS, Hold, holding
+from tests.support.keyspace import session
 from tests.support.servers import RunningServer
 from tests.support.shell import Shell
 
@@ -79,3 +82,33 @@ def test_a_check_that_cannot_run_refuses(quiet: Shell) -> None:
 )
 def test_options_that_do_not_go_together(lone: Shell, words: tuple[str, ...]) -> None:
     assert lone.run("guard", *words).code == 2
+
+
+def test_an_unread_order_to_stop_refuses_every_write(quiet: Shell, server: RunningServer) -> None:
+    keys = session("s", quiet.variables["FABRIC_NAMESPACE"])
+    record = AgentRecord(AgentStatus.ACTIVE, 1, cancelled=True)
+    server.cli("HSET", keys.agents, "A", msgspec.json.encode(record))
+    payload = '{"reason":"B, of group g, has failed","code":"FAIL_FAST"}'
+    fields = ("type", "CANCEL", "from", "ORCHESTRATOR", "cause", "5-0", "payload", payload)
+    server.cli("XADD", keys.inbox("A"), "5-1", *fields)
+    server.cli("XADD", keys.log, "5-0", "kind", "signal")
+    done = quiet.run("guard", "a.py")
+    assert done.code == 5
+    said = "unread message 5-1 tells you to stop (CANCEL): B, of group g, has failed"
+    assert said in done.err
+    assert "A was told to stop, and has not read that: fabric inbox" in done.err
+    quiet.good("guard", "a.py", "--agent", "B")
+    quiet.good("inbox")
+    quiet.good("guard", "a.py")
+
+
+def test_an_unread_pause_is_told(quiet: Shell, server: RunningServer) -> None:
+    keys = session("s", quiet.variables["FABRIC_NAMESPACE"])
+    server.cli("HSET", keys.agents, "A", msgspec.json.encode(AgentRecord(AgentStatus.ACTIVE, 1)))
+    payload = '{"reason":"integration","barrier":"I3","generation":1}'
+    fields = ("type", "PAUSE", "from", "ORCHESTRATOR", "cause", "5-0", "payload", payload)
+    server.cli("XADD", keys.broadcast, "5-1", *fields)
+    server.cli("XADD", keys.log, "5-0", "kind", "signal")
+    done = quiet.run("guard", "a.py")
+    assert done.code == 0
+    assert "unread message 5-1 tells you to pause (PAUSE): integration" in done.err
