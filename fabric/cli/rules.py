@@ -39,7 +39,8 @@ def check(ctx: click.Context, file: Path | None, as_json: bool) -> None:
     """Name every fault in the rule file: its line, the field, what to write instead.
 
     In a file without other faults, also heartbeats, silence, lease and patience that do not fit
-    together: workers start with it all the same.
+    together, and merge rules whose path can match nothing or whose reducer is not installed here:
+    workers start with it all the same.
 
     Without FILE, in every configuration file. Exit code 1 when there are faults, 3 when there is no
     such file.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, Literal
 
 import click
@@ -15,7 +15,10 @@ from fabric.cli.connect import Connection, Target, connected, json_option, on_se
 from fabric.cli.output import json_line, print_either, print_json, print_lines
 from fabric.client.session import Session
 from fabric.client.synthesis import Revision, apply
+from fabric.errors import ServerError
+from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.overview import GROUPS, PartitionSummary, partition, sessions
+from fabric.ops.refused import refused_results
 from fabric.view.interchange import junit, page, rdjsonl, sarif
 from fabric.view.pull_request import CHARS_MAX, CHARS_MIN, command_of, comment
 from fabric.view.selection import LEVELS, UNRATED, Group, select
@@ -177,16 +180,21 @@ async def synthesis(
         session = connection.session(name)
         if not follow:
             await session.must_exist()
+            note = ""
+            if form in ("markdown", "pr") and revision is None:
+                letters = DeadLetters(connection.store, connection.partitions)
+                with suppress(ServerError):  # who may not read these gets the report all the same
+                    note = (await refused_results(letters, name)).sentence(name)
             if form in _SELECTING:
-                await _print_findings(session, revision, form, filters)
+                await _print_findings(session, revision, form, filters, note)
             else:
-                await _print(session, revision, form)
+                await _print(session, revision, form, note)
         else:
             await _follow(session, revision, form)
 
 
 async def _print_findings(
-    session: Session, number: int | None, form: Form, filters: dict[str, Any]
+    session: Session, number: int | None, form: Form, filters: dict[str, Any], note: str
 ) -> None:
     synthesis = await session.synthesis(revision=number)
     since = filters.get("since")
@@ -202,7 +210,9 @@ async def _print_findings(
     if form == "pr":
         chars_max = filters.get("max_chars", CHARS_MAX)
         command = command_of(session.name)
-        click.echo(comment(synthesis, items, by=by, chars_max=chars_max, command=command))
+        click.echo(
+            comment(synthesis, items, by=by, chars_max=chars_max, command=command, note=note)
+        )
     elif form == "sarif":
         click.echo(sarif(items, __version__))
     elif form == "junit":
@@ -215,7 +225,7 @@ async def _print_findings(
             click.echo(f"{left_out} findings without a path are left out", err=True)
 
 
-async def _print(session: Session, number: int | None, form: Form) -> None:
+async def _print(session: Session, number: int | None, form: Form, note: str) -> None:
     if form == "patches":
         if number is not None:
             await session.synthesis(revision=number)  # raises if there is none
@@ -228,7 +238,7 @@ async def _print(session: Session, number: int | None, form: Form) -> None:
     if form == "json":
         print_json(synthesis.document)
     else:
-        print_lines(report(synthesis, session.name))
+        print_lines(report(synthesis, session.name, note))
 
 
 async def _follow(session: Session, number: int | None, form: Form) -> None:

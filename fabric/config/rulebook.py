@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from fabric.config import check as checks
 from fabric.config.fault import of_pydantic, stray
+from fabric.config.merges import idle_merges
 from fabric.config.settings import config_files, sources
 from fabric.config.toml_file import Document, Fault, FaultError, Keys, line_of, parse, read
 from fabric.config.trust import request
@@ -94,7 +95,9 @@ def in_force() -> Found:
 
 
 def misfits(path: Path) -> list[Fault]:
-    """Return what does not fit together in a sound file: heartbeats, silence, lease and patience.
+    """Return what does not fit together in a sound file, and merge rules that can do nothing.
+
+    The former are heartbeats, silence, lease and patience.
 
     Settings that the file leaves out are those of the environment, or the defaults: workers and
     agents may get others by flags, so this stops nobody. Raises ConfigError.
@@ -119,7 +122,7 @@ def misfits(path: Path) -> list[Fault]:
             "cut off may be declared dead while it still tries to send"
         )
         found.append(Fault(line, "emit_limit_ms", what, f"less than {silence_ms}, or a longer one"))
-    return found
+    return [*found, *idle_merges(rules.merges, lines)]
 
 
 def _sound(path: Path) -> tuple[Found, bool]:

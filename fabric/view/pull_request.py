@@ -24,7 +24,13 @@ _TAIL_CHARS = 1_000
 
 
 def comment(
-    synthesis: Synthesis, items: Sequence[Item], *, by: Group, chars_max: int, command: str
+    synthesis: Synthesis,
+    items: Sequence[Item],
+    *,
+    by: Group,
+    chars_max: int,
+    command: str,
+    note: str = "",
 ) -> str:
     """Return the report as Markdown of at most `chars_max` characters.
 
@@ -36,7 +42,7 @@ def comment(
         f"<!-- signal-fabric: {_marker(session)} -->",
         f"## Synthesis of {markdown.text(session)}",
     ]
-    lines += ["", progress(synthesis), "", *_counts(items), ""]
+    lines += ["", progress(synthesis), "", *([note, ""] if note else []), *_counts(items), ""]
     lines += _failed(synthesis)
     room = chars_max - _TAIL_CHARS - sum(len(line) + 1 for line in lines)
     shown = 0

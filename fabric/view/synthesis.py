@@ -203,10 +203,14 @@ def _json(value: Any) -> str:
 # The report: Markdown, open contradictions first.
 
 
-def report(synthesis: Synthesis, session: str) -> list[str]:
-    """Return the report on a session's synthesis, as lines of Markdown. Raises TamperedError."""
+def report(synthesis: Synthesis, session: str, note: str = "") -> list[str]:
+    """Return the report on a session's synthesis, as lines of Markdown. Raises TamperedError.
+
+    `note` is Markdown that follows its first sentence.
+    """
     with checked_reading(synthesis.key, "synthesis"):
         lines = [f"# Synthesis of {markdown.text(session)}", "", progress(synthesis)]
+        lines += ["", note] if note else []
         if not synthesis.revision:
             return lines
         if synthesis.contradictions:

@@ -8,6 +8,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from fabric.wire.record import dead_letter
 from tests.support.folding import Folding, entry
 from tests.support.servers import RunningServer
 from tests.support.shell import COMMAND_SECONDS_MAX, Shell, end, is_following
@@ -184,3 +185,18 @@ def test_reports_in_the_formats_of_other_tools(
 def test_filters_are_for_the_formats_that_show_findings(quiet: Shell) -> None:
     for words in (["--json", "--min-severity", "high"], ["--format", "pr", "--follow"]):
         assert quiet.run("synthesis", "demo", *words).code == 2
+
+
+@pytest.mark.parametrize("form", ["markdown", "pr"])
+def test_a_report_counts_the_results_that_were_refused(
+    quiet: Shell, server: RunningServer, form: str
+) -> None:
+    write(quiet, server, begun())
+    payload = '{"partial":{"findings":[{"key":"a","value":1},{"key":"b","value":2}]}}'
+    given = [b"session", b"demo", b"type", b"PARTIAL_RESULT", b"payload", payload.encode()]
+    form_, values = dead_letter(given, "ENDED", "it has ended", "x", b"1-1")
+    flat = [text for pair in zip(form_, values, strict=True) for text in pair]
+    dead = f"{quiet.variables['FABRIC_NAMESPACE']}:{{0}}:dead"
+    server.cli("XADD", dead, "*", *(t.decode() if isinstance(t, bytes) else t for t in flat))
+    shown = quiet.good("synthesis", "demo", "--format", form).out
+    assert "Not in it is 1 refused result, 2 findings in all, with the reasons in" in shown
