@@ -1,5 +1,6 @@
 """Fixtures that the whole suite shares: real servers, started once for each process of pytest."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if _is_extra(item) == (wanted == "rest") else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection look again at all that the collection of the tests has made."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_extra(item: pytest.Item) -> bool:

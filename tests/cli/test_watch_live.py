@@ -99,8 +99,8 @@ def test_a_terminal_shows_the_session_until_ctrl_c(shell: Shell, session: str) -
         until(terminal.shows("no agents yet"), "the first picture")
         work(shell)
         until(terminal.shows("2 agents: 1 active, 1 blocked"), "both agents")
-        assert "█████·····  50 % active" in terminal.text
         until(terminal.shows("B needs schema"), "the end of that picture")
+        assert "█████·····  50 % active" in terminal.text
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 130
         assert "Traceback" not in terminal.text

@@ -1,4 +1,4 @@
-"""A project for each test, on every flavour of server."""
+"""A project for each test; a test that is marked `server` runs on every flavour."""
 
 import os
 import shutil
@@ -13,10 +13,22 @@ from fabric.devserver import launch, lock
 from fabric.devserver import server as life
 from fabric.devserver.project import Project
 from tests.support.project_member import MEMBER, Member
-from tests.support.servers import ServerMissingError, binary, flavours, short_directory
+from tests.support.servers import (
+    FLAVOUR_DEFAULT,
+    ServerMissingError,
+    binary,
+    flavours,
+    short_directory,
+)
 
 
-@pytest.fixture(params=flavours(), autouse=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the flavours: what starts no server runs with the default one on PATH."""
+    is_served = metafunc.definition.get_closest_marker("server") is not None
+    metafunc.parametrize("flavour", flavours() if is_served else [FLAVOUR_DEFAULT], indirect=True)
+
+
+@pytest.fixture(autouse=True)
 def flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Puts one flavour of server first on PATH, and hides the packages that carry another."""
     try:

@@ -16,6 +16,8 @@ from tests.support.git import git, repository
 from tests.support.project_member import client
 from tests.support.servers import short_directory
 
+pytestmark = pytest.mark.server
+
 #: The append-only file of servers up to 6.2.
 DATA_6 = "appendonly.aof"
 
@@ -63,7 +65,6 @@ def written_by_a_server(checkout: Path) -> Path:
     return old
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("state", ["short", "long" * 30])
 def test_what_is_ours_is_moved_once(
     checkout: Path, state: str, monkeypatch: pytest.MonkeyPatch
@@ -78,7 +79,6 @@ def test_what_is_ours_is_moved_once(
     assert not (Project(checkout).state / "takeover").exists()
 
 
-@pytest.mark.server
 def test_what_is_found_later_is_not_looked_at(checkout: Path) -> None:
     with devserver.acquire(checkout) as mine, client(mine.url) as asking:
         asking.set("kept", "mine")
