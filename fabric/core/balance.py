@@ -41,6 +41,9 @@ STREAMS_COMPARED_MAX = 64
 #: longer queue stays together, since the first of it mostly takes what was free.
 QUEUE_MERGED_MAX = 64
 
+#: Other tasks of a group whose pace has to be known before one is called slow.
+PACED_MIN = 2
+
 _RUNNING = frozenset({TaskStatus.IN_PROGRESS, TaskStatus.OFFERED})
 
 
@@ -179,6 +182,10 @@ class Balance:
         self._left: dict[str, tuple[str, int]] = {}
         self._left_ms: Counter[str] = Counter()
         self._open: Counter[str] = Counter()
+        #: Task that makes progress → its group and its slowness; and sums and counts, by group.
+        self._slow: dict[str, tuple[str, int]] = {}
+        self._slowness: Counter[str] = Counter()
+        self._paced: Counter[str] = Counter()
         self._workers: Counter[str] = Counter()
         backlog.touched.update(records)
         self.update()
@@ -242,6 +249,12 @@ class Balance:
     def workers(self, stream: str) -> int:
         """Return how many tasks of a stream run."""
         return self._workers[stream]
+
+    def slowness_beside(self, name: str) -> int:
+        """Return the mean slowness of the others in a task's group; 0 if too few are known."""
+        group, own = self._slow.get(name, ("", 0))
+        others = self._paced[group] - 1
+        return (self._slowness[group] - own) // others if own and others >= PACED_MIN else 0
 
     def obstacle(self, name: str, besides: str = "") -> Obstacle | None:
         """Return one thing that keeps a task from running now; None if nothing does.
@@ -341,6 +354,10 @@ class Balance:
             self._open[stream] -= 1
             if not self._open[stream]:
                 del self._left_ms[stream], self._open[stream]
+        if name in self._slow:
+            group, slowness = self._slow.pop(name)
+            self._slowness[group] -= slowness
+            self._paced[group] -= 1
         if name not in self._running:
             return
         self._workers[self._running.pop(name)] -= 1
@@ -373,9 +390,13 @@ class Balance:
     def _take_up(self, name: str) -> None:
         task = self._records[name]
         if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
-            self._left[name] = task.stream, left_ms(task)
+            self._left[name] = task.stream, task.left_ms
             self._left_ms[task.stream] += self._left[name][1]
             self._open[task.stream] += 1
+        if task.slowness:
+            self._slow[name] = task.group, task.slowness
+            self._slowness[task.group] += task.slowness
+            self._paced[task.group] += 1
         rank = self._backlog.rank(name)
         if rank is not None:
             self._put(name, _NOTHING, rank, task.stream)
@@ -423,12 +444,3 @@ class Balance:
             self._put(rank.name, _NOTHING, rank, stream)
         del self._queues[obstacle]
         self._passable.pop(obstacle, None)
-
-
-def left_ms(task: TaskRecord) -> int:
-    """Return the time that a task still takes, by its own rate or else its estimate."""
-    percent = task.progress_percent
-    if task.status is TaskStatus.IN_PROGRESS and percent > 0:
-        taken_ms = task.progressed_ms - task.started_ms
-        return int(taken_ms * (100 - percent) / percent)
-    return task.length_ms

@@ -41,7 +41,7 @@ from fabric.core.limits import (
     TASK_FINDINGS_MAX,
     listed,
 )
-from fabric.core.policy import TaskMode
+from fabric.core.policy import StragglerPolicy, TaskMode
 from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -53,6 +53,8 @@ TIMER = "progress"
 
 #: Answers to the question whether a task is tried again.
 RETRY, GIVE_UP = "retry", "give up"
+#: Answers to the question whether a slow agent goes on.
+GO_ON, HAND_OVER = "go on", "hand over"
 
 #: A task of this status can be started, and another can be put before it.
 _NOT_BEGUN = frozenset({TaskStatus.PENDING, TaskStatus.OFFERED, TaskStatus.FAILED})
@@ -266,6 +268,10 @@ def apply_answer(event: Event, asked: EscalationRecord) -> None:
     task = event.session.tasks.get(asked.about)
     if task is not None and task.status is TaskStatus.FAILED and asked.decision == RETRY:
         _reopen(event.session, asked.about, task)
+    elif task is not None and task.status is TaskStatus.IN_PROGRESS and asked.decision == HAND_OVER:
+        reason = f"{asked.by} has decided that another agent does {asked.about}"
+        _take_away(event, asked.about, task, reason, "STRAGGLER")
+        _give_back(event, asked.about, task, reason, may_help=True)
 
 
 def update(event: SignalEvent) -> None:
@@ -290,6 +296,41 @@ def update(event: SignalEvent) -> None:
         task.partial_findings = (task.partial_findings + _summarise(partial))[-TASK_FINDINGS_MAX:]
     session.tasks.put(agent.task, task)
     session.backlog.touched.add(agent.task)
+    if is_progress and not is_end:
+        _check_pace(event, agent.task, task)
+
+
+def _check_pace(event: SignalEvent, name: str, task: TaskRecord) -> None:
+    """Apply the policy to a task that is far slower than others of its group, once an attempt."""
+    session, rules = event.session, event.rules
+    policy, left_ms = rules.straggler, task.left_ms
+    if policy is StragglerPolicy.OFF or not task.is_listed or task.straggler:
+        return
+    usual = assignment.balance_of(session, rules).slowness_beside(name)
+    if not usual or task.slowness <= rules.straggler_factor * usual:
+        return
+    if left_ms < rules.straggler_ms_min:
+        return
+    times = task.slowness / usual
+    reason = f"{name} is {times:.1f} times as slow as others of {task.group or 'no stream'}, and"
+    reason += f" has {left_ms / 1000:.0f} s to go"
+    if policy is StragglerPolicy.SECOND:
+        active = AgentStatus.ACTIVE
+        others = session.spare - {task.agent}
+        if any(session.agents.records[one].status is active for one in others):
+            _take_away(event, name, task, reason, "STRAGGLER")
+            _give_back(event, name, task, reason, may_help=True)
+        return
+    task.straggler = "told"
+    if policy is StragglerPolicy.NUDGE:
+        event.direct(task.agent, Notice("STRAGGLER", reason))
+    else:
+        text = f"{reason}. Does {task.agent} go on with it?"
+        question = escalation.new_question(
+            session, escalation.TASK, text, [GO_ON, HAND_OVER], about=name
+        )
+        task.straggler = escalation.ask(event, question, told=[])
+    session.tasks.put(name, task)
 
 
 def move_limits(event: Event, outage_ms: int) -> None:
@@ -354,12 +395,21 @@ def _complete(event: Event, name: str, task: TaskRecord) -> None:
     task.progress_percent = 100
     escalation.close_own(event, task.question, f"{name} is completed")
     task.question = ""
+    _end_attempt(event, name, task)
     event.session.keep_task(name, task)
+
+
+def _end_attempt(event: Event, name: str, task: TaskRecord) -> None:
+    """Close the question whether a slow agent goes on: it does not, or need not."""
+    if task.straggler not in ("", "told"):
+        escalation.close_own(event, task.straggler, f"{task.agent} is not at work on {name} now")
+    task.straggler = ""
 
 
 def _give_back(event: Event, name: str, task: TaskRecord, why: str, *, may_help: bool) -> None:
     """Make a task pending again; or failed, when it was tried too often or that cannot help."""
     session, most = event.session, event.rules.attempts_max
+    _end_attempt(event, name, task)
     is_last = 0 < most <= task.attempts
     task.status = TaskStatus.PENDING if may_help and not is_last else TaskStatus.FAILED
     waiting = [] if may_help else session.backlog.followers(name)

@@ -23,6 +23,7 @@ from fabric.core.policy import (
     CheckpointMode,
     FailFast,
     RestartPolicy,
+    StragglerPolicy,
     TaskMode,
 )
 
@@ -457,6 +458,25 @@ class Rules(Struct, frozen=True):
         'Which tasks an agent with room is offered: "all", those of its own stream first and then '
         'those of the stream that has most to go; or "stream", those of its own stream or of none.',
     ] = BalanceMode.ALL
+    straggler: Annotated[
+        StragglerPolicy,
+        Declared("tasks.straggler"),
+        "What happens when a task of a list is far slower, beside its estimate, than at least two "
+        'others of its group or stream: nothing ("off"), its agent is told ("nudge"), another '
+        'agent that has room gets it ("second"), or a person is asked ("escalate").',
+    ] = StragglerPolicy.NUDGE
+    straggler_factor: Annotated[
+        int,
+        Number("times", 2, FACTOR_MAX),
+        Declared("tasks.straggler_factor"),
+        "A task is far slower when it is more than this many times as slow as the others are on "
+        "average.",
+    ] = 3
+    straggler_ms_min: Annotated[
+        Time,
+        Declared("tasks.straggler_ms_min"),
+        "A task that has less than this time to go at its pace is never far slower.",
+    ] = 60_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

@@ -124,13 +124,36 @@ class TaskRecord(Struct, omit_defaults=True):
     question: str = ""
     #: It came in a list of tasks, not by an agent's STARTED.
     is_listed: bool = False
-    #: When it was found to be far slower than others of its group, in this attempt.
-    straggled_ms: int = 0
+    #: It was found to be far slower than others of its group, in this attempt: the question about
+    #: it, or `told`.
+    straggler: str = ""
 
     @property
     def length_ms(self) -> int:
         """How long it is expected to take."""
         return self.estimate_ms or ESTIMATE_MS_DEFAULT
+
+    @property
+    def left_ms(self) -> int:
+        """The time that it still takes, by its own rate or else its estimate."""
+        percent = self.progress_percent
+        if self.status is TaskStatus.IN_PROGRESS and percent > 0:
+            return int((self.progressed_ms - self.started_ms) * (100 - percent) / percent)
+        return self.length_ms
+
+    @property
+    def group(self) -> str:
+        """The tasks that it is compared with: of its parallel group, or else of its stream."""
+        return self.parallel_group or self.stream
+
+    @property
+    def slowness(self) -> int:
+        """Return how long it takes beside its length, in thousandths; 0: not known."""
+        tenths = int(self.progress_percent * 10)
+        if self.status is not TaskStatus.IN_PROGRESS or not tenths:
+            return 0
+        taken_ms = self.progressed_ms - self.started_ms
+        return taken_ms * 1_000_000 // (tenths * self.length_ms)
 
 
 class TaskFault(NamedTuple):

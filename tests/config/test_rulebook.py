@@ -16,6 +16,7 @@ from fabric.core.policy import (
     CheckpointMode,
     FailFast,
     RestartPolicy,
+    StragglerPolicy,
     TaskMode,
 )
 from fabric.core.rules import TASK_TYPES, Domain, Merge, Rules, Trigger
@@ -66,6 +67,9 @@ ODD = Rules(
     progress_ms_min=25,
     progress_ms_max=26,
     balance=BalanceMode.STREAM,
+    straggler=StragglerPolicy.SECOND,
+    straggler_factor=27,
+    straggler_ms_min=28,
 )
 
 
