@@ -5,10 +5,11 @@ import re
 
 from fabric.ops.comparison import Comparison, Difference
 from fabric.store.redis import RedisStore
+from tests.support.keyspace import client
 from tests.support.servers import RunningServer
 
-#: The last entry of each log when it was compared, by the server's address and the log's key.
-_compared: dict[tuple[str, str], list[object]] = {}
+#: The last entry and the length of each log when it was compared, by server and key.
+_compared: dict[tuple[str, str], object] = {}
 
 _LOG = re.compile(r"(?P<namespace>.+):\{(?P<partition>[0-9]+)\}:(?P<session>[^:]+):log")
 
@@ -25,10 +26,9 @@ def check_sessions(server: RunningServer, *, again: bool = False) -> None:
 
 async def _differences(server: RunningServer, again: bool) -> list[Difference]:
     found: list[Difference] = []
-    for name in server.cli("KEYS", "*:log"):
+    for name, last in _logs(server).items():
         if "}::" in name:  # a log that was replaced, or a copy
             continue
-        last = server.cli("XREVRANGE", name, "+", "-", "COUNT", 1)
         if not again and _compared.get((server.url, name)) == last:
             continue
         _compared[server.url, name] = last
@@ -41,3 +41,17 @@ async def _differences(server: RunningServer, again: bool) -> list[Difference]:
         finally:
             await store.close()
     return found
+
+
+def _logs(server: RunningServer) -> dict[str, object]:
+    """Return the id of the last entry of each log, and its length."""
+    with client(server) as asking:
+        names: list[bytes] = asking.execute_command("KEYS", "*:log")
+        asked = asking.pipeline(transaction=False)
+        for name in names:
+            asked.xinfo_stream(name)
+        told = asked.execute()
+    return {
+        name.decode(): (one["last-generated-id"], one["length"])
+        for name, one in zip(names, told, strict=True)
+    }

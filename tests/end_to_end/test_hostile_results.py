@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
     "not a number": (partial('{"a":NaN}'), "JSON", ("payload",)),
     "no finding": (partial('{"findings":[1]}'), "VALUE", ("partial", "findings")),
     "findings as a text": (partial('{"findings":"none"}'), "VALUE", ("findings",)),
-    "no key": (partial(finding(value=1)), "MISSING", ("key",)),
+    "no key": (partial(finding(value=1)), "VALUE", ("key",)),
     "a number for a key": (partial(finding(key=5, value=1)), "VALUE", ("key",)),
     "an empty key": (partial(finding(key="", value=1)), "VALUE", ("key",)),
     "a null in a key": (partial(finding(key="a\0b", value=1)), "VALUE", ("key",)),
