@@ -23,7 +23,7 @@ from tests.simulation.judge.judge import Violation
 from tests.simulation.judge.questions import check_questions
 from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.synthesis import Syntheses
-from tests.simulation.judge.tasks import check_offers
+from tests.simulation.judge.times import check_times
 from tests.simulation.network import Weather, at_once
 from tests.simulation.plan import Line, Plan
 from tests.simulation.timeline import SpinError
@@ -157,11 +157,11 @@ def _check_waits(world: World) -> None:
 
 
 def _check_times(world: World) -> None:
-    """Check that deadlines have been kept, endless waits are named, and offers have ended."""
+    """Check that nothing stands beyond its time, and that endless waits are named."""
     for session in sorted({actor.session for actor in world.actors.values()}):
         keys, now_ms = _keys(world, session), world.server.clock_ms()
         at_once(check_questions(world.store, keys, now_ms))
-        at_once(check_offers(world.store, keys, now_ms))
+        at_once(check_times(world.store, keys, now_ms))
 
 
 def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:

@@ -14,7 +14,8 @@ an agent that is refused, displaced or ended by others is told, and what was tak
 of refusals makes no storm of notices. `questions.py`: deadlines of questions are kept, and an asker
 is told that nobody is there; waits that nobody will end are asked about. `tasks.py`: a task has one
 agent, and what is done stays done. `silence.py`: an agent that has sent something, could not be
-heard, or has announced its silence, is not declared dead.
+heard, or has announced its silence, is not declared dead. `times.py`: no grant, offer or barrier
+stands beyond its time.
 `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
 gives everything that the server holds, and after the faults everything drains.
 """

@@ -6,10 +6,8 @@ from typing import Any
 
 import msgspec
 
-from fabric.store.keys import ORCHESTRATORS, SessionKeys
-from fabric.testing.store import MemoryStore
+from fabric.store.keys import ORCHESTRATORS
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
-from tests.simulation.judge.questions import LATE_MS
 
 AT_WORK = ("active", "blocked", "paused")
 
@@ -90,12 +88,3 @@ def _note(known: dict[str, _Record], changes: dict[str, bytes | None]) -> None:
         known.pop(name, None)
         if value is not None:
             known[name] = msgspec.json.decode(value)
-
-
-async def check_offers(store: MemoryStore, keys: SessionKeys, now_ms: int) -> None:
-    """Check, some time after all faults, that no offer stands beyond its time."""
-    (found,) = await store.hashes([keys.tasks])
-    for name, value in found.items():
-        task = msgspec.json.decode(value)
-        if task["status"] == "offered" and 0 < task.get("offered_until_ms", 0) < now_ms - LATE_MS:
-            raise Violation("an offer has an end", f"{keys.name}: {name!r} {task}")
