@@ -103,6 +103,8 @@ def look(mutation: Mutation, seeds_max: int) -> Found:
 
 def try_all(chosen: Sequence[Mutation], seeds_max: int, processes: int) -> Iterator[Found]:
     """Try each mutation; yield each result as it comes. Raises LookupError if one cannot run."""
+    for one in chosen:
+        one.text()  # before anything has run
     if any(one.script for one in chosen):
         # Imports what the tests need.
         _run_tests(["--collect-only", _test("test_lua_commit.py"), *map(_test, STORE_TESTS)])
