@@ -70,7 +70,7 @@ def check_done(crew: Crew, tasks: list[TaskSpec]) -> None:
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
     path = tmp_path / "fabric.toml"
-    path.write_text(RULES.format(balance="all"))
+    path.write_text(RULES.format(balance="all", silence_ms=5_000))
     return path
 
 
