@@ -42,19 +42,27 @@ class Reporting:
         key: str | None = None,
         rule: str | None = None,
         severity: str | None = None,
+        title: str | None = None,
         message: str | None = None,
         confidence: float | None = None,
-        **fields: Any,
+        end_line: int | None = None,
+        suggestion: str | None = None,
+        url: str | None = None,
+        source: str | None = None,
+        value: object = None,
+        evidence: object = None,
+        supersedes: str | list[str] | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> None:
         """Hand over one finding: `finding("a.py", 42, rule="sql-injection", severity="high")`.
 
-        `severity` is critical, high, medium, low or info. Other fields: `title`, `end_line`,
-        `suggestion`, `url`, `source`, `value`, `evidence`, `supersedes`; any other is kept in
-        `data`. Without a `key` it follows from path, line and rule.
+        `severity` is critical, high, medium, low or info. `data` holds whatever else there is to
+        say. Without a `key` it follows from path, line and rule.
         """
         found = given(
-            key=key, path=path, line=line, rule=rule, severity=severity, message=message,
-            confidence=confidence, **fields,
+            key=key, path=path, line=line, end_line=end_line, rule=rule, severity=severity,
+            title=title, message=message, confidence=confidence, suggestion=suggestion, url=url,
+            source=source, value=value, evidence=evidence, supersedes=supersedes, data=data,
         )  # fmt: skip
         await self.partial_result({"findings": [found]})
 

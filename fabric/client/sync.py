@@ -282,9 +282,8 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     finding = _awaited(Agent.finding)
     """Hand over one finding: `finding("a.py", 42, rule="sql-injection", severity="high")`.
 
-    `severity` is critical, high, medium, low or info. Other fields: `title`, `end_line`,
-    `suggestion`, `url`, `source`, `value`, `evidence`, `supersedes`; any other is kept in `data`.
-    Without a `key` it follows from path, line and rule.
+    `severity` is critical, high, medium, low or info. `data` holds whatever else there is to
+    say. Without a `key` it follows from path, line and rule.
     """
 
     add = _awaited(Agent.add)

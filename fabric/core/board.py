@@ -303,12 +303,13 @@ def update(event: SignalEvent) -> None:
 def _check_pace(event: SignalEvent, name: str, task: TaskRecord) -> None:
     """Apply the policy to a task that is far slower than others of its group, once an attempt."""
     session, rules = event.session, event.rules
-    policy, left_ms = rules.straggler, task.left_ms
+    policy = rules.straggler
     if policy is StragglerPolicy.OFF or not task.is_listed or task.straggler:
         return
     usual = assignment.balance_of(session, rules).slowness_beside(name)
     if not usual or task.slowness <= rules.straggler_factor * usual:
         return
+    left_ms = task.left_ms
     if left_ms < rules.straggler_ms_min:
         return
     times = task.slowness / usual

@@ -56,8 +56,12 @@ class Finding(Struct, frozen=True):
     data: Raw | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        given = [self.path, self.rule, self.title, self.message]
-        is_typed = any(one is not UNSET for one in given)
+        is_typed = (
+            self.path is not UNSET
+            or self.rule is not UNSET
+            or self.title is not UNSET
+            or self.message is not UNSET
+        )
         if self.key is UNSET and not is_typed:
             raise ValueError("a `key`, or one of `path`, `rule`, `title` and `message`")
         if self.withdrawn is (self.value is not UNSET) and (self.withdrawn or not is_typed):

@@ -19,7 +19,7 @@ async def test_findings_and_counts_arrive() -> None:
         fabric.agent("A") as a,
         fabric.agent("B") as b,
     ):
-        await a.finding("./a.py", 42, rule="sqli", severity="error", owner="ann")
+        await a.finding("./a.py", 42, rule="sqli", severity="error", data={"owner": "ann"})
         await b.finding("a.py", 42, rule="sqli", confidence=0.9)
         await a.add(tests=3, failures=1)
         await b.add(tests=4)

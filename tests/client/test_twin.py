@@ -84,7 +84,7 @@ def test_every_member_is_documented_and_names_its_arguments(kind: type) -> None:
     for name, member in members(kind).items():
         _, signature, doc = shown(member)
         assert doc.endswith("."), name
-        assert "**" not in signature, name
+        assert "**" not in signature or name == "add", name  # it takes names of the caller's own
 
 
 @pytest.mark.parametrize("kind", [twin for _, twin in TWINS])

@@ -29,8 +29,12 @@ _UNFINISHED = [
 ]
 
 
-def _said(emitter: str, kind: str, payload: bytes) -> list[bytes]:
-    fields = {"session": "s", "type": kind, "emitter": emitter}
+#: A session that was closed and opened again: it remembers the agent of its first run.
+_EARLIER = [("E", "STARTED", b"{}"), ("E", "RUN_CLOSED", b"{}"), ("E", "RUN_OPENED", b"{}")]
+
+
+def _said(emitter: str, kind: str, payload: bytes, session: str = "s") -> list[bytes]:
+    fields = {"session": session, "type": kind, "emitter": emitter}
     return [*(part.encode() for pair in fields.items() for part in pair), b"payload", payload]
 
 
@@ -57,6 +61,9 @@ async def _work(url: str, store: RedisStore) -> None:
         await first.complete()
         await store.emit(0, [_said(*said) for said in _UNFINISHED], 10)
         await eventually(lambda: store.call("EXISTS", keys.escalations), "they are heard")
+        await store.emit(0, [_said(*said, session="earlier") for said in _EARLIER], 10)
+        retired = names.session("earlier").retired
+        await eventually(lambda: store.call("EXISTS", retired), "the second run begins")
     assert await store.call("HLEN", keys.cursors), "an agent that ends well stores its place"
 
 
