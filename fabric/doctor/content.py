@@ -161,7 +161,11 @@ _meta: Final = _fields(
     _seed,
 )
 _counters: Final = _fields(
-    {b"rules": _if(re.compile(rb"[0-9a-f]*").fullmatch, "not the digest of rules")}, _number
+    {
+        b"rules": _if(re.compile(rb"[0-9a-f]*").fullmatch, "not the digest of rules"),
+        b"closed_by": _any,
+    },
+    _number,
 )
 _synthesis: Final = _fields(
     {

@@ -10,7 +10,8 @@ from fabric.core.signal import SignalType
 #: Half of the signals go to this session; each of the others goes to a new one.
 CROWDED = "crowded"
 
-_KINDS = [*SignalType] + 3 * [
+#: Not those that end a run: what grows is looked at in one run.
+_KINDS = [kind for kind in SignalType if not kind.startswith("RUN_")] + 3 * [
     SignalType.STARTED,
     SignalType.BLOCKED,
     SignalType.INTENT,

@@ -55,6 +55,9 @@ def run(data: bytes) -> None:
     try:
         state.restore(KEYS, stored)
     except TamperedError as error:
+        if error.found.startswith("none"):  # `meta` is gone: the doctor judges what is there
+            assert not stored[0]
+            return
         assert not verdicts[_HASHES.index(error.key)], f"the doctor finds nothing wrong: {error}"
     for flat in flats:
         found = known(Namespace("x"), flat[0].decode("utf-8", "replace"))
