@@ -260,6 +260,7 @@ def asked() -> TroubledStore:
     store = TroubledStore()
     question = EscalationRecord(EscalationState.OPEN, "May I?", "A", context=msgspec.Raw(b"[1]"))
     keys = PARTITION.session("s")
+    store.data.hash(keys.meta)[b"opened_ms"] = b"1"
     store.data.hash(keys.escalations)[b"7-0"] = msgspec.json.encode(question)
     store.data.sorted_set(PARTITION.deadlines)[TIMER.encode()] = 1
     return store
