@@ -213,7 +213,7 @@ class SessionState:
             for name in list(table.records):
                 table.drop(name)
         self.leftovers = Leftovers(self.agents.records, self.agents.put)
-        self.backlog = Backlog(self.tasks.records)
+        self.backlog, self.balance = Backlog(self.tasks.records), None
         self.spare.clear()
         self.deadlocks.clear()
         self.mass_silence, self.full_log = "", -1

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -101,7 +102,12 @@ async def _until_all(
         await _remark(agent, f"{', '.join(sorted(missing))} {late}")
 
 
-async def review(agent: Agent, scratch: Path) -> dict[str, int]:
+def total(count: int) -> dict[str, int]:
+    """Return an agent's number, for the synthesis to add to those of the others."""
+    return {"$total": count}
+
+
+async def review(agent: Agent, scratch: Path) -> dict[str, Any]:
     """Review the snapshot in `scratch` as one of the fleet. Raises FabricError, OSError."""
     tree = open_snapshot(scratch)
     await agent.progress(10, checkpoint=FILES_READ, next_checkpoint=ISSUES_FOUND)
@@ -125,7 +131,7 @@ async def review(agent: Agent, scratch: Path) -> dict[str, int]:
     recommendations = {fleet.RECOMMENDATIONS: {agent.name: analysers.draft(findings)}}
     await agent.partial_result(recommendations, checkpoint=DRAFTED)
     await agent.progress(100, checkpoint=DRAFTED)
-    return {"files": len(tree.files), "findings": len(findings)}
+    return {"files": total(len(tree.files)), "findings": total(len(findings))}
 
 
 async def _pause_for_barriers(agent: Agent, safe: asyncio.Lock) -> None:
@@ -198,7 +204,7 @@ async def _voted(agent: Agent, votes: dict[str, Source]) -> AsyncIterator[set[st
         yield ended | votes.keys()
 
 
-async def integrate(agent: Agent, scratch: Path) -> dict[str, int]:
+async def integrate(agent: Agent, scratch: Path) -> dict[str, Any]:
     """Make the copy, see that it is fixed in order, and check it; return the number of files.
 
     Raises FabricError, OSError, and ValueError when an edit was lost.
@@ -213,10 +219,10 @@ async def integrate(agent: Agent, scratch: Path) -> dict[str, int]:
     await agent.progress(50)
     await _check(agent, workshop)
     await agent.resolve(fleet.CHECK_DEPENDENCY, consumers=sorted(_FIXERS))
-    return {"files": len(workshop.files)}
+    return {"files": total(len(workshop.files))}
 
 
-async def fix(agent: Agent, _scratch: Path) -> dict[str, int]:
+async def fix(agent: Agent, _scratch: Path) -> dict[str, Any]:
     """Edit every file of the copy as one of the fixers; return their number.
 
     Raises FabricError, OSError.
@@ -235,7 +241,7 @@ async def fix(agent: Agent, _scratch: Path) -> dict[str, int]:
         await agent.progress(100 * number // count)
         await agent.checkpoint(f"file {number} of {count}")
     await agent.wait_for(fleet.CHECK_DEPENDENCY, timeout=WAIT_S_MAX)
-    return {"files": count}
+    return {"files": total(count)}
 
 
 async def _until_asked(agent: Agent, names: Set[str], workshop: Workshop) -> None:

@@ -90,7 +90,9 @@ class Files:
 
     def staged(self, path: str) -> list[str]:
         """Return the names of a path in git: of what it leads to, and of a link itself."""
-        return list(dict.fromkeys((self.name(path), normalise(path))))
+        target, itself = self.name(path), normalise(path)
+        # Whoever asks about a name takes its brackets literally, too.
+        return [itself] if target in (itself, literal(itself)) else [target, itself]
 
     def _is_there(self, text: str) -> bool:
         try:

@@ -137,6 +137,8 @@ def _become(request: Request, files: list[int]) -> None:
     os.environ.update(request.environment)
     time.tzset()
     os.chdir(request.folder)
+    further = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in further if folder and folder not in sys.path]
     sys.argv = [request.module, *request.words]
     for name, number, mode in (("stdin", 0, "rb"), ("stdout", 1, "wb"), ("stderr", 2, "wb")):
         old: Any = getattr(sys, name)
