@@ -70,7 +70,7 @@ def partial(name: str, position: int) -> dict[str, Any]:
         if position % _CONTRADICTS == 0:
             return {"findings": [{"key": f"port-{turn}", "value": position % AGENTS}]}
     if name == "counters":
-        return {one: turn * 10 + place for place, one in enumerate(COUNTERS)}
+        return {one: {"$total": turn * 10 + place} for place, one in enumerate(COUNTERS)}
     finding: dict[str, Any] = {
         "key": key(position),
         "value": "an import that nothing in the file uses",

@@ -56,7 +56,7 @@ def _expected(name: str, count: int) -> tuple[dict[str, tuple[str, Any]], dict[s
             if member == "findings":
                 findings.update({one["key"]: (agent, one["value"]) for one in value})
             elif member in results_workload.COUNTERS:
-                last[member, agent] = value
+                last[member, agent] = value["$total"]
     sums: dict[str, int] = {}
     for (member, _), value in last.items():
         sums[member] = sums.get(member, 0) + value

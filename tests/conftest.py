@@ -70,7 +70,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         (kept if _is_extra(item) == (wanted == "rest") else left).append(item)
     config.hook.pytest_deselected(items=left)
-    items[:] = kept
+    # Those of minutes each come first: begun last, they would run alone at the end.
+    items[:] = sorted(kept, key=lambda item: "test_pythons.py" not in item.nodeid)
 
 
 def pytest_collection_finish() -> None:

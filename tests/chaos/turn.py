@@ -62,7 +62,7 @@ class Turns:
         """PARTIAL_RESULT: a finding of its own, and a counter."""
         key = f"{self._post.name}/{self._agent.incarnation}/{self._turn}"
         finding = {"key": key, "value": self._chance.randrange(1_000_000)}
-        await self._agent.partial_result({"findings": [finding], "turns": self._turn})
+        await self._agent.partial_result({"findings": [finding], "turns": {"$total": self._turn}})
 
     async def write(self) -> None:
         """INTENT, RELEASE: of paths that others write too."""
