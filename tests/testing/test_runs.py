@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fabric import TaskSpec
 from fabric.errors import EndedError
 from fabric.testing import InProcessFabric, running
 
@@ -62,3 +63,20 @@ async def test_an_open_that_comes_with_results_is_folded_in_its_place() -> None:
         assert ([*found.findings], [*found.agents]) == (["host"], ["A"])
         finals = [one async for one in fabric.session().revisions(follow=False) if one.is_final]
         assert len(finals) == 1
+
+
+async def take_a_task_until_closed(fabric: InProcessFabric) -> None:
+    async with fabric.agent("A") as a:
+        await a.add_tasks(TaskSpec("first"), TaskSpec("second", can_merge_after=["first"]))
+        assert (await a.next_task()).id == "first"
+        await say(fabric, "RUN_CLOSED")
+
+
+async def test_tasks_of_a_closed_run_do_not_get_in_the_way_of_the_next() -> None:
+    async with running() as fabric:
+        with pytest.raises(EndedError):
+            await take_a_task_until_closed(fabric)
+        await say(fabric, "RUN_OPENED")
+        async with fabric.agent("A") as again:
+            await again.add_tasks(TaskSpec("third"))
+            assert (await again.next_task()).id == "third"
