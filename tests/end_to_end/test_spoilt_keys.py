@@ -184,6 +184,7 @@ async def test_an_inbox_that_is_overwritten_under_an_agent_is_logged(
     server: RunningServer, orchestrator: Daemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Fabric.connect(server.url) as fabric, fabric.agent("A", session="spoilt") as agent:
+        await agent.ready()  # the orchestrator writes nothing there from now on
         server.cli("SET", SPOILT.inbox("A"), "by hand")
         server.cli("CLIENT", "KILL", "SKIPME", "yes")  # a blocked read on it sees no change
         await eventually(lambda: SPOILT.inbox("A") in caplog.text, "it says so")
