@@ -194,10 +194,15 @@ async def replay(target: Target, stop: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+#: Ends of the names of files that people give to an export. A session may be called `v1.2`.
+_SUFFIXES = frozenset({".ndjson", ".jsonl", ".json", ".gz"})
+
+
 def _file(name: str) -> FileStore | None:
     """Return the file of a session that is named instead of one; None if it is a session."""
     path = Path(name)
-    return FileStore(path) if ".ndjson" in path.name and path.is_file() else None
+    looks_like_one = path.suffix in _SUFFIXES or "/" in name
+    return FileStore(path) if looks_like_one and path.is_file() else None
 
 
 def _rebuilt_document(session: SessionState) -> dict[str, Any]:

@@ -49,3 +49,13 @@ def test_only_what_is_closed_is_opened_and_only_what_is_there_closed(
     refused = person.run("open", "--by", "eva")
     assert refused.code == 4
     assert f"(OPEN): run 1 of {session} is open: close it first" in refused.err
+
+
+@pytest.mark.parametrize("name", ["run.json.gz", "run.jsonl", "./run"])
+def test_a_file_of_a_session_may_have_any_usual_name(
+    person: Shell, session: str, name: str
+) -> None:
+    assert emit(person, "STARTED", "A") == 0
+    live = person.good("replay", session).out
+    assert person.run("export", session, "--out", name).code == 0
+    assert person.good("replay", name).out == live
