@@ -202,7 +202,10 @@ def _file(name: str) -> FileStore | None:
     """Return the file of a session that is named instead of one; None if it is a session."""
     path = Path(name)
     looks_like_one = path.suffix in _SUFFIXES or "/" in name
-    return FileStore(path) if looks_like_one and path.is_file() else None
+    try:
+        return FileStore(path) if looks_like_one and path.is_file() else None
+    except (OSError, ValueError):  # no file can be called so
+        return None
 
 
 def _rebuilt_document(session: SessionState) -> dict[str, Any]:
