@@ -230,7 +230,8 @@ def _encode(payload: Any) -> bytes:
         allowed = f"what JSON can say ({error})"
         raise signal_error.wrong("VALUE", "payload", payload, allowed) from None
     if found is not None:
-        raise SignalError("VALUE", found[0] or "payload", found[1], "a number that JSON has")
+        place = signal_error.shown_name(found[0] or "payload")
+        raise SignalError("VALUE", place, found[1], "a number that JSON has")
     return encoded
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import random
 from typing import Any
 
@@ -119,6 +120,13 @@ def test_noise_in_a_document(kind: bytes, document: Any, chance: random.Random) 
         checked(error)
         return
     outcome(fields)
+
+
+@pytest.mark.parametrize("name", ["\x1f", "\x1b[31m", "a\nb", "x" * 10_000])
+def test_a_number_that_json_lacks_under_any_name(name: str) -> None:
+    with pytest.raises(SignalError) as caught:
+        encode({"session": "s", "emitter": "A", "type": "STARTED", "payload": {name: math.inf}})
+    checked(caught.value)
 
 
 @pytest.mark.slow
