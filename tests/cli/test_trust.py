@@ -8,6 +8,7 @@ import pytest
 
 from fabric import devserver
 from fabric.devserver.project import Project
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace
 from tests.cli.up_process import up
 from tests.devserver.test_takeover import commands
 from tests.support.daemon import LEASE_MS
@@ -52,10 +53,16 @@ def ask(shell: Shell, question: str) -> None:
     until(shown, "the question stands")
 
 
+PARTITION = Namespace().partition(0)
+
+
 def test_a_hook_runs_only_with_consent(clone: Shell) -> None:
     marker = clone.home.parent / "marker"
     with up(clone) as running:
         ask(clone, "first")
+        with running.client() as client:  # both have read the rules before they take a lease
+            leases = [PARTITION.lease(group) for group in (ORCHESTRATORS, SYNTHESIZERS)]
+            until(lambda: all(client.hget(lease, "owner") for lease in leases), "both serve")
         done = running.stop()
     assert done.err.count("that you have not allowed (escalations.hook)") == 3, "up and two workers"
     assert not marker.exists()
