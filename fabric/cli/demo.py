@@ -26,6 +26,7 @@ from fabric.demo.tree import Tree, take_snapshot
 from fabric.errors import CallerError, ConfigError
 from fabric.view.text import plain
 from fabric.watch.display import PlainDisplay, has_rich, live_display
+from fabric.watch.frame import frame
 from workers.supervisor import Supervisor
 
 #: Bytes of the output of workers and agents that are shown when the demo fails.
@@ -126,7 +127,7 @@ async def _review(target: Target, path: str, tree: Tree, scratch: Path) -> Docum
     where = {"FABRIC_NAMESPACE": target.namespace, "FABRIC_SESSION": session}
     lines = PlainDisplay(lambda line: click.echo(plain(line), err=True))
     is_live = sys.stderr.isatty() and has_rich()
-    show = live_display(stderr=True) if is_live else nullcontext(lines)
+    show = live_display(frame, stderr=True) if is_live else nullcontext(lines)
     failures: list[str] | None = None
     with log.open("wb") as file:
         output = file.fileno()

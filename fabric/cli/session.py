@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from shutil import get_terminal_size
 from typing import Any, Literal
 
 import click
@@ -12,19 +13,26 @@ import click
 from fabric import __version__
 from fabric.backoff import retry
 from fabric.cli.connect import Connection, Target, connected, json_option, on_session
-from fabric.cli.output import json_line, print_either, print_json, print_lines
+from fabric.cli.output import json_line, note, print_either, print_json, print_lines
 from fabric.client.session import Session
 from fabric.client.synthesis import Revision, apply
-from fabric.errors import ServerError
+from fabric.config import rulebook
+from fabric.core.rules import Rules
+from fabric.errors import ConfigError, ServerError
 from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.overview import GROUPS, PartitionSummary, partition, sessions
 from fabric.ops.refused import refused_results
 from fabric.view.interchange import junit, page, rdjsonl, sarif
+from fabric.view.progress import Stand
 from fabric.view.pull_request import CHARS_MAX, CHARS_MIN, command_of, comment
 from fabric.view.selection import LEVELS, UNRATED, Group, select
 from fabric.view.status import session_lines, todo
 from fabric.view.synthesis import Synthesis, changes, progress, report
-from fabric.view.text import span, table
+from fabric.view.text import plain, span, table
+from fabric.watch.display import has_rich, live_display
+from fabric.watch.follow import TaskFollower
+from fabric.watch.frame import text_of
+from fabric.watch.tasks import LINE_CHARS_MAX, PlainTasks, TaskBoard, TaskNews, snapshot, task_frame
 
 #: Sessions listed by default: a screenful.
 SESSIONS_SHOWN = 40
@@ -48,19 +56,31 @@ _ERASE = "\x1b[K"
     "--count", type=click.IntRange(min=1), default=SESSIONS_SHOWN, help="Sessions to list at most."
 )
 @click.option("--todo", "as_todo", is_flag=True, help="Print the tasks as a todo list, in JSON.")
+@click.option("-f", "--follow", is_flag=True, help="Show the tasks live, until all are done.")
 @json_option
-async def status(target: Target, every: bool, count: int, as_todo: bool, as_json: bool) -> None:
+async def status(
+    target: Target, every: bool, count: int, as_todo: bool, follow: bool, as_json: bool
+) -> None:
     """Show the state of a session: agents by stream, what each one waits for, tasks.
 
     \b
-      fabric status demo          one session
-      fabric status --sessions    all sessions, the workers, and how many signals wait
+      fabric status demo            one session
+      fabric status demo --follow   its tasks: bars, waits, time to go, the balancer's last moves
+      fabric status --sessions      all sessions, the workers, and how many signals wait
 
     Without a session (argument, -s or FABRIC_SESSION), all sessions are listed.
+
+    --follow draws on a terminal, which needs the extra `tui`. Elsewhere it prints all tasks once,
+    and then a line for each one that changes and for each move; with --json a document a line: the
+    sums, the tasks that have changed, the new moves. It ends when every task is completed or
+    failed, or the run is closed. Exit code 1: a task has failed.
     """
     session = None if every else target.session
-    if as_todo:
+    if as_todo or follow:
         session = target.need("session", session)
+    if follow:
+        await _follow_tasks(target, target.need("session"), as_json=as_json)
+        return
     async with connected(target) as connection:
         if not session:
             await _print_overview(connection, count, as_json=as_json)
@@ -79,8 +99,49 @@ async def status(target: Target, every: bool, count: int, as_todo: bool, as_json
             "escalations": await reader.escalations(),
         }
         now_ms = await connection.store.now_ms(reader.keys.log)
-    lines = session_lines(session, now_ms, *found.values())
-    print_either(as_json, {"session": session, **found}, lines)
+        board = TaskBoard(session)
+        if found["tasks"]:
+            await TaskFollower(connection.store, reader.keys, board, _own_rules()).read()
+    document = {"session": session, **found}
+    if found["tasks"]:
+        document["board"] = board.document()
+        found["tasks"] = map(text_of, snapshot(board, _width()))
+    print_either(as_json, document, session_lines(session, now_ms, *found.values()))
+
+
+def _own_rules() -> Rules:
+    """Return the rules of this folder; a faulty file is for others to name."""
+    with suppress(ConfigError):
+        return rulebook.in_force().rules
+    return Rules()
+
+
+def _width() -> int:
+    """Return the width that lines must fit; what is no terminal has room for all of a line."""
+    return get_terminal_size().columns if sys.stdout.isatty() else LINE_CHARS_MAX
+
+
+async def _follow_tasks(target: Target, name: str, *, as_json: bool) -> None:
+    async with connected(target, waits=True) as connection:
+        keys, board = connection.keys(name)[1], TaskBoard(name)
+        follower = TaskFollower(connection.store, keys, board, _own_rules())
+        if as_json:
+            await follower.until_ended(_print_news)
+        elif sys.stdout.isatty() and has_rich():
+            with live_display(task_frame) as show:
+                await follower.until_ended(show)
+        else:
+            if sys.stdout.isatty():
+                note("lines, because the live view needs rich: pip install 'signal-fabric[tui]'")
+            await follower.until_ended(PlainTasks(lambda line: click.echo(plain(line))))
+    if board.progress.summary().counts.get(Stand.FAILED):
+        click.get_current_context().exit(1)
+
+
+def _print_news(board: TaskBoard, news: TaskNews) -> None:
+    if news.tasks or news.moves:
+        tasks, moves = board.progress.documents(news.tasks), [one._asdict() for one in news.moves]
+        print_lines([json_line({**board.document(), "changed": tasks, "moves": moves})])
 
 
 async def _print_overview(connection: Connection, count: int, *, as_json: bool) -> None:
@@ -180,15 +241,15 @@ async def synthesis(
         session = connection.session(name)
         if not follow:
             await session.must_exist()
-            note = ""
+            left_out = ""
             if form in ("markdown", "pr") and revision is None:
                 letters = DeadLetters(connection.store, connection.partitions)
                 with suppress(ServerError):  # who may not read these gets the report all the same
-                    note = (await refused_results(letters, name)).sentence(name)
+                    left_out = (await refused_results(letters, name)).sentence(name)
             if form in _SELECTING:
-                await _print_findings(session, revision, form, filters, note)
+                await _print_findings(session, revision, form, filters, left_out)
             else:
-                await _print(session, revision, form, note)
+                await _print(session, revision, form, left_out)
         else:
             await _follow(session, revision, form)
 

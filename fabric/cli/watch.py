@@ -54,7 +54,7 @@ async def watch(target: Target, name: str | None, once: bool, as_lines: bool, st
             width = get_terminal_size().columns if is_terminal else WIDTH_DEFAULT
             print_lines(text_of(line) for line in frame(follower.board, width))
         elif is_terminal and not as_lines:
-            with live_display() as show:
+            with live_display(frame) as show:
                 await follower.until_ended(show, stay=stay)
         else:
             show_lines = PlainDisplay(lambda line: click.echo(plain(line)))

@@ -44,6 +44,10 @@ class TaskStatus(StrEnum):
 #: Time that a task is taken for when nothing is known of it, ms.
 ESTIMATE_MS_DEFAULT = 600_000
 
+#: Progress below this says nothing of a task's rate, percent. With far less, the time to go would
+#: be beyond any number.
+RATE_PERCENT_MIN = 0.1
+
 
 class TaskSpec(Struct, frozen=True, omit_defaults=True):
     """A task as somebody lists it. Times are in ms; "" and 0 stand for what is not given.
@@ -134,10 +138,15 @@ class TaskRecord(Struct, omit_defaults=True):
         return self.estimate_ms or ESTIMATE_MS_DEFAULT
 
     @property
+    def has_rate(self) -> bool:
+        """Whether it is in progress, and far enough that its own rate says something."""
+        return self.status is TaskStatus.IN_PROGRESS and self.progress_percent >= RATE_PERCENT_MIN
+
+    @property
     def left_ms(self) -> int:
         """The time that it still takes, by its own rate or else its estimate."""
         percent = self.progress_percent
-        if self.status is TaskStatus.IN_PROGRESS and percent > 0:
+        if self.has_rate:
             return int((self.progressed_ms - self.started_ms) * (100 - percent) / percent)
         return self.length_ms
 
@@ -149,9 +158,9 @@ class TaskRecord(Struct, omit_defaults=True):
     @property
     def slowness(self) -> int:
         """Return how long it takes beside its length, in thousandths; 0: not known."""
-        tenths = int(self.progress_percent * 10)
-        if self.status is not TaskStatus.IN_PROGRESS or not tenths:
+        if not self.has_rate:
             return 0
+        tenths = int(self.progress_percent * 10)
         taken_ms = self.progressed_ms - self.started_ms
         return taken_ms * 1_000_000 // (tenths * self.length_ms)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec import MsgspecError
 
 from fabric.client.emitter import Emitter, prepare
-from fabric.client.session import Session
+from fabric.client.session import Session, pages
 from fabric.core.limits import (
     LIST_ITEMS_MAX,
     PAYLOAD_BYTES_MAX,
@@ -16,12 +18,15 @@ from fabric.core.limits import (
     SIGNAL_TASKS_MAX,
 )
 from fabric.core.record import AgentRecord
+from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, fault, in_order, prerequisites
 from fabric.errors import CallerError, NotAllowedError, WaitTimeoutError
 from fabric.ops.sent_signal import SentSignal, confirm
-from fabric.store.keys import Partition
-from fabric.store.port import ClientStore
+from fabric.store.keys import Partition, SessionKeys
+from fabric.store.port import BEGINNING, ClientStore
+from fabric.wire.record import RULES_KIND, read_rules, rules_digest, rules_document
+from fabric.wire.stored import fields_of
 
 #: Bytes of the tasks of one signal: half of a payload, because names may be escaped in it.
 _BYTES_MAX = PAYLOAD_BYTES_MAX // 2
@@ -123,6 +128,26 @@ class Board:
         became = await confirm(sent, keys, entry, timeout_s=self._timeout_s)
         if became.refusal is not None:
             raise NotAllowedError(str(became.refusal))
+
+
+async def rules_of(
+    store: ClientStore, keys: SessionKeys, digest: str, local: Rules
+) -> Rules | None:
+    """Return the rules that a session names by their digest: ours, or those that its log states.
+
+    None: its log does not have them any more.
+    """
+    for known in (local, Rules()):
+        if rules_digest(rules_document(known)) == digest:
+            return known
+    async for page in pages(store, keys, BEGINNING):
+        for _, flat in page:
+            fields = fields_of(flat)
+            document = fields.get(b"payload", b"")
+            if fields.get(b"kind") == RULES_KIND.encode() and rules_digest(document) == digest:
+                with suppress(MsgspecError, ValueError, RecursionError):
+                    return read_rules(document)
+    return None
 
 
 def batches(tasks: Sequence[TaskSpec]) -> Iterator[list[TaskSpec]]:

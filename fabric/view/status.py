@@ -31,7 +31,6 @@ REBUILT = {
 #: The columns of the tables.
 _AGENTS = ("AGENT", "STATUS", "DONE", "CHECKPOINT", "TASK", "WAITS FOR / ERROR", "LAST HEARD")
 _DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
-_TASKS = ("TASK", "STATUS", "DONE", "AGENT", "CHECKPOINT")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
 _UNFINISHED = ("RESOURCE", "LEFT BY", "WHICH", "SINCE")
 _BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
@@ -67,14 +66,14 @@ def session_lines(
     now_ms: int,
     agents: Mapping[str, AgentRecord],
     dependencies: Mapping[str, record.DependencyRecord],
-    tasks: Mapping[str, TaskRecord],
+    tasks: Sequence[str],
     claims: Mapping[str, ClaimRecord],
     barriers: Mapping[str, BarrierRecord],
     questions: Mapping[str, record.EscalationRecord],
 ) -> list[str]:
     """Return a session's present state: agents by stream, then whatever else there is.
 
-    `now_ms`: by the server's clock.
+    `now_ms`: by the server's clock. `tasks`: the lines about its tasks.
     """
     waiting = waits(agents, claims, barriers)
     lines: list[str] = []
@@ -96,11 +95,7 @@ def session_lines(
         for key, needed in dependencies.items()
     ]
     lines += _section("Dependencies", _DEPENDENCIES, rows)
-    rows = [
-        (key, task.status, _percent(task.progress_percent), task.agent, task.checkpoint)
-        for key, task in tasks.items()
-    ]
-    lines += _section("Tasks", _TASKS, rows)
+    lines += [*tasks, ""] if tasks else []
     lines += _section("Resources", _RESOURCES, _resources(claims))
     rows = [
         (resource, who, left.how, f"{span(now_ms - left.since_ms)} ago")

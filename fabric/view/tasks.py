@@ -22,10 +22,15 @@ def ready_only(tasks: Mapping[str, TaskRecord]) -> dict[str, TaskRecord]:
 
 
 def documents(
-    tasks: Mapping[str, TaskRecord], shown: Mapping[str, TaskRecord]
+    tasks: Mapping[str, TaskRecord],
+    shown: Mapping[str, TaskRecord],
+    backlog: Backlog | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the `shown` tasks of a board, each with all fields of a todo entry and some more."""
-    backlog = Backlog(tasks)
+    """Return the `shown` tasks of a board, each with all fields of a todo entry and some more.
+
+    `backlog` is that of the board, if it is known already.
+    """
+    backlog = backlog or Backlog(tasks)
     return [
         {
             "id": name,
@@ -77,6 +82,9 @@ def _rows(
     tasks: Mapping[str, TaskRecord], shown: Mapping[str, TaskRecord]
 ) -> list[tuple[str, TaskRecord]]:
     """Return the board in the order in which it was filled, or what is shown in its own."""
-    if len(shown) < len(tasks):
-        return list(shown.items())
+    return list(shown.items()) if len(shown) < len(tasks) else in_board_order(tasks)
+
+
+def in_board_order(tasks: Mapping[str, TaskRecord]) -> list[tuple[str, TaskRecord]]:
+    """Return tasks as they were added."""
     return sorted(tasks.items(), key=lambda item: (item[1].added, item[1].place, item[0]))

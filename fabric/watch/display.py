@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 from fabric.errors import ConfigError
 from fabric.view.text import clock
 from fabric.view.timeline import Row
 from fabric.watch.board import Board
-from fabric.watch.follow import Show
-from fabric.watch.frame import fit, frame
+from fabric.watch.follow import B
+from fabric.watch.frame import Line, fit
 
 #: Pictures a second at most.
 FRAMES_A_SECOND = 8
@@ -23,8 +24,10 @@ def has_rich() -> bool:
 
 
 @contextmanager
-def live_display(*, stderr: bool = False) -> Iterator[Show]:
-    """Take the whole terminal over; what is yielded draws a board on it.
+def live_display(
+    layout: Callable[[B, int, int], Sequence[Line]], *, stderr: bool = False
+) -> Iterator[Callable[[B, Any], None]]:
+    """Take the whole terminal over; what is yielded draws a board on it, as `layout` lays it out.
 
     The last picture stays on the terminal when the block ends. Raises ConfigError without rich.
     """
@@ -38,13 +41,13 @@ def live_display(*, stderr: bool = False) -> Iterator[Show]:
 
     console = Console(stderr=stderr, highlight=False)
     live = Live(console=console, screen=True, refresh_per_second=FRAMES_A_SECOND)
-    shown: list[Board] = []
+    shown: list[B] = []
 
-    def picture(board: Board) -> Group:
-        lines = frame(board, *console.size)
+    def picture(board: B) -> Group:
+        lines = layout(board, *console.size)
         return Group(*(Text.assemble(*line, no_wrap=True, overflow="crop") for line in lines))
 
-    def show(board: Board, rows: list[Row]) -> None:
+    def show(board: B, news: Any) -> None:
         shown[:] = [board]
         live.update(picture(board))
 

@@ -79,7 +79,7 @@ def fit(text: str, width: int = 200) -> str:
     return text + "…"[:width]
 
 
-def _row(width: int, *columns: tuple[str, int, str]) -> Line:
+def row(width: int, *columns: tuple[str, int, str]) -> Line:
     """Return a line of columns: text, cells, style. The last one takes what room is left."""
     line = []
     for text, chars, style in columns[:-1]:
@@ -90,8 +90,8 @@ def _row(width: int, *columns: tuple[str, int, str]) -> Line:
     return [*line, (fit(text, width), style)]
 
 
-def _cells(width: int, texts: Sequence[str], widths: Sequence[int], style: str = "") -> Line:
-    return _row(width, *((text, chars, style) for text, chars in zip(texts, widths, strict=True)))
+def row_of(width: int, texts: Sequence[str], widths: Sequence[int], style: str = "") -> Line:
+    return row(width, *((text, chars, style) for text, chars in zip(texts, widths, strict=True)))
 
 
 def _title(board: Board, width: int) -> Line:
@@ -99,7 +99,7 @@ def _title(board: Board, width: int) -> Line:
     counts = ", ".join(f"{statuses[one]:,} {one}" for one in AgentStatus if statuses[one])
     agents = f"{counted(len(board.agents), 'agent')}: {counts}" if counts else "no agents yet"
     text = f"{board.session}  {clock(board.at_ms, 0)}  {board.trouble or agents}"
-    return _row(width, (text, 0, "bold red" if board.trouble else "bold"))
+    return row(width, (text, 0, "bold red" if board.trouble else "bold"))
 
 
 def _agents(board: Board, width: int, lines_max: int) -> list[Line]:
@@ -114,18 +114,18 @@ def _agents(board: Board, width: int, lines_max: int) -> list[Line]:
     stream_chars = min(_STREAM_CHARS_MAX, max([6, *(cells(one.stream) for _, one in shown)]))
     widths = (stream_chars, name_chars, 10 if width < 100 else 24, 5, _STATUS_CHARS, 5, 0)
     titles = ("STREAM", "AGENT", "", " DONE", "STATUS", "FOUND", "WAITS FOR / AT")
-    lines = [_cells(width, titles, widths, "dim")]
+    lines = [row_of(width, titles, widths, "dim")]
     found = board.growth.counts
     last = None
     for name, agent in shown:
         columns = _columns(board, name, agent, found[name], widths[2], agent.stream != last)
         cut = zip(columns, widths, strict=True)
-        lines.append(_row(width, *((text, chars, style) for (text, style), chars in cut)))
+        lines.append(row(width, *((text, chars, style) for (text, style), chars in cut)))
         last = agent.stream
     if left_out:
         counts = Counter(one.status for one in left_out.values())
         more = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
-        lines.append(_row(width, (f"… and more: {more}", 0, "dim")))
+        lines.append(row(width, (f"… and more: {more}", 0, "dim")))
     return lines if named else []
 
 
@@ -164,17 +164,17 @@ def _urgency(named: tuple[str, AgentRecord]) -> tuple[bool, bool, int]:
 def _growth(growth: Growth, width: int) -> list[Line]:
     """Return how far the synthesis is, a chart of its findings over time, and the newest ones."""
     if not growth.points:
-        return [_row(width, ("Synthesis", 9, "bold"), ("no revision yet", 0, "dim"))]
+        return [row(width, ("Synthesis", 9, "bold"), ("no revision yet", 0, "dim"))]
     now = growth.points[-1]
     said = f"revision {now.number:,}, {now.percent:.0f} %, {counted(now.findings, 'finding')}"
     if now.contradictions:
         said += f", {counted(now.contradictions, 'open contradiction')}"
     said += ", final" if growth.is_final else ""
     drawn = chart(growth, min(_CHART_CHARS, width - len(said) - 11))
-    lines = [_row(width, ("Synthesis", 9, "bold"), (said, len(said), ""), (drawn, 0, "green"))]
+    lines = [row(width, ("Synthesis", 9, "bold"), (said, len(said), ""), (drawn, 0, "green"))]
     for news in list(growth.newest)[-_FINDINGS_MAX:]:
         time = f"{clock(news.at_ms, 0):>6}"
-        lines.append(_row(width, (time, 7, "dim"), (news.agent, 16, "dim"), (news.key, 0, "dim")))
+        lines.append(row(width, (time, 7, "dim"), (news.agent, 16, "dim"), (news.key, 0, "dim")))
     return lines
 
 
@@ -198,20 +198,20 @@ def chart(growth: Growth, chars: int) -> str:
 def _questions(board: Board, width: int) -> list[Line]:
     if not board.questions:
         return []
-    lines = [_row(width, (f"Open questions ({len(board.questions):,})", 0, "bold yellow"))]
+    lines = [row(width, (f"Open questions ({len(board.questions):,})", 0, "bold yellow"))]
     # The one about many silent agents first: until it is decided, all that wait for them wait.
     urgent = sorted(board.questions, key=lambda one: one.record.subject != MASS_SILENCE)
     for one in urgent[:_QUESTIONS_MAX]:
         asked = f"  {one.record.asker or 'the fabric'}: {one.record.question}"
         command = shlex.join(["fabric", "decide", one.id, "ANSWER", "--session", one.session])
-        lines += [_row(width, (asked, 0, "")), _row(width, (f"    {command}", 0, "dim"))]
+        lines += [row(width, (asked, 0, "")), row(width, (f"    {command}", 0, "dim"))]
     return lines
 
 
 def _timeline(board: Board, width: int, lines_max: int) -> list[Line]:
     widths = (7, 20 if width < 100 else 24, 6, 0)
-    lines = [_cells(width, ("  TIME", "SIGNAL", "STREAM", "WHAT HAPPENED"), widths, "dim")]
+    lines = [row_of(width, ("  TIME", "SIGNAL", "STREAM", "WHAT HAPPENED"), widths, "dim")]
     for row in list(board.rows)[-(lines_max - 1) :]:
         texts = (f"{clock(row.ms, board.opened_ms):>6}", row.signal, row.stream, row.action)
-        lines.append(_cells(width, texts, widths))
+        lines.append(row_of(width, texts, widths))
     return lines if board.rows else []

@@ -148,6 +148,78 @@ def test_it_ends_with_the_session_and_shows_questions(shell: Shell, session: str
     assert any(line.split()[1] == "COMPLETED" for line in done.lines)
 
 
+LISTED = """
+[tasks.schema]
+stream = "A"
+terminal = 2
+writes = ["db.sql"]
+[tasks.index]
+writes = ["db.sql"]
+[tasks.release]
+can_merge_after = ["schema", "index"]
+"""
+
+
+def begin(shell: Shell) -> None:
+    """Fill the board, and let one agent take the first task."""
+    (shell.home / "tasks.toml").write_text(LISTED)
+    assert shell.run("tasks", "load", "tasks.toml", "--by", "anna").code == 0
+    assert shell.good("tasks", "next", FABRIC_AGENT="X", FABRIC_STREAM="A").out == "schema\n"
+    shell.good("emit", "PROGRESS(50%)", FABRIC_AGENT="X")
+
+
+@pytest.fixture
+def person(shell: Shell) -> Shell:
+    del shell.variables["FABRIC_AGENT"]
+    return shell
+
+
+def test_a_terminal_shows_the_tasks_until_they_are_done(person: Shell, session: str) -> None:
+    begin(person)
+    terminal = Terminal(person, "status", session, "--follow")
+    try:
+        until(terminal.shows("schema offered to X: the most urgent that is ready"), "the picture")
+        for shown in (
+            "Stream A, terminal 2: 50 %, 0 of 1 completed, 1 in progress, about ",
+            "█████·····  50 % in progress X",
+            "schema writes db.sql (le",
+            "after schema, index",
+        ):
+            assert shown in terminal.text
+        person.good("tasks", "done", "schema", "index", "release", "--by", "anna")
+        assert terminal.end() == 0
+        assert "3 of 3 tasks completed" in terminal.text
+    finally:
+        terminal.close()
+
+
+def test_tasks_are_lines_and_documents_where_there_is_no_terminal(
+    person: Shell, session: str
+) -> None:
+    begin(person)
+    lines = person.start("status", session, "--follow")
+    documents = person.start("status", session, "--follow", "--json")
+    first = read_lines(lines, 9)
+    assert first[0].startswith("Tasks: 0 of 3 tasks completed, 1 in progress, 2 wait; about ")
+    once = person.good("status").lines[5:13]
+    assert [line.split()[:1] for line in first[1:]] == [line.split()[:1] for line in once]
+    read_lines(documents, 1)
+    person.good("tasks", "done", "schema", FABRIC_AGENT="X")
+    person.good("tasks", "done", "index", "--by", "anna")
+    # The task that has failed for good is tried no more.
+    person.good("tasks", "next", FABRIC_AGENT="X")
+    person.good("emit", "FAILED", "error=no disk", FABRIC_AGENT="X")
+    done, told = end(lines), end(documents)
+    assert (done.code, done.err, told.code) == (1, "", 1)
+    said = [line.split(maxsplit=1)[1] for line in done.lines]
+    assert "schema: completed, 100 %, X, unblocks release" in said
+    assert "release offered to X: the most urgent that is ready" in said
+    assert said[-1] == "release: failed, 0 %, X, fabric tasks retry release"
+    last = told.json_lines[-1]
+    assert (last["completed"], last["failed"], last["to_go_ms"]) == (2, 1, None)
+    assert [one["stand"] for one in last["changed"]] == ["failed"]
+
+
 def test_the_session_active_last_is_watched_when_none_is_named(quiet: Shell) -> None:
     done = quiet.run("watch", "--once", FABRIC_SESSION="")
     assert done.code == 3

@@ -240,3 +240,14 @@ def test_a_new_rule_is_in_force_at_once() -> None:
 
 def test_ranks_name_what_they_order_by() -> None:
     assert Rank(-1, -2, 3, 4, "T").level == (-1, -2)
+
+
+@pytest.mark.parametrize("percent", [5e-324, 1e-310, 0.05])
+def test_progress_of_next_to_nothing_says_nothing_of_the_time_to_go(percent: float) -> None:
+    play = Play(rules=Rules())
+    add(play, TaskSpec("t", estimate_ms=60_000))
+    start(play, "A", "t")
+    play.now_ms += 1_000
+    said = play.say(signal(SignalType.PROGRESS, "A", {"percent": percent}))
+    assert said.outcome is Outcome.ACCEPTED
+    assert balance_of(play.session, play.rules).to_go_ms("") == 60_000
