@@ -73,7 +73,7 @@ def skeleton(tmp_path: Path, write: Write) -> Path:
     """A project with our layers and contracts, and imports that keep to them."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     layers = ("core", "wire", "config", "store", "view", "devserver", "doctor", "client", "ops")
-    for layer in (*layers, "watch", "demo", "cli", "testing"):
+    for layer in (*layers, "watch", "agents", "demo", "cli", "testing"):
         write(f"fabric/{layer}/__init__.py", "")
     for module in ("__init__", "backoff", "errors"):
         write(f"fabric/{module}.py", "")

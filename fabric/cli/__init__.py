@@ -40,6 +40,7 @@ GROUPS = {
         "tasks": ("tasks", "Show the task board; load, add, close and reopen tasks."),
     },
     "Work as an agent": {
+        "run": ("agent_run", "Run any command as an agent: claude, codex, a script."),
         "emit": ("emit", "Send a signal, or many from standard input."),
         "finding": ("finding", "Report one finding."),
         "add": ("finding", "Count on: add numbers to those of all agents."),

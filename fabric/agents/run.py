@@ -1,0 +1,455 @@
+"""Runs a command as an agent: what `fabric run` does for one of them.
+
+The agent is STARTED before the command begins and has ended when all of its processes have: as
+COMPLETED if the exit code is 0, else as FAILED. Meanwhile heartbeats speak for it, and signals in
+its output are sent in their order (`output.py`). `warden.py` sees to it that nothing of the command
+outlives `fabric run`. A CANCEL that is about the agent as a whole stops the command.
+
+The signals carry neither numbers nor an incarnation: they count for the agent's present one. The
+command may speak for the same agent itself, with `fabric emit` or through the hooks of a coding
+agent, and both then say what is so. Sent twice, each means the same as once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import quote
+
+from fabric.agents import warden
+from fabric.agents.output import VENDORS, WORDS_CHARS_MAX, Document, Output
+from fabric.backoff import Outage
+from fabric.client.emitter import Emitter, prepare
+from fabric.client.fabric import Fabric
+from fabric.client.message import Message
+from fabric.client.session import last_id
+from fabric.core.directive import DirectiveType
+from fabric.core.record import ENDED
+from fabric.core.signal import SignalType
+from fabric.devserver.project import state_home
+from fabric.errors import HeldError, NotAllowedError, ServerError, SignalError
+from fabric.ops.ndjson import READ_BYTES, Lines
+from fabric.ops.script import Inbox, Place
+from fabric.ops.sent_signal import SentSignal, confirm
+
+logger = logging.getLogger("fabric.agent")
+
+#: Seconds for the decision on STARTED: before it, the command does not begin.
+START_S = 10.0
+#: Seconds that a command has to end after SIGTERM, before all of it is killed. Claude Code and
+#: Gemini CLI say goodbye to their hooks meanwhile.
+STOP_S = 10.0
+#: Signals that wait to be sent while the server is away; then the oldest PROGRESS is dropped.
+WAITING_MAX = 10_000
+#: Bytes of one run's output that are kept, and days after which a kept output is deleted.
+KEPT_BYTES_MAX = 64 * 1024 * 1024
+KEPT_DAYS = 14
+#: Bytes of standard error of which the end of a failed run shows the last words.
+ERROR_BYTES = 8_192
+#: Lines of them.
+ERROR_LINES = 5
+#: Seconds between two looks whether an agent that was declared dead has started again.
+RESTART_S = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One agent to run."""
+
+    name: str
+    command: tuple[str, ...]
+    stream: str = ""
+    priority: int = 0
+    task: str = ""
+    #: Where it works; None for the present folder.
+    folder: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Give it our terminal: its output is then neither read nor kept.
+    has_terminal: bool = False
+
+    @property
+    def harness(self) -> str:
+        """The coding agent that the command is, by its name; "" for any other program."""
+        name = Path(self.command[0]).name
+        return name if name in VENDORS else ""
+
+
+class Ended(NamedTuple):
+    """How a run has ended."""
+
+    name: str
+    #: The exit code; 128 + n if signal n ended the command.
+    code: int
+    kind: SignalType
+    #: Why it failed; "" if it completed.
+    error: str
+    seconds: float
+    #: The file that keeps its output; None if there is none.
+    kept: Path | None
+    #: Whether it failed because its model's quota was used up.
+    is_limited: bool
+
+
+class AgentRun:
+    """One run of a job; `run` returns when all processes of the command have ended.
+
+    `echo` gets the command's output; None for none. `tell` gets what a person should know.
+    `seen` is called with each signal that is sent.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        session: str,
+        job: Job,
+        *,
+        tell: Callable[[str], None],
+        echo: bool = True,
+        seen: Callable[[Document], None] = lambda document: None,
+    ) -> None:
+        self.job = job
+        self._fabric = fabric
+        self._session = fabric.session(session)
+        number, _ = fabric.keys(session)
+        self._partition = fabric.store.namespace.partition(number)
+        chosen = fabric.settings
+        self._emitter = Emitter(
+            fabric.store, number, ingress_max=chosen.ingress_max, limit_ms=chosen.emit_limit_ms
+        )
+        self._tell, self._echoes, self._seen = tell, echo, seen
+        self._output = Output(job.name, session, job.harness)
+        self._lines = Lines()
+        self._started: Document = {}
+        self._place: Place = []
+        self._waiting: deque[list[bytes]] = deque()
+        self._more = asyncio.Event()
+        self._sent_at = 0.0
+        self._errors = bytearray()
+        self._told_to_stop = ""
+        self._is_ending = False
+
+    async def run(self) -> Ended:
+        """Run it. Raises what `_start` does before the command begins; being cancelled stops it."""
+        began_at = time.monotonic()
+        await self._start()
+        kept = None if self.job.has_terminal else _keep(self._session.name, self.job.name)
+        sending = asyncio.create_task(self._send_waiting())
+        try:
+            with (kept or Path(os.devnull)).open("wb") as file:
+                code = await self._command(file)
+        except asyncio.CancelledError:
+            self._told_to_stop = self._told_to_stop or "fabric run was stopped"
+            await asyncio.shield(self._end(128 + signal.SIGTERM, began_at, kept, sending))
+            raise
+        return await self._end(code, began_at, kept, sending)
+
+    async def _start(self) -> None:
+        """Send STARTED, and return when it is accepted.
+
+        Raises HeldError if an agent of that name is at work; NotAllowedError if the rules refuse
+        it, WaitTimeoutError if no orchestrator runs, ServerError.
+        """
+        job, store, keys = self.job, self._fabric.store, self._session.keys
+        known = (await self._session.agents()).get(job.name)
+        if known is not None and known.status not in ENDED:
+            raise HeldError(
+                f"{job.name} is at work in {self._session.name} already ({known.status.value}); "
+                "give this one another name (--agent), or wait until the other has ended"
+            )
+        quotas = [VENDORS[job.harness]] if job.harness else []
+        payload = {"task": job.task, "priority": job.priority, "quotas": quotas}
+        given = {name: one for name, one in payload.items() if one}
+        self._started = {"type": "STARTED", "payload": given}
+        started = self._entry(self._started)
+        streams = (keys.inbox(job.name), keys.broadcast)
+        self._place = [await last_id(store, stream) for stream in streams]
+        sent = SentSignal(store, self._partition, self._emitter, keys.log)
+        found = await confirm(sent, keys, started, timeout_s=START_S)
+        if found.refusal is not None:
+            raise NotAllowedError(f"{job.name} may not start: {found.refusal}")
+        self._sent_at = time.monotonic()
+
+    def _entry(self, document: Document) -> list[bytes]:
+        """Return the entry of a signal. Raises SignalError."""
+        job = self.job
+        sender = {"session": self._session.name, "emitter": job.name, "stream": job.stream or None}
+        return prepare(document, sender)
+
+    async def _command(self, file: IO[bytes]) -> int:
+        """Run the command to its end; return its exit code."""
+        job = self.job
+        async with _warden(job, self._environment()) as process:
+            streams = [
+                self._read(process.stdout, file, sys.stdout, self._parse),
+                self._read(process.stderr, file, sys.stderr, self._note_error),
+            ]
+            reading = asyncio.gather(*streams)
+            obeying = asyncio.create_task(self._obey(process))
+            try:
+                if not job.has_terminal:
+                    await asyncio.shield(reading)  # what it says while it ends counts too
+                return await process.wait()
+            except asyncio.CancelledError:
+                await asyncio.shield(_stop(process))
+                raise
+            finally:
+                obeying.cancel()
+                await asyncio.gather(obeying, return_exceptions=True)
+                with suppress(TimeoutError, asyncio.CancelledError):
+                    await asyncio.wait_for(reading, 1)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the command's environment: who it is, for `fabric` in it and for its hooks."""
+        settings, job = self._fabric.settings, self.job
+        named = {
+            "FABRIC_SESSION": self._session.name,
+            "FABRIC_AGENT": job.name,
+            "FABRIC_STREAM": job.stream,
+            "FABRIC_NAMESPACE": settings.namespace,
+            # The hooks of a coding agent then neither start nor end it.
+            "FABRIC_RUN": str(os.getpid()),
+        }
+        given = os.environ.get("FABRIC_REDIS_URL")
+        if settings.redis_url is not None and (given or job.folder is not None):
+            named["FABRIC_REDIS_URL"] = settings.redis_url.value
+        return {**os.environ, **named, **job.environment}
+
+    async def _read(
+        self,
+        stream: asyncio.StreamReader | None,
+        file: IO[bytes],
+        echo: IO[str],
+        take: Callable[[bytes], None],
+    ) -> None:
+        """Pass on what the command prints, keep it, and read it."""
+        echoes = self._echoes
+        while stream is not None and (chunk := await stream.read(READ_BYTES)):
+            if file.tell() < KEPT_BYTES_MAX:
+                file.write(chunk[: KEPT_BYTES_MAX - file.tell()])
+                file.flush()
+            take(chunk)
+            if echoes:
+                # In a thread: a reader that is slow must not hold the heartbeats.
+                echoes = await asyncio.to_thread(_print, echo, chunk)
+        take(b"")
+
+    def _parse(self, chunk: bytes) -> None:
+        lines = self._lines.cut(chunk) if chunk else self._lines.finish()
+        for _, line in lines:
+            for document in self._output.read(line) if line is not None else ():
+                self._queue(document)
+
+    def _note_error(self, chunk: bytes) -> None:
+        self._errors += chunk
+        del self._errors[:-ERROR_BYTES]
+
+    def _queue(self, document: Document) -> None:
+        """Have a signal sent after those before it; say why if it is none that may be sent."""
+        kind = document.get("type") or document.get("signal") or document.get("signal_type")
+        if str(kind).startswith(SignalType.ESCALATE.value):
+            # Sent twice after a lost reply, it must stay one question.
+            within = document.get("payload") if isinstance(document.get("payload"), dict) else None
+            (document if within is None else within).setdefault("id", f"run-{os.urandom(6).hex()}")
+        try:
+            self._waiting.append(self._entry(document))
+        except SignalError as error:
+            self._tell(f"{self.job.name}: a signal in its output is not sent: {error}")
+            return
+        if len(self._waiting) > WAITING_MAX:
+            self._waiting.popleft()
+        self._seen(document)
+        self._more.set()
+
+    async def _send_waiting(self) -> None:
+        """Send what waits, in order, through outages; a heartbeat when nothing does."""
+        pause_s = self._fabric.settings.heartbeat_ms / 1000
+        beat, outage = self._entry({"type": "HEARTBEAT"}), Outage(self.job.name, is_alarm=False)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0, self._sent_at + pause_s - time.monotonic())):
+                    await self._more.wait()
+            self._more.clear()
+            while batch := list(self._waiting)[:100] or self._due(beat, pause_s):
+                try:
+                    await self._emitter.send(batch)
+                except ServerError as error:
+                    await outage.failed(error)
+                    continue
+                outage.worked()
+                self._sent_at = time.monotonic()
+                for _ in range(min(len(batch), len(self._waiting))):
+                    self._waiting.popleft()
+            if self._is_ending:
+                return
+
+    def _due(self, beat: list[bytes], pause_s: float) -> list[list[bytes]]:
+        return [beat] if time.monotonic() - self._sent_at >= pause_s else []
+
+    async def _obey(self, process: asyncio.subprocess.Process) -> None:
+        """Stop the command when a CANCEL tells the agent as a whole to stop."""
+        store, keys, place = self._fabric.store, self._session.keys, list(self._place)
+        while True:
+            async for messages, reached in Inbox(store, keys, self.job.name).pages(
+                place, follow=True
+            ):
+                place = reached
+                stops = [one for one in messages if one.type == DirectiveType.CANCEL]
+                for message in stops:
+                    if message.is_about_agent and await self._is_stopped(message, process):
+                        return
+            # It ends when the agent has: it was declared dead.
+            await asyncio.sleep(RESTART_S)
+
+    async def _is_stopped(self, message: Message, process: asyncio.subprocess.Process) -> bool:
+        """Stop the command as a CANCEL says; return False when the agent starts again instead."""
+        reason = str(message.payload.get("reason") or "no reason given")
+        if message.payload.get("code") == "DEAD":
+            # This machine slept, perhaps. The work goes on, as a new incarnation.
+            self._tell(f"{self.job.name}: {reason}; it starts again")
+            self._queue(self._started)
+            return False
+        self._told_to_stop = f"told to stop: {reason}"
+        self._tell(f"{self.job.name}: {self._told_to_stop}")
+        await _stop(process)
+        return True
+
+    async def _end(
+        self, code: int, began_at: float, kept: Path | None, sending: asyncio.Task[None]
+    ) -> Ended:
+        """Send COMPLETED or FAILED after all other signals, and return how it has ended."""
+        output, seconds = self._output, round(time.monotonic() - began_at, 3)
+        error = self._why_failed(code)
+        kind = SignalType.FAILED if error else SignalType.COMPLETED
+        ending = output.ending[1] if output.ending and output.ending[0] is kind else None
+        if ending is None and error:
+            ending = {"type": "FAILED", "error": error, "retryable": output.is_limited}
+        elif ending is None:
+            facts = {"exit_code": code, "seconds": seconds, "host": socket.gethostname()}
+            more = {"output": str(kept) if kept else None, "result": output.result}
+            known = {name: one for name, one in more.items() if one is not None}
+            result = {"runs": {self.job.name: {**facts, **known}}}
+            if isinstance(output.result, str):
+                result["runs"][self.job.name]["result"] = output.result[:WORDS_CHARS_MAX]
+            ending = {"type": "COMPLETED", "result": result}
+        if output.foreign:
+            self._tell(f"{self.job.name}: {output.foreign} signals of other agents in its output")
+        self._queue(ending)
+        if not self._waiting:  # its own ending is none that may be sent
+            self._queue({"type": kind.value} | ({"error": error} if error else {}))
+        await self._flush(sending)
+        return Ended(self.job.name, code, kind, error, seconds, kept, output.is_limited)
+
+    def _why_failed(self, code: int) -> str:
+        """Return why the run failed; "" if it completed."""
+        output = self._output
+        if self._told_to_stop:
+            return self._told_to_stop
+        if not code and output.ending and output.ending[0] is SignalType.FAILED:
+            return str(output.ending[1].get("error") or "the agent says that it has failed")
+        if not code:
+            return (output.error or "")[:WORDS_CHARS_MAX]
+        said = self._errors.decode("utf-8", "replace").strip().splitlines()[-ERROR_LINES:]
+        words = output.error or " / ".join(line.strip() for line in said)
+        by_signal = f"ended by {_signal_name(code - 128)}" if code > 128 else f"exit code {code}"
+        return f"{by_signal}: {words}"[:WORDS_CHARS_MAX] if words else by_signal
+
+    async def _flush(self, sending: asyncio.Task[None]) -> None:
+        """Have the last signals sent, for as long as a signal is tried."""
+        limit_s = self._fabric.settings.emit_limit_ms / 1000
+        self._is_ending = True
+        self._more.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(sending, limit_s)
+        if self._waiting:
+            self._tell(
+                f"{self.job.name}: {len(self._waiting)} signals could not be sent in {limit_s:g} s,"
+                " its end among them; it counts as dead when its silence has lasted too long"
+            )
+
+
+@asynccontextmanager
+async def _warden(
+    job: Job, environment: dict[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a command below a warden; when the block ends, nothing of it is left."""
+    lifeline, ours = os.pipe()
+    pipe = None if job.has_terminal else asyncio.subprocess.PIPE
+    # A group in the background cannot read a terminal: the kernel would stop it.
+    is_blind = not job.has_terminal and sys.stdin is not None and sys.stdin.isatty()
+    words = ["-I", "-S", warden.__file__, str(lifeline), *job.command]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *words),
+            stdin=asyncio.subprocess.DEVNULL if is_blind else None,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=job.folder,
+            env=environment,
+            pass_fds=(lifeline,),
+            # With the terminal it stays in our group, which the shell has put in the foreground.
+            process_group=None if job.has_terminal else 0,
+        )
+    except OSError as error:
+        os.close(ours)
+        raise NotAllowedError(f"{job.name} cannot start in {job.folder}: {error}") from error
+    finally:
+        os.close(lifeline)
+    try:
+        yield process
+    finally:
+        os.close(ours)
+        await asyncio.shield(process.wait())
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Tell the command to end; return when it has, or after STOP_S."""
+    with suppress(ProcessLookupError):
+        process.terminate()  # the warden passes it on
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+
+
+def _print(file: IO[str], chunk: bytes) -> bool:
+    """Write to a stream of ours; return whether its reader is still there."""
+    try:
+        file.buffer.write(chunk)  # type: ignore[attr-defined] # a text file over bytes
+        file.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _keep(session: str, agent: str) -> Path:
+    """Return the file for a run's output; delete those that are older than KEPT_DAYS."""
+    top = state_home() / "output"
+    folder = top / quote(session, safe="")
+    top.parent.parent.mkdir(parents=True, exist_ok=True)
+    for one in (top.parent, top, folder):
+        one.mkdir(mode=0o700, exist_ok=True)
+    oldest = time.time() - KEPT_DAYS * 86_400
+    for old in top.glob("*/*.log"):
+        with suppress(OSError):
+            if old.stat().st_mtime < oldest:
+                old.unlink()
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    kept = folder / f"{quote(agent, safe='')}-{stamp}-{os.urandom(2).hex()}.log"
+    kept.touch(mode=0o600)
+    return kept
