@@ -1,1 +1,12 @@
-"""Coding agents and scripts as agents of the fabric: started, installed, and served over MCP."""
+"""Coding agents and commands as agents of the fabric.
+
+`fabric run` starts one, and reads what it prints (`run.py`, `output.py`, `warden.py`). The hooks of
+the clients do the rest:
+
+    client ── hook.py ── unix socket ── daemon ── Redis
+                             one per user and host: connections, inboxes, claims, heartbeats
+
+`hook.py` only carries bytes, so that it costs a client a few milliseconds. The daemon reads an
+event (`dialect/`), does what it asks for (`member.py`), decides (`decision.py`, pure) and puts the
+answer into that client's words (`dialect/` again).
+"""

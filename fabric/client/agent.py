@@ -56,11 +56,21 @@ class AgentFacts:
         return self._original._sender.incarnation
 
     @property
+    def is_over(self) -> bool:
+        """Whether its incarnation is over: it has ended, was declared dead or replaced."""
+        return self._original._sender.has_ended or self._original._sender.over is not None
+
+    @property
     def cancelled(self) -> str | None:
         """Why the agent is to stop, if a CANCEL has told it to, for example because another agent
         of its group has failed; else None. The agent has to stop by itself.
         """
         return self._original._notices.cancelled
+
+    @property
+    def paused_by(self) -> str | None:
+        """The barrier, or the quota, for which the agent is to pause at its next checkpoint."""
+        return self._original._pauses.in_force
 
     @property
     def resumed(self) -> ResumePoint | None:
@@ -163,9 +173,22 @@ class Agent(AgentFacts, Reporting):
                 with suppress(FabricError):
                     await asyncio.shield(self.fail(text.encode(errors="replace").decode()))
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._stop()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def leave(self) -> None:
+        """Stop speaking for this incarnation without ending it: another process goes on, or none.
+
+        What the agent holds stays its own until it is released or the agent is declared dead.
+        """
+        try:
+            await self._mailbox.leave()
+        finally:
+            await self._stop()
 
     async def emit(self, kind: SignalType, payload: dict[str, Any] | None = None) -> str:
         """Send any signal; return its ingress id. Raises SignalError before anything is sent."""
@@ -325,6 +348,13 @@ class Agent(AgentFacts, Reporting):
         answers to the message, so that endless answers to answers are stopped.
         """
         return self._mailbox.messages()
+
+    async def take_messages(self) -> list[Message]:
+        """Return what has arrived and was not returned before, without waiting.
+
+        It counts as read with the next call. Do not use it beside `messages()`.
+        """
+        return await self._mailbox.take()
 
     async def ahead(self, *, ahead_ms: int | None = None, capacity: int | None = None) -> None:
         """Report that the agent is ahead of time and has capacity (EARLY_COMPLETION)."""

@@ -94,6 +94,11 @@ class Pauses:
         for barrier in list(self._holds):
             self._end(barrier)
 
+    @property
+    def in_force(self) -> str | None:
+        """The first barrier or quota that is in force for the agent; None without one."""
+        return next(iter(self._holds), None)
+
     def _held(self) -> list[_Hold]:
         """Return the barriers that keep the agent from going on."""
         return [hold for hold in self._holds.values() if hold.holds]

@@ -249,6 +249,11 @@ class Writing(AbstractAsyncContextManager[Grant]):
         self._wait: dict[str, Any] | None = None
         self._grant: Grant | None = None
 
+    @property
+    def place(self) -> dict[str, Any] | None:
+        """The payload of the last WAIT (holder, position, agents ahead); None before one."""
+        return self._wait
+
     async def __aenter__(self) -> Grant:
         """Ask, wait for the turn, and return the grant.
 

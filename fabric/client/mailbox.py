@@ -93,6 +93,8 @@ class Mailbox:
         self._taken = [BEGINNING, BEGINNING]
         self._unread: deque[Message] = deque()
         self._iterated = False
+        #: Messages that `take` has returned last.
+        self._handed_out: list[Message] = []
         #: More messages came than are kept before anybody asked for them: read them again.
         self._overflowed = False
         #: Of each stream: the last message before this mailbox was opened, and the last one that
@@ -236,6 +238,15 @@ class Mailbox:
             self._taken[1 if message.to_everyone else 0] = message.id.encode()
             await self._store_place(self._taken)
 
+    async def take(self) -> list[Message]:
+        """Return what has arrived since the last call; what that one returned counts as read."""
+        self._iterated = True
+        await self._store_handed_out()
+        self._handed_out = list(self._unread)
+        self._unread.clear()
+        self._room.set()
+        return self._handed_out
+
     def end(self, error: FabricError) -> None:
         """Let `messages()` end with an error behind what has come, as the incarnation is over."""
         self._over = error
@@ -243,8 +254,18 @@ class Mailbox:
 
     async def leave(self) -> None:
         """Store the place of an agent that ends without an error and never asked for messages."""
+        await self._store_handed_out()
         if not self._iterated and self._place != self._taken:
             await self._store_place(self._place)
+
+    async def _store_handed_out(self) -> None:
+        """Count as read what `take` has returned last."""
+        if not self._handed_out:
+            return
+        for message in self._handed_out:
+            self._taken[message.to_everyone] = message.id.encode()
+        self._handed_out = []
+        await self._store_place(self._taken)
 
     async def _store_place(self, place: list[bytes]) -> None:
         try:

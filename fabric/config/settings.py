@@ -155,7 +155,18 @@ class Source(NamedTuple):
 
 def load(**flags: Any) -> Settings:
     """Return the settings in force; flags that are None do not count. Raises ConfigError."""
-    environment, files = _environment(), config_files()
+    return _load(flags, None, None)
+
+
+def load_for(folder: Path, variables: Mapping[str, str]) -> Settings:
+    """Return the settings of another process: of one in that folder, with these variables."""
+    return _load({}, folder, variables)
+
+
+def _load(
+    flags: Mapping[str, Any], folder: Path | None, variables: Mapping[str, str] | None
+) -> Settings:
+    environment, files = _environment(variables), config_files(folder, variables)
     # A command's flag may come from its variable: an error should then name the variable.
     said = {name: value for name, value in flags.items() if value is not None}
     given = {name: value for name, value in said.items() if environment.get(name) != value}
@@ -168,7 +179,7 @@ def load(**flags: Any) -> Settings:
 
     from fabric.config.check import settings_of
 
-    found = sources(given, files)
+    found = sources(given, files, variables)
     _check_trust(found)
     return settings_of(found)
 
@@ -192,14 +203,16 @@ def _check_trust(found: list[Source]) -> None:
             )
 
 
-def sources(flags: Mapping[str, Any], files: list[Path]) -> list[Source]:
+def sources(
+    flags: Mapping[str, Any], files: list[Path], variables: Mapping[str, str] | None = None
+) -> list[Source]:
     """Return what gives settings, the strongest first.
 
     Raises ConfigError for a file with a fault, and for one that is not there.
     """
     from fabric.config.toml_file import FaultError, read
 
-    found = [Source(flags), Source(_environment(), is_environment=True)]
+    found = [Source(flags), Source(_environment(variables), is_environment=True)]
     for path in files:
         try:
             document = read(path)
@@ -242,17 +255,21 @@ def printable(what: str, name: str) -> str:
     return name
 
 
-def config_files() -> list[Path]:
-    """Return the configuration files, the project's before the user's."""
+def config_files(
+    folder: Path | None = None, variables: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Return the configuration files, the project's before the user's; see `load_for`."""
     from fabric.devserver.project import places
 
-    named = os.environ.get("FABRIC_CONFIG")
+    named = (os.environ if variables is None else variables).get("FABRIC_CONFIG")
     if named:
         return [Path(named)]
     project = None
     with suppress(OSError):  # the working directory may be gone
         # Above a worktree is the main one, whose file need not be in git.
-        project = next((p for at in places() if (p := at.folder / CONFIG_NAME).is_file()), None)
+        project = next(
+            (p for at in places(folder) if (p := at.folder / CONFIG_NAME).is_file()), None
+        )
     return [path for path in (project, user_file()) if path is not None and path.is_file()]
 
 
@@ -264,8 +281,9 @@ def user_file() -> Path:
     return Path(home, "fabric", CONFIG_NAME)
 
 
-def _environment() -> dict[str, str]:
+def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
     """Return the settings that environment variables give, in any case; empty ones give none."""
-    said = {name.upper(): value for name, value in os.environ.items() if value}
+    variables = os.environ if variables is None else variables
+    said = {name.upper(): value for name, value in variables.items() if value}
     names = Settings.__dataclass_fields__
     return {name: said[variable(name)] for name in names if variable(name) in said}

@@ -73,11 +73,14 @@ class NamesServer(Protocol):
         """The server's URL."""
 
 
-def server_url(settings: NamesServer) -> str | None:
-    """Return the URL in the settings, else that of the project's private server if it runs."""
+def server_url(settings: NamesServer, start: Path | None = None) -> str | None:
+    """Return the URL in the settings, else that of the project's private server if it runs.
+
+    The project is the one around `start`, by default the working directory.
+    """
     if settings.redis_url is not None:
         return settings.redis_url.value
-    found = find()
+    found = find(start)
     return found.url if found is not None else None
 
 

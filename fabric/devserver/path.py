@@ -17,7 +17,9 @@ Two names of one file by hard links are not found: that needs a look at all file
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,9 @@ _SPECIAL = frozenset("\\,{}")
 
 #: Folders, with a worktree of the project or not, that are kept in memory.
 FOLDERS_MAX = 1_000
+
+#: The folder whose project names belong to; None for the working directory.
+_folder: ContextVar[str | None] = ContextVar("_folder", default=None)
 
 
 class Files:
@@ -87,6 +92,12 @@ class Files:
             is_named_as_folder = path.endswith(("/", "/.", "/.."))
             return normalise(f"{name}/" if is_folder or is_named_as_folder else name) or name
         return normalise(f"{name}/{rest}" if name else rest)
+
+    def file(self, path: str) -> str:
+        """Return the name of one file that a program names: no list, and no glob."""
+        if self._is_there(path) or _SPECIAL.isdisjoint(path):
+            return self.name(path)
+        return self.name("/".join(map(_plain, path.split("/"))))
 
     def staged(self, path: str) -> list[str]:
         """Return the names of a path in git: of what it leads to, and of a link itself."""
@@ -150,7 +161,20 @@ class Files:
 
 def files_here() -> Files:
     """Return the copy of the project's files that the working directory is in."""
-    return _files_at(str(Path.cwd()))
+    return _files_at(_folder.get() or str(Path.cwd()))
+
+
+@contextmanager
+def working_in(folder: str) -> Iterator[Files]:
+    """Inside, and in the tasks that start there, take a folder for the working directory.
+
+    The agent daemon works for agents in many folders at once.
+    """
+    token = _folder.set(folder)
+    try:
+        yield files_here()
+    finally:
+        _folder.reset(token)
 
 
 def named(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ TWINS = [(Fabric, SyncFabric), (Session, SyncSession), (Agent, SyncAgent)]
 WITHOUT_TWIN = {
     "Fabric.store": "its methods are coroutines; only tools that read the keys themselves use it",
     "Fabric.keys": "names of keys, for the same tools",
+    "Agent.take_messages": "for the agent daemon, which speaks for many agents on one event loop",
+    "Agent.leave": "for the agent daemon, which may stop before its agents do",
 }
 
 #: How names, signatures and docstrings of the asynchronous face read in the other one.
