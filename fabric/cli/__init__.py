@@ -52,7 +52,7 @@ GROUPS = {
         "status": ("session", "List sessions, or show one session's agents and tasks."),
         "watch": ("watch", "Watch a session live: agents, waits, findings, timeline."),
         "tail": ("log", "Print a session's timeline."),
-        "synthesis": ("session", "Print the combined result of all agents so far."),
+        "synthesis": ("synthesis", "Print the combined result of all agents so far."),
         "why": ("log", "Explain what an agent waits for and what would unblock it."),
     },
     "Begin and end a run": {

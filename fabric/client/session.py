@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from fabric.backoff import retry
+from fabric.client import agui
+from fabric.client.agui import Event
 from fabric.client.history import ReadHistory
 from fabric.client.synthesis import Revision, apply, decoded, missing, redo
 from fabric.core import record
@@ -207,6 +209,27 @@ class Session:
             if is_final or not follow:
                 return
             opened = await retry(partial(still_open, self._store, self.keys, opened))
+
+    async def state_events(
+        self, after: int | None = None, *, follow: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the synthesis as state events of AG-UI: STATE_SNAPSHOT, then STATE_DELTA.
+
+        Without `after` the present state comes first. With it, for a reader that has the state of
+        that revision, only what has changed since; but a whole state again if the session has not
+        come so far, because it began anew. Ends and raises as `revisions` does.
+        """
+        last = await retry(self._revision)
+        if after is None or after > last:
+            known = await retry(self.synthesis)
+            yield agui.snapshot(known.document)
+            after = known.revision
+            if known.is_final:
+                return
+        async with aclosing(self.revisions(after, follow=follow)) as following:
+            async for revision in following:
+                for event in agui.of_revision(self.keys, revision):
+                    yield event
 
     async def until_final(self, *, timeout: float | None = None) -> Synthesis:
         """Wait, through outages, until all known agents have ended; return the final synthesis.

@@ -217,6 +217,14 @@ class SyncSession(_Twin[Session]):
     a revision away, or the session is gone.
     """
 
+    state_events = _faced(Session.state_events, _iterate, "Generator[Event, None, None]")
+    """Yield the synthesis as state events of AG-UI: STATE_SNAPSHOT, then STATE_DELTA.
+
+    Without `after` the present state comes first. With it, for a reader that has the state of that
+    revision, only what has changed since; but a whole state again if the session has not come so
+    far, because it began anew. Ends and raises as `revisions` does.
+    """
+
     until_final = _awaited(Session.until_final)
     """Wait, through outages, until all known agents have ended; return the final synthesis.
 

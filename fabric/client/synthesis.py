@@ -14,7 +14,7 @@ from fabric.core.synthesis.state import SECTIONS
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Entry
-from fabric.view.synthesis import changes
+from fabric.view.change import changes
 from fabric.view.text import counted
 from fabric.wire.stored import checked_reading, fields_of
 

@@ -21,8 +21,9 @@ from fabric.demo.analysers import SEVERITIES
 from fabric.demo.fleet import COPY_FOLDER, FIXERS, FLEET, RECOMMENDATIONS, REMARKS, VOTE
 from fabric.demo.tree import Tree
 from fabric.demo.workshop import Workshop, resource
+from fabric.view.document import progress
 from fabric.view.markdown import block, code, prose, table, text
-from fabric.view.synthesis import contradiction, progress
+from fabric.view.report import contradiction
 from fabric.view.text import counted, rfc3339
 from fabric.view.timeline import Timeline
 from fabric.watch.board import Growth

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 import msgspec
 
+from fabric.core.limits import listed
+from fabric.core.synthesis.typed import RANK
 from fabric.view.selection import Group, Item, grouped
 
 #: SARIF's and reviewdog's words for severities.
@@ -120,8 +123,17 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
 
 
-def page(items: Sequence[Item], session: str, head: str, by: Group) -> str:
-    """Return a page of HTML that needs no other file. Nothing that agents wrote is markup in it."""
+def page(
+    items: Sequence[Item],
+    session: str,
+    head: str,
+    by: Group,
+    code: Callable[[str, int, int], Sequence[str]],
+) -> str:
+    """Return a page of HTML that needs no other file. Nothing that agents wrote is markup in it.
+
+    `code` returns lines of a file.
+    """
     title = html.escape(f"Synthesis of {session}")
     lines = [
         "<!doctype html>",
@@ -130,18 +142,29 @@ def page(items: Sequence[Item], session: str, head: str, by: Group) -> str:
         "td,th{text-align:left;vertical-align:top;padding:.2em .6em}pre{white-space:pre-wrap}"
         ".critical,.high{color:#b00}.medium{color:#a60}</style>",
         f"<h1>{title}</h1><p>{html.escape(head)}</p>",
+        *_count_rows(items),
     ]
     for name, inside in grouped(items, by).items():
         lines.append(f"<h2>{html.escape(name or 'no file')} ({len(inside)})</h2><table>")
-        lines += [_row(one) for one in inside]
+        lines += [_row(one, code) for one in inside]
         lines.append("</table>")
     return "\n".join([*lines, "</html>"])
 
 
-def _row(one: Item) -> str:
+def _count_rows(items: Sequence[Item]) -> Iterator[str]:
+    counts = Counter(one.severity for one in items)
+    rows = (f"<tr><td>{name}</td><td>{counts[name]:,}</td></tr>" for name in RANK if counts[name])
+    yield f"<table><tr><th>severity</th><th>findings</th></tr>{''.join(rows)}</table>"
+
+
+def _row(one: Item, code: Callable[[str, int, int], Sequence[str]]) -> str:
     text = html.escape(one.text).replace("\n", "<br>")
+    if one.line and (lines := code(one.path, one.line, one.end_line)):
+        text += f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+    for message, agents in one.others.items():
+        text += f"<br>{html.escape(f'{listed(agents)}: {message}')}"
     if one.suggestion:
-        text += f"<pre>{html.escape(one.suggestion)}</pre>"
+        text += f"<p>Suggestion:</p><pre>{html.escape(one.suggestion)}</pre>"
     cells = [
         html.escape(one.place),
         html.escape(one.rule),

@@ -7,13 +7,18 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from fabric.core.limits import listed
 from fabric.core.synthesis.state import Standing, State
 from fabric.core.synthesis.typed import RANK
-from fabric.view.synthesis import Synthesis
+from fabric.view.document import Document
+from fabric.view.value import flat
 from fabric.wire.document import Finding
 
 #: A finding counts while agents say so, in agreement or not.
 _SHOWN = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
+
+#: No agent stands by such a finding any more.
+GONE = frozenset({State.SUPERSEDED, State.WITHDRAWN})
 
 #: The severities that a filter may name, the worst first.
 LEVELS = tuple(RANK)
@@ -31,7 +36,11 @@ class Group(StrEnum):
 
 
 class Item(NamedTuple):
-    """A finding as reports show it. Texts may be empty; `line` is 0 where there is none."""
+    """A finding as reports show it. Texts may be empty; `line` is 0 where there is none.
+
+    `text` is the message, or else the title, the value or the key; `others` are the messages of
+    agents that say it in other words.
+    """
 
     finding: Finding
     path: str
@@ -39,7 +48,9 @@ class Item(NamedTuple):
     end_line: int
     rule: str
     severity: str
+    title: str
     text: str
+    others: dict[str, list[str]]
     suggestion: str
     url: str
     agents: tuple[str, ...]
@@ -52,11 +63,12 @@ class Item(NamedTuple):
 
 
 def select(
-    synthesis: Synthesis,
+    synthesis: Document,
     *,
     severity: str = UNRATED,
     confidence: float = 0,
     before: Mapping[str, Any] | None = None,
+    states: frozenset[State] = _SHOWN,
 ) -> list[Item]:
     """Return the findings that hold, at least this severe and sure, by path, line and key.
 
@@ -68,7 +80,7 @@ def select(
     found = [
         _item(one)
         for key, one in synthesis.findings.items()
-        if one.state in _SHOWN and (before is None or records[key] != known.get(key))
+        if one.state in states and (before is None or records[key] != known.get(key))
     ]
     found = [
         one
@@ -106,9 +118,20 @@ def _item(finding: Finding) -> Item:
     fields = finding.fields
     holding = [one for one in finding.sources if one.standing is Standing.HOLDS]
     sure = [one.confidence for one in holding if one.confidence is not None]
-    text = str(fields.get("message") or fields.get("title") or "")
-    if not text and isinstance(finding.value, str):
-        text = finding.value
+    title = str(fields.get("title") or "")
+    text = str(fields.get("message") or title)
+    if not text and finding.value is not None:
+        text = finding.value if isinstance(finding.value, str) else flat(finding.value)
+    if not text and finding.state is State.CONTRADICTED:
+        rivals: dict[str, list[str]] = {}
+        for one in holding:
+            rivals.setdefault(flat(one.value), []).append(one.agent)
+        text = " or ".join(f"{value} ({listed(agents)})" for value, agents in rivals.items())
+    others: dict[str, list[str]] = {}
+    for one in holding:
+        message = str(one.fields.get("message") or one.fields.get("title") or text)
+        if message != text:
+            others.setdefault(message, []).append(one.agent)
     line = int(fields.get("line", 0))
     return Item(
         finding,
@@ -117,7 +140,9 @@ def _item(finding: Finding) -> Item:
         max(line, int(fields.get("end_line", line))),
         str(fields.get("rule", "")),
         str(fields.get("severity", UNRATED)),
+        title,
         text or finding.key,
+        others,
         str(fields.get("suggestion", "")),
         str(fields.get("url", "")),
         tuple(sorted({one.agent for one in holding})),

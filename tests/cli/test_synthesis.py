@@ -1,6 +1,7 @@
 """`fabric synthesis` on known revisions: its output, and when it ends."""
 
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -104,9 +105,11 @@ def test_following_shows_what_comes_until_it_is_final(
     done = end(following)
     assert (done.code, done.err) == (0, "")
     if form == "--markdown":
-        assert done.lines[0] == "- 1 · document `/n`: `1`, agreed · A"
-        assert "- 3 · contradiction over `findings:port`: **closed**" in done.lines
-        assert done.lines[-1] == "- 4 · **final**"
+        # What was there already, or comes at once, is told once.
+        over = "contradiction over `document:/n`: **open**, `1` (A) or `2` (B)"
+        assert re.fullmatch(r"- 1–[24] · .*", done.lines[0])
+        assert [line.partition(" · ")[2] for line in done.lines].count(over) == 1
+        assert re.fullmatch(r"- [13]–4 · \*\*final\*\*", done.lines[-1])
     elif form == "--json":
         assert [one["revision"] for one in done.json_lines] == [2, 3, 4]
         assert done.json_lines[-1] == folding.patched()
@@ -144,7 +147,7 @@ def test_progress_is_shown_on_the_terminal_when_the_data_goes_elsewhere(
     finally:
         os.close(theirs)
         os.close(terminal)
-    assert done.stdout.decode().splitlines()[-1] == "- 4 · **final**"
+    assert done.stdout.decode().splitlines()[-1] == "- 1–4 · **final**"
     assert "\rRevision" not in done.stdout.decode()
     last = told.split("\r\x1b[K")[-1]
     assert last.startswith("Revision 4, final: 2 of 2 agents reported, 2 ended, 100 %")
@@ -183,8 +186,16 @@ def test_reports_in_the_formats_of_other_tools(
 
 
 def test_filters_are_for_the_formats_that_show_findings(quiet: Shell) -> None:
-    for words in (["--json", "--min-severity", "high"], ["--format", "pr", "--follow"]):
-        assert quiet.run("synthesis", "demo", *words).code == 2
+    for words in (
+        ["--patches", "--min-severity", "high"],
+        ["--json", "--group", "file"],
+        ["--format", "sarif", "--max-chars", "60000"],
+        ["--follow", "--since", "1"],
+        ["--format", "pr", "--follow"],
+    ):
+        done = quiet.run("synthesis", "demo", *words)
+        assert done.code == 2
+        assert "--format" in done.err or "--follow" in done.err
 
 
 @pytest.mark.parametrize("form", ["markdown", "pr"])

@@ -48,7 +48,7 @@ async def test_a_printed_revision_shows_its_changes() -> None:
     folding, server = spoken("A"), Keyspace()
     put(server, folding, folding.hash, 2)
     first, second = [one async for one in session(store_of(server)).revisions(follow=False)]
-    assert str(first).splitlines() == ["- 1 · A is active, 0 %", "- 1 · B is active, 0 %"]
+    assert str(first).splitlines() == ["- 1 · A is active, 0 %; B is active, 0 %"]
     assert str(second).splitlines() == [
         "- 2 · document `/x`: `3`, agreed · A",
         "- 2 · A is completed",

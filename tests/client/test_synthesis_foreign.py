@@ -7,7 +7,9 @@ import pytest
 
 from fabric.errors import TamperedError
 from fabric.store.keyspace import Keyspace
-from fabric.view.synthesis import Synthesis, changes, report
+from fabric.view.change import changes
+from fabric.view.report import report
+from fabric.view.synthesis import Synthesis
 from tests.support.stored_synthesis import KEYS, put, session, store_of, worked
 
 GROWING = [{"op": "copy", "from": "", "path": f"/findings/{n}"} for n in range(40)]

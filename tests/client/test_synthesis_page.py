@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from fabric.testing import InProcessFabric, running
-from fabric.view.synthesis import report
+from fabric.view.report import report
 from tests.support.servers import ROOT
 
 PAGE = (ROOT / "docs" / "synthesis.md").read_text()
@@ -15,9 +15,8 @@ EMIT = re.compile(r"fabric emit (\w+) -a (\w+) --payload '(.*?)'", re.DOTALL)
 
 def block(language: str, containing: str = "") -> str:
     """The page's first code block in a language that contains a text."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    found: str = next(one for one in blocks if containing in one)
-    return found
+    blocks = re.findall(rf"^(```+){language}\n(.*?)^\1$", PAGE, re.DOTALL | re.MULTILINE)
+    return next(one for _, one in blocks if containing in one)
 
 
 def untimed(text: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 from fabric.core.rules import Merge, Rules
 from fabric.core.synthesis.merge import ADDED_UP, MergeRules
 from fabric.store.synthesis import merge_rules
-from fabric.view.synthesis import Synthesis, report
+from fabric.view.report import report
+from fabric.view.synthesis import Synthesis
 from fabric.wire.document import nested
 from tests.support.folding import Folding, entry
 

@@ -7,7 +7,7 @@ import pytest
 from fabric.demo import report
 from fabric.demo.fleet import VOTE
 from fabric.demo.report import Document, faults, render
-from fabric.view.synthesis import contradiction
+from fabric.view.report import contradiction
 from fabric.wire.document import Contradiction, Source
 
 HOSTILE = (

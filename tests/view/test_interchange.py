@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fabric.view.interchange import junit, page, rdjsonl, sarif
-from fabric.view.pull_request import CHARS_MIN, command_of, comment
+from fabric.view.report import CHARS_MIN, Layout, command_of, no_code, report
 from fabric.view.selection import Group, Item, natural, select
 from fabric.view.synthesis import Synthesis
 from tests.support.folding import Folding
@@ -104,9 +104,17 @@ def test_junit_has_a_suite_for_each_file() -> None:
     assert suites == {"no file": 1, "src/a2.py": 2, "src/a10.py": 1}
 
 
+def test_junit_is_read_by_a_reader_of_junit() -> None:
+    reader = pytest.importorskip("junitparser")
+    found = reader.JUnitXml.fromstring(junit(shown(), "demo").encode())
+    assert (found.tests, found.failures) == (4, 4)
+    cases = [case for suite in found for case in suite]
+    assert [case.result[0].type for case in cases] == ["info", "critical", "low", "high"]
+
+
 def pull_request(found: Synthesis, chars_max: int = 60_000, by: Group = Group.FILE) -> str:
-    command = command_of(found.session)
-    return comment(found, select(found), by=by, chars_max=chars_max, command=command)
+    layout = Layout(by, chars_max, folded=True, command=command_of(found.session))
+    return "\n".join(report(found, found.session, layout=layout))
 
 
 def test_a_comment_counts_by_severity_and_folds_by_file() -> None:
@@ -114,28 +122,12 @@ def test_a_comment_counts_by_severity_and_folds_by_file() -> None:
     lines = text.split("\n")
     assert lines[0] == "<!-- signal-fabric: demo -->"
     assert "| critical | 1 |" in lines
-    assert r"- **D** failed · out of \*luck\*" in lines
+    assert r"**D failed** · out of \*luck\*" in lines
     assert "<details><summary>src/a2.py: 2 findings</summary>" in lines
-    assert "- **critical** `src/a2.py:2` `r 2`: two<br>lines · B (90% sure)" in lines
+    at = lines.index("- **critical** `src/a2.py:2` `r 2`: two\\")
+    assert lines[at + 1 : at + 4] == ["  lines", "", "  B (90% sure) · `https://x`"]
     assert "  x = 1" in lines
     assert text.count("<details>") == text.count("</details>") == 3
-
-
-def test_a_comment_with_5000_findings_is_bounded_and_says_how_many_are_left_out() -> None:
-    folding = Folding()
-    found = [
-        {"path": f"f{number % 50}.py", "line": number, "rule": "r", "message": "wrong " * 5}
-        for number in range(1, 5_001)
-    ]
-    for start in range(0, 5_000, 1_000):
-        folding.say("A", {"findings": found[start : start + 1_000]})
-    text = pull_request(Synthesis(folding.document()))
-    assert 50_000 < len(text) <= 60_000
-    more = re.search(r"… ([\d,]+) more: `fabric synthesis demo`$", text)
-    assert more is not None
-    left_out = int(more[1].replace(",", ""))
-    assert text.count("\n- **info**") + left_out == 5_000
-    assert text.count("<details>") == text.count("</details>")
 
 
 HOSTILE = ["</details><script>", "--> <b>", "```\n# x", "a|b", "\x00\x1b[31m", "é\u202e", "\\n"]
@@ -148,7 +140,7 @@ def test_what_agents_write_is_never_markup(text: str) -> None:
     items = select(found)
     ElementTree.fromstring(junit(items, "demo"))  # noqa: S314 - we have just written this XML ourselves
     assert json.loads(sarif(items, "1.0"))["runs"][0]["results"][0]["message"]["text"] == text
-    assert "<script>" not in page(items, "demo", "", Group.FILE)
+    assert "<script>" not in page(items, "demo", "", Group.FILE, no_code)
     shown = pull_request(found)
     assert "<script>" not in re.sub(r"```.*?```", "", re.sub(r"`[^`]*`", "", shown), flags=re.S)
     assert shown.count("</details>") - shown.count("`</details>") >= 1
@@ -157,5 +149,5 @@ def test_what_agents_write_is_never_markup(text: str) -> None:
 
 @pytest.mark.parametrize("by", Group)
 def test_a_page_has_every_finding_in_its_group(by: Group) -> None:
-    text = page(shown(), "demo", "all of it", by)
-    assert text.count("<tr>") == (5 if by is Group.AGENT else 4)
+    text = page(shown(), "demo", "all of it", by, no_code)
+    assert text.count("<tr><td class=") == (5 if by is Group.AGENT else 4)

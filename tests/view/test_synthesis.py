@@ -8,7 +8,9 @@ import pytest
 
 from fabric.core.rules import Merge
 from fabric.core.synthesis.state import Standing
-from fabric.view.synthesis import Synthesis, changes, report
+from fabric.view.change import changes
+from fabric.view.report import report
+from fabric.view.synthesis import Synthesis
 from tests.support.folding import Folding, entry
 
 
@@ -98,7 +100,7 @@ def test_a_contradiction_comes_first_with_both_sides_and_how_to_decide_it() -> N
     assert lines[9] == "- `5433`: B C"
     assert lines[11] == "To decide: `fabric decide -s 'my demo' findings:port A | 'B C'`"
     assert '- `name`: `"x"` · A · 1970-01-01T00:00:03Z' in lines
-    assert "- `port`: **contradicted**, see above · 1970-01-01T00:00:01Z" in lines
+    assert "- `port`: **contradicted**, see above · A (90% sure), B C" in lines
 
 
 def test_what_no_longer_holds_is_marked() -> None:
@@ -111,7 +113,7 @@ def test_what_no_longer_holds_is_marked() -> None:
     text = "\n".join(report(synthesis(folding), "demo"))
     assert "- ~~`old`~~ superseded by `new` of A · 1970-01-01T00:00:01Z" in text
     assert "  - superseded: `1` of A · 1970-01-01T00:00:01Z" in text
-    assert "- ~~`gone`~~ withdrawn" in text
+    assert "- ~~`gone`~~ withdrawn by B · " in text
     assert "  - replaced since: `3` of B" in text
 
 
@@ -137,10 +139,10 @@ def test_the_document_is_an_outline_and_the_agents_come_last() -> None:
     lines = report(synthesis(folding), "demo")
     start = lines.index("## Document")
     assert lines[start + 2 : lines.index("## Agents") - 1] == [
-        '- `""`:', '  - `A`: `"e"`', "- `m`:", "  - `l`:", '    - `"p"`', "    -",
+        '- `""`:', '  - `A`: `"e"`', "- `m`:", "  - `l`:", '    - `"p"`', "    - item 2:",
         "      - `q`: `2`", "  - `x`: `1`",
     ]  # fmt: skip
-    assert lines[-1] == r"- A: failed · first result 1970-01-01T00:00:01Z · no \*disk\*"
+    assert lines[-1] == r"- A: **failed** · first result 1970-01-01T00:00:01Z · no \*disk\*"
 
 
 def test_what_a_refiner_made_is_in_a_block_that_it_cannot_leave() -> None:
@@ -189,7 +191,7 @@ def test_what_agents_write_is_never_markup(text: str) -> None:
         # Outside of code there is only our own markup; the rest is escaped.
         bare = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", line)
         assert not re.search(r"(?<!\\)[<\[|]", bare), line
-        assert len(line) < 1_500
+        assert len(line) < 5_000
 
 
 def test_each_change_is_one_line() -> None:
@@ -211,12 +213,10 @@ def test_each_change_is_one_line() -> None:
         "- 1 · findings `port`: `1`, agreed · A",
         "- 1 · A is active, 0 %",
         "- 2 · contradiction over `findings:port`: **open**, `1` (A) or `2` (B)",
-        "- 2 · findings `port`: contradicted · A, B",
         "- 2 · B is active, 0 %",
         "- 3 · contradiction over `findings:port`: **closed**",
         "- 3 · findings `port`: `1`, agreed · A, B",
-        "- 4 · A is completed",
-        "- 4 · B is completed",
+        "- 4 · A is completed; B is completed",
         "- 4 · **final**",
     ]
 
@@ -233,7 +233,7 @@ def test_a_printed_synthesis_is_a_summary() -> None:
         "Synthesis of demo. Revision 5, not final yet: 2 of 2 agents reported, 0 ended, 0 %, "
         "2 findings, 1 contradiction open.",
         "  contradiction over findings:port: 5432 (A) or 5433 (B)",
-        '  name: "x\\u001b[31m" (A)',
+        '  name: "x·[31m" (A)',
     ]
     assert repr(synthesis(folding)) == "<Synthesis of 'demo': revision 5, not final>"
 

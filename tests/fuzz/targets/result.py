@@ -12,7 +12,9 @@ from fabric.core.policy import RestartPolicy
 from fabric.core.rules import Merge
 from fabric.core.synthesis.merge import NUMBERS
 from fabric.errors import SignalError
-from fabric.view.synthesis import Synthesis, changes, report
+from fabric.view.change import changes
+from fabric.view.report import report
+from fabric.view.synthesis import Synthesis
 from fabric.wire.result import decode, session_of
 from tests.fuzz.entry_bytes import entries, packed
 from tests.fuzz.tokens import FIELDS, FRAME, HOSTILE, TYPES

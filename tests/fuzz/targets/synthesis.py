@@ -8,7 +8,9 @@ from fabric.client.session import Session
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.synthesis import DECODERS
 from fabric.testing.store import MemoryStore
-from fabric.view.synthesis import Synthesis, changes, report
+from fabric.view.change import changes
+from fabric.view.report import report
+from fabric.view.synthesis import Synthesis
 from tests.fuzz.entry_bytes import entries, flattened, hashed, packed
 from tests.fuzz.tokens import FRAME, HOSTILE
 from tests.support.folding import KEYS, Folding, entry

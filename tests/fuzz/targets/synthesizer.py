@@ -12,7 +12,7 @@ from fabric.core.rules import Rules
 from fabric.errors import TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.testing.store import MemoryStore
-from fabric.view.synthesis import report
+from fabric.view.report import report
 from tests.fuzz.entry_bytes import entries, hashed, packed
 from tests.fuzz.targets import result, synthesis
 from tests.fuzz.tokens import FRAME, HOSTILE
