@@ -16,7 +16,8 @@ EMIT = re.compile(r"fabric emit (\w+) -a (\w+) --payload '(.*?)'", re.DOTALL)
 def block(language: str, containing: str = "") -> str:
     """The page's first code block in a language that contains a text."""
     blocks = re.findall(rf"^(```+){language}\n(.*?)^\1$", PAGE, re.DOTALL | re.MULTILINE)
-    return next(one for _, one in blocks if containing in one)
+    found: str = next(one for _, one in blocks if containing in one)
+    return found
 
 
 def untimed(text: str) -> str:
