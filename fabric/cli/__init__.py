@@ -67,6 +67,7 @@ GROUPS = {
         "decide": ("questions", "Answer one of them."),
     },
     "Run the fabric": {
+        "init": ("init", "Put the hooks into Claude Code, Codex, Gemini CLI, OpenCode; undo it."),
         "up": ("run", "Start server, orchestrator and synthesizer; stop on Ctrl-C."),
         "down": ("run", "Stop this project's private server and what uses it: `up`, `demo`."),
         "demo": ("demo", "Watch a fleet of agents review a folder of Python files."),

@@ -193,15 +193,20 @@ def resource_name(path: str) -> str:
     return files_here().name(path)
 
 
+def hook_path(folder: Path) -> Path:
+    """Return where git looks for the pre-commit hook. Raises ConfigError without a repository."""
+    top = repository_root(folder)
+    # From the root: git runs hooks there, so a relative core.hooksPath begins there too.
+    return top / _line(top, "rev-parse", "--git-path", "hooks") / "pre-commit"
+
+
 def install_hook(folder: Path) -> tuple[Path, bool]:
     """Install the pre-commit hook; return its path, and whether it is new.
 
     A hook that already calls the guard is kept. Raises NotAllowedError when there is another hook
     or none can be written, and ConfigError outside of a repository.
     """
-    top = repository_root(folder)
-    # From the root: git runs hooks there, so a relative core.hooksPath begins there too.
-    path = top / _line(top, "rev-parse", "--git-path", "hooks") / "pre-commit"
+    path = hook_path(folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777)
