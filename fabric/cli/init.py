@@ -141,14 +141,13 @@ def _codex(place: Place, journal: Journal, *, trust: bool) -> None:
     path = Place(None).codex("config.toml")
     folder = place.project or Path.cwd()
     try:
-        before = read(path)
+        before, original = read(path), journal.original(path)[0]
         hooks = codex_trust.look(folder, trust=trust)
         after = read(path)
     except PeerError as error:
         note(f"whether Codex runs the hooks is not known: {error}")
         return
     if after is not None and after != before:
-        original = journal.original(path)[0] if path in journal.paths() else before
         journal.note(path, original, after, journal.parts(path) or ["codex"])
     if not hooks:
         note("Codex runs a repository's hooks only in a project that you trust: start it here once")

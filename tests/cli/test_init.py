@@ -5,6 +5,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,15 +81,24 @@ def write(shell: Shell, name: str, text: bytes | None) -> Path:
     return path
 
 
-@pytest.mark.parametrize("scope", [0, 1], ids=["repository", "user"])
-@pytest.mark.parametrize("client", FILES)
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def _cases() -> Iterator[Any]:
+    """Each client with each text; all but a few are for the rest of the suite."""
+    for client, files in FILES.items():
+        for name, text in TEXTS.items():
+            for scope, file in enumerate(files):
+                is_quick = client == "claude" and name in ("other hooks", "none")
+                marks = () if is_quick else (pytest.mark.slow,)
+                case = f"{client}-{name}-{('repository', 'user')[scope]}"
+                if file is not None:
+                    yield pytest.param(client, text, scope, id=case, marks=marks)
+
+
+@pytest.mark.parametrize(("client", "text", "scope"), [*_cases()])
 def test_it_is_put_in_once_and_taken_out_to_the_byte(
     home: Shell, client: str, text: bytes | None, scope: int
 ) -> None:
     name = FILES[client][scope]
-    if name is None:
-        return
+    assert name is not None
     path, flags = write(home, name, text), ("--user",) * scope
     before = tree(home)
     done = home.run("init", client, "--yes", *flags)
