@@ -115,3 +115,30 @@ def test_agents_ask_for_the_next_task(person: Shell, listed: Callable[[str], str
     assert board(person)["merge"]["status"] == "pending"
     person.run("tasks", "done", "auth", FABRIC_AGENT="A")
     assert person.run("tasks", "next", FABRIC_AGENT="C").out == "merge\n"
+
+
+def test_at_each_signal_the_todo_has_the_fields_of_the_seeds_example(person: Shell) -> None:
+    """RESULT_STREAMING, Integration with TodoWrite: the list is loaded as it is."""
+    todo = {"content": "Review auth module", "activeForm": "Reviewing auth module"}
+    path = person.home / "todos.json"
+    path.write_text(json.dumps([{**todo, "status": "pending"}]))
+    assert person.run("tasks", "load", str(path)).code == 0
+    findings = {"security issues": 2, "performance concern": 1}
+    found = ["2 security issues", "1 performance concern"]
+    for words, status, percent, kept in (
+        (["STARTED(review-auth-module)"], "in_progress", 0, []),
+        (["PROGRESS(75%)"], "in_progress", 75, []),
+        (["PARTIAL_RESULT", f"partial={json.dumps(findings)}"], "in_progress", 75, found),
+        (["COMPLETED"], "completed", 100, found),
+    ):
+        assert person.run("emit", *words, "--confirm", FABRIC_AGENT="AUDITOR").code == 0
+        last = words[0].partition("(")[0]
+        assert person.run("status", "--todo").json == [
+            {
+                **todo,
+                "status": status,
+                "progress_percent": percent,
+                "last_signal": last,
+                "partial_findings": kept,
+            }
+        ]

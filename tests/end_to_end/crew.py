@@ -1,7 +1,15 @@
-"""Agents that take tasks until all are done: `python -m tests.end_to_end.crew URL SESSION STREAM…`.
+"""Agents that do the tasks of a board: `python -m tests.end_to_end.crew ROLE URL SESSION NAME…`.
 
-One process imports the client library and forks an agent for each stream, named after it; it
+One process imports the client library and forks an agent for each name, which is its stream too; it
 prints their process ids. A task takes its estimate; half of it is reported as progress.
+
+    takes     takes one task after the other until all are done
+    claims    the same, and claims what each task reads and writes
+    stalls    makes some quick progress on the task of its name, and then only lives, until told to
+              stop
+    paces     makes progress on the task of its name at long intervals, with no sign of life between
+    rushes    does the one task of its name, whatever else runs, once those before it are complete;
+              it holds what it claims until all tasks that come after none are at that point too
 
 `python -m tests.end_to_end.crew report` measures the makespan of 200 tasks of skewed lengths on
 eight agents: with and without balancing, and with one agent killed.
@@ -28,6 +36,12 @@ from tests.support.daemon import Daemon, environment
 from tests.support.keyspace import Row, records, rows, session
 from tests.support.servers import ROOT, RunningServer, start_server
 from tests.support.waiting import until
+
+#: Pause between two looks at the board, s.
+LOOK_S = 0.02
+
+#: The interval of an agent that `paces`, s. The test's limits are shorter.
+PACE_S = 4.5
 
 #: A dead agent is noticed after this silence, ms, where times are measured; tests use a longer one,
 #: so that nobody falls silent on a busy machine. Heartbeats come far more often.
@@ -69,14 +83,111 @@ async def live(url: str, name: str, stream: str) -> None:
             await agent.done()
 
 
-def main(url: str, name: str, streams: list[str]) -> int:
+async def claim(url: str, name: str, stream: str) -> None:
+    """Take tasks as `live` does; claim what each one needs, and meet the others after it."""
+    async with (
+        Fabric.connect(
+            url, session=name, heartbeat_ms=HEARTBEAT_MS, emit_limit_ms=60_000
+        ) as fabric,
+        fabric.agent(stream, stream=stream) as agent,
+    ):
+        tasks = await agent.session.tasks()
+        while True:
+            try:
+                task = await agent.next_task(timeout=0.5)
+            except WaitTimeoutError:
+                await agent.checkpoint("idle")
+                found = await agent.session.tasks()
+                if all(one.status is TaskStatus.COMPLETED for one in found.values()):
+                    return
+                continue
+            needs = tasks[task.id]
+            async with agent.writing(*needs.writes, reads=needs.reads):
+                await asyncio.sleep(needs.length_ms / 1_000)
+            await agent.done()
+            await agent.checkpoint(task.id)
+
+
+async def stall(url: str, name: str, task: str) -> None:
+    """Make some progress on a task, and then send heartbeats alone, until told to stop."""
+    async with (
+        Fabric.connect(
+            url, session=name, heartbeat_ms=HEARTBEAT_MS, emit_limit_ms=60_000
+        ) as fabric,
+        fabric.agent(task) as agent,
+    ):
+        await agent.begin(task)
+        for percent in (10, 20, 30, 40):
+            await agent.progress(percent)
+            await asyncio.sleep(LOOK_S)
+        async for message in agent.messages():
+            if message.type == "CANCEL":
+                return
+
+
+async def pace(url: str, name: str, task: str) -> None:
+    """Make progress at long intervals, and say nothing between."""
+    async with (
+        Fabric.connect(url, session=name, heartbeat_ms=600_000, emit_limit_ms=60_000) as fabric,
+        fabric.agent(task) as agent,
+    ):
+        await agent.begin(task)
+        for percent in (25, 50, 75, 99):
+            await asyncio.sleep(PACE_S)
+            await agent.progress(percent)
+        await agent.done()
+
+
+async def rush(url: str, name: str, task: str) -> None:
+    """Do one task; hold what it needs until all that can claim at once have claimed."""
+    async with (
+        Fabric.connect(
+            url, session=name, heartbeat_ms=HEARTBEAT_MS, emit_limit_ms=60_000
+        ) as fabric,
+        fabric.agent(task) as agent,
+    ):
+        tasks = await agent.session.tasks()
+        needs = tasks[task]
+        first = {
+            one for one, it in tasks.items() if not it.can_merge_after and (it.writes or it.reads)
+        }
+
+        async def wait_for_those_before() -> None:
+            while needs.can_merge_after:
+                found = await agent.session.tasks()
+                before = (found[one].status for one in needs.can_merge_after)
+                if all(status is TaskStatus.COMPLETED for status in before):
+                    return
+                await asyncio.sleep(LOOK_S)
+
+        async def wait_for_claims() -> None:
+            claimed: set[str] = set()
+            while not first <= claimed:
+                claimed |= {claim.agent for claim in (await agent.session.claims()).values()}
+                found = await agent.session.tasks()
+                claimed |= {one for one in first if found[one].status is TaskStatus.COMPLETED}
+                await asyncio.sleep(LOOK_S)
+
+        await wait_for_those_before()
+        await agent.begin(task)
+        if needs.writes or needs.reads:
+            async with agent.writing(*needs.writes, reads=needs.reads):
+                await wait_for_claims()
+        await agent.done()
+
+
+#: Role → what an agent of it does.
+ROLES = {"takes": live, "claims": claim, "rushes": rush, "stalls": stall, "paces": pace}
+
+
+def main(role: str, url: str, name: str, *streams: str) -> int:
     children = []
     for stream in streams:
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                asyncio.run(live(url, name, stream))
+                asyncio.run(ROLES[role](url, name, stream))
                 code = 0
             except BaseException:  # print any error, and end this process here
                 traceback.print_exc()
@@ -97,6 +208,7 @@ class Crew:
     name: str
     streams: list[str]
     pids: list[int] = field(default_factory=list)
+    role: str = "takes"
 
     async def load(self, tasks: list[TaskSpec]) -> None:
         async with Fabric.connect(self.server.url, session=self.name) as fabric:
@@ -105,9 +217,10 @@ class Crew:
             await fabric.emit([document])
 
     def begin(self) -> "subprocess.Popen[str]":
-        words = [sys.executable, "-m", "tests.end_to_end.crew", self.server.url, self.name]
+        words = [sys.executable, "-m", "tests.end_to_end.crew", self.role, self.server.url]
+        words += [self.name, *self.streams]
         process = subprocess.Popen(
-            [*words, *self.streams], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+            words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         with process.stdout:
@@ -120,8 +233,20 @@ class Crew:
     def count_done(self) -> int:
         return sum(task["status"] == "completed" for task in self.tasks().values())
 
+    def rows(self, **wanted: str) -> list[Row]:
+        """Return the entries of the log with these values."""
+        return rows(self.server, session(self.name).log, **wanted)
+
     def signals(self, kind: str) -> list[Row]:
-        return rows(self.server, session(self.name).log, kind="signal", type=kind)
+        return self.rows(kind="signal", type=kind)
+
+    def directives(self, kind: str) -> list[Row]:
+        return self.rows(kind="directive", type=kind)
+
+    def conflicts(self) -> list[list[str]]:
+        """Return the agents of each conflict that was detected."""
+        found = self.rows(type="CONFLICT_DETECTED")
+        return [row.payload["agents"] for row in found if row.payload.get("agents")]
 
     def makespan_ms(self) -> int:
         first = min(int(row["ms"]) for row in self.signals("STARTED") if "task" in row.payload)
@@ -186,4 +311,4 @@ def report() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(report() if sys.argv[1] == "report" else main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    sys.exit(report() if sys.argv[1] == "report" else main(*sys.argv[1:]))

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from fabric.core.task import TaskSpec
 from fabric.wire.task_file import parse
 from tests.end_to_end.crew import RULES, Crew, skewed
-from tests.support.daemon import StartDaemon
+from tests.support.daemon import Daemon, StartDaemon
+from tests.support.fixtures import start_or_fail
 from tests.support.servers import RunningServer
 from tests.support.waiting import until
 
@@ -138,3 +140,52 @@ def test_work_moves_from_the_stream_that_has_half_of_it(
     # Only what was cut off was begun again.
     again = [name for name, task in crew.tasks().items() if task["attempts"] > 1]
     assert len(again) <= (1 if kill_at else 0)
+
+
+LIMITS = """
+[tasks]
+progress_factor = 3
+progress_ms_min = 1000
+[liveness]
+silence_factor = 3
+silence_ms_min = 4000
+silence_ms_max = 60000
+mass_silence_percent = 0
+"""
+
+
+def test_life_without_progress_is_timed_out_and_a_usual_silence_is_not(tmp_path: Path) -> None:
+    """By its rhythm an agent is silent here for longer than the shortest of both limits."""
+    (tmp_path / "fabric.toml").write_text(LIMITS)
+    server = start_or_fail("redis-7.0")
+    daemon = Daemon(server.url, rules=tmp_path / "fabric.toml")
+    try:
+        tasks = [TaskSpec("slow", estimate_ms=60_000), TaskSpec("fast", estimate_ms=60_000)]
+        crews = [Crew(server, "limits", [name], role=role) for name, role in
+                 (("slow", "stalls"), ("fast", "paces"))]  # fmt: skip
+        asyncio.run(crews[0].load(tasks))
+        processes = [crew.begin() for crew in crews]
+        assert [process.wait() for process in processes] == [0, 0]
+        (told,) = crews[0].directives("CANCEL")
+        found = crews[0].tasks()
+        beats = crews[0].signals("HEARTBEAT")
+        silence_ms = max(gaps(crews[0], "fast"))
+    finally:
+        daemon.close()
+        server.remove()
+    assert (told["to"], told.payload["code"], told.payload["task"]) == ("slow", "TIMEOUT", "slow")
+    reason = told.payload["reason"]
+    assert reason.startswith("slow has made no progress on slow for ")
+    assert "and the limit is " in reason
+    assert "and the limit of its silence is " in reason
+    assert found["slow"]["status"] == "pending"
+    # The one was heard all the time, the other was silent for longer than both limits.
+    assert {row["emitter"] for row in beats} == {"slow"}
+    assert silence_ms > 4_000
+    assert (found["fast"]["status"], found["fast"]["attempts"]) == ("completed", 1)
+
+
+def gaps(crew: Crew, agent: str) -> list[int]:
+    """Return the times between two signals of an agent, ms."""
+    said = [int(row["ms"]) for row in crew.rows(kind="signal", emitter=agent)]
+    return [later - sooner for sooner, later in pairwise(said)]
