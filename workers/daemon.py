@@ -9,7 +9,10 @@ import os
 import signal
 import socket
 import sys
+from hashlib import sha256
+from pathlib import Path
 
+import fabric
 from fabric import doctor
 from fabric.backoff import Outage
 from fabric.config import rulebook
@@ -19,6 +22,7 @@ from fabric.errors import UnavailableError, UnreachableError
 from fabric.store.connection import DeniedError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
+from fabric.wire import record
 from workers import extension, orchestrator, synthesizer
 from workers.replica import MakeHandler, Replica
 
@@ -26,6 +30,9 @@ logger = logging.getLogger("fabric.daemon")
 
 #: Allocations between two looks of the garbage collector at young objects: some batches' worth.
 GC_ALLOCATIONS = 50_000
+
+#: What a worker without a rule file says of its rules.
+DEFAULT_RULES = "defaults"
 
 #: Worker → its consumer group.
 GROUPS = {"orchestrator": ORCHESTRATORS, "synthesizer": SYNTHESIZERS}
@@ -55,17 +62,29 @@ def serve(worker: str, settings: Settings, name: str | None = None) -> int:
         reducers = {} if found.withheld else extension.reducers(found.rules)
         refiners = extension.refiners(found.rules)
         make = synthesizer.factory(found.rules, settings, reducers, refiners)
+    rules = record.rules_digest(record.rules_document(found.rules)) or DEFAULT_RULES
     try:
-        return asyncio.run(_serve(worker, settings, name, make))
+        return asyncio.run(_serve(worker, settings, name, make, rules))
     except asyncio.CancelledError:
         return 1
 
 
-async def _serve(worker: str, settings: Settings, name: str | None, make: MakeHandler) -> int:
+def build() -> str:
+    """Return what tells this code from any other: the version, and a digest of the source."""
+    digest = sha256()
+    for package in (Path(fabric.__file__).parent, Path(__file__).parent):
+        for path in sorted(p for p in package.rglob("*") if p.suffix in (".py", ".lua")):
+            digest.update(path.read_bytes())
+    return f"{fabric.__version__}+{digest.hexdigest()[:8]}"
+
+
+async def _serve(
+    worker: str, settings: Settings, name: str | None, make: MakeHandler, rules: str
+) -> int:
     url = require_server_url(settings)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
-    replica = Replica(store, GROUPS[worker], make, settings, name)
+    replica = Replica(store, GROUPS[worker], make, settings, name, rules=rules, build=build())
     stop = asyncio.Event()
     running = asyncio.create_task(work(worker, store, replica, stop))
 

@@ -32,6 +32,12 @@ FEW = 4
 #: Timers fired at a time, so that many of them do not hold up the signals.
 TIMERS_MAX = 100
 
+#: Share of a lease that one read of a backlog may take. On a slow link, fewer are read at a time.
+READ_SHARE_MAX = 1 / 4
+
+#: A read that does not wait for entries, ms.
+NO_WAIT_MS = 1
+
 
 def read_size(settings: Settings) -> ReadSize:
     """Return how many signals a loop reads at first."""
@@ -130,7 +136,7 @@ class Loop:
         await self._check_ids()
         await self._look_at_timers()
         # Without waiting for entries: no timer fires before we know whether there is a backlog.
-        self._reading = self._start(self._read(self._decided_upto, block_ms=1))
+        self._reading = self._start(self._read(self._decided_upto, NO_WAIT_MS))
         stopping, losing = self._start(stop.wait()), self._start(self._held.lost.wait())
         try:
             while not stop.is_set() and not self._held.lost.is_set():
@@ -179,7 +185,7 @@ class Loop:
         if is_few := 0 < len(entries) <= FEW:
             await self._decide(entries, full)
         # After a full batch at once: no timer fires until we know what is behind it.
-        self._reading = self._start(self._read(after, 1 if full else None))
+        self._reading = self._start(self._read(after, NO_WAIT_MS if full else None))
         if not is_few:
             # Let the request go out before we decide this batch.
             await asyncio.sleep(0)
@@ -189,8 +195,13 @@ class Loop:
         held = self._held
         wait_ms = self._settings.block_ms if block_ms is None else block_ms
         partition, group = held.lease.partition, held.lease.group
-        with self._size.watched():
-            return await held.store.read(partition, group, after, self._size.count, wait_ms)
+        size, time = self._size, asyncio.get_running_loop().time
+        begun = time()
+        with size.watched():
+            entries = await held.store.read(partition, group, after, size.count, wait_ms)
+        if wait_ms == NO_WAIT_MS:
+            size.took((time() - begun) * 1000, READ_SHARE_MAX * held.ttl_ms)
+        return entries
 
     def _horizon_ms(self) -> int:
         """Return the time up to which everything that was sent has been decided.

@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 
+from msgspec import structs
+
 from fabric.backoff import Outage
 from fabric.config.settings import Settings
-from fabric.errors import FencedError, NotAllowedError, ServerError, UnreachableError
+from fabric.errors import (
+    ConfigError,
+    FencedError,
+    HeldError,
+    NotAllowedError,
+    ServerError,
+    UnreachableError,
+)
 from fabric.store.connection import DeniedError
 from fabric.store.keys import Partition
 from fabric.store.port import Held, WorkerStore
 from fabric.store.read_size import ReadSize
+from fabric.wire.worker import WorkerRecord
 from workers.handler import Handler
+from workers.health import Health
 from workers.lease import HeldLease
 from workers.loop import Loop, read_size
 
@@ -34,6 +48,9 @@ BEATS_PER_LEASE = 6
 #: Longest pause before asking again for a lease that another replica holds, ms. It bounds how long
 #: a partition stands still while it is handed over.
 POLL_MS = 100
+
+#: What a dead worker said of itself is kept for so many leases, for people to see.
+GONE_LEASES = 120
 
 MakeHandler = Callable[[WorkerStore, Partition], Handler]
 
@@ -49,16 +66,32 @@ class Replica:
         settings: Settings,
         name: str,
         *,
+        rules: str = "",
+        build: str = "",
         nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
+        clock_ms: Callable[[], float] = lambda: time.time() * 1000,
     ) -> None:
-        """`nonce` returns a string that no other attempt at a lease uses, of any replica."""
+        """`rules` and `build` are digests, which let people see who works by something else.
+
+        `nonce` returns a string that no other attempt at a lease uses, of any replica. `clock_ms`
+        is this machine's clock.
+        """
         self._store = store
         self._group = group
         self._make = make
         self._settings = settings
         self.name = name
         self._nonce = nonce
+        self._clock_ms = clock_ms
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+        self._health = Health(settings.lease_ms)
+        self._record = WorkerRecord(
+            nonce(), socket.gethostname(), os.getpid(), build, rules, began_ms=0, until_ms=0
+        )
+        #: Peers that were at work when we last heard of them.
+        self._peers: dict[str, WorkerRecord] = {}
+        self._heard_ms = 0.0
+        self._odd_rules = Outage(f"{group} {name}")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain: finish what is under way, give up the leases.
@@ -77,8 +110,14 @@ class Replica:
                     before = partitions
                     partitions = await self._store.partitions(self._settings.partitions)
                     self._check_count(partitions, before)
-                    live = await self._store.beat(self._group, self.name, self._settings.lease_ms)
+                    live = await self._meet()
+                except HeldError as error:
+                    self._take_share(set())
+                    await outage.failed(error, stop)
+                    continue
                 except (ServerError, NotAllowedError) as error:
+                    if self._peers and _now_ms() - self._heard_ms > self._settings.lease_ms:
+                        self._take_share(set())  # they hold us for dead, and want our share
                     is_barred = isinstance(error, NotAllowedError)
                     if is_barred and not partitions and not isinstance(error, DeniedError):
                         raise
@@ -96,8 +135,64 @@ class Replica:
         for stop_one, _ in self._serving.values():
             stop_one.set()
         await asyncio.gather(*(task for _, task in self._serving.values()), return_exceptions=True)
-        with suppress(ServerError, NotAllowedError):
-            await self._store.leave(self._group, self.name)
+        if self._record.began_ms:
+            with suppress(ServerError, NotAllowedError):
+                await self._store.leave(self._group, self.name)
+
+    async def _meet(self) -> list[str]:
+        """Say that we live, and hear who else does; return those that share the partitions.
+
+        Raises HeldError while another process has our name.
+        """
+        store, group, name, lease_ms = self._store, self._group, self.name, self._settings.lease_ms
+        now_ms, records = await store.workers(group)
+        mine = records.pop(name, None)
+        if mine and mine.instance != self._record.instance and mine.until_ms > now_ms:
+            self._record = structs.replace(self._record, began_ms=0)
+            raise HeldError(
+                f"another worker is called {name!r}: process {mine.pid} on {mine.host}. It works, "
+                "and this one waits; start it with another --name"
+            )
+        peers = {one: said for one, said in records.items() if said.until_ms > now_ms}
+        self._peers = {one: said for one, said in peers.items() if not said.rests}
+        self._check_rules(peers)
+        before = self._health.reason
+        reason = self._health.look(_now_ms(), [said.trip_ms for said in self._peers.values()])
+        if reason != before:
+            logger.warning(
+                "%s %s %s", group, name, f"rests: {reason}" if reason else "takes its share again"
+            )
+        if reason:
+            await store.leave(group, name, rests=True)
+        live = [*self._peers] if reason else await store.beat(group, name, lease_ms)
+        self._record = structs.replace(
+            self._record,
+            began_ms=self._record.began_ms or now_ms,
+            until_ms=now_ms + lease_ms,
+            trip_ms=round(self._health.trip_ms, 2),
+            clock_ms=round(self._clock_ms() - now_ms),
+            rests=reason,
+        )
+        gone_ms = now_ms - GONE_LEASES * lease_ms
+        gone = [one for one, said in records.items() if said.until_ms < gone_ms]
+        asked_ms = _now_ms()
+        await store.register(group, name, self._record, gone)
+        self._heard_ms = _now_ms()
+        self._health.answered(self._heard_ms - asked_ms)
+        return live
+
+    def _check_rules(self, peers: dict[str, WorkerRecord]) -> None:
+        """Raise an alarm while a peer works by other rules: they change with each take-over."""
+        own = self._record.rules
+        others = sorted(name for name, said in peers.items() if said.rules not in ("", own))
+        if own and others:
+            error = ConfigError(
+                f"{others[0]} works by the rules {peers[others[0]].rules[:12]}, this worker by "
+                f"{own[:12]}: give all of them the same rule file (fabric workers)"
+            )
+            self._odd_rules.report(error)
+        else:
+            self._odd_rules.worked()
 
     def _check_count(self, partitions: int, before: int) -> None:
         """Warn when the number of partitions is not the one in the settings."""
@@ -139,13 +234,19 @@ class Replica:
         is_taken = False
         try:
             taken = await self._store.acquire(
-                partition, self._group, self.name, self._nonce(), self._settings.lease_ms
-            )
+                partition, self._group, self.name, self._nonce(), self._settings.lease_ms,
+                self._record.rules,
+            )  # fmt: skip
             if isinstance(taken, Held):
                 jitter_ms = random.randint(0, 10)  # spreads requests, guards nothing
                 await _wait(stop, min(taken.remaining_ms, POLL_MS) + jitter_ms)
                 return
             is_taken = True
+            if taken.rules_before not in ("", self._record.rules):
+                logger.warning(
+                    "partition %d: from now on by the rules %s; the holder before worked by %s",
+                    partition, self._record.rules[:12], taken.rules_before[:12],
+                )  # fmt: skip
             logger.info(
                 "partition %d: taken by %s under epoch %d, committed up to %s",
                 partition, self.name, taken.epoch, taken.committed.decode(),
@@ -160,6 +261,7 @@ class Replica:
                 # The server answered a moment ago. One of our connections has broken in an outage;
                 # others may have too, and each is found out by its own failure.
                 outage.answered()
+                self._health.lost()
             await outage.failed(error, stop)
         except Exception:
             # A defect must not end the daemon. What was under way is void; the log has it.
@@ -185,6 +287,11 @@ class Replica:
             await handler.close()
             await held.give_up()
             logger.info("partition %d: given up by %s", held.lease.partition, self.name)
+
+
+def _now_ms() -> float:
+    # The event loop's clock: in a simulation it is not the machine's.
+    return asyncio.get_running_loop().time() * 1000
 
 
 async def _wait(stop: asyncio.Event, pause_ms: int) -> None:

@@ -73,6 +73,10 @@ GROUPS = {
         "demo": ("demo", "Watch a fleet of agents review a folder of Python files."),
         "orchestrator": ("run", "Run one orchestrator: routes signals by rules."),
         "synthesizer": ("run", "Run one synthesizer: combines the agents' results."),
+        "workers": (
+            "workers",
+            "List the workers on all hosts: who serves, who stands by.",
+        ),
     },
     "Check and repair": {
         "doctor": ("inspection", "Check server, settings and workers; say how to fix them."),

@@ -34,8 +34,11 @@ _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.UN
     is_flag=True,
     help="Give each partition that has lost its epoch a new one, above any used before.",
 )
+@click.option(
+    "--strict", is_flag=True, help="Fail also when no worker is alive, or what waits grows."
+)
 @json_option
-async def doctor(target: Target, reseed: bool, as_json: bool) -> None:
+async def doctor(target: Target, reseed: bool, strict: bool, as_json: bool) -> None:
     """Check server, settings, keys and workers, and say how to fix what is wrong.
 
     \b
@@ -47,7 +50,7 @@ async def doctor(target: Target, reseed: bool, as_json: bool) -> None:
     url = server_url(target)
     store, where = (open_store(target, "fabric-doctor"), redacted(url)) if url else (None, "")
     try:
-        report = await checks.examine(store, where, target.partitions, reseed=reseed)
+        report = await checks.examine(store, where, target.partitions, reseed=reseed, strict=strict)
     finally:
         if store is not None:
             await store.close()

@@ -41,13 +41,19 @@ class Report(NamedTuple):
 
 
 async def examine(
-    store: RedisStore | None, where: str, partitions: int | None, *, reseed: bool = False
+    store: RedisStore | None,
+    where: str,
+    partitions: int | None,
+    *,
+    reseed: bool = False,
+    strict: bool = False,
 ) -> Report:
     """Check everything; with `reseed`, first give every partition that lost its epoch a new one.
 
     `store` is None when no server is configured and the project's private server does not run.
     `where` is the server's URL as people may see it. `partitions` applies when the namespace does
-    not say how many it has. Apart from `reseed`, only a scratch key is written.
+    not say how many it has. Apart from `reseed`, only a scratch key is written. `strict`: a fabric
+    that does not work now has failed: no worker is alive, or what waits grows.
     """
     findings = [program(), private_server(is_configured=store is not None)]
     code = 0
@@ -56,7 +62,7 @@ async def examine(
             raise ServerError(
                 "none: FABRIC_REDIS_URL is not set, and the project's private server is not running"
             )
-        await _check(findings, store, where, partitions, reseed=reseed)
+        await _check(findings, store, where, partitions, reseed=reseed, strict=strict)
     except FabricError as error:
         code = error.exit_code
         check = "finished" if any(one.check == "reachable" for one in findings) else "reachable"
@@ -80,7 +86,13 @@ async def admit(store: RedisStore) -> str:
 
 
 async def _check(
-    findings: list[Finding], store: RedisStore, where: str, default: int | None, *, reseed: bool
+    findings: list[Finding],
+    store: RedisStore,
+    where: str,
+    default: int | None,
+    *,
+    reseed: bool,
+    strict: bool,
 ) -> None:
     """Add one finding after the other: if the server goes away half-way, those so far count.
 
@@ -114,6 +126,9 @@ async def _check(
     await look("keys", content.keys(store, partitions))
     for group in partition.GROUPS:
         await look(group, partition.leases(store, group, partitions))
+        await look(group, partition.peers(store, group))
+        if strict:
+            await look(group, partition.backlog(store, group, partitions))
     await look("dead letters", partition.dead_letters(store, partitions))
 
 

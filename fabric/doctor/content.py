@@ -39,6 +39,7 @@ from fabric.store.state import check_numbers
 from fabric.store.synthesis import DECODERS
 from fabric.store.value import NUMBER_LIMIT, is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
+from fabric.wire.worker import WorkerRecord
 
 #: Digits of an epoch: what Lua's numbers hold exactly, and the milliseconds of 30,000 years.
 EPOCH_DIGITS_MAX: Final = 15
@@ -204,6 +205,8 @@ NAMESPACE_KINDS: Final = {
     Namespace("").meta: Kind("hash", _meta),
     Namespace("").replicas(ORCHESTRATORS): Kind("zset", _member(rb".+")),
     Namespace("").replicas(SYNTHESIZERS): Kind("zset", _member(rb".+")),
+    Namespace("").workers(ORCHESTRATORS): Kind("hash", _record(WorkerRecord)),
+    Namespace("").workers(SYNTHESIZERS): Kind("hash", _record(WorkerRecord)),
 }
 #: Keys of a partition, by what follows its hash tag.
 PARTITION_KINDS: Final = {

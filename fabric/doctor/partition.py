@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from fabric.core.limits import listed
 from fabric.doctor.content import is_epoch
@@ -19,6 +20,9 @@ from fabric.store.value import whole_number
 
 #: Partitions, or holders, that one line names; the others are counted.
 NAMED_MAX: Final = 8
+
+#: Between two looks at a backlog, s: longer than a worker needs to take over.
+LOOKS_APART_S: Final = 2.0
 
 #: Group of workers → what it works on, and the command that starts one.
 GROUPS: Final = {
@@ -67,6 +71,64 @@ async def leases(store: RedisStore, group: str, partitions: int) -> list[Finding
         found = f"{holders.total()} of {partitions} partitions held, by {_listed(holders)}"
         findings.append(Finding(group, Level.OK, found))
     return findings
+
+
+async def peers(store: RedisStore, group: str) -> list[Finding]:
+    """Say what is odd about a group's workers: other rules, other builds, one that rests."""
+    now_ms, records = await store.workers(group)
+    alive = {name: said for name, said in records.items() if said.until_ms > now_ms}
+    findings = []
+    rules = {said.rules for said in alive.values()}
+    if len(rules) > 1:
+        found = f"they work by {len(rules)} rule files, which take turns with each take-over"
+        advice = "`fabric workers` shows who has which; give all of them the same"
+        findings.append(Finding(group, Level.FAIL, found, advice))
+    builds = sorted({said.build for said in alive.values()})
+    if len(builds) > 1:
+        found = f"they run different code: {', '.join(builds)}"
+        findings.append(Finding(group, Level.WARN, found, "upgrade the rest (fabric workers)"))
+    for name, said in sorted(alive.items()):
+        if said.rests:
+            found = f"{name} on {said.host} rests: {said.rests}"
+            findings.append(Finding(group, Level.WARN, found, "look at its network"))
+    return findings
+
+
+async def backlog(store: RedisStore, group: str, partitions: int) -> list[Finding]:
+    """Look twice whether what waits grows, and whether a worker is alive at all."""
+    work, starting = GROUPS[group]
+    alive, unknown = await _alive(store, group)
+    if not alive:
+        level = Level.UNKNOWN if unknown else Level.FAIL
+        return [Finding(group, level, f"none is alive{unknown}", f"start one with {starting}")]
+    before = [await _position(store, group, number) for number in range(partitions)]
+    await asyncio.sleep(LOOKS_APART_S)
+    after = [await _position(store, group, number) for number in range(partitions)]
+    grown = [
+        number
+        for number, (first, then) in enumerate(zip(before, after, strict=True))
+        if then.waiting > first.waiting > 0 or (first.waiting and then.at == first.at)
+    ]
+    if not grown:
+        return []
+    count = sum(after[number].waiting for number in grown)
+    found = f"partition {_listed(grown)}: {count} {work} wait, and they grow or stand still"
+    return [Finding(group, Level.FAIL, found, "see the workers' logs (fabric workers)")]
+
+
+class _Position(NamedTuple):
+    at: bytes
+    waiting: int
+
+
+async def _position(store: RedisStore, group: str, number: int) -> _Position:
+    names = store.namespace.partition(number)
+    try:
+        (committed,) = await store.fields(names.lease(group), ("committed",))
+        at = committed or BEGINNING
+        return _Position(at, await _waiting(store, names.source(group), at))
+    except TamperedError:
+        return _Position(BEGINNING, 0)  # the check of the keys reports it
 
 
 async def reseed(store: RedisStore, partitions: int) -> list[Finding]:

@@ -122,6 +122,7 @@ def _of_namespace(names: Namespace, partitions: int) -> list[Key]:
     found = [Key(names.meta, "hash", "number of partitions, layout of the keys")]
     for group in GROUPS:
         found.append(Key(names.replicas(group), "zset", f"live {group}, until when, ms"))
+        found.append(Key(names.workers(group), "hash", f"what {group} say of themselves"))
     for number in range(partitions):
         one = names.partition(number)
         found += [

@@ -25,6 +25,8 @@ from fabric.wire.stored import fields_of
 
 #: Purpose of the channel for sending signals.
 EMITS: Final = "emits"
+#: Purpose of the channel on which a worker measures its round trip.
+BEATS: Final = "beats"
 #: Purpose of the channels for reading on from a place in streams.
 FOLLOWS: Final = "follows"
 

@@ -40,6 +40,10 @@ class Namespace:
         """Sorted set: live replicas of a group of workers, by expiry in ms."""
         return f"{self.name}:replicas:{group}"
 
+    def workers(self, group: str) -> str:
+        """Hash: worker of a group → what it says of itself, as JSON."""
+        return f"{self.name}:workers:{group}"
+
     def partition(self, number: int) -> Partition:
         """Return the names within a partition."""
         found = self._partitions.get(number)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.wire.record import CopyingForm
+from fabric.wire.worker import WorkerRecord
 
 #: One stream entry: id, and its fields as a flat list.
 Entry = tuple[bytes, list[bytes]]
@@ -73,6 +74,8 @@ class Lease:
     #: The last outages of the partition, oldest first: times in which nobody could commit for
     #: longer than a lease. Server time of the beginning and of the end of each, ms.
     outages: tuple[tuple[int, int], ...] = ()
+    #: Digest of the rules by which the holder before worked; "" if it did not say.
+    rules_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,13 +240,23 @@ class WorkerStore(_Store, Protocol):
     async def beat(self, group: str, replica: str, ttl_ms: int) -> list[str]:
         """Report that a replica lives for `ttl_ms` from now; return all live ones, sorted."""
 
-    async def leave(self, group: str, replica: str) -> None:
-        """Report that a replica has ended."""
+    async def workers(self, group: str) -> tuple[int, dict[str, WorkerRecord]]:
+        """Return the server's time, and what the workers of a group last said of themselves."""
+
+    async def register(
+        self, group: str, replica: str, record: WorkerRecord, gone: Sequence[str]
+    ) -> None:
+        """Store what a worker says of itself, and remove what some others said."""
+
+    async def leave(self, group: str, replica: str, *, rests: bool = False) -> None:
+        """Report that a replica has ended, or rests: then its record stays."""
 
     async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int, rules: str = ""
     ) -> Lease | Held:
         """Take a lease that is free, expired or our own, under a new epoch; or say who holds it.
+
+        `rules` is the digest of the owner's rules, which the lease keeps.
 
         Raises UnseededError when the partition had an epoch and it is lost.
         """

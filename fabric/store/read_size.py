@@ -16,7 +16,7 @@ class ReadSize:
     """A number of entries that fits a bound on bytes, as far as the last ones tell."""
 
     def __init__(self, count_max: int, bytes_max: int) -> None:
-        self._count_max = count_max
+        self._count_max = self._most = count_max
         self._bytes_max = bytes_max
         self.count = min(COUNT_FIRST, count_max)
         #: Bytes of an average entry of those that came last.
@@ -29,6 +29,13 @@ class ReadSize:
             self.entry_bytes = sum(sizes) // len(sizes)
             fitting = self._bytes_max * len(sizes) // max(sum(sizes), 1)
             self.count = max(1, min(fitting, self.count * 2, self._count_max))
+
+    def took(self, took_ms: float, limit_ms: float) -> None:
+        """Ask for fewer from now on if what came took too long; for more again if it did not."""
+        if took_ms > limit_ms:
+            self._count_max = max(1, int(self.count * limit_ms / took_ms))
+        elif took_ms < limit_ms / 2:
+            self._count_max = min(2 * self._count_max, self._most)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from fabric.errors import (
     UnsupportedServerError,
 )
 from fabric.store import permission, scripts, value
-from fabric.store.channels import EMITS, FOLLOWS, Channels
+from fabric.store.channels import BEATS, EMITS, FOLLOWS, Channels
 from fabric.store.connection import Caller, Channel, DeniedError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
@@ -32,6 +32,7 @@ from fabric.store.port import (
 from fabric.store.read_size import ReadSize
 from fabric.wire.record import CopyingForm
 from fabric.wire.stored import fields_of, pairs_of
+from fabric.wire.worker import WorkerRecord, decode, encode
 
 #: Layout of the keys. A namespace written by another layout is not touched.
 SCHEMA = "1"
@@ -98,12 +99,32 @@ class RedisStore(Channels):
         alive = await scripts.run(self._channel(at=key), "beat", (key,), (replica, ttl_ms))
         return sorted(name.decode() for name in alive)
 
-    async def leave(self, group: str, replica: str) -> None:
+    async def workers(self, group: str) -> tuple[int, dict[str, WorkerRecord]]:
+        key = self.namespace.workers(group)
+        now_ms = await self.now_ms(key)
+        (stored,) = await self.hashes([key])
+        records = {name.decode("utf-8", "replace"): decode(said) for name, said in stored.items()}
+        return now_ms, {name: record for name, record in records.items() if record is not None}
+
+    async def register(
+        self, group: str, replica: str, record: WorkerRecord, gone: Sequence[str]
+    ) -> None:
+        key = self.namespace.workers(group)
+        # A channel of its own: its time is the worker's round trip, whatever else is under way.
+        channel = self._channel(BEATS, at=key)
+        await channel.call("HSET", key, replica, encode(record))
+        if gone:
+            await channel.call("HDEL", key, *gone)
+
+    async def leave(self, group: str, replica: str, *, rests: bool = False) -> None:
         key = self.namespace.replicas(group)
         await self._channel(at=key).call("ZREM", key, replica)
+        if not rests:
+            key = self.namespace.workers(group)
+            await self._channel(at=key).call("HDEL", key, replica)
 
     async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int, rules: str = ""
     ) -> Lease | Held:
         """A partition gets its first epoch once, when the namespace is new."""
         keys = self._lease_keys(partition, group)
@@ -113,14 +134,14 @@ class RedisStore(Channels):
         seeded = f"seeded:{group}:{partition}"
         may_seed = 0
         for _ in range(2):
-            arguments = (owner, nonce, ttl_ms, may_seed, group)
+            arguments = (owner, nonce, ttl_ms, may_seed, group, rules)
             reply = await scripts.run(channel, "acquire", keys, arguments)
             taken: Lease | Held
             match reply:
-                case [b"acquired", epoch, version, committed, expires, now, outages]:
+                case [b"acquired", epoch, version, committed, expires, now, outages, before]:
                     taken = Lease(
                         partition, group, owner, nonce, int(epoch), int(version), committed,
-                        int(expires), int(now), value.read_outages(outages),
+                        int(expires), int(now), value.read_outages(outages), before.decode(),
                     )  # fmt: skip
                 case [b"held", holder, epoch, remaining]:
                     taken = Held(holder.decode(), int(epoch), int(remaining))

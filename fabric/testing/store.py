@@ -33,6 +33,7 @@ from fabric.store.value import (
     read_outages,
     whole_number,
 )
+from fabric.wire.worker import WorkerRecord, decode, encode
 
 
 class MemoryStore:
@@ -67,11 +68,26 @@ class MemoryStore:
             del live[gone]
         return sorted(name.decode() for name in live)
 
-    async def leave(self, group: str, replica: str) -> None:
+    async def workers(self, group: str) -> tuple[int, dict[str, WorkerRecord]]:
+        stored = self.data.hash(self.namespace.workers(group))
+        records = {name.decode(): decode(said) for name, said in stored.items()}
+        return self._clock_ms(), {name: one for name, one in records.items() if one is not None}
+
+    async def register(
+        self, group: str, replica: str, record: WorkerRecord, gone: Sequence[str]
+    ) -> None:
+        stored = self.data.hash(self.namespace.workers(group))
+        stored[replica.encode()] = encode(record)
+        for name in gone:
+            stored.pop(name.encode(), None)
+
+    async def leave(self, group: str, replica: str, *, rests: bool = False) -> None:
         self.data.sorted_set(self.namespace.replicas(group)).pop(replica.encode(), None)
+        if not rests:
+            self.data.hash(self.namespace.workers(group)).pop(replica.encode(), None)
 
     async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int, rules: str = ""
     ) -> Lease | Held:
         names = self.namespace.partition(partition)
         lease, now = self.data.hash(names.lease(group)), self._clock_ms()
@@ -106,13 +122,14 @@ class MemoryStore:
                 committed = BEGINNING
             source.groups.setdefault(group, committed)
         version, expires = int(lease.get(b"version", b"0")), now + ttl_ms
+        before = lease.get(b"rules", b"").decode()
         lease |= {
             b"owner": owner.encode(), b"nonce": nonce.encode(), b"epoch": b"%d" % epoch,
             b"version": b"%d" % version, b"expires": b"%d" % expires, b"committed": committed,
-            b"ttl": b"%d" % ttl_ms,
+            b"ttl": b"%d" % ttl_ms, b"rules": rules.encode(),
         }  # fmt: skip
         outages = read_outages(lease.get(b"outages", b""))
-        taken = (epoch, version, committed, expires, now, outages)
+        taken = (epoch, version, committed, expires, now, outages, before)
         return Lease(partition, group, owner, nonce, *taken)
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:

@@ -24,6 +24,7 @@ NO_KEYS = {
 #: Keys that do not exist after the work: replicas, and timers of finished sweeps.
 SHORT_LIVED = {
     *map(Namespace("").replicas, (ORCHESTRATORS, SYNTHESIZERS)),
+    *map(Namespace("").workers, (ORCHESTRATORS, SYNTHESIZERS)),
     Partition("", 0).timers(SYNTHESIZERS),
 }
 
@@ -55,6 +56,7 @@ def test_every_key_has_a_row(worked: RunningServer) -> None:
     namespace, partition = Namespace("n"), Partition("n:{0}", 0)
     session = partition.session("s")
     found = [namespace.meta, *map(namespace.replicas, (ORCHESTRATORS, SYNTHESIZERS))]
+    found += map(namespace.workers, (ORCHESTRATORS, SYNTHESIZERS))
     found += map(partition.lease, (ORCHESTRATORS, SYNTHESIZERS))
     found.append(partition.timers(SYNTHESIZERS))
     for names in (partition, session):

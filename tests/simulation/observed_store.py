@@ -26,10 +26,10 @@ class ObservedStore(MemoryStore):
         self.commits = 0
 
     async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int, rules: str = ""
     ) -> Lease | Held:
         """See MemoryStore."""
-        taken = await super().acquire(partition, group, owner, nonce, ttl_ms)
+        taken = await super().acquire(partition, group, owner, nonce, ttl_ms, rules)
         if isinstance(taken, Lease):
             for judge in self.judges:
                 judge.acquired(taken, self._clock_ms())

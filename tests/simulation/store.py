@@ -9,6 +9,7 @@ from typing import Any
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.port import Batch, Entry, Held, Lease, Rebuilt
 from fabric.testing.store import MemoryStore
+from fabric.wire.worker import WorkerRecord
 from tests.simulation.network import Link
 
 
@@ -38,16 +39,29 @@ class RemoteStore:
         live: list[str] = await self._link.call(lambda: self._behind.beat(group, replica, ttl_ms))
         return live
 
-    async def leave(self, group: str, replica: str) -> None:
+    async def workers(self, group: str) -> tuple[int, dict[str, WorkerRecord]]:
         """See WorkerStore."""
-        await self._link.call(lambda: self._behind.leave(group, replica))
+        found: tuple[int, dict[str, WorkerRecord]] = await self._link.call(
+            lambda: self._behind.workers(group)
+        )
+        return found
+
+    async def register(
+        self, group: str, replica: str, record: WorkerRecord, gone: Sequence[str]
+    ) -> None:
+        """See WorkerStore."""
+        await self._link.call(lambda: self._behind.register(group, replica, record, gone))
+
+    async def leave(self, group: str, replica: str, *, rests: bool = False) -> None:
+        """See WorkerStore."""
+        await self._link.call(lambda: self._behind.leave(group, replica, rests=rests))
 
     async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int, rules: str = ""
     ) -> Lease | Held:
         """See WorkerStore."""
         taken: Lease | Held = await self._link.call(
-            lambda: self._behind.acquire(partition, group, owner, nonce, ttl_ms)
+            lambda: self._behind.acquire(partition, group, owner, nonce, ttl_ms, rules)
         )
         return taken
 

@@ -22,7 +22,9 @@ async def evaluate(real: RedisBackend, verb: str, keys: list[str], *arguments: A
 
 async def take(real: RedisBackend, owner: str = "one", nonce: str = "n1", seed: int = 1) -> Any:
     """Run acquire."""
-    return await evaluate(real, "acquire", [LEASE, SIGNALS], owner, nonce, TTL_MS, seed, GROUP)
+    return await evaluate(
+        real, "acquire", [LEASE, SIGNALS], owner, nonce, TTL_MS, seed, GROUP, "r1"
+    )
 
 
 async def field(real: RedisBackend, name: str) -> bytes:

@@ -9,9 +9,9 @@ from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
 
 async def test_acquired(real: RedisBackend) -> None:
     before_ms = await real.now_ms()
-    word, epoch, version, committed, expires, now, outages = await take(real)
+    word, epoch, version, committed, expires, now, outages, before = await take(real)
     assert (word, version, committed) == (b"acquired", b"0", b"0-0")
-    assert outages == b""
+    assert (outages, before) == (b"", b"")
     assert before_ms <= now <= await real.now_ms()
     assert int(epoch) == now
     assert int(expires) == now + TTL_MS
@@ -24,7 +24,15 @@ async def test_acquired(real: RedisBackend) -> None:
         b"ttl": b"%d" % TTL_MS,
         b"committed": b"0-0",
         b"outages": b"",
+        b"rules": b"r1",
     }
+
+
+async def test_the_lease_keeps_the_rules_of_its_holder(real: RedisBackend) -> None:
+    await take(real)
+    await real.call("HSET", LEASE, "rules", "r0")
+    assert (await take(real))[7] == b"r0"
+    assert await field(real, "rules") == b"r1"
 
 
 async def test_numbers_are_written_out_in_full(real: RedisBackend) -> None:
@@ -98,7 +106,7 @@ async def test_a_lease_without_a_position_begins_with_the_first_entry(real: Redi
 
 async def test_a_free_lease_needs_no_expiry(real: RedisBackend) -> None:
     await real.call("HSET", LEASE, "owner", "", "epoch", "5")
-    word, epoch, *_, outages = await take(real, seed=0)
+    word, epoch, *_, outages, _ = await take(real, seed=0)
     # An older version does not say since when the lease was free, so that is no outage.
     assert (word, epoch, outages) == (b"acquired", b"6", b"")
 
@@ -159,41 +167,41 @@ async def test_an_input_that_is_no_stream_is_met_by_the_first_commit(real: Redis
 async def test_a_time_without_a_holder_for_longer_than_a_lease_is_an_outage(
     real: RedisBackend,
 ) -> None:
-    *_, now, _ = await take(real)
+    *_, now, _, _ = await take(real)
     served = now - 10 * TTL_MS
     # The last holder renewed it at `served`, and no one has since.
     await real.call("HSET", LEASE, "expires", served + TTL_MS)
-    *_, again, outages = await take(real, owner="two")
+    *_, again, outages, _ = await take(real, owner="two")
     assert outages.split() == [b"%d:%d" % (served, again)]
     # The holder takes it anew before it expires: the same outages, and none more.
-    *_, outages = await take(real, owner="two", nonce="n3")
+    *_, outages, _ = await take(real, owner="two", nonce="n3")
     assert outages.split() == [b"%d:%d" % (served, again)]
 
 
 async def test_an_outage_counts_from_the_moment_a_holder_gave_up(real: RedisBackend) -> None:
     _, epoch, *_ = await take(real)
     await evaluate(real, "renew", [LEASE], "n1", epoch, 0)
-    *_, outages = await take(real, owner="two", nonce="n2")
+    *_, outages, _ = await take(real, owner="two", nonce="n2")
     assert outages == b""
     released = await real.now_ms() - 5 * TTL_MS
     await real.call("HSET", LEASE, "owner", "", "expires", "0", "served", released)
-    *_, now, outages = await take(real, owner="two", nonce="n3")
+    *_, now, outages, _ = await take(real, owner="two", nonce="n3")
     assert outages.split() == [b"%d:%d" % (released, now)]
 
 
 async def test_a_clock_that_was_put_back_hides_no_outage(real: RedisBackend) -> None:
-    *_, now, _ = await take(real)
+    *_, now, _, _ = await take(real)
     hour_ms = 3_600_000
     # Somebody gave it up before the clock was put back; the last holder renewed it after that.
     renewed = now - 5 * TTL_MS
     await real.call("HSET", LEASE, "expires", renewed + TTL_MS, "served", now + hour_ms)
-    *_, again, outages = await take(real, owner="two", nonce="n2")
+    *_, again, outages, _ = await take(real, owner="two", nonce="n2")
     assert outages.split() == [b"%d:%d" % (renewed, again)]
     # The other way round: its expiry is from before, and it was given up after that.
     given_up = again - 2 * TTL_MS
     await real.call("HDEL", LEASE, "outages")
     await real.call("HSET", LEASE, "owner", "", "expires", again + hour_ms, "served", given_up)
-    *_, now, outages = await take(real, owner="three", nonce="n3")
+    *_, now, outages, _ = await take(real, owner="three", nonce="n3")
     assert outages.split() == [b"%d:%d" % (given_up, now)]
 
 
@@ -202,5 +210,5 @@ async def test_the_sixteen_newest_outages_are_kept(real: RedisBackend) -> None:
     known = " ".join(f"{n}:{n + 1}" for n in range(1, 17))
     served = await real.now_ms() - 10 * TTL_MS
     await real.call("HSET", LEASE, "outages", known, "expires", served + TTL_MS)
-    *_, now, outages = await take(real, owner="two")
+    *_, now, outages, _ = await take(real, owner="two")
     assert outages.split() == [*known.encode().split()[1:], b"%d:%d" % (served, now)]

@@ -26,6 +26,7 @@ async def test_a_released_lease_keeps_epoch_version_and_position(real: RedisBack
         b"ttl": b"%d" % TTL_MS,
         b"committed": b"7-3",
         b"outages": b"",
+        b"rules": b"r1",
         b"served": b"%d" % now,
     }
 

@@ -77,3 +77,24 @@ def test_a_read_without_an_answer_is_followed_by_smaller_ones() -> None:
     assert size.count == 1
     size.note([(b"1-0", [b"x"])])
     assert size.count == 2
+
+
+def test_a_slow_link_gets_fewer_at_a_time_until_it_is_quick_again() -> None:
+    size = ReadSize(256, 1_000_000)
+    small: list[Entry] = [(b"1-0", [b"f", b"x"])] * 256
+    for _ in range(4):
+        size.note(small)
+    assert size.count == 256
+    size.took(4_000, 1_000)
+    size.note(small)
+    assert size.count == 64
+    size.took(600, 1_000)
+    size.note(small)
+    assert size.count == 64, "just right"
+    for _ in range(3):
+        size.took(100, 1_000)
+        size.note(small)
+    assert size.count == 256
+    size.took(10**9, 1_000)
+    size.note(small)
+    assert size.count == 1

@@ -10,8 +10,10 @@ from fabric.config.settings import Settings, load
 from fabric.core.rules import Rules
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.redis import RedisStore
+from fabric.wire.record import rules_digest, rules_document
 from tests.support.daemon import LEASE_MS
 from workers import orchestrator
+from workers.daemon import DEFAULT_RULES
 from workers.replica import Replica
 
 _numbers = itertools.count(1)
@@ -30,7 +32,9 @@ async def serving(
     chosen = settings(url, **flags)
     store = RedisStore(url, chosen.namespace, name="test-orchestrator")
     make = orchestrator.factory(rules or Rules(), chosen)
-    replica = Replica(store, ORCHESTRATORS, make, chosen, name or f"replica-{next(_numbers)}")
+    digest = rules_digest(rules_document(rules or Rules())) or DEFAULT_RULES
+    name = name or f"replica-{next(_numbers)}"
+    replica = Replica(store, ORCHESTRATORS, make, chosen, name, rules=digest, build="test")
     stop = asyncio.Event()
     running = asyncio.create_task(replica.run(stop))
     try:

@@ -43,6 +43,8 @@ class Proxy:
         self._is_refusing = False
         #: Bytes of replies a second on each connection; None: as fast as it goes.
         self.bytes_a_second: int | None = None
+        #: Seconds by which each answer is late.
+        self.delay_s = 0.0
         self.port = 0
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -126,7 +128,7 @@ class Proxy:
             writer.transport.abort()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
             return
-        line = _Line(self._rules, (reader, writer), far, self.bytes_a_second)
+        line = _Line(self, (reader, writer), far)
         self._lines.add(line)
         if self._is_refusing:
             line.cut()
@@ -144,13 +146,13 @@ class _Line:
 
     def __init__(
         self,
-        rules: list[Rule],
+        proxy: Proxy,
         near: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         far: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        bytes_a_second: int | None,
     ) -> None:
-        self._rules = rules
-        self._bytes_a_second = bytes_a_second
+        self._proxy = proxy
+        self._rules = proxy._rules
+        self._bytes_a_second = proxy.bytes_a_second
         self._from_client, self._to_client = near
         self._from_server, self._to_server = far
         #: Requests that the server has not answered yet, each with its fault.
@@ -229,6 +231,7 @@ class _Line:
         self.cut()
 
     async def _answer(self, said: bytes) -> None:
+        await asyncio.sleep(self._proxy.delay_s)
         if self._bytes_a_second is None:
             self._to_client.write(said)
             return

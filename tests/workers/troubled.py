@@ -68,10 +68,10 @@ class TroubledStore(MemoryStore):
             raise waiting.pop(0).error
 
     async def acquire(
-        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int
+        self, partition: int, group: str, owner: str, nonce: str, ttl_ms: int, rules: str = ""
     ) -> Lease | Held:
         self._next("acquire", is_done=False)
-        return await super().acquire(partition, group, owner, nonce, ttl_ms)
+        return await super().acquire(partition, group, owner, nonce, ttl_ms, rules)
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
         self._next("hashes", is_done=False)

@@ -3,9 +3,9 @@
 -- KEYS[1]  lease (hash)      KEYS[2]  input stream
 -- ARGV[1]  owner             ARGV[2]  nonce, new for every attempt
 -- ARGV[3]  lease time, ms    ARGV[4]  '1' if the partition may be seeded (it never had an epoch)
--- ARGV[5]  consumer group
+-- ARGV[5]  consumer group    ARGV[6]  digest of the owner's rules
 --
--- Returns {'acquired', epoch, version, committed id, expires, now, outages}
+-- Returns {'acquired', epoch, version, committed id, expires, now, outages, rules of the holder before}
 --         {'held', owner, epoch, remaining ms}
 --         {'unseeded'}       the epoch is lost and must not be invented: the script fails closed
 -- Every new holder gets a higher epoch, so commits that the last holder still sends are refused. A
@@ -14,7 +14,7 @@
 -- 'start:end start:end ...' in ms, oldest first: agents were not heard then, so they were not silent.
 
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed',
-  'ttl', 'served', 'outages')
+  'ttl', 'served', 'outages', 'rules')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch, version, committed
@@ -76,5 +76,5 @@ local expires = string.format('%.0f', now + ARGV[3])
 local text = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'nonce', ARGV[2], 'epoch', text,
   'expires', expires, 'ttl', ARGV[3], 'version', version, 'committed', committed,
-  'outages', outages)
-return {'acquired', text, version, committed, expires, now, outages}
+  'outages', outages, 'rules', ARGV[6])
+return {'acquired', text, version, committed, expires, now, outages, lease[9] or ''}
