@@ -86,7 +86,8 @@ class Daemon:
         try:
             head, body = request.lengths(line)
             asked = request.parse(line + await reader.readexactly(head + body))
-            code, out, err = await self._hook(asked)
+            is_who = asked.head.get("op") == "who"
+            code, out, err = self._who(asked) if is_who else await self._hook(asked)
         except FabricError as error:
             code, out, err = error.exit_code, b"", f"fabric: {error}\n".encode()
         except Exception:
@@ -95,6 +96,13 @@ class Daemon:
             code, out, err = 1, b"", b"fabric: internal error of the agent daemon; see its log\n"
         writer.write(b"%d %d %d\n" % (code, len(out), len(err)) + out + err)
         await writer.drain()
+
+    def _who(self, asked: Request) -> Reply:
+        """Say which agent a client's process is: a server of tools speaks for the same one."""
+        client = client_of(asked.pid)
+        found = [one for one in self._members.values() if one.pid == client and "/" not in one.name]
+        names = [{"agent": one.name, "session": one.session} for one in found]
+        return 0, json.dumps(names[-1]).encode() if names else b"", b""
 
     async def _hook(self, asked: Request) -> Reply:
         event = dialect.read(asked.head.get("harness", ""), asked.body, asked.cwd)

@@ -42,6 +42,7 @@ GROUPS = {
     "Work as an agent": {
         "run": ("agent_run", "Run any command as an agent: claude, codex, a script."),
         "emit": ("emit", "Send a signal, or many from standard input."),
+        "mcp": ("mcp", "Serve claims, waits, findings and questions to models as tools."),
         "finding": ("finding", "Report one finding."),
         "add": ("finding", "Count on: add numbers to those of all agents."),
         "inbox": ("agent", "Read the messages that have come for an agent."),
