@@ -15,10 +15,10 @@ mcp = pytest.importorskip("mcp", reason="the extra mcp is not installed")
 
 from mcp.types import ElicitResult  # noqa: E402 - only if it is there
 
-from fabric.agents.tools.server import serving  # noqa: E402
-from fabric.client.fabric import Fabric  # noqa: E402
-from tests.support.shell import Shell  # noqa: E402
-from tests.support.waiting import until  # noqa: E402
+from fabric.agents.tools.server import serving  # noqa: E402 - only if it is there
+from fabric.client.fabric import Fabric  # noqa: E402 - only if it is there
+from tests.support.shell import Shell  # noqa: E402 - only if it is there
+from tests.support.waiting import until  # noqa: E402 - only if it is there
 
 ROOT = Path(__file__).parents[2]
 WAYS = [

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fabric.agents import hook
@@ -48,7 +49,7 @@ class Claimed(NamedTuple):
 def agent_of(pid: int) -> str:
     """Return the agent that hooks speak for in a process; "" if there is none."""
     environ = dict(os.environb)
-    head = [b"op", b"who", b"ppid", b"%d" % pid, b"cwd", os.fsencode(os.getcwd())]  # noqa: PTH109
+    head = [b"op", b"who", b"ppid", b"%d" % pid, b"cwd", bytes(Path.cwd())]
     try:
         _, out, _ = hook.ask(hook.socket_path(environ), hook.request(head, b""), WHO_S)
         return str(json.loads(out)["agent"]) if out else ""
