@@ -57,11 +57,13 @@ async def run(
     limit_s: float,
     *,
     leaves_others: bool = False,
+    kept: Sequence[int] = (),
 ) -> None:
     """Run a program to its end. Raises RunError when it cannot be started, fails, or is killed.
 
     It is killed after `limit_s`, together with all processes that it has started. With
-    `leaves_others`, what it has started may go on when it has ended by itself.
+    `leaves_others`, what it has started may go on when it has ended by itself. It inherits the file
+    descriptors in `kept`.
 
     Input and output are files: a pipe would have to be fed, drained and bounded, and a process that
     the program has left running could hold it open.
@@ -75,6 +77,7 @@ async def run(
             stderr=asyncio.subprocess.DEVNULL,
             # A process group of its own, so that what it has started can be killed with it.
             start_new_session=True,
+            pass_fds=kept,
         )
     except (OSError, ValueError) as error:  # ValueError: a NUL in the arguments
         reason = getattr(error, "strerror", None) or type(error).__name__

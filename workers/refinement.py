@@ -55,6 +55,9 @@ ERROR_CHARS_MAX = 300
 #: A process ends itself this long after its limit, s, in case its worker was killed meanwhile.
 ORPHAN_SECONDS = 5
 
+#: Refiners' memories that are kept: each is an open file. One that is lost costs a whole run.
+MEMORIES_MAX = 64
+
 #: Parts of a document that is read with one request. The server needs some 10 ms for so many, and
 #: does nothing else meanwhile; and no model reads as much.
 PARTS_MAX: Final = 20_000
@@ -87,7 +90,7 @@ class RefinementTimer(DueTimer):
 class Run:
     """One run of a refiner on a session's document, under way or over."""
 
-    def __init__(self, session: str, refiner: str) -> None:
+    def __init__(self, session: str, refiner: str, *, is_markdown: bool = False) -> None:
         self.session = session
         self.refiner = refiner
         self.task: asyncio.Task[None] | None = None
@@ -96,6 +99,8 @@ class Run:
         #: The revision that it was given, and the latest one that is worth a run.
         self.revision = 0
         self.wanted = 0
+        #: What it writes is shown as Markdown.
+        self.is_markdown = is_markdown
         #: The refiner's answer, as a signal's payload; empty when there is none.
         self.payload = b""
         #: The connection failed, not the refiner.
@@ -125,11 +130,14 @@ class Refinements:
         self._partition = partition
         self._names = names
         self._pause_ms = rules.refine_pause_ms
+        self._is_markdown = rules.markdown
         self._limit_s = rules.refine_ms_max / 1000
         self._background = Background(turns or asyncio.Semaphore(PROCESSES_MAX))
         self._runs: dict[bytes, Run] = {}
         #: Timers that are known to be set: setting one again would put it off.
         self._set: set[bytes] = set()
+        #: What refiners keep of sessions, the least recently used first.
+        self._memories: dict[tuple[str, str], IO[bytes]] = {}
 
     def start(self, member: bytes) -> RefinementTimer | None:
         """Begin the run that a timer asks for, unless it is under way; None for another timer."""
@@ -137,7 +145,9 @@ class Refinements:
         if member != f"{timer.session}:{TIMER}:{timer.refiner}".encode():
             return None
         if timer.refiner in self._names and member not in self._runs:
-            run = self._runs[member] = Run(timer.session, timer.refiner)
+            run = self._runs[member] = Run(
+                timer.session, timer.refiner, is_markdown=self._is_markdown
+            )
             run.task = self._background.start(partial(self._run, run))
         return timer
 
@@ -196,6 +206,17 @@ class Refinements:
         """
         return now_ms + self._pause_ms - (now_ms - zlib.crc32(member)) % self._pause_ms
 
+    def _memory(self, run: Run) -> IO[bytes]:
+        """Return the file in which a refiner keeps what it made of a session's groups."""
+        key = (run.session, run.refiner)
+        file = self._memories.pop(key, None)
+        if file is None:
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the memory lasts
+        self._memories[key] = file
+        if len(self._memories) > MEMORIES_MAX:
+            self._memories.pop(next(iter(self._memories))).close()
+        return file
+
     def drop(self, session: str) -> None:
         """Kill what runs for a session that is deleted, and discard what is in memory of it."""
         mine = f"{session}:".encode()
@@ -204,6 +225,8 @@ class Refinements:
             if run.task is not None:
                 run.task.cancel()
         self._set = {member for member in self._set if not member.startswith(mine)}
+        for key in [one for one in self._memories if one[0] == session]:
+            self._memories.pop(key).close()
 
     def forget(self) -> None:
         """Kill what runs, and discard what is in memory; the timers stand."""
@@ -212,10 +235,17 @@ class Refinements:
                 run.task.cancel()
         self._runs.clear()
         self._set.clear()
+        self._close_memories()
 
     async def close(self) -> None:
         """Kill what runs, and wait for its end; the timers stand, and nothing more begins."""
         await self._background.close()
+        self._close_memories()
+
+    def _close_memories(self) -> None:
+        for file in self._memories.values():
+            file.close()
+        self._memories.clear()
 
     async def _run(self, run: Run) -> None:
         run.has_turn = True
@@ -249,8 +279,10 @@ class Refinements:
             seconds_max = ceil(self._limit_s) + ORPHAN_SECONDS
             # -P: do not import a folder that is called `workers` in the working directory.
             argv = [sys.executable, "-P", "-m", "workers.refiner", run.refiner]
-            argv += ["--seconds-max", str(seconds_max)]
-            await child_process.run(argv, given, answer, self._limit_s)
+            # An open file without a name: it goes with us, however we end.
+            memory = self._memory(run).fileno()
+            argv += ["--seconds-max", str(seconds_max), "--memory", f"/dev/fd/{memory}"]
+            await child_process.run(argv, given, answer, self._limit_s, kept=(memory,))
             answer.seek(0)
             said = answer.read(ANSWER_BYTES_MAX + 1)
         run.payload = await asyncio.to_thread(_payload, run, said)
@@ -264,7 +296,9 @@ def _payload(run: Run, said: bytes) -> bytes:
             raise RunError(f"failed: {answer.error[:ERROR_CHARS_MAX]}")
         if answer.value is UNSET or answer.value == Raw(b"null"):
             return b""
-        payload = _encode(Refined(run.refiner, canonical_raw(answer.value), run.revision))
+        payload = _encode(
+            Refined(run.refiner, canonical_raw(answer.value), run.revision, run.is_markdown)
+        )
         signal_error.check_payload(payload)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         kind = type(error).__name__

@@ -1,25 +1,25 @@
 """One run of a refiner, in a process of its own: `python -m workers.refiner NAME < document.json`.
 
+What comes in is the official document, as `fabric synthesis --json` prints it; `--memory FILE`
+keeps what the next run need not make again.
+
 The refiner is a user's code: it may hang, crash, print, or use up the memory, and the worker goes
 on. The answer on standard output is JSON: `{"value": …}` or `{"error": "KeyError at x.py:12"}`. It
 never repeats the text of an exception: that may be a secret, and the worker logs the answer. Run
 by hand, the traceback is on standard error.
 
-This module imports only the standard library, because every run pays for its imports.
+Every run pays for the imports: beside the standard library only what reads a document.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import inspect
 import json
 import os
 import resource
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -41,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.refiner", description=__doc__)
     parser.add_argument("name", help=f"an entry point of {GROUP}")
     parser.add_argument("--seconds-max", type=int, default=0, help="0: as long as it takes")
+    parser.add_argument("--memory", type=Path, help="what is kept for the next run")
     flags = parser.parse_args()
     # For when our worker was killed meanwhile. No code handles this signal, so it ends any code.
     signal.alarm(flags.seconds_max)
@@ -48,7 +49,7 @@ def main() -> int:
     answer = os.dup(1)
     # What the refiner prints must not become part of the answer.
     os.dup2(2, 1)
-    said = _encoded(_answer(flags.name))
+    said = _encoded(_answer(flags.name, flags.memory))
     with os.fdopen(answer, "wb") as file:
         file.write(said)
     return 0
@@ -64,23 +65,23 @@ def _bound_memory() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _answer(name: str) -> dict[str, Any]:
+def _answer(name: str, memory: Path | None) -> dict[str, Any]:
     try:
         document = json.load(sys.stdin.buffer)
         found = [*entry_points(group=GROUP, name=name)]
         if not found:
             return {"error": f"no package installed here has it in {GROUP}"}
-        refined = found[0].load()(document)
-        if inspect.isawaitable(refined):
-            refined = asyncio.run(_awaited(refined))
+        hooks = found[0].load()
+        from workers.refining import refine  # the workers look only whether a refiner is there
+
+        refined = refine(hooks, document, memory)
     except BaseException as error:  # SystemExit too: the worker must hear of it
         traceback.print_exc()
+        # Of several `map` at a time, the first that failed.
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         return {"error": f"{type(error).__name__}{_place(error)}"}
     return {"value": refined}
-
-
-async def _awaited(refining: Awaitable[Any]) -> Any:
-    return await refining
 
 
 def _place(error: BaseException) -> str:

@@ -360,6 +360,12 @@ class Rules(Struct, frozen=True):
         "Programs of yours that turn the growing document into something, such as a summary: names "
         "that installed packages have in fabric.refiners (docs/refiners.md).",
     ] = ()
+    markdown: Annotated[
+        bool,
+        Declared("synthesis.markdown"),
+        "Whether reports show what refiners write as Markdown, because you trust them (true), or "
+        "as code (false).",
+    ] = False
     refine_pause_ms: Annotated[
         Time,
         Declared("synthesis.refine_pause_ms"),

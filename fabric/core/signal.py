@@ -136,11 +136,15 @@ class Synthesized(Struct, frozen=True):
 
 
 class Refined(Struct, frozen=True):
-    """A refiner's result for the synthesis as it was at a revision; any JSON."""
+    """A refiner's result for the synthesis as it was at a revision; any JSON.
+
+    `markdown`: the rules trust its texts, and reports show them as Markdown.
+    """
 
     refiner: Name
     value: Raw
     revision: Count = 0
+    markdown: bool = False
 
 
 class SignalType(StrEnum):

@@ -12,6 +12,7 @@ from fabric.core.synthesis.state import Complete, Contributor
 from fabric.view.text import counted
 from fabric.wire import document as wire
 from fabric.wire.document import Contradiction, Finding, Refinement
+from fabric.wire.effective import effective
 from fabric.wire.stored import checked_reading
 
 T = TypeVar("T")
@@ -86,6 +87,11 @@ class Document:
     def refined(self) -> dict[str, Refinement]:
         """What refiners have made of it, by refiner."""
         return msgspec.convert(self._section("refined"), dict[str, Refinement])
+
+    @_view
+    def effective(self) -> dict[str, Any]:
+        """What holds, without the book-keeping: for a model's prompt, as refiners are given it."""
+        return effective(self.document)
 
     def _section(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.document.get(name, {})

@@ -84,7 +84,7 @@ def report(
         begins += _counts(items)
         begins += _within(_failed(synthesis), room * _FAILED) if layout.folded else []
         for name, refinement in synthesis.refined.items():
-            begins += _within([["", *_refined(name, refinement)]], room * _REFINED)
+            begins += _within([["", *_refined(name, refinement, room)]], room * _REFINED)
         begins += _contradictions(synthesis, session, room * _CONTRADICTIONS)
         ends = _past(past, layout, room * _GONE)
         ends += _document(synthesis, layout, room * _DOCUMENT)
@@ -241,13 +241,18 @@ def _document(synthesis: Document, layout: Layout, room: float) -> list[str]:
     return ["", *folded] if layout.folded else ["", "## Document", "", *lines]
 
 
-def _refined(name: str, refinement: Refinement) -> list[str]:
+def _refined(name: str, refinement: Refinement, room: float) -> list[str]:
     value = refinement.value
+    if isinstance(value, str) and room < inf:
+        value = markdown.cut(value, int(room * _REFINED / 2))
     made = f"Made of revision {refinement.revision} · {rfc3339(refinement.ms)}"
     lines = [f"## Refined: {markdown.text(name)}", "", made, ""]
-    if not isinstance(value, str):
-        return [*lines, *outline(value)]
-    return [*lines, *markdown.block(value.splitlines())]
+    if refinement.markdown:
+        write = markdown.trusted
+        return [*lines, *(write(value) if isinstance(value, str) else outline(value, "", write))]
+    if isinstance(value, str):
+        return [*lines, *markdown.block(value.splitlines())]
+    return [*lines, *outline(value)]
 
 
 def _agents(synthesis: Document, room: float) -> list[str]:

@@ -92,12 +92,16 @@ class Contradiction(Struct, frozen=True):
 
 
 class Refinement(Struct, frozen=True):
-    """What a refiner made of a revision, and when (ms since the epoch)."""
+    """What a refiner made of a revision, and when (ms since the epoch).
+
+    `markdown`: its texts are Markdown, and its writer is trusted.
+    """
 
     value: Any
     log: int
     ms: int
     revision: int = 0
+    markdown: bool = False
 
 
 def finding(key: str, part: Mapping[str, Any]) -> Finding:

@@ -92,7 +92,9 @@ def _verdict(raw: bytes, origin: Origin) -> tuple[str, Verdict]:
 def _refined(raw: bytes, origin: Origin) -> tuple[str, RefinementRecord]:
     given = _decode_refined(raw)
     value = canonical_raw(given.value)
-    return given.refiner, RefinementRecord(value, origin.log, origin.ms, given.revision)
+    return given.refiner, RefinementRecord(
+        value, origin.log, origin.ms, given.revision, given.markdown
+    )
 
 
 def _percent(value: bytes | None) -> int | float | None:

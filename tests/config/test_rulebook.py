@@ -53,6 +53,7 @@ ODD = Rules(
     restart_policy=RestartPolicy.KEEP,
     merges=(Merge("/metrics/*/a~1b", "mean"), Merge("/", "theirs")),
     refiners=("summary", "a b"),
+    markdown=True,
     refine_pause_ms=15,
     refine_ms_max=16,
     expect_ms_max=17,

@@ -156,6 +156,30 @@ def test_what_a_refiner_made_is_in_a_block_that_it_cannot_leave() -> None:
     ]  # fmt: skip
 
 
+TRUSTED = """# One
+
+- a *list* of `a < b`
+
+<script>alert(1)</script> @octocat
+
+```python
+@property
+x = a < b"""
+
+
+def test_what_a_trusted_refiner_wrote_is_markdown_that_keeps_to_itself() -> None:
+    folding = folded(("A", {"x": 1}))
+    for value in (TRUSTED, {"text": TRUSTED}):
+        given = {"refiner": "short", "value": value, "revision": 1, "markdown": True}
+        folding.take([entry("short", folding.log + 2, kind="REFINED", payload=given)])
+        folding.log += 1
+        lines = [line.strip() for line in report(synthesis(folding), "demo")]
+        shown = {"# One", "- a *list* of `a < b`", "```python", "@property", "x = a < b", "```"}
+        assert shown <= set(lines)
+        assert "&lt;script>alert(1)&lt;/script> @&#8203;octocat" in lines
+        assert lines.index("```") < lines.index("## Document")
+
+
 def test_no_revision_is_said_in_a_sentence() -> None:
     assert report(Synthesis({}), "demo")[-1].startswith("There is no revision yet")
 

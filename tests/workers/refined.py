@@ -56,6 +56,21 @@ def whole(document):
     note(document)
     return document
 
+class grouped:
+    def map(self, group):
+        with open(folder / "mapped", "a") as file:
+            file.write(group["name"] + "\\n")
+        return sorted(group["findings"])
+
+    def reduce(self, mapped, document):
+        note(document)
+        return {"mapped": mapped, "changed": document["changed"]}
+
+class at_once:
+    async def map(self, group):
+        note({"revision": 0, "findings": group["findings"], "complete": {"final": False}})
+        raise KeyError("secret")
+
 def nothing(document):
     note(document)
 
@@ -109,7 +124,7 @@ def hanging(document):
 
 NAMES = (
     *("count", "gated", "later", "whole", "nothing", "raising", "crashing", "leaving", "killed"),
-    *("garbage", "infinite", "large", "deep", "hungry", "hanging"),
+    *("garbage", "infinite", "large", "deep", "hungry", "hanging", "grouped", "at_once"),
 )
 
 

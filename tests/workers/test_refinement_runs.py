@@ -39,6 +39,7 @@ def have_run(folder: Path, count: int) -> bool:
     ("name", "words"),
     [
         ("raising", "failed: KeyError at "),
+        ("at_once", "failed: KeyError at "),
         ("crashing", "ended with exit code 3"),
         ("leaving", "failed: SystemExit at "),
         ("killed", "was ended by signal 9"),
@@ -80,6 +81,25 @@ async def test_a_run_over_its_time_is_killed_with_what_it_started(
         await find(store, "b")
         await eventually(lambda: values(store), "the next revision is another chance")
     assert values(store)["hanging"]["value"] == "free"
+
+
+async def test_what_was_made_of_a_group_is_not_made_again(folder: Path) -> None:
+    store = TroubledStore()
+
+    def changed() -> Any:
+        return values(store)["grouped"]["value"]["changed"]
+
+    async with working(store), folding(store, rules("grouped")) as handlers:
+        await find(store, "a")
+        await eventually(lambda: values(store), "it is refined")
+        await store.say("s", "A", "PROGRESS", '{"percent": 50}')
+        nothing = {"since": 1, "findings": [], "gone": [], "document": False}
+        await eventually(lambda: changed() == nothing, "it is refined again")
+        assert (folder / "mapped").read_text() == "\n"
+        # Another synthesizer knows nothing of it.
+        handlers[0].forget()
+        await find(store, "b")
+        await eventually(lambda: changed()["findings"] == ["a", "b"], "once more")
 
 
 async def test_nothing_to_say_is_no_signal(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -379,12 +379,13 @@ class ContradictionRecord(Struct, omit_defaults=True):
 
 
 class RefinementRecord(Struct, omit_defaults=True):
-    """What a refiner made of a synthesis, and of which revision."""
+    """What a refiner made of a synthesis, and of which revision; see `signal.Refined`."""
 
     value: Raw
     log: int
     ms: int
     revision: int = 0
+    markdown: bool = False
 
 
 class Sweep(Struct, omit_defaults=True):
