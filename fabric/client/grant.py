@@ -174,9 +174,12 @@ class Grants:
     ) -> bool:
         """Return whether a grant answers this request, and not one that was given up before.
 
+        After a time in which the server was out of reach, also whether it is still in force.
+
         `token` is called again after each look at the store: the right grant may have come since.
         """
-        while self.in_use.may_be_abandoned(names):
+        while self.requests.was_away or self.in_use.may_be_abandoned(names):
+            self.requests.was_away = False
             looked_up = token()
             if await retry(partial(self._is_in_force, looked_up, request)):
                 self.in_use.is_successor = False
@@ -273,7 +276,7 @@ class Writing(AbstractAsyncContextManager[Grant]):
         async with grants.requests.opened(self._match) as request:
             await request.send(SignalType.INTENT, self._payload)
             grant: Grant = await request.answer()
-            while not await grants.is_answer(
+            while not grant.is_current or not await grants.is_answer(
                 partial(getattr, grant, "token"), self._wanted, request
             ):
                 self._forget()

@@ -127,6 +127,7 @@ class Mailbox:
             self._opened_at[number] = last
             self._histories[number] = await ReadHistory.at(self._store, stream, self._place[number])
         self._taken = list(self._place)
+        self._requests.heard(self._block_ms)
 
     async def run(self) -> None:
         """Read until cancelled, through every outage."""
@@ -143,6 +144,7 @@ class Mailbox:
                 if letters_after is not None:
                     wanted[self._requests.dead] = letters_after
                 found = await self._store.read_streams(wanted, COUNT, self._block_ms)
+                self._requests.heard(self._block_ms)
                 if list(after.values()) != self._place:
                     continue  # `messages()` asked for what was not kept: read from there
             except (ServerError, NotAllowedError) as error:

@@ -28,6 +28,10 @@ Background = Callable[[Coroutine[Any, Any, FabricError | None]], asyncio.Task[Fa
 #: Returns a request's answer if a message is one, else None. Raises FabricError for a refusal.
 Match = Callable[[Message], Any]
 
+#: A server that is heard so much later than expected was out of reach, ms. No rule file gives an
+#: agent up in a shorter time.
+AWAY_MS = 1_000
+
 #: Refused with one of these, an agent is not heard any more: no answer can come to any request.
 _SILENCED = frozenset({b"CLOSED", b"ENDED", b"STALE_INCARNATION"})
 
@@ -86,6 +90,17 @@ class Requests:
         #: Called when a request opens; the mailbox sets it.
         self.on_open: Callable[[], None] = lambda: None
         self.open: list[Request] = []
+        #: Nothing was heard of the server for long enough that the agent may have been given up:
+        #: what is read now may be from before that.
+        self.was_away = False
+        self._heard_s: float | None = None
+
+    def heard(self, limit_ms: int) -> None:
+        """Note that the mailbox has heard of the server; it should do so every `limit_ms`."""
+        now_s = asyncio.get_running_loop().time()
+        if self._heard_s is not None and now_s - self._heard_s > (limit_ms + AWAY_MS) / 1000:
+            self.was_away = True
+        self._heard_s = now_s
 
     @asynccontextmanager
     async def opened(self, match: Match, *, reads_dead: bool = True) -> AsyncIterator[Request]:

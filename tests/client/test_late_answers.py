@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fabric.client import mailbox
+from fabric.client import mailbox, request
 from fabric.client.agent import Agent
 from fabric.core.signal import SignalType
 from tests.client.fleet import S, connected
@@ -72,6 +72,44 @@ async def test_a_grant_to_the_incarnation_before(server: RunningServer) -> None:
             server.cli("HSET", S.claims, "2:A", json.dumps(claim))
             proceed(server, "2-1", 7)
             assert (await entering).token == 7
+
+
+async def test_a_grant_read_after_a_time_without_the_server(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent may have been declared dead meanwhile, and the file may be another's."""
+    async with connected(server.url) as fabric, fabric.agent("A") as agent:
+        entering = asyncio.create_task(agent.writing("x").__aenter__())
+        await asks(server, 1)
+        monkeypatch.setattr(request, "AWAY_MS", -1_000_000)  # every read was long awaited
+        proceed(server, "1-1", 5)
+        await heard(agent, b"1-1")
+        assert not entering.done()
+        monkeypatch.undo()
+        record = {"status": "active", "incarnation": 1, "seq": 2}
+        server.cli("HSET", S.agents, "A", json.dumps(record))
+        claim = {"agent": "A", "state": "held", "writes": ["x"], "token": 7}
+        server.cli("HSET", S.claims, "2:A", json.dumps(claim))
+        proceed(server, "2-1", 7)
+        assert (await entering).token == 7
+
+
+async def test_a_grant_that_was_taken_away_before_it_was_read(server: RunningServer) -> None:
+    async with connected(server.url) as fabric, fabric.agent("A") as agent:
+        entering = asyncio.create_task(agent.writing("x").__aenter__())
+        await asks(server, 1)
+        server.cli(
+            "EVAL",  # both come in one read
+            "for i = 1, 2 do redis.call('XADD', KEYS[1], i .. '-1', 'type', ARGV[i * 2 - 1], "
+            "'from', 'ORCHESTRATOR', 'cause', i .. '-0', 'payload', ARGV[i * 2]) end",
+            *(1, S.inbox("A")),
+            *("PROCEED", '{"resources": ["x"], "token": 5}'),
+            *("PAUSE", '{"resources": ["x"], "reason": "preempted"}'),
+        )
+        await heard(agent, b"2-1")
+        assert not entering.done()
+        proceed(server, "3-1", 7)
+        assert (await entering).token == 7
 
 
 async def test_an_echo_of_an_earlier_checkpoint(server: RunningServer) -> None:
