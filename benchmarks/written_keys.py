@@ -14,7 +14,7 @@ from fabric.wire.stored import fields_of
 BYTES_TOLERANCE = 0.1
 
 #: Keys of ours that are not part of the work: live workers, the namespace, and one timer an agent.
-_ASIDE = (b"fabric:meta", b"fabric:replicas:", b"fabric:{0}:deadlines")
+_ASIDE = (b"fabric:meta", b"fabric:replicas:", b"fabric:workers:", b"fabric:{0}:deadlines")
 
 _LENGTH = {b"stream": "XLEN", b"hash": "HLEN", b"zset": "ZCARD", b"string": "STRLEN"}
 

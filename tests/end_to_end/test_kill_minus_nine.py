@@ -241,7 +241,7 @@ def check_ingress(server: RunningServer, size: Size) -> None:
 
 def check_keys(server: RunningServer, size: Size) -> None:
     """Check that every key is one that the documentation names."""
-    named = {NAMESPACE.meta}
+    named = {NAMESPACE.meta, NAMESPACE.workers(ORCHESTRATORS)}
     for number in range(size.partitions):
         part = NAMESPACE.partition(number)
         named |= {part.signals, part.results, part.sessions, part.deadlines}

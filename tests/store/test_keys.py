@@ -10,6 +10,7 @@ KEYS = NAMES.session("demo")
 CONTRACT = {
     "fabric:meta": Namespace().meta,
     "fabric:replicas:orchestrators": Namespace().replicas(ORCHESTRATORS),
+    "fabric:workers:orchestrators": Namespace().workers(ORCHESTRATORS),
     "fabric:{3}:signals": NAMES.signals,
     "fabric:{3}:results": NAMES.results,
     "fabric:{3}:dead": NAMES.dead,
