@@ -68,6 +68,7 @@ GROUPS = {
         "decide": ("questions", "Answer one of them."),
     },
     "Run the fabric": {
+        "simulate-agents": ("simulate", "See two agents want one file; no model is needed."),
         "init": ("init", "Put the hooks into Claude Code, Codex, Gemini CLI, OpenCode; undo it."),
         "up": ("run", "Start server, orchestrator and synthesizer; stop on Ctrl-C."),
         "down": ("run", "Stop this project's private server and what uses it: `up`, `demo`."),

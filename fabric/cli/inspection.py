@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from fabric import doctor as checks
+from fabric.agents.install.health import examine as clients
 from fabric.cli.connect import (
     Target,
     connected,
@@ -18,6 +19,7 @@ from fabric.cli.connect import (
 from fabric.cli.output import note, print_either, print_json
 from fabric.core.signal import SignalType
 from fabric.devserver import server_url
+from fabric.devserver.project import nearest
 from fabric.doctor import Level
 from fabric.ops.overview import Key, redis_cli, redis_keys
 from fabric.store.address import redacted
@@ -44,6 +46,9 @@ async def doctor(target: Target, reseed: bool, strict: bool, as_json: bool) -> N
     \b
       fabric doctor
 
+    Of each coding agent on this machine it says whether the hooks are in place here, whether the
+    client trusts them, and which one ran last.
+
     Exit code 0: nothing failed, though there may be warnings. 1: a check failed. 6: the server is
     unreachable. Without --reseed it writes only one scratch key, and deletes it.
     """
@@ -54,14 +59,15 @@ async def doctor(target: Target, reseed: bool, strict: bool, as_json: bool) -> N
     finally:
         if store is not None:
             await store.close()
-    width = max(len(finding.check) for finding in report.findings)
+    findings = [*report.findings, *clients(nearest().root)]
+    width = max(len(finding.check) for finding in findings)
     lines = []
-    for finding in report.findings:
+    for finding in findings:
         level = click.style(f"{finding.level.value:9}", fg=_COLOURS[finding.level])
         lines.append(f"{level}  {finding.check:{width}}  {plain(finding.found)}")
         if finding.advice:
             lines.append(f"{'':9}  {'':{width}}  → {plain(finding.advice)}")
-    document = {"ok": not report.exit_code, "checks": msgspec.to_builtins(report.findings)}
+    document = {"ok": not report.exit_code, "checks": msgspec.to_builtins(findings)}
     print_either(as_json, document, lines)
     raise click.exceptions.Exit(report.exit_code)
 

@@ -1,0 +1,139 @@
+"""What `fabric doctor` says of each coding agent: there, with hooks, trusted, last seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fabric.agents import hook
+from fabric.agents.install import codex_trust
+from fabric.agents.install.change import read
+from fabric.agents.install.client import PROGRAMS, Place, marketplace
+from fabric.devserver.project import user_home
+from fabric.doctor import Finding, Level
+from fabric.errors import FabricError
+
+#: The command line of a hook in a configuration; the program's path may hold anything but quotes.
+_COMMAND = re.compile(r"([^\"]*?) -S -E ([^\"]*?hook\.py) (\w+)")
+
+
+def examine(project: Path) -> list[Finding]:
+    """Return a finding for each client that is on this machine, or has our hooks."""
+    seen = _seen()
+    found = [_client(name, project, seen.get(name, {})) for name in PROGRAMS]
+    return [one for one in found if one is not None]
+
+
+def _seen() -> dict[str, Any]:
+    """Return harness → its last event, as the agent daemon has noted it."""
+    path = Path(os.fsdecode(hook.folder(dict(os.environb)))) / "seen.json"
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_bytes())
+        return known if isinstance(known, dict) else {}
+    return {}
+
+
+def _client(name: str, project: Path, seen: dict[str, Any]) -> Finding | None:
+    program = shutil.which(PROGRAMS[name])
+    places = _hooks(name, project)
+    if not places:
+        if program is None:
+            return None
+        return Finding(name, Level.OK, f"{program}; no hooks here", f"fabric init {name}")
+    where = f"hooks in {', '.join(str(path) for path, _ in places)}"
+    if missing := next((one for _, gone in places for one in gone), ""):
+        found = f"{where} call {missing}, which is not there"
+        return Finding(name, Level.WARN, found, f"fabric init {name}, in each of these places")
+    if program is None:
+        found = f"{where}, but no {PROGRAMS[name]} on PATH"
+        return Finding(name, Level.WARN, found, "fabric init --undo takes them out")
+    level, advice = Level.OK, ""
+    if refusal := _distrust(name, project, places):
+        level, advice = Level.WARN, refusal
+    if not seen:
+        found = f"{where}; none has run yet"
+        return Finding(name, level, found, advice or f"start {PROGRAMS[name]} here, with a prompt")
+    ago = _ago(time.time() - float(seen.get("ms") or 0) / 1000)
+    last = f"the last one was {seen.get('event')}, {ago} ago in {seen.get('folder')}"
+    return Finding(name, level, f"{where}; {last} (session {seen.get('session')})", advice)
+
+
+def _hooks(name: str, project: Path) -> list[tuple[Path, list[str]]]:
+    """Return the files that have our hooks, each with the programs that they call and lack."""
+    found = []
+    for place in (Place(project), Place(None)):
+        for path in _files(name, place):
+            with suppress(FabricError):
+                text = (read(path) or b"").decode("utf-8", "replace")
+                calls = [one for one in _COMMAND.findall(text) if one[2] == name]
+                calls += _plugin_calls(name, text)
+                if calls:
+                    programs = dict.fromkeys(one.strip("'") for call in calls for one in call[:2])
+                    found.append((path, [one for one in programs if not Path(one).exists()]))
+    return found
+
+
+def _files(name: str, place: Place) -> list[Path]:
+    """Return where a client's hooks may be, by `client.py`."""
+    if name == "claude":
+        return [place.claude()]
+    if name == "codex":
+        return [place.codex("hooks.json"), place.codex("config.toml")]
+    if name == "gemini":
+        return [place.gemini()]
+    if name == "opencode":
+        return [place.opencode() / "fabric.js"]
+    return [(place.project or user_home()) / ".cursor" / "hooks.json"]
+
+
+def _plugin_calls(name: str, text: str) -> list[tuple[str, str, str]]:
+    """Return what the plugin calls that a configuration names; OpenCode's has words of its own."""
+    if name == "opencode":
+        words = re.search(r"COMMAND = (\[.*\])", text)
+        with suppress(ValueError):
+            known = json.loads(words[1]) if words else []
+            return [(known[0], known[3], name)] if len(known) > 3 else []
+        return []
+    plugin = {"claude": "fabric", "codex": "fabric-codex"}.get(name)
+    if plugin is None or f"{plugin}@signal-fabric" not in text:
+        return []
+    path = marketplace() / "plugins" / plugin / "hooks" / "hooks.json"
+    known_text = (read(path) or b"").decode("utf-8", "replace")
+    calls: list[tuple[str, str, str]] = _COMMAND.findall(known_text)
+    return calls or [(str(path), str(path), name)]
+
+
+def _distrust(name: str, project: Path, places: list[tuple[Path, list[str]]]) -> str:
+    """Say what to do if the client does not trust the hooks; "" if it does, or none is needed."""
+    if name == "codex":
+        with suppress(FabricError):
+            hooks = codex_trust.look(project)
+            if hooks and all(one.is_trusted for one in hooks):
+                return ""
+            if not hooks:
+                return "Codex does not run them: trust this project in it first"
+            return "Codex does not run them until you trust them: /hooks, or --trust-hooks of init"
+        return "whether Codex trusts them is not known: type /hooks in it"
+    if name == "gemini" and any(path.is_relative_to(project) for path, _ in places):
+        with suppress(OSError, ValueError):
+            known = json.loads((user_home() / ".gemini" / "trustedFolders.json").read_bytes())
+            if any(
+                value in ("TRUST_FOLDER", "TRUST_PARENT") and project.is_relative_to(folder)
+                for folder, value in known.items()
+            ):
+                return ""
+        return "Gemini CLI runs them only in a folder that you trust: it asks when you start it"
+    return ""
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
