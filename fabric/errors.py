@@ -90,6 +90,20 @@ class HeldError(PeerError):
     exit_code = 5
 
 
+class NameTakenError(HeldError):
+    """Another living process uses the agent's name.
+
+    `instance` is that process, `free_name` a name that the rules offer instead, or "".
+    """
+
+    code = "NAME_TAKEN"
+
+    def __init__(self, message: str, instance: str = "", free_name: str = "") -> None:
+        super().__init__(message)
+        self.instance = instance
+        self.free_name = free_name
+
+
 class DependencyFailedError(PeerError):
     """All producers of a dependency have failed."""
 

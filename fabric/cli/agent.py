@@ -15,6 +15,7 @@ from fabric.cli.connect import Target, connected, json_option, on_target, since_
 from fabric.cli.output import hand_over, json_line, note, print_lines
 from fabric.client.message import Message
 from fabric.core.record import AgentStatus
+from fabric.devserver.path import workspace
 from fabric.errors import ConfigError, FabricError, HeldError, NotAllowedError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
 from fabric.ops.script import Inbox, ScriptAgent, describe_end, until_ended
@@ -238,7 +239,8 @@ async def _permissions(target: Target, paths: Sequence[str], token: int | None) 
     name = target.need("session")
     async with connected(target) as connection:
         session = connection.session(name)
-        found = await check_all(session, paths, token=token, agent=target.agent or None)
+        copy = target.workspace or workspace()
+        found = await check_all(session, paths, token=token, agent=target.agent or None, copy=copy)
         if all(one.allowed and not one.holdings for one in found) and not await session.claims():
             # In a misspelt session everything would be free.
             await session.must_exist()

@@ -36,7 +36,7 @@ TIMEOUT_S = 10.0
 @click.command()
 @click.argument("signal", metavar="TYPE|-")
 @click.argument("pairs", nargs=-1, metavar="[NAME=VALUE]...")
-@on_target("session", "agent", "stream")
+@on_target("session", "agent", "stream", "workspace", "instance")
 @click.option("--percent", help="Progress of the work, 0 to 100.")
 @click.option("--checkpoint", help="Checkpoint just passed.")
 @click.option("--on", help="Dependency that a BLOCKED agent waits for.")
@@ -118,7 +118,8 @@ async def emit(
     if signal.startswith("{"):
         if pairs or field or given:
             raise click.UsageError("a JSON document must contain all fields")
-        entry = prepare(document(signal.encode("utf-8", "surrogateescape")), _defaults(target))
+        given_document = document(signal.encode("utf-8", "surrogateescape"))
+        entry = prepare(given_document, _defaults(target), target.workspace)
     else:
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
     if is_confirmed is None:
@@ -146,13 +147,15 @@ def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[b
         who.append(("emitter", target.need("agent")))
     if target.stream and "stream" not in named:
         who.append(("stream", target.stream))
+    if target.instance and "instance" not in named:
+        who.append(("instance", target.instance))
     flat = [("type", signal), *who, *fields]
     parts = [part.encode("utf-8", "surrogateescape") for pair in flat for part in pair]
     entry = dict(pairs_of(rewrite(parts)))
     kind = entry[b"type"].decode()
-    if kind in RESOURCE_TYPES and b"payload" in entry:
-        payload = json.loads(entry[b"payload"])
-        if payload != (known := with_names(kind, payload)):
+    if kind in RESOURCE_TYPES:
+        payload = json.loads(entry.get(b"payload", b"{}"))
+        if payload != (known := with_names(kind, payload, target.workspace)):
             entry[b"payload"] = json_line(known).encode()
     return checked([part for pair in entry.items() for part in pair])
 
@@ -165,7 +168,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _defaults(target: Target) -> dict[str, str | None]:
-    return {"session": target.session, "emitter": target.agent, "stream": target.stream}
+    return {
+        "session": target.session,
+        "emitter": target.agent,
+        "stream": target.stream,
+        "instance": target.instance,
+    }
 
 
 async def _submit(
@@ -248,7 +256,8 @@ class _Feed:
         good = []
         for number, line in lines:
             try:
-                good.append((number, prepare(document(line), _defaults(self.target))))
+                entry = prepare(document(line), _defaults(self.target), self.target.workspace)
+                good.append((number, entry))
             except SignalError as error:
                 self.refused += 1
                 note(f"line {number}: {error}")

@@ -75,6 +75,7 @@ async def status(
             "claims": await reader.claims(),
             "barriers": await reader.barriers(),
             "escalations": await reader.escalations(),
+            "written": await reader.written(),
         }
         now_ms = await connection.store.now_ms(reader.keys.log)
         board = TaskBoard(session)

@@ -17,13 +17,14 @@ from fabric.client.notice import Notices, ResumePoint
 from fabric.client.report import Reporting
 from fabric.client.request import Requests
 from fabric.client.session import Session
+from fabric.client.start import Start
 from fabric.client.task import NextTask, Taken
 from fabric.client.wait import Waits
 from fabric.config.settings import Settings
 from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.signal import SignalType
 from fabric.core.task import TaskSpec
-from fabric.errors import EndedError, FabricError, WaitTimeoutError
+from fabric.errors import EndedError, FabricError, NameTakenError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 
 logger = logging.getLogger("fabric.agent")
@@ -104,6 +105,7 @@ class Agent(AgentFacts, Reporting):
         name: str,
         stream: str,
         declared: dict[str, Any],
+        start: Start | None = None,
     ) -> None:
         self._original = self
         self._name = name
@@ -112,6 +114,7 @@ class Agent(AgentFacts, Reporting):
         self._emitter = emitter
         self._settings = settings
         self._declared = declared
+        self._start = start or Start()
         self._sender = Sender(emitter, keys.name, name, stream)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._prepare(0)
@@ -145,20 +148,51 @@ class Agent(AgentFacts, Reporting):
         return self._session
 
     async def __aenter__(self) -> Agent:
-        """Start a new incarnation: send STARTED, with what was declared."""
+        """Start a new incarnation: send STARTED, with what was declared.
+
+        Raises NameTakenError if another living process has the name, unless the rules offer another
+        name: then the agent has that one.
+        """
+        deadline = self._emitter.deadline()
+        while True:
+            try:
+                await self._begin(deadline)
+            except NameTakenError as taken:
+                await self._stop()
+                if self._start.goes_on(taken):
+                    continue
+                if not taken.free_name:
+                    raise
+                logger.warning("%s: %s; going on as it", self._name, taken)
+                self._name = taken.free_name
+                self._sender = Sender(self._emitter, self._session.name, self._name, self._stream)
+            except BaseException:
+                await self._stop()
+                raise
+            else:
+                return self
+
+    async def _begin(self, deadline: float) -> None:
         emitter, session = self._emitter, self._session.name
-        deadline = emitter.deadline()
         incarnation = await emitter.retry(
             lambda: emitter.store.enroll(emitter.partition, session, self._name), deadline=deadline
         )
         self._prepare(incarnation)
         await emitter.retry(self._mailbox.restore, deadline=deadline)
-        self._sender.begin(incarnation)
-        declared = {**self._declared, "confirm": True}
-        await self._sender.send(SignalType.STARTED, declared, deadline=deadline)
-        self._in_background(self._mailbox.run())
+        self._sender.begin(incarnation, self._start.begin())
+
+        def listen() -> None:
+            self._in_background(self._mailbox.run())
+
+        await self._start.send(self._requests, self._declared, deadline, listen)
         self._in_background(self._sender.send_heartbeats(self._settings.heartbeat_ms / 1000))
-        return self
+
+    async def _stop(self) -> None:
+        """Stop what goes on in the background."""
+        self._start.end()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """End the incarnation, unless `complete` or `fail` has already ended it."""
@@ -174,11 +208,6 @@ class Agent(AgentFacts, Reporting):
                     await asyncio.shield(self.fail(text.encode(errors="replace").decode()))
         finally:
             await self._stop()
-
-    async def _stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def leave(self) -> None:
         """Stop speaking for this incarnation without ending it: another process goes on, or none.

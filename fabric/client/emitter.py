@@ -38,6 +38,10 @@ handled_hops: ContextVar[int] = ContextVar("handled_hops", default=0)
 #: Types of signals that name files.
 RESOURCE_TYPES = frozenset({"STARTED", "INTENT", "RELEASE", "CONFLICT_DETECTED", "TASKS_ADDED"})
 
+#: Those of them that say in which copy of the files their agent works; and no copy.
+WORKSPACE_TYPES = frozenset({"STARTED", "INTENT"})
+NO_WORKSPACE = "none"
+
 #: Signals that never count as answers. If one were refused for its hops, something would stay held
 #: forever, or an agent would seem to work forever.
 _NO_ANSWERS = frozenset(
@@ -57,28 +61,40 @@ class WhenFull(StrEnum):
     RAISE = "raise"
 
 
-def prepare(document: Mapping[str, Any], defaults: Mapping[str, str | None]) -> list[bytes]:
+def prepare(
+    document: Mapping[str, Any], defaults: Mapping[str, str | None], workspace: str | None = None
+) -> list[bytes]:
     """Return a document, in any spelling, as a checked ingress entry. Raises SignalError.
 
-    `defaults` fill in session, emitter and stream where the document leaves them out.
+    `defaults` fill in session, emitter, stream and instance where the document leaves them out;
+    `workspace` is as in `with_names`.
     """
     fields = canonical(document)
     for field, value in defaults.items():
         if not fields.get(field):
             fields[field] = value
     if fields["type"] in RESOURCE_TYPES and isinstance(fields.get("payload"), dict):
-        fields["payload"] = with_names(fields["type"], fields["payload"])
+        fields["payload"] = with_names(fields["type"], fields["payload"], workspace)
     return checked(encode(fields))
 
 
-def with_names(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """Return a payload with files as they are called in claims, by what is there (`path.py`)."""
+def with_names(
+    kind: str, payload: dict[str, Any], workspace: str | None = NO_WORKSPACE
+) -> dict[str, Any]:
+    """Return a payload with files as they are called in claims, by what is there (`path.py`).
+
+    A STARTED or INTENT that names no copy of the files gets `workspace`; None stands for the one
+    around the working directory.
+    """
     if kind not in RESOURCE_TYPES:
         return payload
     # Imported late: most signals name no files.
-    from fabric.devserver.path import named
+    from fabric.devserver import path
 
-    return named(kind, payload)
+    if kind in WORKSPACE_TYPES and "workspace" not in payload and workspace != NO_WORKSPACE:
+        found = workspace or path.workspace()
+        payload = {**payload, "workspace": found} if found else payload
+    return path.named(kind, payload)
 
 
 def checked(entry: list[bytes]) -> list[bytes]:
@@ -214,6 +230,8 @@ class Sender:
 
     def __init__(self, emitter: Emitter, session: str, name: str, stream: str) -> None:
         self.incarnation = 0
+        #: The living process that STARTED names.
+        self.instance = ""
         self.has_ended = True
         #: Why this incarnation is over, though it has not ended itself.
         self.over: errors.EndedError | None = None
@@ -229,9 +247,9 @@ class Sender:
         self._turn = asyncio.Lock()
         self._sent_at = 0.0
 
-    def begin(self, incarnation: int) -> None:
+    def begin(self, incarnation: int, instance: str = "") -> None:
         """Send as this incarnation from now on, beginning with number 1."""
-        self.incarnation = incarnation
+        self.incarnation, self.instance = incarnation, instance
         self.seq, self.has_ended, self.over = 0, False, None
         self._unsure.clear()
 
@@ -288,6 +306,8 @@ class Sender:
             "incarnation": self.incarnation,
             "payload": payload,
         }
+        if kind is SignalType.STARTED:
+            document["instance"] = self.instance
         hops = handled_hops.get()
         if hops and kind not in _NO_ANSWERS:
             document["hops"] = hops

@@ -8,11 +8,13 @@ from typing import Any, Self
 
 from fabric.backoff import reach
 from fabric.client.agent import Agent
-from fabric.client.emitter import Emitter, WhenFull, prepare, submit
+from fabric.client.emitter import NO_WORKSPACE, Emitter, WhenFull, prepare, submit
 from fabric.client.session import Session
+from fabric.client.start import Start
 from fabric.config import settings as configuration
 from fabric.config.settings import Settings
 from fabric.devserver import require_server_url
+from fabric.devserver.path import workspace
 from fabric.errors import ConfigError, NotAllowedError
 from fabric.store.keys import SessionKeys, partition_of
 from fabric.store.port import ClientStore
@@ -55,6 +57,8 @@ class Connector:
         session: str | None = None,
         agent: str | None = None,
         stream: str | None = None,
+        workspace: str | None = None,
+        instance: str | None = None,
         partitions: int | None = None,
         block_ms: int | None = None,
         ingress_max: int | None = None,
@@ -75,6 +79,8 @@ class Connector:
             session=session,
             agent=agent,
             stream=stream,
+            workspace=workspace,
+            instance=instance,
             partitions=partitions,
             block_ms=block_ms,
             ingress_max=ingress_max,
@@ -151,11 +157,18 @@ class Fabric(Connector):
         writes: Sequence[str] = (),
         produces: Sequence[str] = (),
         quotas: Sequence[str] = (),
+        workspace: str | None = None,
+        instance: str | None = None,
+        take_over: bool = False,
         when_full: WhenFull | str = WhenFull.WAIT,
     ) -> Agent:
         """Return an agent, to be entered with `async with`. STARTED carries what is declared here.
 
-        Name, session and stream default to those in the settings.
+        Name, session and stream default to those in the settings. `workspace` is the copy of the
+        files that it works in, HOST:TOP; by default the worktree around the working directory, and
+        "none" for none. `instance` identifies this living process, by default by its host and pid.
+        A second one under the name of an agent at work is refused; with `take_over` it replaces the
+        first. Nobody need say so after a crash on the same host.
         """
         name = self._default(name, "agent")
         partition, keys = self.keys(self._default(session, "session"))
@@ -173,6 +186,7 @@ class Fabric(Connector):
             "writes": list(writes),
             "produces": list(produces),
             "quotas": list(quotas),
+            "workspace": _workspace(workspace or self._settings.workspace),
         }
         emitter = Emitter(
             self._store,
@@ -188,6 +202,7 @@ class Fabric(Connector):
             name=name,
             stream=stream,
             declared={field: value for field, value in declared.items() if value},
+            start=Start(instance or self._instance(), take_over=take_over),
         )
 
     async def emit(
@@ -208,17 +223,26 @@ class Fabric(Connector):
         return await submit(
             self._store,
             self.partitions,
-            [prepare(document, defaults) for document in documents],
+            [prepare(document, defaults, self._settings.workspace) for document in documents],
             ingress_max=self._settings.ingress_max,
             limit_ms=self._settings.emit_limit_ms,
             when_full=WhenFull(when_full),
         )
+
+    def _instance(self) -> str | None:
+        """Return the id of the process that agents are in; None to make one up for each."""
+        return self._settings.instance
 
     def _default(self, given: str | None, setting: str) -> str:
         value = given or getattr(self._settings, setting)
         if not value:
             raise ConfigError(f"no {setting}: name one, or set FABRIC_{setting.upper()}")
         return str(value)
+
+
+def _workspace(given: str | None) -> str | None:
+    """Return the copy of the files that an agent works in."""
+    return workspace() if given is None else given if given != NO_WORKSPACE else None
 
 
 def _bytes(name: str) -> bytes:

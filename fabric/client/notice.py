@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from fabric.client.message import Message, strings
 from fabric.core.directive import DirectiveType
 from fabric.core.event import ORCHESTRATOR
+from fabric.core.identity import NAME_TAKEN
 from fabric.core.signal import SignalType
 
 logger = logging.getLogger("fabric.agent")
 
 #: Codes that say, of an incarnation, that it is over: CANCEL has the first two, NOTICE the others.
-_OVER = frozenset({"CLOSED", "DEAD", "REPLACED", "ENDED", "STALE_INCARNATION"})
+_OVER = frozenset({"CLOSED", "DEAD", "REPLACED", "ENDED", "STALE_INCARNATION", NAME_TAKEN})
 
 #: Code of the NOTICE that the fabric has heard a number without those before it.
 SKIPPED = "SKIPPED"

@@ -33,7 +33,7 @@ Match = Callable[[Message], Any]
 AWAY_MS = 1_000
 
 #: Refused with one of these, an agent is not heard any more: no answer can come to any request.
-_SILENCED = frozenset({b"CLOSED", b"ENDED", b"STALE_INCARNATION"})
+_SILENCED = frozenset({b"CLOSED", b"ENDED", b"NAME_TAKEN", b"STALE_INCARNATION"})
 
 
 class Request:

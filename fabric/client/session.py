@@ -87,6 +87,10 @@ class Session:
         """Return every question's record, open or decided, by id."""
         return await self._records(self.keys.escalations, record.EscalationRecord)
 
+    async def written(self) -> dict[str, record.WrittenRecord]:
+        """Return what was written in copies of the files: path → its copies and agents."""
+        return await self._records(self.keys.written, record.WrittenRecord)
+
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])
         decode = msgspec.json.Decoder(kind).decode

@@ -191,6 +191,9 @@ class SyncSession(_Twin[Session]):
     escalations = _awaited(Session.escalations)
     """Return every question's record, open or decided, by id."""
 
+    written = _awaited(Session.written)
+    """Return what was written in copies of the files: path → its copies and agents."""
+
     exists = _awaited(Session.exists)
     """Return whether any signal of this session was ever accepted."""
 
@@ -256,7 +259,11 @@ class SyncAgent(_Twin[Agent], AgentFacts):
         return SyncSession(self._original.session, self._thread)
 
     def __enter__(self) -> SyncAgent:
-        """Start a new incarnation: send STARTED, with what was declared."""
+        """Start a new incarnation: send STARTED, with what was declared.
+
+        Raises NameTakenError if another living process has the name, unless the rules offer another
+        name: then the agent has that one.
+        """
         self._thread.run(self._original.__aenter__())
         return self
 
@@ -445,7 +452,11 @@ class SyncFabric(_Twin[Fabric], Connector):
     agent = _faced(Fabric.agent, SyncAgent, "SyncAgent")
     """Return an agent, to be entered with `with`. STARTED carries what is declared here.
 
-    Name, session and stream default to those in the settings.
+    Name, session and stream default to those in the settings. `workspace` is the copy of the files
+    that it works in, HOST:TOP; by default the worktree around the working directory, and "none" for
+    none. `instance` identifies this living process, by default by its host and pid. A second one
+    under the name of an agent at work is refused; with `take_over` it replaces the first. Nobody
+    need say so after a crash on the same host.
     """
 
     emit = _awaited(Fabric.emit)

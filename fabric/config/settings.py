@@ -57,6 +57,20 @@ class Settings:
     stream: Annotated[str | None, Text.FREE, Declared(example="A"), "The agent's line of work."] = (
         None
     )
+    workspace: Annotated[
+        str | None,
+        Text.FREE,
+        Declared(example="build-7:/src/app"),
+        "The copy of the files that the agent works in, HOST:TOP; by default this host and the top "
+        'of the worktree around the working directory. "none": no copy.',
+    ] = None
+    instance: Annotated[
+        str | None,
+        Text.FREE,
+        Declared(example="claude-4711"),
+        "Which living process sends signals: a second one under the name of an agent at work is "
+        "refused. The library makes one up, commands do not.",
+    ] = None
 
     partitions: Annotated[
         int | None,
@@ -134,7 +148,7 @@ class Settings:
 GUARDED = ("redis_url",)
 
 #: Settings that are texts: with nothing else given, there is nothing that pydantic must check.
-TEXTS = ("redis_url", "namespace", "session", "agent", "stream")
+TEXTS = ("redis_url", "namespace", "session", "agent", "stream", "workspace", "instance")
 
 
 class Source(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from fabric.core import barriers, lifecycle, liveness, run
+from fabric.core import barriers, identity, lifecycle, liveness, run
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
 from fabric.core.event import REPEATED, Decision, Event, Outcome, SignalEvent
@@ -111,9 +111,10 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
             lifecycle.begin_incarnation(event, agent, signal.incarnation or agent.incarnation + 1)
         else:
             if not agent.quiet_until_ms:  # an announced silence is not its rhythm
-                interval_ms = session.clock_ms - agent.seen_ms
-                agent.intervals = [*agent.intervals[1 - RHYTHM_INTERVALS :], interval_ms]
+                rhythm = agent.intervals[1 - RHYTHM_INTERVALS :]
+                agent.intervals = [*rhythm, session.clock_ms - agent.seen_ms]
     event.agent = agent
+    agent.instance = signal.instance or agent.instance
     if event.is_beginning:
         liveness.watch(event, name, agent)
         barriers.join(event, name)
@@ -182,6 +183,13 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
         if why:
             return _refuse(event, *why)
     incarnation = signal.incarnation
+    if (
+        agent.instance
+        and signal.instance != agent.instance
+        and (signal.instance or incarnation > agent.incarnation)
+        and identity.is_taken(event, agent)
+    ):
+        return _refuse_second(event, agent)
     if incarnation and incarnation < agent.incarnation:
         return _refuse(
             event,
@@ -204,6 +212,18 @@ def _may_speak(event: SignalEvent, agent: AgentRecord) -> bool:
         )
     is_limited = event.rules.signals_per_second_max and signal.type not in PARTING
     return not is_limited or _is_in_rate(event, agent)
+
+
+def _refuse_second(event: SignalEvent, agent: AgentRecord) -> bool:
+    """Refuse a signal of a second process under the agent's name."""
+    event.session.log += 1
+    notice = identity.refusal(event, agent)
+    event.refuse(notice.code, notice.reason)
+    if event.signal.type is SignalType.STARTED:
+        event.direct(event.name, notice)  # at any rate: it must not believe that it has started
+    else:
+        tell_refusal(event, event.name, notice)
+    return False
 
 
 def _leap(name: str, signal: Signal, incarnation: int, seq: int) -> str:
@@ -376,8 +396,11 @@ def _note_number(agent: AgentRecord, signal: Signal) -> None:
 
 
 def _is_restart(agent: AgentRecord, signal: Signal) -> bool:
-    """Whether an agent that has ended starts again by hand, without an incarnation."""
-    return signal.type is SignalType.STARTED and not signal.incarnation and agent.status in ENDED
+    """Whether an agent starts again without a number: it has ended, or is taken over."""
+    if signal.type is not SignalType.STARTED or signal.incarnation:
+        return False
+    is_other = signal.instance and agent.instance and signal.instance != agent.instance
+    return agent.status in ENDED or bool(is_other)
 
 
 def _refuse(event: SignalEvent, code: str, reason: str) -> bool:

@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
+from fabric.core import merge
 from fabric.core.agent_status import integration, resume, update_status
+from fabric.core.copies import is_apart
 from fabric.core.directive import Cancel, Pause, Proceed, Resume, Wait
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import EVENT_GRANTS_MAX, LIST_ITEMS_MAX, NAMES_SHOWN_MAX, SIGNAL_STEPS_MAX
+from fabric.core.policy import WorktreePolicy
 from fabric.core.record import AgentRecord, AgentStatus, ClaimRecord, ClaimState
 from fabric.core.resource import CostlyError, Meter, overlap, reading_steps
 from fabric.core.resource_name import ManyNamesError, names_of, normalise
@@ -129,6 +132,8 @@ def enqueue(event: Event, name: str, agent: AgentRecord, ask: Ask, place: int = 
     claim = ClaimRecord(
         name, ClaimState.WAITING, *ask, session.clock_ms, rank_ms, asked=session.log, place=place
     )
+    if event.rules.worktrees is WorktreePolicy.SEPARATE:
+        claim.copy = agent.workspace
     session.claims.put(claim.id, claim)
     session.order.enqueue(claim)
     agent.claims = [*agent.claims, claim.id]
@@ -176,15 +181,17 @@ def drop_all(event: Event, name: str, agent: AgentRecord) -> list[str]:
     held: list[str] = []
     written: list[str] = []
     freed: list[str] = []
+    copy = ""
     for claim in event.session.claims_of(agent):
+        copy = claim.copy
         if claim.state is ClaimState.HELD:
             held += claim.wanted
             written += claim.writes
         freed += drop(event.session, claim, agent)
     if written and agent.status is AgentStatus.COMPLETED:
-        event.session.leftovers.settle(written)
+        event.session.leftovers.settle(written, copy)
     elif written:
-        event.session.leftovers.leave(name, agent, written, event.session.clock_ms)
+        event.session.leftovers.leave(name, agent, written, event.session.clock_ms, copy=copy)
     if freed:
         grant_next(event, freed)
     return held
@@ -281,7 +288,7 @@ def send_wait(event: Event, claim: ClaimRecord) -> None:
 def send_proceed(event: Event, claim: ClaimRecord) -> None:
     """Send PROCEED: the resources, the token, and how many agents wait."""
     granted = [*claim.writes, *claim.reads, *claim.observes]
-    after = event.session.leftovers.near(claim.wanted)
+    after = event.session.leftovers.near(claim.wanted, claim.copy)
     waiting = event.session.order.waiting(claim)
     event.direct(claim.agent, Proceed(granted, claim.token, waiting, after=after))
 
@@ -343,6 +350,8 @@ def _grant(event: Event, claim: ClaimRecord, waiter: AgentRecord | None = None) 
         granted = [*claim.writes, *claim.reads, *claim.observes]
         resume(event, claim.agent, waiter, Resume("your turn", resources=granted))
     send_proceed(event, claim)
+    if claim.copy:
+        merge.note(event, claim, coordinators(claim.writes, event.rules))
     if claim.observes or session.order.has_observers:
         _report_stale_reads(event, claim)
     if event.rules.hold_ms_max:
@@ -359,12 +368,12 @@ def _report_stale_reads(event: Event, claim: ClaimRecord) -> None:
         for other in session.order.overlapping(resource):
             for holder_id in session.order.holders(other):
                 writer = session.claims.records[holder_id]
-                if writer.agent != claim.agent and other in writer.writes:
+                if other in writer.writes and not is_apart(claim, writer, resource, other):
                     found.setdefault((claim.agent, writer.agent), {})[other] = None
     for resource in claim.writes:
         for reader_id in dict.fromkeys(session.order.observers(resource)):
             reader = session.claims.records[reader_id]
-            if reader.agent != claim.agent:
+            if not is_apart(reader, claim, resource, resource):
                 found.setdefault((reader.agent, claim.agent), {})[resource] = None
     for (reader_name, writer_name), shared in found.items():
         named = list(islice(shared, STALE_READS_MAX))
@@ -383,7 +392,7 @@ def _is_outranked(session: SessionState, claim: ClaimRecord) -> bool:
             for place in session.order.queue(other):
                 if place[:3] >= rank:
                     break
-                if place.agent == claim.agent:
+                if not session.order.excludes(claim, place, resource, other):
                     continue
                 in_the_way = session.order.blockers(session.claims.records[place.id])
                 if all(

@@ -24,6 +24,7 @@ from itertools import islice
 from fabric.core import claims, contradiction
 from fabric.core.agent_status import is_at_work, update_status
 from fabric.core.claims import Ask
+from fabric.core.copies import is_apart
 from fabric.core.directive import Cancel, Nudge, Pause
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.handover import UNFINISHED
@@ -37,6 +38,7 @@ from fabric.core.limits import (
     SIGNAL_STEPS_MAX,
 )
 from fabric.core.order import Order
+from fabric.core.policy import WorktreePolicy
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import CostlyError, Meter, overlap
 from fabric.core.resource_name import folder_names, normalise
@@ -50,6 +52,8 @@ READ_WRITE = "read-write"
 def intent(event: SignalEvent, payload: Intent) -> None:
     """Grant what the agent is about to write, or let it wait for its turn."""
     ask = claims.ask_of(payload.writes, payload.reads, event.rules)
+    if payload.workspace and not event.agent.workspace:
+        event.agent.workspace = payload.workspace
     if not any(ask):
         return
     known = claims.covering(event.session, event.agent, ask)
@@ -120,7 +124,7 @@ def wait_on(event: SignalEvent, on: str) -> bool:
         for resource in ask.writes
         for other in session.order.overlapping(resource)
         for holder_id in session.order.holders(other)
-        if (holder := session.claims.records[holder_id]).agent != name
+        if _excludes(agent, holder := session.claims.records[holder_id], event, resource, other)
     }
     if not holders:
         return False
@@ -145,23 +149,37 @@ def give_back(event: SignalEvent, named: list[str], *, is_unfinished: bool = Fal
     given = {one for name in claims.named(named) for one in folder_names(name)}
     given_back: list[str] = []
     freed: list[str] = []
+    copy = ""
     for claim in session.claims_of(agent):
         if named and given.isdisjoint([*claim.writes, *claim.reads, *claim.observes]):
             continue
         # What it reads without waiting, and an exclusive domain, end with the last it asked for.
         asked = [one for one in claim.wanted if one not in claim.domains]
         if claim.state is ClaimState.HELD:
+            copy = claim.copy
             given_back += [one for one in claim.writes if not named or one in given]
         if named and not given.issuperset(asked or claim.observes):
             freed += claims.shrink(session, claim, given)
         else:
             freed += claims.drop(session, claim, agent)
     if is_unfinished and given_back:
-        session.leftovers.leave(event.name, agent, given_back, session.clock_ms, UNFINISHED)
+        session.leftovers.leave(
+            event.name, agent, given_back, session.clock_ms, UNFINISHED, copy=copy
+        )
     else:
-        session.leftovers.settle(given_back)  # before the next agent is told
+        session.leftovers.settle(given_back, copy)  # before the next agent is told
     if freed:
         claims.grant_next(event, freed, of=event.name)
+
+
+def _excludes(
+    agent: AgentRecord, holder: ClaimRecord, event: SignalEvent, mine: str, theirs: str
+) -> bool:
+    """Whether a held claim would exclude one that the emitter made now."""
+    is_split = event.rules.worktrees is WorktreePolicy.SEPARATE
+    asking = ClaimRecord(event.name, ClaimState.WAITING, [mine])
+    asking.copy = agent.workspace if is_split else ""
+    return not is_apart(asking, holder, mine, theirs)
 
 
 def holds(session: SessionState, agent: AgentRecord, resource: str) -> bool:
@@ -230,7 +248,9 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
     contested = [
         resource
         for resource in claim.wanted
-        if any(_is_contested(session, other, claim) for other in order.overlapping(resource))
+        if any(
+            _is_contested(session, resource, other, claim) for other in order.overlapping(resource)
+        )
     ]
     claims_by_id = session.claims.records
     rivals = holders or [claims_by_id[place.id] for place in order.position(claim)[1]]
@@ -253,11 +273,12 @@ def _serialise(event: SignalEvent, claim: ClaimRecord) -> None:
     update_status(session, claim.agent)
 
 
-def _is_contested(session: SessionState, resource: str, claim: ClaimRecord) -> bool:
-    """Whether another agent holds a resource, or waits for it."""
-    holders = (session.claims.records[holder] for holder in session.order.holders(resource))
-    return any(holder.agent != claim.agent for holder in holders) or any(
-        place.agent != claim.agent for place in session.order.queue(resource)
+def _is_contested(session: SessionState, mine: str, resource: str, claim: ClaimRecord) -> bool:
+    """Whether another agent, which excludes this one, holds a resource or waits for it."""
+    order = session.order
+    holders = (session.claims.records[holder] for holder in order.holders(resource))
+    return any(order.excludes(claim, holder, mine, resource) for holder in holders) or any(
+        order.excludes(claim, place, mine, resource) for place in order.queue(resource)
     )
 
 

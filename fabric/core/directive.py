@@ -149,7 +149,8 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     For a signal that was refused: its type (`refused`), number and incarnation, as far as known.
     SKIPPED: the signal with the number `seq` came `after` that one, the last one heard before it.
     REPLACED: the `incarnation` is over, since a higher one has begun. A STARTED that was accepted
-    with a task is told the fencing token of that start.
+    with a task is told the fencing token of that start. NAME_TAKEN: the `instance` that has the
+    name, since when, and a free `name` where the rules offer one.
     """
 
     code: str
@@ -159,6 +160,9 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     incarnation: int = 0
     after: int = 0
     token: int = 0
+    instance: str = ""
+    since_ms: int = 0
+    name: str = ""
 
 
 Directive = Pause | Resume | Proceed | Wait | Nudge | Assign | Cancel | Answer | Notice

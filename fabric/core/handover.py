@@ -47,6 +47,8 @@ class Leftovers:
         resources: Iterable[str],
         now_ms: int,
         how: str = REPLACED,
+        *,
+        copy: str = "",
     ) -> None:
         """Note what an agent held for writing; if its incarnation has ended, how it ended."""
         if agent.status in (AgentStatus.FAILED, AgentStatus.DEAD):
@@ -54,13 +56,16 @@ class Leftovers:
         left = dict(agent.left)
         for resource in resources:
             left.pop(resource, None)
-            left[resource] = LeftRecord(how, now_ms)
+            left[resource] = LeftRecord(how, now_ms, copy)
         agent.left = dict(list(left.items())[-LEFT_MAX:])
         self._add(name, agent.left)
         self._put(name, agent)
 
-    def settle(self, resources: Iterable[str]) -> None:
-        """Forget what these resources cover: they were given back in good order."""
+    def settle(self, resources: Iterable[str], copy: str = "") -> None:
+        """Forget what these resources cover: they were given back in good order.
+
+        With a copy of the files, only what was left there, or nobody knows where.
+        """
         if not self._agents:
             return
         for resource in resources:
@@ -68,10 +73,13 @@ class Leftovers:
             for left in self._index.overlapping(resource):
                 is_part = not is_glob(left) and not resource.startswith(f"{left}/")
                 if left in same or is_part:
-                    self._forget(left)
+                    self._forget(left, copy)
 
-    def near(self, resources: Iterable[str]) -> list[Unfinished]:
-        """Return what an agent that is granted resources must know of those before it."""
+    def near(self, resources: Iterable[str], copy: str = "") -> list[Unfinished]:
+        """Return what an agent that is granted resources must know of those before it.
+
+        With a copy of the files: of those that were in the same, or nobody knows where.
+        """
         if not self._agents:
             return []
         near = (left for resource in resources for left in self._index.overlapping(resource))
@@ -80,7 +88,7 @@ class Leftovers:
             for name in sorted(self._agents[left]):
                 agent = self._records.get(name)
                 how = agent.left.get(left) if agent is not None else None
-                if how is not None:
+                if how is not None and not (copy and how.copy and how.copy != copy):
                     found.append(Unfinished(left, name, how.how, how.since_ms))
             if len(found) >= NAMES_SHOWN_MAX:
                 break
@@ -91,10 +99,19 @@ class Leftovers:
             self._index.add(resource)
             self._agents.setdefault(resource, set()).add(name)
 
-    def _forget(self, left: str) -> None:
+    def _forget(self, left: str, copy: str) -> None:
+        kept: set[str] = set()
         for name in sorted(self._agents.pop(left)):
             agent = self._records.get(name)
-            if agent is not None and left in agent.left:
-                agent.left = {one: how for one, how in agent.left.items() if one != left}
-                self._put(name, agent)
-        self._index.remove(left)
+            if agent is None or left not in agent.left:
+                continue
+            where = agent.left[left].copy
+            if copy and where and where != copy:
+                kept.add(name)
+                continue
+            agent.left = {one: how for one, how in agent.left.items() if one != left}
+            self._put(name, agent)
+        if kept:
+            self._agents[left] = kept
+        else:
+            self._index.remove(left)

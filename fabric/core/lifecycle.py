@@ -18,6 +18,7 @@ from fabric.core import (
     deadlock,
     dependencies,
     escalation,
+    identity,
     quota,
 )
 from fabric.core import signal as payloads
@@ -47,6 +48,8 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     dependencies.check_limit(event, produces)
     board.check(event, payload.task or event.signal.task)
     board.take(event, payload.task or event.signal.task)
+    identity.note_shared(event, payload)
+    agent.workspace = payload.workspace or agent.workspace
     agent.task_type = payload.task_type or ""
     agent.priority = payload.priority or rules.priorities.get(event.name, 0)
     agent.parallel_group = payload.parallel_group or ""
@@ -169,6 +172,8 @@ def end(
     assignment.end(session, name, agent)
     why = error.error or "" if error is not None else f"incarnation {agent.incarnation} has ended"
     board.leave(event, name, agent, why, may_help=error is None or error.retryable)
+    if agent.status in ENDED:
+        identity.end_children(event, name)
     return held, waited
 
 
@@ -208,6 +213,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.percent = None
     agent.task = agent.checkpoint = agent.next_checkpoint = agent.error = ""
     agent.lost = []
+    agent.instance = agent.workspace = ""
     agent.cancelled = False
     agent.intervals = []
     agent.quiet_until_ms = agent.idle_since_ms = agent.nudged_ms = 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from fabric.core.copies import Claimant, is_apart
 from fabric.core.limits import NAMES_SHOWN_MAX
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index, Meter, overlap
@@ -32,12 +33,15 @@ class Place(NamedTuple):
     id: str
     agent: str
     is_write: bool
+    copy: str = ""
 
 
 class Order:
     """Holders and queues by resource."""
 
-    __slots__ = ("_claims", "_held", "_index", "_observed", "_observers", "_queues", "changed")
+    __slots__ = (
+        *("_claims", "_held", "_index", "_observed", "_observers", "_queues", "_split", "changed"),
+    )
 
     def __init__(self, claims: dict[str, ClaimRecord]) -> None:
         """`claims` is the table's own dictionary: read whenever a claim is looked up."""
@@ -49,6 +53,9 @@ class Order:
         #: Resource → the claims that read it without waiting.
         self._observers: dict[str, list[str]] = {}
         self._observed = Index()
+        #: Claims that do not exclude all others: in a copy of the files, or of a sub-agent. Without
+        #: any, a queue is served strictly in its order.
+        self._split: set[str] = set()
         #: Resources whose holder or queue has changed since they were last written down.
         self.changed: set[str] = set()
         for claim in sorted(claims.values(), key=lambda claim: claim.token):
@@ -64,12 +71,16 @@ class Order:
 
     def enqueue(self, claim: ClaimRecord) -> None:
         """Let a claim wait for each of its resources."""
+        if claim.copy or "/" in claim.agent:
+            self._split.add(claim.id)
         for resource, is_write in resources(claim):
             insort(self._queues.setdefault(resource, []), _place_of(claim, is_write))
             self._touch(resource)
 
     def hold(self, claim: ClaimRecord) -> None:
         """Give a claim all of its resources, and take it out of their queues."""
+        if claim.copy or "/" in claim.agent:
+            self._split.add(claim.id)
         for resource in claim.wanted:
             insort(self._held.setdefault(resource, []), claim.id, key=self._token)
             self._touch(resource)
@@ -95,6 +106,7 @@ class Order:
 
     def drop(self, claim: ClaimRecord) -> None:
         """Forget a claim, held or waiting."""
+        self._split.discard(claim.id)
         self.dequeue(claim)
         for resource in claim.wanted:
             holders = self._held.get(resource, [])
@@ -193,7 +205,9 @@ class Order:
                     holder = self._claims[holder_id]
                     if holder_id in seen or holder.agent == claim.agent:
                         continue
-                    if is_write or other in holder.writes:
+                    if (is_write or other in holder.writes) and not (
+                        self._split and is_apart(claim, holder, resource, other)
+                    ):
                         seen.add(holder_id)
                         yield holder
 
@@ -211,7 +225,7 @@ class Order:
         queue ends at its nearest writer, which waits for all before it; unless that writer has the
         resource already, and is in the queue for something else.
         """
-        for other, queue, at, is_write in self._stands(claim):
+        for resource, other, queue, at, is_write in self._stands(claim):
             places = counted(other, queue, at)
             first = at if places is queue else bisect_left(places, _place_of(claim, is_write))
             number = first
@@ -219,13 +233,19 @@ class Order:
                 place = places[number]
                 if place.agent == claim.agent or not (is_write or place.is_write):
                     continue
+                if self._split and is_apart(claim, place, resource, other):
+                    continue
                 yield place
+                if self._split:
+                    continue  # the nearest writer need not wait for all before it
                 if is_nearest_only and place.is_write and not self._writes(place.agent, other):
                     break
             self.meter.spend(1 + first - number)
 
-    def _stands(self, claim: ClaimRecord) -> Iterator[tuple[str, list[Place], int, bool]]:
-        """Yield a claim's queues: the resource, the places, its own position, whether it writes."""
+    def _stands(self, claim: ClaimRecord) -> Iterator[tuple[str, str, list[Place], int, bool]]:
+        """Yield a claim's queues: its resource, the one that overlaps, the places, its own position
+        there, and whether it writes.
+        """
         for resource, is_write in resources(claim):
             if self._writes(claim.agent, resource):
                 continue  # its agent need not wait for that
@@ -233,7 +253,7 @@ class Order:
             for other in self.overlapping(resource):
                 queue = self._queues.get(other)
                 if queue:
-                    yield other, queue, bisect_left(queue, mine), is_write
+                    yield resource, other, queue, bisect_left(queue, mine), is_write
 
     def _writes(self, agent: str, resource: str) -> bool:
         """Whether an agent has exactly this resource to itself."""
@@ -244,10 +264,14 @@ class Order:
         """Whether a claim can be granted now."""
         if next(self.blockers(claim), None) is not None:
             return False
-        for _, queue, at, is_write in self._stands(claim):
+        for resource, other, queue, at, is_write in self._stands(claim):
             # From the head: the claim that is served first is the likeliest to be in the way.
             for place in islice(queue, at):
-                if place.agent != claim.agent and (is_write or place.is_write):
+                if (
+                    place.agent != claim.agent
+                    and (is_write or place.is_write)
+                    and not (self._split and is_apart(claim, place, resource, other))
+                ):
                     return False
         return True
 
@@ -270,6 +294,9 @@ class Order:
         found: set[Place] = set()
         for resource in freed:
             for other in self.overlapping(resource):
+                if self._split:
+                    found.update(self._heads(other))
+                    continue
                 writer = ""
                 for place in self._queues.get(other, ()):
                     if not writer or place.agent == writer:
@@ -279,6 +306,16 @@ class Order:
                         break
         return [place.id for place in sorted(found)]
 
+    def _heads(self, resource: str) -> Iterator[Place]:
+        """Yield the places in a queue that wait behind no writer in it which excludes them."""
+        writers: list[Place] = []
+        for place in self._queues.get(resource, ()):
+            self.meter.spend(len(writers))
+            if all(is_apart(place, writer, resource, resource) for writer in writers):
+                yield place._replace(is_write=False)
+                if place.is_write:
+                    writers.append(place)
+
     def is_awaited(self, claim: ClaimRecord) -> bool:
         """Whether another agent waits for something that a claim holds, or behind it in a queue."""
         for resource, is_write in resources(claim):
@@ -287,18 +324,34 @@ class Order:
                 queue = self._queues.get(other, ())
                 after = 0 if claim.state is ClaimState.HELD else bisect_left(queue, mine)
                 self.meter.spend(1)
-                if any(place.agent != claim.agent for place in islice(queue, after, None)):
+                behind = islice(queue, after, None)
+                if any(self.excludes(claim, one, resource, other) for one in behind):
                     return True
         return False
 
     def waiting_agents(self, claim: ClaimRecord) -> tuple[str, ...]:
         """Name the agents that wait for something that a held claim has, the next one first."""
-        others = {other for resource in claim.wanted for other in self.overlapping(resource)}
-        places = sorted(place for other in others for place in self._queues.get(other, ()))
-        return tuple(dict.fromkeys(one.agent for one in places if one.agent != claim.agent))
+        places = {
+            place
+            for resource in claim.wanted
+            for other in self.overlapping(resource)
+            for place in self._queues.get(other, ())
+            if self.excludes(claim, place, resource, other)
+        }
+        return tuple(dict.fromkeys(one.agent for one in sorted(places)))
 
     def waiting(self, claim: ClaimRecord) -> int:
         """Count the claims that wait for something that a claim has, or will have."""
+        if self._split:
+            return len(
+                {
+                    place.id
+                    for resource in claim.wanted
+                    for other in self.overlapping(resource)
+                    for place in self._queues.get(other, ())
+                    if self.excludes(claim, place, resource, other)
+                }
+            )
         queues = [
             queue
             for resource in claim.wanted
@@ -309,9 +362,21 @@ class Order:
             return len(queues[0])
         return len({place.id for queue in queues for place in queue if place.agent != claim.agent})
 
+    def excludes(self, claim: ClaimRecord, other: Claimant, mine: str, theirs: str) -> bool:
+        """Whether another agent's claim, or place in a queue, excludes a claim that it overlaps."""
+        if other.agent == claim.agent:
+            return False
+        return not (self._split and is_apart(claim, other, mine, theirs))
+
     def position(self, claim: ClaimRecord) -> tuple[int, list[Place]]:
         """Return how many claims are before a claim, and the first of them."""
-        queues = [queue[:at] for _, queue, at, _ in self._stands(claim) if at]
+        queues = [
+            [one for one in queue[:at] if not is_apart(claim, one, resource, other)]
+            if self._split
+            else queue[:at]
+            for resource, other, queue, at, _ in self._stands(claim)
+            if at
+        ]
         if len(queues) == 1:
             return len(queues[0]), queues[0][:NAMES_SHOWN_MAX]
         ahead = sorted({place.id: place for queue in queues for place in queue}.values())
@@ -329,4 +394,6 @@ def resources(claim: ClaimRecord) -> Iterator[tuple[str, bool]]:
 
 def _place_of(claim: ClaimRecord, is_write: bool) -> Place:
     """Return the place of a claim in a queue."""
-    return Place(claim.rank_ms, claim.asked, claim.place, claim.id, claim.agent, is_write)
+    return Place(
+        claim.rank_ms, claim.asked, claim.place, claim.id, claim.agent, is_write, claim.copy
+    )

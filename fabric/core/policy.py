@@ -63,6 +63,33 @@ class StragglerPolicy(StrEnum):
     ESCALATE = "escalate"
 
 
+class NamePolicy(StrEnum):
+    """What happens when a second process starts under the name of an agent at work."""
+
+    #: It is refused.
+    REFUSE = "refuse"
+    #: It is refused, and told which name to use instead: `W#2`.
+    SUFFIX = "suffix"
+
+
+class ChildPolicy(StrEnum):
+    """What happens to the sub-agents of an agent that has ended."""
+
+    #: They go on.
+    KEEP = "keep"
+    #: They are told to stop.
+    CANCEL = "cancel"
+
+
+class WorktreePolicy(StrEnum):
+    """Whether agents in different copies of the project's files exclude each other."""
+
+    #: They do: one writes after the other.
+    SAME = "same"
+    #: They write at once, and are told what will have to be merged.
+    SEPARATE = "separate"
+
+
 class RestartPolicy(StrEnum):
     """What happens to the results of an incarnation that died before it completed its work."""
 

@@ -42,11 +42,13 @@ class DependencyStatus(StrEnum):
     FAILED = "failed"
 
 
-class LeftRecord(Struct):
+class LeftRecord(Struct, omit_defaults=True):
     """How and when an agent left a resource: failed, dead, replaced or unfinished; ms."""
 
     how: str
     since_ms: int
+    #: The copy of the files that it was left in, `HOST:TOP`, if the agent has said so.
+    copy: str = ""
 
 
 class AgentRecord(Struct, omit_defaults=True):
@@ -117,6 +119,10 @@ class AgentRecord(Struct, omit_defaults=True):
     told_ms: int = 0
     #: How many more tasks it could take, as it has said.
     capacity: int = 0
+    #: The living process that began this incarnation, if it has said so.
+    instance: str = ""
+    #: The copy of the files that it works in, `HOST:TOP`, if it has said so.
+    workspace: str = ""
 
     @property
     def is_stuck(self) -> bool:
@@ -189,6 +195,8 @@ class ClaimRecord(Struct, omit_defaults=True, dict=True):
     token: int = 0
     #: The agent has been told that others want the same.
     contended: bool = False
+    #: The copy of the files in which it is kept apart from claims in others; "": from none.
+    copy: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -199,6 +207,16 @@ class ClaimRecord(Struct, omit_defaults=True, dict=True):
     def wanted(self) -> list[str]:
         """The resources that others wait for."""
         return [*self.writes, *self.reads]
+
+
+class WrittenRecord(Struct, omit_defaults=True):
+    """A path that was written in copies of the files: copy, `HOST:TOP` → the agent; since when, ms.
+
+    One with several copies will have to be merged.
+    """
+
+    copies: dict[str, str]
+    since_ms: int = 0
 
 
 class BarrierState(StrEnum):

@@ -21,10 +21,26 @@ from fabric.core.policy import (
     BalanceMode,
     BarrierPolicy,
     CheckpointMode,
+    ChildPolicy,
     FailFast,
+    NamePolicy,
     RestartPolicy,
     StragglerPolicy,
     TaskMode,
+    WorktreePolicy,
+)
+from fabric.core.rule_table import (
+    Deadline,
+    Name,
+)
+from fabric.core.rule_table import (
+    Domain as Domain,
+)
+from fabric.core.rule_table import (
+    Merge as Merge,
+)
+from fabric.core.rule_table import (
+    Trigger as Trigger,
 )
 
 #: The most of one kind that a session may hold. Its state is read and written as a whole when it
@@ -55,89 +71,14 @@ TASK_TYPES: dict[str, tuple[str, ...]] = {
 }
 
 Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
-Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]
 Announced = Annotated[int, Number("ms", 0, TIME_MS_MAX, "none may be announced")]
 Priority = Annotated[int, Number("points", -PRIORITY_MAX, PRIORITY_MAX)]
-#: A name, and a name of an agent, as they stand in lists and tables.
-Name = Annotated[str, Text.NAME]
+#: A name of an agent, as it stands in lists and tables.
 AgentName = Annotated[str, Text.AGENT]
 #: The checkpoints of one type of task.
 Checkpoints = Annotated[tuple[Name, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
-#: Globs of names.
-Globs = Annotated[tuple[Name, ...], Items(0, LIST_ITEMS_MAX, unique=True)]
 #: Agents that get copies of a type of signal.
 Recipients = Annotated[tuple[AgentName, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
-
-
-class Merge(Struct, frozen=True):
-    """How values at a place of a synthesis's document are merged."""
-
-    path: Annotated[
-        str,
-        Text.POINTER,
-        Declared(
-            write="a JSON Pointer, which begins with /, or a glob of several: "
-            '"/metrics/*/latency"; in it ~0 is ~ and ~1 is /'
-        ),
-        "The places: a JSON Pointer, or a glob of several.",
-    ]
-    reducer: Annotated[
-        str,
-        Text.REDUCER,
-        'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are '
-        'a contradiction), "last", "sum", "mean", "max", "min"; for lists "list" (in each agent\'s '
-        'own order), "union" (item by item, for lists that many agents add to), "append" or "rows" '
-        "(tables, with `key`); or a name that an installed package has in fabric.reducers.",
-    ]
-    key: Annotated[
-        str,
-        Text.NAME_OR_NONE,
-        'For "rows": the member that tells the rows of a table apart.',
-    ] = ""
-
-
-class Domain(Struct, frozen=True):
-    """Paths that belong together."""
-
-    pattern: Annotated[
-        str, Text.NAME, Declared(write='a glob of paths: "alembic/**"'), "A glob of the paths."
-    ]
-    coordinator: Annotated[
-        str, Text.AGENT_OR_NONE, "The agent that is told of every conflict there."
-    ] = ""
-    exclusive: Annotated[
-        bool, "Whether an agent that writes anywhere in the domain gets all of it."
-    ] = False
-
-
-class Trigger(Struct, frozen=True):
-    """An integration point that emits INTEGRATION_REQUIRED by itself."""
-
-    name: Annotated[
-        str,
-        Text.NAME,
-        Declared(write=f"the barrier's name of {Text.FREE.value}, in double quotes"),
-        "The barrier's name.",
-    ]
-    tags: Annotated[
-        Globs,
-        Declared(write='a list of globs, none twice: ["schema-*"]'),
-        "Globs: an output that is resolved under a matching id, or a completed task with a "
-        "matching one, pulls the trigger.",
-    ] = ()
-    paths: Annotated[
-        Globs,
-        Declared(write='a list of globs, none twice: ["alembic/versions/**"]'),
-        "Globs: an output that is resolved at a matching location pulls the trigger.",
-    ] = ()
-    deadline_ms: Annotated[
-        Deadline | None, "Time until the barrier's deadline, instead of barriers.deadline_ms."
-    ] = None
-    leader: Annotated[
-        str,
-        Text.AGENT_OR_NONE,
-        "The agent that integrates. Without one, all resume as soon as all have arrived.",
-    ] = ""
 
 
 class Rules(Struct, frozen=True):
@@ -483,6 +424,27 @@ class Rules(Struct, frozen=True):
         Declared("tasks.straggler_ms_min"),
         "A task that has less than this time to go at its pace is never far slower.",
     ] = 60_000
+
+    worktrees: Annotated[
+        WorktreePolicy,
+        Declared("locks.worktrees"),
+        "Whether agents in different worktrees or copies of the project exclude each other: one "
+        'writes after the other ("same"), or all write at once, and are told which files will have '
+        'to be merged ("separate"). Agents in the same copy always exclude each other.',
+    ] = WorktreePolicy.SAME
+    name_taken: Annotated[
+        NamePolicy,
+        Declared("agents.name_taken"),
+        "What happens when a second process starts under the name of an agent at work: it is "
+        'refused ("refuse"), or refused and told a free name, W#2, under which the library goes on '
+        '("suffix").',
+    ] = NamePolicy.REFUSE
+    children: Annotated[
+        ChildPolicy,
+        Declared("agents.children"),
+        "What happens to the sub-agents of an agent that has ended (W/reviewer is one of W): they "
+        'go on ("keep"), or are told to stop ("cancel").',
+    ] = ChildPolicy.KEEP
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

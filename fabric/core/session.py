@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from fabric.core import record
+from fabric.core.copies import Written
 from fabric.core.handover import Leftovers
 from fabric.core.order import Order
 from fabric.core.task import Backlog, TaskRecord
@@ -150,9 +151,13 @@ class SessionState:
     escalations: Table[record.EscalationRecord] = field(default_factory=Table)
     #: Agents that are no longer kept: a name that comes back must not be an old incarnation.
     retired: Table[record.RetiredRecord] = field(default_factory=Table)
+    #: Paths that were written in copies of the files, where the rules keep copies apart.
+    written: Table[record.WrittenRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     #: What agents left unfinished: it follows from their records.
     leftovers: Leftovers = field(init=False)
+    #: The same paths, by what overlaps.
+    copies: Written = field(init=False)
     backlog: Backlog = field(init=False)
     #: The Balance of `balance.py`, which stands above this module; None until it is first needed.
     balance: object = field(init=False, default=None)
@@ -167,6 +172,7 @@ class SessionState:
     def __post_init__(self) -> None:
         self.order = Order(self.claims.records)
         self.leftovers = Leftovers(self.agents.records, self.agents.put)
+        self.copies = Written(self.written.records)
         self.backlog = Backlog(self.tasks.records)
         known_agents = self.agents.records.items()
         self.spare = {name for name, agent in known_agents if agent.capacity > 0}
@@ -209,10 +215,11 @@ class SessionState:
         self.run += 1
         self.closed_ms, self.closed_by = 0, ""
         tables: list[Table[Any]] = [self.agents, self.tasks, self.dependencies]
-        for table in [*tables, self.claims, self.barriers, self.escalations]:
+        for table in [*tables, self.claims, self.barriers, self.escalations, self.written]:
             for name in list(table.records):
                 table.drop(name)
         self.leftovers = Leftovers(self.agents.records, self.agents.put)
+        self.copies = Written(self.written.records)
         self.backlog, self.balance = Backlog(self.tasks.records), None
         self.spare.clear()
         self.deadlocks.clear()

@@ -185,7 +185,9 @@ EXTENSIONS = frozenset(dropwhile(lambda word: word is not SignalType.HEARTBEAT, 
 class Started(Struct, frozen=True):
     """Work has begun; declares what the agent will read, write and produce, and its quotas.
 
-    With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted.
+    With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted. `workspace` is the
+    copy of the files that the agent works in, `HOST:TOP`. `takes_over` names the instance that this
+    one replaces, because its process is gone; `*` stands for any.
     """
 
     task: Name | None = None
@@ -197,6 +199,8 @@ class Started(Struct, frozen=True):
     produces: Names = []
     quotas: Names = []
     confirm: bool = False
+    workspace: Name | None = None
+    takes_over: Name | None = None
 
 
 class Progress(Struct, frozen=True):
@@ -319,10 +323,11 @@ class Heartbeat(Struct, frozen=True):
 
 
 class Intent(Struct, frozen=True):
-    """The reads and writes that the agent is about to make."""
+    """The reads and writes that the agent is about to make; `workspace` as in STARTED."""
 
     reads: Names = []
     writes: Names = []
+    workspace: Name | None = None
 
 
 class Release(Struct, frozen=True):
@@ -432,3 +437,5 @@ class Signal(Struct, gc=False):
     task: str = ""
     hops: int = 0
     is_verbatim: bool = False
+    #: Which living process sends it, "" if it does not say.
+    instance: str = ""

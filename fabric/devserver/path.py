@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from fabric.core.limits import NAME_CHARS_MAX
 from fabric.core.resource import is_glob
 from fabric.core.resource_name import (
     ManyNamesError,
@@ -196,6 +197,20 @@ def named(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
             except (ManyNamesError, OSError):  # the fabric refuses it; the folder is gone
                 continue
     return changed
+
+
+def workspace() -> str | None:
+    """Return the copy of a project's files around the working directory, as HOST:TOP.
+
+    None outside of any project, and where the folder's name is no text that a signal can carry.
+    """
+    try:
+        place = locate(Path(_folder.get() or Path.cwd()))
+    except OSError:
+        return None
+    name = f"{os.uname().nodename}:{os.path.realpath(place.top)}"
+    is_name = name.isprintable() and len(name) <= NAME_CHARS_MAX and name == name.strip()
+    return name if place.is_marked and is_name else None
 
 
 @lru_cache(FOLDERS_MAX)

@@ -239,6 +239,7 @@ SESSION_KINDS: Final = {
     _s.cursors: Kind("hash", _cursor),
     _s.incarnations: Kind("hash", _number),
     _s.retired: Kind("hash", _record(record.RetiredRecord)),
+    _s.written: Kind("hash", _record(record.WrittenRecord)),
     _s.synthesis: Kind("hash", _synthesis),
     _s.revisions: Kind("stream", fields=frozenset((b"patch", b"causes", b"ms", b"final"))),
     _s.said(""): Kind("zset", _part_name),

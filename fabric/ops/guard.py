@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fabric.client.session import Session
 from fabric.core.agent_status import integration
+from fabric.core.copies import is_in_copy, is_related
 from fabric.core.record import ClaimRecord, ClaimState
 from fabric.core.resource import Index
 from fabric.core.resource_name import ManyNamesError, literal, names_of, normalise
@@ -60,17 +61,33 @@ class Permission:
             raise HeldError(self.refusal)
 
 
-async def check(session: Session, path: str, *, token: int | None, agent: str | None) -> Permission:
-    """Return whether a path may be written now; see `judge`. Raises ServerError."""
-    (verdict,) = await check_all(session, [path], token=token, agent=agent)
+async def check(
+    session: Session,
+    path: str,
+    *,
+    token: int | None,
+    agent: str | None,
+    copy: str | None = None,
+) -> Permission:
+    """Return whether a path may be written now; see `judge`. Raises ServerError.
+
+    `copy` is the caller's copy of the files, HOST:TOP: claims that the rules keep apart in others
+    do not count.
+    """
+    (verdict,) = await check_all(session, [path], token=token, agent=agent, copy=copy)
     return verdict
 
 
 async def check_all(
-    session: Session, paths: Sequence[str], *, token: int | None, agent: str | None
+    session: Session,
+    paths: Sequence[str],
+    *,
+    token: int | None,
+    agent: str | None,
+    copy: str | None = None,
 ) -> list[Permission]:
     """Return the same for several paths, all at one moment. Raises ServerError."""
-    held = Held((await session.claims()).values())
+    held = Held((await session.claims()).values(), copy)
     barrier, leader = integration(await session.barriers())
     found = []
     for path in paths:
@@ -88,12 +105,16 @@ async def check_all(
 class Held:
     """The claims that are held, by the resources that they write."""
 
-    def __init__(self, claims: Iterable[ClaimRecord]) -> None:
+    def __init__(self, claims: Iterable[ClaimRecord], copy: str | None = None) -> None:
+        """`copy`: leave out claims that are kept apart in other copies of the files."""
         self._index = Index()
         self._claims: dict[str, list[ClaimRecord]] = {}
         for claim in claims:
+            is_elsewhere = bool(copy and claim.copy and claim.copy != copy)
             if claim.state is ClaimState.HELD:
                 for resource in claim.writes:
+                    if is_elsewhere and is_in_copy(resource):
+                        continue
                     self._index.add(resource)
                     self._claims.setdefault(resource, []).append(claim)
 
@@ -132,7 +153,7 @@ def judge(
     caller = agent
     if token is not None:
         caller = next((one.agent for one in holdings if one.token == token), None)
-    foreign = [one for one in holdings if caller is None or one.agent != caller]
+    foreign = [one for one in holdings if caller is None or not is_related(one.agent, caller)]
     if not foreign:
         return Permission(path, holdings)
     if token is None or caller is not None:

@@ -158,6 +158,7 @@ async def _of_session(session: Session, partition: Partition, keys: SessionKeys)
         *(Key(keys.inbox(agent), "stream", f"messages to {agent}") for agent in agents),
         Key(keys.cursors, "hash", "agent → last messages it has read: inbox, broadcast"),
         Key(keys.incarnations, "hash", "agent → incarnation last handed out"),
+        Key(keys.written, "hash", "path → the copies of the files in which it was written"),
         Key(keys.retired, "hash", "agent that is no longer kept → its last incarnation"),
         Key(keys.meta, "hash", "number of events, clock, time opened, last fencing token"),
         Key(partition.signals, "stream", f"{SHARED}: signals not handled yet"),

@@ -22,7 +22,7 @@ from fabric.store.port import ClientStore
 MESSAGES_MAX = 5_000
 
 #: Codes of a CANCEL to the whole agent.
-_DEAD, _FAIL_FAST = "DEAD", "FAIL_FAST"
+_DEAD, _STOPS = "DEAD", ("FAIL_FAST", "PARENT_ENDED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _is_stop(message: Message, record: AgentRecord) -> bool:
         is_present = message.payload.get("incarnation") == record.incarnation
         return is_present and record.status is AgentStatus.DEAD
     is_named = message.payload.get("task") or not message.is_about_agent
-    return not is_named and message.payload.get("code") == _FAIL_FAST and record.cancelled
+    return not is_named and message.payload.get("code") in _STOPS and record.cancelled
 
 
 def _ends(message: Message, pause: Message) -> bool:

@@ -133,7 +133,7 @@ class SessionKeys:
     __slots__ = (
         *("agents", "barriers", "broadcast", "claims", "cursors", "dependencies", "escalations"),
         *("incarnations", "log", "meta", "name", "prefix", "retired", "revisions", "synthesis"),
-        "tasks",
+        *("tasks", "written"),
     )
 
     def __init__(self, prefix: str, name: str) -> None:
@@ -161,6 +161,8 @@ class SessionKeys:
         self.cursors: Final = f"{prefix}:cursors"
         #: Hash: agent that is no longer kept → JSON: its last incarnation.
         self.retired: Final = f"{prefix}:retired"
+        #: Hash: path → JSON: the copies of the files that it was written in.
+        self.written: Final = f"{prefix}:written"
         #: Hash: agent → last incarnation handed out.
         self.incarnations: Final = f"{prefix}:incarnations"
         #: Hash: the current synthesis in parts: `<section>:<name>` → JSON.

@@ -32,6 +32,7 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "barriers": record.BarrierRecord,
     "escalations": record.EscalationRecord,
     "retired": record.RetiredRecord,
+    "written": record.WrittenRecord,
 }
 
 #: Field of `meta` that says that the session is being deleted.

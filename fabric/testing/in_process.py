@@ -81,13 +81,14 @@ class InProcessFabric(Fabric):
         if unknown := settings.keys() - {field.name for field in fields(Settings)}:
             raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
         chosen: dict[str, Any] = {
-            "session": session, "partitions": partitions,
+            "session": session, "partitions": partitions, "workspace": "none",
             # Each renewal of a lease and each empty read is work, and time costs nothing here.
             "lease_ms": 60_000, "block_ms": 30_000,
         }  # fmt: skip
         self.rules = _rules(rules)
         self._start = start
         self._reducers = reducers or {}
+        self._instances = itertools.count(1)
         self._clock = Clock(patience, self._give_up)
         self._owner: asyncio.Task[Any] | None = None
         self._is_at_standstill = False
@@ -126,6 +127,10 @@ class InProcessFabric(Fabric):
                 "the test waited, and its clock stood still: only `fabric.advance(seconds)` moves "
                 "it; call that from a task that does not wait"
             ) from error
+
+    def _instance(self) -> str:
+        """Return an id for each agent that does not depend on the machine."""
+        return self.settings.instance or f"agent-{next(self._instances)}"
 
     def now_ms(self) -> int:
         """Return the fabric's time, ms since the epoch."""

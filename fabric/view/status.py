@@ -10,6 +10,7 @@ import msgspec
 
 from fabric.core import record
 from fabric.core.agent_status import missing
+from fabric.core.copies import to_merge
 from fabric.core.escalation import MASS_SILENCE
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
@@ -33,6 +34,7 @@ _AGENTS = ("AGENT", "STATUS", "DONE", "CHECKPOINT", "TASK", "WAITS FOR / ERROR",
 _DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
 _UNFINISHED = ("RESOURCE", "LEFT BY", "WHICH", "SINCE")
+_TO_MERGE = ("RESOURCE", "WRITTEN BY")
 _BARRIERS = ("BARRIER", "STATE", "LEADER", "ARRIVED", "MISSING")
 
 #: Lines shown of a question and of its context, and characters of each; `--json` prints all.
@@ -70,6 +72,7 @@ def session_lines(
     claims: Mapping[str, ClaimRecord],
     barriers: Mapping[str, BarrierRecord],
     questions: Mapping[str, record.EscalationRecord],
+    written: Mapping[str, record.WrittenRecord] | None = None,
 ) -> list[str]:
     """Return a session's present state: agents by stream, then whatever else there is.
 
@@ -103,6 +106,11 @@ def session_lines(
         for resource, left in one.left.items()
     ]
     lines += _section("Unfinished", _UNFINISHED, rows)
+    rows = [
+        (resource, [f"{agent} in {where}" for where, agent in sorted(copies.items())])
+        for resource, copies in to_merge(written or {}).items()
+    ]
+    lines += _section("To merge", _TO_MERGE, rows)
     rows = []
     for key, barrier in barriers.items():
         if barrier.state is not BarrierState.OVER:

@@ -54,6 +54,7 @@ class Shape(msgspec.Struct, frozen=True):
     incarnation: int
     task: int
     hops: int
+    instance: int
     rare: tuple[bytes, ...]
 
 
@@ -128,7 +129,7 @@ def _signal(
         refuse_reserved(values[shape.emitter])
     session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]
     seq, incarnation, task = values[shape.seq], values[shape.incarnation], values[shape.task]
-    hops = values[shape.hops]
+    hops, instance = values[shape.hops], values[shape.instance]
     if shape.rare:
         _check_rest(shape, values)
     signal = Signal(
@@ -145,6 +146,7 @@ def _signal(
         name(b"task", task) if task else "",
         counter(b"hops", hops, HOPS_MAX) if hops else 0,
         is_canonical and raw is values[shape.payload],
+        (_names.get(instance) or name(b"instance", instance)) if instance else "",
     )
     values.pop()
     return signal

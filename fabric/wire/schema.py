@@ -99,6 +99,10 @@ def _envelope() -> Schema:
             "description": "how many messages led to it, each one an answer to the one before",
             **hops,
         },
+        "instance": {
+            "description": "which living process sends it: a second one under a name is refused",
+            **optional,
+        },
         "trace": {"description": "W3C traceparent", **text},
         "sig": {"description": "a signature of the signal", **text},
     }

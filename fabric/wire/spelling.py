@@ -29,6 +29,7 @@ ENVELOPE = frozenset(
     {
         b"session", b"type", b"emitter", b"stream", b"payload",
         b"at", b"seq", b"incarnation", b"task", b"trace", b"sig", b"hops",
+        b"instance",
     }
 )  # fmt: skip
 _ENVELOPE_NAMES = frozenset(field.decode() for field in ENVELOPE)

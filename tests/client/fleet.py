@@ -20,7 +20,7 @@ S = session("s")
 T = TypeVar("T")
 
 #: Long enough that no agent sends a heartbeat unless a test asks for one.
-QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200}
+QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200, "workspace": "none"}
 
 
 @asynccontextmanager

@@ -149,7 +149,7 @@ async def test_each_start_is_a_new_incarnation(server: RunningServer) -> None:
 async def test_a_replaced_incarnation_is_refused(server: RunningServer) -> None:
     async with fleet(server.url) as fabric:
         old = await fabric.agent("A").__aenter__()
-        async with fabric.agent("A") as new:
+        async with fabric.agent("A", take_over=True) as new:
             await old.progress(10)
             await new.progress(20)
         await logged(server, 4)

@@ -50,7 +50,7 @@ async def test_a_lost_grant_says_so() -> None:
 async def test_a_refused_intent_does_not_hang() -> None:
     async with in_process() as fabric:
         old = await fabric.agent("A").__aenter__()
-        async with fabric.agent("A"):
+        async with fabric.agent("A", take_over=True):
             with pytest.raises(NotAllowedError, match="replaced by incarnation 2"):
                 async with old.writing("x"):
                     pytest.fail("it is heard no more")
@@ -69,7 +69,7 @@ async def test_a_waiting_agent_learns_that_it_was_replaced() -> None:
         waiting = asyncio.create_task(old.writing("x").__aenter__())
         await fabric.settle()
         assert await is_blocked(old)
-        async with fabric.agent("A"):
+        async with fabric.agent("A", take_over=True):
             await fabric.advance(0.2)
             with pytest.raises(NotAllowedError, match="replaced"):
                 await waiting

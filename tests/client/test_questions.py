@@ -147,7 +147,7 @@ async def test_a_successor_learns_where_the_last_one_was() -> None:
     async def be_replaced() -> None:
         async with fabric.agent("A", task="t") as old, old.writing("x", timeout=20):
             await old.progress(40, checkpoint="c")
-            async with elsewhere.agent("A") as new:
+            async with elsewhere.agent("A", take_over=True) as new:
                 await new.ready(timeout=20)
                 found = new.resumed
                 assert found is not None

@@ -14,10 +14,13 @@ from fabric.core.policy import (
     BalanceMode,
     BarrierPolicy,
     CheckpointMode,
+    ChildPolicy,
     FailFast,
+    NamePolicy,
     RestartPolicy,
     StragglerPolicy,
     TaskMode,
+    WorktreePolicy,
 )
 from fabric.core.rules import TASK_TYPES, Domain, Merge, Rules, Trigger
 
@@ -71,6 +74,9 @@ ODD = Rules(
     straggler=StragglerPolicy.SECOND,
     straggler_factor=27,
     straggler_ms_min=28,
+    worktrees=WorktreePolicy.SEPARATE,
+    name_taken=NamePolicy.SUFFIX,
+    children=ChildPolicy.CANCEL,
 )
 
 

@@ -16,7 +16,8 @@ told of five silent and one heard agent in other sessions.
 Two spaces or more separate time, speakers, signal and payload. A speaker is `B`, or `B/2` for its
 incarnation 2, or `B@UI` on stream UI (otherwise its stream has its own name), or `B #5` for its
 signal number 5, or `B ^3` for a signal at the end of a chain of 3 replies; or all of these:
-`B/2@UI #5 ^3`. `A, B` both send the same, one after the other.
+`B/2@UI #5 ^3`. `B !p2` is the living process p2 under that name, `B/reader` a sub-agent. `A, B`
+both send the same, one after the other.
 """
 
 import re
@@ -38,8 +39,8 @@ from fabric.wire.entry import decode
 START_MS = 1_767_123_000_000
 
 SPEAKER = re.compile(
-    r"(?P<name>[^/@#^ ]+)(/(?P<incarnation>\d+))?(@(?P<stream>\S+))?"
-    r"( #(?P<seq>\d+))?( \^(?P<hops>\d+))?"
+    r"(?P<name>[^/@#^! ]+(/[^\d/@#^! ][^/@#^! ]*)*)(/(?P<incarnation>\d+))?(@(?P<stream>\S+))?"
+    r"( #(?P<seq>\d+))?( \^(?P<hops>\d+))?( !(?P<instance>\S+))?"
 )
 TIME = re.compile(r"(?P<minutes>\d+):(?P<seconds>\d\d)(\.(?P<ms>\d{3}))?")
 
@@ -156,6 +157,7 @@ class Stage:
             "incarnation": match["incarnation"],
             "seq": match["seq"],
             "hops": match["hops"],
+            "instance": match["instance"],
             "payload": payload,
         }
         fields = [part.encode() for pair in entry.items() if pair[1] for part in pair if part]
@@ -227,6 +229,7 @@ class Stage:
             "claims": self.session.claims,
             "barriers": self.session.barriers,
             "questions": self.session.escalations,
+            "written": self.session.written,
         }
         if kind not in tables:
             raise ScenarioError(f"nothing to show called {kind}")

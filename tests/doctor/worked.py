@@ -5,6 +5,7 @@ import asyncio
 import redis
 
 from fabric import Fabric, doctor
+from fabric.core.policy import WorktreePolicy
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.doctor import Finding, Level, Report
@@ -41,14 +42,15 @@ def _said(emitter: str, kind: str, payload: bytes, session: str = "s") -> list[b
 async def _work(url: str, store: RedisStore) -> None:
     """Run a session that writes every kind of key."""
     async with (
-        serving(url),
+        serving(url, rules=Rules(worktrees=WorktreePolicy.SEPARATE)),
         Fabric.connect(url) as fabric,
-        fabric.agent("A", session="s", produces=["api"], task="t") as first,
+        fabric.agent("A", session="s", produces=["api"], task="t", workspace="h:/w") as first,
         fabric.agent("B: the second", session="s") as second,
     ):
         await second.emit(SignalType.BLOCKED, {"on": "nobody's"})
         await second.emit(SignalType.BLOCKED, {"on": "api"})
         await first.partial_result({"findings": [{"key": "k", "value": 1}]})
+        await first.emit(SignalType.INTENT, {"writes": ["a.py"]})
         await first.emit(SignalType.CHECKPOINT_REACHED, {"checkpoint": "half"})
         await first.resolve("api", location="here")
         assert await second.wait_for("api", timeout=30) == "here"

@@ -109,6 +109,9 @@ class Actor:
             parallel_group=options.get("group"),
             produces=[part for part in options.get("produces", "").split(",") if part],
             quotas=[part for part in options.get("quotas", "").split(",") if part],
+            instance=f"{self.name}/{len(self.lives)}",
+            # Its host knows that the process before it is gone.
+            take_over=True,
         )
         try:
             async with agent:

@@ -1,0 +1,91 @@
+"""The tables of the rule file that hold several values each: merges, domains, triggers.
+
+`rules.py` declares all other rules, and says where these belong.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from fabric.core.declaration import TIME_MS_MAX, Declared, Items, Number, Text
+from fabric.core.limits import LIST_ITEMS_MAX
+
+#: A point in time that may be left out.
+Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]
+#: A name, as it stands in lists and tables.
+Name = Annotated[str, Text.NAME]
+#: Globs of names.
+Globs = Annotated[tuple[Name, ...], Items(0, LIST_ITEMS_MAX, unique=True)]
+
+
+class Merge(Struct, frozen=True):
+    """How values at a place of a synthesis's document are merged."""
+
+    path: Annotated[
+        str,
+        Text.POINTER,
+        Declared(
+            write="a JSON Pointer, which begins with /, or a glob of several: "
+            '"/metrics/*/latency"; in it ~0 is ~ and ~1 is /'
+        ),
+        "The places: a JSON Pointer, or a glob of several.",
+    ]
+    reducer: Annotated[
+        str,
+        Text.REDUCER,
+        'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are '
+        'a contradiction), "last", "sum", "mean", "max", "min"; for lists "list" (in each agent\'s '
+        'own order), "union" (item by item, for lists that many agents add to), "append" or "rows" '
+        "(tables, with `key`); or a name that an installed package has in fabric.reducers.",
+    ]
+    key: Annotated[
+        str,
+        Text.NAME_OR_NONE,
+        'For "rows": the member that tells the rows of a table apart.',
+    ] = ""
+
+
+class Domain(Struct, frozen=True):
+    """Paths that belong together."""
+
+    pattern: Annotated[
+        str, Text.NAME, Declared(write='a glob of paths: "alembic/**"'), "A glob of the paths."
+    ]
+    coordinator: Annotated[
+        str, Text.AGENT_OR_NONE, "The agent that is told of every conflict there."
+    ] = ""
+    exclusive: Annotated[
+        bool, "Whether an agent that writes anywhere in the domain gets all of it."
+    ] = False
+
+
+class Trigger(Struct, frozen=True):
+    """An integration point that emits INTEGRATION_REQUIRED by itself."""
+
+    name: Annotated[
+        str,
+        Text.NAME,
+        Declared(write=f"the barrier's name of {Text.FREE.value}, in double quotes"),
+        "The barrier's name.",
+    ]
+    tags: Annotated[
+        Globs,
+        Declared(write='a list of globs, none twice: ["schema-*"]'),
+        "Globs: an output that is resolved under a matching id, or a completed task with a "
+        "matching one, pulls the trigger.",
+    ] = ()
+    paths: Annotated[
+        Globs,
+        Declared(write='a list of globs, none twice: ["alembic/versions/**"]'),
+        "Globs: an output that is resolved at a matching location pulls the trigger.",
+    ] = ()
+    deadline_ms: Annotated[
+        Deadline | None, "Time until the barrier's deadline, instead of barriers.deadline_ms."
+    ] = None
+    leader: Annotated[
+        str,
+        Text.AGENT_OR_NONE,
+        "The agent that integrates. Without one, all resume as soon as all have arrived.",
+    ] = ""
