@@ -122,14 +122,34 @@ async def emit(
         entry = prepare(given_document, _defaults(target), target.workspace)
     else:
         entry = _entry(target, signal, [*given.items(), *map(_pair, (*pairs, *field))])
-    if is_confirmed is None:
-        is_confirmed = sys.stdout.isatty()
+    waits_s = timeout if decides(is_confirmed) else None
+    await send(target, entry, waits_s, WhenFull(when_full), quiet=quiet, as_json=as_json)
+
+
+def decides(is_confirmed: bool | None) -> bool:
+    """Whether to wait for the decision on a signal; by default for the person at a terminal."""
+    return sys.stdout.isatty() if is_confirmed is None else is_confirmed
+
+
+async def send(
+    target: Target,
+    entry: list[bytes],
+    confirm_s: float | None,
+    when_full: WhenFull = WhenFull.WAIT,
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Send a checked entry and print its id; or wait so long for the decision and print that.
+
+    Raises NotAllowedError if the signal was refused, else what Emitter.send and `confirm` raise.
+    """
     async with connected(target, founding=True, patience_s=None) as connection:
-        if is_confirmed:
-            found = await _confirm(connection, entry, WhenFull(when_full), timeout)
+        if confirm_s is not None:
+            found = await _confirm(connection, entry, when_full, confirm_s)
         else:
-            (entry_id,) = await _submit(connection, [entry], WhenFull(when_full))
-    if is_confirmed:
+            (entry_id,) = await _submit(connection, [entry], when_full)
+    if confirm_s is not None:
         _report(found, quiet=quiet, as_json=as_json)
         if found.refusal is not None:
             raise NotAllowedError(str(found.refusal))

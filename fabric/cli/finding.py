@@ -7,9 +7,18 @@ from typing import Any
 import click
 import msgspec
 
-from fabric.cli.connect import Target, connected, json_option, on_target
-from fabric.cli.output import json_line
-from fabric.client.emitter import prepare, submit
+from fabric.cli.connect import Target, json_option, on_target
+from fabric.cli.emit import TIMEOUT_S, decides, send
+from fabric.client.emitter import prepare
+
+#: As `fabric emit` has it: the result of an agent that has ended is refused, and is heard of here.
+_confirm_option = click.option(
+    "--confirm/--no-confirm",
+    "is_confirmed",
+    default=None,
+    help="Wait until it is decided; print the log id, or why it was refused (exit code 4). "
+    "Default: if stdout is a terminal.",
+)
 
 
 @click.command()
@@ -28,8 +37,9 @@ from fabric.client.emitter import prepare, submit
 @click.option("--confidence", type=click.FloatRange(0, 1), help="How sure you are, 0 to 1.")
 @click.option("--value", metavar="JSON", help="The value; any text that is no JSON is a text.")
 @click.option("--evidence", metavar="JSON", help="The reason.")
+@_confirm_option
 @json_option
-async def finding(target: Target, as_json: bool, **fields: Any) -> None:
+async def finding(target: Target, is_confirmed: bool | None, as_json: bool, **fields: Any) -> None:
     """Report one finding of an agent, and print the signal's id.
 
     \b
@@ -42,14 +52,17 @@ async def finding(target: Target, as_json: bool, **fields: Any) -> None:
     for name in ("value", "evidence"):
         if name in found:
             found[name] = _json(found[name])
-    await _hand_over(target, {"findings": [found]}, as_json=as_json)
+    await _hand_over(target, {"findings": [found]}, is_confirmed, as_json=as_json)
 
 
 @click.command()
 @click.argument("counts", nargs=-1, required=True, metavar="NAME=NUMBER...")
 @on_target("session", "agent", "stream")
+@_confirm_option
 @json_option
-async def add(target: Target, counts: tuple[str, ...], as_json: bool) -> None:
+async def add(
+    target: Target, counts: tuple[str, ...], is_confirmed: bool | None, as_json: bool
+) -> None:
     """Count on: add numbers to what all agents have counted under a name.
 
     \b
@@ -62,7 +75,7 @@ async def add(target: Target, counts: tuple[str, ...], as_json: bool) -> None:
         if not (name and mark) or isinstance(value, bool) or not isinstance(value, int | float):
             raise click.UsageError(f"'{text}' is not NAME=NUMBER")
         partial[name] = {"$add": value}
-    await _hand_over(target, partial, as_json=as_json)
+    await _hand_over(target, partial, is_confirmed, as_json=as_json)
 
 
 def _json(text: str) -> Any:
@@ -72,16 +85,10 @@ def _json(text: str) -> Any:
         return text
 
 
-async def _hand_over(target: Target, partial: dict[str, Any], *, as_json: bool) -> None:
+async def _hand_over(
+    target: Target, partial: dict[str, Any], is_confirmed: bool | None, *, as_json: bool
+) -> None:
     document = {"type": "PARTIAL_RESULT", "payload": {"partial": partial}}
     who = {"session": target.need("session"), "emitter": target.need("agent")}
     entry = prepare(document, {**who, "stream": target.stream})
-    async with connected(target, founding=True, patience_s=None) as connection:
-        (entry_id,) = await submit(
-            connection.store,
-            connection.partitions,
-            [entry],
-            ingress_max=connection.target.ingress_max,
-            limit_ms=connection.limit_ms,
-        )
-    click.echo(json_line({"id": entry_id}) if as_json else entry_id)
+    await send(target, entry, TIMEOUT_S if decides(is_confirmed) else None, as_json=as_json)

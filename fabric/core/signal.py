@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from itertools import dropwhile
-from typing import Annotated, get_args
+from typing import Annotated, Final, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -413,6 +413,11 @@ PAYLOADS: dict[SignalType, type[Struct]] = {
     SignalType[re.sub("(?<=.)(?=[A-Z])", "_", payload.__name__).upper()]: payload
     for payload in get_args(Payload)
 }
+
+
+#: Signals that give results: in `partial`, or in `result`. Any other one that goes to the
+#: synthesizer only shows that its agent has started or ended.
+GIVING: Final = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.COMPLETED})
 
 
 class Signal(Struct, gc=False):

@@ -171,7 +171,7 @@ class Replay:
     ) -> _Decided:
         sent = [pair for pair in pairs_of(fields) if pair[0] not in ours]
         try:
-            signal = decode([*chain.from_iterable(sent)])
+            signal = decode([*chain.from_iterable(sent)], is_logged=True)
         except SignalError as error:
             raise self._diverged(entry_id, "a signal", str(error)) from None
         decision = step(self.session, signal, self.rules, ms)

@@ -20,6 +20,9 @@ OTHERS_MAX = 5
 #: Characters of evidence, or of a message in other words, that a line shows.
 WORDS_CHARS_MAX = 1_000
 
+#: Members of `data` that a report shows.
+DATA_MAX = 10
+
 #: Lines of a suggestion.
 SUGGESTION_LINES_MAX = 40
 
@@ -79,6 +82,7 @@ def finding(one: Item, code: Sequence[str] = ()) -> list[str]:
         lines.append(f"  - {name_of(listed(agents))}: {markdown.prose(_words(message))}")
     if (more_said := len(one.others) - OTHERS_MAX) > 0:
         lines.append(f"  - and {more_said} more say it in other words")
+    lines += _data(one)
     lines += _history(one)
     if code:
         lines += ["", *_block(code, one.path)]
@@ -112,8 +116,10 @@ def _beginning(one: Item, claims: Sequence[Source]) -> list[str]:
     if one.title and one.title != one.text:
         said.insert(0, f"**{name_of(one.title)}**")
         said[0] += "" if said[1].startswith("`" * 3) else "\\"
-    if found.value is not None and one.text != found.value:
+    if found.value is not None and (one.title or found.fields.get("message")):
         by = f"{span(found.value)} · {by}"
+    if source := found.fields.get("source"):
+        by += f" · {name_of(str(source))}"
     if one.url:
         by += f" · {markdown.code(markdown.cut(one.url, LINE_CHARS_MAX))}"
     if len(said) == 1:
@@ -125,6 +131,15 @@ def _beginning(one: Item, claims: Sequence[Source]) -> list[str]:
         [start, "", f"  {first}"] if not first or first.startswith("```") else [f"{start} {first}"]
     )
     return [*head_lines, *(f"  {line}".rstrip() for line in rest), *tail]
+
+
+def _data(one: Item) -> Iterator[str]:
+    """Yield what an agent said beside the fields that all findings have."""
+    data = one.finding.fields.get("data", {})
+    for name, value in list(data.items())[:DATA_MAX]:
+        yield f"  - {span_of(name)}: {span(value)}"
+    if (more := len(data) - DATA_MAX) > 0:
+        yield f"  - and {more} more members"
 
 
 def _block(lines: Sequence[str], path: str) -> list[str]:

@@ -15,16 +15,23 @@ import msgspec
 
 from fabric.core.event import EVERYONE, ORCHESTRATOR, SYNTHESIZER
 from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX, FIELD_BYTES_MAX, NAME_CHARS_MAX
-from fabric.core.signal import PAYLOADS, Signal, SignalType
+from fabric.core.signal import GIVING, PAYLOADS, Signal, SignalType
 from fabric.errors import SignalError
 from fabric.wire import signal_error
 from fabric.wire.spelling import ENVELOPE, rewrite
 from fabric.wire.stored import fields_of
 
-_DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any]]] = {
-    kind.value.encode(): (kind, msgspec.json.Decoder(payload).decode)
+#: Type → its word, what reads its payload, and members that hold results where nobody reads them.
+_DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any], frozenset[str]]] = {
+    kind.value.encode(): (
+        kind,
+        msgspec.json.Decoder(payload).decode,
+        frozenset({"findings", "partial", "result"} if kind in GIVING else {"findings", "partial"})
+        - frozenset(payload.__struct_fields__),
+    )
     for kind, payload in PAYLOADS.items()
 }
+_NONE: frozenset[str] = frozenset()
 _decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).decode
 
 #: Names seen recently, decoded and checked: most entries repeat them. Emptied when full.
@@ -78,8 +85,12 @@ _RARE = frozenset({b"at", b"trace", b"sig"})
 _decode_any = msgspec.json.Decoder().decode
 
 
-def decode(fields: list[bytes]) -> Signal:
-    """Return the signal in an entry's flat fields, in any spelling. Raises only SignalError."""
+def decode(fields: list[bytes], *, is_logged: bool = False) -> Signal:
+    """Return the signal in an entry's flat fields, in any spelling. Raises only SignalError.
+
+    `is_logged`: it was accepted once, perhaps by an older version that did not look for results
+    that nobody reads.
+    """
     names, values = tuple(fields[::2]), fields[1::2]
     shape = _shapes.get(names) or _shape_of(names)
     is_canonical = True
@@ -90,7 +101,9 @@ def decode(fields: list[bytes]) -> Signal:
         fields = rewrite(fields)
         shape, values = _shape_of(tuple(fields[::2])), fields[1::2]
         assert shape is not None, "a rewritten entry is canonical"
-    return _signal(shape, values, *_DECODERS[values[shape.type]], is_canonical=is_canonical)
+    kind, decoder, stray = _DECODERS[values[shape.type]]
+    stray = _NONE if is_logged else stray
+    return _signal(shape, values, kind, decoder, stray, is_canonical=is_canonical)
 
 
 def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
@@ -113,6 +126,7 @@ def _signal(
     values: list[bytes],
     kind: SignalType,
     decoder: Callable[[bytes], Any],
+    stray: frozenset[str],
     *,
     is_canonical: bool,
 ) -> Signal:
@@ -122,9 +136,11 @@ def _signal(
     signal_error.check_payload(raw)
     try:
         payload = decoder(raw)
-        _decode_any(raw)
+        whole = _decode_any(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise signal_error.payload_error(kind, raw, error) from None
+    if not stray.isdisjoint(whole):
+        signal_error.check_results(whole, is_giving=kind in GIVING)
     if values[shape.emitter] in _RESERVED and not _is_synthesizers(shape, values, kind):
         refuse_reserved(values[shape.emitter])
     session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]

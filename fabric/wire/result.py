@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from fabric.core.contradiction import DecidedResult, is_part
 from fabric.core.limits import Percent
-from fabric.core.signal import Failed, Refined, Signal, SignalType
+from fabric.core.signal import GIVING, Failed, Refined, Signal, SignalType
 from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.merge import Strategies, Strategy
 from fabric.core.synthesis.partial import Origin, Refusal, ResultPayload, statements
@@ -25,16 +25,13 @@ _decode_refined = msgspec.json.Decoder(Refined).decode
 
 _TYPES = {kind.value.encode(): kind for kind in SignalType}
 
-#: Signals that carry statements. Any other one only shows that its agent has started or ended.
-_GIVING = frozenset({SignalType.PROGRESS, SignalType.PARTIAL_RESULT, SignalType.COMPLETED})
-
 #: How documents are taken apart if no rule says otherwise.
 _DEFAULTS = Strategies()
 
 
 def check(signal: Signal) -> None:
     """Refuse a signal before it is sent if its result could not be folded. Raises SignalError."""
-    if signal.type not in _GIVING:
+    if signal.type not in GIVING:
         return
     origin = Origin(signal.emitter, signal.incarnation, 0, 0)
     found = statements(_decode_payload(signal.raw), origin, _DEFAULTS.of)
@@ -69,7 +66,7 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
             return Result(kind, origin, verdict=_verdict(raw, origin))
         if kind is SignalType.REFINED:
             return Result(kind, origin, refined=_refined(raw, origin))
-        found = statements(_decode_payload(raw), origin, strategy) if kind in _GIVING else {}
+        found = statements(_decode_payload(raw), origin, strategy) if kind in GIVING else {}
         percent = _percent(entry.get(b"percent"))
         reason = (_decode_failed(raw).error or "") if kind is SignalType.FAILED else ""
         is_silent = b"silent" in entry

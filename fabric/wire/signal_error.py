@@ -140,7 +140,9 @@ def _words(expected: inspect.Type) -> str:
             return f"{text}, none of them a control character" if pattern else text
         case inspect.ListType(item_type=item, min_length=least, max_length=most):
             bounds = f"{least} to {most}" if least else f"at most {most}"
-            return f"a list{f' of {bounds} items' if most else ''}: each {_words(item)}"
+            each = _words(item)
+            of_bounds = f" of {bounds} items" if most else ""
+            return f"a list{of_bounds}" + (f": each {each}" if each else "")
         case inspect.BoolType():
             return "true or false"
         case inspect.StructType():
@@ -170,6 +172,22 @@ def check_payload(raw: bytes) -> None:
         raise too_large("payload", _depth(raw), f"{PAYLOAD_DEPTH_MAX} levels of nesting")
 
 
+def check_results(payload: Mapping[str, Any], *, is_giving: bool) -> None:
+    """Refuse results that stand where nobody reads them: they would be lost. Raises SignalError.
+
+    `is_giving`: the signal's type gives results, in `partial` or in `result`.
+    """
+    if payload.get("findings") is not None:
+        raise wrong("VALUE", "findings", payload["findings"], f"nothing: findings stand {_PLACES}")
+    if payload.get("partial") is None:
+        return
+    if not is_giving:
+        raise wrong("VALUE", "partial", payload["partial"], f"nothing: results stand {_PLACES}")
+    if payload.get("result") is not None:
+        only = "nothing beside `partial`: one signal gives one of the two"
+        raise wrong("VALUE", "result", payload["result"], only)
+
+
 def decode_text(field: str, value: bytes) -> str:
     """Decode a value of at most a payload's size as UTF-8 text. Raises SignalError."""
     if len(value) > PAYLOAD_BYTES_MAX:
@@ -179,6 +197,8 @@ def decode_text(field: str, value: bytes) -> str:
     except UnicodeDecodeError:
         raise wrong("VALUE", shown_name(field), value, "UTF-8 text") from None
 
+
+_PLACES = "in `partial` of PARTIAL_RESULT or PROGRESS, or in `result` of COMPLETED"
 
 #: Numbers that many languages write and JSON does not have.
 _NOT_FINITE = re.compile(rb"(?<![\w.])-?(?:NaN|Infinity|nan|inf(?:inity)?)(?![\w.])")

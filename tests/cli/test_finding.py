@@ -38,6 +38,14 @@ def test_words_become_a_partial_result(
     assert (signal["type"], signal["payload"]) == ("PARTIAL_RESULT", {"partial": partial})
 
 
+def test_it_waits_for_the_decision_if_asked(shell: Shell) -> None:
+    shell.good("emit", "COMPLETED", "--confirm")
+    for words in (["finding", "a.py", "-m", "late"], ["add", "tests=1"]):
+        done = shell.run(*words, "--confirm")
+        assert (done.code, done.out) == (4, "")
+        assert "refused (ENDED)" in done.err
+
+
 @pytest.mark.parametrize("words", [["finding"], ["add", "tests=many"], ["add", "3"]])
 def test_what_says_nothing_is_refused(quiet: Shell, words: list[str]) -> None:
     assert quiet.run(*words).code == 2

@@ -140,6 +140,14 @@ def test_other_words_for_a_finding_stand_beside_the_surest() -> None:
     assert "  - B: worse" in lines
 
 
+def test_fields_that_no_finding_has_are_shown_too() -> None:
+    lines = lines_of(("A", found(owner="ann", tags=["x"], source="ruff")))
+    at = lines.index("- **high** `src/a.py:2` `r`: bad · A · ruff")
+    assert lines[at + 1 : at + 3] == ['  - `owner`: `"ann"`', '  - `tags`: `["x"]`']
+    keyed = lines_of(("A", {"findings": [{"key": "k", "value": 1, "owner": "ann"}]}))
+    assert "- `k`: 1 · A" in keyed
+
+
 def test_each_finding_that_is_gone_has_its_reason() -> None:
     folding = Folding()
     new = {"findings": [{"key": "new", "value": 2, "supersedes": "replaced"}]}
