@@ -10,6 +10,8 @@ then the next agent with room is asked.
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from fabric.core.balance import Balance, Choice
 from fabric.core.directive import Assign
 from fabric.core.event import Event, SignalEvent
@@ -39,30 +41,39 @@ def offer(event: Event) -> None:
     balance = balance_of(session, event.rules)
     if balance.is_idle:
         return
-    records = session.agents.records
-    free = [name for name in session.spare if records[name].status is AgentStatus.ACTIVE]
-    free.sort(key=lambda name: (bool(records[name].task), len(records[name].offers), name))
-    _offer_round(event, balance, free, is_near=True)
-    if event.rules.balance is BalanceMode.ALL:
-        _offer_round(event, balance, free, is_near=False)
+    records, active = session.agents.records, AgentStatus.ACTIVE
+    # There may be thousands of idle agents: little is done for each.
+    found = [records[name] for name in session.spare]
+    ranked = [(bool(one.task), len(one.offers)) for one in found]
+    free = sorted(zip(ranked, session.spare, found, strict=True), key=itemgetter(0, 1))
+    named = [(name, agent) for _, name, agent in free if agent.status is active]
+    streams = balance.streams()
+    near = [one for one in named if one[1].stream in streams] if "" not in streams else named
+    _offer_round(event, balance, near, is_near=True)
+    if event.rules.balance is BalanceMode.ALL and not balance.is_idle:
+        _offer_round(event, balance, named, is_near=False)
 
 
-def _offer_round(event: Event, balance: Balance, free: list[str], *, is_near: bool) -> None:
+def _offer_round(
+    event: Event, balance: Balance, free: list[tuple[str, AgentRecord]], *, is_near: bool
+) -> None:
     """Offer each agent one task after the other, until nobody gets one more."""
-    session, records = event.session, event.session.agents.records
-    while free and not balance.is_idle:
-        served: list[str] = []
-        for name in free:
-            agent = records[name]
-            if name not in session.spare or balance.is_idle:
-                continue
-            if is_near and not balance.has_near(agent.stream):
+    #: Streams whose agents can get nothing: what runs only grows here.
+    in_vain: set[str] = set()
+    while free:
+        served: list[tuple[str, AgentRecord]] = []
+        for name, agent in free:
+            if balance.is_idle:
+                return
+            if agent.stream in in_vain or name not in event.session.spare:
                 continue
             choice = balance.best(agent.stream, (name, agent.incarnation), is_near=is_near)
             if choice is not None:
                 _offer(event, balance, choice, name)
                 balance.update()
-                served.append(name)
+                served.append((name, agent))
+            elif not balance.has_left_out:
+                in_vain.add(agent.stream)
         free = served
 
 

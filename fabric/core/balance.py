@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from fabric.core.claims import Ask
@@ -110,9 +110,10 @@ class Queue:
         if not ranks:
             del self._streams[stream]
 
-    def has_near(self, stream: str) -> bool:
-        """Whether there are tasks of this stream, or of none."""
-        return stream in self._streams or "" in self._streams
+    @property
+    def streams(self) -> Collection[str]:
+        """The streams that have tasks here."""
+        return self._streams.keys()
 
     def best(
         self,
@@ -187,6 +188,8 @@ class Balance:
         self._slowness: Counter[str] = Counter()
         self._paced: Counter[str] = Counter()
         self._workers: Counter[str] = Counter()
+        #: Whether the last look for the best task has left out one that its agent had just left.
+        self.has_left_out = False
         backlog.touched.update(records)
         self.update()
 
@@ -213,7 +216,12 @@ class Balance:
 
         def is_left_out(name: str) -> bool:
             task = self._records[name]
-            return (task.agent, task.incarnation) == agent
+            if (task.agent, task.incarnation) != agent:
+                return False
+            self.has_left_out = True
+            return True
+
+        self.has_left_out = False
 
         compared = self.to_go_ms if len(self._left_ms) <= STREAMS_COMPARED_MAX else None
         while True:
@@ -233,9 +241,9 @@ class Balance:
                 return None  # nothing begins before the integration
             self._put(name, obstacle_now, found.rank, found.stream)
 
-    def has_near(self, stream: str) -> bool:
-        """Whether there may be something for an agent of this stream that is of it, or of none."""
-        return any(self._queues[obstacle].has_near(stream) for obstacle in self._passable)
+    def streams(self) -> set[str]:
+        """Return the streams that may have something that can be offered; "" for none."""
+        return {stream for obstacle in self._passable for stream in self._queues[obstacle].streams}
 
     @property
     def is_idle(self) -> bool:

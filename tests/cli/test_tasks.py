@@ -117,6 +117,7 @@ def test_agents_ask_for_the_next_task(person: Shell, listed: Callable[[str], str
     assert person.run("tasks", "next", FABRIC_AGENT="C").out == "merge\n"
 
 
+@pytest.mark.slow
 def test_at_each_signal_the_todo_has_the_fields_of_the_seeds_example(person: Shell) -> None:
     """RESULT_STREAMING, Integration with TodoWrite: the list is loaded as it is."""
     todo = {"content": "Review auth module", "activeForm": "Reviewing auth module"}
