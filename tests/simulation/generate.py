@@ -6,7 +6,7 @@ import random
 
 from tests.simulation import scenes
 from tests.simulation.plan import Line, Plan
-from tests.simulation.rulesets import RULESETS
+from tests.simulation.rulesets import RANDOM
 from tests.simulation.scenes import SCENES
 
 AGENTS = ("A", "B", "C", "D", "E", "F")
@@ -54,7 +54,7 @@ def generate(seed: int) -> Plan:
         "cached_max": chance.choice((1, 1_000)),
         "batch_max": chance.choice((1, 4, 256)),
         "page_max": chance.choice((2, 256)),
-        "rules": chance.randrange(len(RULESETS)),
+        "rules": chance.randrange(RANDOM),
         "forgetful": int(chance.random() < 0.2),
     }
     agents = AGENTS[: chance.randint(2, len(AGENTS))]

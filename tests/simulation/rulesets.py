@@ -39,4 +39,16 @@ RULESETS: tuple[Rules, ...] = (
         signals_per_second_max=20,
         hold_ms_max=20_000,
     ),
+    # Of scenes alone: see RANDOM.
+    Rules(
+        domains=(Domain("src/**", "A"), Domain("db/**", exclusive=True)),
+        triggers=(Trigger("release", tags=("release*",)),),
+        coordinator_tasks_max={"A": 1},
+        parallel_max=3,
+        attempts_max=0,
+        offer_ms=20_000,
+    ),
 )
+
+#: A random plan has one of so many; the rest are for scenes.
+RANDOM = 4

@@ -123,10 +123,18 @@ async def limited(actor: Actor, agent: Agent, line: Line) -> None:
 
 
 async def add(actor: Actor, agent: Agent, line: Line) -> None:
-    """`add t5 t6:t5`: two tasks for the board, one after the other."""
-    parts = (word.partition(":") for word in line.words)
+    """`add t5 t6:t5`: two tasks, one after the other; with `writes=a.py,b.py`, both write those."""
+    named = line.named()
+    writes = named["writes"].split(",") if "writes" in named else []
+    parts = (word.partition(":") for word in line.words if "=" not in word)
     tasks = [
-        TaskSpec(name, can_merge_after=[before] if before else []) for name, _, before in parts
+        TaskSpec(
+            name,
+            stream=named.get("stream", ""),
+            writes=writes,
+            can_merge_after=[before] if before else [],
+        )
+        for name, _, before in parts
     ]
     await agent.add_tasks(*tasks)
 

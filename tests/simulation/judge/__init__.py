@@ -15,13 +15,15 @@ of refusals makes no storm of notices. `questions.py`: deadlines of questions ar
 is told that nobody is there; waits that nobody will end are asked about. `tasks.py`: a task has one
 agent, and what is done stays done. `silence.py`: an agent that has sent something, could not be
 heard, or has announced its silence, is not declared dead. `times.py`: no grant, offer or barrier
-stands beyond its time.
+stands beyond its time. `balance.py`: tasks that run are kept apart by the rules, none is lost, and
+no agent with room is idle in vain.
 `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
 gives everything that the server holds, and after the faults everything drains.
 """
 
 from __future__ import annotations
 
+from tests.simulation.judge.balance import Balances
 from tests.simulation.judge.barriers import Barriers
 from tests.simulation.judge.bounds import Bounds
 from tests.simulation.judge.claims import Claims
@@ -60,6 +62,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Deaths(),
         Questions(),
         Tasks(rules.attempts_max),
+        Balances(rules),
         Syntheses(),
         Limits(rules),
         Quotas(),

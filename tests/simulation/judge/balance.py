@@ -1,0 +1,136 @@
+"""The balance of load: what runs is kept apart, and no agent with room is idle in vain.
+
+What two tasks share is told here by the names alone: a plan's tasks write plain files, those under
+`src/` in a domain of the coordinator A, those under `db/` in an exclusive one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fabric.core.rules import Rules
+from fabric.store.keys import ORCHESTRATORS
+from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
+
+#: The coordinator of `src/`, whose tasks the rules of some plans count.
+COORDINATOR = "A"
+
+#: Signals with which tasks may go: those of an earlier run.
+CLEARING = (b"RUN_OPENED", b"RUN_PURGED")
+
+_Record = dict[str, Any]
+
+
+class Balances(Judge):
+    """Looks at tasks and agents after each commit."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        #: Session → task or agent → its record.
+        self._tasks: dict[str, dict[str, _Record]] = {}
+        self._agents: dict[str, dict[str, _Record]] = {}
+
+    def committed(self, commit: Commit) -> None:
+        """See Judge."""
+        if commit.lease.group != ORCHESTRATORS:
+            return
+        touched = {}
+        for name, known in (("agents", self._agents), ("tasks", self._tasks)):
+            for session, changes in commit.hashes(name):
+                touched[session] = True
+                records = known.setdefault(session, {})
+                for one, value in changes.items():
+                    if value is None:
+                        records.pop(one, None)
+                        if name == "tasks":
+                            self._look_at_loss(commit, session, one)
+                    else:
+                        records[one] = msgspec.json.decode(value)
+        for session in touched:
+            tasks, agents = self._tasks.get(session, {}), self._agents.get(session, {})
+            if any(one.get("is_listed") for one in tasks.values()):
+                _look_at_offers(session, tasks, agents)
+                self._look_at_what_runs(session, tasks)
+                self._look_at_the_idle(session, tasks, agents)
+
+    def _look_at_loss(self, commit: Commit, session: str, task: str) -> None:
+        log = NAMESPACE.partition(commit.lease.partition).session(session).log
+        if not any(k == log and f.get(b"type") in CLEARING for k, _, f in commit.appended):
+            raise Violation("no task is lost", f"{session}: {task}")
+
+    def _look_at_what_runs(self, session: str, tasks: dict[str, _Record]) -> None:
+        running = {name: one for name, one in tasks.items() if _runs(one)}
+        listed = {name: one for name, one in running.items() if one.get("is_listed")}
+        for name, one in listed.items():
+            others = {other: it for other, it in listed.items() if other != name}
+            if (obstacle := self._obstacle(name, one, others)) and len(listed) == len(running):
+                raise Violation("what runs is kept apart", f"{session}: {name}: {obstacle}")
+
+    def _look_at_the_idle(
+        self, session: str, tasks: dict[str, _Record], agents: dict[str, _Record]
+    ) -> None:
+        running = {name: one for name, one in tasks.items() if _runs(one)}
+        done = {name for name, one in tasks.items() if one["status"] == "completed"}
+        ready = {
+            name: one for name, one in tasks.items()
+            if one["status"] == "pending" and done.issuperset(one.get("can_merge_after", ()))
+        }  # fmt: skip
+        if any(_is_integration(name) for name in ready):
+            return  # nothing else begins before the most urgent of these has run
+        for agent, it in agents.items():
+            if it["status"] != "active" or not it.get("capacity"):
+                continue
+            for name, one in ready.items():
+                has_left = (one.get("agent"), one.get("incarnation")) == (agent, it["incarnation"])
+                if not has_left and not self._obstacle(name, one, running):
+                    raise Violation(
+                        "an agent with room has what can begin", f"{session}: {agent} and {name}"
+                    )
+
+    def _obstacle(self, name: str, task: _Record, running: dict[str, _Record]) -> str:
+        """Say what is in a task's way, of those that run beside it; "" if nothing is."""
+        if any(_is_integration(other) for other in running):
+            return "an integration runs alone"
+        if _is_integration(name) and running:
+            return "an integration is to run alone"
+        if 0 < self._rules.parallel_max <= len(running):
+            return "too many run"
+        most = self._rules.coordinator_tasks_max.get(COORDINATOR, 0)
+        in_src = sum(_is_in("src/", one) for one in running.values())
+        if _is_in("src/", task) and 0 < most <= in_src:
+            return f"too many of {COORDINATOR} run"
+        for other, one in running.items():
+            if set(_files(task)) & set(_files(one)):
+                return f"{other} writes the same"
+        return ""
+
+
+def _look_at_offers(session: str, tasks: dict[str, _Record], agents: dict[str, _Record]) -> None:
+    """Check that an offer has one agent, which knows of it, and is not what that one has left."""
+    offers = [(one, agent) for agent, it in agents.items() for one in it.get("offers", ())]
+    offered = [(n, one["offered_to"]) for n, one in tasks.items() if one["status"] == "offered"]
+    if sorted(offers) != sorted(offered):
+        raise Violation("an offer has one agent", f"{session}: {offers} and {offered}")
+    for name, agent in offered:
+        task = tasks[name]
+        if (task.get("agent"), task.get("incarnation")) == (agent, agents[agent]["incarnation"]):
+            raise Violation("nobody is offered what it has left", f"{session}: {agent} and {name}")
+
+
+def _runs(task: _Record) -> bool:
+    return task["status"] in ("in_progress", "offered")
+
+
+def _is_integration(name: str) -> bool:
+    return name.startswith("release")
+
+
+def _files(task: _Record) -> list[str]:
+    """Name what a task writes; anything in an exclusive domain is all of it."""
+    return ["db/" if one.startswith("db/") else one for one in task.get("writes", ())]
+
+
+def _is_in(folder: str, task: _Record) -> bool:
+    return any(one.startswith(folder) for one in task.get("writes", ()))
