@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+from fabric import doctor
 from fabric.agents.install import client, codex_trust
 from fabric.agents.install.change import Change, Journal, read
 from fabric.agents.install.client import PARTS, Place
+from fabric.cli.connect import open_store
 from fabric.cli.output import note
+from fabric.config.settings import Secret, load
+from fabric.devserver import remote
 from fabric.devserver.project import nearest
 from fabric.errors import ConfigError, NotAllowedError, PeerError
+from fabric.store.address import redacted
 
 _CHOICES = (*PARTS, "all")
 
@@ -23,12 +30,20 @@ _CHOICES = (*PARTS, "all")
 @click.option("--user", is_flag=True, help="For all projects of this user, not for this one.")
 @click.option("--undo", is_flag=True, help="Take it out again; files are restored to the byte.")
 @click.option("-y", "--yes", is_flag=True, help="Apply without asking.")
+@click.option("--server", metavar="URL", help="Use the server of another host, in this project.")
 @click.option(
     "--trust-hooks",
     is_flag=True,
     help="Trust the hooks in Codex too, which else runs none before you do (/hooks).",
 )
-def init(names: tuple[str, ...], user: bool, undo: bool, yes: bool, trust_hooks: bool) -> None:
+def init(
+    names: tuple[str, ...],
+    user: bool,
+    undo: bool,
+    yes: bool,
+    server: str | None,
+    trust_hooks: bool,
+) -> None:
     """Put the fabric's hooks into the coding agents on this machine.
 
     \b
@@ -36,6 +51,7 @@ def init(names: tuple[str, ...], user: bool, undo: bool, yes: bool, trust_hooks:
       fabric init claude codex --user  these two, for all projects of this user
       fabric init mcp git              the MCP server; git's pre-commit hook
       fabric init --undo               all of it out again
+      fabric init --server 'rediss://…'  the line that `fabric up --listen` has printed
 
     NAME is claude, codex, gemini, opencode, cursor, mcp, git, or all. Shows the changes as a diff
     and asks. Run again, it changes only what is not as it should be. In a repository the files
@@ -43,7 +59,15 @@ def init(names: tuple[str, ...], user: bool, undo: bool, yes: bool, trust_hooks:
     """
     place = Place(None if user else nearest().root)
     journal = Journal(place.scope)
+    if server is not None:
+        if user or undo:
+            raise click.UsageError("--server is for this project, and --undo takes it back")
+        _join(server)
+        if not names:
+            return
     if undo:
+        if not (names or user) and remote.leave():
+            note("this project uses its own server again")
         _undo(names, place, journal, yes=yes)
         return
     parts = _parts(names, place)
@@ -53,6 +77,24 @@ def init(names: tuple[str, ...], user: bool, undo: bool, yes: bool, trust_hooks:
         _codex(place, journal, trust=trust_hooks)
     if "gemini" in parts and not user:
         note("Gemini CLI runs hooks only in a folder that you trust: it asks when you start it")
+
+
+def _join(url: str) -> None:
+    """Look whether the server can be used, and note it for this project."""
+    target = replace(load(), redis_url=Secret(url))
+
+    async def look() -> str:
+        store = open_store(target, "fabric-init")
+        try:
+            return await doctor.admit(store)
+        finally:
+            await store.close()
+
+    version = asyncio.run(look())
+    path = remote.join(url)
+    note(f"{nearest().root} uses {redacted(url)} ({version}); only you can read {path}")
+    if load().redis_url is not None:
+        note("FABRIC_REDIS_URL or a fabric.toml names another server, which counts more")
 
 
 def _parts(names: tuple[str, ...], place: Place) -> list[str]:

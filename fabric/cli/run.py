@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,19 @@ from fabric.cli.connect import Target, json_option, on_target, open_store, setti
 from fabric.cli.output import json_line, note, print_lines
 from fabric.config.settings import NAMESPACE, Secret, load, worker_flags
 from fabric.devserver import ServerUse
+from fabric.devserver.listen import Listener
 from fabric.devserver.project import Project, locate, served_below
+from fabric.devserver.remote import joined
 from fabric.errors import FabricError, HeldError, NotFoundError
 from fabric.store.address import redacted
 
 #: Seconds between two looks whether the private server lives. A look opens one file.
 KEEP_S = 0.5
+
+#: Where `--listen PORT` listens: on all addresses of this host.
+ANY_HOST = "0.0.0.0"  # noqa: S104 - the user has asked for other hosts
+#: The highest port there is.
+PORT_MAX = 65_535
 
 #: Orchestrators on one machine. One serves a partition; the others stand by.
 ORCHESTRATORS_MAX = 64
@@ -37,13 +44,20 @@ ORCHESTRATORS_MAX = 64
     show_default=True,
     help="How many to run. One serves a partition; the others take over if it dies.",
 )
+@click.option(
+    "--listen",
+    metavar="[HOST:]PORT",
+    help="Let other hosts use the private server: with TLS, and a password that is made.",
+)
+@click.option("--no-tls", is_flag=True, help="Of --listen: all on the way can read everything.")
 @json_option
-def up(target: Target, orchestrators: int, as_json: bool) -> None:
+def up(target: Target, orchestrators: int, listen: str | None, no_tls: bool, as_json: bool) -> None:
     """Start a server, an orchestrator and a synthesizer, and run them until Ctrl-C.
 
     \b
       fabric up                                      with a private Redis server for this project
       FABRIC_REDIS_URL=redis://… fabric up           with your own server
+      fabric up --listen 7379                        for other hosts too: prints the line they run
 
     The private server keeps its data outside of the project, in $XDG_STATE_HOME/fabric or
     ~/.local/state/fabric; all worktrees share it, and so do two `fabric up`. Ctrl-C or
@@ -58,6 +72,9 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
     if withheld := rulebook.in_force().withheld:
         note(withheld)
     workers = ["orchestrator"] * orchestrators + ["synthesizer"]
+    if target.redis_url is None and (known := joined()):
+        target = replace(target, redis_url=Secret(known))
+    place = _listen_address(target, listen, no_tls=no_tls)
     with ExitStack() as ending:
         private = None
         if target.redis_url is None:
@@ -65,13 +82,36 @@ def up(target: Target, orchestrators: int, as_json: bool) -> None:
             target = replace(target, redis_url=Secret(private.url))
             for other in served_below(private.server.root):
                 note(f"agents in {other} use the private server that runs there")
-        is_clean = asyncio.run(_serve(target, private, workers, as_json=as_json))
+        listener = None
+        if place is not None and private is not None:
+            state = Project(private.server.root).state
+            listener = Listener(str(private.server.socket), *place, state, has_tls=not no_tls)
+        is_clean = asyncio.run(_serve(target, private, listener, workers, as_json=as_json))
     if not is_clean:
         raise click.exceptions.Exit(1)
 
 
+def _listen_address(target: Target, listen: str | None, *, no_tls: bool) -> tuple[str, int] | None:
+    """Return host and port of --listen. Raises UsageError."""
+    if listen is None:
+        if no_tls:
+            raise click.UsageError("--no-tls goes with --listen")
+        return None
+    if target.redis_url is not None:
+        raise click.UsageError("--listen is for the private server; another one is named")
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal() or int(port) > PORT_MAX:
+        raise click.UsageError(f"--listen: '{listen}' is no [HOST:]PORT")
+    return host.strip("[]") or ANY_HOST, int(port)
+
+
 async def _serve(
-    target: Target, private: ServerUse | None, workers: list[str], *, as_json: bool
+    target: Target,
+    private: ServerUse | None,
+    listener: Listener | None,
+    workers: list[str],
+    *,
+    as_json: bool,
 ) -> bool:
     """Run the workers until a signal; return whether all of them drained."""
     from workers.supervisor import Supervisor
@@ -108,7 +148,9 @@ async def _serve(
         "namespace": target.namespace,
         "workers": {},
     }
-    async with supervisor:
+    async with supervisor, listener or nullcontext():
+        if listener is not None:
+            started["join"] = listener.url()
         started["workers"] = supervisor.pids
         if as_json:
             click.echo(json_line(started))
@@ -156,8 +198,13 @@ def _announce(started: dict[str, Any]) -> None:
     running = ", ".join(f"{name} (pid {pid})" for name, pid in started["workers"].items())
     namespace = started["namespace"]
     _say(f"namespace {namespace}: {running}; Ctrl-C stops")
-    place = "this project" if started["private"] else "another terminal, with FABRIC_REDIS_URL set"
     program = click.get_current_context().find_root().info_name
+    if "join" in started:
+        _say("other hosts join with this line; it has the password, so keep it:")
+        click.echo(f"  {program} init --server '{started['join']}'", err=True)
+        if started["join"].startswith("redis:"):
+            _say("without TLS, all on the way can read the password and every signal")
+    place = "this project" if started["private"] else "another terminal, with FABRIC_REDIS_URL set"
     more = "" if namespace == NAMESPACE else f" --namespace {shlex.quote(namespace)}"
     _say(f"try, in {place}:")
     for line in ("emit 'PROGRESS(25%)' --session demo --agent ME", "status", "tail demo"):

@@ -33,6 +33,7 @@ from typing import NamedTuple, Protocol
 from fabric.devserver import lock, server
 from fabric.devserver.lock import UserLock
 from fabric.devserver.project import Project, locate, nearest, served_below, serving
+from fabric.devserver.remote import joined
 from fabric.devserver.server import Connection, PrivateServer
 from fabric.errors import ConfigError, NotAllowedError, ServerError
 
@@ -74,12 +75,18 @@ class NamesServer(Protocol):
 
 
 def server_url(settings: NamesServer, start: Path | None = None) -> str | None:
-    """Return the URL in the settings, else that of the project's private server if it runs.
+    """Return the URL in the settings, else the one that the project has joined, else its own.
 
-    The project is the one around `start`, by default the working directory.
+    Its own is the private server, if that runs. The project is the one around `start`, by default
+    the working directory.
     """
     if settings.redis_url is not None:
         return settings.redis_url.value
+    try:
+        if known := joined(start):
+            return known
+    except OSError:  # the working directory is gone
+        pass
     found = find(start)
     return found.url if found is not None else None
 

@@ -175,7 +175,7 @@ def private_server(*, is_configured: bool) -> Finding:
     if found is not None:
         level, said, advice = _users(found)
     elif is_configured:
-        said = "none runs for this project; FABRIC_REDIS_URL names another server"
+        said = "none runs for this project; another server is named"
     elif (near := devserver.advice()) != devserver.START:
         level, said, advice = Level.WARN, "none that can be used here", near
     else:
