@@ -18,6 +18,9 @@ from benchmarks.server import stop
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Rules of the benchmarks.
+CONFIG = ROOT / "benchmarks" / "fabric.toml"
+
 #: Characters of a worker's last output that an error shows.
 WORDS_MAX = 2_000
 
@@ -50,13 +53,13 @@ class Worker:
 
 
 @contextmanager
-def working(module: str, *flags: str) -> Iterator[Worker]:
+def working(module: str, *flags: str, config: Path | None = None) -> Iterator[Worker]:
     """Run `python -m module` while the block lasts, without the user's settings."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *flags],
             cwd=ROOT,
-            env=environment(),
+            env=environment(config),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -67,10 +70,10 @@ def working(module: str, *flags: str) -> Iterator[Worker]:
             stop(process)
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment without the user's fabric settings."""
+def environment(config: Path | None = None) -> dict[str, str]:
+    """Return this process's environment, with the settings of a file, not the user's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FABRIC_")}
-    return kept | {"FABRIC_CONFIG": str(ROOT / "benchmarks" / "fabric.toml")}
+    return kept | {"FABRIC_CONFIG": str(config or CONFIG)}
 
 
 def processor_seconds(pid: int) -> float | None:

@@ -22,9 +22,10 @@ from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
+from fabric.store.value import whole_number
 from fabric.wire import record
 from fabric.wire.entry import decode, sender_of
-from workers import hook, purge
+from workers import hook, purge, retention
 from workers.census import Census
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler
@@ -40,7 +41,18 @@ class _Timer(DueTimer):
 
 
 #: What `decide` takes: an entry with its signal, or with the reason why it is none; or a timer.
-_Input = tuple[bytes, list[bytes], Signal | SignalError] | _Timer | purge.PurgeTimer
+_Input = (
+    tuple[bytes, list[bytes], Signal | SignalError]
+    | _Timer
+    | purge.PurgeTimer
+    | retention.RetentionTimer
+)
+
+#: Tokens that a session whose keys are spoilt can have handed out: more than a year of them.
+SPOILT_TOKENS = 1_000_000_000
+
+#: Field of the lease: the highest token that a deleted session can have handed out.
+TOKEN_FLOOR = "token_floor"  # noqa: S105 - a fencing token, and no secret
 
 
 class Orchestrator(Handler):
@@ -62,6 +74,10 @@ class Orchestrator(Handler):
         self._digest = record.rules_digest(self._rules_document)
         self._cached_max = settings.sessions_cached_max
         self._census = Census(store, partition, rules)
+        self._retention = retention.Retention(store, partition, rules)
+        #: New sessions begin above it; what the lease has of it. None: not read yet.
+        self._token_floor = 0
+        self._stored_floor: int | None = None
         #: Sessions in memory, the least recently used first; those that this batch changes.
         self._sessions: dict[str, StoredSession] = {}
         self._touched: dict[str, StoredSession] = {}
@@ -84,14 +100,22 @@ class Orchestrator(Handler):
         return inputs
 
     async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
-        inputs: list[_Timer | purge.PurgeTimer] = []
+        inputs: list[_Timer | purge.PurgeTimer | retention.RetentionTimer] = []
+        needed: dict[str, None] = {}
         for member in members:
+            if member == retention.TIMER.encode():
+                look = await self._retention.prepare(member, now_ms)
+                needed |= dict.fromkeys((*look.cuts, *look.notes, *look.ended))
+                needed.pop("", None)
+                inputs.append(look)
+                continue
             if purge.is_purge(member):
                 sliced = await purge.prepare(self._store, self._names, ORCHESTRATORS, member)
                 inputs.append(sliced)
             else:
                 inputs.append(_Timer(member))
-        await self._load({timer.session: None for timer in inputs})
+            needed[inputs[-1].session] = None
+        await self._load(needed)
         for timer in inputs:
             if not isinstance(timer, _Timer):
                 continue
@@ -105,6 +129,11 @@ class Orchestrator(Handler):
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
+        if self._stored_floor is None:
+            lease = self._names.lease(ORCHESTRATORS)
+            (floor,) = await self._store.fields(lease, [TOKEN_FLOOR])
+            self._stored_floor = whole_number(floor) or 0
+            self._token_floor = max(self._token_floor, self._stored_floor)
         for name in needed:
             stored = self._sessions.pop(name, None)
             if stored is None and name not in self._quarantined:
@@ -137,6 +166,8 @@ class Orchestrator(Handler):
             taken += 1
             if isinstance(item, purge.PurgeTimer):
                 self._take_slice(batch, item, now_ms)
+            elif isinstance(item, retention.RetentionTimer):
+                self._take_look(batch, item, now_ms)
             elif isinstance(item, _Timer):
                 self._take_timer(batch, item, now_ms)
             else:
@@ -148,7 +179,17 @@ class Orchestrator(Handler):
             for name, stored in touched.items():
                 stored.save(batch)
                 scores += (stored.state.clock_ms, name)
+                if stored.state.is_purging:
+                    self._raise_floor(stored.state.token)
             batch.write("ZADD", self._names.sessions, scores)
+            self._retention.active.update(dict.fromkeys(touched))
+        if not self._retention.is_set:
+            self._retention.is_set = True
+            self._set_timer(batch, retention.TIMER, self._retention.due_ms(now_ms))
+        if self._token_floor != self._stored_floor:
+            self._stored_floor = self._token_floor
+            lease = self._names.lease(ORCHESTRATORS)
+            batch.write("HSET", lease, (TOKEN_FLOOR, self._token_floor))
         self._quarantined.end(now_ms)
         return Decided(batch, taken)
 
@@ -229,6 +270,8 @@ class Orchestrator(Handler):
             return True
         if signal.session in self._sessions:
             return False
+        # Nobody knows what it has handed out.
+        self._raise_floor(self._token_floor + SPOILT_TOKENS)
         keys = self._names.session(signal.session)
         batch.delete(keys.meta)  # whatever somebody has put there
         batch.write("HSET", keys.meta, (state.PURGING, "1"))
@@ -249,6 +292,42 @@ class Orchestrator(Handler):
             self._touched.pop(timer.session, None)
         else:
             self._set_timer(batch, timer.member, now_ms)
+
+    def _take_look(self, batch: Batch, timer: retention.RetentionTimer, now_ms: int) -> None:
+        """Cut what a step of a look has found, and begin to delete sessions that have ended."""
+        for name in {*timer.cuts, *timer.notes} - {""}:
+            stored = self._sessions.get(name)
+            if stored is None or stored.state.is_purging or not stored.is_stored:
+                timer.cuts.pop(name, None)
+                timer.notes.pop(name, None)
+        retention.cut(batch, self._names, timer)
+        for name in timer.ended:
+            stored = self._sessions.get(name)
+            if stored is not None and self._retention.is_over(stored.state, now_ms):
+                stored.state.is_purging = True
+                self._touched[name] = stored
+                batch.append(self._names.results, "*", *record.purged(name, now_ms))
+                logger.info("session %s has ended long ago, and is deleted", name)
+        self._retention.is_set = True
+        due_ms = self._retention.due_ms(now_ms) if timer.is_over else now_ms
+        self._set_timer(batch, timer.member, due_ms)
+
+    def _raise_floor(self, token: int) -> None:
+        """Let sessions that begin from now on hand out tokens above this one only."""
+        self._token_floor = max(self._token_floor, token)
+
+    def quarantine(self, error: TamperedError) -> bool:
+        """See Handler. The session can begin anew, if somebody has deleted all of it."""
+        stored = self._sessions.get(self._names.session_of(error.key) or "")
+        if stored is not None:
+            self._raise_floor(stored.state.token)
+        return super().quarantine(error)
+
+    def _dead_letter(
+        self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
+    ) -> None:
+        super()._dead_letter(batch, entry_id, fields, code, reason)
+        self._retention.appended(self._names.dead, sum(map(len, fields)))
 
     def _turn_away(
         self,
@@ -304,7 +383,15 @@ class Orchestrator(Handler):
         self._follow(batch, stored, decision)
 
     def _bring_up_to_date(self, batch: Batch, stored: StoredSession, now_ms: int) -> None:
-        """Let a session take up the outages since its last event, and our rules, if new to it."""
+        """Let a session take up the outages since its last event, and our rules, if new to it.
+
+        And a new one the tokens of those that were deleted: one of its name may have had them.
+        """
+        if not stored.state.log and self._token_floor:
+            stored.state.begin_tokens(self._token_floor, now_ms)
+            logged = record.logged_tokens(self._token_floor, stored.state.clock_ms)
+            batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
+            self._touched[stored.state.name] = stored
         if self.outages and self.outages[-1][1] > stored.state.clock_ms:
             self._skip_outages(batch, stored)
         if stored.state.rules != self._digest:
@@ -342,6 +429,11 @@ class Orchestrator(Handler):
             death = record.death(session.name, name, agent, cause, session.clock_ms)
             batch.append(self._names.results, "*", *death)
         deliver(batch, stored.keys, stored.state, decision, copies)
+        for message in decision.messages:
+            if message.to:
+                keys, is_all = stored.keys, message.to == EVERYONE
+                key = keys.broadcast if is_all else keys.inbox(message.to)
+                self._retention.appended(key, len(message.payload))
         for name, due_ms in decision.timers.items():
             member = f"{stored.state.name}:{name}"
             if due_ms is None:
@@ -353,6 +445,8 @@ class Orchestrator(Handler):
         """See Handler. The hook's runs go on: a question is not to be told twice without need."""
         super().forget()
         self._sessions.clear()
+        self._retention.forget()
+        self._stored_floor = None
 
     async def close(self) -> None:
         await self._hook.close()

@@ -118,6 +118,7 @@ class Synthesizer(Handler):
         self._refinements = Refinements(store, partition, refiners, rules, turns)
         self._ways = _Ways(rules, reducers)
         sessions_max = settings.sessions_cached_max
+        self._revisions_max = rules.revisions_max
         self._in_force = in_force = _encode(MergeRules.of(rules))
         self._cache = SynthesisCache(store, partition, sessions_max, self._quarantined, in_force)
         #: The session of which the last input begins a new run, and its keys that are deleted then.
@@ -311,7 +312,8 @@ class Synthesizer(Handler):
         self, batch: Batch, name: str, synthesis: SynthesisState, revision: Revision, now_ms: int
     ) -> None:
         """Add a revision to a batch, with the signals and timers that follow from it."""
-        stored.save(batch, self._names.session(name), synthesis, revision)
+        keys = self._names.session(name)
+        stored.save(batch, keys, synthesis, revision, self._revisions_max)
         self._cache.written(name, revision.fields)
         for kind, payload in revision.signals:
             form, values = record.own_signal(name, kind, SYNTHESIZER, _encode(payload))

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 from fabric.backoff import Backoff, Outage
@@ -17,7 +16,7 @@ from fabric.client.request import Requests
 from fabric.client.session import last_id
 from fabric.errors import FabricError, NotAllowedError, ServerError
 from fabric.store.port import BEGINNING, Entry
-from fabric.store.value import parse_id
+from fabric.store.value import parse_cursor, parse_id
 
 logger = logging.getLogger("fabric.agent")
 
@@ -63,15 +62,6 @@ def merge(pages: Sequence[Sequence[Entry]], full: int) -> tuple[list[tuple[int, 
     found.sort(key=lambda one: one[:2])
     merged = [(number, entry) for place, number, entry in found if end is None or place <= end]
     return merged, end is None
-
-
-def parse_cursor(stored: bytes | None) -> list[bytes]:
-    """Read a stored place: id in the inbox, id in the broadcast; the beginning if there is none."""
-    ids = (stored or b"").split()
-    with suppress(ValueError):
-        if len(ids) == 2 and all(map(parse_id, ids)):
-            return ids
-    return [BEGINNING, BEGINNING]
 
 
 class Mailbox:

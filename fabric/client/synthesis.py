@@ -79,8 +79,9 @@ def decoded(keys: SessionKeys, entries: Iterable[Entry], after: int) -> Iterator
 def missing(keys: SessionKeys, number: int) -> NotFoundError:
     """Return the error for a revision that existed and is no longer there."""
     return NotFoundError(
-        f"revision {number} of {keys.name} is gone: somebody has trimmed {keys.revisions}; "
-        "the present synthesis is complete, its history is not"
+        f"revision {number} of {keys.name} is gone: only the latest are kept (revisions_max in "
+        f"[retention]), or somebody has trimmed {keys.revisions}; the present synthesis is "
+        "complete, its history is not"
     )
 
 

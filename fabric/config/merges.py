@@ -8,7 +8,7 @@ from typing import Final
 
 from fabric.config.toml_file import Fault, Keys, line_of
 from fabric.core import resource
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from fabric.core.synthesis import merge
 
 #: Group of the entry points that are reducers.

@@ -36,7 +36,7 @@ from fabric.core.policy import BarrierPolicy
 from fabric.core.record import ENDED, AgentStatus, BarrierRecord, BarrierState, EscalationRecord
 from fabric.core.resource import CostlyError, Meter, matches, overlap
 from fabric.core.resource_name import normalise
-from fabric.core.rules import Trigger
+from fabric.core.rule_table import Trigger
 from fabric.core.session import SessionState, is_reserved, reserved
 from fabric.core.signal import CheckpointReached, Integrated, IntegrationRequired
 

@@ -1,4 +1,4 @@
-"""The tables of the rule file that hold several values each: merges, domains, triggers.
+"""The tables of the rule file that hold several values each, and the bounds of all rules.
 
 `rules.py` declares all other rules, and says where these belong.
 """
@@ -18,6 +18,46 @@ Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]
 Name = Annotated[str, Text.NAME]
 #: Globs of names.
 Globs = Annotated[tuple[Name, ...], Items(0, LIST_ITEMS_MAX, unique=True)]
+
+#: The most of one kind that a session may hold. Its state is read and written as a whole when it
+#: moves: above this, several sessions do better.
+SESSION_MAX = 1_000_000
+#: Longest chain of replies: each hop is a signal, so a chain this long is a loop.
+HOPS_MAX = 10_000
+#: More signals a second than one partition takes in: a higher limit would limit nothing.
+SIGNALS_PER_SECOND_MAX = 1_000_000
+#: A higher multiple of an agent's own rhythm says nothing about the agent.
+FACTOR_MAX = 1_000
+#: After this many deaths in a row there is no reason to wait for still more.
+DEATHS_MAX = 1_000
+#: After this many starts there is no reason to try still more.
+ATTEMPTS_MAX = 1_000
+#: Arguments of the escalation hook.
+ARGUMENTS_MAX = 64
+#: Refiners of a synthesis: each is a process that starts again and again, for each session.
+REFINERS_MAX = 16
+
+#: Checkpoints per task type, in order.
+TASK_TYPES: dict[str, tuple[str, ...]] = {
+    "Code Review": ("files_read", "issues_found", "recommendations_drafted"),
+    "Test Writing": ("coverage_analyzed", "tests_generated", "tests_validated"),
+    "Exploration": ("files_searched", "patterns_found", "synthesis_complete"),
+}
+
+#: Priorities are within what STARTED may give.
+PRIORITY_MAX = 1_000_000
+
+Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
+Announced = Annotated[int, Number("ms", 0, TIME_MS_MAX, "none may be announced")]
+Priority = Annotated[int, Number("points", -PRIORITY_MAX, PRIORITY_MAX)]
+#: A name of an agent, as it stands in lists and tables.
+AgentName = Annotated[str, Text.AGENT]
+#: The checkpoints of one type of task.
+Checkpoints = Annotated[tuple[Name, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
+#: Agents that get copies of a type of signal.
+Recipients = Annotated[tuple[AgentName, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
+#: How large something that is kept may become.
+Bytes = Annotated[int, Number("bytes", 1_048_576)]
 
 
 class Merge(Struct, frozen=True):

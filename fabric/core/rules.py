@@ -30,55 +30,29 @@ from fabric.core.policy import (
     WorktreePolicy,
 )
 from fabric.core.rule_table import (
+    ARGUMENTS_MAX,
+    ATTEMPTS_MAX,
+    DEATHS_MAX,
+    FACTOR_MAX,
+    HOPS_MAX,
+    PRIORITY_MAX,
+    REFINERS_MAX,
+    SESSION_MAX,
+    SIGNALS_PER_SECOND_MAX,
+    TASK_TYPES,
+    AgentName,
+    Announced,
+    Bytes,
+    Checkpoints,
     Deadline,
+    Domain,
+    Merge,
     Name,
+    Priority,
+    Recipients,
+    Time,
+    Trigger,
 )
-from fabric.core.rule_table import (
-    Domain as Domain,
-)
-from fabric.core.rule_table import (
-    Merge as Merge,
-)
-from fabric.core.rule_table import (
-    Trigger as Trigger,
-)
-
-#: The most of one kind that a session may hold. Its state is read and written as a whole when it
-#: moves: above this, several sessions do better.
-SESSION_MAX = 1_000_000
-#: Priorities are within what STARTED may give.
-PRIORITY_MAX = 1_000_000
-#: Longest chain of replies: each hop is a signal, so a chain this long is a loop.
-HOPS_MAX = 10_000
-#: More signals a second than one partition takes in: a higher limit would limit nothing.
-SIGNALS_PER_SECOND_MAX = 1_000_000
-#: A higher multiple of an agent's own rhythm says nothing about the agent.
-FACTOR_MAX = 1_000
-#: After this many deaths in a row there is no reason to wait for still more.
-DEATHS_MAX = 1_000
-#: After this many starts there is no reason to try still more.
-ATTEMPTS_MAX = 1_000
-#: Arguments of the escalation hook.
-ARGUMENTS_MAX = 64
-#: Refiners of a synthesis: each is a process that starts again and again, for each session.
-REFINERS_MAX = 16
-
-#: Checkpoints per task type, in order.
-TASK_TYPES: dict[str, tuple[str, ...]] = {
-    "Code Review": ("files_read", "issues_found", "recommendations_drafted"),
-    "Test Writing": ("coverage_analyzed", "tests_generated", "tests_validated"),
-    "Exploration": ("files_searched", "patterns_found", "synthesis_complete"),
-}
-
-Time = Annotated[int, Number("ms", 1, TIME_MS_MAX)]
-Announced = Annotated[int, Number("ms", 0, TIME_MS_MAX, "none may be announced")]
-Priority = Annotated[int, Number("points", -PRIORITY_MAX, PRIORITY_MAX)]
-#: A name of an agent, as it stands in lists and tables.
-AgentName = Annotated[str, Text.AGENT]
-#: The checkpoints of one type of task.
-Checkpoints = Annotated[tuple[Name, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
-#: Agents that get copies of a type of signal.
-Recipients = Annotated[tuple[AgentName, ...], Items(1, LIST_ITEMS_MAX, unique=True)]
 
 
 class Rules(Struct, frozen=True):
@@ -445,6 +419,68 @@ class Rules(Struct, frozen=True):
         "What happens to the sub-agents of an agent that has ended (W/reviewer is one of W): they "
         'go on ("keep"), or are told to stop ("cancel").',
     ] = ChildPolicy.KEEP
+    # No decision depends on these: what is at work is never cut, nor is any log.
+    ended_ms: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "for ever"),
+        Declared("retention.ended_ms"),
+        "How long a session is kept in which no agent is at work and nothing has happened since. "
+        "Then it is deleted, as by `fabric purge`.",
+    ] = 604_800_000
+    sessions_max: Annotated[
+        int,
+        Number("sessions", 0, SESSION_MAX, "no limit"),
+        Declared("retention.sessions_max"),
+        "Sessions kept in a partition. Of more than these, the least recent go that were closed, "
+        "or in which all agents and tasks are done; none that was active within recent_ms.",
+    ] = 100
+    recent_ms: Annotated[
+        Time,
+        Declared("retention.recent_ms"),
+        "How long a session that has ended is kept, however many there are.",
+    ] = 3_600_000
+    read_events: Annotated[
+        int,
+        Number("events", 0, SESSION_MAX),
+        Declared("retention.read_events"),
+        "Messages that an agent has read are kept for so many events of the session; the one read "
+        "last always is.",
+    ] = 1_000
+    inbox_max: Annotated[
+        int,
+        Number("messages", 1_000, SESSION_MAX),
+        Declared("retention.inbox_max"),
+        "Messages kept in one inbox, and in the broadcast of a session, read or not. The oldest "
+        "go; the log has them.",
+    ] = 100_000
+    inbox_bytes: Annotated[
+        Bytes,
+        Declared("retention.inbox_bytes"),
+        "Bytes of the messages kept there.",
+    ] = 268_435_456
+    revisions_max: Annotated[
+        int,
+        Number("revisions", 100, SESSION_MAX),
+        Declared("retention.revisions_max"),
+        "Revisions of a synthesis that are kept, the latest ones.",
+    ] = 10_000
+    dead_ms: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "for ever"),
+        Declared("retention.dead_ms"),
+        "How long dead letters are kept.",
+    ] = 604_800_000
+    dead_bytes: Annotated[
+        Bytes,
+        Declared("retention.dead_bytes"),
+        "Bytes of the dead letters of a partition that are kept, the latest ones.",
+    ] = 67_108_864
+    look_ms: Annotated[
+        int,
+        Number("ms", 1_000, TIME_MS_MAX),
+        Declared("retention.look_ms"),
+        "How often a worker looks for what is to go.",
+    ] = 60_000
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

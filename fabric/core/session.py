@@ -225,6 +225,12 @@ class SessionState:
         self.deadlocks.clear()
         self.mass_silence, self.full_log = "", -1
 
+    def begin_tokens(self, token: int, now_ms: int) -> None:
+        """Begin above a fencing token of sessions that were deleted. Takes a log number."""
+        self.tick(now_ms)
+        self.log += 1
+        self.token = token
+
     def adopt(self, digest: str, now_ms: int) -> None:
         """Put the rules of a digest in force; "" names the defaults. Takes a log number of its own.
 

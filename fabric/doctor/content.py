@@ -35,7 +35,7 @@ from fabric.store.keys import (
     partition_of,
 )
 from fabric.store.redis import SCHEMA, RedisStore
-from fabric.store.state import check_numbers
+from fabric.store.state import PURGING, check_numbers
 from fabric.store.synthesis import DECODERS
 from fabric.store.value import NUMBER_LIMIT, is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
@@ -128,6 +128,14 @@ def _seed(field: bytes, value: bytes) -> None:
     (_number if is_seed else _not_written)(field, value)
 
 
+def _counter(field: bytes, value: bytes) -> None:
+    """Check a field of `meta` that has no row of its own."""
+    if field.startswith(b"cut:"):
+        parse_id(value)
+    else:
+        _number(field, value)
+
+
 def _part(field: bytes, value: bytes) -> None:
     DECODERS.get(field.decode().partition(":")[0], partial(_not_written, field))(value)
 
@@ -165,8 +173,9 @@ _counters: Final = _fields(
     {
         b"rules": _if(re.compile(rb"[0-9a-f]*").fullmatch, "not the digest of rules"),
         b"closed_by": _any,
+        PURGING: _any,
     },
-    _number,
+    _counter,
 )
 _synthesis: Final = _fields(
     {
@@ -214,7 +223,7 @@ PARTITION_KINDS: Final = {
     _p.results: Kind("stream", fields=frozenset((b"session", b"type", b"emitter", b"cause"))),
     _p.dead: Kind("stream", fields=frozenset((b"code", b"reason", b"source", b"id"))),
     _p.sessions: Kind("zset", _member(rb"[^:]+")),
-    _p.deadlines: Kind("zset", _member(rb"[^:]+:.+")),
+    _p.deadlines: Kind("zset", _member(rb"[^:]+:.+|:retention")),
     _p.timers(SYNTHESIZERS): Kind("zset", _member(rb"[^:]+:.+")),
     _p.lease(ORCHESTRATORS): Kind("hash", _lease),
     _p.lease(SYNTHESIZERS): Kind("hash", _lease),

@@ -16,8 +16,13 @@ from fabric.store import state
 from fabric.store.keys import SessionKeys
 from fabric.store.keyspace import Keyspace
 from fabric.store.port import BEGINNING, EXISTING, Batch, Readable
-from fabric.store.value import parse_id
+from fabric.store.value import parse_id, whole_number
 from fabric.wire.stored import fields_of, read_object
+
+#: Fields of `meta` that begin with this say what was cut (workers/retention.py).
+CUT = "cut"
+
+_NOTHING = "nothing"
 
 #: Attempts to compare a session that changes meanwhile.
 ROUNDS_MAX = 10
@@ -77,7 +82,8 @@ class Comparison:
                 # Every commit appends to the log: without a new entry nothing else has changed.
                 await self._follow()
                 if self._place == place:
-                    return Report(self._replay.session.log, self._differences + found)
+                    left = await self._left(self._differences + found)
+                    return Report(self._replay.session.log, left)
         except DivergedError as error:
             self._differences.append(Difference(error.key, error.field, error.made, error.found))
             return Report(self._replay.session.log, self._differences)
@@ -85,6 +91,26 @@ class Comparison:
             f"session {self._keys.name} changed during each of {ROUNDS_MAX} comparisons; "
             "its log is correct so far: try again when less happens"
         )
+
+    async def _left(self, differences: list[Difference]) -> list[Difference]:
+        """Return the differences that retention does not explain: `meta` says what it has cut."""
+        if not differences:
+            return []
+        (meta,) = await self._store.hashes([self._keys.meta])
+        inboxes = self._keys.inbox("")
+        read = whole_number(meta.get(b"cut_read", b"0")) or 0
+
+        def is_cut(one: Difference) -> bool:
+            if one.redis != _NOTHING:
+                return one.key == self._keys.meta and one.field.startswith(CUT)
+            if not one.key.startswith((inboxes, self._keys.broadcast)):
+                return False
+            name = one.key.removeprefix(f"{self._keys.prefix}:")
+            first = parse_id(meta.get(f"{CUT}:{name}".encode(), b"0-0"))
+            place = parse_id(one.field.encode())
+            return place < first or (one.key.startswith(inboxes) and place[0] < read)
+
+        return [one for one in differences if not is_cut(one)]
 
     async def _follow(self) -> None:
         """Replay the log up to its present end."""
@@ -214,6 +240,6 @@ def _json(document: dict[str, Any], part: str) -> str:
 
 def _entry(fields: list[bytes] | None) -> str:
     if fields is None:
-        return "nothing"
+        return _NOTHING
     entry = fields_of(fields)
     return shown(b"%s from %s" % (entry.get(b"type", b"?"), entry.get(b"from", b"?")))

@@ -25,6 +25,7 @@ from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import CallerError, DivergedError, NotFoundError, SignalError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, Entry, Readable
+from fabric.store.value import whole_number
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
@@ -153,6 +154,8 @@ class Replay:
             decision, made = self._adopt(entry_id, logged.get(b"payload", b""), ms)
         elif logged.get(b"type") == record.OUTAGE_TYPE.encode():
             decision, made = self._outage(entry_id, logged, ms)
+        elif logged.get(b"type") == record.TOKENS_TYPE.encode():
+            decision, made = self._tokens(entry_id, logged.get(b"token", b""), ms)
         else:
             decision, made = self._timer(entry_id, logged, ms)
         self._due.append((entry_id, made))
@@ -202,6 +205,12 @@ class Replay:
         if decision is None:
             raise self._diverged(entry_id, f"{_NOTHING}: no agent is alive", "an outage")
         return decision, _flat(*record.logged_outage(int(length), self.session.clock_ms))
+
+    def _tokens(self, entry_id: bytes, token: bytes, ms: int) -> _Decided:
+        if (number := whole_number(token)) is None:
+            raise self._diverged(entry_id, "a number in its field token", repr(token))
+        self.session.begin_tokens(number, ms)
+        return None, _flat(*record.logged_tokens(number, self.session.clock_ms))
 
     def _unreadable(self, entry_id: bytes, logged: dict[bytes, bytes], ms: int) -> _Decided:
         fields = [logged.get(name, b"") for name in (b"emitter", b"code", b"reason")]

@@ -18,7 +18,7 @@ import msgspec
 from fabric.backoff import retry
 from fabric.client.emitter import prepare
 from fabric.client.history import ReadHistory
-from fabric.client.mailbox import COUNT, merge, parse_cursor
+from fabric.client.mailbox import COUNT, merge
 from fabric.client.message import Message, read
 from fabric.client.session import BLOCK_MS, Session, last_id, read_record, still_open
 from fabric.client.wait import Resolved, Wait
@@ -40,7 +40,7 @@ from fabric.errors import (
 from fabric.ops.sent_signal import EXPLAIN_S, LOOK_MS, PAGE, SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.value import parse_id
+from fabric.store.value import parse_cursor, parse_id
 from fabric.wire.stored import checked_reading, fields_of
 
 #: A place in the messages: the last id read in the inbox, and in the broadcast stream.

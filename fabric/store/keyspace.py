@@ -156,6 +156,9 @@ class Keyspace:
             self.hash(key).update(pairs_of(arguments))
         elif verb == UNLINK:
             self.keys.pop(key, None)
+        elif verb == "XTRIM":
+            if stream := self.peek(key, "stream"):
+                stream.delete({one for one in stream.ids if one < parse_id(arguments[-1])})
         elif verb == "ZADD":
             scores = {member: _score(score) for score, member in pairs_of(arguments)}
             self.sorted_set(key).update(scores)

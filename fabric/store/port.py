@@ -39,6 +39,7 @@ TYPES: Final = {
     "HDEL": "hash",
     "ZADD": "zset",
     "ZREM": "zset",
+    "XTRIM": "stream",
 }
 
 #: Deletes a key of any type, in constant time: the server frees large values beside its work.
@@ -168,7 +169,7 @@ class Batch:
         self._entries += (number, index, entry_id, *values)
 
     def write(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
-        """Add any other write: HSET, HDEL, ZADD or ZREM."""
+        """Add any other write: one of TYPES."""
         index = self._keys.get(key)
         if index is None:
             index = self._index(key, TYPES[verb], "")
@@ -186,6 +187,10 @@ class Batch:
         if index is None:
             index = self._index(key, kind, "")
         self._others += (UNLINK, index, 0)
+
+    def trim(self, key: str, first: bytes | str) -> None:
+        """Remove the entries of a stream before an id."""
+        self.write("XTRIM", key, ("MINID", "=", first))
 
     def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add a write of any number of arguments, as several that a script can pass on."""
@@ -229,6 +234,11 @@ class _Store(Protocol):
 
     async def fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
         """Return some fields of a hash. Raises TamperedError."""
+
+    async def entries(
+        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """Return a range of a stream; `-` and `+` are its ends, `(` before an id excludes it."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -286,6 +296,14 @@ class WorkerStore(_Store, Protocol):
 
     async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
         """Return all of a group's timers of one session, in no order."""
+
+    async def least_recent(
+        self, partition: int, count: int, kept: int
+    ) -> tuple[list[tuple[str, int]], int]:
+        """Return a partition's least recent sessions, each with its last activity, ms.
+
+        And how many there are beside the `kept` most recent ones, `count` at most.
+        """
 
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
@@ -376,11 +394,6 @@ class ClientStore(_Store, Protocol):
         self, after: dict[str, bytes], count: int, block_ms: int
     ) -> dict[str, list[Entry]]:
         """Return entries after the given ids, waiting up to `block_ms` for the first."""
-
-    async def entries(
-        self, key: str, first: bytes, last: bytes, count: int, *, newest_first: bool = False
-    ) -> list[Entry]:
-        """Return a range of a stream; `-` and `+` are its ends, `(` before an id excludes it."""
 
     def scan(self, key: str, count: int) -> AsyncGenerator[dict[bytes, bytes], None]:
         """Yield a hash of any size in pages of about `count` fields, so that no read is long.

@@ -243,6 +243,16 @@ class RedisStore(Channels):
             if cursor == b"0":
                 return list(found)
 
+    async def least_recent(
+        self, partition: int, count: int, kept: int
+    ) -> tuple[list[tuple[str, int]], int]:
+        key = self.namespace.partition(partition).sessions
+        flat = await self._ask("zset", key, "ZRANGE", key, 0, count - 1, "WITHSCORES")
+        # Without ZCARD: users of earlier versions are not allowed it.
+        beside = await self._ask("zset", key, "ZRANGE", key, kept, kept + count - 1)
+        found = ((name.decode("utf-8", "replace"), score) for name, score in pairs_of(flat))
+        return [(name, int(max(float(score), 0))) for name, score in found], len(beside)
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:

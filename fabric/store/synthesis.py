@@ -23,6 +23,9 @@ from fabric.wire.stored import checked_reading
 #: that it is merged by.
 HEAD: Final = (REVISION, COMPLETE, RULES)
 
+#: Revisions that are cut at a time.
+REVISIONS_CUT: Final = 64
+
 _decode_part = msgspec.json.Decoder(state.Part).decode
 _decode_complete = msgspec.json.Decoder(state.Complete).decode
 _decode_rules = msgspec.json.Decoder(MergeRules).decode
@@ -75,9 +78,13 @@ def load(
 
 
 def save(
-    batch: Batch, keys: SessionKeys, synthesis: state.SynthesisState, revision: Revision
+    batch: Batch,
+    keys: SessionKeys,
+    synthesis: state.SynthesisState,
+    revision: Revision,
+    revisions_max: int,
 ) -> None:
-    """Add a revision to a batch: its fields, its index, and its patch."""
+    """Add a revision to a batch: its fields, its index, and its patch; cut those too old."""
     if revision.is_beginning:
         head = {COMPLETE: revision.complete, REVISION: b"%d" % synthesis.revision}
         if synthesis.rules:
@@ -105,6 +112,8 @@ def save(
         batch.size_bytes += len(made)
         entry = record.revision(made, revision.causes, revision.ms, final=revision.is_final)
         batch.append(keys.revisions, f"{revision.number}-0", *entry)
+        if revision.number % REVISIONS_CUT == 0 and revision.number > revisions_max:
+            batch.trim(keys.revisions, f"{revision.number - revisions_max + 1}-0")
 
 
 def is_published(field: str, value: bytes) -> bool:

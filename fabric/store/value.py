@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from fabric.config.settings import PARTITIONS_MAX
@@ -77,6 +78,15 @@ def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:
         return None
     number = int(value)
     return number if number < limit else None
+
+
+def parse_cursor(stored: bytes | None) -> list[bytes]:
+    """Read a stored place: id in the inbox, id in the broadcast; the beginning if there is none."""
+    ids = (stored or b"").split()
+    with suppress(ValueError):
+        if len(ids) == 2 and all(map(parse_id, ids)):
+            return ids
+    return [b"0-0", b"0-0"]
 
 
 #: Outages that a lease remembers, as in acquire.lua: a session meets them at its next event, which

@@ -178,6 +178,14 @@ class MemoryStore:
         timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}
         return [member for member in timers if member.startswith(f"{session}:".encode())]
 
+    async def least_recent(
+        self, partition: int, count: int, kept: int
+    ) -> tuple[list[tuple[str, int]], int]:
+        known = self.data.peek(self.namespace.partition(partition).sessions, "zset") or {}
+        ordered = sorted((active_ms, name) for name, active_ms in known.items())
+        found = [(name.decode("utf-8", "replace"), ms) for ms, name in ordered[:count]]
+        return found, max(0, min(count, len(known) - kept))
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:

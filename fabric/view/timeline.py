@@ -22,7 +22,7 @@ from fabric.core.contradiction import FINDING
 from fabric.core.directive import CONFIRMED
 from fabric.core.event import EVERYONE, SYNTHESIZER, Kind
 from fabric.view.text import cell, joined
-from fabric.wire.record import OUTAGE_TYPE, RULES_KIND
+from fabric.wire.record import OUTAGE_TYPE, RULES_KIND, TOKENS_TYPE
 from fabric.wire.stored import read_object, text_fields_of
 
 #: Types without a row, unless the entry was refused.
@@ -195,6 +195,8 @@ def _sentence(
     if word == OUTAGE_TYPE and kind == Kind.DERIVED:
         length = f"{read_ms(fields.get('outage_ms', ''), 0) / 1000:.0f} s"
         return "(outage)", "", f"no signal could be decided for {length}; all timers move by that"
+    if word == TOKENS_TYPE and kind == Kind.DERIVED:
+        return "(tokens)", "", f"fencing tokens begin above {fields.get('token', '')}"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
     if word == "TASKS_ADDED" and isinstance(tasks := payload.get("tasks"), list):

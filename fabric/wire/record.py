@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fabric.core.event import NO_PEERS, Kind, Message, Peers
+from fabric.core.event import NO_PEERS, ORCHESTRATOR, Kind, Message, Peers
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
@@ -39,6 +39,9 @@ TIMER_TYPE = "TIMER"
 #: Type of the log entry that says how long no signal could be decided.
 OUTAGE_TYPE = "OUTAGE"
 
+#: Type of a session's first log entry, where sessions were deleted: its tokens begin above theirs.
+TOKENS_TYPE = "TOKENS"
+
 #: Type of the log entry that says that an entry in an agent's name was no signal.
 UNREADABLE_TYPE = "UNREADABLE"
 
@@ -47,6 +50,7 @@ RULES = ("kind", "type", "payload", "ms")
 TIMER = ("kind", "type", "timer", "ms")
 PEERS_TIMER = ("kind", "type", "timer", "peers_silent", "peers_heard", "ms")
 OUTAGE = ("kind", "type", "outage_ms", "ms")
+TOKENS = ("kind", "type", "token", "ms")
 UNREADABLE = ("kind", "type", "emitter", "code", "reason", "ms")
 DERIVED = ("kind", "type", "to", "from", "stream", "cause", "payload", "ms")
 FORWARDED = ("kind", "type", "to", "from", "stream", "cause", "ms")
@@ -163,6 +167,11 @@ def logged_outage(outage_ms: int, now_ms: int) -> tuple[Form, Values]:
     return OUTAGE, (Kind.DERIVED, OUTAGE_TYPE, outage_ms, now_ms)
 
 
+def logged_tokens(token: int, now_ms: int) -> tuple[Form, Values]:
+    """Return the log entry that says above which fencing token a session begins."""
+    return TOKENS, (Kind.DERIVED, TOKENS_TYPE, token, now_ms)
+
+
 def logged_unreadable(name: str, code: str, reason: str, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry of an entry that is no signal, of which its sender was told."""
     return UNREADABLE, (Kind.REFUSED, UNREADABLE_TYPE, name, code, reason, now_ms)
@@ -209,6 +218,12 @@ def death(session: str, name: str, agent: AgentRecord, cause: str, ms: int) -> t
     payload = msgspec.json.encode(Failed(agent.error, retryable=True))
     sender = (session, SignalType.FAILED, name, agent.stream, agent.incarnation)
     return DEATH, (*sender, cause, ms, payload, "", "1")
+
+
+def purged(session: str, ms: int) -> tuple[Form, Values]:
+    """Return the results entry of a session that is to be deleted."""
+    sender = (session, SignalType.RUN_PURGED, ORCHESTRATOR, "", 0)
+    return RESULT, (*sender, "0-0", ms, b"{}", "")
 
 
 def own_signal(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
@@ -266,6 +281,15 @@ def reason_of(error: SignalError) -> tuple[str, str]:
 #: The document of the default rules.
 DEFAULT_RULES: Final = b"{}"
 
+#: The rules of retention, with their defaults.
+_RETENTION: Final = {
+    name: getattr(Rules(), name)
+    for name in (
+        *("ended_ms", "sessions_max", "recent_ms", "read_events", "inbox_max", "inbox_bytes"),
+        *("revisions_max", "dead_ms", "dead_bytes", "look_ms"),
+    )
+}
+
 #: Bytes of a digest of rules: enough that no two rule sets of a session share one.
 _RULES_DIGEST_BYTES = 8
 
@@ -273,9 +297,10 @@ _RULES_DIGEST_BYTES = 8
 def rules_document(rules: Rules) -> bytes:
     """Return rules as JSON for the log: the same bytes from every process for the same rules.
 
-    The hook is left out: no decision depends on it, and one of its arguments may be a secret.
+    The hook and retention are left out: no decision depends on them, and one of the hook's
+    arguments may be a secret.
     """
-    kept = msgspec.structs.replace(rules, hook=())
+    kept = msgspec.structs.replace(rules, hook=(), **_RETENTION)
     return DEFAULT_RULES if kept == Rules() else msgspec.json.encode(kept, order="deterministic")
 
 

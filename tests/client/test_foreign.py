@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from fabric.client.emitter import Emitter
-from fabric.client.mailbox import parse_cursor
 from fabric.client.session import Session
 from fabric.errors import DivergedError, NotAllowedError, TamperedError
 from fabric.ops.dead_letters import DeadLetters
@@ -13,7 +12,7 @@ from fabric.ops.script import Inbox
 from fabric.ops.why.explanation import why
 from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING
-from fabric.store.value import parse_id
+from fabric.store.value import parse_cursor, parse_id
 from fabric.testing.store import MemoryStore
 
 PARTITION = Namespace().partition(0)

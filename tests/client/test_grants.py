@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from fabric.core.rules import Domain, Rules
+from fabric.core.rule_table import Domain
+from fabric.core.rules import Rules
 from fabric.errors import EndedError, NotAllowedError
 from tests.client.fleet import in_process, is_blocked
 from tests.client.test_writing import nobody_claims

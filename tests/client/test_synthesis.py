@@ -172,7 +172,7 @@ async def test_trimmed_revisions_are_missed_only_where_they_are_needed() -> None
     looking = session(store_of(server))
     assert (await looking.synthesis()).document == patched(folding, last)
     for wanted in (1, last):
-        with pytest.raises(NotFoundError, match="revision 1 of demo is gone: somebody has trimmed"):
+        with pytest.raises(NotFoundError, match="revision 1 of demo is gone: only the latest"):
             await looking.synthesis(revision=wanted)
     with pytest.raises(NotFoundError, match="revision 1 of demo is gone"):
         [one async for one in looking.revisions(follow=False)]

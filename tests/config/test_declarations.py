@@ -15,7 +15,8 @@ from fabric.config.fault import advice
 from fabric.config.rulebook import Found
 from fabric.config.settings import Secret, Settings, flag, load, sources, variable, worker_flags
 from fabric.core.declaration import Declared, Field, Number, fields
-from fabric.core.rules import Domain, Merge, Rules, Trigger
+from fabric.core.rule_table import Domain, Merge, Trigger
+from fabric.core.rules import Rules
 from tests.config import tables
 
 ROOT = Path(__file__).resolve().parents[2]

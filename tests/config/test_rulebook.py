@@ -22,7 +22,8 @@ from fabric.core.policy import (
     TaskMode,
     WorktreePolicy,
 )
-from fabric.core.rules import TASK_TYPES, Domain, Merge, Rules, Trigger
+from fabric.core.rule_table import TASK_TYPES, Domain, Merge, Trigger
+from fabric.core.rules import Rules
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "fabric.example.toml"
 
@@ -77,6 +78,16 @@ ODD = Rules(
     worktrees=WorktreePolicy.SEPARATE,
     name_taken=NamePolicy.SUFFIX,
     children=ChildPolicy.CANCEL,
+    ended_ms=29,
+    sessions_max=30,
+    recent_ms=31,
+    read_events=32,
+    inbox_max=33_000,
+    inbox_bytes=34_000_000,
+    revisions_max=350,
+    dead_ms=36,
+    dead_bytes=37_000_000,
+    look_ms=38_000,
 )
 
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from fabric.core.policy import RestartPolicy
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from tests.core.findings import REDUCERS, Event, Rules
 
 #: An agent's word: its value, its incarnation and log number, and the keys that it supersedes.

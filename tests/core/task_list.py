@@ -8,7 +8,8 @@ from itertools import permutations
 
 from hypothesis import strategies as st
 
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 from fabric.core.task import TaskSpec, TaskStatus
 
 #: Resource → the files that it stands for. A file of the domain is the whole domain when written.

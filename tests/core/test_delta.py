@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fabric.core.rules import Merge, Rules
+from fabric.core.rule_table import Merge
+from fabric.core.rules import Rules
 from fabric.core.synthesis.merge import ADDED_UP, MergeRules
 from fabric.store.synthesis import merge_rules
 from fabric.view.report import report

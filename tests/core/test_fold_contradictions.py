@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from tests.support.folding import Folding, mark
 
 PORT = "findings:port"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from tests.core.findings import REDUCERS
 from tests.support.folding import Folding, entry
 

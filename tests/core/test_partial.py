@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from fabric.core.limits import PARTIAL_PARTS_MAX
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from fabric.core.synthesis.merge import Strategies
 from fabric.core.synthesis.partial import (
     Origin,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from fabric.core import plan as plan_module
 from fabric.core.plan import ALL_OTHERS, Pair, Plan, plan
 from fabric.core.resource import CostlyError
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 from fabric.core.task import TaskSpec, TaskStatus
 from tests.core.task_list import (
     RULES,

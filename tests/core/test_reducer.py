@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from fabric.core.synthesis import merge
 from fabric.core.synthesis.delta import is_number
 from fabric.core.synthesis.merge import KNOWN, NUMBERS, SPECIAL, Strategies

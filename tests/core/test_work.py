@@ -11,7 +11,8 @@ from fabric.core.event import Decision, Outcome
 from fabric.core.limits import AGENT_RESOURCES_MAX, EVENT_GRANTS_MAX, SIGNAL_STEPS_MAX
 from fabric.core.record import AgentStatus, ClaimState
 from fabric.core.resource import CostlyError, Meter, matches, overlap, reading_steps
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 from fabric.core.signal import Signal, SignalType
 from fabric.core.step import fire
 from fabric.core.wait_graph import WaitGraph

@@ -1,7 +1,8 @@
 """`fabric why` at a barrier: the missing agents, the leader, and the deadline."""
 
 from fabric.core.policy import BarrierPolicy
-from fabric.core.rules import Rules, Trigger
+from fabric.core.rule_table import Trigger
+from fabric.core.rules import Rules
 from tests.ops.logged_session import LoggedSession
 
 

@@ -72,6 +72,12 @@ class ObservedStore(MemoryStore):
             judge.emitted(key, ids, len(self.data.stream(key)))
         return ids
 
+    async def set_cursor(self, key: str, agent: str, entry_id: bytes) -> None:
+        """See MemoryStore."""
+        await super().set_cursor(key, agent, entry_id)
+        for judge in self.judges:
+            judge.was_read(key, agent, entry_id)
+
     async def commit(
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 
 #: By the plan's setting `rules`. Permitted silence is longer than the pauses of a plan's agents.
 RULESETS: tuple[Rules, ...] = (

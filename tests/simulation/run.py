@@ -17,6 +17,7 @@ from fabric.store.keys import SessionKeys, partition_of
 from fabric.wire.stored import fields_of
 from tests.simulation import faults
 from tests.simulation.actor import Actor, Shown
+from tests.simulation.judge.cuts import Cuts
 from tests.simulation.judge.delivery import check_all_shown, check_heard
 from tests.simulation.judge.ending import check_nothing_is_held, check_replay, unsettled
 from tests.simulation.judge.judge import Violation
@@ -193,6 +194,8 @@ async def _judge(world: World) -> None:
     for judge in world.store.judges:
         if isinstance(judge, Syntheses):
             await judge.compare(world.store, world.chance)
+        if isinstance(judge, Cuts):
+            judge.check_gone(world.server, world.partitions)
     for session in sorted({actor.session for actor in world.actors.values()}):
         keys = _keys(world, session)
         await check_nothing_is_held(world.store, keys)
@@ -226,7 +229,9 @@ async def _check_delivery(world: World, actor: Actor) -> None:
     keys = _keys(world, actor.session)
     for number, key in enumerate((keys.inbox(actor.name), keys.broadcast)):
         sent: list[Shown] = []
-        for entry_id, flat in await world.store.entries(key, b"-", b"+", 10**9):
+        cut = [one.cut.get(key, []) for one in world.store.judges if isinstance(one, Cuts)]
+        left = await world.store.entries(key, b"-", b"+", 10**9)
+        for entry_id, flat in [*cut[0], *left]:
             fields = fields_of(flat)
             # A confirmation goes to the verb that waits for it, and nowhere else.
             if not read((entry_id, flat), to_everyone=bool(number)).is_confirmation:

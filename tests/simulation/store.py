@@ -116,6 +116,15 @@ class RemoteStore:
         )
         return found
 
+    async def least_recent(
+        self, partition: int, count: int, kept: int
+    ) -> tuple[list[tuple[str, int]], int]:
+        """See WorkerStore."""
+        found: tuple[list[tuple[str, int]], int] = await self._link.call(
+            lambda: self._behind.least_recent(partition, count, kept), is_write=False
+        )
+        return found
+
     async def due(
         self, partition: int, group: str, now_ms: int, count: int
     ) -> list[tuple[bytes, int]]:

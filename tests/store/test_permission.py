@@ -44,7 +44,7 @@ OPTIONAL = {"hello", "info", "cluster|info", "config|get", "command|info", "clie
 VERBS = {verb.lower() for verb in TYPES}
 
 #: Commands of the commit script that come when the commit is whole; and those that only repair.
-AFTER = {"xgroup|setid", "xpending", "xack", "xtrim"}
+AFTER = {"xgroup|setid", "xpending", "xack"}
 REPAIRING = {"xgroup|create", "xdel", "xrevrange"}
 
 CONTAINERS = {"XGROUP", "XINFO", "CLUSTER", "CONFIG", "COMMAND", "CLIENT"}

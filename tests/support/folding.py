@@ -11,7 +11,8 @@ from msgspec import Raw
 
 from fabric.core.contradiction import digest
 from fabric.core.policy import RestartPolicy
-from fabric.core.rules import Merge, Rules
+from fabric.core.rule_table import Merge
+from fabric.core.rules import Rules
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
 from fabric.core.synthesis.merge import CURRENT, MergeRules, Reducer, Strategies
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Publisher, Revision
@@ -189,7 +190,7 @@ class Folding:
     def _keep(self, synthesis: SynthesisState, revision: Revision | None) -> None:
         if revision is None:
             return
-        stored.save(Batch(), KEYS, synthesis, revision)
+        stored.save(Batch(), KEYS, synthesis, revision, Rules().revisions_max)
         for field, value in revision.fields.items():
             self.fields_written += 1
             self.bytes_written += len(value or b"")

@@ -11,7 +11,8 @@ from fabric.core.dependencies import TIMER, producer
 from fabric.core.directive import DirectiveType
 from fabric.core.event import EVERYONE, Decision, Outcome
 from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast, TaskMode
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Blocked, Failed, Signal, SignalType
 from fabric.core.step import fire, step

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 from fabric.core.task import TaskRecord, TaskStatus
 from fabric.view.progress import Move, Progress, Stand, move
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from fabric.core.synthesis.state import Standing
 from fabric.view.change import changes
 from fabric.view.report import report

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from fabric.core.event import EVERYONE, Kind, Message
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord, AgentStatus
-from fabric.core.rules import Domain, Rules
+from fabric.core.rule_table import Domain
+from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.errors import SignalError
 from fabric.wire import record

@@ -112,7 +112,7 @@ class Play:
         fields: Callable[..., object] = self.store.fields
 
         def counted(key: str, names: Sequence[str]) -> object:
-            self.looks += 1
+            self.looks += not key.endswith(":lease")
             return fields(key, names)
 
         self.store.fields = counted  # type: ignore[method-assign,assignment] # counts, no more
@@ -188,7 +188,7 @@ def test_cut_off_for_good_somebody_is_asked_until_the_answer() -> None:
         play.live(SILENCE_S, [])
         assert play.statuses([name]) == {"dead"}
         play.replay(name)
-    assert not play.store.data.sorted_set(PARTITION.deadlines)
+    assert play.store.data.sorted_set(PARTITION.deadlines).keys() == {b":retention"}
 
 
 def test_those_lost_for_good_are_given_up_once_others_are_heard_again() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fabric.core.rules import Merge, Rules
+from fabric.core.rule_table import Merge
+from fabric.core.rules import Rules
 from tests.support.daemon import environment
 from tests.support.servers import ROOT
 from tests.workers.refined import NAMES, REFINERS, install

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from fabric.core.rules import Merge, Rules
+from fabric.core.rule_table import Merge
+from fabric.core.rules import Rules
 from fabric.store.redis import RedisStore
 from tests.support.folding import entry
 from tests.support.servers import RunningServer

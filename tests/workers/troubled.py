@@ -19,6 +19,7 @@ from tests.support.in_process import settings
 from workers.handler import Decided
 from workers.orchestrator import Orchestrator
 from workers.replica import Replica
+from workers.retention import TIMER
 
 PARTITION = Namespace().partition(0)
 
@@ -144,9 +145,9 @@ class TroubledStore(MemoryStore):
         return [f"{row['id']} {row['type']}" for row in rows]
 
     async def timers(self) -> list[bytes]:
-        """Return the timers that are set, except those that judge each agent's silence."""
+        """Return the timers that are set, except those of each agent's silence, and retention."""
         due = await self.due(0, ORCHESTRATORS, 2**53, 100)
-        return [member for member, _ in due if b":silence:" not in member]
+        return [one for one, _ in due if b":silence:" not in one and one != TIMER.encode()]
 
     async def has_no_timer(self) -> bool:
         return not await self.timers()

@@ -26,7 +26,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core import resource
 from fabric.core.contradiction import digest
 from fabric.core.policy import RestartPolicy
-from fabric.core.rules import Merge, Rules
+from fabric.core.rule_table import Merge
+from fabric.core.rules import Rules
 from fabric.core.synthesis import delta, typed
 from fabric.core.synthesis.delta import TOTAL, is_number, join_lists, join_rows, total_of
 from fabric.core.synthesis.state import (

@@ -16,7 +16,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from fabric.client.mailbox import parse_cursor
 from fabric.core.directive import DIRECTIVES
 from fabric.core.event import EVERYONE, Kind
 from fabric.core.liveness import idle_from_ms, is_silent, is_spared, limit_ms, silent_since_ms
@@ -24,7 +23,7 @@ from fabric.core.record import ENDED, ClaimRecord, EscalationState
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.store.port import Entry
-from fabric.store.value import parse_id
+from fabric.store.value import parse_cursor, parse_id
 from fabric.view.text import cell, clock, joined, plain, span
 from fabric.view.timeline import Timeline, read_ms
 from fabric.wire.record import TIMER_TYPE

@@ -96,6 +96,7 @@ end
 -- is out of memory refuses it, and after any other write would refuse nothing more.
 redis.call('HSET', KEYS[1], 'expires', lease[3])
 redis.call('HDEL', KEYS[1], '')
+redis.call('XTRIM', KEYS[2], 'MINID', '0')
 if sorted then
   redis.call('ZADD', KEYS[sorted], 'XX', 0, '')
   redis.call('ZREM', KEYS[sorted], '')

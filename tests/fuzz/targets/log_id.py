@@ -8,11 +8,10 @@ from __future__ import annotations
 import click
 
 from fabric.cli.connect import log_id
-from fabric.client.mailbox import parse_cursor
 from fabric.errors import CallerError, NotFoundError
 from fabric.ops.dead_letters import DeadLetters
 from fabric.ops.replay import until
-from fabric.store.value import SEQUENCE_MAX
+from fabric.store.value import SEQUENCE_MAX, parse_cursor
 from fabric.testing.store import MemoryStore
 from tests.fuzz.tokens import HOSTILE
 from tests.support.immediate import run_now

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fabric.core.policy import RestartPolicy
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from fabric.core.synthesis.merge import NUMBERS
 from fabric.errors import SignalError
 from fabric.view.change import changes

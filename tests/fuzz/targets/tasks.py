@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fabric.core.rules import Domain, Rules, Trigger
+from fabric.core.rule_table import Domain, Trigger
+from fabric.core.rules import Rules
 from fabric.errors import TaskFileError
 from fabric.ops.plan import plan_file
 from fabric.view.plan import document, lines, mermaid

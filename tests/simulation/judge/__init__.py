@@ -9,7 +9,8 @@ is told in the same commit. `deadlocks.py`: every deadlock is reported, and only
 `rules.py`: records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis
 is the fold of its inputs, and its patches build it from an empty document. `bounds.py`: every queue
 is bounded. `limits.py`: nobody is heard too often, or while kept out. `quotas.py`: agents that
-share a quota wait while it is used up. `runs.py`: nobody is heard in a closed run. `refusals.py`:
+share a quota wait while it is used up. `runs.py`: nobody is heard in a closed run. `cuts.py`:
+what is cut was read, no log is; a deleted session had ended, and is gone whole. `refusals.py`:
 an agent that is refused, displaced or ended by others is told, and what was taken from it; a storm
 of refusals makes no storm of notices. `questions.py`: deadlines of questions are kept, and an asker
 is told that nobody is there; waits that nobody will end are asked about. `tasks.py`: a task has one
@@ -27,6 +28,7 @@ from tests.simulation.judge.balance import Balances
 from tests.simulation.judge.barriers import Barriers
 from tests.simulation.judge.bounds import Bounds
 from tests.simulation.judge.claims import Claims
+from tests.simulation.judge.cuts import Cuts
 from tests.simulation.judge.deadlocks import Deadlocks
 from tests.simulation.judge.judge import Commit, Judge, Violation
 from tests.simulation.judge.lease import Leases
@@ -67,6 +69,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Limits(rules),
         Quotas(),
         Runs(),
+        Cuts(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
         Outages(plan.settings["lease_ms"], rules.silence_ms_min, is_told_time=is_told_time),

@@ -100,6 +100,9 @@ class Judge:
     def emitted(self, key: str, ids: Sequence[bytes], length: int) -> None:
         """Check new entries of a stream that workers read."""
 
+    def was_read(self, cursors: str, agent: str, entry_id: bytes) -> None:
+        """Note which messages an agent has read: the id of the last one in its inbox."""
+
     def deleted(self, fields: list[bytes]) -> None:
         """Somebody has deleted an input entry: it is decided only if a worker has read it."""
 

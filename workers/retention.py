@@ -1,0 +1,298 @@
+"""Lets go what nobody needs any more, by the rules of `[retention]`, a bounded part a commit.
+
+Theory of operation. One timer of the partition, `:retention`, comes due every `look_ms`. Then a
+worker looks at
+
+- each session in which something happened since the last look: messages that their agents have
+  read, and inboxes that have grown too large, are cut. The log never is.
+- the dead letters: by age, and by their bytes.
+- the least recent sessions: those that have ended are marked as being deleted, and `purge.py` does
+  the rest.
+
+Each commit does one of these steps, so that signals wait for no more than that. What was cut of a
+session is in its `meta`: `cut_read` is the number of the event before which read messages are gone,
+`cut:inbox:NAME` and `cut:broadcast` are the first ids that a stream still has which was too large.
+The lease of the partition has `cut_dead`. All of it is in the store: after a crash, the next look
+finds what is left to do. What a worker only has in memory (how much a stream has grown) bounds the
+streams a little later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from fabric.core.record import ENDED
+from fabric.core.rule_table import SESSION_MAX
+from fabric.core.rules import Rules
+from fabric.core.session import SessionState
+from fabric.core.task import TaskStatus
+from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.store.port import Batch, Entry, WorkerStore
+from fabric.store.value import parse_cursor, parse_id
+from workers.handler import DueTimer
+
+#: The timer, as a session without a name has it: no session is called so.
+TIMER = ":retention"
+
+#: Inboxes that one commit cuts: each costs the server some microseconds, and what it frees.
+CUTS_MAX = 200
+
+#: Sessions that one look takes up, of those that may have ended: each is read as a whole.
+ENDED_MAX = 20
+
+#: Bytes of a page of a stream that is measured; entries of the first page, and of any.
+PAGE_BYTES = 2_097_152
+PAGE_FIRST = 4
+PAGE_MAX = 500
+
+#: Bytes that an entry takes besides its values, roughly.
+ENTRY_BYTES = 200
+
+#: The dead letters are measured in every so many looks, however few we have written.
+LOOKS_PER_DEAD = 60
+
+#: A stream is measured again when it has grown by this part of what it may hold.
+GROWN = 4
+
+
+@dataclass(slots=True)
+class Growth:
+    """What was appended to a stream since it was measured last."""
+
+    entries: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Walk:
+    """A stream that is being measured, from its newest entry back."""
+
+    key: str
+    session: str
+    entries_max: int
+    bytes_max: int
+    count: int = PAGE_FIRST
+    upto: bytes = b"+"
+    entries: int = 0
+    size_bytes: int = 0
+
+    def take(self, page: list[Entry]) -> bytes | None:
+        """Add a page, newest first; return the first id to keep when the rest is too much."""
+        for entry_id, fields in page:
+            self.entries += 1
+            self.size_bytes += ENTRY_BYTES + sum(map(len, fields))
+            if self.entries > self.entries_max or self.size_bytes > self.bytes_max:
+                return entry_id if self.upto == b"+" else self.upto.removeprefix(b"(")
+            self.upto = b"(" + entry_id
+        each = self.size_bytes // max(1, self.entries)
+        self.count = max(1, min(PAGE_MAX, PAGE_BYTES // max(1, each)))
+        return None
+
+
+class RetentionTimer(DueTimer):
+    """A look that is due: one step of it, prepared."""
+
+    def __init__(self, member: bytes) -> None:
+        super().__init__(member)
+        #: Session → keys and the first ids that they keep; "" has the dead letters.
+        self.cuts: dict[str, list[tuple[str, bytes]]] = {}
+        #: Session → what its `meta` says from then on.
+        self.notes: dict[str, list[str | bytes | int]] = {}
+        self.ended: list[str] = []
+        self.is_over = False
+
+
+@dataclass(slots=True)
+class Retention:
+    """What a partition's orchestrator has to look at."""
+
+    store: WorkerStore
+    names: Partition
+    rules: Rules
+    #: Sessions with an event since the last look.
+    active: dict[str, None] = field(default_factory=dict)
+    grown: dict[str, Growth] = field(default_factory=dict)
+    #: What is left of this look.
+    _sessions: deque[str] = field(default_factory=deque)
+    _walks: deque[Walk] = field(default_factory=deque)
+    _inboxes: deque[tuple[str, str, bytes]] = field(default_factory=deque)
+    _is_looking: bool = False
+    _looks: int = 0
+    #: Session and agent → the id before which its inbox was cut last.
+    _cut: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    #: Least recent sessions that cannot go → their last activity, ms, and whether they are old.
+    _kept: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    #: The timer is known to be set.
+    is_set: bool = False
+
+    def due_ms(self, now_ms: int) -> int:
+        """Return the time of the next look: one that a new holder does not put off."""
+        return (now_ms // self.rules.look_ms + 1) * self.rules.look_ms
+
+    def appended(self, key: str, size: int) -> None:
+        """Note an entry of a stream that the orchestrator alone writes."""
+        growth = self.grown.get(key)
+        if growth is None:
+            growth = self.grown[key] = Growth()
+        growth.entries += 1
+        growth.size_bytes += size + ENTRY_BYTES
+
+    async def prepare(self, member: bytes, now_ms: int) -> RetentionTimer:
+        """Prepare the next step of a look."""
+        timer = RetentionTimer(member)
+        self.is_set = True
+        if not self._is_looking:
+            self._begin()
+            await self._look_at_dead(timer, now_ms)
+        elif self._inboxes:
+            self._cut_inboxes(timer)
+        elif self._walks:
+            await self._measure(timer)
+        elif self._sessions:
+            await self._look_at(self._sessions.popleft(), timer)
+        else:
+            await self._look_for_ended(timer, now_ms)
+            timer.is_over, self._is_looking = True, False
+        return timer
+
+    def _begin(self) -> None:
+        self._is_looking = True
+        if self._looks % LOOKS_PER_DEAD == 0:
+            # The synthesizer writes some of them, and an earlier worker has written others.
+            self.grown[self.names.dead] = Growth(1, self.rules.dead_bytes)
+        self._looks += 1
+        self._sessions.extend(self.active)
+        self.active = {}
+        self._cut = {name: cut for name, cut in self._cut.items() if name in self._sessions}
+        for key, growth in list(self.grown.items()):
+            entries_max, bytes_max = self.rules.inbox_max, self.rules.inbox_bytes
+            if key == self.names.dead:
+                entries_max, bytes_max = bytes_max, self.rules.dead_bytes
+            if growth.entries >= entries_max // GROWN or growth.size_bytes >= bytes_max // GROWN:
+                session = self.names.session_of(key) or ""
+                self._walks.append(Walk(key, session, entries_max, bytes_max))
+                del self.grown[key]
+
+    async def _look_at_dead(self, timer: RetentionTimer, now_ms: int) -> None:
+        """Cut dead letters by their age."""
+        if not self.rules.dead_ms:
+            return
+        first = b"%d-0" % max(0, now_ms - self.rules.dead_ms)
+        key = self.names.dead
+        if await self.store.entries(key, b"-", b"(" + first, 1):
+            timer.cuts[""] = [(key, first)]
+
+    async def _look_at(self, session: str, timer: RetentionTimer) -> None:
+        """Find the messages of a session that their agents have read."""
+        keys = self.names.session(session)
+        (cursors,) = await self.store.hashes([keys.cursors])
+        done = self._cut.setdefault(session, {})
+        log, first = await self._numbers(keys)
+        before = max(0, log - self.rules.read_events)
+        for name, stored in cursors.items():
+            agent = name.decode("utf-8", "replace")
+            upto = min(parse_cursor(stored)[0], b"%d-0" % before, key=parse_id)
+            if parse_id(upto) > parse_id(done.get(agent, b"0-0")):
+                self._inboxes.append((session, agent, upto))
+        if self._inboxes and before:
+            timer.notes[session] = ["cut_read", before]
+        if first > 1:
+            timer.notes.setdefault(session, []).extend(("cut_revisions", first))
+
+    async def _numbers(self, keys: SessionKeys) -> tuple[int, int]:
+        """Return the number of the last event, and that of the first revision that is there."""
+        newest = await self.store.entries(keys.log, b"-", b"+", 1, newest_first=True)
+        oldest = await self.store.entries(keys.revisions, b"-", b"+", 1)
+        return _number(newest), _number(oldest)
+
+    def _cut_inboxes(self, timer: RetentionTimer) -> None:
+        session = self._inboxes[0][0]
+        keys = self.names.session(session)
+        cuts = timer.cuts[session] = []
+        while self._inboxes and self._inboxes[0][0] == session and len(cuts) < CUTS_MAX:
+            _, agent, upto = self._inboxes.popleft()
+            self._cut.setdefault(session, {})[agent] = upto
+            cuts.append((keys.inbox(agent), upto))
+
+    async def _measure(self, timer: RetentionTimer) -> None:
+        """Measure one more page of a stream; cut what is beyond its bounds."""
+        walk = self._walks[0]
+        wanted = walk.count
+        page = await self.store.entries(walk.key, b"-", walk.upto, wanted, newest_first=True)
+        first = walk.take(page)
+        if first is None and len(page) == wanted:
+            return
+        self._walks.popleft()
+        if first is not None:
+            timer.cuts[walk.session] = [(walk.key, first)]
+            if walk.session:
+                prefix = self.names.session(walk.session).prefix
+                note = f"cut:{walk.key.removeprefix(prefix + ':')}"
+                timer.notes[walk.session] = [note, first]
+
+    async def _look_for_ended(self, timer: RetentionTimer, now_ms: int) -> None:
+        """Find sessions that may be deleted; the rules of each are looked at with its state."""
+        rules = self.rules
+        count = ENDED_MAX + len(self._kept)
+        most = rules.sessions_max or SESSION_MAX
+        found, beside = await self.store.least_recent(self.names.number, count, most)
+        kept, self._kept = self._kept, {}
+        for number, (name, active_ms) in enumerate(found):
+            is_old = 0 < rules.ended_ms <= now_ms - active_ms
+            is_beside = number < beside and now_ms - active_ms >= rules.recent_ms
+            if not is_old and not is_beside:
+                break
+            # What is to be kept after all is looked at again when that can have changed.
+            self._kept[name] = active_ms, is_old
+            if kept.get(name) != self._kept[name] and len(timer.ended) < ENDED_MAX:
+                timer.ended.append(name)
+
+    def is_over(self, session: SessionState, now_ms: int) -> bool:
+        """Whether a session may be deleted; a session at work never is."""
+        if session.is_purging or not _has_ended(session):
+            return False
+        idle_ms = now_ms - session.clock_ms
+        if 0 < self.rules.ended_ms <= idle_ms:
+            return True
+        return idle_ms >= self.rules.recent_ms and _is_done(session)
+
+    def forget(self) -> None:
+        """Discard what is under way: the next look begins anew."""
+        self.active.update(dict.fromkeys(self._sessions))
+        self._sessions.clear()
+        self._walks.clear()
+        self._inboxes.clear()
+        self._cut.clear()
+        self._is_looking = self.is_set = False
+
+
+def cut(batch: Batch, partition: Partition, timer: RetentionTimer) -> None:
+    """Add the cuts of a step to a batch, and what says so."""
+    for cuts in timer.cuts.values():
+        for key, first in cuts:
+            batch.trim(key, first)
+    if "" in timer.cuts:
+        ((_, first),) = timer.cuts[""]
+        batch.write("HSET", partition.lease(ORCHESTRATORS), ("cut_dead", first))
+    for session, note in timer.notes.items():
+        meta = partition.session(session).meta
+        batch.write("HSET", meta, note)
+        batch.expect(meta)
+
+
+def _number(found: list[Entry]) -> int:
+    return parse_id(found[0][0])[0] if found else 0
+
+
+def _has_ended(session: SessionState) -> bool:
+    return all(agent.status in ENDED for agent in session.agents.records.values())
+
+
+def _is_done(session: SessionState) -> bool:
+    """Whether a run was closed, or nothing in it waits for anybody."""
+    if session.closed_ms:
+        return True
+    is_asked = any(asked.is_open for asked in session.escalations.records.values())
+    tasks = session.tasks.records.values()
+    return not is_asked and all(task.status is TaskStatus.COMPLETED for task in tasks)
