@@ -102,6 +102,8 @@ class _Server:
                 return self._batches.pop()
             self._stop.set()
             return b"*-1\r\n"
+        if b"HMGET" in head:
+            return b"*1\r\n$-1\r\n"
         return b"*0\r\n"
 
 

@@ -26,6 +26,10 @@ BEGINNING = b"0-0"
 #: Arguments of one write: Lua passes at most some 8,000 to a command. Even, so no pair is split.
 ARGUMENTS_MAX: Final = 2_000
 
+#: Bytes of memory that a stream which workers read may take before emitters are held back. It is
+#: what a server of a few gigabytes can spare while no worker runs; a worker reads it in seconds.
+INGRESS_BYTES_MAX: Final = 268_435_456
+
 #: Entries, and roughly bytes, that one step of rebuilding a stream copies: some milliseconds.
 REBUILD_ENTRIES_MAX: Final = 500
 REBUILD_BYTES_MAX: Final = 1_048_576
@@ -382,8 +386,9 @@ class ClientStore(_Store, Protocol):
     ) -> list[bytes]:
         """Append entries to the stream that a group of workers reads, all or none; return ids.
 
-        Raises OverloadedError when the stream holds `ingress_max` entries or more. One call may go
-        over that limit, so that a call larger than the limit can succeed at all. Raises CallerError
+        Raises OverloadedError when the stream holds `ingress_max` entries or more, or would take
+        more than INGRESS_BYTES_MAX of memory. One call may go over the limits while they are not
+        reached, so that a call larger than a limit can succeed at all. Raises CallerError
         for an entry of more fields than a signal may have.
         """
 

@@ -9,7 +9,6 @@ from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.errors import (
     ExhaustedError,
     NotAllowedError,
-    OverloadedError,
     UnseededError,
     UnsupportedServerError,
 )
@@ -20,6 +19,7 @@ from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
     ASIDE_MS,
     EXISTING,
+    INGRESS_BYTES_MAX,
     REBUILD_BYTES_MAX,
     REBUILD_ENTRIES_MAX,
     SCAN_COUNT,
@@ -53,6 +53,8 @@ class RedisStore(Channels):
 
     The two describe the methods. Lua scripts do what has to be done as a whole.
     """
+
+    ingress_bytes_max = INGRESS_BYTES_MAX
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -337,7 +339,8 @@ class RedisStore(Channels):
     ) -> list[bytes]:
         key = self.namespace.partition(partition).source(group)
         value.check_entries(entries)
-        arguments = (ingress_max, *(item for entry in entries for item in (len(entry), *entry)))
+        items = (item for entry in entries for item in (len(entry), *entry))
+        arguments = (ingress_max, self.ingress_bytes_max, *items)
         sending = scripts.run(self._channel(EMITS, at=key), "emit", (key,), arguments)
         try:
             reply = await self._typed("stream", [key], sending)
@@ -346,10 +349,7 @@ class RedisStore(Channels):
         if reply[0] == b"emitted":
             return list(reply[1:])
         if reply[0] == b"overloaded":
-            raise OverloadedError(
-                f"stream {key} holds {reply[1]} signals that no worker has handled yet, "
-                f"{ingress_max} are allowed: is one running? (fabric status)"
-            )
+            raise value.overloaded(key, reply[1], ingress_max, reply[2], self.ingress_bytes_max)
         raise scripts.unexpected("emit", reply)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:

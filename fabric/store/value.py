@@ -9,7 +9,7 @@ from typing import Final
 
 from fabric.config.settings import PARTITIONS_MAX
 from fabric.core.limits import ENTRY_FIELDS_MAX
-from fabric.errors import CallerError, TamperedError
+from fabric.errors import CallerError, OverloadedError, TamperedError
 
 #: Milliseconds and sequence number of a stream id.
 Id = tuple[int, int]
@@ -70,6 +70,19 @@ def check_entries(entries: Sequence[Sequence[bytes]]) -> None:
                 f"an entry of {len(entry)} names and values: it needs pairs of them, "
                 f"1 to {ENTRY_FIELDS_MAX}"
             )
+
+
+def overloaded(
+    key: str, held: int, entries_max: int, used_bytes: int, bytes_max: int
+) -> OverloadedError:
+    """Return the error for a full stream; `used_bytes` is 0 if its bytes are not the reason."""
+    holds, allowed = f"{held} signals", f"{entries_max} are allowed"
+    if used_bytes:
+        holds, allowed = f"{holds} ({used_bytes} bytes)", f"{bytes_max} bytes are allowed"
+    return OverloadedError(
+        f"stream {key} holds {holds} that no worker has handled yet, {allowed}: is one running? "
+        f"(fabric status)"
+    )
 
 
 def whole_number(value: bytes | None, limit: int = NUMBER_LIMIT) -> int | None:

@@ -11,11 +11,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fabric.config.settings import PARTITIONS
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
-from fabric.errors import ExhaustedError, FencedError, OverloadedError, UnseededError
+from fabric.errors import ExhaustedError, FencedError, UnseededError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace, Stream
 from fabric.store.port import (
     BEGINNING,
+    INGRESS_BYTES_MAX,
     REBUILD_ENTRIES_MAX,
     Batch,
     Entry,
@@ -28,12 +29,16 @@ from fabric.store.value import (
     check_entries,
     is_last,
     member_names,
+    overloaded,
     parse_id,
     partition_count,
     read_outages,
     whole_number,
 )
 from fabric.wire.worker import WorkerRecord, decode, encode
+
+#: Memory that an entry takes besides its fields, bytes: as a server needs, roughly.
+ENTRY_BYTES = 100
 
 
 class MemoryStore:
@@ -44,6 +49,7 @@ class MemoryStore:
 
     #: Entries that one step of `rebuild` copies.
     rebuild_entries_max = REBUILD_ENTRIES_MAX
+    ingress_bytes_max = INGRESS_BYTES_MAX
 
     def __init__(
         self, clock_ms: Callable[[], int], namespace: str = "fabric", data: Keyspace | None = None
@@ -270,11 +276,14 @@ class MemoryStore:
         check_entries(entries)
         key = self.namespace.partition(partition).source(group)
         source = self.data.stream(key)
-        if len(source) >= ingress_max:
-            raise OverloadedError(
-                f"stream {key} holds {len(source)} signals that no worker has handled yet, "
-                f"{ingress_max} are allowed: is one running? (fabric status)"
-            )
+        held = len(source)
+        if held >= ingress_max:
+            raise overloaded(key, held, ingress_max, 0, self.ingress_bytes_max)
+        size = sum(len(item) for entry in entries for item in entry)
+        if size >= 16_384 or held % 16 == 0:
+            used = sum(ENTRY_BYTES + sum(map(len, fields)) for fields in source.fields)
+            if held and used + size > self.ingress_bytes_max:
+                raise overloaded(key, held, ingress_max, used, self.ingress_bytes_max)
         ids: list[bytes] = []
         try:
             for entry in entries:

@@ -175,6 +175,7 @@ def every_write(number: int) -> Batch:
     batch.write("ZREM", NAMES.deadlines, ("s:y",))
     batch.append(KEYS.log, f"{number}-0", ("a",), (1,))
     batch.append(NAMES.dead, "*", ("f",), ("v",))
+    batch.trim(KEYS.inbox("A"), "1-0")
     return batch
 
 
