@@ -18,6 +18,11 @@ RUN pip install .
 WORKDIR /
 USER fabric
 
+# /healthz says whether the worker lives; a server that is away does not make it unhealthy.
+ENV FABRIC_HEALTH_PORT=8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python", "-c", \
+  "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"FABRIC_HEALTH_PORT\"]}/healthz', timeout=2)"]
+
 # Exec form, so that SIGTERM reaches Python, which drains and hands over its partitions.
 ENTRYPOINT ["python", "-m", "workers"]
 CMD ["orchestrator"]

@@ -24,6 +24,7 @@ from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.store.redis import RedisStore
 from fabric.wire import record
 from workers import extension, orchestrator, synthesizer
+from workers.probe import probed
 from workers.replica import MakeHandler, Replica
 
 logger = logging.getLogger("fabric.daemon")
@@ -86,7 +87,7 @@ async def _serve(
     store = RedisStore(url, settings.namespace, name=f"fabric-{worker}")
     replica = Replica(store, GROUPS[worker], make, settings, name, rules=rules, build=build())
     stop = asyncio.Event()
-    running = asyncio.create_task(work(worker, store, replica, stop))
+    running = asyncio.create_task(_work(worker, store, replica, stop, settings.health_port))
 
     def on_signal() -> None:
         if stop.is_set():
@@ -104,6 +105,13 @@ async def _serve(
         await store.close()
     logger.info("%s %s: stopped", worker, name)
     return 0
+
+
+async def _work(
+    worker: str, store: RedisStore, replica: Replica, stop: asyncio.Event, port: int | None
+) -> None:
+    async with probed(replica, port):
+        await work(worker, store, replica, stop)
 
 
 async def work(worker: str, store: RedisStore, replica: Replica, stop: asyncio.Event) -> None:

@@ -52,6 +52,10 @@ POLL_MS = 100
 #: What a dead worker said of itself is kept for so many leases, for people to see.
 GONE_LEASES = 120
 
+#: A replica that has not tried to reach the server for so long is stuck, ms. A request that is not
+#: answered takes five seconds, and so does the longest pause between two tries.
+LIVE_MS = 60_000
+
 MakeHandler = Callable[[WorkerStore, Partition], Handler]
 
 
@@ -90,8 +94,31 @@ class Replica:
         )
         #: Peers that were at work when we last heard of them.
         self._peers: dict[str, WorkerRecord] = {}
+        #: When the server answered last, and when it was last asked.
         self._heard_ms = 0.0
+        self._tried_ms = float("inf")
         self._odd_rules = Outage(f"{group} {name}")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has tried to reach the server lately."""
+        return _now_ms() - self._tried_ms < LIVE_MS
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server has answered within a lease, and the name is ours."""
+        is_heard = _now_ms() - self._heard_ms < self._settings.lease_ms
+        return bool(self._record.began_ms) and is_heard
+
+    @property
+    def rests(self) -> str:
+        """Why it leaves its share to its peers for now; "" when it does not."""
+        return self._health.reason
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions of its share."""
+        return sorted(self._serving)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain: finish what is under way, give up the leases.
@@ -107,6 +134,7 @@ class Replica:
             while not stop.is_set():
                 try:
                     # Each time: a server that was emptied gets the same number again.
+                    self._tried_ms = _now_ms()
                     before = partitions
                     partitions = await self._store.partitions(self._settings.partitions)
                     self._check_count(partitions, before)

@@ -100,6 +100,12 @@ class Settings:
         Number("bytes", 65_536),
         "Bytes of input that are read at a time: fewer signals where they are large.",
     ] = 4_194_304
+    health_port: Annotated[
+        int | None,
+        Number("port", 1, 65_535),
+        Declared(example=8080, worker_flag=True),
+        "A worker answers /healthz and /readyz on this port, on all addresses; by default on none.",
+    ] = None
     block_ms: Annotated[
         int,
         Number("ms", 10, 30_000),
@@ -143,6 +149,9 @@ class Settings:
             raise ConfigError(f"no {what}: name one (--{what}), or set FABRIC_{what.upper()}")
         return printable(what, str(value))
 
+
+#: The variable that names a file with the server's URL, for secrets that are mounted as files.
+URL_FILE = "FABRIC_REDIS_URL_FILE"
 
 #: Settings that send agents elsewhere: of a project's file they need consent (trust.py).
 GUARDED = ("redis_url",)
@@ -300,4 +309,19 @@ def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
     variables = os.environ if variables is None else variables
     said = {name.upper(): value for name, value in variables.items() if value}
     names = Settings.__dataclass_fields__
-    return {name: said[variable(name)] for name in names if variable(name) in said}
+    given = {name: said[variable(name)] for name in names if variable(name) in said}
+    if "redis_url" not in given and (path := said.get(URL_FILE)):
+        given["redis_url"] = _secret(Path(path))
+    return given
+
+
+def _secret(path: Path) -> str:
+    """Return what a file says, without the end of its line. Raises ConfigError."""
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"{URL_FILE}: {path} cannot be read: {reason}") from None
+    if not text:
+        raise ConfigError(f"{URL_FILE}: {path} is empty: write the server's URL into it")
+    return text

@@ -40,7 +40,7 @@ async def test_a_backlog_drains(
     async with serving(slow.url, name="a", lease_ms=1_500):
         await eventually(lambda: server.cli("XLEN", SIGNALS) == 0, "all is decided")
         lease = values(server, LEASE)
-    assert await store.length(session("s").log) > count
+    assert await store.length(session("s").log) >= count
     first = values(server, Namespace().meta)[f"seeded:{ORCHESTRATORS}:0"]
     assert lease["epoch"] == first, "nobody had to take the lease again"
     await store.close()

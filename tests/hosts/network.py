@@ -1,0 +1,162 @@
+"""Hosts made from network namespaces, joined by a switch; needs root and iproute2."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: Folders that each host has for itself.
+OWN = ("/etc/signal-fabric", "/var/lib/signal-fabric")
+
+#: The program; None where there is none.
+IP = shutil.which("ip")
+
+#: Longest time of one command, s.
+LIMIT_S = 120
+
+
+def missing() -> str:
+    """Say what is missing for making hosts; "" when nothing is."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if IP is None:
+        return "no ip (iproute2)"
+    name = f"fabric-try-{os.getpid()}"
+    try:
+        _ip("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        return f"no network namespace can be made: {error.stderr.decode().strip()}"
+    _ip("netns", "del", name)
+    return ""
+
+
+def _ip(*words: str, namespace: str = "") -> str:
+    inside = ("-n", namespace) if namespace else ()
+    done = subprocess.run(
+        [str(IP), *inside, *words], check=True, capture_output=True, timeout=LIMIT_S
+    )
+    return done.stdout.decode()
+
+
+class Host:
+    """One host: commands run in its network, with its name and its own files."""
+
+    def __init__(self, name: str, namespace: str, address: str, folder: Path) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.address = address
+        self._folder = folder
+        self._started: list[subprocess.Popen[bytes]] = []
+        for own in OWN:
+            (folder / own.lstrip("/")).mkdir(parents=True)
+
+    def _words(self, script: str) -> list[str]:
+        mounts = "".join(
+            f"mount --bind '{self._folder / own.lstrip('/')}' {own} && " for own in OWN
+        )
+        inside = f'{mounts}hostname {self.name} && exec bash -euo pipefail -c "$SCRIPT"'
+        return [
+            *("ip", "netns", "exec", self.namespace, "unshare", "--uts", "--mount"),
+            *("env", f"SCRIPT={script}", "sh", "-c", inside),
+        ]
+
+    def run(self, script: str, *, folder: Path, environment: dict[str, str]) -> str:
+        """Run shell commands; return what they print. Fails with all that they said."""
+        done = subprocess.run(
+            self._words(script), cwd=folder, env=environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            timeout=LIMIT_S,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{self.name}: {script}\n{done.stdout}"
+        return done.stdout
+
+    def start(self, script: str, *, folder: Path, environment: dict[str, str], log: Path) -> None:
+        """Run shell commands in the background, until the network ends."""
+        with log.open("ab") as out:
+            self._started.append(
+                subprocess.Popen(
+                    self._words(script),
+                    cwd=folder,
+                    env=environment,
+                    stdout=out,
+                    stderr=out,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+
+    def cut(self) -> None:
+        """Take the host off the network."""
+        _ip("link", "set", "eth0", "down", namespace=self.namespace)
+
+    def join(self) -> None:
+        """Put it back."""
+        _ip("link", "set", "eth0", "up", namespace=self.namespace)
+
+    def end(self) -> None:
+        """Kill everything that runs there."""
+        for pid in _ip("netns", "pids", self.namespace).split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        for process in self._started:
+            process.wait(LIMIT_S)
+
+
+@contextmanager
+def network(
+    names: Sequence[str], folder: Path, aliases: dict[str, str]
+) -> Iterator[dict[str, Host]]:
+    """Make hosts on one switch; `aliases` are more names: name → host."""
+    tag = f"fabric{os.getpid()}"
+    switch = f"{tag}-switch"
+    made: list[str] = []
+    hosts: dict[str, Host] = {}
+    points = [Path(own) for own in OWN if not Path(own).exists()]
+    try:
+        for point in points:
+            point.mkdir(parents=True)
+        _ip("netns", "add", switch)
+        made.append(switch)
+        _ip("link", "add", "sw0", "type", "bridge", namespace=switch)
+        _ip("link", "set", "sw0", "up", namespace=switch)
+        addresses = {name: f"10.77.0.{number}" for number, name in enumerate(names, 1)}
+        lines = [f"{address} {name}" for name, address in addresses.items()]
+        lines += [f"{addresses[host]} {alias}" for alias, host in aliases.items()]
+        for number, name in enumerate(names, 1):
+            namespace = f"{tag}-{name}"
+            _ip("netns", "add", namespace)
+            made.append(namespace)
+            own = Path("/etc/netns", namespace)
+            own.mkdir(parents=True)
+            (own / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
+            port = f"sw{number}"
+            _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace,
+                namespace=switch)  # fmt: skip
+            _ip("link", "set", port, "master", "sw0", "up", namespace=switch)
+            _ip("link", "set", "lo", "up", namespace=namespace)
+            _ip("address", "add", f"{addresses[name]}/24", "dev", "eth0", namespace=namespace)
+            _ip("link", "set", "eth0", "up", namespace=namespace)
+            hosts[name] = Host(name, namespace, addresses[name], folder / name)
+        yield hosts
+    finally:
+        for host in hosts.values():
+            host.end()
+        for namespace in made:
+            _ip("netns", "del", namespace)
+            shutil.rmtree(Path("/etc/netns", namespace), ignore_errors=True)
+        for point in points:
+            with suppress(OSError):
+                point.rmdir()
+
+
+def environment(server: Path) -> dict[str, str]:
+    """Return variables for commands on a host: this Python and this server come first on PATH."""
+    return {
+        "PATH": f"{server.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": os.environ.get("HOME", "/root"),
+        "LANG": "C.UTF-8",
+    }
