@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 from fabric.cli.connect import Connection, Target, connected, json_option, on_target
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.emitter import (
-    RESOURCE_TYPES,
+    NAMING_TYPES,
     WhenFull,
     checked,
     prepare,
@@ -23,7 +22,7 @@ from fabric.errors import FabricError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import Line, document, follow
 from fabric.wire.entry import decode
 from fabric.wire.spelling import rewrite
-from fabric.wire.stored import pairs_of
+from fabric.wire.stored import pairs_of, read_object
 
 if TYPE_CHECKING:
     from fabric.ops.sent_signal import Confirmed
@@ -173,9 +172,11 @@ def _entry(target: Target, signal: str, fields: list[tuple[str, str]]) -> list[b
     parts = [part.encode("utf-8", "surrogateescape") for pair in flat for part in pair]
     entry = dict(pairs_of(rewrite(parts)))
     kind = entry[b"type"].decode()
-    if kind in RESOURCE_TYPES:
-        payload = json.loads(entry.get(b"payload", b"{}"))
-        if payload != (known := with_names(kind, payload, target.workspace)):
+    if kind in NAMING_TYPES:
+        payload = read_object(entry.get(b"payload", b"{}"))
+        if payload is not None and payload != (
+            known := with_names(kind, payload, target.workspace)
+        ):
             entry[b"payload"] = json_line(known).encode()
     return checked([part for pair in entry.items() for part in pair])
 

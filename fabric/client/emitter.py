@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from fabric import errors
 from fabric.backoff import Backoff, Outage
-from fabric.core.signal import SignalType
+from fabric.core.signal import GIVING, SignalType
 from fabric.store.keys import ORCHESTRATORS, partition_of
 from fabric.store.port import ClientStore
 from fabric.wire.entry import decode, refuse_reserved
@@ -37,6 +37,9 @@ handled_hops: ContextVar[int] = ContextVar("handled_hops", default=0)
 
 #: Types of signals that name files.
 RESOURCE_TYPES = frozenset({"STARTED", "INTENT", "RELEASE", "CONFLICT_DETECTED", "TASKS_ADDED"})
+
+#: The same, and those whose findings may.
+NAMING_TYPES = RESOURCE_TYPES | {kind.value for kind in GIVING}
 
 #: Those of them that say in which copy of the files their agent works; and no copy.
 WORKSPACE_TYPES = frozenset({"STARTED", "INTENT"})
@@ -73,7 +76,7 @@ def prepare(
     for field, value in defaults.items():
         if not fields.get(field):
             fields[field] = value
-    if fields["type"] in RESOURCE_TYPES and isinstance(fields.get("payload"), dict):
+    if fields["type"] in NAMING_TYPES and isinstance(fields.get("payload"), dict):
         fields["payload"] = with_names(fields["type"], fields["payload"], workspace)
     return checked(encode(fields))
 
@@ -83,14 +86,18 @@ def with_names(
 ) -> dict[str, Any]:
     """Return a payload with files as they are called in claims, by what is there (`path.py`).
 
+    The paths of findings begin at the top of the project too.
+
     A STARTED or INTENT that names no copy of the files gets `workspace`; None stands for the one
     around the working directory.
     """
-    if kind not in RESOURCE_TYPES:
+    if kind not in NAMING_TYPES:
         return payload
     # Imported late: most signals name no files.
     from fabric.devserver import path
 
+    if kind not in RESOURCE_TYPES:
+        return path.placed(payload)
     if kind in WORKSPACE_TYPES and "workspace" not in payload and workspace != NO_WORKSPACE:
         found = workspace or path.workspace()
         payload = {**payload, "workspace": found} if found else payload

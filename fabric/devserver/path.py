@@ -100,6 +100,20 @@ class Files:
             return self.name(path)
         return self.name("/".join(map(_plain, path.split("/"))))
 
+    def place(self, path: str) -> str:
+        """Return an absolute path, or a `file://` URL, from the top of the project; else the text.
+
+        It is the plain name of a file, for reports: nothing in it is a glob.
+        """
+        local = normalise(path) if is_url(path) else path
+        if not local.startswith("/"):
+            return path
+        try:
+            inside = self._relative(self._place(local))
+        except (OSError, ValueError):  # a NUL, or a link that leads to itself
+            return path
+        return path if inside.startswith("/") else inside
+
     def staged(self, path: str) -> list[str]:
         """Return the names of a path in git: of what it leads to, and of a link itself."""
         target, itself = self.name(path), normalise(path)
@@ -197,6 +211,36 @@ def named(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
             except (ManyNamesError, OSError):  # the fabric refuses it; the folder is gone
                 continue
     return changed
+
+
+def placed(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a signal's payload with each finding's `path` from the top of the project.
+
+    Tools print absolute paths; agents that found the same thing must name one place.
+    """
+    changed = dict(payload)
+    for field in ("partial", "result"):
+        body = changed.get(field)
+        if not isinstance(body, Mapping):
+            continue
+        findings = body.get("findings")
+        if isinstance(findings, list) and any(map(_is_absolute, findings)):
+            changed[field] = {**body, "findings": [*map(_placed, findings)]}
+    return changed
+
+
+def _is_absolute(finding: Any) -> bool:
+    path = finding.get("path") if isinstance(finding, Mapping) else None
+    return isinstance(path, str) and path.startswith(("/", "file:"))
+
+
+def _placed(finding: Any) -> Any:
+    if not _is_absolute(finding):
+        return finding
+    try:
+        return {**finding, "path": files_here().place(finding["path"])}
+    except OSError:  # the folder is gone
+        return finding
 
 
 def workspace() -> str | None:

@@ -159,7 +159,7 @@ def _history(one: Item, but: Sequence[Standing] = ()) -> Iterator[str]:
             shown = "" if said.value is None else f"{span(said.value)} "
             reason = evidence([said]) if said.standing is Standing.WITHDRAWN else ""
             source = f"{shown}of {name_of(said.agent)} · {rfc3339(said.ms)}{reason}"
-            yield f"  - {_MARKS[said.standing]}: {source}"
+            yield f"  - {_MARKS.get(said.standing, said.standing.value)}: {source}"
 
 
 def gone(one: Item) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -228,3 +229,30 @@ def test_the_payload_of_a_signal(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     for odd in ({"writes": "link.py"}, {"writes": [7]}, {"writes": ["{1..9999}"]}, {}):
         assert named("INTENT", odd) == odd
     assert module.RESOURCE_FIELDS["RELEASE"] == ("resources",)
+
+
+def test_findings_name_their_place_from_the_top_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "project"
+    (root / "src").mkdir(parents=True)
+    (root / ".git").mkdir()
+    (root / "src" / "a[1].py").touch()
+    monkeypatch.chdir(root)
+    paths = [
+        f"{root}/src/a[1].py",
+        f"file://{root}/src/b.py",
+        "src/c.py",
+        "/etc/hosts",
+        "\0",
+        "/\0",
+    ]
+    findings: list[Any] = [*({"path": one} for one in paths), {"key": "k"}, 3, {"path": 4}]
+    for field in ("partial", "result"):
+        placed = module.placed({field: {"findings": findings, "n": 1}})[field]["findings"]
+        assert [one["path"] for one in placed[:6]] == [
+            "src/a[1].py", "src/b.py", "src/c.py", "/etc/hosts", "\0", "/\0",
+        ]  # fmt: skip
+        assert placed[6:] == findings[6:]
+    for payload in ({}, {"partial": 3}, {"partial": {"findings": 4}}, {"result": None}):
+        assert module.placed(payload) == payload
