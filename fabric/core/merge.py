@@ -24,15 +24,15 @@ def note(event: Event, claim: ClaimRecord, told: list[str]) -> None:
     `told`: the coordinators of what it names.
     """
     session, table = event.session, event.session.written
-    found: list[str] = []
-    rivals: set[str] = set()
+    #: The agents that wrote the same in other copies → the paths.
+    found: dict[tuple[str, ...], list[str]] = {}
     new = [one for one in claim.writes if is_in_copy(one) and one not in claim.domains]
     for resource in new:
         record = table.get(resource)
         is_first = record is None or claim.copy not in record.copies
         if is_first and (others := session.copies.others(resource, claim.copy)):
-            found.append(resource)
-            rivals.update(others)
+            rivals = tuple(sorted({*others} - {claim.agent}))
+            found.setdefault(rivals, []).append(resource)
         if record is None and len(table) >= WRITTEN_MAX:
             reason = f"over {WRITTEN_MAX} paths were written: no conflict over {resource} is found"
             event.direct(claim.agent, Notice("LIMIT", reason))
@@ -41,16 +41,11 @@ def note(event: Event, claim: ClaimRecord, told: list[str]) -> None:
             copies = {**(record.copies if record is not None else {}), claim.copy: claim.agent}
             table.put(resource, WrittenRecord(copies, session.clock_ms))
             session.copies.add(resource)
-    if not found:
-        return
-    agents = [claim.agent, *sorted(rivals - {claim.agent})]
-    for start in range(0, len(found), LIST_ITEMS_MAX):
-        conflict = ConflictDetected(found[start : start + LIST_ITEMS_MAX], agents, MERGE)
-        for name in agents:
-            if is_at_work(session, name):
-                event.derive(name, conflict)
-        for name in told:
-            if name not in agents:
+    for rivals, resources in found.items():
+        agents = [claim.agent, *rivals]
+        conflict = ConflictDetected(resources[:LIST_ITEMS_MAX], agents, MERGE)
+        for name in dict.fromkeys([*agents, *told]):
+            if name in told or is_at_work(session, name):
                 event.derive(name, conflict)
 
 

@@ -1,0 +1,127 @@
+"""Eight agents in eight worktrees of one repository: real git, processes of their own.
+
+What the fabric names as to be merged is compared with what git finds: `git merge-tree` of each two
+branches. `python -m pytest tests/end_to_end/test_worktrees.py --suite rest -s` prints both figures.
+"""
+
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.support.daemon import StartDaemon, environment
+from tests.support.git import git, repository
+from tests.support.keyspace import records, rows, session
+from tests.support.servers import ROOT, RunningServer
+
+pytestmark = pytest.mark.slow
+
+NAMES = [f"W{number}" for number in range(1, 9)]
+FILES = [f"src/{number}.txt" for number in range(16)]
+#: Files that each agent changes.
+CHANGES = 4
+
+#: Two agents and a file that both changed.
+Conflict = tuple[str, str, str]
+
+
+def work(server: RunningServer, folder: Path, rule: str) -> Path:
+    """Let all agents do their work at once, each in a worktree; return the repository."""
+    main = repository(folder / "main")
+    for name in FILES:
+        (main / name).parent.mkdir(exist_ok=True)
+        (main / name).write_text("as it was\n")
+    git(main, "add", "-A")
+    git(main, "commit", "-q", "-m", "files")
+    git(main, "branch", "trunk")
+    chosen, running = Random(16), []
+    for name in NAMES:
+        git(main, "worktree", "add", "-q", "-b", name, str(folder / name))
+        files = chosen.sample(FILES, CHANGES)
+        words = [sys.executable, "-m", "tests.end_to_end.copies", server.url, name, rule, *files]
+        running.append(
+            subprocess.Popen(
+                words,
+                cwd=folder / name,
+                env={**environment(), "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+    for process in running:
+        process.communicate()
+        assert process.returncode == 0
+    return main
+
+
+def found_by_git(main: Path) -> set[Conflict]:
+    """Return the conflicts between any two branches."""
+    found: set[Conflict] = set()
+    for one, other in combinations(NAMES, 2):
+        words = ["git", "merge-tree", "--write-tree", "--name-only", "--no-messages", one, other]
+        done = subprocess.run(words, cwd=main, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        names = done.stdout.splitlines()[1:] if done.returncode else []
+        found.update((one, other, name) for name in names)
+    return found
+
+
+def named(server: RunningServer) -> tuple[set[Conflict], set[tuple[str, Conflict]]]:
+    """Return the conflicts that the fabric has named, and who was told of each."""
+    found: set[Conflict] = set()
+    told: set[tuple[str, Conflict]] = set()
+    for row in rows(server, session("copies").log, type="CONFLICT_DETECTED"):
+        if row.payload["kind"] != "merge":
+            continue
+        first, *others = row.payload["agents"]
+        for other in others:
+            for name in row.payload["resources"]:
+                one, two = sorted((first, other))
+                found.add((one, two, name))
+                told.add((row["to"], (one, two, name)))
+    return found, told
+
+
+def rules(folder: Path, rule: str) -> Path:
+    path = folder / "fabric.toml"
+    path.write_text(f'[locks]\nworktrees = "{rule}"\n')
+    return path
+
+
+def test_separate_names_what_git_will_find(
+    server: RunningServer, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon(server.url, rules=rules(tmp_path, "separate"))
+    main = work(server, tmp_path, "separate")
+    said, told = named(server)
+    real = found_by_git(main)
+    right = len(said & real)
+    precision, recall = right / len(said), right / len(real)
+    sys.stdout.write(f"{len(real)} conflicts; precision {precision:.2f}, recall {recall:.2f}\n")
+    assert len(real) > len(NAMES)
+    assert said == real
+    # Both have heard of each, while they could still talk.
+    assert {name for name, _ in told} == set(NAMES)
+    assert all((one, it) in told and (two, it) in told for it in said for one, two, _ in [it])
+    shown = records(server, session("copies").written)
+    several = {name for name, one in shown.items() if len(one["copies"]) > 1}
+    assert several == {name for _, _, name in real}
+
+
+def test_same_leaves_nothing_to_be_merged(
+    server: RunningServer, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon(server.url, rules=rules(tmp_path, "same"))
+    main = work(server, tmp_path, "same")
+    assert named(server) == (set(), set())
+    for name in NAMES:  # each merges into the trunk that all have made, without a conflict
+        git(main, "merge-tree", "--write-tree", "trunk", name)
+        assert git(main, "log", "--oneline", f"trunk..{name}") == ""
+    assert len(git(main, "log", "--oneline", "--no-merges", "trunk").splitlines()) == 34
