@@ -197,9 +197,19 @@ def _defaults(target: Target) -> dict[str, str | None]:
     }
 
 
+async def _check_copy(connection: Connection, entries: list[list[bytes]]) -> None:
+    """Refuse claims on files of a copy in which another session works. Raises HeldError."""
+    if any(b"INTENT" in entry for entry in entries):
+        # Takes longer to import than a signal takes to send.
+        from fabric.client.occupancy import check
+
+        await check(connection.store, lambda session: connection.keys(session)[1], entries)
+
+
 async def _submit(
     connection: Connection, entries: list[list[bytes]], when_full: WhenFull
 ) -> list[str]:
+    await _check_copy(connection, entries)
     return await submit(
         connection.store,
         connection.partitions,
@@ -213,6 +223,7 @@ async def _submit(
 async def _confirm(
     connection: Connection, entry: list[bytes], when_full: WhenFull, timeout_s: float
 ) -> Confirmed:
+    await _check_copy(connection, [entry])
     # Takes longer to import than a signal takes to send.
     from fabric.ops.sent_signal import SentSignal, confirm
 

@@ -168,6 +168,8 @@ class Emitter:
     ingress_max: int
     limit_ms: int
     when_full: WhenFull = WhenFull.WAIT
+    #: Called with the resources that an agent is about to claim (`occupancy.py`); may refuse it.
+    occupy: Callable[[Iterable[str]], Awaitable[None]] | None = None
 
     def deadline(self) -> float:
         """Return when what begins now is given up."""
@@ -319,6 +321,8 @@ class Sender:
         if hops and kind not in _NO_ANSWERS:
             document["hops"] = hops
         entry = checked(encode(document))
+        if kind is SignalType.INTENT and self.emitter.occupy is not None:
+            await self.emitter.occupy(payload["writes"])
         # The number is spent if sending fails, unless it is certain that the signal is not there.
         self.seq += 1
         if on_number is not None:

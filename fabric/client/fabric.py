@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 from fabric.backoff import reach
 from fabric.client.agent import Agent
 from fabric.client.emitter import NO_WORKSPACE, Emitter, WhenFull, prepare, submit
+from fabric.client.occupancy import check, occupy
 from fabric.client.session import Session
 from fabric.client.start import Start
 from fabric.config import settings as configuration
@@ -177,6 +179,7 @@ class Fabric(Connector):
         refuse_reserved(_bytes(name))
         if stream:
             check_name(b"stream", _bytes(stream))
+        works_in = _workspace(workspace or self._settings.workspace)
         declared = {
             "task": task,
             "task_type": task_type,
@@ -186,7 +189,7 @@ class Fabric(Connector):
             "writes": list(writes),
             "produces": list(produces),
             "quotas": list(quotas),
-            "workspace": _workspace(workspace or self._settings.workspace),
+            "workspace": works_in,
         }
         emitter = Emitter(
             self._store,
@@ -194,6 +197,7 @@ class Fabric(Connector):
             ingress_max=self._settings.ingress_max,
             when_full=WhenFull(when_full),
             limit_ms=self._settings.emit_limit_ms,
+            occupy=_occupying(self._store, self._keys_of, keys.name, works_in),
         )
         return Agent(
             keys,
@@ -220,14 +224,20 @@ class Fabric(Connector):
             "emitter": self._settings.agent,
             "stream": self._settings.stream,
         }
+        workspace = self._settings.workspace
+        entries = [prepare(document, defaults, workspace) for document in documents]
+        await check(self._store, self._keys_of, entries)
         return await submit(
             self._store,
             self.partitions,
-            [prepare(document, defaults, self._settings.workspace) for document in documents],
+            entries,
             ingress_max=self._settings.ingress_max,
             limit_ms=self._settings.emit_limit_ms,
             when_full=WhenFull(when_full),
         )
+
+    def _keys_of(self, session: str) -> SessionKeys:
+        return self.keys(session)[1]
 
     def _instance(self) -> str | None:
         """Return the id of the process that agents are in; None to make one up for each."""
@@ -238,6 +248,12 @@ class Fabric(Connector):
         if not value:
             raise ConfigError(f"no {setting}: name one, or set FABRIC_{setting.upper()}")
         return str(value)
+
+
+def _occupying(
+    store: ClientStore, keys_of: Callable[[str], SessionKeys], session: str, works_in: str | None
+) -> Callable[[Iterable[str]], Awaitable[None]] | None:
+    return partial(occupy, store, keys_of, session, works_in) if works_in else None
 
 
 def _workspace(given: str | None) -> str | None:

@@ -70,6 +70,7 @@ def main() -> None:
                 task=member.task.format(work=name.lower().replace("_", " "), path=path),
                 parallel_group="review" if member.is_reviewer else "fix",
                 produces=member.produces,
+                workspace="none",  # what they edit is a copy of the demonstration's own
             ) as agent,
         ):
             await agent.complete(await work(agent, Path(scratch)))

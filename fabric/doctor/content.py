@@ -208,6 +208,7 @@ _barrier: Final = _fields(
 _p, _s = Partition("", 0), SessionKeys("", "")
 _MESSAGE = frozenset((b"type", b"from", b"stream", b"cause", b"payload"))
 _SCRATCH: Final = Kind("")
+_WORKSPACE: Final = Kind("stream", fields=frozenset((b"session", b"ms")))
 
 #: Keys of the namespace itself, by what follows its name.
 NAMESPACE_KINDS: Final = {
@@ -268,6 +269,8 @@ def known(namespace: Namespace, key: str) -> Known | None:
     rest = key.removeprefix(namespace.name)
     if rest in NAMESPACE_KINDS:
         return Known(NAMESPACE_KINDS[rest])
+    if rest.startswith(":workspace:"):
+        return Known(_WORKSPACE)
     if rest.startswith(":doctor:"):
         return Known(_SCRATCH)  # the scratch key of another doctor
     found = re.fullmatch(r":\{(0|[1-9][0-9]{0,3})\}(:([^:]+)((:[^:]+:?).*)|:.+)", rest, re.DOTALL)

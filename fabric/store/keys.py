@@ -44,6 +44,10 @@ class Namespace:
         """Hash: worker of a group → what it says of itself, as JSON."""
         return f"{self.name}:workers:{group}"
 
+    def workspace(self, name: str) -> str:
+        """Stream: the session that works in a copy of the files, `HOST:TOP`, by its last entry."""
+        return f"{self.name}:workspace:{name}"
+
     def partition(self, number: int) -> Partition:
         """Return the names within a partition."""
         found = self._partitions.get(number)

@@ -392,6 +392,12 @@ class ClientStore(_Store, Protocol):
         for an entry of more fields than a signal may have.
         """
 
+    async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
+        """Make `number`-1 the last entry of a stream: the session that works in a copy of files.
+
+        Raises ExhaustedError if there is one with that number already.
+        """
+
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """Hand out the agent's next incarnation, above any used before."""
 

@@ -352,6 +352,10 @@ class RedisStore(Channels):
             raise value.overloaded(key, reply[1], ingress_max, reply[2], self.ingress_bytes_max)
         raise scripts.unexpected("emit", reply)
 
+    async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
+        fields = ("session", session, "ms", now_ms)
+        await self._ask("stream", key, "XADD", key, "MAXLEN", 1, f"{number}-1", *fields)
+
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         names = self.namespace.partition(partition).session(session)
         keys = (names.incarnations, names.agents, names.retired)

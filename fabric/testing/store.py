@@ -294,6 +294,12 @@ class MemoryStore:
         self.data.wake()
         return ids
 
+    async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
+        stream = self.data.stream(key)
+        fields = [b"session", session.encode(), b"ms", b"%d" % now_ms]
+        added = stream.append(b"%d-1" % number, fields, now_ms)
+        stream.delete(set(stream.ids) - {parse_id(added)})
+
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         names = self.namespace.partition(partition).session(session)
         handed = self.data.hash(names.incarnations)

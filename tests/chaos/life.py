@@ -90,6 +90,8 @@ async def _incarnation(
         stream=member.name[0].upper(),
         priority=chance.randrange(5),
         task=f"{member.name}'s work",
+        workspace="none",
+        take_over=True,  # whoever starts it again has seen that the one before is gone
     )
     async with entered as agent, _listening(agent, member, journal):
         journal.note("began", inc=agent.incarnation)

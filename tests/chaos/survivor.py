@@ -160,7 +160,9 @@ async def survive(url: str, directory: Path, session: str, name: str, outage_s: 
     try:
         async with Fabric(store, settings) as fabric:
             produces = [OUTPUT] if name == "dan" else []
-            agent = fabric.agent(name, session=session, produces=produces)
+            agent = fabric.agent(
+                name, session=session, produces=produces, workspace="none", take_over=True
+            )
             await Survivor(directory, agent, journal, outage_s).live()
     finally:
         await store.close()

@@ -15,7 +15,7 @@ import pytest
 from tests.support.daemon import StartDaemon, environment
 from tests.support.git import git, repository
 from tests.support.keyspace import records, rows, session
-from tests.support.servers import ROOT, RunningServer
+from tests.support.servers import RunningServer
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def work(server: RunningServer, folder: Path, rule: str) -> Path:
             subprocess.Popen(
                 words,
                 cwd=folder / name,
-                env={**environment(), "PYTHONPATH": str(ROOT)},
+                env={**environment(), "FABRIC_WORKSPACE": ""},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -175,6 +175,10 @@ class RemoteStore:
         )
         return ids
 
+    async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
+        """See ClientStore."""
+        await self._link.call(lambda: self._behind.occupy(key, number, session, now_ms))
+
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """See ClientStore."""
         number: int = await self._link.call(lambda: self._behind.enroll(partition, session, agent))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fabric.core.limits import COUNTER_MAX, ENTRY_FIELDS_MAX, INCARNATIONS_SKIPPED_MAX
-from fabric.errors import CallerError, OverloadedError, TamperedError
+from fabric.errors import CallerError, ExhaustedError, OverloadedError, TamperedError
 from fabric.store.keys import SYNTHESIZERS, Namespace
 from fabric.store.port import BEGINNING
 from tests.store.backend import (
@@ -80,6 +80,20 @@ async def test_incarnations_rise(backend: Backend) -> None:
     assert await other.enroll(0, "s", "A") == 4
     assert await store.enroll(0, "s", "B: two") == 1
     assert await store.enroll(0, "another", "A") == 1
+
+
+async def test_one_of_those_that_take_a_copy_over_at_once_succeeds(backend: Backend) -> None:
+    stores = [backend.open() for _ in range(4)]
+    key = stores[0].namespace.workspace("h:/w")
+    for number in (1, 2):
+        taken = await asyncio.gather(
+            *(store.occupy(key, number, f"s{at}", 7) for at, store in enumerate(stores)),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in taken if one is not None] == [ExhaustedError] * 3
+        ((entry_id, fields),) = plain(await stores[0].entries(key, b"-", b"+", 10))
+        assert entry_id == b"%d-1" % number
+        assert fields == [b"session", b"s%d" % taken.index(None), b"ms", b"7"]
 
 
 async def test_agents_that_enroll_at_once_get_different_incarnations(backend: Backend) -> None:

@@ -21,7 +21,12 @@ LEASE_MS = 1_000
 def environment() -> dict[str, str]:
     """Return our environment, without the settings of the person who runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FABRIC_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "FABRIC_CONFIG": os.devnull}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "FABRIC_CONFIG": os.devnull,
+        "FABRIC_WORKSPACE": "none",
+    }
 
 
 class Daemon:
