@@ -37,6 +37,7 @@ from fabric.client.session import last_id
 from fabric.core.directive import DirectiveType
 from fabric.core.record import ENDED
 from fabric.core.signal import SignalType
+from fabric.devserver.path import working_in
 from fabric.devserver.project import state_home
 from fabric.errors import HeldError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import READ_BYTES, Lines
@@ -184,7 +185,9 @@ class AgentRun:
         """Return the entry of a signal. Raises SignalError."""
         job = self.job
         sender = {"session": self._session.name, "emitter": job.name, "stream": job.stream or None}
-        return prepare(document, sender)
+        # Files are named, and the copy of them is found, from where the command works.
+        with working_in(str(job.folder or Path.cwd())):
+            return prepare(document, sender, self._fabric.settings.workspace)
 
     async def _command(self, file: IO[bytes]) -> int:
         """Run the command to its end; return its exit code."""

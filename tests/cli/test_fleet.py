@@ -130,6 +130,10 @@ def test_each_works_in_a_worktree_of_its_own(shell: Shell) -> None:
     assert (changed / "a.py").read_text() == "changed\n"
     assert not same.exists()
     session = shell.variables["FABRIC_SESSION"]
+    log = shell.good("tail", "--json", "--all").json_lines
+    started = [one["payload"] for one in log if one.get("type") == "STARTED"]
+    workspaces = [one["workspace"] for one in started]
+    assert {name.rpartition(":")[2] for name in workspaces} == {str(changed), str(same)}
     assert git(changed, "branch", "--show-current") == f"fabric/{session}/A"
     assert git(shell.home, "branch", "--list", "fabric/*").split() == ["+", f"fabric/{session}/A"]
     write(shell, (shell.home / "fleet.toml").read_text())

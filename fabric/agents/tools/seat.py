@@ -107,7 +107,7 @@ class Seat:
 
     def _entry(self, document: dict[str, Any], name: str) -> list[bytes]:
         sender = {"session": self.session.name, "emitter": name, "stream": self._stream or None}
-        return prepare(document, sender)
+        return prepare(document, sender, self._fabric.settings.workspace)
 
     def _sent(self, stream: str) -> SentSignal:
         return SentSignal(self._fabric.store, self._partition, self._emitter, stream)
