@@ -76,8 +76,10 @@ def prepare(
     for field, value in defaults.items():
         if not fields.get(field):
             fields[field] = value
-    if fields["type"] in NAMING_TYPES and isinstance(fields.get("payload"), dict):
-        fields["payload"] = with_names(fields["type"], fields["payload"], workspace)
+    payload = fields.get("payload", {})  # a STARTED may have none, and yet work in a copy
+    if fields["type"] in NAMING_TYPES and isinstance(payload, dict):
+        payload = with_names(fields["type"], payload, workspace)
+        fields |= {"payload": payload} if payload else {}
     return checked(encode(fields))
 
 
