@@ -44,12 +44,15 @@ def main(words: list[str]) -> int:
             return 4
         one.chmod(0o700)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    with (folder / "daemon.lock").open("w") as lock:
+    with (folder / "daemon.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             # The one before may be about to end: wait for that, and take its place.
             fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         os.chdir("/")
         os.umask(0o177)  # the socket is its owner's
         path.unlink(missing_ok=True)

@@ -18,7 +18,10 @@ from contextlib import suppress
 
 from fabric.client.agent import Agent
 from fabric.client.grant import Grant, Writing
-from fabric.errors import DeadlockError, FabricError, ServerError
+from fabric.client.session import read_record
+from fabric.core.record import ENDED, AgentRecord, ClaimRecord
+from fabric.errors import DeadlockError, EndedError, FabricError, ServerError
+from fabric.store.port import ClientStore
 
 #: A claim that was not used for so long is released: the agent does something else.
 IDLE_S = 600.0
@@ -88,8 +91,8 @@ class Claim:
 class Claims:
     """All claims of one incarnation of an agent."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, agent: Agent, store: ClientStore) -> None:
+        self._agent, self._store = agent, store
         self._claims: list[Claim] = []
         #: Tool call → its files, and since when.
         self._running: dict[str, tuple[frozenset[str], float]] = {}
@@ -107,8 +110,10 @@ class Claims:
         tool is writing is released. Raises what Agent.writing does.
         """
         deadline = time.monotonic() + wait_s
-        self._drop(one for one in self._claims if one.is_settled and not one.is_held)
         wanted = frozenset(names)
+        if any(one.names & wanted for one in self._claims):
+            await self._check()
+        self._drop(one for one in self._claims if one.is_settled and not one.is_held)
         for is_last in (False, True):
             missing = wanted - self.held
             if missing:
@@ -131,6 +136,25 @@ class Claims:
                 if one.names & wanted:
                     one.used_at = time.monotonic()
         return missing
+
+    async def _check(self) -> None:
+        """Forget what was released in this agent's name elsewhere, with `fabric emit` for example.
+
+        Raises EndedError if the agent itself was ended there.
+        """
+        keys = self._agent.session.keys
+        record = await read_record(self._store, keys.agents, self._agent.name, AgentRecord)
+        if record is None or record.incarnation < self._agent.incarnation:
+            return  # not decided yet
+        if record.status in ENDED or record.incarnation > self._agent.incarnation:
+            raise EndedError(f"{self._agent.name} has ended or started elsewhere")
+        found = [
+            await read_record(self._store, keys.claims, one, ClaimRecord) for one in record.claims
+        ]
+        tokens = {one.token for one in found if one is not None}
+        self._drop(
+            one for one in self._claims if one.grant is not None and one.grant.token not in tokens
+        )
 
     def _yield(self, wanted: frozenset[str]) -> bool:
         """Release what no tool is writing; return whether there was anything."""

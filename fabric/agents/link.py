@@ -23,6 +23,10 @@ logger = logging.getLogger("fabric.agentd")
 #: Seconds between two looks whether a server is back.
 LOOK_S = 1.0
 
+#: Seconds for an orchestrator that has just been started to begin, and between two looks.
+START_S = 1.5
+POLL_S = 0.05
+
 #: How long a call is tried, ms: a client waits for its hook.
 TRY_MS = 2_000
 
@@ -70,11 +74,19 @@ class Link:
         if not self._is_open:
             await self.fabric.__aenter__()
             self._is_open = True
+        # At first, wait for one that has just been started, with this client for example.
+        deadline = time.monotonic() + (0 if self.outage else START_S)
+        while not await self._is_served():
+            if time.monotonic() > deadline:
+                raise ServerError("no orchestrator runs (`fabric up` starts one).")
+            await asyncio.sleep(POLL_S)
+
+    async def _is_served(self) -> bool:
         for number in range(self.fabric.partitions):
             found = await partition(self.fabric.store, number)
             if any(one.held and one.group == ORCHESTRATORS for one in found.holders):
-                return
-        raise ServerError("no orchestrator runs (`fabric up` starts one).")
+                return True
+        return False
 
     async def close(self) -> None:
         """Close the connection."""

@@ -79,6 +79,8 @@ class Member:
         self._seen: dict[str, Mark] = {}
         self._before: dict[str, tuple[Snapshot, float]] = {}
         self._holds = 0
+        #: OpenCode asks for what its model is to know with each request.
+        self._is_briefed = False
         #: The last turn ended in good order, and none has begun since.
         self.is_between_turns = False
         #: `fabric run` started it, and says how it ends.
@@ -99,7 +101,7 @@ class Member:
                     quotas=[vendor] if vendor else (),
                 )
                 await agent.__aenter__()
-                self._agent, self._claims = agent, Claims(agent)
+                self._agent, self._claims = agent, Claims(agent, self._fabric.store)
                 await agent.take_messages()
             return self._agent
 
@@ -109,7 +111,8 @@ class Member:
         with working_in(event.cwd) as files:
             try:
                 return await self._facts(event, files, wait_s)
-            except EndedError:  # declared dead, or replaced: it lives, so it starts again
+            except EndedError:  # declared dead, or ended elsewhere: it lives, so it starts again
+                await self.leave()
                 return await self._facts(event, files, wait_s)
 
     async def _facts(self, event: Event, files: Files, wait_s: float) -> Facts:
@@ -121,7 +124,8 @@ class Member:
         elif event.moment is Moment.AFTER_TOOL:
             agent_facts = await self._after_tool(agent, event, files, agent_facts)
         elif event.moment in (Moment.SESSION_START, Moment.SUBAGENT_START):
-            if event.takes_context:
+            if event.takes_context and not self._is_briefed:
+                self._is_briefed = True
                 agent_facts = _with(agent_facts, news=await self._briefing(agent))
         elif event.moment is Moment.TURN_START:
             self._holds, self.is_between_turns = 0, False

@@ -70,6 +70,8 @@ GROUPS = {
     "Run the fabric": {
         "simulate-agents": ("simulate", "See two agents want one file; no model is needed."),
         "init": ("init", "Put the hooks into Claude Code, Codex, Gemini CLI, OpenCode; undo it."),
+        "hook": ("hook", "Answer one event of a coding agent's client; clients run it."),
+        "agentd": ("hook", "Run the agent daemon of this host; hooks start it by themselves."),
         "up": ("run", "Start server, orchestrator and synthesizer; stop on Ctrl-C."),
         "down": ("run", "Stop this project's private server and what uses it: `up`, `demo`."),
         "demo": ("demo", "Watch a fleet of agents review a folder of Python files."),

@@ -1,0 +1,238 @@
+"""The agent daemon speaks for the agents of several clients, on a real server."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from fabric import SyncFabric
+from fabric.core.record import AgentStatus, ClaimState
+from fabric.core.signal import SignalType
+from fabric.wire.stored import text_fields_of
+from tests.agents.conftest import Agentd, tool
+from tests.support.waiting import until
+
+START = {"hook_event_name": "SessionStart", "source": "startup"}
+STOP = {"hook_event_name": "Stop"}
+END = {"hook_event_name": "SessionEnd", "reason": "exit"}
+
+
+def holders(fabric: SyncFabric) -> dict[str, str]:
+    """Return who holds which file."""
+    claims = fabric.session().claims().values()
+    return {
+        name: one.agent for one in claims if one.state is ClaimState.HELD for name in one.writes
+    }
+
+
+def status(fabric: SyncFabric, agent: str) -> AgentStatus | None:
+    found = fabric.session().agents().get(agent)
+    return found.status if found else None
+
+
+def until_said(say: Callable[[], str]) -> str:
+    """Give an event until there is something to say: messages come by themselves."""
+    found: list[str] = []
+
+    def is_said() -> bool:
+        found.append(say())
+        return bool(found[-1])
+
+    until(is_said)
+    return found[-1]
+
+
+def kinds(fabric: SyncFabric) -> list[tuple[str, str]]:
+    rows = [text_fields_of(flat) for _, flat in fabric.session().log()]
+    return [(row["type"], row.get("emitter", "")) for row in rows]
+
+
+def test_only_its_owner_may_enter(agentd: Agentd) -> None:
+    assert stat.S_IMODE(agentd.folder.stat().st_mode) == 0o700
+    path = os.fsdecode(agentd.path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - a text
+
+
+def test_the_second_writes_after_the_first_has_ended_its_turn(
+    agentd: Agentd, fabric: SyncFabric
+) -> None:
+    assert agentd.write("a.py", "A") == ""
+    agentd.wrote("a.py", "A")
+    second = agentd.in_background(lambda: agentd.write("a.py", "B", wait_s=30))
+    until(lambda: status(fabric, "B") is AgentStatus.BLOCKED)
+    assert holders(fabric) == {"a.py": "A"}
+    agentd.say(STOP, "A")
+    assert second.result() == ""
+    assert holders(fabric) == {"a.py": "B"}
+
+
+def test_a_wait_that_is_given_up_keeps_its_place(agentd: Agentd, fabric: SyncFabric) -> None:
+    agentd.write("a.py", "A")
+    refusal = agentd.write("a.py", "B", wait_s=0.3)
+    assert f"a.py is held by A on {os.uname().nodename}" in refusal
+    assert "you are next" in refusal
+    third = agentd.write("a.py", "C", wait_s=0.3)
+    assert "1 agents are before you" in third
+    agentd.say(STOP, "A")
+    until(lambda: holders(fabric) == {"a.py": "B"})
+    assert agentd.write("a.py", "B") == ""
+    agentd.say(STOP, "B")
+    assert agentd.write("a.py", "C") == ""
+
+
+def test_the_same_agent_writes_a_file_again_at_once(agentd: Agentd, fabric: SyncFabric) -> None:
+    for _ in range(3):
+        assert agentd.write("a.py", "A", wait_s=0.5) == ""
+        agentd.wrote("a.py", "A")
+    assert kinds(fabric).count(("INTENT", "A")) == 1
+
+
+def test_a_file_that_another_has_changed_is_read_before_it_is_overwritten(agentd: Agentd) -> None:
+    path = agentd.project / "a.py"
+    path.write_text("one\n")
+    read = tool("PostToolUse", "Read", path=str(path))
+    agentd.say(read, "B")
+    assert agentd.write("a.py", "A") == ""
+    path.write_text("one\ntwo\n")
+    agentd.wrote("a.py", "A")
+    agentd.say(STOP, "A")
+    assert "a.py was changed by A since you last read it" in agentd.write("a.py", "B")
+    agentd.say(read, "B")
+    assert agentd.write("a.py", "B") == ""
+
+
+def test_an_edit_needs_no_new_look(agentd: Agentd) -> None:
+    """It reads the file itself, and fails if what it looks for is not there."""
+    path = agentd.project / "a.py"
+    path.write_text("one\n")
+    agentd.say(tool("PostToolUse", "Read", path=str(path)), "B")
+    path.write_text("one\ntwo\n")
+    answer = agentd.say(tool("PreToolUse", "Edit", path=str(path), id="1"), "B")
+    assert answer is None
+
+
+def test_agents_that_want_each_others_files_both_go_on(agentd: Agentd, fabric: SyncFabric) -> None:
+    """The one that closes the cycle gives up what it is not writing, and waits like all others."""
+    for agent, path in (("A", "a.py"), ("B", "b.py")):
+        assert agentd.write(path, agent) == ""
+        agentd.wrote(path, agent)
+    first = agentd.in_background(lambda: agentd.write("b.py", "A", wait_s=30))
+    until(lambda: status(fabric, "A") is AgentStatus.BLOCKED)
+    second = agentd.in_background(lambda: agentd.write("a.py", "B", wait_s=30))
+    assert first.result() == ""
+    assert holders(fabric)["b.py"] == "A"
+    agentd.wrote("b.py", "A")
+    agentd.say(STOP, "A")
+    assert second.result() == ""
+    assert holders(fabric) == {"a.py": "B"}
+
+
+def test_paths_are_named_from_the_top_of_the_worktree(agentd: Agentd, fabric: SyncFabric) -> None:
+    (agentd.project / "src").mkdir()
+    event = tool("PreToolUse", "Write", path="../src/./a.py", id="1")
+    agentd.say({**event, "cwd": str(agentd.project / "src")}, "A")
+    assert holders(fabric) == {"src/a.py": "A"}
+
+
+def test_an_ended_process_releases_what_its_agents_hold(agentd: Agentd, fabric: SyncFabric) -> None:
+    client = subprocess.Popen(["sleep", "600"])  # noqa: S607 - sleep from PATH
+    try:
+        agentd.write("a.py", "A", pid=client.pid)
+        child = {**tool("PreToolUse", "Write", path=str(agentd.project / "b.py"), id="2")}
+        agentd.say({**child, "agent_id": "a0123456789"}, "A", pid=client.pid)
+        assert holders(fabric) == {"a.py": "A", "b.py": "A/a01234567"}
+    finally:
+        client.kill()
+        client.wait()
+    until(lambda: not fabric.session().claims())
+    until(lambda: status(fabric, "A") is AgentStatus.FAILED)
+    until(lambda: status(fabric, "A/a01234567") is AgentStatus.FAILED)
+
+
+def test_a_session_that_ends_between_turns_is_completed(agentd: Agentd, fabric: SyncFabric) -> None:
+    agentd.say(START)
+    agentd.say(STOP)
+    agentd.say(END)
+    until(lambda: status(fabric, "A") is AgentStatus.COMPLETED)
+    agentd.say(START, "B")
+    agentd.write("b.py", "B")
+    agentd.say(END, "B")
+    until(lambda: status(fabric, "B") is AgentStatus.FAILED)
+
+
+def test_what_an_agent_has_promised_is_not_done_because_its_session_ends(
+    agentd: Agentd, fabric: SyncFabric
+) -> None:
+    agentd.say(START)
+    fabric.emit([{"type": "STARTED", "emitter": "A", "payload": {"produces": ["schema"]}}])
+    until(lambda: status(fabric, "A") and fabric.session().agents()["A"].produces == ["schema"])
+    agentd.say(STOP)
+    agentd.say(END)
+    until(lambda: status(fabric, "A") is AgentStatus.FAILED)
+
+
+def test_a_briefing_and_messages(agentd: Agentd, fabric: SyncFabric) -> None:
+    def context(answer: Any) -> str:
+        found: str = (answer or {}).get("hookSpecificOutput", {}).get("additionalContext", "")
+        return found
+
+    agentd.say(START, "B")
+    agentd.write("b.py", "B")
+    assert "B is active, has b.py" in context(agentd.say(START, "A"))
+    with fabric.agent("QA") as qa:
+        qa.resolve("schema", location="s.sql", consumers=["A"])
+        after = tool("PostToolUse", "Read", path=str(agentd.project / "x"))
+        words = until_said(lambda: context(agentd.say(after, "A")))
+    assert "QA says DEPENDENCY_RESOLVED" in words
+    assert "not from your user" in words
+    assert context(agentd.say(after, "A")) == ""
+
+
+def test_a_limit_of_a_vendor_is_reported_once(agentd: Agentd, fabric: SyncFabric) -> None:
+    failed = {"hook_event_name": "StopFailure", "error": "rate_limit"}
+    for agent in ("A", "B"):
+        agentd.say(START, agent)
+    agentd.say(failed, "A")
+    until(lambda: status(fabric, "B") is AgentStatus.BLOCKED)
+    agentd.say(failed, "B")
+    found = kinds(fabric)
+    assert found.count(("BLOCKED", "A")) == 1
+    assert found.count(("BLOCKED", "B")) == 0
+    assert fabric.session().agents()["B"].waits_for == ["quota:anthropic"]
+
+
+def test_an_agents_own_list_comes_onto_the_board(agentd: Agentd, fabric: SyncFabric) -> None:
+    todos = [{"content": "one", "status": "completed"}, {"content": "two", "status": "pending"}]
+    agentd.say(tool("PostToolUse", "TodoWrite", todos=todos), "A")
+    until(lambda: status(fabric, "A") and fabric.session().agents()["A"].percent == 50)
+    tasks = {one.content: one.status.value for one in fabric.session().tasks().values()}
+    assert tasks == {"one": "completed", "two": "pending"}
+
+
+def test_a_run_that_was_closed_does_not_stop_the_client(agentd: Agentd, fabric: SyncFabric) -> None:
+    agentd.say(START)
+    fabric.emit([{"type": "RUN_CLOSED", "emitter": "me", "payload": {}}])
+    until(lambda: status(fabric, "A") is AgentStatus.FAILED)
+    assert agentd.write("a.py", "A", wait_s=1) == ""
+
+
+def test_a_file_that_was_released_elsewhere_is_asked_for_again(
+    agentd: Agentd, fabric: SyncFabric
+) -> None:
+    """The model may give it back with a command."""
+    agentd.write("a.py", "A")
+    fabric.emit([{"type": "RELEASE", "emitter": "A", "payload": {"resources": ["a.py"]}}])
+    until(lambda: not fabric.session().claims())
+    assert agentd.write("a.py", "A") == ""
+    assert holders(fabric) == {"a.py": "A"}
+
+
+def test_an_agent_that_was_declared_dead_starts_again(agentd: Agentd, fabric: SyncFabric) -> None:
+    """As after a cut of its host's network."""
+    agentd.write("a.py", "A")
+    fabric.emit([{"type": SignalType.FAILED.value, "emitter": "A", "payload": {"error": "x"}}])
+    until(lambda: status(fabric, "A") is AgentStatus.FAILED)
+    assert agentd.write("a.py", "A") == ""
+    assert holders(fabric) == {"a.py": "A"}
+    assert fabric.session().agents()["A"].incarnation == 2
