@@ -16,6 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,8 @@ class Daemon:
         while self._busy or self._members or time.monotonic() - self._active_at < IDLE_S:
             await asyncio.sleep(TICK_S)
             for member in list(self._members.values()):
-                member.release_idle()
+                with suppress(FabricError):  # the next look is in a second
+                    await member.release_idle()
             await self._replay()
             if self._is_seen_new:
                 self._is_seen_new = False

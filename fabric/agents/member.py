@@ -353,11 +353,11 @@ class Member:
             lines.append(f"{len(others) - BRIEF_AGENTS_MAX} more agents: `fabric status`")
         return tuple(lines)
 
-    def release_idle(self) -> None:
-        """Release what was not used for long."""
+    async def release_idle(self) -> None:
+        """Release what was not used for long. Raises ServerError."""
         if self._claims is not None:
-            with working_in(self._folder):
-                self._claims.release_idle()
+            with working_in(self._folder), suppress(EndedError):
+                await self._claims.release_idle()
 
     async def late(self, event: Event) -> None:
         """Do what is left to do of an event that could not be handled when it came."""

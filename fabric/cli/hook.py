@@ -14,7 +14,9 @@ from fabric.agents.hook import HARNESSES
 @click.command()
 @click.argument("harness", type=click.Choice(HARNESSES))
 @click.option("--fail-closed", is_flag=True, help="Refuse writes while nothing is coordinated.")
-@click.option("--wait", type=click.FloatRange(min=0), metavar="S", help="Seconds to wait for a file.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), metavar="S", help="Seconds to wait for a file."
+)
 def hook(harness: str, fail_closed: bool, wait: float | None) -> NoReturn:
     """Answer one event of a client, given on standard input. Clients run this; people do not.
 

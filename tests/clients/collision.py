@@ -1,0 +1,170 @@
+"""Four clients of four vendors add a line to each of twelve files, all at once: how many are lost?
+
+    python -m tests.clients.collision --rounds 20             with the fabric
+    python -m tests.clients.collision --rounds 20 --without   the same, without any hook
+
+Each client takes the files in an order of its own, reads a file and writes it anew (`edit.py`;
+Codex with a patch), so every edit collides with three others. An edit is lost if its line is not
+in the file when all four have ended. The table goes to stdout as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from fabric import SyncFabric
+from tests.clients.bench import PROGRAMS, Bench, call
+from tests.clients.model import Model
+from tests.support.daemon import Daemon
+from tests.support.servers import FLAVOUR_DEFAULT, start_server
+
+FILES = 12
+
+#: Seconds for a round: four clients start, and wait for each other at every file.
+ROUND_S = 600.0
+
+#: How a refusal explains itself.
+_REASONS = {
+    "held by another": re.compile(r"refused this write: \S+ is held by \S+"),
+    "changed since it was read": re.compile(r"refused this write: \S+ was changed"),
+    "would be a deadlock": re.compile(r"refused this write: .{0,400}?were released, so that"),
+}
+_REFUSAL = re.compile(r"Signal Fabric refused this write")
+
+
+class Round(NamedTuple):
+    """One round: edits made, edits lost, refusals by reason, clients that failed, seconds."""
+
+    edits: int
+    lost: int
+    refusals: Counter[str]
+    failed: list[str]
+    seconds: float
+
+
+def template(harness: str, kind: str) -> object:
+    """Return the call of a client's tool, with its path and text still open."""
+    if (harness, kind) == ("codex", "write"):
+        patch = "*** Begin Patch\n*** Update File: {path}\n@@\n{patch}*** End Patch"
+        return {"name": "apply_patch", "raw": patch}
+    return call(harness, kind, "{path}", "{text}")
+
+
+def play(bench: Bench, harnesses: list[str], number: int, seed: int) -> Round:
+    """Run one round."""
+    names = [f"file{index}.txt" for index in range(FILES)]
+    for index, name in enumerate(names):
+        (bench.project / name).write_text(f"line-base-r{number}-f{index}\n")
+    chance = random.Random(f"{seed} {number}")
+    bench.model.requests.clear()
+    for harness in harnesses:
+        edits = [
+            {"path": str(bench.project / name), "line": f"line-{harness}-r{number}-f{index}"}
+            for index, name in enumerate(names)
+        ]
+        chance.shuffle(edits)
+        calls = {kind: template(harness, kind) for kind in ("read", "write")}
+        bench.model.script(f"{harness}{number}", {"edits": edits, **calls})
+    began = time.monotonic()
+    started = {
+        harness: bench.start(harness, f"{harness}{number}", harness.upper())
+        for harness in harnesses
+    }
+    failed = []
+    for harness, process in started.items():
+        try:
+            if process.wait(max(1.0, ROUND_S - (time.monotonic() - began))):
+                failed.append(harness)
+        except subprocess.TimeoutExpired:
+            failed.append(harness)
+    lost = [
+        f"line-{harness}-r{number}-f{index}"
+        for index, name in enumerate(names)
+        for harness in harnesses
+        if f"line-{harness}-r{number}-f{index}" not in (bench.project / name).read_text()
+    ]
+    told = [json.dumps(body) for _, _, body in _last(bench.model).values()]
+    found = Counter(
+        {why: sum(len(form.findall(one)) for one in told) for why, form in _REASONS.items()}
+    )
+    unexplained = sum(len(_REFUSAL.findall(one)) for one in told) - found.total()
+    found["not explained"] = unexplained
+    return Round(len(harnesses) * FILES, len(lost), found, failed, time.monotonic() - began)
+
+
+def _last(model: Model) -> dict[str, tuple[str, int, object]]:
+    """Return the last request of each script: it holds the whole conversation."""
+    return {one[0]: one for one in model.requests}
+
+
+def left_over(url: str) -> str:
+    """Say what is still held or waited for when all have ended; "" if nothing is."""
+    deadline = time.monotonic() + 30
+    with SyncFabric.connect(url, namespace="fabric", session="demo") as fabric:
+        while claims := fabric.session().claims():
+            if time.monotonic() > deadline:
+                return str(claims)
+            time.sleep(0.1)
+    return ""
+
+
+def run(rounds: int, seed: int, harnesses: list[str], *, with_fabric: bool) -> list[Round]:
+    """Run several rounds on one server."""
+    server = start_server(FLAVOUR_DEFAULT)
+    daemon = Daemon(server.url, lease_ms=5_000)
+    found = []
+    try:
+        with tempfile.TemporaryDirectory() as folder, Model(Path(folder, "scripts")) as model:
+            url = server.url if with_fabric else None
+            bench = Bench(Path(folder, "bench"), model, url)
+            try:
+                for number in range(rounds):
+                    found.append(play(bench, harnesses, number, seed))
+                    sys.stderr.write(f"round {number}: {found[-1]}\n")
+                    if with_fabric and (left := left_over(server.url)):
+                        raise AssertionError(left)
+            finally:
+                bench.close()
+    finally:
+        daemon.close()
+        server.remove()
+    return found
+
+
+def main() -> int:
+    """Run it, and print the table."""
+    parser = argparse.ArgumentParser(description="How many edits of colliding clients are lost?")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--without", action="store_true", help="without the fabric's hooks")
+    chosen = parser.parse_args()
+    harnesses = [name for name, program in PROGRAMS.items() if program.exists()]
+    found = run(chosen.rounds, chosen.seed, harnesses, with_fabric=not chosen.without)
+    edits, lost = sum(one.edits for one in found), sum(one.lost for one in found)
+    reasons: Counter[str] = Counter()
+    for one in found:
+        reasons.update(one.refusals)
+    said = ", ".join(f"{count} {why}" for why, count in reasons.items() if count) or "none"
+    failed = sum(len(one.failed) for one in found)
+    seconds = sum(one.seconds for one in found) / max(1, len(found))
+    sys.stdout.write(
+        "| | rounds | edits | lost | refusals | clients that failed | a round, s |\n"
+        "|---|---|---|---|---|---|---|\n"
+        f"| {'without' if chosen.without else 'with'} the fabric | {len(found)} | {edits} | {lost} "
+        f"| {said} | {failed} | {seconds:.0f} |\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
