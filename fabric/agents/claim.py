@@ -28,7 +28,7 @@ from fabric.store.port import ClientStore
 
 #: A claim that was not used for so long is released: the agent does something else.
 IDLE_S = 600.0
-WANTED_S = 60.0
+WANTED_S = 10.0
 
 #: Seconds between two looks, during a wait, whether others want what the agent holds.
 LOOK_S = 0.25

@@ -388,7 +388,8 @@ class Member:
             if self.is_run:
                 return
             record = (await agent.session.agents()).get(self.name)
-            is_open = record is None or record.produces or record.task or record.waits_for
+            # Without a record its start was not decided yet: it has promised nothing.
+            is_open = record and (record.produces or record.task or record.waits_for)
             if self.is_between_turns and not is_open:
                 await agent.complete()
             else:

@@ -20,6 +20,9 @@ from fabric.agents.hook import HARNESSES
 def hook(harness: str, fail_closed: bool, wait: float | None) -> NoReturn:
     """Answer one event of a client, given on standard input. Clients run this; people do not.
 
+    \b
+      fabric hook claude < event.json     the answer, in that client's words, on standard output
+
     `fabric init` puts the same into a client's configuration as a script that starts in a tenth of
     the time. docs/coding-agents.md says what it does at each event.
     """
@@ -34,6 +37,9 @@ def hook(harness: str, fail_closed: bool, wait: float | None) -> NoReturn:
 @click.command()
 def agentd() -> int:
     """Run the agent daemon in the foreground. The first hook starts it by itself.
+
+    \b
+      fabric agentd                       until SIGTERM, or no agent has been here for long
 
     There is one for each user and host. It holds the connections, inboxes, claims and heartbeats of
     all coding agents here, and ends five minutes after the last one. SIGTERM ends it at once: what

@@ -172,9 +172,7 @@ class Bench:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        lock = self.agentd / "daemon.lock"
-        if lock.exists() and (pid := lock.read_text().strip()):
-            _end(int(pid))
+        end(self.agentd)
 
     def _hooks(self, harness: str, hook: str, seconds: int) -> dict[str, Any]:
         if not self.redis_url:
@@ -255,8 +253,11 @@ def call(harness: str, kind: str, path: str, text: str = "") -> dict[str, Any]:
     return calls[harness, kind]
 
 
-def _end(pid: int) -> None:
-    """End the agent daemon, and wait until it is gone."""
+def end(folder: Path) -> None:
+    """End the agent daemon whose files are in a folder, and wait until it is gone."""
+    lock = folder / "daemon.lock"
+    if not lock.exists() or not (known := lock.read_text().strip()):
+        return
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    until(lambda: is_gone(pid))
+        os.kill(int(known), signal.SIGTERM)
+    until(lambda: is_gone(int(known)))
