@@ -51,7 +51,7 @@ def kinds(fabric: SyncFabric) -> list[tuple[str, str]]:
 def test_only_its_owner_may_enter(agentd: Agentd) -> None:
     assert stat.S_IMODE(agentd.folder.stat().st_mode) == 0o700
     path = os.fsdecode(agentd.path)
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - a text
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - os.fsdecode gives a text
 
 
 def test_the_second_writes_after_the_first_has_ended_its_turn(

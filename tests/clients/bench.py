@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric.agents.command import hook_command, opencode_plugin
-from tests.clients.model import Model
+from tests.clients.scripted_model import Model
 from tests.support.project_member import is_gone, until
 from tests.support.servers import ROOT
 

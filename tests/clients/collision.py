@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from fabric import SyncFabric
 from tests.clients.bench import PROGRAMS, Bench, call
-from tests.clients.model import Model
+from tests.clients.scripted_model import Model
 from tests.support.daemon import Daemon
 from tests.support.servers import FLAVOUR_DEFAULT, start_server
 

@@ -7,7 +7,7 @@ import pytest
 
 from fabric import SyncFabric
 from tests.clients.bench import PROGRAMS, Bench
-from tests.clients.model import Model
+from tests.clients.scripted_model import Model
 from tests.support.daemon import Daemon
 from tests.support.fixtures import own_settings, start_or_fail
 from tests.support.servers import FLAVOUR_DEFAULT, RunningServer
