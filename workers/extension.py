@@ -26,7 +26,7 @@ REDUCERS: Final = "fabric.reducers"
 def reducers(rules: Rules) -> dict[str, Reducer]:
     """Load the reducers that the rules name, but the built-in ones; what fails is logged."""
     loaded: dict[str, Reducer] = {}
-    named = {merge.reducer for merge in rules.merges} - KNOWN
+    named = {merge.reducer for merge in rules.merges if merge.reducer} - KNOWN
     for name, entry_point in _installed(REDUCERS, sorted(named)).items():
         try:
             loaded[name] = entry_point.load()

@@ -28,8 +28,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core.event import SYNTHESIZER
 from fabric.core.rules import Rules
 from fabric.core.signal import Refined, SignalType
+from fabric.core.synthesis.canonical import canonical_raw
 from fabric.core.synthesis.publish import COMPLETE, REVISION, Revision
-from fabric.core.synthesis.state import REFINED, SECTIONS, canonical_raw
+from fabric.core.synthesis.state import REFINED, SECTIONS
 from fabric.errors import ServerError, SignalError, TamperedError
 from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
 from fabric.store.port import Batch, WorkerStore

@@ -76,7 +76,7 @@ class _Ways:
             if len(self._made) >= WAYS_MAX:
                 self._made.clear()
             rules = stored.merge_rules(stored_rules, self._rules)
-            strategies = Strategies(rules.merges, rules.version)
+            strategies = Strategies.by(rules)
             publisher = Publisher(rules.restarts, strategies, self._reducers)
             way = self._made[stored_rules] = _Way(rules.restarts, strategies, publisher)
         return way

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Final
 
 from fabric.config.toml_file import Fault, Keys, line_of
 from fabric.core import resource
+from fabric.core.policy import Comparison, ContradictionPolicy
 from fabric.core.rule_table import Merge
 from fabric.core.synthesis import merge
 
 #: Group of the entry points that are reducers.
 REDUCERS: Final = "fabric.reducers"
+
+#: Comparisons that have a tolerance.
+_MEASURED: Final = (Comparison.NUMBER, Comparison.QUANTITY, Comparison.DATE)
 
 #: The member of a partial result that is no part of the document.
 _FINDINGS: Final = "findings"
@@ -27,11 +31,15 @@ def idle_merges(merges: Sequence[Merge], lines: Mapping[Keys, int]) -> Iterator[
         def at(name: str, index: int = index) -> int:
             return line_of(("synthesis", "merges", index, name), lines)
 
-        if one.reducer not in merge.KNOWN and one.reducer not in installed:
+        if one.reducer and one.reducer not in merge.KNOWN and one.reducer not in installed:
             what = f'"{one.reducer}", which no package installed here has in {REDUCERS}'
             fix = f"one of {', '.join(sorted(merge.KNOWN))}, or install its package"
             yield Fault(at("reducer"), f"{where}.reducer", what, fix)
-        why = _why_dead(one.path, merges[:index])
+        if not (one.reducer or one.compare or one.policy is not ContradictionPolicy.ASK):
+            fix = f"one of {', '.join(sorted(merge.KNOWN))}, or `compare`, or `policy`"
+            yield Fault(at("path"), f"{where}.reducer", "nothing", fix)
+        yield from _idle_agreement(one, where, at)
+        why = _why_dead(one, merges[:index])
         if why:
             fix = "a path of the document, such as /metrics/*/latency"
             yield Fault(at("path"), f"{where}.path", f'"{one.path}", {why}', fix)
@@ -43,11 +51,28 @@ def idle_merges(merges: Sequence[Merge], lines: Mapping[Keys, int]) -> Iterator[
             yield Fault(at("key"), f"{where}.key", what, 'no key, or reducer = "rows"')
 
 
-def _why_dead(path: str, earlier: Sequence[Merge]) -> str:
+def _idle_agreement(one: Merge, where: str, at: Callable[[str], int]) -> Iterator[Fault]:
+    """Yield a fault for what a rule says about contradictions where there are none."""
+    if one.reducer not in ("", merge.AGREE):
+        for name, is_given in (
+            ("compare", one.compare is not Comparison.DEFAULT),
+            ("policy", one.policy is not ContradictionPolicy.ASK),
+        ):
+            if is_given:
+                what = f'"{getattr(one, name)}", which only the reducer "agree" reads'
+                yield Fault(at(name), f"{where}.{name}", what, 'reducer = "agree", or none')
+    if one.tolerance and one.compare not in _MEASURED:
+        what = f"{one.tolerance}, which only some comparisons read"
+        fix = "compare = " + " or ".join(f'"{name}"' for name in _MEASURED)
+        yield Fault(at("tolerance"), f"{where}.tolerance", what, fix)
+
+
+def _why_dead(rule: Merge, earlier: Sequence[Merge]) -> str:
     """Say why a path can match nothing; "" if it can."""
+    path = rule.path
     tokens = path.split("/")
-    if tokens[1] == _FINDINGS:
-        return "which matches nothing: findings are merged by their keys, not by these rules"
+    if tokens[1] == _FINDINGS and rule.reducer not in ("", merge.AGREE):
+        return "which matches nothing: findings are merged by their keys, not by reducers"
     if path != "/" and path.endswith("/"):
         return 'which only matches a member named ""'
     for one in earlier:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fabric.config.settings import GUARDED, user_file
-from fabric.core.synthesis.merge import KNOWN
+from fabric.core.synthesis.merge import BY_SOURCE, KNOWN
 from fabric.devserver import repository
 from fabric.devserver.project import Project, nearest
 from fabric.errors import NotAllowedError
@@ -89,7 +89,7 @@ def request(path: Path, values: Mapping[str, Any]) -> Request | None:
     asked["synthesis.refiners"] = synthesis.get("refiners")
     merges = synthesis.get("merges")
     named = [
-        str(merge.get("reducer"))
+        str(merge.get("reducer", BY_SOURCE))
         for merge in (merges if isinstance(merges, list) else [])
         if isinstance(merge, dict)
     ]

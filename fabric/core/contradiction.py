@@ -60,7 +60,8 @@ class Context(Struct):
 class DecidedResult(Struct, omit_defaults=True):
     """A person's decision, as the results stream carries it to the synthesizer.
 
-    `chosen` and `rejected` are digests. `value` is the value that holds, left out if very large.
+    `chosen` and `rejected` are digests. `value` is the value that holds, left out if very large;
+    `others` are the rejected values but those.
     """
 
     part: str
@@ -69,6 +70,7 @@ class DecidedResult(Struct, omit_defaults=True):
     chosen: str
     rejected: list[str]
     value: Raw | UnsetType = UNSET
+    others: list[Raw] = []
 
 
 def question_id_of(part: str) -> str:
@@ -132,8 +134,15 @@ def send_decision(event: Event, asked: EscalationRecord) -> None:
         return
     context = msgspec.json.decode(asked.context, type=Context)
     chosen = next(one for one in context.values if one.agent == asked.decision)
-    rejected = [one.digest for one in context.values if one is not chosen]
-    decided = (context.part, asked.decision, asked.by, chosen.digest, rejected, chosen.value)
+    lost = [one for one in context.values if one is not chosen]
+    rejected, others = (
+        [one.digest for one in lost],
+        [one.value for one in lost if one.value is not UNSET],
+    )
+    decided = (
+        *(context.part, asked.decision, asked.by),
+        *(chosen.digest, rejected, chosen.value, others),
+    )
     event.give_to_results(_encode(DecidedResult(*decided)))
 
 

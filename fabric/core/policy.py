@@ -97,3 +97,39 @@ class RestartPolicy(StrEnum):
     REPLACE = "replace"
     #: They stay until the agent replaces them.
     KEEP = "keep"
+
+
+class Comparison(StrEnum):
+    """When two values are the same."""
+
+    #: The rule of the place says nothing: LOOSE, or PROSE for a finding that has a place.
+    DEFAULT = ""
+    #: They are the same JSON.
+    EXACT = "exact"
+    #: The same text but for case, outer spaces and the number of inner ones.
+    TEXT = "text"
+    #: As TEXT; a number and the text that it is written as; lists in any order.
+    LOOSE = "loose"
+    #: The same number, within the tolerance.
+    NUMBER = "number"
+    #: The same amount, in whatever unit; the tolerance is a share of the larger one.
+    QUANTITY = "quantity"
+    #: The same moment, within the tolerance in seconds; the same day where one names only a day.
+    DATE = "date"
+    #: The same items in any order and number.
+    SET = "set"
+    #: As LOOSE; but texts of several words are remarks, and contradict nothing.
+    PROSE = "prose"
+
+
+class ContradictionPolicy(StrEnum):
+    """What becomes of values that contradict each other."""
+
+    #: A person decides.
+    ASK = "ask"
+    #: That of the surest agent holds.
+    SUREST = "surest"
+    #: The one that most agents give holds.
+    MAJORITY = "majority"
+    #: The one whose source has the latest `date` holds; the last one said where a date is missing.
+    NEWEST_SOURCE = "newest_source"

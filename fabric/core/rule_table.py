@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from fabric.core.declaration import TIME_MS_MAX, Declared, Items, Number, Text
 from fabric.core.limits import LIST_ITEMS_MAX
+from fabric.core.policy import Comparison, ContradictionPolicy
 
 #: A point in time that may be left out.
 Deadline = Annotated[int, Number("ms", 0, TIME_MS_MAX, "no deadline")]
@@ -78,13 +79,38 @@ class Merge(Struct, frozen=True):
         'How values become one: "by_source" (keep each agent\'s own), "agree" (two that differ are '
         'a contradiction), "last", "sum", "mean", "max", "min"; for lists "list" (in each agent\'s '
         'own order), "union" (item by item, for lists that many agents add to), "append" or "rows" '
-        "(tables, with `key`); or a name that an installed package has in fabric.reducers.",
-    ]
+        "(tables, with `key`); or a name that an installed package has in fabric.reducers. A rule "
+        'with only `compare` or `policy` means "agree".',
+    ] = ""
     key: Annotated[
         str,
         Text.NAME_OR_NONE,
         'For "rows": the member that tells the rows of a table apart.',
     ] = ""
+    compare: Annotated[
+        Comparison,
+        Declared(
+            write='one of "exact", "text", "loose", "number", "quantity", "date", "set", "prose"'
+        ),
+        'When two values are the same. "exact": the same JSON; "text": but for case and spaces; '
+        '"loose": that, `8080` and `"8080"`, and lists in another order; "number", "quantity" '
+        '(with units) and "date": within the tolerance; "set": lists in any order and number; '
+        '"prose": loose, and texts of several words contradict nothing. "": loose, and prose for '
+        "findings with a place.",
+    ] = Comparison.DEFAULT
+    tolerance: Annotated[
+        float,
+        Number("amount", 0),
+        "How far two values may be apart: numbers by this much, dates by so many seconds, "
+        "quantities by this share of the larger one.",
+    ] = 0.0
+    policy: Annotated[
+        ContradictionPolicy,
+        'What becomes of values that contradict each other: a person decides ("ask"), or there '
+        'holds that of the surest agent ("surest"), of most agents ("majority"), or of the source '
+        'with the latest `date`, without dates the last one said ("newest_source"). A tie is asked '
+        "about.",
+    ] = ContradictionPolicy.ASK
 
 
 class Domain(Struct, frozen=True):

@@ -482,6 +482,14 @@ class Rules(Struct, frozen=True):
         "How often a worker looks for what is to go.",
     ] = 60_000
 
+    contradict_on: Annotated[
+        tuple[Name, ...],
+        Items(0, LIST_ITEMS_MAX, unique=True),
+        Declared("synthesis.contradict_on", example=("severity",)),
+        "Fields of typed findings that contradict each other when agents differ on them, as values "
+        "do. All others are merged.",
+    ] = ()
+
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""
         order = self.task_types.get(task_type, ())

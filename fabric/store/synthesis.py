@@ -11,7 +11,7 @@ from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.rules import Rules
 from fabric.core.synthesis import state
 from fabric.core.synthesis.fold import SWEEP
-from fabric.core.synthesis.merge import ADDED_UP, MergeRules
+from fabric.core.synthesis.merge import ADDED_UP, EXACT, MergeRules
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Revision
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
@@ -56,10 +56,9 @@ def restore(
         return state.SynthesisState(keys.name, rules=rules_in_force)
     with checked_reading(keys.synthesis, "hash"):
         known = _decode_complete(complete or b"{}")
-        if rules is not None:
-            _decode_rules(rules)
+        inherits = rules is not None and _decode_rules(rules).version > EXACT
         number, encoded = int(revision), state.encode(known)
-        return state.SynthesisState(keys.name, number, rules or b"", known, encoded)
+        return state.SynthesisState(keys.name, number, rules or b"", inherits, known, encoded)
 
 
 def merge_rules(stored: bytes, rules: Rules) -> MergeRules:

@@ -8,10 +8,11 @@ from msgspec import UNSET
 from fabric.core.contradiction import DecidedResult, is_part
 from fabric.core.limits import Percent
 from fabric.core.signal import GIVING, Failed, Refined, Signal, SignalType
+from fabric.core.synthesis.canonical import canonical_raw
 from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.merge import Strategies, Strategy
 from fabric.core.synthesis.partial import Origin, Refusal, ResultPayload, statements
-from fabric.core.synthesis.state import RefinementRecord, Verdict, canonical_raw
+from fabric.core.synthesis.state import RefinementRecord, Verdict
 from fabric.errors import SignalError
 from fabric.wire import signal_error
 from fabric.wire.entry import counter, name, session_name
@@ -83,7 +84,8 @@ def _verdict(raw: bytes, origin: Origin) -> tuple[str, Verdict]:
         raise signal_error.wrong("VALUE", "part", decided.part, "the name of a part")
     value = canonical_raw(decided.value) if isinstance(decided.value, msgspec.Raw) else UNSET
     said, by, chosen, rejected = decided.decision, decided.by, decided.chosen, decided.rejected
-    return decided.part, Verdict(said, by, origin.log, origin.ms, chosen, rejected, value)
+    others = [canonical_raw(one) for one in decided.others]
+    return decided.part, Verdict(said, by, origin.log, origin.ms, chosen, rejected, value, others)
 
 
 def _refined(raw: bytes, origin: Origin) -> tuple[str, RefinementRecord]:

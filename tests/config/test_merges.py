@@ -20,6 +20,10 @@ def faults(tmp_path: Path, *merges: str) -> list[str]:
     ("merges", "told"),
     [
         (['path = "/findings/x"\nreducer = "max"'], "2: synthesis.merges[0].path"),
+        (['path = "/n"'], "2: synthesis.merges[0].reducer"),
+        (['path = "/n"\nreducer = "max"\ncompare = "text"'], "4: synthesis.merges[0].compare"),
+        (['path = "/n"\nreducer = "max"\npolicy = "surest"'], "4: synthesis.merges[0].policy"),
+        (['path = "/n"\ncompare = "text"\ntolerance = 1'], "4: synthesis.merges[0].tolerance"),
         (['path = "/n"\nreducer = "biggest"'], "3: synthesis.merges[0].reducer"),
         (['path = "/n/"\nreducer = "max"'], "2: synthesis.merges[0].path"),
         (['path = "/*"\nreducer = "max"', 'path = "/n"\nreducer = "min"'],

@@ -88,6 +88,7 @@ ODD = Rules(
     dead_ms=36,
     dead_bytes=37_000_000,
     look_ms=38_000,
+    contradict_on=("severity",),
 )
 
 

@@ -83,7 +83,6 @@ FAULTS = [
         "[[synthesis.merges]]\npath = '/a'\nreducr = 'sum'\nreducer = 'sum'",
         *(3, "synthesis.merges.reducr", "not known", "reducer (did you mean that?)"),
     ),
-    ("[[synthesis.merges]]\npath = '/a'", 1, "synthesis.merges.reducer", "nothing", "one of"),
     ("\n\nx = [1, 2", 3, "", "no TOML", "`key = value`"),
     ("a = 1\n[limits\n", 2, "", "no TOML: Expected ']'", "`key = value`"),
 ]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from fabric.core.policy import RestartPolicy
+from fabric.core.policy import Comparison, ContradictionPolicy, RestartPolicy
 from fabric.core.rule_table import Merge
 from fabric.core.synthesis.merge import Reducer
 from tests.support.folding import entry, mark
@@ -24,6 +24,12 @@ KEYS = ["port", "port", "host", "host", "a/b", "~ =:é"]
 
 #: Values of findings: few, so that agents agree at times; 1.0 is 1, and members have no order.
 VALUES: list[Any] = [1, 1.0, "1", True, None, {"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}, []]
+
+#: Values that are the same as others by some comparisons, and not by others.
+SPELLINGS: list[Any] = [
+    " 1 ", "1.2", 1.2, "True", "in words", "In  words ", "in others", [1, "x"], ["X", 1.0],
+    ["x", 1, 1], "1 s", "1000 ms", "1.1 s", "word",
+]  # fmt: skip
 
 #: Names of members, with characters that are special in a pointer or in a part's name.
 MEMBERS = ["m", "m", "m", "n", "n", "a/b", "~1", "=", "", "nul\0", " ", "é:", "m/n"]
@@ -62,6 +68,9 @@ NAMES = [
     "rows",
 ]
 PATHS = ["/n", "/m/*", "/*", "/list", "/m/list", "/*/*"]
+
+#: Rules that only say when values are the same, and what follows if they are not.
+AGREED_PATHS = ["/findings/*", "/findings/*", "/findings/port", "/findings/a~1b", "/m/n", "/*"]
 
 
 def count(values: Sequence[Any]) -> Any:
@@ -119,6 +128,7 @@ class Event(NamedTuple):
                 "chosen": mark(chosen),
                 "rejected": [mark(value) for value in others],
                 "value": chosen,
+                "others": others,
             }
         if self.refined is not None:
             refiner, value = self.refined
@@ -132,6 +142,7 @@ class Rules(NamedTuple):
 
     policy: RestartPolicy
     merges: list[Merge]
+    contradict_on: tuple[str, ...] = ()
 
 
 #: Fields of typed findings; some do not fit, and one is nobody's.
@@ -145,6 +156,7 @@ _typed = st.fixed_dictionaries(
         "message": st.sampled_from(["bad", "worse"]),
         "data": st.sampled_from([{"x": 1.0}, {"y": {"z": []}}, "text"]),
         "owner": st.sampled_from(["ann", None]),
+        "date": st.sampled_from(["2026-01-02", "3 Jan 2026", "soon"]),
     },
 )
 
@@ -159,7 +171,7 @@ def _finding(draw: DrawFn) -> dict[str, Any]:
     if draw(st.integers(0, 5)) == 0:
         return {**found, "withdrawn": True}
     if not {"path", "rule"} & found.keys() or draw(st.booleans()):
-        found["value"] = draw(st.sampled_from(VALUES))
+        found["value"] = draw(st.sampled_from([*VALUES, *VALUES, *SPELLINGS]))
     if draw(st.booleans()):
         found["evidence"] = draw(st.sampled_from(["app.py:3", {"b": 1.0, "a": None}]))
         found["confidence"] = draw(st.sampled_from([0, 0.5, 1]))
@@ -198,7 +210,7 @@ def _partial(draw: DrawFn) -> dict[str, Any]:
 _results = _partial() | _lists.map(lambda value: value) | st.just({"findings": ["our own"]})
 _verdicts = st.tuples(
     st.sampled_from(["findings:port", "findings:a/b", "document:/n", "document:/a~1b"]),
-    st.permutations(VALUES[:1] + VALUES[2:6]),
+    st.permutations([*VALUES[:1], *VALUES[2:6], "true", "In words", {"severity": "high"}]),
     st.integers(0, 3),
 )
 #: An agent's next action, repeated by weight.
@@ -246,6 +258,13 @@ def histories(draw: DrawFn) -> list[Event]:
     return events
 
 
+_agreements = st.builds(
+    Merge,
+    st.sampled_from(AGREED_PATHS),
+    compare=st.sampled_from(Comparison),
+    tolerance=st.sampled_from([0, 0.25]),
+    policy=st.sampled_from(ContradictionPolicy),
+)
 rules = st.builds(
     Rules,
     st.sampled_from(RestartPolicy),
@@ -255,9 +274,11 @@ rules = st.builds(
             st.sampled_from(PATHS),
             st.sampled_from([*NAMES, *REDUCERS, "missing"]),
             st.sampled_from(["", "x"]),
-        ),
+        )
+        | _agreements,
         max_size=3,
     ),
+    st.sampled_from([(), (), ("severity",), ("message", "line")]),
 )
 
 

@@ -9,16 +9,38 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fabric.core.policy import RestartPolicy
 from fabric.core.rule_table import Merge
 from tests.core.findings import REDUCERS, Event, Rules
+from tests.core.oracle_compare import (
+    SILENT,
+    Claim,
+    Terms,
+    camps,
+    first,
+    is_same,
+    members,
+    terms_of,
+    winner,
+)
 
-#: An agent's word: its value, its incarnation and log number, and the keys that it supersedes.
-Word = tuple[Any, int, int, list[str]]
+
+class Word(NamedTuple):
+    """An agent's word. What it supersedes may be said by an earlier one, at `since`."""
+
+    value: Any
+    incarnation: int
+    log: int
+    keys: list[str]
+    since: int = 0
+    confidence: float = 0
+    fields: Mapping[str, Any] = MappingProxyType({})
+
 
 #: A part's name → what is to be seen there.
 Parts = dict[str, dict[str, Any]]
@@ -71,7 +93,7 @@ def merge_of(pointer: str, rules: Rules) -> Merge | None:
 def reducer_of(pointer: str, value: Any, rules: Rules) -> str:
     named = merge_of(pointer, rules)
     if named is not None:
-        return named.reducer
+        return named.reducer or "agree"
     if isinstance(value, list):
         return "list"
     if is_delta(value):
@@ -135,9 +157,6 @@ def operator_in(part: str) -> str:
     return name.partition(":")[0] if name.startswith("$") else ""
 
 
-#: The value of a typed finding that gives none.
-SILENT = "\0silent"
-
 PATHS = {"a.py": "a.py", "./src//b.py": "src/b.py"}
 SEVERITIES = {"high": "high", "HIGH": "high", "warning": "medium", "info": "info"}
 ORDER = ["critical", "high", "medium", "low", "info"]
@@ -175,16 +194,19 @@ def is_plain(found: Any) -> bool:
     return not isinstance(found, list) or any(not isinstance(one, dict) for one in found)
 
 
-def said_in(event: Event, rules: Rules) -> dict[str, tuple[Any, list[str], bool]]:
-    """Return what an event says: part → value, keys superseded, and whether it is taken back."""
+def said_in(event: Event, rules: Rules) -> dict[str, tuple[Any, list[str] | None, bool]]:
+    """Return what an event says: part → value, keys superseded, and whether it is taken back.
+
+    The keys are None where it does not say what it supersedes.
+    """
     body = event.partial if event.partial is not None else event.result
-    said: dict[str, tuple[Any, list[str], bool]] = {}
+    said: dict[str, tuple[Any, list[str] | None, bool]] = {}
     if body is None:
         return said
     body = dict(body) if isinstance(body, dict) else {"result": body}
     if event.partial is not None or not is_plain(body.get("findings")):
         for one in body.pop("findings", []):
-            keys = one.get("supersedes", [])
+            keys = one.get("supersedes")
             keys = [keys] if isinstance(keys, str) else keys
             fields = typed(one)
             is_withdrawn = one.get("withdrawn", False)
@@ -197,13 +219,13 @@ def said_in(event: Event, rules: Rules) -> dict[str, tuple[Any, list[str], bool]
             if "rule" not in fields and "key" not in one and "message" in fields:
                 mark = hashlib.blake2b(fields["message"].encode(), digest_size=8).hexdigest()
                 key = f"{key}:#{mark}".lstrip(":")
-            said[f"findings:{key}"] = (value, [] if is_withdrawn else keys, is_withdrawn)
+            said[f"findings:{key}"] = (value, None if is_withdrawn else keys, is_withdrawn)
     for name, value in body.items():
         token = name.replace("~", "~0").replace("/", "~1")
         for part, item in leaves(f"/{token}", value, event.log, rules):
             if part.startswith("items:") and part in said:
                 continue
-            said[part] = (None if item is GONE else item, [], item is GONE)
+            said[part] = (None if item is GONE else item, None, item is GONE)
     return said
 
 
@@ -236,6 +258,7 @@ def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
         last = max(one.incarnation for one in own)
         completed = {one.incarnation for one in own if one.kind == "COMPLETED"}
         view: dict[str, Word] = {}
+        heirs: dict[tuple[str, int], tuple[list[str], int]] = {}
         for event in sorted(own, key=lambda one: (one.incarnation, one.log)):
             said = said_in(event, rules)
             for part in said:
@@ -250,28 +273,120 @@ def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
                 for other in [one for one in view if excludes(part, one)]:
                     del view[other]
                 view.pop(part, None)
+                if keys is not None:
+                    heirs[part, event.incarnation] = keys, event.log
                 if not is_withdrawn:
-                    view[part] = (value, event.incarnation, event.log, keys)
+                    names, since = heirs.get((part, event.incarnation), ([], event.log))
+                    confidence, fields = said_of(event, part, rules)
+                    number = event.incarnation
+                    view[part] = Word(value, number, event.log, names, since, confidence, fields)
         for part, word in view.items():
             if not (part.startswith("document:") and word[0] is None):
                 found[part][agent] = word
     return found
 
 
-def compared(words: dict[str, Word], verdict: Event | None) -> tuple[str, Any, list[str]]:
-    """Return state and value of what these agents say, and whose word a person has rejected."""
-    given = {agent: text(word[0]) for agent, word in words.items() if word[0] != SILENT}
-    if not given and words and verdict is None:
-        return "agreed", None, []
-    if verdict is None or verdict.verdict is None:
-        if len(set(given.values())) == 1:
-            return "agreed", words[next(iter(given))][0], []
-        return "contradicted", None, []
-    _, chosen, others = verdict.verdict
-    rejected = {text(value) for value in others}
-    is_news = any(value not in {text(chosen), *rejected} for value in given.values())
-    who = [agent for agent, value in given.items() if value in rejected]
-    return ("contradicted" if is_news else "decided"), None if is_news else chosen, who
+def said_of(event: Event, part: str, rules: Rules) -> tuple[float, dict[str, Any]]:
+    """Return how sure an event is of a finding, and its typed fields."""
+    if not part.startswith("findings:"):
+        return 0, {}
+    body = event.partial if event.partial is not None else event.result
+    found: tuple[float, dict[str, Any]] = 0, {}
+    for one in body["findings"]:
+        alone = event._replace(partial={"findings": [one]}, result=None)
+        if part in said_in(alone, rules):
+            found = one.get("confidence", 0), typed(one)
+    return found
+
+
+def kept(history: list[Event], part: str, rules: Rules) -> list[tuple[str, int]]:
+    """Return the values of a finding that a part keeps, with their log numbers.
+
+    Of each incarnation the last two values, and the last one that says what it supersedes.
+    """
+    found: set[tuple[str, int]] = set()
+    runs: dict[tuple[str, int], list[Event]] = {}
+    for event in sorted(history, key=lambda one: one.log):
+        if event.verdict is None and event.refined is None and part in said_in(event, rules):
+            runs.setdefault((event.agent, event.incarnation), []).append(event)
+    for events in runs.values():
+        said = [(event.log, said_in(event, rules)[part]) for event in events]
+        values = [(log, one) for log, one in said if not one[2]]
+        explicit = [(log, one) for log, one in values if one[1] is not None]
+        for log, (value, _, _) in [*values[-2:], *explicit[-1:]]:
+            found.add(("null" if value == SILENT else text(value), log))
+    return sorted(found)
+
+
+class Seen(NamedTuple):
+    """A part whose values are compared: what is to be seen of it."""
+
+    state: str
+    value: Any
+    standing: dict[str, str]
+    #: While it is contradicted: the agents of each value.
+    camps: Sequence[list[str]] = ()
+    #: Whether what a person decided for is a value beside those of the agents.
+    has_candidate: bool = False
+
+
+def compared(part: str, words: dict[str, Word], verdict: Event | None, rules: Rules) -> Seen:
+    """Return what these agents, whose words hold, make of a part."""
+    claims = [
+        Claim(agent, word.log, word.confidence, word.value, word.fields)
+        for agent, word in words.items()
+    ]
+    terms = terms_of(part, claims, rules)
+    if verdict is not None and verdict.verdict is not None:
+        return _after(claims, terms, verdict.verdict)
+    found = camps(claims, terms)
+    if len(found) < 2:
+        best = first(found[0] if found else claims)
+        return Seen("agreed", None if best.value == SILENT else best.value, {})
+    chosen = winner(found, terms.policy)
+    if chosen is not None:
+        lost = {one.agent: "overruled" for camp in found if camp is not chosen for one in camp}
+        value = first(chosen).value
+        return Seen("decided", None if value == SILENT else value, lost)
+    return Seen("contradicted", None, {}, [[one.agent for one in camp] for camp in found])
+
+
+def _after(claims: list[Claim], terms: Terms, verdict: tuple[str, Any, list[Any]]) -> Seen:
+    """Return what a part is after a person's verdict: digests first, then whatever is the same."""
+    _, chosen, others = verdict
+    standing: dict[str, str] = {}
+    with_chosen, fresh = [], []
+    for one in claims:
+        own = members(one, terms)
+        if not own:
+            continue
+        said = {"value": one.value} if one.value != SILENT else {}
+        shown = text({**said, **own} if terms.contradict_on else own["value"])
+        if shown in map(text, others):
+            standing[one.agent] = "rejected"
+        elif shown == text(chosen) or _alike(own, chosen, terms):
+            with_chosen.append(one)
+        elif any(_alike(own, other, terms) for other in others):
+            standing[one.agent] = "rejected"
+        else:
+            fresh.append(one)
+    if not fresh:
+        value = chosen
+        if terms.contradict_on:
+            value = chosen.get("value") if isinstance(chosen, dict) else chosen
+        return Seen("decided", value, standing)
+    rest = [one for one in claims if one.agent not in standing]
+    found = [[one.agent for one in camp] for camp in camps(rest, terms)]
+    return Seen("contradicted", None, standing, found, not with_chosen)
+
+
+def _alike(own: dict[str, Any], other: Any, terms: Terms) -> bool:
+    if not terms.contradict_on:
+        return is_same(own["value"], other, terms)
+    if not isinstance(other, dict):
+        other = {"value": other}
+    known = members(Claim("", 0, 0, other.get("value", SILENT), other), terms)
+    return all(is_same(own[name], known[name], terms) for name in own if name in known)
 
 
 def joined(lists: list[list[Any]]) -> list[Any]:
@@ -335,14 +450,15 @@ def reduced(name: str, values: list[Any]) -> tuple[str, Any]:
     return "failed", None
 
 
-def judged(history: list[Event], rules: Rules) -> Parts:
-    """Return what is to be seen of every part."""
+def judged(history: list[Event], rules: Rules, camped: dict[str, Seen] | None = None) -> Parts:
+    """Return what is to be seen of every part; `camped` gets who is on which side."""
+    camped = {} if camped is None else camped
     said = spoken(history, rules)
     edges = [
-        (target, part.partition(":")[2], agent, word[2])
+        (target, part.partition(":")[2], agent, word.since)
         for part, words in said.items()
         for agent, word in words.items()
-        for target in word[3]
+        for target in word.keys
     ]
     verdicts: dict[str, Event] = {}
     for one in sorted(history, key=lambda event: event.log):
@@ -359,29 +475,35 @@ def judged(history: list[Event], rules: Rules) -> Parts:
     for part, words in said.items():
         section, _, name = part.partition(":")
         standing = dict.fromkeys(words, "holds")
-        value: Any = None
         decided = verdicts.get(part)
         if section == "findings":
-            for agent, (_, _, log, keys) in words.items():
+            before = kept(history, part, rules) if edges else []
+            for agent, word in words.items():
+                shown = "null" if word.value == SILENT else text(word.value)
                 for target, key, by, at in edges:
+                    if target != name or (key, by) == (name, agent):
+                        continue
                     if decided is not None and at < decided.log:
                         continue  # who has decided knew of it
-                    if target == name and (key, by) != (name, agent) and (not keys or at > log):
+                    if word.keys and word.since >= at:
+                        continue
+                    # A later value is news, unless somebody had said it before.
+                    if at >= word.log or any(one == shown and log < at for one, log in before):
                         standing[agent] = "superseded"
             holding = {agent: words[agent] for agent in words if standing[agent] == "holds"}
             if holding or (decided is not None and not words):
-                state, value, rejected = compared(holding, decided)
-                standing.update(dict.fromkeys(rejected, "rejected"))
+                seen_as = compared(part, holding, decided, rules)
             else:
-                state = "superseded" if words else "withdrawn"
+                seen_as = Seen("superseded" if words else "withdrawn", None, {})
         elif section == "items":
-            state = "agreed" if words else "withdrawn"
+            seen_as = Seen("agreed" if words else "withdrawn", None, {})
         else:
-            state, value, rejected = _place(name, words, decided, rules)
-            standing.update(dict.fromkeys(rejected, "rejected"))
+            seen_as = _place(name, words, decided, rules)
+        standing.update(seen_as.standing)
+        camped[part] = seen_as
         parts[part] = {
-            "state": state,
-            "value": None if section == "items" else whole(value),
+            "state": seen_as.state,
+            "value": whole(seen_as.value),
             "says": {
                 agent: ("null" if word[0] == SILENT else text(word[0]), standing[agent])
                 for agent, word in words.items()
@@ -390,11 +512,9 @@ def judged(history: list[Event], rules: Rules) -> Parts:
     return parts
 
 
-def _place(
-    name: str, words: dict[str, Word], verdict: Event | None, rules: Rules
-) -> tuple[str, Any, list[str]]:
+def _place(name: str, words: dict[str, Word], verdict: Event | None, rules: Rules) -> Seen:
     if not words:
-        return "withdrawn", None, []
+        return Seen("withdrawn", None, {})
     given = [words[agent][0] for agent in sorted(words)]
     named = {reducer_of(name, value, rules) for value in given}
     if named == {"agree", "sum"}:
@@ -402,19 +522,19 @@ def _place(
     reducer = named.pop() if len(named) == 1 else "by_source"
     if reducer in ("list", "rows"):
         if not all(isinstance(value, list) for value in given):
-            return "by_source", None, []
+            return Seen("by_source", None, {})
         merge = merge_of(name, rules)
         if reducer == "rows" and merge is not None and merge.key:
             lists = {agent: word[0] for agent, word in words.items()}
-            return "reduced", table(lists, merge.key), []
-        return "reduced", joined(given), []
+            return Seen("reduced", table(lists, merge.key), {})
+        return Seen("reduced", joined(given), {})
     if reducer == "agree":
-        return compared(words, verdict)
+        return compared(f"document:{name}", words, verdict, rules)
     if reducer in ("last", "union", "append"):
-        return "reduced", max(words.values(), key=lambda word: word[2])[0], []
+        return Seen("reduced", max(words.values(), key=lambda word: word.log).value, {})
     if reducer == "by_source":
-        return "by_source", None, []
-    return (*reduced(reducer, given), [])
+        return Seen("by_source", None, {})
+    return Seen(*reduced(reducer, given), {})
 
 
 def seen(document: dict[str, Any]) -> Parts:
@@ -426,7 +546,7 @@ def seen(document: dict[str, Any]) -> Parts:
             for agent, statements in record.get("said", {}).items():
                 for one in statements:
                     standing = one.get("standing", "holds")
-                    if standing in ("holds", "superseded", "rejected"):
+                    if standing in ("holds", "superseded", "rejected", "overruled"):
                         value = one.get("value", record.get("value"))
                         says[agent] = (text(value), standing)
                         break

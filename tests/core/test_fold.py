@@ -63,7 +63,9 @@ def test_one_is_the_same_value_as_one_point_zero(folding: Folding) -> None:
     assert folding.part("findings:share")["value"] == {"in": [2], "of": 1}
 
 
-@pytest.mark.parametrize(("one", "other"), [(1, "1"), (1, True), (0, None), ([], {}), ("a", "A")])
+@pytest.mark.parametrize(
+    ("one", "other"), [(1.1, "1.10"), (1, True), (0, None), ([], {}), ("a", "b")]
+)
 def test_values_of_other_kinds_differ(folding: Folding, one: object, other: object) -> None:
     folding.find("A", "k", one)
     folding.find("B", "k", other)

@@ -136,6 +136,7 @@ def test_a_person_ends_it_and_the_document_keeps_its_history(folding: Folding) -
         "chosen": mark(6380),
         "rejected": [mark(6379)],
         "value": 6380,
+        "others": [6379],
     }
     assert part["said"]["A"][0]["standing"] == "rejected"
     assert folding.says(PORT) == {"A": 6379, "B": 6380}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fabric.core.synthesis.merge import EXACT
 from tests.support.folding import Folding, entry
 
 
@@ -29,12 +30,57 @@ def test_a_finding_takes_the_place_of_another_key_s() -> None:
     assert folding.document()["complete"]["findings"] == 1
 
 
-def test_it_does_so_before_the_other_is_there() -> None:
+def test_it_does_so_before_the_other_arrives() -> None:
     folding = Folding()
-    folding.find("B", "ports", [6379, 6380], supersedes="port")
+    folding.find("B", "ports", [6379, 6380], supersedes="port", log=2)
     assert states(folding) == {"ports": "agreed"}
-    folding.find("A", "port", 6379)
+    folding.find("A", "port", 6379, log=1)
     assert states(folding) == {"port": "superseded", "ports": "agreed"}
+
+
+def test_a_later_value_opens_the_question_again() -> None:
+    folding = Folding()
+    folding.find("A", "p", 1)
+    folding.find("B", "p", 3, supersedes="p")
+    folding.find("C", "p", 4)
+    part = folding.part("findings:p")
+    assert part["state"] == "contradicted"
+    values = folding.document()["contradictions"]["findings:p"]["values"]
+    assert [[one["agent"] for one in side] for side in values] == [["B"], ["C"]]
+    assert part["said"]["A"][0]["standing"] == "superseded"
+
+
+def test_what_was_superseded_is_no_news_from_anybody() -> None:
+    folding = Folding()
+    folding.find("A", "p", 1)
+    folding.find("B", "p", 3, supersedes="p")
+    for agent in ("C", "A"):
+        folding.find(agent, "p", 1)
+        assert states(folding) == {"p": "agreed"}
+
+
+def test_an_agent_s_own_update_inherits_what_it_supersedes() -> None:
+    folding = Folding()
+    folding.find("A", "p", 1)
+    folding.find("B", "p", 2, supersedes="p")
+    for value in (3, 4, 5):
+        folding.find("B", "p", value)
+        assert (states(folding), folding.part("findings:p")["value"]) == ({"p": "agreed"}, value)
+    folding.find("B", "p", 6, supersedes=[])
+    assert states(folding) == {"p": "contradicted"}
+
+
+def test_sessions_that_began_earlier_go_on_as_they_began() -> None:
+    folding = Folding(version=EXACT)
+    folding.find("A", "p", 1)
+    folding.find("B", "p", 3, supersedes="p")
+    folding.find("C", "p", 4)
+    assert states(folding) == {"p": "agreed"}
+    folding.find("B", "p", 3)
+    assert states(folding) == {"p": "contradicted"}
+    folding.find("A", "host", "Linux")
+    folding.find("B", "host", "linux")
+    assert states(folding) == {"p": "contradicted", "host": "contradicted"}
 
 
 def test_it_may_take_the_place_of_the_others_words_for_its_own_key() -> None:
@@ -60,7 +106,7 @@ def test_what_it_superseded_is_back_when_it_no_longer_says_so() -> None:
     folding = Folding()
     folding.find("A", "port", 6379)
     folding.find("B", "ports", [], supersedes="port")
-    folding.find("B", "ports", [])
+    folding.find("B", "ports", [], supersedes=[])
     assert states(folding) == {"port": "agreed", "ports": "agreed"}
 
 

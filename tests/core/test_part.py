@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from fabric.core.contradiction import digest
+from fabric.core.synthesis.canonical import canonical, canonical_raw
 from fabric.core.synthesis.state import (
     INCARNATIONS_KEPT_MAX,
     VALUES_KEPT,
     Statement,
-    canonical,
-    canonical_raw,
     keep,
     last_values,
 )

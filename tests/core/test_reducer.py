@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fabric.core.rule_table import Merge
 from fabric.core.synthesis import merge
+from fabric.core.synthesis.canonical import canonical
 from fabric.core.synthesis.delta import is_number
 from fabric.core.synthesis.merge import KNOWN, NUMBERS, SPECIAL, Strategies
-from fabric.core.synthesis.state import canonical
 from tests.support.effort import examples
 
 #: The largest number that nearly all JSON readers accept.

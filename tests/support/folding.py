@@ -13,6 +13,7 @@ from fabric.core.contradiction import digest
 from fabric.core.policy import RestartPolicy
 from fabric.core.rule_table import Merge
 from fabric.core.rules import Rules
+from fabric.core.synthesis.canonical import canonical_raw
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
 from fabric.core.synthesis.merge import CURRENT, MergeRules, Reducer, Strategies
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Publisher, Revision
@@ -24,7 +25,6 @@ from fabric.core.synthesis.state import (
     State,
     Sweep,
     SynthesisState,
-    canonical_raw,
     encode,
 )
 from fabric.store import synthesis as stored
@@ -77,8 +77,9 @@ class Folding:
         reducers: Mapping[str, Reducer] | None = None,
         sweep_parts: int = 3,
         version: int = CURRENT,
+        contradict_on: Sequence[str] = (),
     ) -> None:
-        self.rules = MergeRules(version, policy, tuple(merges))
+        self.rules = MergeRules(version, policy, tuple(merges), tuple(contradict_on))
         self.reducers = reducers or {}
         self._follow(self.rules)
         self.sweep_parts = sweep_parts
@@ -94,7 +95,7 @@ class Folding:
 
     def _follow(self, rules: MergeRules) -> None:
         self.policy = rules.restarts
-        self.strategies = Strategies(rules.merges, rules.version)
+        self.strategies = Strategies.by(rules)
         self.publisher = Publisher(rules.restarts, self.strategies, self.reducers)
         self._followed = rules
 
@@ -106,7 +107,8 @@ class Folding:
 
     def find(self, agent: str, key: str, value: Any, **options: Any) -> int:
         """Fold one finding."""
-        return self.say(agent, {"findings": [{"key": key, "value": value, **options}]})
+        at = {"log": options.pop("log")} if "log" in options else {}
+        return self.say(agent, {"findings": [{"key": key, "value": value, **options}]}, **at)
 
     def withdraw(self, agent: str, key: str) -> int:
         """Have an agent withdraw a finding."""
@@ -121,6 +123,7 @@ class Folding:
             "chosen": mark(chosen),
             "rejected": [mark(value) for value in others],
             "value": chosen,
+            "others": list(others),
         }
         return self.say("alice", kind="DECIDED", payload=payload)
 
@@ -174,7 +177,11 @@ class Folding:
     def _restored(self) -> SynthesisState:
         head = [self.hash.get(field) for field in stored.HEAD]
         synthesis = stored.restore(KEYS, head, msgspec.json.encode(self.rules))
-        in_force = Rules(restart_policy=self.rules.restarts, merges=self.rules.merges)
+        in_force = Rules(
+            restart_policy=self.rules.restarts,
+            merges=self.rules.merges,
+            contradict_on=self.rules.contradict_on,
+        )
         rules = stored.merge_rules(synthesis.rules, in_force)
         if rules != self._followed:
             self._follow(rules)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
-from fabric.core.contradiction import DOCUMENT, FINDINGS
+from fabric.core.contradiction import DOCUMENT, FINDINGS, digest, shareable
 from fabric.core.limits import SESSION_PARTS_MAX
 from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
@@ -163,7 +163,7 @@ def touch(synthesis: SynthesisState, name: str, agent: str | None = None) -> Par
         synthesis.note_before(name, part)
         state.expand(part)
         if name.startswith(FINDINGS):
-            synthesis.edges[name] = state.edges(part)
+            synthesis.edges[name] = state.edges(part, inherits=synthesis.inherits)
     if agent is not None:
         agents.add(agent)
     return part
@@ -269,7 +269,15 @@ def _decide(synthesis: SynthesisState, name: str, verdict: Verdict) -> None:
     if known is not None:
         # A value that one person has considered is not asked about again, whoever decided last.
         considered = {known.chosen, verdict.chosen, *known.rejected, *verdict.rejected}
+        values = _values(known) | _values(verdict)
         verdict = verdict if verdict.log > known.log else known
         rejected = sorted(considered - {verdict.chosen})
-        verdict = structs.replace(verdict, rejected=rejected)
+        others = [values[mark] for mark in rejected if mark in values]
+        verdict = structs.replace(verdict, rejected=rejected, others=others)
     part.verdict = verdict
+
+
+def _values(verdict: Verdict) -> dict[str, Raw]:
+    """Return the values that a decision names, by digest; a large one it may know or not."""
+    values = (shareable(one) for one in (*verdict.others, verdict.value))
+    return {digest(one): one for one in values if isinstance(one, Raw)}

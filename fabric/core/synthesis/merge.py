@@ -24,21 +24,23 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core import resource
-from fabric.core.contradiction import digest
-from fabric.core.policy import RestartPolicy
+from fabric.core.contradiction import FINDINGS
+from fabric.core.policy import Comparison, ContradictionPolicy, RestartPolicy
 from fabric.core.rule_table import Merge
 from fabric.core.rules import Rules
 from fabric.core.synthesis import delta, typed
+from fabric.core.synthesis.canonical import canonical
+from fabric.core.synthesis.compare import EXACTLY, Agreement
 from fabric.core.synthesis.delta import TOTAL, is_number, join_lists, join_rows, total_of
+from fabric.core.synthesis.dispute import chosen_fields, settle
 from fabric.core.synthesis.state import (
     Edge,
     Part,
     Standing,
     State,
     Statement,
-    canonical,
     current,
-    is_silent,
+    superseding,
 )
 
 #: Takes values, at least one; returns one, which must be JSON.
@@ -75,8 +77,11 @@ SPECIAL: Final = frozenset({BY_SOURCE, AGREE, LAST, UNION, APPEND, LIST, ROWS})
 
 #: Versions of what holds where no rule does. A session goes on by the version that it began with.
 #: In the first one numbers are added up, lists are united item by item, and there are no deltas.
+#: In the second one two values are the same only if they are the same JSON, a later value does not
+#: reopen what was superseded, and nothing is inherited.
 ADDED_UP: Final = 1
-CURRENT: Final = 2
+EXACT: Final = 2
+CURRENT: Final = 3
 
 #: Places whose reducer is remembered. Emptied when full.
 _REMEMBERED_MAX = 50_000
@@ -87,36 +92,45 @@ ERROR_CHARS_MAX = 200
 _decode = msgspec.json.Decoder().decode
 
 
-def merge_finding(part: Part, key: str) -> None:
-    """Find the value of a finding that holds, and the standing of every statement."""
+def merge_finding(
+    part: Part, key: str, agree: Callable[[], Agreement] = Agreement, *, inherits: bool = True
+) -> None:
+    """Find the value of a finding that holds, and the standing of every statement.
+
+    `agree` is asked for the rules of its place only where they make a difference. A session that
+    does not `inherit` began before they did: there a later value is superseded too.
+    """
     holding: dict[str, Statement] = {}
     statements = current(part)
     against = part.superseded_by
     if part.verdict is not None:
         # The person who decided knew the earlier findings.
         against = [edge for edge in against if edge.log > part.verdict.log]
+    yields = _yields if inherits else _yields_always
     for agent, statement in statements.items():
-        if any(_yields(statement, agent, key, edge) for edge in against):
+        if any(yields(part, agent, statement, key, edge) for edge in against):
             statement.standing = Standing.SUPERSEDED
         else:
             statement.standing = Standing.HOLDS
             holding[agent] = statement
-    part.value = UNSET
+    part.value, part.policy, part.sides, part.contradict_on = UNSET, "", [], []
     is_superseded = bool(statements) and not holding
-    if part.verdict is not None and part.said and not is_superseded:
-        _apply_verdict(part, holding)
+    is_decided = part.verdict is not None and bool(part.said) and not is_superseded
+    if is_decided or (len(holding) > 1 and _differ(holding.values())):
+        settle(part, holding, agree())
     elif holding:
-        values = {bytes(one.value) for one in holding.values() if one.value is not UNSET}
-        if len(values) > 1 and any(is_silent(one) for one in holding.values()):
-            # A typed finding without a value contradicts none.
-            said = [one.value for one in holding.values() if not is_silent(one)]
-            values = {bytes(one) for one in said if isinstance(one, Raw)}
-        part.state = State.AGREED if len(values) == 1 else State.CONTRADICTED
-        if part.state is State.AGREED:
-            part.value = Raw(values.pop())
+        part.state, part.value = State.AGREED, next(iter(holding.values())).value
     else:
         part.state = State.SUPERSEDED if is_superseded else State.WITHDRAWN
     part.fields = _merged_fields(holding) if len(holding) > 1 else UNSET
+    if part.verdict is not None and (chosen := chosen_fields(part, agree())):
+        part.fields = {**(part.fields if isinstance(part.fields, dict) else {}), **chosen}
+
+
+def _differ(statements: Iterable[Statement]) -> bool:
+    """Whether statements differ in a value, or may differ in a field."""
+    values = {bytes(one.value) for one in statements if isinstance(one.value, Raw)}
+    return len(values) > 1 or any(one.fields is not UNSET for one in statements)
 
 
 def _merged_fields(holding: Mapping[str, Statement]) -> dict[str, Any] | UnsetType:
@@ -151,14 +165,16 @@ def merge_place(
     name: str,
     reducers: Mapping[str, Reducer],
     key: str = "",
+    agree: Callable[[], Agreement] = Agreement,
 ) -> None:
     """Make one value of those that agents give at a place, with the reducer of this name.
 
-    `key` is the column by which a table's rows are told apart.
+    `key` is the column by which a table's rows are told apart; `agree` says when two values are
+    one.
     """
     part.value, part.error, part.reducer, part.key = UNSET, "", name, key
     if name == AGREE:
-        merge_finding(part, "")
+        merge_finding(part, "", agree)
     elif not given:
         part.state = State.WITHDRAWN
     elif name == LAST:
@@ -207,34 +223,31 @@ def merge_item(part: Part) -> None:
     part.state = State.AGREED if current(part) else State.WITHDRAWN
 
 
-def _yields(statement: Statement, agent: str, key: str, edge: Edge) -> bool:
-    """Whether a finding gives way to one that supersedes its key."""
+def _yields(part: Part, agent: str, statement: Statement, key: str, edge: Edge) -> bool:
+    """Whether a finding gives way to one that supersedes its key.
+
+    A value that is later than the supersession does not: it is news. One that somebody had said
+    before is no news, unless its agent has superseded something in turn since.
+    """
+    if edge.key == key and edge.agent == agent:
+        return False
+    own = superseding(part.said[agent], statement)
+    if own is not None and own.supersedes and own.log >= edge.log:
+        return False
+    if edge.log >= statement.log:
+        return True
+    return any(
+        one.value == statement.value and one.log < edge.log and not one.withdrawn
+        for said in part.said.values()
+        for one in said
+    )
+
+
+def _yields_always(part: Part, agent: str, statement: Statement, key: str, edge: Edge) -> bool:
+    """As in sessions that began earlier: a finding that supersedes none gives way to any edge."""
     if edge.key == key and edge.agent == agent:
         return False
     return not statement.supersedes or edge.log > statement.log
-
-
-def _apply_verdict(part: Part, holding: Mapping[str, Statement]) -> None:
-    """Let the decided value hold; only a value the person has not seen contradicts it anew."""
-    verdict, is_new = part.verdict, False
-    assert verdict is not None
-    for statement in holding.values():
-        if is_silent(statement):
-            continue
-        assert statement.value is not UNSET
-        name = digest(statement.value)
-        if name in verdict.rejected:
-            statement.standing = Standing.REJECTED
-        elif name != verdict.chosen:
-            is_new = True
-    if verdict.value is UNSET:
-        # Of all kept statements, the one with the digest that the person has chosen.
-        kept = (one.value for agent in sorted(part.said) for one in part.said[agent])
-        given = (value for value in kept if isinstance(value, Raw))
-        verdict.value = next((one for one in given if digest(one) == verdict.chosen), UNSET)
-    part.state = State.CONTRADICTED if is_new else State.DECIDED
-    if not is_new:
-        part.value = verdict.value
 
 
 def _reduce(part: Part, given: Sequence[Any], name: str, reducers: Mapping[str, Reducer]) -> None:
@@ -260,20 +273,34 @@ class MergeRules(Struct, frozen=True):
     version: int
     restarts: RestartPolicy
     merges: tuple[Merge, ...] = ()
+    contradict_on: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, rules: Rules, version: int = CURRENT) -> MergeRules:
         """Return what the rules in force say."""
-        return cls(version, rules.restart_policy, rules.merges)
+        return cls(version, rules.restart_policy, rules.merges, rules.contradict_on)
 
 
 class Strategies:
     """The reducer of each place: by the rules, or else by the kind of value."""
 
-    def __init__(self, merges: Iterable[Merge] = (), version: int = CURRENT) -> None:
+    def __init__(
+        self,
+        merges: Iterable[Merge] = (),
+        version: int = CURRENT,
+        contradict_on: tuple[str, ...] = (),
+    ) -> None:
         self._merges = [(resource.read_glob(merge.path), merge) for merge in merges]
         self._remembered: dict[str, Merge | None] = {}
-        self._is_current = version >= CURRENT
+        self._is_current = version > ADDED_UP
+        self._contradict_on = contradict_on
+        #: Whether an agent's statements inherit what its earlier ones supersede.
+        self.inherits = version > EXACT
+
+    @classmethod
+    def by(cls, rules: MergeRules) -> Strategies:
+        """Return the strategies of a session that is merged by these rules."""
+        return cls(rules.merges, rules.version, rules.contradict_on)
 
     def of(self, pointer: str, value: Any) -> str:
         """Return the name of a place's reducer, given one of its values; DELTA for a delta.
@@ -288,7 +315,7 @@ class Strategies:
             if operators and operators[0][0] != TOTAL:
                 return DELTA
         if self._merges and (named := self._named(pointer)) is not None:
-            return named.reducer
+            return named.reducer or AGREE
         if self._is_current:
             if operators:
                 return SUM
@@ -303,6 +330,20 @@ class Strategies:
         """Return the column by which a table's rows are told apart; "" if no rule names one."""
         named = self._named(pointer) if self._merges else None
         return named.key if named is not None else ""
+
+    def agreement(self, section: str, name: str) -> Agreement:
+        """Return when two values of a part are the same, and what follows if they are not."""
+        if not self.inherits:
+            return EXACTLY
+        is_finding = section == FINDINGS
+        token = name.replace("~", "~0").replace("/", "~1") if is_finding else ""
+        pointer = f"/{section}/{token}" if is_finding else name
+        named = self._named(pointer) if self._merges else None
+        on = self._contradict_on if is_finding else ()
+        compare, tolerance, policy = Comparison.DEFAULT, 0.0, ContradictionPolicy.ASK
+        if named is not None:
+            compare, tolerance, policy = named.compare, named.tolerance, named.policy
+        return Agreement(compare, tolerance, policy, on)
 
     def _named(self, pointer: str) -> Merge | None:
         try:

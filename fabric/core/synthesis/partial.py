@@ -18,8 +18,9 @@ from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS, digest
 from fabric.core.limits import PARTIAL_PARTS_MAX, Name, Names, Share
 from fabric.core.signal import Finding
 from fabric.core.synthesis import delta, merge, typed
+from fabric.core.synthesis.canonical import canonical, canonical_raw
 from fabric.core.synthesis.merge import Strategy
-from fabric.core.synthesis.state import Statement, canonical, canonical_raw
+from fabric.core.synthesis.state import Statement
 
 #: Stands between the pointer of a list and an item, which is its JSON or the digest of that.
 ITEM_MARK = "="
@@ -188,6 +189,7 @@ def _finding(finding: PlainFinding | Finding, origin: Origin) -> Statement:
         evidence=canonical_raw(finding.evidence) if isinstance(finding.evidence, Raw) else UNSET,
         confidence=finding.confidence,
         supersedes=[] if withdrawn else sorted(set(keys)),
+        supersedes_none=not keys and supersedes not in (UNSET, None) and not withdrawn,
         withdrawn=withdrawn,
     )
 

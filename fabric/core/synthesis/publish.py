@@ -16,9 +16,10 @@ from msgspec import Raw, Struct
 from fabric.core import contradiction
 from fabric.core.contradiction import DOCUMENT, FINDINGS
 from fabric.core.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, NAMES_SHOWN_MAX, VALUES_SENT_MAX
-from fabric.core.policy import RestartPolicy
+from fabric.core.policy import Comparison, RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
-from fabric.core.synthesis import delta, merge, state
+from fabric.core.synthesis import delta, merge, state, typed
+from fabric.core.synthesis.compare import Agreement
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import Reducer, Strategies
 from fabric.core.synthesis.partial import list_of, operator_of
@@ -125,7 +126,8 @@ class Publisher:
         if not name.startswith(FINDINGS):
             return
         key = name.partition(":")[2]
-        before, after = synthesis.edges.get(name, {}), state.edges(part)
+        before = synthesis.edges.get(name, {})
+        after = state.edges(part, inherits=synthesis.inherits)
         for target, agent in before.keys() | after.keys():
             log = after.get((target, agent))
             if log != before.get((target, agent)):
@@ -135,12 +137,14 @@ class Publisher:
         part = synthesis.part(name)
         section, _, place = name.partition(":")
         if section == FINDINGS:
-            merge.merge_finding(part, place)
+            agree = partial(self._agreement, section, place, part)
+            merge.merge_finding(part, place, agree, inherits=synthesis.inherits)
         elif section == DOCUMENT:
             given = merge.place_values(part)
             named = self._reducer(place, given)
             key = self._strategies.key(place) if named == merge.ROWS else ""
-            merge.merge_place(part, given, named, self._reducers, key)
+            agree = partial(self._strategies.agreement, section, place)
+            merge.merge_place(part, given, named, self._reducers, key, agree)
         else:
             merge.merge_item(part)
             self._describe_delta(name, place, part)
@@ -155,6 +159,13 @@ class Publisher:
         revision.fields[name] = record
         if part.said:
             revision.operations.append(Operation(section, place, record))
+
+    def _agreement(self, section: str, key: str, part: Part) -> Agreement:
+        """Return when two values of a finding are the same."""
+        agreement = self._strategies.agreement(section, key)
+        if agreement.comparison is Comparison.DEFAULT and _has_place(key, part):
+            return agreement._replace(comparison=Comparison.PROSE)
+        return agreement
 
     def _describe_delta(self, name: str, item: str, part: Part) -> None:
         """Have a delta name the reducer of its place, for readers that put the place together."""
@@ -174,6 +185,14 @@ class Publisher:
         name = named.pop() if len(named) == 1 else merge.BY_SOURCE
         # A list whose items are merged is stored in its items: what is left here is empty.
         return merge.LAST if name in merge.OF_ITEMS else name
+
+
+def _has_place(key: str, part: Part) -> bool:
+    """Whether a finding is about a place in a file: by its fields, or by its key."""
+    return typed.place_in(key) is not None or any(
+        isinstance(one.fields, dict) and "path" in one.fields
+        for one in state.current(part).values()
+    )
 
 
 def _publish_contradiction(

@@ -13,7 +13,7 @@ these are, so the same set of statements leaves the same ones in any order, howe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
+from fabric.core.synthesis.canonical import canonical
 
 #: Sections of the document that hold no parts.
 AGENTS: Final = "agents"
@@ -47,12 +48,9 @@ INCARNATIONS_KEPT_MAX = 16
 #: earlier ones no longer count.
 EDGES_KEPT_MAX = 100
 
-#: Beyond this, JSON readers disagree about a whole number.
-WHOLE_MAX = 2**53
-
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder().decode
 _NULL = Raw(b"null")
+
+_decode = msgspec.json.Decoder().decode
 
 #: Encodes a record: the same bytes for the same record, however it came about.
 encode = msgspec.json.Encoder(order="deterministic").encode
@@ -66,6 +64,8 @@ class Standing(StrEnum):
     SUPERSEDED = "superseded"
     #: A person has decided for another value.
     REJECTED = "rejected"
+    #: A rule has decided for another value: the part's `policy`.
+    OVERRULED = "overruled"
     #: The agent has made a later statement.
     REPLACED = "replaced"
     #: The agent has withdrawn it.
@@ -75,7 +75,7 @@ class Standing(StrEnum):
 
 
 #: The agent still says so, even if another value holds.
-SAID = frozenset({Standing.HOLDS, Standing.SUPERSEDED, Standing.REJECTED})
+SAID = frozenset({Standing.HOLDS, Standing.SUPERSEDED, Standing.REJECTED, Standing.OVERRULED})
 
 
 class State(StrEnum):
@@ -85,7 +85,7 @@ class State(StrEnum):
     AGREED = "agreed"
     #: Agents give different values: open until one gives way or a person decides.
     CONTRADICTED = "contradicted"
-    #: A person has decided.
+    #: A person has decided, or a rule: the part's `policy`.
     DECIDED = "decided"
     #: Another finding has taken its place.
     SUPERSEDED = "superseded"
@@ -114,6 +114,8 @@ class Statement(Struct, omit_defaults=True, gc=False):
     evidence: Raw | UnsetType = UNSET
     confidence: float | UnsetType = UNSET
     supersedes: list[str] = []
+    #: It gives `supersedes` and names nothing there: it inherits no key from an earlier statement.
+    supersedes_none: bool = False
     withdrawn: bool = False
     #: Index of an item in the agent's list.
     at: int = 0
@@ -139,6 +141,8 @@ class Verdict(Struct, omit_defaults=True):
     chosen: str
     rejected: list[str] = []
     value: Raw | UnsetType = UNSET
+    #: The rejected values, but those that are too large for a question.
+    others: list[Raw] = []
 
 
 class FirstStatement(Struct, frozen=True, order=True, omit_defaults=True, gc=False):
@@ -164,6 +168,13 @@ class Part(Struct, omit_defaults=True, gc=False):
     verdict: Verdict | None = None
     reducer: str = ""
     error: str = ""
+    #: While contradicted: the agents of each value, where one value has several spellings, or where
+    #: not only values contradict each other. Nobody gives what a person once decided for.
+    sides: list[list[str]] = []
+    #: While contradicted: the fields that can contradict each other, besides the value.
+    contradict_on: list[str] = []
+    #: The rule that has decided between several values.
+    policy: str = ""
     #: Of a typed finding: the fields, merged, where they are not simply those of one statement.
     fields: dict[str, Any] | UnsetType = UNSET
     #: The column by which the rows of a table are told apart.
@@ -198,7 +209,9 @@ def keep(said: list[Statement], new: Statement) -> list[Statement] | None:
     same.append(new)
     same.sort(key=lambda one: one.log, reverse=True)
     values = [one for one in same if not one.withdrawn][:VALUES_KEPT]
-    kept = [one for one in same if one is same[0] or one in values]
+    # Later statements inherit from the last one that says what it supersedes.
+    heir = next((one for one in same if one.supersedes or one.supersedes_none), None)
+    kept = [one for one in same if one is same[0] or one is heir or one in values]
     if new not in kept:
         return None
     others = [one for one in said if one.incarnation != new.incarnation]
@@ -253,13 +266,44 @@ def is_silent(statement: Statement) -> bool:
     return statement.fields is not UNSET and statement.value == _NULL
 
 
-def edges(part: Part) -> dict[tuple[str, str], int]:
-    """Return the edges from a finding to those it supersedes: (key, agent) → log number."""
-    return {
-        (target, agent): statement.log
-        for agent, statement in current(part).items()
-        for target in statement.supersedes
-    }
+def claim_of(statement: Statement, contradict_on: Sequence[str]) -> Raw | None:
+    """Return what can contradict others in a statement that is no withdrawal; None if nothing can.
+
+    It is the value, or with `contradict_on` a map of the value and these fields.
+    """
+    value = statement.value
+    if not contradict_on:
+        return value if isinstance(value, Raw) and not is_silent(statement) else None
+    fields = statement.fields if isinstance(statement.fields, dict) else {}
+    claim = {name: fields[name] for name in contradict_on if name in fields}
+    if isinstance(value, Raw) and not is_silent(statement):
+        claim["value"] = _decode(value)
+    return Raw(canonical(claim)) if claim else None
+
+
+def superseding(said: list[Statement], statement: Statement) -> Statement | None:
+    """Return the statement that says what an agent's current one supersedes: itself or an heir's.
+
+    An agent's later statements supersede what its earlier ones did, until one says otherwise.
+    """
+    for one in said:
+        is_earlier = one.incarnation == statement.incarnation and one.log <= statement.log
+        if is_earlier and (one.supersedes or one.supersedes_none):
+            return one
+    return None
+
+
+def edges(part: Part, *, inherits: bool = True) -> dict[tuple[str, str], int]:
+    """Return the edges from a finding to those it supersedes: (key, agent) → log number.
+
+    An inherited edge is as old as the statement that names its keys.
+    """
+    found: dict[tuple[str, str], int] = {}
+    for agent, statement in current(part).items():
+        of = superseding(part.said[agent], statement) if inherits else statement
+        for target in of.supersedes if of is not None else ():
+            found[target, agent] = of.log if of is not None else 0
+    return found
 
 
 def put_edge(part: Part, key: str, agent: str, log: int | None) -> None:
@@ -289,29 +333,6 @@ def compact(part: Part) -> None:
         for one in said:
             if one.value == part.value:
                 one.value = UNSET
-
-
-def canonical(value: Any) -> bytes:
-    """Return a value as JSON, the same bytes for the same value: 1.0 is 1, members are sorted."""
-    kind = type(value)
-    if kind is str or kind is int or kind is bool:
-        return _encode_sorted(value)
-    return _encode_sorted(_normal(value))
-
-
-def canonical_raw(raw: Raw) -> Raw:
-    """Return JSON in its canonical form."""
-    return Raw(canonical(_decode(raw)))
-
-
-def _normal(value: Any) -> Any:
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < WHOLE_MAX else value
-    if isinstance(value, list):
-        return [_normal(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _normal(item) for name, item in value.items()}
-    return value
 
 
 class Contributor(Struct, omit_defaults=True):
@@ -399,16 +420,21 @@ class Sweep(Struct, omit_defaults=True):
 
 
 def contradiction_of(part: Part) -> ContradictionRecord:
-    """Return the values of a contradicted part."""
+    """Return the values of a contradicted part, one list of statements for each side."""
     values: dict[bytes, list[RivalStatement]] = {}
+    side_of = {agent: b"%d" % side for side, names in enumerate(part.sides) for agent in names}
     for agent, one in current(part).items():
-        if one.standing is Standing.HOLDS and isinstance(one.value, Raw) and not is_silent(one):
-            rival = RivalStatement(agent, one.log, one.value, one.confidence, one.evidence)
-            values.setdefault(bytes(one.value), []).append(rival)
+        if one.standing is not Standing.HOLDS or (part.sides and agent not in side_of):
+            continue
+        claim = claim_of(one, part.contradict_on)
+        if claim is not None:
+            rival = RivalStatement(agent, one.log, claim, one.confidence, one.evidence)
+            values.setdefault(side_of.get(agent, bytes(claim)), []).append(rival)
     for rivals in values.values():
         rivals.sort(key=lambda one: one.log)
     verdict = part.verdict
-    if verdict is not None and isinstance(verdict.value, Raw):
+    is_candidate = not part.sides or [] in part.sides
+    if verdict is not None and isinstance(verdict.value, Raw) and is_candidate:
         # A value that a person decided for earlier is a candidate even if no agent gives it.
         decided = RivalStatement(verdict.by, verdict.log, verdict.value)
         values.setdefault(bytes(verdict.value), [decided])
@@ -435,6 +461,8 @@ class SynthesisState:
     revision: int = 0
     #: The rules that it is merged by, as stored; empty if it began before they were.
     rules: bytes = b""
+    #: Whether an agent's statement inherits what its earlier ones supersede.
+    inherits: bool = True
     complete: Complete = field(default_factory=Complete)
     #: `complete` as the last revision has it, encoded; empty before the first one.
     published_complete: bytes = b""

@@ -8,6 +8,7 @@ at the same place speak of one key. The fields of several agents are merged one 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -35,8 +36,14 @@ RANK: Final = {name: rank for rank, name in enumerate(SEVERITIES)}
 #: Largest number of a line.
 LINE_MAX = 2**31 - 1
 
+#: A key that names a place: the path of a file with a suffix, a line, and perhaps columns or lines
+#: after it, then what is found there.
+_PLACE = re.compile(
+    r"(?P<path>[^\s:][^:]*\.[A-Za-z][A-Za-z0-9]{0,9}):(?P<line>[0-9]{1,9})"
+    r"(?:[-:][0-9]{1,9})*(?::(?P<rule>.+))?"
+)
+
 _decode = msgspec.json.Decoder().decode
-_encode_text = msgspec.json.Encoder().encode
 
 
 def _text(value: Any) -> Any:
@@ -121,6 +128,14 @@ def key_of(fields: Mapping[str, Any]) -> str:
         mark = f"#{digest(Raw(key.encode()))}"
         key = key[: NAME_CHARS_MAX - len(mark)] + mark
     return key
+
+
+def place_in(key: str) -> tuple[str, int, str] | None:
+    """Return path, line and rule of a key such as `src/a.py:42:sql-injection`, else None."""
+    match = _PLACE.fullmatch(key)
+    if match is None:
+        return None
+    return normalise(match["path"]), int(match["line"]), match["rule"] or ""
 
 
 def merge(said: Iterable[tuple[str, float, Mapping[str, Any]]]) -> dict[str, Any]:
