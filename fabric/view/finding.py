@@ -30,6 +30,7 @@ SUGGESTION_LINES_MAX = 40
 _MARKS = {
     Standing.SUPERSEDED: "superseded",
     Standing.REJECTED: "rejected",
+    Standing.OVERRULED: "overruled",
     Standing.REPLACED: "replaced since",
     Standing.WITHDRAWN: "withdrawn",
     Standing.STALE: "not confirmed after a restart",
@@ -154,6 +155,8 @@ def _history(one: Item, but: Sequence[Standing] = ()) -> Iterator[str]:
     if (verdict := found.verdict) is not None:
         chosen = f"decided for {name_of(verdict.decision)} by {name_of(verdict.by)}"
         yield f"  - {chosen} · {rfc3339(verdict.ms)}"
+    if found.policy:
+        yield f"  - decided by the rule {markdown.code(found.policy)}"
     for said in found.sources:
         if said.standing is not Standing.HOLDS and said.standing not in but:
             shown = "" if said.value is None else f"{span(said.value)} "

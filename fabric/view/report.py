@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from fabric.core.limits import NAMES_SHOWN_MAX
+from fabric.core.limits import NAMES_SHOWN_MAX, listed
 from fabric.core.record import AgentStatus
 from fabric.core.synthesis.state import Contributor
 from fabric.core.synthesis.typed import RANK, SEVERITIES
@@ -160,7 +160,8 @@ def contradiction(one: Contradiction, session: str) -> list[str]:
 
 def _side(claims: Sequence[Source]) -> Iterator[str]:
     value = claims[0].value
-    by = claimed(claims) + evidence(claims)
+    other = [f"{span(one.value)} of {name_of(one.agent)}" for one in claims if one.value != value]
+    by = claimed(claims) + evidence(claims) + (f" · written {listed(other)}" if other else "")
     if is_short(value):
         yield f"- {span(value)}: {by}"
     else:

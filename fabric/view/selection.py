@@ -130,6 +130,8 @@ def _item(finding: Finding) -> Item:
     others: dict[str, list[str]] = {}
     for one in holding:
         message = str(one.fields.get("message") or one.fields.get("title") or text)
+        if finding.state is not State.CONTRADICTED and one.value not in (None, finding.value):
+            message = one.value if isinstance(one.value, str) else flat(one.value)
         if message != text:
             others.setdefault(message, []).append(one.agent)
     line = int(fields.get("line", 0))

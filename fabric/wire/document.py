@@ -71,6 +71,8 @@ class Finding(Struct, frozen=True):
     first_ms: int
     superseded_by: list[Edge] = []
     verdict: Verdict | None = None
+    #: The rule that has decided between several values.
+    policy: str = ""
     #: Of a typed finding: path, line, rule, severity, message and so on, merged over its agents.
     fields: dict[str, Any] = {}
 

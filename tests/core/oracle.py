@@ -408,7 +408,9 @@ def table(given: dict[str, list[Any]], key: str) -> list[Any]:
     others: list[list[Any]] = []
     for agent in sorted(given):
         rows = [row for row in given[agent] if isinstance(row, dict) and key in row]
-        keys += [row[key] for row in rows if text(row[key]) not in map(text, keys)]
+        for row in rows:
+            if text(row[key]) not in map(text, keys):
+                keys.append(row[key])
         others.append([item for item in given[agent] if item not in rows])
     made = []
     for one in keys:
