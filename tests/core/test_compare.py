@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from fabric.core.policy import Comparison, ContradictionPolicy
-from fabric.core.rules import Merge
+from fabric.core.rule_table import Merge
 from fabric.core.synthesis.compare import Agreement, is_same
 from tests.support.folding import Folding
 
