@@ -17,8 +17,9 @@ from fabric.client.history import ReadHistory
 from fabric.client.synthesis import Revision, apply, decoded, missing, redo
 from fabric.core import record
 from fabric.core.limits import listed
+from fabric.core.synthesis.contributor import Complete
 from fabric.core.synthesis.publish import COMPLETE, REVISION
-from fabric.core.synthesis.state import AGENTS, SECTIONS, Complete
+from fabric.core.synthesis.state import AGENTS, SECTIONS
 from fabric.core.task import TaskRecord
 from fabric.errors import NotFoundError, WaitTimeoutError
 from fabric.store.keys import SessionKeys

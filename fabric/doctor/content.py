@@ -20,9 +20,9 @@ import msgspec
 
 from fabric.config.settings import PARTITIONS_MAX
 from fabric.core import record
+from fabric.core.synthesis.contributor import Complete
 from fabric.core.synthesis.merge import MergeRules
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES
-from fabric.core.synthesis.state import Complete
 from fabric.core.task import TaskRecord
 from fabric.doctor.server import REFUSED, Finding, Level
 from fabric.errors import FabricError, TamperedError, UnreachableError

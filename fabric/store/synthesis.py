@@ -9,7 +9,7 @@ import msgspec
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.rules import Rules
-from fabric.core.synthesis import state
+from fabric.core.synthesis import contributor, state
 from fabric.core.synthesis.fold import SWEEP
 from fabric.core.synthesis.merge import ADDED_UP, EXACT, MergeRules
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Revision
@@ -27,7 +27,7 @@ HEAD: Final = (REVISION, COMPLETE, RULES)
 REVISIONS_CUT: Final = 64
 
 _decode_part = msgspec.json.Decoder(state.Part).decode
-_decode_complete = msgspec.json.Decoder(state.Complete).decode
+_decode_complete = msgspec.json.Decoder(contributor.Complete).decode
 _decode_rules = msgspec.json.Decoder(MergeRules).decode
 
 #: Section of a field (before its first colon) → decoder of its value.
@@ -35,7 +35,7 @@ DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
     FINDINGS: _decode_part,
     DOCUMENT: _decode_part,
     ITEMS: _decode_part,
-    state.AGENTS: msgspec.json.Decoder(state.Contributor).decode,
+    state.AGENTS: msgspec.json.Decoder(contributor.Contributor).decode,
     state.CONTRADICTIONS: msgspec.json.Decoder(state.ContradictionRecord).decode,
     state.REFINED: msgspec.json.Decoder(state.RefinementRecord).decode,
     SWEEP: msgspec.json.Decoder(state.Sweep).decode,

@@ -14,8 +14,9 @@ import msgspec
 from fabric.core.contradiction import FINDINGS, ITEMS
 from fabric.core.limits import VALUE_SHOWN_CHARS_MAX, listed
 from fabric.core.synthesis import state as records
+from fabric.core.synthesis.contributor import Contributor
 from fabric.core.synthesis.partial import list_of, unescape
-from fabric.core.synthesis.state import Contributor, Standing, State
+from fabric.core.synthesis.state import Standing, State
 from fabric.view import markdown
 from fabric.view.value import span
 from fabric.wire import document

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fabric.core.synthesis.state import Complete, Contributor
+from fabric.core.synthesis.contributor import Complete, Contributor
 from fabric.view.text import counted
 from fabric.wire import document as wire
 from fabric.wire.document import Contradiction, Finding, Refinement

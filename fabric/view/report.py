@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fabric.core.limits import NAMES_SHOWN_MAX, listed
 from fabric.core.record import AgentStatus
-from fabric.core.synthesis.state import Contributor
+from fabric.core.synthesis.contributor import Contributor
 from fabric.core.synthesis.typed import RANK, SEVERITIES
 from fabric.view import markdown
 from fabric.view.document import Document, progress

@@ -6,19 +6,8 @@ from fractions import Fraction
 from typing import Any
 
 from tests.core.findings import Event, Rules
-from tests.core.oracle import (
-    Word,
-    amount,
-    is_number,
-    joined,
-    merge_of,
-    operator_in,
-    place,
-    reduced,
-    spoken,
-    table,
-    text,
-)
+from tests.core.oracle import Word, merge_of, operator_in, place, spoken
+from tests.core.oracle_values import amount, is_number, joined, reduced, table, text
 
 
 def changed(words: dict[str, Word], own: dict[str, list[tuple[int, int, str, Any]]]) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.core.findings import Event, Rules
-from tests.core.oracle import ORDER, judged, said_in, spoken, typed, whole
+from tests.core.oracle import ORDER, judged, said_in, spoken, typed
+from tests.core.oracle_values import whole
 
 
 def fields_of(history: list[Event], rules: Rules) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fabric.core.synthesis.partial import unescape
 from fabric.wire.document import finding, nested
-from tests.core import oracle
+from tests.core import oracle, oracle_values
 from tests.core.findings import REDUCERS, Event, Rules, rules, shuffled
 from tests.core.oracle_deltas import with_deltas
 from tests.core.oracle_fields import fields_of
@@ -100,8 +100,8 @@ def assert_whole(document: dict[str, Any], history: list[Event], rules: Rules) -
         found = plain
         for token in pointer.split("/")[1:]:
             found = found[unescape(token)]
-        is_close = oracle.is_close(found, wanted)
-        assert is_close or oracle.text(found) == oracle.text(wanted), pointer
+        is_close = oracle_values.is_close(found, wanted)
+        assert is_close or oracle_values.text(found) == oracle_values.text(wanted), pointer
 
 
 def assert_agrees(document: dict[str, Any], history: list[Event], rules: Rules) -> None:
@@ -109,7 +109,7 @@ def assert_agrees(document: dict[str, Any], history: list[Event], rules: Rules) 
     expected, found = oracle.judged(history, rules, camped), oracle.seen(document)
     assert found.keys() == expected.keys()
     for part, wanted in expected.items():
-        if oracle.is_close(found[part]["value"], wanted["value"]):
+        if oracle_values.is_close(found[part]["value"], wanted["value"]):
             found[part]["value"] = wanted["value"]
         assert found[part] == wanted, (part, found[part], wanted)
     open_ones = {part for part, seen in expected.items() if seen["state"] == "contradicted"}
@@ -173,5 +173,5 @@ def assert_complete(document: dict[str, Any], history: list[Event], rules: Rules
     refined = {}
     for one in history:
         if one.refined is not None:
-            refined[one.refined[0]] = oracle.whole(one.refined[1])
+            refined[one.refined[0]] = oracle_values.whole(one.refined[1])
     assert {name: one["value"] for name, one in document["refined"].items()} == refined

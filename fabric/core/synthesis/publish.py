@@ -20,6 +20,7 @@ from fabric.core.policy import Comparison, RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import delta, merge, state, typed
 from fabric.core.synthesis.compare import Agreement
+from fabric.core.synthesis.contributor import Contributor
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import Reducer, Strategies
 from fabric.core.synthesis.partial import list_of, operator_of
@@ -120,9 +121,9 @@ class Publisher:
         """Find each agent's current statement, and carry its edges to the parts they lead to."""
         part = synthesis.part(name)
         for agent in synthesis.dirty[name]:
-            contributor = synthesis.records.get(f"{state.AGENTS}:{agent}")
-            if agent in part.said and isinstance(contributor, state.Contributor):
-                state.set_standing(part, agent, partial(contributor.counts, policy=self._policy))
+            known = synthesis.records.get(f"{state.AGENTS}:{agent}")
+            if agent in part.said and isinstance(known, Contributor):
+                state.set_standing(part, agent, partial(known.counts, policy=self._policy))
         if not name.startswith(FINDINGS):
             return
         key = name.partition(":")[2]

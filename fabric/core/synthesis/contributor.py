@@ -1,0 +1,62 @@
+"""The agents as a synthesis knows them, and how complete they have made it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from fabric.core.policy import RestartPolicy
+from fabric.core.record import AgentStatus
+
+#: Share of an agent that has completed, in hundredths of a percent: shares are added up as whole
+#: numbers, so that no rounding depends on the order.
+WHOLE: Final = 10_000
+
+
+class Contributor(Struct, omit_defaults=True):
+    """One agent, as the synthesis knows it. Times are server time, ms since the epoch."""
+
+    status: AgentStatus
+    incarnation: int = 0
+    #: The highest that its present incarnation has reported.
+    percent: int | float = 0
+    #: Log number and time of its first result; 0 before that.
+    reported: int = 0
+    reported_ms: int = 0
+    #: Incarnations that completed: their statements keep counting.
+    completed: list[int] = []
+    error: str = ""
+
+    def counts(self, incarnation: int, policy: RestartPolicy) -> bool:
+        """Whether statements of an incarnation still count."""
+        if policy is RestartPolicy.KEEP or incarnation == self.incarnation:
+            return True
+        return incarnation in self.completed
+
+    def share(self) -> int:
+        """Return how far the agent has come, in hundredths of a percent."""
+        return WHOLE if self.status is AgentStatus.COMPLETED else round(self.percent * 100)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its present incarnation has ended."""
+        return self.status is not AgentStatus.ACTIVE
+
+
+class Complete(Struct):
+    """How complete a synthesis is. `percent` is the mean of all known agents."""
+
+    agents: int = 0
+    reported: int = 0
+    ended: int = 0
+    percent: float = 0
+    #: Findings, places and items that any agent has ever spoken of.
+    parts: int = 0
+    findings: int = 0
+    contradictions: int = 0
+    final: bool = False
+    #: Sum of the agents' shares, in hundredths of a percent.
+    shares: int = 0
+    #: Agents whose parts are still to be merged anew.
+    sweeps: int = 0
