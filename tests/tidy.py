@@ -41,8 +41,8 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: `identity` says which process a name belongs to; `copies` what worktrees share, which the order
 #: of claims asks, and `merge` tells who wrote one file in several. `rule_table` has the rules that
 #: are tables.
-#: `canonical`, `compare`, `unit` and `dispute` say when values agree, and which holds if they do not;
-#: `contributor` is what a synthesis knows of an agent.
+#: `canonical`, `compare`, `unit` and `dispute` say when values agree, and which holds if they do
+#: not; `contributor` is what a synthesis knows of an agent.
 CORE_MODULES_MAX = 53
 #: `handover` keeps what agents left unfinished: a file that the next one must look at first.
 #: The end of a barrier grants what had to wait for it.
