@@ -170,7 +170,6 @@ class Daemon:
             self._members[key] = Member(
                 *(link.fabric, target.session, name, target.stream, event.harness),
                 writers=self._writers,
-                host_of=self._host_of,
             )
         member = self._members[key]
         if pid not in self._clients:
@@ -178,11 +177,6 @@ class Daemon:
         member.pid = pid
         member.is_run = bool(asked.head.get("FABRIC_RUN"))
         return member
-
-    def _host_of(self, session: str, agent: str) -> str:
-        """Return this host's name if an agent runs here, else ""."""
-        is_here = any(key[1:] == (session, agent) for key in self._members)
-        return os.uname().nodename if is_here else ""
 
     def _client_ended(self, pid: int) -> None:
         self._clients.pop(pid).close()

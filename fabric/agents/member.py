@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,9 +28,10 @@ from fabric.agents.words import sentence
 from fabric.agents.worktree import Mark, Snapshot, changed, mark, snapshot
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.client.session import read_record
 from fabric.core.order import Order
 from fabric.core.quota import PREFIX as QUOTA
-from fabric.core.record import ENDED, ClaimRecord, ClaimState
+from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
 from fabric.core.resource import Index
 from fabric.core.signal import SignalType
 from fabric.devserver.path import Files, working_in
@@ -64,11 +65,10 @@ class Member:
         harness: str,
         *,
         writers: Writers,
-        host_of: Callable[[str, str], str],
     ) -> None:
-        """`writers` is shared by all agents of the host; `host_of` says where an agent runs."""
+        """`writers` is shared by all agents of the host."""
         self.session, self.name, self.stream, self.harness = session, name, stream, harness
-        self._fabric, self._writers, self._host_of = fabric, writers, host_of
+        self._fabric, self._writers = fabric, writers
         #: The client's process.
         self.pid = 0
         self._agent: Agent | None = None
@@ -207,7 +207,7 @@ class Member:
                 if not _overlaps(name, holder):
                     continue
                 held_s = max(0.0, (now_ms - holder.granted_ms) / 1000)
-                host = self._host_of(self.session, holder.agent)
+                host = await self._host_of(agent, holder.agent)
                 waiting = len({place.id for place in ahead})
                 found.append(Obstacle(name, holder.agent, host, held_s, waiting))
                 break
@@ -215,6 +215,14 @@ class Member:
                 holder_name = ahead[0].agent if ahead else "an integration"
                 found.append(Obstacle(name, holder_name, ahead=len(ahead)))
         return tuple(found) or (Obstacle(", ".join(sorted(missing)), "another agent"),)
+
+    async def _host_of(self, agent: Agent, other: str) -> str:
+        """Return the host of an agent: of its files, or of its process; "" if it said neither."""
+        keys = agent.session.keys
+        record = await read_record(self._fabric.store, keys.agents, other, AgentRecord)
+        if record is None:
+            return ""
+        return record.workspace.partition(":")[0] or record.instance.partition("/")[0]
 
     def _stale(
         self, files: Files, paths: Iterable[str], *, has_waited: bool

@@ -3,16 +3,15 @@
     python -m tests.clients.collision --rounds 20             with the fabric
     python -m tests.clients.collision --rounds 20 --without   the same, without any hook
 
-Each client takes the files in an order of its own, reads a file and writes it anew (`edit.py`;
-Codex with a patch), so every edit collides with three others. An edit is lost if its line is not
-in the file when all four have ended. The table goes to stdout as Markdown.
+Each client reads a file and writes it anew (`edit.py`; Codex with a patch), and the model lets
+all of them write after all of them have read, so every edit collides with three others. An edit is
+lost if its line is not in the file when all four have ended. The table goes to stdout as Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 import subprocess
 import sys
@@ -60,21 +59,22 @@ def template(harness: str, kind: str) -> object:
     return call(harness, kind, "{path}", "{text}")
 
 
-def play(bench: Bench, harnesses: list[str], number: int, seed: int) -> Round:
+def play(bench: Bench, harnesses: list[str], number: int) -> Round:
     """Run one round."""
     names = [f"file{index}.txt" for index in range(FILES)]
     for index, name in enumerate(names):
         (bench.project / name).write_text(f"line-base-r{number}-f{index}\n")
-    chance = random.Random(f"{seed} {number}")
     bench.model.requests.clear()
     for harness in harnesses:
         edits = [
             {"path": str(bench.project / name), "line": f"line-{harness}-r{number}-f{index}"}
             for index, name in enumerate(names)
         ]
-        chance.shuffle(edits)
         calls = {kind: template(harness, kind) for kind in ("read", "write")}
-        bench.model.script(f"{harness}{number}", {"edits": edits, **calls})
+        bench.model.script(
+            f"{harness}{number}",
+            {"edits": edits, "round": number, "count": len(harnesses), **calls},
+        )
     began = time.monotonic()
     started = {
         harness: bench.start(harness, f"{harness}{number}", harness.upper())
@@ -118,7 +118,7 @@ def left_over(url: str) -> str:
     return ""
 
 
-def run(rounds: int, seed: int, harnesses: list[str], *, with_fabric: bool) -> list[Round]:
+def run(rounds: int, harnesses: list[str], *, with_fabric: bool) -> list[Round]:
     """Run several rounds on one server."""
     server = start_server(FLAVOUR_DEFAULT)
     daemon = Daemon(server.url, lease_ms=5_000)
@@ -129,7 +129,7 @@ def run(rounds: int, seed: int, harnesses: list[str], *, with_fabric: bool) -> l
             bench = Bench(Path(folder, "bench"), model, url)
             try:
                 for number in range(rounds):
-                    found.append(play(bench, harnesses, number, seed))
+                    found.append(play(bench, harnesses, number))
                     sys.stderr.write(f"round {number}: {found[-1]}\n")
                     if with_fabric and (left := left_over(server.url)):
                         raise AssertionError(left)
@@ -145,11 +145,10 @@ def main() -> int:
     """Run it, and print the table."""
     parser = argparse.ArgumentParser(description="How many edits of colliding clients are lost?")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--without", action="store_true", help="without the fabric's hooks")
     chosen = parser.parse_args()
     harnesses = [name for name, program in PROGRAMS.items() if program.exists()]
-    found = run(chosen.rounds, chosen.seed, harnesses, with_fabric=not chosen.without)
+    found = run(chosen.rounds, harnesses, with_fabric=not chosen.without)
     edits, lost = sum(one.edits for one in found), sum(one.lost for one in found)
     reasons: Counter[str] = Counter()
     for one in found:

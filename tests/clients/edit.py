@@ -7,6 +7,8 @@ the conversation: what it does next follows from the results of its tools.
     read a file     its own line is there → the next file
                     else → write all lines that were read, and its own
     write a file    → read it again, whether the write was refused or not
+
+The first write of a file waits until all who edit it have read it: so they collide on purpose.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def turn(script: Json, results: list[str]) -> Json:
     if is_read:
         return {"tools": [_filled(script["read"], one["path"], "", [])]}
     lines = [*pending, one["line"]]
-    return {"tools": [_filled(script["write"], one["path"], "\n".join(lines) + "\n", pending)]}
+    written = _filled(script["write"], one["path"], "\n".join(lines) + "\n", pending)
+    meeting = {"meet": one["path"]} if tries == 1 else {}
+    return {"tools": [written], **meeting}
 
 
 def _filled(template: Any, path: str, text: str, seen: list[str]) -> Any:

@@ -23,7 +23,7 @@ from tests.support.servers import FLAVOUR_DEFAULT, ROOT, short_directory, start_
 SAMPLES = ROOT / "tests" / "agents" / "samples"
 
 #: Runs of each event.
-RUNS = 100
+RUNS = 40
 
 #: Harness → a write that is allowed, the same after it, and a read.
 EVENTS = {

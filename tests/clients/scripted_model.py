@@ -23,6 +23,7 @@ import json
 import re
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +33,9 @@ from urllib.parse import urlparse
 from tests.clients import edit
 
 _SCRIPT = re.compile(r"script=([A-Za-z0-9_.-]+)")
+#: Seconds for all to come to a meeting: some of them wait for a file of those that have come.
+MEET_S = 3.0
+
 _USAGE = {"input_tokens": 10, "output_tokens": 5}
 
 Json = dict[str, Any]
@@ -99,6 +103,8 @@ class Model(ThreadingHTTPServer):
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        self._meeting = threading.Condition()
+        self._met: Counter[str] = Counter()
         self.requests: list[tuple[str, int, Json]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -119,6 +125,13 @@ class Model(ThreadingHTTPServer):
         with self._lock:
             return json.dumps([body for name, _, body in self.requests if name == script])
 
+    def _meet(self, name: str, count: int) -> None:
+        """Wait until so many have come to a meeting, or for a while."""
+        with self._meeting:
+            self._met[name] += 1
+            self._meeting.notify_all()
+            self._meeting.wait_for(lambda: self._met[name] >= count, MEET_S)
+
     def turn(self, body: Json, history: History) -> Turn:
         """Return the answer to a request."""
         script, number, results = place(history)
@@ -128,7 +141,10 @@ class Model(ThreadingHTTPServer):
             self.requests.append((script, number, body))
         found: list[Turn] | Turn = json.loads((self._folder / f"{script}.json").read_text())
         if isinstance(found, dict):
-            return edit.turn(found, results)
+            answer = edit.turn(found, results)
+            if "meet" in answer:
+                self._meet(f"{found['round']} {answer['meet']}", found["count"])
+            return answer
         return found[number] if number < len(found) else {"text": "the script is over"}
 
 

@@ -104,7 +104,7 @@ def test_a_refusal_names_holder_and_host(
         bench.run(harness, "s")
         assert not (bench.project / "held.py").exists()
         told = bench.model.told("s")
-        assert "held.py is held by QA" in told
+        assert f"held.py is held by QA on {os.uname().nodename}" in told
         assert "You waited 2 s" in told
         assert "fabric why DEV -s demo" in told
         until(lambda: not is_waiting(fabric, "DEV"), "its place is given up with its turn")
@@ -181,6 +181,27 @@ def test_sub_agents_are_agents_of_their_own(make_bench: MakeBench, fabric: SyncF
     assert agents[name].status is AgentStatus.COMPLETED
     assert "INTENT" in names(fabric, name)
     assert "INTENT" not in names(fabric, "DEV")
+
+
+def test_a_sub_agent_in_a_worktree_claims_the_files_there(
+    make_bench: MakeBench, fabric: SyncFabric
+) -> None:
+    bench = make_bench()
+    task = {"description": "one", "prompt": "script=sub go", "subagent_type": "general-purpose"}
+    given = {**task, "run_in_background": False, "isolation": "worktree"}
+    bench.model.script("s", [{"tools": [{"name": "Agent", "input": given}]}, {"text": "."}])
+    bench.model.script(
+        "sub", [{"tools": [call("claude", "shell", "echo x > a.py")]}, {"text": "."}]
+    )
+    bench.run(installed("claude"), "s")
+    assert not (bench.project / "a.py").exists()
+    until(lambda: status(fabric, "DEV") is AgentStatus.COMPLETED)
+    found = [(who, given) for kind, who, given in events(fabric) if kind == "INTENT"]
+    ((agent, intent),) = found
+    assert agent.startswith("DEV/a")
+    assert intent["writes"] == ["a.py"]
+    works_in = fabric.session().agents()[agent].workspace
+    assert f"{bench.project}/.claude/worktrees/agent-" in works_in
 
 
 def test_a_command_that_writes_without_a_claim_is_reported(
