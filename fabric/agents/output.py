@@ -83,7 +83,7 @@ class Output:
         """Yield the signals of one line of the program's standard output."""
         text = line.decode("utf-8", "replace").rstrip("\r\n")
         if (event := _object(text)) is not None and not self._block:
-            if _is_signal(event):
+            if _kind(event):
                 yield from self._signal(event)
             else:
                 yield from self._event(event)
@@ -96,14 +96,14 @@ class Output:
             self._block.append(text)
             self._block_bytes += len(text)
             is_whole = text.rstrip() == "}" or (stripped == "}" and _object(self._joined()))
-            if is_whole and (found := _object(self._joined())) and _is_signal(found):
+            if is_whole and (found := _object(self._joined())) and _kind(found):
                 yield from self._signal(found)
             too_long = len(self._block) > BLOCK_LINES_MAX or self._block_bytes > BLOCK_BYTES_MAX
             if is_whole or too_long:
                 self._block, self._block_bytes = [], 0
         elif _SHORTHAND.fullmatch(stripped):
             yield from self._signal({"type": stripped})
-        elif (found := _object(stripped)) is not None and _is_signal(found):
+        elif (found := _object(stripped)) is not None and _kind(found):
             yield from self._signal(found)
 
     def _joined(self) -> str:
@@ -117,8 +117,7 @@ class Output:
             return
         # Numbers are of the sender's own counting, which is not the fabric's.
         kept = {k: v for k, v in document.items() if k not in ("seq", "incarnation", *_SENDERS)}
-        word = str(next(kept[one] for one in TYPE_FIELDS if kept.get(one)))
-        kind = SignalType(word.partition("(")[0].strip())
+        kind = _kind(kept)
         if kind in (SignalType.COMPLETED, SignalType.FAILED):
             self.ending = kind, kept
             return
@@ -156,7 +155,7 @@ class Output:
 
     def _tool(self, name: Any, given: Any) -> Iterator[Document]:
         """Read the call of a tool that plans: PROGRESS says how much of the plan is done."""
-        if not isinstance(given, dict):
+        if not isinstance(given, dict) or not isinstance(name, str):
             return
         if name in _LISTS and isinstance(given.get("todos"), list):
             todos = [one for one in given["todos"] if isinstance(one, dict)]
@@ -302,12 +301,13 @@ def _object(text: str) -> Document | None:
     return found if isinstance(found, dict) else None
 
 
-def _is_signal(document: Document) -> bool:
+def _kind(document: Document) -> SignalType | None:
+    """Return the type of a signal; None if the document is none."""
     for name in TYPE_FIELDS:
         word = document.get(name)
-        if isinstance(word, str) and word.partition("(")[0].strip() in _WORDS:
-            return True
-    return False
+        if isinstance(word, str) and (bare := word.partition("(")[0].strip()) in _WORDS:
+            return SignalType(bare)
+    return None
 
 
 def _parts(event: Document) -> Iterator[Document]:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fabric.agents.output import BLOCK_LINES_MAX, Output
 from fabric.core.signal import SignalType
@@ -145,3 +147,46 @@ def test_an_error_that_was_overcome_is_none() -> None:
     lines = (EVENTS / "codex_429.jsonl").read_text().splitlines()[:3]
     _, output = read("\n".join([*lines, '{"type": "turn.completed"}']))
     assert (output.error, output.is_limited) == (None, False)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "PROGRESS(1%)", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "text", "content", "todos", "status", "input", "message", "data"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+_TYPES = [
+    "system", "init", "thread.started", "assistant", "result", "item.started", "item.completed",
+    "turn.failed", "turn.completed", "message", "tool_use", "text", "error", "PROGRESS", "FAILED",
+]  # fmt: skip
+_EVENTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(_TYPES) | _VALUES, "session_id": st.just("1")},
+    optional=dict.fromkeys(
+        (
+            *("signal", "signal_type", "message", "item", "part", "error", "result", "is_error"),
+            *("status", "role", "content", "subtype", "tool_name", "parameters", "emitter"),
+            *("payload", "is_api_error_message", "api_error_status"),
+        ),
+        _VALUES,
+    ),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(_EVENTS, max_size=3))
+def test_nothing_that_is_printed_stops_the_run(lines: list[dict[str, Any]]) -> None:
+    documents, _ = read("\n".join(map(json.dumps, lines)))
+    assert all(isinstance(one, dict) for one in documents)
+
+
+def test_what_names_two_types_goes_on_to_be_refused() -> None:
+    documents, _ = read('{"type": "text", "signal": "PROGRESS"}')
+    assert documents == [{"type": "text", "signal": "PROGRESS"}]
