@@ -28,7 +28,10 @@ from fabric.agents.words import sentence
 from fabric.agents.worktree import Mark, Snapshot, changed, mark, snapshot
 from fabric.client.agent import Agent
 from fabric.client.fabric import Fabric
+from fabric.client.grant import CONFLICT
+from fabric.client.message import Message, strings
 from fabric.client.session import read_record
+from fabric.core.directive import DirectiveType
 from fabric.core.order import Order
 from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.record import ENDED, AgentRecord, ClaimRecord, ClaimState
@@ -102,7 +105,6 @@ class Member:
                 )
                 await agent.__aenter__()
                 self._agent, self._claims = agent, Claims(agent, self._fabric.store)
-                await agent.take_messages()
             return self._agent
 
     async def facts(self, event: Event, wait_s: float) -> Facts:
@@ -135,9 +137,18 @@ class Member:
             await self._fail_turn(agent, event)
         if event.takes_context:
             messages = await agent.take_messages()
-            said = tuple(filter(None, map(sentence, messages)))
+            said = tuple(filter(None, map(sentence, filter(self._concerns, messages))))
             agent_facts = _with(agent_facts, news=agent_facts.news + said)
         return agent_facts
+
+    def _concerns(self, message: Message) -> bool:
+        """Whether the model should know of a message: the hooks deal with claims by themselves."""
+        named = strings(message.payload.get("resources"))
+        if message.sender == self.name or (named and message.type == DirectiveType.CANCEL):
+            return False
+        if message.type == DirectiveType.PAUSE and message.payload.get("reason") == CONFLICT:
+            return self._claims is not None and not self._claims.held.isdisjoint(named)
+        return True
 
     async def _before_tool(
         self, agent: Agent, event: Event, files: Files, wait_s: float, facts: Facts

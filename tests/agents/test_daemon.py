@@ -189,6 +189,18 @@ def test_a_briefing_and_messages(agentd: Agentd, fabric: SyncFabric) -> None:
     assert context(agentd.say(after, "A")) == ""
 
 
+def test_only_the_holder_is_told_that_others_want_its_file(agentd: Agentd) -> None:
+    def context(agent: str) -> str:
+        answer = agentd.say(tool("PostToolUse", "Read", path="/x"), agent) or {}
+        found: str = answer.get("hookSpecificOutput", {}).get("additionalContext", "")
+        return found
+
+    agentd.write("a.py", "A")
+    agentd.write("a.py", "B", wait_s=0.3)
+    assert "Others want a.py, which you hold" in until_said(lambda: context("A"))
+    assert context("B") == ""
+
+
 def test_a_limit_of_a_vendor_is_reported_once(agentd: Agentd, fabric: SyncFabric) -> None:
     failed = {"hook_event_name": "StopFailure", "error": "rate_limit"}
     for agent in ("A", "B"):
