@@ -11,6 +11,7 @@ from fabric.core.limits import listed
 from fabric.core.synthesis.state import Standing, State
 from fabric.core.synthesis.typed import RANK
 from fabric.view.document import Document
+from fabric.view.same import groups
 from fabric.view.value import flat
 from fabric.wire.document import Finding
 
@@ -73,14 +74,20 @@ def select(
     """Return the findings that hold, at least this severe and sure, by path, line and key.
 
     `before` is the document of an earlier revision: only findings that have changed since count. A
-    finding is as sure as its surest agent; one of which nobody says how sure counts as sure.
+    finding is as sure as its surest agent; one of which nobody says how sure counts as sure. What
+    several agents have found at one place is one item (`same.py`).
     """
     records = synthesis.document.get("findings", {})
     known = (before or {}).get("findings", {})
+    held = {key: one for key, one in synthesis.findings.items() if one.state in states}
+    group_of = {key: name for name, keys in groups(held.values()).items() for key in keys}
+    joined: dict[str, list[str]] = {}
+    for key in held:
+        joined.setdefault(group_of.get(key, key), []).append(key)
     found = [
-        _item(one)
-        for key, one in synthesis.findings.items()
-        if one.state in states and (before is None or records[key] != known.get(key))
+        _joined([_item(held[key]) for key in keys])
+        for keys in joined.values()
+        if before is None or any(records[key] != known.get(key) for key in keys)
     ]
     found = [
         one
@@ -112,6 +119,34 @@ def natural(text: str) -> list[tuple[int, int, str]]:
         for number, part in enumerate(parts)
         if part
     ]
+
+
+def _joined(items: list[Item]) -> Item:
+    """Return findings of one thing as one, under the place of the least key.
+
+    The severity is the worst; the text is that of the surest, and the others stand beside it.
+    """
+    if len(items) == 1:
+        return items[0]
+    items = sorted(items, key=lambda one: one.finding.key)
+    sure = [one.confidence for one in items if one.confidence is not None]
+    first = max(items, key=lambda one: one.confidence or 0)
+    others: dict[str, list[str]] = {}
+    for one in items:
+        for text, agents in ((one.text, list(one.agents)), *one.others.items()):
+            if text != first.text:
+                others.setdefault(text, []).extend(agents)
+    return items[0]._replace(
+        severity=min((one.severity for one in items), key=RANK.__getitem__),
+        title=first.title,
+        text=first.text,
+        others=others,
+        suggestion=first.suggestion
+        or next((one.suggestion for one in items if one.suggestion), ""),
+        url=next((one.url for one in (first, *items) if one.url), ""),
+        agents=tuple(sorted({agent for one in items for agent in one.agents})),
+        confidence=max(sure, default=None),
+    )
 
 
 def _item(finding: Finding) -> Item:

@@ -68,6 +68,12 @@ def _severity(value: Any) -> Any:
     return _SEVERITY_OF.get(value.strip().lower()) if isinstance(value, str) else None
 
 
+def _keys(value: Any) -> Any:
+    keys = [value] if isinstance(value, str) else value
+    is_list = isinstance(keys, list) and all(isinstance(key, str) and key for key in keys)
+    return sorted(set(keys)) if is_list else None
+
+
 def _map(value: Any) -> Any:
     return value if isinstance(value, dict) else None
 
@@ -84,8 +90,13 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "suggestion": _text,
     "url": _text,
     "source": _text,
+    "same_as": _keys,
+    "distinct_from": _keys,
     "data": _map,
 }
+
+#: Fields that name other findings: each agent's count.
+LINKS: Final = frozenset({"same_as", "distinct_from"})
 
 #: Where a finding's fields are kept that are none of those above.
 DATA: Final = "data"
@@ -152,6 +163,8 @@ def merge(said: Iterable[tuple[str, float, Mapping[str, Any]]]) -> dict[str, Any
                 data = {**value, **data}
             elif name == "severity" and name in merged:
                 merged[name] = min(merged[name], value, key=RANK.__getitem__)
+            elif name in LINKS and name in merged:
+                merged[name] = sorted({*merged[name], *value})
             else:
                 merged.setdefault(name, value)
     if data:
