@@ -1,4 +1,4 @@
-"""`python -m benchmarks relay|peers|scale|cost|synthesis|startup|day`: print a table."""
+"""`python -m benchmarks relay|peers|scale|cost|synthesis|startup|day|ending`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     cost,
     day,
+    ending,
     hot_path,
     peers,
     relay,
@@ -41,8 +42,6 @@ RESULTS_QUICK = 30_000
 #: Where tables and plots are written.
 RESULTS_FOLDER = Path(__file__).parent / "results"
 
-#: Runs of a day.
-DAY_RUNS = 2_000
 
 ROUNDS = 3
 STARTUP_RUNS = 10
@@ -65,6 +64,8 @@ def main() -> int:
         elif flags.benchmark == "scale":
             found = scale.run(flags.server)
             print(json.dumps([asdict(one) for one in found]) if flags.json else scale.table(found))
+        elif flags.benchmark == "ending":
+            print(ending.table(ending.run(flags.server)))
         elif flags.benchmark == "day":
             played = day.run(flags.server, flags.runs)
             print(json.dumps(asdict(played)) if flags.json else day.table(played))
@@ -104,8 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     relaying.add_argument("--verbose", action="store_true", help="show the keys that were written")
     starting = which.add_parser("startup", parents=[common], help=startup.__doc__)
     starting.add_argument("--runs", type=int, default=STARTUP_RUNS, help="%(default)s")
+    which.add_parser("ending", parents=[common], help=ending.__doc__)
     playing = which.add_parser("day", parents=[common], help=day.__doc__)
-    playing.add_argument("--runs", type=int, default=DAY_RUNS, help="%(default)s")
+    playing.add_argument("--runs", type=int, default=day.RUNS, help="%(default)s")
     folding = which.add_parser("synthesis", parents=[common], help=synthesis.__doc__)
     folding.add_argument("--results", type=_signals, help=f"results in each run ({RESULTS:,})")
     folding.add_argument("--workload", choices=(*results_workload.NAMES, "all"), default="all")

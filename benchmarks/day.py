@@ -24,6 +24,7 @@ from benchmarks.server import Server, running
 from fabric.errors import OverloadedError
 from fabric.store.redis import RedisStore
 
+RUNS = 2_000
 HOURS = 24
 AGENTS = 200
 AT_A_TIME = 10
@@ -36,11 +37,17 @@ WAITING_MAX = 4_000
 #: less, sessions are kept for fewer hours, or more.
 HOUR_MS = 60_000
 
-RULES = f"""
+
+def rules(runs: int) -> str:
+    """Return the rules of a day of so many runs: a shorter one keeps as much less."""
+    share = runs / RUNS
+    hour_ms = int(HOUR_MS * share)
+    return f"""
 [retention]
-recent_ms = {HOUR_MS}
-ended_ms = {7 * 24 * HOUR_MS}
-dead_ms = {7 * 24 * HOUR_MS}
+sessions_max = {round(100 * share)}
+recent_ms = {hour_ms}
+ended_ms = {7 * 24 * hour_ms}
+dead_ms = {7 * 24 * hour_ms}
 look_ms = 1000
 """
 
@@ -60,11 +67,12 @@ class Hour:
 
 @dataclass
 class Day:
-    """The hours, how long all took, and the longest script, ms."""
+    """The hours, and how long all took, s."""
 
     hours: list[Hour] = field(default_factory=list)
     seconds: float = 0.0
-    longest_ms: float = 0.0
+    #: The commands that took the server longest, and how long, ms.
+    longest: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def growth(self) -> float:
@@ -76,18 +84,20 @@ def run(binary: Path, runs: int) -> Day:
     """Play a day on a server of its own. Raises BenchmarkError if a worker ends."""
     day = Day()
     with tempfile.TemporaryDirectory() as folder, running(binary) as server:
-        rules = Path(folder) / "fabric.toml"
-        rules.write_text(RULES)
+        file = Path(folder) / "fabric.toml"
+        file.write_text(rules(runs))
         flags = ("--redis-url", server.url)
         with (
-            working("workers", "orchestrator", *flags, config=rules) as one,
-            working("workers", "synthesizer", *flags, config=rules) as other,
+            working("workers", "orchestrator", *flags, config=file) as one,
+            working("workers", "synthesizer", *flags, config=file) as other,
         ):
             began = time.monotonic()
             asyncio.run(_play(server, (one, other), day, runs))
             day.seconds = time.monotonic() - began
             slow = server.connect().call("SLOWLOG", "GET", "-1")
-            day.longest_ms = max((entry[2] / 1_000 for entry in slow), default=0.0)
+            for entry in sorted(slow, key=lambda entry: int(entry[2]), reverse=True)[:5]:
+                words = b" ".join(entry[3][:4]).decode("utf-8", "replace")
+                day.longest.append((entry[2] / 1_000, words))
     return day
 
 
@@ -101,9 +111,9 @@ def table(day: Day) -> str:
             f"| {one.used:.0f} | {one.resident:.0f} |"
         )
     lines.append(
-        f"\nhour {day.hours[-1].hour} beside hour 2: {day.growth:.2f}; {day.seconds:.0f} s, "
-        f"longest script {day.longest_ms:.1f} ms"
+        f"\nhour {day.hours[-1].hour} beside hour 2: {day.growth:.2f}; {day.seconds:.0f} s"
     )
+    lines += [f"{took_ms:.1f} ms: {words}" for took_ms, words in day.longest]
     return "\n".join(lines)
 
 
@@ -122,13 +132,13 @@ async def _play(server: Server, workers: tuple[Worker, ...], day: Day, runs: int
             for script in list(under_way):
                 batch = list(islice(script, BATCH))
                 sent += len(batch)
-                await _send(store, batch)
+                await send(store, batch)
                 if len(batch) < BATCH:
                     under_way.remove(script)
                     await _read_inboxes(store, ended)
                     ended += 1
                     if ended * HOURS // runs > len(day.hours):
-                        await _settle(store)
+                        await settle(store)
                         day.hours.append(_look(look, len(day.hours) + 1, ended, sent))
                         progress(f"hour {len(day.hours)}: {day.hours[-1].used:.0f} MB")
             for one in workers:
@@ -137,7 +147,7 @@ async def _play(server: Server, workers: tuple[Worker, ...], day: Day, runs: int
         await store.close()
 
 
-async def _send(store: RedisStore, batch: list[list[bytes]]) -> None:
+async def send(store: RedisStore, batch: list[list[bytes]]) -> None:
     while batch:
         with suppress(OverloadedError):
             await store.emit(0, batch, WAITING_MAX)
@@ -145,7 +155,7 @@ async def _send(store: RedisStore, batch: list[list[bytes]]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _settle(store: RedisStore) -> None:
+async def settle(store: RedisStore) -> None:
     """Wait until all that was sent is decided and folded."""
     names = store.namespace.partition(0)
     while await store.length(names.signals) or await store.length(names.results):  # noqa: ASYNC110 - they are in other processes
@@ -177,9 +187,9 @@ def _run(number: int) -> Iterator[list[bytes]]:
     for step in range(6):
         for agent in range(AGENTS):
             kind, payload = _signal(step, agent)
-            yield _entry(session, kind, f"A{agent}", payload)
-    yield _entry(session, "PROGRESS", "A0", {"percent": 5})  # too late: it is refused
-    yield _entry(session, "RUN_CLOSED", "alice", {"by": "alice"})
+            yield entry_of(session, kind, f"A{agent}", payload)
+    yield entry_of(session, "PROGRESS", "A0", {"percent": 5})  # too late: it is refused
+    yield entry_of(session, "RUN_CLOSED", "alice", {"by": "alice"})
 
 
 def _signal(step: int, agent: int) -> tuple[str, dict[str, Any]]:
@@ -200,6 +210,6 @@ def _signal(step: int, agent: int) -> tuple[str, dict[str, Any]]:
     return "PROGRESS", {"percent": 10 * step}
 
 
-def _entry(session: str, kind: str, agent: str, payload: dict[str, Any]) -> list[bytes]:
+def entry_of(session: str, kind: str, agent: str, payload: dict[str, Any]) -> list[bytes]:
     fields = {"session": session, "type": kind, "emitter": agent, "payload": json.dumps(payload)}
     return [item.encode() for pair in fields.items() for item in pair]

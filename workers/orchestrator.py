@@ -102,6 +102,7 @@ class Orchestrator(Handler):
     async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
         inputs: list[_Timer | purge.PurgeTimer | retention.RetentionTimer] = []
         needed: dict[str, None] = {}
+        slices = await purge.prepare(self._store, self._names, ORCHESTRATORS, members)
         for member in members:
             if member == retention.TIMER.encode():
                 look = await self._retention.prepare(member, now_ms)
@@ -109,11 +110,7 @@ class Orchestrator(Handler):
                 needed.pop("", None)
                 inputs.append(look)
                 continue
-            if purge.is_purge(member):
-                sliced = await purge.prepare(self._store, self._names, ORCHESTRATORS, member)
-                inputs.append(sliced)
-            else:
-                inputs.append(_Timer(member))
+            inputs.append(slices.get(member) or _Timer(member))
             needed[inputs[-1].session] = None
         await self._load(needed)
         for timer in inputs:
@@ -150,9 +147,7 @@ class Orchestrator(Handler):
         """Whether a session of which somebody has deleted a key is there, or is gone, whole."""
         name, keys = stored.state.name, stored.keys
         self._suspects.discard(name)
-        if not stored.is_stored or keys.log in await self._store.named(
-            self._names.number, keys.log, purge.SLICE_KEYS
-        ):
+        if not stored.is_stored or await self._store.entries(keys.log, b"-", b"+", 1):
             return True
         self._quarantined.add(name, str(TamperedError(keys.log, NOTHING, "stream")))
         return False
@@ -285,6 +280,10 @@ class Orchestrator(Handler):
         stored = self._sessions.get(timer.session)
         if stored is not None and not stored.state.is_purging:
             batch.write("ZREM", self._timers, (timer.member,))  # a new session has begun
+            return
+        if timer.fault:
+            purge.put_off(batch, self._names, timer)
+            self._set_timer(batch, timer.member, now_ms + purge.PAUSE_MS)
             return
         purge.delete(batch, self._names, ORCHESTRATORS, timer)
         if timer.is_over:

@@ -10,8 +10,13 @@ the other. After a crash the next holder goes on: a slice that is done leaves no
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
+from fabric.errors import NotAllowedError
 from fabric.store.keys import ORCHESTRATORS, Partition
 from fabric.store.port import Batch, WorkerStore
+from fabric.store.state import PURGE_FAULT
 from workers.handler import DueTimer
 
 #: Name of the timer, behind the session's.
@@ -20,6 +25,11 @@ TIMER = "purge"
 #: Keys deleted in one commit: each costs some microseconds, as the server frees the values later.
 SLICE_KEYS = 500
 
+#: Time after which a deletion is tried again that the server does not allow, ms.
+PAUSE_MS = 30_000
+
+logger = logging.getLogger("fabric.purge")
+
 
 class PurgeTimer(DueTimer):
     """A slice that is due: the keys and timers that it deletes, and whether it is the last."""
@@ -27,6 +37,8 @@ class PurgeTimer(DueTimer):
     keys: list[str]
     timers: list[bytes]
     is_over: bool
+    #: Why the server does not let us look for it.
+    fault = ""
 
 
 def is_purge(member: bytes) -> bool:
@@ -35,30 +47,49 @@ def is_purge(member: bytes) -> bool:
 
 
 async def prepare(
-    store: WorkerStore, partition: Partition, group: str, member: bytes
-) -> PurgeTimer:
-    """Look for the next slice of a session that is being deleted."""
-    timer = PurgeTimer(member)
-    keys = partition.session(timer.session)
-    own = [keys.synthesis, keys.revisions]
-    if group == ORCHESTRATORS:
-        prefix, own = f"{keys.prefix}:", []
-    else:
-        prefix = keys.said("")
-    found = await store.named(partition.number, prefix, SLICE_KEYS)
-    # What says that it is being deleted goes last.
-    timer.keys = [key for key in found if key != keys.meta] + own
-    timer.is_over = len(found) < SLICE_KEYS
-    timer.timers = await store.timers_of(partition.number, group, timer.session)
-    return timer
+    store: WorkerStore, partition: Partition, group: str, members: Sequence[bytes]
+) -> dict[bytes, PurgeTimer]:
+    """Look for the next slices of the sessions that are being deleted, among due timers."""
+    timers = [PurgeTimer(member) for member in members if is_purge(member)]
+    if not timers:
+        return {}
+    prefixes = {}
+    for timer in timers:
+        keys = partition.session(timer.session)
+        prefixes[timer.session] = f"{keys.prefix}:" if group == ORCHESTRATORS else keys.said("")
+    try:
+        found = await store.named_each(partition.number, prefixes, SLICE_KEYS)
+        for timer in timers:
+            session = timer.session
+            timer.timers = await store.timers_of(partition.number, group, session)
+    except NotAllowedError as error:
+        logger.error("partition %d: nothing can be deleted: %s", partition.number, error)
+        for timer in timers:
+            timer.fault = f"the {group} cannot delete it: {error}"
+        return {timer.member: timer for timer in timers}
+    for timer in timers:
+        keys, named = partition.session(timer.session), found[timer.session]
+        own = [] if group == ORCHESTRATORS else [keys.synthesis, keys.revisions]
+        # What says that it is being deleted goes last.
+        timer.keys = [key for key in named if key != keys.meta] + own
+        timer.is_over = len(named) < SLICE_KEYS
+    return {timer.member: timer for timer in timers}
+
+
+def put_off(batch: Batch, partition: Partition, timer: PurgeTimer) -> None:
+    """Say in `meta` why a session is not deleted yet."""
+    meta = partition.session(timer.session).meta
+    batch.write("HSET", meta, (PURGE_FAULT, timer.fault))
+    batch.expect(meta)
 
 
 def delete(batch: Batch, partition: Partition, group: str, timer: PurgeTimer) -> None:
     """Add a slice to a batch; with the last one, everything that names the session."""
+    meta = partition.session(timer.session).meta
     for key in timer.keys:
         batch.delete(key)
     gone = [member for member in timer.timers if timer.is_over or member != timer.member]
     batch.write_parts("ZREM", partition.timers(group), gone)
     if timer.is_over and group == ORCHESTRATORS:
-        batch.delete(partition.session(timer.session).meta)
+        batch.delete(meta)
         batch.write("ZREM", partition.sessions, (timer.session,))

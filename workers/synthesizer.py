@@ -21,7 +21,7 @@ from fabric.core.synthesis.fold import SWEEP, Result, fold, needs, sweep, touche
 from fabric.core.synthesis.merge import MergeRules, Reducer, Strategies
 from fabric.core.synthesis.publish import Publisher, Revision
 from fabric.core.synthesis.state import AGENTS, Sweep, SynthesisState
-from fabric.errors import SignalError, TamperedError
+from fabric.errors import NotAllowedError, SignalError, TamperedError
 from fabric.store import synthesis as stored
 from fabric.store.keys import SYNTHESIZERS, Partition
 from fabric.store.port import Batch, Entry, WorkerStore
@@ -145,9 +145,7 @@ class Synthesizer(Handler):
             inputs.append((entry_id, fields, session, result))
             if result.type is SignalType.RUN_OPENED:
                 # What comes after it must not be folded into what is there now.
-                prefix = self._names.session(session).said("")
-                number = self._names.number
-                self._obsolete = await self._store.named(number, prefix, OBSOLETE_MAX)
+                self._obsolete = await self._indexes(session)
                 break
         for session, given in results.items():
             synthesis = await self._cache.session(session)
@@ -157,15 +155,26 @@ class Synthesizer(Handler):
                 await self._cache.load(synthesis, wanted)
         return inputs
 
+    async def _indexes(self, session: str) -> list[str]:
+        """Return the indexes of a session; without SCAN, those of the agents in its synthesis."""
+        keys = self._names.session(session)
+        try:
+            return await self._store.named(self._names.number, keys.said(""), OBSOLETE_MAX)
+        except NotAllowedError:
+            (known,) = await self._store.hashes([keys.synthesis])
+            fields = (field.decode().partition(":") for field in known)
+            return [keys.said(name) for section, _, name in fields if section == AGENTS]
+
     async def prepare_timers(self, members: list[bytes], now_ms: int) -> list[Any]:
         inputs: list[_Input] = []
+        slices = await purge.prepare(self._store, self._names, SYNTHESIZERS, members)
         for member in members:
             refinement = self._refinements.start(member)
             if refinement is not None:
                 inputs.append(refinement)
                 continue
-            if purge.is_purge(member):
-                inputs.append(await purge.prepare(self._store, self._names, SYNTHESIZERS, member))
+            if sliced := slices.get(member):
+                inputs.append(sliced)
                 continue
             timer = _SweepTimer(member)
             inputs.append(timer)
@@ -289,6 +298,10 @@ class Synthesizer(Handler):
         """Delete a slice of a synthesis; after the last one it is the orchestrator's turn."""
         self._cache.drop(timer.session)
         self._refinements.drop(timer.session)
+        if timer.fault:
+            purge.put_off(batch, self._names, timer)
+            self._set_timer(batch, timer.member, now_ms + purge.PAUSE_MS)
+            return
         purge.delete(batch, self._names, SYNTHESIZERS, timer)
         if timer.is_over:
             kind, nothing = SignalType.RUN_PURGED, b"{}"

@@ -145,7 +145,7 @@ async def purge(
             emitter, session = connection.emitter(partition.number), connection.session(one.name)
             limit = TIMEOUT_S + one.events * PURGE_S_PER_EVENT
             runs = Runs(session, store, partition, emitter, by=who, timeout_s=limit)
-            await runs.purge()
+            await runs.purge(note)
     rows = [
         [one.name, str(one.events), f"{span(now_ms - one.active_ms)} ago", _state(one)]
         for one in found

@@ -35,7 +35,7 @@ from fabric.store.keys import (
     partition_of,
 )
 from fabric.store.redis import SCHEMA, RedisStore
-from fabric.store.state import PURGING, check_numbers
+from fabric.store.state import PURGE_FAULT, PURGING, check_numbers
 from fabric.store.synthesis import DECODERS
 from fabric.store.value import NUMBER_LIMIT, is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
@@ -174,6 +174,7 @@ _counters: Final = _fields(
         b"rules": _if(re.compile(rb"[0-9a-f]*").fullmatch, "not the digest of rules"),
         b"closed_by": _any,
         PURGING: _any,
+        PURGE_FAULT.encode(): _any,
     },
     _counter,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,11 +14,15 @@ from fabric.core.limits import listed
 from fabric.core.record import ENDED
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, NotFoundError, WaitTimeoutError
-from fabric.ops.overview import sessions
+from fabric.ops.overview import partition, sessions
 from fabric.ops.sent_signal import LOOK_MS, SentSignal, confirm
-from fabric.store.keys import Partition
+from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
 from fabric.store.port import ClientStore
+from fabric.store.state import PURGE_FAULT
 from fabric.store.value import whole_number
+
+#: Seconds after which a person hears what a deletion waits for.
+NOTE_S = 3.0
 
 
 class Runs:
@@ -62,11 +66,11 @@ class Runs:
         await self._send(SignalType.RUN_OPENED, {"by": self._by})
         return await self._number()
 
-    async def purge(self) -> None:
+    async def purge(self, note: Callable[[str], None] = lambda _: None) -> None:
         """Delete everything of the session; return when it is gone.
 
         Raises NotFoundError if there is no such session, and NotAllowedError while agents work in
-        it.
+        it. `note` is told once what it waits for, if that takes longer than NOTE_S.
         """
         keys, begun = self._session.keys, await self._begun()
         if begun is None:
@@ -77,17 +81,34 @@ class Runs:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await sent.send(entry)
+                noting = asyncio.get_running_loop().time() + NOTE_S
                 # The log is deleted with the rest: it is done when `meta` is gone.
                 while not await retry(partial(self._is_gone, begun)):
                     await sent.read(LOOK_MS)
                     if sent.refusal is not None:
                         raise NotAllowedError(str(sent.refusal))
+                    if noting <= asyncio.get_running_loop().time():
+                        noting = float("inf")
+                        name = self._session.name
+                        note(f"{name} is not gone yet: {await retry(self._waits_for)}")
         except TimeoutError:
-            name = self._session.name
+            name, waits = self._session.name, await self._waits_for()
             raise WaitTimeoutError(
-                f"{name} is to be deleted, and not gone after {self._timeout_s:g} s: it takes an "
-                f"orchestrator and a synthesizer; do both run? (fabric status)"
+                f"{name} is to be deleted, and not gone after {self._timeout_s:g} s: {waits}"
             ) from None
+
+    async def _waits_for(self) -> str:
+        """Say what a purge waits for."""
+        (fault,) = await self._store.fields(self._session.keys.meta, [PURGE_FAULT])
+        if fault:
+            return fault.decode("utf-8", "replace")
+        holders = (await partition(self._store, self._partition.number)).holders
+        held = {one.group for one in holders if one.held}
+        missing = [one for one in (ORCHESTRATORS, SYNTHESIZERS) if one not in held]
+        if missing:
+            names = " and no ".join(one.removesuffix("s") for one in missing)
+            return f"no {names} serves its partition, and it takes both (fabric up, fabric status)"
+        return "the workers are at it; what they had to do before comes first"
 
     async def _begun(self) -> bytes | None:
         """Return when the session was opened, which tells it from the next one of its name."""

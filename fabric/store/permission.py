@@ -28,8 +28,11 @@ WORKERS: Final = (
     *("XADD <key> 0-0 f v", "XREAD COUNT 1 STREAMS <key> $", "XRANGE <key> 1 1"),
     *("XREVRANGE <key> 1 1", "XDEL <key> 0-0", "XTRIM <key> MAXLEN -1", "XINFO STREAM <key>"),
     *("XGROUP CREATE <key> g x", "XGROUP SETID <key> g x", "XPENDING <key> g odd"),
-    *("XACK <key> g x", "SCAN 0 COUNT 1", "ZSCAN <key> 0"),
+    "XACK <key> g x",
 )
+
+#: What workers need to delete a session, and can work without.
+PURGING: Final = ("SCAN 0 COUNT 1", "ZSCAN <key> 0")
 
 #: What synthesizers send as well.
 SYNTHESIZERS: Final = ("ZRANGEBYLEX <key> - + LIMIT 0 1",)
@@ -38,7 +41,7 @@ SYNTHESIZERS: Final = ("ZRANGEBYLEX <key> - + LIMIT 0 1",)
 AGENTS: Final = ("HSCAN <key> 0", "XLEN <key>", "ZREVRANGE <key> 0 0")
 
 #: Without one of these, a part of the fabric does not work.
-NEEDED: Final = (*WORKERS, *SYNTHESIZERS, *AGENTS)
+NEEDED: Final = (*WORKERS, *PURGING, *SYNTHESIZERS, *AGENTS)
 
 #: What only `fabric doctor` sends; and WAIT, for those who set `wait_replicas`.
 OTHERS: Final = (

@@ -6,7 +6,7 @@ ServerError; UnreachableError means that it is unknown whether the request took 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -296,6 +296,14 @@ class WorkerStore(_Store, Protocol):
         """Return keys of a partition that begin with a prefix: `count` or a few more, or all.
 
         It walks through the key space of the server, in short steps.
+        """
+
+    async def named_each(
+        self, partition: int, prefixes: Mapping[str, str], count: int
+    ) -> dict[str, list[str]]:
+        """Return keys of several sessions at once, by session: those with its prefix, as `named`.
+
+        All of them take one walk through the key space.
         """
 
     async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:

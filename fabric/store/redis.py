@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
@@ -233,6 +233,26 @@ class RedisStore(Channels):
             found.update((key.decode(), None) for key in keys)
             if cursor == b"0" or len(found) >= count:
                 return list(found)
+
+    async def named_each(
+        self, partition: int, prefixes: Mapping[str, str], count: int
+    ) -> dict[str, list[str]]:
+        if len(prefixes) == 1:
+            ((session, prefix),) = prefixes.items()
+            return {session: await self.named(partition, prefix, count)}
+        names = self.namespace.partition(partition)
+        channel = self._channel(at=names.sessions)
+        found: dict[str, dict[str, None]] = {session: {} for session in prefixes}
+        cursor = b"0"
+        while True:
+            scan = ("SCAN", cursor, "MATCH", value.glob(f"{names.prefix}:"), "COUNT", SCAN_COUNT)
+            cursor, keys = await channel.call(*scan)
+            for key in map(bytes.decode, keys):
+                session = names.session_of(key) or ""
+                if session in prefixes and key.startswith(prefixes[session]):
+                    found[session][key] = None
+            if cursor == b"0" or all(len(one) >= count for one in found.values()):
+                return {session: list(one) for session, one in found.items()}
 
     async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
         key = self.namespace.partition(partition).timers(group)

@@ -38,6 +38,9 @@ _TABLES: Final[dict[str, type[Struct]]] = {
 #: Field of `meta` that says that the session is being deleted.
 PURGING: Final = b"purging"
 
+#: Field of `meta` that says why a session that is being deleted is not.
+PURGE_FAULT: Final = "purge_fault"
+
 LOCK_FIELDS: Final = ("holder", "token", "since", "expires")
 BARRIER_FIELDS: Final = ("generation", "leader", "members", "deadline", "state")
 

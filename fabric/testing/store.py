@@ -7,7 +7,7 @@ on it and on real servers alike, so that what is proved here holds there.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from fabric.config.settings import PARTITIONS
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
@@ -179,6 +179,14 @@ class MemoryStore:
 
     async def named(self, partition: int, prefix: str, count: int) -> list[str]:
         return [key for key in sorted(self.data.keys) if key.startswith(prefix)][:count]
+
+    async def named_each(
+        self, partition: int, prefixes: Mapping[str, str], count: int
+    ) -> dict[str, list[str]]:
+        return {
+            session: await self.named(partition, prefix, count)
+            for session, prefix in prefixes.items()
+        }
 
     async def timers_of(self, partition: int, group: str, session: str) -> list[bytes]:
         timers = self.data.peek(self.namespace.partition(partition).timers(group), "zset") or {}

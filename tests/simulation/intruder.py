@@ -60,8 +60,8 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
             signal |= {"type": "PROGRESS", "payload": {"percent": chance.randint(0, 100)}}
         case "unreadable":
             signal |= {"type": "PROGRESS", "payload": {"percent": "x"}}
-        case "close" | "open":
-            kind = "RUN_CLOSED" if kind == "close" else "RUN_OPENED"
+        case "close" | "open" | "purge":
+            kind = {"close": "RUN_CLOSED", "open": "RUN_OPENED", "purge": "RUN_PURGED"}[kind]
             signal |= {"type": kind, "emitter": "alice", "payload": {"by": "alice"}}
         case "hops":
             signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}

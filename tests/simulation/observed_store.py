@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.keyspace import Stream
-from fabric.store.port import BEGINNING, Batch, Held, Lease, Rebuilt
+from fabric.store.port import BEGINNING, UNLINK, Batch, Held, Lease, Rebuilt
 from fabric.store.value import parse_id
 from fabric.testing.store import MemoryStore
 from tests.simulation.judge import Commit, Judge
@@ -103,6 +103,10 @@ class ObservedStore(MemoryStore):
         commit.left_after -= sum(key == names.source(lease.group) for key, *_ in commit.appended)
         for judge in self.judges:
             judge.committed(commit)
+        for verb, key, _ in commit.written:
+            if verb == UNLINK and key.endswith(":meta") and lease.group == ORCHESTRATORS:
+                for judge in self.judges:
+                    judge.forget(names.session_of(key) or "")
         return now_ms
 
     async def rebuild(self, lease: Lease, key: str, place: bytes, ttl_ms: int) -> Rebuilt:

@@ -49,6 +49,8 @@ RULESETS: tuple[Rules, ...] = (
         attempts_max=0,
         offer_ms=20_000,
     ),
+    # What has ended, and what was read, goes at once.
+    Rules(ended_ms=20_000, read_events=0, look_ms=1_000),
 )
 
 #: A random plan has one of so many; the rest are for scenes.

@@ -200,7 +200,10 @@ async def _judge(world: World) -> None:
         keys = _keys(world, session)
         await check_nothing_is_held(world.store, keys)
         await check_replay(world.store, keys)
+    gone = {name for one in world.store.judges if isinstance(one, Cuts) for name in one.ever_gone}
     for actor in world.actors.values():
+        if actor.session in gone:
+            continue  # what it was told, and what it has said, is deleted
         if not world.is_forgetful:
             if actor.wrong:
                 raise Violation(*actor.wrong[0])

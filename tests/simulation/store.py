@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,15 @@ class RemoteStore:
         """See WorkerStore."""
         found: list[str] = await self._link.call(
             lambda: self._behind.named(partition, prefix, count), is_write=False
+        )
+        return found
+
+    async def named_each(
+        self, partition: int, prefixes: Mapping[str, str], count: int
+    ) -> dict[str, list[str]]:
+        """See WorkerStore."""
+        found: dict[str, list[str]] = await self._link.call(
+            lambda: self._behind.named_each(partition, prefixes, count), is_write=False
         )
         return found
 

@@ -103,6 +103,7 @@ async def test_workers_try_what_they_send(real: RedisBackend) -> None:
     found = closure(of(WorkerStore), await commands_of(real)) | VERBS
     assert found | {"eval", "evalsha"} == {
         *names(permission.WORKERS),
+        *names(permission.PURGING),
         *names(permission.SYNTHESIZERS),
         "hsetnx",
     }

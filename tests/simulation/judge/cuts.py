@@ -27,6 +27,7 @@ class Cuts(Judge):
         self._purging: set[str] = set()
         #: Sessions that were deleted, and have not begun anew.
         self.gone: set[str] = set()
+        self.ever_gone: set[str] = set()
         #: Session → the highest fencing token that it has handed out, over all of its lives.
         self._tokens: dict[str, int] = {}
         self._is_new: set[str] = set()
@@ -100,7 +101,11 @@ class Cuts(Judge):
             self._purging.discard(session)
             self._status.pop(session, None)
             self.gone.add(session)
+            self.ever_gone.add(session)
             self._is_new.add(session)
+
+    def forget(self, session: str) -> None:
+        """See Judge. What is to be said of deleted sessions is said here."""
 
     def check_gone(self, data: Keyspace, partitions: int) -> None:
         """Check that nothing is left of the sessions that were deleted."""

@@ -109,6 +109,13 @@ class Judge:
     def committed(self, commit: Commit) -> None:
         """Check a commit."""
 
+    def forget(self, session: str) -> None:
+        """Forget a session that was deleted: what comes under its name is another one."""
+        for kept in vars(self).values():
+            if isinstance(kept, dict | set):
+                for key in [one for one in kept if _names(one, session)]:
+                    kept.pop(key) if isinstance(kept, dict) else kept.discard(key)
+
     def replaced(self, key: str, counted: list[list[bytes]], found: list[list[bytes]]) -> None:
         """Check a stream that a worker has replaced: what counted in it, and what it has now."""
 
@@ -120,3 +127,12 @@ class Judge:
 
     def reseeded(self, partition: int, group: str) -> None:
         """Note that a partition has an epoch again."""
+
+
+def _names(key: object, session: str) -> bool:
+    """Whether a key of a judge's notes names a session: alone, with others, or as a key's part."""
+    if isinstance(key, tuple):
+        return any(_names(part, session) for part in key)
+    if isinstance(key, bytes):
+        return key == session.encode()
+    return isinstance(key, str) and (key == session or f":{session}:" in key)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 
+from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX, SEQUENCE_SKIPPED_MAX
-from fabric.core.signal import Signal
+from fabric.core.signal import Signal, SignalType
 from fabric.errors import SignalError
 from fabric.store.keys import ORCHESTRATORS
 from fabric.wire.entry import decode, sender_of
@@ -152,6 +153,8 @@ class Signals(Judge):
                 self.refused += is_buried
             elif is_buried:
                 self.refused += 1
+            elif signal.type is SignalType.RUN_PURGED and is_from_synthesizer(signal):
+                continue  # its part is done; the log is about to go
             elif self._is_known(signal):
                 self.repeated += 1
             else:
