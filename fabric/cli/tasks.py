@@ -156,9 +156,14 @@ async def next_(target: Target, as_json: bool) -> None:
 async def done(target: Target, ids: tuple[str, ...], by: str | None) -> None:
     """Say that tasks are complete; an agent may say it of its own, a person of any.
 
-    Exit code 4: the orchestrator has refused it, with the reason.
+    Exit code 2: --agent names no agent of the session. 4: the orchestrator has refused it, with
+    the reason.
     """
     async with _board(target, by) as board:
+        if target.agent and target.agent not in await board.session.agents():
+            # The orchestrator would take an unknown name for a person, who may say it of any task.
+            unknown = f"{target.agent} is no agent of {board.session.name}, and has begun no task"
+            raise CallerError(f"{unknown}: as a person, name yourself with --by")
         for id_ in ids:
             await board.done(id_)
 

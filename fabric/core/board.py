@@ -26,18 +26,16 @@ While an agent lives, the task in its record is the one that it has in progress,
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from fabric.core import assignment, barriers, escalation
 from fabric.core.directive import Cancel, Notice
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import (
+    NOTICE_PAUSE_MS,
     RHYTHM_INTERVALS,
     RHYTHM_INTERVALS_MIN,
     SIGNAL_STEPS_MAX,
-    TASK_FINDING_CHARS_MAX,
     TASK_FINDINGS_MAX,
     listed,
 )
@@ -46,7 +44,15 @@ from fabric.core.record import AgentRecord, AgentStatus, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import SignalType, TaskDone, TaskRetry, TasksAdded
-from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, cycle, fault, prerequisites
+from fabric.core.task import (
+    TaskRecord,
+    TaskSpec,
+    TaskStatus,
+    cycle,
+    fault,
+    prerequisites,
+    summarise,
+)
 
 #: The timer of a task in progress is `progress:<task>`.
 TIMER = "progress"
@@ -58,6 +64,9 @@ GO_ON, HAND_OVER = "go on", "hand over"
 
 #: A task of this status can be started, and another can be put before it.
 _NOT_BEGUN = frozenset({TaskStatus.PENDING, TaskStatus.OFFERED, TaskStatus.FAILED})
+
+#: Signals that say how far an agent's own task is.
+_REPORTS = frozenset(map(SignalType, ["PROGRESS", "PARTIAL_RESULT", "COMPLETED", "FAILED"]))
 
 _decode = msgspec.json.Decoder().decode
 
@@ -293,11 +302,27 @@ def update(event: SignalEvent) -> None:
     task.progress_percent, task.checkpoint = percent, checkpoint
     if signal.type is SignalType.PARTIAL_RESULT:
         partial = _decode(signal.raw).get("partial")
-        task.partial_findings = (task.partial_findings + _summarise(partial))[-TASK_FINDINGS_MAX:]
+        task.partial_findings = (task.partial_findings + summarise(partial))[-TASK_FINDINGS_MAX:]
     session.tasks.put(agent.task, task)
     session.backlog.touched.add(agent.task)
     if is_progress and not is_end:
         _check_pace(event, agent.task, task)
+
+
+def tell_other(event: SignalEvent) -> None:
+    """Tell an agent that the task which its report names is not its own: nothing changes there."""
+    session, agent, name = event.session, event.agent, event.signal.task
+    task = session.tasks.get(name)
+    if task is None or task.agent == event.name or event.signal.type not in _REPORTS:
+        return
+    if session.clock_ms - agent.told_ms < NOTICE_PAUSE_MS:
+        return
+    agent.told_ms = session.clock_ms
+    has = task.status.value.replace("_", " ")
+    if task.status is TaskStatus.IN_PROGRESS:
+        has = f"{has}: {task.agent} has it, under token {task.token}"
+    reason = f"{event.name} has not begun {name}, which is {has}; this report changes nothing of it"
+    event.direct(event.name, Notice("NOT_YOURS", reason, event.signal.type.value))
 
 
 def _check_pace(event: SignalEvent, name: str, task: TaskRecord) -> None:
@@ -469,30 +494,3 @@ def _missing(session: SessionState, name: str) -> str:
     records = session.tasks.records
     waits = [f"{other} ({records[other].status})" for other in session.backlog.missing(name)]
     return f"{name} comes after {listed(waits)}"
-
-
-def _summarise(partial: dict[str, Any]) -> list[str]:
-    """Say each finding in a line: `2 security issues`, or `key: value`."""
-    lines: list[str] = []
-    for key, value in partial.items():
-        if key == "findings" and isinstance(value, list):
-            lines += map(_finding, value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            lines.append(f"{value} {key.replace('_', ' ')}")
-        else:
-            lines.append(f"{key}: {_plain(value)}")
-    return [line[:TASK_FINDING_CHARS_MAX] for line in lines[-TASK_FINDINGS_MAX:]]
-
-
-def _finding(one: dict[str, Any]) -> str:
-    """Say a finding in a line: its key or its place, and its value or its message."""
-    place = [one[name] for name in ("path", "line", "rule") if one.get(name)]
-    name = one.get("key") or ":".join(map(_plain, place))
-    what = next((one[part] for part in ("value", "message", "title") if part in one), "")
-    if one.get("withdrawn"):
-        what = "withdrawn"
-    return f"{name}: {_plain(what)}" if name and what != "" else name or _plain(what)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

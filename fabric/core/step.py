@@ -196,6 +196,8 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
         name, agent = event.name, event.agent
         if agent.task and is_accepted:
             board.update(event)
+        if event.signal.task and event.signal.task != agent.task and is_accepted:
+            board.tell_other(event)
         session.agents.put(name, agent)
         if agent.status in HELD_UP:
             barriers.arrive_waiting(event, name)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Container, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct
 
 from fabric.core.limits import (
@@ -401,3 +402,30 @@ class Backlog:
         if rank is not None:
             self._ranks[name] = rank
             insort(self._ready, rank)
+
+
+def summarise(partial: dict[str, Any]) -> list[str]:
+    """Say each finding of a partial result in a line: `2 security issues`, or `key: value`."""
+    lines: list[str] = []
+    for key, value in partial.items():
+        if key == "findings" and isinstance(value, list):
+            lines += map(_finding, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            lines.append(f"{value} {key.replace('_', ' ')}")
+        else:
+            lines.append(f"{key}: {_plain(value)}")
+    return [line[:TASK_FINDING_CHARS_MAX] for line in lines[-TASK_FINDINGS_MAX:]]
+
+
+def _finding(one: dict[str, Any]) -> str:
+    """Say a finding in a line: its key or its place, and its value or its message."""
+    place = [one[name] for name in ("path", "line", "rule") if one.get(name)]
+    name = one.get("key") or ":".join(map(_plain, place))
+    what = next((one[part] for part in ("value", "message", "title") if part in one), "")
+    if one.get("withdrawn"):
+        what = "withdrawn"
+    return f"{name}: {_plain(what)}" if name and what != "" else name or _plain(what)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -73,6 +74,7 @@ def parse(data: bytes, name: str) -> list[TaskSpec]:
     try:
         if len(data) > FILE_BYTES_MAX:
             raise TaskFileError(f"more than {FILE_BYTES_MAX} bytes")
+        data = data.removeprefix(BOM_UTF8)  # as editors on Windows write it
         return tasks_of(_toml(data) if name.lower().endswith(".toml") else _json(data))
     except TaskFileError as error:
         raise TaskFileError(f"{name}: {error}") from None

@@ -69,6 +69,8 @@ def test_a_list_is_loaded_worked_on_and_done(person: Shell, listed: Callable[[st
     ]  # fmt: skip
     assert person.run("emit", "COMPLETED", "emitter=A", "--confirm").code == 0
     assert person.run("tasks", "done", "db", "--by", "anna").code == 0
+    stranger = person.run("tasks", "done", "merge", FABRIC_AGENT="NOBODY")
+    assert (stranger.code, "NOBODY is no agent of " in stranger.err) == (2, True)
     assert person.run("tasks", "list", "--ready").out.splitlines()[1].split()[:2] == [
         "merge", "ready",
     ]  # fmt: skip

@@ -251,3 +251,33 @@ def test_progress_of_next_to_nothing_says_nothing_of_the_time_to_go(percent: flo
     said = play.say(signal(SignalType.PROGRESS, "A", {"percent": percent}))
     assert said.outcome is Outcome.ACCEPTED
     assert balance_of(play.session, play.rules).to_go_ms("") == 60_000
+
+
+def test_a_report_on_a_task_that_its_sender_has_not_begun_is_answered() -> None:
+    play = Play(rules=Rules())
+    add(play, TaskSpec("T1"), TaskSpec("T2"))
+    start(play, "A", "T1")
+    play.say(signal(SignalType.STARTED, "B", {}))
+
+    def told(kind: SignalType, name: str, task: str, ms: int = 1_000) -> list[str]:
+        play.now_ms += ms
+        payload = {"partial": {}} if kind is SignalType.PARTIAL_RESULT else {}
+        decision = play.say(replace(signal(kind, name, payload), task=task))
+        found = [msgspec.json.decode(one.payload) for one in decision.messages if one.to == name]
+        return [one["reason"] for one in found if one.get("code") == "NOT_YOURS"]
+
+    other = "B has not begun T1, which is in progress: A has it, under token 1; "
+    nothing = "this report changes nothing of it"
+    assert told(SignalType.PROGRESS, "B", "T1") == [other + nothing]
+    assert told(SignalType.PROGRESS, "B", "T1", ms=10) == []  # once a second at most
+    assert told(SignalType.PARTIAL_RESULT, "B", "T2") == [
+        f"B has not begun T2, which is pending; {nothing}"
+    ]
+    # Words of its own are no task of the board; its own task is its own, also when it is done.
+    assert told(SignalType.PROGRESS, "B", "review the code") == []
+    assert told(SignalType.PROGRESS, "A", "T1") == []
+    done(play, "A", "T1")
+    assert told(SignalType.COMPLETED, "A", "T1") == []
+    assert told(SignalType.COMPLETED, "B", "T1") == [
+        f"B has not begun T1, which is completed; {nothing}"
+    ]

@@ -11,8 +11,9 @@ prints their process ids. A task takes its estimate; half of it is reported as p
     rushes    does the one task of its name, whatever else runs, once those before it are complete;
               it holds what it claims until all tasks that come after none are at that point too
 
-`python -m tests.end_to_end.crew report` measures the makespan of 200 tasks of skewed lengths on
-eight agents: with and without balancing, and with one agent killed.
+`python -m tests.end_to_end.crew report [UNIT_MS]` measures the makespan of 200 tasks of one to ten
+units on eight agents: with and without balancing, and with one agent killed. On a busy machine,
+longer units tell more of the balancer, and less of the machine.
 """
 
 import asyncio
@@ -267,10 +268,10 @@ def skewed(count: int, streams: list[str], unit_ms: int) -> list[TaskSpec]:
     return tasks
 
 
-def measure(server: RunningServer, name: str, *, kill: bool) -> dict[str, float]:
+def measure(server: RunningServer, name: str, unit_ms: int, *, kill: bool) -> dict[str, float]:
     """Run 200 tasks on eight agents; return makespan and bound in ms, and what was done twice."""
     streams = [f"S{number}" for number in range(1, 9)]
-    crew, tasks = Crew(server, name, streams), skewed(200, streams, 40)
+    crew, tasks = Crew(server, name, streams), skewed(200, streams, unit_ms)
     asyncio.run(crew.load(tasks))
     process = crew.begin()
     if kill:
@@ -292,7 +293,7 @@ def measure(server: RunningServer, name: str, *, kill: bool) -> dict[str, float]
     }
 
 
-def report() -> int:
+def report(unit_ms: int = 40) -> int:
     for balance, kill in (("stream", False), ("all", False), ("all", True)):
         folder = Path(tempfile.mkdtemp())
         server = start_server("redis-7.0")
@@ -300,7 +301,7 @@ def report() -> int:
         daemon = Daemon(server.url, rules=folder / "fabric.toml")
         try:
             began = time.monotonic()
-            found = measure(server, f"run-{balance}-{kill}", kill=kill)
+            found = measure(server, f"run-{balance}-{kill}", unit_ms, kill=kill)
             found["seconds"] = round(time.monotonic() - began, 1)
         finally:
             daemon.close()
@@ -311,4 +312,6 @@ def report() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(report() if sys.argv[1] == "report" else main(*sys.argv[1:]))
+    if sys.argv[1] == "report":
+        sys.exit(report(*map(int, sys.argv[2:])))
+    sys.exit(main(*sys.argv[1:]))

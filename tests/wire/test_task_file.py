@@ -223,3 +223,8 @@ def test_any_document_loads_or_is_refused(document: Any) -> None:
     with suppress(TaskFileError):
         tasks = tasks_of(document)
     assert len({task.id for task in tasks}) == len(tasks)
+
+
+@pytest.mark.parametrize(("name", "text"), [("t.json", '[{"id": "a"}]'), ("t.toml", "[tasks.a]")])
+def test_a_byte_order_mark_is_no_part_of_the_list(name: str, text: str) -> None:
+    assert [task.id for task in parse(text.encode("utf-8-sig"), name)] == ["a"]
