@@ -261,7 +261,7 @@ def test_a_report_on_a_task_that_its_sender_has_not_begun_is_answered() -> None:
 
     def told(kind: SignalType, name: str, task: str, ms: int = 1_000) -> list[str]:
         play.now_ms += ms
-        payload = {"partial": {}} if kind is SignalType.PARTIAL_RESULT else {}
+        payload: dict[str, Any] = {"partial": {}} if kind is SignalType.PARTIAL_RESULT else {}
         decision = play.say(replace(signal(kind, name, payload), task=task))
         found = [msgspec.json.decode(one.payload) for one in decision.messages if one.to == name]
         return [one["reason"] for one in found if one.get("code") == "NOT_YOURS"]
