@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from fabric.cli.connect import Target, connected, json_option, on_session, on_target
+from fabric.cli.connect import Connection, Target, connected, json_option, on_session, on_target
 from fabric.cli.output import json_line, note, print_lines
+from fabric.client.session import Session
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import (
     Question,
@@ -20,6 +22,7 @@ from fabric.ops.questions import (
     open_question,
     questions,
     session_of,
+    surest,
 )
 from fabric.ops.questions import decide as answered
 from fabric.ops.sent_signal import SentSignal
@@ -107,9 +110,15 @@ def _document(one: Question) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("id_", metavar="ID")
-@click.argument("answer", metavar="ANSWER")
+@click.argument("id_", metavar="[ID]", required=False)
+@click.argument("answer", metavar="[ANSWER]", required=False)
 @on_target("session")
+@click.option("--all", "glob", metavar="GLOB", help="Decide all contradictions of such parts.")
+@click.option(
+    "--prefer",
+    type=click.Choice(["confidence"]),
+    help="With --all: the value of the surest agent holds.",
+)
 @click.option("--by", metavar="NAME", help="Your name (default: your login name).")
 @click.option("--free", is_flag=True, help="Allow an answer that is not one of the options.")
 @click.option(
@@ -122,7 +131,15 @@ def _document(one: Question) -> dict[str, Any]:
 )
 @json_option
 async def decide(
-    target: Target, id_: str, answer: str, by: str | None, free: bool, timeout: float, as_json: bool
+    target: Target,
+    id_: str | None,
+    answer: str | None,
+    glob: str | None,
+    prefer: str | None,
+    by: str | None,
+    free: bool,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Answer an open question, and print which agents were told.
 
@@ -130,20 +147,58 @@ async def decide(
       fabric escalations              list the open questions
       fabric decide 7-0 v1            answer with one of the options
       fabric decide 7-0 v3 --free     answer with something else
+      fabric decide -s demo --all 'findings:*' --prefer confidence
 
+    With --all, contradictions in which two values are as sure stay open; each is named.
     Without a session (-s, FABRIC_SESSION), the question is looked up in all sessions. The first
     answer counts. Exit code 4: somebody else has already decided; the message says what. 7: no
     orchestrator handled the answer before the timeout.
     """
     name, session = person(by), target.session
+    if glob is not None:
+        if id_ or answer or free or not prefer:
+            raise click.UsageError("--all takes --prefer, and neither an id nor an answer")
+        await _decide_all(target, glob, name, timeout, as_json)
+        return
+    if not id_ or not answer or prefer:
+        raise click.UsageError("an id and an answer are needed, or --all with --prefer")
     async with connected(target, patience_s=timeout) as connection:
         if not session:
             session = await session_of(connection.store, connection.partitions, id_)
-        partition, keys = connection.keys(session)
-        reader, emitter = connection.session(session), connection.emitter(partition.number)
-        sent = SentSignal(connection.store, partition, emitter, keys.log)
+        reader, sent = _voice(connection, session)
         asked = await open_question(reader, id_, answer, free=free)
         decided, told = await answered(reader, sent, asked, answer, by=name, timeout_s=timeout)
+    _print_decided(decided, told, as_json)
+
+
+async def _decide_all(target: Target, glob: str, name: str, timeout: float, as_json: bool) -> None:
+    """Decide the contradictions of matching parts for the value of the surest agent."""
+    session = target.need("session")
+    async with connected(target, patience_s=timeout) as connection:
+        reader, _ = _voice(connection, session)
+        await reader.must_exist()
+        found = surest(await reader.synthesis(), glob)
+        for question, answer in found.items():
+            if answer is None:
+                note(f"{question} stays open: two values are as sure")
+                continue
+            _, sent = _voice(connection, session)
+            asked = await open_question(reader, question, answer, free=False)
+            decided, told = await answered(reader, sent, asked, answer, by=name, timeout_s=timeout)
+            _print_decided(decided, told, as_json)
+    if not found:
+        note(f"no open contradiction matches {glob}")
+
+
+def _voice(connection: Connection, session: str) -> tuple[Session, SentSignal]:
+    """Return a session to read from, and what sends one answer to it."""
+    partition, keys = connection.keys(session)
+    emitter = connection.emitter(partition.number)
+    sent = SentSignal(connection.store, partition, emitter, keys.log)
+    return connection.session(session), sent
+
+
+def _print_decided(decided: Question, told: Sequence[str], as_json: bool) -> None:
     if as_json:
         record = decided.record
         what = {"decision": record.decision, "by": record.by, "decided_ms": record.decided_ms}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from fabric.backoff import retry
@@ -18,6 +19,7 @@ from fabric.ops.overview import sessions
 from fabric.ops.sent_signal import SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
+from fabric.view.synthesis import Synthesis
 from fabric.view.text import rfc3339
 from fabric.wire.stored import fields_of
 
@@ -170,6 +172,21 @@ async def open_question(session: Session, id_: str, answer: str, *, free: bool) 
             f"{listed(list(map(repr, options)))}; --free allows another answer"
         )
     return question
+
+
+def surest(synthesis: Synthesis, glob: str) -> dict[str, str | None]:
+    """Return how the contradictions of matching parts are decided for the surest agent.
+
+    Question → one of its answers; None where no value is surer than all others.
+    """
+    found: dict[str, str | None] = {}
+    for part, one in synthesis.contradictions.items():
+        if fnmatchcase(part, glob):
+            sure = [max(claim.confidence or 0 for claim in claims) for claims in one.values]
+            best = max(sure)
+            is_clear = sure.count(best) == 1
+            found[one.question] = one.options[sure.index(best)] if is_clear else None
+    return found
 
 
 async def _until_closed(session: Session, sent: SentSignal, asked: Question) -> Question:

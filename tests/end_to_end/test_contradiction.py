@@ -219,6 +219,29 @@ def test_a_new_value_asks_again(server: RunningServer, workers: list[Daemon]) ->
     check_revisions(server, DEMO)
 
 
+def test_all_are_decided_for_the_surest_agent(
+    server: RunningServer, workers: list[Daemon], tmp_path: Path
+) -> None:
+    say(server, "STARTED", "A", "B")
+    for key, sure in (("port", 0.9), ("host", 0.1), ("user", 0.5)):
+        for agent, confidence in (("A", sure), ("B", 0.5)):
+            finding = {"key": key, "value": agent, "confidence": confidence}
+            say(server, "PARTIAL_RESULT", agent, partial={"findings": [finding]})
+    settle(server, workers)
+    shell = Shell(tmp_path, {"FABRIC_REDIS_URL": server.url, "FABRIC_CONFIG": "/dev/null"})
+    done = shell.run(
+        *("decide", "--all", "findings:*", "--prefer", "confidence", "--session", "demo"),
+        *("--by", "Ann"),
+    )
+    assert done.code == 0, done
+    settle(server, workers)
+    found = {key: one.get("value") for key, one in document(server, DEMO)["findings"].items()}
+    assert found == {"port": "A", "host": "B", "user": None}
+    assert list(document(server, DEMO)["contradictions"]) == ["findings:user"]
+    assert "findings:user stays open" in done.err
+    assert shell.run("decide", PORT, "--all", "*", "--session", "demo").code == 2
+
+
 def test_an_agent_that_has_ended_is_not_told(server: RunningServer, workers: list[Daemon]) -> None:
     say(server, "STARTED", "A", "B")
     find(server, "A", 6379)
