@@ -220,9 +220,8 @@ def _refuse_second(event: SignalEvent, agent: AgentRecord) -> bool:
     notice = identity.refusal(event, agent)
     event.refuse(notice.code, notice.reason)
     if event.signal.type is SignalType.STARTED:
-        event.direct(event.name, notice)  # at any rate: it must not believe that it has started
-    else:
-        tell_refusal(event, event.name, notice)
+        agent.told_ms = 0  # told at any rate: it must not believe that it has started
+    tell_refusal(event, event.name, notice)
     return False
 
 

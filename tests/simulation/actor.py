@@ -109,6 +109,7 @@ class Actor:
             parallel_group=options.get("group"),
             produces=[part for part in options.get("produces", "").split(",") if part],
             quotas=[part for part in options.get("quotas", "").split(",") if part],
+            workspace=options.get("copy", "none"),
             instance=f"{self.name}/{len(self.lives)}",
             # Its host knows that the process before it is gone.
             take_over=True,

@@ -53,6 +53,12 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
                 )
             )
             signal["payload"] = {}
+        case "twin":
+            # A second process under the name, of a library that has numbered its start.
+            kind = chance.choice(("STARTED", "INTENT"))
+            signal |= {"type": kind, "incarnation": chance.randint(2, 4), "seq": 1}
+            signal |= {"instance": "twin"} if kind == "STARTED" else {}
+            signal["payload"] = {} if kind == "STARTED" else {"writes": ["a.py"]}
         case "bomb":
             globs = [f"{BOMB}{n}/" + "**/*a" * 90 for n in range(30)]
             signal |= {"type": chance.choice(("INTENT", "STARTED")), "payload": {"writes": globs}}

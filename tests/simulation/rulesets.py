@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast
+from fabric.core.policy import BarrierPolicy, CheckpointMode, FailFast, WorktreePolicy
 from fabric.core.rule_table import Domain, Trigger
 from fabric.core.rules import Rules
 
@@ -51,6 +51,7 @@ RULESETS: tuple[Rules, ...] = (
     ),
     # What has ended, and what was read, goes at once.
     Rules(ended_ms=20_000, read_events=0, look_ms=1_000),
+    Rules(worktrees=WorktreePolicy.SEPARATE),
 )
 
 #: A random plan has one of so many; the rest are for scenes.

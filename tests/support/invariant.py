@@ -5,6 +5,7 @@ from fabric.core import event as shared
 from fabric.core.agent_status import is_at_work, is_held, is_waiting
 from fabric.core.balance import Balance
 from fabric.core.claims import is_kept_back
+from fabric.core.copies import is_apart
 from fabric.core.dependencies import producer
 from fabric.core.event import Decision, Outcome
 from fabric.core.order import Order
@@ -140,9 +141,9 @@ def check_claims(session: SessionState) -> None:
     assert len({claim.token for claim in held}) == len(held)
     for claim in held:
         for other in held:
-            if claim.agent != other.agent:
-                theirs = [*other.writes, *other.reads]
-                assert not any(overlap(mine, it) for mine in claim.writes for it in theirs)
+            for theirs in [*other.writes, *other.reads]:
+                for mine in claim.writes:
+                    assert is_apart(claim, other, mine, theirs) or not overlap(mine, theirs)
     fresh = Order(records)
     for resource in {r for claim in records.values() for r in [*claim.writes, *claim.reads]}:
         assert sorted(fresh.holders(resource)) == sorted(session.order.holders(resource))

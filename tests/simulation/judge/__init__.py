@@ -18,6 +18,7 @@ agent, and what is done stays done. `silence.py`: an agent that has sent somethi
 heard, or has announced its silence, is not declared dead. `times.py`: no grant, offer or barrier
 stands beyond its time. `balance.py`: tasks that run are kept apart by the rules, none is lost, and
 no agent with room is idle in vain.
+`identity.py`: a name belongs to one living process, and what will have to be merged is told.
 `delivery.py`: every message arrives at least once, in order. `ending.py`: at the end the log alone
 gives everything that the server holds, and after the faults everything drains.
 """
@@ -30,6 +31,7 @@ from tests.simulation.judge.bounds import Bounds
 from tests.simulation.judge.claims import Claims
 from tests.simulation.judge.cuts import Cuts
 from tests.simulation.judge.deadlocks import Deadlocks
+from tests.simulation.judge.identity import Identities, Merges
 from tests.simulation.judge.judge import Commit, Judge, Violation
 from tests.simulation.judge.lease import Leases
 from tests.simulation.judge.limits import Limits
@@ -70,6 +72,8 @@ def all_judges(plan: Plan) -> list[Judge]:
         Quotas(),
         Runs(),
         Cuts(),
+        Identities(),
+        Merges(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
         Outages(plan.settings["lease_ms"], rules.silence_ms_min, is_told_time=is_told_time),

@@ -78,6 +78,12 @@ class Claims(Judge):
             for other in held[number + 1 :]:
                 if one["agent"] == other["agent"]:
                     continue
+                if (
+                    one.get("copy", "") != other.get("copy", "")
+                    and one.get("copy")
+                    and other.get("copy")
+                ):
+                    continue  # each in a copy of the files of its own
                 for mine, theirs in _collisions(one, other):
                     raise Violation(
                         "one holder a resource",

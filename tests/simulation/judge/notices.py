@@ -26,12 +26,12 @@ class Notices(Judge):
     def committed(self, commit: Commit) -> None:
         """See Judge."""
         for session, changes in commit.hashes("claims"):
-            self._look_at_claims(session, changes, _said(commit, session))
+            self._look_at_claims(session, changes, said(commit, session))
         for session, changes in commit.hashes("barriers"):
-            self._look_at_barriers(session, changes, _said(commit, session))
+            self._look_at_barriers(session, changes, said(commit, session))
         self._look_at_pauses(commit)
         for session, changes in commit.hashes("dependencies"):
-            self._look_at_dependencies(commit, session, changes, _said(commit, session))
+            self._look_at_dependencies(commit, session, changes, said(commit, session))
 
     def _look_at_claims(self, session: str, changes: dict[str, bytes | None], said: _Said) -> None:
         for claim_id, value in changes.items():
@@ -68,7 +68,7 @@ class Notices(Judge):
         """Check that a barrier lists every agent that it pauses: its end resumes only these."""
         for session in {session for session, _ in commit.hashes("agents")}:
             gone = {who for who, one in _agents(commit, session) if one["status"] in ENDED}
-            for to, kind, payload in _said(commit, session):
+            for to, kind, payload in said(commit, session):
                 now = self._barriers.get((session, payload.get("barrier", "")))
                 if kind != "PAUSE" or now is None or to in gone or to == "*":
                     continue
@@ -107,7 +107,8 @@ def _agents(commit: Commit, session: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _said(commit: Commit, session: str) -> _Said:
+def said(commit: Commit, session: str) -> _Said:
+    """Return the messages that a commit sends in a session."""
     prefix = NAMESPACE.partition(commit.lease.partition).session(session).prefix
     found: _Said = []
     for key, _, fields in commit.appended:

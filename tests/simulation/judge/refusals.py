@@ -17,7 +17,7 @@ from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 #: Codes of refusals of which an agent hears once in a while only; it hears of all others.
 PACED = frozenset(
     {"HOPS", "LEAP", "SKIPPED", "STALE_INCARNATION", "BREAKER", "ENDED", "RATE", "REUSED"}
-    | {"UNREADABLE"}
+    | {"UNREADABLE", "NAME_TAKEN"}
 )
 
 AT_WORK = ("active", "blocked", "paused")
@@ -69,6 +69,8 @@ class Refusals(Judge):
         """Check that a refusal is told, unless another was in the second before."""
         now_ms = int(fields[b"ms"])
         code = "UNREADABLE" if fields[b"type"].decode() == UNREADABLE_TYPE else _text(fields)
+        if code == "NAME_TAKEN" and fields[b"type"] == b"STARTED":
+            code = "START"  # told at any rate
         last_ms = self._told_ms.get(who, -NOTICE_PAUSE_MS)
         is_soon = now_ms - last_ms < NOTICE_PAUSE_MS
         if is_told and is_soon and code in PACED:
@@ -78,7 +80,7 @@ class Refusals(Judge):
             )
         if is_known and not is_told and not (is_soon and code in PACED):
             raise Violation("who is refused is told", f"{who}: {code} {fields}")
-        if is_told and code in PACED:
+        if is_told and (code in PACED or code == "START"):
             self._told_ms[who] = now_ms
 
     def _look_at_ended(self, commit: Commit) -> None:
