@@ -53,6 +53,8 @@ async def status(
     sums, the tasks that have changed, the new moves. It ends when every task is completed or
     failed, or the run is closed. Exit code 1: a task has failed.
     """
+    if follow and (every or as_todo):
+        raise click.UsageError("--follow shows the tasks of one session: no --sessions, no --todo")
     session = None if every else target.session
     if as_todo or follow:
         session = target.need("session", session)

@@ -22,8 +22,9 @@ from fabric.view.timeline import read_ms
 from fabric.wire.record import TIMER_TYPE
 from fabric.wire.stored import read_object, text_fields_of
 
-#: Codes with which the orchestrator takes a task from an agent.
-_TAKEN_FROM = frozenset({"TIMEOUT", "STRAGGLER", "DONE"})
+#: Codes with which the orchestrator by itself takes a task from an agent. (DONE also refuses a
+#: start.)
+_TAKEN_FROM = frozenset({"TIMEOUT", "STRAGGLER"})
 
 
 class Stand(StrEnum):

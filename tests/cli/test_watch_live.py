@@ -197,6 +197,7 @@ def test_tasks_are_lines_and_documents_where_there_is_no_terminal(
     person: Shell, session: str
 ) -> None:
     begin(person)
+    assert person.run("status", session, "--follow", "--todo").code == 2
     lines = person.start("status", session, "--follow")
     documents = person.start("status", session, "--follow", "--json")
     first = read_lines(lines, 9)

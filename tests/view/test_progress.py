@@ -123,6 +123,7 @@ def entry(kind: str, word: str, to: str = "", **payload: object) -> list[bytes]:
         ([b"kind", b"derived", b"type", b"TIMER", b"timer", b"offer:t", b"ms", b"7"],
          ("t", "is free again", "it was offered, and not begun in time")),
         (entry("directive", "CANCEL", "A", task="t", code="TAKEN", reason="B has t"), None),
+        (entry("directive", "CANCEL", "A", task="t", code="DONE", reason="t was completed"), None),
         (entry("directive", "ASSIGN", "A", from_stream="B"), None),
         (entry("signal", "ASSIGN", "A", task="t"), None),
         ([b"kind"], None),
