@@ -139,12 +139,14 @@ class Bench:
         }
         return found | ({"FABRIC_REDIS_URL": self.redis_url} if self.redis_url else {})
 
-    def start(self, harness: str, script: str, agent: str = "DEV") -> subprocess.Popen[str]:
-        """Start a client on a script, in a process group of its own."""
+    def start(
+        self, harness: str, script: str, agent: str = "DEV", *, through: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a client on a script, in a process group of its own; `through` another command."""
         environment = self.environment(harness, agent)
         home = Path(environment["HOME"])
         hook = f"{hook_command(harness)} {self.hook_flags}".strip()
-        argv = getattr(self, f"_{harness}")(home, hook, f"script={script}")
+        argv = [*through, *getattr(self, f"_{harness}")(home, hook, f"script={script}")]
         with (home / "out").open("w") as out, (home / "err").open("w") as err:
             process = subprocess.Popen(
                 [str(word) for word in argv],

@@ -6,6 +6,7 @@ The model is scripted, so each client does what the test says. `QA` is an agent 
 import json
 import os
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -163,6 +164,24 @@ def test_work_goes_on_without_the_server_and_is_reported_afterwards(
     intents = [given for kind, who, given in events(fabric) if (kind, who) == ("INTENT", "DEV")]
     assert intents == [{"writes": ["a.py"]}]
     until(lambda: not fabric.session().claims(), "its process has ended: it holds nothing")
+
+
+def test_fabric_run_and_the_hooks_speak_for_one_agent(
+    make_bench: MakeBench, fabric: SyncFabric
+) -> None:
+    """`fabric run` starts and ends it; the hooks claim for it."""
+    bench = make_bench()
+    write = call("claude", "write", "new.py", "x\n")
+    bench.model.script("s", [{"tools": [write]}, {"text": "."}])
+    run = (sys.executable, "-m", "fabric.cli", "run", "--agent", "DEV", "--")
+    client = bench.start(installed("claude"), "s", through=run)
+    assert client.wait(STEP_S) == 0
+    until(lambda: status(fabric, "DEV") is AgentStatus.COMPLETED)
+    assert (bench.project / "new.py").exists()
+    found = names(fabric, "DEV")
+    assert found.count("COMPLETED") == 1
+    assert found.count("INTENT") == 1
+    until(lambda: not fabric.session().claims())
 
 
 def test_sub_agents_are_agents_of_their_own(make_bench: MakeBench, fabric: SyncFabric) -> None:
