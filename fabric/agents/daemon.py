@@ -56,6 +56,8 @@ class Daemon:
         self._links: dict[tuple[str, str], Link] = {}
         self._members: dict[tuple[Link, str, str], Member] = {}
         self._clients: dict[int, Watch] = {}
+        #: Agents whose end is being reported.
+        self._endings: dict[tuple[Link, str, str], asyncio.Task[None]] = {}
         self._writers: Writers = {}
         #: Conversations that know of the present outage.
         self._told: set[str] = set()
@@ -121,6 +123,7 @@ class Daemon:
             if not await link.check():
                 raise ServerError(link.outage)
             member = self._of(link, target, asked, event)
+            self._watch(member.pid)
             if event.moment is Moment.SESSION_END:
                 self._go_on(self._end(member, "its session has ended"))
                 return Facts()
@@ -162,7 +165,7 @@ class Daemon:
         return self._links[key]
 
     def _of(self, link: Link, target: Target, asked: Request, event: Event) -> Member:
-        """Return the agent of an event; watch its process."""
+        """Return the agent of an event."""
         name = asked.agent(event.harness, event.session_id, event.agent_id)
         pid = asked.pid if asked.head.get("CLAUDE_PID") else client_of(asked.pid)
         key = (link, target.session, name)
@@ -171,12 +174,16 @@ class Daemon:
                 *(link.fabric, target.session, name, target.stream, event.harness),
                 writers=self._writers,
             )
+            self._members[key].previous = self._endings.get(key)
         member = self._members[key]
-        if pid not in self._clients:
-            self._clients[pid] = Watch(pid, lambda: self._client_ended(pid))
         member.pid = pid
         member.is_run = bool(asked.head.get("FABRIC_RUN"))
         return member
+
+    def _watch(self, pid: int) -> None:
+        """End the agents of a client with its process; at once if that has ended already."""
+        if pid not in self._clients:
+            self._clients[pid] = Watch(pid, lambda: self._client_ended(pid))
 
     def _client_ended(self, pid: int) -> None:
         self._clients.pop(pid).close()
@@ -191,16 +198,18 @@ class Daemon:
             if one is member
             or (one.session == member.session and one.name.startswith(f"{member.name}/"))
         ]
+        task = asyncio.current_task()
+        assert task is not None
+        for key in [key for key, one in self._members.items() if one in family]:
+            # What comes from now on is for another agent of that name, which begins after this end.
+            del self._members[key]
+            self._endings[key] = task
         for one in reversed(family):
             try:
                 await one.end(reason)
             except (FabricError, OSError) as error:
                 logger.warning("%s: its end was not reported: %s", one.name, error)
-            self._forget(one)
-
-    def _forget(self, member: Member) -> None:
-        for key in [key for key, one in self._members.items() if one is member]:
-            del self._members[key]
+        self._endings = {key: one for key, one in self._endings.items() if one is not task}
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something after the reply: the client may be waiting for its own end."""
@@ -226,6 +235,7 @@ class Daemon:
 
     async def _replay(self) -> None:
         """Handle what was kept, where that is possible again."""
+        clients: set[int] = set()
         for path, asked in self._spool.kept() if len(self._spool) else ():
             event = dialect.read(asked.head.get("harness", ""), asked.body, asked.cwd)
             if event is None or not asked.is_expected(event.cwd):
@@ -237,13 +247,17 @@ class Daemon:
                 if not await link.check():
                     continue
                 member = self._of(link, target, asked, event)
+                clients.add(member.pid)
                 await member.late(event)
                 if event.moment is Moment.SESSION_END:
-                    await self._end(member, "its session has ended")
+                    self._go_on(self._end(member, "its session has ended"))
             except (FabricError, OSError, TimeoutError) as error:
                 logger.warning("an event is kept: %s", error)
                 continue
             self._spool.drop(path)
+        # Only now: a process that has ended takes its agents with it.
+        for pid in clients:
+            self._watch(pid)
 
     async def close(self) -> None:
         """Release what all agents hold, and close the connections: their clients go on."""

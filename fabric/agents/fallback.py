@@ -89,7 +89,7 @@ def start(folder: Path, path: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _listens(path):
+        if listens(path):
             return
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -104,7 +104,7 @@ def start(folder: Path, path: bytes) -> None:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S
-        while not _listens(path):
+        while not listens(path):
             if daemon.poll() is not None:
                 raise OSError(f"it ended with {daemon.returncode}: {folder / 'log'}")
             if time.monotonic() > deadline:
@@ -112,7 +112,8 @@ def start(folder: Path, path: bytes) -> None:
             time.sleep(POLL_S)
 
 
-def _listens(path: bytes) -> bool:
+def listens(path: bytes) -> bool:
+    """Whether a daemon listens on a socket."""
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         found.connect(path)

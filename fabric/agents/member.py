@@ -45,6 +45,9 @@ logger = logging.getLogger("fabric.agentd")
 #: A quota is used up for so long when the vendor does not say, ms.
 QUOTA_MS = 60_000
 
+#: Seconds for the end of the agent that had the name before.
+PREVIOUS_S = 5.0
+
 #: Agents, and files of each, in a briefing.
 BRIEF_AGENTS_MAX = 8
 BRIEF_FILES_MAX = 4
@@ -74,6 +77,9 @@ class Member:
         self._fabric, self._writers = fabric, writers
         #: The client's process.
         self.pid = 0
+        #: The end of the agent that had this name before, while that is being reported.
+        self.previous: asyncio.Task[None] | None = None
+        self._is_ended = False
         self._agent: Agent | None = None
         self._claims: Claims | None = None
         self._starting = asyncio.Lock()
@@ -91,8 +97,16 @@ class Member:
         self._folder = "/"
 
     async def agent(self) -> Agent:
-        """Return the agent, started; a new incarnation if the last one is over."""
+        """Return the agent, started; a new incarnation if the last one is over.
+
+        Raises EndedError if `end` was called: what still goes on then must not start it again.
+        """
+        if self.previous is not None:
+            await asyncio.wait({self.previous}, timeout=PREVIOUS_S)
+            self.previous = None
         async with self._starting:
+            if self._is_ended:
+                raise EndedError(f"{self.name}: its client has ended")
             if self._agent is not None and self._agent.is_over:
                 await self.leave()
             if self._agent is None:
@@ -398,7 +412,9 @@ class Member:
 
     async def end(self, reason: str) -> None:
         """End the agent: COMPLETED if its turn had ended and nothing is open, else FAILED."""
-        agent = self._agent
+        self._is_ended = True
+        async with self._starting:
+            agent = self._agent
         if agent is None or agent.is_over:
             await self.leave()
             return

@@ -12,6 +12,7 @@ import pytest
 
 from fabric import SyncFabric
 from fabric.agents import hook
+from fabric.agents.fallback import listens
 from tests.support.daemon import Daemon, daemon, environment
 from tests.support.fixtures import own_settings
 from tests.support.forked import Forked
@@ -41,7 +42,7 @@ class Agentd:
             env=environment() | self.variables,
             stdin=DEVNULL,
         )
-        until(lambda: Path(os.fsdecode(self.path)).exists(), "the daemon listens")
+        until(lambda: listens(self.path), "the daemon listens")
 
     def close(self) -> None:
         if self.process is not None:
