@@ -1,4 +1,4 @@
-"""The fleets, run as a person runs them, on a server and workers of their own."""
+"""The three fleets, run as a person runs them, on a server and workers of their own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RULES = ROOT / "tests" / "fleets"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["review", "suites"])
+@pytest.mark.parametrize("name", ["review", "research", "suites"])
 def test_a_fleet_is_through_and_right(
     server: RunningServer, daemon: StartDaemon, tmp_path: Path, name: str
 ) -> None:
