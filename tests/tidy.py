@@ -43,12 +43,14 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: are tables.
 #: `canonical`, `compare`, `unit` and `dispute` say when values agree, and which holds if they do
 #: not; `contributor` is what a synthesis knows of an agent.
-CORE_MODULES_MAX = 53
+#: `roster` has who is expected; `complete` says from that, and from the ends, what is final.
+CORE_MODULES_MAX = 55
 #: `handover` keeps what agents left unfinished: a file that the next one must look at first.
 #: The end of a barrier grants what had to wait for it.
 #: Claims and their order ask whether two copies or related agents exclude each other.
 #: What is merged, published or decided asks whether two values agree.
-CORE_IMPORTS_MAX = 320
+#: Starts and ends of runs ask `roster`.
+CORE_IMPORTS_MAX = 336
 
 #: What the core must not see: clocks, chance, identity, the operating system, other threads.
 CORE_FORBIDDEN = frozenset(

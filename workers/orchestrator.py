@@ -248,7 +248,7 @@ class Orchestrator(Handler):
         for name, gone in decision.dismissed.items():
             death = record.death(session.name, name, gone, cause, ms)
             batch.append(self._names.results, "*", *death)
-        if decision.messages or decision.timers:
+        if decision.messages or decision.timers or decision.roster:
             self._defects.check_size(entry_id, decision)
             self._follow(batch, stored, decision, copies)
 
@@ -394,7 +394,7 @@ class Orchestrator(Handler):
         if self.outages and self.outages[-1][1] > stored.state.clock_ms:
             self._skip_outages(batch, stored)
         if stored.state.rules != self._digest:
-            stored.state.adopt(self._digest, now_ms)
+            stored.state.adopt(self._digest, now_ms, self._rules.settle_ms)
             logged = record.logged_rules(self._rules_document, stored.state.clock_ms)
             batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
             self._touched[stored.state.name] = stored
@@ -427,6 +427,10 @@ class Orchestrator(Handler):
             cause, agent = f"{session.log}-0", session.agents.records[name]
             death = record.death(session.name, name, agent, cause, session.clock_ms)
             batch.append(self._names.results, "*", *death)
+        if decision.roster:
+            cause, ms = f"{stored.state.log}-0", stored.state.clock_ms
+            told = record.roster(stored.state.name, decision.roster, cause, ms)
+            batch.append(self._names.results, "*", *told)
         deliver(batch, stored.keys, stored.state, decision, copies)
         for message in decision.messages:
             if message.to:

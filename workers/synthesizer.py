@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,9 @@ from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Ha
 from workers.refinement import Refinements, RefinementTimer
 
 logger = logging.getLogger("fabric.synthesizer")
+
+#: A session's timer `<session>:settle`: all its agents have ended, and none may start any more.
+SETTLE: Final = "settle"
 
 #: Bytes of a statement in a commit besides its value: its record, twice, and its index.
 STATEMENT_BYTES = 600
@@ -82,6 +85,10 @@ class _Ways:
         return way
 
 
+class _SettleTimer(DueTimer):
+    """A timer that is due, `<session>:settle`: nothing may have come since all agents ended."""
+
+
 class _SweepTimer(DueTimer):
     """A timer that is due, `<session>:sweep:<agent>`: some of its parts must be merged anew."""
 
@@ -96,6 +103,7 @@ class _SweepTimer(DueTimer):
 _Input = (
     tuple[bytes, list[bytes], str, Result | SignalError]
     | _SweepTimer
+    | _SettleTimer
     | RefinementTimer
     | purge.PurgeTimer
 )
@@ -117,6 +125,7 @@ class Synthesizer(Handler):
         super().__init__(store, partition, SYNTHESIZERS)
         self._refinements = Refinements(store, partition, refiners, rules, turns)
         self._ways = _Ways(rules, reducers)
+        self._settle_ms = rules.settle_ms
         sessions_max = settings.sessions_cached_max
         self._revisions_max = rules.revisions_max
         self._in_force = in_force = _encode(MergeRules.of(rules))
@@ -176,6 +185,11 @@ class Synthesizer(Handler):
             if sliced := slices.get(member):
                 inputs.append(sliced)
                 continue
+            if DueTimer(member).name == SETTLE:
+                settling = _SettleTimer(member)
+                inputs.append(settling)
+                await self._cache.session(settling.session)
+                continue
             timer = _SweepTimer(member)
             inputs.append(timer)
             synthesis = await self._cache.session(timer.session)
@@ -212,6 +226,8 @@ class Synthesizer(Handler):
                 self._take_slice(batch, item, now_ms)
             elif isinstance(item, _SweepTimer):
                 size += self._take_timer(batch, item, now_ms)
+            elif isinstance(item, _SettleTimer):
+                self._take_settling(batch, item, now_ms)
             elif isinstance(item, RefinementTimer):
                 self._wake_at(self._refinements.finish(batch, item, now_ms))
             else:
@@ -219,7 +235,7 @@ class Synthesizer(Handler):
             if size + batch.size_bytes > COMMIT_BYTES_MAX:
                 break
         for name, synthesis in self._folded.items():
-            revision = self._publish(name, synthesis, inputs[:taken])
+            revision = self._publish(name, synthesis, inputs[:taken], now_ms)
             if revision is not None:
                 self._write(batch, name, synthesis, revision, now_ms)
         for name, opened in self._beginning:
@@ -240,18 +256,19 @@ class Synthesizer(Handler):
             batch.delete(key, "zset")
 
     def _publish(
-        self, name: str, synthesis: SynthesisState, inputs: list[_Input]
+        self, name: str, synthesis: SynthesisState, inputs: list[_Input], now_ms: int
     ) -> Revision | None:
         """Publish what a batch has brought. Raises DefectError, with the session's inputs noted."""
         try:
-            return self._ways.of(synthesis.rules).publisher.publish(synthesis)
+            publisher = self._ways.of(synthesis.rules).publisher
+            return publisher.publish(synthesis, now_ms, self._settle_ms)
         except Exception as error:
             for item in inputs:
                 if isinstance(item, tuple):
                     entry_id, _, session, _ = item
                     if session == name:
                         self._defects.note(entry_id, error)
-                elif isinstance(item, _SweepTimer) and item.session == name:
+                elif isinstance(item, _SweepTimer | _SettleTimer) and item.session == name:
                     self._defects.note(item.member, error)
             raise DefectError(f"the synthesis of {name}") from error
 
@@ -321,6 +338,15 @@ class Synthesizer(Handler):
         self._folded[timer.session] = synthesis
         return STATEMENT_BYTES * len(timer.parts)
 
+    def _take_settling(self, batch: Batch, timer: _SettleTimer, now_ms: int) -> None:
+        """Look at a synthesis again, in which all agents had ended."""
+        synthesis = self._cache.get(timer.session)
+        if synthesis is None or timer.member in self._defects:
+            self._put_off(batch, timer.member, now_ms)
+            return
+        batch.write("ZREM", self._timers, (timer.member,))
+        self._folded[timer.session] = synthesis
+
     def _write(
         self, batch: Batch, name: str, synthesis: SynthesisState, revision: Revision, now_ms: int
     ) -> None:
@@ -333,6 +359,8 @@ class Synthesizer(Handler):
             batch.append(self._names.signals, "*", form, values)
         for agent in revision.sweeps:
             self._set_timer(batch, f"{name}:{SWEEP}:{agent}", now_ms)
+        if revision.settles_ms:
+            self._set_timer(batch, f"{name}:{SETTLE}", revision.settles_ms)
         self._wake_at(self._refinements.plan(batch, name, revision, now_ms))
 
     def forget(self) -> None:

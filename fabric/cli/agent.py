@@ -110,13 +110,15 @@ async def wait(
       fabric wait config.py        wait for your turn if another agent has the file; then it is
                                    yours until RELEASE (--json prints the token)
       fabric wait --agent QA       wait until QA has completed; exit code 1 if it has failed
-      fabric wait --all            wait until all agents of the session have ended
+      fabric wait --all            wait until all agents of the session have ended: those that
+                                   `fabric open --expect` names, or without a roster all that have
+                                   come, if none starts within a second (runs.settle_ms)
 
     Exit code 7: the timeout passed first; the message says which agent you waited for. 5: the
     agents would wait for each other forever, and this wait was cancelled to prevent it. 1: the
-    agent was told to stop, or all producers have failed, or a person has ended the wait. 4: no
-    answer can come any more, because your agent has ended, was declared dead, has started again or
-    has withdrawn the wait. 3: the session is gone.
+    agent was told to stop, an expected one has not come in time, all producers have failed, or a
+    person has ended the wait. 4: no answer can come any more, because your agent has ended, was
+    declared dead, has started again or has withdrawn the wait. 3: the session is gone.
 
     A wait that ends without an answer is withdrawn, however the command is stopped: Ctrl-C, a
     signal, a closed output, the end of its parent process (unless it runs under nohup).
@@ -134,16 +136,20 @@ async def wait(
         raise ConfigError("no agent: name the one to wait for (--agent)")
     async with connected(target, waits=True, patience_s=timeout) as connection:
         keys = connection.keys(session)[1]
-        agents = await until_ended(connection.store, keys, awaited, timeout_s=timeout, note=note)
-    for name, agent in agents.items():
+        ended = await until_ended(connection.store, keys, awaited, timeout_s=timeout, note=note)
+    for name, agent in ended.agents.items():
         if as_json:
             click.echo(json_line({"agent": name, "status": agent.status, "error": agent.error}))
         elif everyone:
             click.echo(plain(f"{name} {agent.status.value}"))
-    failed = [one for one in agents.items() if one[1].status is not AgentStatus.COMPLETED]
+    for name in ended.absent:
+        if as_json:
+            click.echo(json_line({"agent": name, "status": "absent", "error": ""}))
+        note(f"{name} was expected, and has not come")
+    failed = [one for one in ended.agents.items() if one[1].status is not AgentStatus.COMPLETED]
     for name, agent in failed:
         note(describe_end(name, agent))
-    if failed:
+    if failed or ended.absent:
         raise click.exceptions.Exit(1)
 
 

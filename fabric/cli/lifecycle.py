@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 from urllib.parse import quote
 
 import click
@@ -18,6 +18,7 @@ from fabric.core.limits import listed
 from fabric.ops.export import export_session
 from fabric.ops.run import Candidate, Runs, candidates
 from fabric.view.text import counted, span, table
+from fabric.wire.task_file import FILE_BYTES_MAX, parse
 
 #: Seconds that closing and opening may take; the orchestrator needs a few ms.
 TIMEOUT_S = 10.0
@@ -77,21 +78,52 @@ async def close(target: Target, reason: str | None, by: str | None, as_json: boo
 
 @click.command("open")
 @on_session
+@click.option(
+    "--expect", "listed_names", metavar="A,B,C", help="The agents that belong to the run."
+)
+@click.option("--plan", type=click.File("rb"), help="Expect the owners of the tasks in this file.")
+@click.option(
+    "--until", "until_ms", metavar="AGE", callback=age_ms, help="Expect them for so long, as 10m."
+)
 @by_option
 @json_option
-async def open_(target: Target, by: str | None, as_json: bool) -> None:
+async def open_(
+    target: Target,
+    listed_names: str | None,
+    plan: BinaryIO | None,
+    until_ms: int,
+    by: str | None,
+    as_json: bool,
+) -> None:
     """Begin the next run of a session that was closed, with nothing of the last one in force.
 
     \b
       fabric open demo
+      fabric open demo --expect ARCHITECT,QA,DOCS --until 10m
+      fabric open demo --plan tasks.toml
 
     The log goes on, and so do the fencing tokens and the revisions of the synthesis, which begins
     empty. Incarnations of the last run stay refused. Exit code 4: a run is open.
+
+    With --expect or --plan the run has a roster: it is not over before these agents have come and
+    ended. `fabric wait --all`, the synthesis and barriers wait for them. Those that have not come
+    --until then are named, and nobody waits for them any longer. In a run that is open already,
+    they are added.
     """
+    expect = [name for name in (listed_names or "").split(",") if name]
+    if plan is not None:
+        listed_tasks = parse(plan.read(FILE_BYTES_MAX + 1), plan.name)
+        expect += [task.owner for task in listed_tasks if task.owner]
+        if not expect:
+            raise click.UsageError(f"no task in {plan.name} has an owner")
+    if until_ms and not expect:
+        raise click.UsageError("--until goes with --expect or --plan")
+    expect = list(dict.fromkeys(expect))
     async with _runs(target, by) as runs:
-        number = await runs.open()
-    found = {"session": target.session, "run": number}
-    print_either(as_json, found, [f"run {number} of {target.session} is open"])
+        number = await runs.open(expect, until_ms or None)
+    found = {"session": target.session, "run": number, "expected": expect}
+    told = f"; {listed(expect)} expected" if expect else ""
+    print_either(as_json, found, [f"run {number} of {target.session} is open{told}"])
 
 
 @click.command()

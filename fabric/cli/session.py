@@ -8,6 +8,7 @@ from shutil import get_terminal_size
 from typing import Any
 
 import click
+import msgspec
 
 from fabric.cli.connect import Connection, Target, connected, json_option, on_session
 from fabric.cli.output import json_line, note, print_either, print_json, print_lines
@@ -77,6 +78,7 @@ async def status(
             "claims": await reader.claims(),
             "barriers": await reader.barriers(),
             "escalations": await reader.escalations(),
+            "roster": await reader.roster(),
             "written": await reader.written(),
         }
         now_ms = await connection.store.now_ms(reader.keys.log)
@@ -84,6 +86,10 @@ async def status(
         if found["tasks"]:
             await TaskFollower(connection.store, reader.keys, board, _own_rules()).read()
     document = {"session": session, **found}
+    document["agents"] = {
+        name: {**msgspec.to_builtins(agent), "status": agent.shown_status}
+        for name, agent in found["agents"].items()
+    }
     if found["tasks"]:
         document["board"] = board.document()
         found["tasks"] = map(text_of, snapshot(board, _width()))

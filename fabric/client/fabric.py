@@ -15,6 +15,7 @@ from fabric.client.session import Session
 from fabric.client.start import Start
 from fabric.config import settings as configuration
 from fabric.config.settings import Settings
+from fabric.core.signal import SignalType
 from fabric.devserver import require_server_url
 from fabric.devserver.path import workspace
 from fabric.errors import ConfigError, NotAllowedError
@@ -242,6 +243,22 @@ class Fabric(Connector):
     def _instance(self) -> str | None:
         """Return the id of the process that agents are in; None to make one up for each."""
         return self._settings.instance
+
+    async def expect(
+        self,
+        *agents: str,
+        session: str | None = None,
+        deadline_ms: int | None = None,
+        by: str = "COORDINATOR",
+    ) -> None:
+        """Say which agents belong to the run: it is not over before they have come and ended.
+
+        After `deadline_ms` those that have not come are named, and nobody waits any longer. Call it
+        before the agents start, and again to add others. `by` says so, and is no agent for that.
+        """
+        payload = {"agents": list(agents), "deadline_ms": deadline_ms}
+        document = {"type": SignalType.AGENTS_EXPECTED.value, "emitter": by, "payload": payload}
+        await self.emit([{**document, "session": self._default(session, "session")}])
 
     def _default(self, given: str | None, setting: str) -> str:
         value = given or getattr(self._settings, setting)

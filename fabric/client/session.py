@@ -17,7 +17,7 @@ from fabric.client.history import ReadHistory
 from fabric.client.synthesis import Revision, apply, decoded, missing, redo
 from fabric.core import record
 from fabric.core.limits import listed
-from fabric.core.synthesis.contributor import Complete
+from fabric.core.synthesis.complete import Complete, Phase
 from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import AGENTS, SECTIONS
 from fabric.core.task import TaskRecord
@@ -91,6 +91,10 @@ class Session:
     async def written(self) -> dict[str, record.WrittenRecord]:
         """Return what was written in copies of the files: path → its copies and agents."""
         return await self._records(self.keys.written, record.WrittenRecord)
+
+    async def roster(self) -> dict[str, record.ExpectedRecord]:
+        """Return the record of every agent that the run expects, by name."""
+        return await self._records(self.keys.roster, record.ExpectedRecord)
 
     async def _records(self, key: str, kind: type[R]) -> dict[str, R]:
         (stored,) = await self._store.hashes([key])
@@ -290,6 +294,11 @@ def _left(known: Synthesis) -> str:
     if active:
         verb = "has" if len(active) == 1 else "have"
         return f"{listed(active)} {verb} not ended (revision {known.revision})"
+    if known.complete.awaited:
+        missing = listed(known.complete.missing or [])
+        return f"expected, and not heard of yet: {missing} (revision {known.revision})"
+    if known.complete.state is Phase.SETTLING:
+        return f"all agents have ended, and another may start (revision {known.revision})"
     sweeps = known.complete.sweeps
     return f"the results of {sweeps} {AGENTS} are being merged anew (revision {known.revision})"
 

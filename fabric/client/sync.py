@@ -228,6 +228,9 @@ class SyncSession(_Twin[Session]):
     far, because it began anew. Ends and raises as `revisions` does.
     """
 
+    roster = _awaited(Session.roster)
+    """Return the record of every agent that the run expects, by name."""
+
     until_final = _awaited(Session.until_final)
     """Wait, through outages, until all known agents have ended; return the final synthesis.
 
@@ -457,6 +460,13 @@ class SyncFabric(_Twin[Fabric], Connector):
     none. `instance` identifies this living process, by default by its host and pid. A second one
     under the name of an agent at work is refused; with `take_over` it replaces the first. Nobody
     need say so after a crash on the same host.
+    """
+
+    expect = _awaited(Fabric.expect)
+    """Say which agents belong to the run: it is not over before they have come and ended.
+
+    After `deadline_ms` those that have not come are named, and nobody waits any longer. Call it
+    before the agents start, and again to add others. `by` says so, and is no agent for that.
     """
 
     emit = _awaited(Fabric.emit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from fabric.core import barriers, identity, lifecycle, liveness, run
+from fabric.core import identity, lifecycle, liveness, roster, run
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.directive import Notice
 from fabric.core.event import REPEATED, Decision, Event, Outcome, SignalEvent
@@ -29,6 +29,7 @@ OUTSIDERS = frozenset(
         SignalType.TASKS_ADDED,
         SignalType.TASK_DONE,
         SignalType.TASK_RETRY,
+        SignalType.AGENTS_EXPECTED,
         *run.OF_RUNS,
     }
 )
@@ -117,7 +118,7 @@ def admit(event: SignalEvent, now_ms: int) -> bool:
     agent.instance = signal.instance or agent.instance
     if event.is_beginning:
         liveness.watch(event, name, agent)
-        barriers.join(event, name)
+        roster.come(event)
     if signal.seq > agent.seq + 1 or agent.incarnation > before + 1:
         _tell_skipped(event, agent, before)
     _note_signal(event, agent)

@@ -1,12 +1,15 @@
 """All agents meet before an integration goes on.
 
-Members are a set, not a counter: the agents at work when the barrier begins. A name can be called
-again; each generation has members of its own, so an arrival for an earlier one changes nothing.
+Members are a set, not a counter: the agents at work when the barrier begins, and those that are
+expected and have not come (`roster.py`). A name can be called again; each generation has members of
+its own, so an arrival for an earlier one changes nothing.
 
     event                          gathering                      integrating
     CHECKPOINT_REACHED             the member has arrived         reported: it was to pause
     a member begins to wait        it has arrived                 -
     a member ends, or is dead      it leaves                      it leaves
+    a member is given up, absent   it leaves                      -
+    an expected member starts      it is told                     -
     an agent starts                it is held                     it is held
     all have arrived               PROCEED to the leader          -
     INTEGRATED by the leader       refused                        RESUME to all; the next barrier
@@ -128,7 +131,7 @@ def arrive_waiting(event: Event, name: str) -> None:
         _arrive(event, name, called, barrier)
 
 
-def join(event: Event, name: str) -> None:
+def join(event: SignalEvent, name: str) -> None:
     """Hold an agent that starts while a barrier is in force."""
     called, barrier = in_force(event.session)
     if barrier is None:
@@ -136,7 +139,11 @@ def join(event: Event, name: str) -> None:
     if name == barrier.leader:
         update_status(event.session, name)
         return
-    if name in barrier.members or name in barrier.held:
+    if name in barrier.held:
+        return
+    if name in barrier.members:
+        if event.is_beginning:  # it was expected when the barrier began, and could not be told
+            event.direct(name, _call_to(called, barrier))
         return
     barrier.held = [*barrier.held, name]
     event.session.barriers.put(called, barrier)
@@ -289,22 +296,26 @@ def _begin(event: Event, name: str, barrier: BarrierRecord) -> None:
     barrier.state = BarrierState.GATHERING
     others = session.barriers.records.values()
     leads_later = {other.leader for other in others if other.state is BarrierState.QUEUED}
-    for member in sorted(session.agents.records):
-        agent = session.agents.records[member]
-        if agent.status in ENDED or member == barrier.leader:
+    for member in sorted({*session.agents.records, *session.awaited()}):
+        agent = session.agents.get(member)
+        if member == barrier.leader or (agent is not None and agent.status in ENDED):
             continue
         barrier.members.append(member)
-        if member in leads_later or is_waiting(session, agent):
+        if member in leads_later or (agent is not None and is_waiting(session, agent)):
             barrier.arrived[member] = session.clock_ms
     if barrier.limit_ms:
         barrier.deadline_ms = session.clock_ms + barrier.limit_ms
         event.set_timer(f"{TIMER}:{barrier.generation}:{name}", barrier.deadline_ms)
     session.barriers.put(name, barrier)
-    due_ms = barrier.deadline_ms or None
-    told = Pause("integration", [], name, barrier.generation, barrier.members, due_ms)
-    event.direct(EVERYONE, told)
+    event.direct(EVERYONE, _call_to(name, barrier))
     update_status(session, barrier.leader)
     _open_if_complete(event, name, barrier)
+
+
+def _call_to(name: str, barrier: BarrierRecord) -> Pause:
+    """Return the directive that calls its members to a barrier."""
+    due_ms = barrier.deadline_ms or None
+    return Pause("integration", [], name, barrier.generation, barrier.members, due_ms)
 
 
 def _arrive(event: Event, member: str, name: str, barrier: BarrierRecord) -> None:

@@ -7,7 +7,9 @@ makes it pending again.
     event                      pending                          resolved            failed
     BLOCKED                    wait; NUDGE the producer once    resume at once      wait; told of it
     DEPENDENCY_RESOLVED        waiters resume                   location replaced   waiters resume
-    producer COMPLETED         waiters resume                   -                   waiters resume
+    producer COMPLETED         waiters resume; inferred         -                   waiters resume
+    producer told to stop      waiters told; its COMPLETED      -                   -
+                               counts as FAILED
     last producer FAILED       waiters told; report             -                   -
     producer STARTED           NUDGE it when somebody waits     -                   pending; NUDGE
     producer drops it          NUDGE the next; none: report     -                   -
@@ -24,9 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec import UNSET
+
 from fabric.core import barriers, conflicts, escalation, quota
 from fabric.core.agent_status import is_at_work, resume, update_status
-from fabric.core.directive import Cancel, Nudge, Resume
+from fabric.core.directive import Cancel, Notice, Nudge, Resume
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import AGENT_WAITS_MAX, listed
 from fabric.core.record import (
@@ -42,6 +46,9 @@ from fabric.core.signal import Blocked, DependencyResolved, Escalate, Failed, Re
 
 #: The timer's key is `undeclared:<dependency>`.
 TIMER = "undeclared"
+
+#: Code of the NOTICE that says that a producer was told to stop.
+CANCELLED = "CANCELLED"
 
 #: Answers to the question about an output that no agent is to produce.
 KEEP_WAITING, GIVE_UP = "keep waiting", "give up"
@@ -136,10 +143,10 @@ def resolve_all(event: Event, name: str, agent: AgentRecord) -> None:
     session = event.session
     for on in unresolved(session, agent):
         waiters = list(session.dependencies.records[on].waiters)
-        _settle(event, on, name, None)
+        _settle(event, on, name, None, is_inferred=True)
         for waiter in waiters or [""]:
             # Each is told only of itself: a list of all in every message would grow as the square.
-            payload = DependencyResolved(on, None, [waiter] if waiter else [])
+            payload = DependencyResolved(on, None, [waiter] if waiter else [], inferred=True)
             event.derive(waiter, payload, sender=name, stream=agent.stream)
         for waiter in waiters:
             _end_wait(event, waiter, on)
@@ -153,7 +160,7 @@ def fail_all(event: Event, name: str, agent: AgentRecord, error: Failed) -> Iter
         following = producer(session, dependency, ended=name)
         if following is None:
             dependency.status = DependencyStatus.FAILED
-            dependency.error = agent.error
+            dependency.error = error.error or ""
             dependency.retryable = error.retryable
             dependency.failed_by = name
             _tell_failed(event, on, dependency, dependency.waiters)
@@ -201,11 +208,28 @@ def withdraw(event: Event, name: str, agent: AgentRecord, names: list[str]) -> N
 
 
 def producer(session: SessionState, dependency: DependencyRecord, ended: str = "") -> str | None:
-    """Name the first declared producer that is still at work; `ended` is one that is not."""
-    for name in dependency.producers:
-        if name != ended and is_at_work(session, name):
-            return name
-    return None
+    """Name the first declared producer that is still to produce it; `ended` is one that is not.
+
+    An agent that was told to stop is none, unless there is no other.
+    """
+    at_work = [name for name in dependency.producers if name != ended and is_at_work(session, name)]
+    going_on = [name for name in at_work if not session.agents.records[name].cancelled]
+    return next(iter([*going_on, *at_work]), None)
+
+
+def tell_cancelled(event: Event, name: str, agent: AgentRecord, reason: str) -> None:
+    """A producer was told to stop: the next one hears who waits, or those that wait hear of it."""
+    session = event.session
+    for on in unresolved(session, agent):
+        dependency = session.dependencies.records[on]
+        following = producer(session, dependency)
+        if following is not None and not session.agents.records[following].cancelled:
+            _nudge(event, on, dependency, following)
+            session.dependencies.put(on, dependency)
+            continue
+        text = f"{name}, which is to produce {on}, was told to stop: {reason}"
+        for waiter in dependency.waiters:
+            event.direct(waiter, Notice(CANCELLED, text))
 
 
 def move_graces(event: Event, outage_ms: int, since_ms: int) -> None:
@@ -278,7 +302,7 @@ def _wait(event: SignalEvent, on: str) -> None:
     if dependency.status is DependencyStatus.RESOLVED:
         event.derive(
             name,
-            DependencyResolved(on, dependency.location, [name]),
+            DependencyResolved(on, dependency.location, [name], dependency.inferred or UNSET),
             sender=dependency.resolved_by,
             stream=_stream_of(session, dependency.resolved_by),
         )
@@ -295,6 +319,9 @@ def _wait(event: SignalEvent, on: str) -> None:
     maker = producer(session, dependency)
     if dependency.status is DependencyStatus.FAILED:
         _tell_failed(event, on, dependency, [name])
+    if maker is not None and session.agents.records[maker].cancelled:
+        text = f"{maker}, which is to produce {on}, was told to stop"
+        event.direct(name, Notice(CANCELLED, text))
     if maker is None:
         _watch(event, on, dependency)
     _nudge(event, on, dependency, maker)
@@ -325,13 +352,19 @@ def _watch(event: Event, on: str, dependency: DependencyRecord) -> None:
     event.set_timer(f"{TIMER}:{on}", dependency.report_ms)
 
 
-def _settle(event: Event, on: str, by: str, location: str | None) -> None:
+def _settle(
+    event: Event, on: str, by: str, location: str | None, *, is_inferred: bool = False
+) -> None:
     """Keep that an output is there; of what was before, only its producers stay."""
     session = event.session
     known = session.dependencies.get(on) or DependencyRecord()
     _close_question(event, known)
     settled = DependencyRecord(
-        DependencyStatus.RESOLVED, known.producers, location=location, resolved_by=by
+        DependencyStatus.RESOLVED,
+        known.producers,
+        location=location,
+        resolved_by=by,
+        inferred=is_inferred,
     )
     session.dependencies.put(on, settled)
 

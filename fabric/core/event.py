@@ -78,7 +78,8 @@ class Decision(Struct, gc=False):
 
     `to_results`: the signal also goes to the results stream, for the synthesizer; `result`, if any,
     replaces its payload there. `fallen` names an agent that was declared dead in this event: the
-    synthesizer treats it as failed, and so are those `dismissed`, which made room. `timers`: key →
+    synthesizer treats it as failed, and so are those `dismissed`, which made room. `roster` tells
+    it which agents are expected (`roster.RosterResult`). `timers`: key →
     due time in ms, None to cancel; the partition's deadlines keep them. `code` and `reason` say why
     a signal was refused.
     """
@@ -91,6 +92,7 @@ class Decision(Struct, gc=False):
     reason: str = ""
     result: bytes = b""
     fallen: str = ""
+    roster: bytes = b""
     dismissed: dict[str, AgentRecord] = {}
 
 
@@ -164,6 +166,10 @@ class Event(Struct, gc=False):
     def report_death(self, name: str) -> None:
         """Name an agent that is declared dead: the synthesizer hears of it as of a failure."""
         self._own().fallen = name
+
+    def tell_roster(self, result: bytes) -> None:
+        """Tell the synthesizer which agents the run expects, or no longer expects."""
+        self._own().roster = result
 
     def dismiss(self, name: str, agent: AgentRecord) -> None:
         """Name an agent that is no longer kept, with its last record."""

@@ -26,8 +26,8 @@ from fabric.core.agent_status import in_force
 from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
 from fabric.core.escalation import GROUP
 from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
-from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP
-from fabric.core.policy import CheckpointMode, FailFast
+from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP, listed
+from fabric.core.policy import CheckpointMode, FailFast, InferencePolicy
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
@@ -109,8 +109,19 @@ def reached(event: SignalEvent, payload: payloads.CheckpointReached) -> None:
 
 
 def completed(event: SignalEvent, payload: payloads.Completed) -> None:
-    """End the incarnation well: what it was to produce counts as produced."""
+    """End the incarnation well: what it was to produce counts as produced.
+
+    Unless it was told to stop: then only what it has resolved is there.
+    """
     session, agent = event.session, event.agent
+    unresolved = dependencies.unresolved(session, agent)
+    if _delivers(event, agent) and event.rules.inference is InferencePolicy.REFUSE and unresolved:
+        raise RefusedError(
+            "UNDELIVERED",
+            f"{event.name} is to produce {listed(unresolved)} and has not said that it has: send "
+            "DEPENDENCY_RESOLVED for each, or STARTED without what is not to come, or FAILED",
+        )
+    _note_unmet(event, agent)
     agent.status = AgentStatus.COMPLETED
     agent.percent = 100
     agent.silent_deaths = 0
@@ -118,10 +129,26 @@ def completed(event: SignalEvent, payload: payloads.Completed) -> None:
     event.give_to_results()
     # What it resolved before has set off its triggers then.
     has_task = board.task_of(session, event.name, agent) is not None
-    tags = [*dependencies.unresolved(session, agent), *([agent.task] if has_task else [])]
+    delivered = unresolved if _delivers(event, agent) else []
+    tags = [*delivered, *([agent.task] if has_task else [])]
     end(event, event.name, agent)
     barriers.trigger(event, tags, None)
     _confirm(event, payload)
+
+
+def _delivers(event: Event, agent: AgentRecord) -> bool:
+    """Whether the end of an agent says that what it was to produce is there."""
+    return event.rules.cancelled_deliver or not agent.cancelled
+
+
+def _note_unmet(event: SignalEvent, agent: AgentRecord) -> None:
+    """Note what an agent still waits for that says it has completed."""
+    claims_of = event.session.waiting_claims(agent)
+    wanted = [resource for claim in claims_of for resource in claim.wanted]
+    agent.unmet = [*agent.waits_for, *agent.asks, *wanted]
+    if agent.unmet:
+        reason = f"{event.name} has completed while it waited for {listed(agent.unmet)}"
+        event.direct(event.name, Notice("BLOCKED", reason))
 
 
 def failed(event: SignalEvent, payload: Failed) -> None:
@@ -163,8 +190,11 @@ def end(
     if error is not None:
         deadlock.check_all(event, dependencies.fail_all(event, name, agent, error))
         _fail_group(event, name, agent, error)
-    elif agent.status is AgentStatus.COMPLETED:
+    elif agent.status is AgentStatus.COMPLETED and _delivers(event, agent):
         dependencies.resolve_all(event, name, agent)
+    elif agent.status is AgentStatus.COMPLETED:
+        stopped = Failed(f"{name} was told to stop, and has completed without resolving it")
+        deadlock.check_all(event, dependencies.fail_all(event, name, agent, stopped))
     if agent.status in ENDED:
         escalation.ask_person_instead(event, name)
     held = claims.drop_all(event, name, agent)
@@ -214,6 +244,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.task = agent.checkpoint = agent.next_checkpoint = agent.error = ""
     agent.lost = []
     agent.instance = agent.workspace = ""
+    agent.unmet = []
     agent.cancelled = False
     agent.intervals = []
     agent.quiet_until_ms = agent.idle_since_ms = agent.nudged_ms = 0
@@ -322,6 +353,7 @@ def _cancel_group(event: Event, group: str, reason: str) -> None:
             agent.cancelled = True
             event.session.agents.put(other, agent)
             event.direct(other, Cancel(reason, "FAIL_FAST"))
+            dependencies.tell_cancelled(event, other, agent, reason)
 
 
 def _is_asked(session: SessionState, group: str) -> bool:

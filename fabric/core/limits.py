@@ -41,6 +41,11 @@ SEQUENCE_SKIPPED_MAX = 10_000
 #: Ranges of skipped numbers that an agent's record keeps, the latest ones: more would be an attack.
 SKIPPED_RANGES_MAX = 16
 
+#: How long all agents of a run must have ended before it counts as over, ms: a script that starts
+#: them one after the other needs less between two, and people do not notice a longer run. A run
+#: with a roster is over at once.
+SETTLE_MS = 1_000
+
 #: Agents in one session: more than the 5,000 of the largest fleet we know. It bounds the memory.
 SESSION_AGENTS_MAX = 20_000
 

@@ -90,6 +90,15 @@ class WorktreePolicy(StrEnum):
     SEPARATE = "separate"
 
 
+class InferencePolicy(StrEnum):
+    """What a COMPLETED means for outputs that its agent was to produce and has not resolved."""
+
+    #: They count as resolved, and are marked as inferred.
+    ALLOW = "allow"
+    #: It is refused: the agent says first what became of them.
+    REFUSE = "refuse"
+
+
 class RestartPolicy(StrEnum):
     """What happens to the results of an incarnation that died before it completed its work."""
 

@@ -100,6 +100,8 @@ class AgentRecord(Struct, omit_defaults=True):
     offers: list[str] = []
     #: It was told to stop, because another agent of its group had failed.
     cancelled: bool = False
+    #: What it still waited for when it completed.
+    unmet: list[str] = []
     #: What it held when it was declared dead: its next incarnation is told.
     lost: list[str] = []
     #: What its incarnations held for writing when they ended badly, until it is given back well.
@@ -125,6 +127,12 @@ class AgentRecord(Struct, omit_defaults=True):
     workspace: str = ""
 
     @property
+    def shown_status(self) -> str:
+        """The status for people: `cancelling` while it was told to stop and has not ended."""
+        is_stopping = self.cancelled and self.status not in ENDED
+        return "cancelling" if is_stopping else self.status.value
+
+    @property
     def is_stuck(self) -> bool:
         """Whether it sends nothing but HEARTBEAT, and was told that others wait for it."""
         return bool(self.nudged_ms) and self.status not in ENDED
@@ -135,6 +143,21 @@ class RetiredRecord(Struct):
 
     incarnation: int
     log: int
+
+
+class ExpectedRecord(Struct, omit_defaults=True):
+    """An agent that the run expects; times in ms."""
+
+    #: When it is named if it has not come; 0: never.
+    until_ms: int = 0
+    #: When it came, or else when it was named as absent; 0: not yet.
+    came_ms: int = 0
+    absent_ms: int = 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the run still waits for it to come."""
+        return not (self.came_ms or self.absent_ms)
 
 
 class DependencyRecord(Struct, omit_defaults=True):
@@ -155,6 +178,8 @@ class DependencyRecord(Struct, omit_defaults=True):
     until_ms: int = 0
     location: str | None = None
     resolved_by: str = ""
+    #: Nobody has said that it is there: it counts as resolved because its producer completed.
+    inferred: bool = False
     failed_by: str = ""
     error: str = ""
     #: The producer that failed said that trying again may help.

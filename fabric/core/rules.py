@@ -10,35 +10,9 @@ from typing import Annotated
 
 from msgspec import Struct, field
 
+from fabric.core import limits, policy, rule_table
 from fabric.core.declaration import TIME_MS_MAX, Declared, Items, Number, Text
-from fabric.core.limits import (
-    LIST_ITEMS_MAX,
-    SESSION_AGENTS_MAX,
-    SESSION_DEPENDENCIES_MAX,
-    SESSION_TASKS_MAX,
-)
-from fabric.core.policy import (
-    BalanceMode,
-    BarrierPolicy,
-    CheckpointMode,
-    ChildPolicy,
-    FailFast,
-    NamePolicy,
-    RestartPolicy,
-    StragglerPolicy,
-    TaskMode,
-    WorktreePolicy,
-)
 from fabric.core.rule_table import (
-    ARGUMENTS_MAX,
-    ATTEMPTS_MAX,
-    DEATHS_MAX,
-    FACTOR_MAX,
-    HOPS_MAX,
-    PRIORITY_MAX,
-    REFINERS_MAX,
-    SESSION_MAX,
-    SIGNALS_PER_SECOND_MAX,
     TASK_TYPES,
     AgentName,
     Announced,
@@ -74,29 +48,29 @@ class Rules(Struct, frozen=True):
         "ones; one of the same name replaces its default.",
     ] = field(default_factory=TASK_TYPES.copy)
     checkpoints: Annotated[
-        CheckpointMode,
+        policy.CheckpointMode,
         Declared("checkpoints.mode"),
         'What happens when a checkpoint comes out of order: "observe" logs it, "enforce" refuses '
         "it.",
-    ] = CheckpointMode.OBSERVE
+    ] = policy.CheckpointMode.OBSERVE
     agents_max: Annotated[
         int,
-        Number("agents", 1, SESSION_MAX),
+        Number("agents", 1, rule_table.SESSION_MAX),
         Declared("limits.agents_max"),
         "Agents in one session. Further agents are refused.",
-    ] = SESSION_AGENTS_MAX
+    ] = limits.SESSION_AGENTS_MAX
     dependencies_max: Annotated[
         int,
-        Number("dependencies", 1, SESSION_MAX),
+        Number("dependencies", 1, rule_table.SESSION_MAX),
         Declared("limits.dependencies_max"),
         "Dependencies in one session: declared, awaited or resolved.",
-    ] = SESSION_DEPENDENCIES_MAX
+    ] = limits.SESSION_DEPENDENCIES_MAX
     tasks_max: Annotated[
         int,
-        Number("tasks", 1, SESSION_MAX),
+        Number("tasks", 1, rule_table.SESSION_MAX),
         Declared("limits.tasks_max"),
         "Tasks in one session, completed or not.",
-    ] = SESSION_TASKS_MAX
+    ] = limits.SESSION_TASKS_MAX
     undeclared_grace_ms: Annotated[
         Time,
         Declared("limits.undeclared_grace_ms"),
@@ -107,8 +81,8 @@ class Rules(Struct, frozen=True):
     priorities: Annotated[
         dict[AgentName, Priority],
         Declared(
-            write=f"in [priorities], an agent's name = a whole number from -{PRIORITY_MAX} to "
-            f"{PRIORITY_MAX}",
+            write="in [priorities], an agent's name = a whole number from "
+            f"-{rule_table.PRIORITY_MAX} to {rule_table.PRIORITY_MAX}",
             example={"ARCHITECT": 10},
         ),
         "An agent's priority, where its STARTED gives none. Higher goes first; 0 is the default.",
@@ -137,7 +111,7 @@ class Rules(Struct, frozen=True):
     ] = 0
     domains: Annotated[
         tuple[Domain, ...],
-        Items(0, LIST_ITEMS_MAX, distinct="pattern"),
+        Items(0, limits.LIST_ITEMS_MAX, distinct="pattern"),
         Declared(example=(Domain("alembic/**", "ARCHITECT", exclusive=True),)),
         "Paths that belong together: one table for each domain.",
     ] = ()
@@ -148,14 +122,14 @@ class Rules(Struct, frozen=True):
         "Time until a barrier's deadline, where INTEGRATION_REQUIRED gives none.",
     ] = 300_000
     barrier_policy: Annotated[
-        BarrierPolicy,
+        policy.BarrierPolicy,
         Declared("barriers.policy"),
         'What happens at the deadline, once the missing agents are named: "wait" for them, '
         '"release" the others without them, or "fail" the integration.',
-    ] = BarrierPolicy.WAIT
+    ] = policy.BarrierPolicy.WAIT
     triggers: Annotated[
         tuple[Trigger, ...],
-        Items(0, LIST_ITEMS_MAX, distinct="name"),
+        Items(0, limits.LIST_ITEMS_MAX, distinct="name"),
         Declared(
             example=(
                 Trigger(
@@ -175,7 +149,7 @@ class Rules(Struct, frozen=True):
     # Agents are not that regular: with a factor of 1, every second silence would be a death.
     silence_factor: Annotated[
         int,
-        Number("intervals", 2, FACTOR_MAX),
+        Number("intervals", 2, rule_table.FACTOR_MAX),
         Declared("liveness.silence_factor"),
         "A silent agent counts as dead after this many times its own median interval, but never "
         "before silence_ms_min and always after silence_ms_max.",
@@ -193,44 +167,44 @@ class Rules(Struct, frozen=True):
     ] = 600_000
     silent_deaths_max: Annotated[
         int,
-        Number("deaths", 1, DEATHS_MAX),
+        Number("deaths", 1, rule_table.DEATHS_MAX),
         Declared("liveness.silent_deaths_max"),
         "After this many deaths by silence in a row, a person decides whether the agent may start "
         "again.",
     ] = 3
 
     fail_fast: Annotated[
-        FailFast,
+        policy.FailFast,
         Declared("fail_fast.policy"),
         'What an agent\'s failure means for the rest of its parallel group: nothing ("off"), the '
         'end ("cancel"), or a question to a person ("escalate").',
-    ] = FailFast.OFF
+    ] = policy.FailFast.OFF
     fail_fast_groups: Annotated[
-        dict[Name, FailFast],
+        dict[Name, policy.FailFast],
         Declared(
             "fail_fast.groups",
             write='in [fail_fast.groups], a group\'s name = "off", "cancel" or "escalate"',
-            example={"reviewers": FailFast.CANCEL},
+            example={"reviewers": policy.FailFast.CANCEL},
         ),
         "Parallel groups that have another policy.",
     ] = {}
 
     hops_max: Annotated[
         int,
-        Number("hops", 1, HOPS_MAX),
+        Number("hops", 1, rule_table.HOPS_MAX),
         Declared("storms.hops_max"),
         "Longest chain of messages that reply to messages. It stops message loops.",
     ] = 32
     signals_per_second_max: Annotated[
         int,
-        Number("signals a second", 0, SIGNALS_PER_SECOND_MAX, "no limit"),
+        Number("signals a second", 0, rule_table.SIGNALS_PER_SECOND_MAX, "no limit"),
         Declared("storms.signals_per_second_max"),
         "Signals a second that one agent may send; its first thousand do not count, unless fewer "
         "than that are allowed.",
     ] = 1_000
     hook: Annotated[
         tuple[Annotated[str, Text.ARGUMENT], ...],
-        Items(0, ARGUMENTS_MAX, program=True),
+        Items(0, rule_table.ARGUMENTS_MAX, program=True),
         Declared(
             "escalations.hook",
             write="a program and its arguments as a list, one string each, since no shell reads "
@@ -251,14 +225,14 @@ class Rules(Struct, frozen=True):
     ] = {}
 
     restart_policy: Annotated[
-        RestartPolicy,
+        policy.RestartPolicy,
         Declared("synthesis.restarts"),
         "What happens to the results of a dead agent when it starts again: it sends them again or "
         'they are dropped ("replace"), or they stay until it replaces them ("keep").',
-    ] = RestartPolicy.REPLACE
+    ] = policy.RestartPolicy.REPLACE
     merges: Annotated[
         tuple[Merge, ...],
-        Items(0, LIST_ITEMS_MAX, distinct="path"),
+        Items(0, limits.LIST_ITEMS_MAX, distinct="path"),
         Declared("synthesis.merges", example=(Merge("/metrics/*/latency", "mean"),)),
         "How the values that several agents give at one place of the document become one. The "
         "first path that matches counts; where none does, numbers must agree, lists keep their "
@@ -266,7 +240,7 @@ class Rules(Struct, frozen=True):
     ] = ()
     refiners: Annotated[
         tuple[Name, ...],
-        Items(0, REFINERS_MAX, unique=True),
+        Items(0, rule_table.REFINERS_MAX, unique=True),
         Declared(
             "synthesis.refiners",
             write='a list of names that packages have in fabric.refiners, none twice: ["summary"]',
@@ -318,12 +292,12 @@ class Rules(Struct, frozen=True):
 
     parallel_max: Annotated[
         int,
-        Number("tasks", 0, SESSION_MAX, "no limit"),
+        Number("tasks", 0, rule_table.SESSION_MAX, "no limit"),
         Declared("tasks.parallel_max"),
         "Tasks that may run at the same time, in the plan and in the run.",
     ] = 0
     coordinator_tasks_max: Annotated[
-        dict[AgentName, Annotated[int, Number("tasks", 1, SESSION_MAX)]],
+        dict[AgentName, Annotated[int, Number("tasks", 1, rule_table.SESSION_MAX)]],
         Declared(
             "tasks.coordinators",
             write="in [tasks.coordinators], a coordinator's name = how many tasks, at least 1",
@@ -333,15 +307,15 @@ class Rules(Struct, frozen=True):
         "domains that it writes in.",
     ] = {}
     task_mode: Annotated[
-        TaskMode,
+        policy.TaskMode,
         Declared("tasks.mode"),
         "What happens when an agent starts a task that cannot begin now, because others come "
         "before it, or are at work in what it needs, or as many run as may: "
         '"observe" tells it, "enforce" refuses it.',
-    ] = TaskMode.ENFORCE
+    ] = policy.TaskMode.ENFORCE
     attempts_max: Annotated[
         int,
-        Number("starts", 0, ATTEMPTS_MAX, "no limit"),
+        Number("starts", 0, rule_table.ATTEMPTS_MAX, "no limit"),
         Declared("tasks.attempts_max"),
         "How often a task is started. If it is not done then, a person decides whether it is tried "
         "again.",
@@ -354,7 +328,7 @@ class Rules(Struct, frozen=True):
     ] = 60_000
     progress_factor: Annotated[
         int,
-        Number("intervals", 2, FACTOR_MAX),
+        Number("intervals", 2, rule_table.FACTOR_MAX),
         Declared("tasks.progress_factor"),
         "A task is taken from its agent when it has made no progress for this many times its own "
         "median interval between two steps, or its estimate while it has no pace of its own; never "
@@ -374,21 +348,21 @@ class Rules(Struct, frozen=True):
     ] = 0
 
     balance: Annotated[
-        BalanceMode,
+        policy.BalanceMode,
         Declared("tasks.balance"),
         'Which tasks an agent with room is offered: "all", those of its own stream first and then '
         'those of the stream that has most to go; or "stream", those of its own stream or of none.',
-    ] = BalanceMode.ALL
+    ] = policy.BalanceMode.ALL
     straggler: Annotated[
-        StragglerPolicy,
+        policy.StragglerPolicy,
         Declared("tasks.straggler"),
         "What happens when a task of a list is far slower, beside its estimate, than at least two "
         'others of its group or stream: nothing ("off"), its agent is told ("nudge"), another '
         'agent that has room gets it ("second"), or a person is asked ("escalate").',
-    ] = StragglerPolicy.NUDGE
+    ] = policy.StragglerPolicy.NUDGE
     straggler_factor: Annotated[
         int,
-        Number("times", 2, FACTOR_MAX),
+        Number("times", 2, rule_table.FACTOR_MAX),
         Declared("tasks.straggler_factor"),
         "A task is far slower when it is more than this many times as slow as the others are on "
         "average.",
@@ -400,25 +374,25 @@ class Rules(Struct, frozen=True):
     ] = 60_000
 
     worktrees: Annotated[
-        WorktreePolicy,
+        policy.WorktreePolicy,
         Declared("locks.worktrees"),
         "Whether agents in different worktrees or copies of the project exclude each other: one "
         'writes after the other ("same"), or all write at once, and are told which files will have '
         'to be merged ("separate"). Agents in the same copy always exclude each other.',
-    ] = WorktreePolicy.SAME
+    ] = policy.WorktreePolicy.SAME
     name_taken: Annotated[
-        NamePolicy,
+        policy.NamePolicy,
         Declared("agents.name_taken"),
         "What happens when a second process starts under the name of an agent at work: it is "
         'refused ("refuse"), or refused and told a free name, W#2, under which the library goes on '
         '("suffix").',
-    ] = NamePolicy.REFUSE
+    ] = policy.NamePolicy.REFUSE
     children: Annotated[
-        ChildPolicy,
+        policy.ChildPolicy,
         Declared("agents.children"),
         "What happens to the sub-agents of an agent that has ended (W/reviewer is one of W): they "
         'go on ("keep"), or are told to stop ("cancel").',
-    ] = ChildPolicy.KEEP
+    ] = policy.ChildPolicy.KEEP
     # No decision depends on these: what is at work is never cut, nor is any log.
     ended_ms: Annotated[
         int,
@@ -429,7 +403,7 @@ class Rules(Struct, frozen=True):
     ] = 604_800_000
     sessions_max: Annotated[
         int,
-        Number("sessions", 0, SESSION_MAX, "no limit"),
+        Number("sessions", 0, rule_table.SESSION_MAX, "no limit"),
         Declared("retention.sessions_max"),
         "Sessions kept in a partition. Of more than these, the least recent go that were closed, "
         "or in which all agents and tasks are done; none that was active within recent_ms.",
@@ -441,14 +415,14 @@ class Rules(Struct, frozen=True):
     ] = 3_600_000
     read_events: Annotated[
         int,
-        Number("events", 0, SESSION_MAX),
+        Number("events", 0, rule_table.SESSION_MAX),
         Declared("retention.read_events"),
         "Messages that an agent has read are kept for so many events of the session; the one read "
         "last always is.",
     ] = 1_000
     inbox_max: Annotated[
         int,
-        Number("messages", 1_000, SESSION_MAX),
+        Number("messages", 1_000, rule_table.SESSION_MAX),
         Declared("retention.inbox_max"),
         "Messages kept in one inbox, and in the broadcast of a session, read or not. The oldest "
         "go; the log has them.",
@@ -460,7 +434,7 @@ class Rules(Struct, frozen=True):
     ] = 268_435_456
     revisions_max: Annotated[
         int,
-        Number("revisions", 100, SESSION_MAX),
+        Number("revisions", 100, rule_table.SESSION_MAX),
         Declared("retention.revisions_max"),
         "Revisions of a synthesis that are kept, the latest ones.",
     ] = 10_000
@@ -481,10 +455,29 @@ class Rules(Struct, frozen=True):
         Declared("retention.look_ms"),
         "How often a worker looks for what is to go.",
     ] = 60_000
+    settle_ms: Annotated[
+        int,
+        Number("ms", 0, TIME_MS_MAX, "at once"),
+        Declared("runs.settle_ms"),
+        "How long all agents must have ended before a run without a roster counts as over, in "
+        "`fabric wait --all` and in the synthesis. Another may start meanwhile.",
+    ] = limits.SETTLE_MS
+    inference: Annotated[
+        policy.InferencePolicy,
+        Declared("dependencies.inferred"),
+        "When an agent sends COMPLETED and has not resolved all that it was to produce: "
+        '"allow" counts the rest as resolved and marks it, "refuse" refuses the COMPLETED.',
+    ] = policy.InferencePolicy.ALLOW
+    cancelled_deliver: Annotated[
+        bool,
+        Declared("fail_fast.cancelled_deliver"),
+        "Whether the COMPLETED of an agent that was told to stop resolves what it was to produce. "
+        "DEPENDENCY_RESOLVED always does.",
+    ] = False
 
     contradict_on: Annotated[
         tuple[Name, ...],
-        Items(0, LIST_ITEMS_MAX, unique=True),
+        Items(0, limits.LIST_ITEMS_MAX, unique=True),
         Declared("synthesis.contradict_on", example=("severity",)),
         "Fields of typed findings that contradict each other when agents differ on them, as values "
         "do. All others are merged.",

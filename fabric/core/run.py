@@ -13,6 +13,7 @@ those are refused as stale, and a name goes on with the incarnation after its la
 
 from __future__ import annotations
 
+from fabric.core import roster
 from fabric.core.directive import Cancel, Notice
 from fabric.core.event import Event, RefusedError, SignalEvent
 from fabric.core.limits import SESSION_RETIRED_MAX, listed
@@ -53,6 +54,7 @@ def close(event: SignalEvent, payload: RunClosed) -> None:
         session.order.drop(claim)
         session.claims.drop(claim.id)
     _settle_records(session, by)
+    roster.end(event)
 
 
 def _end(event: SignalEvent, name: str, agent: AgentRecord, reason: str) -> None:
@@ -91,11 +93,20 @@ def _settle_records(session: SessionState, by: str) -> None:
 def begin(event: SignalEvent, payload: RunOpened) -> None:
     """RUN_OPENED: begin the next run of a session that was closed, or the first of a new one."""
     session = event.session
-    if not session.closed_ms:
-        if session.log > 1:
-            reason = f"run {session.run} of {session.name} is open: close it first"
-            raise RefusedError("OPEN", reason)
-        return
+    # Rules that are not the defaults, and tokens above those of a deleted session, come first.
+    first = 1 + bool(session.rules) + bool(session.token)
+    if not session.closed_ms and (session.log > first or session.agents.records):
+        reason = f"run {session.run} of {session.name} is open: close it first"
+        raise RefusedError("OPEN", reason)
+    roster.check(event, payload.expect)
+    if session.closed_ms:
+        _begin_next(event)
+    if payload.expect:
+        roster.expect(event, payload.expect, payload.deadline_ms)
+
+
+def _begin_next(event: SignalEvent) -> None:
+    session = event.session
     for name, agent in session.agents.records.items():
         retire(session, name, agent.incarnation)
     session.begin_run()

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from fabric.core import record
 from fabric.core.copies import Written
 from fabric.core.handover import Leftovers
+from fabric.core.limits import SETTLE_MS
 from fabric.core.order import Order
 from fabric.core.task import Backlog, TaskRecord
 
@@ -137,6 +138,8 @@ class SessionState:
     token: int = 0
     #: Digest of the rules in force, by the log; "" for the defaults.
     rules: str = ""
+    #: How long all agents must have ended before the run counts as over, by those rules, ms.
+    settle_ms: int = SETTLE_MS
     #: The number of the run, and when and by whom it was closed; 0 and "" while it is open.
     run: int = 1
     closed_ms: int = 0
@@ -153,6 +156,8 @@ class SessionState:
     retired: Table[record.RetiredRecord] = field(default_factory=Table)
     #: Paths that were written in copies of the files, where the rules keep copies apart.
     written: Table[record.WrittenRecord] = field(default_factory=Table)
+    #: The agents that the run expects, whether they have come or not.
+    roster: Table[record.ExpectedRecord] = field(default_factory=Table)
     order: Order = field(init=False)
     #: What agents left unfinished: it follows from their records.
     leftovers: Leftovers = field(init=False)
@@ -198,6 +203,10 @@ class SessionState:
         waiting = record.ClaimState.WAITING
         return [claim for claim in self.claims_of(agent) if claim.state is waiting]
 
+    def awaited(self) -> list[str]:
+        """Name the expected agents that have not come, and may still, sorted."""
+        return sorted(name for name, one in self.roster.records.items() if one.is_awaited)
+
     def keep_task(self, name: str, task: TaskRecord) -> None:
         """Keep a task that is new, or whose status or place in the order has changed."""
         self.tasks.put(name, task)
@@ -215,7 +224,8 @@ class SessionState:
         self.run += 1
         self.closed_ms, self.closed_by = 0, ""
         tables: list[Table[Any]] = [self.agents, self.tasks, self.dependencies]
-        for table in [*tables, self.claims, self.barriers, self.escalations, self.written]:
+        tables += [self.claims, self.barriers, self.escalations, self.written, self.roster]
+        for table in tables:
             for name in list(table.records):
                 table.drop(name)
         self.leftovers = Leftovers(self.agents.records, self.agents.put)
@@ -231,12 +241,13 @@ class SessionState:
         self.log += 1
         self.token = token
 
-    def adopt(self, digest: str, now_ms: int) -> None:
+    def adopt(self, digest: str, now_ms: int, settle_ms: int) -> None:
         """Put the rules of a digest in force; "" names the defaults. Takes a log number of its own.
 
         Replay then decides by the same rules. `now_ms` is the server time of the first event that
-        is decided by them.
+        is decided by them, `settle_ms` what they say of it.
         """
+        self.settle_ms = settle_ms
         self.tick(now_ms)
         self.log += 1
         self.rules = digest

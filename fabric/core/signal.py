@@ -115,8 +115,24 @@ class RunClosed(Struct, frozen=True):
 
 
 class RunOpened(Struct, frozen=True):
-    """A new run of the session begins, with nothing of an earlier one in force."""
+    """A new run of the session begins, with nothing of an earlier one in force.
 
+    `expect` and `deadline_ms` as in AGENTS_EXPECTED.
+    """
+
+    by: Name | None = None
+    expect: Names = []
+    deadline_ms: Deadline | None = None
+
+
+class AgentsExpected(Struct, frozen=True):
+    """These agents belong to the run: it is not over before they have come and ended.
+
+    After `deadline_ms` those that have not come are named, and nobody waits for them any longer.
+    """
+
+    agents: Annotated[Names, Meta(min_length=1)]
+    deadline_ms: Deadline | None = None
     by: Name | None = None
 
 
@@ -176,6 +192,7 @@ class SignalType(StrEnum):
     RUN_CLOSED = "RUN_CLOSED"
     RUN_OPENED = "RUN_OPENED"
     RUN_PURGED = "RUN_PURGED"
+    AGENTS_EXPECTED = "AGENTS_EXPECTED"
 
 
 #: The types that this implementation adds to the original protocol.
@@ -255,11 +272,15 @@ class CheckpointReached(Struct, frozen=True):
 
 
 class DependencyResolved(Struct, frozen=True):
-    """An output is available to the agents that wait for it."""
+    """An output is available to the agents that wait for it.
+
+    With `inferred` no agent has said so: its producer has completed without a word about it.
+    """
 
     dependency_id: Name
     output_location: str | None = None
     consumers: Names = []
+    inferred: bool | UnsetType = UNSET
 
 
 class ConflictDetected(Struct, frozen=True, omit_defaults=True):
@@ -405,6 +426,7 @@ Payload = (
     | RunClosed
     | RunOpened
     | RunPurged
+    | AgentsExpected
 )
 
 #: Signal type → payload struct: the word is the struct's name in capitals. To add a type: add

@@ -32,6 +32,7 @@ from fabric.core import (
     lifecycle,
     liveness,
     quota,
+    roster,
     run,
 )
 from fabric.core import signal as payloads
@@ -119,6 +120,7 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.RunClosed, run.close),
         _on(payloads.RunOpened, run.begin),
         _on(payloads.RunPurged, run.purge),
+        _on(payloads.AgentsExpected, roster.expected),
     )
 )
 
@@ -156,6 +158,7 @@ TIMERS: dict[str, Alarm] = {
     assignment.TIMER: assignment.offer_due,
     board.TIMER: liveness.check_task,
     quota.TIMER: quota.expired,
+    roster.TIMER: roster.deadline_passed,
 }
 
 #: Subject of a question that the fabric has asked → what follows from its answer.
@@ -256,7 +259,8 @@ def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> De
     length, `end_ms` the server time of its end. It is an event of the session with a log number of
     its own, so that replay moves the same timers.
     """
-    if all(agent.status in ENDED for agent in session.agents.records.values()):
+    is_over = all(agent.status in ENDED for agent in session.agents.records.values())
+    if is_over and not session.awaited():
         return None
     since_ms = session.clock_ms
     session.tick(end_ms)
@@ -268,6 +272,7 @@ def skip(session: SessionState, outage_ms: int, end_ms: int, rules: Rules) -> De
     dependencies.move_graces(event, outage_ms, since_ms)
     escalation.move_deadlines(event, outage_ms, since_ms)
     board.move_limits(event, outage_ms)
+    roster.move_deadlines(event, outage_ms, since_ms)
     return event.decision
 
 

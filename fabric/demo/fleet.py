@@ -91,6 +91,8 @@ async def run(
             break
         await asyncio.sleep(LOOK_S)
 
+    await fabric.expect(*(member.name for member in FLEET), session=board.session)
+
     async def ended(member: Member) -> int:
         process = await asyncio.create_subprocess_exec(
             # -P: the present folder may be the one under review; import nothing from it.

@@ -20,7 +20,7 @@ import msgspec
 
 from fabric.config.settings import PARTITIONS_MAX
 from fabric.core import record
-from fabric.core.synthesis.contributor import Complete
+from fabric.core.synthesis.complete import Complete
 from fabric.core.synthesis.merge import MergeRules
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES
 from fabric.core.task import TaskRecord
@@ -251,6 +251,7 @@ SESSION_KINDS: Final = {
     _s.incarnations: Kind("hash", _number),
     _s.retired: Kind("hash", _record(record.RetiredRecord)),
     _s.written: Kind("hash", _record(record.WrittenRecord)),
+    _s.roster: Kind("hash", _record(record.ExpectedRecord)),
     _s.synthesis: Kind("hash", _synthesis),
     _s.revisions: Kind("stream", fields=frozenset((b"patch", b"causes", b"ms", b"final"))),
     _s.said(""): Kind("zset", _part_name),

@@ -160,6 +160,7 @@ async def _of_session(session: Session, partition: Partition, keys: SessionKeys)
         Key(keys.incarnations, "hash", "agent → incarnation last handed out"),
         Key(keys.written, "hash", "path → the copies of the files in which it was written"),
         Key(keys.retired, "hash", "agent that is no longer kept → its last incarnation"),
+        Key(keys.roster, "hash", "agent that the run expects → whether it has come"),
         Key(keys.meta, "hash", "number of events, clock, time opened, last fencing token"),
         Key(partition.signals, "stream", f"{SHARED}: signals not handled yet"),
         Key(partition.dead, "stream", f"{SHARED}: refused signals"),

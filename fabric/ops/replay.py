@@ -44,6 +44,9 @@ _OURS = {
 }
 _NOTHING = "nothing"
 
+#: The end of a payload that says that an output was inferred: logs from before do not have it.
+_MARK = b',"inferred":true}'
+
 #: A decision, None for a change of the rules, and the log entry of its event.
 _Decided = tuple[Decision | None, list[bytes]]
 
@@ -128,9 +131,28 @@ class Replay:
         due_id, made = self._due.popleft()
         if due_id != entry_id:
             raise self._diverged(due_id, _entry(made), f"{entry_id.decode()} in its place")
-        if made != fields:
+        if made != fields and not self._is_unmarked(entry_id, made, fields):
             name, ours, theirs = first_difference(made, fields)
             raise DivergedError(self._keys.log, f"{entry_id.decode()} {name}", ours, theirs)
+        return True
+
+    def _is_unmarked(self, entry_id: bytes, made: list[bytes], fields: list[bytes]) -> bool:
+        """Whether an entry differs only in that an earlier version did not mark what it inferred.
+
+        Then the records and messages have no mark either.
+        """
+        unmarked = [_without_mark(item) for item in made]
+        if unmarked != fields:
+            return False
+        payload = msgspec.json.decode(fields_of(fields)[b"payload"])
+        on = payload["dependency_id"]
+        dependency = self.session.dependencies.records[on]
+        dependency.inferred = False
+        self.session.dependencies.put(on, dependency)
+        self.delivered = [
+            (key, one, [*map(_without_mark, flat)] if one == entry_id else flat)
+            for key, one, flat in self.delivered
+        ]
         return True
 
     def finish(self, found: Entry | None = None) -> None:
@@ -225,7 +247,7 @@ class Replay:
             self.rules = record.read_rules(payload)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._diverged(entry_id, "rules", str(error)) from None
-        self.session.adopt(record.rules_digest(payload), ms)
+        self.session.adopt(record.rules_digest(payload), ms, self.rules.settle_ms)
         return None, _flat(*record.logged_rules(payload, self.session.clock_ms))
 
     def _diverged(self, entry_id: bytes, made: str, found: str) -> DivergedError:
@@ -269,6 +291,10 @@ def first_difference(made: list[bytes], found: list[bytes]) -> tuple[str, str, s
         if ours.get(name) != theirs.get(name):
             return shown(name), shown(ours.get(name)), shown(theirs.get(name))
     return "order of the fields", _entry(made), _entry(found)
+
+
+def _without_mark(item: bytes) -> bytes:
+    return item.removesuffix(_MARK) + b"}" if item.endswith(_MARK) else item
 
 
 def _flat(form: record.Form, values: record.Values) -> list[bytes]:

@@ -61,10 +61,25 @@ class Runs:
         await self._send(SignalType.RUN_CLOSED, payload)
         return await self._number(), at_work
 
-    async def open(self) -> int:
-        """Open the next run, or the first one of a new session; return its number."""
-        await self._send(SignalType.RUN_OPENED, {"by": self._by})
+    async def open(self, expect: Sequence[str] = (), deadline_ms: int | None = None) -> int:
+        """Open the next run, or the first one of a new session; return its number.
+
+        It expects these agents, until the deadline at most. If a run is open, they are added to
+        its roster; without any, NotAllowedError is raised then.
+        """
+        more: dict[str, Any] = {"by": self._by}
+        if expect and deadline_ms is not None:
+            more["deadline_ms"] = deadline_ms
+        if expect and await self._is_open():
+            await self._send(SignalType.AGENTS_EXPECTED, {"agents": list(expect), **more})
+        else:
+            named = {"expect": list(expect)} if expect else {}
+            await self._send(SignalType.RUN_OPENED, {**named, **more})
         return await self._number()
+
+    async def _is_open(self) -> bool:
+        number, closed = await self._store.fields(self._session.keys.meta, ["log", "closed_ms"])
+        return number is not None and closed is None
 
     async def purge(self, note: Callable[[str], None] = lambda _: None) -> None:
         """Delete everything of the session; return when it is gone.

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,15 @@ from fabric.client.session import BLOCK_MS, Session, last_id, read_record, still
 from fabric.client.wait import Resolved, Wait
 from fabric.core.directive import DirectiveType
 from fabric.core.event import Kind
-from fabric.core.record import ENDED, AgentRecord, AgentStatus, ClaimRecord, ClaimState
+from fabric.core.limits import SETTLE_MS, listed
+from fabric.core.record import (
+    ENDED,
+    AgentRecord,
+    AgentStatus,
+    ClaimRecord,
+    ClaimState,
+    ExpectedRecord,
+)
 from fabric.core.resource_name import names_of
 from fabric.core.signal import SignalType
 from fabric.errors import (
@@ -40,7 +48,7 @@ from fabric.errors import (
 from fabric.ops.sent_signal import EXPLAIN_S, LOOK_MS, PAGE, SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
-from fabric.store.value import parse_cursor, parse_id
+from fabric.store.value import parse_cursor, parse_id, whole_number
 from fabric.wire.stored import checked_reading, fields_of
 
 #: A place in the messages: the last id read in the inbox, and in the broadcast stream.
@@ -300,6 +308,13 @@ def describe_end(name: str, agent: AgentRecord) -> str:
     return f"{name} {how}: {agent.error or 'no reason given'}"
 
 
+class Ended(NamedTuple):
+    """The agents that were waited for, and the expected ones that have not come in time."""
+
+    agents: dict[str, AgentRecord]
+    absent: dict[str, ExpectedRecord]
+
+
 async def until_ended(
     store: ClientStore,
     keys: SessionKeys,
@@ -307,34 +322,47 @@ async def until_ended(
     *,
     timeout_s: float | None = None,
     note: Callable[[str], None],
-) -> dict[str, AgentRecord]:
+) -> Ended:
     """Wait until an agent, or every agent of the session, has completed or failed; return them.
 
-    An agent or a session that is still unknown may come later: `note` is told. Raises
-    WaitTimeoutError, naming the agents that have not ended; NotFoundError when the session is gone.
+    All have ended when those that the run expects have come and ended, or are absent; without a
+    roster, when the last one ended `runs.settle_ms` ago. An agent or a session that is still
+    unknown may come later: `note` is told. Raises WaitTimeoutError, naming the agents that have not
+    come or ended; NotFoundError when the session is gone.
     """
     running: dict[str, AgentRecord] | None = None
+    awaited: list[str] = []
     opened: bytes | None = None
     try:
         async with asyncio.timeout(timeout_s):
             place = await retry(partial(last_id, store, keys.log))
             while True:
                 opened = await retry(partial(still_open, store, keys, opened))
+                # First the roster: an agent that comes meanwhile must not be missed.
+                roster = await _roster(store, keys, name)
                 agents = await _agents(store, keys, name)
                 if not agents and running is None:
                     note(f"nothing heard of {name or keys.name} yet; waiting")
                 running = {who: a for who, a in agents.items() if a.status not in ENDED}
-                if agents and not running:
-                    return agents
+                away = {who: one for who, one in roster.items() if who not in agents}
+                awaited = [who for who, one in away.items() if one.is_awaited]
+                left_ms = BLOCK_MS
+                if (agents or away) and not running and not awaited:
+                    if name is None and not roster:
+                        left_ms = await retry(partial(_settles_in_ms, store, keys, agents))
+                    if name is not None or roster or left_ms <= 0:
+                        return Ended(agents, away)
                 # After a pause in the log look all the same: the session may be gone.
                 page: list[Entry] | None = None
                 while page is None or (page and not any(map(_may_end, page))):
-                    reading = partial(store.read_streams, {keys.log: place}, PAGE, BLOCK_MS)
+                    block_ms = min(left_ms, BLOCK_MS)
+                    reading = partial(store.read_streams, {keys.log: place}, PAGE, block_ms)
                     page = (await retry(reading)).get(keys.log, [])
                     place = page[-1][0] if page else place
     except TimeoutError:
-        left = ", ".join(f"{who} is {a.status.value}" for who, a in (running or {}).items())
-        left = left or f"nothing was heard of {name or keys.name}"
+        parts = [f"{who} is {a.status.value}" for who, a in (running or {}).items()]
+        parts += [f"{listed(awaited)} expected, and not heard of yet"] if awaited else []
+        left = ", ".join(parts) or f"nothing was heard of {name or keys.name}"
         raise WaitTimeoutError(f"waited {timeout_s:g} s in {keys.name}: {left}") from None
 
 
@@ -345,6 +373,26 @@ async def _agents(
         return await retry(Session(store, keys).agents)
     found = await retry(partial(_agent, store, keys, name))
     return {} if found is None else {name: found}
+
+
+async def _roster(
+    store: ClientStore, keys: SessionKeys, name: str | None
+) -> dict[str, ExpectedRecord]:
+    """Return the expected agents, or one of them."""
+    found = await retry(Session(store, keys).roster)
+    return found if name is None else {who: one for who, one in found.items() if who == name}
+
+
+async def _settles_in_ms(
+    store: ClientStore, keys: SessionKeys, agents: dict[str, AgentRecord]
+) -> int:
+    """Return in how many ms the run is over if no other agent starts; 0 or less: it is."""
+    closed, stored = await store.fields(keys.meta, ["closed_ms", "settle_ms"])
+    settle_ms = SETTLE_MS if stored is None else whole_number(stored)
+    if closed is not None or not settle_ms:
+        return 0
+    last_ms = max(agent.seen_ms for agent in agents.values())
+    return last_ms + settle_ms - await store.now_ms(keys.log)
 
 
 async def _agent(store: ClientStore, keys: SessionKeys, name: str) -> AgentRecord | None:

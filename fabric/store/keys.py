@@ -136,8 +136,8 @@ class SessionKeys:
 
     __slots__ = (
         *("agents", "barriers", "broadcast", "claims", "cursors", "dependencies", "escalations"),
-        *("incarnations", "log", "meta", "name", "prefix", "retired", "revisions", "synthesis"),
-        *("tasks", "written"),
+        *("incarnations", "log", "meta", "name", "prefix", "retired", "revisions", "roster"),
+        *("synthesis", "tasks", "written"),
     )
 
     def __init__(self, prefix: str, name: str) -> None:
@@ -167,6 +167,8 @@ class SessionKeys:
         self.retired: Final = f"{prefix}:retired"
         #: Hash: path → JSON: the copies of the files that it was written in.
         self.written: Final = f"{prefix}:written"
+        #: Hash: agent that the run expects → JSON: whether it has come.
+        self.roster: Final = f"{prefix}:roster"
         #: Hash: agent → last incarnation handed out.
         self.incarnations: Final = f"{prefix}:incarnations"
         #: Hash: the current synthesis in parts: `<section>:<name>` → JSON.

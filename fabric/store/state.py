@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core import record
+from fabric.core.limits import SETTLE_MS
 from fabric.core.session import SessionState, Table
 from fabric.core.task import TaskRecord
 from fabric.errors import TamperedError
@@ -33,6 +34,7 @@ _TABLES: Final[dict[str, type[Struct]]] = {
     "escalations": record.EscalationRecord,
     "retired": record.RetiredRecord,
     "written": record.WrittenRecord,
+    "roster": record.ExpectedRecord,
 }
 
 #: Field of `meta` that says that the session is being deleted.
@@ -72,11 +74,13 @@ def restore(keys: SessionKeys, stored: list[dict[bytes, bytes]]) -> StoredSessio
         if number is None:
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
         fields[field] = number
-    for name in ("run", "closed_ms"):
-        # Sessions of earlier versions, and first runs, do not have them.
-        if (number := whole_number(meta.get(name.encode(), b"0"))) is None:
+    for name in ("run", "closed_ms", "settle_ms"):
+        # Sessions of earlier versions, first runs, and those under the default rules lack them.
+        if name.encode() not in meta:
+            continue
+        if (number := whole_number(meta[name.encode()])) is None:
             raise TamperedError(keys.meta, "hash with a field that is no number", "hash")
-        if number:
+        if number or name == "settle_ms":
             fields[name] = number
     fields["closed_by"] = meta.get(b"closed_by", b"").decode("utf-8", "replace")
     for (table, kind), records in zip(_TABLES.items(), stored_tables, strict=True):
@@ -97,11 +101,13 @@ class StoredSession:
     `is_written`: the state was read from the server, and so are the keys that follow from it.
     """
 
-    __slots__ = ("is_stored", "keys", "shown", "state")
+    __slots__ = ("is_stored", "keys", "settle_ms", "shown", "state")
 
     def __init__(self, keys: SessionKeys, state: SessionState, *, is_written: bool = False) -> None:
         self.keys = keys
         self.state = state
+        #: What `meta` says; it is written once it is not the default any more.
+        self.settle_ms = state.settle_ms if is_written else SETTLE_MS
         #: A commit has written it: then its keys must be there.
         self.is_stored = is_written and state.log > 0
         #: Key → members and scores of a sorted set; {} for a lock.
@@ -129,6 +135,9 @@ class StoredSession:
                 "rules", state.rules,
             ),
         )  # fmt: skip
+        if state.settle_ms != SETTLE_MS or self.settle_ms != SETTLE_MS:
+            self.settle_ms = state.settle_ms
+            batch.write("HSET", keys.meta, ("settle_ms", state.settle_ms))
         if state.is_purging:
             batch.write("HSET", keys.meta, (PURGING, "1"))
         if state.closed_ms:

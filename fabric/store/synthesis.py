@@ -10,6 +10,7 @@ import msgspec
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.rules import Rules
 from fabric.core.synthesis import contributor, state
+from fabric.core.synthesis.complete import Complete, Roster
 from fabric.core.synthesis.fold import SWEEP
 from fabric.core.synthesis.merge import ADDED_UP, EXACT, MergeRules
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Revision
@@ -27,7 +28,7 @@ HEAD: Final = (REVISION, COMPLETE, RULES)
 REVISIONS_CUT: Final = 64
 
 _decode_part = msgspec.json.Decoder(state.Part).decode
-_decode_complete = msgspec.json.Decoder(contributor.Complete).decode
+_decode_complete = msgspec.json.Decoder(Complete).decode
 _decode_rules = msgspec.json.Decoder(MergeRules).decode
 
 #: Section of a field (before its first colon) → decoder of its value.
@@ -38,6 +39,7 @@ DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
     state.AGENTS: msgspec.json.Decoder(contributor.Contributor).decode,
     state.CONTRADICTIONS: msgspec.json.Decoder(state.ContradictionRecord).decode,
     state.REFINED: msgspec.json.Decoder(state.RefinementRecord).decode,
+    state.ROSTER.removesuffix(":"): msgspec.json.Decoder(Roster).decode,
     SWEEP: msgspec.json.Decoder(state.Sweep).decode,
 }
 
@@ -90,7 +92,7 @@ def save(
             head[RULES] = synthesis.rules
         batch.delete(keys.synthesis, "hash")
         batch.write_fields(keys.synthesis, head.items())
-    if revision.fields:
+    if revision.fields or revision.number:
         head = {COMPLETE: revision.complete, REVISION: b"%d" % synthesis.revision}
         if synthesis.revision <= 1 and synthesis.rules:
             head[RULES] = synthesis.rules
@@ -121,4 +123,4 @@ def is_published(field: str, value: bytes) -> bool:
     if section in (FINDINGS, DOCUMENT):
         # Not published: a place that contains others, or a key superseded before any contribution.
         return bool(_decode_part(value).said)
-    return section in DECODERS and section != SWEEP
+    return section in state.SECTIONS

@@ -12,6 +12,7 @@ from inspect import signature
 from typing import Any, ParamSpec, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message
@@ -20,6 +21,7 @@ from fabric.config import rulebook
 from fabric.config.check import settings_of
 from fabric.config.settings import Settings, Source
 from fabric.core.declaration import fields
+from fabric.core.limits import SETTLE_MS
 from fabric.core.rules import Rules
 from fabric.core.synthesis.merge import Reducer
 from fabric.errors import ConfigError
@@ -106,7 +108,10 @@ class InProcessFabric(Fabric):
             await super().__aenter__()
             self._begin(ORCHESTRATORS, orchestrator.factory(self.rules, self.settings))
             reducers = extension.reducers(self.rules) | dict(self._reducers)
-            self._begin(SYNTHESIZERS, synthesizer.factory(self.rules, self.settings, reducers))
+            # Time stands still, so by default nobody is late.
+            is_default = self.rules.settle_ms == SETTLE_MS
+            rules = replace(self.rules, settle_ms=0) if is_default else self.rules
+            self._begin(SYNTHESIZERS, synthesizer.factory(rules, self.settings, reducers))
             await self.settle()
         except BaseException:
             await self._end()

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fabric.core.synthesis.contributor import Complete, Contributor
-from fabric.view.text import counted
+from fabric.core.limits import listed
+from fabric.core.synthesis.complete import Complete, Phase
+from fabric.core.synthesis.contributor import Contributor
+from fabric.view.text import counted, plain
 from fabric.wire import document as wire
 from fabric.wire.document import Contradiction, Finding, Refinement
 from fabric.wire.effective import effective
@@ -103,10 +105,27 @@ def progress(synthesis: Document) -> str:
     if not synthesis.revision:
         return "There is no revision yet: no agent has started, or no synthesizer is running."
     known = synthesis.complete
-    state = "final" if known.final else "not final yet"
     return (
-        f"Revision {synthesis.revision}, {state}: {known.reported} of "
+        f"Revision {synthesis.revision}, {_phase(known)}: {known.reported} of "
         f"{counted(known.agents, 'agent')} reported, {known.ended} ended, {known.percent:g} %, "
         f"{counted(known.findings, 'finding')}, "
-        f"{counted(known.contradictions, 'contradiction')} open."
+        f"{counted(known.contradictions, 'contradiction')} open.{_missing(known)}"
     )
+
+
+def _phase(known: Complete) -> str:
+    """Say how far a run has come."""
+    if known.state is Phase.AMENDED:
+        return f"final, amended since revision {known.first_final}"
+    if known.state is Phase.SETTLING:
+        return "not final yet (all have ended, another may start)"
+    return "final" if known.final else "not final yet"
+
+
+def _missing(known: Complete) -> str:
+    """Name the expected agents that have not come, as a sentence; "" if all have."""
+    if not known.missing:
+        return ""
+    names = listed([*map(plain, known.missing)])
+    awaited = "" if known.awaited else ", and nobody waits any longer"
+    return f" Expected, and not heard of: {names}{awaited}."

@@ -27,10 +27,12 @@ REBUILT = {
     "claims": "state agent writes reads token",
     "barriers": "state generation leader members arrived held",
     "escalations": "state asker question waiting decision by",
+    "roster": "until_ms came_ms absent_ms",
 }
 
 #: The columns of the tables.
 _AGENTS = ("AGENT", "STATUS", "DONE", "CHECKPOINT", "TASK", "WAITS FOR / ERROR", "LAST HEARD")
+_EXPECTED = ("AGENT", "STATE", "UNTIL")
 _DEPENDENCIES = ("NAME", "STATUS", "LOCATION", "PRODUCED BY", "AWAITED BY")
 _RESOURCES = ("RESOURCE", "HELD BY", "TOKEN", "AWAITED BY")
 _UNFINISHED = ("RESOURCE", "LEFT BY", "WHICH", "SINCE")
@@ -72,6 +74,7 @@ def session_lines(
     claims: Mapping[str, ClaimRecord],
     barriers: Mapping[str, BarrierRecord],
     questions: Mapping[str, record.EscalationRecord],
+    roster: Mapping[str, record.ExpectedRecord],
     written: Mapping[str, record.WrittenRecord] | None = None,
 ) -> list[str]:
     """Return a session's present state: agents by stream, then whatever else there is.
@@ -91,13 +94,13 @@ def session_lines(
                 if one.is_stuck:
                     heard += f", only heartbeats for {span(now_ms - one.idle_since_ms)}"
                 done = _percent(one.percent)
-                rows.append((who, one.status, done, one.checkpoint, one.task, trouble, heard))
+                if one.unmet:
+                    trouble = f"completed while it waited for {listed(one.unmet)}"
+                status = one.shown_status
+                rows.append((who, status, done, one.checkpoint, one.task, trouble, heard))
         lines += _section(f"Stream {plain(stream)}" if stream else "No stream", _AGENTS, rows)
-    rows = [
-        (key, needed.status, needed.location, needed.producers, needed.waiters)
-        for key, needed in dependencies.items()
-    ]
-    lines += _section("Dependencies", _DEPENDENCIES, rows)
+    lines += _section("Expected", _EXPECTED, _expected(roster, now_ms))
+    lines += _section("Dependencies", _DEPENDENCIES, _outputs(dependencies))
     lines += [*tasks, ""] if tasks else []
     lines += _section("Resources", _RESOURCES, _resources(claims))
     rows = [
@@ -122,6 +125,26 @@ def session_lines(
     if asked:
         lines += [f"{counted(len(asked), 'open question')}: fabric escalations {plain(name)}", ""]
     return lines[:-1]
+
+
+def _outputs(dependencies: Mapping[str, record.DependencyRecord]) -> list[Row]:
+    """Return a row for each output; one that nobody has reported is marked as inferred."""
+    rows: list[Row] = []
+    for name, one in dependencies.items():
+        status = f"{one.status} (inferred)" if one.inferred else one.status
+        rows.append((name, status, one.location, one.producers, one.waiters))
+    return rows
+
+
+def _expected(roster: Mapping[str, record.ExpectedRecord], now_ms: int) -> list[Row]:
+    """Return a row for each expected agent that has not come."""
+    rows: list[Row] = []
+    for name, one in roster.items():
+        if one.absent_ms and not one.came_ms:
+            rows.append((name, "absent", f"{span(now_ms - one.absent_ms)} ago"))
+        elif one.is_awaited:
+            rows.append((name, "awaited", rfc3339(one.until_ms) if one.until_ms else "it comes"))
+    return rows
 
 
 def rebuilt_lines(session: SessionState) -> list[str]:

@@ -307,6 +307,7 @@ _SIGNALS = {
     "TASK_RETRY": ("{a} has {task} done again", "{a} has a task done again"),
     "RUN_CLOSED": ("{a} closes the run[: {reason}]",),
     "RUN_OPENED": ("{a} opens a new run",),
+    "AGENTS_EXPECTED": ("{a} expects {agents}",),
     "RUN_PURGED": ("{a} deletes the session",),
     "REFINED": ("{refiner} has refined revision {revision}",),
 }

@@ -94,6 +94,8 @@ class Follower(Follow[Board, list[Row]]):
         #: When something new came last, and when the session opened, by our own clock, s.
         self._news_s = time.monotonic()
         self._opened_s = float("inf")
+        #: An agent is expected and has not come.
+        self._is_awaiting = False
 
     async def read(self) -> list[Row]:
         """Bring the board up to date; return the new rows of the timeline."""
@@ -112,6 +114,8 @@ class Follower(Follow[Board, list[Row]]):
             self._opened_s = min(self._opened_s, time.monotonic() - self.board.at_ms / 1000)
             self._news_s = time.monotonic()
         await self._read_revisions()
+        roster = (await self._session.roster()).values()
+        self._is_awaiting = any(one.is_awaited for one in roster)
         self.board.take_records(
             await self._session.agents(),
             await self._session.claims(),
@@ -124,7 +128,8 @@ class Follower(Follow[Board, list[Row]]):
     def has_ended(self) -> bool:
         """Whether all agents have ended, and nothing came for a while."""
         limit_s = FINAL_S if self.board.growth.is_final else QUIET_S
-        return self.board.has_ended and time.monotonic() - self._news_s >= limit_s
+        is_over = self.board.has_ended and not self._is_awaiting
+        return is_over and time.monotonic() - self._news_s >= limit_s
 
     def nothing(self) -> list[Row]:
         """Return no rows."""

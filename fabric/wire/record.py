@@ -226,6 +226,12 @@ def purged(session: str, ms: int) -> tuple[Form, Values]:
     return RESULT, (*sender, "0-0", ms, b"{}", "")
 
 
+def roster(session: str, told: bytes, cause: str, ms: int) -> tuple[Form, Values]:
+    """Return the results entry that says which agents a run expects, or no longer expects."""
+    sender = (session, SignalType.AGENTS_EXPECTED, ORCHESTRATOR, "", 0)
+    return RESULT, (*sender, cause, ms, told, "")
+
+
 def own_signal(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
     """Return the ingress entry of a signal from the fabric itself."""
     return OWN_SIGNAL, (session, kind, emitter, payload)

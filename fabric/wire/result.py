@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from fabric.core.contradiction import DecidedResult, is_part
 from fabric.core.limits import Percent
+from fabric.core.roster import RosterResult
 from fabric.core.signal import GIVING, Failed, Refined, Signal, SignalType
 from fabric.core.synthesis.canonical import canonical_raw
 from fabric.core.synthesis.fold import Result
@@ -22,6 +23,7 @@ _decode_percent = msgspec.json.Decoder(Percent).decode
 _decode_payload = msgspec.json.Decoder(ResultPayload).decode
 _decode_failed = msgspec.json.Decoder(Failed).decode
 _decode_decided = msgspec.json.Decoder(DecidedResult).decode
+_decode_roster = msgspec.json.Decoder(RosterResult).decode
 _decode_refined = msgspec.json.Decoder(Refined).decode
 
 _TYPES = {kind.value.encode(): kind for kind in SignalType}
@@ -56,8 +58,9 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         raise signal_error.unknown_type(entry.get(b"type", b"").decode("utf-8", "replace"))
     raw = entry.get(b"payload") or b"{}"
     signal_error.check_payload(raw)
+    is_roster = kind is SignalType.AGENTS_EXPECTED  # the fabric's own: no agent has said it
     origin = Origin(
-        name(b"emitter", entry.get(b"emitter")),
+        "" if is_roster else name(b"emitter", entry.get(b"emitter")),
         counter(b"incarnation", entry.get(b"incarnation") or b"1"),
         counter(b"cause", entry.get(b"cause", b"").partition(b"-")[0]),
         counter(b"ms", entry.get(b"ms", b"")),
@@ -65,6 +68,9 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
     try:
         if kind is SignalType.DECIDED:
             return Result(kind, origin, verdict=_verdict(raw, origin))
+        if is_roster:
+            told = _decode_roster(raw)
+            return Result(kind, origin, roster=(told.agents, told.is_absent))
         if kind is SignalType.REFINED:
             return Result(kind, origin, refined=_refined(raw, origin))
         found = statements(_decode_payload(raw), origin, strategy) if kind in GIVING else {}

@@ -55,12 +55,15 @@ ARGUMENT: dict[SignalType, str] = {
     SignalType.RELEASE: "resources",
     SignalType.INTEGRATED: "name",
     SignalType.TASK_DONE: "task",
+    SignalType.AGENTS_EXPECTED: "agents",
     SignalType.TASK_RETRY: "task",
 }
 
 
 #: Lists of names: a text names several with commas.
-_LISTED = frozenset({"reads", "writes", "resources", "produces", "quotas", "consumers", "agents"})
+_LISTED = frozenset(
+    {"reads", "writes", "resources", "produces", "quotas", "consumers", "agents", "expect"}
+)
 
 
 def _accepts(field_type: Any) -> set[type]:

@@ -16,6 +16,7 @@ from fabric.core.policy import (
     CheckpointMode,
     ChildPolicy,
     FailFast,
+    InferencePolicy,
     NamePolicy,
     RestartPolicy,
     StragglerPolicy,
@@ -89,6 +90,9 @@ ODD = Rules(
     dead_bytes=37_000_000,
     look_ms=38_000,
     contradict_on=("severity",),
+    settle_ms=39,
+    inference=InferencePolicy.REFUSE,
+    cancelled_deliver=True,
 )
 
 

@@ -211,6 +211,8 @@ class Stage:
             yield f"{self.session.log}-{number}  {describe(message)}"
         if decision.fallen:
             yield f"the end of {decision.fallen} to the results"
+        if decision.roster:
+            yield f"the roster to the results: {decision.roster.decode()}"
         for timer, due_ms in decision.timers.items():
             if timer.startswith(("silence:", "progress:")) and not self.is_about_silence:
                 continue
@@ -230,6 +232,7 @@ class Stage:
             "barriers": self.session.barriers,
             "questions": self.session.escalations,
             "written": self.session.written,
+            "roster": self.session.roster,
         }
         if kind not in tables:
             raise ScenarioError(f"nothing to show called {kind}")

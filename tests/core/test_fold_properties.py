@@ -158,6 +158,11 @@ def assert_complete(document: dict[str, Any], history: list[Event], rules: Rules
         given = [one.log for one in events if oracle.said_in(one, rules)]
         assert record.get("reported", 0) == min(given, default=0)
         reported |= {agent for _ in given}
+    phase, first_final = complete.pop("state"), complete.pop("first_final", 0)
+    assert phase in (("final", "amended") if complete["final"] else ("open",))
+    assert bool(first_final) >= complete["final"]
+    times = [1_000 * one.log for one in own if one.kind in ("COMPLETED", "FAILED")]
+    assert complete.pop("ended_ms", 0) == max(times, default=0)
     assert complete == {
         "agents": len(agents),
         "reported": len(reported),

@@ -30,8 +30,13 @@ _UNFINISHED = [
 ]
 
 
-#: A session that was closed and opened again: it remembers the agent of its first run.
-_EARLIER = [("E", "STARTED", b"{}"), ("E", "RUN_CLOSED", b"{}"), ("E", "RUN_OPENED", b"{}")]
+#: A session that was closed and opened again: it remembers the agent of its first run, and expects
+#: another.
+_EARLIER = [
+    ("E", "STARTED", b"{}"),
+    ("E", "RUN_CLOSED", b"{}"),
+    ("E", "RUN_OPENED", b'{"expect": ["X"]}'),
+]
 
 
 def _said(emitter: str, kind: str, payload: bytes, session: str = "s") -> list[bytes]:

@@ -37,7 +37,7 @@ class LoggedSession:
         self.session = SessionState(name="demo")
         if self.rules != Rules():
             document = record.rules_document(self.rules)
-            self.session.adopt(record.rules_digest(document), self.clock_ms)
+            self.session.adopt(record.rules_digest(document), self.clock_ms, self.rules.settle_ms)
             self._write("1-0", *record.logged_rules(document, self.clock_ms))
 
     def at(self, seconds: float) -> None:

@@ -69,6 +69,10 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
         case "close" | "open" | "purge":
             kind = {"close": "RUN_CLOSED", "open": "RUN_OPENED", "purge": "RUN_PURGED"}[kind]
             signal |= {"type": kind, "emitter": "alice", "payload": {"by": "alice"}}
+        case "expect":
+            agents = [agent, "NOBODY"]
+            signal |= {"type": "AGENTS_EXPECTED", "emitter": "alice"}
+            signal["payload"] = {"agents": agents, "deadline_ms": 60_000}
         case "hops":
             signal |= {"type": "CHECKPOINT_REACHED", "hops": 99, "payload": {"checkpoint": "x"}}
     return _entry(signal)

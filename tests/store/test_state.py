@@ -27,7 +27,7 @@ from fabric.store.keyspace import Keyspace
 from fabric.store.port import Batch
 
 KEYS = Namespace().partition(0).session("s")
-NOTHING: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}, {}, {}, {}, {}]
+NOTHING: list[dict[bytes, bytes]] = [{} for _ in range(10)]
 
 
 def full() -> SessionState:

@@ -239,7 +239,13 @@ class Folding:
 
     def content(self) -> bytes:
         """Return the parts of the document that do not depend on the batches."""
-        return msgspec.json.encode({**self.document(), "revision": 0}, order="sorted")
+        shown = {**self.document(), "revision": 0}
+        # Whether an earlier revision was final, too, depends on the batches.
+        complete = {**shown.get("complete", {})}
+        complete.pop("first_final", None)
+        if complete.get("state") == "amended":
+            complete["state"] = "final"
+        return msgspec.json.encode({**shown, "complete": complete}, order="sorted")
 
     def records(self) -> dict[str, bytes]:
         """Return the hash, byte for byte, without the fields that depend on the batches.

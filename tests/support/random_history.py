@@ -60,6 +60,7 @@ START_MS = 1_767_123_000_000
 
 _things = st.lists(st.sampled_from(THINGS), max_size=3)
 _paths = st.lists(st.sampled_from(PATHS), max_size=2)
+_expected = st.lists(st.sampled_from((*AGENTS, "X", "Y")), min_size=1, max_size=3)
 _task = st.none() | st.sampled_from(TASKS)
 _before = st.lists(st.sampled_from(TASKS), max_size=2)
 _spec = st.fixed_dictionaries(
@@ -135,7 +136,10 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.TASK_DONE: st.fixed_dictionaries({"task": _task}),
     SignalType.TASK_RETRY: st.fixed_dictionaries({"task": _task}),
     SignalType.RUN_CLOSED: st.fixed_dictionaries({}),
-    SignalType.RUN_OPENED: st.fixed_dictionaries({}),
+    SignalType.RUN_OPENED: st.fixed_dictionaries({}, optional={"expect": _expected}),
+    SignalType.AGENTS_EXPECTED: st.fixed_dictionaries(
+        {"agents": _expected}, optional={"deadline_ms": st.sampled_from((0, 1, 60_000))}
+    ),
     SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }
 

@@ -16,7 +16,7 @@ NOW_MS = 1_700_000_000_000
 def lines_of(
     agents: dict[str, AgentRecord], questions: dict[str, EscalationRecord] | None = None
 ) -> list[str]:
-    return session_lines("s", NOW_MS, agents, {}, [], {}, {}, questions or {})
+    return session_lines("s", NOW_MS, agents, {}, [], {}, {}, questions or {}, {})
 
 
 def test_an_agent_that_sends_only_heartbeats_while_others_wait() -> None:
@@ -43,7 +43,7 @@ def test_a_question_about_many_silent_agents_is_told_in_full() -> None:
 
 def test_what_agents_left_unfinished() -> None:
     agent = AgentRecord(AgentStatus.FAILED, 1, left={"a.py": LeftRecord("failed", 60_000)})
-    lines = session_lines("s", 90_000, {"A": agent}, {}, [], {}, {}, {})
+    lines = session_lines("s", 90_000, {"A": agent}, {}, [], {}, {}, {}, {})
     at = next(number for number, line in enumerate(lines) if line == "Unfinished")
     assert lines[at + 1].split() == ["RESOURCE", "LEFT", "BY", "WHICH", "SINCE"]
     assert lines[at + 2].split() == ["a.py", "A", "failed", "30", "s", "ago"]

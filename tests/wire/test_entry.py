@@ -27,6 +27,7 @@ LEAST: dict[SignalType, str] = {
     SignalType.DECIDED: '{"escalation":"3-0","decision":"v1"}',
     SignalType.REFINED: '{"refiner":"summary","value":"all is well"}',
     SignalType.TASKS_ADDED: '{"tasks":[{"id":"T1"}]}',
+    SignalType.AGENTS_EXPECTED: '{"agents":["B"]}',
 }
 
 

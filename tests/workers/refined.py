@@ -156,7 +156,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rules(*refiners: str, ms_max: int = 60_000) -> Rules:
     """Return rules with so short a pause that a test need not wait for a refiner."""
-    return Rules(refiners=refiners, refine_pause_ms=20, refine_ms_max=ms_max)
+    return Rules(refiners=refiners, refine_pause_ms=20, refine_ms_max=ms_max, settle_ms=0)
 
 
 def runs(folder: Path) -> list[list[Any]]:

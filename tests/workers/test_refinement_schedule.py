@@ -121,7 +121,7 @@ async def test_it_runs_once_more_when_the_session_is_final(folder: Path) -> None
 def test_a_timer_that_stands_is_not_put_off() -> None:
     frequent = Rules(refine_pause_ms=1_000)
     schedule = Refinements(TroubledStore(), PARTITION, ("count",), frequent)
-    news = Revision(1, [Operation("findings", "a", b"{}")], {}, b"", [], 0, False, {}, [], [])
+    news = Revision(1, [Operation("findings", "a", b"{}")])
     batch = Batch()
     due_ms = schedule.plan(batch, "s", news, 50_000)
     assert due_ms is not None

@@ -183,10 +183,10 @@ async def test_a_synthesis_that_cannot_be_published_keeps_nobody_else_waiting(
 ) -> None:
     original = publish.Publisher.publish
 
-    def failing(self: publish.Publisher, synthesis: SynthesisState) -> Any:
+    def failing(self: publish.Publisher, synthesis: SynthesisState, *times: int) -> Any:
         if synthesis.name == "demo":
             raise ZeroDivisionError("a defect")
-        return original(self, synthesis)
+        return original(self, synthesis, *times)
 
     monkeypatch.setattr(publish.Publisher, "publish", failing)
     store = TroubledStore()

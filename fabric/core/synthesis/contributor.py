@@ -1,4 +1,4 @@
-"""The agents as a synthesis knows them, and how complete they have made it."""
+"""The agents as a synthesis knows them."""
 
 from __future__ import annotations
 
@@ -42,21 +42,3 @@ class Contributor(Struct, omit_defaults=True):
     def has_ended(self) -> bool:
         """Whether its present incarnation has ended."""
         return self.status is not AgentStatus.ACTIVE
-
-
-class Complete(Struct):
-    """How complete a synthesis is. `percent` is the mean of all known agents."""
-
-    agents: int = 0
-    reported: int = 0
-    ended: int = 0
-    percent: float = 0
-    #: Findings, places and items that any agent has ever spoken of.
-    parts: int = 0
-    findings: int = 0
-    contradictions: int = 0
-    final: bool = False
-    #: Sum of the agents' shares, in hundredths of a percent.
-    shares: int = 0
-    #: Agents whose parts are still to be merged anew.
-    sweeps: int = 0

@@ -17,11 +17,12 @@ from collections.abc import Iterable
 from msgspec import Raw, Struct, structs
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, digest, shareable
-from fabric.core.limits import SESSION_PARTS_MAX
+from fabric.core.limits import NAMES_SHOWN_MAX, SESSION_PARTS_MAX
 from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
 from fabric.core.signal import SignalType
 from fabric.core.synthesis import state
+from fabric.core.synthesis.complete import Expected, Roster
 from fabric.core.synthesis.partial import (
     Origin,
     Refusal,
@@ -44,7 +45,8 @@ class Result(Struct, frozen=True):
 
     `percent` is how far the agent had come by then. With a refusal the statements are left out and
     everything else counts: an agent whose last result is too large has ended all the same. A
-    verdict and a refinement come without statements.
+    verdict, a refinement and a roster come without statements. A roster names agents, and says
+    whether they are absent.
     """
 
     type: SignalType
@@ -56,6 +58,7 @@ class Result(Struct, frozen=True):
     refusal: Refusal | None = None
     verdict: tuple[str, Verdict] | None = None
     refined: tuple[str, state.RefinementRecord] | None = None
+    roster: tuple[list[str], bool] | None = None
 
 
 def needs(synthesis: SynthesisState, result: Result) -> set[str]:
@@ -69,8 +72,11 @@ def needs(synthesis: SynthesisState, result: Result) -> set[str]:
         return _missing(synthesis, (result.verdict[0],))
     if result.refined is not None:
         return _missing(synthesis, (f"{state.REFINED}:{result.refined[0]}",))
+    if result.roster is not None:
+        agents = [f"{state.AGENTS}:{name}" for name in result.roster[0]]
+        return _missing(synthesis, (state.ROSTER, *agents))
     agent = result.origin.agent
-    wanted = _missing(synthesis, (f"{state.AGENTS}:{agent}", f"{SWEEP}:{agent}"))
+    wanted = _missing(synthesis, (f"{state.AGENTS}:{agent}", f"{SWEEP}:{agent}", state.ROSTER))
     if result.statements:
         wanted |= touched(synthesis, agent, result.statements)
         for statement in result.statements.values():
@@ -112,6 +118,8 @@ def fold(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> Re
     synthesis.ms = max(synthesis.ms, origin.ms)
     if result.verdict is not None:
         _decide(synthesis, *result.verdict)
+    elif result.roster is not None:
+        _expect(synthesis, origin.log, *result.roster)
     elif result.refined is not None:
         name, refined = result.refined
         field = f"{state.REFINED}:{name}"
@@ -172,6 +180,8 @@ def touch(synthesis: SynthesisState, name: str, agent: str | None = None) -> Par
 def _follow_agent(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> None:
     """Update the agent's record: its incarnation, its status, how far it has come."""
     origin = result.origin
+    if synthesis.records.get(f"{state.AGENTS}:{origin.agent}") is None:
+        _note_arrival(synthesis, origin.agent)
     agent = synthesis.agent(origin.agent)
     complete = synthesis.complete
     known = structs.replace(agent)
@@ -181,6 +191,9 @@ def _follow_agent(synthesis: SynthesisState, result: Result, policy: RestartPoli
         agent.incarnation = origin.incarnation
         agent.status, agent.error, agent.percent = AgentStatus.ACTIVE, "", 0
     end = AgentStatus.DEAD if result.is_silent else ENDS.get(result.type)
+    if end is not None and origin.ms > (complete.ended_ms or 0):
+        complete.ended_ms = origin.ms
+        synthesis.changed.add(f"{state.AGENTS}:{origin.agent}")
     if end is AgentStatus.COMPLETED and origin.incarnation not in agent.completed:
         agent.completed = sorted([*agent.completed, origin.incarnation])
     if origin.incarnation == agent.incarnation:
@@ -198,6 +211,37 @@ def _follow_agent(synthesis: SynthesisState, result: Result, policy: RestartPoli
     is_other = counted != {agent.incarnation, *agent.completed}
     if known.reported and is_other and policy is RestartPolicy.REPLACE:
         _start_sweep(synthesis, origin.agent, "")
+
+
+def _expect(synthesis: SynthesisState, log: int, names: list[str], is_absent: bool) -> None:
+    """Expect these agents, or expect them no longer. Of each, the latest word counts."""
+    roster = synthesis.records.get(state.ROSTER)
+    roster = roster if isinstance(roster, Roster) else Roster()
+    for name in names:
+        known = roster.agents.get(name)
+        if known is None or known.log < log:
+            has_come = synthesis.records.get(f"{state.AGENTS}:{name}") is not None
+            roster.agents[name] = Expected(log, has_come, is_absent)
+    _keep_roster(synthesis, roster)
+
+
+def _note_arrival(synthesis: SynthesisState, name: str) -> None:
+    roster = synthesis.records.get(state.ROSTER)
+    if isinstance(roster, Roster) and name in roster.agents:
+        roster.agents[name].has_come = True
+        _keep_roster(synthesis, roster)
+
+
+def _keep_roster(synthesis: SynthesisState, roster: Roster) -> None:
+    """Keep a roster that has changed, and count it anew: in the order of names, as any other."""
+    complete = synthesis.complete
+    roster.agents = dict(sorted(roster.agents.items()))
+    missing = [name for name, one in roster.agents.items() if not one.has_come]
+    complete.expected = len(roster.agents)
+    complete.awaited = sum(not roster.agents[name].is_absent for name in missing)
+    complete.missing = missing[:NAMES_SHOWN_MAX]
+    synthesis.records[state.ROSTER] = roster
+    synthesis.changed.add(state.ROSTER)
 
 
 def _start_sweep(synthesis: SynthesisState, agent: str, *prefixes: str) -> None:

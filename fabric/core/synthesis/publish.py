@@ -20,6 +20,7 @@ from fabric.core.policy import Comparison, RestartPolicy
 from fabric.core.signal import ConflictDetected, Decided, Rival, SignalType, Synthesized
 from fabric.core.synthesis import delta, merge, state, typed
 from fabric.core.synthesis.compare import Agreement
+from fabric.core.synthesis.complete import Phase
 from fabric.core.synthesis.contributor import Contributor
 from fabric.core.synthesis.fold import touch
 from fabric.core.synthesis.merge import Reducer, Strategies
@@ -59,7 +60,8 @@ class Revision(Struct):
     """Everything to write for one revision: fields of the hash, the patch, signals to send.
 
     `number` is 0 if nothing visible has changed; then there is no patch. `index` names the parts
-    that agents speak of for the first time, `sweeps` the agents whose sweep continues.
+    that agents speak of for the first time, `sweeps` the agents whose sweep continues. If nothing
+    else comes, it is final at `settles_ms`; 0: nothing depends on the time.
     """
 
     number: int
@@ -71,6 +73,7 @@ class Revision(Struct):
     is_final: bool = False
     index: dict[str, list[str]] = {}
     sweeps: list[str] = []
+    settles_ms: int = 0
     signals: list[tuple[SignalType, ConflictDetected | Decided | Synthesized]] = []
     #: The document begins anew: the patch replaces all of it.
     is_beginning: bool = False
@@ -86,22 +89,27 @@ class Publisher:
         self._strategies = strategies
         self._reducers = reducers
 
-    def publish(self, synthesis: SynthesisState) -> Revision | None:
-        """Return the revision of everything folded since the last one, None if there is nothing."""
+    def publish(
+        self, synthesis: SynthesisState, now_ms: int = 0, settle_ms: int = 0
+    ) -> Revision | None:
+        """Return the revision of everything folded since the last one, None if there is nothing.
+
+        `now_ms` is the server's time; `settle_ms` how long agents may take to follow the last one.
+        """
         for name in list(synthesis.dirty):
             self._update_statements(synthesis, name)
         revision = Revision(0, [], causes=list(synthesis.causes), ms=synthesis.ms)
-        was_final = synthesis.complete.final
         for name in sorted(synthesis.dirty):
             self._publish_part(synthesis, name, revision)
         for field in sorted(synthesis.changed - synthesis.dirty.keys()):
             _publish_record(synthesis, field, revision)
-        if revision.fields:
-            _complete(synthesis, revision, was_final=was_final)
+        if revision.fields or synthesis.complete.state is Phase.SETTLING:
+            _complete(synthesis, revision, now_ms, settle_ms)
         revision.index = {agent: list(names) for agent, names in synthesis.index.items()}
         revision.sweeps = list(synthesis.sweeps)
         synthesis.end_batch()
-        return revision if revision.fields or revision.sweeps else None
+        is_news = revision.fields or revision.sweeps or revision.number or revision.settles_ms
+        return revision if is_news else None
 
     def begin_run(self, synthesis: SynthesisState, log: int, ms: int) -> Revision | None:
         """Empty a synthesis for the next run of its session; None if there is none yet.
@@ -217,6 +225,11 @@ def _publish_contradiction(
     revision.signals.append((SignalType.DECIDED, answer))
 
 
+def _is_changed(revision: Revision) -> bool:
+    """Whether a revision says more than what a refiner has made of another."""
+    return any(one.section != state.REFINED for one in revision.operations)
+
+
 def _conflict(name: str, found: state.ContradictionRecord) -> ConflictDetected:
     """Return the signal about a contradiction: which agents give which value, within limits."""
     agents = [one.agent for rivals in found.values for one in rivals]
@@ -248,11 +261,14 @@ def _publish_record(synthesis: SynthesisState, field: str, revision: Revision) -
         revision.operations.append(Operation(section, name, encoded))
 
 
-def _complete(synthesis: SynthesisState, revision: Revision, *, was_final: bool) -> None:
+def _complete(synthesis: SynthesisState, revision: Revision, now_ms: int, settle_ms: int) -> None:
     """Number the revision, and state how complete the synthesis is."""
     complete = synthesis.complete
+    was_final = complete.final
     complete.percent = round(complete.shares / max(complete.agents, 1)) / 100
-    complete.final = 0 < complete.agents == complete.ended and not complete.sweeps
+    number = synthesis.revision + 1
+    is_changed = _is_changed(revision)
+    revision.settles_ms = complete.advance(number, now_ms, settle_ms, is_changed=is_changed)
     revision.complete = state.encode(complete)
     if revision.operations or revision.complete != synthesis.published_complete:
         synthesis.published_complete = revision.complete

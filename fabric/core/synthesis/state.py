@@ -24,12 +24,16 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.record import AgentStatus
 from fabric.core.synthesis.canonical import canonical
-from fabric.core.synthesis.contributor import Complete, Contributor
+from fabric.core.synthesis.complete import Complete, Roster
+from fabric.core.synthesis.contributor import Contributor
 
 #: Sections of the document that hold no parts.
 AGENTS: Final = "agents"
 CONTRADICTIONS: Final = "contradictions"
 REFINED: Final = "refined"
+
+#: The field with the agents that the run expects: no part of the document.
+ROSTER: Final = "roster:"
 
 #: All sections, in the order of the document.
 SECTIONS: Final = (AGENTS, CONTRADICTIONS, DOCUMENT, FINDINGS, ITEMS, REFINED)
@@ -390,7 +394,7 @@ def contradiction_of(part: Part) -> ContradictionRecord:
 
 
 #: The value of a field of the hash; None for a field that is known not to exist.
-Record = Part | Contributor | ContradictionRecord | RefinementRecord | Sweep | None
+Record = Part | Contributor | ContradictionRecord | RefinementRecord | Sweep | Roster | None
 
 
 class Before(NamedTuple):

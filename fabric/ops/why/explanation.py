@@ -65,6 +65,8 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
     session, log_index = snapshot.session, snapshot.log_index
     agent = session.agents.get(name)
     refused = log_index.history_of(name).refused
+    if agent is None and session.roster.get(name) is not None:
+        return _not_come(snapshot, name)
     if agent is None:
         reasons = "".join(f"; it was refused: {entry.words}" for entry in refused)
         known = names(sorted(session.agents.records)) or "none"
@@ -92,6 +94,25 @@ def explain(snapshot: Snapshot, name: str) -> Explanation:
     return Explanation(*head, causes, ends, refusals, history)
 
 
+def _not_come(snapshot: Snapshot, name: str) -> Explanation:
+    """Explain an agent that is expected: who waits for it to come."""
+    session = snapshot.session
+    one = session.roster.records[name]
+    status = "awaited" if one.is_awaited else "absent"
+    text = "the run is not over before it has come and ended"
+    frees = "its first signal ends the wait"
+    if one.until_ms and one.is_awaited:
+        frees += f"; at {snapshot.when(one.until_ms)} it is named, and nobody waits any longer"
+    if not one.is_awaited:
+        text, frees = "nobody waits for it any longer", "it may still come"
+    causes = [Cause("expected", text, name, frees=frees)]
+    called, barrier = in_force(session)
+    if barrier is not None and name in missing(barrier):
+        causes.append(Cause("awaited", f"the barrier {called} waits for it too", name))
+    head = (session.name, session.opened_ms, name, status, snapshot.absence(name, name))
+    return Explanation(*head, causes, [], [], [])
+
+
 def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
     """Explain an agent that has ended: how, what followed, and how it can come back."""
     end = snapshot.log_index.history_of(name).end
@@ -105,6 +126,8 @@ def _ended(snapshot: Snapshot, name: str, agent: AgentRecord) -> Cause:
         text = f"{name} ended with COMPLETED at {when}"
     back = "can come back with STARTED and a higher incarnation"
     cause = Cause("end", text, name, log, ms, f"{back}; until then its signals are refused")
+    if agent.unmet:
+        cause.children.append(Cause("note", f"it was still waiting for {names(agent.unmet)}"))
     if agent.lost:
         cause.children.append(Cause("note", f"it held {names(agent.lost)}: released"))
     if end:

@@ -314,14 +314,24 @@ class Snapshot:
         """Return an agent's status, progress and last sign of life as a sentence."""
         agent = self.session.agents.get(name)
         if agent is None:
-            return f"{subject} has not been heard of yet"
-        text = f"{subject} is {agent.status.value}"
+            return self.absence(name, subject)
+        text = f"{subject} is {agent.shown_status}"
         if agent.percent is not None and agent.status not in ENDED:
             text += f", at {agent.percent:g} %"
         if agent.checkpoint and agent.status not in ENDED:
             text += f", past the checkpoint {agent.checkpoint}"
         text += f", last heard of {self.ago(agent.seen_ms)}"
         return line(f"{text}, with {stuck}" if (stuck := self.stuck(name)) else text)
+
+    def absence(self, name: str, subject: str = "It") -> str:
+        """Say of an agent that has not come whether it is expected, as a sentence."""
+        one = self.session.roster.get(name)
+        if one is None or one.came_ms:
+            return f"{subject} has not been heard of yet"
+        if one.absent_ms:
+            return f"{subject} was expected until {self.when(one.absent_ms)} and has not come"
+        until = f" until {self.when(one.until_ms)}" if one.until_ms else ""
+        return f"{subject} is expected{until} and has not come yet"
 
     def stuck(self, name: str) -> str:
         """Return since when an agent has sent only heartbeats, if others were told to wait."""

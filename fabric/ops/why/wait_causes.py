@@ -304,6 +304,8 @@ class WaitCauses:
 
     def _absent(self, called: str, other: str) -> str:
         told = self._snapshot.log_index.told(other, "PAUSE", called)
+        if other not in self._session.agents:
+            return f"{other} has not arrived"
         if told is None:
             return f"{other} has not arrived. It was not told of the barrier"
         when = self._snapshot.when(told.ms, told.id)
@@ -368,6 +370,8 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
     def ask(question_id: str) -> None:
         found[f"a person: {snapshot.decide_command(question_id)}"] = None
 
+    called, barrier = in_force(session)
+    absent = [one for one in missing(barrier) if one not in session.agents] if barrier else []
     seen, left = {name}, deque([name])
     while left and len(seen) <= REACH_MAX:
         one = left.popleft()
@@ -387,17 +391,16 @@ def unblockers(snapshot: Snapshot, name: str) -> list[str]:
         left += dict.fromkeys(new)
         seen.update(new)
         # A paused agent that needs nobody counts too: the leader of a barrier that calls the next.
-        if agent.status is record.AgentStatus.ACTIVE or not (
-            waits or agent.waits_for or agent.asks
-        ):
+        is_held_up = waits or agent.waits_for or agent.asks or absent
+        if agent.status is record.AgentStatus.ACTIVE or not is_held_up:
             heard = f"last heard of {snapshot.ago(agent.seen_ms)}"
             stuck = snapshot.stuck(one)
             how = f"has sent {stuck}" if stuck else "is working as far as it has reported"
             found[f"{one}, which {how}, {heard}"] = None
             for question_id in snapshot.doubts(one):
                 ask(question_id)
-    called, barrier = in_force(session)
     if barrier is not None and seen.intersection([barrier.leader, *barrier.members]):
+        found |= {f"{one}, which is expected and has not come": None for one in absent}
         for question_id, question in session.escalations.records.items():
             is_about = (question.subject, question.about) == (BARRIER, called)
             if is_about and snapshot.is_open(question_id):

@@ -9,7 +9,8 @@ is told in the same commit. `deadlocks.py`: every deadlock is reported, and only
 `rules.py`: records agree with each other, and no waiter is forgotten. `synthesis.py`: the synthesis
 is the fold of its inputs, and its patches build it from an empty document. `bounds.py`: every queue
 is bounded. `limits.py`: nobody is heard too often, or while kept out. `quotas.py`: agents that
-share a quota wait while it is used up. `runs.py`: nobody is heard in a closed run. `cuts.py`:
+share a quota wait while it is used up. `runs.py`: nobody is heard in a closed run. `roster.py`:
+barriers and syntheses wait for expected agents. `cuts.py`:
 what is cut was read, no log is; a deleted session had ended, and is gone whole. `refusals.py`:
 an agent that is refused, displaced or ended by others is told, and what was taken from it; a storm
 of refusals makes no storm of notices. `questions.py`: deadlines of questions are kept, and an asker
@@ -39,6 +40,7 @@ from tests.simulation.judge.notices import Notices
 from tests.simulation.judge.questions import Questions
 from tests.simulation.judge.quotas import Quotas
 from tests.simulation.judge.refusals import Deaths, Refusals
+from tests.simulation.judge.roster import Rosters
 from tests.simulation.judge.runs import Runs
 from tests.simulation.judge.signals import Signals
 from tests.simulation.judge.silence import Outages, Pace, Silence
@@ -74,6 +76,7 @@ def all_judges(plan: Plan) -> list[Judge]:
         Cuts(),
         Identities(),
         Merges(),
+        Rosters(),
         Bounds(plan.settings["ingress_max"]),
         *((Silence(plan.settings["lease_ms"]),) if is_told_time else ()),
         Outages(plan.settings["lease_ms"], rules.silence_ms_min, is_told_time=is_told_time),

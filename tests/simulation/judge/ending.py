@@ -25,6 +25,8 @@ def unsettled(store: MemoryStore, partition: int, now_ms: int) -> str:
         if waiting:
             return f"{waiting} entries in {key}"
         timers = store.data.peek(names.timers(group), "zset") or {}
+        if any(member.endswith(b":settle") for member in timers):
+            return "a synthesis that settles"
         overdue = [member for member, due_ms in timers.items() if due_ms < now_ms - 2_000]
         if overdue:
             return f"timer {overdue[0]!r} is overdue"

@@ -1,4 +1,4 @@
-"""Some time after all faults, nothing stands beyond its time: no grant, offer or barrier."""
+"""Some time after all faults, nothing stands beyond its time: grants, offers, barriers, rosters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from tests.simulation.judge.questions import LATE_MS
 
 async def check_times(store: MemoryStore, keys: SessionKeys, now_ms: int) -> None:
     """Check the times that the records of a session give."""
-    claims, tasks, barriers = await store.hashes([keys.claims, keys.tasks, keys.barriers])
+    claims, tasks, barriers, roster = await store.hashes(
+        [keys.claims, keys.tasks, keys.barriers, keys.roster]
+    )
+    for expected in _late(roster, "until_ms", now_ms):
+        if not expected.keys() & {"came_ms", "absent_ms"}:
+            raise Violation("who does not come is named", f"{keys.name}: {expected}")
     for claim in _late(claims, "expires_ms", now_ms):
         raise Violation("a grant has an end", f"{keys.name}: {claim}")
     for task in _late(tasks, "offered_until_ms", now_ms):
