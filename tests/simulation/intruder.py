@@ -56,7 +56,7 @@ def intrude(kind: str, agent: str, session: str, chance: random.Random) -> list[
         case "twin":
             # A second process under the name, of a library that has numbered its start.
             kind = chance.choice(("STARTED", "INTENT"))
-            signal |= {"type": kind, "incarnation": chance.randint(2, 4), "seq": 1}
+            signal |= {"type": kind, "incarnation": chance.randint(40, 90)}
             signal |= {"instance": "twin"} if kind == "STARTED" else {}
             signal["payload"] = {} if kind == "STARTED" else {"writes": ["a.py"]}
         case "bomb":
