@@ -80,7 +80,7 @@ def test_at_most_so_many_run_at_a_time(shell: Shell) -> None:
         [[agent]]
         name = "A"
         count = 5
-        command = "sh -c 'mkdir run-$$; ls -d run-* | wc -l; sleep 0.1; rmdir run-$$'"
+        command = "sh -c 'mkdir run-$$; set -- run-*; echo $#; sleep 0.1; rmdir run-$$'"
         """,
     )
     done = shell.run("run", "--fleet", "fleet.toml", "--json")

@@ -29,7 +29,9 @@ def test_every_error_is_public() -> None:
 
 
 #: Settings that only workers use.
-OF_WORKERS = {"lease_ms", "batch_signals_max", "batch_bytes_max", "sessions_cached_max"}
+OF_WORKERS = {
+    *("lease_ms", "batch_signals_max", "batch_bytes_max", "sessions_cached_max", "health_port")
+}
 
 
 def test_every_setting_of_a_client_can_be_given() -> None:
