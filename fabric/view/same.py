@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from fabric.core.synthesis import typed
@@ -27,6 +28,9 @@ WORDS_SHARED_MIN: Final = 0.5
 
 #: Findings before a finding that it is compared with by words.
 COMPARED_MAX: Final = 50
+
+#: Words of a title and message that are looked at: what it is about stands at the beginning.
+WORDS_MAX: Final = 200
 
 #: Names of one thing, as people, agents and analysers call it.
 ALIASES: Final = (
@@ -147,7 +151,8 @@ def _phrase(tokens: list[str]) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [one.lower() for one in _TOKENS.findall(_CAMEL.sub(" ", text))]
+    found = _TOKENS.finditer(_CAMEL.sub(" ", text))
+    return [one[0].lower() for one in islice(found, WORDS_MAX)]
 
 
 def _site(one: Finding) -> tuple[tuple[str, str], Site] | None:
