@@ -1,13 +1,16 @@
 """`fabric up`: real processes, real signals, nothing left behind."""
 
+import asyncio
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from fabric import devserver
+from fabric import Fabric, devserver
 from fabric.devserver.project import Project
 from tests.cli.up_process import project, up
 from tests.support.project_member import is_gone
@@ -157,6 +160,42 @@ def test_a_server_that_was_killed_is_started_again_by_one_of_two(here: Shell) ->
         # Whoever did not start it says so too, if it looks before it is told to stop.
         assert f"it runs again (pid {before}). Its log: " in done.err + also.err
         until(lambda: is_gone(before), "the last user ends it")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_twenty_times_under_load_loses_nothing(here: Shell) -> None:
+    """Two `fabric up` share it; an agent goes on through all of it, and each signal counts once."""
+
+    async def work(url: str, kills: int) -> None:
+        async with Fabric.connect(url, emit_limit_ms=60_000) as fabric:
+            async with fabric.agent("A", session="s") as agent:
+                for number in range(kills):
+                    sending = asyncio.gather(*(agent.progress(n % 100) for n in range(50)))
+                    await asyncio.to_thread(kill)
+                    await sending
+                    await agent.partial_result({"findings": [{"key": f"k{number}", "value": 1}]})
+            found = await fabric.session("s").until_final(timeout=60)
+            assert len(found.findings) == kills
+
+    def kill() -> None:
+        found = devserver.find(here.home)
+        assert found is not None
+        os.kill(found.pid, signal.SIGKILL)
+        until(lambda: (now := devserver.find(here.home)) and now.pid != found.pid, "it is back")
+
+    with up(here) as first, up(here) as second:
+        asyncio.run(work(first.told["url"], 20))
+        log: Any = first.client().xrange("fabric:{0}:s:log")
+        counts = Counter(
+            int(fields["seq"])
+            for _, fields in log
+            if fields["kind"] == "signal" and fields["emitter"] == "A"
+        )
+        # STARTED, 50 reports and a result for each kill, COMPLETED: none is lost or counts twice.
+        assert set(range(1, 20 * 51 + 3)) == set(counts)
+        assert set(counts.values()) == {1}
+        assert here.good("replay", "s").out.startswith("same: ")
+        assert (first.stop().code, second.stop().code) == (0, 0)
 
 
 def test_a_server_named_by_url_is_used_and_left_alone(here: Shell, server: RunningServer) -> None:
