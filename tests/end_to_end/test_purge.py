@@ -134,7 +134,7 @@ def test_without_a_synthesizer_it_says_what_it_waits_for(
 
 @pytest.mark.slow
 def test_workers_that_may_not_scan_work_and_say_that_they_cannot_delete(
-    server: RunningServer, daemon: StartDaemon, shell: Shell
+    server: RunningServer, daemon: StartDaemon, shell: Shell, tampering: None
 ) -> None:
     rules = ("on", ">pw", "~*", "&*", "+@all", "-scan", "-zscan")
     server.cli("ACL", "SETUSER", "few", *rules)
