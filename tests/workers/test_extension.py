@@ -86,7 +86,8 @@ def refine(
     )
 
 
-DOCUMENT = {"revision": 7, "findings": {"a": {}}, "complete": {"final": True}}
+FINDING = {"state": "agreed", "value": 1, "said": {"A": [{"log": 1, "ms": 1}]}}
+DOCUMENT = {"revision": 7, "findings": {"a": FINDING}, "complete": {"final": True}}
 
 
 def test_a_refiner_can_be_tried_by_hand(tmp_path: Path) -> None:
