@@ -180,3 +180,4 @@ def test_only_value_and_named_fields_contradict() -> None:
     folding.decide("findings:a.py:4:r", {"severity": "low"}, {"severity": "high"})
     part = folding.part("findings:a.py:4:r")
     assert (part["state"], part["value"], part["fields"]["severity"]) == ("decided", None, "low")
+    assert (part["fields"]["path"], part["fields"]["message"]) == ("a.py", "B")
