@@ -31,8 +31,8 @@ straggler = "off"
 [tasks.coordinators]
 LEAD = 2
 [liveness]
-silence_ms_min = 5000
-silence_ms_max = 50000
+silence_ms_min = 60000
+silence_ms_max = 600000
 mass_silence_percent = 0
 [[domains]]
 pattern = "alembic/**"
