@@ -124,7 +124,8 @@ def merge_finding(
         part.state = State.SUPERSEDED if is_superseded else State.WITHDRAWN
     part.fields = _merged_fields(holding) if len(holding) > 1 else UNSET
     if part.verdict is not None and (chosen := chosen_fields(part, agree())):
-        fields = [part.fields, *(one.fields for one in holding.values())]
+        held = (one for one in holding.values() if one.standing is Standing.HOLDS)
+        fields = [part.fields, *(one.fields for one in held)]
         part.fields = {**next((one for one in fields if isinstance(one, dict)), {}), **chosen}
 
 
