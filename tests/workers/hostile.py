@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from fabric.core.signal import SignalType
+from fabric.core.signal import GIVING, SignalType
 
 #: Half of the signals go to this session; each of the others goes to a new one.
 CROWDED = "crowded"
@@ -35,10 +35,12 @@ def entries(number: int, seed: int) -> Iterator[list[bytes]]:
             continue
         session = CROWDED if chance.random() < 0.5 else f"session-{count}"
         emitter = f"agent-{count if chance.random() < 0.3 else chance.randrange(40)}"
-        payload = _payload(chance, count)
+        payload, kind = _payload(chance, count), chance.choice(_KINDS)
+        if kind not in GIVING and chance.random() < 0.9:
+            payload.pop("partial", None)  # it would be refused for that alone
         yield [
             *(b"session", session.encode(), b"emitter", emitter.encode()),
-            *(b"type", chance.choice(_KINDS).value.encode()),
+            *(b"type", kind.value.encode()),
             *(b"payload", json.dumps(payload).encode()),
         ]
 
