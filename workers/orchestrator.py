@@ -159,14 +159,14 @@ class Orchestrator(Handler):
         item: _Input
         for item in inputs:
             taken += 1
-            if isinstance(item, purge.PurgeTimer):
+            if isinstance(item, tuple):
+                self._take_signal(batch, now_ms, *item)
+            elif isinstance(item, purge.PurgeTimer):
                 self._take_slice(batch, item, now_ms)
             elif isinstance(item, retention.RetentionTimer):
                 self._take_look(batch, item, now_ms)
-            elif isinstance(item, _Timer):
-                self._take_timer(batch, item, now_ms)
             else:
-                self._take_signal(batch, now_ms, *item)
+                self._take_timer(batch, item, now_ms)
             if batch.size_bytes > COMMIT_BYTES_MAX:
                 break
         if touched:
@@ -326,7 +326,7 @@ class Orchestrator(Handler):
         self, batch: Batch, entry_id: bytes, fields: list[bytes], code: str, reason: str
     ) -> None:
         super()._dead_letter(batch, entry_id, fields, code, reason)
-        self._retention.appended(self._names.dead, sum(map(len, fields)))
+        self._retention.grown[self._names.dead] += retention.ENTRY + sum(map(len, fields))
 
     def _turn_away(
         self,
@@ -431,12 +431,7 @@ class Orchestrator(Handler):
             cause, ms = f"{stored.state.log}-0", stored.state.clock_ms
             told = record.roster(stored.state.name, decision.roster, cause, ms)
             batch.append(self._names.results, "*", *told)
-        deliver(batch, stored.keys, stored.state, decision, copies)
-        for message in decision.messages:
-            if message.to:
-                keys, is_all = stored.keys, message.to == EVERYONE
-                key = keys.broadcast if is_all else keys.inbox(message.to)
-                self._retention.appended(key, len(message.payload))
+        deliver(batch, stored.keys, stored.state, decision, self._retention.grown, copies)
         for name, due_ms in decision.timers.items():
             member = f"{stored.state.name}:{name}"
             if due_ms is None:
@@ -460,9 +455,10 @@ def deliver(
     keys: SessionKeys,
     session: SessionState,
     decision: Decision,
+    grown: dict[str, int],
     copies: record.Copies | None = None,
 ) -> None:
-    """Log every message of a decision, and deliver it under the same id."""
+    """Log every message of a decision, and deliver it under the same id; note it in `grown`."""
     cause = f"{session.log}-0"
     for number, message in enumerate(decision.messages, 1):
         entry_id = f"{session.log}-{number}"
@@ -471,6 +467,7 @@ def deliver(
         if message.to:
             key = keys.broadcast if message.to == EVERYONE else keys.inbox(message.to)
             batch.append(key, entry_id, *record.inbox(message, cause, copies))
+            grown[key] += retention.ENTRY + len(message.payload)
         batch.size_bytes += 2 * len(message.payload)
 
 

@@ -1,5 +1,6 @@
 """The example session, played by the core alone, gives the rows of the original protocol."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, list[bytes]]]:
         assert decision.outcome is Outcome.ACCEPTED
         logged = record.logged_signal(signal, session.clock_ms)
         batch.append(KEYS.log, f"{session.log}-0", *logged)
-        deliver(batch, KEYS, session, decision)
+        deliver(batch, KEYS, session, decision, Counter())
         return decision
 
     monkeypatch.setattr(scenario, "step", noted)
