@@ -20,7 +20,7 @@ S = session("s")
 T = TypeVar("T")
 
 #: Long enough that no agent sends a heartbeat unless a test asks for one.
-QUIET: dict[str, Any] = {"heartbeat_ms": 600_000, "block_ms": 200, "workspace": "none"}
+QUIET: dict[str, Any] = {"heartbeat_ms": 3_600_000, "block_ms": 200, "workspace": "none"}
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def fleet(url: str, *, rules: Rules | None = None, **flags: Any) -> AsyncI
 @asynccontextmanager
 async def in_process(rules: Rules | None = None, **flags: Any) -> AsyncIterator[InProcessFabric]:
     """A fabric without a server, whose agents work in session `s`."""
-    async with running(rules, **{"session": "s", "heartbeat_ms": 600_000, **flags}) as fabric:
+    async with running(rules, **{"session": "s", "heartbeat_ms": 3_600_000, **flags}) as fabric:
         yield fabric
 
 
