@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from fabric.client.message import Message, given
 from fabric.client.request import Requests
@@ -21,6 +21,10 @@ from fabric.core.record import ENDED, AgentRecord
 from fabric.core.signal import SignalType
 from fabric.devserver import instance
 from fabric.errors import NameTakenError, NotAllowedError
+
+#: How long a start waits for the decision whether its name is free, s. A worker that takes over
+#: from a dead one needs a lease; after that no orchestrator is at work, and a refusal comes later.
+DECISION_S: Final = 5.0
 
 
 class Start:
@@ -52,7 +56,7 @@ class Start:
     ) -> None:
         """Send STARTED, and `listen`. Raises NameTakenError for the name of a living process.
 
-        Waits for the decision, until the deadline at most, only if there may be such a process.
+        Waits for the decision, for `DECISION_S` at most, only if there may be such a process.
         """
         sender, keys = requests.sender, requests.session.keys
         present = None
@@ -76,7 +80,8 @@ class Start:
         async with requests.opened(match, reads_dead=False) as request:
             await request.send(SignalType.STARTED, payload)
             try:
-                async with asyncio.timeout_at(deadline):
+                limit = asyncio.get_running_loop().time() + DECISION_S
+                async with asyncio.timeout_at(min(deadline, limit)):
                     await request.answer()
             except TimeoutError:
                 return  # nobody decides anything now: a refusal ends the agent later

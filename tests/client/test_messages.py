@@ -171,7 +171,7 @@ async def test_a_crash_before_the_first_was_asked_for_loses_nothing(
         )  # fmt: skip
         assert await agent.wait_for("x", timeout=20) is None
         await abandon(agent)
-        async with fabric.agent("B") as again:
+        async with fabric.agent("B", take_over=True) as again:
             found = await take(again, 4)
     assert len(ids(found)) == 4
     assert set(ids(found)) >= {"2-1", "3-1", "4-1"}

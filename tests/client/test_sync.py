@@ -110,6 +110,10 @@ def test_two_threads_share_one_fabric(server: RunningServer, fabric: SyncFabric)
 def test_messages_are_read_from_where_the_agent_was(
     server: RunningServer, fabric: SyncFabric
 ) -> None:
+    with fabric.agent("A") as other:  # so that what B is told has higher ids
+        for percent in range(5):
+            other.progress(percent)
+    logged(server, 7)
     for number in (1, 2, 3):
         server.cli("XADD", S.inbox("B"), f"{number}-1", "type", "NUDGE", "payload", "{}")
     for expected in (["1-1", "2-1"], ["2-1", "3-1"]):

@@ -21,7 +21,7 @@ def test_every_question_of_the_fabric_has_an_answer() -> None:
 def test_timer_keys_begin_with_the_name_of_their_alarm() -> None:
     silence = {"silence", "mass_silence"}
     tasks = {"offer", "progress", "quota"}
-    others = {"undeclared", "barrier", "hold", "grant", "answer", "deadlock"}
+    others = {"undeclared", "barrier", "hold", "grant", "answer", "deadlock", "expected"}
     assert set(TIMERS) == others | silence | tasks
 
 

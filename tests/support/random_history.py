@@ -138,7 +138,7 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.RUN_CLOSED: st.fixed_dictionaries({}),
     SignalType.RUN_OPENED: st.fixed_dictionaries({}, optional={"expect": _expected}),
     SignalType.AGENTS_EXPECTED: st.fixed_dictionaries(
-        {"agents": _expected}, optional={"deadline_ms": st.sampled_from((0, 1, 60_000))}
+        {"agents": _expected}, optional={"deadline_ms": st.sampled_from((1, 60_000))}
     ),
     SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }

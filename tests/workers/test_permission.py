@@ -26,7 +26,7 @@ from workers.replica import Replica
 WORKERS = ("orchestrator", "synthesizer")
 
 #: What workers ask for and can do without.
-OPTIONAL = {"client|setname", "hello", "info", "config|get", "cluster|info"}
+OPTIONAL = {"client|setname", "hello", "info", "config|get", "cluster|info", "scan", "zscan"}
 
 #: What a test takes away from workers while they work.
 TAKEN_AWAY = ("zrem", "hdel", "zadd", "hset", "xadd", "xtrim", "xpending", "xgroup")
