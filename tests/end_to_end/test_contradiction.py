@@ -110,7 +110,7 @@ def test_both_agents_hear_of_it_while_they_run_and_a_person_decides(
         one.end()
     settle(server, workers)
     check_decided(server)
-    assert document(server, DEMO)["complete"]["final"] is True
+    until(lambda: document(server, DEMO)["complete"]["final"], "the run has settled")
     check_history(server)
 
 
