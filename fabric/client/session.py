@@ -78,7 +78,11 @@ class Session:
 
     async def claims(self) -> dict[str, record.ClaimRecord]:
         """Return every claim on resources, held or waiting, by id."""
-        return await self._records(self.keys.claims, record.ClaimRecord)
+        claims = await self._records(self.keys.claims, record.ClaimRecord)
+        with checked_reading(self.keys.claims, "hash"):
+            for name, claim in claims.items():
+                claim.check_name(name)
+        return claims
 
     async def barriers(self) -> dict[str, record.BarrierRecord]:
         """Return every barrier's record, by name."""

@@ -228,6 +228,11 @@ class ClaimRecord(Struct, omit_defaults=True, dict=True):
         """The name under which the claim is kept."""
         return f"{self.asked}:{self.agent}"
 
+    def check_name(self, name: str) -> None:
+        """Refuse another name than the id: the claim could not be found. Raises ValueError."""
+        if name != self.id:
+            raise ValueError("a claim under another name than its id, ASKED:AGENT")
+
     @property
     def wanted(self) -> list[str]:
         """The resources that others wait for."""

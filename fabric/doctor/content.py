@@ -35,7 +35,7 @@ from fabric.store.keys import (
     partition_of,
 )
 from fabric.store.redis import SCHEMA, RedisStore
-from fabric.store.state import PURGE_FAULT, PURGING, check_numbers
+from fabric.store.state import PURGE_FAULT, PURGING, check_record
 from fabric.store.synthesis import DECODERS
 from fabric.store.value import NUMBER_LIMIT, is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
@@ -102,7 +102,7 @@ _number: Final = _if(
 
 def _record(kind: type[msgspec.Struct]) -> Check:
     decode = msgspec.json.Decoder(kind).decode
-    return lambda _, value: check_numbers(decode(value), value)
+    return lambda field, value: check_record(field.decode(), decode(value), value)
 
 
 def _any(_field: bytes, _value: bytes) -> None:

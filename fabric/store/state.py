@@ -229,15 +229,20 @@ def _records(key: str, stored: dict[bytes, bytes], kind: type[R]) -> dict[str, R
     decode = msgspec.json.Decoder(kind).decode
     with checked_reading(key, "hash"):
         records = {name.decode(): decode(value) for name, value in stored.items()}
-        for one, value in zip(records.values(), stored.values(), strict=True):
-            check_numbers(one, value)
+        for (name, one), value in zip(records.items(), stored.values(), strict=True):
+            check_record(name, one, value)
     return records
 
 
-def check_numbers(record: Struct, raw: bytes) -> None:
-    """Refuse a record with a number that is too large to be ours. Raises ValueError."""
+def check_record(name: str, one: Struct, raw: bytes) -> None:
+    """Refuse a claim that is not under its id, and a number that is too large to be ours.
+
+    Raises ValueError.
+    """
+    if isinstance(one, record.ClaimRecord):
+        one.check_name(name)
     if _LONG_NUMBER.search(raw):
-        _check(msgspec.structs.astuple(record))
+        _check(msgspec.structs.astuple(one))
 
 
 def _check(values: Iterable[Any]) -> None:

@@ -92,3 +92,14 @@ async def test_a_record_that_cannot_be_read_is_named(store: MemoryStore, value: 
     with pytest.raises(TamperedError, match=KEYS.tasks.replace("{", r"\{")):
         await Session(store, KEYS).tasks()
     assert msgspec.json.encode(await Session(store, KEYS).agents()) == b"{}"
+
+
+@pytest.mark.parametrize("name", [b"6:A", b"5:B"])
+async def test_a_claim_under_another_name_is_named(store: MemoryStore, name: bytes) -> None:
+    """Nobody who looks for it by its id would find it."""
+    claim = b'{"agent":"A","state":"held","writes":["a"],"asked":5}'
+    store.data.hash(KEYS.claims)[b"5:A"] = claim
+    assert list(await Session(store, KEYS).claims()) == ["5:A"]
+    store.data.hash(KEYS.claims)[name] = claim
+    with pytest.raises(TamperedError, match=KEYS.claims.replace("{", r"\{")):
+        await Session(store, KEYS).claims()

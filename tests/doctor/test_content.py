@@ -12,6 +12,9 @@ LOCK, BARRIER = "fabric:{0}:s:lock:a:b.py", "fabric:{0}:s:barrier:release"
 SYNTHESIS, SAID = "fabric:{0}:s:synthesis", "fabric:{0}:s:said:A"
 SWEEPS = "fabric:{0}:deadlines:synthesizers"
 
+#: A claim with the id 5:A.
+CLAIM = '{"agent":"A","state":"held","writes":["a"],"asked":5}'
+
 #: Stands for the id of the session's last entry.
 LAST = "(last)"
 
@@ -90,6 +93,7 @@ def test_every_key_has_a_row(worked: RunningServer) -> None:
         (["HSET", "fabric:{0}:s:tasks", "t", "[]"], Level.FAIL, "tasks: t is not what"),
         (["HSET", "fabric:{0}:s:dependencies", "d", "1"], Level.FAIL, "dependencies: d is not"),
         (["HSET", "fabric:{0}:s:claims", "c", "{}"], Level.FAIL, "claims: c is not what"),
+        (["HSET", "fabric:{0}:s:claims", "8:B", CLAIM], Level.FAIL, "claims: 8:B is not what"),
         (["HSET", LOCK, "token", "one"], Level.FAIL, "lock:a:b.py: token is not what"),
         (["HSET", LOCK, "colour", "red"], Level.FAIL, "lock:a:b.py: colour is not what"),
         (["ZADD", "fabric:{0}:s:queue:x", "-inf", "D"], Level.FAIL, "queue:x: D is not what"),

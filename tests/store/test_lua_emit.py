@@ -67,6 +67,20 @@ async def test_one_entry_may_be_larger_than_all_that_may_wait(real: RedisBackend
     assert word == b"emitted"
 
 
+async def test_a_stream_that_was_emptied_takes_one_larger_entry_too(real: RedisBackend) -> None:
+    """The stream itself takes memory, with nothing in it."""
+    _, small = await evaluate(real, "emit", [SIGNALS], 10, MANY, 2, "n", 1)
+    await real.call("XDEL", SIGNALS, small)
+    assert await real.call("MEMORY", "USAGE", SIGNALS) > 0
+    word, large = await evaluate(real, "emit", [SIGNALS], 10, 1_000, 2, "n", "x" * 50_000)
+    assert word == b"emitted"
+    # It fills the stream until it is read.
+    word, held, _ = await evaluate(real, "emit", [SIGNALS], 10, 1_000, 2, "n", "x" * 50_000)
+    assert (word, held) == (b"overloaded", 1)
+    await real.call("XDEL", SIGNALS, large)
+    assert (await evaluate(real, "emit", [SIGNALS], 10, 1_000, 2, "n", "x"))[0] == b"emitted"
+
+
 async def test_who_may_not_ask_for_memory_is_bounded_in_entries(real: RedisBackend) -> None:
     await real.call("ACL", "SETUSER", "few", "on", "nopass", "~*", "+@all", "-memory")
     await real.call("AUTH", "few", "")

@@ -156,6 +156,8 @@ def test_no_records_are_a_new_session() -> None:
         (3, b"x", b'{"waiters":["A"]}'),
         (0, b"token", b"one"),
         (4, b"5:A", b'{"agent":"A","state":"held"}'),
+        (4, b"6:A", b'{"agent":"A","state":"held","writes":["a"],"asked":5}'),
+        (4, b"5:B", b'{"agent":"A","state":"waiting","writes":["a"],"asked":5}'),
         (5, b"b", b'{"state":"open","generation":1,"leader":""}'),
         (6, b"q", b'{"state":"open"}'),
         (7, b"A", b"3"),

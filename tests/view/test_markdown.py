@@ -44,3 +44,9 @@ def test_messages_mark_names_by_backticks() -> None:
 def test_a_bar_does_not_end_a_cell_and_a_fence_does_not_close() -> None:
     assert markdown.table(["h"], [["a|b"], ["a\\|b"]])[2:] == ["| a\\|b |", "| a\\|b |"]
     assert markdown.block(["```", "x"]) == ["````", "```", "x", "````"]
+
+
+def test_a_tab_stays_in_a_block_of_code_and_nothing_else_that_moves_the_cursor() -> None:
+    hostile = "\tgo\u2028\x0b\x1b[2J\udca8\r"
+    assert markdown.block([hostile])[1] == "\tgo\\u2028\\x0b\\x1b[2J\\udca8\\x0d"
+    assert markdown.code("go\tto") == "`go to`"

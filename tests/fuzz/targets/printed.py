@@ -52,7 +52,7 @@ def _look(text: str) -> None:
     lines = [
         *(markdown.text(text), markdown.prose(text), markdown.code(text), plain(text), cell(text)),
         *(line(text), printable(text), signal_error.shown(text), signal_error.shown_name(text)),
-        *markdown.block(text.split("\n"), "x"),
+        *markdown.folded(text, []),
         *markdown.table(["a"], [[markdown.code(text)], [markdown.text(text)]]),
         *table(["a", "b"], [[text, "x"]]),
         shortened(printable(text), 20),
@@ -60,6 +60,10 @@ def _look(text: str) -> None:
     ]
     for one in lines:
         assert one.isprintable(), one
+    # In code a tab is kept: it is part of what a reader copies.
+    code = [*markdown.block(text.split("\n"), "x"), *markdown.paragraphs(text)]
+    for one in (*code, *markdown.trusted(text)):
+        assert one.replace("\t", "").isprintable(), one
     fence, *inside, last = markdown.block(text.split("\n"))
     assert not any(one.startswith(fence) for one in inside)
     assert last == fence
