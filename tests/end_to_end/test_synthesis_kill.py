@@ -118,6 +118,9 @@ def test_nothing_is_lost_and_nothing_counts_twice(
     say(server, "COMPLETED", *map(agent_name, range(size.agents)))
     synthesizer = next_synthesizer()
     until(lambda: is_folded(server), synthesizer.said, REST_SECONDS_MAX)
+    # The run settles before it is final.
+    until(lambda: rows(server, DEMO.log, type="SYNTHESIZED"), synthesizer.said)
+    until(lambda: is_folded(server), synthesizer.said)
     for one in (orchestrator, synthesizer):
         one.terminate()
         assert one.wait() == 0, one.said()
