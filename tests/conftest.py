@@ -63,12 +63,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if {"server", "started_server", "start"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
     wanted = config.getoption("--suite")
-    if wanted == "all":
-        return
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
-        (kept if _is_extra(item) == (wanted == "rest") else left).append(item)
+        is_wanted = wanted == "all" or _is_extra(item) == (wanted == "rest")
+        is_needless = item.get_closest_marker("one_server") and _is_on_another(item)
+        (kept if is_wanted and not is_needless else left).append(item)
     config.hook.pytest_deselected(items=left)
     # Those of minutes each come first: begun last, they would run alone at the end.
     items[:] = sorted(kept, key=lambda item: "test_pythons.py" not in item.nodeid)
@@ -82,8 +82,11 @@ def pytest_collection_finish() -> None:
 
 def _is_extra(item: pytest.Item) -> bool:
     """Whether a test is slow, or runs on another server than the default one."""
-    if item.get_closest_marker("slow") is not None:
-        return True
+    return item.get_closest_marker("slow") is not None or _is_on_another(item)
+
+
+def _is_on_another(item: pytest.Item) -> bool:
+    """Whether a test runs on another server than the default one."""
     values = getattr(getattr(item, "callspec", None), "params", {}).values()
     named = [value for value in values if value in flavours()]
     return bool(named) and named[0] != FLAVOUR_DEFAULT

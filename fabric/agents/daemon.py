@@ -137,7 +137,7 @@ class Daemon:
             if _matters(event) and (is_away or asked.is_expected(event.cwd)):
                 self._spool.keep(asked)
             is_told = conversation in self._told
-            if event.takes_context:
+            if event.takes_context and event.is_lasting:
                 self._told.add(conversation)
             name = asked.agent(event.harness, event.session_id, event.agent_id)
             return Facts(agent=name, session="-", outage=words, is_told=is_told)

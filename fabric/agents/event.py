@@ -80,6 +80,8 @@ class Event:
     is_held: bool = False
     #: Whether the client shows the model text that comes with the answer.
     takes_context: bool = False
+    #: What is told stays in the conversation. OpenCode makes its system prompt anew each time.
+    is_lasting: bool = True
 
     @property
     def is_write(self) -> bool:

@@ -166,7 +166,7 @@ def test_every_line_of_keys_reads_its_key(
         assert (program, flag, socket) == ("redis-cli", "-s", str(server.socket))
         read += bool(server.cli(*words))
     # Some are empty here: no synthesizer runs, nothing was refused, nobody has asked anything.
-    assert read >= len(lines) - (7 if of == "namespace" else 12)
+    assert read >= len(lines) - (7 if of == "namespace" else 14)
 
 
 def test_keys_for_programs(example: Shell, session: str) -> None:

@@ -68,7 +68,7 @@ async def test_a_grant_to_the_incarnation_before(server: RunningServer) -> None:
             assert not entering.done()
             record = {"status": "active", "incarnation": 2, "seq": 2}
             server.cli("HSET", S.agents, "A", json.dumps(record))
-            claim = {"agent": "A", "state": "held", "writes": ["x"], "token": 7}
+            claim = {"agent": "A", "asked": 2, "state": "held", "writes": ["x"], "token": 7}
             server.cli("HSET", S.claims, "2:A", json.dumps(claim))
             proceed(server, "2-1", 7)
             assert (await entering).token == 7
@@ -88,7 +88,7 @@ async def test_a_grant_read_after_a_time_without_the_server(
         monkeypatch.undo()
         record = {"status": "active", "incarnation": 1, "seq": 2}
         server.cli("HSET", S.agents, "A", json.dumps(record))
-        claim = {"agent": "A", "state": "held", "writes": ["x"], "token": 7}
+        claim = {"agent": "A", "asked": 2, "state": "held", "writes": ["x"], "token": 7}
         server.cli("HSET", S.claims, "2:A", json.dumps(claim))
         proceed(server, "2-1", 7)
         assert (await entering).token == 7

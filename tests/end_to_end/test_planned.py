@@ -19,7 +19,7 @@ from tests.end_to_end.crew import Crew
 from tests.support.daemon import StartDaemon, environment
 from tests.support.servers import RunningServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 RULES = """
 [locks]

@@ -17,7 +17,7 @@ from tests.support.git import git, repository
 from tests.support.keyspace import records, rows, session
 from tests.support.servers import RunningServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_server]
 
 NAMES = [f"W{number}" for number in range(1, 9)]
 FILES = [f"src/{number}.txt" for number in range(16)]

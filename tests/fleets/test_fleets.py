@@ -22,6 +22,7 @@ RULES = ROOT / "tests" / "fleets"
 
 
 @pytest.mark.slow
+@pytest.mark.one_server
 @pytest.mark.parametrize("name", ["review", "research", "suites"])
 def test_a_fleet_is_through_and_right(
     server: RunningServer, daemon: StartDaemon, tmp_path: Path, name: str

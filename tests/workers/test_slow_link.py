@@ -17,6 +17,7 @@ LEASE = Namespace().partition(0).lease(ORCHESTRATORS)
 
 
 @pytest.mark.slow
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("count", "size", "bytes_a_second"),
     [(40, 900_000, 12_000_000), (300, 10_000, 500_000), (12, 200_000, 250_000)],

@@ -73,6 +73,7 @@ def read(data: dict[str, Any], cwd: str) -> Event | None:
         error=str(error.get("name") or ""),
         quota="opencode" if status == 429 else "",
         takes_context=name in _CONTEXT,
+        is_lasting=name != "system.transform",
     )
 
 
