@@ -73,12 +73,13 @@ class Replica:
         rules: str = "",
         build: str = "",
         nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
+        place: tuple[str, int] | None = None,
         clock_ms: Callable[[], float] = lambda: time.time() * 1000,
     ) -> None:
         """`rules` and `build` are digests, which let people see who works by something else.
 
-        `nonce` returns a string that no other attempt at a lease uses, of any replica. `clock_ms`
-        is this machine's clock.
+        `nonce` returns a string that no other attempt at a lease uses, of any replica. `place` is
+        the host and the process, by default these, `clock_ms` this machine's clock.
         """
         self._store = store
         self._group = group
@@ -90,7 +91,7 @@ class Replica:
         self._serving: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
         self._health = Health(settings.lease_ms)
         self._record = WorkerRecord(
-            nonce(), socket.gethostname(), os.getpid(), build, rules, began_ms=0, until_ms=0
+            nonce(), *(place or (socket.gethostname(), os.getpid())), build, rules, 0, 0
         )
         #: Peers that were at work when we last heard of them.
         self._peers: dict[str, WorkerRecord] = {}

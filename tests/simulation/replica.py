@@ -71,6 +71,8 @@ class Worker:
             settings,
             node.name,
             nonce=lambda: next(nonces),
+            place=(node.name, 1),
+            clock_ms=lambda: 0.0,
         )
         node.run(replica.run(self._stop))
 
