@@ -141,7 +141,7 @@ class Member:
             agent_facts = await self._after_tool(agent, event, files, agent_facts)
         elif event.moment in (Moment.SESSION_START, Moment.SUBAGENT_START):
             if event.takes_context and not self._is_briefed:
-                self._is_briefed = True
+                self._is_briefed = event.is_lasting
                 agent_facts = _with(agent_facts, news=await self._briefing(agent))
         elif event.moment is Moment.TURN_START:
             self._holds, self.is_between_turns = 0, False
@@ -149,7 +149,7 @@ class Member:
             agent_facts = await self._end_turn(agent, event, wait_s, agent_facts)
         elif event.moment is Moment.TURN_FAILED:
             await self._fail_turn(agent, event)
-        if event.takes_context:
+        if event.takes_context and event.is_lasting:
             messages = await agent.take_messages()
             said = tuple(filter(None, map(sentence, filter(self._concerns, messages))))
             agent_facts = _with(agent_facts, news=agent_facts.news + said)
