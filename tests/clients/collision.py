@@ -59,9 +59,9 @@ def template(harness: str, kind: str) -> object:
     return call(harness, kind, "{path}", "{text}")
 
 
-def play(bench: Bench, harnesses: list[str], number: int) -> Round:
+def play(bench: Bench, harnesses: list[str], number: int, files: int) -> Round:
     """Run one round."""
-    names = [f"file{index}.txt" for index in range(FILES)]
+    names = [f"file{index}.txt" for index in range(files)]
     for index, name in enumerate(names):
         (bench.project / name).write_text(f"line-base-r{number}-f{index}\n")
     bench.model.requests.clear()
@@ -99,7 +99,7 @@ def play(bench: Bench, harnesses: list[str], number: int) -> Round:
     )
     unexplained = sum(len(_REFUSAL.findall(one)) for one in told) - found.total()
     found["not explained"] = unexplained
-    return Round(len(harnesses) * FILES, len(lost), found, failed, time.monotonic() - began)
+    return Round(len(harnesses) * files, len(lost), found, failed, time.monotonic() - began)
 
 
 def _last(model: Model) -> dict[str, tuple[str, int, object]]:
@@ -118,7 +118,7 @@ def left_over(url: str) -> str:
     return ""
 
 
-def run(rounds: int, harnesses: list[str], *, with_fabric: bool) -> list[Round]:
+def run(rounds: int, harnesses: list[str], *, with_fabric: bool, files: int = FILES) -> list[Round]:
     """Run several rounds on one server."""
     server = start_server(FLAVOUR_DEFAULT)
     daemon = Daemon(server.url, lease_ms=5_000)
@@ -129,7 +129,7 @@ def run(rounds: int, harnesses: list[str], *, with_fabric: bool) -> list[Round]:
             bench = Bench(Path(folder, "bench"), model, url)
             try:
                 for number in range(rounds):
-                    found.append(play(bench, harnesses, number))
+                    found.append(play(bench, harnesses, number, files))
                     sys.stderr.write(f"round {number}: {found[-1]}\n")
                     if with_fabric and (left := left_over(server.url)):
                         raise AssertionError(left)

@@ -6,6 +6,9 @@ from tests.clients import edit
 from tests.clients.bench import PROGRAMS
 from tests.clients.collision import run
 
+#: A few: a round of twelve takes minutes (`python -m tests.clients.collision`).
+FILES = 3
+
 SCRIPT = {
     "edits": [{"path": "a", "line": "line-x-r0-f0"}, {"path": "b", "line": "line-x-r0-f1"}],
     "read": {"read": "{path}"},
@@ -36,5 +39,5 @@ def test_no_edit_is_lost_when_clients_collide() -> None:
     installed = [name for name, program in PROGRAMS.items() if program.exists()]
     if len(installed) < 2:
         pytest.skip("fewer than two clients are installed: scripts/clients")
-    (found,) = run(1, installed, with_fabric=True)
+    (found,) = run(1, installed, with_fabric=True, files=FILES)
     assert (found.lost, found.failed, found.refusals["not explained"]) == (0, [], 0)
