@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fabric.core.event import Decision, Outcome
 from fabric.core.record import AgentStatus
 from fabric.core.rules import Rules
-from fabric.core.signal import Signal, SignalType
+from fabric.core.signal import GIVING, Signal, SignalType
 from fabric.store import state
 from fabric.store.keys import Namespace
 from fabric.store.keyspace import Keyspace
@@ -233,7 +233,8 @@ def arbitrary(seed: int, number: int = 1_500) -> bytes:
             "consumers": chance.choices(AGENTS, k=3),
             "resources": chance.choices(THINGS, k=2),
             "percent": chance.randint(0, 100),
-            "partial": {},
+            "partial": {} if kind in GIVING else None,
+            "agents": chance.sample(AGENTS, 2),
             "question": "?",
             "escalation": "1-0",
             "decision": "!",
