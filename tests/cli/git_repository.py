@@ -27,7 +27,7 @@ def holding(server: RunningServer, namespace: str) -> Hold:
 
     def put(agent: str, token: int, *writes: str) -> None:
         claim = ClaimRecord(agent, ClaimState.HELD, [*writes], token=token, granted_ms=SINCE_MS)
-        server.cli("HSET", claims, f"{token}:{agent}", msgspec.json.encode(claim))
+        server.cli("HSET", claims, claim.id, msgspec.json.encode(claim))
 
     return put
 

@@ -37,8 +37,8 @@ class Held:
 
     def put(self, *claims: ClaimRecord) -> None:
         for number, claim in enumerate(claims):
-            name = f"{number}:{claim.agent}".encode()
-            self.store.data.hash(S.claims)[name] = msgspec.json.encode(claim)
+            claim.asked = number
+            self.store.data.hash(S.claims)[claim.id.encode()] = msgspec.json.encode(claim)
 
     async def ask(
         self, path: str, *, token: int | None = None, agent: str | None = None
@@ -183,7 +183,7 @@ async def test_a_spoilt_record_allows_nothing(claims: Held) -> None:
 
 
 async def test_it_is_the_same_on_a_server(server: RunningServer) -> None:
-    server.cli("HSET", S.claims, "1:B", msgspec.json.encode(held("B", 7, "src/**")))
+    server.cli("HSET", S.claims, "0:B", msgspec.json.encode(held("B", 7, "src/**")))
     store = RedisStore(server.url)
     try:
         session = Session(store, S)
