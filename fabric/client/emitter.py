@@ -57,12 +57,6 @@ _NO_ANSWERS = frozenset(
 _RESULT_MARKS = (b"partial", b"result", b"\\u")
 
 
-#: What was sent is kept for so long, s, and so many signals: a failover, or an append-only file
-#: without its end, loses the last second or two, and is noticed within half a minute.
-KEPT_S = 60.0
-KEPT_MAX = 256
-
-
 class WhenFull(StrEnum):
     """What to do while the ingress is over its limit."""
 
@@ -261,8 +255,6 @@ class Sender:
         #: Heartbeats that were given up and may have arrived. They go before the next signal, so
         #: that no number is missing for a signal that says nothing.
         self._unsure: deque[list[bytes]] = deque(maxlen=UNSURE_HEARTBEATS_MAX)
-        #: What was sent lately, with its number and the time.
-        self._sent: deque[tuple[float, int, list[bytes]]] = deque(maxlen=KEPT_MAX)
         self._turn = asyncio.Lock()
         self._sent_at = 0.0
 
@@ -271,20 +263,6 @@ class Sender:
         self.incarnation, self.instance = incarnation, instance
         self.seq, self.has_ended, self.over = 0, False, None
         self._unsure.clear()
-        self._sent.clear()
-
-    async def send_again(self, after: int) -> int:
-        """Send again what was sent lately under a number above `after`; return how many.
-
-        For a server that has lost history, by a failover say: it does not know them. If it does,
-        they are repeats, which the core drops. Each is sent again once: it may have been refused.
-        """
-        async with self._turn:
-            missing = [entry for _, number, entry in self._sent if number > after]
-            if missing and not self.has_ended and self.over is None:
-                await self.emitter.send(missing)
-                self._sent.clear()
-        return len(missing)
 
     async def send(
         self,
@@ -359,10 +337,7 @@ class Sender:
                 self._unsure.append(entry)
             raise
         self._unsure.clear()
-        self._sent_at = now_s = asyncio.get_running_loop().time()
-        self._sent.append((now_s, self.seq, entry))
-        while self._sent[0][0] < now_s - KEPT_S:
-            self._sent.popleft()
+        self._sent_at = asyncio.get_running_loop().time()
         self.on_sent(kind, payload)
         return entry_id.decode()
 

@@ -13,8 +13,7 @@ from fabric.client.emitter import handled_hops
 from fabric.client.history import ReadHistory
 from fabric.client.message import Message, read
 from fabric.client.request import Requests
-from fabric.client.session import last_id, read_record
-from fabric.core.record import AgentRecord
+from fabric.client.session import last_id
 from fabric.errors import FabricError, NotAllowedError, ServerError
 from fabric.store.port import BEGINNING, Entry
 from fabric.store.value import parse_cursor, parse_id
@@ -154,18 +153,7 @@ class Mailbox:
             last_kept = await self._histories[number].last_kept(self._store, stream)
             if last_kept is not None:
                 self._go_back(number, last_kept)
-        await self._send_what_is_missing()
         self._quiet = 0
-
-    async def _send_what_is_missing(self) -> None:
-        """Send again what this incarnation has sent and the server does not know."""
-        sender = self._requests.sender
-        seen = await read_record(self._store, self._keys.agents, self._agent, AgentRecord)
-        if seen is not None and seen.incarnation > sender.incarnation:
-            return
-        known = seen.seq if seen is not None and seen.incarnation == sender.incarnation else 0
-        if known < sender.seq and await sender.send_again(known):
-            logger.info("%s: what came after signal %d is sent again", self._agent, known)
 
     def _go_back(self, number: int, place: bytes) -> None:
         logger.warning(
