@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: Entries over the limit: those of one emit, and those that intruders add.
-EMIT_MAX = 20
+EMIT_MAX = 40
 
 #: Arguments of one commit: the size that the workers promise, and one more input's.
 COMMIT_BYTES_MAX = 8 * 2**20

@@ -17,7 +17,7 @@ from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 #: Codes of refusals of which an agent hears once in a while only; it hears of all others.
 PACED = frozenset(
     {"HOPS", "LEAP", "SKIPPED", "STALE_INCARNATION", "BREAKER", "ENDED", "RATE", "REUSED"}
-    | {"UNREADABLE", "NAME_TAKEN"}
+    | {"UNREADABLE", "NAME_TAKEN", "CLOSED"}
 )
 
 AT_WORK = ("active", "blocked", "paused")
@@ -48,6 +48,9 @@ class Refusals(Judge):
         }
         for session, entry_id, fields in _logged(commit):
             who = session, fields.get(b"emitter", b"").decode()
+            if (fields[b"kind"], fields[b"type"]) == (b"signal", b"RUN_OPENED"):
+                # The next run knows nothing of what was told in the one before.
+                self._told_ms = {w: ms for w, ms in self._told_ms.items() if w[0] != session}
             if fields[b"kind"] == b"refused":
                 is_told = (session, entry_id, who[1]) in answered
                 # An agent that registers in this commit may be told already; it need not be.
@@ -67,13 +70,16 @@ class Refusals(Judge):
         self, who: _Who, fields: dict[bytes, bytes], *, is_told: bool, is_known: bool
     ) -> None:
         """Check that a refusal is told, unless another was in the second before."""
+        if (_text(fields), fields[b"type"]) == ("CLOSED", b"HEARTBEAT") and not is_told:
+            return  # CANCEL has told it that the run is closed
         now_ms = int(fields[b"ms"])
         code = "UNREADABLE" if fields[b"type"].decode() == UNREADABLE_TYPE else _text(fields)
         if code == "NAME_TAKEN" and fields[b"type"] == b"STARTED":
             code = "START"  # told at any rate
         last_ms = self._told_ms.get(who, -NOTICE_PAUSE_MS)
         is_soon = now_ms - last_ms < NOTICE_PAUSE_MS
-        if is_told and is_soon and code in PACED:
+        # Of an agent of the run before, nothing is kept that could pace what it is told.
+        if is_told and is_soon and code in PACED and is_known:
             raise Violation(
                 "refusals are told once a second at most",
                 f"{who}: {code} after {now_ms - last_ms} ms",
