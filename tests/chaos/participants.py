@@ -33,6 +33,13 @@ BULK_SENDERS = 2
 #: Longest wait of an agent where a failover may lose its request, s.
 WAIT_LIMIT_S = 20
 
+#: The checker reads what everybody was told: nothing of it goes while a run lasts.
+KEPT = """
+[retention]
+read_events = 1000000
+revisions_max = 1000000
+"""
+
 #: Agents count as dead after short silence, so that a run has many deaths; no person is asked.
 RULES = """\
 [limits]
@@ -70,7 +77,7 @@ class Participants:
     def workers(self, *, has_defaults: bool = False) -> None:
         """Add the orchestrators and the synthesizers; `has_defaults`: with no rules of our own."""
         rules = self._directory / "fabric.toml"
-        rules.write_text("" if has_defaults else RULES)
+        rules.write_text(("" if has_defaults else RULES) + KEPT)
         lease = () if has_defaults else ("--lease-ms", str(LEASE_MS))
         for kind, count in (DEFAULT_WORKERS if has_defaults else WORKERS).items():
             for number in range(count):
