@@ -127,6 +127,7 @@ class Participants:
         clock = {} if kind in (RAW_SENDER, ROGUE) else faked(self._directory / "clocks" / name)
         environment = {**(extra or {}), **clock}
         # For all: after FLUSHALL the first process to connect fixes the partition count again.
+        environment["FABRIC_WORKSPACE"] = "none"  # the checker compares what was meant
         environment["FABRIC_PARTITIONS"] = str(PARTITIONS)
         environment["FABRIC_WAIT_REPLICAS"] = str(self._deployment.wait_replicas)
         if self._deployment.may_lose:
