@@ -126,7 +126,6 @@ class Participants:
         # These use time.sleep, which does not work with a faked clock.
         clock = {} if kind in (RAW_SENDER, ROGUE) else faked(self._directory / "clocks" / name)
         environment = {**(extra or {}), **clock}
-        environment["FABRIC_WORKSPACE"] = "none"  # the checker compares what was meant
         # For all: after FLUSHALL the first process to connect fixes the partition count again.
         environment["FABRIC_PARTITIONS"] = str(PARTITIONS)
         environment["FABRIC_WAIT_REPLICAS"] = str(self._deployment.wait_replicas)
