@@ -4,7 +4,7 @@ Every boundary accepts these, as a JSON document and as stream fields:
 
 - result streaming: `{"signal": "PROGRESS", "percent": 50, "checkpoint": …, "partial": {…}}`
 - propagation: `{"signal_type": …, "emitter": …, "stream": …, "timestamp": …, "payload": {…}}`
-- shorthand: `PROGRESS(25%)`, `BLOCKED(schema-change)`
+- shorthand: `PROGRESS(25%)`, `BLOCKED(schema-change)`, `INTENT(writes=a.py, reads=b.py)`
 
 Unknown fields are kept in the payload.
 """
@@ -59,6 +59,9 @@ ARGUMENT: dict[SignalType, str] = {
     SignalType.TASK_RETRY: "task",
 }
 
+
+#: The brackets of these hold a sentence, commas and all.
+_SENTENCES = frozenset({"question", "error"})
 
 #: Lists of names: a text names several with commas.
 _LISTED = frozenset(
@@ -171,10 +174,20 @@ def _type(document: Mapping[str, Any]) -> tuple[SignalType, dict[str, Any]]:
 
 
 def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
+    """Return the fields in a shorthand's brackets: the type's own one, then such as are named."""
+    first, named = _named(kind, argument)
+    if not first:
+        return named
     field = ARGUMENT.get(kind)
     if field is None:
         allowed = f"{kind.value}, with nothing in brackets"
         raise signal_error.wrong("TYPE", "type", f"{kind.value}({argument})", allowed)
+    for name, value in _unnamed(kind, field, first).items():
+        _settle(named, name, value)
+    return named
+
+
+def _unnamed(kind: SignalType, field: str, argument: str) -> dict[str, Any]:
     if field == "percent":
         return {field: _number(argument)}
     if kind is SignalType.DEPENDENCY_RESOLVED:
@@ -184,6 +197,23 @@ def _shorthand(kind: SignalType, argument: str) -> dict[str, Any]:
     if field in ("resources", "writes"):
         return {field: _items(argument)}
     return {field: argument}
+
+
+def _named(kind: SignalType, argument: str) -> tuple[str, dict[str, Any]]:
+    """Split `a.py, reads=b.py` into what has no name and the fields that have one.
+
+    Only a payload's own fields count as names: a file may be called `date=2026-11-30/a.csv`. A
+    sentence (a question, an error) is taken whole, unless it begins with a name.
+    """
+    names = "|".join(_FIELD_TYPES[kind])
+    parts = re.split(rf"(?:^|,)\s*({names})\s*=", argument) if names else [argument]
+    first = parts[0].strip()
+    if first and ARGUMENT.get(kind) in _SENTENCES:
+        return argument, {}
+    fields: dict[str, Any] = {}
+    for field, text in zip(parts[1::2], parts[2::2], strict=True):
+        _settle(fields, field, _flat_value(kind, field, text.strip()))
+    return first, fields
 
 
 def _flat_value(kind: SignalType, field: str, text: str) -> Any:

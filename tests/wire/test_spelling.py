@@ -118,6 +118,22 @@ SHORTHAND: list[tuple[str, dict[str, Any]]] = [
     ("INTENT(config.py, src/**)", {"writes": ["config.py", "src/**"]}),
     ("RELEASE(config.py)", {"resources": ["config.py"]}),
     ("INTEGRATED(release)", {"name": "release"}),
+    # Names in the brackets: a file was locked under the name `writes=a.py`, and a wait for
+    # `on=schema` never ended.
+    ("INTENT(writes=a.py)", {"writes": ["a.py"]}),
+    ("INTENT(writes=a.py, reads=b.py,c.py)", {"writes": ["a.py"], "reads": ["b.py", "c.py"]}),
+    ("INTENT(a.py, b.py, reads = c.py)", {"writes": ["a.py", "b.py"], "reads": ["c.py"]}),
+    ("INTENT(date=2026-11-30/a.csv)", {"writes": ["date=2026-11-30/a.csv"]}),
+    ("BLOCKED(on=schema)", {"on": "schema"}),
+    ("PROGRESS(percent=25%)", {"percent": 25}),
+    ("PROGRESS(25%, checkpoint=draft)", {"percent": 25, "checkpoint": "draft"}),
+    ("HEARTBEAT(expect_ms=5000)", {"expect_ms": 5000}),
+    ("ESCALATE(Which one, options=none?)", {"question": "Which one, options=none?"}),
+    (
+        'ESCALATE(question=v1 or v2?, options=["v1", "v2"])',
+        {"question": "v1 or v2?", "options": ["v1", "v2"]},
+    ),
+    ("FAILED(error=disk full, retryable=true)", {"error": "disk full", "retryable": True}),
 ]
 
 
@@ -126,6 +142,10 @@ SHORTHAND: list[tuple[str, dict[str, Any]]] = [
 def test_shorthand(text: str, said: dict[str, Any], field: str) -> None:
     assert payload(read(**{field: text})) == said
     assert payload(heard({field: text})) == said
+
+
+def test_a_shorthand_with_two_values_for_one_field_is_refused() -> None:
+    assert refusal(flat(type="INTENT(a.py, writes=b.py)")).reason_code == "AMBIGUOUS"
 
 
 @pytest.mark.parametrize("kind", ["HEARTBEAT", "COMPLETED", "PARTIAL_RESULT", "EARLY_COMPLETION"])
