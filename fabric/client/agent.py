@@ -236,11 +236,12 @@ class Agent(AgentFacts, Reporting):
 
         `expect_ms` announces a silence, as in `heartbeat`.
         """
+        partial, _ = await self._hand_over(partial)
         await self._report(
             SignalType.PROGRESS,
             percent=percent,
             checkpoint=checkpoint,
-            partial=await self._hand_over(partial),
+            partial=partial,
             next_checkpoint=next_checkpoint,
             expect_ms=expect_ms,
         )
@@ -417,16 +418,23 @@ class Agent(AgentFacts, Reporting):
         """Put tasks onto the board, at most 1,000: all of them, or none if one is refused."""
         await self._report(SignalType.TASKS_ADDED, tasks=list(tasks))
 
-    async def complete(self, result: Any = None) -> None:
+    async def complete(
+        self,
+        result: Any = None,
+        *,
+        all: bool = False,  # noqa: A002 - the protocol's own name for it
+    ) -> None:
         """End with the full result; return when the fabric has accepted it.
 
-        After that the agent sends nothing more. Raises EndedError or NotAllowedError if the end is
+        With `all` the agent withdraws whatever it has said before and the result leaves out. After
+        that the agent sends nothing more. Raises EndedError or NotAllowedError if the end is
         refused, and WaitTimeoutError if no orchestrator has decided it in `confirm_ms`.
         """
         requests, limit_s = self._requests, self._settings.confirm_ms / 1000
-        result = await self._hand_over(result)
+        result, whole = await self._hand_over(result, is_whole=all)
         async with requests.opened(requests.confirmation, reads_dead=False) as request:
-            await request.send(SignalType.COMPLETED, {**given(result=result), "confirm": True})
+            payload = {**given(result=result, all=whole), "confirm": True}
+            await request.send(SignalType.COMPLETED, payload)
             self._sender.has_ended = True
             try:
                 async with asyncio.timeout(limit_s):

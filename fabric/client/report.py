@@ -24,14 +24,20 @@ class Reporting:
         raise NotImplementedError
 
     async def partial_result(
-        self, partial: dict[str, Any], *, checkpoint: str | None = None
+        self,
+        partial: dict[str, Any],
+        *,
+        checkpoint: str | None = None,
+        all: bool = False,  # noqa: A002 - the protocol's own name for it
     ) -> None:
         """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`.
 
-        More findings than one signal takes are sent in several signals.
+        More findings than one signal takes are sent in several signals. With `all` the agent
+        withdraws whatever it has said before and this leaves out.
         """
-        partial = await self._hand_over(partial)
-        await self._report(SignalType.PARTIAL_RESULT, partial=partial, checkpoint=checkpoint)
+        partial, whole = await self._hand_over(partial, is_whole=all)
+        kind = SignalType.PARTIAL_RESULT
+        await self._report(kind, partial=partial, checkpoint=checkpoint, all=whole)
 
     async def finding(
         self,
@@ -70,12 +76,17 @@ class Reporting:
         """Count on: `add(tests=3)` adds 3 to what all agents have counted under that name."""
         await self.partial_result({name: {"$add": count} for name, count in counts.items()})
 
-    async def _hand_over(self, result: Any) -> Any:
-        """Send what one signal cannot take of a result's findings; return the rest."""
+    async def _hand_over(self, result: Any, *, is_whole: bool = False) -> tuple[Any, bool | None]:
+        """Send what one signal cannot take of a result's findings; return the rest.
+
+        The first signal withdraws what a whole result leaves out: True if that is still to be said.
+        """
         *first, last = pieces(result)
+        whole = is_whole or None
         for piece in first:
-            await self._report(SignalType.PARTIAL_RESULT, partial=piece)
-        return last
+            await self._report(SignalType.PARTIAL_RESULT, partial=piece, all=whole)
+            whole = None
+        return last, whole
 
 
 def pieces(result: Any) -> Iterator[Any]:

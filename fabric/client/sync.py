@@ -294,7 +294,8 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     partial_result = _awaited(Agent.partial_result)
     """Hand over early findings: a document, or `{"findings": [{"key": …, "value": …}]}`.
 
-    More findings than one signal takes are sent in several signals.
+    More findings than one signal takes are sent in several signals. With `all` the agent
+    withdraws whatever it has said before and this leaves out.
     """
 
     finding = _awaited(Agent.finding)
@@ -420,7 +421,8 @@ class SyncAgent(_Twin[Agent], AgentFacts):
     complete = _awaited(Agent.complete)
     """End with the full result; return when the fabric has accepted it.
 
-    After that the agent sends nothing more. Raises EndedError or NotAllowedError if the end is
+    With `all` the agent withdraws whatever it has said before and the result leaves out. After
+    that the agent sends nothing more. Raises EndedError or NotAllowedError if the end is
     refused, and WaitTimeoutError if no orchestrator has decided it in `confirm_ms`.
     """
 

@@ -231,10 +231,11 @@ class Progress(Struct, frozen=True):
 
 
 class PartialResult(Struct, frozen=True):
-    """Early findings are available."""
+    """Early findings are available; with `all` they are all that the agent still says."""
 
     partial: Partial
     checkpoint: Name | None = None
+    all: bool = False
 
 
 class Blocked(Struct, frozen=True):
@@ -249,10 +250,15 @@ class Blocked(Struct, frozen=True):
 
 
 class Completed(Struct, frozen=True):
-    """Full results are ready."""
+    """Full results are ready; with `all` the agent withdraws what they leave out."""
 
     result: Raw | UnsetType = UNSET
     confirm: bool = False
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.all and self.result in (UNSET, Raw(b"null")):
+            raise ValueError("a `result` beside `all`: what it leaves out is withdrawn")
 
 
 class Failed(Struct, frozen=True):

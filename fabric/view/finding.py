@@ -33,6 +33,7 @@ _MARKS = {
     Standing.OVERRULED: "overruled",
     Standing.REPLACED: "replaced since",
     Standing.WITHDRAWN: "withdrawn",
+    Standing.OMITTED: "left out of the whole result",
     Standing.STALE: "not confirmed after a restart",
 }
 
@@ -173,7 +174,7 @@ def gone(one: Item) -> list[str]:
         words = f"superseded by {', '.join(dict.fromkeys(by))}"
     else:
         words = "; ".join(dict.fromkeys(_why_gone(found.sources))) or "withdrawn"
-    told = (Standing.WITHDRAWN, Standing.STALE)
+    told = (Standing.WITHDRAWN, Standing.OMITTED, Standing.STALE)
     history = _history(one, but=told)
     return [f"- ~~{span_of(found.key)}~~ {words} · {rfc3339(found.first_ms)}", *history]
 
@@ -184,5 +185,7 @@ def _why_gone(sources: Iterable[Source]) -> Iterator[str]:
         if one.standing is Standing.WITHDRAWN:
             reason = "" if one.evidence is None else f" ({_reason(one.evidence)})"
             yield f"withdrawn by {agent}{reason}"
+        elif one.standing is Standing.OMITTED:
+            yield f"withdrawn by {agent}: its whole result leaves it out"
         elif one.standing is Standing.STALE:
             yield f"{agent} has started again and has not repeated it"

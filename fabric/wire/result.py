@@ -26,6 +26,9 @@ _decode_decided = msgspec.json.Decoder(DecidedResult).decode
 _decode_roster = msgspec.json.Decoder(RosterResult).decode
 _decode_refined = msgspec.json.Decoder(Refined).decode
 
+#: The types that can say that they give all that the agent still says.
+WHOLE = frozenset({SignalType.PARTIAL_RESULT, SignalType.COMPLETED})
+
 _TYPES = {kind.value.encode(): kind for kind in SignalType}
 
 #: How documents are taken apart if no rule says otherwise.
@@ -73,12 +76,14 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
             return Result(kind, origin, roster=(told.agents, told.is_absent))
         if kind is SignalType.REFINED:
             return Result(kind, origin, refined=_refined(raw, origin))
-        found = statements(_decode_payload(raw), origin, strategy) if kind in GIVING else {}
+        payload = _decode_payload(raw)
+        found = statements(payload, origin, strategy) if kind in GIVING else {}
         percent = _percent(entry.get(b"percent"))
         reason = (_decode_failed(raw).error or "") if kind is SignalType.FAILED else ""
         is_silent = b"silent" in entry
         given, refusal = ({}, found) if isinstance(found, Refusal) else (found, None)
-        return Result(kind, origin, given, percent, reason, is_silent, refusal)
+        is_whole = payload.is_whole and kind in WHOLE and refusal is None
+        return Result(kind, origin, given, percent, reason, is_silent, refusal, is_whole=is_whole)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         expected = f"what the fabric writes with {kind} ({error})"
         raise signal_error.wrong("VALUE", "payload", raw, expected) from None

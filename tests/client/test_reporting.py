@@ -45,6 +45,25 @@ async def test_more_findings_than_one_signal_takes_are_sent_in_several() -> None
     assert synthesis.plain == {"summary": {"A": "many"}}
 
 
+async def test_a_whole_result_in_several_signals_withdraws_what_it_leaves_out() -> None:
+    findings = [{"key": str(number), "value": number} for number in range(2_500)]
+    async with running(session="demo") as fabric:
+        async with fabric.agent("A") as agent:
+            await agent.partial_result({"findings": [{"key": "old", "value": 1}], "n": 1})
+            await agent.complete({"findings": findings, "m": 2}, all=True)
+        await fabric.settle()
+        synthesis = await fabric.session().synthesis()
+    assert synthesis.findings["old"].state == "withdrawn"
+    assert synthesis.complete.findings == 2_500
+    assert synthesis.plain == {"m": 2}
+
+
+async def test_whole_without_a_result_is_refused() -> None:
+    async with running(session="demo") as fabric, fabric.agent("A") as agent:
+        with pytest.raises(SignalError, match="a `result` beside `all`"):
+            await agent.complete(all=True)
+
+
 def test_pieces_have_everything_once_and_fit() -> None:
     findings: list[Any] = [{"key": str(number), "value": "x" * 100_000} for number in range(60)]
     made = list(pieces({"findings": findings, "n": 1}))

@@ -105,6 +105,7 @@ class Event(NamedTuple):
     error: str = ""
     verdict: tuple[str, Any, list[Any]] | None = None
     refined: tuple[str, Any] | None = None
+    is_whole: bool = False
 
     def fields(self) -> list[bytes]:
         """Return the entry as the orchestrator writes it."""
@@ -134,7 +135,8 @@ class Event(NamedTuple):
             refiner, value = self.refined
             return {"refiner": refiner, "value": value, "revision": 1}
         payload = {"partial": self.partial, "result": self.result, "error": self.error or None}
-        return {name: value for name, value in payload.items() if value is not None}
+        payload = {name: value for name, value in payload.items() if value is not None}
+        return payload | ({"all": True} if self.is_whole else {})
 
 
 class Rules(NamedTuple):
@@ -254,6 +256,8 @@ def histories(draw: DrawFn) -> list[Event]:
                 said = said._replace(result=draw(_results), percent=100)
             else:
                 said = said._replace(kind="FAILED", error="it broke", silent=move == "silence")
+        if said.kind in ("PARTIAL_RESULT", "COMPLETED") and draw(st.integers(0, 4)) == 0:
+            said = said._replace(is_whole=True)
         events.append(said)
     return events
 

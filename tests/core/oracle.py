@@ -242,6 +242,8 @@ def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
                 and event.incarnation not in completed
             ):
                 continue
+            if event.is_whole:
+                view.clear()  # what it leaves out is withdrawn
             for part, (value, keys, is_withdrawn) in said.items():
                 for other in [one for one in view if excludes(part, one)]:
                     del view[other]

@@ -181,3 +181,13 @@ def test_only_value_and_named_fields_contradict() -> None:
     part = folding.part("findings:a.py:4:r")
     assert (part["state"], part["value"], part["fields"]["severity"]) == ("decided", None, "low")
     assert (part["fields"]["path"], part["fields"]["message"]) == ("a.py", "B")
+
+
+def test_a_number_that_a_person_chose_is_a_value_of_its_own() -> None:
+    """Values that are digits were once taken for the numbers of the sides."""
+    folding = Folding(contradict_on=["severity"])
+    folding.find("A", "port", None)
+    folding.decide("findings:port", 1)
+    folding.find("B", "port", True)
+    values = folding.document()["contradictions"]["findings:port"]["values"]
+    assert [one["value"] for (one,) in values] == [{"value": None}, 1, {"value": True}]

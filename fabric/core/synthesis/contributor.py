@@ -27,12 +27,27 @@ class Contributor(Struct, omit_defaults=True):
     #: Incarnations that completed: their statements keep counting.
     completed: list[int] = []
     error: str = ""
+    #: Incarnation → log number of its last result that said that it was all: it omits what was said
+    #: before.
+    whole: dict[str, int] = {}
 
     def counts(self, incarnation: int, policy: RestartPolicy) -> bool:
         """Whether statements of an incarnation still count."""
         if policy is RestartPolicy.KEEP or incarnation == self.incarnation:
             return True
         return incarnation in self.completed
+
+    def note_whole(self, incarnation: int, log: int) -> bool:
+        """Note a result that is all that the agent still says; return whether that is news."""
+        if log <= self.whole.get(str(incarnation), 0):
+            return False
+        self.whole = {**self.whole, str(incarnation): log}
+        return True
+
+    def whole_log(self, policy: RestartPolicy) -> int:
+        """Return the log number of the last whole result that counts: what is older is omitted."""
+        counted = (log for one, log in self.whole.items() if self.counts(int(one), policy))
+        return max(counted, default=0)
 
     def share(self) -> int:
         """Return how far the agent has come, in hundredths of a percent."""

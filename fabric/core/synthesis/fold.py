@@ -46,7 +46,7 @@ class Result(Struct, frozen=True):
     `percent` is how far the agent had come by then. With a refusal the statements are left out and
     everything else counts: an agent whose last result is too large has ended all the same. A
     verdict, a refinement and a roster come without statements. A roster names agents, and says
-    whether they are absent.
+    whether they are absent. `is_whole`: the statements are all that the agent still says.
     """
 
     type: SignalType
@@ -59,6 +59,7 @@ class Result(Struct, frozen=True):
     verdict: tuple[str, Verdict] | None = None
     refined: tuple[str, state.RefinementRecord] | None = None
     roster: tuple[list[str], bool] | None = None
+    is_whole: bool = False
 
 
 def needs(synthesis: SynthesisState, result: Result) -> set[str]:
@@ -132,7 +133,7 @@ def fold(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> Re
         if is_full and any(synthesis.records.get(name) is None for name in result.statements):
             limit = f"{SESSION_PARTS_MAX} of one session's synthesis"
             refusal = refusal or Refusal("LIMIT", "a part more", limit)
-        _follow_agent(synthesis, result, policy)
+        _follow_agent(synthesis, result, policy, is_whole=result.is_whole and refusal is None)
         for name, statement in result.statements.items() if refusal is None else ():
             _add_statement(synthesis, name, origin.agent, statement)
     return refusal
@@ -177,7 +178,9 @@ def touch(synthesis: SynthesisState, name: str, agent: str | None = None) -> Par
     return part
 
 
-def _follow_agent(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> None:
+def _follow_agent(
+    synthesis: SynthesisState, result: Result, policy: RestartPolicy, *, is_whole: bool
+) -> None:
     """Update the agent's record: its incarnation, its status, how far it has come."""
     origin = result.origin
     if synthesis.records.get(f"{state.AGENTS}:{origin.agent}") is None:
@@ -206,10 +209,11 @@ def _follow_agent(synthesis: SynthesisState, result: Result, policy: RestartPoli
     complete.shares += agent.share() - known.share()
     complete.ended += agent.has_ended - known.has_ended
     complete.reported += (agent.reported > 0) - (known.reported > 0)
+    is_news = is_whole and agent.note_whole(origin.incarnation, origin.log)
     if agent != known:
         synthesis.changed.add(f"{state.AGENTS}:{origin.agent}")
     is_other = counted != {agent.incarnation, *agent.completed}
-    if known.reported and is_other and policy is RestartPolicy.REPLACE:
+    if known.reported and (is_news or (is_other and policy is RestartPolicy.REPLACE)):
         _start_sweep(synthesis, origin.agent, "")
 
 

@@ -74,6 +74,12 @@ class ResultPayload(Struct, frozen=True):
 
     partial: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
+    all: Raw | UnsetType = UNSET
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the result is all that its agent still says."""
+        return self.all == Raw(b"true")
 
 
 class Origin(Struct, frozen=True):

@@ -131,7 +131,8 @@ class Publisher:
         for agent in synthesis.dirty[name]:
             known = synthesis.records.get(f"{state.AGENTS}:{agent}")
             if agent in part.said and isinstance(known, Contributor):
-                state.set_standing(part, agent, partial(known.counts, policy=self._policy))
+                counts = partial(known.counts, policy=self._policy)
+                state.set_standing(part, agent, counts, known.whole_log(self._policy))
         if not name.startswith(FINDINGS):
             return
         key = name.partition(":")[2]

@@ -70,6 +70,8 @@ class Standing(StrEnum):
     REPLACED = "replaced"
     #: The agent has withdrawn it.
     WITHDRAWN = "withdrawn"
+    #: The agent has given a whole result since, without it.
+    OMITTED = "omitted"
     #: Its incarnation has died, and the next one has not confirmed it.
     STALE = "stale"
 
@@ -237,8 +239,11 @@ def last_values(said: list[Statement]) -> dict[int, Statement]:
     return found
 
 
-def set_standing(part: Part, agent: str, counts: Counts) -> None:
-    """Find an agent's current statement; mark the others as stale, replaced or withdrawn."""
+def set_standing(part: Part, agent: str, counts: Counts, whole: int = 0) -> None:
+    """Find an agent's current statement; mark the others as stale, replaced or withdrawn.
+
+    `whole` is the log number of a result that omits whatever the agent said before it.
+    """
     latest: Statement | None = None
     for one in part.said[agent]:
         if not counts(one.incarnation):
@@ -247,7 +252,10 @@ def set_standing(part: Part, agent: str, counts: Counts) -> None:
             one.standing = Standing.REPLACED
         else:
             latest = one
-            one.standing = Standing.WITHDRAWN if one.withdrawn else Standing.HOLDS
+            if one.withdrawn:
+                one.standing = Standing.WITHDRAWN
+            else:
+                one.standing = Standing.OMITTED if one.log < whole else Standing.HOLDS
 
 
 def current(part: Part) -> dict[str, Statement]:
@@ -374,7 +382,8 @@ class Sweep(Struct, omit_defaults=True):
 def contradiction_of(part: Part) -> ContradictionRecord:
     """Return the values of a contradicted part, one list of statements for each side."""
     values: dict[bytes, list[RivalStatement]] = {}
-    side_of = {agent: b"%d" % side for side, names in enumerate(part.sides) for agent in names}
+    # No value's JSON begins like this.
+    side_of = {agent: b"#%d" % side for side, names in enumerate(part.sides) for agent in names}
     for agent, one in current(part).items():
         if one.standing is not Standing.HOLDS or (part.sides and agent not in side_of):
             continue
