@@ -34,7 +34,7 @@ from fabric.core.synthesis.state import REFINED, SECTIONS
 from fabric.errors import ServerError, SignalError, TamperedError
 from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
 from fabric.store.port import Batch, WorkerStore
-from fabric.store.synthesis import HEAD, is_published
+from fabric.store.synthesis import HEAD, REFINING, Refining, is_published, refining_field
 from fabric.wire import record, signal_error
 from workers import child_process
 from workers.child_process import PROCESSES_MAX, Background, RunError
@@ -155,9 +155,12 @@ class Refinements:
     def finish(self, batch: Batch, timer: RefinementTimer, now_ms: int) -> int | None:
         """Send a run's answer, or look again later; return when to look, None for never."""
         run = self._runs.get(timer.member)
+        synthesis = self._partition.session(timer.session).synthesis
         due_ms: int | None = None
         if run is None and timer.refiner not in self._names:
             logger.warning("nothing here is the refiner %s of %s", timer.refiner, timer.session)
+            # Nobody may wait for it.
+            batch.write_fields(synthesis, [(REFINING, None)])
         elif run is None or not run.is_over():
             # The more runs wait for their turn, the less often each is looked at.
             crowd = 0 if run is None or run.has_turn else len(self._runs) // PROCESSES_MAX
@@ -168,6 +171,9 @@ class Refinements:
                 own = record.own_signal(run.session, SignalType.REFINED, SYNTHESIZER, run.payload)
                 batch.append(self._partition.signals, "*", *own)
                 batch.size_bytes += len(run.payload)
+            elif run.revision:
+                nothing = (refining_field(run.refiner), b"%d" % run.revision)
+                batch.write_fields(synthesis, [nothing])
             if run.wanted > run.revision or run.is_to_repeat:
                 due_ms = self._next_beat(timer.member, now_ms)
         timers = self._partition.timers(SYNTHESIZERS)
@@ -188,6 +194,10 @@ class Refinements:
         if not revision.number or sections == {REFINED}:
             return None
         due: list[int] = []
+        if self._names:
+            wanted = _encode(Refining(revision.number, [*self._names]))
+            keys = self._partition.session(session)
+            batch.write_fields(keys.synthesis, [(REFINING, wanted)])
         for refiner in self._names:
             member = f"{session}:{TIMER}:{refiner}".encode()
             run = self._runs.get(member)

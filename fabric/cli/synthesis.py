@@ -71,6 +71,11 @@ def _form(form: Form, words: str) -> Callable[[Any], Any]:
 @click.command()
 @on_session
 @click.option("-f", "--follow", is_flag=True, help="Print each revision until a final one.")
+@click.option(
+    "--until",
+    type=click.Choice(["final", "refined"]),
+    help="With --follow: until it is final (default), or also refined.",
+)
 @click.option("--revision", type=click.IntRange(min=0), metavar="N", help="Go back to revision N.")
 @_form("markdown", "A report for people, or one line a change (default).")
 @_form("json", "The whole document; with --follow one a line.")
@@ -88,6 +93,7 @@ def _form(form: Form, words: str) -> Callable[[Any], Any]:
 async def synthesis(
     target: Target,
     follow: bool,
+    until: str | None,
     revision: int | None,
     form: Form | None,
     named: Form | None,
@@ -101,7 +107,8 @@ async def synthesis(
       fabric synthesis demo --revision 7        as it was at revision 7
       fabric synthesis demo --patches           every revision as a JSON Patch, from the first
 
-    --follow prints revisions as they come, until one is final and none comes after it:
+    --follow prints revisions as they come, until one is final and none comes after it. With --until
+    refined it goes on until the refiners are through with it, too.
 
     \b
       --follow                  changes as lines of Markdown, from the first revision
@@ -122,6 +129,8 @@ async def synthesis(
     """
     name, form = target.need("session"), named or form or "markdown"
     filters = {key: value for key, value in wanted.items() if value is not None}
+    if until and not follow:
+        raise click.UsageError("--until is for --follow")
     if follow and form not in _FOLLOWING:
         raise click.UsageError(f"--follow has no format {form}")
     for option in filters:
@@ -131,7 +140,7 @@ async def synthesis(
     async with connected(target, waits=follow) as connection:
         session = connection.session(name)
         if follow:
-            await _follow(session, revision, form)
+            await _follow(session, revision, form, refined=until == "refined")
             return
         await session.must_exist()
         note = ""
@@ -209,15 +218,18 @@ async def _print_patches(session: Session, number: int | None) -> None:
         print_lines([json_line(revision)])
 
 
-async def _print_events(session: Session, after: int | None, *, follow: bool) -> None:
-    async with aclosing(session.state_events(after, follow=follow)) as events:
+async def _print_events(
+    session: Session, after: int | None, *, follow: bool, refined: bool = False
+) -> None:
+    following = session.state_events(after, follow=follow, refined=refined)
+    async with aclosing(following) as events:
         async for event in events:
             print_lines([json_line(event)])
 
 
-async def _follow(session: Session, number: int | None, form: Form) -> None:
+async def _follow(session: Session, number: int | None, form: Form, *, refined: bool) -> None:
     if form == "agui":
-        await _print_events(session, number, follow=True)
+        await _print_events(session, number, follow=True, refined=refined)
         return
     after, document = number or 0, None
     if form == "json":
@@ -226,9 +238,11 @@ async def _follow(session: Session, number: int | None, form: Form) -> None:
         if after:
             print_lines([json_line(document)])
         if synthesis.is_final and number is None:
+            if refined and (last := await session.until_final(refined=True)).revision > after:
+                print_lines([json_line(last.document)])
             return
     with _progress() as note:
-        async with aclosing(session.revisions(after)) as following:
+        async with aclosing(session.revisions(after, refined=refined)) as following:
             if form == "markdown":
                 async with aclosing(joined(following)) as joining:
                     async for revisions in joining:

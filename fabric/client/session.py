@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,12 +19,18 @@ from fabric.core import record
 from fabric.core.limits import listed
 from fabric.core.synthesis.complete import Complete, Phase
 from fabric.core.synthesis.publish import COMPLETE, REVISION
-from fabric.core.synthesis.state import AGENTS, SECTIONS
+from fabric.core.synthesis.state import AGENTS, REFINED, SECTIONS, RefinementRecord
 from fabric.core.task import TaskRecord
-from fabric.errors import NotFoundError, WaitTimeoutError
+from fabric.errors import NotFoundError, ServerError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry, Readable
-from fabric.store.synthesis import DECODERS, is_published
+from fabric.store.synthesis import (
+    DECODERS,
+    REFINING,
+    decode_refining,
+    is_published,
+    refining_field,
+)
 from fabric.view.synthesis import Synthesis
 from fabric.wire.stored import checked_reading
 
@@ -193,19 +199,31 @@ class Session:
                 yield revision
 
     async def revisions(
-        self, after: int = 0, *, follow: bool = True
+        self, after: int = 0, *, follow: bool = True, refined: bool = False
     ) -> AsyncGenerator[Revision, None]:
         """Yield the revisions of the synthesis after a number, in order.
 
-        With `follow` also new ones, through outages, until one is final and none follows it. A
-        session can continue after that: iterate again from there. Raises NotFoundError if somebody
-        has trimmed a revision away, or the session is gone.
+        With `follow` also new ones, through outages, until one is final and none follows it; with
+        `refined` until each refiner, too, is through with what is final. A session can continue
+        after that: iterate again from there. Raises NotFoundError if somebody has trimmed a
+        revision away, or the session is gone.
         """
-        is_final = False
+        following = self._following(after, is_final=False, follow=follow, refined=refined)
+        async with aclosing(following) as revisions:
+            async for revision in revisions:
+                yield revision
+
+    async def _following(
+        self, after: int, *, is_final: bool, follow: bool = True, refined: bool = False
+    ) -> AsyncGenerator[Revision, None]:
+        """Yield the revisions after one that is final or not, as `revisions` does."""
         opened = await retry(partial(still_open, self._store, self.keys, None)) if follow else None
         while True:
             place = {self.keys.revisions: b"%d-0" % after}
-            block_ms = BLOCK_MS if follow and not is_final else 0
+            # Asked before it is read: what refiners have said by now is read then.
+            left = await retry(self._unrefined) if is_final and refined else []
+            is_over = is_final and not left
+            block_ms = BLOCK_MS if follow and not is_over else 0
             read = partial(self._store.read_streams, place, REVISIONS_PAGE, block_ms)
             found = await (retry(read) if follow else read())
             page = found.get(self.keys.revisions, [])
@@ -219,12 +237,31 @@ class Session:
                 yield revision
             if page:
                 continue
-            if is_final or not follow:
+            if is_over or not follow:
                 return
             opened = await retry(partial(still_open, self._store, self.keys, opened))
 
+    async def _unrefined(self) -> list[str]:
+        """Return the refiners that are not through with the last revision that they must read."""
+        key = self.keys.synthesis
+        (wanted,) = await self._store.fields(key, [REFINING])
+        with checked_reading(key, "hash"):
+            if wanted is None:
+                return []
+            refining = decode_refining(wanted)
+            names = refining.refiners
+            made = await self._store.fields(key, [f"{REFINED}:{name}" for name in names])
+            nothing = await self._store.fields(key, [*map(refining_field, names)])
+            left = []
+            for name, value, number in zip(names, made, nothing, strict=True):
+                known = DECODERS[REFINED](value) if value is not None else None
+                through = known.revision if isinstance(known, RefinementRecord) else 0
+                if max(through, int(number or 0)) < refining.revision:
+                    left.append(name)
+            return left
+
     async def state_events(
-        self, after: int | None = None, *, follow: bool = True
+        self, after: int | None = None, *, follow: bool = True, refined: bool = False
     ) -> AsyncGenerator[Event, None]:
         """Yield the synthesis as state events of AG-UI: STATE_SNAPSHOT, then STATE_DELTA.
 
@@ -236,35 +273,48 @@ class Session:
         if after is None or after > last:
             known = await retry(self.synthesis)
             yield agui.snapshot(known.document)
-            after = known.revision
-            if known.is_final:
+            after, is_final = known.revision, known.is_final
+            if is_final and not refined:
                 return
-        async with aclosing(self.revisions(after, follow=follow)) as following:
+        else:
+            is_final = False
+        revisions = self._following(after, is_final=is_final, follow=follow, refined=refined)
+        async with aclosing(revisions) as following:
             async for revision in following:
                 for event in agui.of_revision(self.keys, revision):
                     yield event
 
-    async def until_final(self, *, timeout: float | None = None) -> Synthesis:
+    async def until_final(
+        self, *, timeout: float | None = None, refined: bool = False
+    ) -> Synthesis:
         """Wait, through outages, until all known agents have ended; return the final synthesis.
 
-        `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
-        ended; NotFoundError if the session is gone.
+        With `refined` also until each refiner is through with it; one that fails, or has nothing to
+        say, is. `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have
+        not ended, or the refiners; NotFoundError if the session is gone.
         """
         known = Synthesis({})
         try:
             async with asyncio.timeout(timeout):
                 known = await retry(self.synthesis)
-                if known.is_final:
+                if known.is_final and not refined:
                     return known
                 document = known.document
-                async with aclosing(self.revisions(known.revision)) as following:
+                revisions = self._following(
+                    known.revision, is_final=known.is_final, refined=refined
+                )
+                async with aclosing(revisions) as following:
                     async for revision in following:
                         document = apply(self.keys, document, revision)
                         known = Synthesis(document, self.keys.revisions)
                 return known
         except TimeoutError:
+            left = _left(known)
+            if refined and known.is_final:
+                with suppress(ServerError):
+                    left = f"it is, and not refined yet by {listed(await self._unrefined())}"
             raise WaitTimeoutError(
-                f"waited {timeout:g} s for the synthesis of {self.name} to be final: {_left(known)}"
+                f"waited {timeout:g} s for the synthesis of {self.name} to be final: {left}"
             ) from None
 
     async def describe_producers(self, dependency: str) -> str:

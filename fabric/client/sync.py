@@ -215,9 +215,10 @@ class SyncSession(_Twin[Session]):
     revisions = _faced(Session.revisions, _iterate, "Generator[Revision, None, None]")
     """Yield the revisions of the synthesis after a number, in order.
 
-    With `follow` also new ones, through outages, until one is final and none follows it. A session
-    can continue after that: iterate again from there. Raises NotFoundError if somebody has trimmed
-    a revision away, or the session is gone.
+    With `follow` also new ones, through outages, until one is final and none follows it; with
+    `refined` until each refiner, too, is through with what is final. A session can continue after
+    that: iterate again from there. Raises NotFoundError if somebody has trimmed a revision away, or
+    the session is gone.
     """
 
     state_events = _faced(Session.state_events, _iterate, "Generator[Event, None, None]")
@@ -234,8 +235,9 @@ class SyncSession(_Twin[Session]):
     until_final = _awaited(Session.until_final)
     """Wait, through outages, until all known agents have ended; return the final synthesis.
 
-    `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not ended;
-    NotFoundError if the session is gone.
+    With `refined` also until each refiner is through with it; one that fails, or has nothing to
+    say, is. `timeout` is in seconds. Raises WaitTimeoutError, which names the agents that have not
+    ended, or the refiners; NotFoundError if the session is gone.
     """
 
     describe_producers = _awaited(Session.describe_producers)

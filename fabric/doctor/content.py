@@ -36,7 +36,7 @@ from fabric.store.keys import (
 )
 from fabric.store.redis import SCHEMA, RedisStore
 from fabric.store.state import PURGE_FAULT, PURGING, check_record
-from fabric.store.synthesis import DECODERS
+from fabric.store.synthesis import DECODERS, REFINING, decode_refining
 from fabric.store.value import NUMBER_LIMIT, is_last, parse_id, whole_number
 from fabric.wire.stored import fields_of, pairs_of
 from fabric.wire.worker import WorkerRecord
@@ -183,6 +183,7 @@ _synthesis: Final = _fields(
         REVISION.encode(): _number,
         COMPLETE.encode(): lambda _, value: msgspec.json.decode(value, type=Complete),
         RULES.encode(): lambda _, value: msgspec.json.decode(value, type=MergeRules),
+        REFINING.encode(): lambda _, value: decode_refining(value),
     },
     _part,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
 from fabric.core.rules import Rules
@@ -23,6 +24,10 @@ from fabric.wire.stored import checked_reading
 #: The fields that belong to no part: the revision, how complete the synthesis is, and the rules
 #: that it is merged by.
 HEAD: Final = (REVISION, COMPLETE, RULES)
+
+#: The revision that refiners must still read, with their names (`Refining`); and, beneath it by
+#: refiner, the last revision of which a run has made nothing. Neither is in the document.
+REFINING: Final = "refining"
 
 #: Revisions that are cut at a time.
 REVISIONS_CUT: Final = 64
@@ -42,6 +47,21 @@ DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
     state.ROSTER.removesuffix(":"): msgspec.json.Decoder(Roster).decode,
     SWEEP: msgspec.json.Decoder(state.Sweep).decode,
 }
+
+
+class Refining(Struct, frozen=True):
+    """The last revision that is to be refined, and the refiners that are to run."""
+
+    revision: int
+    refiners: list[str]
+
+
+def refining_field(refiner: str) -> str:
+    """Return the field with the last revision of which a refiner has made nothing."""
+    return f"{REFINING}:{refiner}"
+
+
+decode_refining = msgspec.json.Decoder(Refining).decode
 
 
 def restore(

@@ -127,6 +127,26 @@ def test_following_shows_what_comes_until_it_is_final(
         assert [one["number"] for one in again.json_lines] == [4]
 
 
+@pytest.mark.parametrize("form", ["markdown", "json", "patches", "agui"])
+def test_following_can_go_on_until_it_is_refined(
+    quiet: Shell, server: RunningServer, form: str
+) -> None:
+    folding = begun()
+    finish(folding)
+    write(quiet, server, folding)
+    server.cli("HSET", key(quiet, "synthesis"), "refining", '{"revision":4,"refiners":["r"]}')
+    following = quiet.start("synthesis", "demo", "--follow", "--until", "refined", "--format", form)
+    until(lambda: is_following(server), "it waits for the refiner")
+    refined = {"refiner": "r", "value": "well", "revision": 4}
+    folding.take([entry("SYNTHESIZER", 6, kind="REFINED", payload=refined)])
+    write(quiet, server, folding, after=4)
+    done = end(following)
+    assert (done.code, done.err) == (0, "")
+    assert "well" in done.out
+    again = quiet.good("synthesis", "demo", "--follow", "--until", "refined", "--format", form)
+    assert "well" in again.out
+
+
 def test_progress_is_shown_on_the_terminal_when_the_data_goes_elsewhere(
     quiet: Shell, server: RunningServer
 ) -> None:
@@ -192,6 +212,7 @@ def test_filters_are_for_the_formats_that_show_findings(quiet: Shell) -> None:
         ["--format", "sarif", "--max-chars", "60000"],
         ["--follow", "--since", "1"],
         ["--format", "pr", "--follow"],
+        ["--until", "refined"],
     ):
         done = quiet.run("synthesis", "demo", *words)
         assert done.code == 2
