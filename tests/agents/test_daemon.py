@@ -224,6 +224,7 @@ def test_an_agents_own_list_comes_onto_the_board(agentd: Agentd, fabric: SyncFab
 
 def test_a_run_that_was_closed_does_not_stop_the_client(agentd: Agentd, fabric: SyncFabric) -> None:
     agentd.say(START)
+    until(lambda: "A" in fabric.session().agents())  # told late, where the machine is busy
     fabric.emit([{"type": "RUN_CLOSED", "emitter": "me", "payload": {}}])
     until(lambda: status(fabric, "A") is AgentStatus.FAILED)
     assert agentd.write("a.py", "A", wait_s=1) == ""
