@@ -24,7 +24,8 @@ from fabric.ops.excerpt import Excerpts
 from fabric.ops.refused import refused_results
 from fabric.view.change import joined_changes
 from fabric.view.document import progress
-from fabric.view.interchange import junit, page, rdjsonl, sarif
+from fabric.view.interchange import junit, rdjsonl, sarif
+from fabric.view.page import page
 from fabric.view.report import CHARS_MAX, CHARS_MIN, Layout, command_of, no_code, report
 from fabric.view.selection import LEVELS, UNRATED, Group, Item, select
 from fabric.view.synthesis import Synthesis
@@ -181,7 +182,8 @@ async def _print(
         if left_out := sum(not one.path for one in items):
             output.note(f"left out, for want of a path: {counted(left_out, 'finding')}")
     elif form == "html":
-        click.echo(page(items, session.name, progress(synthesis), by, _excerpts()))
+        is_whole = not is_chosen
+        click.echo(page(synthesis, session.name, items, by, _excerpts(), is_whole=is_whole))
     else:
         folded = form == "pr"
         layout = Layout(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from fabric.core.limits import NAMES_SHOWN_MAX, listed
@@ -12,7 +12,7 @@ from fabric.view.change import holding
 from fabric.view.selection import Item
 from fabric.view.text import rfc3339
 from fabric.view.value import LINE_CHARS_MAX, TEXT_CHARS_MAX, is_short, outline, span
-from fabric.wire.document import Source
+from fabric.wire.document import Finding, Source
 
 #: Messages shown that say the same in other words.
 OTHERS_MAX = 5
@@ -102,7 +102,7 @@ def _beginning(one: Item, claims: Sequence[Source]) -> list[str]:
     found = one.finding
     since = "" if found.fields else rfc3339(found.first_ms)
     by = " · ".join(filter(None, (claimed(claims), since))) + evidence(claims)
-    head = [f"**{one.severity}**"] if "severity" in found.fields else []
+    head = [f"**{one.severity}**"] if one.is_rated else []
     if one.path:
         head += [span_of(one.place), *([span_of(one.rule)] if one.rule else [])]
     else:
@@ -169,21 +169,32 @@ def _history(one: Item, but: Sequence[Standing] = ()) -> Iterator[str]:
 def gone(one: Item) -> list[str]:
     """Return a finding that no agent stands by any more as an item of a list, with the reason."""
     found = one.finding
-    if found.state is State.SUPERSEDED:
-        by = [f"{span_of(edge.key)} of {name_of(edge.agent)}" for edge in found.superseded_by]
-        words = f"superseded by {', '.join(dict.fromkeys(by))}"
-    else:
-        words = "; ".join(dict.fromkeys(_why_gone(found.sources))) or "withdrawn"
+    words = why_gone(found, span_of, name_of, _reason)
     told = (Standing.WITHDRAWN, Standing.OMITTED, Standing.STALE)
     history = _history(one, but=told)
     return [f"- ~~{span_of(found.key)}~~ {words} · {rfc3339(found.first_ms)}", *history]
 
 
-def _why_gone(sources: Iterable[Source]) -> Iterator[str]:
+def why_gone(
+    found: Finding,
+    key: Callable[[str], str],
+    name: Callable[[str], str],
+    reason: Callable[[object], str],
+) -> str:
+    """Say why a finding is gone; keys, agents' names and reasons are written as the caller does."""
+    if found.state is State.SUPERSEDED:
+        by = [f"{key(edge.key)} of {name(edge.agent)}" for edge in found.superseded_by]
+        return f"superseded by {', '.join(dict.fromkeys(by))}"
+    return "; ".join(dict.fromkeys(_reasons(found.sources, name, reason))) or "withdrawn"
+
+
+def _reasons(
+    sources: Iterable[Source], name: Callable[[str], str], words: Callable[[object], str]
+) -> Iterator[str]:
     for one in sources:
-        agent = name_of(one.agent)
+        agent = name(one.agent)
         if one.standing is Standing.WITHDRAWN:
-            reason = "" if one.evidence is None else f" ({_reason(one.evidence)})"
+            reason = "" if one.evidence is None else f" ({words(one.evidence)})"
             yield f"withdrawn by {agent}{reason}"
         elif one.standing is Standing.OMITTED:
             yield f"withdrawn by {agent}: its whole result leaves it out"

@@ -1,20 +1,16 @@
-"""Findings in the formats of other tools: SARIF 2.1.0, reviewdog's rdjsonl, JUnit XML, HTML."""
+"""Findings in the formats of other tools: SARIF 2.1.0, reviewdog's rdjsonl, JUnit XML."""
 
 from __future__ import annotations
 
 import hashlib
-import html
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 import msgspec
 
-from fabric.core.limits import listed
-from fabric.core.synthesis.typed import RANK
 from fabric.view.selection import Group, Item, grouped
 
 #: SARIF's and reviewdog's words for severities.
@@ -121,55 +117,3 @@ def junit(items: Sequence[Item], session: str) -> str:
 
 def _xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
-
-
-def page(
-    items: Sequence[Item],
-    session: str,
-    head: str,
-    by: Group,
-    code: Callable[[str, int, int], Sequence[str]],
-) -> str:
-    """Return a page of HTML that needs no other file. Nothing that agents wrote is markup in it.
-
-    `code` returns lines of a file.
-    """
-    title = html.escape(f"Synthesis of {session}")
-    lines = [
-        "<!doctype html>",
-        f'<html lang="en"><meta charset="utf-8"><title>{title}</title>',
-        "<style>body{font-family:sans-serif;max-width:70em;margin:auto;padding:1em}"
-        "td,th{text-align:left;vertical-align:top;padding:.2em .6em}pre{white-space:pre-wrap}"
-        ".critical,.high{color:#b00}.medium{color:#a60}</style>",
-        f"<h1>{title}</h1><p>{html.escape(head)}</p>",
-        *_count_rows(items),
-    ]
-    for name, inside in grouped(items, by).items():
-        lines.append(f"<h2>{html.escape(name or 'no file')} ({len(inside)})</h2><table>")
-        lines += [_row(one, code) for one in inside]
-        lines.append("</table>")
-    return "\n".join([*lines, "</html>"])
-
-
-def _count_rows(items: Sequence[Item]) -> Iterator[str]:
-    counts = Counter(one.severity for one in items)
-    rows = (f"<tr><td>{name}</td><td>{counts[name]:,}</td></tr>" for name in RANK if counts[name])
-    yield f"<table><tr><th>severity</th><th>findings</th></tr>{''.join(rows)}</table>"
-
-
-def _row(one: Item, code: Callable[[str, int, int], Sequence[str]]) -> str:
-    text = html.escape(one.text).replace("\n", "<br>")
-    if one.line and (lines := code(one.path, one.line, one.end_line)):
-        text += f"<pre>{html.escape(chr(10).join(lines))}</pre>"
-    for message, agents in one.others.items():
-        text += f"<br>{html.escape(f'{listed(agents)}: {message}')}"
-    if one.suggestion:
-        text += f"<p>Suggestion:</p><pre>{html.escape(one.suggestion)}</pre>"
-    cells = [
-        html.escape(one.place),
-        html.escape(one.rule),
-        text,
-        html.escape(", ".join(one.agents)),
-    ]
-    shown = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr><td class="{one.severity}">{one.severity}</td>{shown}</tr>'

@@ -75,16 +75,23 @@ def report(
     """
     layout = layout or Layout()
     with checked_reading(synthesis.key, "synthesis"):
-        past = select(synthesis, states=GONE) if items is None else []
+        is_whole = items is None
+        past = select(synthesis, states=GONE) if is_whole else []
         items = select(synthesis) if items is None else items
         room = inf if layout.chars_max is None else layout.chars_max - _TAIL_CHARS
         begins = _head(synthesis, session, layout)
         if not synthesis.revision:
             return begins
         begins += _counts(items)
-        begins += _within(_failed(synthesis), room * _FAILED) if layout.folded else []
-        for name, refinement in synthesis.refined.items():
-            begins += _within([["", *_refined(name, refinement, room)]], room * _REFINED)
+        joined = synthesis.complete.findings - len(items)
+        if is_whole and joined > 0:
+            begins += ["", f"{counted(joined, 'finding')} joined with others about the same thing."]
+        if layout.folded:
+            begins += _within(_failed(synthesis), room * _FAILED, layout.command)
+        refined, share = synthesis.refined, room * _REFINED
+        each = share / (len(refined) + 1)
+        blocks = (["", *_refined(name, one, each)] for name, one in refined.items())
+        begins += _within(blocks, share, layout.command)
         begins += _contradictions(synthesis, session, room * _CONTRADICTIONS)
         ends = _past(past, layout, room * _GONE)
         ends += _document(synthesis, layout, room * _DOCUMENT)
@@ -102,15 +109,19 @@ def _size(lines: Iterable[str]) -> int:
     return sum(len(line) + 1 for line in lines)
 
 
-def _within(blocks: Iterable[list[str]], room: float, more: str = "… {:,} more") -> list[str]:
-    """Return the lines of as many blocks as fit, and how many more there are."""
+def _within(blocks: Iterable[list[str]], room: float, command: str = "") -> list[str]:
+    """Return the lines of the blocks that have room, and how many more there are."""
     found: list[str] = []
-    blocks = list(blocks)
-    for number, lines in enumerate(blocks):
-        room -= _size(lines)
-        if room < 0:
-            return [*found, "", more.format(len(blocks) - number)]
+    left_out = 0
+    for lines in blocks:
+        if (size := _size(lines)) > room:
+            left_out += 1
+            continue
+        room -= size
         found += lines
+    if left_out:
+        where = f" ({markdown.code(command)})" if command else ""
+        found += ["", f"… {left_out:,} more{where}"]
     return found
 
 
@@ -125,9 +136,9 @@ def _head(synthesis: Document, session: str, layout: Layout) -> list[str]:
 
 def _counts(items: Sequence[Item]) -> list[str]:
     """Return a table of how many findings are how severe; none if no finding says so."""
-    if not any("severity" in one.finding.fields for one in items):
+    if not any(one.is_rated for one in items):
         return []
-    counts = Counter(one.finding.fields.get("severity", "not rated") for one in items)
+    counts = Counter(one.severity if one.is_rated else "not rated" for one in items)
     rows = [[name, f"{counts[name]:,}"] for name in (*SEVERITIES, "not rated") if counts[name]]
     return ["", *markdown.table(("Severity", "Findings"), rows)]
 
@@ -135,7 +146,8 @@ def _counts(items: Sequence[Item]) -> list[str]:
 def _failed(synthesis: Document) -> Iterator[list[str]]:
     for name, agent in synthesis.agents.items():
         if agent.status in (AgentStatus.FAILED, AgentStatus.DEAD):
-            reason = f" · {markdown.text(markdown.cut(agent.error, 500))}" if agent.error else ""
+            words = " ".join(agent.error.split())
+            reason = f" · {markdown.prose(markdown.cut(words, 500))}" if words else ""
             yield ["", f"**{name_of(name)} {agent.status.value}**{reason}"]
 
 
@@ -145,8 +157,7 @@ def _contradictions(synthesis: Document, session: str, room: float) -> list[str]
         return []
     blocks = (["", *contradiction(one, session)] for one in found)
     where = shlex.join(["fabric", "escalations", "-s", session])
-    more = f"… {{:,}} more: {markdown.code(where)}"
-    return ["", "## Open contradictions", *_within(blocks, room, more)]
+    return ["", "## Open contradictions", *_within(blocks, room, where)]
 
 
 def contradiction(one: Contradiction, session: str) -> list[str]:
@@ -180,9 +191,9 @@ def _findings(items: Sequence[Item], layout: Layout, room: float) -> list[str]:
         shown = _chosen(pairs, layout, room, room * _CODE)
     lines = ["", "## Findings"]
     sizes = Counter(name for name, _ in pairs)
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[list[str]]] = {}
     for number in sorted(shown):
-        groups.setdefault(pairs[number][0], []).extend(shown[number])
+        groups.setdefault(pairs[number][0], []).append(shown[number])
     for name, inside in groups.items():
         lines += ["", *_group(name, sizes[name], inside, layout)]
     if more := len(pairs) - len(shown):
@@ -205,7 +216,8 @@ def _chosen(
             code_room -= size
         room -= _size(lines)
         if name not in begun:
-            room -= _size(_group(name, len(pairs), [], layout)) + 1
+            # The number of those shown has at most as many digits as that of all.
+            room -= _size(_group(name, len(pairs), [], layout)) + len(str(len(pairs)))
         if room < 0:
             break
         begun.add(name)
@@ -213,8 +225,10 @@ def _chosen(
     return shown
 
 
-def _group(name: str, size: int, lines: Sequence[str], layout: Layout) -> list[str]:
-    words = f"{name or _NO_GROUP[layout.by]}: {counted(size, 'finding')}"
+def _group(name: str, size: int, shown: Sequence[list[str]], layout: Layout) -> list[str]:
+    some = "" if len(shown) == size else f"{len(shown)} of "
+    words = f"{name or _NO_GROUP[layout.by]}: {some}{counted(size, 'finding')}"
+    lines = [line for lines in shown for line in lines]
     if layout.folded:
         return markdown.folded(words, lines)
     return [f"### {markdown.text(words)}", "", *lines] if name else list(lines)
@@ -227,7 +241,7 @@ _NO_GROUP = {Group.FILE: "no file", Group.SEVERITY: "no severity", Group.AGENT: 
 def _past(items: Sequence[Item], layout: Layout, room: float) -> list[str]:
     if not items:
         return []
-    lines = _within((gone(one) for one in items), room)
+    lines = _within((gone(one) for one in items), room, layout.command)
     words = f"No longer held: {counted(len(items), 'finding')}"
     folded = markdown.folded(words, lines)
     return ["", *folded] if layout.folded else ["", "## No longer held", "", *lines]
@@ -237,7 +251,8 @@ def _document(synthesis: Document, layout: Layout, room: float) -> list[str]:
     plain = synthesis.plain
     if not plain:
         return []
-    lines = _within((list(outline({name: one})) for name, one in plain.items()), room)
+    blocks = (list(outline({name: one})) for name, one in plain.items())
+    lines = _within(blocks, room, layout.command)
     folded = markdown.folded("Document", lines)
     return ["", *folded] if layout.folded else ["", "## Document", "", *lines]
 
@@ -245,7 +260,7 @@ def _document(synthesis: Document, layout: Layout, room: float) -> list[str]:
 def _refined(name: str, refinement: Refinement, room: float) -> list[str]:
     value = refinement.value
     if isinstance(value, str) and room < inf:
-        value = markdown.cut(value, int(room * _REFINED / 2))
+        value = markdown.cut(value, int(room))
     made = f"Made of revision {refinement.revision} · {rfc3339(refinement.ms)}"
     lines = [f"## Refined: {markdown.text(name)}", "", made, ""]
     if refinement.markdown:

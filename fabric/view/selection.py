@@ -40,7 +40,7 @@ class Item(NamedTuple):
     """A finding as reports show it. Texts may be empty; `line` is 0 where there is none.
 
     `text` is the message, or else the title, the value or the key; `others` are the messages of
-    agents that say it in other words.
+    agents that say it in other words. Without `is_rated` no agent has named a severity.
     """
 
     finding: Finding
@@ -56,6 +56,7 @@ class Item(NamedTuple):
     url: str
     agents: tuple[str, ...]
     confidence: float | None
+    is_rated: bool
 
     @property
     def place(self) -> str:
@@ -146,6 +147,7 @@ def _joined(items: list[Item]) -> Item:
         url=next((one.url for one in (first, *items) if one.url), ""),
         agents=tuple(sorted({agent for one in items for agent in one.agents})),
         confidence=max(sure, default=None),
+        is_rated=any(one.is_rated for one in items),
     )
 
 
@@ -184,4 +186,5 @@ def _item(finding: Finding) -> Item:
         str(fields.get("url", "")),
         tuple(sorted({one.agent for one in holding})),
         max(sure, default=None),
+        "severity" in fields,
     )

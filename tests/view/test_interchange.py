@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fabric.view.interchange import junit, page, rdjsonl, sarif
-from fabric.view.report import CHARS_MIN, Layout, command_of, no_code, report
+from fabric.view.interchange import junit, rdjsonl, sarif
+from fabric.view.report import CHARS_MIN, Layout, command_of, report
 from fabric.view.selection import Group, Item, natural, select
 from fabric.view.synthesis import Synthesis
 from tests.support.folding import Folding
@@ -140,14 +140,56 @@ def test_what_agents_write_is_never_markup(text: str) -> None:
     items = select(found)
     ElementTree.fromstring(junit(items, "demo"))  # noqa: S314 - we have just written this XML ourselves
     assert json.loads(sarif(items, "1.0"))["runs"][0]["results"][0]["message"]["text"] == text
-    assert "<script>" not in page(items, "demo", "", Group.FILE, no_code)
     shown = pull_request(found)
     assert "<script>" not in re.sub(r"```.*?```", "", re.sub(r"`[^`]*`", "", shown), flags=re.S)
     assert shown.count("</details>") - shown.count("`</details>") >= 1
     assert len(pull_request(found, CHARS_MIN)) <= CHARS_MIN
 
 
-@pytest.mark.parametrize("by", Group)
-def test_a_page_has_every_finding_in_its_group(by: Group) -> None:
-    text = page(shown(), "demo", "all of it", by, no_code)
-    assert text.count("<tr><td class=") == (5 if by is Group.AGENT else 4)
+def test_the_error_of_a_failed_agent_is_shown_without_escapes() -> None:
+    folding = Folding()
+    folding.say("A", kind="FAILED", payload={"error": "Traceback:\n  `KeyError`\n"})
+    assert "**A failed** · Traceback: `KeyError`" in pull_request(Synthesis(folding.document()))
+
+
+def test_what_has_room_is_shown_beside_what_has_none() -> None:
+    folding = Folding()
+    folding.say("A", {"big": ["word " * 400] * 30, "n": 3})
+    text = pull_request(Synthesis(folding.document()))
+    assert "- `n`: `3`" in text
+    assert "… 1 more (`fabric synthesis demo`)" in text
+
+
+def test_a_comment_is_bounded_however_many_refiners_there_are() -> None:
+    folding = Folding()
+    folding.say("A", {"findings": [{"path": "a.py", "line": 1, "rule": "r", "message": "bad"}]})
+    for number in range(9):
+        said = {"refiner": f"r{number}", "value": "word " * 10_000, "revision": 1}
+        folding.say("SYNTHESIZER", kind="REFINED", payload=said)
+    text = pull_request(Synthesis(folding.document()))
+    assert len(text) <= 60_000
+    assert "`a.py:1`" in text
+
+
+def test_joined_findings_count_once_with_their_worst_severity() -> None:
+    at = {"path": "a.py", "rule": "r", "message": "bad"}
+    found = synthesis(
+        ("A", {**at, "line": 1}),
+        ("B", {**at, "line": 2, "severity": "low"}),
+        ("C", {**at, "line": 3, "severity": "critical"}),
+    )
+    text = pull_request(found)
+    assert "| critical | 1 |" in text
+    assert "- **critical** `a.py:1` `r`: bad" in text
+    assert "| low |" not in text
+    assert "2 findings joined with others about the same thing." in text
+
+
+def test_a_group_says_how_many_of_its_findings_are_shown() -> None:
+    many = [
+        {"path": "a.py", "line": 1 + 9 * n, "rule": "r", "message": "x" * 900} for n in range(40)
+    ]
+    text = pull_request(synthesis(*(("A", one) for one in many)), 10_000)
+    (shown,) = re.findall(r"<summary>a.py: (\d+) of 40 findings</summary>", text)
+    assert text.count("- `a.py:") == int(shown)
+    assert f"… {40 - int(shown)} more: `fabric synthesis demo`" in text
