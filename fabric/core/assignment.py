@@ -10,7 +10,7 @@ then the next agent with room is asked.
 
 from __future__ import annotations
 
-from operator import itemgetter
+from collections.abc import Iterable
 
 from fabric.core.balance import Balance, Choice
 from fabric.core.directive import Assign
@@ -41,37 +41,35 @@ def offer(event: Event) -> None:
     balance = balance_of(session, event.rules)
     if balance.is_idle:
         return
-    records, active = session.agents.records, AgentStatus.ACTIVE
-    # There may be thousands of idle agents: little is done for each.
-    found = [records[name] for name in session.spare]
-    ranked = [(bool(one.task), len(one.offers)) for one in found]
-    free = sorted(zip(ranked, session.spare, found, strict=True), key=itemgetter(0, 1))
-    named = [(name, agent) for _, name, agent in free if agent.status is active]
+    # There may be thousands of idle agents: only those are looked at that may get something.
     streams = balance.streams()
-    near = [one for one in named if one[1].stream in streams] if "" not in streams else named
+    near = session.spare.names(None if "" in streams else streams)
+    far = session.spare.names()
     _offer_round(event, balance, near, is_near=True)
     if event.rules.balance is BalanceMode.ALL and not balance.is_idle:
-        _offer_round(event, balance, named, is_near=False)
+        _offer_round(event, balance, far, is_near=False)
 
 
-def _offer_round(
-    event: Event, balance: Balance, free: list[tuple[str, AgentRecord]], *, is_near: bool
-) -> None:
+def _offer_round(event: Event, balance: Balance, free: Iterable[str], *, is_near: bool) -> None:
     """Offer each agent one task after the other, until nobody gets one more."""
+    records, active = event.session.agents.records, AgentStatus.ACTIVE
     #: Streams whose agents can get nothing: what runs only grows here.
     in_vain: set[str] = set()
     while free:
-        served: list[tuple[str, AgentRecord]] = []
-        for name, agent in free:
+        served: list[str] = []
+        for name in free:
             if balance.is_idle:
                 return
+            agent = records[name]
             if agent.stream in in_vain or name not in event.session.spare:
+                continue
+            if agent.status is not active:
                 continue
             choice = balance.best(agent.stream, (name, agent.incarnation), is_near=is_near)
             if choice is not None:
                 _offer(event, balance, choice, name)
                 balance.update()
-                served.append((name, agent))
+                served.append(name)
             elif not balance.has_left_out:
                 in_vain.add(agent.stream)
         free = served
@@ -164,5 +162,5 @@ def _why(balance: Balance, agent: AgentRecord, task: TaskRecord) -> str | None:
 
 def _set_room(session: SessionState, name: str, agent: AgentRecord, room: int) -> None:
     agent.capacity = max(room, 0)
-    (session.spare.add if agent.capacity else session.spare.discard)(name)
+    session.spare.note(name, agent)
     session.agents.put(name, agent)

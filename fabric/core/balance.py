@@ -12,10 +12,11 @@ A ready task is left out while one thing is in its way, by what tasks in progres
 
 When an integration is the most urgent task, nothing else begins until it has run.
 
-Tasks wait in the queue of one thing that is in their way. As long as that is in force nobody looks
-at them, so that the cost of an event does not grow with the number of tasks. All of it follows from
-the tasks' records and the rules, and is kept nowhere: a worker that begins with the same records
-decides the same.
+A task waits in the queue of the things that were found to be in its way, one after the other. As
+long as one of them is in force nobody looks at that queue: a file that becomes free calls up the
+tasks that wait for it alone, not those that also wait for another. So the cost of an event does not
+grow with the number of tasks. All of it follows from the tasks' records and the rules, and is kept
+nowhere: a worker that begins with the same records decides the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from fabric.core.claims import Ask
@@ -37,9 +39,14 @@ from fabric.core.task import Backlog, Rank, TaskRecord, TaskStatus
 #: are streams, for each offer.
 STREAMS_COMPARED_MAX = 64
 
-#: Tasks of a queue that are looked at again one by one when nothing is in their way any more; a
-#: longer queue stays together, since the first of it mostly takes what was free.
+#: Queues that nothing is in the way of any more, and that stay as they are: the first task of one
+#: mostly takes what was free, and the rest waits on. Each is looked at for each offer, so that of
+#: more than these the short ones, of at most so many tasks, are merged into one.
+QUEUES_PASSABLE_MAX = 8
 QUEUE_MERGED_MAX = 64
+
+#: Things in the way of a task that are looked for at a time, and kept for the next time.
+QUEUE_OBSTACLES_MAX = 8
 
 #: Other tasks of a group whose pace has to be known before one is called slow.
 PACED_MIN = 2
@@ -59,8 +66,11 @@ class Obstacle(NamedTuple):
 WRITTEN, READ, FULL, COORDINATOR = "written", "read", "full", "coordinator"
 INTEGRATION, WORK = "integration", "work"
 
+#: What was found to be in the way of the tasks of a queue.
+Obstacles = frozenset[Obstacle]
+
 #: The queue of the tasks that nothing is known to be in the way of.
-_NOTHING = Obstacle("")
+_NOTHING: Obstacles = frozenset()
 
 _NO_NEED = Need(Ask([], [], [], []), [], "")
 
@@ -174,11 +184,15 @@ class Balance:
         self._index = Index()
         self._busy: dict[str, set[str]] = {}
         self._integrations: set[str] = set()
-        self._queues: dict[Obstacle, Queue] = {_NOTHING: Queue()}
-        #: Queues of obstacles that are not in force any more; the first is that of no obstacle.
-        self._passable: dict[Obstacle, None] = {_NOTHING: None}
+        #: What is used: by a task that runs, or by as many of a coordinator's as may.
+        self._in_force: set[Obstacle] = set()
+        self._queues: dict[Obstacles, Queue] = {_NOTHING: Queue()}
+        #: Obstacle → the queues that name it.
+        self._behind: dict[Obstacle, set[Obstacles]] = {}
+        #: Queues that name nothing in force; the first is that of no obstacle.
+        self._passable: dict[Obstacles, None] = {_NOTHING: None}
         #: Ready task → its queue, its rank and its stream.
-        self._places: dict[str, tuple[Obstacle, Rank, str]] = {}
+        self._places: dict[str, tuple[Obstacles, Rank, str]] = {}
         #: Task → its stream and what is left of it; and the sums and counts, by stream.
         self._left: dict[str, tuple[str, int]] = {}
         self._left_ms: Counter[str] = Counter()
@@ -203,10 +217,8 @@ class Balance:
         for name in touched:
             self._take_up(name)
         for obstacle in freed:
-            self._let_pass(obstacle)
-        for obstacle in [one for one in self._passable if not self._queues[one]]:
-            if obstacle != _NOTHING:
-                del self._passable[obstacle], self._queues[obstacle]
+            if obstacle not in self._in_force:
+                self._let_pass(obstacle)
 
     def best(self, stream: str, agent: tuple[str, int], *, is_near: bool) -> Choice | None:
         """Return the best task for an agent: its stream, its name and incarnation.
@@ -224,31 +236,39 @@ class Balance:
         self.has_left_out = False
 
         compared = self.to_go_ms if len(self._left_ms) <= STREAMS_COMPARED_MAX else None
-        while True:
+        while not self._is_full:
             found: Choice | None = None
-            for obstacle in self._passable:
-                queue = self._queues[obstacle]
+            for behind in self._passable:
+                queue = self._queues[behind]
                 choice = queue.best(stream, compared, is_left_out, is_near=is_near)
                 if choice is not None and (found is None or choice < found):
                     found = choice
             if found is None:
                 return None
             name = found.rank.name
-            obstacle_now = self.obstacle(name)
-            if obstacle_now is None:
+            behind = frozenset(islice(self._obstacles(name, {name}), QUEUE_OBSTACLES_MAX))
+            if not behind:
                 return found
-            if obstacle_now.kind == WORK:
+            if Obstacle(WORK) in behind:
                 return None  # nothing begins before the integration
-            self._put(name, obstacle_now, found.rank, found.stream)
+            known = self._pull(name)
+            behind |= known if len(known) < QUEUE_OBSTACLES_MAX else _NOTHING
+            self._put(name, behind, found.rank, found.stream)
+        return None
 
     def streams(self) -> set[str]:
         """Return the streams that may have something that can be offered; "" for none."""
-        return {stream for obstacle in self._passable for stream in self._queues[obstacle].streams}
+        return {stream for behind in self._passable for stream in self._queues[behind].streams}
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing that can be offered."""
-        return not any(len(self._queues[obstacle]) for obstacle in self._passable)
+        return self._is_full or not any(len(self._queues[behind]) for behind in self._passable)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether nothing begins now, whatever it is."""
+        return bool(self._integrations) or 0 < self.rules.parallel_max <= len(self._running)
 
     def to_go_ms(self, stream: str) -> int:
         """Return the time that a stream has to go: what is left, by those at work in it."""
@@ -269,20 +289,23 @@ class Balance:
 
         Neither the task itself, if it is offered, nor the one `besides` is in its way.
         """
-        own = {name, besides}
+        return next(self._obstacles(name, {name, besides}), None)
+
+    def _obstacles(self, name: str, own: set[str]) -> Iterator[Obstacle]:
+        """Yield what keeps a task from running now."""
         running = len(self._running) - len(own & self._running.keys())
         need, is_listed = self._need(name), self._records[name].is_listed
         if self._integrations - own:
-            return Obstacle(INTEGRATION)
+            yield Obstacle(INTEGRATION)
         if need.trigger and is_listed and running:
-            return Obstacle(WORK)
+            yield Obstacle(WORK)
         if 0 < self.rules.parallel_max <= running:
-            return Obstacle(FULL)
+            yield Obstacle(FULL)
         for coordinator in need.coordinators:
             most = self.rules.coordinator_tasks_max.get(coordinator, 0)
             if 0 < most <= len(self._busy.get(coordinator, set()) - own):
-                return Obstacle(COORDINATOR, coordinator)
-        return self._shared(need.ask, own)
+                yield Obstacle(COORDINATOR, coordinator)
+        yield from self._shared(need.ask, own)
 
     def reason(self, name: str, found: Obstacle, besides: str = "") -> str:
         """Say what is in the way of a task, and on which level."""
@@ -320,42 +343,26 @@ class Balance:
             self._known[name] = need
         return need
 
-    def _shared(self, ask: Ask, own: set[str]) -> Obstacle | None:
+    def _shared(self, ask: Ask, own: set[str]) -> Iterator[Obstacle]:
         self._index.measure(SIGNAL_STEPS_MAX)
         try:
             for resource in ask.writes:
                 for other in self._index.overlapping(resource):
                     if self._writers.get(other, own) - own:
-                        return Obstacle(WRITTEN, other)
+                        yield Obstacle(WRITTEN, other)
                     if self._readers.get(other, own) - own:
-                        return Obstacle(READ, other)
+                        yield Obstacle(READ, other)
             for resource in (*ask.reads, *ask.observes):
                 for other in self._index.overlapping(resource):
                     if self._writers.get(other, own) - own:
-                        return Obstacle(WRITTEN, other)
+                        yield Obstacle(WRITTEN, other)
         except CostlyError:
             pass  # as above
-        return None
-
-    def _is_in_force(self, obstacle: Obstacle) -> bool:
-        """Whether an obstacle is in the way of all tasks of its queue."""
-        kind, subject = obstacle
-        if kind == WRITTEN:
-            return subject in self._writers
-        if kind == READ:
-            return subject in self._readers
-        if kind == COORDINATOR:
-            busy = len(self._busy.get(subject, ()))
-            return busy >= self.rules.coordinator_tasks_max.get(subject, 0)
-        if kind == FULL:
-            return len(self._running) >= self.rules.parallel_max
-        return bool(self._integrations)
 
     def _forget(self, name: str, freed: dict[Obstacle, None]) -> None:
         """Take a task out of the queues and the sums; note what it no longer keeps."""
-        place = self._places.pop(name, None)
-        if place is not None:
-            self._queues[place[0]].remove(place[1], place[2])
+        if name in self._places:
+            self._pull(name)
         if name in self._left:
             stream, length_ms = self._left.pop(name)
             self._left_ms[stream] -= length_ms
@@ -371,9 +378,9 @@ class Balance:
         self._workers[self._running.pop(name)] -= 1
         self._integrations.discard(name)
         need = self._need(name)
-        freed.update(dict.fromkeys((Obstacle(FULL), Obstacle(INTEGRATION))))
         for coordinator in need.coordinators:
             self._busy[coordinator].discard(name)
+            self._in_force.discard(Obstacle(COORDINATOR, coordinator))
             freed[Obstacle(COORDINATOR, coordinator)] = None
         ask = need.ask
         self._drop_users(name, self._writers, ask.writes, WRITTEN, freed)
@@ -391,6 +398,7 @@ class Balance:
             users[resource].discard(name)
             if not users[resource]:
                 del users[resource]
+                self._in_force.discard(Obstacle(kind, resource))
                 freed[Obstacle(kind, resource)] = None
             if resource not in self._writers and resource not in self._readers:
                 self._index.remove(resource)
@@ -415,11 +423,11 @@ class Balance:
         need = self._need(name)
         if need.trigger and task.is_listed:
             self._integrations.add(name)
-            self._close(Obstacle(INTEGRATION))
-        self._close(Obstacle(FULL))
         for coordinator in need.coordinators:
-            self._busy.setdefault(coordinator, set()).add(name)
-            self._close(Obstacle(COORDINATOR, coordinator))
+            busy = self._busy.setdefault(coordinator, set())
+            busy.add(name)
+            if 0 < self.rules.coordinator_tasks_max.get(coordinator, 0) <= len(busy):
+                self._close(Obstacle(COORDINATOR, coordinator))
         for users, resources, kind in (
             (self._writers, need.ask.writes, WRITTEN),
             (self._readers, [*need.ask.reads, *need.ask.observes], READ),
@@ -429,26 +437,46 @@ class Balance:
                 self._index.add(resource)
                 self._close(Obstacle(kind, resource))
 
-    def _put(self, name: str, obstacle: Obstacle, rank: Rank, stream: str) -> None:
-        before = self._places.get(name)
-        if before is not None:
-            self._queues[before[0]].remove(before[1], before[2])
-        self._queues.setdefault(obstacle, Queue()).add(rank, stream)
-        self._places[name] = obstacle, rank, stream
+    def _put(self, name: str, behind: Obstacles, rank: Rank, stream: str) -> None:
+        queue = self._queues.get(behind)
+        if queue is None:
+            queue = self._queues[behind] = Queue()
+            for obstacle in behind:
+                self._behind.setdefault(obstacle, set()).add(behind)
+        queue.add(rank, stream)
+        self._places[name] = behind, rank, stream
+
+    def _pull(self, name: str) -> Obstacles:
+        """Take a task out of its queue, and drop that when it is empty."""
+        behind, rank, stream = self._places.pop(name)
+        queue = self._queues[behind]
+        queue.remove(rank, stream)
+        if not queue and behind:
+            self._drop_queue(behind)
+        return behind
+
+    def _drop_queue(self, behind: Obstacles) -> None:
+        del self._queues[behind]
+        self._passable.pop(behind, None)
+        for obstacle in behind:
+            self._behind[obstacle].remove(behind)
+            if not self._behind[obstacle]:
+                del self._behind[obstacle]
 
     def _close(self, obstacle: Obstacle) -> None:
-        if obstacle in self._passable and self._is_in_force(obstacle):
-            del self._passable[obstacle]
+        """Note that something is in force; queues that name it cannot pass."""
+        self._in_force.add(obstacle)
+        for behind in [one for one in self._passable if obstacle in one]:
+            del self._passable[behind]
 
     def _let_pass(self, obstacle: Obstacle) -> None:
-        """Look at a queue again whose obstacle is gone."""
-        queue = self._queues.get(obstacle)
-        if queue is None or self._is_in_force(obstacle):
-            return
-        if len(queue) > QUEUE_MERGED_MAX:
-            self._passable[obstacle] = None
-            return
-        for rank, stream in list(queue):
-            self._put(rank.name, _NOTHING, rank, stream)
-        del self._queues[obstacle]
-        self._passable.pop(obstacle, None)
+        """Look again at the queues that name an obstacle which is gone, and no other in force."""
+        # There may be hundreds that also wait for something else: this loop is not Python's.
+        for behind in [*filter(self._in_force.isdisjoint, self._behind.get(obstacle, ()))]:
+            queue = self._queues[behind]
+            if len(self._passable) < QUEUES_PASSABLE_MAX or len(queue) > QUEUE_MERGED_MAX:
+                self._passable[behind] = None
+                continue
+            self._drop_queue(behind)
+            for rank, stream in queue:
+                self._put(rank.name, _NOTHING, rank, stream)

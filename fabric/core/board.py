@@ -342,7 +342,7 @@ def _check_pace(event: SignalEvent, name: str, task: TaskRecord) -> None:
     reason += f" has {left_ms / 1000:.0f} s to go"
     if policy is StragglerPolicy.SECOND:
         active = AgentStatus.ACTIVE
-        others = session.spare - {task.agent}
+        others = (one for one in session.spare.names() if one != task.agent)
         if any(session.agents.records[one].status is active for one in others):
             _take_away(event, name, task, reason, "STRAGGLER")
             _give_back(event, name, task, reason, may_help=True)
@@ -464,6 +464,7 @@ def _take_away(event: Event, name: str, task: TaskRecord, reason: str, code: str
     agent = event.session.agents.records[task.agent]
     _idle(agent)
     event.session.agents.put(task.agent, agent)
+    event.session.spare.note(task.agent, agent)
     event.direct(task.agent, Cancel(reason, code, task=name))
 
 

@@ -6,9 +6,11 @@ writes them in the commit that also holds the batch's messages.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import Any, Generic, TypeVar
 
 from fabric.core import record
@@ -118,6 +120,60 @@ class Table(Generic[R]):
         return changes
 
 
+class Spare:
+    """Agents that have room for another task, in the order in which they are offered one.
+
+    Idle agents come first, then those with fewer offers, then by name. It follows from the agents'
+    records: a change of room, task, offers or stream is noted.
+    """
+
+    def __init__(self, agents: Mapping[str, record.AgentRecord]) -> None:
+        #: Agent → its stream and its place.
+        self._places: dict[str, tuple[str, tuple[bool, int, str]]] = {}
+        self._all: list[tuple[bool, int, str]] = []
+        self._streams: dict[str, list[tuple[bool, int, str]]] = {}
+        for name, agent in agents.items():
+            self.note(name, agent)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def note(self, name: str, agent: record.AgentRecord) -> None:
+        """Take up an agent's record that has changed."""
+        known = self._places.get(name)
+        now = agent.stream, (bool(agent.task), len(agent.offers), name)
+        if agent.capacity > 0 and known == now:
+            return
+        if known is not None:
+            del self._places[name]
+            stream, place = known
+            for places in (self._all, self._streams[stream]):
+                del places[bisect_left(places, place)]
+            if not self._streams[stream]:
+                del self._streams[stream]
+        if agent.capacity > 0:
+            self._places[name] = now
+            for places in (self._all, self._streams.setdefault(now[0], [])):
+                insort(places, now[1])
+
+    def clear(self) -> None:
+        """Let nobody have room."""
+        self._places.clear()
+        self._all.clear()
+        self._streams.clear()
+
+    def names(self, streams: Collection[str] | None = None) -> Iterator[str]:
+        """Name those that have room now, in their order: all, or those of some streams."""
+        if streams is None:
+            found = self._all[:]
+            return (name for _, _, name in found)
+        lists = [self._streams[one][:] for one in streams if one in self._streams]
+        return (name for _, _, name in merge(*lists))
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class SessionState:
     """Everything the rules know about one session.
@@ -167,7 +223,7 @@ class SessionState:
     #: The Balance of `balance.py`, which stands above this module; None until it is first needed.
     balance: object = field(init=False, default=None)
     #: Agents that have room for another task, as they have said.
-    spare: set[str] = field(init=False)
+    spare: Spare = field(init=False)
     deadlocks: set[str] = field(init=False)
     #: Log number after which no agent could make room, so that nobody looks again before the next
     #: event of another kind. It follows from the records, and is kept nowhere.
@@ -179,8 +235,7 @@ class SessionState:
         self.leftovers = Leftovers(self.agents.records, self.agents.put)
         self.copies = Written(self.written.records)
         self.backlog = Backlog(self.tasks.records)
-        known_agents = self.agents.records.items()
-        self.spare = {name for name, agent in known_agents if agent.capacity > 0}
+        self.spare = Spare(self.agents.records)
         self.tasks.count_by(lambda task: task.added_by)
         self.dependencies.count_by(_owner_of_dependency)
         self.barriers.count_by(lambda barrier: barrier.leader)

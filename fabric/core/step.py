@@ -202,6 +202,8 @@ def step(session: SessionState, signal: Signal, rules: Rules, now_ms: int) -> De
         if event.signal.task and event.signal.task != agent.task and is_accepted:
             board.tell_other(event)
         session.agents.put(name, agent)
+        if agent.capacity:
+            session.spare.note(name, agent)
         if agent.status in HELD_UP:
             barriers.arrive_waiting(event, name)
             if signal.type in BEGINNINGS:

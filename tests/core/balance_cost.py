@@ -2,7 +2,7 @@
 
 A thousand agents take tasks, report progress, complete them and say that they have room. The cost
 is counted in lines of Python that run, which no other load on the machine changes, and in
-processor time. Tasks share nothing; or each writes one of many files, or two of them.
+processor time. Tasks share nothing; or each writes one of many files, or several of them.
 """
 
 import sys
@@ -27,11 +27,15 @@ ROUNDS = 200
 KINDS: dict[str, Callable[[int, int], list[str]]] = {
     "a file of its own": lambda n, count: [f"src/{n}.py"],
     "one of many files": lambda n, count: [f"src/{n % (count // 10)}.py"],
+    "one of 100 files": lambda n, count: [f"src/{n % 100}.py"],
     "two of 100 files": lambda n, count: [f"a/{n % 51}.py", f"b/{n % 49}.py"],
+    "two of 6 files": lambda n, count: [f"{n % 6}.py", f"{(n + 1 + n // 6 % 5) % 6}.py"],
+    "three of 94 files": lambda n, count: [f"a/{n % 31}.py", f"b/{n % 30}.py", f"c/{n % 33}.py"],
+    "three of 6 files": lambda n, count: [f"{(n + n * k // 6) % 6}.py" for k in (0, 1, 3)],
 }
 
 
-def board(count: int, files: Callable[[int, int], list[str]]) -> Play:
+def board(count: int, files: Callable[[int, int], list[str]], agents: int = AGENTS) -> Play:
     """Return a session in which all agents have room, and so many tasks are on the board."""
     play = Play(rules=Rules(attempts_max=0, signals_per_second_max=0))
     tasks = [
@@ -47,7 +51,7 @@ def board(count: int, files: Callable[[int, int], list[str]]) -> Play:
     for at in range(0, count, 500):
         told = {"tasks": msgspec.to_builtins(tasks[at : at + 500])}
         play.say(signal(SignalType.TASKS_ADDED, "alice", told))
-    for number in range(AGENTS):
+    for number in range(agents):
         stream = f"s{number % 16}"
         play.say(signal(SignalType.STARTED, f"a{number}", {}, stream=stream))
         play.say(signal(SignalType.EARLY_COMPLETION, f"a{number}", {}))
@@ -71,15 +75,16 @@ def signals(play: Play) -> Iterator[Signal]:
         agents[name] = agents.pop(name)
 
 
-def lines(count: int, files: Callable[[int, int], list[str]]) -> list[int]:
+def lines(count: int, files: Callable[[int, int], list[str]], agents: int = AGENTS) -> list[int]:
     """Return the lines that each signal runs."""
-    play = board(count, files)
+    play = board(count, files, agents)
     return [lines_of(play, one) for one in signals(play)]
 
 
 def times_us(count: int, files: Callable[[int, int], list[str]]) -> list[float]:
     """Return the processor time that each signal takes, µs."""
-    play, found = board(count, files), []
+    play = board(count, files)
+    found: list[float] = []
     for one in signals(play):
         began = time.thread_time_ns()
         play.say(one)

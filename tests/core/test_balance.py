@@ -1,5 +1,6 @@
 """Which task an agent is offered, and that nothing is begun that the rules keep apart."""
 
+from statistics import mean
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from fabric.core.policy import BalanceMode
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.core.task import Rank, TaskSpec, TaskStatus, path_class
+from tests.core.balance_cost import KINDS, lines
 from tests.core.cost import lines_of
 from tests.core.task_list import RULES, is_shared, task_lists
 from tests.support.invariant import check_tasks
@@ -199,6 +201,19 @@ def test_an_agent_stays_in_its_stream_and_then_helps_the_slowest() -> None:
     assert ahead(play, "E") == ["b1"]
 
 
+def test_an_agent_whose_task_somebody_else_says_is_done_counts_as_idle() -> None:
+    play = Play(rules=Rules())
+    add(play, TaskSpec("T1"), TaskSpec("T2"))
+    start(play, "A", "T1")
+    start(play, "B", "T2")
+    ahead(play, "A")
+    ahead(play, "B")
+    play.say(signal(SignalType.TASK_DONE, "alice", {"task": "T2"}))
+    check_tasks(play.session)
+    add(play, TaskSpec("T3"))
+    assert play.session.agents.records["B"].offers == ["T3"]
+
+
 def test_with_balance_by_stream_nobody_gets_work_of_another_stream() -> None:
     play = Play(rules=Rules(balance=BalanceMode.STREAM))
     add(play, TaskSpec("b0", stream="B"), TaskSpec("free"))
@@ -225,6 +240,20 @@ def test_the_cost_of_an_offer_does_not_grow_with_the_board(shared: list[str]) ->
         room = signal(SignalType.EARLY_COMPLETION, offered, {})
         lines.append(lines_of(play, finish) + lines_of(play, room))
     assert lines[1] < 1.5 * lines[0] + 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cost_of_a_signal_is_flat_to_ten_thousand_tasks(kind: str) -> None:
+    few, many = (mean(lines(count, KINDS[kind])) for count in (1_000, 10_000))
+    assert many < 1.7 * few
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["one of 100 files", "two of 100 files"])
+def test_the_cost_of_a_signal_does_not_grow_with_the_idle(kind: str) -> None:
+    few, many = (mean(lines(1_000, KINDS[kind], agents)) for agents in (200, 2_000))
+    assert many < 1.2 * few
 
 
 def test_a_new_rule_is_in_force_at_once() -> None:

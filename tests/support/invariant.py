@@ -18,7 +18,7 @@ from fabric.core.record import (
     DependencyStatus,
 )
 from fabric.core.resource import overlap
-from fabric.core.session import SessionState
+from fabric.core.session import SessionState, Spare
 from fabric.core.task import Backlog, TaskStatus
 from fabric.core.wait_graph import WaitGraph
 
@@ -84,9 +84,11 @@ def check_tasks(session: SessionState) -> None:
             assert not agent.capacity
         else:
             assert held == ([agent.task] if agent.task else [])
-        assert (name in session.spare) is (agent.capacity > 0)
         for offered in agent.offers:
             assert (tasks[offered].status, tasks[offered].offered_to) == ("offered", name)
+    streams = {agent.stream for agent in agents.values()}
+    for some in (None, streams, {""}):
+        assert [*session.spare.names(some)] == [*Spare(agents).names(some)]
     for name, task in tasks.items():
         assert task.token <= session.token
         if task.status is TaskStatus.IN_PROGRESS:
