@@ -35,10 +35,9 @@ KINDS: dict[str, Callable[[int, int], list[str]]] = {
 }
 
 
-def board(count: int, files: Callable[[int, int], list[str]], agents: int = AGENTS) -> Play:
-    """Return a session in which all agents have room, and so many tasks are on the board."""
-    play = Play(rules=Rules(attempts_max=0, signals_per_second_max=0))
-    tasks = [
+def tasks_of(count: int, files: Callable[[int, int], list[str]]) -> list[TaskSpec]:
+    """Return so many tasks in sixteen streams; one in ten waits for an earlier one."""
+    return [
         TaskSpec(
             f"t{n}",
             stream=f"s{n % 16}",
@@ -48,6 +47,12 @@ def board(count: int, files: Callable[[int, int], list[str]], agents: int = AGEN
         )
         for n in range(count)
     ]
+
+
+def board(count: int, files: Callable[[int, int], list[str]], agents: int = AGENTS) -> Play:
+    """Return a session in which all agents have room, and so many tasks are on the board."""
+    play = Play(rules=Rules(attempts_max=0, signals_per_second_max=0))
+    tasks = tasks_of(count, files)
     for at in range(0, count, 500):
         told = {"tasks": msgspec.to_builtins(tasks[at : at + 500])}
         play.say(signal(SignalType.TASKS_ADDED, "alice", told))

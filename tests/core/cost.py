@@ -1,6 +1,7 @@
 """The cost of a signal, counted in lines of code that run: a loop over all records shows."""
 
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -10,6 +11,11 @@ from tests.support.random_history import Play
 
 def lines_of(play: Play, one: Signal) -> int:
     """Count the lines of Python that run for a signal."""
+    return lines_run(play.say, one)[1]
+
+
+def lines_run(call: Callable[..., Any], *given: Any) -> tuple[Any, int]:
+    """Make a call; return its result, and the lines of Python that ran for it."""
     count = 0
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
@@ -20,7 +26,7 @@ def lines_of(play: Play, one: Signal) -> int:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        play.say(one)
+        result = call(*given)
     finally:
         sys.settrace(before)
-    return count
+    return result, count

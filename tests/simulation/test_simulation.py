@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from statistics import mean
 
 import pytest
 
-from tests.simulation import mutation
+from tests.core.balance_cost import KINDS, tasks_of
+from tests.simulation import load, mutation
 from tests.simulation.generate import generate
 from tests.simulation.plan import read
 from tests.simulation.run import run
@@ -43,6 +45,13 @@ def test_every_invariant_holds(seed: int) -> None:
 def test_a_scene_breaks_nothing(name: str) -> None:
     result = run(plan_of(name, 1))
     assert not result.violation, result.detail
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["a file of its own", "two of 100 files"])
+def test_many_agents_do_all_tasks_of_a_board(kind: str) -> None:
+    few, many = (load.run(tasks_of(count, KINDS[kind]), 100).lines for count in (200, 600))
+    assert mean(many) < 1.5 * mean(few)
 
 
 @pytest.mark.slow

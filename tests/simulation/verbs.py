@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fabric.client.agent import Agent
 from fabric.core.signal import SignalType
 from fabric.core.task import TaskSpec
+from fabric.errors import WaitTimeoutError
 from tests.simulation.plan import Line
 
 if TYPE_CHECKING:
@@ -149,6 +150,20 @@ async def take(actor: Actor, agent: Agent, line: Line) -> None:
     await agent.next_task(timeout=line.option("timeout", TIMEOUT_S))
 
 
+async def work(actor: Actor, agent: Agent, line: Line) -> None:
+    """`work hold=2 timeout=60`: do one task after the other, until there is none for so long."""
+    half_s = line.option("hold", 1.0) / 2
+    while True:
+        try:
+            await agent.next_task(timeout=line.option("timeout", TIMEOUT_S))
+        except WaitTimeoutError:
+            return
+        await asyncio.sleep(half_s)
+        await agent.progress(50)
+        await asyncio.sleep(half_s)
+        await agent.done()
+
+
 async def done(actor: Actor, agent: Agent, line: Line) -> None:
     """`done`: the task begun last is complete."""
     await agent.done()
@@ -184,6 +199,6 @@ VERBS: dict[str, Verb] = {
             ready,
             integrate,
         ),
-        *(ask, ahead, burst, limited, add, begin, take, done, idle, complete, fail),
+        *(ask, ahead, burst, limited, add, begin, take, work, done, idle, complete, fail),
     )
 }

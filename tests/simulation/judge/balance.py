@@ -6,6 +6,7 @@ What two tasks share is told here by the names alone: a plan's tasks write plain
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -16,6 +17,9 @@ from tests.simulation.judge.judge import NAMESPACE, Commit, Judge, Violation
 
 #: The coordinator of `src/`, whose tasks the rules of some plans count.
 COORDINATOR = "A"
+
+#: What any task, an integration, or a task under `src/` takes a place of; no file's name.
+ANY, INTEGRATION, SRC = "any:", "integration:", "src:"
 
 #: Signals with which tasks may go: those of an earlier run.
 CLEARING = (b"RUN_OPENED", b"RUN_PURGED")
@@ -62,16 +66,27 @@ class Balances(Judge):
 
     def _look_at_what_runs(self, session: str, tasks: dict[str, _Record]) -> None:
         running = {name: one for name, one in tasks.items() if _runs(one)}
-        listed = {name: one for name, one in running.items() if one.get("is_listed")}
-        for name, one in listed.items():
-            others = {other: it for other, it in listed.items() if other != name}
-            if (obstacle := self._obstacle(name, one, others)) and len(listed) == len(running):
+        if not all(one.get("is_listed") for one in running.values()):
+            return
+        used = self._used(running)
+        for name, one in running.items():
+            # Each of those that run is looked at as if it were about to begin beside the others.
+            for use in _uses(name, one):
+                used[use] -= 1
+            if obstacle := self._obstacle(name, one, used):
                 raise Violation("what runs is kept apart", f"{session}: {name}: {obstacle}")
+            used.update(_uses(name, one))
 
     def _look_at_the_idle(
         self, session: str, tasks: dict[str, _Record], agents: dict[str, _Record]
     ) -> None:
-        running = {name: one for name, one in tasks.items() if _runs(one)}
+        free = {
+            name: one for name, one in agents.items()
+            if one["status"] == "active" and one.get("capacity")
+        }  # fmt: skip
+        if not free:
+            return
+        used = self._used({name: one for name, one in tasks.items() if _runs(one)})
         done = {name for name, one in tasks.items() if one["status"] == "completed"}
         ready = {
             name: one for name, one in tasks.items()
@@ -79,32 +94,30 @@ class Balances(Judge):
         }  # fmt: skip
         if any(_is_integration(name) for name in ready):
             return  # nothing else begins before the most urgent of these has run
-        for agent, it in agents.items():
-            if it["status"] != "active" or not it.get("capacity"):
-                continue
-            for name, one in ready.items():
-                has_left = (one.get("agent"), one.get("incarnation")) == (agent, it["incarnation"])
-                if not has_left and not self._obstacle(name, one, running):
+        startable = [name for name, one in ready.items() if not self._obstacle(name, one, used)]
+        for name in startable:
+            left_by = ready[name].get("agent"), ready[name].get("incarnation")
+            for agent, it in free.items():
+                if left_by != (agent, it["incarnation"]):
                     raise Violation(
                         "an agent with room has what can begin", f"{session}: {agent} and {name}"
                     )
 
-    def _obstacle(self, name: str, task: _Record, running: dict[str, _Record]) -> str:
-        """Say what is in a task's way, of those that run beside it; "" if nothing is."""
-        if any(_is_integration(other) for other in running):
+    def _used(self, running: dict[str, _Record]) -> Counter[str]:
+        return Counter(use for name, one in running.items() for use in _uses(name, one))
+
+    def _obstacle(self, name: str, task: _Record, used: Counter[str]) -> str:
+        """Say what is in a task's way, of what those use that run beside it; "" if nothing is."""
+        if used[INTEGRATION]:
             return "an integration runs alone"
-        if _is_integration(name) and running:
+        if _is_integration(name) and used[ANY]:
             return "an integration is to run alone"
-        if 0 < self._rules.parallel_max <= len(running):
+        if 0 < self._rules.parallel_max <= used[ANY]:
             return "too many run"
         most = self._rules.coordinator_tasks_max.get(COORDINATOR, 0)
-        in_src = sum(_is_in("src/", one) for one in running.values())
-        if _is_in("src/", task) and 0 < most <= in_src:
+        if _is_in("src/", task) and 0 < most <= used[SRC]:
             return f"too many of {COORDINATOR} run"
-        for other, one in running.items():
-            if set(_files(task)) & set(_files(one)):
-                return f"{other} writes the same"
-        return ""
+        return next((f"another writes {file}" for file in _files(task) if used[file]), "")
 
 
 def _look_at_offers(session: str, tasks: dict[str, _Record], agents: dict[str, _Record]) -> None:
@@ -117,6 +130,12 @@ def _look_at_offers(session: str, tasks: dict[str, _Record], agents: dict[str, _
         task = tasks[name]
         if (task.get("agent"), task.get("incarnation")) == (agent, agents[agent]["incarnation"]):
             raise Violation("nobody is offered what it has left", f"{session}: {agent} and {name}")
+
+
+def _uses(name: str, task: _Record) -> list[str]:
+    """Name what a task uses while it runs: its files, and the places that are counted."""
+    kinds = [ANY, *[INTEGRATION] * _is_integration(name), *[SRC] * _is_in("src/", task)]
+    return [*set(_files(task)), *kinds]
 
 
 def _runs(task: _Record) -> bool:
