@@ -163,6 +163,7 @@ class Fabric(Connector):
         workspace: str | None = None,
         instance: str | None = None,
         take_over: bool = False,
+        resumes_from: str | None = None,
         when_full: WhenFull | str = WhenFull.WAIT,
     ) -> Agent:
         """Return an agent, to be entered with `async with`. STARTED carries what is declared here.
@@ -171,7 +172,8 @@ class Fabric(Connector):
         files that it works in, HOST:TOP; by default the worktree around the working directory, and
         "none" for none. `instance` identifies this living process, by default by its host and pid.
         A second one under the name of an agent at work is refused; with `take_over` it replaces the
-        first. Nobody need say so after a crash on the same host.
+        first. Nobody need say so after a crash on the same host. `resumes_from` names the
+        checkpoint of the incarnation before that it goes on from: what was found by then stands.
         """
         name = self._default(name, "agent")
         partition, keys = self.keys(self._default(session, "session"))
@@ -191,6 +193,7 @@ class Fabric(Connector):
             "produces": list(produces),
             "quotas": list(quotas),
             "workspace": works_in,
+            "resumes_from": resumes_from,
         }
         emitter = Emitter(
             self._store,

@@ -463,7 +463,8 @@ class SyncFabric(_Twin[Fabric], Connector):
     that it works in, HOST:TOP; by default the worktree around the working directory, and "none" for
     none. `instance` identifies this living process, by default by its host and pid. A second one
     under the name of an agent at work is refused; with `take_over` it replaces the first. Nobody
-    need say so after a crash on the same host.
+    need say so after a crash on the same host. `resumes_from` names the checkpoint of the
+    incarnation before that it goes on from: what was found by then stands.
     """
 
     expect = _awaited(Fabric.expect)

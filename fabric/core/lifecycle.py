@@ -26,7 +26,7 @@ from fabric.core.agent_status import in_force
 from fabric.core.directive import CONFIRMED, Cancel, Notice, Resume
 from fabric.core.escalation import GROUP
 from fabric.core.event import EVERYONE, Event, RefusedError, SignalEvent
-from fabric.core.limits import ETA_MS_MAX, PERCENT_STEP, listed
+from fabric.core.limits import CHECKPOINTS_KEPT_MAX, ETA_MS_MAX, PERCENT_STEP, listed
 from fabric.core.policy import CheckpointMode, FailFast, InferencePolicy
 from fabric.core.record import ENDED, AgentRecord, AgentStatus, EscalationRecord
 from fabric.core.rules import Rules
@@ -48,6 +48,8 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     dependencies.check_limit(event, produces)
     board.check(event, payload.task or event.signal.task)
     board.take(event, payload.task or event.signal.task)
+    if payload.resumes_from is not None:
+        _resume_from(event, payload.resumes_from)
     identity.note_shared(event, payload)
     agent.workspace = payload.workspace or agent.workspace
     agent.task_type = payload.task_type or ""
@@ -64,6 +66,24 @@ def started(event: SignalEvent, payload: payloads.Started) -> None:
     if payload.quotas or agent.quotas:
         quota.join(event, payload.quotas)
     _confirm(event, payload)
+
+
+def _resume_from(event: SignalEvent, checkpoint: str) -> None:
+    """Go on from a checkpoint of the incarnation before: what that had found by then stands."""
+    agent = event.agent
+    if checkpoint not in agent.resumable:
+        known = listed([*agent.resumable]) or "none"
+        reason = (
+            f"the incarnation before this one has not passed {checkpoint}, so nothing that it "
+            f"found stands by this; it has passed: {known}"
+        )
+        event.direct(event.name, Notice("CHECKPOINT", reason))
+        return
+    last = agent.resumable[checkpoint]
+    before = {name: log for name, log in agent.resumable.items() if log <= last}
+    agent.passed = {**before, **agent.passed}
+    agent.checkpoint = agent.checkpoint or checkpoint
+    event.give_to_results()
 
 
 def progress(event: SignalEvent, payload: payloads.Progress) -> None:
@@ -242,6 +262,7 @@ def begin_incarnation(event: SignalEvent, agent: AgentRecord, incarnation: int) 
     agent.skipped = []
     agent.percent = None
     agent.task = agent.checkpoint = agent.next_checkpoint = agent.error = ""
+    agent.resumable, agent.passed = agent.passed, {}
     agent.lost = []
     agent.instance = agent.workspace = ""
     agent.unmet = []
@@ -274,6 +295,11 @@ def _pass(event: SignalEvent, checkpoint: str | None) -> None:
     ignored = _ignored_pause(session, name, agent, checkpoint)
     if rules.checkpoints is CheckpointMode.ENFORCE and (disorder or ignored):
         raise RefusedError("CHECKPOINT", disorder or ignored)
+    if checkpoint != agent.checkpoint:
+        agent.passed = {name: log for name, log in agent.passed.items() if name != checkpoint}
+        agent.passed[checkpoint] = session.log
+        if len(agent.passed) > CHECKPOINTS_KEPT_MAX:
+            del agent.passed[next(iter(agent.passed))]
     agent.checkpoint = checkpoint
     agent.next_checkpoint = rules.checkpoint_after(agent.task_type, checkpoint)
     if disorder:

@@ -41,6 +41,10 @@ SEQUENCE_SKIPPED_MAX = 10_000
 #: Ranges of skipped numbers that an agent's record keeps, the latest ones: more would be an attack.
 SKIPPED_RANGES_MAX = 16
 
+#: Checkpoints of an incarnation that the next one can go on from, the last ones passed. Of each
+#: finding the last statement before each of them is kept.
+CHECKPOINTS_KEPT_MAX = 4
+
 #: How long all agents of a run must have ended before it counts as over, ms: a script that starts
 #: them one after the other needs less between two, and people do not notice a longer run. A run
 #: with a roster is over at once.

@@ -71,6 +71,9 @@ class AgentRecord(Struct, omit_defaults=True):
     eta_ms: int | None = None
     checkpoint: str = ""
     next_checkpoint: str = ""
+    #: The last checkpoints passed → log number; and those that the incarnation before had passed.
+    passed: dict[str, int] = {}
+    resumable: dict[str, int] = {}
     task: str = ""
     task_type: str = ""
     parallel_group: str = ""

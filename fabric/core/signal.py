@@ -204,7 +204,8 @@ class Started(Struct, frozen=True):
 
     With `confirm`, here and in COMPLETED, a NOTICE says that it was accepted. `workspace` is the
     copy of the files that the agent works in, `HOST:TOP`. `takes_over` names the instance that this
-    one replaces, because its process is gone; `*` stands for any.
+    one replaces, because its process is gone; `*` stands for any. `resumes_from` names a checkpoint
+    of the incarnation before: what that had found by then stands.
     """
 
     task: Name | None = None
@@ -218,6 +219,7 @@ class Started(Struct, frozen=True):
     confirm: bool = False
     workspace: Name | None = None
     takes_over: Name | None = None
+    resumes_from: Name | None = None
 
 
 class Progress(Struct, frozen=True):

@@ -20,7 +20,7 @@ from fabric.core.event import NO_PEERS, ORCHESTRATOR, Kind, Message, Peers
 from fabric.core.limits import ENTRY_FIELDS_MAX
 from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
-from fabric.core.signal import Failed, Signal, SignalType
+from fabric.core.signal import Failed, Signal, SignalType, Started
 from fabric.errors import SignalError
 from fabric.wire.stored import pairs_of
 
@@ -61,6 +61,8 @@ LETTER = ("code", "reason", "source", "id")
 RESULT = (
     "session", "type", "emitter", "stream", "incarnation", "cause", "ms", "payload", "percent",
 )  # fmt: skip
+#: With the log number of the checkpoint that the agent has passed last, or resumes from.
+SINCE_RESULT = (*RESULT, "since")
 #: For an agent declared dead: the fabric says so, not the agent.
 DEATH = (*RESULT, "silent")
 OWN_SIGNAL = ("session", "type", "emitter", "payload")
@@ -116,9 +118,9 @@ class Copies:
         refused = signal_form(names, "code", "reason")
         self.refusal = _copying(refused, (GIVEN, *own, GIVEN, GIVEN, GIVEN))
         at = {own: names.index(field) for own, field in _OWN_FIELDS.items() if field in names}
-        self.result, self.forwarded, self.answerable = (
+        self.result, self.since_result, self.forwarded, self.answerable = (
             _copying(form, (at.get(name, GIVEN) for name in form))
-            for form in (RESULT, FORWARDED, ANSWERABLE)
+            for form in (RESULT, SINCE_RESULT, FORWARDED, ANSWERABLE)
         )
 
 
@@ -209,8 +211,20 @@ def result(
     incarnation = agent.incarnation if agent is not None else signal.incarnation
     percent = agent.percent if agent is not None and agent.percent is not None else ""
     sender = (signal.session, signal.type, signal.emitter, signal.stream, incarnation)
-    form = copies.result if copies is not None and not payload else RESULT
-    return form, (*sender, cause, now_ms, payload or signal.raw, str(percent))
+    copied = copies if not payload else None
+    values = (*sender, cause, now_ms, payload or signal.raw, str(percent))
+    if agent is None or not (agent.passed or agent.resumable):
+        return copied.result if copied is not None else RESULT, values
+    since = _since(signal, agent, cause)
+    return copied.since_result if copied is not None else SINCE_RESULT, (*values, since)
+
+
+def _since(signal: Signal, agent: AgentRecord, cause: str) -> int:
+    """Return the log number of the checkpoint before a result, or that a start resumes from."""
+    if isinstance(signal.payload, Started):
+        return agent.resumable.get(signal.payload.resumes_from or "", 0)
+    log = int(cause.partition("-")[0])
+    return max((passed for passed in agent.passed.values() if passed < log), default=0)
 
 
 def death(session: str, name: str, agent: AgentRecord, cause: str, ms: int) -> tuple[Form, Values]:

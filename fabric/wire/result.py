@@ -67,6 +67,7 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         counter(b"incarnation", entry.get(b"incarnation") or b"1"),
         counter(b"cause", entry.get(b"cause", b"").partition(b"-")[0]),
         counter(b"ms", entry.get(b"ms", b"")),
+        counter(b"since", entry.get(b"since") or b"0"),
     )
     try:
         if kind is SignalType.DECIDED:
@@ -82,6 +83,8 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         reason = (_decode_failed(raw).error or "") if kind is SignalType.FAILED else ""
         is_silent = b"silent" in entry
         given, refusal = ({}, found) if isinstance(found, Refusal) else (found, None)
+        for statement in given.values() if origin.since else ():
+            statement.since = origin.since
         is_whole = payload.is_whole and kind in WHOLE and refusal is None
         return Result(kind, origin, given, percent, reason, is_silent, refusal, is_whole=is_whole)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:

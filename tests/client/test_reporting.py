@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from fabric.client.emitter import prepare
 from fabric.client.report import PIECE_BYTES_MAX, pieces
-from fabric.errors import SignalError
+from fabric.errors import EndedError, SignalError
 from fabric.testing import running
 
 
@@ -56,6 +57,26 @@ async def test_a_whole_result_in_several_signals_withdraws_what_it_leaves_out() 
     assert synthesis.findings["old"].state == "withdrawn"
     assert synthesis.complete.findings == 2_500
     assert synthesis.plain == {"m": 2}
+
+
+async def test_what_was_found_before_a_checkpoint_stands_for_an_agent_that_resumes_from_it() -> (
+    None
+):
+    async with running(session="demo") as fabric:
+        with suppress(EndedError):  # it is replaced while it works
+            async with fabric.agent("A") as first:
+                await first.partial_result({"findings": [{"key": "k", "value": "before"}], "n": 1})
+                await first.checkpoint("drafted")
+                await first.partial_result({"findings": [{"key": "k", "value": "after"}], "m": 2})
+                async with fabric.agent("A", take_over=True, resumes_from="drafted"):
+                    await fabric.settle()
+                    synthesis = await fabric.session().synthesis()
+        assert synthesis.findings["k"].value == "before"
+        assert synthesis.plain == {"n": 1}
+        async with fabric.agent("A", resumes_from="nothing") as third:
+            await fabric.settle()
+            notices = [str(one.payload.get("reason")) for one in await third.take_messages()]
+    assert any("has not passed nothing" in one for one in notices)
 
 
 async def test_whole_without_a_result_is_refused() -> None:

@@ -106,6 +106,8 @@ class Event(NamedTuple):
     verdict: tuple[str, Any, list[Any]] | None = None
     refined: tuple[str, Any] | None = None
     is_whole: bool = False
+    #: Log number of the agent's last checkpoint; of a STARTED, of the one that it resumes from.
+    since: int = 0
 
     def fields(self) -> list[bytes]:
         """Return the entry as the orchestrator writes it."""
@@ -117,6 +119,7 @@ class Event(NamedTuple):
             percent=self.percent,
             payload=self._payload(),
             silent=self.silent,
+            since=self.since,
         )
 
     def _payload(self) -> dict[str, Any]:
@@ -218,6 +221,7 @@ _verdicts = st.tuples(
 #: An agent's next action, repeated by weight.
 _MOVES = (
     *["PARTIAL_RESULT"] * 6,
+    *("CHECKPOINT", "CHECKPOINT", "STARTED"),
     *("PROGRESS", "STARTED", "BLOCKED", "COMPLETED", "FAILED", "silence", "DECIDED", "REFINED"),
 )
 
@@ -228,6 +232,7 @@ def histories(draw: DrawFn) -> list[Event]:
     events: list[Event] = []
     incarnations: dict[str, int] = {}
     ended: set[str] = set()
+    passed: dict[str, list[int]] = {}
     for number, (agent, move) in enumerate(
         draw(st.lists(st.tuples(st.sampled_from(AGENTS), st.sampled_from(_MOVES)), max_size=14))
     ):
@@ -241,13 +246,26 @@ def histories(draw: DrawFn) -> list[Event]:
             refined = (draw(st.sampled_from(["tidy", "brief"])), draw(st.sampled_from(VALUES)))
             events.append(Event(agent, log, move, refined=refined))
             continue
+        if move == "CHECKPOINT":
+            # Passed by another signal; the results do not have it.
+            if agent in incarnations and agent not in ended:
+                passed[agent] = [*passed.get(agent, []), log][-4:]
+            continue
         if agent in ended or (move == "STARTED" and agent in incarnations):
             incarnations[agent] += 1
             ended.discard(agent)
+            former = passed.pop(agent, [])
+            if bool(former) and draw(st.booleans()):
+                at: int = draw(st.integers(0, len(former) - 1))
+                passed[agent] = former[: at + 1]
+                incarnation = incarnations[agent]
+                events.append(Event(agent, log, "STARTED", incarnation, since=former[at]))
+                continue
             move = "STARTED" if move == "STARTED" or draw(st.booleans()) else move
         incarnation = incarnations.setdefault(agent, 1)
         percent = draw(st.sampled_from([None, 0, 12.5, 25, 25.0, 99.99]))
-        said = Event(agent, log, move, incarnation, percent=percent)
+        since = passed.get(agent, [0])[-1] if move != "STARTED" else 0
+        said = Event(agent, log, move, incarnation, percent=percent, since=since)
         if move in ("PARTIAL_RESULT", "PROGRESS"):
             said = said._replace(partial=draw(_partial()))
         elif move in ("COMPLETED", "FAILED", "silence"):

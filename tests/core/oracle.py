@@ -222,6 +222,20 @@ def excludes(part: str, other: str) -> bool:
     return False
 
 
+def counts(
+    event: Event, last: int, completed: set[int], resumed: dict[int, int], rules: Rules
+) -> bool:
+    """Whether a statement holds: of the present run, one that completed, or one gone on from."""
+    if rules.policy is RestartPolicy.KEEP:
+        return True
+    alive = {last, *completed}
+    for number in sorted(alive):
+        chain = range(event.incarnation + 1, number + 1)
+        if number >= event.incarnation and all(event.log <= resumed.get(one, 0) for one in chain):
+            return True
+    return False
+
+
 def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
     """Return who says what now: part → agent → word. Parts that nobody speaks of are there too."""
     found: dict[str, dict[str, Word]] = {}
@@ -230,17 +244,14 @@ def spoken(history: list[Event], rules: Rules) -> dict[str, dict[str, Word]]:
         own = [one for one in events if one.agent == agent]
         last = max(one.incarnation for one in own)
         completed = {one.incarnation for one in own if one.kind == "COMPLETED"}
+        resumed = {one.incarnation: one.since for one in own if one.kind == "STARTED" and one.since}
         view: dict[str, Word] = {}
         heirs: dict[tuple[str, int], tuple[list[str], int]] = {}
         for event in sorted(own, key=lambda one: (one.incarnation, one.log)):
             said = said_in(event, rules)
             for part in said:
                 found.setdefault(part, {})
-            if (
-                rules.policy is RestartPolicy.REPLACE
-                and event.incarnation != last
-                and event.incarnation not in completed
-            ):
+            if not counts(event, last, completed, resumed, rules):
                 continue
             if event.is_whole:
                 view.clear()  # what it leaves out is withdrawn
@@ -277,7 +288,8 @@ def said_of(event: Event, part: str, rules: Rules) -> tuple[float, dict[str, Any
 def kept(history: list[Event], part: str, rules: Rules) -> list[tuple[str, int]]:
     """Return the values of a finding that a part keeps, with their log numbers.
 
-    Of each incarnation the last two values, and the last one that says what it supersedes.
+    Of each incarnation the last two values, the last one that says what it supersedes, and what
+    was said last before each of the last four checkpoints.
     """
     found: set[tuple[str, int]] = set()
     runs: dict[tuple[str, int], list[Event]] = {}
@@ -288,7 +300,10 @@ def kept(history: list[Event], part: str, rules: Rules) -> list[tuple[str, int]]
         said = [(event.log, said_in(event, rules)[part]) for event in events]
         values = [(log, one) for log, one in said if not one[2]]
         explicit = [(log, one) for log, one in values if one[1] is not None]
-        for log, (value, _, _) in [*values[-2:], *explicit[-1:]]:
+        since = {event.log: event.since for event in events}
+        ends = {since[log]: (log, one) for log, one in said} if any(since.values()) else {}
+        before = [ends[one] for one in sorted(ends)[-5:] if not ends[one][1][2]]
+        for log, (value, _, _) in [*values[-2:], *explicit[-1:], *before]:
             found.add(("null" if value == SILENT else text(value), log))
     return sorted(found)
 

@@ -49,6 +49,7 @@ def entry(
     percent: float | None = None,
     payload: Any = None,
     silent: bool = False,
+    since: int = 0,
 ) -> list[bytes]:
     """Return an entry of the results stream, as the orchestrator writes it."""
     body = payload if payload is not None else {} if partial is None else {"partial": partial}
@@ -59,6 +60,8 @@ def entry(
     ]  # fmt: skip
     if silent:
         fields += ["silent", "1"]
+    if since:
+        fields += ["since", since]
     return [item if isinstance(item, bytes) else str(item).encode() for item in fields]
 
 

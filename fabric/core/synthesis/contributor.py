@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from fabric.core.limits import CHECKPOINTS_KEPT_MAX
 from fabric.core.policy import RestartPolicy
 from fabric.core.record import AgentStatus
 
@@ -27,27 +28,46 @@ class Contributor(Struct, omit_defaults=True):
     #: Incarnations that completed: their statements keep counting.
     completed: list[int] = []
     error: str = ""
-    #: Incarnation → log number of its last result that said that it was all: it omits what was said
-    #: before.
-    whole: dict[str, int] = {}
+    #: Incarnation → checkpoint, by log number → log number of the last result before the next one
+    #: that said that it was all: it omits what was said before.
+    whole: dict[str, dict[str, int]] = {}
+    #: Incarnation → log number of the checkpoint that it resumed from: what was said then stands.
+    resumed: dict[str, int] = {}
 
-    def counts(self, incarnation: int, policy: RestartPolicy) -> bool:
-        """Whether statements of an incarnation still count."""
-        if policy is RestartPolicy.KEEP or incarnation == self.incarnation:
+    def counts(self, incarnation: int, log: int, policy: RestartPolicy) -> bool:
+        """Whether a statement of an incarnation, with this log number, still counts."""
+        if policy is RestartPolicy.KEEP:
             return True
-        return incarnation in self.completed
-
-    def note_whole(self, incarnation: int, log: int) -> bool:
-        """Note a result that is all that the agent still says; return whether that is news."""
-        if log <= self.whole.get(str(incarnation), 0):
-            return False
-        self.whole = {**self.whole, str(incarnation): log}
+        # It died: then the next one must have resumed from later than that.
+        while incarnation != self.incarnation and incarnation not in self.completed:
+            incarnation += 1
+            if log > self.resumed.get(str(incarnation), 0):
+                return False
         return True
+
+    def note_resumed(self, incarnation: int, log: int) -> bool:
+        """Note from which checkpoint an incarnation resumes; return whether that is news."""
+        if log <= self.resumed.get(str(incarnation), 0):
+            return False
+        self.resumed = {**self.resumed, str(incarnation): log}
+        return True
+
+    def note_whole(self, incarnation: int, since: int, log: int) -> bool:
+        """Note a result that is all that the agent still says; return whether that is news."""
+        known = self.whole.get(str(incarnation), {})
+        if log <= known.get(str(since), 0):
+            return False
+        known = {**known, str(since): log}
+        last = sorted(known, key=int)[-1 - CHECKPOINTS_KEPT_MAX :]
+        kept = {one: known[one] for one in last}
+        is_news = kept != self.whole.get(str(incarnation))
+        self.whole = {**self.whole, str(incarnation): kept}
+        return is_news
 
     def whole_log(self, policy: RestartPolicy) -> int:
         """Return the log number of the last whole result that counts: what is older is omitted."""
-        counted = (log for one, log in self.whole.items() if self.counts(int(one), policy))
-        return max(counted, default=0)
+        logs = ((int(one), log) for one, known in self.whole.items() for log in known.values())
+        return max((log for one, log in logs if self.counts(one, log, policy)), default=0)
 
     def share(self) -> int:
         """Return how far the agent has come, in hundredths of a percent."""

@@ -209,7 +209,9 @@ def _follow_agent(
     complete.shares += agent.share() - known.share()
     complete.ended += agent.has_ended - known.has_ended
     complete.reported += (agent.reported > 0) - (known.reported > 0)
-    is_news = is_whole and agent.note_whole(origin.incarnation, origin.log)
+    is_news = is_whole and agent.note_whole(origin.incarnation, origin.since, origin.log)
+    if result.type is SignalType.STARTED and origin.since:
+        is_news = agent.note_resumed(origin.incarnation, origin.since)
     if agent != known:
         synthesis.changed.add(f"{state.AGENTS}:{origin.agent}")
     is_other = counted != {agent.incarnation, *agent.completed}
@@ -306,7 +308,7 @@ def _reconcile(synthesis: SynthesisState, name: str, part: Part, agent: str) -> 
 
 
 def _withdrawal(by: Statement) -> Statement:
-    return Statement(by.log, by.ms, by.incarnation, withdrawn=True)
+    return Statement(by.log, by.ms, by.incarnation, withdrawn=True, since=by.since)
 
 
 def _decide(synthesis: SynthesisState, name: str, verdict: Verdict) -> None:

@@ -83,12 +83,17 @@ class ResultPayload(Struct, frozen=True):
 
 
 class Origin(Struct, frozen=True):
-    """Where a result comes from: the agent, its incarnation, the log entry, and the time."""
+    """Where a result comes from: the agent, its incarnation, the log entry, and the time.
+
+    `since` is the log number of the agent's last checkpoint before it; of a STARTED, of the
+    checkpoint that it resumes from.
+    """
 
     agent: str
     incarnation: int
     log: int
     ms: int
+    since: int = 0
 
 
 def statements(

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fabric.core.contradiction import DOCUMENT, FINDINGS, ITEMS
+from fabric.core.limits import CHECKPOINTS_KEPT_MAX
 from fabric.core.record import AgentStatus
 from fabric.core.synthesis.canonical import canonical
 from fabric.core.synthesis.complete import Complete, Roster
@@ -123,6 +124,8 @@ class Statement(Struct, omit_defaults=True, gc=False):
     at: int = 0
     #: The fields of a typed finding.
     fields: dict[str, Any] | UnsetType = UNSET
+    #: Log number of the last checkpoint that the agent had passed before.
+    since: int = 0
 
 
 class Edge(Struct, frozen=True, order=True, gc=False):
@@ -185,8 +188,8 @@ class Part(Struct, omit_defaults=True, gc=False):
     inner: bool = False
 
 
-#: Tells whether an agent's statements of an incarnation still count.
-Counts = Callable[[int], bool]
+#: Tells whether an agent's statement of an incarnation and a log number still counts.
+Counts = Callable[[int, int], bool]
 
 
 def add(part: Part, agent: str, statement: Statement) -> bool:
@@ -213,7 +216,12 @@ def keep(said: list[Statement], new: Statement) -> list[Statement] | None:
     values = [one for one in same if not one.withdrawn][:VALUES_KEPT]
     # Later statements inherit from the last one that says what it supersedes.
     heir = next((one for one in same if one.supersedes or one.supersedes_none), None)
-    kept = [one for one in same if one is same[0] or one is heir or one in values]
+    before: list[Statement] = []
+    if same[0].since:
+        # The next incarnation may go on from one of the last checkpoints.
+        last = {one.since: one for one in reversed(same)}
+        before = [last[since] for since in sorted(last, reverse=True)[: 1 + CHECKPOINTS_KEPT_MAX]]
+    kept = [one for one in same if one is same[0] or one is heir or one in values or one in before]
     if new not in kept:
         return None
     others = [one for one in said if one.incarnation != new.incarnation]
@@ -230,12 +238,12 @@ def keep(said: list[Statement], new: Statement) -> list[Statement] | None:
     return kept
 
 
-def last_values(said: list[Statement]) -> dict[int, Statement]:
-    """Return the last statement with a value of each incarnation."""
-    found: dict[int, Statement] = {}
+def last_values(said: list[Statement]) -> dict[tuple[int, int], Statement]:
+    """Return the last statement with a value of each incarnation, up to each checkpoint."""
+    found: dict[tuple[int, int], Statement] = {}
     for one in said:
         if not one.withdrawn:
-            found.setdefault(one.incarnation, one)
+            found.setdefault((one.incarnation, one.since), one)
     return found
 
 
@@ -246,7 +254,7 @@ def set_standing(part: Part, agent: str, counts: Counts, whole: int = 0) -> None
     """
     latest: Statement | None = None
     for one in part.said[agent]:
-        if not counts(one.incarnation):
+        if not counts(one.incarnation, one.log):
             one.standing = Standing.STALE
         elif latest is not None:
             one.standing = Standing.REPLACED
