@@ -245,3 +245,10 @@ def test_a_decision_s_value_is_taken_as_values_are_compared() -> None:
     result = decode(fields_of(type="DECIDED", payload=payload), Strategies().of)
     assert result.verdict is not None
     assert result.verdict[1].value == msgspec.Raw(b'{"a":1,"b":[2]}')
+
+
+def test_a_result_says_which_checkpoint_it_comes_after() -> None:
+    result = read(fields_of(payload='{"partial":{"n":1}}', since=4))
+    assert result.origin.since == 4
+    assert [one.since for one in result.statements.values()] == [4]
+    assert refusal(fields_of(since="x")).field == "since"

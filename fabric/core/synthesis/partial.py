@@ -82,7 +82,7 @@ class ResultPayload(Struct, frozen=True):
         return self.all == Raw(b"true")
 
 
-class Origin(Struct, frozen=True):
+class Origin(Struct, frozen=True, omit_defaults=True):
     """Where a result comes from: the agent, its incarnation, the log entry, and the time.
 
     `since` is the log number of the agent's last checkpoint before it; of a STARTED, of the
