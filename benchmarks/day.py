@@ -35,7 +35,7 @@ WAITING_MAX = 4_000
 
 #: One hour of the day in the rules' times, ms. If the machine takes longer for an hour of runs, or
 #: less, sessions are kept for fewer hours, or more.
-HOUR_MS = 60_000
+HOUR_MS = 30_000
 
 
 def rules(runs: int) -> str:

@@ -302,11 +302,15 @@ class Orchestrator(Handler):
         retention.cut(batch, self._names, timer)
         for name in timer.ended:
             stored = self._sessions.get(name)
-            if stored is not None and self._retention.is_over(stored.state, now_ms):
+            if stored is None:
+                continue
+            if self._retention.is_over(stored.state, now_ms):
                 stored.state.is_purging = True
                 self._touched[name] = stored
                 batch.append(self._names.results, "*", *record.purged(name, now_ms))
                 logger.info("session %s has ended long ago, and is deleted", name)
+            if stored.state.is_purging:
+                self._retention.leaving.add(name)
         self._retention.is_set = True
         due_ms = self._retention.due_ms(now_ms) if timer.is_over else now_ms
         self._set_timer(batch, timer.member, due_ms)

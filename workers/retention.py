@@ -3,11 +3,12 @@
 Theory of operation. One timer of the partition, `:retention`, comes due every `look_ms`. Then a
 worker looks at
 
-- each session in which something happened since the last look: messages that their agents have
-  read, and inboxes that have grown too large, are cut. The log never is.
 - the dead letters: by age, and by their bytes.
 - the least recent sessions: those that have ended are marked as being deleted, and `purge.py` does
-  the rest.
+  the rest. All that may go are marked, some in each step, until so many are on their way out that
+  the next look comes sooner. So no speed at which runs end is above that at which they go.
+- each session in which something happened since the last look: messages that their agents have
+  read, and inboxes that have grown too large, are cut. The log never is.
 
 Each commit does one of these steps, so that signals wait for no more than that. What was cut of a
 session is in its `meta`: `cut_read` is the number of the event before which read messages are gone,
@@ -38,8 +39,13 @@ TIMER = ":retention"
 #: Inboxes that one commit cuts: each costs the server some microseconds, and what it frees.
 CUTS_MAX = 200
 
-#: Sessions that one look takes up, of those that may have ended: each is read as a whole.
+#: Sessions that one step takes up, of those that may have ended: each is read as a whole.
 ENDED_MAX = 20
+
+#: Sessions on their way out, above which no more are marked: each step reads their names. The next
+#: look comes after this time then, ms.
+LEAVING_MAX = 500
+LEAVING_LOOK_MS = 1_000
 
 #: Bytes of a page of a stream that is measured; entries of the first page, and of any.
 PAGE_BYTES = 2_097_152
@@ -116,17 +122,24 @@ class Retention:
     _walks: deque[Walk] = field(default_factory=deque)
     _inboxes: deque[tuple[str, str, bytes]] = field(default_factory=deque)
     _is_looking: bool = False
+    #: More sessions may have ended than were marked in this look.
+    _is_clearing: bool = False
     _looks: int = 0
     #: Session and agent → the id before which its inbox was cut last.
     _cut: dict[str, dict[str, bytes]] = field(default_factory=dict)
     #: Least recent sessions that cannot go → their last activity, ms, and whether they are old.
     _kept: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    #: Sessions that are being deleted, and were there in the last look.
+    leaving: set[str] = field(default_factory=set)
     #: The timer is known to be set.
     is_set: bool = False
 
     def due_ms(self, now_ms: int) -> int:
         """Return the time of the next look: one that a new holder does not put off."""
-        return (now_ms // self.rules.look_ms + 1) * self.rules.look_ms
+        look_ms = self.rules.look_ms
+        if len(self.leaving) >= LEAVING_MAX:
+            look_ms = min(look_ms, LEAVING_LOOK_MS)
+        return (now_ms // look_ms + 1) * look_ms
 
     async def prepare(self, member: bytes, now_ms: int) -> RetentionTimer:
         """Prepare the next step of a look."""
@@ -135,19 +148,20 @@ class Retention:
         if not self._is_looking:
             self._begin()
             await self._look_at_dead(timer, now_ms)
+        elif self._is_clearing:
+            await self._look_for_ended(timer, now_ms)
         elif self._inboxes:
             self._cut_inboxes(timer)
         elif self._walks:
             await self._measure(timer)
         elif self._sessions:
             await self._look_at(self._sessions.popleft(), timer)
-        else:
-            await self._look_for_ended(timer, now_ms)
-            timer.is_over, self._is_looking = True, False
+        left = self._is_clearing or self._inboxes or self._walks or self._sessions
+        timer.is_over, self._is_looking = not left, bool(left)
         return timer
 
     def _begin(self) -> None:
-        self._is_looking = True
+        self._is_looking = self._is_clearing = True
         if self._looks % LOOKS_PER_DEAD == 0:
             # The synthesizer writes some of them, and an earlier worker has written others.
             self.grown[self.names.dead] = self.rules.dead_bytes
@@ -229,6 +243,8 @@ class Retention:
         most = rules.sessions_max or SESSION_MAX
         found, beside = await self.store.least_recent(self.names.number, count, most)
         kept, self._kept = self._kept, {}
+        self.leaving.intersection_update(name for name, _ in found)
+        room = max(0, min(ENDED_MAX, LEAVING_MAX - len(self.leaving)))
         for number, (name, active_ms) in enumerate(found):
             is_old = 0 < rules.ended_ms <= now_ms - active_ms
             is_beside = number < beside and now_ms - active_ms >= rules.recent_ms
@@ -236,8 +252,13 @@ class Retention:
                 break
             # What is to be kept after all is looked at again when that can have changed.
             self._kept[name] = active_ms, is_old
-            if kept.get(name) != self._kept[name] and len(timer.ended) < ENDED_MAX:
-                timer.ended.append(name)
+            if kept.get(name) == self._kept[name]:
+                continue
+            if len(timer.ended) == room:
+                del self._kept[name]
+                break
+            timer.ended.append(name)
+        self._is_clearing = len(timer.ended) == ENDED_MAX
 
     def is_over(self, session: SessionState, now_ms: int) -> bool:
         """Whether a session may be deleted; a session at work never is."""
@@ -255,7 +276,10 @@ class Retention:
         self._walks.clear()
         self._inboxes.clear()
         self._cut.clear()
-        self._is_looking = self.is_set = False
+        # They were marked in vain if that commit failed.
+        self._kept.clear()
+        self.leaving.clear()
+        self._is_looking = self._is_clearing = self.is_set = False
 
 
 def cut(batch: Batch, partition: Partition, timer: RetentionTimer) -> None:

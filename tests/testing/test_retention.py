@@ -7,8 +7,9 @@ import pytest
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.ops.comparison import Comparison
-from fabric.store.keys import ORCHESTRATORS
+from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.testing import InProcessFabric, running
+from workers import retention
 
 #: Times in which nothing goes by its age.
 LONG_MS = 10_000_000
@@ -82,6 +83,43 @@ async def test_of_too_many_sessions_the_least_recent_go_that_are_done() -> None:
         assert len(sessions(fabric)) == 7
         await fabric.advance(240)
         assert sessions(fabric) == {"busy", "asked", "s2", "s3", "s4"}
+
+
+async def many(fabric: InProcessFabric, count: int) -> None:
+    await fabric.emit(
+        {"type": kind, "emitter": "A", "session": f"s{number}"}
+        for number in range(count)
+        for kind in ("STARTED", "COMPLETED")
+    )
+    await fabric.settle()
+
+
+@pytest.mark.parametrize("leaving_max", [500, 30])
+async def test_all_that_have_ended_go_in_one_look_however_many_there_are(
+    leaving_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "LEAVING_MAX", leaving_max, raising=False)
+    async with running(Rules(sessions_max=1, recent_ms=1_000)) as fabric:
+        await many(fabric, 100)
+        # One look, and some seconds in which it is repeated while many are on their way out.
+        await fabric.advance(70)
+        assert len(sessions(fabric)) == 1
+        assert await fabric.dead_letters() == []
+
+
+async def test_what_was_marked_in_a_commit_that_failed_is_marked_again() -> None:
+    names = Namespace().partition(0)
+    async with running(Rules(sessions_max=1, recent_ms=1_000)) as fabric:
+        await many(fabric, 3)
+        await fabric.advance(5)
+        look = retention.Retention(fabric.memory, names, Rules(sessions_max=1, recent_ms=1_000))
+        now_ms = await fabric.store.now_ms()
+        for _ in range(2):
+            marked: list[str] = []
+            for _ in range(3):
+                marked += (await look.prepare(b":retention", now_ms)).ended
+            assert marked == ["s0", "s1"]
+            look.forget()
 
 
 async def test_messages_that_were_read_go_and_the_last_one_stays() -> None:
