@@ -12,13 +12,20 @@ from fabric.config.settings import Settings
 from fabric.core import liveness, run
 from fabric.core.contradiction import is_from_synthesizer
 from fabric.core.event import EVERYONE, NO_PEERS, Decision, Outcome
+from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.core.rules import Rules
 from fabric.core.session import SessionState
 from fabric.core.signal import Signal, SignalType
 from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import SignalError, TamperedError
 from fabric.store import state
-from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
+from fabric.store.keys import (
+    INCARNATION_FLOOR,
+    ORCHESTRATORS,
+    TOKEN_FLOOR,
+    Partition,
+    SessionKeys,
+)
 from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.state import StoredSession
@@ -51,8 +58,7 @@ _Input = (
 #: Tokens that a session whose keys are spoilt can have handed out: more than a year of them.
 SPOILT_TOKENS = 1_000_000_000
 
-#: Field of the lease: the highest token that a deleted session can have handed out.
-TOKEN_FLOOR = "token_floor"  # noqa: S105 - a fencing token, and no secret
+FLOORS = (TOKEN_FLOOR, INCARNATION_FLOOR)
 
 
 class Orchestrator(Handler):
@@ -75,9 +81,9 @@ class Orchestrator(Handler):
         self._cached_max = settings.sessions_cached_max
         self._census = Census(store, partition, rules)
         self._retention = retention.Retention(store, partition, rules)
-        #: New sessions begin above it; what the lease has of it. None: not read yet.
-        self._token_floor = 0
-        self._stored_floor: int | None = None
+        #: New sessions begin above these; what the lease has of them. None: not read yet.
+        self._floors = dict.fromkeys(FLOORS, 0)
+        self._stored_floors: dict[str, int] | None = None
         #: Sessions in memory, the least recently used first; those that this batch changes.
         self._sessions: dict[str, StoredSession] = {}
         self._touched: dict[str, StoredSession] = {}
@@ -126,11 +132,11 @@ class Orchestrator(Handler):
         return inputs
 
     async def _load(self, needed: dict[str, None]) -> None:
-        if self._stored_floor is None:
-            lease = self._names.lease(ORCHESTRATORS)
-            (floor,) = await self._store.fields(lease, [TOKEN_FLOOR])
-            self._stored_floor = whole_number(floor) or 0
-            self._token_floor = max(self._token_floor, self._stored_floor)
+        if self._stored_floors is None:
+            found = await self._store.fields(self._names.lease(ORCHESTRATORS), FLOORS)
+            numbers = (whole_number(one) or 0 for one in found)
+            self._stored_floors = dict(zip(FLOORS, numbers, strict=True))
+            self._raise_floors(*self._stored_floors.values())
         for name in needed:
             stored = self._sessions.pop(name, None)
             if stored is None and name not in self._quarantined:
@@ -175,16 +181,16 @@ class Orchestrator(Handler):
                 stored.save(batch)
                 scores += (stored.state.clock_ms, name)
                 if stored.state.is_purging:
-                    self._raise_floor(stored.state.token)
+                    self._raise_floors(*_handed_out(stored.state))
             batch.write("ZADD", self._names.sessions, scores)
             self._retention.active.update(dict.fromkeys(touched))
         if not self._retention.is_set:
             self._retention.is_set = True
             self._set_timer(batch, retention.TIMER, self._retention.due_ms(now_ms))
-        if self._token_floor != self._stored_floor:
-            self._stored_floor = self._token_floor
-            lease = self._names.lease(ORCHESTRATORS)
-            batch.write("HSET", lease, (TOKEN_FLOOR, self._token_floor))
+        if self._floors != self._stored_floors:
+            self._stored_floors = dict(self._floors)
+            fields = [item for pair in self._floors.items() for item in pair]
+            batch.write("HSET", self._names.lease(ORCHESTRATORS), fields)
         self._quarantined.end(now_ms)
         return Decided(batch, taken)
 
@@ -266,7 +272,7 @@ class Orchestrator(Handler):
         if signal.session in self._sessions:
             return False
         # Nobody knows what it has handed out.
-        self._raise_floor(self._token_floor + SPOILT_TOKENS)
+        self._raise_floors(self._floors[TOKEN_FLOOR] + SPOILT_TOKENS)
         keys = self._names.session(signal.session)
         batch.delete(keys.meta)  # whatever somebody has put there
         batch.write("HSET", keys.meta, (state.PURGING, "1"))
@@ -285,6 +291,7 @@ class Orchestrator(Handler):
             purge.put_off(batch, self._names, timer)
             self._set_timer(batch, timer.member, now_ms + purge.PAUSE_MS)
             return
+        self._raise_floors(0, timer.incarnation)
         purge.delete(batch, self._names, ORCHESTRATORS, timer)
         if timer.is_over:
             self._sessions.pop(timer.session, None)
@@ -315,15 +322,18 @@ class Orchestrator(Handler):
         due_ms = self._retention.due_ms(now_ms) if timer.is_over else now_ms
         self._set_timer(batch, timer.member, due_ms)
 
-    def _raise_floor(self, token: int) -> None:
-        """Let sessions that begin from now on hand out tokens above this one only."""
-        self._token_floor = max(self._token_floor, token)
+    def _raise_floors(self, token: int, incarnation: int = 0) -> None:
+        """Let sessions that begin from now on hand out higher tokens and incarnations only."""
+        if incarnation > INCARNATIONS_SKIPPED_MAX:
+            incarnation = 0  # nobody can go on above it
+        for name, number in zip(FLOORS, (token, incarnation), strict=True):
+            self._floors[name] = max(self._floors[name], number)
 
     def quarantine(self, error: TamperedError) -> bool:
         """See Handler. The session can begin anew, if somebody has deleted all of it."""
         stored = self._sessions.get(self._names.session_of(error.key) or "")
         if stored is not None:
-            self._raise_floor(stored.state.token)
+            self._raise_floors(*_handed_out(stored.state))
         return super().quarantine(error)
 
     def _dead_letter(
@@ -390,9 +400,9 @@ class Orchestrator(Handler):
 
         And a new one the tokens of those that were deleted: one of its name may have had them.
         """
-        if not stored.state.log and self._token_floor:
-            stored.state.begin_tokens(self._token_floor, now_ms)
-            logged = record.logged_tokens(self._token_floor, stored.state.clock_ms)
+        if not stored.state.log and (token := self._floors[TOKEN_FLOOR]):
+            stored.state.begin_tokens(token, now_ms)
+            logged = record.logged_tokens(token, stored.state.clock_ms)
             batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
             self._touched[stored.state.name] = stored
         if self.outages and self.outages[-1][1] > stored.state.clock_ms:
@@ -448,10 +458,17 @@ class Orchestrator(Handler):
         super().forget()
         self._sessions.clear()
         self._retention.forget()
-        self._stored_floor = None
+        self._stored_floors = None
 
     async def close(self) -> None:
         await self._hook.close()
+
+
+def _handed_out(session: SessionState) -> tuple[int, int]:
+    """Return the highest token and incarnation that a session's records know of."""
+    kept = [one.incarnation for one in session.agents.records.values()]
+    retired = [one.incarnation for one in session.retired.records.values()]
+    return session.token, max(kept + retired, default=0)
 
 
 def deliver(

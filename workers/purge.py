@@ -13,10 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from fabric.errors import NotAllowedError
-from fabric.store.keys import ORCHESTRATORS, Partition
+from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
+from fabric.errors import NotAllowedError, TamperedError
+from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, WorkerStore
 from fabric.store.state import PURGE_FAULT
+from fabric.store.value import whole_number
 from workers.handler import DueTimer
 
 #: Name of the timer, behind the session's.
@@ -37,6 +39,8 @@ class PurgeTimer(DueTimer):
     keys: list[str]
     timers: list[bytes]
     is_over: bool
+    #: The highest incarnation that the session has handed out, in its last slice.
+    incarnation = 0
     #: Why the server does not let us look for it.
     fault = ""
 
@@ -70,10 +74,23 @@ async def prepare(
     for timer in timers:
         keys, named = partition.session(timer.session), found[timer.session]
         own = [] if group == ORCHESTRATORS else [keys.synthesis, keys.revisions]
-        # What says that it is being deleted goes last.
-        timer.keys = [key for key in named if key != keys.meta] + own
         timer.is_over = len(named) < SLICE_KEYS
+        # What says that it is being deleted goes last, and what says which incarnations it had.
+        last = {keys.meta} if timer.is_over else {keys.meta, keys.incarnations}
+        timer.keys = [key for key in named if key not in last] + own
+        if keys.incarnations in timer.keys:
+            timer.incarnation = await _handed_out(store, keys)
     return {timer.member: timer for timer in timers}
+
+
+async def _handed_out(store: WorkerStore, keys: SessionKeys) -> int:
+    """Return the highest incarnation that an agent was given; one more may be under way."""
+    try:
+        (handed,) = await store.hashes([keys.incarnations])
+    except TamperedError:
+        return 0
+    numbers = (whole_number(number) or 0 for number in handed.values())
+    return max((one for one in numbers if one < INCARNATIONS_SKIPPED_MAX), default=0) + 1
 
 
 def put_off(batch: Batch, partition: Partition, timer: PurgeTimer) -> None:

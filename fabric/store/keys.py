@@ -16,6 +16,10 @@ SYNTHESIZERS = "synthesizers"
 #: Field of a lease: the id of the last input entry that has taken effect.
 COMMITTED: Final = "committed"
 
+#: Fields of the orchestrators' lease: what sessions that were deleted can have handed out at most.
+TOKEN_FLOOR: Final = "token_floor"  # noqa: S105 - a fencing token, and no secret
+INCARNATION_FLOOR: Final = "incarnation_floor"
+
 
 def partition_of(session: str, partitions: int) -> int:
     """Return the partition of a session: CRC-32 of its name, modulo the number of partitions.

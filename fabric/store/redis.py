@@ -377,8 +377,9 @@ class RedisStore(Channels):
         await self._ask("stream", key, "XADD", key, "MAXLEN", 1, f"{number}-1", *fields)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
-        names = self.namespace.partition(partition).session(session)
-        keys = (names.incarnations, names.agents, names.retired)
+        own = self.namespace.partition(partition)
+        names = own.session(session)
+        keys = (names.incarnations, names.agents, names.retired, own.lease(ORCHESTRATORS))
         arguments = (agent, INCARNATIONS_SKIPPED_MAX)
         enrolling = scripts.run(self._channel(at=keys[0]), "enroll", keys, arguments)
         return int(await self._typed("hash", keys, enrolling))

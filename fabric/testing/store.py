@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from fabric.config.settings import PARTITIONS
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
 from fabric.errors import ExhaustedError, FencedError, UnseededError
-from fabric.store.keys import ORCHESTRATORS, Namespace
+from fabric.store.keys import INCARNATION_FLOOR, ORCHESTRATORS, Namespace
 from fabric.store.keyspace import Keyspace, Stream
 from fabric.store.port import (
     BEGINNING,
@@ -309,11 +309,14 @@ class MemoryStore:
         stream.delete(set(stream.ids) - {parse_id(added)})
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
-        names = self.namespace.partition(partition).session(session)
+        own = self.namespace.partition(partition)
+        names, lease = own.session(session), self.data.peek(own.lease(ORCHESTRATORS), "hash")
         handed = self.data.hash(names.incarnations)
         tables = (self.data.peek(key, "hash") or {} for key in (names.agents, names.retired))
         present = max(_present(table.get(agent.encode(), b"{}")) for table in tables)
         last = whole_number(handed.get(agent.encode())) or 0
+        if not last and not present:
+            last = whole_number((lease or {}).get(INCARNATION_FLOOR.encode())) or 0
         if not present <= last <= present + INCARNATIONS_SKIPPED_MAX:
             last = present
         incarnation = last + 1

@@ -8,10 +8,11 @@ from tests.store.lua import evaluate
 HANDED = "fabric:{0}:s:incarnations"
 AGENTS = "fabric:{0}:s:agents"
 RETIRED = "fabric:{0}:s:retired"
+LEASE = "fabric:{0}:lease"
 
 
 async def enroll(real: RedisBackend, agent: str = "A") -> object:
-    return await evaluate(real, "enroll", [HANDED, AGENTS, RETIRED], agent, 1_000)
+    return await evaluate(real, "enroll", [HANDED, AGENTS, RETIRED, LEASE], agent, 1_000)
 
 
 async def test_incarnations_rise(real: RedisBackend) -> None:
@@ -23,6 +24,18 @@ async def test_incarnations_rise(real: RedisBackend) -> None:
 async def test_it_is_above_that_of_an_agent_that_is_no_longer_kept(real: RedisBackend) -> None:
     await real.call("HSET", RETIRED, "A", '{"incarnation":7,"log":3}')
     assert await enroll(real) == 8
+
+
+@pytest.mark.parametrize(
+    ("floor", "given"), [("4", [5, 6]), ("1000", [1_001, 1]), ("1001", [1, 2]), ("word", [1, 2])]
+)
+async def test_in_a_new_session_it_is_above_those_of_sessions_that_were_deleted(
+    real: RedisBackend, floor: str, given: list[int]
+) -> None:
+    await real.call("HSET", LEASE, "incarnation_floor", floor)
+    assert [await enroll(real) for _ in given] == given
+    await real.call("HSET", AGENTS, "B", '{"incarnation":2}')
+    assert await enroll(real, "B") == 3
 
 
 @pytest.mark.parametrize(

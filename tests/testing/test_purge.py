@@ -47,7 +47,7 @@ async def test_nothing_is_left_and_nothing_else_is_touched() -> None:
 
 
 async def test_more_keys_than_one_slice_has_go_too(monkeypatch: Any) -> None:
-    monkeypatch.setattr("workers.purge.SLICE_KEYS", 2)
+    monkeypatch.setattr("workers.purge.SLICE_KEYS", 3)
     async with running() as fabric:
         await work(fabric)
         await say(fabric, "RUN_PURGED")

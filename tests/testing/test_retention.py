@@ -208,6 +208,29 @@ async def test_a_token_of_a_deleted_session_is_never_handed_out_again() -> None:
         assert await is_same(fabric)
 
 
+async def test_an_incarnation_of_a_deleted_session_is_never_handed_out_again() -> None:
+    async with running() as fabric:
+        handed = []
+        for number in range(3):
+            async with fabric.agent("A") as a:
+                handed.append(a.incarnation)
+            # A process that has its number, and has said nothing yet.
+            handed.append(await fabric.store.enroll(0, "test", "A"))
+            await say(fabric, "RUN_CLOSED" if number % 2 else "RUN_PURGED")
+            await say(fabric, "RUN_PURGED")
+            assert left(fabric, "test") == []
+        assert handed == sorted(set(handed))
+        async with fabric.agent("A") as a:
+            # What an earlier process still sends does not take effect.
+            old = {"emitter": "A", "incarnation": handed[-1], "seq": 9}
+            await fabric.emit([{"type": "PROGRESS", "payload": {"percent": 1}, **old}])
+            await fabric.settle()
+            assert a.incarnation > handed[-1]
+        letters = [one.code for one in await fabric.dead_letters()]
+        assert letters.count("STALE_INCARNATION") == 1
+        assert await is_same(fabric)
+
+
 @pytest.mark.parametrize("agents_max", [50])
 async def test_agents_that_have_ended_make_room(agents_max: int) -> None:
     async with running(f"[limits]\nagents_max = {agents_max}\n") as fabric:
