@@ -33,6 +33,7 @@ from fabric.backoff import Outage
 from fabric.client.emitter import Emitter, prepare
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message
+from fabric.client.sent_signal import SentSignal, confirm
 from fabric.client.session import last_id
 from fabric.core.directive import DirectiveType
 from fabric.core.record import ENDED
@@ -42,7 +43,6 @@ from fabric.devserver.project import state_home
 from fabric.errors import HeldError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import READ_BYTES, Lines
 from fabric.ops.script import Inbox, Place
-from fabric.ops.sent_signal import SentSignal, confirm
 
 logger = logging.getLogger("fabric.agent")
 

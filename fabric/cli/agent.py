@@ -14,12 +14,12 @@ from click.core import ParameterSource
 from fabric.cli.connect import Target, connected, json_option, on_target, since_option
 from fabric.cli.output import hand_over, json_line, note, print_lines
 from fabric.client.message import Message
+from fabric.client.sent_signal import SentSignal
 from fabric.core.record import AgentStatus
 from fabric.devserver.path import workspace
 from fabric.errors import ConfigError, FabricError, HeldError, NotAllowedError
 from fabric.ops.guard import Permission, check_all, install_hook, resource_name, staged_paths
 from fabric.ops.script import Inbox, ScriptAgent, describe_end, until_ended
-from fabric.ops.sent_signal import SentSignal
 from fabric.ops.unread import orders
 from fabric.view.text import plain
 

@@ -25,7 +25,7 @@ from fabric.wire.spelling import rewrite
 from fabric.wire.stored import pairs_of, read_object
 
 if TYPE_CHECKING:
-    from fabric.ops.sent_signal import Confirmed
+    from fabric.client.sent_signal import Confirmed
 
 #: Seconds to wait until a signal is decided. That takes some milliseconds; when a worker has died,
 #: the next one needs as long as a lease.
@@ -225,7 +225,7 @@ async def _confirm(
 ) -> Confirmed:
     await _check_copy(connection, [entry])
     # Takes longer to import than a signal takes to send.
-    from fabric.ops.sent_signal import SentSignal, confirm
+    from fabric.client.sent_signal import SentSignal, confirm
 
     partition, keys = connection.keys(decode(entry).session)
     emitter = connection.emitter(partition.number, when_full)

@@ -14,17 +14,15 @@ import click
 from fabric.cli.connect import Target, connected, json_option, on_session, on_target
 from fabric.cli.output import note, print_either
 from fabric.cli.questions import person
+from fabric.client.export import export_session
+from fabric.client.run import Runs
 from fabric.core.limits import listed
-from fabric.ops.export import export_session
-from fabric.ops.run import Candidate, Runs, candidates
+from fabric.ops.overview import Candidate, candidates
 from fabric.view.text import counted, span, table
 from fabric.wire.task_file import FILE_BYTES_MAX, parse
 
 #: Seconds that closing and opening may take; the orchestrator needs a few ms.
 TIMEOUT_S = 10.0
-
-#: Seconds that deleting a session may take for each of its events, besides.
-PURGE_S_PER_EVENT = 0.001
 
 #: Unit of an age → ms.
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -175,8 +173,7 @@ async def purge(
                 file = Path(folder, f"{quote(one.name, safe=' ')}.ndjson.gz")
                 await export_session(store, partition, keys, file)
             emitter, session = connection.emitter(partition.number), connection.session(one.name)
-            limit = TIMEOUT_S + one.events * PURGE_S_PER_EVENT
-            runs = Runs(session, store, partition, emitter, by=who, timeout_s=limit)
+            runs = Runs(session, store, partition, emitter, by=who, timeout_s=TIMEOUT_S)
             await runs.purge(note)
     rows = [
         [one.name, str(one.events), f"{span(now_ms - one.active_ms)} ago", _state(one)]

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from fabric.cli.connect import Connection, Target, connected, json_option, on_session, on_target
 from fabric.cli.output import json_line, note, print_lines
+from fabric.client.sent_signal import SentSignal
 from fabric.client.session import Session
 from fabric.core.limits import NAME_CHARS_MAX
 from fabric.ops.questions import (
@@ -25,7 +26,6 @@ from fabric.ops.questions import (
     surest,
 )
 from fabric.ops.questions import decide as answered
-from fabric.ops.sent_signal import SentSignal
 from fabric.view.status import question_lines
 from fabric.view.text import plain
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from fabric.backoff import reach
 from fabric.client.agent import Agent
@@ -24,6 +25,10 @@ from fabric.store.port import ClientStore
 from fabric.store.redis import RedisStore
 from fabric.wire.entry import name as check_name
 from fabric.wire.entry import refuse_reserved, session_name
+
+if TYPE_CHECKING:
+    from fabric.client.export import Exported
+    from fabric.client.run import Runs
 
 logger = logging.getLogger("fabric.agent")
 
@@ -262,6 +267,67 @@ class Fabric(Connector):
         payload = {"agents": list(agents), "deadline_ms": deadline_ms}
         document = {"type": SignalType.AGENTS_EXPECTED.value, "emitter": by, "payload": payload}
         await self.emit([{**document, "session": self._default(session, "session")}])
+
+    async def close_run(
+        self, session: str | None = None, *, reason: str | None = None, by: str = "COORDINATOR"
+    ) -> list[str]:
+        """End the run of a session; return the agents that were still at work, and were told.
+
+        What comes later is refused. Raises NotFoundError if there is no such session,
+        NotAllowedError if the run is closed already, WaitTimeoutError if no orchestrator has
+        decided it in `confirm_ms`.
+        """
+        _, told = await self._runs(session, by).close(reason)
+        return told
+
+    async def open_run(
+        self,
+        session: str | None = None,
+        *,
+        expect: Sequence[str] = (),
+        deadline_ms: int | None = None,
+        by: str = "COORDINATOR",
+    ) -> int:
+        """Begin the next run of a session that was closed, or the first one; return its number.
+
+        Nothing of the last run is in force. `expect` names the agents that belong to the run, as
+        `expect()` does; in a run that is open they are added. Without any, NotAllowedError is
+        raised then.
+        """
+        return await self._runs(session, by).open(expect, deadline_ms)
+
+    async def purge(self, session: str | None = None, *, by: str = "COORDINATOR") -> None:
+        """Delete everything of a session, through the workers; return when it is gone.
+
+        Raises NotFoundError if there is no such session, NotAllowedError while agents work in it,
+        WaitTimeoutError if it takes too long: the workers go on then.
+        """
+        await self._runs(session, by).purge()
+
+    async def export(self, to: str | Path | IO[bytes], session: str | None = None) -> Exported:
+        """Write everything of a session to a file of JSON lines, as `fabric export` does.
+
+        If its name ends in `.gz`, it is compressed. Raises NotFoundError if there is no such
+        session.
+        """
+        from fabric.client.export import export_session  # most programs never do it
+
+        partition, keys = self.keys(self._default(session, "session"))
+        where = Path(to) if isinstance(to, str) else to
+        names = self._store.namespace.partition(partition)
+        return await export_session(self._store, names, keys, where)
+
+    def _runs(self, session: str | None, by: str) -> Runs:
+        from fabric.client.run import Runs  # most programs never close a run
+
+        number, keys = self.keys(self._default(session, "session"))
+        limit_ms = self._settings.emit_limit_ms
+        emitter = Emitter(
+            self._store, number, ingress_max=self._settings.ingress_max, limit_ms=limit_ms
+        )
+        shown, names = Session(self._store, keys), self._store.namespace.partition(number)
+        limit_s = (self._settings.confirm_ms or limit_ms) / 1000
+        return Runs(shown, self._store, names, emitter, by=by, timeout_s=limit_s)
 
     def _default(self, given: str | None, setting: str) -> str:
         value = given or getattr(self._settings, setting)

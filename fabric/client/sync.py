@@ -3,18 +3,11 @@
 A background thread runs an event loop with the asynchronous client, and each call here waits for
 the same call there. So heartbeats go on while the caller computes. tests/client/test_twin.py
 compares both faces: names, arguments and docstrings.
-
-The thread is not `anyio.from_thread`, for three reasons: importing it takes about 20 ms, this 1 ms;
-a call that Ctrl-C interrupts would go on in the loop; and a program that never closes it would
-never end, since its thread is not a daemon.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import wraps
 from inspect import signature
@@ -23,6 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from fabric.client.agent import Agent, AgentFacts
 from fabric.client.emitter import handled_hops
 from fabric.client.fabric import Connector, Fabric
+from fabric.client.loop_thread import LoopThread
 from fabric.client.message import Message
 from fabric.client.session import Session
 from fabric.config.settings import Settings
@@ -36,58 +30,6 @@ P = ParamSpec("P")
 Original = TypeVar("Original", covariant=True)
 
 _END = object()
-
-
-class LoopThread:
-    """A running event loop in a thread of its own, and calls into it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fabric", daemon=True)
-        self._thread.start()
-        self._is_open = True
-        #: Held while a call is handed over, so that none comes after the last one.
-        self._turn = threading.Lock()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop; return what it returns, or raise what it raises.
-
-        Raises NotAllowedError if the thread is closed, before or during the call.
-        """
-        with self._turn:
-            if not self._is_open:
-                work.close()
-                raise NotAllowedError("the fabric is closed: use it inside its `with` block")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            raise NotAllowedError("the fabric was closed while a call was under way") from None
-        except BaseException:
-            # Ctrl-C interrupts the caller: the call in the loop must not go on without it.
-            future.cancel()
-            raise
-
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel all calls under way, run one last coroutine, and stop the thread."""
-        with self._turn:
-            self._is_open = False
-            ending = asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop)
-        try:
-            ending.result()
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-
-    async def _wind_up(self, last: Coroutine[Any, Any, None]) -> None:
-        # A cancelled task may start another one, to withdraw what it has asked for.
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        await last
-        await self._loop.shutdown_asyncgens()
 
 
 class _Block(AbstractContextManager[T]):
@@ -472,6 +414,35 @@ class SyncFabric(_Twin[Fabric], Connector):
 
     After `deadline_ms` those that have not come are named, and nobody waits any longer. Call it
     before the agents start, and again to add others. `by` says so, and is no agent for that.
+    """
+
+    close_run = _awaited(Fabric.close_run)
+    """End the run of a session; return the agents that were still at work, and were told.
+
+    What comes later is refused. Raises NotFoundError if there is no such session, NotAllowedError
+    if the run is closed already, WaitTimeoutError if no orchestrator has decided it in
+    `confirm_ms`.
+    """
+
+    open_run = _awaited(Fabric.open_run)
+    """Begin the next run of a session that was closed, or the first one; return its number.
+
+    Nothing of the last run is in force. `expect` names the agents that belong to the run, as
+    `expect()` does; in a run that is open they are added. Without any, NotAllowedError is raised
+    then.
+    """
+
+    purge = _awaited(Fabric.purge)
+    """Delete everything of a session, through the workers; return when it is gone.
+
+    Raises NotFoundError if there is no such session, NotAllowedError while agents work in it,
+    WaitTimeoutError if it takes too long: the workers go on then.
+    """
+
+    export = _awaited(Fabric.export)
+    """Write everything of a session to a file of JSON lines, as `fabric export` does.
+
+    If its name ends in `.gz`, it is compressed. Raises NotFoundError if there is no such session.
     """
 
     emit = _awaited(Fabric.emit)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import MsgspecError
 
 from fabric.client.emitter import Emitter, prepare
+from fabric.client.sent_signal import SentSignal, confirm
 from fabric.client.session import Session, pages
 from fabric.core.limits import (
     LIST_ITEMS_MAX,
@@ -22,7 +23,6 @@ from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, fault, in_order, prerequisites
 from fabric.errors import CallerError, NotAllowedError, WaitTimeoutError
-from fabric.ops.sent_signal import SentSignal, confirm
 from fabric.store.keys import Partition, SessionKeys
 from fabric.store.port import BEGINNING, ClientStore
 from fabric.wire.record import RULES_KIND, read_rules, rules_digest, rules_document

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote
 
 from fabric.client.session import Session
+from fabric.core.limits import listed
+from fabric.core.record import ENDED
+from fabric.errors import NotFoundError
 from fabric.store.address import split
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Namespace, Partition, SessionKeys
 from fabric.store.port import ClientStore
@@ -91,6 +95,45 @@ async def partition(store: ClientStore, number: int) -> PartitionSummary:
             holders.append(Holder(group, shown, epoch, expires_ms, held))
     backlog, results = await store.length(names.signals), await store.length(names.results)
     return PartitionSummary(number, backlog, results, await store.length(names.dead), holders)
+
+
+class Candidate(NamedTuple):
+    """A session that can be deleted: when it was last active, ms; its agents that are at work."""
+
+    name: str
+    partition: int
+    active_ms: int
+    events: int
+    at_work: list[str]
+    is_closed: bool
+
+
+async def candidates(
+    store: ClientStore, partitions: int, names: Sequence[str], older_ms: int
+) -> list[Candidate]:
+    """Return the named sessions, or without names all that have ended and are old enough.
+
+    Raises NotFoundError for a name that no session has.
+    """
+    known = {one.name: one for one in await sessions(store, partitions)}
+    if unknown := [name for name in names if name not in known]:
+        raise NotFoundError(f"no session {listed(unknown)} (fabric status --sessions)")
+    now_ms = await store.now_ms()
+    found = []
+    for one in [known[name] for name in names] or [*known.values()]:
+        keys = store.namespace.partition(one.partition).session(one.name)
+        if not names and now_ms - one.active_ms < older_ms:
+            continue
+        agents = await Session(store, keys).agents()
+        at_work = sorted(name for name, agent in agents.items() if agent.status not in ENDED)
+        events, closed = await store.fields(keys.meta, ["log", "closed_ms"])
+        if names or not at_work:
+            number = whole_number(events or b"0") or 0
+            is_closed = closed is not None
+            found.append(
+                Candidate(one.name, one.partition, one.active_ms, number, at_work, is_closed)
+            )
+    return found
 
 
 class Key(NamedTuple):

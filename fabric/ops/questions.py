@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fabric.backoff import retry
 from fabric.client.emitter import prepare
+from fabric.client.sent_signal import SentSignal
 from fabric.client.session import Session, last_id, pages
 from fabric.core.event import ORCHESTRATOR
 from fabric.core.limits import listed
@@ -16,7 +17,6 @@ from fabric.core.record import EscalationRecord, EscalationState
 from fabric.core.signal import SignalType
 from fabric.errors import CallerError, NotAllowedError, NotFoundError, WaitTimeoutError
 from fabric.ops.overview import sessions
-from fabric.ops.sent_signal import SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import ClientStore
 from fabric.view.synthesis import Synthesis

@@ -20,6 +20,7 @@ from fabric.client.emitter import prepare
 from fabric.client.history import ReadHistory
 from fabric.client.mailbox import COUNT, merge
 from fabric.client.message import Message, read
+from fabric.client.sent_signal import EXPLAIN_S, LOOK_MS, PAGE, SentSignal
 from fabric.client.session import BLOCK_MS, Session, last_id, read_record, still_open
 from fabric.client.wait import Resolved, Wait
 from fabric.core.directive import DirectiveType
@@ -45,7 +46,6 @@ from fabric.errors import (
     ServerError,
     WaitTimeoutError,
 )
-from fabric.ops.sent_signal import EXPLAIN_S, LOOK_MS, PAGE, SentSignal
 from fabric.store.keys import SessionKeys
 from fabric.store.port import BEGINNING, ClientStore, Entry
 from fabric.store.value import parse_cursor, parse_id, whole_number

@@ -244,6 +244,12 @@ class _Store(Protocol):
     ) -> list[Entry]:
         """Return a range of a stream; `-` and `+` are its ends, `(` before an id excludes it."""
 
+    async def named(self, partition: int, prefix: str, count: int) -> list[str]:
+        """Return keys of a partition that begin with a prefix: `count` or a few more, or all.
+
+        It walks through the key space of the server, in short steps.
+        """
+
     async def close(self) -> None:
         """Close all connections."""
 
@@ -290,12 +296,6 @@ class WorkerStore(_Store, Protocol):
         """Return members of a sorted set whose scores are all 0, in the order of their bytes.
 
         Those with a prefix that come after a name; "" starts with the first.
-        """
-
-    async def named(self, partition: int, prefix: str, count: int) -> list[str]:
-        """Return keys of a partition that begin with a prefix: `count` or a few more, or all.
-
-        It walks through the key space of the server, in short steps.
         """
 
     async def named_each(

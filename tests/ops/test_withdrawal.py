@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fabric.client.emitter import Emitter
+from fabric.client.sent_signal import SentSignal
 from fabric.client.session import Session
 from fabric.ops.script import ScriptAgent
-from fabric.ops.sent_signal import SentSignal
 from fabric.store.keys import ORCHESTRATORS
 from fabric.testing.store import MemoryStore
 from fabric.wire.entry import decode

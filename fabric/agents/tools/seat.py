@@ -20,6 +20,7 @@ from fabric.agents import hook
 from fabric.client.emitter import Emitter, prepare
 from fabric.client.fabric import Fabric
 from fabric.client.message import Message, is_grant, read, strings
+from fabric.client.sent_signal import LOOK_MS, Confirmed, SentSignal, confirm
 from fabric.client.session import Session
 from fabric.client.wait import Resolved
 from fabric.core.directive import DirectiveType
@@ -27,7 +28,6 @@ from fabric.core.record import ENDED, ClaimState
 from fabric.devserver.path import files_here
 from fabric.errors import FabricError, NotAllowedError, ServerError
 from fabric.ops.script import Inbox, ScriptAgent
-from fabric.ops.sent_signal import LOOK_MS, Confirmed, SentSignal, confirm
 
 #: Seconds until a signal must be decided.
 CONFIRM_S = 10.0

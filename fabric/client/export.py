@@ -6,12 +6,12 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from fabric.client.session import FIELDS_PAGE, Session
 from fabric.store import file
 from fabric.store.keys import Partition, SessionKeys
-from fabric.store.redis import RedisStore
+from fabric.store.port import ClientStore
 
 #: Attempts to write a session that changes meanwhile.
 ROUNDS_MAX = 3
@@ -23,17 +23,24 @@ PAGE = 500
 KEYS_MAX = 10_000_000
 
 
+class Exported(NamedTuple):
+    """How many lines were written, and whether nothing changed meanwhile."""
+
+    lines: int
+    is_whole: bool
+
+
 async def export_session(
-    store: RedisStore, partition: Partition, keys: SessionKeys, to: Path | IO[bytes]
-) -> tuple[int, bool]:
-    """Write a session; return the number of lines, and whether nothing changed meanwhile.
+    store: ClientStore, partition: Partition, keys: SessionKeys, to: Path | IO[bytes]
+) -> Exported:
+    """Write a session to a file, compressed if its name ends in `.gz`, or to a stream.
 
     A file appears under its name when it is complete. It is written again, a few times, if the
     session has changed. Raises NotFoundError if there is no such session.
     """
     await Session(store, keys).must_exist()
     if not isinstance(to, Path):
-        return await _write(store, partition, keys, to), True
+        return Exported(await _write(store, partition, keys, to), True)
     temporary = to.with_name(f".{os.getpid()}.{to.name}")
     try:
         for _ in range(ROUNDS_MAX):
@@ -47,11 +54,11 @@ async def export_session(
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
-    return count, is_whole
+    return Exported(count, is_whole)
 
 
 async def _write(
-    store: RedisStore, partition: Partition, keys: SessionKeys, output: IO[bytes]
+    store: ClientStore, partition: Partition, keys: SessionKeys, output: IO[bytes]
 ) -> int:
     output.write(file.header(keys, await store.now_ms(keys.log), is_whole=True))
     found = await store.named(partition.number, f"{keys.prefix}:", KEYS_MAX)
@@ -66,7 +73,7 @@ async def _write(
     return count
 
 
-async def _lines(store: RedisStore, keys: SessionKeys, key: str) -> AsyncGenerator[bytes, None]:
+async def _lines(store: ClientStore, keys: SessionKeys, key: str) -> AsyncGenerator[bytes, None]:
     name = key.removeprefix(f"{keys.prefix}:")
     kind = file.kind_of(name)
     if kind == "hash":

@@ -1,28 +1,31 @@
-"""What people do to the runs of a session: close one, open the next."""
+"""What people do to the runs of a session: close one, open the next, delete all of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from fabric.backoff import retry
 from fabric.client.emitter import Emitter, prepare
+from fabric.client.sent_signal import LOOK_MS, SentSignal, confirm
 from fabric.client.session import Session
-from fabric.core.limits import listed
-from fabric.core.record import ENDED
+from fabric.core.directive import DirectiveType
+from fabric.core.rule_table import SESSION_MAX
 from fabric.core.signal import SignalType
-from fabric.errors import NotAllowedError, NotFoundError, WaitTimeoutError
-from fabric.ops.overview import partition, sessions
-from fabric.ops.sent_signal import LOOK_MS, SentSignal, confirm
+from fabric.errors import NotAllowedError, WaitTimeoutError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
 from fabric.store.port import ClientStore
 from fabric.store.state import PURGE_FAULT
 from fabric.store.value import whole_number
+from fabric.wire.stored import fields_of
 
 #: Seconds after which a person hears what a deletion waits for.
 NOTE_S = 3.0
+
+#: Seconds that deleting a session may take for each of its events, besides.
+PURGE_S_PER_EVENT = 0.001
 
 
 class Runs:
@@ -55,11 +58,9 @@ class Runs:
         Raises NotFoundError if there is no such session.
         """
         await self._session.must_exist()
-        agents = await self._session.agents()
-        at_work = sorted(name for name, agent in agents.items() if agent.status not in ENDED)
         payload = {"by": self._by} if reason is None else {"by": self._by, "reason": reason}
-        await self._send(SignalType.RUN_CLOSED, payload)
-        return await self._number(), at_work
+        decided = await self._send(SignalType.RUN_CLOSED, payload)
+        return await self._number(), await self._told(decided)
 
     async def open(self, expect: Sequence[str] = (), deadline_ms: int | None = None) -> int:
         """Open the next run, or the first one of a new session; return its number.
@@ -90,11 +91,13 @@ class Runs:
         keys, begun = self._session.keys, await self._begun()
         if begun is None:
             await self._session.must_exist()
+        (events,) = await self._store.fields(keys.meta, ["log"])
+        limit_s = self._timeout_s + (whole_number(events) or 0) * PURGE_S_PER_EVENT
         document = {"type": SignalType.RUN_PURGED.value, "payload": {"by": self._by}}
         entry = prepare(document, {"session": self._session.name, "emitter": self._by})
         sent = SentSignal(self._store, self._partition, self._emitter, keys.log)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(limit_s):
                 await sent.send(entry)
                 noting = asyncio.get_running_loop().time() + NOTE_S
                 # The log is deleted with the rest: it is done when `meta` is gone.
@@ -109,7 +112,7 @@ class Runs:
         except TimeoutError:
             name, waits = self._session.name, await self._waits_for()
             raise WaitTimeoutError(
-                f"{name} is to be deleted, and not gone after {self._timeout_s:g} s: {waits}"
+                f"{name} is to be deleted, and not gone after {limit_s:g} s: {waits}"
             ) from None
 
     async def _waits_for(self) -> str:
@@ -117,13 +120,18 @@ class Runs:
         (fault,) = await self._store.fields(self._session.keys.meta, [PURGE_FAULT])
         if fault:
             return fault.decode("utf-8", "replace")
-        holders = (await partition(self._store, self._partition.number)).holders
-        held = {one.group for one in holders if one.held}
-        missing = [one for one in (ORCHESTRATORS, SYNTHESIZERS) if one not in held]
+        groups = (ORCHESTRATORS, SYNTHESIZERS)
+        missing = [one for one in groups if not await self._is_served(one)]
         if missing:
             names = " and no ".join(one.removesuffix("s") for one in missing)
             return f"no {names} serves its partition, and it takes both (fabric up, fabric status)"
         return "the workers are at it; what they had to do before comes first"
+
+    async def _is_served(self, group: str) -> bool:
+        lease = self._partition.lease(group)
+        now_ms = await self._store.now_ms(lease)
+        owner, expires = await self._store.fields(lease, ["owner", "expires"])
+        return bool(owner) and (whole_number(expires) or 0) > now_ms
 
     async def _begun(self) -> bytes | None:
         """Return when the session was opened, which tells it from the next one of its name."""
@@ -142,49 +150,21 @@ class Runs:
         (number,) = await self._store.fields(self._session.keys.meta, ["run"])
         return whole_number(number or b"1") or 1
 
-    async def _send(self, kind: SignalType, payload: dict[str, Any]) -> None:
+    async def _told(self, decided: bytes) -> list[str]:
+        """Name the agents that the closing of a run has told to stop, from the log."""
+        last = decided.partition(b"-")[0]
+        after = b"(" + decided
+        log = await self._store.entries(self._session.keys.log, after, last, SESSION_MAX)
+        messages = [fields_of(flat) for _, flat in log]
+        cancel = DirectiveType.CANCEL.value.encode()
+        return sorted({one[b"to"].decode() for one in messages if one.get(b"type") == cancel})
+
+    async def _send(self, kind: SignalType, payload: dict[str, Any]) -> bytes:
+        """Send a signal; return the log id of the decision."""
         document = {"type": kind.value, "payload": payload}
         entry = prepare(document, {"session": self._session.name, "emitter": self._by})
         sent = SentSignal(self._store, self._partition, self._emitter, self._session.keys.log)
         became = await confirm(sent, self._session.keys, entry, timeout_s=self._timeout_s)
         if became.refusal is not None:
             raise NotAllowedError(str(became.refusal))
-
-
-class Candidate(NamedTuple):
-    """A session that can be deleted: when it was last active, ms; its agents that are at work."""
-
-    name: str
-    partition: int
-    active_ms: int
-    events: int
-    at_work: list[str]
-    is_closed: bool
-
-
-async def candidates(
-    store: ClientStore, partitions: int, names: Sequence[str], older_ms: int
-) -> list[Candidate]:
-    """Return the named sessions, or without names all that have ended and are old enough.
-
-    Raises NotFoundError for a name that no session has.
-    """
-    known = {one.name: one for one in await sessions(store, partitions)}
-    if unknown := [name for name in names if name not in known]:
-        raise NotFoundError(f"no session {listed(unknown)} (fabric status --sessions)")
-    now_ms = await store.now_ms()
-    found = []
-    for one in [known[name] for name in names] or [*known.values()]:
-        keys = store.namespace.partition(one.partition).session(one.name)
-        if not names and now_ms - one.active_ms < older_ms:
-            continue
-        agents = await Session(store, keys).agents()
-        at_work = sorted(name for name, agent in agents.items() if agent.status not in ENDED)
-        events, closed = await store.fields(keys.meta, ["log", "closed_ms"])
-        if names or not at_work:
-            number = whole_number(events or b"0") or 0
-            is_closed = closed is not None
-            found.append(
-                Candidate(one.name, one.partition, one.active_ms, number, at_work, is_closed)
-            )
-    return found
+        return (became.log or "0-0").encode()
