@@ -103,7 +103,8 @@ class _Server:
             self._stop.set()
             return b"*-1\r\n"
         if b"HMGET" in head:
-            return b"*1\r\n$-1\r\n"
+            fields = int(request[1 : request.index(b"\r")]) - 2
+            return b"*%d\r\n" % fields + b"$-1\r\n" * fields
         return b"*0\r\n"
 
 

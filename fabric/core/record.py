@@ -141,11 +141,16 @@ class AgentRecord(Struct, omit_defaults=True):
         return bool(self.nudged_ms) and self.status not in ENDED
 
 
-class RetiredRecord(Struct):
-    """The last incarnation of an agent that is no longer kept; the log number at which it went."""
+class RetiredRecord(Struct, omit_defaults=True):
+    """The last incarnation of an agent that is no longer kept; the log number at which it went.
+
+    Of a sender that was refused in a closed run, and never heard, the incarnation is 0.
+    """
 
     incarnation: int
     log: int
+    #: When it was last told of a refused signal, ms.
+    told_ms: int = 0
 
 
 class ExpectedRecord(Struct, omit_defaults=True):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from fabric.core import roster
 from fabric.core.directive import Cancel, Notice
 from fabric.core.event import Event, RefusedError, SignalEvent
-from fabric.core.limits import SESSION_RETIRED_MAX, listed
+from fabric.core.limits import NOTICE_PAUSE_MS, SESSION_RETIRED_MAX, listed
 from fabric.core.record import (
     ENDED,
     AgentRecord,
@@ -107,6 +107,9 @@ def begin(event: SignalEvent, payload: RunOpened) -> None:
 
 def _begin_next(event: SignalEvent) -> None:
     session = event.session
+    for name, known in list(session.retired.records.items()):
+        if not known.incarnation:
+            session.retired.drop(name)
     for name, agent in session.agents.records.items():
         retire(session, name, agent.incarnation)
     session.begin_run()
@@ -151,6 +154,16 @@ def refusal(event: SignalEvent) -> str:
 
 
 def tell(event: Event, name: str, notice: Notice) -> None:
-    """Tell a sender that the run is closed, one too that never spoke in it."""
-    if name not in event.session.agents:
+    """Tell a sender without a record of a refusal, if it was not told of one just now."""
+    session = event.session
+    if name in session.agents:
+        return
+    known = session.retired.get(name)
+    if known is None:
+        if len(session.retired) >= SESSION_RETIRED_MAX // 2:
+            return  # names cost nothing: they must not make those that count be forgotten
+        known = RetiredRecord(0, session.log)
+    if session.clock_ms - known.told_ms >= NOTICE_PAUSE_MS:
+        known.told_ms = session.clock_ms
+        session.retired.put(name, known)
         event.direct(name, notice)
