@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,6 +198,60 @@ def test_a_server_that_is_killed_twenty_times_under_load_loses_nothing(here: She
         assert set(counts.values()) == {1}
         assert here.good("replay", "s").out.startswith("same: ")
         assert (first.stop().code, second.stop().code) == (0, 0)
+
+
+@pytest.fixture
+def disk(here: Shell) -> Iterator[Path]:
+    """A disk of a few megabytes, for the state of the project."""
+    project_ = Project(here.home)
+    project_.prepare()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(project_.state))
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only a root that may mount has a small disk")
+    yield project_.state
+    devserver.stop(here.home)
+    unmount = ("umount", "--lazy", str(project_.state))
+    subprocess.run(unmount, check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_all_goes_on_when_it_is_free_again(
+    here: Shell, disk: Path
+) -> None:
+    async def work(url: str) -> None:
+        async with Fabric.connect(url, emit_limit_ms=120_000) as fabric:
+            async with fabric.agent("A", session="s") as agent:
+                finding = {"key": "k", "value": "x" * 1_000}
+                sending = asyncio.gather(
+                    *(agent.partial_result({"findings": [finding]}) for _ in range(300))
+                )
+                await asyncio.to_thread(look)
+                await sending
+            await fabric.session("s").until_final(timeout=60)
+
+    def look() -> None:
+        with running.client() as client:
+            until(lambda: client.info("persistence")["aof_last_write_status"] == "err", "full")
+        alone = {"FABRIC_EMIT_LIMIT_MS": "1"}
+        refused = here.run("emit", "PROGRESS(1%)", "emitter=B", "session=s", **alone)
+        assert (refused.code, "MISCONF" in refused.err) == (6, True), refused
+        assert here.good("status", "--sessions").out
+        found = devserver.find(here.home)
+        assert found is not None
+        assert found.pid == running.server_pid
+        (disk / "in-the-way").unlink()
+
+    with up(here) as running:
+        assert running.handle() == 1
+        room = shutil.disk_usage(disk).free - 200_000
+        (disk / "in-the-way").write_bytes(bytes(room))
+        asyncio.run(work(running.told["url"]))
+        log: Any = running.client().xrange("fabric:{0}:s:log")
+        heard = [int(one["seq"]) for _, one in log if one["kind"] == "signal" and one.get("seq")]
+        assert sorted(heard) == list(range(1, 303))
+        assert here.good("replay", "s").out.startswith("same: ")
+        assert running.handle("other") == 1
+        assert running.stop().code == 0
 
 
 def test_a_server_named_by_url_is_used_and_left_alone(here: Shell, server: RunningServer) -> None:
