@@ -109,6 +109,11 @@ class Claims:
         """The files that are the agent's now."""
         return frozenset(name for one in self._claims if one.is_held for name in one.names)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a claim waits for its turn."""
+        return any(not one.is_settled for one in self._claims)
+
     async def obtain(self, names: Sequence[str], tool: str, wait_s: float) -> frozenset[str]:
         """Ask for files, wait for them; return those that are still waited for.
 

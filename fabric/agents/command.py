@@ -13,7 +13,10 @@ from fabric.errors import CallerError
 #: The script beside this file.
 SCRIPT = Path(__file__).with_name("hook.py")
 
-#: OpenCode's plugin, with `__COMMAND__` where the command line belongs.
+#: The script that wakes an idle client.
+FOLLOW = SCRIPT.with_name("follow.py")
+
+#: OpenCode's plugin, with `__COMMAND__` and `__FOLLOW__` where the command lines belong.
 PLUGIN = Path(__file__).with_name("opencode.js")
 
 
@@ -29,7 +32,18 @@ def hook_command(harness: str, *, fail_closed: bool = False) -> str:
 def opencode_plugin(*, fail_closed: bool = False) -> str:
     """Return the text of `.opencode/plugin/fabric.js`: OpenCode runs plugins, not hooks."""
     words = _words("opencode", fail_closed=fail_closed)
-    return PLUGIN.read_text().replace("__COMMAND__", json.dumps(words))
+    follow = json.dumps(_follow_words("opencode"))
+    text = PLUGIN.read_text().replace("__FOLLOW__", follow)
+    return text.replace("__COMMAND__", json.dumps(words))
+
+
+def follow_command(harness: str) -> str:
+    """Return the command line that prints what wakes a client, for a shell."""
+    return shlex.join(_follow_words(harness))
+
+
+def _follow_words(harness: str) -> list[str]:
+    return [sys.executable, "-S", "-E", str(FOLLOW), harness]
 
 
 def _words(harness: str, *, fail_closed: bool) -> list[str]:

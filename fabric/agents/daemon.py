@@ -21,11 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fabric.agents import dialect, request
+from fabric.agents import defer, dialect, request, wake
 from fabric.agents.decision import Facts, decide
+from fabric.agents.edits import Writers
 from fabric.agents.event import WRITES, Action, Event, Moment
 from fabric.agents.link import TRY_MS, Link
-from fabric.agents.member import Member, Writers
+from fabric.agents.member import Member
 from fabric.agents.process import Watch, client_of
 from fabric.agents.request import Request, Target
 from fabric.agents.spool import Spool
@@ -41,6 +42,9 @@ TICK_S = 1.0
 
 #: Seconds that handling an event may take beyond the wait for a file.
 HANDLE_S = 10.0
+
+#: Variables of Codex by which its queue is found.
+CODEX_VARIABLES = ("HOME", "CODEX_HOME")
 
 Reply = tuple[int, bytes, bytes]
 
@@ -89,8 +93,12 @@ class Daemon:
         try:
             head, body = request.lengths(line)
             asked = request.parse(line + await reader.readexactly(head + body))
-            is_who = asked.head.get("op") == "who"
-            code, out, err = self._who(asked) if is_who else await self._hook(asked)
+            op = asked.head.get("op")
+            if op in ("wake", "turn"):
+                work = self._wake(asked) if op == "wake" else self._turn(asked)
+                code, out, err = await _while_asked(reader, work)
+            else:
+                code, out, err = self._who(asked) if op == "who" else await self._hook(asked)
         except FabricError as error:
             code, out, err = error.exit_code, b"", f"fabric: {error}\n".encode()
         except Exception:
@@ -106,6 +114,20 @@ class Daemon:
         found = [one for one in self._members.values() if one.pid == client and "/" not in one.name]
         names = [{"agent": one.name, "session": one.session} for one in found]
         return 0, json.dumps(names[-1]).encode() if names else b"", b""
+
+    async def _wake(self, asked: Request) -> Reply:
+        """Say when a client has to begin a turn, and what with; exit code 1 when it has ended."""
+        line = await wake.line(asked, lambda: list(self._members.values()))
+        return 0 if line else 1, line, b""
+
+    async def _turn(self, asked: Request) -> Reply:
+        """Say when the run that a client has ended can go on, and what its prompt was."""
+        for member in list(self._members.values()):
+            is_meant = (member.run_pid, member.name) == (asked.pid, asked.head.get("FABRIC_AGENT"))
+            if member.deferred and is_meant:
+                await member.turn()
+                return 0, member.prompt.encode(), b""
+        return 1, b"", b""
 
     async def _hook(self, asked: Request) -> Reply:
         event = dialect.read(asked.head.get("harness", ""), asked.body, asked.cwd)
@@ -125,7 +147,11 @@ class Daemon:
             member = self._of(link, target, asked, event)
             self._watch(member.pid)
             if event.moment is Moment.SESSION_END:
-                self._go_on(self._end(member, "its session has ended"))
+                if member.deferred:  # `fabric run` starts it again at its turn
+                    member.pid = member.run_pid
+                    self._watch(member.pid)
+                else:
+                    self._go_on(self._end(member, "its session has ended"))
                 return Facts()
             async with asyncio.timeout(asked.wait_s + HANDLE_S):
                 facts = await member.facts(event, asked.wait_s)
@@ -177,7 +203,12 @@ class Daemon:
             self._members[key].previous = self._endings.get(key)
         member = self._members[key]
         member.pid = pid
-        member.is_run = bool(asked.head.get("FABRIC_RUN"))
+        run_pid = asked.head.get("FABRIC_RUN", "")
+        member.run_pid = int(run_pid) if run_pid.isdecimal() else 0
+        is_whole = event.harness == "claude" and not event.agent_id
+        member.can_defer = is_whole and bool(member.run_pid and asked.head.get(defer.VARIABLE))
+        member.conversation = event.session_id
+        member.variables = {one: asked.head[one] for one in CODEX_VARIABLES if one in asked.head}
         return member
 
     def _watch(self, pid: int) -> None:
@@ -225,7 +256,9 @@ class Daemon:
             await asyncio.sleep(TICK_S)
             for member in list(self._members.values()):
                 with suppress(FabricError):  # the next look is in a second
-                    await member.release_idle()
+                    await member.tick()
+                if member.harness == "codex" and "/" not in member.name:
+                    self._go_on(wake.queue(member))
             await self._replay()
             if self._is_seen_new:
                 self._is_seen_new = False
@@ -266,6 +299,19 @@ class Daemon:
             await member.leave()
         for link in self._links.values():
             await link.close()
+
+
+async def _while_asked(reader: asyncio.StreamReader, work: Coroutine[Any, Any, Reply]) -> Reply:
+    """Do what may take days, for as long as the other end is there."""
+    doing, gone = asyncio.create_task(work), asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ConnectionResetError("the other end has gone")
+        return doing.result()
+    finally:
+        for one in (doing, gone):
+            one.cancel()
 
 
 def _matters(event: Event) -> bool:

@@ -1,7 +1,8 @@
 """What a client is told about an event: one pure function of the event and of what was found out.
 
     before a write    refused while another agent has the file, a barrier is in force, or the file
-                      is no longer what this agent has read; else it may run
+                      is no longer what this agent has read; else it may run. Where the client can
+                      be resumed, its run ends instead of a refusal that only time will lift
     end of a turn     held, at most twice, while a barrier or a question to this agent is open
     anything else     goes on; where the client shows it to the model, with what has come meanwhile
 
@@ -61,6 +62,8 @@ class Facts:
     #: The barrier or quota for which the agent has to pause.
     pause: str = ""
     waited_s: float = 0.0
+    #: The client is resumed when the wait is over.
+    is_deferred: bool = False
     obstacles: tuple[Obstacle, ...] = ()
     #: Agents and resources that would wait for each other for ever.
     deadlock: str = ""
@@ -75,6 +78,8 @@ class Facts:
 
 def decide(event: Event, facts: Facts) -> Answer:
     """Return the answer to an event."""
+    if facts.is_deferred and event.is_write:
+        return Answer(is_deferred=True)
     refusal = " ".join(_refusals(facts)) if event.is_write else ""
     hold = ""
     if event.moment in TURN_ENDS and facts.open and facts.holds < HOLDS_MAX and not event.error:
@@ -87,7 +92,12 @@ def decide(event: Event, facts: Facts) -> Answer:
         context = "\n".join([_head(facts), *map("- {}".format, lines[:LINES_MAX])])
     variables = (("FABRIC_AGENT", facts.agent), ("FABRIC_SESSION", facts.session))
     shown = variables if facts.agent and facts.session else ()
-    return Answer(refusal, "" if refusal else hold, context, shown)
+    return Answer(refusal, "" if refusal else hold, context=context, variables=shown)
+
+
+def wake(facts: Facts) -> str:
+    """Return the line that wakes an idle client; "" if there is nothing to say."""
+    return " ".join([_head(facts), *facts.news[:LINES_MAX]]) if facts.news else ""
 
 
 def _head(facts: Facts) -> str:

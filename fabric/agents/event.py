@@ -78,6 +78,10 @@ class Event:
     quota: str = ""
     #: The end of this turn was refused before.
     is_held: bool = False
+    #: What the user has said, at the start of a turn.
+    prompt: str = ""
+    #: The client's file of the conversation.
+    transcript: str = ""
     #: Whether the client shows the model text that comes with the answer.
     takes_context: bool = False
     #: What is told stays in the conversation. OpenCode makes its system prompt anew each time.
@@ -91,12 +95,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client is told. At most one of `refusal` and `hold` is set."""
+    """What a client is told. At most one of `refusal`, `hold` and `is_deferred` is set."""
 
     #: Why the tool may not run.
     refusal: str = ""
     #: Why the turn may not end yet.
     hold: str = ""
+    #: The client ends its run here, to be resumed with this very call.
+    is_deferred: bool = False
     #: What the model is to read.
     context: str = ""
     #: Variables for the shells that the client starts.

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process"
 
 const COMMAND = __COMMAND__
+const FOLLOW = __FOLLOW__
 
 const ask = (hook, data, cwd) =>
   new Promise((resolve) => {
@@ -24,13 +25,31 @@ const EVENTS = new Set(["session.created", "session.idle", "session.error", "ses
 
 export const Fabric = async ({ directory, client }) => {
   const tell = (hook, data) => ask(hook, { directory, ...data }, directory)
+  const begin = (id, text) =>
+    client.session.promptAsync({ path: { id }, body: { parts: [{ type: "text", text }] } }).catch(() => {})
+  const followed = new Set()
+  // Each line begins a turn of an idle session. `opencode run` ends with its turn.
+  const follow = (id) => {
+    if (!id || followed.has(id) || !client?.session?.promptAsync || process.argv.includes("run")) return
+    followed.add(id)
+    const child = spawn(FOLLOW[0], [...FOLLOW.slice(1), id], { cwd: directory, stdio: ["ignore", "pipe", "ignore"] })
+    let said = ""
+    child.on("error", () => {})
+    child.on("close", () => followed.delete(id))
+    child.stdout.on("data", (part) => {
+      const lines = (said + part).split("\n")
+      said = lines.pop()
+      for (const line of lines) begin(id, line)
+    })
+    child.unref()
+  }
   return {
     event: async ({ event }) => {
       if (!EVENTS.has(event.type)) return
       const { hold } = await tell(event.type, { input: event })
       // The turn is over, so what is still open begins another one.
-      if (hold && client?.session?.promptAsync)
-        await client.session.promptAsync({ path: { id: event.properties.sessionID }, body: { parts: [{ type: "text", text: hold }] } })
+      if (hold && client?.session?.promptAsync) await begin(event.properties.sessionID, hold)
+      if (event.type === "session.idle") follow(event.properties.sessionID)
     },
     "chat.message": async (input) => {
       await tell("chat.message", { input })

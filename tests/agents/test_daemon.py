@@ -1,16 +1,20 @@
 """The agent daemon speaks for the agents of several clients, on a real server."""
 
+import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from fabric import SyncFabric
+from fabric.agents.command import FOLLOW
 from fabric.core.record import AgentStatus, ClaimState
 from fabric.core.signal import SignalType
 from fabric.wire.stored import text_fields_of
 from tests.agents.conftest import Agentd, tool
+from tests.support.daemon import environment
 from tests.support.waiting import until
 
 START = {"hook_event_name": "SessionStart", "source": "startup"}
@@ -249,3 +253,43 @@ def test_an_agent_that_was_declared_dead_starts_again(agentd: Agentd, fabric: Sy
     assert agentd.write("a.py", "A") == ""
     assert holders(fabric) == {"a.py": "A"}
     assert fabric.session().agents()["A"].incarnation == 2
+
+
+def test_an_idle_agent_does_not_hold_up_an_integration(agentd: Agentd, fabric: SyncFabric) -> None:
+    """Between two turns it is at a safe place: its person may be away for hours."""
+    agentd.say(START, "A")
+    agentd.write("a.py", "A")
+    agentd.say(STOP, "A")
+    with fabric.agent("QA") as qa, qa.integrating("milestone", timeout=10):
+        assert "A" in fabric.session().barriers()["milestone"].arrived
+
+
+def follow(agentd: Agentd, agent: str) -> subprocess.Popen[str]:
+    """Start what a client runs to be woken."""
+    return subprocess.Popen(
+        [sys.executable, "-S", "-E", str(FOLLOW), "claude", f"of {agent}"],
+        env=environment() | agentd.variables,
+        cwd=agentd.project,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_idle_agent_is_woken_once_by_what_is_meant_for_it(
+    agentd: Agentd, fabric: SyncFabric
+) -> None:
+    """Not in the middle of a turn, and not by what is told to everyone."""
+    agentd.say(START, "A")
+    agentd.write("a.py", "A")
+    with fabric.agent("QA") as qa, follow(agentd, "A") as follower:
+        qa.resolve("schema", location="one.sql", consumers=["A"])
+        assert "one.sql" in until_said(lambda: json.dumps(agentd.wrote("a.py", "A")))
+        agentd.say(STOP, "A")
+        qa.emit(SignalType.PARTIAL_RESULT, {"data": {"findings": [{"key": "k", "value": 1}]}})
+        qa.resolve("api", location="two.sql", consumers=["A"])
+        assert follower.stdout is not None
+        line = follower.stdout.readline()
+        assert "you are A." in line
+        assert "two.sql" in line
+        assert "one.sql" not in line
+        follower.kill()

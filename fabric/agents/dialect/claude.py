@@ -72,6 +72,8 @@ def read(data: dict[str, Any], cwd: str) -> Event | None:
         error=error,
         quota="anthropic" if error in _LIMITS else "",
         is_held=bool(data.get("stop_hook_active")),
+        prompt=str(data.get("prompt") or ""),
+        transcript=str(data.get("transcript_path") or ""),
         takes_context=name in CONTEXT,
     )
 
@@ -94,7 +96,9 @@ def render(event: Event, answer: Answer) -> dict[str, Any] | None:
     if answer.hold:
         return {"decision": "block", "reason": answer.hold}
     said: dict[str, Any] = {}
-    if answer.refusal:
+    if answer.is_deferred:
+        said = {"permissionDecision": "defer"}
+    elif answer.refusal:
         said = {"permissionDecision": "deny", "permissionDecisionReason": answer.refusal}
     if answer.context and event.takes_context:
         said["additionalContext"] = answer.context

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import sys
 import tomllib
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fabric.agents.command import opencode_plugin
+from fabric.agents.command import follow_command, opencode_plugin
 from fabric.agents.install import jsonc
 from fabric.agents.install.change import Change, Journal, read
 from fabric.agents.install.hooks import entries, fabric_command
@@ -223,7 +222,7 @@ def _rendered(to: Path, template: Path) -> Iterator[tuple[Path, Edit]]:
     for path in sorted(template.rglob("*")):
         if not path.is_file() or path.suffix == ".pyc":
             continue
-        text = path.read_text().replace("__MONITOR__", _quoted("inbox", "--follow"))
+        text = path.read_text().replace("__MONITOR__", json.dumps(follow_command("claude"))[1:-1])
         yield to / path.relative_to(template), _constant(text)
     for harness, name in PLUGINS.items():
         for folder in template.rglob(".claude-plugin"):
@@ -231,10 +230,6 @@ def _rendered(to: Path, template: Path) -> Iterator[tuple[Path, Edit]]:
                 document = {"hooks": entries(harness)}
                 at = to / folder.parent.relative_to(template) / "hooks" / "hooks.json"
                 yield at, _constant(json.dumps(document, indent=2) + "\n")
-
-
-def _quoted(*words: str) -> str:
-    return json.dumps(shlex.join(fabric_command(*words)))[1:-1]
 
 
 def _constant(text: str) -> Edit:
