@@ -20,8 +20,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta, Struct
 
+from fabric.agents.child import Job
 from fabric.agents.output import Document
-from fabric.agents.run import AgentRun, Ended, Job
+from fabric.agents.run import AgentRun, Ended
 from fabric.client.fabric import Fabric
 from fabric.core.quota import PREFIX as QUOTA
 from fabric.core.signal import SignalType

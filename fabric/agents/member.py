@@ -143,13 +143,14 @@ class Member:
     async def _facts(self, event: Event, files: Files, wait_s: float) -> Facts:
         agent = await self.agent()
         agent_facts = Facts(agent=self.name, session=self.session)
+        if event.moment in (Moment.TURN_START, Moment.TURN_END) or event.tool_id == self.deferred:
+            self.deferred = ""
         if event.moment is Moment.BEFORE_TOOL:
             self.is_between_turns = False
             agent_facts = await self._before_tool(agent, event, files, wait_s, agent_facts)
         elif event.moment is Moment.AFTER_TOOL:
             agent_facts = await self._after_tool(agent, event, files, agent_facts)
         elif event.moment in (Moment.SESSION_START, Moment.SUBAGENT_START):
-            self.deferred = ""
             if event.takes_context and not self._is_briefed:
                 self._is_briefed = event.is_lasting
                 agent_facts = replace(agent_facts, news=await briefing(agent))

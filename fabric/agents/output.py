@@ -69,6 +69,8 @@ class Output:
     ending: tuple[SignalType, Document] | None = None
     #: Whether the last model request was refused for its rate.
     is_limited: bool = False
+    #: The conversation that Claude Code has ended at a write which has to wait.
+    deferred: str = ""
     #: Signals of other agents that it printed; they do not count.
     foreign: int = 0
     #: What it has planned: id → whether that is done.
@@ -89,6 +91,11 @@ class Output:
                 yield from self._event(event)
             return
         yield from self._text_line(text)
+
+    def take_deferred(self) -> str:
+        """Return the conversation to resume, once; "" if there is none."""
+        found, self.deferred = self.deferred, ""
+        return found
 
     def _text_line(self, text: str) -> Iterator[Document]:
         stripped = text.strip()
@@ -205,6 +212,8 @@ class Output:
         """The last event of Claude Code and of Gemini CLI."""
         if "is_error" in event:
             self.harness = "claude"
+            if event.get("stop_reason") == "tool_deferred":
+                self.deferred = _text(event.get("session_id"))
             if event["is_error"]:
                 yield from self._fail(event.get("result"), event.get("api_error_status"))
             elif isinstance(event.get("result"), str):

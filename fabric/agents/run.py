@@ -13,6 +13,7 @@ agent, and both then say what is so. Sent twice, each means the same as once.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -20,14 +21,24 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import quote
 
-from fabric.agents import warden
+from fabric.agents import defer
+from fabric.agents.ask import ask
+from fabric.agents.child import (
+    KEPT_BYTES_MAX,
+    Job,
+    keep,
+    pass_on,
+    show,
+    signal_name,
+    started,
+    stop,
+)
 from fabric.agents.output import VENDORS, WORDS_CHARS_MAX, Document, Output
 from fabric.backoff import Outage
 from fabric.client.emitter import Emitter, prepare
@@ -39,7 +50,6 @@ from fabric.core.directive import DirectiveType
 from fabric.core.record import ENDED
 from fabric.core.signal import SignalType
 from fabric.devserver.path import working_in
-from fabric.devserver.project import state_home
 from fabric.errors import HeldError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import READ_BYTES, Lines
 from fabric.ops.script import Inbox, Place
@@ -48,42 +58,14 @@ logger = logging.getLogger("fabric.agent")
 
 #: Seconds for the decision on STARTED: before it, the command does not begin.
 START_S = 10.0
-#: Seconds that a command has to end after SIGTERM, before all of it is killed. Claude Code and
-#: Gemini CLI say goodbye to their hooks meanwhile.
-STOP_S = 10.0
 #: Signals that wait to be sent while the server is away; then the oldest PROGRESS is dropped.
 WAITING_MAX = 10_000
-#: Bytes of one run's output that are kept, and days after which a kept output is deleted.
-KEPT_BYTES_MAX = 64 * 1024 * 1024
-KEPT_DAYS = 14
 #: Bytes of standard error of which the end of a failed run shows the last words.
 ERROR_BYTES = 8_192
 #: Lines of them.
 ERROR_LINES = 5
 #: Seconds between two looks whether an agent that was declared dead has started again.
 RESTART_S = 1.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One agent to run."""
-
-    name: str
-    command: tuple[str, ...]
-    stream: str = ""
-    priority: int = 0
-    task: str = ""
-    #: Where it works; None for the present folder.
-    folder: Path | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    #: Give it our terminal: its output is then neither read nor kept.
-    has_terminal: bool = False
-
-    @property
-    def harness(self) -> str:
-        """The coding agent that the command is, by its name; "" for any other program."""
-        name = Path(self.command[0]).name
-        return name if name in VENDORS else ""
 
 
 class Ended(NamedTuple):
@@ -144,11 +126,13 @@ class AgentRun:
         """Run it. Raises what `_start` does before the command begins; being cancelled stops it."""
         began_at = time.monotonic()
         await self._start()
-        kept = None if self.job.has_terminal else _keep(self._session.name, self.job.name)
+        kept = None if self.job.has_terminal else keep(self._session.name, self.job.name)
         sending = asyncio.create_task(self._send_waiting())
         try:
             with (kept or Path(os.devnull)).open("wb") as file:
-                code = await self._command(file)
+                code = await self._command(self.job, file)
+                while not code and (conversation := self._output.take_deferred()):
+                    code = await self._command(await self._resumption(conversation), file)
         except asyncio.CancelledError:
             self._told_to_stop = self._told_to_stop or "fabric run was stopped"
             await asyncio.shield(self._end(128 + signal.SIGTERM, began_at, kept, sending))
@@ -189,22 +173,30 @@ class AgentRun:
         with working_in(str(job.folder or Path.cwd())):
             return prepare(document, sender, self._fabric.settings.workspace)
 
-    async def _command(self, file: IO[bytes]) -> int:
-        """Run the command to its end; return its exit code."""
-        job = self.job
-        async with _warden(job, self._environment()) as process:
+    async def _resumption(self, conversation: str) -> Job:
+        """Wait for what the command has put off a write for; return the job that does it."""
+        self._tell(f"{self.job.name}: it waits for its turn; `fabric why` says for what")
+        try:
+            prompt = (await ask("turn", self.job.name)).decode()
+        except OSError:  # then the hook waits for the turn
+            prompt = ""
+        return replace(self.job, command=defer.resumption(self.job.command, conversation, prompt))
+
+    async def _command(self, job: Job, file: IO[bytes]) -> int:
+        """Run a command to its end; return its exit code."""
+        async with started(job, self._environment()) as process:
             streams = [
                 self._read(process.stdout, file, sys.stdout, self._parse),
                 self._read(process.stderr, file, sys.stderr, self._note_error),
             ]
             reading = asyncio.gather(*streams)
-            obeying = asyncio.create_task(self._obey(process))
+            obeying = asyncio.gather(self._obey(process), self._feed(process))
             try:
                 if not job.has_terminal:
                     await asyncio.shield(reading)  # what it says while it ends counts too
                 return await process.wait()
             except asyncio.CancelledError:
-                await asyncio.shield(_stop(process))
+                await asyncio.shield(stop(process))
                 raise
             finally:
                 obeying.cancel()
@@ -223,6 +215,8 @@ class AgentRun:
             # The hooks of a coding agent then neither start nor end it.
             "FABRIC_RUN": str(os.getpid()),
         }
+        if defer.can_resume(job.command) and not job.has_terminal:
+            named[defer.VARIABLE] = "1"
         given = os.environ.get("FABRIC_REDIS_URL")
         if settings.redis_url is not None and (given or job.folder is not None):
             named["FABRIC_REDIS_URL"] = settings.redis_url.value
@@ -244,7 +238,7 @@ class AgentRun:
             take(chunk)
             if echoes:
                 # In a thread: a reader that is slow must not hold the heartbeats.
-                echoes = await asyncio.to_thread(_print, echo, chunk)
+                echoes = await asyncio.to_thread(show, echo, chunk)
         take(b"")
 
     def _parse(self, chunk: bytes) -> None:
@@ -301,18 +295,34 @@ class AgentRun:
 
     async def _obey(self, process: asyncio.subprocess.Process) -> None:
         """Stop the command when a CANCEL tells the agent as a whole to stop."""
-        store, keys, place = self._fabric.store, self._session.keys, list(self._place)
+        store, keys = self._fabric.store, self._session.keys
         while True:
             async for messages, reached in Inbox(store, keys, self.job.name).pages(
-                place, follow=True
+                list(self._place), follow=True
             ):
-                place = reached
+                self._place = reached
                 stops = [one for one in messages if one.type == DirectiveType.CANCEL]
                 for message in stops:
                     if message.is_about_agent and await self._is_stopped(message, process):
                         return
             # It ends when the agent has: it was declared dead.
             await asyncio.sleep(RESTART_S)
+
+    async def _feed(self, process: asyncio.subprocess.Process) -> None:
+        """Pass our input on to a client that reads it all the time; wake it with what has come."""
+        if process.stdin is None:
+            return
+        pass_on(process)
+        while not process.stdin.is_closing():
+            try:
+                line = (await ask("wake", self.job.name)).decode()
+            except OSError:
+                line = ""
+            if not line:  # no hook has spoken for it yet
+                await asyncio.sleep(RESTART_S)
+            elif not process.stdin.is_closing():
+                said = {"role": "user", "content": [{"type": "text", "text": line.strip()}]}
+                process.stdin.write(json.dumps({"type": "user", "message": said}).encode() + b"\n")
 
     async def _is_stopped(self, message: Message, process: asyncio.subprocess.Process) -> bool:
         """Stop the command as a CANCEL says; return False when the agent starts again instead."""
@@ -324,7 +334,7 @@ class AgentRun:
             return False
         self._told_to_stop = f"told to stop: {reason}"
         self._tell(f"{self.job.name}: {self._told_to_stop}")
-        await _stop(process)
+        await stop(process)
         return True
 
     async def _end(
@@ -364,7 +374,7 @@ class AgentRun:
             return (output.error or "")[:WORDS_CHARS_MAX]
         said = self._errors.decode("utf-8", "replace").strip().splitlines()[-ERROR_LINES:]
         words = output.error or " / ".join(line.strip() for line in said)
-        by_signal = f"ended by {_signal_name(code - 128)}" if code > 128 else f"exit code {code}"
+        by_signal = f"ended by {signal_name(code - 128)}" if code > 128 else f"exit code {code}"
         return f"{by_signal}: {words}"[:WORDS_CHARS_MAX] if words else by_signal
 
     async def _flush(self, sending: asyncio.Task[None]) -> None:
@@ -379,80 +389,3 @@ class AgentRun:
                 f"{self.job.name}: {len(self._waiting)} signals could not be sent in {limit_s:g} s,"
                 " its end among them; it counts as dead when its silence has lasted too long"
             )
-
-
-@asynccontextmanager
-async def _warden(
-    job: Job, environment: dict[str, str]
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start a command below a warden; when the block ends, nothing of it is left."""
-    lifeline, ours = os.pipe()
-    pipe = None if job.has_terminal else asyncio.subprocess.PIPE
-    # A group in the background cannot read a terminal: the kernel would stop it.
-    is_blind = not job.has_terminal and sys.stdin is not None and sys.stdin.isatty()
-    words = ["-I", "-S", warden.__file__, str(lifeline), *job.command]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *words),
-            stdin=asyncio.subprocess.DEVNULL if is_blind else None,
-            stdout=pipe,
-            stderr=pipe,
-            cwd=job.folder,
-            env=environment,
-            pass_fds=(lifeline,),
-            # With the terminal it stays in our group, which the shell has put in the foreground.
-            process_group=None if job.has_terminal else 0,
-        )
-    except OSError as error:
-        os.close(ours)
-        raise NotAllowedError(f"{job.name} cannot start in {job.folder}: {error}") from error
-    finally:
-        os.close(lifeline)
-    try:
-        yield process
-    finally:
-        os.close(ours)
-        await asyncio.shield(process.wait())
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Tell the command to end; return when it has, or after STOP_S."""
-    with suppress(ProcessLookupError):
-        process.terminate()  # the warden passes it on
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-
-
-def _print(file: IO[str], chunk: bytes) -> bool:
-    """Write to a stream of ours; return whether its reader is still there."""
-    try:
-        file.buffer.write(chunk)  # type: ignore[attr-defined] # a text file over bytes
-        file.flush()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _signal_name(number: int) -> str:
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
-
-
-def _keep(session: str, agent: str) -> Path:
-    """Return the file for a run's output; delete those that are older than KEPT_DAYS."""
-    top = state_home() / "output"
-    folder = top / quote(session, safe="")
-    top.parent.parent.mkdir(parents=True, exist_ok=True)
-    for one in (top.parent, top, folder):
-        one.mkdir(mode=0o700, exist_ok=True)
-    oldest = time.time() - KEPT_DAYS * 86_400
-    for old in top.glob("*/*.log"):
-        with suppress(OSError):
-            if old.stat().st_mtime < oldest:
-                old.unlink()
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    kept = folder / f"{quote(agent, safe='')}-{stamp}-{os.urandom(2).hex()}.log"
-    kept.touch(mode=0o600)
-    return kept

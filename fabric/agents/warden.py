@@ -1,6 +1,8 @@
 """The process between `fabric run` and the command: no process of the command outlives either.
 
-Run as a program of its own, `python -I -S warden.py FD COMMAND…`, with the standard library only.
+Run as a program of its own, `python -I -S warden.py FD LOCK COMMAND…`, with the standard library
+only. LOCK is the file in which the agent daemon has its process: the first hook of a client starts
+it, perhaps below us, and it speaks for all agents of this host, so it stays.
 FD is the reading end of a pipe whose writing end only `fabric run` has: when it closes, however
 `fabric run` has ended, all processes of the command are killed. When the command ends by itself,
 what it has left behind is told to end, and killed after `GRACE_S`.
@@ -33,7 +35,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main(words: list[str]) -> int:
     """Run the command; return its exit code, 128 + n if signal n ended it."""
-    lifeline = int(words[0])
+    lifeline, lock, command = int(words[0]), Path(words[1]), words[2:]
     os.set_inheritable(lifeline, False)
     _adopt_orphans()
     waking, woken = os.pipe()
@@ -43,20 +45,20 @@ def main(words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     try:
-        child = subprocess.Popen(words[1:])  # noqa: S603 - what the user wants to run
+        child = subprocess.Popen(command)  # noqa: S603 - what the user wants to run
     except OSError as error:
-        sys.stderr.write(f"fabric: {words[1]}: {error.strerror}\n")
+        sys.stderr.write(f"fabric: {command[0]}: {error.strerror}\n")
         return NOT_FOUND
     while child.poll() is None:
         ready, _, _ = select.select([lifeline, waking], [], [])
         if lifeline in ready:  # nothing is ever written: it is closed
-            _end_all(child.pid, 0.0)
+            _end_all(child.pid, 0.0, lock)
             return 128 + signal.SIGKILL
         # Of the others, the terminal has told the command too. It may have left our group.
         if signal.SIGTERM in os.read(waking, 4096):
             with suppress(ProcessLookupError):
                 _tell_group(child)
-    _end_all(child.pid, GRACE_S)
+    _end_all(child.pid, GRACE_S, lock)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
@@ -80,12 +82,12 @@ def _adopt_orphans() -> None:
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _end_all(child: int, grace_s: float) -> None:
+def _end_all(child: int, grace_s: float, lock: Path) -> None:
     """End what is left of the command: SIGTERM, and SIGKILL after `grace_s`."""
     deadline = time.monotonic() + grace_s
     number = signal.SIGTERM if grace_s else signal.SIGKILL
     told: set[int] = set()
-    while left := _left(child):
+    while left := _left(child, _daemon(lock)):
         if number is signal.SIGTERM and time.monotonic() > deadline:
             number, told = signal.SIGKILL, set()
         for pid in left - told:
@@ -97,8 +99,20 @@ def _end_all(child: int, grace_s: float) -> None:
         time.sleep(_LOOK_S)
 
 
-def _left(child: int) -> set[int]:
-    """Return our descendants; without /proc, the members of our group as far as they are known."""
+def _daemon(lock: Path) -> int:
+    """Return the process of the agent daemon; 0 if it does not run."""
+    try:
+        pid = int(lock.read_text())
+        return pid if b"fabric.agents" in Path(f"/proc/{pid}/cmdline").read_bytes() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _left(child: int, spared: int) -> set[int]:
+    """Return our descendants; without /proc, the members of our group as far as they are known.
+
+    Without the one that is spared, and what is below it.
+    """
     if not Path("/proc/self/stat").exists():
         with suppress(ProcessLookupError, PermissionError):
             os.kill(child, 0)
@@ -113,9 +127,9 @@ def _left(child: int) -> set[int]:
     found: set[int] = set()
     todo = [os.getpid()]
     while todo:
-        for pid in children.get(todo.pop(), []):
-            found.add(pid)
-            todo.append(pid)
+        below = [pid for pid in children.get(todo.pop(), []) if pid != spared]
+        found.update(below)
+        todo += below
     return found
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from fabric.agents import fleet
+from fabric.agents.child import Job
 from fabric.agents.request import session_of
-from fabric.agents.run import AgentRun, Ended, Job
+from fabric.agents.run import AgentRun, Ended
 from fabric.cli.connect import Target, json_option, on_target, open_store
 from fabric.cli.output import json_line, note, print_lines
 from fabric.client.fabric import Fabric

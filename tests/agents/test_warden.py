@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE
 
@@ -27,10 +28,10 @@ print(one.pid, two.pid, flush=True)
 """
 
 
-def start(*command: str) -> tuple[subprocess.Popen[str], int]:
+def start(*command: str, lock: str = "") -> tuple[subprocess.Popen[str], int]:
     lifeline, ours = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", warden.__file__, str(lifeline), *command],
+        [sys.executable, "-I", "-S", warden.__file__, str(lifeline), lock, *command],
         pass_fds=(lifeline,),
         stdout=PIPE,
         stderr=PIPE,
@@ -91,3 +92,24 @@ def test_a_command_that_is_not_there() -> None:
     _, error = process.communicate(timeout=30)
     os.close(ours)
     assert (process.returncode, "no-such-command" in error) == (127, True)
+
+
+def test_the_agent_daemon_lives_on_for_the_other_agents_of_this_host(tmp_path: Path) -> None:
+    """The first hook of a client starts it, and that may be below a warden."""
+    lock = tmp_path / "daemon.lock"
+    text = PARENT.replace('600)"', '600)  # -m fabric.agents"')
+    text += f"open({str(lock)!r}, 'w').write(str(two.pid))\n"
+    process, ours = start(sys.executable, "-S", "-c", text, lock=str(lock))
+    assert process.stdout is not None
+    other, daemon = map(int, process.stdout.readline().split())
+    process.wait(30)
+    os.close(ours)
+    process.stdout.close()
+    assert process.stderr is not None
+    process.stderr.close()
+    try:
+        assert not is_alive(other)
+        assert is_alive(daemon)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGKILL)

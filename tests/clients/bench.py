@@ -145,8 +145,10 @@ class Bench:
         """Start a client on a script, in a process group of its own; `through` another command."""
         environment = self.environment(harness, agent)
         home = Path(environment["HOME"])
-        hook = f"{hook_command(harness)} {self.hook_flags}".strip()
-        argv = [*through, *getattr(self, f"_{harness}")(home, hook, f"script={script}")]
+        argv = [
+            *through,
+            *getattr(self, f"_{harness}")(home, self.hook(harness), f"script={script}"),
+        ]
         with (home / "out").open("w") as out, (home / "err").open("w") as err:
             process = subprocess.Popen(
                 [str(word) for word in argv],
@@ -160,6 +162,10 @@ class Bench:
             )
         self.running.append(process)
         return process
+
+    def hook(self, harness: str) -> str:
+        """Return the command line of a client's hook."""
+        return f"{hook_command(harness)} {self.hook_flags}".strip()
 
     def run(self, harness: str, script: str, agent: str = "DEV") -> None:
         """Run a client on a script to its end; its exit code must be 0."""
