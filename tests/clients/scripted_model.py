@@ -11,7 +11,7 @@ after the prompt, so the server keeps no state, and retries and many clients at 
 
     {"text": "done"}                               an answer, which ends the client's turn
     {"tools": [{"name": "Write", "input": {…}}]}   calls of tools; "raw" for a custom one of Codex
-    {"status": 429, "body": {…}}                   an error
+    {"status": 429, "body": {…}, "headers": {…}}   an error
     {"edits": …}                                   a script by itself: `edit.py` makes all its turns
 
 A request without tools or without a script gets "ok" (titles, summaries). All are kept in a log.
@@ -171,7 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         history = protocol(body)
         answer = self.server.turn(body, history)
         if "status" in answer:
-            return self._json(answer.get("body", {"error": {"message": "no"}}), answer["status"])
+            error = answer.get("body", {"error": {"message": "no"}})
+            return self._json(error, answer["status"], answer.get("headers", {}))
         events = history.render(answer, body)
         if path.endswith(":generateContent") or ("stream" in body and not body["stream"]):
             return self._json([*events][-1][1])
@@ -186,10 +187,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"{head}data: {text}\n\n".encode())
         return None
 
-    def _json(self, value: Any, status: int = 200) -> None:
+    def _json(self, value: Any, status: int = 200, headers: Json = {}) -> None:  # noqa: B006 - not changed
         data = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        for name, text in headers.items():
+            self.send_header(name, text)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

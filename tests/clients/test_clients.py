@@ -262,3 +262,38 @@ def test_a_question_holds_the_end_of_a_turn_twice(
     turns = [turn for script, turn, _ in bench.model.requests if script == "s"]
     assert turns == [0, 1, 2, 3]
     assert "fabric decide port ANSWER" in bench.model.told("s")
+
+
+_SLOW = {"message": "slow down", "type": "rate_limit_exceeded"}
+
+#: Client → its vendor's quota, and an answer that says that it is used up. The headers say not to
+#: try again, or soon: they would go on for minutes.
+LIMITS: dict[str, tuple[str, dict[str, Any]]] = {
+    "claude": (
+        "anthropic",
+        {
+            "body": {"type": "error", "error": {**_SLOW, "type": "rate_limit_error"}},
+            "headers": {"x-should-retry": "false"},
+        },
+    ),
+    "codex": ("openai", {"body": {"error": _SLOW}}),
+    "opencode": ("opencode", {"body": {"error": _SLOW}, "headers": {"retry-after": "1"}}),
+}
+
+
+@pytest.mark.parametrize("harness", sorted(LIMITS))
+def test_a_limit_of_the_vendor_pauses_all_who_share_it_in_one_event(
+    make_bench: MakeBench, fabric: SyncFabric, harness: str
+) -> None:
+    """Gemini CLI has no hook for it, and tries again for over a minute: `fabric run` reads that."""
+    bench = make_bench()
+    vendor, answer = LIMITS[installed(harness)]
+    bench.model.script("s", [{"status": 429, **answer}])
+    with fabric.agent("QA", quotas=[vendor]) as qa, fabric.agent("OTHER") as other:
+        clients = [bench.start(harness, "s", agent) for agent in ("DEV", "DEV2")]
+        until(lambda: qa.paused_by == f"quota:{vendor}", "QA is paused", STEP_S)
+        assert all(client.wait(STEP_S) for client in clients), "they fail of it"
+        assert other.paused_by is None
+    blocked = [given for kind, _, given in events(fabric) if kind == "BLOCKED"]
+    assert [one["on"] for one in blocked] == [f"quota:{vendor}"]
+    assert blocked[0]["for_ms"] == 60_000
