@@ -26,7 +26,7 @@ from fabric.agents.decision import Facts, decide
 from fabric.agents.edits import Writers
 from fabric.agents.event import WRITES, Action, Event, Moment
 from fabric.agents.link import TRY_MS, Link
-from fabric.agents.member import Member
+from fabric.agents.member import Limits, Member
 from fabric.agents.process import Watch, client_of
 from fabric.agents.request import Request, Target
 from fabric.agents.spool import Spool
@@ -63,6 +63,7 @@ class Daemon:
         #: Agents whose end is being reported.
         self._endings: dict[tuple[Link, str, str], asyncio.Task[None]] = {}
         self._writers: Writers = {}
+        self._limits: Limits = {}
         #: Conversations that know of the present outage.
         self._told: set[str] = set()
         #: Harness → its last event, for `fabric doctor`.
@@ -199,6 +200,7 @@ class Daemon:
             self._members[key] = Member(
                 *(link.fabric, target.session, name, target.stream, event.harness),
                 writers=self._writers,
+                limits=self._limits,
             )
             self._members[key].previous = self._endings.get(key)
         member = self._members[key]

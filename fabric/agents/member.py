@@ -52,6 +52,9 @@ LOOK_S = 0.25
 #: The vendor whose limits a harness shares.
 VENDORS = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
 
+#: Session and vendor → until when its quota is used up, as an agent of this host has reported, ms.
+Limits = dict[tuple[str, str], float]
+
 #: Directives that an idle client need not be woken for: its next write follows them by itself.
 _QUIET = frozenset(
     {DirectiveType.PAUSE, DirectiveType.RESUME, DirectiveType.CANCEL, DirectiveType.NOTICE}
@@ -70,10 +73,11 @@ class Member:
         harness: str,
         *,
         writers: Writers,
+        limits: Limits,
     ) -> None:
-        """`writers` is shared by all agents of the host."""
+        """`writers` and `limits` are shared by all agents of the host."""
         self.session, self.name, self.stream, self.harness = session, name, stream, harness
-        self._fabric = fabric
+        self._fabric, self._limits = fabric, limits
         #: The client's process.
         self.pid = 0
         #: The end of the agent that had this name before, while that is being reported.
@@ -292,9 +296,12 @@ class Member:
     async def _fail_turn(self, agent: Agent, event: Event) -> None:
         assert self._claims is not None
         self._claims.release()
-        if event.quota:
+        now_ms = time.time() * 1000
+        if event.quota and self._limits.get((self.session, event.quota), 0) <= now_ms:
+            # Before the look: of all that meet it at once, one reports it.
+            self._limits[self.session, event.quota] = now_ms + QUOTA_MS
             known = (await agent.session.dependencies()).get(QUOTA + event.quota)
-            if known is None or known.until_ms <= time.time() * 1000:
+            if known is None or known.until_ms <= now_ms:
                 reason = f"{event.harness}: {event.error}"[:200]
                 payload = {"on": QUOTA + event.quota, "for_ms": QUOTA_MS, "reason": reason}
                 await agent.emit(SignalType.BLOCKED, payload)

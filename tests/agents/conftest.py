@@ -34,6 +34,7 @@ class Agentd:
         self.path = hook.socket_path(raw)
         self.folder = Path(os.fsdecode(hook.folder(raw)))
         self.process: Forked | None = None
+        self.orchestrator: Daemon | None = None
 
     def start(self) -> None:
         self.process = Forked(
@@ -113,8 +114,8 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def agentd(server: RunningServer, daemon: Callable[..., Daemon], project: Path) -> Iterator[Agentd]:
-    daemon(server.url)
     made = Agentd(server.url, project)
+    made.orchestrator = daemon(server.url)
     made.start()
     yield made
     made.close()

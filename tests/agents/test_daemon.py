@@ -293,3 +293,20 @@ def test_an_idle_agent_is_woken_once_by_what_is_meant_for_it(
         assert "two.sql" in line
         assert "one.sql" not in line
         follower.kill()
+
+
+def test_a_limit_that_two_agents_meet_at_once_is_one_event(
+    agentd: Agentd, fabric: SyncFabric
+) -> None:
+    agents = [f"A{number}" for number in range(6)]
+    for agent in agents:
+        agentd.say(START, agent)
+    failed = {"hook_event_name": "StopFailure", "error": "rate_limit"}
+    assert agentd.orchestrator is not None
+    agentd.orchestrator.freeze()  # so that nobody hears of the first one's before the last one's
+    for agent in agents:
+        agentd.say(failed, agent)
+    agentd.orchestrator.thaw()
+    until(lambda: any(kind == "BLOCKED" for kind, _ in kinds(fabric)))
+    agentd.say(STOP, "A0")
+    assert [kind for kind, _ in kinds(fabric)].count("BLOCKED") == 1
