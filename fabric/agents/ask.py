@@ -17,7 +17,7 @@ async def ask(op: str, agent: str) -> bytes:
     path = hook.socket_path(dict(os.environb))
     head = {b"op": op.encode(), b"FABRIC_AGENT": os.fsencode(agent), b"ppid": b"%d" % os.getpid()}
     head[b"cwd"] = bytes(Path.cwd())
-    if os.stat(os.path.dirname(path)).st_uid != os.geteuid():  # noqa: PTH116, PTH120 - bytes
+    if os.stat(os.path.dirname(path)).st_uid != os.geteuid():  # noqa: PTH116, PTH120 - the path is bytes
         raise PermissionError(path)
     reader, writer = await asyncio.open_unix_connection(os.fsdecode(path))
     try:

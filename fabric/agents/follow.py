@@ -27,7 +27,7 @@ def main(words: "list[str]") -> int:
     client = os.getppid()
     conversation = words[1] if len(words) > 1 else os.environ.get("CLAUDE_CODE_SESSION_ID", "")
     environ = dict(os.environb)
-    head = [b"op", b"wake", b"harness", words[0].encode(), b"cwd", os.fsencode(os.getcwd())]  # noqa: PTH109 - as above
+    head = [b"op", b"wake", b"harness", words[0].encode(), b"cwd", os.fsencode(os.getcwd())]  # noqa: PTH109 - no pathlib here
     head += [b"conversation", os.fsencode(conversation), b"ppid", b"%d" % client]
     for name in hook.VARIABLES:
         if value := environ.get(name):

@@ -130,7 +130,7 @@ def test_opencode_is_woken_by_its_plugin(make_bench: MakeBench, fabric: SyncFabr
     def ask(path: str, value: object) -> dict[str, object]:
         url, data = f"http://127.0.0.1:{port}{path}", json.dumps(value).encode()
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=OPENCODE_S) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=OPENCODE_S) as answer:  # noqa: S310 - our own server
             found: dict[str, object] = json.loads(answer.read())
             return found
 
