@@ -24,6 +24,9 @@ _RDJSON: Final = {
 #: Where SARIF's schema is; readers tell the version by it.
 SARIF_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
+#: The rule of findings that name none: readers of SARIF take it that each result has one.
+NO_RULE: Final = "finding"
+
 #: Characters that XML 1.0 cannot hold in any spelling.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -46,13 +49,12 @@ def sarif(items: Sequence[Item], version: str) -> str:
 
 def _sarif_result(one: Item) -> dict[str, Any]:
     result: dict[str, Any] = {
+        "ruleId": one.rule or NO_RULE,
         "level": _LEVELS[one.severity],
         "message": {"text": one.text},
         "partialFingerprints": {"signalFabricKey/v1": _fingerprint(one)},
         "properties": {"severity": one.severity, "agents": list(one.agents)},
     }
-    if one.rule:
-        result["ruleId"] = one.rule
     if one.confidence is not None:
         result["rank"] = round(100 * one.confidence, 1)
     if one.path:

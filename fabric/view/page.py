@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from fabric.core.limits import listed
 from fabric.core.record import AgentStatus
@@ -17,6 +19,9 @@ from fabric.view.selection import GONE, Group, Item, grouped, select
 from fabric.view.text import counted
 from fabric.view.value import TEXT_CHARS_MAX, flat
 from fabric.wire.stored import checked_reading, printable
+
+_encode = msgspec.json.Encoder().encode
+_pretty = msgspec.json.format
 
 _STYLE = (
     "body{font-family:sans-serif;max-width:70em;margin:auto;padding:1em;overflow-wrap:anywhere}"
@@ -56,6 +61,8 @@ def page(
             lines += [_row(one, code) for one in inside]
             lines.append("</table>")
         lines += _gone(synthesis) if is_whole else []
+        lines += _values("Document", synthesis.plain or {})
+        lines += _values("Refined", {name: one.value for name, one in synthesis.refined.items()})
     return "\n".join([*lines, "</html>"])
 
 
@@ -103,6 +110,22 @@ def _gone(synthesis: Document) -> Iterator[str]:
             reason = why_gone(one.finding, str, str, lambda value: cut(flat(value), 1_000))
             yield f"<li><s>{_text(one.finding.key)}</s> {_text(reason)}</li>"
         yield "</ul>"
+
+
+def _values(title: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a section with what stands beside the findings: texts as they are, all else as JSON."""
+    if values:
+        yield f"<h2>{title}</h2>"
+    for name, value in values.items():
+        yield f"<h3>{_text(name)}</h3><pre>{_text(cut(_shown(value), TEXT_CHARS_MAX))}</pre>"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(one, str) for one in value.values()):
+        return "\n".join(f"{name}: {one}" for name, one in value.items())  # each agent's text
+    return _pretty(_encode(value)).decode()
 
 
 def _row(one: Item, code: Callable[[str, int, int], Sequence[str]]) -> str:

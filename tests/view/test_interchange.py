@@ -97,6 +97,11 @@ def test_rdjsonl_has_a_line_for_each_finding_with_a_path() -> None:
     assert lines[0]["suggestions"][0]["text"] == "x = 1\n"
 
 
+def test_every_result_of_sarif_has_a_rule() -> None:
+    (run,) = json.loads(sarif(shown(), "1.0"))["runs"]
+    assert {one["ruleId"] for one in run["results"]} == {"r1", "r 2", "finding"}
+
+
 def test_junit_has_a_suite_for_each_file() -> None:
     root = ElementTree.fromstring(junit(shown(), "demo"))  # noqa: S314 - we have just written this XML ourselves
     assert root.get("failures") == "4"

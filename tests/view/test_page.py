@@ -58,10 +58,16 @@ def test_a_page_has_what_failed_what_is_open_and_what_is_gone_with_the_reason() 
     withdrawn = {"key": "old", "withdrawn": True, "evidence": "it was\na test"}
     folding.say("A", {"findings": [withdrawn]})
     folding.say("C", kind="FAILED", payload={"error": "out of\nmemory"})
+    folding.say("A", {"n": 3, "summary": "two\nlines"})
+    refined = {"refiner": "brief", "value": "<b>all</b>", "revision": 1}
+    folding.say("SYNTHESIZER", kind="REFINED", payload=refined)
     text = made(Synthesis(folding.document()))
     assert '<p class="failed"><b>C failed</b> out of<br>memory</p>' in text
     assert "<li><b>1</b>: A</li>\n<li><b>2</b>: B</li>" in text
     assert "<li><s>old</s> withdrawn by A (&quot;it was a test&quot;)</li>" in text
+    assert "<h3>n</h3><pre>3</pre>" in text
+    assert "<h3>summary</h3><pre>A: two\nlines</pre>" in text
+    assert "<h3>brief</h3><pre>&lt;b&gt;all&lt;/b&gt;</pre>" in text
     assert "<s>old</s>" not in made(Synthesis(folding.document()), is_whole=False)
 
 
