@@ -128,6 +128,8 @@ class Agent(AgentFacts, Reporting):
         self._waits = Waits(requests, self._grants)
         self._integrations = Integrations(requests, pauses)
         self._tasks_taken = Taken(requests, self._notices, self._declared.get("task"))
+        requests.on_went_back = self._grants.compare_soon
+        self._sender.on_lost = self._on_lost
         # Each sees every message in turn, pauses first: what then takes an answer knows whether a
         # pause was in force before it.
         listeners = (pauses, self._grants, self._waits, self._integrations, self._notices)
@@ -461,6 +463,14 @@ class Agent(AgentFacts, Reporting):
         self._pauses.end_all()
         self._requests.fail_all(error)
         self._mailbox.end(error)
+
+    def _on_lost(self, known: int, first: int) -> None:
+        logger.warning(
+            "%s: the server has lost what came after signal %d; sent again from signal %d on",
+            self._name, known, first,
+        )  # fmt: skip
+        self._requests.fail_lost(known, first)
+        self._grants.compare_soon()
 
     def _overtake(self, seq: int, after: int) -> None:
         """Go on above a number that another process has sent in this agent's name, if possible."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from fabric import errors
 from fabric.backoff import Backoff, Outage
+from fabric.client.sent import SentSignals
 from fabric.core.signal import GIVING, SignalType
 from fabric.store.keys import ORCHESTRATORS, partition_of
 from fabric.store.port import ClientStore
@@ -184,19 +185,31 @@ class Emitter:
         numbered: bool = True,
         group: str = ORCHESTRATORS,
         deadline: float | None = None,
+        before: Callable[[], Awaitable[int | None]] | None = None,
     ) -> list[bytes]:
         """Append entries to the stream that a group of workers reads, and return their ids.
+
+        `before` runs before each try, and says on which connection alone it may be made.
 
         Numbered signals are sent again after a lost reply: the core drops repeats. For others, a
         lost reply raises UnreachableError, since they may have arrived; UnavailableError says that
         they did, but on too few replicas. Raises OverloadedError if the ingress is full, at once or
         after the time limit, as `when_full` says.
         """
-        return await self.retry(
-            lambda: self.store.emit(self.partition, entries, self.ingress_max, group),
-            repeatable=numbered,
-            deadline=deadline,
-        )
+        store, partition, most = self.store, self.partition, self.ingress_max
+
+        async def attempt() -> list[bytes]:
+            for is_last in (False, True):
+                try:
+                    if before is None or (connection := await before()) is None:
+                        break
+                    return await store.emit(partition, entries, most, group, connection=connection)
+                except errors.ReconnectedError:
+                    if is_last:
+                        raise
+            return await store.emit(partition, entries, most, group)
+
+        return await self.retry(attempt, repeatable=numbered, deadline=deadline)
 
     async def retry(
         self,
@@ -252,9 +265,13 @@ class Sender:
         self.name = name
         self._stream = stream
         self.seq = 0
-        #: Heartbeats that were given up and may have arrived. They go before the next signal, so
-        #: that no number is missing for a signal that says nothing.
-        self._unsure: deque[list[bytes]] = deque(maxlen=UNSURE_HEARTBEATS_MAX)
+        #: Heartbeats that were given up and may have arrived, by number. They go before the next
+        #: signal, so that no number is missing for a signal that says nothing.
+        self._unsure: deque[tuple[int, list[bytes]]] = deque(maxlen=UNSURE_HEARTBEATS_MAX)
+        self._sent = SentSignals(session, name)
+        #: Called when the server had lost signals, which were sent again: with the last number that
+        #: it had kept, and the first that was sent again.
+        self.on_lost: Callable[[int, int], None] = lambda known, first: None
         self._turn = asyncio.Lock()
         self._sent_at = 0.0
 
@@ -263,6 +280,7 @@ class Sender:
         self.incarnation, self.instance = incarnation, instance
         self.seq, self.has_ended, self.over = 0, False, None
         self._unsure.clear()
+        self._sent.begin(incarnation)
 
     async def send(
         self,
@@ -330,16 +348,59 @@ class Sender:
         if on_number is not None:
             on_number(self.seq)
         try:
-            *_, entry_id = await self.emitter.send([*self._unsure, entry], deadline=deadline)
+            sent = [*self._unsure, (self.seq, entry)]
+            entries = [one for _, one in sent]
+            ids = await self.emitter.send(entries, deadline=deadline, before=self._look)
         except errors.ServerError as error:
             self.seq -= error.never_sent
             if kind is SignalType.HEARTBEAT and not error.never_sent:
-                self._unsure.append(entry)
+                self._unsure.append((self.seq, entry))
             raise
         self._unsure.clear()
         self._sent_at = asyncio.get_running_loop().time()
+        if self._sent.is_empty:
+            self._sent.trust(self.emitter.store.connection(self.emitter.partition))
+        for (number, one), entry_id in zip(sent, ids, strict=True):
+            self._sent.note(number, one, entry_id)
         self.on_sent(kind, payload)
-        return entry_id.decode()
+        return ids[-1].decode()
+
+    async def send_lost_again(self) -> None:
+        """Look whether the server has everything; send again what it has lost. Raises ServerError.
+
+        The next signal does so first, if this fails.
+        """
+        self._sent.doubt()
+        async with self._turn:
+            await self.emitter.retry(self._look)
+
+    async def _look(self) -> int | None:
+        """Have the server know all that it knew, or may have lost; return the connection for more.
+
+        None: any, as nothing was sent yet. The caller holds the turn.
+        """
+        emitter, sent = self.emitter, self._sent
+        if sent.is_empty:
+            return None
+        store, partition = emitter.store, emitter.partition
+        connection = store.connection(partition)
+        if sent.is_sure(connection):
+            return connection
+        try:
+            lost = await sent.missing(store, partition)
+            for one in lost:
+                (one.id,) = await store.emit(
+                    partition, [one.entry], emitter.ingress_max, connection=connection
+                )
+                one.times_again += 1
+        except (errors.ServerError, errors.NotAllowedError) as error:
+            if isinstance(error, errors.ServerError):
+                error.never_sent = True  # the signal that comes after these
+            raise
+        sent.trust(connection)
+        if lost:
+            self.on_lost(sent.known, lost[0].number)
+        return connection
 
     async def send_heartbeats(self, pause_s: float) -> None:
         """Send HEARTBEAT after every `pause_s` without another signal, until the agent ends."""

@@ -8,9 +8,10 @@ earlier block, which comes late, from a new one.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,22 @@ from fabric.client.message import Message, given, is_grant, place_in_line, refus
 from fabric.client.request import Request, Requests
 from fabric.client.session import read_record
 from fabric.core.directive import DirectiveType
-from fabric.core.limits import LIST_ITEMS_MAX
+from fabric.core.limits import LIST_ITEMS_MAX, NAMES_SHOWN_MAX
 from fabric.core.record import AgentRecord, ClaimState
 from fabric.core.resource_name import ManyNamesError, folder_names, names_of
 from fabric.core.signal import SignalType
 from fabric.devserver.path import files_here
 from fabric.errors import CallerError, FabricError
+
+logger = logging.getLogger("fabric.agent")
+
+#: Names that an agent remembers to have given back.
+GIVEN_BACK_MAX = 10_000
+
+#: After the server went back, how long an agent waits for the decision on what it sent again, s;
+#: and how often it looks.
+COMPARE_S = 60.0
+COMPARE_PAUSE_S = 0.5
 
 #: Reason of the PAUSE that tells a holder that others want the same; the holder goes on.
 CONFLICT = "conflict"
@@ -81,6 +92,8 @@ class NamesInUse:
         #: Tokens grow, and most are over soon after they were given.
         self._over: set[int] = set()
         self._abandoned: set[str] = set()
+        #: Names that were given back last, and not asked for since.
+        self._given_back: dict[str, None] = {}
         #: Until a grant is in force: then none to the incarnation before is under way.
         self.is_successor = is_successor
 
@@ -105,6 +118,7 @@ class NamesInUse:
         """Note that names were granted under a token."""
         if token not in self._over:
             self._tokens[token] = set(names)
+            self._asked(names)
 
     def is_over(self, token: int) -> bool:
         """Return whether everything granted under a token has been released."""
@@ -112,7 +126,11 @@ class NamesInUse:
 
     def sent(self, kind: SignalType, payload: dict[str, Any]) -> None:
         """Note what a signal of the agent releases; there are several that do."""
-        if kind is SignalType.RELEASE:
+        if kind is SignalType.INTENT:
+            asked = (name for field in ("writes", "reads") for name in strings(payload.get(field)))
+            with suppress(ManyNamesError):  # the fabric refuses it
+                self._asked(names_of(list(asked)))
+        elif kind is SignalType.RELEASE:
             self._end(strings(payload.get("resources")))
         elif kind is SignalType.DEPENDENCY_RESOLVED:
             # An agent that resolves a resource it holds releases it.
@@ -123,11 +141,25 @@ class NamesInUse:
             released = {one for name in names_of(names) for one in folder_names(name)}
         except ManyNamesError:  # the fabric refuses it
             return
+        given_back = released if names else {one for kept in self._tokens.values() for one in kept}
+        for name in sorted(given_back):
+            self._given_back.pop(name, None)
+            self._given_back[name] = None
+        while len(self._given_back) > GIVEN_BACK_MAX:
+            del self._given_back[next(iter(self._given_back))]
         for token, kept in list(self._tokens.items()):
             kept -= released if names else set(kept)
             if not kept:
                 del self._tokens[token]
                 self._over.add(token)
+
+    def _asked(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._given_back.pop(name, None)
+
+    def is_given_back(self, name: str) -> bool:
+        """Return whether a name was given back, and nothing of the agent uses it."""
+        return name in self._given_back and self._uses[name] <= 0
 
     def abandon(self, names: Iterable[str]) -> None:
         """Note that a claim was given up before its answer came: a grant may be under way."""
@@ -146,6 +178,7 @@ class Grants:
         self.pauses = pauses
         self.in_use = NamesInUse(is_successor=is_successor)
         self.live: list[Grant] = []
+        self._comparing: asyncio.Task[FabricError | None] | None = None
         requests.sender.on_sent = self.in_use.sent
 
     def on_message(self, message: Message, *, is_new: bool) -> None:
@@ -163,6 +196,58 @@ class Grants:
             for grant in self.live:
                 if not set(grant.resources).isdisjoint(named):
                     grant._lose()
+
+    def compare_soon(self) -> None:
+        """Compare with the server's records in the background: it went back to an earlier moment.
+
+        Until it has decided what was sent again, its records tell nothing.
+        """
+        if self._comparing is None or self._comparing.done():
+            self._comparing = self.requests.attempt(self._compare)
+
+    async def _compare(self) -> None:
+        """Take note of what is granted otherwise or not at all; give back what was given back."""
+        requests = self.requests
+        if not await self._is_decided(requests.sender.seq):
+            return
+        live = list(self.live)
+        claims = await retry(requests.session.claims)
+        own = [claim for claim in claims.values() if claim.agent == requests.name]
+        held = [claim for claim in own if claim.state is ClaimState.HELD]
+        for grant in live:
+            if any(claim.token == grant.token for claim in held):
+                continue
+            again = [one.token for one in held if grant._asked <= {*one.writes, *one.reads}]
+            if again:
+                grant._renew(max(again))
+            else:
+                grant._lose()
+        unknown = [
+            name for claim in own for name in claim.wanted if self.in_use.is_given_back(name)
+        ]
+        if unknown:
+            logger.warning(
+                "%s: the server went back: giving back again %s",
+                requests.name, ", ".join(unknown[:NAMES_SHOWN_MAX]),
+            )  # fmt: skip
+            await requests.sender.release(
+                lambda: [name for name in unknown if self.in_use.is_given_back(name)]
+            )
+
+    async def _is_decided(self, number: int) -> bool:
+        """Wait until the server has decided the agent's signals up to a number; False if never."""
+        requests, time = self.requests, asyncio.get_running_loop().time
+        key, limit_s = requests.session.keys.agents, time() + COMPARE_S
+        read = partial(read_record, requests.store, key, requests.name, AgentRecord)
+        while time() < limit_s:
+            agent = await retry(read)
+            if agent is not None and agent.incarnation >= requests.sender.incarnation:
+                if agent.incarnation > requests.sender.incarnation:
+                    return False
+                if agent.seq >= number:
+                    return True
+            await asyncio.sleep(COMPARE_PAUSE_S)
+        return False
 
     def lose_all(self) -> None:
         """Take note that the agent holds nothing any more."""

@@ -101,6 +101,8 @@ class Mailbox:
         self._room = asyncio.Event()
         self._room.set()
         self._requests = requests
+        #: The look whether the server has lost what was sent.
+        self._looking: asyncio.Task[FabricError | None] | None = None
         # The handler of a message may wait for an answer that lies behind all unread messages.
         requests.on_open = self._room.set
         self._listeners = listeners
@@ -153,6 +155,10 @@ class Mailbox:
             last_kept = await self._histories[number].last_kept(self._store, stream)
             if last_kept is not None:
                 self._go_back(number, last_kept)
+                self._requests.on_went_back()
+        if self._looking is None or self._looking.done():
+            # In the background: a full ingress must not keep messages from being read.
+            self._looking = self._requests.attempt(self._requests.sender.send_lost_again)
         self._quiet = 0
 
     def _go_back(self, number: int, place: bytes) -> None:

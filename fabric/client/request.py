@@ -17,7 +17,7 @@ from fabric.client.message import Message
 from fabric.client.session import Session, last_id
 from fabric.core.directive import DirectiveType
 from fabric.core.signal import SignalType
-from fabric.errors import FabricError, NotAllowedError
+from fabric.errors import FabricError, NotAllowedError, UnavailableError
 from fabric.store.port import Entry
 from fabric.wire.record import sent_fields
 from fabric.wire.stored import fields_of
@@ -89,6 +89,8 @@ class Requests:
         self.place: bytes | None = None
         #: Called when a request opens; the mailbox sets it.
         self.on_open: Callable[[], None] = lambda: None
+        #: Called when the server went back to an earlier moment.
+        self.on_went_back: Callable[[], None] = lambda: None
         self.open: list[Request] = []
         #: Nothing was heard of the server for long enough that the agent may have been given up:
         #: what is read now may be from before that.
@@ -148,6 +150,13 @@ class Requests:
         said = message.payload
         is_confirmation = message.is_confirmation and said.get("seq") == self.sender.seq
         return (is_confirmation and said.get("incarnation") == self.sender.incarnation) or None
+
+    def fail_lost(self, known: int, first: int) -> None:
+        """Fail the requests that the server has lost: those above `known`, and below `first`."""
+        for request in list(self.open):
+            if known < request.number < first:
+                reason = f"{self.name}: the server has lost the request, which is too old to be "
+                request.answers.put_nowait(UnavailableError(f"{reason}sent again: ask again"))
 
     def fail_all(self, error: FabricError) -> None:
         """Fail every request that was sent: no answer can come to any."""

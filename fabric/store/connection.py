@@ -61,6 +61,18 @@ class Caller(Protocol):
         """See Channel."""
 
 
+@dataclass(slots=True)
+class OnConnection:
+    """A channel for as long as it has one connection: raises ReconnectedError on any other."""
+
+    channel: Channel
+    number: int
+
+    async def call(self, *command: Any, block_ms: int = 0) -> Any:
+        """See Channel."""
+        return await self.channel.call(*command, block_ms=block_ms, connection=self.number)
+
+
 @dataclass(eq=False, slots=True)
 class Server:
     """One server, as a pool of connections to it; and the routing to it, whatever the key.
@@ -136,17 +148,20 @@ class Channel:
         self._connection: AbstractConnection | None = None
         self._exchange: Exchange | None = None
         self._turn = asyncio.Lock()
+        #: How many connections were made so far: the number of the present one.
+        self.connections = 0
 
     @property
     def is_connected(self) -> bool:
         """Whether a connection was made that has not been closed since, by us or the server."""
         return self._exchange is not None and self._exchange.is_open
 
-    async def call(self, *command: Any, block_ms: int = 0) -> Any:
+    async def call(self, *command: Any, block_ms: int = 0, connection: int | None = None) -> Any:
         """Send one command and return its reply, as bytes, ints and lists.
 
         Raises UnreachableError when the connection broke: it is then unknown whether the command
-        took effect. Raises another ServerError when the server refused.
+        took effect. Raises another ServerError when the server refused. With the number of a
+        `connection`, raises ReconnectedError instead of sending on another one.
         """
         redirection: exceptions.AskError | None = None
         address = ""
@@ -157,6 +172,8 @@ class Channel:
                 try:
                     if redirection is None:
                         exchange = self._ready() or await self._open()
+                        if connection not in (None, self.connections):
+                            raise _reconnected()
                     elif isinstance(redirection, exceptions.MovedError):
                         exchange = await self._open(is_first=True)
                     else:
@@ -171,6 +188,8 @@ class Channel:
                         break
                 except (TimeoutError, exceptions.RedisError, OSError) as error:
                     raise await self._failure(error, sent=sent) from None
+                except errors.ReconnectedError:
+                    raise
                 except FabricError:
                     # Too few replicas confirmed, say: another server may have taken over.
                     await self._reset()
@@ -217,10 +236,9 @@ class Channel:
         self._server, self._connection = server, connection
         self._generation = server.generation
         self._exchange = Exchange(connection)
+        self.connections += 1
         if self._raises_on_reconnect and not is_first:
-            raise errors.ReconnectedError(
-                "server: reconnected, another one may have taken its place"
-            )
+            raise _reconnected()
         return self._exchange
 
     def _redirect(self, redirection: exceptions.AskError) -> str:
@@ -265,6 +283,10 @@ class Channel:
         self._routing.mark_stale()
 
 
+def _reconnected() -> errors.ReconnectedError:
+    return errors.ReconnectedError("server: reconnected, another one may have taken its place")
+
+
 def _checked(reply: Any) -> Any:
     """Return a reply; raise it when it is an error."""
     if isinstance(reply, exceptions.RedisError):
@@ -287,9 +309,10 @@ class ConfirmedChannel(Channel):
         waiting: tuple[Any, ...] = ("WAIT", replicas, WAIT_MS_MAX)
         self._wait = hiredis.pack_command(waiting)
 
-    async def call(self, *command: Any, block_ms: int = 0) -> Any:
+    async def call(self, *command: Any, block_ms: int = 0, connection: int | None = None) -> Any:
         """See Channel. Raises UnavailableError (`took_effect`) when too few replicas confirm."""
-        return await super().call(*command, block_ms=block_ms + WAIT_MS_MAX)
+        limit_ms = block_ms + WAIT_MS_MAX
+        return await super().call(*command, block_ms=limit_ms, connection=connection)
 
     async def _request(self, exchange: Exchange, command: tuple[Any, ...], limit_s: float) -> Any:
         packed = hiredis.pack_command(command) + self._wait

@@ -391,13 +391,23 @@ class ClientStore(_Store, Protocol):
         entries: Sequence[Sequence[bytes]],
         ingress_max: int,
         group: str = ORCHESTRATORS,
+        *,
+        connection: int | None = None,
     ) -> list[bytes]:
         """Append entries to the stream that a group of workers reads, all or none; return ids.
+
+        With a number of `connection`, raises ReconnectedError instead of sending on another one.
 
         Raises OverloadedError when the stream holds `ingress_max` entries or more, or would take
         more than INGRESS_BYTES_MAX of memory. One call may go over the limits while they are not
         reached, so that a call larger than a limit can succeed at all. Raises CallerError
         for an entry of more fields than a signal may have.
+        """
+
+    def connection(self, partition: int) -> int:
+        """Return the number of the connection on which `emit` sends; each new one has its own.
+
+        Behind a new one may be another server, or one that has lost what it had taken.
         """
 
     async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:

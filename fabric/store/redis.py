@@ -14,7 +14,7 @@ from fabric.errors import (
 )
 from fabric.store import permission, scripts, value
 from fabric.store.channels import BEATS, EMITS, FOLLOWS, Channels
-from fabric.store.connection import Caller, Channel, DeniedError
+from fabric.store.connection import Caller, Channel, DeniedError, OnConnection
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
     ASIDE_MS,
@@ -356,12 +356,17 @@ class RedisStore(Channels):
         entries: Sequence[Sequence[bytes]],
         ingress_max: int,
         group: str = ORCHESTRATORS,
+        *,
+        connection: int | None = None,
     ) -> list[bytes]:
         key = self.namespace.partition(partition).source(group)
         value.check_entries(entries)
         items = (item for entry in entries for item in (len(entry), *entry))
         arguments = (ingress_max, self.ingress_bytes_max, *items)
-        sending = scripts.run(self._channel(EMITS, at=key), "emit", (key,), arguments)
+        channel = self._channel(EMITS, at=key)
+        if connection is not None and isinstance(channel, Channel):
+            channel = OnConnection(channel, connection)
+        sending = scripts.run(channel, "emit", (key,), arguments)
         try:
             reply = await self._typed("stream", [key], sending)
         except ExhaustedError:
@@ -371,6 +376,11 @@ class RedisStore(Channels):
         if reply[0] == b"overloaded":
             raise value.overloaded(key, reply[1], ingress_max, reply[2], self.ingress_bytes_max)
         raise scripts.unexpected("emit", reply)
+
+    def connection(self, partition: int) -> int:
+        key = self.namespace.partition(partition).source(ORCHESTRATORS)
+        channel = self._channel(EMITS, at=key)
+        return channel.connections if isinstance(channel, Channel) else 0
 
     async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
         fields = ("session", session, "ms", now_ms)

@@ -280,6 +280,8 @@ class MemoryStore:
         entries: Sequence[Sequence[bytes]],
         ingress_max: int,
         group: str = ORCHESTRATORS,
+        *,
+        connection: int | None = None,
     ) -> list[bytes]:
         check_entries(entries)
         key = self.namespace.partition(partition).source(group)
@@ -301,6 +303,9 @@ class MemoryStore:
             raise ExhaustedError(key) from None
         self.data.wake()
         return ids
+
+    def connection(self, partition: int) -> int:
+        return 0
 
     async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
         stream = self.data.stream(key)

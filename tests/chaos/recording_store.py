@@ -32,12 +32,14 @@ class RecordingStore(RedisStore):
         entries: Sequence[Sequence[bytes]],
         ingress_max: int,
         group: str = ORCHESTRATORS,
+        *,
+        connection: int | None = None,
     ) -> list[bytes]:
         """See ClientStore."""
         said = [_said(entry) for entry in entries]
         for one in said:
             self._journal.note("sending", **one)
-        ids = await super().emit(partition, entries, ingress_max, group)
+        ids = await super().emit(partition, entries, ingress_max, group, connection=connection)
         for one, entry_id in zip(said, ids, strict=True):
             self._journal.note("sent", inc=one["inc"], seq=one["seq"], id=entry_id.decode())
         return ids

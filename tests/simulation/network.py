@@ -65,6 +65,8 @@ class Link:
     chance: random.Random
     counts: dict[str, int]
     weather: Weather = field(default_factory=Weather)
+    #: How many connections were made so far.
+    connections: int = 1
     #: In the order in which they were sent, so that a broken connection fails them in that order.
     _pending: dict[Pending, None] = field(default_factory=dict)
 
@@ -168,6 +170,7 @@ class Link:
             self.timeline.at(arrives_s, deliver)
 
     def _lose(self, pending: Pending) -> None:
+        self.connections += 1
         self._fail(pending, UnreachableError(f"server: no reply within {REPLY_MS_MAX} ms"))
 
     def _fail(self, pending: Pending, error: FabricError) -> None:
@@ -176,6 +179,7 @@ class Link:
 
     def break_all(self) -> int:
         """Cut every connection of the node: requests in flight may have arrived or not."""
+        self.connections += 1
         waiting = [pending for pending in self._pending if not pending.future.done()]
         for pending in waiting:
             self._lose(pending)

@@ -64,6 +64,8 @@ class ObservedStore(MemoryStore):
         entries: Sequence[Sequence[bytes]],
         ingress_max: int,
         group: str = ORCHESTRATORS,
+        *,
+        connection: int | None = None,
     ) -> list[bytes]:
         """See MemoryStore."""
         ids = await super().emit(partition, entries, ingress_max, group)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from fabric.errors import ReconnectedError
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.store.port import Batch, Entry, Held, Lease, Rebuilt
 from fabric.testing.store import MemoryStore
@@ -177,12 +178,20 @@ class RemoteStore:
         entries: Sequence[Sequence[bytes]],
         ingress_max: int,
         group: str = ORCHESTRATORS,
+        *,
+        connection: int | None = None,
     ) -> list[bytes]:
         """See ClientStore."""
+        if connection not in (None, self._link.connections):
+            raise ReconnectedError("server: reconnected (simulated)")
         ids: list[bytes] = await self._link.call(
             lambda: self._behind.emit(partition, entries, ingress_max, group)
         )
         return ids
+
+    def connection(self, partition: int) -> int:
+        """See ClientStore."""
+        return self._link.connections
 
     async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
         """See ClientStore."""
