@@ -66,7 +66,7 @@ async def tail(
         if not follow:
             await session.must_exist()
         if as_json:
-            async for page in pages(store, keys, after, follow=follow):
+            async for page in pages(store, keys, after, follow=follow, on_went_back=_went_back):
                 print_lines(json_line(entry_document(entry)) for entry in page)
             return
         (opened,) = await store.fields(keys.meta, ["opened_ms"])
@@ -77,7 +77,7 @@ async def tail(
             [_line("Time", "Signal", "Stream", "Action"), _line(*map("─".__mul__, _WIDTHS))]
         )
         merger = RowMerger()
-        async for page in pages(store, keys, after, follow=follow):
+        async for page in pages(store, keys, after, follow=follow, on_went_back=_went_back):
             rows = [row for entry in page if (row := timeline.row(*entry)) is not None]
             if rows and opened_ms is None:
                 opened_ms = rows[0].ms
@@ -87,6 +87,14 @@ async def tail(
                     rows += merger.flush()
             print_lines(row_line(row, opened_ms or 0) for row in rows)
         print_lines(row_line(row, opened_ms or 0) for row in merger.flush())
+
+
+def _went_back(place: bytes) -> None:
+    """Say that the server has lost events that were printed, after a failover for example."""
+    note(
+        f"the server went back: the events after log id {place.decode()} never happened; "
+        "what came instead follows"
+    )
 
 
 async def _is_last(store: ClientStore, keys: SessionKeys, page: list[Entry]) -> bool:

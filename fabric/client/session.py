@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -377,33 +377,49 @@ async def read_record(store: ClientStore, key: str, name: str, kind: type[R]) ->
 
 
 async def pages(
-    store: Readable, keys: SessionKeys, after: bytes, *, follow: bool = False
-) -> AsyncIterator[list[Entry]]:
+    store: Readable,
+    keys: SessionKeys,
+    after: bytes,
+    *,
+    follow: bool = False,
+    on_went_back: Callable[[bytes], object] = lambda place: None,
+) -> AsyncGenerator[list[Entry], None]:
     """Yield a session's log entries after an id, page by page.
 
     Ends at the present end of the log; with `follow` it goes on with new entries, through outages,
     and raises NotFoundError if the session is gone. If entries are gone that it has yielded, it
-    goes on after the last one that is still there.
+    goes on after the last one that is still there, and calls `on_went_back` with its id.
     """
-    place, still, history = after, partial(still_open, store, keys), ReadHistory()
-    if follow:
-        opened = await retry(partial(still, None))
-        history = await retry(partial(ReadHistory.at, store, keys.log, after))
+    if not follow:
+        while entries := (await store.read_streams({keys.log: after}, PAGE, 0)).get(keys.log, []):
+            after = entries[-1][0]
+            yield entries
+        return
+    still = partial(still_open, store, keys)
+    opened = await retry(partial(still, None))
+    history = await retry(partial(ReadHistory.at, store, keys.log, after))
+    is_sure = True
+
+    async def read_on() -> list[Entry]:
+        nonlocal after, is_sure, opened
+        if not is_sure:
+            opened = await still(opened)
+            last_kept = await history.last_kept(store, keys.log)
+            is_sure = True
+            if last_kept is not None:
+                after = last_kept
+                on_went_back(after)
+        is_sure = False  # after an error, and when nothing comes
+        entries = (await store.read_streams({keys.log: after}, PAGE, BLOCK_MS)).get(keys.log, [])
+        is_sure = bool(entries)
+        return entries
+
     while True:
-        block_ms = BLOCK_MS if follow else 0
-        reading = partial(store.read_streams, {keys.log: place}, PAGE, block_ms)
-        entries = (await (retry(reading) if follow else reading())).get(keys.log, [])
-        if entries:
-            place = entries[-1][0]
-            for entry in entries if follow else ():
+        if entries := await retry(read_on):
+            after = entries[-1][0]
+            for entry in entries:
                 history.note(entry)
             yield entries
-        elif not follow:
-            return
-        else:
-            opened = await retry(partial(still, opened))
-            last_kept = await retry(partial(history.last_kept, store, keys.log))
-            place = last_kept or place
 
 
 async def last_id(store: Readable, stream: str) -> bytes:

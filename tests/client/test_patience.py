@@ -48,7 +48,9 @@ class Away(MemoryStore):
         super().__init__(lambda: 0)
         self.tried: dict[bytes, int] = {}
 
-    async def emit(self, partition: int, entries: Any, *arguments: Any) -> list[bytes]:
+    async def emit(
+        self, partition: int, entries: Any, *arguments: Any, **options: Any
+    ) -> list[bytes]:
         (entry,) = entries
         fields = dict(zip(entry[::2], entry[1::2], strict=True))
         self.tried[fields[b"seq"]] = self.tried.get(fields[b"seq"], 0) + 1

@@ -96,6 +96,7 @@ def _drain(world: World) -> None:
             world.join(f"{kind}-1")
     timeline.run(timeline.now_s + CALM_S)
     _check_waits(world)
+    _check_holders(world)
     _check_times(world)
     for name in sorted(world.actors):
         world.actors[name].give(Line(timeline.now_s, name, "complete"))
@@ -128,8 +129,6 @@ def _left(world: World) -> str:
 
 def _check_waits(world: World) -> None:
     """Check that after a minute without faults, every wait has a reason in the server's records."""
-    if world.is_forgetful:
-        return
     for actor in world.actors.values():
         line = actor.doing
         if not actor.is_alive:
@@ -177,6 +176,24 @@ def _check_grants(world: World, actor: Actor, keys: SessionKeys) -> None:
             raise Violation(
                 "a grant is what the server says", f"{actor.name} believes in token {grant.token}"
             )
+
+
+def _check_holders(world: World) -> None:
+    """Check that after a server went back, agents know what they hold by its records, and ask for.
+
+    A RELEASE in the lost history must not leave its sender with what it does not know of.
+    """
+    if not world.is_forgetful or any(line.who == "intruder" for line in world.plan.lines):
+        return
+    for actor in world.actors.values():
+        if not actor.is_alive or (actor.doing is not None and actor.doing.verb != "idle"):
+            continue
+        keys = _keys(world, actor.session)
+        (found,) = at_once(world.store.hashes([keys.claims]))
+        for claim in map(msgspec.json.decode, found.values()):
+            if claim["agent"] == actor.name:
+                raise Violation("a holder knows what it holds", f"{actor.name}: {claim}")
+        world.counts["holders compared after a loss"] += 1
 
 
 def _status(world: World, actor: Actor, keys: SessionKeys) -> str:
