@@ -1,7 +1,10 @@
 """`fabric tail` on logs with known times: merged rows, details left out, page ends."""
 
+from typing import Any
+
 import msgspec
 import pytest
+import redis
 
 from fabric.client.session import PAGE
 from fabric.core.record import AgentRecord, AgentStatus
@@ -101,3 +104,25 @@ def is_waiting(server: RunningServer) -> bool:
     """Whether a command is held in a read that found nothing."""
     clients = server.cli("CLIENT", "LIST").splitlines()
     return any(" name=fabric-cli " in line and " flags=b" in line for line in clients)
+
+
+def test_following_shows_what_came_instead(quiet: Shell, server: RunningServer) -> None:
+    """After a failover with loss, say: the log goes on from an earlier event."""
+    write(quiet, server, started(3))
+    process = quiet.start("tail", "--follow", "--all")
+    until(lambda: is_waiting(server))
+    server.cli("XDEL", log_of(quiet), "2-0", "3-0")
+    server.cli("XSETID", log_of(quiet), "1-0")
+    raw = redis.Redis(unix_socket_path=str(server.socket))
+    with raw, raw.pipeline() as at_once:
+        at_once.client_kill_filter(_type="normal", skipme=True)
+        for number, (_, flat) in enumerate(started(3, 7), 2):
+            fields: Any = dict(zip(flat[::2], flat[1::2], strict=True))
+            at_once.xadd(log_of(quiet), fields, id=f"{number}-0")
+        at_once.execute()
+    until(lambda: is_waiting(server))
+    process.terminate()
+    done = end(process)
+    names = [name for row in done.lines[2:] for name in row.split() if name[1:].isdigit()]
+    assert names == ["A1", "A2", "A3", "A7", "A8", "A9"]
+    assert "the events after log id 1-0 never happened" in done.err
