@@ -60,6 +60,10 @@ SPOILT_TOKENS = 1_000_000_000
 
 FLOORS = (TOKEN_FLOOR, INCARNATION_FLOOR)
 
+#: Field of the lease: every session's tokens go on above it. The server may have gone back, and
+#: tokens that it has forgotten are still in use.
+TOKEN_EPOCH = "token_epoch"  # noqa: S105 - the same
+
 
 class Orchestrator(Handler):
     """The sessions of one partition in memory; `turns` bounds the hook's runs of a whole worker."""
@@ -84,6 +88,7 @@ class Orchestrator(Handler):
         #: New sessions begin above these; what the lease has of them. None: not read yet.
         self._floors = dict.fromkeys(FLOORS, 0)
         self._stored_floors: dict[str, int] | None = None
+        self._token_epoch = 0
         #: Sessions in memory, the least recently used first; those that this batch changes.
         self._sessions: dict[str, StoredSession] = {}
         self._touched: dict[str, StoredSession] = {}
@@ -133,10 +138,11 @@ class Orchestrator(Handler):
 
     async def _load(self, needed: dict[str, None]) -> None:
         if self._stored_floors is None:
-            found = await self._store.fields(self._names.lease(ORCHESTRATORS), FLOORS)
-            numbers = (whole_number(one) or 0 for one in found)
-            self._stored_floors = dict(zip(FLOORS, numbers, strict=True))
-            self._raise_floors(*self._stored_floors.values())
+            wanted = (*FLOORS, TOKEN_EPOCH)
+            found = await self._store.fields(self._names.lease(ORCHESTRATORS), wanted)
+            *floors, self._token_epoch = (whole_number(one) or 0 for one in found)
+            self._stored_floors = dict(zip(FLOORS, floors, strict=True))
+            self._raise_floors(*floors)
         for name in needed:
             stored = self._sessions.pop(name, None)
             if stored is None and name not in self._quarantined:
@@ -398,11 +404,14 @@ class Orchestrator(Handler):
     def _bring_up_to_date(self, batch: Batch, stored: StoredSession, now_ms: int) -> None:
         """Let a session take up the outages since its last event, and our rules, if new to it.
 
-        And a new one the tokens of those that were deleted: one of its name may have had them.
+        And a new one the tokens of those that were deleted: one of its name may have had them; and
+        every one the tokens that a server that went back may have forgotten.
         """
-        if not stored.state.log and (token := self._floors[TOKEN_FLOOR]):
-            stored.state.begin_tokens(token, now_ms)
-            logged = record.logged_tokens(token, stored.state.clock_ms)
+        deleted = 0 if stored.state.log else self._floors[TOKEN_FLOOR]
+        first = max(self._token_epoch, deleted)
+        if stored.state.token < first:
+            stored.state.begin_tokens(first, now_ms)
+            logged = record.logged_tokens(first, stored.state.clock_ms)
             batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
             self._touched[stored.state.name] = stored
         if self.outages and self.outages[-1][1] > stored.state.clock_ms:

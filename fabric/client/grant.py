@@ -259,10 +259,13 @@ class Grants:
     ) -> bool:
         """Return whether a grant answers this request, and not one that was given up before.
 
-        After a time in which the server was out of reach, also whether it is still in force.
+        After a time in which the server was out of reach, also whether it is still in force. Raises
+        UnavailableError when too few replicas have it (`wait_replicas`): another server may have
+        taken over, and not know of it.
 
         `token` is called again after each look at the store: the right grant may have come since.
         """
+        await self._confirm()
         while self.requests.was_away or self.in_use.may_be_abandoned(names):
             self.requests.was_away = False
             looked_up = token()
@@ -272,6 +275,18 @@ class Grants:
             if token() == looked_up:
                 return False
         return True
+
+    async def _confirm(self) -> None:
+        requests, tries = self.requests, 0
+
+        async def ask() -> None:
+            nonlocal tries
+            tries += 1
+            await requests.store.confirm(requests.session.keys.lease)
+
+        await requests.sender.emitter.retry(ask)
+        if tries > 1:
+            requests.was_away = True
 
     async def _is_in_force(self, token: int, request: Request) -> bool:
         """Return whether a grant survived everything that the agent sent before the request."""

@@ -116,6 +116,10 @@ class Session:
         """Return whether any signal of this session was ever accepted."""
         return await self._store.length(self.keys.log) > 0
 
+    async def confirm(self) -> None:
+        """Return when enough replicas have all of it (`wait_replicas`). Raises UnavailableError."""
+        await self._store.confirm(self.keys.lease)
+
     async def must_exist(self) -> None:
         """Raise NotFoundError if no signal of this session was ever accepted."""
         if not await self.exists():

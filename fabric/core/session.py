@@ -291,7 +291,9 @@ class SessionState:
         self.mass_silence, self.full_log = "", -1
 
     def begin_tokens(self, token: int, now_ms: int) -> None:
-        """Begin above a fencing token of sessions that were deleted. Takes a log number."""
+        """Go on above a fencing token: of sessions that were deleted, or of a history that the
+        server may have lost. Takes a log number.
+        """
         self.tick(now_ms)
         self.log += 1
         self.token = token

@@ -86,7 +86,11 @@ async def check_all(
     agent: str | None,
     copy: str | None = None,
 ) -> list[Permission]:
-    """Return the same for several paths, all at one moment. Raises ServerError."""
+    """Return the same for several paths, all at one moment. Raises ServerError.
+
+    UnavailableError too, with the setting `wait_replicas`, when too few replicas know the claims:
+    another server may have taken over, and given them to another agent.
+    """
     held = Held((await session.claims()).values(), copy)
     barrier, leader = integration(await session.barriers())
     found = []
@@ -99,6 +103,8 @@ async def check_all(
             reason = f"{path} must not change now: {leader} integrates ({barrier}): {_AFTER_IT}"
             verdict = Permission(path, verdict.holdings, reason)
         found.append(verdict)
+    if any(one.allowed for one in found):
+        await session.confirm()
     return found
 
 
@@ -142,9 +148,9 @@ def judge(
 ) -> Permission:
     """Return whether a path may be written, given the claims that are held on it.
 
-    With a token, one of the claims must have it; without, the claims must be the agent's. Either
-    way all must belong to one agent. A path that nobody holds is free, but not for a token: the
-    claim of that token has ended.
+    With a token, one of the claims must have it, and must be the agent's if one is named; without,
+    the claims must be the agent's. Either way all must belong to one agent. A path that nobody
+    holds is free, but not for a token: the claim of that token has ended.
     """
     holdings = tuple(held)
     if not holdings:
@@ -153,6 +159,9 @@ def judge(
     caller = agent
     if token is not None:
         caller = next((one.agent for one in holdings if one.token == token), None)
+    if token is not None and caller and agent and not is_related(caller, agent):
+        reason = f"{path}: token {token} is that of {caller}, and you are {agent}: {_ASK_AGAIN}"
+        return Permission(path, holdings, reason)
     foreign = [one for one in holdings if caller is None or not is_related(one.agent, caller)]
     if not foreign:
         return Permission(path, holdings)

@@ -25,6 +25,8 @@ from fabric.wire.stored import fields_of
 
 #: Purpose of the channel for sending signals.
 EMITS: Final = "emits"
+#: Purpose of the channel for asking whether replicas have what is written.
+CONFIRMS: Final = "confirms"
 #: Purpose of the channel on which a worker measures its round trip.
 BEATS: Final = "beats"
 #: Purpose of the channels for reading on from a place in streams.
@@ -95,7 +97,7 @@ class Channels:
         shard = slot(at) if router.cluster is not None else None
         channel = self._channels.get((purpose, key, shard))
         if channel is None:
-            if purpose == EMITS and self._wait_replicas:
+            if purpose in (EMITS, CONFIRMS) and self._wait_replicas:
                 channel = ConfirmedChannel(router.routing, at, self._wait_replicas)
             else:
                 channel = Channel(router.routing, at, raises_on_reconnect=purpose == FOLLOWS)

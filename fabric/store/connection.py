@@ -295,7 +295,7 @@ def _checked(reply: Any) -> Any:
 
 
 class ConfirmedChannel(Channel):
-    """A channel for `emit` that asks with every request how many replicas have the signals.
+    """A channel that asks with every request how many replicas have what it writes.
 
     It sends WAIT in the same round trip, on the same connection, because WAIT counts what that
     connection wrote (redis.io, "WAIT"). This is not consensus: a replica that has the signal need
@@ -326,11 +326,12 @@ class ConfirmedChannel(Channel):
                 "server lacks the command WAIT, which the setting wait_replicas needs: set it to 0"
             )
         # Another error may mean that the server stopped being a primary.
-        if reply[:1] == [b"emitted"] and (refusal is not None or count < self._replicas):
+        is_written = not isinstance(reply, list) or reply[:1] == [b"emitted"]
+        if is_written and (refusal is not None or count < self._replicas):
             known = f"on {count}" if refusal is None else "nobody knows on how many"
             why = "" if refusal is None else f": WAIT was refused ({refusal})"
             raise UnavailableError(
-                f"in the ingress, but {known} of {self._replicas} replicas (wait_replicas){why}",
+                f"written, but {known} of {self._replicas} replicas (wait_replicas){why}",
                 took_effect=True,
             )
         return reply

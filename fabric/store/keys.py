@@ -140,13 +140,25 @@ class SessionKeys:
 
     __slots__ = (
         *("agents", "barriers", "broadcast", "claims", "cursors", "dependencies", "escalations"),
-        *("incarnations", "log", "meta", "name", "prefix", "retired", "revisions", "roster"),
+        *(
+            "incarnations",
+            "lease",
+            "log",
+            "meta",
+            "name",
+            "prefix",
+            "retired",
+            "revisions",
+            "roster",
+        ),
         *("synthesis", "tasks", "written"),
     )
 
     def __init__(self, prefix: str, name: str) -> None:
         self.prefix: Final = prefix
         self.name: Final = name
+        #: Hash: which worker serves the session's partition.
+        self.lease: Final = f"{prefix.removesuffix(f':{name}')}:lease"
         #: Stream: every accepted signal and every decision.
         self.log: Final = f"{prefix}:log"
         #: Stream: messages to all agents.

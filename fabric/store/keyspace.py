@@ -86,6 +86,8 @@ class Keyspace:
     def __init__(self) -> None:
         #: Key → (type as TYPE names it, value).
         self.keys: dict[str, tuple[str, Any]] = {}
+        #: What tells this server, and its history, from another.
+        self.server = b"memory"
         self._changed = asyncio.Event()
 
     def kind(self, key: str) -> str | None:

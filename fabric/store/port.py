@@ -416,6 +416,14 @@ class ClientStore(_Store, Protocol):
         Raises ExhaustedError if there is one with that number already.
         """
 
+    async def confirm(self, lease: str) -> None:
+        """Return when as many replicas as `wait_replicas` says have everything that is written.
+
+        It writes into a partition's lease for that: a primary that is cut off does not know it, and
+        counts replicas that it heard before. Returns at once without the setting. Raises
+        UnavailableError.
+        """
+
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """Hand out the agent's next incarnation, above any used before."""
 

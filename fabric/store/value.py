@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
+from zlib import crc32
 
 from fabric.config.settings import PARTITIONS_MAX
 from fabric.core.limits import ENTRY_FIELDS_MAX
@@ -29,6 +30,10 @@ NUMBER_LIMIT: Final = 10**18
 #: Digits of such a number, with possible leading zeros.
 _DIGITS_MAX = 40
 
+#: Random numbers in a token epoch, and tokens that one has room for before the next.
+TOKEN_CHANCES: Final = 1_024
+TOKENS_MAX: Final = 2_048
+
 #: Bytes of a wrong value that an error shows.
 _SHOWN_BYTES_MAX = 40
 
@@ -47,6 +52,17 @@ def parse_id(entry_id: bytes, sequence_default: int = 0) -> Id:
     if max(found) > SEQUENCE_MAX:
         raise ValueError("an id beyond 64 bits")
     return found
+
+
+def token_chance(nonce: str) -> int:
+    """Return the random number in the tokens of an epoch, from what no other attempt uses."""
+    return crc32(nonce.encode()) % TOKEN_CHANCES
+
+
+def token_epoch(before: int, now_ms: int, chance: int) -> int:
+    """Return what the tokens after a change of servers are above; see acquire.lua."""
+    timed = (now_ms // 1000 * TOKEN_CHANCES + chance) * TOKENS_MAX
+    return max(timed, before + (1 + chance) * TOKENS_MAX)
 
 
 def successor(entry_id: bytes) -> bytes:

@@ -33,6 +33,8 @@ from fabric.store.value import (
     parse_id,
     partition_count,
     read_outages,
+    token_chance,
+    token_epoch,
     whole_number,
 )
 from fabric.wire.worker import WorkerRecord, decode, encode
@@ -115,6 +117,9 @@ class MemoryStore:
                 known = [*lease.get(b"outages", b"").split(), b"%d:%d" % (served, now)]
                 lease[b"outages"] = b" ".join(known[-OUTAGES_MAX:])
             epoch = int(lease[b"epoch"]) + 1
+            if lease.get(b"server", self.data.server) != self.data.server:
+                last = int(lease.get(b"token_epoch", b"0"))
+                lease[b"token_epoch"] = b"%d" % token_epoch(last, now, token_chance(nonce))
         elif seeded in self.data.hash(self.namespace.meta):
             raise UnseededError(f"partition {partition}: {names.lease(group)} has lost its epoch")
         else:
@@ -132,7 +137,7 @@ class MemoryStore:
         lease |= {
             b"owner": owner.encode(), b"nonce": nonce.encode(), b"epoch": b"%d" % epoch,
             b"version": b"%d" % version, b"expires": b"%d" % expires, b"committed": committed,
-            b"ttl": b"%d" % ttl_ms, b"rules": rules.encode(),
+            b"ttl": b"%d" % ttl_ms, b"rules": rules.encode(), b"server": self.data.server,
         }  # fmt: skip
         outages = read_outages(lease.get(b"outages", b""))
         taken = (epoch, version, committed, expires, now, outages, before)
@@ -312,6 +317,9 @@ class MemoryStore:
         fields = [b"session", session.encode(), b"ms", b"%d" % now_ms]
         added = stream.append(b"%d-1" % number, fields, now_ms)
         stream.delete(set(stream.ids) - {parse_id(added)})
+
+    async def confirm(self, lease: str) -> None:
+        """There are no replicas."""
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         own = self.namespace.partition(partition)

@@ -196,7 +196,7 @@ def _sentence(
         length = f"{read_ms(fields.get('outage_ms', ''), 0) / 1000:.0f} s"
         return "(outage)", "", f"no signal could be decided for {length}; all timers move by that"
     if word == TOKENS_TYPE and kind == Kind.DERIVED:
-        return "(tokens)", "", f"fencing tokens begin above {fields.get('token', '')}"
+        return "(tokens)", "", f"fencing tokens go on above {fields.get('token', '')}"
     if word == "STARTED" and fields.get("task"):
         payload = {"task": fields["task"], **payload}
     if word == "TASKS_ADDED" and isinstance(tasks := payload.get("tasks"), list):

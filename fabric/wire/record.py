@@ -39,7 +39,8 @@ TIMER_TYPE = "TIMER"
 #: Type of the log entry that says how long no signal could be decided.
 OUTAGE_TYPE = "OUTAGE"
 
-#: Type of a session's first log entry, where sessions were deleted: its tokens begin above theirs.
+#: Type of a log entry from which on tokens are above a number: above those of deleted sessions, or
+#: of a history that the server may have lost.
 TOKENS_TYPE = "TOKENS"
 
 #: Type of the log entry that says that an entry in an agent's name was no signal.

@@ -87,9 +87,12 @@ async def test_the_holder_may_write(claims: Held) -> None:
     assert (await claims.ask("src/a.py", token=7, agent="A")).allowed
 
 
-async def test_a_token_counts_whatever_the_agent_name(claims: Held) -> None:
+async def test_a_token_is_its_holders(claims: Held) -> None:
     claims.put(held("A", 7, "a.py"))
-    assert (await claims.ask("a.py", token=7, agent="a script")).allowed
+    assert (await claims.ask("a.py", token=7)).allowed
+    assert (await claims.ask("a.py", token=7, agent="A/reviewer")).allowed
+    verdict = await claims.ask("a.py", token=7, agent="B")
+    assert verdict.refusal.startswith("a.py: token 7 is that of A, and you are B: ask again")
 
 
 @pytest.mark.parametrize("token", [6, 8])

@@ -1,7 +1,7 @@
 """The end of a script's wait: RELEASE follows BLOCKED, whatever stops the script meanwhile."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ class HeldEmitter(Emitter):
         numbered: bool = True,
         group: str = ORCHESTRATORS,
         deadline: float | None = None,
+        before: Callable[[], Awaitable[int | None]] | None = None,
     ) -> list[bytes]:
         kinds = [decode(list(entry)).type.value for entry in entries]
         self.asked += kinds

@@ -36,6 +36,7 @@ class SimulatedServer(Keyspace):
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()
         self.skew_ms = 0
+        self.server = b"1"
         self.is_down = False
         #: The error reply with which it refuses everything, or all that writes; "" for none.
         self.refusal = ""
@@ -94,6 +95,7 @@ class SimulatedServer(Keyspace):
     def go_down(self) -> None:
         """Go down as by SIGKILL: no waiting client gets a reply."""
         self.is_down = True
+        self.server = b"%d" % (int(self.server) + 1)
         readers, self._readers = self._readers, []
         for reader in readers:
             reader.fail(UnreachableError("server: connection failed (simulated)"))
@@ -126,7 +128,7 @@ class SimulatedServer(Keyspace):
         meta[seeded] = b"%d" % epoch
         lease |= {
             b"owner": b"", b"nonce": b"", b"epoch": b"%d" % epoch, b"expires": b"0",
-            b"version": b"0", b"committed": committed,
+            b"version": b"0", b"committed": committed, b"server": b"another",
         }  # fmt: skip
 
     def destroy_group(self, namespace: Namespace, partition: int, group: str) -> None:

@@ -197,6 +197,9 @@ class RemoteStore:
         """See ClientStore."""
         await self._link.call(lambda: self._behind.occupy(key, number, session, now_ms))
 
+    async def confirm(self, lease: str) -> None:
+        """See ClientStore."""
+
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         """See ClientStore."""
         number: int = await self._link.call(lambda: self._behind.enroll(partition, session, agent))

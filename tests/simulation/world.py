@@ -14,6 +14,7 @@ from tests.simulation import faults
 from tests.simulation.actor import Actor
 from tests.simulation.generate import SMALL
 from tests.simulation.judge import all_judges
+from tests.simulation.judge.claims import Claims
 from tests.simulation.judge.judge import Violation
 from tests.simulation.node import Node
 from tests.simulation.observed_store import ObservedStore
@@ -162,7 +163,11 @@ class World:
         """Restore server and judges to the state that was saved for this line."""
         held, judges = self._remembered.pop(line)
         self.server.restore(held)  # type: ignore[arg-type] # what `copy` has given
+        later = self.store.judges
         self.store.judges = judges  # type: ignore[assignment] # copied together with it
+        for judge, after in zip(self.store.judges, later, strict=True):
+            if isinstance(judge, Claims) and isinstance(after, Claims):
+                judge.replaces(after)
         for judge in self.store.judges:
             judge.went_back()
         self.is_forgetful = True

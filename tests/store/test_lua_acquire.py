@@ -212,3 +212,53 @@ async def test_the_sixteen_newest_outages_are_kept(real: RedisBackend) -> None:
     await real.call("HSET", LEASE, "outages", known, "expires", served + TTL_MS)
     *_, now, outages, _ = await take(real, owner="two")
     assert outages.split() == [*known.encode().split()[1:], b"%d:%d" % (served, now)]
+
+
+async def on(real: RedisBackend, server: str, chance: int = 5) -> int:
+    """Take the lease on a server that calls itself so; return the token epoch, 0 without one."""
+    where = [LEASE, SIGNALS]
+    await evaluate(real, "acquire", where, "one", "n", TTL_MS, 1, GROUP, "r1", server, chance)
+    return int(await real.call("HGET", LEASE, "token_epoch") or 0)
+
+
+async def test_on_the_same_server_tokens_go_on(real: RedisBackend) -> None:
+    assert [await on(real, "P:1") for _ in range(3)] == [0, 0, 0]
+    assert await field(real, "server") == b"P:1"
+
+
+async def test_on_another_server_a_token_epoch_begins(real: RedisBackend) -> None:
+    await on(real, "P:1")
+    before_s = await real.now_ms() // 1000
+    first = await on(real, "R:2")
+    assert before_s <= first // 2**21 <= await real.now_ms() // 1000
+    assert first // 2**11 % 1024 == 5
+    # The next one is above it, whatever the clock says; and it is a number of all digits.
+    await real.call("HSET", LEASE, "token_epoch", first + 2**40)
+    second = await on(real, "P:1", 7)
+    assert second == first + 2**40 + 8 * 2**11
+    assert await field(real, "token_epoch") == b"%d" % second
+    assert await on(real, "P:1", 7) == second
+
+
+async def test_two_histories_of_one_second_share_no_token(real: RedisBackend) -> None:
+    for server in ("R", "S"):
+        await on(real, "P")
+        await real.call("HDEL", LEASE, "token_epoch")
+        chance = 1 if server == "R" else 2
+        epoch = await on(real, server, chance)
+        assert epoch // 2**11 % 1024 == chance
+
+
+async def test_a_server_that_does_not_tell_its_id(real: RedisBackend) -> None:
+    """Whoever did not give the lease up may have worked on another server."""
+    assert await on(real, "") == 0
+    first = await on(real, "")
+    assert first
+    await real.call("HSET", LEASE, "owner", "")
+    assert await on(real, "") == first
+    assert await real.call("HGET", LEASE, "server") is None
+
+
+async def test_a_lease_of_an_older_version_does_not_say_where_it_was(real: RedisBackend) -> None:
+    await take(real)
+    assert await on(real, "P") == 0

@@ -35,6 +35,8 @@ async def test_version_and_position_of_the_lease_are_kept(real: RedisBackend) ->
     assert (await reseed(real))[2] == b"7-3"
     assert await field(real, "version") == b"41"
     assert (await field(real, "owner"), await field(real, "nonce")) == (b"", b"")
+    # Tokens of the lost history are not handed out again.
+    assert await field(real, "server") == b"another"
 
 
 @pytest.mark.parametrize("epoch", ["", "?", "1e9", "-5", "9" * 16])

@@ -4,6 +4,7 @@
 -- ARGV[1]  owner             ARGV[2]  nonce, new for every attempt
 -- ARGV[3]  lease time, ms    ARGV[4]  '1' if the partition may be seeded (it never had an epoch)
 -- ARGV[5]  consumer group    ARGV[6]  digest of the owner's rules
+-- ARGV[7]  the server's own id, '' if it does not tell    ARGV[8]  a random number below 1024
 --
 -- Returns {'acquired', epoch, version, committed id, expires, now, outages, rules of the holder before}
 --         {'held', owner, epoch, remaining ms}
@@ -12,9 +13,12 @@
 -- first epoch is the server's time in ms: above any epoch that a lost server can have handed out.
 -- `outages` are the last times in which nobody could commit for longer than a lease, as
 -- 'start:end start:end ...' in ms, oldest first: agents were not heard then, so they were not silent.
+-- On another server than the last holder's, history may have gone back: `token_epoch` rises, above which
+-- all fencing tokens are from now on. Its digits are the time in s and the random number, so that the
+-- histories on both sides of a split share no token; each has room for 2048 (below 2^53 until 2106).
 
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires', 'version', 'committed',
-  'ttl', 'served', 'outages', 'rules')
+  'ttl', 'served', 'outages', 'rules', 'server', 'token_epoch')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch, version, committed
@@ -72,6 +76,20 @@ end
 -- BUSYGROUP is the usual reply. The first commit meets any other error again, and reports it.
 redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[5], committed, 'MKSTREAM')
 
+if lease[2] and ARGV[7] then
+  local is_other = lease[10] and lease[10] ~= ARGV[7]
+  if ARGV[7] == '' then
+    is_other = lease[1] and lease[1] ~= ''
+  end
+  if is_other then
+    local above = math.max((time[1] * 1024 + ARGV[8]) * 2048,
+      (tonumber(lease[11] or '') or 0) + (1 + ARGV[8]) * 2048)
+    redis.call('HSET', KEYS[1], 'token_epoch', string.format('%.0f', above))
+  end
+end
+if ARGV[7] and ARGV[7] ~= '' then
+  redis.call('HSET', KEYS[1], 'server', ARGV[7])
+end
 local expires = string.format('%.0f', now + ARGV[3])
 local text = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'nonce', ARGV[2], 'epoch', text,

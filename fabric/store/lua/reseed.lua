@@ -41,5 +41,5 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = string.format('%.0f', math.max(ARGV[2] + 1, now))
 redis.call('HSET', KEYS[1], 'owner', '', 'nonce', '', 'epoch', epoch,
-  'expires', '0', 'version', version, 'committed', committed)
+  'expires', '0', 'version', version, 'committed', committed, 'server', 'another')
 return {'reseeded', epoch, committed}

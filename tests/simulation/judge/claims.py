@@ -16,8 +16,15 @@ class Claims(Judge):
     def __init__(self) -> None:
         self._claims: dict[str, dict[str, dict[str, Any]]] = {}
         self._last_token: dict[str, int] = {}
+        #: Session and token of all that was granted; and in histories that the server has lost.
+        self._tokens: set[tuple[str, int]] = set()
+        self.lost_tokens: set[tuple[str, int]] = set()
         #: Session → its barriers that integrate: name → generation and leader.
         self._integrating: dict[str, dict[str, tuple[int, str]]] = {}
+
+    def replaces(self, later: Claims) -> None:
+        """Take note of the tokens of a history that ends with this judge's moment."""
+        self.lost_tokens |= later.lost_tokens | (later._tokens - self._tokens)
 
     def committed(self, commit: Commit) -> None:
         """See Judge."""
@@ -35,6 +42,7 @@ class Claims(Judge):
                 claims[claim_id] = now
                 if now.get("token", 0) and now["token"] != known.get("token", 0):
                     self._granted(session, now, before.get(session, 0))
+                    self._check_new(session, now)
                     for name, leader in integrating.get(session, {}).items():
                         if now["agent"] != leader:
                             raise Violation(
@@ -68,6 +76,13 @@ class Claims(Judge):
         if claim["token"] <= last:
             raise Violation("tokens rise for ever", f"{session}: {claim} after token {last}")
         self._last_token[session] = max(self._last_token.get(session, 0), claim["token"])
+
+    def _check_new(self, session: str, claim: dict[str, Any]) -> None:
+        """Check that no claim had this token, in a history that the server has lost either."""
+        token = claim["token"]
+        if (session, token) in self.lost_tokens:
+            raise Violation("a token is granted in one history", f"{session}: {claim} after a loss")
+        self._tokens.add((session, token))
 
     def _look_over(self, session: str, claims: dict[str, dict[str, Any]]) -> None:
         held = [one for one in claims.values() if one["state"] == "held"]
