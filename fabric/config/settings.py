@@ -135,8 +135,8 @@ class Settings:
     wait_replicas: Annotated[
         int,
         Number("replicas", 0, 16),
-        "Replicas that must have a signal before it counts as sent. One makes it unlikely that a "
-        "failover loses the signal.",
+        "Replicas that must have a signal before it counts as sent, and a grant before it counts. "
+        "A majority of the servers, less the primary: then a failover hardly loses any.",
     ] = 0
     heartbeat_ms: Annotated[
         int, Number("ms", 100), "A silent agent says this often that it is alive."
