@@ -10,10 +10,12 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin fabric
 
 WORKDIR /src
+COPY requirements.lock ./
+RUN pip install --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY fabric ./fabric
 COPY workers ./workers
-RUN pip install .
+RUN pip install --no-deps .
 
 WORKDIR /
 USER fabric

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = ROOT / "compose.yaml"
@@ -92,9 +94,25 @@ def test_a_service_ends_in_order_and_comes_back(services: dict[str, Any], name: 
 def test_the_image_runs_the_workers_as_a_user_without_rights() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert "FROM python:3.11-slim" in lines
-    assert "RUN pip install ." in lines
+    assert "RUN pip install --no-deps ." in lines
     assert 'ENTRYPOINT ["python", "-m", "workers"]' in lines
-    assert lines.index("USER fabric") > lines.index("RUN pip install .")
+    assert lines.index("USER fabric") > lines.index("RUN pip install --no-deps .")
+
+
+def test_the_image_installs_what_the_lock_file_names_and_nothing_else() -> None:
+    install = "RUN pip install --require-hashes -r requirements.lock"
+    assert install in (ROOT / "Dockerfile").read_text().splitlines()
+    lock = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    locked = {}
+    for line in lock.splitlines():
+        if not line.startswith("#"):
+            assert "--hash=sha256:" in line
+            pinned = Requirement(line.partition("--hash")[0].strip())
+            locked[pinned.name] = pinned.specifier
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in map(Requirement, project["dependencies"]):
+        (version,) = (one.version for one in locked[wanted.name])
+        assert wanted.specifier.contains(version), wanted
 
 
 def test_the_build_gets_what_the_image_copies() -> None:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from fabric import devserver
 from fabric.devserver.server import PrivateServer
-from fabric.doctor import content, partition, server
+from fabric.doctor import content, partition, sentinel, server
 from fabric.doctor.server import REFUSED, Finding, Level, each
 from fabric.errors import FabricError, ServerError, UnsupportedServerError
 from fabric.store.redis import RedisStore
@@ -113,6 +113,7 @@ async def _check(
     findings += each(known, server.known_holes)
     if await store.is_cluster():
         findings.append(server.coverage(known))
+    await look("sentinels", sentinel.sentinels(store))
     findings.append(await server.commands(store))
     findings.append(await server.newer_commands(store))
     for judge in (server.eviction, server.memory, server.persistence, server.replication):

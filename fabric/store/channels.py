@@ -69,6 +69,18 @@ class Channels:
             for address, server in (await cluster.primaries()).items()
         }
 
+    async def sentinels(self) -> list[sentinel.SentinelView]:
+        """Return what each sentinel says; nothing without sentinels."""
+        return await self._router.sentinels()
+
+    async def role(self, address: str) -> str:
+        """Ask the server at `host:port` for its role: master, or slave. Raises as `call` does."""
+        server = self._router.server(address)
+        try:
+            return str((await Channel(server).call("ROLE"))[0].decode())
+        finally:
+            await server.close()
+
     async def partitions_default(self) -> int:
         """Return how many partitions are right for the kind of server."""
         return PARTITIONS_CLUSTER if await self.is_cluster() else PARTITIONS
@@ -196,6 +208,16 @@ class Router:
                 self.routing = self.cluster = Cluster(seeds, self._options)
             self.is_detected = True
             return self.cluster
+
+    async def sentinels(self) -> list[sentinel.SentinelView]:
+        """Return what each sentinel says; nothing without sentinels."""
+        found = self._sentinels
+        return [] if found is None else await sentinel.views(found, self._service)
+
+    def server(self, address: str) -> Server:
+        """Return the server at an address, with the options of the URL; the caller closes it."""
+        host, _, port = address.rpartition(":")
+        return Server(ConnectionPool(**{**self._options, "host": host, "port": int(port)}))
 
     async def primary(self) -> str | None:
         """Return `host:port` of the primary that sentinels name; None without sentinels."""

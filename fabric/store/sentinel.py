@@ -10,7 +10,9 @@ primary is alive and takes writes, which are lost, until it is demoted some ten 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -126,6 +128,56 @@ async def primary(sentinels: Sentinels, service: str) -> str:
     except (TimeoutError, exceptions.RedisError, OSError) as error:
         raise translate(error) from None
     return f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelView:
+    """What one sentinel says: of itself only its address, if it does not answer (`trouble`)."""
+
+    address: str
+    primary: str = ""
+    replicas: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+async def views(sentinels: Sentinels, service: str) -> list[SentinelView]:
+    """Ask each sentinel which servers it knows, and whether enough agree for a failover."""
+    return [await _view(one, service) for one in sentinels.sentinels]
+
+
+async def _view(sentinel: Any, service: str) -> SentinelView:
+    options = sentinel.connection_pool.connection_kwargs
+    address = f"{options['host']}:{options['port']}"
+    try:
+        async with asyncio.timeout(CONNECT_MS_MAX / 1000):
+            named = await sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", service)
+            rows = await sentinel.execute_command("SENTINEL REPLICAS", service)
+            refusal = await _no_quorum(sentinel, service)
+    except (TimeoutError, exceptions.RedisError, OSError) as error:
+        return SentinelView(address, trouble=f"does not answer: {translate(error)}")
+    replicas = tuple(f"{row['ip']}:{row['port']}" for row in map(_as_text, rows))
+    primary = ":".join(_as_words(named or ()))
+    return SentinelView(address, primary, replicas, refusal)
+
+
+async def _no_quorum(sentinel: Any, service: str) -> str:
+    try:
+        await sentinel.execute_command("SENTINEL CKQUORUM", service)
+    except exceptions.ResponseError as error:
+        return str(error)
+    return ""
+
+
+def _as_words(items: Iterable[Any]) -> list[str]:
+    return [item.decode() if isinstance(item, bytes) else str(item) for item in items]
+
+
+def _as_text(row: Any) -> dict[str, str]:
+    """Return a row of SENTINEL REPLICAS, which the driver may have parsed."""
+    if isinstance(row, dict):
+        return dict(zip(_as_words(row), _as_words(row.values()), strict=True))
+    words = _as_words(row)
+    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 class PrimaryConnection(ManagedConnection):

@@ -82,6 +82,10 @@ def session_lines(
     `now_ms`: by the server's clock. `tasks`: the lines about its tasks.
     """
     waiting = waits(agents, claims, barriers)
+    hosts = {who: host_of(one) for who, one in agents.items()}
+    # On one host it would say the same in every row.
+    is_spread = len({host for host in hosts.values() if host}) > 1
+    columns = (*_AGENTS, "HOST") if is_spread else _AGENTS
     lines: list[str] = []
     rows: list[Row]
     for stream in sorted({agent.stream for agent in agents.values()}):
@@ -97,8 +101,9 @@ def session_lines(
                 if one.unmet:
                     trouble = f"completed while it waited for {listed(one.unmet)}"
                 status = one.shown_status
-                rows.append((who, status, done, one.checkpoint, one.task, trouble, heard))
-        lines += _section(f"Stream {plain(stream)}" if stream else "No stream", _AGENTS, rows)
+                row = (who, status, done, one.checkpoint, one.task, trouble, heard)
+                rows.append((*row, hosts[who]) if is_spread else row)
+        lines += _section(f"Stream {plain(stream)}" if stream else "No stream", columns, rows)
     lines += _section("Expected", _EXPECTED, _expected(roster, now_ms))
     lines += _section("Dependencies", _DEPENDENCIES, _outputs(dependencies))
     lines += [*tasks, ""] if tasks else []
@@ -125,6 +130,14 @@ def session_lines(
     if asked:
         lines += [f"{counted(len(asked), 'open question')}: fabric escalations {plain(name)}", ""]
     return lines[:-1]
+
+
+def host_of(agent: AgentRecord) -> str:
+    """Return the host that an agent works on, by its process or its copy of the files; or ""."""
+    host, _, rest = agent.instance.partition("/")
+    # Others may call their processes what they like.
+    is_ours = rest.partition("/")[0].isdecimal()
+    return host if is_ours else agent.workspace.partition(":")[0]
 
 
 def _outputs(dependencies: Mapping[str, record.DependencyRecord]) -> list[Row]:

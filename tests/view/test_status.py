@@ -47,3 +47,15 @@ def test_what_agents_left_unfinished() -> None:
     at = next(number for number, line in enumerate(lines) if line == "Unfinished")
     assert lines[at + 1].split() == ["RESOURCE", "LEFT", "BY", "WHICH", "SINCE"]
     assert lines[at + 2].split() == ["a.py", "A", "failed", "30", "s", "ago"]
+
+
+def test_hosts_are_named_where_there_are_several() -> None:
+    agents = {
+        "A": AgentRecord(AgentStatus.ACTIVE, 1, instance="build-7/431/12-99-1"),
+        "B": AgentRecord(AgentStatus.ACTIVE, 1, instance="mine", workspace="build-8:/src/shop"),
+        "C": AgentRecord(AgentStatus.ACTIVE, 1, instance="mine"),
+    }
+    _, header, *rows = lines_of(agents)
+    assert header.split()[-1] == "HOST"
+    assert [row.split()[-1] for row in rows[:2]] == ["build-7", "build-8"]
+    assert "HOST" not in "".join(lines_of({"A": agents["A"], "C": agents["C"]}))
