@@ -62,7 +62,7 @@ FLOORS = (TOKEN_FLOOR, INCARNATION_FLOOR)
 
 #: Field of the lease: every session's tokens go on above it. The server may have gone back, and
 #: tokens that it has forgotten are still in use.
-TOKEN_EPOCH = "token_epoch"  # noqa: S105 - the same
+TOKEN_EPOCH = "token_epoch"  # noqa: S105 - a fencing token, and no secret
 
 
 class Orchestrator(Handler):

@@ -81,6 +81,28 @@ class Channels:
         finally:
             await server.close()
 
+    def connection(self, partition: int) -> int:
+        key = self.namespace.partition(partition).signals
+        channel = self._channel(EMITS, at=key)
+        return channel.connections if isinstance(channel, Channel) else 0
+
+    async def confirm(self, lease: str) -> None:
+        if self._wait_replicas:
+            await self._channel(CONFIRMS, at=lease).call("HSET", lease, "asked", 1)
+
+    async def _identity(self, channel: Caller) -> str:
+        """Return what tells a server, and its history, from any other; "" if it does not say.
+
+        The first id is another after each start, the second after each promotion.
+        """
+        try:
+            told = await channel.call("INFO")
+        except errors.NotAllowedError:
+            return ""
+        lines = dict(line.partition(b":")[::2] for line in told.splitlines())
+        ids = (lines.get(name, b"") for name in (b"run_id", b"master_replid"))
+        return b":".join(ids).decode("utf-8", "replace").strip(":")
+
     async def partitions_default(self) -> int:
         """Return how many partitions are right for the kind of server."""
         return PARTITIONS_CLUSTER if await self.is_cluster() else PARTITIONS

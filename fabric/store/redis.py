@@ -13,7 +13,7 @@ from fabric.errors import (
     UnsupportedServerError,
 )
 from fabric.store import permission, scripts, value
-from fabric.store.channels import BEATS, CONFIRMS, EMITS, FOLLOWS, Channels
+from fabric.store.channels import BEATS, EMITS, FOLLOWS, Channels
 from fabric.store.connection import Caller, Channel, DeniedError, OnConnection
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
@@ -166,19 +166,6 @@ class RedisStore(Channels):
             f"partition {partition}: key {keys[0]} has lost its epoch, so stale workers could not "
             f"be told from new ones; `fabric doctor --reseed` sets one above any epoch used before"
         )
-
-    async def _identity(self, channel: Caller) -> str:
-        """Return what tells a server, and its history, from any other; "" if it does not say.
-
-        The first id is another after each start, the second after each promotion.
-        """
-        try:
-            told = await channel.call("INFO")
-        except NotAllowedError:
-            return ""
-        lines = dict(line.partition(b":")[::2] for line in told.splitlines())
-        ids = (lines.get(name, b"") for name in (b"run_id", b"master_replid"))
-        return b":".join(ids).decode("utf-8", "replace").strip(":")
 
     async def renew(self, lease: Lease, ttl_ms: int) -> int:
         key = self.namespace.partition(lease.partition).lease(lease.group)
@@ -394,18 +381,9 @@ class RedisStore(Channels):
             raise value.overloaded(key, reply[1], ingress_max, reply[2], self.ingress_bytes_max)
         raise scripts.unexpected("emit", reply)
 
-    def connection(self, partition: int) -> int:
-        key = self.namespace.partition(partition).source(ORCHESTRATORS)
-        channel = self._channel(EMITS, at=key)
-        return channel.connections if isinstance(channel, Channel) else 0
-
     async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
         fields = ("session", session, "ms", now_ms)
         await self._ask("stream", key, "XADD", key, "MAXLEN", 1, f"{number}-1", *fields)
-
-    async def confirm(self, lease: str) -> None:
-        if self._wait_replicas:
-            await self._channel(CONFIRMS, at=lease).call("HSET", lease, "asked", 1)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         own = self.namespace.partition(partition)
