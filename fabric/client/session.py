@@ -116,10 +116,6 @@ class Session:
         """Return whether any signal of this session was ever accepted."""
         return await self._store.length(self.keys.log) > 0
 
-    async def confirm(self) -> None:
-        """Return when enough replicas have all of it (`wait_replicas`). Raises UnavailableError."""
-        await self._store.confirm(self.keys.lease)
-
     async def must_exist(self) -> None:
         """Raise NotFoundError if no signal of this session was ever accepted."""
         if not await self.exists():
@@ -359,6 +355,11 @@ def _left(known: Synthesis) -> str:
         return f"all agents have ended, and another may start (revision {known.revision})"
     sweeps = known.complete.sweeps
     return f"the results of {sweeps} {AGENTS} are being merged anew (revision {known.revision})"
+
+
+async def confirm(session: Session) -> None:
+    """Return when enough replicas have all of it (`wait_replicas`). Raises UnavailableError."""
+    await session._store.confirm(session.keys.lease)
 
 
 async def still_open(store: Readable, keys: SessionKeys, opened: bytes | None) -> bytes | None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabric.client.session import Session
+from fabric.client.session import Session, confirm
 from fabric.core.agent_status import integration
 from fabric.core.copies import is_in_copy, is_related
 from fabric.core.record import ClaimRecord, ClaimState
@@ -104,7 +104,7 @@ async def check_all(
             verdict = Permission(path, verdict.holdings, reason)
         found.append(verdict)
     if any(one.allowed for one in found):
-        await session.confirm()
+        await confirm(session)
     return found
 
 
