@@ -20,7 +20,8 @@ from fabric.core.step import fire, skip, step, turn_away
 from fabric.errors import SignalError, TamperedError
 from fabric.store import state
 from fabric.store.keys import (
-    INCARNATION_FLOOR,
+    FLOORS,
+    HANDED_OUT,
     ORCHESTRATORS,
     TOKEN_FLOOR,
     Partition,
@@ -57,12 +58,6 @@ _Input = (
 
 #: Tokens that a session whose keys are spoilt can have handed out: more than a year of them.
 SPOILT_TOKENS = 1_000_000_000
-
-FLOORS = (TOKEN_FLOOR, INCARNATION_FLOOR)
-
-#: Field of the lease: every session's tokens go on above it. The server may have gone back, and
-#: tokens that it has forgotten are still in use.
-TOKEN_EPOCH = "token_epoch"  # noqa: S105 - a fencing token, and no secret
 
 
 class Orchestrator(Handler):
@@ -138,8 +133,7 @@ class Orchestrator(Handler):
 
     async def _load(self, needed: dict[str, None]) -> None:
         if self._stored_floors is None:
-            wanted = (*FLOORS, TOKEN_EPOCH)
-            found = await self._store.fields(self._names.lease(ORCHESTRATORS), wanted)
+            found = await self._store.fields(self._names.lease(ORCHESTRATORS), HANDED_OUT)
             *floors, self._token_epoch = (whole_number(one) or 0 for one in found)
             self._stored_floors = dict(zip(FLOORS, floors, strict=True))
             self._raise_floors(*floors)
@@ -404,12 +398,10 @@ class Orchestrator(Handler):
     def _bring_up_to_date(self, batch: Batch, stored: StoredSession, now_ms: int) -> None:
         """Let a session take up the outages since its last event, and our rules, if new to it.
 
-        And a new one the tokens of those that were deleted: one of its name may have had them; and
-        every one the tokens that a server that went back may have forgotten.
+        And tokens above those of deleted sessions, if it is new, and of a history that is lost.
         """
         deleted = 0 if stored.state.log else self._floors[TOKEN_FLOOR]
-        first = max(self._token_epoch, deleted)
-        if stored.state.token < first:
+        if stored.state.token < (first := max(self._token_epoch, deleted)):
             stored.state.begin_tokens(first, now_ms)
             logged = record.logged_tokens(first, stored.state.clock_ms)
             batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)

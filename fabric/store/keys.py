@@ -19,6 +19,12 @@ COMMITTED: Final = "committed"
 #: Fields of the orchestrators' lease: what sessions that were deleted can have handed out at most.
 TOKEN_FLOOR: Final = "token_floor"  # noqa: S105 - a fencing token, and no secret
 INCARNATION_FLOOR: Final = "incarnation_floor"
+FLOORS: Final = (TOKEN_FLOOR, INCARNATION_FLOOR)
+
+#: Field of the lease: every session's tokens go on above it. The server may have gone back, and
+#: tokens that it has forgotten are still in use.
+TOKEN_EPOCH: Final = "token_epoch"  # noqa: S105 - a fencing token, and no secret
+HANDED_OUT: Final = (*FLOORS, TOKEN_EPOCH)
 
 
 def partition_of(session: str, partitions: int) -> int:
