@@ -39,12 +39,13 @@ NAMES_EMPTY = frozenset({"util", "utils", "helper", "helpers", "common", "misc",
 #: `resource_name` is the one spelling of a resource, which senders use without the comparisons.
 #: `run` closes a run and opens the next: it ends what all other modules keep.
 #: `identity` says which process a name belongs to; `copies` what worktrees share, which the order
-#: of claims asks, and `merge` tells who wrote one file in several. `rule_table` has the rules that
-#: are tables.
+#: of claims asks, and `divergence` tells who wrote one file in several. `rule_table` has the rules
+#: that are tables.
 #: `canonical`, `compare`, `unit` and `dispute` say when values agree, and which holds if they do
 #: not; `contributor` is what a synthesis knows of an agent.
 #: `roster` has who is expected; `complete` says from that, and from the ends, what is final.
-CORE_MODULES_MAX = 55
+#: `relation` is what is said of keys as such: which are one, and which paths have other names.
+CORE_MODULES_MAX = 56
 #: `handover` keeps what agents left unfinished: a file that the next one must look at first.
 #: The end of a barrier grants what had to wait for it.
 #: Claims and their order ask whether two copies or related agents exclude each other.

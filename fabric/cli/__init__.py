@@ -66,6 +66,8 @@ GROUPS = {
     "Answer questions": {
         "escalations": ("questions", "List the questions that need a person's answer."),
         "decide": ("questions", "Answer one of them."),
+        "same": ("relation", "Say that findings are one thing, or are not."),
+        "renamed": ("relation", "Say that a file or folder has another name."),
     },
     "Run the fabric": {
         "simulate-agents": ("simulate", "See two agents want one file; no model is needed."),

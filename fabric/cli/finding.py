@@ -12,7 +12,7 @@ from fabric.cli.emit import TIMEOUT_S, decides, send
 from fabric.client.emitter import prepare
 
 #: As `fabric emit` has it: the result of an agent that has ended is refused, and is heard of here.
-_confirm_option = click.option(
+confirm_option = click.option(
     "--confirm/--no-confirm",
     "is_confirmed",
     default=None,
@@ -35,9 +35,11 @@ _confirm_option = click.option(
 @click.option("--url", help="Where more is said about it.")
 @click.option("--source", help="The tool, or the paper, that says so.")
 @click.option("--confidence", type=click.FloatRange(0, 1), help="How sure you are, 0 to 1.")
+@click.option("--same-as", multiple=True, metavar="KEY", help="A finding that is the same thing.")
+@click.option("--distinct-from", multiple=True, metavar="KEY", help="One that is another thing.")
 @click.option("--value", metavar="JSON", help="The value; any text that is no JSON is a text.")
 @click.option("--evidence", metavar="JSON", help="The reason.")
-@_confirm_option
+@confirm_option
 @json_option
 async def finding(target: Target, is_confirmed: bool | None, as_json: bool, **fields: Any) -> None:
     """Report one finding of an agent, and print the signal's id.
@@ -48,7 +50,7 @@ async def finding(target: Target, is_confirmed: bool | None, as_json: bool, **fi
 
     Agents that report the same rule at the same place speak of one finding.
     """
-    found = {name: value for name, value in fields.items() if value is not None}
+    found = {name: value for name, value in fields.items() if value not in (None, ())}
     for name in ("value", "evidence"):
         if name in found:
             found[name] = _json(found[name])
@@ -58,7 +60,7 @@ async def finding(target: Target, is_confirmed: bool | None, as_json: bool, **fi
 @click.command()
 @click.argument("counts", nargs=-1, required=True, metavar="NAME=NUMBER...")
 @on_target("session", "agent", "stream")
-@_confirm_option
+@confirm_option
 @json_option
 async def add(
     target: Target, counts: tuple[str, ...], is_confirmed: bool | None, as_json: bool

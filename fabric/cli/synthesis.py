@@ -30,6 +30,7 @@ from fabric.view.report import CHARS_MAX, CHARS_MIN, Layout, command_of, no_code
 from fabric.view.selection import LEVELS, UNRATED, Group, Item, select
 from fabric.view.synthesis import Synthesis
 from fabric.view.text import counted
+from fabric.wire.effective import grouped
 
 #: Format of a synthesis.
 Form = Literal["markdown", "json", "patches", "pr", "sarif", "rdjsonl", "junit", "html", "agui"]
@@ -172,7 +173,8 @@ async def _print(
     )
     by = Group(filters.get("group", Group.FILE))
     if form == "json":
-        print_json(_document(synthesis, items) if is_chosen else synthesis.document)
+        document = _document(synthesis, items) if is_chosen else synthesis.document
+        print_json(_with_groups(document))
     elif form == "sarif":
         click.echo(sarif(items, __version__))
     elif form == "junit":
@@ -204,6 +206,12 @@ def _document(synthesis: Synthesis, items: Iterable[Item]) -> dict[str, Any]:
     document = synthesis.document
     chosen = {key: one for key, one in document.get("findings", {}).items() if key in keys}
     return {**document, "findings": chosen} if document else document
+
+
+def _with_groups(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the groups of findings that are one thing, if there are any."""
+    found = grouped(document)
+    return {**document, "groups": found} if found else document
 
 
 def _excerpts() -> Callable[[str, int, int], list[str]]:
@@ -238,7 +246,7 @@ async def _follow(session: Session, number: int | None, form: Form, *, refined: 
         synthesis = await retry(lambda: session.synthesis(revision=number))
         after, document = synthesis.revision, synthesis.document
         if after:
-            print_lines([json_line(document)])
+            print_lines([json_line(_with_groups(document))])
         if synthesis.is_final and number is None:
             if refined and (last := await session.until_final(refined=True)).revision > after:
                 print_lines([json_line(last.document)])
@@ -256,7 +264,7 @@ async def _follow(session: Session, number: int | None, form: Form, *, refined: 
                     print_lines([json_line(revision)])
                 else:
                     document = apply(session.keys, document, revision)
-                    print_lines([json_line(document)])
+                    print_lines([json_line(_with_groups(document))])
                 note(revision)
 
 

@@ -329,6 +329,30 @@ class Fabric(Connector):
         limit_s = (self._settings.confirm_ms or limit_ms) / 1000
         return Runs(shown, self._store, names, emitter, by=by, timeout_s=limit_s)
 
+    async def same(
+        self,
+        *keys: str,
+        distinct: bool = False,
+        session: str | None = None,
+        by: str = "COORDINATOR",
+    ) -> None:
+        """Say that the first of these keys of findings is the same thing as each other one.
+
+        With `distinct`, that it is none of them. It goes before what agents and rules say. `by`
+        says so, and is no agent for that.
+        """
+        payload = {"keys": list(keys), "distinct": distinct}
+        document = {"type": SignalType.SAME_AS.value, "emitter": by, "payload": payload}
+        await self.emit([{**document, "session": self._default(session, "session")}])
+
+    async def renamed(
+        self, old: str, new: str, *, session: str | None = None, by: str = "COORDINATOR"
+    ) -> None:
+        """Say that a file or folder has another name: findings about it move with it."""
+        payload = {"from": old, "to": new}
+        document = {"type": SignalType.RENAMED.value, "emitter": by, "payload": payload}
+        await self.emit([{**document, "session": self._default(session, "session")}])
+
     def _default(self, given: str | None, setting: str) -> str:
         value = given or getattr(self._settings, setting)
         if not value:

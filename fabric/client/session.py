@@ -18,8 +18,8 @@ from fabric.client.synthesis import Revision, apply, decoded, missing, redo
 from fabric.core import record
 from fabric.core.limits import listed
 from fabric.core.synthesis.complete import Complete, Phase
-from fabric.core.synthesis.publish import COMPLETE, REVISION
-from fabric.core.synthesis.state import AGENTS, REFINED, SECTIONS, RefinementRecord
+from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES
+from fabric.core.synthesis.state import AGENTS, REFINED, RELATIONS, SECTIONS, RefinementRecord
 from fabric.core.task import TaskRecord
 from fabric.errors import NotFoundError, ServerError, WaitTimeoutError
 from fabric.store.keys import SessionKeys
@@ -30,6 +30,7 @@ from fabric.store.synthesis import (
     decode_refining,
     is_published,
     refining_field,
+    same_rules,
 )
 from fabric.view.synthesis import Synthesis
 from fabric.wire.stored import checked_reading
@@ -182,6 +183,11 @@ class Session:
                         if section == COMPLETE:
                             msgspec.json.decode(value, type=Complete)
                             document[COMPLETE] = decode(value)
+                        elif section == RULES and (same := same_rules(value)):
+                            document["same"] = decode(same)
+                        elif section == RELATIONS:
+                            DECODERS[section](value)
+                            document[section] = decode(value)
                         elif is_published(f"{section}:{name}", value):
                             DECODERS[section](value)  # raises if it is not one of our records
                             document[section][name] = decode(value)

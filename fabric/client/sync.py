@@ -445,6 +445,16 @@ class SyncFabric(_Twin[Fabric], Connector):
     If its name ends in `.gz`, it is compressed. Raises NotFoundError if there is no such session.
     """
 
+    same = _awaited(Fabric.same)
+    """Say that the first of these keys of findings is the same thing as each other one.
+
+    With `distinct`, that it is none of them. It goes before what agents and rules say. `by`
+    says so, and is no agent for that.
+    """
+
+    renamed = _awaited(Fabric.renamed)
+    """Say that a file or folder has another name: findings about it move with it."""
+
     emit = _awaited(Fabric.emit)
     """Send signals given as documents, in any spelling; return their ingress ids, in order.
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core.synthesis.publish import COMPLETE, REVISION
-from fabric.core.synthesis.state import SECTIONS
+from fabric.core.synthesis.state import RELATIONS, SECTIONS
 from fabric.errors import NotFoundError, TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Entry
@@ -20,8 +20,10 @@ from fabric.wire.stored import checked_reading, fields_of
 
 _NOTHING = object()
 
-#: Paths that a patch can set: the whole document, a number, or a record in a section.
-_PLACES = re.compile(rf"|/{REVISION}|/{COMPLETE}|/(?P<section>{'|'.join(SECTIONS)})/[^/]*")
+#: Paths that a patch can set: the whole document, a member of it, or a record in a section.
+_PLACES = re.compile(
+    rf"|/{REVISION}|/{COMPLETE}|/{RELATIONS}|/(?P<section>{'|'.join(SECTIONS)})/[^/]*"
+)
 
 
 class Revision(Struct, frozen=True):

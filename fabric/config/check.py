@@ -12,7 +12,7 @@ from functools import cache, partial
 from operator import attrgetter
 from typing import Annotated, Any, get_origin
 
-from msgspec import Struct, structs
+from msgspec import NODEFAULT, Struct, structs
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, create_model
 from pydantic import Field as Checked
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,7 @@ from fabric.config.fault import near, of_pydantic
 from fabric.config.settings import Secret, Settings, Source, namespace_fault
 from fabric.core.declaration import ARGUMENT_CHARS_MAX, Field, Hint, Items, Number, Text, fields
 from fabric.core.limits import NAME_CHARS_MAX
+from fabric.core.rule_table import SAME_FIELDS
 from fabric.core.rules import Rules
 from fabric.core.signal import SignalType
 from fabric.core.synthesis import merge
@@ -117,7 +118,11 @@ def _type(hint: Hint) -> Any:
     elif issubclass(kind, StrEnum):  # TOML has words
         checks = [Checked(strict=False)]
     elif issubclass(kind, Struct):  # of a list of tables
-        known = {one.name: one.default for one in structs.fields(kind) if not one.required}
+        known = {
+            one.name: one.default if one.default is not NODEFAULT else one.default_factory()
+            for one in structs.fields(kind)
+            if not one.required
+        }
         checks = [AfterValidator(lambda checked: hint.kind(**dict(checked)))]
         kind = _created(kind.__name__, _STRICT, _fields(fields(kind), known))
     return Annotated[kind, *checks] if checks else kind
@@ -168,6 +173,11 @@ def _signal_type(value: str) -> str:
     return value
 
 
+def _is_field(value: str) -> bool:
+    """Whether findings may share it: a field of all findings, or a member of `data`."""
+    return value in SAME_FIELDS or (value.startswith("data.") and _is_name(value))
+
+
 _TEXTS: dict[Text, Callable[[str], str]] = {
     Text.NAME: _if(_is_name),
     Text.AGENT: _if(lambda value: value != "*" and _is_name(value)),
@@ -178,6 +188,7 @@ _TEXTS: dict[Text, Callable[[str], str]] = {
     Text.POINTER: _if(_is_pointer),
     Text.REDUCER: _reducer,
     Text.SIGNAL_TYPE: _signal_type,
+    Text.FIELD: _if(_is_field),
 }
 
 
@@ -186,11 +197,12 @@ def _items(items: Items, value: tuple[Any, ...]) -> tuple[Any, ...]:
     # Pydantic's own lower bound would count a wrong item as a missing one.
     if len(value) < items.min:
         raise PydanticCustomError("empty", "empty", {})
-    seen: set[str] = set()
+    seen: set[Any] = set()
     for index, item in enumerate(value if items.unique or items.distinct else ()):
         name = getattr(item, items.distinct) if items.distinct else item
         if name in seen:
             place = {"index": index, "key": items.distinct} if items.distinct else {}
+            name = ", ".join(name) if isinstance(name, tuple) else name
             found = f'"{name}" {"once more" if items.distinct else "twice"}'
             raise PydanticCustomError("twice", "twice", {"found": found, **place})
         seen.add(name)

@@ -1,4 +1,4 @@
-"""Merge rules of a sound file that can do nothing: dead paths, and reducers that are not there."""
+"""Rules of a sound file on merging that do nothing: dead paths, reducers that are not there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from fabric.config.toml_file import Fault, Keys, line_of
 from fabric.core import resource
 from fabric.core.policy import Comparison, ContradictionPolicy
-from fabric.core.rule_table import Merge
+from fabric.core.rule_table import Merge, Same
 from fabric.core.synthesis import merge
 
 #: Group of the entry points that are reducers.
@@ -49,6 +49,17 @@ def idle_merges(merges: Sequence[Merge], lines: Mapping[Keys, int]) -> Iterator[
         if one.key and one.reducer != merge.ROWS:
             what = f'"{one.key}", which only the reducer "rows" reads'
             yield Fault(at("key"), f"{where}.key", what, 'no key, or reducer = "rows"')
+
+
+def idle_same(rules: Sequence[Same], lines: Mapping[Keys, int]) -> Iterator[Fault]:
+    """Yield a fault for what a rule about findings that are one says in vain."""
+    for index, one in enumerate(rules):
+        for name, field in (("lines", "path"), ("aliases", "rule")):
+            where = ("synthesis", "same", index, name)
+            if field not in one.by and where in lines:
+                what = f'something that counts only where findings share the "{field}"'
+                fix = f'"{field}" in `by`, or no {name}'
+                yield Fault(lines[where], f"synthesis.same[{index}].{name}", what, fix)
 
 
 def _idle_agreement(one: Merge, where: str, at: Callable[[str], int]) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from fabric.config import check as checks
 from fabric.config.fault import of_pydantic, stray
-from fabric.config.merges import idle_merges
+from fabric.config.merges import idle_merges, idle_same
 from fabric.config.settings import config_files, sources
 from fabric.config.toml_file import Document, Fault, FaultError, Keys, line_of, parse, read
 from fabric.config.trust import request
@@ -122,7 +122,7 @@ def misfits(path: Path) -> list[Fault]:
             "cut off may be declared dead while it still tries to send"
         )
         found.append(Fault(line, "emit_limit_ms", what, f"less than {silence_ms}, or a longer one"))
-    return [*found, *idle_merges(rules.merges, lines)]
+    return [*found, *idle_merges(rules.merges, lines), *idle_same(rules.same, lines)]
 
 
 def _sound(path: Path) -> tuple[Found, bool]:

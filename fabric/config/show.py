@@ -125,7 +125,7 @@ def _example(field: Field) -> Iterator[str]:
     yield from ("", *_comment(field))
     if field.hint.is_tables:
         for n, table in enumerate(examples):
-            given = {name: item for name, item in table.items() if item not in ("", [])}
+            given = {name: item for name, item in table.items() if item not in ("", [], {})}
             yield from ["#~"] * (n > 0)
             yield from (f"#~ {line}" for line in (f"[[{field.key}]]", *_pairs(given)))
     else:
@@ -178,6 +178,8 @@ def _pairs(table: Mapping[str, Any]) -> Iterator[str]:
 
 def value_text(value: Any) -> str:
     """Return a value as TOML has it."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(_pairs(value))} }}" if value else "{}"
     # JSON's texts, numbers, booleans and lists of them are TOML's too.
     return json.dumps(value, ensure_ascii=False)
 

@@ -30,6 +30,8 @@ OUTSIDERS = frozenset(
         SignalType.TASK_DONE,
         SignalType.TASK_RETRY,
         SignalType.AGENTS_EXPECTED,
+        SignalType.RENAMED,
+        SignalType.SAME_AS,
         *run.OF_RUNS,
     }
 )

@@ -23,7 +23,7 @@ completed. Such a barrier without a leader is over as soon as all have arrived.
 
 from __future__ import annotations
 
-from fabric.core import claims, merge
+from fabric.core import claims, divergence
 from fabric.core.agent_status import in_force, is_waiting, missing, update_status
 from fabric.core.directive import Cancel, Notice, Pause, Proceed, Resume
 from fabric.core.escalation import BARRIER, ask, close_own, new_question, settle
@@ -85,7 +85,7 @@ def integrated(event: SignalEvent, payload: Integrated) -> None:
     if barrier.state is BarrierState.GATHERING:
         reason = f"these have not arrived at {called}: {listed(missing(barrier))}"
         raise RefusedError("BARRIER", reason)
-    merge.settle(event)
+    divergence.settle(event)
     _end(event, called, barrier, "integrated")
 
 

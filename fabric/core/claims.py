@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from fabric.core import merge
+from fabric.core import divergence
 from fabric.core.agent_status import integration, resume, update_status
 from fabric.core.copies import is_apart
 from fabric.core.directive import Cancel, Pause, Proceed, Resume, Wait
@@ -351,7 +351,7 @@ def _grant(event: Event, claim: ClaimRecord, waiter: AgentRecord | None = None) 
         resume(event, claim.agent, waiter, Resume("your turn", resources=granted))
     send_proceed(event, claim)
     if claim.copy:
-        merge.note(event, claim, coordinators(claim.writes, event.rules))
+        divergence.note(event, claim, coordinators(claim.writes, event.rules))
     if claim.observes or session.order.has_observers:
         _report_stale_reads(event, claim)
     if event.rules.hold_ms_max:

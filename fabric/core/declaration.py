@@ -38,6 +38,7 @@ class Text(Enum):
     NAMESPACE = f"1 to {NAMESPACE_CHARS_MAX} characters, no braces, colons, spaces or control ones"
     POINTER = "a JSON Pointer, or a glob of several"
     REDUCER = "the name of a reducer"
+    FIELD = "path, rule, title, url, source, severity, key or data.NAME"
     SIGNAL_TYPE = "a signal type"
     #: The operating system takes no NUL in an argument.
     ARGUMENT = f"up to {ARGUMENT_CHARS_MAX} printable characters"

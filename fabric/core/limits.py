@@ -167,6 +167,9 @@ VALUE_SHOWN_CHARS_MAX = 60
 
 
 #: No control characters: names become parts of keys, tables and terminal output.
+#: Keys of findings that one signal joins.
+SAME_KEYS_MAX = 100
+
 Name = Annotated[
     str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])")
 ]

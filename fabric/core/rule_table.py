@@ -38,6 +38,12 @@ ARGUMENTS_MAX = 64
 #: Refiners of a synthesis: each is a process that starts again and again, for each session.
 REFINERS_MAX = 16
 
+#: Fields by which findings may be one; besides, members of `data`: `data.NAME`.
+SAME_FIELDS = frozenset({"path", "rule", "title", "url", "source", "severity", "key"})
+#: Fields that findings share, and lines between them: more is another place.
+SAME_FIELDS_MAX = 8
+SAME_LINES_MAX = 1_000
+
 #: Checkpoints per task type, in order.
 TASK_TYPES: dict[str, tuple[str, ...]] = {
     "Code Review": ("files_read", "issues_found", "recommendations_drafted"),
@@ -113,6 +119,40 @@ class Merge(Struct, frozen=True):
     ] = ContradictionPolicy.ASK
 
 
+class Same(Struct, frozen=True):
+    """Which findings of several agents are one thing."""
+
+    by: Annotated[
+        tuple[Annotated[str, Text.FIELD], ...],
+        Items(1, SAME_FIELDS_MAX, unique=True),
+        Declared(
+            write="a list of fields of findings: path, rule, title, url, source, severity, key, or "
+            'data.NAME, none twice: ["path", "rule"]'
+        ),
+        "What they share: fields of findings. A rule may be spelled in any way, or be another name "
+        "of the same thing; without one, a name in the title or message counts.",
+    ] = ("path", "rule")
+    lines: Annotated[
+        int,
+        Number("lines", 0, SAME_LINES_MAX),
+        "How far apart their lines may be, if they share the path.",
+    ] = 3
+    aliases: Annotated[
+        dict[Name, Annotated[tuple[Name, ...], Items(1, LIST_ITEMS_MAX, unique=True)]],
+        Declared(
+            write='a rule = its other names: { "sql-injection" = ["SQLI", "our-17"] }, at least '
+            "one and none twice"
+        ),
+        "Other names of rules, besides those that are known: CWE numbers and the rules of some "
+        "analysers.",
+    ] = {}
+
+    @property
+    def counts_lines(self) -> bool:
+        """Whether lines count: they are lines of a path."""
+        return "path" in self.by
+
+
 class Domain(Struct, frozen=True):
     """Paths that belong together."""
 
@@ -155,3 +195,45 @@ class Trigger(Struct, frozen=True):
         Text.AGENT_OR_NONE,
         "The agent that integrates. Without one, all resume as soon as all have arrived.",
     ] = ""
+
+
+# The rules that are lists of these tables.
+
+Triggers = Annotated[
+    tuple[Trigger, ...],
+    Items(0, LIST_ITEMS_MAX, distinct="name"),
+    Declared(
+        example=(
+            Trigger(
+                "migrations",
+                ("schema-*", "migration-*"),
+                ("alembic/versions/**",),
+                120_000,
+                "ARCHITECT",
+            ),
+            Trigger("api-contract", paths=("openapi/**",)),
+            Trigger("release", tags=("release-*",)),
+        )
+    ),
+    "Integration points that emit INTEGRATION_REQUIRED by themselves: one table for each.",
+]
+
+Merges = Annotated[
+    tuple[Merge, ...],
+    Items(0, LIST_ITEMS_MAX, distinct="path"),
+    Declared("synthesis.merges", example=(Merge("/metrics/*/latency", "mean"),)),
+    "How the values that several agents give at one place of the document become one. The "
+    "first path that matches counts; where none does, numbers must agree, lists keep their "
+    "order, and everything else is kept by source. One table for each.",
+]
+
+Sames = Annotated[
+    tuple[Same, ...],
+    Items(0, LIST_ITEMS_MAX, distinct="by"),
+    Declared(
+        "synthesis.same",
+        example=(Same(("path", "rule"), 5, {"sql-injection": ("SQLI", "our-17")}),),
+    ),
+    "Which findings of several agents are one thing: those that any of these tables joins. "
+    "Without a table: those about one path and rule, at most three lines apart.",
+]

@@ -20,12 +20,13 @@ from fabric.core.rule_table import (
     Checkpoints,
     Deadline,
     Domain,
-    Merge,
+    Merges,
     Name,
     Priority,
     Recipients,
+    Sames,
     Time,
-    Trigger,
+    Triggers,
 )
 
 
@@ -127,24 +128,7 @@ class Rules(Struct, frozen=True):
         'What happens at the deadline, once the missing agents are named: "wait" for them, '
         '"release" the others without them, or "fail" the integration.',
     ] = policy.BarrierPolicy.WAIT
-    triggers: Annotated[
-        tuple[Trigger, ...],
-        Items(0, limits.LIST_ITEMS_MAX, distinct="name"),
-        Declared(
-            example=(
-                Trigger(
-                    "migrations",
-                    ("schema-*", "migration-*"),
-                    ("alembic/versions/**",),
-                    120_000,
-                    "ARCHITECT",
-                ),
-                Trigger("api-contract", paths=("openapi/**",)),
-                Trigger("release", tags=("release-*",)),
-            )
-        ),
-        "Integration points that emit INTEGRATION_REQUIRED by themselves: one table for each.",
-    ] = ()
+    triggers: Triggers = ()
 
     # Agents are not that regular: with a factor of 1, every second silence would be a death.
     silence_factor: Annotated[
@@ -230,14 +214,7 @@ class Rules(Struct, frozen=True):
         "What happens to the results of a dead agent when it starts again: it sends them again or "
         'they are dropped ("replace"), or they stay until it replaces them ("keep").',
     ] = policy.RestartPolicy.REPLACE
-    merges: Annotated[
-        tuple[Merge, ...],
-        Items(0, limits.LIST_ITEMS_MAX, distinct="path"),
-        Declared("synthesis.merges", example=(Merge("/metrics/*/latency", "mean"),)),
-        "How the values that several agents give at one place of the document become one. The "
-        "first path that matches counts; where none does, numbers must agree, lists keep their "
-        "order, and everything else is kept by source. One table for each.",
-    ] = ()
+    merges: Merges = ()
     refiners: Annotated[
         tuple[Name, ...],
         Items(0, rule_table.REFINERS_MAX, unique=True),
@@ -482,6 +459,8 @@ class Rules(Struct, frozen=True):
         "Fields of typed findings that contradict each other when agents differ on them, as values "
         "do. All others are merged.",
     ] = ()
+
+    same: Sames = ()
 
     def checkpoint_after(self, task_type: str, checkpoint: str) -> str:
         """Name the checkpoint that follows; the first for "", "" where nothing follows."""

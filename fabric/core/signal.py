@@ -14,6 +14,7 @@ from typing import Annotated, Final, get_args
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from fabric.core.limits import (
+    SAME_KEYS_MAX,
     SIGNAL_TASKS_MAX,
     Count,
     Deadline,
@@ -136,6 +137,22 @@ class AgentsExpected(Struct, frozen=True):
     by: Name | None = None
 
 
+class Renamed(Struct, frozen=True, rename={"old": "from", "new": "to"}):
+    """A file or folder has another name: findings about paths beneath are about the new ones."""
+
+    old: Name
+    new: Name
+    by: Name | None = None
+
+
+class SameAs(Struct, frozen=True):
+    """The first of these keys of findings is each other one; with `distinct` it is none of them."""
+
+    keys: Annotated[list[Name], Meta(min_length=2, max_length=SAME_KEYS_MAX)]
+    distinct: bool = False
+    by: Name | None = None
+
+
 class RunPurged(Struct, frozen=True):
     """Everything of the session is to be deleted; from the synthesizer: its part is."""
 
@@ -193,6 +210,8 @@ class SignalType(StrEnum):
     RUN_OPENED = "RUN_OPENED"
     RUN_PURGED = "RUN_PURGED"
     AGENTS_EXPECTED = "AGENTS_EXPECTED"
+    RENAMED = "RENAMED"
+    SAME_AS = "SAME_AS"
 
 
 #: The types that this implementation adds to the original protocol.
@@ -435,6 +454,8 @@ Payload = (
     | RunOpened
     | RunPurged
     | AgentsExpected
+    | Renamed
+    | SameAs
 )
 
 #: Signal type → payload struct: the word is the struct's name in capitals. To add a type: add

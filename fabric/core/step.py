@@ -76,6 +76,11 @@ def _refined(event: SignalEvent, payload: payloads.Refined) -> None:
     event.give_to_results()
 
 
+def _to_results(event: SignalEvent, payload: payloads.Renamed | payloads.SameAs) -> None:
+    """Pass what is said of keys on to the synthesizer."""
+    event.give_to_results()
+
+
 def _decided(event: SignalEvent, answer: payloads.Decided) -> None:
     """Close the question, tell the agents that wait for the answer, and do what was decided."""
     if contradiction.is_from_synthesizer(event.signal):
@@ -121,6 +126,8 @@ HANDLERS: dict[type[Struct], Handler] = dict(
         _on(payloads.RunOpened, run.begin),
         _on(payloads.RunPurged, run.purge),
         _on(payloads.AgentsExpected, roster.expected),
+        _on(payloads.Renamed, _to_results),
+        _on(payloads.SameAs, _to_results),
     )
 )
 

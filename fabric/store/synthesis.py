@@ -15,6 +15,7 @@ from fabric.core.synthesis.complete import Complete, Roster
 from fabric.core.synthesis.fold import SWEEP
 from fabric.core.synthesis.merge import ADDED_UP, EXACT, MergeRules
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Revision
+from fabric.core.synthesis.relation import Relations
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Batch
 from fabric.wire import record
@@ -44,6 +45,7 @@ DECODERS: Final[dict[str, Callable[[bytes], state.Record]]] = {
     state.AGENTS: msgspec.json.Decoder(contributor.Contributor).decode,
     state.CONTRADICTIONS: msgspec.json.Decoder(state.ContradictionRecord).decode,
     state.REFINED: msgspec.json.Decoder(state.RefinementRecord).decode,
+    state.RELATIONS: msgspec.json.Decoder(Relations).decode,
     state.ROSTER.removesuffix(":"): msgspec.json.Decoder(Roster).decode,
     SWEEP: msgspec.json.Decoder(state.Sweep).decode,
 }
@@ -88,6 +90,12 @@ def merge_rules(stored: bytes, rules: Rules) -> MergeRules:
     return _decode_rules(stored) if stored else MergeRules.of(rules, ADDED_UP)
 
 
+def same_rules(stored: bytes) -> bytes:
+    """Return the rules by which findings are one, as the document has them; empty for none."""
+    same = _decode_rules(stored).same if stored else ()
+    return state.encode(same) if same else b""
+
+
 def load(
     synthesis: state.SynthesisState, keys: SessionKeys, stored: Iterable[tuple[str, bytes | None]]
 ) -> None:
@@ -123,11 +131,13 @@ def save(
         members = [item for name in names for item in (0, name)]
         batch.write_parts("ZADD", keys.said(agent), members)
     if revision.number:
+        is_first = revision.number == 1 or revision.is_beginning
         made = patch(
             synthesis.name,
             revision.number,
             revision.complete,
             revision.operations,
+            same=same_rules(synthesis.rules) if is_first else b"",
             is_beginning=revision.is_beginning,
         )
         batch.size_bytes += len(made)

@@ -61,6 +61,7 @@ def changes(
     Raises TamperedError, naming the key, if the patch sets anything that the fabric does not write.
     """
     ways = [(operation["path"].split("/"), operation.get("value")) for operation in patch]
+    is_related = any(way == ["", records.RELATIONS] for way, _ in ways)
     # Others are the number, and how complete the synthesis is.
     members = [(way[1], unescape(way[2]), record) for way, record in ways if len(way) == 3]
     open_ = {name for section, name, one in members if section == records.CONTRADICTIONS and one}
@@ -72,6 +73,8 @@ def changes(
             agents.append(change)
         elif f"{section}:{name}" not in open_:
             yield f"- {number} · {change}"
+    if is_related:
+        yield f"- {number} · other findings are one, or paths have other names"
     if agents:
         yield f"- {number} · {'; '.join(agents)}"
     if is_final:

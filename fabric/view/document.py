@@ -15,6 +15,7 @@ from fabric.view.text import counted, plain
 from fabric.wire import document as wire
 from fabric.wire.document import Contradiction, Finding, Refinement
 from fabric.wire.effective import effective
+from fabric.wire.same import groups_of
 from fabric.wire.stored import checked_reading
 
 T = TypeVar("T")
@@ -72,7 +73,12 @@ class Document:
     @_view
     def findings(self) -> dict[str, Finding]:
         """All findings by key, those too that no longer hold."""
-        return {key: wire.finding(key, part) for key, part in self._section("findings").items()}
+        return wire.findings(self.document)
+
+    @_view
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The findings that hold and are one thing: the keys of each group, by its least key."""
+        return groups_of(self.document)
 
     @_view
     def contradictions(self) -> dict[str, Contradiction]:

@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from fabric.core.limits import NAMES_SHOWN_MAX, listed
 from fabric.core.synthesis.state import Standing, State
 from fabric.view import markdown
-from fabric.view.change import holding
 from fabric.view.selection import Item
 from fabric.view.text import rfc3339
 from fabric.view.value import LINE_CHARS_MAX, TEXT_CHARS_MAX, is_short, outline, span
@@ -77,9 +76,7 @@ def _words(value: str) -> str:
 
 def finding(one: Item, code: Sequence[str] = ()) -> list[str]:
     """Return a finding that holds as an item of a list, with the code that it is about."""
-    found = one.finding
-    claims = holding(found.sources)
-    lines = _beginning(one, claims)
+    lines = _beginning(one, one.claims)
     for message, agents in list(one.others.items())[:OTHERS_MAX]:
         lines.append(f"  - {name_of(listed(agents))}: {markdown.prose(_words(message))}")
     if (more_said := len(one.others) - OTHERS_MAX) > 0:
@@ -120,6 +117,8 @@ def _beginning(one: Item, claims: Sequence[Source]) -> list[str]:
         said[0] += "" if said[1].startswith("`" * 3) else "\\"
     if found.value is not None and (one.title or found.fields.get("message")):
         by = f"{span(found.value)} · {by}"
+    if len(one.agents) > 1:
+        by += f" · {len(one.agents)} of {one.known} agents"
     if source := found.fields.get("source"):
         by += f" · {name_of(str(source))}"
     if one.url:

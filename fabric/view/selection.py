@@ -11,9 +11,9 @@ from fabric.core.limits import listed
 from fabric.core.synthesis.state import Standing, State
 from fabric.core.synthesis.typed import RANK
 from fabric.view.document import Document
-from fabric.view.same import groups
 from fabric.view.value import flat
-from fabric.wire.document import Finding
+from fabric.wire import document as wire
+from fabric.wire.document import Finding, Source
 
 #: A finding counts while agents say so, in agreement or not.
 _SHOWN = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
@@ -57,6 +57,10 @@ class Item(NamedTuple):
     agents: tuple[str, ...]
     confidence: float | None
     is_rated: bool
+    #: All agents of the session.
+    known: int
+    #: The statements that hold.
+    claims: tuple[Source, ...]
 
     @property
     def place(self) -> str:
@@ -78,17 +82,19 @@ def select(
     finding is as sure as its surest agent; one of which nobody says how sure counts as sure. What
     several agents have found at one place is one item (`same.py`).
     """
-    records = synthesis.document.get("findings", {})
-    known = (before or {}).get("findings", {})
+    known = wire.findings(before or {})
     held = {key: one for key, one in synthesis.findings.items() if one.state in states}
-    group_of = {key: name for name, keys in groups(held.values()).items() for key in keys}
+    is_past = states is GONE
+    groups = {} if is_past else synthesis.groups
+    group_of = {key: name for name, keys in groups.items() for key in keys}
     joined: dict[str, list[str]] = {}
     for key in held:
         joined.setdefault(group_of.get(key, key), []).append(key)
+    agents = synthesis.complete.agents
     found = [
-        _joined([_item(held[key]) for key in keys])
+        _joined([_item(held[key], agents) for key in keys])
         for keys in joined.values()
-        if before is None or any(records[key] != known.get(key) for key in keys)
+        if before is None or any(held[key] != known.get(key) for key in keys)
     ]
     found = [
         one
@@ -148,10 +154,13 @@ def _joined(items: list[Item]) -> Item:
         agents=tuple(sorted({agent for one in items for agent in one.agents})),
         confidence=max(sure, default=None),
         is_rated=any(one.is_rated for one in items),
+        claims=tuple({said.agent: said for one in items[::-1] for said in one.claims}.values())[
+            ::-1
+        ],
     )
 
 
-def _item(finding: Finding) -> Item:
+def _item(finding: Finding, known: int) -> Item:
     fields = finding.fields
     holding = [one for one in finding.sources if one.standing is Standing.HOLDS]
     sure = [one.confidence for one in holding if one.confidence is not None]
@@ -187,4 +196,6 @@ def _item(finding: Finding) -> Item:
         tuple(sorted({one.agent for one in holding})),
         max(sure, default=None),
         "severity" in fields,
+        known,
+        tuple(holding),
     )

@@ -308,6 +308,8 @@ _SIGNALS = {
     "RUN_CLOSED": ("{a} closes the run[: {reason}]",),
     "RUN_OPENED": ("{a} opens a new run",),
     "AGENTS_EXPECTED": ("{a} expects {agents}",),
+    "RENAMED": ("{a}: {from} is now {to}",),
+    "SAME_AS": ("{a} relates findings to each other: {keys}",),
     "RUN_PURGED": ("{a} deletes the session",),
     "REFINED": ("{refiner} has refined revision {revision}",),
 }

@@ -13,18 +13,22 @@ import msgspec
 from msgspec import Struct
 
 from fabric.core.contradiction import question_id_of
-from fabric.core.synthesis import delta
+from fabric.core.synthesis import delta, typed
 from fabric.core.synthesis.delta import Delta, applied
 from fabric.core.synthesis.merge import merge_deltas
 from fabric.core.synthesis.partial import ITEM_MARK, escape, list_of, unescape
 from fabric.core.synthesis.publish import Operation
-from fabric.core.synthesis.state import SAID, SECTIONS, Edge, Standing, State
+from fabric.core.synthesis.relation import Relations
+from fabric.core.synthesis.state import RELATIONS, SAID, SECTIONS, Edge, Standing, State
 
 #: One value holds at such a place.
 _SINGLE = frozenset({State.AGREED, State.DECIDED, State.REDUCED})
 
 #: No agent says anything about such a place any more.
 _GONE = frozenset({State.WITHDRAWN, State.SUPERSEDED})
+
+#: A finding counts while agents say so, in agreement or not.
+HELD = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
 
 _NOTHING: Any = object()
 
@@ -106,6 +110,42 @@ class Refinement(Struct, frozen=True):
     markdown: bool = False
 
 
+def relations(official: Mapping[str, Any]) -> Relations:
+    """Return what is said of keys as such, given the official document."""
+    return msgspec.convert(official.get("relations", {}), Relations)
+
+
+def findings(official: Mapping[str, Any]) -> dict[str, Finding]:
+    """Return all findings by key, sorted, given the official document.
+
+    Those about paths that have been renamed are under their new names. A key whose new name is
+    taken stays as it is, and is the same thing as that one.
+    """
+    parts: Mapping[str, Any] = official.get("findings", {})
+    found = {key: finding(key, parts[key]) for key in sorted(parts)}
+    known = relations(official)
+    if not known.renamed:
+        return found
+    paths = {key: _path_of(one) for key, one in found.items()}
+    moves = {key: new for key, old in paths.items() if (new := known.moved(old)) != old}
+    moved = {key: one for key, one in found.items() if key not in moves}
+    for key, path in moves.items():
+        old, one = paths[key], found[key]
+        fields = {**one.fields, "path": path} if "path" in one.fields else one.fields
+        name = path + key[len(old) :] if key.startswith(old) else key
+        if name in moved:  # then both are one thing
+            fields = {**fields, "same_as": sorted({*fields.get("same_as", ()), name})}
+            name = key
+        moved[name] = msgspec.structs.replace(one, key=name, fields=fields)
+    return dict(sorted(moved.items()))
+
+
+def _path_of(one: Finding) -> str:
+    """Return the path that a finding is about; "" if it is about none."""
+    named = typed.place_in(one.key)
+    return str(one.fields.get("path") or (named[0] if named is not None else ""))
+
+
 def finding(key: str, part: Mapping[str, Any]) -> Finding:
     """Return a finding, given its part of the document."""
     first_ms = part.get("first", {}).get("ms", 0)
@@ -144,24 +184,29 @@ def patch(
     complete: bytes,
     operations: Sequence[Operation],
     *,
+    same: bytes = b"",
     is_beginning: bool = False,
 ) -> bytes:
     """Return the JSON Patch (RFC 6902) from the previous revision to this one.
 
-    The first patch applies to `{}`; one that `is_beginning` replaces the whole document.
+    The first patch applies to `{}`; one that `is_beginning` replaces the whole document. `same` are
+    the rules by which findings are one, if there are any.
     Every member is added, whether new or not: adding a member
     that exists replaces it (RFC 6902, section 4.1).
     """
     items: list[bytes] = []
     if number == 1 or is_beginning:
         sections = b",".join(b'"%s":{}' % section.encode() for section in SECTIONS)
+        if same:
+            sections = b'"same":%s,%s' % (same, sections)
         whole = b'{"session":%s,"revision":%d,"complete":%s,%s}'
         items.append(_add(b'""', whole % (_encode(session), number, complete, sections)))
     else:
         items.append(_add(b'"/revision"', b"%d" % number))
         items.append(_add(b'"/complete"', complete))
     for operation in operations:
-        path = _encode(f"/{operation.section}/{escape(operation.name)}")
+        inner = "" if operation.section == RELATIONS else f"/{escape(operation.name)}"
+        path = _encode(f"/{operation.section}{inner}")
         if operation.record is None:
             items.append(b'{"op":"remove","path":%s}' % path)
         else:

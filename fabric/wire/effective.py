@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fabric.core.synthesis.state import Standing, State
 from fabric.wire import document
-from fabric.wire.document import Finding, Source
-
-#: A finding counts while agents say so, in agreement or not.
-HELD = frozenset({State.AGREED, State.CONTRADICTED, State.DECIDED})
+from fabric.wire.document import HELD, Finding, Source
+from fabric.wire.same import groups_of
 
 
 def effective(official: Mapping[str, Any]) -> dict[str, Any]:
     """Return what holds, given the official document.
 
     `findings` by key, each with its fields, `agents`, `confidence` and `evidence`; contradicted
-    ones with `values`. `contradictions` likewise by part, `document` merged, `agents` with status
-    and percent, `refined` the values by refiner. Neither times nor log numbers: what is the same
-    now as before looks the same.
+    ones with `values`. `groups` are the findings that are one thing, by the least key;
+    `contradictions` likewise by part, `document` merged, `agents` with status and percent,
+    `refined` the values by refiner. Neither times nor log numbers: what is the same now as before
+    looks the same.
     """
-    parts = official.get("findings", {})
-    found = {key: document.finding(key, parts[key]) for key in sorted(parts)}
+    found = document.findings(official)
     rivals = official.get("contradictions", {})
     return {
         "session": official.get("session", ""),
@@ -30,10 +28,25 @@ def effective(official: Mapping[str, Any]) -> dict[str, Any]:
         "complete": official.get("complete", {}),
         "agents": {name: _agent(one) for name, one in official.get("agents", {}).items()},
         "findings": {key: _finding(one) for key, one in found.items() if one.state in HELD},
+        "groups": grouped(official),
         "contradictions": {part: _rivals(part, rivals[part]) for part in sorted(rivals)},
         "document": document.nested(official.get("document", {}), official.get("items", {})),
         "refined": {name: one["value"] for name, one in official.get("refined", {}).items()},
     }
+
+
+def grouped(official: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Return the groups by their least key: the `keys` of each, and the `agents` that say it."""
+    found = document.findings(official)
+    return {
+        name: {"keys": list(keys), "agents": sorted({*_agents(found[key] for key in keys)})}
+        for name, keys in groups_of(official).items()
+    }
+
+
+def _agents(findings: Iterable[Finding]) -> Iterator[str]:
+    for one in findings:
+        yield from (said.agent for said in one.sources if said.standing is Standing.HOLDS)
 
 
 def _agent(record: Mapping[str, Any]) -> dict[str, Any]:

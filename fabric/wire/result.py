@@ -7,12 +7,14 @@ from msgspec import UNSET
 
 from fabric.core.contradiction import DecidedResult, is_part
 from fabric.core.limits import Percent
+from fabric.core.resource_name import normalise
 from fabric.core.roster import RosterResult
-from fabric.core.signal import GIVING, Failed, Refined, Signal, SignalType
+from fabric.core.signal import GIVING, Failed, Refined, Renamed, SameAs, Signal, SignalType
 from fabric.core.synthesis.canonical import canonical_raw
 from fabric.core.synthesis.fold import Result
 from fabric.core.synthesis.merge import Strategies, Strategy
 from fabric.core.synthesis.partial import Origin, Refusal, ResultPayload, statements
+from fabric.core.synthesis.relation import Pair, Rename
 from fabric.core.synthesis.state import RefinementRecord, Verdict
 from fabric.errors import SignalError
 from fabric.wire import signal_error
@@ -24,6 +26,8 @@ _decode_payload = msgspec.json.Decoder(ResultPayload).decode
 _decode_failed = msgspec.json.Decoder(Failed).decode
 _decode_decided = msgspec.json.Decoder(DecidedResult).decode
 _decode_roster = msgspec.json.Decoder(RosterResult).decode
+_decode_renamed = msgspec.json.Decoder(Renamed).decode
+_decode_same_as = msgspec.json.Decoder(SameAs).decode
 _decode_refined = msgspec.json.Decoder(Refined).decode
 
 #: The types that can say that they give all that the agent still says.
@@ -75,6 +79,8 @@ def decode(fields: list[bytes], strategy: Strategy) -> Result:
         if is_roster:
             told = _decode_roster(raw)
             return Result(kind, origin, roster=(told.agents, told.is_absent))
+        if kind in (SignalType.RENAMED, SignalType.SAME_AS):
+            return Result(kind, origin, relations=_relations(kind, raw, origin))
         if kind is SignalType.REFINED:
             return Result(kind, origin, refined=_refined(raw, origin))
         payload = _decode_payload(raw)
@@ -108,6 +114,21 @@ def _refined(raw: bytes, origin: Origin) -> tuple[str, RefinementRecord]:
     return given.refiner, RefinementRecord(
         value, origin.log, origin.ms, given.revision, given.markdown
     )
+
+
+def _relations(kind: SignalType, raw: bytes, origin: Origin) -> list[Pair | Rename]:
+    if kind is SignalType.RENAMED:
+        moved = _decode_renamed(raw)
+        # `src/` is what `src` is: all keys beneath it.
+        paths = [normalise(one).removesuffix("/**") for one in (moved.old, moved.new)]
+        is_move = paths[0] != paths[1]
+        return [Rename(paths[0], paths[1], origin.log, moved.by or origin.agent)] if is_move else []
+    said = _decode_same_as(raw)
+    first, *others = dict.fromkeys(said.keys)
+    return [
+        Pair((min(first, one), max(first, one)), origin.log, said.by or origin.agent, said.distinct)
+        for one in others
+    ]
 
 
 def _percent(value: bytes | None) -> int | float | None:

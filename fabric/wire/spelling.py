@@ -57,6 +57,8 @@ ARGUMENT: dict[SignalType, str] = {
     SignalType.TASK_DONE: "task",
     SignalType.AGENTS_EXPECTED: "agents",
     SignalType.TASK_RETRY: "task",
+    SignalType.RENAMED: "from",
+    SignalType.SAME_AS: "keys",
 }
 
 
@@ -65,7 +67,7 @@ _SENTENCES = frozenset({"question", "error"})
 
 #: Lists of names: a text names several with commas.
 _LISTED = frozenset(
-    {"reads", "writes", "resources", "produces", "quotas", "consumers", "agents", "expect"}
+    {"reads", "writes", "resources", "produces", "quotas", "consumers", "agents", "expect", "keys"}
 )
 
 

@@ -55,3 +55,37 @@ def test_nan_is_named(quiet: Shell) -> None:
     done = quiet.run("emit", "PARTIAL_RESULT", "--payload", '{"partial": {"x": NaN}}')
     assert done.code == 2
     assert "NaN" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "payload"),
+    [
+        (
+            ["same", "a.py:1:r", "b", "c", "--by", "ann"],
+            "SAME_AS",
+            {"keys": ["a.py:1:r", "b", "c"], "distinct": False, "by": "ann"},
+        ),
+        (
+            ["same", "--distinct", "a", "b", "--by", "ann"],
+            "SAME_AS",
+            {"keys": ["a", "b"], "distinct": True, "by": "ann"},
+        ),
+        (
+            ["renamed", "src/a.py", "src/b.py", "--by", "ann"],
+            "RENAMED",
+            {"from": "src/a.py", "to": "src/b.py", "by": "ann"},
+        ),
+    ],
+)
+def test_a_person_says_it_of_keys_and_paths(
+    quiet: Shell, server: RunningServer, words: list[str], kind: str, payload: dict[str, Any]
+) -> None:
+    quiet.good(*words)
+    signal = sent(server, quiet)
+    assert (signal["type"], signal["emitter"], signal["payload"]) == (kind, "ann", payload)
+
+
+def test_a_person_who_says_so_is_no_agent(shell: Shell) -> None:
+    shell.good("same", "a", "b", "--by", "ann", "--confirm")
+    shell.good("renamed", "a.py", "b.py", "--by", "ann", "--confirm")
+    assert "ann" not in shell.good("status", "--json").out

@@ -19,7 +19,9 @@ def rules_table(rules: type[Rules] = Rules) -> list[str]:
         if field.hint.is_tables:
             kind = field.hint.inner[0].kind
             for one, info in zip(fields(kind), msgspec.structs.fields(kind), strict=True):
-                rows.append(row(f"{field.key}[].{one.key}", *cells(one, info.default)))
+                is_made = info.default_factory is not msgspec.NODEFAULT
+                default = info.default_factory() if is_made else info.default
+                rows.append(row(f"{field.key}[].{one.key}", *cells(one, default)))
     return rows
 
 

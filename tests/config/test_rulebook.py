@@ -23,7 +23,7 @@ from fabric.core.policy import (
     TaskMode,
     WorktreePolicy,
 )
-from fabric.core.rule_table import TASK_TYPES, Domain, Merge, Trigger
+from fabric.core.rule_table import TASK_TYPES, Domain, Merge, Same, Trigger
 from fabric.core.rules import Rules
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "fabric.example.toml"
@@ -57,6 +57,7 @@ ODD = Rules(
     routes={"COMPLETED": ("AUDITOR", "B"), "FAILED": ("C",)},
     restart_policy=RestartPolicy.KEEP,
     merges=(Merge("/metrics/*/a~1b", "mean"), Merge("/", "theirs")),
+    same=(Same(("rule", "data.cve"), 0, {"a b": ("c", "é")}), Same()),
     refiners=("summary", "a b"),
     markdown=True,
     refine_pause_ms=15,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from fabric.core.policy import Comparison, ContradictionPolicy, RestartPolicy
-from fabric.core.rule_table import Merge
+from fabric.core.rule_table import Merge, Same
 from fabric.core.synthesis.merge import Reducer
 from tests.support.folding import entry, mark
 
@@ -29,6 +29,7 @@ VALUES: list[Any] = [1, 1.0, "1", True, None, {"a": 1, "b": [2.0]}, {"b": [2], "
 SPELLINGS: list[Any] = [
     " 1 ", "1.2", 1.2, "True", "in words", "In  words ", "in others", [1, "x"], ["X", 1.0],
     ["x", 1, 1], "1 s", "1000 ms", "1.1 s", "word",
+    {"a": 1, "b": "in words"}, {"a": 1.0, "b": "in others", "c": ["so to say"]}, ["in words", 1],
 ]  # fmt: skip
 
 #: Names of members, with characters that are special in a pointer or in a part's name.
@@ -108,6 +109,7 @@ class Event(NamedTuple):
     is_whole: bool = False
     #: Log number of the agent's last checkpoint; of a STARTED, of the one that it resumes from.
     since: int = 0
+    relation: dict[str, Any] | None = None
 
     def fields(self) -> list[bytes]:
         """Return the entry as the orchestrator writes it."""
@@ -137,6 +139,8 @@ class Event(NamedTuple):
         if self.refined is not None:
             refiner, value = self.refined
             return {"refiner": refiner, "value": value, "revision": 1}
+        if self.relation is not None:
+            return self.relation
         payload = {"partial": self.partial, "result": self.result, "error": self.error or None}
         payload = {name: value for name, value in payload.items() if value is not None}
         return payload | ({"all": True} if self.is_whole else {})
@@ -148,6 +152,7 @@ class Rules(NamedTuple):
     policy: RestartPolicy
     merges: list[Merge]
     contradict_on: tuple[str, ...] = ()
+    same: tuple[Same, ...] = ()
 
 
 #: Fields of typed findings; some do not fit, and one is nobody's.
@@ -156,7 +161,9 @@ _typed = st.fixed_dictionaries(
     optional={
         "path": st.sampled_from(["a.py", "a.py", "./src//b.py"]),
         "line": st.sampled_from([1, 1.0, "2", "many", -1]),
-        "rule": st.sampled_from(["sqli", "xss"]),
+        "rule": st.sampled_from(["sqli", "SQL-injection", "xss"]),
+        "same_as": st.sampled_from(["port", ["a/b", "a.py:1:xss"], "src/b.py"]),
+        "distinct_from": st.sampled_from(["host", ["a.py:1:sqli"]]),
         "severity": st.sampled_from(["high", "HIGH", "warning", "info", "ghastly", 5]),
         "message": st.sampled_from(["bad", "worse"]),
         "data": st.sampled_from([{"x": 1.0}, {"y": {"z": []}}, "text"]),
@@ -218,11 +225,22 @@ _verdicts = st.tuples(
     st.permutations([*VALUES[:1], *VALUES[2:6], "true", "In words", {"severity": "high"}]),
     st.integers(0, 3),
 )
+#: What a person says of keys and paths.
+_PATHS = st.sampled_from(["a.py", "src", "src/b.py", "c.py", "./lib/", "lib/b.py"])
+_RELATED = st.sampled_from([*KEYS, "a.py:1:sqli", "a.py:2:SQL-injection", "src/b.py:1:xss"])
+_RELATIONS: dict[str, SearchStrategy[dict[str, Any]]] = {
+    "RENAMED": st.fixed_dictionaries({"from": _PATHS, "to": _PATHS}),
+    "SAME_AS": st.fixed_dictionaries(
+        {"keys": st.lists(_RELATED, min_size=2, max_size=3), "distinct": st.booleans()}
+    ),
+}
+
 #: An agent's next action, repeated by weight.
 _MOVES = (
     *["PARTIAL_RESULT"] * 6,
     *("CHECKPOINT", "CHECKPOINT", "STARTED"),
     *("PROGRESS", "STARTED", "BLOCKED", "COMPLETED", "FAILED", "silence", "DECIDED", "REFINED"),
+    *("RENAMED", "SAME_AS"),
 )
 
 
@@ -241,6 +259,9 @@ def histories(draw: DrawFn) -> list[Event]:
             part, values, others = draw(_verdicts)
             verdict = (part, values[0], values[1 : 1 + others])
             events.append(Event("a person", log, move, verdict=verdict))
+            continue
+        if move in _RELATIONS:
+            events.append(Event("a person", log, move, relation=draw(_RELATIONS[move])))
             continue
         if move == "REFINED":
             refined = (draw(st.sampled_from(["tidy", "brief"])), draw(st.sampled_from(VALUES)))
@@ -301,6 +322,7 @@ rules = st.builds(
         max_size=3,
     ),
     st.sampled_from([(), (), ("severity",), ("message", "line")]),
+    st.sampled_from([(), (), (Same(lines=0),), (Same(("rule",)), Same(("path", "data.owner"), 1))]),
 )
 
 

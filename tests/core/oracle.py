@@ -151,6 +151,8 @@ def typed(finding: dict[str, Any]) -> dict[str, Any]:
             fitting = {1: 1, "2": 2}.get(value)
         elif name == "severity":
             fitting = SEVERITIES.get(value)
+        elif name in ("same_as", "distinct_from"):
+            fitting = sorted({value} if isinstance(value, str) else {*value})
         elif name in ("rule", "message") or (name == "data" and isinstance(value, dict)):
             fitting = value
         if fitting is None:

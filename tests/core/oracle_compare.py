@@ -104,7 +104,8 @@ def sides(values: dict[str, Any], terms: Terms) -> dict[str, Any]:
             shown = value if isinstance(value, str) else json.dumps(whole(value), sort_keys=True)
             found[agent] = " ".join(shown.replace(", ", ",").replace(": ", ":").lower().split())
         else:
-            found[agent] = loose(value)
+            left = without_remarks(value) if terms.compare == "prose" else value
+            found[agent] = loose(value if left is GONE or isinstance(value, str) else left)
     for unit, measured in amounts.items():
         start: float | None = None
         for one, agent in sorted(measured):
@@ -133,12 +134,26 @@ def is_same(one: Any, other: Any, terms: Terms) -> bool:
 def members(claim: Claim, terms: Terms) -> dict[str, Any]:
     """Return what a claim says that can contradict another one."""
     found = {name: one for name, one in claim.fields.items() if name in terms.contradict_on}
-    is_remark = (
-        terms.compare == "prose" and isinstance(claim.value, str) and len(claim.value.split()) > 1
-    )
-    if claim.value != SILENT and not is_remark:
+    said = claim.value if terms.compare != "prose" else without_remarks(claim.value)
+    if claim.value != SILENT and said is not GONE:
         found["value"] = claim.value
     return found
+
+
+#: Nothing but remarks.
+GONE = object()
+
+
+def without_remarks(value: Any) -> Any:
+    if isinstance(value, str) and len(value.split()) > 1 and value != SILENT:
+        return GONE
+    if isinstance(value, list) and value:
+        left = [one for one in map(without_remarks, value) if one is not GONE]
+        return left or GONE
+    if isinstance(value, dict) and value:
+        inner = {name: without_remarks(one) for name, one in value.items()}
+        return {name: one for name, one in inner.items() if one is not GONE} or GONE
+    return value
 
 
 def camps(claims: list[Claim], terms: Terms) -> list[list[Claim]]:

@@ -32,6 +32,8 @@ def fields_of(history: list[Event], rules: Rules) -> dict[str, Any]:
             for name, value in fields.items():
                 if name == "severity" and name in merged:
                     merged[name] = min(merged[name], value, key=ORDER.index)
+                elif name in ("same_as", "distinct_from") and name in merged:
+                    merged[name] = sorted({*merged[name], *value})
                 elif name == "data":
                     merged[name] = {**value, **merged.get(name, {})}
                 else:

@@ -191,3 +191,30 @@ def test_a_number_that_a_person_chose_is_a_value_of_its_own() -> None:
     folding.find("B", "port", True)
     values = folding.document()["contradictions"]["findings:port"]["values"]
     assert [one["value"] for (one,) in values] == [{"value": None}, 1, {"value": True}]
+
+
+#: One thing at one place, as six agents put it: in a text, or in a map or list with texts in it.
+WORDS: list[list[Any]] = [
+    ["Built from user input.", "user input reaches SQL", "An f-string makes the query"],
+    [{"severity": "high", "why": f"it {word}"} for word in ("is built", "gets in", "is made")],
+    [{"note": "user input"}, {"detail": "an f-string"}, {"note": "it is", "also": ["so it is"]}],
+    [["user input", "f-string"], ["f-string", "comes from users"], ["F-String", "in short"]],
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_agents_that_agree_in_other_words_contradict_nobody(words: list[Any]) -> None:
+    folding = Folding()
+    for number, said in enumerate([*words, *words]):
+        one = {"key": "src/a.py:42:sql-injection", "value": said}
+        folding.say(f"A{number}", {"findings": [one]})
+    assert folding.document()["contradictions"] == {}
+    assert folding.signals == []
+
+
+def test_what_is_no_remark_in_a_map_contradicts_as_ever() -> None:
+    folding = Folding()
+    for agent, severity in (("A", "high"), ("B", "low")):
+        value = {"severity": severity, "why": "as I said"}
+        folding.say(agent, {"findings": [{"key": "src/a.py:42:sqli", "value": value}]})
+    assert [*folding.document()["contradictions"]] == ["findings:src/a.py:42:sqli"]

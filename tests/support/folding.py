@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from fabric.core.contradiction import digest
 from fabric.core.policy import RestartPolicy
-from fabric.core.rule_table import Merge
+from fabric.core.rule_table import Merge, Same
 from fabric.core.rules import Rules
 from fabric.core.synthesis.canonical import canonical_raw
 from fabric.core.synthesis.fold import fold, needs, sweep, touched
@@ -19,6 +19,7 @@ from fabric.core.synthesis.merge import CURRENT, MergeRules, Reducer, Strategies
 from fabric.core.synthesis.publish import COMPLETE, REVISION, RULES, Publisher, Revision
 from fabric.core.synthesis.state import (
     AGENTS,
+    RELATIONS,
     SAID,
     SECTIONS,
     Part,
@@ -81,8 +82,10 @@ class Folding:
         sweep_parts: int = 3,
         version: int = CURRENT,
         contradict_on: Sequence[str] = (),
+        same: Sequence[Same] = (),
     ) -> None:
-        self.rules = MergeRules(version, policy, tuple(merges), tuple(contradict_on))
+        on = tuple(contradict_on)
+        self.rules = MergeRules(version, policy, tuple(merges), on, tuple(same))
         self.reducers = reducers or {}
         self._follow(self.rules)
         self.sweep_parts = sweep_parts
@@ -184,6 +187,7 @@ class Folding:
             restart_policy=self.rules.restarts,
             merges=self.rules.merges,
             contradict_on=self.rules.contradict_on,
+            same=self.rules.same,
         )
         rules = stored.merge_rules(synthesis.rules, in_force)
         if rules != self._followed:
@@ -219,7 +223,8 @@ class Folding:
         self.sweeping += [agent for agent in revision.sweeps if agent not in self.sweeping]
         if revision.number:
             assert revision.number == len(self.revisions) + 1
-            made = patch("demo", revision.number, revision.complete, revision.operations)
+            same = stored.same_rules(synthesis.rules) if revision.number == 1 else b""
+            made = patch("demo", revision.number, revision.complete, revision.operations, same=same)
             self.bytes_written += len(made)
             self.revisions.append(made)
             self.causes.append(revision.causes)
@@ -234,6 +239,10 @@ class Folding:
             "complete": msgspec.json.decode(self.hash[COMPLETE]),
             **{section: {} for section in SECTIONS},
         }
+        if same := stored.same_rules(self.hash.get(RULES, b"")):
+            found["same"] = msgspec.json.decode(same)
+        if RELATIONS in self.hash:
+            found[RELATIONS] = msgspec.json.decode(self.hash[RELATIONS])
         for field, value in self.hash.items():
             if field not in stored.HEAD and stored.is_published(field, value):
                 section, _, name = field.partition(":")

@@ -140,6 +140,13 @@ PAYLOADS: dict[SignalType, st.SearchStrategy[dict[str, Any]]] = {
     SignalType.AGENTS_EXPECTED: st.fixed_dictionaries(
         {"agents": _expected}, optional={"deadline_ms": st.sampled_from((1, 60_000))}
     ),
+    SignalType.RENAMED: st.fixed_dictionaries(
+        {"from": st.sampled_from(["a.py", "src"]), "to": st.sampled_from(["b.py", "src"])}
+    ),
+    SignalType.SAME_AS: st.fixed_dictionaries(
+        {"keys": st.lists(st.sampled_from(["a", "b", "c"]), min_size=2, max_size=3)},
+        optional={"distinct": st.booleans()},
+    ),
     SignalType.REFINED: st.fixed_dictionaries({"refiner": st.just("R"), "value": st.text()}),
 }
 

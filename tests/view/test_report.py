@@ -136,7 +136,7 @@ def test_rows_are_a_table_and_what_names_a_row_comes_first() -> None:
 
 def test_other_words_for_a_finding_stand_beside_the_surest() -> None:
     lines = lines_of(("A", found(confidence=0.9)), ("B", found(message="worse")), ("C", found()))
-    assert "- **high** `src/a.py:2` `r`: bad · A (90% sure), B, C" in lines
+    assert "- **high** `src/a.py:2` `r`: bad · A (90% sure), B, C · 3 of 3 agents" in lines
     assert "  - B: worse" in lines
 
 

@@ -28,6 +28,8 @@ LEAST: dict[SignalType, str] = {
     SignalType.REFINED: '{"refiner":"summary","value":"all is well"}',
     SignalType.TASKS_ADDED: '{"tasks":[{"id":"T1"}]}',
     SignalType.AGENTS_EXPECTED: '{"agents":["B"]}',
+    SignalType.RENAMED: '{"from":"a.py","to":"b.py"}',
+    SignalType.SAME_AS: '{"keys":["a","b"]}',
 }
 
 

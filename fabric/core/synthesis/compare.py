@@ -90,11 +90,25 @@ def is_same(one: Raw, other: Raw, agreement: Agreement) -> bool:
 
 
 def is_remark(raw: Raw, agreement: Agreement) -> bool:
-    """Whether a value is a text of several words where such texts contradict nothing."""
-    if agreement.comparison is not Comparison.PROSE or not bytes(raw).startswith(b'"'):
-        return False
-    text: str = _decode(raw)
-    return len(text.split(None, 1)) > 1 and any(map(str.isalpha, text))
+    """Whether a value says nothing but remarks, where these contradict nothing."""
+    is_prose = agreement.comparison is Comparison.PROSE and bytes(raw)[:1] in (b'"', b"[", b"{")
+    return is_prose and _without_remarks(_decode(raw)) is _REMARK
+
+
+#: In place of a text of several words, and of what holds nothing else.
+_REMARK: Final = object()
+
+
+def _without_remarks(value: Any) -> Any:
+    """Return a value without the texts of several words in it; _REMARK if nothing is left."""
+    if isinstance(value, str):
+        return _REMARK if len(value.split(None, 1)) > 1 and any(map(str.isalpha, value)) else value
+    if isinstance(value, dict) and value:
+        inner = {name: _without_remarks(item) for name, item in value.items()}
+        return {name: item for name, item in inner.items() if item is not _REMARK} or _REMARK
+    if isinstance(value, list) and value:
+        return [item for item in map(_without_remarks, value) if item is not _REMARK] or _REMARK
+    return value
 
 
 def date_of(value: Any) -> Fraction | None:
@@ -178,6 +192,9 @@ def _moment(when: datetime, *, is_day: bool) -> _Measure:
 
 
 def _form(value: Any, comparison: Comparison) -> Hashable:
+    if comparison is Comparison.PROSE and isinstance(value, dict | list):
+        said = _without_remarks(value)
+        return _loose(value if said is _REMARK else said)
     if comparison is Comparison.EXACT:
         return canonical(value)
     if comparison is Comparison.TEXT:

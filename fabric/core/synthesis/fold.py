@@ -31,6 +31,7 @@ from fabric.core.synthesis.partial import (
     places_above,
     prefixes_inside,
 )
+from fabric.core.synthesis.relation import Pair, Relations, Rename
 from fabric.core.synthesis.state import Part, Statement, SynthesisState, Verdict
 
 #: Section of the hash that keeps, for each agent, how far the sweep over its parts has come.
@@ -45,8 +46,9 @@ class Result(Struct, frozen=True):
 
     `percent` is how far the agent had come by then. With a refusal the statements are left out and
     everything else counts: an agent whose last result is too large has ended all the same. A
-    verdict, a refinement and a roster come without statements. A roster names agents, and says
-    whether they are absent. `is_whole`: the statements are all that the agent still says.
+    verdict, a refinement, a roster and what is said of keys come without statements. A roster names
+    agents, and says whether they are absent. `is_whole`: the statements are all that the agent
+    still says.
     """
 
     type: SignalType
@@ -60,6 +62,7 @@ class Result(Struct, frozen=True):
     refined: tuple[str, state.RefinementRecord] | None = None
     roster: tuple[list[str], bool] | None = None
     is_whole: bool = False
+    relations: list[Pair | Rename] | None = None
 
 
 def needs(synthesis: SynthesisState, result: Result) -> set[str]:
@@ -73,6 +76,8 @@ def needs(synthesis: SynthesisState, result: Result) -> set[str]:
         return _missing(synthesis, (result.verdict[0],))
     if result.refined is not None:
         return _missing(synthesis, (f"{state.REFINED}:{result.refined[0]}",))
+    if result.relations is not None:
+        return _missing(synthesis, (state.RELATIONS,))
     if result.roster is not None:
         agents = [f"{state.AGENTS}:{name}" for name in result.roster[0]]
         return _missing(synthesis, (state.ROSTER, *agents))
@@ -119,6 +124,8 @@ def fold(synthesis: SynthesisState, result: Result, policy: RestartPolicy) -> Re
     synthesis.ms = max(synthesis.ms, origin.ms)
     if result.verdict is not None:
         _decide(synthesis, *result.verdict)
+    elif result.relations is not None:
+        _relate(synthesis, result.relations)
     elif result.roster is not None:
         _expect(synthesis, origin.log, *result.roster)
     elif result.refined is not None:
@@ -229,6 +236,15 @@ def _expect(synthesis: SynthesisState, log: int, names: list[str], is_absent: bo
             has_come = synthesis.records.get(f"{state.AGENTS}:{name}") is not None
             roster.agents[name] = Expected(log, has_come, is_absent)
     _keep_roster(synthesis, roster)
+
+
+def _relate(synthesis: SynthesisState, said: list[Pair | Rename]) -> None:
+    """Keep what is said of keys as such: no part changes by it."""
+    known = synthesis.records.get(state.RELATIONS)
+    known = known if isinstance(known, Relations) else Relations()
+    if known.add(said):
+        synthesis.records[state.RELATIONS] = known
+        synthesis.changed.add(state.RELATIONS)
 
 
 def _note_arrival(synthesis: SynthesisState, name: str) -> None:

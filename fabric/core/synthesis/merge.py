@@ -26,7 +26,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from fabric.core import resource
 from fabric.core.contradiction import FINDINGS
 from fabric.core.policy import Comparison, ContradictionPolicy, RestartPolicy
-from fabric.core.rule_table import Merge
+from fabric.core.rule_table import Merge, Same
 from fabric.core.rules import Rules
 from fabric.core.synthesis import delta, typed
 from fabric.core.synthesis.canonical import canonical
@@ -276,11 +276,12 @@ class MergeRules(Struct, frozen=True):
     restarts: RestartPolicy
     merges: tuple[Merge, ...] = ()
     contradict_on: tuple[str, ...] = ()
+    same: tuple[Same, ...] = ()
 
     @classmethod
     def of(cls, rules: Rules, version: int = CURRENT) -> MergeRules:
         """Return what the rules in force say."""
-        return cls(version, rules.restart_policy, rules.merges, rules.contradict_on)
+        return cls(version, rules.restart_policy, rules.merges, rules.contradict_on, rules.same)
 
 
 class Strategies:

@@ -258,6 +258,8 @@ def _publish_record(synthesis: SynthesisState, field: str, revision: Revision) -
     encoded = state.encode(record) if record is not None else None
     revision.fields[field] = encoded
     section, _, name = field.partition(":")
+    if field == state.RELATIONS:
+        revision.operations.append(Operation(field, "", encoded))
     if section in state.SECTIONS and not (isinstance(record, Part) and not record.said):
         revision.operations.append(Operation(section, name, encoded))
 

@@ -27,6 +27,7 @@ from fabric.core.record import AgentStatus
 from fabric.core.synthesis.canonical import canonical
 from fabric.core.synthesis.complete import Complete, Roster
 from fabric.core.synthesis.contributor import Contributor
+from fabric.core.synthesis.relation import Relations
 
 #: Sections of the document that hold no parts.
 AGENTS: Final = "agents"
@@ -35,6 +36,8 @@ REFINED: Final = "refined"
 
 #: The field with the agents that the run expects: no part of the document.
 ROSTER: Final = "roster:"
+#: What is said of keys: one member, so that documents that began without it can get it.
+RELATIONS: Final = "relations"
 
 #: All sections, in the order of the document.
 SECTIONS: Final = (AGENTS, CONTRADICTIONS, DOCUMENT, FINDINGS, ITEMS, REFINED)
@@ -411,7 +414,9 @@ def contradiction_of(part: Part) -> ContradictionRecord:
 
 
 #: The value of a field of the hash; None for a field that is known not to exist.
-Record = Part | Contributor | ContradictionRecord | RefinementRecord | Sweep | Roster | None
+Record = (
+    Part | Contributor | ContradictionRecord | RefinementRecord | Sweep | Roster | Relations | None
+)
 
 
 class Before(NamedTuple):
