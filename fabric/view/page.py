@@ -78,8 +78,9 @@ def _prose(value: Any) -> str:
 
 
 def _count_rows(items: Sequence[Item]) -> Iterator[str]:
-    counts = Counter(one.severity for one in items)
-    rows = (f"<tr><td>{name}</td><td>{counts[name]:,}</td></tr>" for name in RANK if counts[name])
+    counts = Counter(one.severity if one.is_rated else "not rated" for one in items)
+    names = [name for name in (*RANK, "not rated") if counts[name]]
+    rows = (f"<tr><td>{name}</td><td>{counts[name]:,}</td></tr>" for name in names)
     yield f"<table><tr><th>severity</th><th>findings</th></tr>{''.join(rows)}</table>"
 
 
@@ -140,4 +141,5 @@ def _row(one: Item, code: Callable[[str, int, int], Sequence[str]]) -> str:
         text += f"<p>Suggestion:</p><pre>{_text(one.suggestion)}</pre>"
     cells = [_text(one.place), _text(one.rule), text, _text(", ".join(one.agents))]
     shown = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr><td class="{one.severity}">{one.severity}</td>{shown}</tr>'
+    severity = one.severity if one.is_rated else ""
+    return f'<tr><td class="{severity}">{severity}</td>{shown}</tr>'
