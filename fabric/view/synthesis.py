@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fabric.core.limits import VALUE_SHOWN_CHARS_MAX, listed
-from fabric.core.synthesis.state import State
+from fabric.core.synthesis.state import Standing, State
 from fabric.errors import TamperedError
 from fabric.view.change import CHANGE_CHARS_MAX, holding, said, sides
 from fabric.view.document import Document, progress
@@ -61,6 +61,9 @@ def summary(synthesis: Synthesis) -> list[str]:
         for found in synthesis.findings.values():
             if found.state in (State.AGREED, State.DECIDED):
                 by = listed([plain(one.agent) for one in holding(found.sources)]) or found.state
+                lost = [one for one in found.sources if one.standing is Standing.OVERRULED]
+                overruled = listed([f"{_json(one.value)} of {plain(one.agent)}" for one in lost])
+                by += f"; by the rule {found.policy}, not {overruled}" if lost else ""
                 lines.append(f"  {_line(found.key)}: {_json(said(found))} ({by})")
     of = f"Synthesis of {plain(synthesis.session)}. " if synthesis.session else ""
     if (more := len(lines) - SUMMARY_LINES_MAX) > 0:

@@ -67,6 +67,10 @@ def _finding(found: Finding) -> dict[str, Any]:
             elif one.value is not None:
                 values.append({"value": one.value, "agents": [one.agent]})
         shown["values"] = values
+    if found.policy:  # and what lost by it
+        shown["policy"] = found.policy
+        lost = [one for one in found.sources if one.standing is Standing.OVERRULED]
+        shown["overruled"] = [{"value": one.value, "agents": [one.agent]} for one in lost]
     message = found.fields.get("message")
     others = {
         one.agent: one.fields["message"]

@@ -191,8 +191,10 @@ def _named(
                 continue
             parent[most] = least
             for kept in (inside, outside):
-                if most in kept:
-                    kept[least] = kept.get(least, set()) | kept.pop(most)
+                small, large = sorted((kept.get(least, set()), kept.pop(most, set())), key=len)
+                if large:
+                    large |= small
+                    kept[least] = large
     found: dict[str, list[str]] = {}
     for key in keys:
         found.setdefault(root(key), []).append(key)

@@ -11,6 +11,9 @@ from msgspec import Raw
 from fabric.core.policy import Comparison, ContradictionPolicy
 from fabric.core.rule_table import Merge
 from fabric.core.synthesis.compare import Agreement, is_same
+from fabric.view.report import report
+from fabric.view.synthesis import Synthesis
+from fabric.wire.effective import effective
 from tests.support.folding import Folding
 
 #: Comparison, tolerance, two values, and whether they are the same.
@@ -218,3 +221,18 @@ def test_what_is_no_remark_in_a_map_contradicts_as_ever() -> None:
         value = {"severity": severity, "why": "as I said"}
         folding.say(agent, {"findings": [{"key": "src/a.py:42:sqli", "value": value}]})
     assert [*folding.document()["contradictions"]] == ["findings:src/a.py:42:sqli"]
+
+
+@pytest.mark.parametrize("policy", ["surest", "majority", "newest_source"])
+def test_everybody_hears_what_lost_and_by_which_rule(policy: str) -> None:
+    folding = Folding(merges=[Merge("/findings/*", policy=ContradictionPolicy(policy))])
+    folding.find("A", "port", 1, confidence=0.1, date="2026-01-01")
+    folding.find("B", "port", 2, confidence=0.9, date="2026-02-01")
+    folding.find("C", "port", 2, confidence=0.5, date="2026-02-01")
+    document = folding.document()
+    found = effective(document)["findings"]["port"]
+    assert (found["value"], found["policy"]) == (2, policy)
+    assert found["overruled"] == [{"value": 1, "agents": ["A"]}]
+    shown = Synthesis(document)
+    assert f"port: 2 (B, C; by the rule {policy}, not 1 of A)" in str(shown)
+    assert f"  - decided by the rule `{policy}`" in report(shown, "demo")
