@@ -32,6 +32,9 @@ FILES = 12
 #: Seconds for a round: four clients start, and wait for each other at every file.
 ROUND_S = 600.0
 
+#: Seconds for all to come to a file, with the fabric: some of them wait for one that another has.
+MEET_S = 0.5
+
 #: How a refusal explains itself.
 _REASONS = {
     "held by another": re.compile(r"refused this write: \S+ is held by \S+"),
@@ -124,7 +127,11 @@ def run(rounds: int, harnesses: list[str], *, with_fabric: bool, files: int = FI
     daemon = Daemon(server.url, lease_ms=5_000)
     found = []
     try:
-        with tempfile.TemporaryDirectory() as folder, Model(Path(folder, "scripts")) as model:
+        meet_s = {"meet_s": MEET_S} if with_fabric else {}
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Model(Path(folder, "scripts"), **meet_s) as model,
+        ):
             url = server.url if with_fabric else None
             bench = Bench(Path(folder, "bench"), model, url)
             try:

@@ -10,7 +10,8 @@ list of turns. The turn that is played is the number of answers that the request
 after the prompt, so the server keeps no state, and retries and many clients at once do no harm.
 
     {"text": "done"}                               an answer, which ends the client's turn
-    {"tools": [{"name": "Write", "input": {…}}]}   calls of tools; "raw" for a custom one of Codex
+    {"tools": [{"name": "Write", "input": {…}}]}   calls of tools; "raw" for a custom one of Codex,
+                                                   "namespace" for one of an MCP server there
     {"status": 429, "body": {…}, "headers": {…}}   an error
     {"edits": …}                                   a script by itself: `edit.py` makes all its turns
 
@@ -33,7 +34,7 @@ from urllib.parse import urlparse
 from tests.clients import edit
 
 _SCRIPT = re.compile(r"script=([A-Za-z0-9_.-]+)")
-#: Seconds for all to come to a meeting: some of them wait for a file of those that have come.
+#: Seconds for all to come to a meeting.
 MEET_S = 3.0
 
 _USAGE = {"input_tokens": 10, "output_tokens": 5}
@@ -98,13 +99,14 @@ class Model(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, meet_s: float = MEET_S) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._meeting = threading.Condition()
         self._met: Counter[str] = Counter()
+        self._meet_s = meet_s
         self.requests: list[tuple[str, int, Json]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -130,7 +132,7 @@ class Model(ThreadingHTTPServer):
         with self._meeting:
             self._met[name] += 1
             self._meeting.notify_all()
-            self._meeting.wait_for(lambda: self._met[name] >= count, MEET_S)
+            self._meeting.wait_for(lambda: self._met[name] >= count, self._meet_s)
 
     def turn(self, body: Json, history: History) -> Turn:
         """Return the answer to a request."""
@@ -252,6 +254,7 @@ def _responses(body: Json) -> History:
             output.append({**said, "id": _id("msg"), "content": [part]})
         for tool in answer.get("tools", []):
             call = {"call_id": _id("call"), "name": tool["name"], "status": "completed"}
+            call |= {"namespace": tool["namespace"]} if "namespace" in tool else {}
             if "raw" in tool:
                 output.append(
                     {"type": "custom_tool_call", "id": _id("ctc"), "input": tool["raw"], **call}

@@ -146,3 +146,32 @@ def test_fabric_run_speaks_for_a_client_with_hooks(
     assert any(kind == "PROGRESS" and given == {"percent": 40} for kind, given in said)
     (result,) = [given for kind, given in said if kind == "COMPLETED"]
     assert json.dumps(result).count("PROGRESS(40%)") == 1
+
+
+@pytest.mark.parametrize("harness", ["codex", "gemini", "opencode"])
+def test_each_client_finds_the_tools_that_init_puts_in(
+    make_bench: MakeBench, fabric: SyncFabric, harness: str
+) -> None:
+    pytest.importorskip("mcp", reason="the extra mcp is not installed")
+    bench = make_bench()
+    words = getattr(bench, f"_{installed(harness)}")
+    home = Path(bench.environment(harness, "DEV")["HOME"])
+    argv = words(home, bench.hook(harness), "script=s")
+    scope = () if harness == "opencode" else ("--user",)
+    fabric_command(bench, harness, "init", "mcp", "--yes", *scope)
+    given = {"input": {"paths": ["a.py"]}}
+    tool = {
+        "codex": {"name": "claim", "namespace": "mcp__fabric", **given},
+        "gemini": {"name": "mcp_fabric_claim", **given},
+        "opencode": {"name": "fabric_claim", **given},
+    }[harness]
+    if harness == "codex":  # else it begins while its servers still start
+        with (home / ".codex" / "config.toml").open("a") as file:
+            file.write("required = true\nstartup_timeout_sec = 60\n")
+    bench.model.script("s", [{"tools": [tool]}, {"text": "."}])
+    run(bench, harness, *argv)
+    said = [(kind, given) for kind, who, given in events(fabric) if who == "DEV"]
+    intents = [given["writes"] for kind, given in said if kind == "INTENT"]
+    assert intents == [["a.py"]]
+    assert "granted" in bench.model.told("s")
+    until(lambda: status(fabric, "DEV") is AgentStatus.COMPLETED)
