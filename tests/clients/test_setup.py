@@ -1,6 +1,7 @@
 """`fabric init`, `fabric mcp` and `fabric run` with the real clients: what is set up is used."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from fabric.core.record import AgentStatus
 from tests.clients.bench import PROGRAMS, RUN_S, Bench, call
 from tests.clients.conftest import MakeBench, installed
 from tests.clients.test_clients import events, status
+from tests.support.node import free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -175,3 +177,33 @@ def test_each_client_finds_the_tools_that_init_puts_in(
     assert intents == [["a.py"]]
     assert "granted" in bench.model.told("s")
     until(lambda: status(fabric, "DEV") is AgentStatus.COMPLETED)
+
+
+def test_claude_code_uses_the_tools_over_http(make_bench: MakeBench, fabric: SyncFabric) -> None:
+    pytest.importorskip("mcp", reason="the extra mcp is not installed")
+    bench = make_bench()
+    installed("claude")
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fabric.cli", "mcp", "--http", f"127.0.0.1:{port}"],
+        cwd=bench.project, env=environment(bench, "claude"), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    bench.running.append(server)
+
+    def listens() -> bool:
+        with socket.socket() as found:
+            return found.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens, "the server of tools listens", RUN_S)
+    entry = {"type": "http", "url": f"http://127.0.0.1:{port}/mcp", "alwaysLoad": True}
+    (bench.root / "mcp.json").write_text(
+        json.dumps({"mcpServers": {"fabric": {**entry, "headers": {"Fabric-Agent": "WEB"}}}})
+    )
+    name = "mcp__fabric__claim"
+    tool = {"name": name, "input": {"paths": ["a.py"]}}
+    bench.model.script("s", [{"tools": [tool]}, {"text": "."}])
+    argv = [*claude(bench, "s", name), "--mcp-config", bench.root / "mcp.json"]
+    run(bench, "claude", *argv)
+    said = [(kind, given) for kind, who, given in events(fabric) if who == "WEB"]
+    assert [given["writes"] for kind, given in said if kind == "INTENT"] == [["a.py"]]
