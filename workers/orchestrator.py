@@ -400,14 +400,14 @@ class Orchestrator(Handler):
 
         And tokens above those of deleted sessions, if it is new, and of a history that is lost.
         """
+        if self.outages and self.outages[-1][1] > stored.state.clock_ms:
+            self._skip_outages(batch, stored)
         deleted = 0 if stored.state.log else self._floors[TOKEN_FLOOR]
         if stored.state.token < (first := max(self._token_epoch, deleted)):
             stored.state.begin_tokens(first, now_ms)
             logged = record.logged_tokens(first, stored.state.clock_ms)
             batch.append(stored.keys.log, f"{stored.state.log}-0", *logged)
             self._touched[stored.state.name] = stored
-        if self.outages and self.outages[-1][1] > stored.state.clock_ms:
-            self._skip_outages(batch, stored)
         if stored.state.rules != self._digest:
             stored.state.adopt(self._digest, now_ms, self._rules.settle_ms)
             logged = record.logged_rules(self._rules_document, stored.state.clock_ms)

@@ -1,9 +1,7 @@
 """Overlaps and losses in failovers behind sentinels: `python -m tests.hosts.failovers`.
 
 Four agents take turns at one file while primaries are killed, or frozen as if their host were cut
-off. Each agent keeps a record of its own: from when to when it believed that it might write, and
-which signals were acknowledged. Two that believed so at once are an overlap; an acknowledged signal
-that is not in the log at the end is lost.
+off. Each keeps a record of its own (`crew.py`).
 """
 
 from __future__ import annotations
@@ -11,97 +9,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
-from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import combinations
 
-from fabric.client.agent import Agent
-from fabric.client.fabric import Fabric
-from fabric.client.session import pages
-from fabric.errors import EndedError, FabricError
-from fabric.store.port import BEGINNING
-from fabric.wire.stored import fields_of
+from tests.hosts.crew import Record, lost, overlaps, work
 from tests.support.daemon import Daemon
 from tests.support.sentinel import Sentinels
 from tests.support.servers import FLAVOUR_DEFAULT
-
-#: How long an agent writes, s.
-WRITE_S = 0.2
 
 #: Pause between two failovers, s.
 PAUSE_S = 1.0
 
 NAMES = ("A", "B", "C", "D")
-
-
-@dataclass
-class Record:
-    """What one agent knows: its turns at the file, its acknowledged signals, its errors."""
-
-    turns: list[tuple[float, float]] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
-    errors: int = 0
-    incarnations: int = 0
-
-
-async def work(url: str, name: str, wait: int, record: Record, stop: asyncio.Event) -> None:
-    """Take turns at the file, and send numbered reports, until told to stop."""
-    number = 0
-    async with Fabric.connect(url, wait_replicas=wait, workspace="none") as fabric:
-        while not stop.is_set():
-            record.incarnations += 1
-            try:
-                async with fabric.agent(name, session="s", take_over=True) as agent:
-                    while not stop.is_set():
-                        number += 1
-                        try:
-                            await agent.partial_result({f"{name}{number}": number})
-                            record.sent.append(number)
-                            await turn(agent, record)
-                        except EndedError:
-                            raise
-                        except FabricError:
-                            record.errors += 1
-            except FabricError:
-                record.errors += 1
-
-
-async def turn(agent: Agent, record: Record) -> None:
-    """Hold the file for a moment, for as long as the library says that we may."""
-    async with agent.writing("x", timeout=30) as grant:
-        began = time.monotonic()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WRITE_S):
-                await grant.lost.wait()
-        record.turns.append((began, time.monotonic()))
-
-
-def overlaps(records: dict[str, Record]) -> list[tuple[str, str, float]]:
-    """Return pairs of agents that believed to hold the file at once, and for how long, s."""
-    found = []
-    for one, other in combinations(sorted(records), 2):
-        for begin, end in records[one].turns:
-            for start, stop in records[other].turns:
-                shared_s = min(end, stop) - max(begin, start)
-                if shared_s > 0:
-                    found.append((one, other, shared_s))
-    return found
-
-
-async def lost(url: str, records: dict[str, Record]) -> dict[str, list[int]]:
-    """Return the acknowledged reports of each agent that are not in the log."""
-    logged: set[bytes] = set()
-    async with Fabric.connect(url) as fabric:
-        async for page in pages(fabric.store, fabric.keys("s")[1], BEGINNING):
-            for _, flat in page:
-                said = fields_of(flat)
-                if said.get(b"kind") == b"signal" and said.get(b"type") == b"PARTIAL_RESULT":
-                    logged.add(said[b"payload"])
-    return {
-        name: [n for n in one.sent if not any(b'"%s%d"' % (name.encode(), n) in p for p in logged)]
-        for name, one in records.items()
-    }
 
 
 def fail_over(service: Sentinels, way: str) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.hosts.relay import Relay
+
 #: Folders that each host has for itself.
 OWN = ("/etc/signal-fabric", "/var/lib/signal-fabric")
 
@@ -108,9 +110,9 @@ class Host:
 
 @contextmanager
 def network(
-    names: Sequence[str], folder: Path, aliases: dict[str, str]
+    names: Sequence[str], folder: Path, aliases: dict[str, str], relay: Relay | None = None
 ) -> Iterator[dict[str, Host]]:
-    """Make hosts on one switch; `aliases` are more names: name → host."""
+    """Make hosts on one switch, the kernel's or `relay`; `aliases` are more names: name → host."""
     tag = f"fabric{os.getpid()}"
     switch = f"{tag}-switch"
     made: list[str] = []
@@ -134,9 +136,14 @@ def network(
             own.mkdir(parents=True)
             (own / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
             port = f"sw{number}"
-            _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace,
-                namespace=switch)  # fmt: skip
-            _ip("link", "set", port, "master", "sw0", "up", namespace=switch)
+            if relay is not None:
+                device = f"fab{os.getpid() % 100_000}-{number}"
+                relay.device(device, name, addresses[name])
+                _ip("link", "set", device, "netns", namespace, "name", "eth0")
+            else:
+                _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns",
+                    namespace, namespace=switch)  # fmt: skip
+                _ip("link", "set", port, "master", "sw0", "up", namespace=switch)
             _ip("link", "set", "lo", "up", namespace=namespace)
             _ip("address", "add", f"{addresses[name]}/24", "dev", "eth0", namespace=namespace)
             _ip("link", "set", "eth0", "up", namespace=namespace)
