@@ -6,7 +6,7 @@ it. The structs say what holds. `fabric.view.synthesis.Synthesis` puts them toge
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -137,7 +137,23 @@ def findings(official: Mapping[str, Any]) -> dict[str, Finding]:
             fields = {**fields, "same_as": sorted({*fields.get("same_as", ()), name})}
             name = key
         moved[name] = msgspec.structs.replace(one, key=name, fields=fields)
+    for name, one in moved.items():
+        named = {
+            link: sorted({present_key(known, key, moved) for key in one.fields[link]})
+            for link in typed.LINKS & one.fields.keys()
+        }
+        if named:
+            moved[name] = msgspec.structs.replace(one, fields={**one.fields, **named})
     return dict(sorted(moved.items()))
+
+
+def present_key(known: Relations, key: str, present: Container[str]) -> str:
+    """Return the key that a finding has now: one about a path that was renamed has moved with it.
+
+    `present` are the keys that there are.
+    """
+    path = key.partition(":")[0]
+    return key if key in present else known.moved(path) + key[len(path) :]
 
 
 def _path_of(one: Finding) -> str:

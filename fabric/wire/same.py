@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from fabric.core.rule_table import Same
 from fabric.core.synthesis import typed
@@ -39,9 +40,15 @@ DEFAULT: Final = (Same(),)
 def groups_of(official: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the groups of the findings that hold, given the official document."""
     rules = msgspec.convert(official.get("same", ()), tuple[Same, ...]) or DEFAULT
-    found = document.findings(official).values()
-    held = [one for one in found if one.state in HELD]
-    return groups(held, rules, document.relations(official).pairs)
+    found, known = document.findings(official), document.relations(official)
+    held = [one for one in found.values() if one.state in HELD]
+    # A pair may name keys by the paths of before; what was said last of it counts.
+    pairs: dict[tuple[str, str], Pair] = {}
+    for pair in sorted(known.pairs, key=lambda one: one.log):
+        one, other = sorted(document.present_key(known, key, found) for key in pair.keys)
+        if one != other:
+            pairs[one, other] = structs.replace(pair, keys=(one, other))
+    return groups(held, rules, pairs.values())
 
 
 class Site(NamedTuple):

@@ -50,7 +50,9 @@ def related(
             renamed[clean(said["from"])] = (event.log, clean(said["from"]), clean(said["to"]))
         for other in said.get("keys", [])[1:] if event.kind == "SAME_AS" else ():
             if other != said["keys"][0]:
-                pairs[frozenset((said["keys"][0], other))] = said["distinct"]
+                pair = frozenset((said["keys"][0], other))
+                pairs.pop(pair, None)
+                pairs[pair] = said["distinct"]
     return sorted(renamed.values()), pairs
 
 
@@ -85,7 +87,19 @@ def check(document: dict[str, Any], history: list[Event], rules: Rules) -> None:
     assert len(group_of) == sum(map(len, groups.values()))
     assert all(name == min(keys) and len(keys) > 1 for name, keys in groups.items())
     assert group_of.keys() <= held.keys()
-    renamed, pairs = related(history)
+    renamed, said = related(history)
+
+    def now(key: str) -> str:
+        path, mark, rest = key.partition(":")
+        for _, old, new in renamed if key not in everything else ():
+            path = new + path.removeprefix(old) if f"{path}/".startswith(f"{old}/") else path
+        return path + mark + rest
+
+    everything = findings(document)
+    pairs: dict[frozenset[str], bool] = {}
+    for pair, off in said.items():  # in the order of their latest words
+        if len(moved_pair := frozenset(map(now, pair))) == 2:
+            pairs[moved_pair] = off
     for one in held.values():
         moved = one.path
         for _, old, new in renamed:

@@ -153,6 +153,19 @@ def test_all_keys_beneath_a_renamed_path_move() -> None:
     assert folding.patched() == folding.document()
 
 
+def test_what_is_said_of_keys_moves_with_them() -> None:
+    apart = {"distinct_from": "src/a.py:1:r"}
+    folding = made(("A", at(1, path="src/a.py")), ("B", at(2, "R", path="src/a.py", **apart)))
+    folding.say("C", {"findings": [{"key": "far", "value": 1, "same_as": "src/a.py:1:r"}]})
+    folding.say("D", {"findings": [{"key": "off", "value": 1}]})
+    folding.say("ann", kind="SAME_AS", payload={"keys": ["off", "src/a.py:2:R"]})
+    folding.say("ann", kind="RENAMED", payload={"from": "src", "to": "lib"})
+    assert groups_of(folding.document()) == {
+        "far": ("far", "lib/a.py:1:r"),
+        "lib/a.py:2:R": ("lib/a.py:2:R", "off"),
+    }
+
+
 def test_a_key_that_moves_onto_another_one_is_the_same_thing() -> None:
     folding = made(("A", at(1, path="a.py")), ("A", at(1, path="b.py")))
     folding.say("ann", kind="RENAMED", payload={"from": "a.py", "to": "b.py"})
