@@ -132,7 +132,7 @@ def _note_signal(event: SignalEvent, agent: AgentRecord) -> None:
     session, signal = event.session, event.signal
     agent.signals += 1
     if signal.type is not SignalType.HEARTBEAT:
-        agent.last_signal = signal.type.value
+        agent.last_signal = str(signal.type)
         agent.quiet_until_ms = 0
         if agent.idle_since_ms:
             liveness.note_progress(event, agent)

@@ -223,7 +223,7 @@ class SignalEvent(Event, gc=False, kw_only=True):
         signal = self.signal
         message = Message(
             Kind.DIRECTIVE,
-            signal.type.value,
+            str(signal.type),
             to,
             signal.emitter,
             signal.stream,

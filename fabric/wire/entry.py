@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from operator import itemgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -22,7 +23,8 @@ from fabric.wire.spelling import ENVELOPE, rewrite
 from fabric.wire.stored import fields_of
 
 #: Type → its word, what reads its payload, and members that hold results where nobody reads them.
-_DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any], frozenset[str]]] = {
+_Decoder = tuple[SignalType, Callable[[bytes], Any], frozenset[str]]
+_DECODERS: dict[bytes, _Decoder] = {
     kind.value.encode(): (
         kind,
         msgspec.json.Decoder(payload).decode,
@@ -31,7 +33,6 @@ _DECODERS: dict[bytes, tuple[SignalType, Callable[[bytes], Any], frozenset[str]]
     )
     for kind, payload in PAYLOADS.items()
 }
-_NONE: frozenset[str] = frozenset()
 _decode_time = msgspec.json.Decoder(Annotated[datetime, msgspec.Meta(tz=True)]).decode
 
 #: Names seen recently, decoded and checked: most entries repeat them. Emptied when full.
@@ -49,20 +50,22 @@ ABSENT = -1
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """The index of each envelope field in an entry: an emitter sends the same fields every time."""
+    """Where the envelope fields are in an entry: an emitter sends the same fields every time.
+
+    `pick` returns the values of _PICKED, in one call.
+    """
 
     names: tuple[bytes, ...]
-    session: int
     type: int
-    emitter: int
-    stream: int
-    payload: int
-    seq: int
-    incarnation: int
-    task: int
-    hops: int
-    instance: int
+    pick: itemgetter[Any]
     rare: tuple[bytes, ...]
+
+
+#: The fields that a signal is made of, besides its type.
+_PICKED = (
+    *(b"session", b"emitter", b"stream", b"payload", b"seq"),
+    *(b"incarnation", b"task", b"hops", b"instance"),
+)
 
 
 #: Shapes seen recently. Emptied when full: an emitter that shuffles its fields slows only itself.
@@ -71,6 +74,8 @@ _shapes: dict[tuple[bytes, ...], Shape] = {}
 
 #: Names that no agent may have: what agents receive from the fabric itself carries two of them.
 _RESERVED = frozenset(name.encode() for name in (EVERYONE, ORCHESTRATOR, SYNTHESIZER))
+
+_SYNTHESIZER = SYNTHESIZER.encode()
 
 #: What the synthesizer sends, without numbers.
 _SYNTHESIZERS = frozenset(
@@ -94,16 +99,17 @@ def decode(fields: list[bytes], *, is_logged: bool = False) -> Signal:
     names, values = tuple(fields[::2]), fields[1::2]
     shape = _shapes.get(names) or _shape_of(names)
     is_canonical = True
-    if shape is None or values[shape.type] not in _DECODERS:
+    known = _DECODERS.get(values[shape.type]) if shape is not None else None
+    if known is None:
         is_canonical = False
         if len(fields) > 2 * ENTRY_FIELDS_MAX:
             raise signal_error.too_large("entry", len(fields) // 2, f"{ENTRY_FIELDS_MAX} fields")
         fields = rewrite(fields)
         shape, values = _shape_of(tuple(fields[::2])), fields[1::2]
         assert shape is not None, "a rewritten entry is canonical"
-    kind, decoder, stray = _DECODERS[values[shape.type]]
-    stray = _NONE if is_logged else stray
-    return _signal(shape, values, kind, decoder, stray, is_canonical=is_canonical)
+        known = _DECODERS[values[shape.type]]
+    assert shape is not None, "an entry without a shape is rewritten"
+    return _signal(shape, values, known, is_canonical=is_canonical, is_logged=is_logged)
 
 
 def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
@@ -112,43 +118,41 @@ def _shape_of(names: tuple[bytes, ...]) -> Shape | None:
         return None
     if len(_shapes) >= _SHAPES_MAX:
         _shapes.clear()
-    places = {field: names.index(field) if field in names else ABSENT for field in ENVELOPE}
-    shape = _shapes[names] = Shape(
-        names=names,
-        rare=tuple(field for field in _RARE if field in names),
-        **{field.decode(): place for field, place in places.items() if field not in _RARE},
-    )
+    places = (names.index(field) if field in names else ABSENT for field in _PICKED)
+    rare = tuple(field for field in _RARE if field in names)
+    shape = _shapes[names] = Shape(names, names.index(b"type"), itemgetter(*places), rare)
     return shape
 
 
 def _signal(
     shape: Shape,
     values: list[bytes],
-    kind: SignalType,
-    decoder: Callable[[bytes], Any],
-    stray: frozenset[str],
+    known: _Decoder,
     *,
     is_canonical: bool,
+    is_logged: bool,
 ) -> Signal:
+    kind, decoder, stray = known
     # Every field that the entry lacks has the index of this last value.
     values.append(b"")
-    raw = values[shape.payload] or b"{}"
+    session, emitter, stream, sent, seq, incarnation, task, hops, instance = shape.pick(values)
+    values.pop()
+    raw = sent or b"{}"
     signal_error.check_payload(raw)
     try:
         payload = decoder(raw)
         whole = _decode_any(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise signal_error.payload_error(kind, raw, error) from None
-    if not stray.isdisjoint(whole):
+    if not is_logged and not stray.isdisjoint(whole):
         signal_error.check_results(whole, is_giving=kind in GIVING)
-    if values[shape.emitter] in _RESERVED and not _is_synthesizers(shape, values, kind):
-        refuse_reserved(values[shape.emitter])
-    session, emitter, stream = values[shape.session], values[shape.emitter], values[shape.stream]
-    seq, incarnation, task = values[shape.seq], values[shape.incarnation], values[shape.task]
-    hops, instance = values[shape.hops], values[shape.instance]
+    if emitter in _RESERVED:
+        is_numbered = seq or incarnation
+        if emitter != _SYNTHESIZER or kind not in _SYNTHESIZERS or is_numbered:
+            refuse_reserved(emitter)
     if shape.rare:
         _check_rest(shape, values)
-    signal = Signal(
+    return Signal(
         kind,
         _sessions.get(session) or session_name(session),
         _names.get(emitter) or name(b"emitter", emitter),
@@ -161,18 +165,9 @@ def _signal(
         (_numbers.get(incarnation) or counter(b"incarnation", incarnation)) if incarnation else 0,
         name(b"task", task) if task else "",
         counter(b"hops", hops, HOPS_MAX) if hops else 0,
-        is_canonical and raw is values[shape.payload],
+        is_canonical and raw is sent,
         (_names.get(instance) or name(b"instance", instance)) if instance else "",
     )
-    values.pop()
-    return signal
-
-
-def _is_synthesizers(shape: Shape, values: list[bytes], kind: SignalType) -> bool:
-    """Whether a signal can be the synthesizer's own."""
-    is_named = values[shape.emitter] == SYNTHESIZER.encode()
-    is_numbered = values[shape.seq] or values[shape.incarnation]
-    return is_named and kind in _SYNTHESIZERS and not is_numbered
 
 
 def refuse_reserved(emitter: bytes) -> None:
