@@ -16,6 +16,7 @@ from fabric.store.keys import Partition
 from fabric.store.keyspace import NOTHING
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
+from fabric.wire.stored import text
 
 #: Bytes of one commit's arguments, roughly. The server needs some milliseconds for a megabyte.
 COMMIT_BYTES_MAX = 2_097_152
@@ -152,7 +153,8 @@ class Handler(ABC):
             self._due_ms = due_ms
 
     def _set_timer(self, batch: Batch, member: str | bytes, due_ms: int) -> None:
-        batch.write("ZADD", self._timers, (due_ms, member))
+        name = text(member) if isinstance(member, bytes) else member
+        batch.write("ZADD", self._timers, (due_ms, name))
         self._wake_at(due_ms)
 
     def _put_off(self, batch: Batch, member: bytes, now_ms: int) -> None:

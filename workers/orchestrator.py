@@ -33,6 +33,7 @@ from fabric.store.state import StoredSession
 from fabric.store.value import whole_number
 from fabric.wire import record
 from fabric.wire.entry import decode, sender_of
+from fabric.wire.stored import text
 from workers import hook, purge, retention
 from workers.census import Census
 from workers.child_process import PROCESSES_MAX
@@ -176,7 +177,7 @@ class Orchestrator(Handler):
             if batch.size_bytes > COMMIT_BYTES_MAX:
                 break
         if touched:
-            scores: list[str | bytes | int] = []
+            scores: list[str | int] = []
             for name, stored in touched.items():
                 stored.save(batch)
                 scores += (stored.state.clock_ms, name)
@@ -231,7 +232,6 @@ class Orchestrator(Handler):
         except Exception as error:
             self._defects.note(entry_id, error)
             raise DefectError(f"{signal.type} of {signal.emitter}, entry {entry_id!r}") from error
-        batch.size_bytes += len(signal.raw)
         if decision.outcome is Outcome.REPEATED:
             return
         if decision.outcome is Outcome.DROPPED:
@@ -240,7 +240,7 @@ class Orchestrator(Handler):
         self._touched[signal.session] = stored
         cause, ms = f"{session.log}-0", session.clock_ms
         copies = record.copies_of(signal) if batch.is_copying else None
-        batch.size_bytes += len(signal.raw)
+        batch.size_bytes += 2 * len(signal.raw)
         if decision.outcome is Outcome.REFUSED:
             self._dead_letter(batch, entry_id, fields, decision.code, decision.reason)
             refusal = record.logged_refusal(signal, decision.code, decision.reason, ms, copies)
@@ -275,7 +275,7 @@ class Orchestrator(Handler):
         self._raise_floors(self._floors[TOKEN_FLOOR] + SPOILT_TOKENS)
         keys = self._names.session(signal.session)
         batch.delete(keys.meta)  # whatever somebody has put there
-        batch.write("HSET", keys.meta, (state.PURGING, "1"))
+        batch.write("HSET", keys.meta, (text(state.PURGING), "1"))
         result = record.result(signal, None, b"", "0-0", now_ms)
         batch.append(self._names.results, "*", *result)
         self._quarantined.drop(signal.session)
@@ -285,7 +285,7 @@ class Orchestrator(Handler):
         """Delete a slice of a session, and forget it: under its name another one may begin."""
         stored = self._sessions.get(timer.session)
         if stored is not None and not stored.state.is_purging:
-            batch.write("ZREM", self._timers, (timer.member,))  # a new session has begun
+            batch.write("ZREM", self._timers, (text(timer.member),))  # a new session has begun
             return
         if timer.fault:
             purge.put_off(batch, self._names, timer)
@@ -374,7 +374,7 @@ class Orchestrator(Handler):
         if timer.is_notified is False:
             self._set_timer(batch, timer.member, now_ms + hook.PAUSE_MS)
             return
-        batch.write("ZREM", self._timers, (timer.member,))
+        batch.write("ZREM", self._timers, (text(timer.member),))
         if timer.is_notified or timer.member in self._defects:
             return
         session = stored.state

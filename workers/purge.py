@@ -19,6 +19,7 @@ from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, WorkerStore
 from fabric.store.state import PURGE_FAULT
 from fabric.store.value import whole_number
+from fabric.wire.stored import text
 from workers.handler import DueTimer
 
 #: Name of the timer, behind the session's.
@@ -105,7 +106,7 @@ def delete(batch: Batch, partition: Partition, group: str, timer: PurgeTimer) ->
     meta = partition.session(timer.session).meta
     for key in timer.keys:
         batch.delete(key)
-    gone = [member for member in timer.timers if timer.is_over or member != timer.member]
+    gone = [text(member) for member in timer.timers if timer.is_over or member != timer.member]
     batch.write_parts("ZREM", partition.timers(group), gone)
     if timer.is_over and group == ORCHESTRATORS:
         batch.delete(meta)

@@ -36,6 +36,7 @@ from fabric.store.keys import SYNTHESIZERS, Partition, SessionKeys
 from fabric.store.port import Batch, WorkerStore
 from fabric.store.synthesis import HEAD, REFINING, Refining, is_published, refining_field
 from fabric.wire import record, signal_error
+from fabric.wire.stored import text
 from workers import child_process
 from workers.child_process import PROCESSES_MAX, Background, RunError
 from workers.handler import DueTimer
@@ -179,10 +180,10 @@ class Refinements:
         timers = self._partition.timers(SYNTHESIZERS)
         if due_ms is None:
             self._set.discard(timer.member)
-            batch.write("ZREM", timers, (timer.member,))
+            batch.write("ZREM", timers, (text(timer.member),))
         else:
             self._set.add(timer.member)
-            batch.write("ZADD", timers, (due_ms, timer.member))
+            batch.write("ZADD", timers, (due_ms, text(timer.member)))
         return due_ms
 
     def plan(self, batch: Batch, session: str, revision: Revision, now_ms: int) -> int | None:
@@ -206,7 +207,7 @@ class Refinements:
             if member not in self._set:
                 self._set.add(member)
                 due.append(self._next_beat(member, now_ms))
-                batch.write("ZADD", self._partition.timers(SYNTHESIZERS), (due[-1], member))
+                batch.write("ZADD", self._partition.timers(SYNTHESIZERS), (due[-1], text(member)))
         return min(due, default=None)
 
     def _next_beat(self, member: bytes, now_ms: int) -> int:

@@ -31,6 +31,7 @@ from fabric.core.task import TaskStatus
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.store.value import parse_cursor, parse_id
+from fabric.wire.stored import text
 from workers.handler import DueTimer
 
 #: The timer, as a session without a name has it: no session is called so.
@@ -101,7 +102,7 @@ class RetentionTimer(DueTimer):
         #: Session → keys and the first ids that they keep; "" has the dead letters.
         self.cuts: dict[str, list[tuple[str, bytes]]] = {}
         #: Session → what its `meta` says from then on.
-        self.notes: dict[str, list[str | bytes | int]] = {}
+        self.notes: dict[str, list[str | int]] = {}
         self.ended: list[str] = []
         self.is_over = False
 
@@ -234,7 +235,7 @@ class Retention:
             if walk.session:
                 prefix = self.names.session(walk.session).prefix
                 note = f"cut:{walk.key.removeprefix(prefix + ':')}"
-                timer.notes[walk.session] = [note, first]
+                timer.notes[walk.session] = [note, text(first)]
 
     async def _look_for_ended(self, timer: RetentionTimer, now_ms: int) -> None:
         """Find sessions that may be deleted; the rules of each are looked at with its state."""
@@ -289,7 +290,7 @@ def cut(batch: Batch, partition: Partition, timer: RetentionTimer) -> None:
             batch.trim(key, first)
     if "" in timer.cuts:
         ((_, first),) = timer.cuts[""]
-        batch.write("HSET", partition.lease(ORCHESTRATORS), ("cut_dead", first))
+        batch.write("HSET", partition.lease(ORCHESTRATORS), ("cut_dead", text(first)))
     for session, note in timer.notes.items():
         meta = partition.session(session).meta
         batch.write("HSET", meta, note)

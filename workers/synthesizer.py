@@ -27,7 +27,7 @@ from fabric.store.keys import SYNTHESIZERS, Partition
 from fabric.store.port import Batch, Entry, WorkerStore
 from fabric.wire import record
 from fabric.wire.result import decode, session_of
-from fabric.wire.stored import tampered
+from fabric.wire.stored import tampered, text
 from workers import purge
 from workers.child_process import PROCESSES_MAX
 from workers.handler import COMMIT_BYTES_MAX, Decided, DefectError, DueTimer, Handler, Quarantine
@@ -333,7 +333,7 @@ class Synthesizer(Handler):
             # A synthesis with a defect is not final before a later version has merged these parts.
             self._put_off(batch, timer.member, now_ms)
             return 0
-        batch.write("ZREM", self._timers, (timer.member,))
+        batch.write("ZREM", self._timers, (text(timer.member),))
         sweep(synthesis, timer.agent, timer.parts, is_over=timer.is_over)
         self._folded[timer.session] = synthesis
         return STATEMENT_BYTES * len(timer.parts)
@@ -344,7 +344,7 @@ class Synthesizer(Handler):
         if synthesis is None or timer.member in self._defects:
             self._put_off(batch, timer.member, now_ms)
             return
-        batch.write("ZREM", self._timers, (timer.member,))
+        batch.write("ZREM", self._timers, (text(timer.member),))
         self._folded[timer.session] = synthesis
 
     def _write(

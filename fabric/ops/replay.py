@@ -29,7 +29,7 @@ from fabric.store.value import whole_number
 from fabric.view.timeline import MS_DIGITS_MAX
 from fabric.wire import record
 from fabric.wire.entry import decode
-from fabric.wire.stored import fields_of, pairs_of, shortened
+from fabric.wire.stored import fields_of, pairs_of, raw, shortened
 
 #: Characters of a value that a difference shows.
 SHOWN_CHARS_MAX = 300
@@ -304,7 +304,7 @@ def _flat(form: record.Form, values: record.Values) -> list[bytes]:
 
 def as_bytes(item: str | bytes | int) -> bytes:
     """Return an item as the server would return it."""
-    return item if isinstance(item, bytes) else str(item).encode()
+    return item if isinstance(item, bytes) else raw(item)
 
 
 def shown(value: bytes | None) -> str:

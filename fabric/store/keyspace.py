@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any, cast
 
 from fabric.errors import ExhaustedError, MissingInputError, ServerError, TamperedError
-from fabric.store.port import ANY, EXISTING, UNLINK, Argument, Batch, Entry
+from fabric.store.port import ANY, EXISTING, UNLINK, Batch, Entry
 from fabric.store.value import SEQUENCE_MAX, Id, is_last, parse_id, successor
 from fabric.wire.record import GIVEN, CopyingForm
-from fabric.wire.stored import pairs_of
+from fabric.wire.stored import pairs_of, raw
 
 #: What TYPE says of a key that is not there.
 NOTHING = "none"
@@ -192,29 +192,26 @@ def writes(batch: Batch, inputs: Sequence[Entry] = ()) -> Iterator[tuple[str, st
         position += 3
         if isinstance(what, int):
             names = batch.forms[what]
-            values: list[Argument] = []
+            values: list[bytes] = []
             if isinstance(names, CopyingForm):
                 fields = inputs[int(operations[position])][1]
                 position += 1
-                given = iter(operations[position : position + names.places.count(GIVEN)])
+                given = map(raw, operations[position : position + names.places.count(GIVEN)])
                 position += names.places.count(GIVEN)
                 values += (
                     next(given) if at == GIVEN else fields[2 * at + 1] for at in names.places
                 )
             else:
-                values += operations[position : position + len(names)]
+                values += map(raw, operations[position : position + len(names)])
                 position += len(names)
-            pairs = zip(names, values, strict=True)
-            arguments = [first, *(item for pair in pairs for item in pair)]
-            yield "XADD", batch.keys[int(index)], [*map(_bytes, arguments)]
+            entry = [raw(first)]
+            for name, value in zip(names, values, strict=True):
+                entry += (name if isinstance(name, bytes) else raw(name), value)
+            yield "XADD", batch.keys[int(index)], entry
         else:
             stop = position + int(first)
-            yield str(what), batch.keys[int(index)], [*map(_bytes, operations[position:stop])]
+            yield str(what), batch.keys[int(index)], [*map(raw, operations[position:stop])]
             position = stop
-
-
-def _bytes(item: str | bytes | int) -> bytes:
-    return item if isinstance(item, bytes) else str(item).encode()
 
 
 def _score(score: bytes) -> int:

@@ -12,13 +12,15 @@ from typing import Final, Protocol
 
 from fabric.store.keys import ORCHESTRATORS, Namespace
 from fabric.wire.record import CopyingForm
+from fabric.wire.stored import text
 from fabric.wire.worker import WorkerRecord
 
 #: One stream entry: id, and its fields as a flat list.
 Entry = tuple[bytes, list[bytes]]
 
-#: An argument of a write.
-Argument = str | bytes | int
+#: An argument of a write: bytes as `fabric.wire.stored.text`, as a commit has too many to look at
+#: each. A whole number has no more than 53 bits: Lua would round it.
+Argument = str | int
 
 #: The id before the first entry of any stream.
 BEGINNING = b"0-0"
@@ -194,7 +196,7 @@ class Batch:
 
     def trim(self, key: str, first: bytes | str) -> None:
         """Remove the entries of a stream before an id."""
-        self.write("XTRIM", key, ("MINID", "=", first))
+        self.write("XTRIM", key, ("MINID", "=", text(first) if isinstance(first, bytes) else first))
 
     def write_parts(self, verb: str, key: str, arguments: Sequence[Argument]) -> None:
         """Add a write of any number of arguments, as several that a script can pass on."""
@@ -209,7 +211,7 @@ class Batch:
             if value is None:
                 dropped.append(name)
             else:
-                values += (name, value)
+                values += (name, text(value))
                 self.size_bytes += len(value)
         self.write_parts("HSET", key, values)
         self.write_parts("HDEL", key, dropped)

@@ -12,13 +12,12 @@ from fabric.errors import (
     UnseededError,
     UnsupportedServerError,
 )
-from fabric.store import permission, scripts, value
+from fabric.store import commit, permission, scripts, value
 from fabric.store.channels import BEATS, EMITS, FOLLOWS, Channels
 from fabric.store.connection import Caller, Channel, DeniedError, OnConnection
 from fabric.store.keys import ORCHESTRATORS
 from fabric.store.port import (
     ASIDE_MS,
-    EXISTING,
     INGRESS_BYTES_MAX,
     REBUILD_BYTES_MAX,
     REBUILD_ENTRIES_MAX,
@@ -30,7 +29,6 @@ from fabric.store.port import (
     Rebuilt,
 )
 from fabric.store.read_size import ReadSize
-from fabric.wire.record import CopyingForm
 from fabric.wire.stored import fields_of, pairs_of
 from fabric.wire.worker import WorkerRecord, decode, encode
 
@@ -294,15 +292,7 @@ class RedisStore(Channels):
         self, lease: Lease, version: int, batch: Batch, upto: bytes, ttl_ms: int, *, drained: bool
     ) -> int:
         keys = self._lease_keys(lease.partition, lease.group)
-        forms = [item for form in batch.forms for item in (len(form), *form, _places(form))]
-        copied = batch.copied
-        pairs = zip(batch.firsts, batch.types, strict=True)
-        expected = " ".join(_expected(first, kind) for first, kind in pairs)
-        arguments = (
-            lease.nonce, lease.epoch, version, ttl_ms, lease.group,
-            upto, value.successor(upto) if upto else b"", "=" if drained else "~",
-            expected, len(copied), b" ".join(copied), len(batch.forms), *forms, *batch.operations,
-        )  # fmt: skip
+        arguments = commit.arguments(lease, version, batch, upto, ttl_ms, drained=drained)
         channel = self._channel("commits", (lease.partition, lease.group), at=keys[0])
         try:
             reply = await scripts.run(channel, "commit", (*keys, *batch.keys), arguments)
@@ -486,13 +476,3 @@ class RedisStore(Channels):
 
     async def delete_entries(self, key: str, ids: Sequence[bytes]) -> int:
         return int(await self._channel(at=key).call("XDEL", key, *ids))
-
-
-def _places(form: Sequence[str | bytes]) -> str:
-    """Say for commit.lua which values of an entry form are copied; "" for none."""
-    return " ".join(map(str, form.places)) if isinstance(form, CopyingForm) else ""
-
-
-def _expected(first: str, kind: str) -> str:
-    """Say for commit.lua what a key must be: its type, or the first id; and whether it exists."""
-    return first + EXISTING if first and kind.endswith(EXISTING) else first or kind

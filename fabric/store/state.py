@@ -22,7 +22,7 @@ from fabric.errors import TamperedError
 from fabric.store.keys import SessionKeys
 from fabric.store.port import Argument, Batch
 from fabric.store.value import NUMBER_LIMIT, whole_number
-from fabric.wire.stored import checked_reading
+from fabric.wire.stored import checked_reading, text
 
 #: Table of a session's state, and name of its key → type of its records.
 _TABLES: Final[dict[str, type[Struct]]] = {
@@ -139,7 +139,7 @@ class StoredSession:
             self.settle_ms = state.settle_ms
             batch.write("HSET", keys.meta, ("settle_ms", state.settle_ms))
         if state.is_purging:
-            batch.write("HSET", keys.meta, (PURGING, "1"))
+            batch.write("HSET", keys.meta, (text(PURGING), "1"))
         if state.closed_ms:
             closed = ("run", state.run, "closed_ms", state.closed_ms, "closed_by", state.closed_by)
             batch.write("HSET", keys.meta, closed)
@@ -177,7 +177,7 @@ class StoredSession:
                 (
                     "generation", barrier.generation,
                     "leader", barrier.leader,
-                    "members", _encode(barrier.members),
+                    "members", text(_encode(barrier.members)),
                     "deadline", barrier.deadline_ms,
                     "state", barrier.state.value,
                 ),

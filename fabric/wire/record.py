@@ -22,7 +22,7 @@ from fabric.core.record import AgentRecord
 from fabric.core.rules import Rules
 from fabric.core.signal import Failed, Signal, SignalType, Started
 from fabric.errors import SignalError
-from fabric.wire.stored import pairs_of
+from fabric.wire.stored import pairs_of, text, texts
 
 #: Prefix of a refused entry's own fields in a dead letter: they cannot be mistaken for ours.
 RAW_PREFIX = b"raw."
@@ -72,9 +72,9 @@ REVISION = ("patch", "causes", "ms", "final")
 #: Forms remembered: an emitter that shuffles its fields must not fill the memory.
 _FORMS_MAX = 1_000
 
-#: An entry of a stream: its field names, and their values.
+#: An entry of a stream: its field names, and their values. Bytes are given as `text`.
 Form = tuple[str | bytes, ...]
-Values = Sequence[str | bytes | int]
+Values = Sequence[str | int]
 
 #: Place of a value that the input entry does not have.
 GIVEN: Final = -1
@@ -115,6 +115,8 @@ class Copies:
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         own = range(len(names))
+        #: Stand for a signal's own values, which the commit copies.
+        self.blank = ("",) * len(names)
         self.signal = _copying(signal_form(names), (GIVEN, *own, GIVEN))
         refused = signal_form(names, "code", "reason")
         self.refusal = _copying(refused, (GIVEN, *own, GIVEN, GIVEN, GIVEN))
@@ -141,21 +143,24 @@ def signal_form(names: tuple[bytes, ...], *why: str) -> Form:
 
 def logged_signal(signal: Signal, now_ms: int, copies: Copies | None = None) -> tuple[Form, Values]:
     """Return the log entry of an accepted signal, with its own values."""
-    form = copies.signal if copies is not None else signal_form(signal.names)
-    return form, (Kind.SIGNAL, *signal.values, now_ms)
+    if copies is not None:
+        return copies.signal, (Kind.SIGNAL, *copies.blank, now_ms)
+    return signal_form(signal.names), (Kind.SIGNAL, *texts(signal.values), now_ms)
 
 
 def logged_refusal(
     signal: Signal, code: str, reason: str, now_ms: int, copies: Copies | None = None
 ) -> tuple[Form, Values]:
     """Return the log entry of a refused signal, complete: it may have changed the session."""
-    form = copies.refusal if copies is not None else signal_form(signal.names, "code", "reason")
-    return form, (Kind.REFUSED, *signal.values, code, reason, now_ms)
+    if copies is not None:
+        return copies.refusal, (Kind.REFUSED, *copies.blank, code, reason, now_ms)
+    form = signal_form(signal.names, "code", "reason")
+    return form, (Kind.REFUSED, *texts(signal.values), code, reason, now_ms)
 
 
 def logged_rules(document: bytes, now_ms: int) -> tuple[Form, Values]:
     """Return the log entry with the rules in force from there on."""
-    return RULES, (RULES_KIND, RULES_KIND.upper(), document, now_ms)
+    return RULES, (RULES_KIND, RULES_KIND.upper(), text(document), now_ms)
 
 
 def logged_timer(timer: str, now_ms: int, peers: Peers = NO_PEERS) -> tuple[Form, Values]:
@@ -188,16 +193,18 @@ def logged_message(
     if message.forwarded:
         form = copies.forwarded if copies is not None else FORWARDED
         return form, (kind, message.type, to, sender, stream, cause, now_ms)
-    return DERIVED, (kind, message.type, to, sender, stream, cause, message.payload, now_ms)
+    payload = text(message.payload)
+    return DERIVED, (kind, message.type, to, sender, stream, cause, payload, now_ms)
 
 
 def inbox(message: Message, cause: str, copies: Copies | None = None) -> tuple[Form, Values]:
     """Return a message's inbox or broadcast entry, with `hops` if an answer can be passed on."""
-    values: Values = (message.type, message.sender, message.stream, cause, message.payload)
+    start = (message.type, message.sender, message.stream, cause)
     if not message.hops:
-        return MESSAGE, values
-    form = copies.answerable if copies is not None and message.forwarded else ANSWERABLE
-    return form, (*values, message.hops)
+        return MESSAGE, (*start, text(message.payload))
+    if copies is not None and message.forwarded:
+        return copies.answerable, (*start, "", message.hops)
+    return ANSWERABLE, (*start, text(message.payload), message.hops)
 
 
 def result(
@@ -213,7 +220,8 @@ def result(
     percent = agent.percent if agent is not None and agent.percent is not None else ""
     sender = (signal.session, signal.type, signal.emitter, signal.stream, incarnation)
     copied = copies if not payload else None
-    values = (*sender, cause, now_ms, payload or signal.raw, str(percent))
+    own = "" if copied is not None else text(payload or signal.raw)
+    values = (*sender, cause, now_ms, own, str(percent))
     if agent is None or not (agent.passed or agent.resumable):
         return copied.result if copied is not None else RESULT, values
     since = _since(signal, agent, cause)
@@ -232,29 +240,29 @@ def death(session: str, name: str, agent: AgentRecord, cause: str, ms: int) -> t
     """Return the results entry for an agent declared dead."""
     payload = msgspec.json.encode(Failed(agent.error, retryable=True))
     sender = (session, SignalType.FAILED, name, agent.stream, agent.incarnation)
-    return DEATH, (*sender, cause, ms, payload, "", "1")
+    return DEATH, (*sender, cause, ms, text(payload), "", "1")
 
 
 def purged(session: str, ms: int) -> tuple[Form, Values]:
     """Return the results entry of a session that is to be deleted."""
     sender = (session, SignalType.RUN_PURGED, ORCHESTRATOR, "", 0)
-    return RESULT, (*sender, "0-0", ms, b"{}", "")
+    return RESULT, (*sender, "0-0", ms, "{}", "")
 
 
 def roster(session: str, told: bytes, cause: str, ms: int) -> tuple[Form, Values]:
     """Return the results entry that says which agents a run expects, or no longer expects."""
     sender = (session, SignalType.AGENTS_EXPECTED, ORCHESTRATOR, "", 0)
-    return RESULT, (*sender, cause, ms, told, "")
+    return RESULT, (*sender, cause, ms, text(told), "")
 
 
 def own_signal(session: str, kind: SignalType, emitter: str, payload: bytes) -> tuple[Form, Values]:
     """Return the ingress entry of a signal from the fabric itself."""
-    return OWN_SIGNAL, (session, kind, emitter, payload)
+    return OWN_SIGNAL, (session, kind, emitter, text(payload))
 
 
 def revision(patch: bytes, causes: Sequence[int], ms: int, *, final: bool) -> tuple[Form, Values]:
     """Return the entry of one revision: its patch, and the log ids of its causes."""
-    return REVISION, (patch, " ".join(f"{cause}-0" for cause in causes), ms, int(final))
+    return REVISION, (text(patch), " ".join(f"{cause}-0" for cause in causes), ms, int(final))
 
 
 def dead_letter(
@@ -267,16 +275,17 @@ def dead_letter(
     copies: bool = False,
 ) -> tuple[Form, Values]:
     """Return the dead letter of a refused entry: the reason, its origin, and all its fields."""
-    why = (code, reason, source, entry_id)
+    why = (code, reason, source, text(entry_id))
     if len(fields) > 2 * ENTRY_FIELDS_MAX:
         # Too many for a script to pass one by one: kept in one piece.
-        return (*LETTER, RAW_PACKED), (*why, msgspec.msgpack.encode(fields))
+        return (*LETTER, RAW_PACKED), (*why, text(msgspec.msgpack.encode(fields)))
     values = fields[1::2]
     names = [RAW_PREFIX + field for field in fields[: 2 * len(values) : 2]]
     form: Form = (*LETTER, *names)
     if copies:
         form = _copying(form, (*(GIVEN for _ in LETTER), *range(len(names))))
-    return form, (*why, *values)
+        return form, (*why, *("" for _ in names))
+    return form, (*why, *texts(values))
 
 
 def sent_fields(letter: list[bytes]) -> list[bytes]:

@@ -42,6 +42,22 @@ def text_fields_of(flat: Sequence[bytes]) -> dict[str, str]:
     return fields_of([one.decode("utf-8", "replace") for one in flat])
 
 
+def text(value: bytes) -> str:
+    """Return bytes as text that holds every byte: `raw` returns them (PEP 383)."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def texts(values: list[bytes]) -> list[str]:
+    """Return `text` of each value: of all at once, which takes a third of the time."""
+    found = text(b"\0".join(values)).split("\0")
+    return found if len(found) == len(values) else [*map(text, values)]
+
+
+def raw(value: str | int) -> bytes:
+    """Return the bytes of a text or of a whole number, as they are stored."""
+    return str(value).encode("utf-8", "surrogateescape")
+
+
 def read_object(document: bytes | str) -> dict[str, Any] | None:
     """Return the JSON object in a document that anyone may have written; None if it holds none."""
     try:

@@ -14,6 +14,7 @@ from fabric.ops.why.snapshot import LogIndex, Snapshot
 from fabric.store.port import Entry
 from fabric.wire import record
 from fabric.wire.entry import decode
+from fabric.wire.stored import raw
 from tests.support.keyspace import session
 
 #: Server time at 0:00, ms.
@@ -110,5 +111,5 @@ class LoggedSession:
         flat: list[bytes] = []
         for name, value in zip(form, values, strict=True):
             for item in (name, value):
-                flat.append(item if isinstance(item, bytes) else str(item).encode())
+                flat.append(item if isinstance(item, bytes) else raw(item))
         self.entries.append((entry_id.encode(), flat))

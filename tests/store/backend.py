@@ -260,7 +260,7 @@ def plain(entries: list[Entry]) -> list[Entry]:
     return [(entry_id, list(fields)) for entry_id, fields in entries]
 
 
-def note(key: str, value: bytes = b"1") -> Batch:
+def note(key: str, value: str = "1") -> Batch:
     """A batch of one append."""
     batch = Batch()
     batch.append(key, "*", ("value",), (value,))

@@ -156,8 +156,8 @@ async def test_a_slot_that_is_moving(cluster: Cluster) -> None:
             await emit(store, 3)  # ASK
             assert await emitted(store) == [1, 2, 3]
             batch = Batch()
-            batch.append(LOG, "*", ("value",), (b"2",))
-            batch.append(NAMES.session("s").broadcast, "*", ("value",), (b"2",))
+            batch.append(LOG, "*", ("value",), ("2",))
+            batch.append(NAMES.session("s").broadcast, "*", ("value",), ("2",))
             with pytest.raises(UnavailableError, match="rehashing"):
                 await commit(store, lease, batch, version=1)
         await commit(store, lease, batch, version=1)

@@ -19,6 +19,7 @@ from fabric.store.keys import Namespace
 from fabric.store.port import BEGINNING, Batch, Lease
 from fabric.wire import record
 from fabric.wire.entry import decode
+from fabric.wire.stored import text
 from tests.store.backend import (
     ORCHESTRATORS,
     Backend,
@@ -48,10 +49,10 @@ def every_write() -> Batch:
     batch = Batch()
     batch.append(KEYS.log, "1-0", ("a",), (1,))
     batch.append(KEYS.log, "1-1", ("a",), ("2",))
-    batch.append(KEYS.log, "2-0", (b"b",), (b"3",))
-    batch.write("HSET", KEYS.agents, ("A", "one", "B", 2, "C", b"\xff\x00"))
+    batch.append(KEYS.log, "2-0", (b"b",), ("3",))
+    batch.write("HSET", KEYS.agents, ("A", "one", "B", 2, "C", text(b"\xff\x00")))
     batch.write("HDEL", KEYS.agents, ("B", "never there"))
-    batch.write("ZADD", NAMES.deadlines, (1_767_123_000_123, "s:x", 5, b"s:y"))
+    batch.write("ZADD", NAMES.deadlines, (1_767_123_000_123, "s:x", 5, "s:y"))
     batch.write("ZREM", NAMES.deadlines, ("s:y",))
     return batch
 
@@ -64,6 +65,37 @@ async def test_every_write_takes_effect(backend: Backend) -> None:
     assert before_ms <= now_ms <= await backend.now_ms()
     dump = await backend.dump()
     assert {key: dump[key] for key in WRITTEN} == WRITTEN
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (b"", b"\x00", "é".encode(), b'{"x": "\\u0000"}', b"x" * 70_000),
+        (b"\xff", "é", b"\xc0\x80", b"text", b"\xed\xa0\x80"),
+        (2**53 - 1, -1, 0, 1_767_123_000_123, "x" * 300),
+        tuple(b"%d" % number * 1_000 for number in range(5)),
+    ],
+)
+async def test_a_batch_holds_every_value(
+    backend: Backend, values: tuple[str | bytes | int, ...]
+) -> None:
+    """Text, bytes that are none, whole numbers, and values that are large on average."""
+    store = backend.open()
+    lease = await hold(store)
+    batch = every_write()
+    entry = [text(value) if isinstance(value, bytes) else value for value in values]
+    batch.append(KEYS.log, "3-0", ("a", b"\xff", "c", "d", "e"), entry)
+    batch.write("HSET", KEYS.meta, ("a", entry[0], "b", entry[1], "c", entry[2]))
+    batch.size_bytes = sum(len(str(value)) for value in values)
+    await commit(store, lease, batch)
+    dump = await backend.dump()
+    raw = [value if isinstance(value, bytes) else str(value).encode() for value in values]
+    assert {key: dump[key] for key in WRITTEN if key != KEYS.log} == {
+        key: value for key, value in WRITTEN.items() if key != KEYS.log
+    }
+    assert dump[KEYS.log][1][-1][1][1::2] == raw
+    assert dump[KEYS.log][1][-1][1][2] == b"\xff"
+    assert dict(dump[KEYS.meta][1]) == dict(zip((b"a", b"b", b"c"), raw, strict=False))
 
 
 async def test_a_second_batch_builds_on_the_first(backend: Backend) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fabric.errors import UnavailableError
+from fabric.store.commit import packed
 from tests.store.backend import RedisBackend
 from tests.store.lua import GROUP, LEASE, SIGNALS, TTL_MS, evaluate, field, take
 
@@ -33,7 +34,7 @@ async def commit(
     return await evaluate(
         real, "commit", [LEASE, SIGNALS, *keys],
         nonce, epoch, version, TTL_MS, GROUP, upto, floor, trim, types,
-        len(copied), " ".join(copied), *forms, *writes,
+        len(copied), " ".join(copied), *packed((*forms, *writes)),
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ async def test_a_primary_that_is_gone(start: StartSentinels, way: str) -> None:
     service = start()
     async with connected(service.url) as store:
         lease = await hold(store)
-        await commit(store, lease, note("fabric:{0}:s:log", b"first"))
+        await commit(store, lease, note("fabric:{0}:s:log", "first"))
         service.wait_healthy()
         gone = service.primary
         gone.kill() if way == "kill" else gone.freeze()

@@ -11,6 +11,7 @@ from fabric.errors import SignalError
 from fabric.wire import record
 from fabric.wire.entry import decode
 from fabric.wire.spelling import canonical, encode
+from fabric.wire.stored import raw
 
 #: Characters of the longest refusal: the list of signal types, and values cut to 80.
 COMPLAINT_CHARS_MAX = 700
@@ -47,7 +48,7 @@ def dead_letter(
     """Return an entry's dead letter as the server returns it."""
     names, values = record.dead_letter(fields, code, reason, source, entry_id)
     flat = [part for pair in zip(names, values, strict=True) for part in pair]
-    return [part if isinstance(part, bytes) else str(part).encode() for part in flat]
+    return [part if isinstance(part, bytes) else raw(part) for part in flat]
 
 
 def payload(signal: Signal) -> dict[str, Any]:

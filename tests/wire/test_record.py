@@ -113,7 +113,7 @@ def test_rules_are_known_by_the_bytes_that_the_log_has() -> None:
     assert dict(zip(form, values, strict=True)) == {
         "kind": "rules",
         "type": "RULES",
-        "payload": document,
+        "payload": document.decode(),
         "ms": 5,
     }
 

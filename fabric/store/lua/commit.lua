@@ -11,12 +11,15 @@
 -- ARGV[9]  for each of KEYS[3…], separated by spaces: its type ('any' if it is only deleted),
 --          or for a stream the id of the first entry to append; behind it '!' if the key must exist
 -- ARGV[10] number of input entries to copy from, 0 for none     ARGV[11]  their ids, with spaces between
--- ARGV[12] number of entry forms, then for each form: number of names, names …, and its places: '' or
---          for each name the index of the input entry's field whose value it copies, -1 for a given one
--- then the writes, entries of streams first, each in one of three forms (indexes start at 0):
+-- ARGV[12] MessagePack, which both sides read in less time than as many arguments: an array of
+--          the number of entry forms, for each form: number of names, names …, and its places: '' or
+--          for each name the index of the input entry's field whose value it copies, -1 for a given one;
+--          then the writes, entries of streams first, each in one of three forms (indexes start at 0):
 --   form, key, entry id, one value for each name                        appends an entry to a stream
 --   form with places, key, entry id, input entry, each given value      the same, the rest is copied
 --   verb, key, number of arguments, arguments …                         any other write
+-- ARGV[13] places in that array, with spaces between, of values that it cannot or need not hold: bytes
+--          that are no text, and large ones          ARGV[14…] these values
 --
 -- Returns {'committed', server time in ms}; or, with nothing written:
 --   {'unseeded'}                    the lease has no epoch: the script fails closed
@@ -102,20 +105,25 @@ if sorted then
   redis.call('ZREM', KEYS[sorted], '')
 end
 
-local forms, position, last = {}, 13, #ARGV
-for number = 1, ARGV[12] do
-  local names = tonumber(ARGV[position])
+local batch, apart = cmsgpack.unpack(ARGV[12]), 14
+for place in string.gmatch(ARGV[13], '%d+') do
+  batch[tonumber(place)] = ARGV[apart]
+  apart = apart + 1
+end
+local forms, position, last = {}, 2, #batch
+for number = 0, batch[1] - 1 do
+  local names = batch[position]
   -- The arguments of XADD behind the key.
   local form = {entry = {}, names = names, arguments = 3 + names}
   for i = 1, names do
-    form.entry[2 * i] = ARGV[position + i]
+    form.entry[2 * i] = batch[position + i]
   end
   position = position + names + 1
-  if ARGV[position] ~= '' then
+  if batch[position] ~= '' then
     -- Where in them given values go; and where copied ones go, and from which field.
     form.given, form.copied, form.from = {}, {}, {}
     local slot = 3
-    for place in string.gmatch(ARGV[position], '%S+') do
+    for place in string.gmatch(batch[position], '%S+') do
       if place == '-1' then
         table.insert(form.given, slot)
       else
@@ -126,43 +134,43 @@ for number = 1, ARGV[12] do
     end
     form.arguments = 4 + #form.given
   end
-  forms[tostring(number - 1)] = form
+  forms[number] = form
   position = position + 1
 end
 
 local first = position
 while position < last do
-  local form = forms[ARGV[position]]
-  local key = KEYS[ARGV[position + 1] + 3]
+  local form = forms[batch[position]]
+  local key = KEYS[batch[position + 1] + 3]
   local upto, id
   if form then
     local entry, names, copied = form.entry, form.names, form.copied
-    entry[1] = ARGV[position + 2]
+    entry[1] = batch[position + 2]
     if copied then
-      local fields, given, from = inputs[ARGV[position + 3] + 1][2], form.given, form.from
+      local fields, given, from = inputs[batch[position + 3] + 1][2], form.given, form.from
       for i = 1, #given do
-        entry[given[i]] = ARGV[position + 3 + i]
+        entry[given[i]] = batch[position + 3 + i]
       end
       for i = 1, #copied do
         entry[copied[i]] = fields[from[i]]
       end
     else
       for i = 1, names do
-        entry[1 + 2 * i] = ARGV[position + 2 + i]
+        entry[1 + 2 * i] = batch[position + 2 + i]
       end
     end
     id = redis.pcall('XADD', key, unpack(entry, 1, 1 + 2 * names))
     upto = position + form.arguments - 1
   else
-    upto = position + 2 + ARGV[position + 2]
-    redis.call(ARGV[position], key, unpack(ARGV, position + 3, upto))
+    upto = position + 2 + batch[position + 2]
+    redis.call(batch[position], key, unpack(batch, position + 3, upto))
   end
   if id and id.err then
     -- Undo: what we have appended so far is the newest of each stream.
     while first < position do
-      local written = KEYS[ARGV[first + 1] + 3]
+      local written = KEYS[batch[first + 1] + 3]
       redis.call('XDEL', written, redis.call('XREVRANGE', written, '+', '-', 'COUNT', 1)[1][1])
-      first = first + forms[ARGV[first]].arguments
+      first = first + forms[batch[first]].arguments
     end
     if string.find(id.err, 'equal or smaller') or string.find(id.err, 'exhausted') then
       return {'exhausted', key}
