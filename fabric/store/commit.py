@@ -48,8 +48,8 @@ def arguments(
 def packed(writes: Sequence[Argument], *, is_large: bool = False) -> tuple[str | bytes, ...]:
     """Return writes as MessagePack, then the places (from 1) of values that go apart, then these.
 
-    The servers' reader of MessagePack (cmsgpack) knows no binary values, only text; ours writes only
-    UTF-8 as text. So bytes that are no UTF-8 go apart.
+    The servers' reader of MessagePack (cmsgpack) takes text, and no binary values; our writer takes
+    only UTF-8 as text. So bytes that are no UTF-8 go apart.
     """
     if not is_large:
         with suppress(UnicodeEncodeError):
