@@ -124,6 +124,15 @@ def withdraw(session: SessionState, name: str, task: TaskRecord, taker: str = ""
     task.offered_to, task.offered_until_ms = "", 0
 
 
+def withdraw_after(session: SessionState, name: str) -> None:
+    """End the offers of what comes after a task that is to be done again."""
+    for later in session.backlog.followers(name):
+        task = session.tasks.records[later]
+        if task.status is TaskStatus.OFFERED:
+            withdraw(session, later, task)
+            session.keep_task(later, task)
+
+
 def end(session: SessionState, name: str, agent: AgentRecord) -> None:
     """Take back what was offered to an agent that has ended: it has no room any more."""
     for offered in agent.offers:

@@ -294,7 +294,9 @@ def update(event: SignalEvent) -> None:
     if not is_own or (task.status is not TaskStatus.IN_PROGRESS and not is_end):
         return
     percent, checkpoint = agent.percent or 0, agent.checkpoint
-    is_progress = percent > task.progress_percent or checkpoint != task.checkpoint
+    peak = max(task.peak_percent, task.progress_percent)  # going back and forth is no progress
+    is_progress = percent > peak or checkpoint != task.checkpoint
+    task.peak_percent = peak if percent < peak else 0
     if (is_progress or signal.type is SignalType.PARTIAL_RESULT) and not is_end:
         _note_progress(event, task)
     task.stream = agent.stream
@@ -378,12 +380,10 @@ def progress_limit_ms(task: TaskRecord, rules: Rules) -> int | None:
 
     None: it has neither, and the rules set no limit for that.
     """
-    expected_ms = task.estimate_ms
-    if len(task.paces) >= RHYTHM_INTERVALS_MIN:
-        expected_ms = sorted(task.paces)[len(task.paces) // 2]
-    elif not expected_ms:
+    step_ms = task.step_ms
+    if step_ms is None:
         return rules.progress_ms_max or None
-    limit_ms = max(rules.progress_ms_min, rules.progress_factor * expected_ms)
+    limit_ms = max(rules.progress_ms_min, rules.progress_factor * step_ms)
     return min(limit_ms, rules.progress_ms_max or limit_ms)
 
 
@@ -404,7 +404,7 @@ def _watch(event: Event, name: str, task: TaskRecord) -> None:
 
 
 def _begin_anew(task: TaskRecord) -> None:
-    task.progress_percent = 0
+    task.progress_percent = task.peak_percent = 0
     task.checkpoint = task.last_signal = ""
     task.partial_findings = []
     task.paces = []
@@ -451,6 +451,7 @@ def _give_back(event: Event, name: str, task: TaskRecord, why: str, *, may_help:
 
 def _reopen(session: SessionState, name: str, task: TaskRecord) -> None:
     """Make a task pending that is completed or failed; one that was offered stays so."""
+    assignment.withdraw_after(session, name)
     if task.status is not TaskStatus.OFFERED:
         task.status = TaskStatus.PENDING
     task.attempts = 0

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fabric.core.limits import (
+    RHYTHM_INTERVALS_MIN,
     TASK_CONTENT_CHARS_MAX,
     TASK_DESCRIPTION_CHARS_MAX,
     TASK_FINDING_CHARS_MAX,
@@ -122,6 +123,8 @@ class TaskRecord(Struct, omit_defaults=True):
     #: When its agent last made progress, and the last intervals between two such times: its pace.
     progressed_ms: int = 0
     paces: list[int] = []
+    #: The highest percentage of this attempt, if it has gone back since; else 0.
+    peak_percent: int | float = 0
     #: The agent that it is offered to, and until when; 0: for as long as that agent lives.
     offered_to: str = ""
     offered_until_ms: int = 0
@@ -137,6 +140,13 @@ class TaskRecord(Struct, omit_defaults=True):
     def length_ms(self) -> int:
         """How long it is expected to take."""
         return self.estimate_ms or ESTIMATE_MS_DEFAULT
+
+    @property
+    def step_ms(self) -> int | None:
+        """The time from one progress to the next, by its own pace or else its estimate."""
+        if len(self.paces) < RHYTHM_INTERVALS_MIN:
+            return self.estimate_ms or None
+        return sorted(self.paces)[len(self.paces) // 2]
 
     @property
     def has_rate(self) -> bool:

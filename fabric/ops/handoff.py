@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 
 from fabric.client.session import Session, pages
-from fabric.core.limits import listed
+from fabric.core.limits import LIST_ITEMS_MAX, TASK_DESCRIPTION_CHARS_MAX, listed
 from fabric.core.record import ClaimState, DependencyStatus
 from fabric.core.signal import SignalType
-from fabric.core.task import TaskRecord, TaskSpec, TaskStatus
+from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, fault
 from fabric.errors import CallerError
 from fabric.ops.board import Board
 from fabric.store.port import BEGINNING, ClientStore
@@ -61,17 +61,27 @@ def carried(handoff: Handoff) -> Carried:
         for name, one in handoff.questions.items()
         if not one.subject
     ]
-    tasks = [_spec(handoff, name, task) for name, task in ordered]
+    #: A list names so many tasks before one; the others name it themselves.
+    blocks: dict[str, list[str]] = {}
+    for name, task in ordered:
+        for before in task.can_merge_after[LIST_ITEMS_MAX:]:
+            blocks.setdefault(before, []).append(name)
+    tasks = [_spec(handoff, name, task, blocks.get(name, [])) for name, task in ordered]
     return Carried(1, handoff.session, tasks, outputs, questions)
 
 
 async def resume(carried: Carried, session: Session, person: Board, heir: Board) -> None:
-    """Begin a session from a handoff. Raises CallerError if it exists, NotAllowedError if refused.
+    """Begin a session from a handoff. Raises NotAllowedError if a signal of it is refused.
+
+    Raises CallerError before anything is sent, if the session exists or the tasks make no sense.
 
     `person` adds the tasks and the decisions, `heir` states what was produced and asked.
     """
     if await session.exists():
         raise CallerError(f"session {session.name} exists: a handoff begins a new one")
+    found = fault(carried.tasks)
+    if found is not None:
+        raise CallerError(f"the handoff's tasks: {found.reason}")
     if carried.outputs or carried.questions:
         await heir.send(SignalType.STARTED, {"task_type": "handoff"})
         for output in carried.outputs:
@@ -94,21 +104,28 @@ async def _ask(carried: Carried, asked: Question, person: Board, heir: Board) ->
         await person.send(SignalType.DECIDED, answer)
 
 
-def _spec(handoff: Handoff, name: str, task: TaskRecord) -> TaskSpec:
+def _spec(handoff: Handoff, name: str, task: TaskRecord, blocks: list[str]) -> TaskSpec:
     """Return a task as the next session lists it: what is not over has to be claimed again."""
     is_over = task.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)
     agent = handoff.agents.get(task.agent)
     has_it = task.status is TaskStatus.IN_PROGRESS and agent is not None and agent.task == name
     held: list[str] = []
-    text = task.description
+    waited = ""
     if has_it and agent is not None:
         for claim_id in agent.claims:
             claim = handoff.claims.get(claim_id)
             if claim is not None and claim.state is ClaimState.HELD:
                 held += claim.writes
         if agent.waits_for:
-            text = f"{text}\n" if text else ""
-            text += f"Before the handoff {task.agent} waited for {listed(agent.waits_for)}."
+            waited = f"Before the handoff {task.agent} waited for {listed(agent.waits_for)}."
+    text = "\n".join(filter(None, (task.description, waited)))
+    if len(text) > TASK_DESCRIPTION_CHARS_MAX:
+        kept = TASK_DESCRIPTION_CHARS_MAX - len(waited) - len("…\n")
+        text = f"{task.description[: max(kept, 0)]}…\n{waited}"[:TASK_DESCRIPTION_CHARS_MAX]
+    # Where not all has room, what was held matters more than what was listed.
+    held = list(dict.fromkeys(held))[:LIST_ITEMS_MAX]
+    listed_too = [one for one in task.writes if one not in held]
+    writes = [*listed_too[: LIST_ITEMS_MAX - len(held)], *held]
     return TaskSpec(
         name,
         task.content,
@@ -121,10 +138,10 @@ def _spec(handoff: Handoff, name: str, task: TaskRecord) -> TaskSpec:
         task.terminal,
         task.owner,
         task.parallel_group,
-        task.can_merge_after,
-        [],
+        task.can_merge_after[:LIST_ITEMS_MAX],
+        blocks,
         task.reads,
-        [*dict.fromkeys([*task.writes, *held])],
+        writes,
         task.estimate_ms,
         task.attempts,
         task.progress_percent,

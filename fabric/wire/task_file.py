@@ -54,6 +54,8 @@ _FIELDS = frozenset(TaskSpec.__struct_fields__)
 _ADDED = ("can_merge_after", "blocks")
 #: Only agents write these; other fields of such a task are the agent's business.
 _AGENTS_OWN = frozenset({"activeForm", "subject", "taskId"})
+#: Statuses of tasks that nobody does any more. OpenCode's lists say `cancelled`.
+_DELETED = ("deleted", "cancelled", "canceled")
 #: Priorities of older todo lists.
 _PRIORITIES = {"high": 10, "medium": 0, "low": -10}
 
@@ -119,12 +121,27 @@ def _toml(data: bytes) -> object:
 def _records(document: object) -> list[object]:
     """Return the tasks of a document, or the calls that made them."""
     if isinstance(document, list):
-        return document
+        # Each TodoWrite call has the whole list: the last one holds.
+        calls = [one for one in document if isinstance(one, dict) and "name" in one]
+        lists = [call for call in calls if _todos(call.get("input")) is not None]
+        return _records(lists[-1]) if lists else document
     if not isinstance(document, dict):
         raise TaskFileError("neither a list of tasks nor an object with `tasks` or `todos`")
     inner = document.get("input") if "name" in document else document
     if not isinstance(inner, dict):
         inner = document
+    listed = _todos(inner)
+    if listed is not None:
+        return listed
+    if {"id", "content", *_AGENTS_OWN}.isdisjoint(inner):
+        raise TaskFileError("an object without `tasks` or `todos`")
+    return [document]
+
+
+def _todos(inner: object) -> list[object] | None:
+    """Return the list that an object has in `tasks` or `todos`; None if it has neither."""
+    if not isinstance(inner, dict):
+        return None
     for key in ("tasks", "todos"):
         listed = inner.get(key)
         if isinstance(listed, list):
@@ -133,9 +150,7 @@ def _records(document: object) -> list[object]:
             return [
                 {"id": id_, **one} if isinstance(one, dict) else one for id_, one in listed.items()
             ]
-    if {"id", "content", *_AGENTS_OWN}.isdisjoint(inner):
-        raise TaskFileError("an object without `tasks` or `todos`")
-    return [document]
+    return None
 
 
 def _take(made: dict[str, Record], record: Mapping[str, Any], number: int) -> None:
@@ -143,7 +158,7 @@ def _take(made: dict[str, Record], record: Mapping[str, Any], number: int) -> No
     fields = _fields(record, f"task {record.get('id', number)}")
     if "taskId" not in record:
         if "subject" in record:
-            fields.setdefault("id", str(len(made) + 1))
+            fields.setdefault("id", _next_number(made))
         # A double id is found with the others; until then both are kept.
         id_ = fields.get("id", "")
         made[id_ if id_ and id_ not in made else f"\0{number}"] = fields
@@ -156,6 +171,12 @@ def _take(made: dict[str, Record], record: Mapping[str, Any], number: int) -> No
         if field in fields and field in known:
             fields[field] = [*known[field], *fields[field]]
     known |= fields
+
+
+def _next_number(made: Mapping[str, Record]) -> str:
+    """Return the id that a TaskCreate gives: one more than the highest so far."""
+    numbers = (int(id_) for id_ in made if id_.isascii() and id_.isdigit() and len(id_) < 10)
+    return str(max([len(made), *numbers]) + 1)
 
 
 def _fields(record: Mapping[str, Any], where: str) -> Record:
@@ -208,8 +229,8 @@ def _milliseconds(value: object, where: str) -> int:
 
 def _name(records: list[Record]) -> None:
     """Take out what was deleted, and give an id to each task without one; see above."""
-    deleted = {record.get("id") for record in records if record.get("status") == "deleted"}
-    records[:] = [record for record in records if record.get("status") != "deleted"]
+    deleted = {record.get("id") for record in records if record.get("status") in _DELETED}
+    records[:] = [record for record in records if record.get("status") not in _DELETED]
     for record in records:
         for field in _ADDED if deleted else ():
             record[field] = [one for one in record.get(field, ()) if one not in deleted]

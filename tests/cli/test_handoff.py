@@ -3,8 +3,14 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from fabric.core.limits import LIST_ITEMS_MAX, TASK_DESCRIPTION_CHARS_MAX
+from fabric.core.record import AgentRecord, AgentStatus, ClaimRecord, ClaimState
+from fabric.core.task import TaskRecord, TaskSpec, TaskStatus, prerequisites
+from fabric.ops.handoff import carried
+from fabric.wire.handoff import Handoff
 from tests.support.shell import Shell
 
 LISTED = """
@@ -106,6 +112,42 @@ def test_the_next_session_goes_on_where_the_last_one_was(stopped: Shell, tmp_pat
         2,
         f"fabric: session {following} exists: a handoff begins a new one\n",
     )
+
+
+def test_a_handoff_whose_tasks_make_no_sense_begins_nothing(stopped: Shell, tmp_path: Path) -> None:
+    out, name = tmp_path / "HANDOFF.md", stopped.variables["FABRIC_SESSION"]
+    stopped.run("handoff", "--out", str(out))
+    text = out.read_text()
+    assert '"can_merge_after":["T1"]' in text
+    out.write_text(text.replace('"can_merge_after":["T1"]', '"can_merge_after":["T3"]'))
+    done = stopped.run("handoff", f"{name}-odd", "--resume", str(out))
+    assert (done.code, done.err) == (
+        2, "fabric: the handoff's tasks: T2 → T3 → T2: each waits for the next\n",
+    )  # fmt: skip
+    out.write_text(text)
+    assert stopped.run("handoff", f"{name}-odd", "--resume", str(out)).code == 0
+
+
+def test_what_is_carried_over_stays_within_the_limits_of_a_task() -> None:
+    waits = AgentRecord(AgentStatus.BLOCKED, 1, task="T", claims=["c"], waits_for=["review"])
+    claim = ClaimRecord("A", ClaimState.HELD, ["lib.py"])
+    task = TaskRecord("T", TaskStatus.IN_PROGRESS, "A")
+    task.description = "d" * TASK_DESCRIPTION_CHARS_MAX
+    task.writes = [f"{number}.py" for number in range(LIST_ITEMS_MAX)]
+    found = Handoff("s", "1-0", 0, {"A": waits}, {"T": task}, {}, {"c": claim}, {}, {})
+    (spec,) = msgspec.convert(msgspec.to_builtins(carried(found).tasks), list[TaskSpec])
+    assert spec.description.endswith("…\nBefore the handoff A waited for review.")
+    assert spec.writes[-1] == "lib.py"
+    assert len(spec.writes) == LIST_ITEMS_MAX
+
+
+def test_a_task_that_comes_after_very_many_is_carried_over() -> None:
+    names = [f"t{number}" for number in range(LIST_ITEMS_MAX + 2)]
+    tasks = {name: TaskRecord("", TaskStatus.PENDING) for name in names}
+    tasks["merge"] = TaskRecord("", TaskStatus.PENDING, can_merge_after=names, added=1)
+    found = carried(Handoff("s", "1-0", 0, {}, tasks, {}, {}, {}, {})).tasks
+    specs = msgspec.convert(msgspec.to_builtins(found), list[TaskSpec])
+    assert sorted(prerequisites(specs)["merge"]) == sorted(names)
 
 
 def test_a_file_that_is_no_handoff_is_refused(shell: Shell, tmp_path: Path) -> None:

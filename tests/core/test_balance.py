@@ -214,6 +214,29 @@ def test_an_agent_whose_task_somebody_else_says_is_done_counts_as_idle() -> None
     assert play.session.agents.records["B"].offers == ["T3"]
 
 
+def test_what_was_offered_goes_back_when_a_task_before_it_is_done_again() -> None:
+    play = Play(rules=Rules())
+    add(play, TaskSpec("T1"), TaskSpec("T2", can_merge_after=["T1"]))
+    start(play, "A", "T1")
+    done(play, "A", "T1")
+    assert ahead(play, "B") == ["T2"]
+    play.say(signal(SignalType.TASK_RETRY, "alice", {"task": "T1"}))
+    assert play.session.agents.records["B"].offers == ["T1"]
+    check_tasks(play.session)
+
+
+def test_a_percentage_that_goes_back_and_forth_is_no_progress() -> None:
+    play = Play(rules=Rules())
+    add(play, TaskSpec("T1"))
+    start(play, "A", "T1")
+    for percent, progressed_ms in ((50, 1), (40, 1), (50, 1), (45, 1), (51, 5), (60, 6)):
+        play.now_ms += 1_000
+        play.say(signal(SignalType.PROGRESS, "A", {"percent": percent}))
+        task = play.session.tasks.records["T1"]
+        assert task.progress_percent == percent
+        assert task.progressed_ms == task.started_ms + progressed_ms * 1_000
+
+
 def test_with_balance_by_stream_nobody_gets_work_of_another_stream() -> None:
     play = Play(rules=Rules(balance=BalanceMode.STREAM))
     add(play, TaskSpec("b0", stream="B"), TaskSpec("free"))

@@ -27,7 +27,9 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from fabric.client.fabric import Fabric
@@ -268,6 +270,26 @@ def skewed(count: int, streams: list[str], unit_ms: int) -> list[TaskSpec]:
     return tasks
 
 
+def lost_ms(crew: Crew, tasks: list[TaskSpec]) -> tuple[float, float]:
+    """Return the mean time from the end of a task to the start of its agent's next one, and by how
+    much a task took longer than it should, ms.
+    """
+    lengths = {task.id: task.estimate_ms for task in tasks}
+    said = sorted(
+        (row["emitter"], int(row.id.partition("-")[0]), row["type"], int(row["ms"]), row.payload)
+        for kind in ("STARTED", "TASK_DONE")
+        for row in crew.signals(kind)
+        if "task" in row.payload
+    )
+    between, longer = [], []
+    for (agent, _, kind, sooner, _), (other, _, _, later, told) in pairwise(said):
+        if agent == other and kind == "TASK_DONE":
+            between.append(later - sooner)
+        elif agent == other:
+            longer.append(later - sooner - lengths[told["task"]])
+    return mean(between), mean(longer)
+
+
 def measure(server: RunningServer, name: str, unit_ms: int, *, kill: bool) -> dict[str, float]:
     """Run 200 tasks on eight agents; return makespan and bound in ms, and what was done twice."""
     streams = [f"S{number}" for number in range(1, 9)]
@@ -283,8 +305,12 @@ def measure(server: RunningServer, name: str, unit_ms: int, *, kill: bool) -> di
     twice = len(crew.signals("TASK_DONE")) - len(tasks)
     forgotten = len(tasks) - crew.count_done()
     made = crew.makespan_ms()
+    between, longer = lost_ms(crew, tasks)
     return {
         "makespan_ms": made,
+        # The fabric's share of what is over the bound, and the machine's: mean of a task.
+        "to_next_ms": round(between, 1),
+        "longer_ms": round(longer, 1),
         "bound_ms": bound,
         "ratio": round(made / bound, 3),
         "done_twice": twice,

@@ -41,7 +41,8 @@ class SimulatedServer(Keyspace):
         #: The error reply with which it refuses everything, or all that writes; "" for none.
         self.refusal = ""
         self._timeline = timeline
-        self._readers: list[Reader] = []
+        #: Blocking reader → the streams that it waits for, each with the place after which.
+        self._readers: dict[Reader, list[tuple[str, tuple[int, int]]]] = {}
         #: Called when the server goes down: unanswered requests are lost.
         self.on_down: list[Callable[[], object]] = []
 
@@ -62,14 +63,11 @@ class SimulatedServer(Keyspace):
 
     def block(self, reader: Reader) -> None:
         """Add a blocking reader."""
-        self._readers.append(reader)
+        self._readers[reader] = [(key, parse_id(place)) for key, place in reader.after.items()]
 
     def unblock(self, reader: Reader) -> bool:
         """Remove a blocking reader; return False if it is already gone."""
-        if reader not in self._readers:
-            return False
-        self._readers.remove(reader)
-        return True
+        return self._readers.pop(reader, None) is not None
 
     def found(self, after: dict[str, bytes], count: int) -> dict[str, list[Entry]]:
         """Return the entries of streams after some ids."""
@@ -82,7 +80,11 @@ class SimulatedServer(Keyspace):
 
     def wake(self) -> None:
         """Answer the blocking readers that have entries now."""
-        for reader in list(self._readers):
+        for reader, places in list(self._readers.items()):
+            # There may be thousands: most of them have nothing to read.
+            held = [(self.keys.get(key), place) for key, place in places]
+            if not any(one and (one[0] != "stream" or one[1].ids[-1:] > [at]) for one, at in held):
+                continue
             try:
                 found = self.found(reader.after, reader.count)
             except FabricError as error:
@@ -96,7 +98,7 @@ class SimulatedServer(Keyspace):
         """Go down as by SIGKILL: no waiting client gets a reply."""
         self.is_down = True
         self.server = b"%d" % (int(self.server) + 1)
-        readers, self._readers = self._readers, []
+        readers, self._readers = [*self._readers], {}
         for reader in readers:
             reader.fail(UnreachableError("server: connection failed (simulated)"))
         for told in self.on_down:

@@ -55,6 +55,31 @@ def test_the_example_of_the_seed_loads_as_it_is() -> None:
     assert tasks_of(call) == [found]
 
 
+def test_of_several_calls_of_todowrite_the_last_one_holds() -> None:
+    calls = [
+        {"type": "tool_use", "name": "TodoWrite", "input": {"todos": [{"content": "Old"}]}},
+        {"type": "tool_use", "name": "TodoWrite", "input": {"todos": [STREAMED]}},
+    ]
+    assert [task.content for task in tasks_of(calls)] == ["Review auth module"]
+
+
+def test_a_cancelled_todo_is_left_out() -> None:
+    todos = [
+        {"id": "1", "content": "A", "status": "cancelled", "priority": "low"},
+        {"id": "2", "content": "B", "status": "pending", "blockedBy": ["1"], "priority": "high"},
+    ]
+    (task,) = tasks_of({"todos": todos})
+    assert (task.id, task.can_merge_after) == ("2", [])
+
+
+def test_a_task_created_beside_numbered_ones_gets_the_next_number() -> None:
+    calls = [{"id": "7", "subject": "A"}, {"subject": "B"}, {"taskId": "8", "owner": "X"}]
+    assert [(task.id, task.owner) for task in tasks_of(calls)] == [("7", ""), ("8", "X")]
+    assert [task.id for task in tasks_of([{"id": "2", "subject": "A"}, {"subject": "B"}])] == [
+        "2", "3",
+    ]  # fmt: skip
+
+
 def test_a_todo_list_calls_its_tasks_by_their_words() -> None:
     checks = tasks_of(CHECKS)
     assert [task.id for task in checks] == ["pytest", "eslint", "mypy", "merge-results"]
