@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks import results_workload
 from benchmarks.connection import BenchmarkError, Connection
 from benchmarks.results_workload import KEYS_OF_SESSION
+from fabric.core.synthesis.publish import COMPLETE, REVISION
 from fabric.core.synthesis.state import SECTIONS
-from fabric.store.synthesis import HEAD, is_published
+from fabric.store.synthesis import is_published
 from fabric.wire.stored import fields_of, pairs_of
 
 #: Entries and fields that are read at a time.
@@ -74,7 +75,7 @@ def _document(connection: Connection) -> Any:
         for field, value in pairs_of(flat):
             name = field.decode()
             section, _, member = name.partition(":")
-            if name in HEAD:
+            if name in (REVISION, COMPLETE):
                 found[name] = json.loads(value)
             elif is_published(name, value):
                 found[section][member] = json.loads(value)
