@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fabric import SyncFabric
@@ -310,3 +311,27 @@ def test_a_limit_that_two_agents_meet_at_once_is_one_event(
     until(lambda: any(kind == "BLOCKED" for kind, _ in kinds(fabric)))
     agentd.say(STOP, "A0")
     assert [kind for kind, _ in kinds(fabric)].count("BLOCKED") == 1
+
+
+def test_a_run_that_is_put_off_keeps_its_place_as_long_as_it_can_be_resumed(
+    agentd: Agentd, fabric: SyncFabric, tmp_path: Path
+) -> None:
+    """The client has ended; `fabric run` waits for its turn, and is killed."""
+    message = {"id": "m", "role": "assistant", "content": [{"type": "tool_use", "id": "B a.py"}]}
+    transcript = tmp_path / "conversation.jsonl"
+    transcript.write_text(json.dumps({"message": message}))
+    agentd.write("a.py", "A")
+    with subprocess.Popen(["sleep", "600"]) as run:  # noqa: S607 - a process to watch
+        agentd.variables |= {"FABRIC_RUN": str(run.pid), "FABRIC_DEFER": "1"}
+        with subprocess.Popen(["sleep", "600"]) as client:  # noqa: S607 - as above, a process
+            event = tool("PreToolUse", "Write", path=str(agentd.project / "a.py"), id="B a.py")
+            event["transcript_path"] = str(transcript)
+            answer = agentd.say(event, "B", wait_s=0.3, pid=client.pid)
+            assert answer["hookSpecificOutput"]["permissionDecision"] == "defer"
+            agentd.say(END, "B", pid=client.pid)
+            client.kill()
+        agentd.say(START, "C")  # by now its end has been seen
+        waiting = [one.agent for one in fabric.session().claims().values() if one.agent != "A"]
+        assert waiting == ["B"]
+        run.kill()
+    until(lambda: len(fabric.session().claims()) == 1, "its place is given up")

@@ -1,13 +1,18 @@
 """How long a hook takes, beside a Python that does nothing: `python -m tests.clients.latency`.
 
+    python -m tests.clients.latency --peers BIN    beside the peers, installed from PyPI into BIN
+
 Each event is run as a client runs it, a process of its own, in turn with the empty program, so that
-both meet the same load. The table goes to stdout as Markdown, ms.
+both meet the same load. The table goes to stdout as Markdown, ms. The last column is the least
+processor time of the hook's process over that of the empty program: it needs no quiet machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -37,16 +42,27 @@ EVENTS = {
     ),
 }
 
+#: The peers' hooks before a write, as their documentation has them.
+PEERS = (("agent-file-claim", "hook"), ("agent-lease-guard",))
+
 PYTHON = (sys.executable, "-S", "-E")
 
 
-def timed(words: list[str], given: bytes, environment: dict[str, str], cwd: Path) -> float:
-    began = time.perf_counter()
+def timed(
+    words: list[str], given: bytes, environment: dict[str, str], cwd: Path
+) -> tuple[float, float]:
+    """Run a program; return how long that took, and its processor time, ms."""
+    began, spent = time.perf_counter(), _spent()
     done = subprocess.run(
-        [*PYTHON, *words], input=given, env=environment, cwd=cwd, capture_output=True, check=True
+        words, input=given, env=environment, cwd=cwd, capture_output=True, check=True
     )
     assert b"deny" not in done.stdout
-    return (time.perf_counter() - began) * 1000
+    return (time.perf_counter() - began) * 1000, (_spent() - spent) * 1000
+
+
+def _spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def body(harness: str, name: str, project: Path) -> bytes:
@@ -59,6 +75,9 @@ def body(harness: str, name: str, project: Path) -> bytes:
 
 def main() -> int:
     """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description="How long does a hook take?")
+    parser.add_argument("--peers", metavar="BIN", help="folder with the peers' programs")
+    chosen = parser.parse_args()
     server = start_server(FLAVOUR_DEFAULT)
     orchestrator = Daemon(server.url, lease_ms=5_000)
     state = short_directory()
@@ -71,30 +90,39 @@ def main() -> int:
             (project / ".git").mkdir(parents=True)
             nothing = Path(folder, "nothing.py")
             nothing.write_text("pass\n")
-            for harness, names in EVENTS.items():
-                for name in names:
-                    given = body(harness, name, project)
-                    words = [str(SCRIPT), harness]
-                    timed(words, given, variables, project)
-                    pairs = [
-                        (
-                            timed([str(nothing)], given, variables, project),
-                            timed(words, given, variables, project),
-                        )
-                        for _ in range(RUNS)
-                    ]
-                    base, ours = (sorted(column) for column in zip(*pairs, strict=True))
-                    rows.append((harness, name, base, ours))
+            variables |= {"HOME": folder, "AGENT_NAME": "claude-code"}  # a peer asks for its name
+            programs = [
+                (harness, name, [*PYTHON, str(SCRIPT), harness], body(harness, name, project))
+                for harness, names in EVENTS.items()
+                for name in names
+            ]
+            write = body("claude", "PreToolUse.Write", project)
+            for peer in PEERS if chosen.peers else ():
+                words = [str(Path(chosen.peers, peer[0])), *peer[1:]]
+                programs.append((peer[0], "PreToolUse.Write", words, write))
+            for label, name, words, given in programs:
+                timed(words, given, variables, project)
+                pairs = [
+                    (
+                        timed([*PYTHON, str(nothing)], given, variables, project),
+                        timed(words, given, variables, project),
+                    )
+                    for _ in range(RUNS)
+                ]
+                base, ours = (sorted(column) for column in zip(*pairs, strict=True))
+                spent = min(one[1] for one in ours) - min(one[1] for one in base)
+                times = ([one[0] for one in column] for column in (base, ours))
+                rows.append((label, name, *times, spent))
     finally:
         end(state / "fabric" / "agentd")
         orchestrator.close()
         server.remove()
-    sys.stdout.write("| client | event | Python alone p50 | hook p50 | p99 | over Python p50 |\n")
-    sys.stdout.write("|---|---|---|---|---|---|\n")
-    for harness, name, base, ours in rows:
+    sys.stdout.write("| client | event | Python p50 | hook p50 | p99 | over p50 | processor |\n")
+    sys.stdout.write("|---|---|---|---|---|---|---|\n")
+    for harness, name, base, ours, spent in rows:
         middle, alone = statistics.median(ours), statistics.median(base)
         late = ours[int(len(ours) * 0.99) - 1]
-        cells = f"{alone:.1f} | {middle:.1f} | {late:.1f} | {middle - alone:.1f}"
+        cells = f"{alone:.1f} | {middle:.1f} | {late:.1f} | {middle - alone:.1f} | {spent:.1f}"
         sys.stdout.write(f"| {harness} | {name} | {cells} |\n")
     return 0
 
