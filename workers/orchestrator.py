@@ -182,7 +182,7 @@ class Orchestrator(Handler):
                 stored.save(batch)
                 scores += (stored.state.clock_ms, name)
                 if stored.state.is_purging:
-                    self._raise_floors(*_handed_out(stored.state))
+                    self._raise_floors(*purge.handed_out(stored.state))
             batch.write("ZADD", self._names.sessions, scores)
             self._retention.active.update(dict.fromkeys(touched))
         if not self._retention.is_set:
@@ -224,6 +224,11 @@ class Orchestrator(Handler):
             self._dead_letter(batch, entry_id, fields, "TAMPERED", reason)
             return
         session, keys = stored.state, stored.keys
+        if not session.log and signal.type in run.ENDING:
+            # Sent twice, because its sender did not hear of the first one: nothing is to begin.
+            reason = f"there is no session {signal.session} to close or delete"
+            self._dead_letter(batch, entry_id, fields, run.CLOSED, reason)
+            return
         # The server's time when the signal came in; an id made by hand does not move the clock on.
         entered_ms = min(int(entry_id[: entry_id.index(b"-")]), now_ms)
         self._bring_up_to_date(batch, stored, entered_ms)
@@ -333,7 +338,7 @@ class Orchestrator(Handler):
         """See Handler. The session can begin anew, if somebody has deleted all of it."""
         stored = self._sessions.get(self._names.session_of(error.key) or "")
         if stored is not None:
-            self._raise_floors(*_handed_out(stored.state))
+            self._raise_floors(*purge.handed_out(stored.state))
         return super().quarantine(error)
 
     def _dead_letter(
@@ -463,13 +468,6 @@ class Orchestrator(Handler):
 
     async def close(self) -> None:
         await self._hook.close()
-
-
-def _handed_out(session: SessionState) -> tuple[int, int]:
-    """Return the highest token and incarnation that a session's records know of."""
-    kept = [one.incarnation for one in session.agents.records.values()]
-    retired = [one.incarnation for one in session.retired.records.values()]
-    return session.token, max(kept + retired, default=0)
 
 
 def deliver(

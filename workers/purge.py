@@ -14,6 +14,7 @@ import logging
 from collections.abc import Sequence
 
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
+from fabric.core.session import SessionState
 from fabric.errors import NotAllowedError, TamperedError
 from fabric.store.keys import ORCHESTRATORS, Partition, SessionKeys
 from fabric.store.port import Batch, WorkerStore
@@ -80,11 +81,18 @@ async def prepare(
         last = {keys.meta} if timer.is_over else {keys.meta, keys.incarnations}
         timer.keys = [key for key in named if key not in last] + own
         if keys.incarnations in timer.keys:
-            timer.incarnation = await _handed_out(store, keys)
+            timer.incarnation = await _given(store, keys)
     return {timer.member: timer for timer in timers}
 
 
-async def _handed_out(store: WorkerStore, keys: SessionKeys) -> int:
+def handed_out(session: SessionState) -> tuple[int, int]:
+    """Return the highest token and incarnation that a session's records know of."""
+    kept = [one.incarnation for one in session.agents.records.values()]
+    retired = [one.incarnation for one in session.retired.records.values()]
+    return session.token, max(kept + retired, default=0)
+
+
+async def _given(store: WorkerStore, keys: SessionKeys) -> int:
     """Return the highest incarnation that an agent was given; one more may be under way."""
     try:
         (handed,) = await store.hashes([keys.incarnations])

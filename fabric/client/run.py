@@ -13,6 +13,7 @@ from fabric.client.sent_signal import LOOK_MS, SentSignal, confirm
 from fabric.client.session import Session
 from fabric.core.directive import DirectiveType
 from fabric.core.rule_table import SESSION_MAX
+from fabric.core.run import CLOSED
 from fabric.core.signal import SignalType
 from fabric.errors import NotAllowedError, WaitTimeoutError
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS, Partition
@@ -103,7 +104,8 @@ class Runs:
                 # The log is deleted with the rest: it is done when `meta` is gone.
                 while not await retry(partial(self._is_gone, begun)):
                     await sent.read(LOOK_MS)
-                    if sent.refusal is not None:
+                    # Refused as CLOSED: somebody has begun to delete it, and that goes on.
+                    if sent.refusal is not None and sent.refusal.code != CLOSED:
                         raise NotAllowedError(str(sent.refusal))
                     if noting <= asyncio.get_running_loop().time():
                         noting = float("inf")

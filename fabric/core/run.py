@@ -35,6 +35,9 @@ CLOSED = "CLOSED"
 #: A person sends these, whatever the name: they count as no agent's sign of life.
 OF_RUNS = frozenset({SignalType.RUN_CLOSED, SignalType.RUN_OPENED, SignalType.RUN_PURGED})
 
+#: These are about a session that is there: they begin none.
+ENDING = (SignalType.RUN_CLOSED, SignalType.RUN_PURGED)
+
 #: These are what can still come when the run is closed.
 _AFTER_CLOSING = frozenset({SignalType.RUN_OPENED, SignalType.RUN_PURGED})
 

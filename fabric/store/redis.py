@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fabric.core.limits import INCARNATIONS_SKIPPED_MAX
@@ -31,6 +32,10 @@ from fabric.store.port import (
 from fabric.store.read_size import ReadSize
 from fabric.wire.stored import fields_of, pairs_of
 from fabric.wire.worker import WorkerRecord, decode, encode
+
+#: How long the note of a session that works in a copy of the files is kept, ms: 30 days after its
+#: last claim there. Fleets make worktrees, and delete them.
+WORKSPACE_MS = 2_592_000_000
 
 #: Layout of the keys. A namespace written by another layout is not touched.
 SCHEMA = "1"
@@ -374,6 +379,8 @@ class RedisStore(Channels):
     async def occupy(self, key: str, number: int, session: str, now_ms: int) -> None:
         fields = ("session", session, "ms", now_ms)
         await self._ask("stream", key, "XADD", key, "MAXLEN", 1, f"{number}-1", *fields)
+        with suppress(DeniedError):  # users of earlier versions are not allowed it
+            await self._ask("stream", key, "PEXPIRE", key, WORKSPACE_MS)
 
     async def enroll(self, partition: int, session: str, agent: str) -> int:
         own = self.namespace.partition(partition)

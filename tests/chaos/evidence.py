@@ -15,6 +15,7 @@ import msgspec
 
 from tests.chaos.collect import in_path
 from tests.chaos.journal import Line, lines
+from tests.chaos.roster import MORTAL
 
 
 class Life(NamedTuple):
@@ -89,8 +90,9 @@ class Evidence:
 
     @cached_property
     def sessions(self) -> list[str]:
-        """Return every session that the servers knew."""
-        return sorted(unquote(path.name) for path in self._sessions.iterdir())
+        """Return every session that the servers knew, but those that end while the run lasts."""
+        names = (unquote(path.name) for path in self._sessions.iterdir())
+        return sorted(name for name in names if not name.startswith(f"{MORTAL}-"))
 
     def stream(self, session: str, name: str) -> Iterator[Entry]:
         """Yield the entries of a session's stream: log, broadcast, revisions, inbox/<agent>."""

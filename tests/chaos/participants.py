@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.chaos import mortal
 from tests.chaos.clock import faked
 from tests.chaos.context import LEASE_MS
 from tests.chaos.deployment import Deployment
@@ -18,7 +19,14 @@ from tests.chaos.process import (
     Fleet,
     Slot,
 )
-from tests.chaos.roster import BULK_SESSIONS, OUTAGE_SESSIONS, PARTITIONS, TEAM_AGENTS, TEAMS
+from tests.chaos.roster import (
+    BULK_SESSIONS,
+    MORTAL,
+    OUTAGE_SESSIONS,
+    PARTITIONS,
+    TEAM_AGENTS,
+    TEAMS,
+)
 from tests.support.servers import ROOT
 
 #: Number of workers of each kind.
@@ -77,7 +85,7 @@ class Participants:
     def workers(self, *, has_defaults: bool = False) -> None:
         """Add the orchestrators and the synthesizers; `has_defaults`: with no rules of our own."""
         rules = self._directory / "fabric.toml"
-        rules.write_text(("" if has_defaults else RULES) + KEPT)
+        rules.write_text(KEPT if has_defaults else RULES + KEPT + mortal.RULES)
         lease = () if has_defaults else ("--lease-ms", str(LEASE_MS))
         for kind, count in (DEFAULT_WORKERS if has_defaults else WORKERS).items():
             for number in range(count):
@@ -109,6 +117,10 @@ class Participants:
         """Add the senders that do not use the library."""
         for number, how in enumerate(("xadd", "emit")):
             self._add(RAW_SENDER, f"hand-{how}", number, self._program("raw_sender", how))
+
+    def mortals(self) -> None:
+        """Add the sessions that end while the run lasts."""
+        self._add(MORTAL, "mortal", 0, self._program("mortal", self._seed))
 
     def rogue(self) -> None:
         """Add the misbehaving client."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.chaos.roster import MORTAL
 from tests.support.daemon import environment
 from tests.support.servers import ROOT
 
@@ -125,7 +126,7 @@ ORCHESTRATOR, SYNTHESIZER = "orchestrator", "synthesizer"
 HOST, BULK_SENDER, RAW_SENDER, ROGUE, PERSON = "host", "crowd", "hand", "rogue", "person"
 WORKERS = (ORCHESTRATOR, SYNTHESIZER)
 #: Kinds that end by themselves when the run is over.
-SENDERS = (HOST, BULK_SENDER, RAW_SENDER, ROGUE)
+SENDERS = (HOST, BULK_SENDER, RAW_SENDER, ROGUE, MORTAL)
 
 
 class Fleet:

@@ -28,6 +28,8 @@ BULK_SESSIONS = tuple(session_in(number, "crowd") for number in range(PARTITIONS
 RAW_SESSION = session_in(0, "hands")
 #: Session of the misbehaving client.
 ROGUE_SESSION = session_in(1, "rogues")
+#: Begins the names of the sessions that end while a run lasts.
+MORTAL = "mortal"
 #: Sessions of the agents that an outage finds at work, and these agents.
 OUTAGE_SESSIONS = tuple(session_in(number, "outage") for number in range(PARTITIONS))
 SURVIVORS = ("ada", "bob", "cyd", "dan", "eve", "fay")

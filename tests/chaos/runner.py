@@ -120,6 +120,8 @@ class Runner:
         if isinstance(self._deployment, Standalone):
             # These connect to one server only.
             adds += [participants.raw_senders, participants.rogue]
+            if len(self._wishes.trees) == 1:  # the library of earlier versions closes no run
+                adds.append(participants.mortals)
         for add in adds:
             add()
         stage.start(*SENDERS, PERSON)

@@ -12,7 +12,7 @@ from typing import Any
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import write_json
-from tests.chaos.roster import PARTITIONS, TEAMS, record
+from tests.chaos.roster import MORTAL, PARTITIONS, TEAMS, record
 
 SESSION = TEAMS[0]
 ADA, BOB = "ada", "bob"
@@ -34,6 +34,8 @@ class SampleRun:
         self.faults: list[dict[str, Any]] = []
         self.dead: list[dict[str, str]] = []
         self.replay: dict[str, list[str]] = {SESSION: []}
+        #: What the process has noted that lets sessions end.
+        self.wrong: list[str] = []
         self.left = 0
         self.committed = "100-0"
         self.hashes: dict[str, dict[str, Any]] = {
@@ -122,6 +124,8 @@ class SampleRun:
         """Write it to files as a run does."""
         for agent, found in self.records.items():
             _write_lines(record(self._directory, SESSION, agent), found)
+        noted = [{"what": "wrong", "text": text} for text in self.wrong]
+        _write_lines(self._directory / f"{MORTAL}.jsonl", noted)
         server = self._directory / "server"
         for name, entries in self.streams.items():
             path = server / "sessions" / SESSION / f"{name}.jsonl"

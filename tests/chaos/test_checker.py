@@ -52,6 +52,10 @@ def pass_a_barrier(history: SampleRun) -> None:
     line(history, BOB, "turn", 1)["at"] = line(history, ADA, "opened")["at"] + 0.5
 
 
+def leave_a_key(history: SampleRun) -> None:
+    history.wrong.append("mortal-0-1-0, life 1: ['fabric:{0}:mortal-0-1-0:log'] are left")
+
+
 def lose_a_message(history: SampleRun) -> None:
     del history.streams["inbox/bob"]["12-1"]
 
@@ -134,6 +138,7 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("messages", invent_a_message),
     ("received", miss_a_message),
     ("vanished", lose_what_was_read),
+    ("mortal", leave_a_key),
     ("left waiting", wait_for_ever),
     ("left waiting", leave_a_claim),
     ("given up", do_not_notice_the_outage),

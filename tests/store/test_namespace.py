@@ -5,6 +5,7 @@ import pytest
 from fabric.errors import TamperedError, UnsupportedServerError
 from fabric.store.keys import Namespace
 from fabric.store.port import Lease
+from fabric.store.redis import RedisStore
 from tests.store.backend import (
     LONG_MS,
     ORCHESTRATORS,
@@ -71,3 +72,31 @@ async def test_keys_of_another_layout_are_not_touched(real: RedisBackend) -> Non
     await real.call("HSET", Namespace().meta, "partitions", "1", "schema", "99")
     with pytest.raises(UnsupportedServerError, match="layout"):
         await real.open().partitions(1)
+
+
+async def test_the_note_of_a_copy_of_the_files_goes_a_month_after_the_last_claim(
+    real: RedisBackend,
+) -> None:
+    store = real.open()
+    key = store.namespace.workspace("h:/w")
+    month_ms = 30 * 24 * 3_600_000
+    await store.occupy(key, 1, "s", 7)
+    assert month_ms - LONG_MS < await real.call("PTTL", key) <= month_ms
+    await real.call("PEXPIRE", key, LONG_MS)
+    await store.occupy(key, 2, "s", 8)
+    assert await real.call("PTTL", key) > LONG_MS
+
+
+async def test_an_agent_that_may_not_let_keys_go_notes_its_copy_all_the_same(
+    real: RedisBackend,
+) -> None:
+    await real.call("ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", "+@all", "-pexpire")
+    url = real.server.url.replace("://", "://few:pw@", 1)
+    store = RedisStore(url)
+    try:
+        key = store.namespace.workspace("h:/w")
+        await store.occupy(key, 1, "s", 7)
+        assert await real.call("PTTL", key) == -1
+    finally:
+        await store.close()
+        await real.call("ACL", "DELUSER", "few")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from fabric.store.keys import ORCHESTRATORS, SYNTHESIZERS
 from fabric.testing import InProcessFabric, running
 
@@ -44,6 +46,19 @@ async def test_nothing_is_left_and_nothing_else_is_touched() -> None:
         assert (log[0]["id"], log[0]["type"]) == ("1-0", "STARTED")
         found = await fabric.session().synthesis()
         assert (found.revision > 0, sorted(found.findings)) == (True, ["k0", "k1", "k2"])
+
+
+@pytest.mark.parametrize("kind", ["RUN_PURGED", "RUN_CLOSED"])
+async def test_what_is_gone_is_not_begun_by_another_end(kind: str) -> None:
+    """Its sender has repeated it, because it did not hear of the first one."""
+    async with running() as fabric:
+        await work(fabric)
+        await say(fabric, "RUN_PURGED")
+        await say(fabric, kind)
+        (letter,) = await fabric.dead_letters()
+        assert letter.code == "CLOSED"
+        assert letter.reason == "there is no session test to close or delete"
+        assert left(fabric) == []
 
 
 async def test_more_keys_than_one_slice_has_go_too(monkeypatch: Any) -> None:
