@@ -237,7 +237,7 @@ class Member:
                     break
                 await asyncio.sleep(LOOK_S)
 
-    async def call(self) -> tuple[str, ...]:
+    async def waking_news(self) -> tuple[str, ...]:
         """Return what an idle client is to be woken with; () if nobody wants anything of it.
 
         What came to everyone wakes nobody: a fleet would begin as many turns. It is told with the

@@ -50,7 +50,7 @@ def _is_meant(asked: Request, member: Member) -> bool:
 
 
 async def _text(member: Member) -> str:
-    news = await member.call()
+    news = await member.waking_news()
     return wake(Facts(agent=member.name, session=member.session, news=news)).replace("\n", " ")
 
 
