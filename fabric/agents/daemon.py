@@ -188,7 +188,9 @@ class Daemon:
     def _link(self, target: Target) -> Link:
         key = (target.url, target.settings.namespace)
         if key not in self._links:
-            self._links[key] = Link(replace(target.settings, emit_limit_ms=TRY_MS), target.url)
+            # Shared by agents of several processes: each names its own.
+            shared = replace(target.settings, emit_limit_ms=TRY_MS, instance=None)
+            self._links[key] = Link(shared, target.url)
         return self._links[key]
 
     def _of(self, link: Link, target: Target, asked: Request, event: Event) -> Member:
@@ -211,6 +213,7 @@ class Daemon:
         member.can_defer = is_whole and bool(member.run_pid and asked.head.get(defer.VARIABLE))
         member.conversation = event.session_id
         member.variables = {one: asked.head[one] for one in CODEX_VARIABLES if one in asked.head}
+        member.instance = target.settings.instance
         return member
 
     def _watch(self, pid: int) -> None:

@@ -29,9 +29,10 @@ ANSWER_S = 15.0
 
 #: Variables of the client that say which server, session and agent it is for, and who it is.
 VARIABLES = (
-    b"FABRIC_AGENT", b"FABRIC_AGENTD", b"FABRIC_CONFIG", b"FABRIC_DEFER", b"FABRIC_NAMESPACE",
-    b"FABRIC_REDIS_URL", b"FABRIC_RUN", b"FABRIC_SESSION", b"FABRIC_STREAM", b"CLAUDE_PID",
-    b"CLAUDE_PROJECT_DIR", b"CODEX_HOME", b"HOME", b"XDG_CONFIG_HOME", b"XDG_STATE_HOME",
+    b"FABRIC_AGENT", b"FABRIC_AGENTD", b"FABRIC_CONFIG", b"FABRIC_DEFER", b"FABRIC_INSTANCE",
+    b"FABRIC_NAMESPACE", b"FABRIC_REDIS_URL", b"FABRIC_RUN", b"FABRIC_SESSION", b"FABRIC_STREAM",
+    b"CLAUDE_PID", b"CLAUDE_PROJECT_DIR", b"CODEX_HOME", b"HOME", b"XDG_CONFIG_HOME",
+    b"XDG_STATE_HOME",
 )  # fmt: skip
 
 #: Bytes of a socket's path. The kernels allow 107 (Linux) and 103 (macOS).

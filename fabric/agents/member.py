@@ -107,6 +107,8 @@ class Member:
         self.conversation, self.prompt = "", ""
         #: Variables of the client's environment with which it is woken.
         self.variables: dict[str, str] = {}
+        #: The living process that has the name; None for this daemon.
+        self.instance: str | None = None
         self._folder = "/"
 
     async def agent(self) -> Agent:
@@ -129,6 +131,7 @@ class Member:
                     session=self.session,
                     stream=self.stream,
                     quotas=[vendor] if vendor else (),
+                    instance=self.instance,
                 )
                 await agent.__aenter__()
                 self._agent, self._claims = agent, Claims(agent, self._fabric.store)

@@ -5,9 +5,12 @@ COMPLETED if the exit code is 0, else as FAILED. Meanwhile heartbeats speak for 
 its output are sent in their order (`output.py`). `warden.py` sees to it that nothing of the command
 outlives `fabric run`. A CANCEL that is about the agent as a whole stops the command.
 
-The signals carry neither numbers nor an incarnation: they count for the agent's present one. The
-command may speak for the same agent itself, with `fabric emit` or through the hooks of a coding
-agent, and both then say what is so. Sent twice, each means the same as once.
+STARTED names the run as the living process that has the name (its instance), and the command gets
+the same one (`FABRIC_INSTANCE`): so of two runs that begin under one name at the same instant, one
+is refused before its command begins. The other signals carry neither an instance nor numbers nor an
+incarnation: they count for the agent's present one. The command may speak for the same agent
+itself, with `fabric emit` or through the hooks of a coding agent, and both then say what is so.
+Sent twice, each means the same as once.
 """
 
 from __future__ import annotations
@@ -47,10 +50,12 @@ from fabric.client.message import Message
 from fabric.client.sent_signal import SentSignal, confirm
 from fabric.client.session import last_id
 from fabric.core.directive import DirectiveType
+from fabric.core.identity import NAME_TAKEN
 from fabric.core.record import ENDED
 from fabric.core.signal import SignalType
+from fabric.devserver import instance
 from fabric.devserver.path import working_in
-from fabric.errors import HeldError, NotAllowedError, ServerError, SignalError
+from fabric.errors import HeldError, NameTakenError, NotAllowedError, ServerError, SignalError
 from fabric.ops.ndjson import READ_BYTES, Lines
 from fabric.ops.script import Inbox, Place
 
@@ -113,6 +118,8 @@ class AgentRun:
         self._tell, self._echoes, self._seen = tell, echo, seen
         self._output = Output(job.name, session, job.harness)
         self._lines = Lines()
+        #: Which living process has the name, in STARTED and for the command.
+        self._instance = instance.begin()
         self._started: Document = {}
         self._place: Place = []
         self._waiting: deque[list[bytes]] = deque()
@@ -125,7 +132,13 @@ class AgentRun:
     async def run(self) -> Ended:
         """Run it. Raises what `_start` does before the command begins; being cancelled stops it."""
         began_at = time.monotonic()
-        await self._start()
+        try:
+            await self._start()
+            return await self._run(began_at)
+        finally:
+            instance.end(self._instance)
+
+    async def _run(self, began_at: float) -> Ended:
         kept = None if self.job.has_terminal else keep(self._session.name, self.job.name)
         sending = asyncio.create_task(self._send_waiting())
         try:
@@ -147,22 +160,30 @@ class AgentRun:
         """
         job, store, keys = self.job, self._fabric.store, self._session.keys
         known = (await self._session.agents()).get(job.name)
-        if known is not None and known.status not in ENDED:
+        gone = known.instance if known is not None and instance.is_gone(known.instance) else ""
+        if known is not None and known.status not in ENDED and not gone:
             raise HeldError(
                 f"{job.name} is at work in {self._session.name} already ({known.status.value}); "
                 "give this one another name (--agent), or wait until the other has ended"
             )
         quotas = [VENDORS[job.harness]] if job.harness else []
-        payload = {"task": job.task, "priority": job.priority, "quotas": quotas}
+        payload = {
+            "task": job.task,
+            "priority": job.priority,
+            "quotas": quotas,
+            "takes_over": gone,
+        }
         given = {name: one for name, one in payload.items() if one}
-        self._started = {"type": "STARTED", "payload": given}
+        self._started = {"type": "STARTED", "instance": self._instance, "payload": given}
         started = self._entry(self._started)
         streams = (keys.inbox(job.name), keys.broadcast)
         self._place = [await last_id(store, stream) for stream in streams]
         sent = SentSignal(store, self._partition, self._emitter, keys.log)
         found = await confirm(sent, keys, started, timeout_s=START_S)
         if found.refusal is not None:
-            raise NotAllowedError(f"{job.name} may not start: {found.refusal}")
+            why = f"{job.name} may not start: {found.refusal}"
+            is_taken = found.refusal.code == NAME_TAKEN
+            raise NameTakenError(why) if is_taken else NotAllowedError(why)
         self._sent_at = time.monotonic()
 
     def _entry(self, document: Document) -> list[bytes]:
@@ -212,6 +233,7 @@ class AgentRun:
             "FABRIC_AGENT": job.name,
             "FABRIC_STREAM": job.stream,
             "FABRIC_NAMESPACE": settings.namespace,
+            "FABRIC_INSTANCE": self._instance,
             # The hooks of a coding agent then neither start nor end it.
             "FABRIC_RUN": str(os.getpid()),
         }

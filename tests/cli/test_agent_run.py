@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import RunningServer
 from tests.support.shell import Shell, end
 from tests.support.waiting import until
 
@@ -75,6 +76,53 @@ def test_a_name_that_is_at_work_is_refused(shell: Shell) -> None:
     assert done.code == 5
     assert "A is at work" in done.err
     assert "--agent" in done.err
+
+
+def test_of_two_that_start_in_the_same_instant_one_is_refused_before_its_command_begins(
+    quiet: Shell, server: RunningServer, tmp_path: Path
+) -> None:
+    """Both find the name free: only the decision tells. Before, both commands ran."""
+    said = "echo began >>began; until test -e go; do sleep 0.02; done"
+    both = [quiet.start("run", "--agent", "W", "--", "sh", "-c", said) for _ in range(2)]
+    namespace = quiet.variables["FABRIC_NAMESPACE"]
+    until(lambda: server.cli("XLEN", f"{namespace}:{{0}}:signals") == 2)
+    quiet.start("orchestrator")
+    until(lambda: any(one.poll() is not None for one in both))
+    (refused,) = [one for one in both if one.poll() is not None]
+    done = end(refused)
+    assert done.code == 5, done
+    assert "W may not start: refused (NAME_TAKEN): W is the agent of " in done.err
+    (tmp_path / "go").touch()
+    (running,) = [one for one in both if one is not refused]
+    assert end(running).code == 0
+    assert (tmp_path / "began").read_text() == "began\n"
+
+
+def test_a_run_that_was_killed_has_no_name_any_more(shell: Shell, tmp_path: Path) -> None:
+    """It is not waited for until it counts as dead: its process is gone."""
+    process = shell.start("run", "--", "sh", "-c", "touch ready; exec sleep 600")
+    until((tmp_path / "ready").exists)
+    process.kill()
+    process.wait()
+    assert run(shell, "true")["kind"] == "COMPLETED"
+    until(lambda: agent(shell)["status"] == "completed")
+    assert agent(shell)["incarnation"] == 2
+
+
+def test_the_command_is_the_process_that_has_the_name(shell: Shell, tmp_path: Path) -> None:
+    program = tmp_path / "agent.py"
+    program.write_text(
+        "import asyncio, os\nfrom fabric import Fabric\n"
+        "async def main():\n"
+        "    async with Fabric.connect() as fabric, fabric.agent() as agent:\n"
+        "        await agent.ready()\n"
+        "asyncio.run(main())\n"
+    )
+    run(shell, sys.executable, str(program))
+    until(lambda: agent(shell)["status"] == "completed")
+    assert agent(shell)["incarnation"] == 2
+    done = shell.good("why", "A")
+    assert "NAME_TAKEN" not in done.out
 
 
 def test_a_quota_that_is_used_up_pauses_those_who_share_it(shell: Shell) -> None:
